@@ -1,0 +1,129 @@
+"""The native corpus: a folder with `labels.json`, one `<split>.jsonl` a split, and `frames/`.
+
+`load_corpus` stops at the first problem; `check` finds them all.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from m3dllm.corpora.imported import Imported
+from m3dllm.errors import UserError
+from m3dllm.files import inside, new_folder, read_bytes, sha256
+from m3dllm.labels import Label, LabelSet, RelationLabel
+from m3dllm.types import Annotation, Document, Example
+from m3dllm.wire import WireError, decode_example, encode_example, encode_labels, lines, numbered_lines, read_labels
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """A loaded corpus. Frames' paths are absolute; `hashes` are of `labels.json` and of each split's file."""
+
+    name: str
+    root: Path
+    labels: LabelSet
+    splits: Mapping[str, tuple[Example, ...]]
+    hashes: Mapping[str, str]
+
+    def __getitem__(self, split: str) -> tuple[Example, ...]:
+        """The examples of a split. Raises UserError for one that the corpus does not have."""
+        if split not in self.splits:
+            raise UserError(f"corpus {self.root} has no split '{split}'; it has {', '.join(self.splits) or 'none'}")
+        return self.splits[split]
+
+
+def load_corpus(path: str | Path) -> Corpus:
+    """The native corpus in the folder `path`.
+
+    Raises UserError, with file, line and place, for the first thing that is wrong.
+    """
+    root = Path(path)
+    labels, files = corpus_files(root)
+    splits: dict[str, tuple[Example, ...]] = {}
+    seen: dict[str, str] = {}
+    for split, file in files.items():
+        examples = []
+        for number, line in numbered_lines(file):
+            try:
+                example = decode_example(line)
+                for place, problem in labels.unknown(example.gold):
+                    raise WireError(problem, f"$.gold.{place}")
+                name = example.document.id
+                if name in seen:
+                    raise WireError(f"the id {name!r} stands already in {seen[name]}: ids are unique", "$.id")
+                seen[name] = f"{file.name}:{number}"
+                examples.append(replace(example, document=with_root(example.document, root)))
+            except WireError as error:
+                raise error.at(file, number) from error
+        if not examples:
+            raise UserError.at(file, "has no documents: expected one a line")
+        splits[split] = tuple(examples)
+    hashes = {file.name: sha256(read_bytes(file)) for file in (root / "labels.json", *files.values())}
+    return Corpus(root.resolve().name, root, labels, splits, hashes)
+
+
+def corpus_files(root: Path) -> tuple[LabelSet, dict[str, Path]]:
+    """The label set of a corpus folder and the file of each split. Raises UserError where it is no corpus."""
+    if not root.is_dir():
+        what = "is not a folder" if root.exists() else "does not exist"
+        raise UserError.at(root, f"{what}; a corpus is a folder with labels.json and <split>.jsonl files")
+    if not (root / "labels.json").is_file():
+        raise UserError.at(root, "has no labels.json; make a corpus from other formats with 'm3dllm import'")
+    files = {file.stem: file for file in sorted(root.glob("*.jsonl"), key=_split_order)}
+    if not files:
+        raise UserError.at(root, "has no <split>.jsonl file, such as train.jsonl: the corpus is empty")
+    return read_labels(root / "labels.json"), files
+
+
+def with_root(document: Document, root: Path) -> Document:
+    """`document` with its frames' paths made absolute. Raises WireError for a path that leads out of the corpus."""
+    frames = []
+    for i, frame in enumerate(document.frames):
+        try:
+            frames.append(replace(frame, path=str(inside(root.absolute(), frame.path))))
+        except ValueError as error:
+            raise WireError(str(error), f"$.frames[{i}].path") from error
+    return replace(document, frames=tuple(frames)) if frames else document
+
+
+def write_corpus(folder: Path, imported: Imported) -> None:
+    """Write what an importer brought as the native corpus `folder`, whole or not at all.
+
+    Raises UserError where the folder exists with something in it, cannot be written, or an image cannot be read.
+    """
+    with new_folder(folder) as new:
+        (new / "labels.json").write_text(encode_labels(imported.labels), encoding="utf-8")
+        for split, examples in imported.splits.items():
+            (new / f"{split}.jsonl").write_bytes(lines(map(encode_example, examples)))
+        for relative, image in imported.images.items():
+            target = inside(new, relative)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(image, bytes):
+                target.write_bytes(image)
+            else:
+                shutil.copyfile(image, target)
+
+
+def labels_of(annotations: Iterable[Annotation]) -> LabelSet:
+    """A label set of every type found, all relations directed and free to join any types."""
+    mentions: set[str] = set()
+    relations: set[str] = set()
+    regions: set[str] = set()
+    for annotation in annotations:
+        mentions.update(mention.type for mention in annotation.mentions)
+        relations.update(relation.type for relation in annotation.relations)
+        regions.update(region.type for region in annotation.regions)
+    return LabelSet(
+        tuple(map(Label, sorted(mentions))),
+        tuple(map(RelationLabel, sorted(relations))),
+        tuple(map(Label, sorted(regions))),
+    )
+
+
+def _split_order(file: Path) -> tuple[int, str]:
+    """train, dev, test, then the others by name."""
+    order = ("train", "dev", "test")
+    return (order.index(file.stem) if file.stem in order else len(order), file.stem)

@@ -1,0 +1,120 @@
+"""Bytes on disk: written whole or not at all, hashed, and with errors that name the file.
+
+A file is replaced by write, fsync, rename, so that a kill leaves the old one or the new one. A folder is built beside
+its place and renamed into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from m3dllm.errors import UserError
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's bytes. Raises UserError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError.at(path, f"cannot be read: {error.strerror}") from error
+
+
+def read_text(path: Path) -> str:
+    """The file as UTF-8, a byte-order mark dropped, line ends kept. Raises UserError at the line of a wrong byte."""
+    return decode_text(read_bytes(path), path)
+
+
+def decode_text(data: bytes, path: Path) -> str:
+    """`data` of the file `path` as UTF-8. Raises UserError at the line of a wrong byte."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise UserError.at(path, "is UTF-16; expected UTF-8: save it as UTF-8") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"byte 0x{data[error.start]:02x} is not UTF-8: save the file as UTF-8"
+        raise UserError.at(path, message, line=line) from error
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Put `data` at `path` in one step. Raises UserError (nothing is changed) where the disk is full or refuses."""
+    if isinstance(data, str):
+        data = data.encode("utf-8")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A fresh folder to fill, moved to `path` when the block ends well and removed when it does not.
+
+    Raises UserError where `path` exists with something in it, or cannot be written.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError.at(path, "exists already: name another folder, or remove it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+        if path.exists():
+            path.rmdir()
+        temporary.rename(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """The line for a file that the system would not write: a full disk, a folder without permission."""
+    return UserError.at(error.filename or path, f"cannot be written: {error.strerror}: free or name another place")
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """The hash of the file's bytes. Raises UserError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError.at(path, f"cannot be read: {error.strerror}") from error
+
+
+def inside(root: Path, relative: str) -> Path:
+    """`root / relative`, where that stays inside `root`. Raises ValueError for a path that leads out of it."""
+    pure = Path(relative)
+    if not relative or "\0" in relative or pure.is_absolute() or ".." in pure.parts or "\\" in relative:
+        raise ValueError(f"path {relative!r} leads out of the folder: give a relative path without '..'")
+    return root / pure
+
+
+def file_name(text: str) -> str:
+    """`text` as one safe name of a file or folder: an id such as `../../x` never becomes a path.
+
+    Ordinary ids stay as they are; whatever was changed or cut is told apart by a hash.
+    """
+    safe = re.sub(r"[^\w.-]+", "_", text).lstrip(".")[:80]
+    return safe if safe == text else f"{safe or 'id'}-{sha256(text.encode())[:8]}"

@@ -1,0 +1,97 @@
+"""What a system is: one method, and a declaration of what it can do.
+
+A third party ships one light module with a `SystemSpec` named by an entry point of the group "m3dllm.systems". Nothing
+here imports a system; `SystemSpec.load` does, when one is about to work.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from m3dllm.errors import UserError
+from m3dllm.types import Document, Example, RawOutput
+
+
+@runtime_checkable
+class System(Protocol):
+    """Answers documents. A factory makes it: `make(config, *, labels, examples=(), checkpoint=None)`."""
+
+    def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
+        """One RawOutput a document, in order. A document that fails yields `error=…`; it never raises."""
+        ...
+
+
+@runtime_checkable
+class Trainable(System, Protocol):
+    """A system that learns from examples before it predicts."""
+
+    def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
+        """Learn, choose by `dev`, and write the checkpoint into the folder `out`. A killed fit may resume from it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemSpec:
+    """What a system declares, so that a mismatch is found before a model loads."""
+
+    name: str
+    factory: str
+    """ "module:name" of a callable `(config, *, labels, examples=(), checkpoint=None) -> System`."""
+    summary: str
+    config: str | None = None
+    """ "module:name" of a dataclass whose fields are the system's options (light to import), or None."""
+    tasks: frozenset[str] = field(default_factory=frozenset)
+    modalities: frozenset[str] = field(default_factory=frozenset)
+    languages: frozenset[str] = field(default_factory=frozenset)
+    takes_given: bool = False
+    """Whether it uses `Document.given` (the gold-pair protocol)."""
+    trainable: bool = False
+    extra: str | None = None
+    """The extra of this package that brings what the system needs, or None."""
+    needs: tuple[str, ...] = ()
+    """The modules that the extra brings: present when all of them are found."""
+
+    def __post_init__(self) -> None:
+        for name in ("tasks", "modalities", "languages"):
+            object.__setattr__(self, name, frozenset(getattr(self, name)))
+        for name, known in (("tasks", _TASKS), ("modalities", _MODALITIES), ("languages", _LANGUAGES)):
+            if odd := getattr(self, name) - known:
+                raise ValueError(f"{name} of system {self.name!r}: {sorted(odd)} are not among {sorted(known)}")
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The needed modules that are not installed."""
+        return tuple(name for name in self.needs if importlib.util.find_spec(name) is None)
+
+    def require(self) -> None:
+        """Raises UserError, with the command that mends it, where a needed module is not installed."""
+        if missing := self.missing:
+            hint = f": pip install 'm3dllm[{self.extra}]'" if self.extra else ""
+            raise UserError(f"system '{self.name}' needs {', '.join(map(repr, missing))}{hint}")
+
+    def config_class(self) -> type[Any] | None:
+        """The dataclass of the system's options. Raises UserError when the module cannot be imported."""
+        return None if self.config is None else self._resolve(self.config)
+
+    def load(self) -> Any:
+        """The factory. Raises UserError when something is not installed or its module cannot be imported."""
+        self.require()
+        return self._resolve(self.factory)
+
+    def _resolve(self, where: str) -> Any:
+        module, _, name = where.partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except Exception as error:  # a plugin may fail in any way while it is imported
+            why = f"{type(error).__name__}: {error}"
+            raise UserError(f"system '{self.name}' cannot be loaded from {where}: {why}") from error
+
+
+_TASKS = frozenset(("entity", "chain", "relation", "grounding"))
+_MODALITIES = frozenset(("text", "video"))
+_LANGUAGES = frozenset(("en", "zh"))

@@ -1,0 +1,392 @@
+"""The values that pass between the rooms: documents, annotations, answers, predictions, counts.
+
+All are frozen and checked when they are made (`ValueError` says what is wrong); after that nobody checks again.
+Gold and prediction are the same type. Nothing here reads or writes files.
+
+Conventions, stated once:
+
+- text: `start` and `end` are code points of `Document.text`, half open: `text[start:end]` is the mention.
+- box: fractions of the frame, `x0 y0 x1 y1`, origin top left. Gold boxes are legal (`Box.is_legal`); a prediction keeps
+  what the system said, and the scorer counts it as wrong.
+- frame: the frame's own number in the clip, as the gold uses it, never a position in a list.
+- time: seconds, in names that end in `_s`; pixels end in `_px`.
+- chain ids are local names: renaming them changes no score.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+Lang = Literal["en", "zh"]
+GivenKind = Literal["mentions", "chains"]
+Task = Literal["entity", "chain", "relation", "grounding"]
+TASKS: tuple[Task, ...] = ("entity", "chain", "relation", "grounding")
+
+
+class Box(NamedTuple):
+    """A rectangle as fractions of the frame; origin top left. May be illegal in a prediction."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    @classmethod
+    def from_cxcywh(cls, cx: float, cy: float, width: float, height: float) -> Box:
+        """From a centre and a size, all fractions (the YOLO order of the M3D files)."""
+        return cls(cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
+
+    @classmethod
+    def from_corners(cls, xa: float, ya: float, xb: float, yb: float, *, size: tuple[float, float] = (1, 1)) -> Box:
+        """From two opposite corners in any order, in units of which `size` makes the whole frame (LabelMe)."""
+        width, height = size
+        return cls(min(xa, xb) / width, min(ya, yb) / height, max(xa, xb) / width, max(ya, yb) / height)
+
+    @property
+    def has_area(self) -> bool:
+        """Every coordinate is finite, and width and height are positive."""
+        return all(map(math.isfinite, self)) and self.x0 < self.x1 and self.y0 < self.y1
+
+    @property
+    def is_legal(self) -> bool:
+        """The box has an area and lies inside the frame."""
+        return self.has_area and self.x0 >= 0 and self.y0 >= 0 and self.x1 <= 1 and self.y1 <= 1
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of the text, and when it is said; both half open."""
+
+    start: int
+    end: int
+    start_s: float
+    end_s: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end:
+            raise ValueError(f"segment runs backwards in the text: {self.start} to {self.end}")
+        if not 0 <= self.start_s <= self.end_s:
+            raise ValueError(f"segment runs backwards in time: {self.start_s} s to {self.end_s} s")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One still of the clip.
+
+    `index` is the frame's own number in the clip; `path` is relative to the corpus in files and absolute once loaded;
+    `annotated` says that someone looked for regions in it: grounding is scored on these frames only, and an annotated
+    frame may be empty. `sha256` is of the image file, "" where nobody computed it.
+    """
+
+    index: int
+    path: str
+    width_px: int
+    height_px: int
+    annotated: bool = False
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if self.index < 0:
+            raise ValueError(f"frame index {self.index} is negative")
+        if self.width_px <= 0 or self.height_px <= 0:
+            raise ValueError(f"frame of {self.width_px} x {self.height_px} pixels")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mention:
+    """A typed span of the text."""
+
+    start: int
+    end: int
+    type: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end:
+            raise ValueError(f"mention runs backwards or is empty: {self.start} to {self.end}")
+
+    @property
+    def span(self) -> tuple[int, int]:
+        return self.start, self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The mentions of one entity, at least one; a lone mention is a chain of one."""
+
+    id: str
+    mentions: tuple[Mention, ...]
+
+    def __post_init__(self) -> None:
+        if not self.mentions:
+            raise ValueError(f"chain {self.id!r} has no mention")
+
+    @property
+    def type(self) -> str:
+        """The majority of the mentions' types; on a tie, the one that comes first."""
+        return Counter(mention.type for mention in self.mentions).most_common(1)[0][0]
+
+    @property
+    def spans(self) -> frozenset[tuple[int, int]]:
+        return frozenset(mention.span for mention in self.mentions)
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A typed, directed pair of two different chains, named by their ids."""
+
+    head: str
+    tail: str
+    type: str
+
+    def __post_init__(self) -> None:
+        if self.head == self.tail:
+            raise ValueError(f"relation {self.type!r} joins chain {self.head!r} to itself")
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A typed box in a frame; `chain` is the id of the chain it shows, where that is known."""
+
+    frame: int
+    box: Box
+    type: str
+    chain: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What a document says: gold and prediction alike. Mentions live only inside chains."""
+
+    chains: tuple[Chain, ...] = ()
+    relations: tuple[Relation, ...] = ()
+    regions: tuple[Region, ...] = ()
+
+    def __post_init__(self) -> None:
+        for problem in self.dangling():
+            raise ValueError(problem)
+
+    def dangling(self) -> Iterator[str]:
+        """Every reference that names nothing, and every chain id that stands twice."""
+        known: set[str] = set()
+        for chain in self.chains:
+            if chain.id in known:
+                yield f"two chains have the id {chain.id!r}"
+            known.add(chain.id)
+        for i, relation in enumerate(self.relations):
+            for role, name in (("head", relation.head), ("tail", relation.tail)):
+                if name not in known:
+                    yield f"relations[{i}].{role} names chain {name!r}, which does not exist"
+        for i, region in enumerate(self.regions):
+            if region.chain is not None and region.chain not in known:
+                yield f"regions[{i}].chain names chain {region.chain!r}, which does not exist"
+
+    @property
+    def mentions(self) -> Iterator[Mention]:
+        return (mention for chain in self.chains for mention in chain.mentions)
+
+
+@dataclass(frozen=True, slots=True)
+class Given(Annotation):
+    """What the pipeline gives a system for the gold-pair protocol.
+
+    `kind` is "mentions" (each gold mention as a chain of one: predict the chains) or "chains" (the gold chains: predict
+    the relations).
+    """
+
+    kind: GivenKind = "mentions"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text with its clip. `text` is "" and `frames` is () where that modality is missing.
+
+    `group` is the source video ("": the document is its own group): splits never cut a group. `tokens` are the offsets
+    of the corpus' own tokens and may be empty: `tokens.tokenize` then says what a token is. `given` is filled by the
+    pipeline, never by a system or a corpus.
+    """
+
+    id: str
+    lang: Lang
+    text: str
+    title: str = ""
+    group: str = ""
+    tokens: tuple[tuple[int, int], ...] = ()
+    segments: tuple[Segment, ...] = ()
+    frames: tuple[Frame, ...] = ()
+    given: Given | None = None
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise ValueError("document without an id")
+        for i, (start, end) in enumerate(self.tokens):
+            if not 0 <= start < end <= len(self.text):
+                raise ValueError(f"tokens[{i}] is {start} to {end}; the text has {len(self.text)} characters")
+        for i, segment in enumerate(self.segments):
+            if segment.end > len(self.text):
+                raise ValueError(f"segments[{i}] ends at {segment.end}; the text has {len(self.text)} characters")
+        if len({frame.index for frame in self.frames}) < len(self.frames):
+            twice = Counter(frame.index for frame in self.frames).most_common(1)[0][0]
+            raise ValueError(f"frame {twice} stands twice")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A document and its gold, whose offsets, frames and boxes fit the document."""
+
+    document: Document
+    gold: Annotation
+
+    def __post_init__(self) -> None:
+        for _, problem in self.misfits():
+            raise ValueError(problem)
+
+    def misfits(self) -> Iterator[tuple[str, str]]:
+        """(place, problem) for every part of the gold that does not fit the document."""
+        length = len(self.document.text)
+        for i, chain in enumerate(self.gold.chains):
+            for j, mention in enumerate(chain.mentions):
+                if mention.end > length:
+                    place = f"gold.chains[{i}].mentions[{j}]"
+                    yield place, f"{place} ends at {mention.end}; the text has {length} characters"
+        known = {frame.index for frame in self.document.frames}
+        for i, region in enumerate(self.gold.regions):
+            place = f"gold.regions[{i}]"
+            if region.frame not in known:
+                yield place, f"{place} names frame {region.frame}, which the document does not have"
+            if not region.box.is_legal:
+                expected = "expected 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1"
+                yield place, f"{place} has an illegal box {list(region.box)}; {expected}"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One exchange with a generating model: what was asked (by hash), what it said, and why it stopped."""
+
+    stage: str
+    prompt_sha256: str = ""
+    text: str = ""
+    finish: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BoxForm:
+    """What the numbers of an answer's boxes mean.
+
+    `order` is the order of the four; `sizes` gives, for each frame, the coordinate that is its right and bottom edge:
+    (1, 1), (1000, 1000), or the pixels of what the model saw; `offsets` the frame's top left corner where the image was
+    padded, (0, 0) when left out.
+    """
+
+    order: Literal["xyxy", "yxyx", "xywh", "cxcywh"] = "xyxy"
+    sizes: dict[int, tuple[float, float]] = field(default_factory=dict)
+    offsets: dict[int, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for frame, (width, height) in self.sizes.items():
+            if not (0 < width < math.inf and 0 < height < math.inf):
+                raise ValueError(f"frame {frame} has the size {width} x {height}")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a document was not answered; `retryable` says that asking again may help (a dead server, a time-out)."""
+
+    message: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RawOutput:
+    """What a system said about one document, before anyone judged it.
+
+    `payload` is the answer: an object in the answer form (see `answers`) or text that should hold one. `boxes` is None
+    where the payload's boxes are fractions in xyxy order. A failed document has `error` (a string counts as a failure
+    that asking again will not mend) and no payload.
+    """
+
+    document: str
+    given: GivenKind | None = None
+    payload: Any = None
+    turns: tuple[Turn, ...] = ()
+    boxes: BoxForm | None = None
+    seconds: float | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    error: Failure | str | None = None
+
+    @property
+    def failure(self) -> Failure | None:
+        """`error` as a Failure."""
+        return Failure(self.error) if isinstance(self.error, str) else self.error
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One thing of an answer that could not be used, or was used only after a repair: its code, place and detail."""
+
+    code: str
+    where: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """An answer in the one form that the scorer reads, with everything that was wrong with it."""
+
+    document: str
+    annotation: Annotation
+    given: GivenKind | None = None
+    issues: tuple[Issue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PRF:
+    """Counts of precision and recall: they add up, and are divided once.
+
+    A ratio over nothing on both sides is None; where only its own side is empty it is 0.
+    """
+
+    p_num: float = 0
+    p_den: float = 0
+    r_num: float = 0
+    r_den: float = 0
+
+    def __add__(self, other: PRF) -> PRF:
+        return PRF.sum((self, other))
+
+    @classmethod
+    def sum(cls, counts: Iterable[PRF]) -> PRF:
+        """The sum, exact to the last digit in whatever order the counts come (`math.fsum`)."""
+        rows = [(c.p_num, c.p_den, c.r_num, c.r_den) for c in counts]
+        return cls(*map(math.fsum, zip(*rows, strict=True))) if rows else cls()
+
+    @property
+    def swapped(self) -> PRF:
+        """The counts with gold and prediction exchanged."""
+        return PRF(self.r_num, self.r_den, self.p_num, self.p_den)
+
+    @property
+    def precision(self) -> float | None:
+        if self.p_den:
+            return self.p_num / self.p_den
+        return 0.0 if self.r_den else None
+
+    @property
+    def recall(self) -> float | None:
+        return self.swapped.precision
+
+    @property
+    def f1(self) -> float | None:
+        """The harmonic mean of precision and recall; 0 where both are 0."""
+        return harmonic_mean(self.precision, self.recall)
+
+
+def harmonic_mean(precision: float | None, recall: float | None) -> float | None:
+    """F1 of two ratios; None where either is None."""
+    if precision is None or recall is None:
+        return None
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0

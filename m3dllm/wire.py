@@ -1,0 +1,218 @@
+"""Types to JSON and back: the only module that knows key names.
+
+The JSON keys are the names of the types' fields (a box is a list of four numbers, a corpus line is a document with its
+`gold`), so the types are decoded as they stand and every check they make when they are made is made here. A line that
+cannot be read raises WireError, whose `place` is a path such as `$.gold.chains[0].mentions[1].start`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from m3dllm.errors import UserError
+from m3dllm.files import read_bytes
+from m3dllm.labels import LabelSet
+from m3dllm.types import Annotation, Document, Example, Prediction, RawOutput
+
+T = TypeVar("T")
+FORMAT = 1
+
+
+class WireError(ValueError):
+    """What is wrong with a value, and where in it."""
+
+    def __init__(self, message: str, place: str = "$") -> None:
+        super().__init__(message)
+        self.message, self.place = message, place
+
+    def at(self, file: Path | str, line: int | None = None) -> UserError:
+        return UserError.at(file, self.message, line=line, place="" if self.place == "$" else self.place)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ExampleLine(Document):
+    gold: Annotation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RawLine(RawOutput):
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LabelsFile(LabelSet):
+    format: int = FORMAT
+
+
+_DOCUMENT_FIELDS = tuple(f.name for f in fields(Document))
+
+
+# --- lines ------------------------------------------------------------------------------------------------------------
+
+
+def decode(data: bytes | str, kind: type[T]) -> T:
+    """The JSON value `data` as a `kind`. Raises WireError."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _wire_error(error) from error
+
+
+def convert(value: Any, kind: type[T], *, strict: bool = True) -> T:
+    """A value made of dicts, lists, strings and numbers as a `kind`. Raises WireError.
+
+    `strict=False` also reads numbers and booleans from strings, as on a command line.
+    """
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        raise _wire_error(error) from error
+
+
+def encode(value: Any) -> bytes:
+    """A value of `types` (or of dicts and lists) as one line of JSON, without the line end."""
+    return msgspec.json.encode(value)
+
+
+def pretty(value: Any) -> str:
+    """JSON for people, with a line end."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
+
+
+def decode_example(line: bytes | str) -> Example:
+    """A line of `<split>.jsonl`. Raises WireError."""
+    row = decode(line, _ExampleLine)
+    if row.given is not None:
+        raise WireError("is filled by the pipeline and cannot stand in a file", "$.given")
+    document = Document(*(getattr(row, name) for name in _DOCUMENT_FIELDS))
+    try:
+        return Example(document, row.gold)
+    except ValueError as error:
+        raise WireError(str(error)) from error
+
+
+def encode_example(example: Example) -> bytes:
+    """The line of `<split>.jsonl` that `decode_example` reads; empty fields are left out where a reader fills them."""
+    row = msgspec.to_builtins(example.document)
+    del row["given"]
+    for frame in row["frames"]:
+        if not frame["sha256"]:
+            del frame["sha256"]
+    return encode(row | {"gold": example.gold})
+
+
+def decode_prediction(line: bytes | str) -> Prediction:
+    """A line of `predictions.jsonl`. A box may hold null, NaN or Infinity: the scorer counts it as wrong."""
+    try:
+        return decode(line, Prediction)
+    except WireError:
+        try:
+            value = json.loads(line)
+            for region in value["annotation"]["regions"]:
+                region["box"] = [math.nan if x is None else x for x in region["box"]]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise WireError(*_first_error(line, Prediction)) from None
+        return convert(value, Prediction)
+
+
+def decode_raw(line: bytes | str) -> RawOutput:
+    """A line of `raw.jsonl`. Raises WireError."""
+    row = decode(line, _RawLine)
+    _check_format(row.format)
+    return RawOutput(*(getattr(row, f.name) for f in fields(RawOutput)))
+
+
+def encode_raw(raw: RawOutput) -> bytes:
+    """The line of `raw.jsonl` that `decode_raw` reads."""
+    return encode({"format": FORMAT} | {f.name: getattr(raw, f.name) for f in fields(RawOutput)})
+
+
+def decode_labels(data: bytes | str) -> LabelSet:
+    """A `labels.json`. Raises WireError."""
+    row = decode(data, _LabelsFile)
+    _check_format(row.format)
+    return LabelSet(row.mentions, row.relations, row.regions)
+
+
+def encode_labels(labels: LabelSet) -> str:
+    """The `labels.json` that `decode_labels` reads."""
+    return pretty(
+        {"format": FORMAT, "mentions": labels.mentions, "regions": labels.regions, "relations": labels.relations}
+    )
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(line number from 1, line) of a JSON Lines file, blank lines and a byte-order mark passed over.
+
+    Raises UserError where the file cannot be read.
+    """
+    data = read_bytes(path)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError.at(path, "is UTF-16; expected UTF-8: save it as UTF-8")
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if line.strip():
+            yield number, line
+
+
+def read_lines(path: Path, decode_line: Any) -> Iterator[Any]:
+    """Every line of a JSON Lines file through `decode_line`. Raises UserError with file, line and place."""
+    for number, line in numbered_lines(path):
+        try:
+            yield decode_line(line)
+        except WireError as error:
+            raise error.at(path, number) from error
+
+
+def read_labels(path: Path) -> LabelSet:
+    """The label set in the file `path`. Raises UserError with file and place."""
+    try:
+        return decode_labels(read_bytes(path).removeprefix(b"\xef\xbb\xbf"))
+    except WireError as error:
+        raise error.at(path) from error
+
+
+def lines(rows: Iterable[bytes]) -> bytes:
+    """Encoded rows as the bytes of a JSON Lines file."""
+    return b"".join(row + b"\n" for row in rows)
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def _wire_error(error: Exception) -> WireError:
+    return WireError(*_split(error))
+
+
+def _first_error(line: bytes | str, kind: type[Any]) -> tuple[str, str]:
+    try:
+        msgspec.json.decode(line, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _split(error)
+    return "cannot be read", "$"
+
+
+def _split(error: Exception) -> tuple[str, str]:
+    """(message, path) of an error of msgspec, which writes `message - at `$.path``."""
+    if isinstance(error, UnicodeDecodeError):
+        return "holds bytes that are not UTF-8: save the file as UTF-8", "$"
+    if not isinstance(error, msgspec.ValidationError):
+        return f"not JSON: {error}", "$"
+    match = re.fullmatch(r"(.*?)(?: - at `(.*)`)?", str(error), flags=re.DOTALL)
+    message, place = match.groups() if match else (str(error), None)
+    return message.replace("Object missing required field", "lacks the field").replace("`", "'"), place or "$"
+
+
+def _check_format(found: int) -> None:
+    if found != FORMAT:
+        raise WireError(f"is format {found}; this version reads format {FORMAT}: update m3dllm", "$.format")
