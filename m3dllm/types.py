@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 
 Lang = Literal["en", "zh"]
 GivenKind = Literal["mentions", "chains"]
+Subset = Literal["full", "no_text", "no_video"]
 Task = Literal["entity", "chain", "relation", "grounding"]
 TASKS: tuple[Task, ...] = ("entity", "chain", "relation", "grounding")
 
