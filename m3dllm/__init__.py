@@ -1,3 +1,35 @@
-"""Compare supervised fusion models and video LLMs at grounded, document-level extraction from text and video."""
+"""Compare supervised fusion models and video LLMs at grounded, document-level extraction from text and video.
+
+The Python face: `load_corpus`, `Experiment` and `run`, `score_files`, `write_report`, imported when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["Experiment", "__version__", "load_corpus", "run", "score_files", "write_report"]
+
+if TYPE_CHECKING:
+    from m3dllm.corpora.native import load_corpus
+    from m3dllm.experiment import Experiment
+    from m3dllm.pipeline import run
+    from m3dllm.report import write_report
+    from m3dllm.score import score_files
+
+_FACE = {
+    "load_corpus": ("m3dllm.corpora.native", "load_corpus"),
+    "Experiment": ("m3dllm.experiment", "Experiment"),
+    "run": ("m3dllm.pipeline", "run"),
+    "score_files": ("m3dllm.score", "score_files"),
+    "write_report": ("m3dllm.report", "write_report"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FACE:
+        raise AttributeError(f"module 'm3dllm' has no attribute {name!r}")
+    import importlib
+
+    module, attribute = _FACE[name]
+    return getattr(importlib.import_module(module), attribute)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -45,9 +45,9 @@ class SystemSpec:
     summary: str
     config: str | None = None
     """ "module:name" of a dataclass whose fields are the system's options (light to import), or None."""
-    tasks: frozenset[str] = field(default_factory=frozenset)
-    modalities: frozenset[str] = field(default_factory=frozenset)
-    languages: frozenset[str] = field(default_factory=frozenset)
+    tasks: Set[str] = frozenset()
+    modalities: Set[str] = frozenset()
+    languages: Set[str] = frozenset()
     takes_given: bool = False
     """Whether it uses `Document.given` (the gold-pair protocol)."""
     trainable: bool = False

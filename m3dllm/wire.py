@@ -62,7 +62,7 @@ def decode(data: bytes | str, kind: type[T]) -> T:
     """The JSON value `data` as a `kind`. Raises WireError."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _wire_error(error) from error
 
 
@@ -206,6 +206,8 @@ def _split(error: Exception) -> tuple[str, str]:
     """(message, path) of an error of msgspec, which writes `message - at `$.path``."""
     if isinstance(error, UnicodeDecodeError):
         return "holds bytes that are not UTF-8: save the file as UTF-8", "$"
+    if isinstance(error, RecursionError):
+        return "is nested too deeply to be what is expected here", "$"
     if not isinstance(error, msgspec.ValidationError):
         return f"not JSON: {error}", "$"
     match = re.fullmatch(r"(.*?)(?: - at `(.*)`)?", str(error), flags=re.DOTALL)

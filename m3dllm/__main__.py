@@ -1,0 +1,5 @@
+"""`python -m m3dllm`."""
+
+from m3dllm.cli import main
+
+main()

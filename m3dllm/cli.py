@@ -1,0 +1,371 @@
+"""The command line: each verb parses, calls one function, and prints what it returns.
+
+Results go to stdout, progress and logs to stderr. Exit 0: done; 1: a bug of ours, with its traceback; 2: something the
+user can mend, in one line. Nothing heavy is imported before a verb needs it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from m3dllm.errors import UserError
+
+if TYPE_CHECKING:
+    from m3dllm.experiment import Experiment
+    from m3dllm.types import Task
+
+app = typer.Typer(
+    name="m3dllm",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+UsageError: Any = typer.BadParameter.__mro__[1]  # what the parser raises; typer does not name it
+imports = typer.Typer(help="Turn annotations in another format into a native corpus.")
+app.add_typer(imports, name="import")
+
+
+class Lang(StrEnum):
+    en = "en"
+    zh = "zh"
+
+
+class Pairs(StrEnum):
+    end_to_end = "end-to-end"
+    gold = "gold"
+    both = "both"
+
+
+class Modality(StrEnum):
+    available = "available"
+    all = "all"
+
+
+def main() -> None:
+    """The entry point: `app` with errors in one line and the three exit codes."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        raise SystemExit(app(standalone_mode=False))
+    except UserError as error:
+        print(f"m3dllm: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from None
+    except UsageError as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "m3dllm"
+        print(f"m3dllm: {error.format_message()} (see '{command} --help')", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from None
+    except BrokenPipeError:  # `m3dllm … | head`
+        sys.stderr.close()
+        raise SystemExit(0) from None
+    except KeyboardInterrupt:
+        print("m3dllm: stopped; the same command goes on from here", file=sys.stderr)  # noqa: T201
+        raise SystemExit(130) from None
+
+
+def say(text: str) -> None:
+    """A result, to stdout."""
+    typer.echo(text.rstrip("\n"))
+
+
+# --- run and its parts ------------------------------------------------------------------------------------------------
+
+LangOption = Annotated[Lang | None, typer.Option("--lang", help="Only the documents of this language.")]
+Seed = Annotated[int, typer.Option(help="The seed of everything random.")]
+Variants = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variant",
+        help="Also any_match, undirected, exact_chains, no_singletons, triple, iou=X, released; repeatable.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def _words(
+    context: typer.Context,
+    system: Annotated[str, typer.Option(help="The system; 'm3dllm systems' lists them.", show_default=False)],
+    corpus: Annotated[Path | None, typer.Option(help="A native corpus; left out: the embedded demo corpus.")] = None,
+    train: Annotated[str, typer.Option(help="The split to learn from, and to take few-shot examples from.")] = "train",
+    dev: Annotated[str, typer.Option(help="The split to choose settings by; if not there, a part of train.")] = "dev",
+    split: Annotated[str, typer.Option(help="The split to predict.")] = "test",
+    lang: LangOption = None,
+    pairs: Annotated[
+        Pairs,
+        typer.Option(
+            help="Chains and relations from the system's own output, over the gold mentions and chains, or both."
+        ),
+    ] = Pairs.end_to_end,
+    tasks: Annotated[str | None, typer.Option(help="The tasks to score, by commas; left out: all it answers.")] = None,
+    missing: Annotated[
+        str | None, typer.Option(help="Hide a modality: text, video, thirds, or a manifest file.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="A named set of the system's options.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="A fitted system: its run, or the checkpoint in it.")] = None,
+    seed: Seed = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many documents of the split.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run; left out: runs/<system>-<corpus>-<split>-<hash>.")] = None,
+) -> Experiment:
+    from m3dllm.experiment import Experiment, parse_options
+
+    return Experiment(
+        system=system,
+        corpus=corpus,
+        train=train,
+        dev=dev,
+        split=split,
+        lang=lang.value if lang else None,
+        pairs=pairs.value,
+        tasks=None if tasks is None else _task_names(tasks),
+        missing=missing,
+        preset=preset,
+        checkpoint=checkpoint,
+        seed=seed,
+        limit=limit,
+        out=out,
+        options=parse_options(context.args),
+        command=("m3dllm", *sys.argv[1:]),
+    )
+
+
+def _task_names(text: str) -> tuple[Task, ...]:
+    from m3dllm.types import TASKS
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if odd := [name for name in names if name not in TASKS]:
+        raise UserError(f"--tasks: there is no task '{odd[0]}'; the tasks are {', '.join(TASKS)}")
+    return tuple(task for task in TASKS if task in names)
+
+
+def experiment_verb(verb: Callable[..., None]) -> None:
+    """Make `verb(experiment, …)` a command that takes the words of an experiment, the system's options, and its own."""
+    shared = _parameters(_words)
+    own = _parameters(verb)[1:]
+
+    def command(**values: Any) -> None:
+        words = {parameter.name: values.pop(parameter.name) for parameter in shared}
+        verb(_words(**words), **values)
+
+    command.__name__, command.__doc__ = verb.__name__, verb.__doc__
+    command.__signature__ = inspect.Signature(shared + own)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in shared + own}
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(command)
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    later = {"Experiment": Any}  # not imported yet: `--help` must not wait for it
+    return list(inspect.signature(function, eval_str=True, locals=later).parameters.values())
+
+
+@experiment_verb
+def run(experiment: Experiment, variant: Variants = None, json: JsonOption = False) -> None:
+    """Fit where the system trains, predict, normalize, score, and print the four-task table.
+
+    The same command again takes up where it stopped. The system's own options follow as --name value; 'm3dllm systems
+    NAME' lists them.
+    """
+    from m3dllm import pipeline
+
+    done = pipeline.run(experiment, variants=tuple(variant or ()))
+    _print_scores(done, json=json)
+    if done.record().status == "incomplete":
+        raise SystemExit(2)
+
+
+@experiment_verb
+def fit(experiment: Experiment) -> None:
+    """Only fit, into the checkpoint/ of the run that 'm3dllm run' with the same options goes on from."""
+    from m3dllm import pipeline
+
+    say(str(pipeline.fit(experiment).checkpoint))
+
+
+@experiment_verb
+def predict(experiment: Experiment) -> None:
+    """Only predict: the run's raw.jsonl, with a finished checkpoint where the system trains."""
+    from m3dllm import pipeline
+
+    say(str(pipeline.predict(experiment).path / "raw.jsonl"))
+
+
+@app.command()
+def normalize(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]) -> None:
+    """Make a run's predictions.jsonl from its raw.jsonl again; the system is not needed."""
+    from m3dllm import pipeline
+
+    say(str(pipeline.normalize(run).path / "predictions.jsonl"))
+
+
+@app.command()
+def score(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="A run directory, or two files by --gold and --pred.")
+    ] = None,
+    gold: Annotated[Path | None, typer.Option(help="Corpus lines or prediction lines.")] = None,
+    pred: Annotated[Path | None, typer.Option(help="Prediction lines.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="labels.json of the two files; left out: every type is allowed, relations are directed."),
+    ] = None,
+    modality: Annotated[
+        Modality, typer.Option(help="Score a task where its modality was there, or on all documents.")
+    ] = Modality.available,
+    variant: Variants = None,
+    per_document: Annotated[Path | None, typer.Option(help="Write the counts of each document to this file.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Score a run again, or any two files."""
+    from m3dllm import pipeline
+    from m3dllm.files import write_atomic
+    from m3dllm.runs import Run
+    from m3dllm.score import Settings, score_files
+    from m3dllm.wire import encode, lines
+
+    variants = tuple(variant or ())
+    if run is not None:
+        if gold or pred or labels:
+            raise UserError("score takes a run, or --gold and --pred: not both")
+        tasks = Run(run).record().tasks
+        done = pipeline.score(run, settings=Settings(modality=modality.value, variants=variants, tasks=tasks))
+        if per_document is not None:
+            write_atomic(per_document, lines(map(encode, done.per_document())))
+        _print_scores(done, json=json)
+        return
+    if gold is None or pred is None:
+        raise UserError("score takes a run, or both --gold FILE and --pred FILE")
+    scores = score_files(gold, pred, labels=labels, settings=Settings(modality=modality.value, variants=variants))
+    if per_document is not None:
+        write_atomic(per_document, lines(map(encode, scores.rows())))
+    _print(scores.to_wire(), json=json)
+
+
+def _print_scores(run: Any, *, json: bool) -> None:
+    from m3dllm.report import run_table
+
+    if json:
+        _print(run.scores(), json=True)
+    else:
+        say(f"{run.path}\n\n{run_table(run)}")
+
+
+def _print(scores: dict[str, Any], *, json: bool) -> None:
+    from m3dllm.report import table
+    from m3dllm.wire import pretty
+
+    say(pretty(scores) if json else table(scores))
+
+
+# --- corpora ----------------------------------------------------------------------------------------------------------
+
+Source = Annotated[Path, typer.Argument(metavar="PATH", help="Where the annotations are.", show_default=False)]
+NewCorpus = Annotated[
+    Path, typer.Option("--out", help="The corpus to make; a folder that is not there yet.", show_default=False)
+]
+
+
+def _import(imported: Any, out: Path) -> None:
+    from m3dllm.corpora.native import write_corpus
+
+    write_corpus(out, imported)
+    for line in imported.summary_lines():
+        say(line)
+    say(f"written to {out}")
+
+
+@imports.command("m3d")
+def import_m3d(path: Source, out: NewCorpus) -> None:
+    """The M3D release: data/{lang}/{split}_{lang}.json, and img/{video_id}/ where it is there."""
+    from m3dllm.corpora.m3d import read_m3d
+
+    _import(read_m3d(path), out)
+
+
+@imports.command("redocred")
+def import_redocred(path: Source, out: NewCorpus) -> None:
+    """DocRED and Re-DocRED JSON: a file, or a folder of them."""
+    from m3dllm.corpora.redocred import read_redocred
+
+    _import(read_redocred(path), out)
+
+
+@imports.command("demo")
+def import_demo(out: NewCorpus, seed: Seed = 0) -> None:
+    """The embedded demo corpus, invented biographies in English and Chinese with drawn frames."""
+    from m3dllm.corpora.demo import generate_demo
+
+    _import(generate_demo(seed), out)
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A native corpus.", show_default=False)],
+    json: JsonOption = False,
+) -> None:
+    """Every problem of a corpus in one pass, and a count of what it holds."""
+    from m3dllm.corpora.check import check as check_corpus
+    from m3dllm.wire import pretty
+
+    report = check_corpus(path)
+    if json:
+        say(pretty(report))
+    else:
+        for line in report.lines():
+            say(line)
+    if report.problems:
+        raise SystemExit(2)
+
+
+@app.command()
+def systems(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One system: its options too.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """The systems that can be run: tasks, modalities, languages, whether they train and are installed."""
+    from m3dllm.catalogue import describe, overview
+
+    say(overview(json=json) if name is None else describe(name, json=json))
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run directories.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write.", show_default=False)],
+) -> None:
+    """Compare runs: Markdown and CSV tables, floors, significance."""
+    from m3dllm.report import write_report
+
+    for path in write_report(runs, out):
+        say(str(path))
+
+
+def version(value: bool) -> None:
+    if value:
+        from m3dllm import __version__
+
+        say(f"m3dllm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Compare supervised fusion models and video LLMs at grounded extraction from text and video."""
+    if context.invoked_subcommand is None:
+        say(context.get_help())
+
+
+if __name__ == "__main__":
+    main()

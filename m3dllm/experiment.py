@@ -1,0 +1,420 @@
+"""What is asked of a run, and whether it can be done: checked before anything is loaded that takes time.
+
+An `Experiment` holds the words of the user; `plan` turns them into a `Plan`: the system's spec and its resolved
+options, the documents as they will be shown, and the record that `run.json` will hold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import platform
+import subprocess
+import sys
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from m3dllm.corpora.missing import KINDS, Manifest, make_manifest, read_manifest, show
+from m3dllm.corpora.native import Corpus, load_corpus
+from m3dllm.corpora.split import hold_out
+from m3dllm.errors import UserError
+from m3dllm.files import file_name, sha256_file
+from m3dllm.registry import find_system
+from m3dllm.runs import CorpusRecord, RunRecord
+from m3dllm.system import SystemSpec
+from m3dllm.types import TASKS, Annotation, Example, GivenKind, Lang, Task
+from m3dllm.wire import WireError, convert, decode, encode, encode_labels
+
+Pairs = Literal["end-to-end", "gold", "both"]
+PASSES: dict[Pairs, tuple[GivenKind | None, ...]] = {
+    "end-to-end": (None,),
+    "gold": (None, "mentions", "chains"),
+    "both": (None, "mentions", "chains"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """The words of the user: one system, over one split of one corpus, in one way."""
+
+    system: str
+    corpus: Path | None = None
+    """A native corpus; None: the embedded demo corpus."""
+    train: str = "train"
+    dev: str = "dev"
+    split: str = "test"
+    lang: Lang | None = None
+    pairs: Pairs = "end-to-end"
+    tasks: tuple[Task, ...] | None = None
+    """The tasks to score; None: all that the system answers."""
+    missing: str | None = None
+    """ "text", "video", "thirds", or the file of a manifest."""
+    preset: str | None = None
+    checkpoint: Path | None = None
+    seed: int = 0
+    limit: int | None = None
+    """Only the first so many documents of the split."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The system's own options, by field name; strings are read as the field's type."""
+    out: Path | None = None
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """An experiment that can be done. `test` holds the full documents; `shown` what the system sees of them."""
+
+    spec: SystemSpec
+    config: Any
+    corpus: Corpus
+    train: tuple[Example, ...]
+    """As shown: a document without a modality has no gold of that modality."""
+    dev: tuple[Example, ...]
+    test: tuple[Example, ...]
+    passes: tuple[GivenKind | None, ...]
+    checkpoint: Path | None
+    record: RunRecord
+    path: Path
+    notes: tuple[str, ...]
+    """What the user should know before the work begins."""
+
+    @property
+    def fits(self) -> bool:
+        return self.spec.trainable and self.checkpoint is None
+
+
+def plan(experiment: Experiment) -> Plan:
+    """Check the experiment and find everything that it names.
+
+    Raises UserError for an unknown system or option, a language, task or protocol that the system does not declare, a
+    corpus or split that is not there, or a checkpoint of another system or label set.
+    """
+    spec = find_system(experiment.system)
+    spec.require()
+    tasks = _tasks(experiment, spec)
+    if experiment.pairs != "end-to-end" and not spec.takes_given:
+        raise UserError(f"system '{spec.name}' does not take given mentions and chains: only --pairs end-to-end")
+    config = resolve_config(spec, experiment.options, preset=experiment.preset, seed=experiment.seed)
+    notes = []
+    if experiment.corpus is None:
+        notes.append("no --corpus given: the embedded demo corpus is used")
+    corpus = load_corpus(_demo() if experiment.corpus is None else experiment.corpus)
+    notes += _shared_groups(corpus)
+
+    test = _of_language(corpus[experiment.split], experiment, experiment.split, spec)[: experiment.limit]
+    if not test:
+        raise UserError(f"--limit {experiment.limit} leaves no document: expected at least 1")
+    train: tuple[Example, ...] = ()
+    dev: tuple[Example, ...] = ()
+    names: dict[str, str | None] = {"train": None, "dev": None}
+    if experiment.train in corpus.splits and experiment.train != experiment.split:
+        names["train"] = experiment.train
+        train = _of_language(corpus[experiment.train], experiment, experiment.train, spec)
+    fits = spec.trainable and experiment.checkpoint is None
+    if fits:
+        if not train:
+            known = ", ".join(corpus.splits)
+            why = "is the split to predict" if experiment.train == experiment.split else "is not there"
+            message = f"has no train split: '{experiment.train}' {why}; it has {known}"
+            raise UserError.at(
+                corpus.root, f"{message}. Name one by --train, make one with 'm3dllm split', or give --checkpoint"
+            )
+        if experiment.dev in corpus.splits and experiment.dev not in (experiment.split, experiment.train):
+            names["dev"] = experiment.dev
+            dev = _of_language(corpus[experiment.dev], experiment, experiment.dev, spec)
+        else:
+            train, dev = hold_out(train, seed=experiment.seed)
+            notes.append(f"no dev split: {len(dev)} of the train documents choose the settings")
+    manifest = None
+    if experiment.missing is not None:
+        manifest = _manifest(experiment.missing, (train, dev, test), experiment.seed)
+        train = tuple(without_unseen(example, manifest) for example in train)
+        dev = tuple(without_unseen(example, manifest) for example in dev)
+    checkpoint, checkpoint_hash = _checkpoint(experiment.checkpoint, spec, corpus)
+
+    read = {"labels.json", *(f"{name}.jsonl" for name in (experiment.split, *names.values()) if name)}
+    record = RunRecord(
+        system=spec.name,
+        config=_plain(config),
+        preset=experiment.preset,
+        seed=experiment.seed,
+        pairs=experiment.pairs,
+        tasks=tasks,
+        missing=None if manifest is None else decode(encode(manifest), dict[str, Any]),
+        checkpoint=checkpoint_hash,
+        corpus=CorpusRecord(
+            name=corpus.name,
+            root=str(corpus.root.resolve()),
+            split=experiment.split,
+            train=names["train"],
+            dev=names["dev"],
+            lang=experiment.lang,
+            limit=experiment.limit,
+            sha256={name: corpus.hashes[name] for name in sorted(read)},
+        ),
+        labels=corpus.labels,
+        summary=spec.summary,
+        trains=spec.trainable,
+        command=experiment.command,
+        versions=_versions(),
+        git=_git_revision(),
+        device=_device(),
+        started=now(),
+    )
+    path = experiment.out or Path("runs") / _run_name(record)
+    return Plan(
+        spec=spec,
+        config=config,
+        corpus=corpus,
+        train=train,
+        dev=dev,
+        test=test,
+        passes=PASSES[experiment.pairs],
+        checkpoint=checkpoint,
+        record=record,
+        path=path,
+        notes=tuple(notes),
+    )
+
+
+def without_unseen(example: Example, manifest: Manifest) -> Example:
+    """`example` with what its subset hides taken from the document, and the gold of that modality with it."""
+    subset = manifest.documents[example.document.id]
+    document, gold = show(example.document, subset), example.gold
+    if subset == "no_text":
+        gold = Annotation(regions=tuple(replace(region, chain=None) for region in gold.regions))
+    elif subset == "no_video":
+        gold = replace(gold, regions=())
+    return Example(document, gold)
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+
+def resolve_config(spec: SystemSpec, options: Mapping[str, Any], *, preset: str | None, seed: int) -> Any:
+    """The system's config: its defaults, then the preset's values, then the options; `seed` where it has such a field.
+
+    Presets stand in the config class as `presets`, a mapping of name to values. Strings are read as the field's type; a
+    field of several values takes them separated by commas. Raises UserError for an unknown option, preset or value.
+    """
+    kind = spec.config_class()
+    fields = {} if kind is None else {f.name: f for f in dataclasses.fields(kind)}
+    known = ", ".join(f"--{name.replace('_', '-')}" for name in fields) or "none"
+    for name in options:
+        if name not in fields:
+            close = get_close_matches(name, fields, n=1)
+            hint = f"; did you mean --{close[0].replace('_', '-')}?" if close else ""
+            flag = name.replace("_", "-")
+            raise UserError(f"system '{spec.name}' has no option --{flag}{hint} (its options: {known})")
+    presets: Mapping[str, Mapping[str, Any]] = getattr(kind, "presets", {})
+    if preset is not None and preset not in presets:
+        raise UserError(f"system '{spec.name}' has no preset '{preset}'; it has {', '.join(presets) or 'none'}")
+    if kind is None:
+        return None
+    values = dict(presets[preset]) if preset is not None else {}
+    if "seed" in fields:
+        values["seed"] = seed
+    hints = typing.get_type_hints(kind)
+    for name, value in options.items():
+        values[name] = _several(value) if _takes_several(hints[name]) else value
+    try:
+        return convert(values, kind, strict=False)
+    except WireError as error:
+        name = error.place.removeprefix("$.").split("[")[0]
+        flag = f"--{name.replace('_', '-')} {options.get(name, '')}".strip() if name in fields else "options"
+        raise UserError(f"system '{spec.name}': {flag}: {error.message}") from error
+
+
+def parse_options(words: Sequence[str]) -> dict[str, Any]:
+    """`--name value`, `--name=value` and `--flag` (true) as a mapping of field names.
+
+    A repeated name collects its values. Raises UserError for a word that belongs to no option.
+    """
+    options: dict[str, Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--") or len(word) < 3:
+            raise UserError(f"'{word}' belongs to no option; options are written --name value")
+        name, equals, value = word[2:].partition("=")
+        name = name.replace("-", "_")
+        if not equals:
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+        options[name] = f"{options[name]},{value}" if name in options else value
+    return options
+
+
+def _takes_several(kind: Any) -> bool:
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return any(map(_takes_several, typing.get_args(kind)))
+    return (typing.get_origin(kind) or kind) in (tuple, list, set, frozenset)
+
+
+def _several(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return {} if config is None else decode(encode(config), dict[str, Any])
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def _tasks(experiment: Experiment, spec: SystemSpec) -> tuple[Task, ...]:
+    asked = experiment.tasks or tuple(task for task in TASKS if task in spec.tasks)
+    if missing := [task for task in asked if task not in spec.tasks]:
+        answers = ", ".join(task for task in TASKS if task in spec.tasks) or "none"
+        raise UserError(f"system '{spec.name}' does not answer {', '.join(missing)}; it answers {answers}")
+    return tuple(task for task in TASKS if task in asked)
+
+
+def _of_language(
+    examples: Sequence[Example], experiment: Experiment, split: str, spec: SystemSpec
+) -> tuple[Example, ...]:
+    if experiment.lang is not None and experiment.lang not in spec.languages:
+        raise UserError(
+            f"system '{spec.name}' does not read {experiment.lang}; it reads {', '.join(sorted(spec.languages))}"
+        )
+    kept = tuple(e for e in examples if experiment.lang in (None, e.document.lang))
+    if not kept:
+        raise UserError(f"split '{split}' has no document in '{experiment.lang}'")
+    for lang in ("en", "zh"):
+        if lang not in spec.languages and (n := sum(e.document.lang == lang for e in kept)):
+            others = " or ".join(f"--lang {name}" for name in sorted(spec.languages))
+            what = f"does not read {lang}, the language of {n} documents of '{split}'"
+            raise UserError(f"system '{spec.name}' {what}: choose {others}")
+    return kept
+
+
+def _demo() -> Path:
+    from m3dllm.corpora.demo import demo_corpus  # draws pictures: loaded only when it is asked for
+
+    return demo_corpus()
+
+
+def _shared_groups(corpus: Corpus) -> list[str]:
+    places: dict[str, set[str]] = {}
+    for split, examples in corpus.splits.items():
+        for example in examples:
+            if example.document.group:
+                places.setdefault(example.document.group, set()).add(split)
+    shared = sorted(group for group, splits in places.items() if len(splits) > 1)
+    if not shared:
+        return []
+    more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+    return [f"group '{shared[0]}'{more} stands in two splits: what is learned from one clip is asked of its sister"]
+
+
+def _manifest(missing: str, parts: Sequence[Sequence[Example]], seed: int) -> Manifest:
+    for kind in KINDS:
+        if kind == missing:  # each split is divided by itself
+            manifests = [make_manifest((e.document.id for e in part), kind=kind, seed=seed) for part in parts]
+            return Manifest(kind, seed, {name: shown for part in manifests for name, shown in part.documents.items()})
+    if not Path(missing).exists():
+        raise UserError(f"--missing {missing}: expected {', '.join(KINDS)}, or the file of a manifest")
+    manifest = read_manifest(Path(missing))
+    ids = [example.document.id for part in parts for example in part]
+    for name in ids:
+        if name not in manifest.documents:
+            raise UserError.at(missing, f"does not name document '{name}': make it from this corpus")
+    return replace(manifest, documents={name: manifest.documents[name] for name in ids})
+
+
+def _checkpoint(path: Path | None, spec: SystemSpec, corpus: Corpus) -> tuple[Path | None, str | None]:
+    if path is None:
+        return None, None
+    if not spec.trainable:
+        raise UserError(f"system '{spec.name}' takes no checkpoint: leave --checkpoint out")
+    folder = path / "checkpoint" if (path / "checkpoint" / "done.json").is_file() else path
+    done = read_done(folder)
+    if done["system"] != spec.name:
+        raise UserError.at(folder, f"is a checkpoint of system '{done['system']}', not of '{spec.name}'")
+    if done["labels_sha256"] != labels_hash(corpus):
+        raise UserError.at(
+            folder, f"was fitted for another label set than that of {corpus.root}: fit again on this corpus"
+        )
+    return folder, sha256_file(folder / "done.json")
+
+
+def read_done(folder: Path) -> dict[str, Any]:
+    """The `done.json` of a checkpoint. Raises UserError where it, or a file that it names, is missing or changed."""
+    file = folder / "done.json"
+    if not file.is_file():
+        what = "has no done.json: its fit did not finish" if folder.is_dir() else "does not exist"
+        raise UserError.at(folder, f"{what}; expected a checkpoint that 'm3dllm fit' wrote")
+    try:
+        done = decode(file.read_bytes(), dict[str, Any])
+        files = dict(done["files"])
+    except (WireError, KeyError, TypeError, ValueError) as error:
+        raise UserError.at(file, "is no record of a checkpoint: fit again") from error
+    for name, expected in files.items():
+        if sha256_file(folder / name) != expected:
+            raise UserError.at(folder / name, "is not the file that the fit wrote (truncated or changed): fit again")
+    return done
+
+
+def labels_hash(corpus: Corpus) -> str:
+    """The hash of the label set's meaning: the same however its file is laid out."""
+    return hashlib.sha256(encode_labels(corpus.labels).encode()).hexdigest()
+
+
+# --- record -----------------------------------------------------------------------------------------------------------
+
+
+def _run_name(record: RunRecord) -> str:
+    digest = hashlib.sha256(repr(sorted(record.identity().items())).encode()).hexdigest()[:8]
+    return "-".join(map(file_name, (record.system, record.corpus.name, record.corpus.split))) + f"-{digest}"
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in (
+        "m3dllm",
+        "numpy",
+        "scipy",
+        "msgspec",
+        "torch",
+        "transformers",
+        "peft",
+        "vllm",
+        "outlines",
+        "llguidance",
+    ):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_revision() -> str | None:
+    """The commit of the checkout that this package runs from, "+" where it has changes; None where it is installed."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        revision = _git(root, "rev-parse", "HEAD")
+        return revision + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(root: Path, *words: str) -> str:
+    command = ["git", "-C", str(root), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
+
+
+def _device() -> str:
+    return f"{platform.system()} {platform.machine()}, {platform.processor() or sys.platform}"

@@ -1,0 +1,279 @@
+"""Rules without a model, which say how much of a score is free: chains by text, relations by types, frequent boxes.
+
+The scorer prints what they reach beside every score, and the system `majority` is made of them. Rules are counted over
+examples and come best first; `best_cut` says how many of them are worth keeping. Nothing here scores by the metrics of
+the reports, and nothing looks at an image.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from m3dllm.types import Box, Chain, Document, Example, Mention, Relation
+
+ChainRule = Literal["singletons", "same_text", "same_last_word"]
+CHAIN_RULES: tuple[ChainRule, ...] = ("singletons", "same_text", "same_last_word")
+
+GRID = 20
+"""Boxes are rounded to this fraction of the frame before they are counted: nobody draws one twice."""
+MOST_CANDIDATES = 256
+"""Rounded boxes that are tried; the rest are rarer."""
+
+
+# --- chains -----------------------------------------------------------------------------------------------------------
+
+
+def chain_by(document: Document, mentions: Iterable[Mention], rule: ChainRule) -> tuple[Chain, ...]:
+    """The mentions as chains: those of one type whose lower-cased texts agree as `rule` says. A span counts once.
+
+    "singletons" joins none, "same_text" equal texts, "same_last_word" texts with the same last word (Chinese: the same
+    last two characters). Chains come in the order of their first mentions and are named c0, c1, …
+    """
+    together: dict[Hashable, list[Mention]] = defaultdict(list)
+    first = {mention.span: mention for mention in sorted(mentions, reverse=True)}
+    for mention in sorted(first.values()):
+        together[_chain_key(document, mention, rule)].append(mention)
+    return tuple(Chain(f"c{i}", tuple(group)) for i, group in enumerate(together.values()))
+
+
+def _chain_key(document: Document, mention: Mention, rule: ChainRule) -> Hashable:
+    if rule == "singletons":
+        return mention.span
+    text = document.text[mention.start : mention.end].lower()
+    if rule == "same_last_word":
+        words = text.split()
+        text = text[-2:] if document.lang == "zh" else words[-1] if words else text
+    return mention.type, text
+
+
+# --- relations --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RelationRule:
+    """Every chain of type `head` stands in `type` to every chain of type `tail`.
+
+    `order` says which pairs of one type are meant: those whose head is mentioned "first" or "second"; between different
+    types, and for symmetric types one way round only, it says nothing more ("any").
+    """
+
+    head: str
+    tail: str
+    order: Literal["any", "first", "second"]
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a rule does on some examples: how many things it says, and how many of them are in the gold."""
+
+    said: int = 0
+    hits: int = 0
+
+
+def relation_rules(examples: Iterable[Example], symmetric: frozenset[str]) -> list[RelationRule]:
+    """The most frequent relation type of every pair of chain types, the most precise first.
+
+    A type in `symmetric` is counted and said once for a pair of chains, whichever is the head.
+    """
+    examples = list(examples)
+    found: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
+    for example in examples:
+        for rule in _facts(example, symmetric):
+            found[rule.head, rule.tail, rule.order][rule.type] += 1
+    rules = []
+    for (head, tail, order), counts in found.items():
+        most = min(counts, key=lambda name: (-counts[name], name))
+        rules.append(RelationRule(head, tail, order, most))  # type: ignore[arg-type]
+    tallies = relation_tallies(rules, examples, symmetric)
+
+    def rank(rule: RelationRule) -> tuple[float, str, str, str]:
+        tally = tallies[rule]
+        return -tally.hits / tally.said if tally.said else 0.0, rule.head, rule.tail, rule.order
+
+    return sorted(rules, key=rank)
+
+
+def relation_tallies(
+    rules: Iterable[RelationRule], examples: Iterable[Example], symmetric: frozenset[str]
+) -> dict[RelationRule, Tally]:
+    """What each rule says over the gold chains of `examples`, and how much of it is in the gold."""
+    rules = list(rules)
+    said: Counter[RelationRule] = Counter()
+    hits: Counter[RelationRule] = Counter()
+    for example in examples:
+        n = Counter(chain.type for chain in example.gold.chains)
+        for rule in rules:
+            same = rule.head == rule.tail
+            said[rule] += n[rule.head] * (n[rule.head] - 1) // 2 if same else n[rule.head] * n[rule.tail]
+        hits.update(_facts(example, symmetric))
+    return {rule: Tally(said[rule], hits[rule]) for rule in rules}
+
+
+def n_relations(examples: Iterable[Example], symmetric: frozenset[str]) -> int:
+    """How many relations the gold holds; a symmetric one counts once, whichever way it is written."""
+    return sum(len(_facts(example, symmetric)) for example in examples)
+
+
+def relate(chains: Sequence[Chain], rules: Iterable[RelationRule]) -> tuple[Relation, ...]:
+    """Every relation that the rules say about the chains, in the order of the rules."""
+    by_type: dict[str, list[Chain]] = defaultdict(list)
+    for chain in sorted(chains, key=_position):
+        by_type[chain.type].append(chain)
+    relations = []
+    for rule in rules:
+        heads, tails = by_type[rule.head], by_type[rule.tail]
+        if rule.head != rule.tail:
+            pairs = [(head, tail) for head in heads for tail in tails]
+        else:
+            pairs = [(heads[i], heads[j]) for i in range(len(heads)) for j in range(i + 1, len(heads))]
+            if rule.order == "second":
+                pairs = [(tail, head) for head, tail in pairs]
+        relations += [Relation(head.id, tail.id, rule.type) for head, tail in pairs]
+    return tuple(relations)
+
+
+def _facts(example: Example, symmetric: frozenset[str]) -> list[RelationRule]:
+    """Each gold relation as the rule that would say it."""
+    chains = {chain.id: chain for chain in example.gold.chains}
+    order = {chain.id: i for i, chain in enumerate(sorted(chains.values(), key=_position))}
+    facts: dict[tuple[str, str, str], RelationRule] = {}
+    for relation in example.gold.relations:
+        head, tail = chains[relation.head], chains[relation.tail]
+        if relation.type in symmetric and (tail.type, order[tail.id]) < (head.type, order[head.id]):
+            head, tail = tail, head
+        which: Literal["any", "first", "second"] = "any"
+        if head.type == tail.type:
+            which = "first" if order[head.id] < order[tail.id] else "second"
+        fact = RelationRule(head.type, tail.type, which, relation.type)
+        facts.setdefault((head.id, tail.id, relation.type), fact)
+    return list(facts.values())
+
+
+def _position(chain: Chain) -> tuple[tuple[int, int], str]:
+    """Where the chain is first mentioned; its id parts chains that share a mention."""
+    return min(mention.span for mention in chain.mentions), chain.id
+
+
+# --- regions ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BoxRule:
+    """Every frame shows a `type` at `box`."""
+
+    type: str
+    box: Box
+
+
+def box_rules(examples: Iterable[Example], *, limit: int) -> list[BoxRule]:
+    """The most frequent typed boxes, at most `limit`, those with most hits first.
+
+    A box is as frequent as the regions of its type that it would hit: IoU > 0.5, one a frame. What one rule hits is
+    taken away before the next is chosen. The boxes tried are the gold's, rounded to a twentieth of the frame.
+    """
+    import numpy as np
+
+    by_type: dict[str, list[tuple[tuple[int, int], Box]]] = defaultdict(list)
+    for i, example in enumerate(examples):
+        for frame, kind, box in _regions(example):
+            by_type[kind].append(((i, frame), box))
+    rules: list[tuple[int, BoxRule]] = []
+    for kind, found in sorted(by_type.items()):
+        numbers: dict[tuple[int, int], int] = {}
+        frames = np.array([numbers.setdefault(key, len(numbers)) for key, _ in found])
+        tried = _candidates(box for _, box in found)
+        hits = _overlaps(tried, [box for _, box in found])  # (boxes tried, regions)
+        for _ in range(limit):
+            # Of several regions in one frame that a box would hit, it hits one.
+            support = [len(np.unique(frames[row])) for row in hits]
+            best = max(range(len(tried)), key=lambda k: (support[k], -k), default=-1)
+            if best < 0 or support[best] == 0:
+                break
+            rules.append((support[best], BoxRule(kind, tried[best])))
+            _, taken = np.unique(np.where(hits[best], frames, -1), return_index=True)
+            hits[:, taken[hits[best][taken]]] = False
+    rules.sort(key=lambda rule: (-rule[0], rule[1].type, rule[1].box))
+    return [rule for _, rule in rules[:limit]]
+
+
+def box_tallies(rules: Iterable[BoxRule], examples: Iterable[Example]) -> dict[BoxRule, Tally]:
+    """What each rule says over the annotated frames of `examples`, and which regions the rules before it left to it."""
+    rules, examples = list(rules), list(examples)
+    frames: dict[tuple[int, int], list[tuple[str, Box]]] = {}
+    for i, example in enumerate(examples):
+        frames |= {(i, frame.index): [] for frame in example.document.frames if frame.annotated}
+        for frame, kind, box in _regions(example):
+            frames[i, frame].append((kind, box))
+    said: Counter[BoxRule] = Counter()
+    hits: Counter[BoxRule] = Counter()
+    for left in frames.values():
+        for rule in rules:
+            said[rule] += 1
+            close = [(iou(rule.box, box), -k) for k, (kind, box) in enumerate(left) if kind == rule.type]
+            if close and max(close)[0] > 0.5:
+                hits[rule] += 1
+                del left[-max(close)[1]]
+    return {rule: Tally(said[rule], hits[rule]) for rule in rules}
+
+
+def n_regions(examples: Iterable[Example]) -> int:
+    """How many regions the gold holds in annotated frames."""
+    return sum(len(_regions(example)) for example in examples)
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes that have an area."""
+    width = min(a.x1, b.x1) - max(a.x0, b.x0)
+    height = min(a.y1, b.y1) - max(a.y0, b.y0)
+    if width <= 0 or height <= 0:
+        return 0.0
+    both = width * height
+    return both / ((a.x1 - a.x0) * (a.y1 - a.y0) + (b.x1 - b.x0) * (b.y1 - b.y0) - both)
+
+
+def _regions(example: Example) -> list[tuple[int, str, Box]]:
+    """(frame, type, box) of the gold regions in annotated frames."""
+    annotated = {frame.index for frame in example.document.frames if frame.annotated}
+    return [(region.frame, region.type, region.box) for region in example.gold.regions if region.frame in annotated]
+
+
+def _candidates(boxes: Iterable[Box]) -> list[Box]:
+    """The commonest boxes after rounding, those without area left out."""
+    rounded = Counter(Box(*(round(edge * GRID) / GRID for edge in box)) for box in boxes)
+    counted = sorted((-count, box) for box, count in rounded.items() if box.has_area)
+    return [box for _, box in counted[:MOST_CANDIDATES]]
+
+
+def _overlaps(tried: Sequence[Box], boxes: Sequence[Box]) -> Any:
+    """(boxes tried, boxes) booleans: IoU > 0.5."""
+    import numpy as np
+
+    found = np.array(boxes)  # (boxes, 4)
+    areas = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
+    rows = np.zeros((len(tried), len(found)), dtype=bool)
+    for i, (x0, y0, x1, y1) in enumerate(tried):
+        width = np.clip(np.minimum(found[:, 2], x1) - np.maximum(found[:, 0], x0), 0, None)
+        height = np.clip(np.minimum(found[:, 3], y1) - np.maximum(found[:, 1], y0), 0, None)
+        rows[i] = 2 * width * height > areas + (x1 - x0) * (y1 - y0) - width * height
+    return rows
+
+
+# --- how many rules ---------------------------------------------------------------------------------------------------
+
+
+def best_cut(tallies: Iterable[Tally], total: int) -> tuple[int, float]:
+    """How many of the rules, from the best, give the highest F1 against `total` gold things, and that F1.
+
+    The fewest where several cuts are equal, none where no rule hits anything.
+    """
+    best, best_f1, said, hits = 0, 0.0, 0, 0
+    for n, tally in enumerate(tallies, start=1):
+        said, hits = said + tally.said, hits + tally.hits
+        f1 = 2 * hits / (said + total) if hits else 0.0
+        if f1 > best_f1:
+            best, best_f1 = n, f1
+    return best, best_f1

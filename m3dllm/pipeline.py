@@ -1,0 +1,288 @@
+"""The steps of a run: fit, predict, normalize, score. Each reads files of the run and writes the next one.
+
+`run` walks all of them. A step that was cut off is taken up where it stopped when the same command is given again; at
+most the document in hand is lost. `normalize` and `score` need neither the system nor what it was made of.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from m3dllm.corpora.missing import Manifest, show
+from m3dllm.errors import UserError
+from m3dllm.experiment import Experiment, Plan, labels_hash, now, plan, read_done
+from m3dllm.files import sha256_file, write_atomic
+from m3dllm.normalize import normalize as normalize_one
+from m3dllm.runs import Run, RunRecord, open_run
+from m3dllm.score import Scores, Settings
+from m3dllm.score import score as score_all
+from m3dllm.types import Chain, Document, Example, Given, GivenKind, RawOutput, Subset
+from m3dllm.wire import convert, pretty
+
+log = logging.getLogger("m3dllm")
+
+
+def run(experiment: Experiment, *, variants: Sequence[str] = ()) -> Run:
+    """Fit where the system trains, predict, normalize and score; the same experiment again takes up where it stopped.
+
+    Raises UserError for what the user can mend; answered documents are kept.
+    """
+    work = plan(experiment)
+    with begun(work) as (found, record):
+        if work.fits:
+            record = _fit(found, record, work)
+        record = _predict(found, record, work)
+        _normalize(found, record)
+        _score(found, record, Settings(tasks=record.tasks, variants=tuple(variants)))
+    return found
+
+
+def fit(experiment: Experiment) -> Run:
+    """Only fit: the run's checkpoint. Raises UserError where the system does not train."""
+    work = plan(experiment)
+    if not work.fits:
+        why = "does not train" if not work.spec.trainable else "has a checkpoint already: leave --checkpoint out"
+        raise UserError(f"system '{work.spec.name}' {why}")
+    with begun(work) as (found, record):
+        _fit(found, record, work)
+    return found
+
+
+def predict(experiment: Experiment) -> Run:
+    """Only predict: raw.jsonl. Raises UserError where a system that trains has no finished checkpoint."""
+    work = plan(experiment)
+    with begun(work) as (found, record):
+        if work.fits and not (found.checkpoint / "done.json").is_file():
+            message = (
+                "has no finished checkpoint: fit first with 'm3dllm fit' and the same options, or give --checkpoint"
+            )
+            raise UserError.at(found.path, message)
+        _predict(found, record, work)
+    return found
+
+
+def normalize(path: Path) -> Run:
+    """predictions.jsonl from raw.jsonl of the run at `path`, without its system."""
+    found = Run(path)
+    record = found.record()
+    with found.locked():
+        _normalize(found, record)
+    return found
+
+
+def score(path: Path, *, settings: Settings | None = None) -> Run:
+    """scores.json and per_document.jsonl from predictions.jsonl of the run at `path`, without its system."""
+    found = Run(path)
+    record = found.record()
+    with found.locked():
+        _score(found, record, settings or Settings(tasks=record.tasks))
+    return found
+
+
+# --- the steps --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def begun(work: Plan) -> Iterator[tuple[Run, RunRecord]]:
+    """The plan's run directory, locked, begun or resumed, with its documents written and its log open."""
+    found = Run(work.path)
+    examples = None
+    if not (work.path / "documents.jsonl").exists():  # what fails here leaves no run behind
+        work.spec.load()
+        examples = list(_as_scored(work))
+    with found.locked():
+        record = open_run(found, work.record)
+        with _logged(work.path / "log.txt"):
+            for note in work.notes:
+                log.warning(note)
+            if examples is not None:
+                found.write_examples(examples)
+            yield found, record
+
+
+def _fit(found: Run, record: RunRecord, work: Plan) -> RunRecord:
+    folder = found.checkpoint
+    if (folder / "done.json").is_file():
+        read_done(folder)
+        return record
+    log.info("fit %s on %d documents, %d to choose by", work.spec.name, len(work.train), len(work.dev))
+    folder.mkdir(exist_ok=True)
+    started = time.perf_counter()
+    make_system(work, checkpoint=None).fit(work.train, work.dev, folder)
+    seconds = time.perf_counter() - started
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    done = {
+        "format": 1,
+        "system": work.spec.name,
+        "config": record.config,
+        "labels_sha256": labels_hash(work.corpus),
+        "corpus": record.corpus,
+        "files": {name: sha256_file(folder / name) for name in files},
+    }
+    write_atomic(folder / "done.json", pretty(done))
+    record = replace(record, seconds=record.seconds | {"fit": round(seconds, 3)})
+    found.write_record(record)
+    log.info("fitted in %.1f s", seconds)
+    return record
+
+
+def _predict(found: Run, record: RunRecord, work: Plan) -> RunRecord:
+    subsets = _subsets(record)
+    answered = found.answered()
+    asked = [
+        (kind, [_given(e, kind, subsets) for e in work.test if (e.document.id, kind) not in answered])
+        for kind in work.passes
+    ]
+    todo = sum(len(documents) for _, documents in asked)
+    if todo:
+        checkpoint = work.checkpoint or (found.checkpoint if work.fits else None)
+        started = time.perf_counter()
+        system = make_system(work, checkpoint=checkpoint)
+        record = replace(record, provenance=dict(getattr(system, "provenance", {})))
+        found.write_record(record)
+        if answered:
+            log.info("%d answers are there already", len(answered))
+        with found.raw_log() as raw_log, _progress(todo, f"{work.spec.name}: predict") as step:
+            for kind, documents in asked:
+                for raw in _answers(system, documents, kind, work.spec.name):
+                    raw_log.append(raw)
+                    step()
+        seconds = time.perf_counter() - started
+        record = replace(record, seconds=record.seconds | {"predict": round(seconds, 3)})
+    failed = [raw for raw in found.raws().values() if raw.failure]
+    again = [raw for raw in failed if raw.failure and raw.failure.retryable]
+    status = "incomplete" if again else "done"
+    record = replace(record, status=status, finished=record.finished if not todo and record.finished else now())
+    found.write_record(record)
+    for raw in failed[:3]:
+        log.warning("document %s was not answered: %s", raw.document, raw.failure and raw.failure.message)
+    if len(failed) > 3:
+        log.warning("and %d more were not answered", len(failed) - 3)
+    if again:
+        log.warning("%d of these may be answered when asked again: give the same command again", len(again))
+    return record
+
+
+def _normalize(found: Run, record: RunRecord) -> None:
+    subsets = _subsets(record)
+    raws = found.raws()
+    predictions = []
+    for example in found.examples():
+        document = show(example.document, subsets.get(example.document.id, "full"))
+        kinds: tuple[GivenKind | None, ...] = (None, "mentions", "chains")
+        for raw in (raws.get((document.id, kind)) for kind in kinds):
+            if raw is not None:
+                predictions.append(normalize_one(document, raw, record.labels))
+    found.write_predictions(predictions)
+
+
+def _score(found: Run, record: RunRecord, settings: Settings) -> None:
+    scores = scores_of(found, record, settings)
+    found.write_scores(scores.to_wire(), scores.rows())
+
+
+def scores_of(found: Run, record: RunRecord, settings: Settings) -> Scores:
+    """The scores of a run's predictions, from its files."""
+    subsets = _subsets(record)
+    return score_all(
+        found.examples(), found.predictions(), labels=record.labels, settings=settings, subsets=subsets or None
+    )
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def make_system(work: Plan, *, checkpoint: Path | None) -> Any:
+    """The plan's system, made by its factory."""
+    return work.spec.load()(work.config, labels=work.corpus.labels, examples=work.train, checkpoint=checkpoint)
+
+
+def _answers(system: Any, documents: Sequence[Document], kind: GivenKind | None, name: str) -> Iterator[RawOutput]:
+    """The system's answers, each checked to be of the document that is next."""
+    answers = iter(system.predict(iter(documents)))
+    for document in documents:
+        raw = next(answers, None)
+        if raw is None:
+            raise UserError(f"system '{name}' stopped before document '{document.id}': it owes one answer a document")
+        if not isinstance(raw, RawOutput) or raw.document != document.id:
+            said = raw.document if isinstance(raw, RawOutput) else type(raw).__name__
+            raise UserError(f"system '{name}' answered '{said}' where document '{document.id}' was next")
+        yield replace(raw, given=kind)
+
+
+def _given(example: Example, kind: GivenKind | None, subsets: dict[str, Subset]) -> Document:
+    """What the system sees of a document in the pass `kind`. A hidden text has no mentions to give."""
+    subset = subsets.get(example.document.id, "full")
+    document = show(example.document, subset)
+    if kind is None:
+        return document
+    chains = () if subset == "no_text" else example.gold.chains
+    if kind == "mentions":
+        spans = {m.span: m for chain in reversed(chains) for m in reversed(chain.mentions)}
+        chains = tuple(Chain(f"m{i}", (m,)) for i, m in enumerate(sorted(spans.values())))
+    return replace(document, given=Given(chains=chains, kind=kind))
+
+
+def _subsets(record: RunRecord) -> dict[str, Subset]:
+    return {} if record.missing is None else convert(record.missing, Manifest).documents
+
+
+def _as_scored(work: Plan) -> Iterable[Example]:
+    """The full examples, frames relative to the corpus and hashed. Raises UserError for a frame that is not there."""
+    root = work.corpus.root.absolute()
+    for example in work.test:
+        frames = tuple(
+            replace(frame, path=Path(frame.path).relative_to(root).as_posix(), sha256=sha256_file(Path(frame.path)))
+            for frame in example.document.frames
+        )
+        yield replace(example, document=replace(example.document, frames=frames))
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Log lines go to the run's log.txt as well."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _progress(total: int, what: str) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal; a line every ten seconds in a pipe."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda: bar.advance(task)
+    else:
+        clock = _Clock(total, what, time.monotonic())
+        yield clock.step
+        log.info("%s: %d documents", what, clock.done)
+
+
+@dataclass(slots=True)
+class _Clock:
+    total: int
+    what: str
+    said: float
+    done: int = 0
+
+    def step(self) -> None:
+        self.done += 1
+        if time.monotonic() - self.said > 10:
+            self.said = time.monotonic()
+            log.info("%s: %d of %d", self.what, self.done, self.total)

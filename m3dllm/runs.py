@@ -1,0 +1,272 @@
+"""Find a run, read it, write it.
+
+A run directory holds `run.json` (what was asked, of what, with what), `documents.jsonl` (the examples as scored),
+`raw.jsonl` (one answer a line, appended as it comes), `predictions.jsonl`, `scores.json`, `per_document.jsonl`,
+`checkpoint/` and `log.txt`. Each file depends only on those before it. Nothing here knows what a system is, so a run
+made by a system that is no longer installed can still be scored.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from m3dllm.errors import UserError
+from m3dllm.files import cannot_write, read_bytes, write_atomic
+from m3dllm.labels import LabelSet
+from m3dllm.types import Example, GivenKind, Prediction, RawOutput, Task
+from m3dllm.wire import (
+    FORMAT,
+    WireError,
+    decode,
+    decode_example,
+    decode_prediction,
+    decode_raw,
+    encode,
+    encode_example,
+    encode_raw,
+    lines,
+    pretty,
+    read_lines,
+)
+
+Key = tuple[str, GivenKind | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusRecord:
+    """Which documents a run is about."""
+
+    name: str
+    root: str
+    split: str
+    train: str | None = None
+    dev: str | None = None
+    lang: str | None = None
+    limit: int | None = None
+    sha256: dict[str, str] = field(default_factory=dict)
+    """Of labels.json and of every split that the run reads, by file name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """`run.json`: everything that is needed to make the run again. Fields up to `labels` are its identity."""
+
+    system: str
+    config: dict[str, Any]
+    preset: str | None
+    seed: int
+    pairs: str
+    tasks: tuple[Task, ...]
+    missing: dict[str, Any] | None
+    """The modality manifest: its kind, seed, and the subset of each document."""
+    checkpoint: str | None
+    """sha256 of the checkpoint that was brought along; None where the run fits its own or needs none."""
+    corpus: CorpusRecord
+    labels: LabelSet
+    format: int = FORMAT
+    status: str = "running"
+    """running, incomplete (some documents failed in a way that asking again may mend), or done."""
+    summary: str = ""
+    trains: bool = False
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """What the system says it used: models, prompts and adapters with their hashes."""
+    command: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    git: str | None = None
+    device: str = ""
+    started: str = ""
+    finished: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time of each step in this run's last pass over it."""
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for two commands to mean the same run, flat: dotted name to value."""
+        names = ("system", "config", "preset", "seed", "pairs", "tasks", "missing", "checkpoint", "corpus", "labels")
+        value = decode(encode({name: getattr(self, name) for name in names}), dict[str, Any])
+        del value["corpus"]["root"]
+        return dict(_flat(value))
+
+    def differences(self, other: RunRecord) -> Iterator[str]:
+        """`name: was X, is now Y` for every difference in identity; `self` is the older."""
+        old, new = self.identity(), other.identity()
+        for name in sorted(old.keys() | new.keys()):
+            if old.get(name) != new.get(name):
+                yield f"{name} was {_brief(old.get(name))}, is now {_brief(new.get(name))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run directory: paths, and reading and writing of its files."""
+
+    path: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+    # --- reading ---
+
+    def record(self) -> RunRecord:
+        """`run.json`. Raises UserError where it is missing, broken or of another format."""
+        file = self.path / "run.json"
+        if not file.is_file():
+            what = "has no run.json: is it a run directory?" if self.path.is_dir() else "does not exist"
+            raise UserError.at(self.path, what)
+        try:
+            found = decode(read_bytes(file), RunRecord)
+        except WireError as error:
+            raise error.at(file) from error
+        if found.format != FORMAT:
+            raise UserError.at(file, f"is format {found.format}; this version reads {FORMAT}: make the run again")
+        return found
+
+    def examples(self) -> list[Example]:
+        """The examples as scored; frames' paths are relative to the corpus."""
+        return list(read_lines(self._there("documents.jsonl"), decode_example))
+
+    def raws(self) -> dict[Key, RawOutput]:
+        """The last answer of each document in each pass; a torn last line is passed over."""
+        return {(raw.document, raw.given): raw for raw in self._raw_lines()[0]}
+
+    def answered(self) -> frozenset[Key]:
+        """What need not be asked again: answered, or failed in a way that asking again will not mend."""
+        return frozenset(key for key, raw in self.raws().items() if not (raw.failure and raw.failure.retryable))
+
+    def predictions(self) -> list[Prediction]:
+        return list(read_lines(self._there("predictions.jsonl"), decode_prediction))
+
+    def scores(self) -> dict[str, Any]:
+        """`scores.json` as it stands."""
+        file = self._there("scores.json")
+        try:
+            return decode(read_bytes(file), dict[str, Any])
+        except WireError as error:
+            raise error.at(file) from error
+
+    def per_document(self) -> list[dict[str, Any]]:
+        return list(read_lines(self._there("per_document.jsonl"), lambda line: decode(line, dict[str, Any])))
+
+    def _there(self, name: str) -> Path:
+        file = self.path / name
+        if not file.is_file():
+            step = {"predictions.jsonl": "normalize", "scores.json": "score", "per_document.jsonl": "score"}.get(name)
+            hint = f": make it with 'm3dllm {step} {self.path}'" if step else ": run the same command again"
+            raise UserError.at(self.path, f"has no {name}{hint}")
+        return file
+
+    def _raw_lines(self) -> tuple[list[RawOutput], int]:
+        """The whole lines of raw.jsonl, and the number of bytes that they take."""
+        file = self.path / "raw.jsonl"
+        data = file.read_bytes() if file.exists() else b""
+        whole = data.rfind(b"\n") + 1
+        rows = []
+        for number, line in enumerate(data[:whole].split(b"\n")[:-1], start=1):
+            try:
+                rows.append(decode_raw(line))
+            except WireError as error:
+                raise error.at(file, number) from error
+        return rows, whole
+
+    # --- writing ---
+
+    def write_record(self, record: RunRecord) -> None:
+        write_atomic(self.path / "run.json", pretty(record))
+
+    def write_examples(self, examples: Iterable[Example]) -> None:
+        write_atomic(self.path / "documents.jsonl", lines(map(encode_example, examples)))
+
+    def write_predictions(self, predictions: Iterable[Prediction]) -> None:
+        write_atomic(self.path / "predictions.jsonl", lines(map(encode, predictions)))
+
+    def write_scores(self, scores: Mapping[str, Any], per_document: Iterable[Mapping[str, Any]]) -> None:
+        write_atomic(self.path / "per_document.jsonl", lines(map(encode, per_document)))
+        write_atomic(self.path / "scores.json", pretty(scores))
+
+    @contextmanager
+    def raw_log(self) -> Iterator[RawLog]:
+        """raw.jsonl open for appending, its torn last line dropped first."""
+        _, whole = self._raw_lines()
+        file = self.path / "raw.jsonl"
+        try:
+            with file.open("ab", buffering=0) as out:
+                out.truncate(whole)
+                yield RawLog(file, out)
+        except OSError as error:
+            raise cannot_write(file, error) from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The right to write into the run; the system gives it back when the process ends, however it ends.
+
+        Raises UserError where another process has it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                message = "is in use by another process: wait for it, or name another --out"
+                raise UserError.at(self.path, message) from error
+            yield
+
+
+@dataclass(frozen=True, slots=True)
+class RawLog:
+    """Appends answers, each in one write: a kill leaves whole lines and at most one torn one."""
+
+    path: Path
+    _file: Any
+
+    def append(self, raw: RawOutput) -> None:
+        """Write one answer. Raises UserError where the disk refuses; what was half written is taken back."""
+        line, at = encode_raw(raw) + b"\n", os.fstat(self._file.fileno()).st_size
+        try:
+            done = self._file.write(line)
+            while done < len(line):
+                done += self._file.write(line[done:])
+        except OSError as error:
+            self._file.truncate(at)
+            raise cannot_write(self.path, error) from error
+
+
+def open_run(run: Run, record: RunRecord) -> RunRecord:
+    """Begin the run, or take it up again, and give its record; call under `Run.locked`.
+
+    Raises UserError, with what changed, where a run of another identity stands there.
+    """
+    path = run.path
+    if not (path / "run.json").exists():
+        strange = [p.name for p in path.iterdir() if p.name != ".lock" and not p.name.endswith(".tmp")]
+        if strange:
+            raise UserError.at(path, f"is no run directory, and not empty ({strange[0]}): name another --out")
+        run.write_record(record)
+        return record
+    old = run.record()
+    changes = list(old.differences(record))
+    if changes:
+        shown = "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
+        raise UserError.at(path, f"is a run of something else: {shown}. Name another --out, or remove it")
+    return replace(record, started=old.started, seconds=old.seconds, provenance=old.provenance)
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, part in value.items():
+            yield from _flat(part, f"{name}.{key}" if name else key)
+    else:
+        yield name, value
+
+
+def _brief(value: Any) -> str:
+    text = "nothing" if value is None else encode(value).decode()
+    return text if len(text) <= 60 else text[:57] + "…"

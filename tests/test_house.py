@@ -1,0 +1,122 @@
+"""The house keeps its own rules: import directions, types, format, start-up, and what the documents promise."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def python(code: str, *words: str) -> str:
+    command = [sys.executable, *words, "-c", code] if code else [sys.executable, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
+def tool(*words: str) -> None:
+    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_imports_go_down_only():
+    code = "from importlinter.cli import lint_imports_command as c; c(standalone_mode=True)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_the_core_is_typed():
+    tool("mypy")
+
+
+def test_the_code_is_formatted_and_clean():
+    tool("ruff", "format", "--check", ".")
+    tool("ruff", "check", ".")
+
+
+@pytest.mark.parametrize("words", [("--help",), ("systems",), ("run", "--help")])
+def test_start_up_loads_no_array_or_model_library(words):
+    code = (
+        "import sys; from m3dllm import cli; sys.argv = ['m3dllm', *%r]\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'numpy', 'scipy', 'torch', 'transformers', 'PIL', 'pydantic', 'datasets'} & set(sys.modules)))"
+    )
+    assert python(code % (words,)).splitlines()[-1] == "[]"
+
+
+def test_the_package_imports_without_a_model_library():
+    code = "import m3dllm, sys; [getattr(m3dllm, name) for name in m3dllm.__all__]; print('torch' in sys.modules)"
+    assert python(code).strip() == "False"
+
+
+def test_the_wheel_carries_prompts_adapters_labels_and_types(tmp_path):
+    wheel = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        ".",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        tmp_path,
+    ]
+    done = subprocess.run([str(word) for word in wheel], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    wanted = (
+        "m3dllm/py.typed",
+        "m3dllm/prompts/README.md",
+        "m3dllm/adapters/README.md",
+        "m3dllm/corpora/m3d_labels.json",
+    )
+    assert [name for name in wanted if name not in names] == []
+    assert [name for name in names if name.startswith(("tests/", "benchmarks/"))] == []
+
+
+def test_the_readme_names_the_two_commands_first():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.index("make demo") < text.index("make test") < text.index("\n## ")
+
+
+def test_every_make_target_that_the_documents_name_exists():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"):
+        named = set(
+            re.findall(r"make (\w+)`|^make (\w+)", (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        )
+        assert {a or b for a, b in named} <= targets, name
+
+
+def test_every_verb_that_the_documents_use_exists():
+    verbs = set(re.findall(r"^  (\w+)  ", python("", "-m", "m3dllm", "--help"), flags=re.MULTILINE))
+    for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"):
+        used = set(re.findall(r"\bm3dllm (?!\[)([a-z]+)\b", (ROOT / name).read_text(encoding="utf-8")))
+        assert used - {"is", "reads", "makes", "and", "as", "on", "in", "with"} <= verbs, name
+
+
+def test_the_plugin_tutorial_is_the_tested_plugin():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for name in ("pyproject.toml", "capitals/__init__.py", "capitals/system.py"):
+        assert (ROOT / "tests/plugin" / name).read_text(encoding="utf-8").strip() in text, name
+
+
+def test_pins_lie_inside_the_declared_ranges():
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE))
+    pins = {canonicalize_name(name): version for name, version in pins.items()}
+    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    for requirement in map(Requirement, wanted):
+        pin = pins.get(canonicalize_name(requirement.name))
+        assert pin is None or requirement.specifier.contains(pin), requirement

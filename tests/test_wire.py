@@ -1,0 +1,152 @@
+"""Types to JSON and back, and where an error stands."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m3dllm.errors import UserError
+from m3dllm.types import (
+    Annotation,
+    Box,
+    BoxForm,
+    Failure,
+    Issue,
+    Prediction,
+    RawOutput,
+    Region,
+    Turn,
+)
+from m3dllm.wire import (
+    WireError,
+    decode_example,
+    decode_labels,
+    decode_prediction,
+    decode_raw,
+    encode,
+    encode_example,
+    encode_labels,
+    encode_raw,
+    read_labels,
+    read_lines,
+)
+from tests.small import LABELS, example, examples
+
+LINE = {
+    "id": "a", "lang": "en", "text": "Ada met Bo", "frames": [{"index": 24, "path": "frames/a.png", "width_px": 8, "height_px": 8}],
+    "gold": {
+        "chains": [{"id": "c0", "mentions": [{"start": 0, "end": 3, "type": "PER"}]}],
+        "relations": [],
+        "regions": [{"frame": 24, "box": [0, 0, 1, 1], "type": "PER"}],
+    },
+}  # fmt: skip
+
+
+def test_an_example_comes_back_as_it_was():
+    for made in examples("x", 10):
+        assert decode_example(encode_example(made)) == made
+
+
+def test_the_keys_of_a_corpus_line_are_those_of_the_format():
+    row = json.loads(encode_example(example("a", "[PER0 Ada] ran .", frames=1)))
+    assert set(row) == {"id", "lang", "title", "group", "text", "tokens", "segments", "frames", "gold"}
+    assert set(row["frames"][0]) == {"index", "path", "width_px", "height_px", "annotated"}
+    assert row["gold"]["regions"][0]["box"] == [0.25, 0.25, 0.5, 0.75]
+
+
+def test_labels_come_back_as_they_were():
+    assert decode_labels(encode_labels(LABELS)) == LABELS
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        RawOutput("a"),
+        RawOutput("a", "chains", payload={"chains": [{"mentions": ["苏珊", ["George", 2, 5]]}]}),
+        RawOutput(
+            "a", payload="text \u2028 🙂", turns=(Turn("joint", "ff", "said", "stop"),), seconds=0.5, tokens_in=3
+        ),
+        RawOutput("a", boxes=BoxForm("yxyx", {345: (1000.0, 1000.0)}, {345: (0.0, 16.0)})),
+        RawOutput("a", error=Failure("dead", retryable=True)),
+        RawOutput("a", error="bad"),
+    ],
+)
+def test_a_raw_output_comes_back_as_it_was(raw):
+    line = encode_raw(raw)
+    assert json.loads(line)["format"] == 1
+    assert decode_raw(line) == raw
+
+
+@given(st.floats())
+def test_whatever_box_was_predicted_a_prediction_is_written_and_read_again(x):
+    annotation = Annotation(regions=(Region(24, Box(x, 0, 1, 1), "PER"),))
+    read = decode_prediction(encode(Prediction("a", annotation, issues=(Issue("bad_geometry", "regions[0]", "x"),))))
+    found = read.annotation.regions[0].box.x0
+    assert found == x if math.isfinite(x) else math.isnan(found)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "null"])
+def test_a_prediction_from_elsewhere_may_hold_numbers_that_are_none(number):
+    region = f'{{"frame": 1, "box": [{number}, 0, 1, 1], "type": "PER", "chain": null}}'
+    line = f'{{"document": "a", "annotation": {{"chains": [], "relations": [], "regions": [{region}]}}}}'
+    assert not decode_prediction(line).annotation.regions[0].box.has_area
+
+
+def edited(*path: str | int, value: object) -> bytes:
+    line = json.loads(json.dumps(LINE))
+    part = line
+    for step in path[:-1]:
+        part = part[step]
+    if value is ...:
+        del part[path[-1]]
+    else:
+        part[path[-1]] = value
+    return json.dumps(line).encode()
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "words"),
+    [
+        (edited("gold", "chains", 0, "mentions", 0, "start", value="0"), "$.gold.chains[0].mentions[0].start", "str"),
+        (edited("gold", "chains", 0, "mentions", 0, "start", value=3), "$.gold.chains[0].mentions[0]", "backwards"),
+        (edited("gold", "chains", 0, "mentions", 0, "end", value=99), "$", "ends at 99; the text has 10 characters"),
+        (edited("gold", "relations", value=[{"head": "c0", "tail": "c7", "type": "x"}]), "$.gold", "names chain 'c7'"),
+        (edited("gold", "regions", 0, "box", value=[0.5, 0, 0.5, 1]), "$", "illegal box"),
+        (edited("gold", "regions", 0, "frame", value=25), "$", "names frame 25"),
+        (edited("gold", value=...), "$", "lacks the field 'gold'"),
+        (edited("text", value=...), "$", "lacks the field 'text'"),
+        (edited("lang", value="fr"), "$.lang", "fr"),
+        (edited("given", value={"kind": "chains"}), "$.given", "filled by the pipeline"),
+        (b'{"id": "a",', "$", "not JSON"),
+        (b"[]", "$", "object"),
+        (b'{"id": "\xff"}', "$", "UTF-8"),
+    ],
+)
+def test_an_error_says_where_and_what(line, place, words):
+    with pytest.raises(WireError) as caught:
+        decode_example(line)
+    assert caught.value.place == place
+    assert words in caught.value.message
+
+
+def test_an_error_in_a_file_names_its_line(tmp_path):
+    good = json.dumps(LINE).encode()
+    (tmp_path / "dev.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join([good, b"", good, b'{"id": ']))
+    with pytest.raises(UserError, match=r"dev\.jsonl:4: not JSON"):
+        list(read_lines(tmp_path / "dev.jsonl", decode_example))
+
+
+def test_utf_16_is_named_as_such(tmp_path):
+    (tmp_path / "dev.jsonl").write_bytes("{}".encode("utf-16"))
+    with pytest.raises(UserError, match="UTF-16"):
+        list(read_lines(tmp_path / "dev.jsonl", decode_example))
+
+
+def test_labels_of_a_later_format_are_refused(tmp_path):
+    (tmp_path / "labels.json").write_text('{"format": 2}')
+    with pytest.raises(UserError, match=r"labels\.json: \$\.format: is format 2"):
+        read_labels(tmp_path / "labels.json")
