@@ -20,7 +20,9 @@ def overview(*, json: bool = False) -> str:
     found = list(all_systems())
     if json:
         return pretty([_facts(system) for system in found])
-    rows = [("system", "tasks", "reads", "languages", "trains", "given", "installed", "what it is")]
+    rows: list[tuple[str, ...]] = [
+        ("system", "tasks", "reads", "languages", "trains", "given", "installed", "what it is")
+    ]
     for system in found:
         if isinstance(system, Broken):
             rows.append((system.name, *["–"] * 5, "broken", f"{system.source}: {system.error}"))

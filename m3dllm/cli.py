@@ -282,11 +282,71 @@ def _import(imported: Any, out: Path) -> None:
 
 
 @imports.command("m3d")
-def import_m3d(path: Source, out: NewCorpus) -> None:
+def import_m3d(
+    path: Source,
+    out: NewCorpus,
+    images: Annotated[Path | None, typer.Option(help="The folder of frames and boxes; left out: img/ beside.")] = None,
+) -> None:
     """The M3D release: data/{lang}/{split}_{lang}.json, and img/{video_id}/ where it is there."""
     from m3dllm.corpora.m3d import read_m3d
 
-    _import(read_m3d(path), out)
+    _import(read_m3d(path, images=images), out)
+
+
+class Pieces(StrEnum):
+    cover = "cover"
+    leave_out = "leave-out"
+
+
+@imports.command("brat")
+def import_brat(
+    path: Source,
+    out: NewCorpus,
+    text: Annotated[Path | None, typer.Option(help="The folder of the .txt files, where they stand elsewhere.")] = None,
+    lang: Annotated[Lang | None, typer.Option(help="Of all documents; left out: told by their letters.")] = None,
+    split_languages: Annotated[
+        bool, typer.Option("--split-languages", help="A text in both languages becomes two documents of one group.")
+    ] = False,
+    coreference: Annotated[
+        list[str] | None, typer.Option(help="A relation that joins mentions of one entity; repeatable.")
+    ] = None,
+    entity_type: Annotated[
+        list[str] | None, typer.Option(help="Only these mention types: TYPE or TYPE=NEW, * and ? allowed; repeatable.")
+    ] = None,
+    relation_type: Annotated[list[str] | None, typer.Option(help="Likewise for relation types.")] = None,
+    region_type: Annotated[list[str] | None, typer.Option(help="Likewise for region types.")] = None,
+    discontinuous: Annotated[
+        Pieces, typer.Option(help="A mention in pieces: the span that covers them, or nothing.")
+    ] = Pieces.cover,
+    repair_offsets: Annotated[
+        bool, typer.Option("--repair-offsets", help="Move a mention to the one place nearby where its text stands.")
+    ] = False,
+    frames: Annotated[Path | None, typer.Option(help="A folder or zip of images, a folder or zip a document.")] = None,
+    boxes: Annotated[Path | None, typer.Option(help="A folder or zip of LabelMe JSON or YOLO text files.")] = None,
+    yolo_names: Annotated[Path | None, typer.Option(help="The file that names YOLO's numbered classes.")] = None,
+    split: Annotated[str, typer.Option(help="The split to write.")] = "train",
+) -> None:
+    """BRAT standoff: .ann and .txt files, with frames, and LabelMe or YOLO boxes."""
+    from m3dllm.corpora.brat import COREFERENCE, read_brat
+    from m3dllm.corpora.choice import parse_choice
+
+    imported = read_brat(
+        path,
+        text=text,
+        lang=lang.value if lang else None,
+        split_languages=split_languages,
+        coreference=coreference or COREFERENCE,
+        entity_types=parse_choice(entity_type, option="--entity-type") if entity_type else None,
+        relation_types=parse_choice(relation_type, option="--relation-type") if relation_type else None,
+        region_types=parse_choice(region_type, option="--region-type") if region_type else None,
+        discontinuous=discontinuous.value,
+        repair_offsets=repair_offsets,
+        frames=frames,
+        boxes=boxes,
+        yolo_names=yolo_names,
+        split=split,
+    )
+    _import(imported, out)
 
 
 @imports.command("redocred")
@@ -303,6 +363,44 @@ def import_demo(out: NewCorpus, seed: Seed = 0) -> None:
     from m3dllm.corpora.demo import generate_demo
 
     _import(generate_demo(seed), out)
+
+
+class Hidden(StrEnum):
+    text = "text"
+    video = "video"
+    thirds = "thirds"
+
+
+@app.command()
+def split(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A native corpus.", show_default=False)],
+    out: NewCorpus,
+    ratio: Annotated[str, typer.Option(help="train:dev:test; a 0 leaves a split out.")] = "8:1:1",
+    seed: Seed = 0,
+    missing: Annotated[
+        Hidden | None, typer.Option(help="Also write missing.json, which 'run --missing' takes.")
+    ] = None,
+) -> None:
+    """Divide a corpus into train, dev and test; a source video is never cut."""
+    from m3dllm.corpora.imported import count, count_table
+    from m3dllm.corpora.missing import encode_manifest, manifest_of
+    from m3dllm.corpora.native import load_corpus
+    from m3dllm.corpora.split import split_corpus, write_split
+    from m3dllm.files import write_atomic
+
+    try:
+        ratios = [float(part) for part in ratio.split(":")]
+    except ValueError:
+        raise UserError(f"--ratio {ratio}: expected three numbers, such as 8:1:1") from None
+    corpus = load_corpus(path)
+    splits = split_corpus(corpus, ratios=ratios, seed=seed)
+    write_split(out, corpus, splits)
+    if missing is not None:
+        manifest = manifest_of(splits.values(), kind=missing.value, seed=seed)
+        write_atomic(out / "missing.json", encode_manifest(manifest))
+    for line in count_table(count(splits)):
+        say(line)
+    say(f"written to {out}")
 
 
 @app.command()

@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from m3dllm.corpora.missing import KINDS, Manifest, make_manifest, read_manifest, show
+from m3dllm.corpora.missing import KINDS, Manifest, manifest_of, read_manifest, show
 from m3dllm.corpora.native import Corpus, load_corpus
 from m3dllm.corpora.split import hold_out
 from m3dllm.errors import UserError
@@ -315,9 +315,8 @@ def _shared_groups(corpus: Corpus) -> list[str]:
 
 def _manifest(missing: str, parts: Sequence[Sequence[Example]], seed: int) -> Manifest:
     for kind in KINDS:
-        if kind == missing:  # each split is divided by itself
-            manifests = [make_manifest((e.document.id for e in part), kind=kind, seed=seed) for part in parts]
-            return Manifest(kind, seed, {name: shown for part in manifests for name, shown in part.documents.items()})
+        if kind == missing:
+            return manifest_of(parts, kind=kind, seed=seed)
     if not Path(missing).exists():
         raise UserError(f"--missing {missing}: expected {', '.join(KINDS)}, or the file of a manifest")
     manifest = read_manifest(Path(missing))

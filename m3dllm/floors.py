@@ -196,6 +196,7 @@ def box_rules(examples: Iterable[Example], *, limit: int) -> list[BoxRule]:
             rules.append((support[best], BoxRule(kind, tried[best])))
             _, taken = np.unique(np.where(hits[best], frames, -1), return_index=True)
             hits[:, taken[hits[best][taken]]] = False
+            hits[best] = False  # the same box twice would be no second rule
     rules.sort(key=lambda rule: (-rule[0], rule[1].type, rule[1].box))
     return [rule for _, rule in rules[:limit]]
 

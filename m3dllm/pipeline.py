@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from m3dllm.corpora.images import image_problem
 from m3dllm.corpora.missing import Manifest, show
 from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment, Plan, labels_hash, now, plan, read_done
-from m3dllm.files import sha256_file, write_atomic
+from m3dllm.files import read_bytes, sha256, sha256_file, write_atomic
 from m3dllm.normalize import normalize as normalize_one
 from m3dllm.runs import Run, RunRecord, open_run
 from m3dllm.score import Scores, Settings
@@ -235,14 +236,17 @@ def _subsets(record: RunRecord) -> dict[str, Subset]:
 
 
 def _as_scored(work: Plan) -> Iterable[Example]:
-    """The full examples, frames relative to the corpus and hashed. Raises UserError for a frame that is not there."""
+    """The full examples, frames relative to the corpus and hashed. Raises UserError for a frame that is no image."""
     root = work.corpus.root.absolute()
     for example in work.test:
-        frames = tuple(
-            replace(frame, path=Path(frame.path).relative_to(root).as_posix(), sha256=sha256_file(Path(frame.path)))
-            for frame in example.document.frames
-        )
-        yield replace(example, document=replace(example.document, frames=frames))
+        frames = []
+        for frame in example.document.frames:
+            data = read_bytes(Path(frame.path))
+            if problem := image_problem(data, (frame.width_px, frame.height_px)):
+                raise UserError.at(frame.path, f"{problem}: see 'm3dllm check {work.corpus.root}'")
+            relative = Path(frame.path).relative_to(root).as_posix()
+            frames.append(replace(frame, path=relative, sha256=sha256(data)))
+        yield replace(example, document=replace(example.document, frames=tuple(frames)))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from m3dllm.errors import UserError
-from m3dllm.files import read_bytes
+from m3dllm.files import read_bytes, read_text
 from m3dllm.labels import LabelSet
 from m3dllm.types import Annotation, Document, Example, Prediction, RawOutput
 
@@ -177,7 +177,7 @@ def read_lines(path: Path, decode_line: Any) -> Iterator[Any]:
 def read_labels(path: Path) -> LabelSet:
     """The label set in the file `path`. Raises UserError with file and place."""
     try:
-        return decode_labels(read_bytes(path).removeprefix(b"\xef\xbb\xbf"))
+        return decode_labels(read_text(path))
     except WireError as error:
         raise error.at(path) from error
 

@@ -344,10 +344,13 @@ def test_a_word_that_names_nothing_is_one_line_with_the_remedy(corpus, tmp_path,
     assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_frame_file_stops_the_run_before_it_begins(corpus, tmp_path):
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda p: p.write_bytes(p.read_bytes()[:-9]), lambda p: p.write_text("x")]
+)
+def test_a_frame_that_is_missing_truncated_or_no_image_stops_the_run_before_it_begins(corpus, tmp_path, damage):
     broken = shutil.copytree(corpus, tmp_path / "corpus")
     frame = sorted((broken / "frames").glob("test*/*.png"))[0]
-    frame.unlink()
+    damage(frame)
     with pytest.raises(UserError, match=frame.name):
         pipeline.run(majority(broken, tmp_path / "run"))
     assert not (tmp_path / "run").exists()

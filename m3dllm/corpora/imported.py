@@ -1,19 +1,29 @@
-"""What an importer hands over: examples, their images, and everything that was left out and why."""
+"""What an importer hands over: examples, their images, and everything that did not come in as it stood.
+
+An importer drops nothing silently: what it cannot use goes to `leave_out`, what it uses in another form to `change`,
+and `summary_lines` is the count that closes every import.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
+from m3dllm.errors import UserError
+from m3dllm.files import read_text
 from m3dllm.labels import LabelSet
 from m3dllm.types import Example
+from m3dllm.wire import WireError, decode
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class LeftOut:
-    """One thing that did not come in: its kind ("mention", "relation", …), why, and the place in the source."""
+    """One thing that did not come in (as it stood): its kind ("mention", "relation", …), why, and its place."""
 
     what: str
     why: str
@@ -28,9 +38,30 @@ class Imported:
     splits: dict[str, list[Example]] = field(default_factory=dict)
     images: dict[str, Path | bytes] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
+    changed: list[LeftOut] = field(default_factory=list)
 
     def leave_out(self, what: str, why: str, where: str) -> None:
+        """Note something that does not come in."""
         self.left_out.append(LeftOut(what, why, where))
+
+    def change(self, what: str, why: str, where: str) -> None:
+        """Note something that comes in, but not as it stood."""
+        self.changed.append(LeftOut(what, why, where))
+
+    def require_documents(self, path: Path) -> Imported:
+        """This import, where it holds a document. Raises UserError where everything was left out or nothing stood."""
+        if not any(self.splits.values()):
+            why = f": {self.left_out[0].why} ({self.left_out[0].where})" if self.left_out else ""
+            raise UserError.at(path, f"has no document to import{why}")
+        return self
+
+    def summary_lines(self, *, places: int = 3) -> Iterator[str]:
+        """What came in, by split and language; what was left out or changed, by reason, each with its first places."""
+        yield from count_table(count(self.splits))
+        yield from _reasons("left out", self.left_out, places)
+        yield from _reasons("changed", self.changed, places)
+        if not self.left_out:
+            yield "nothing was left out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +87,88 @@ class Counts:
             total["regions"] += len(gold.regions)
             total["frames"] += len(example.document.frames)
         return cls(**total)
+
+
+def count(splits: Mapping[str, Iterable[Example]]) -> dict[tuple[str, str], Counts]:
+    """The counts of every (split, language), in the order of the splits, then of the languages."""
+    counts: dict[tuple[str, str], Counts] = {}
+    for split, examples in splits.items():
+        by_lang: dict[str, list[Example]] = defaultdict(list)
+        for example in examples:
+            by_lang[example.document.lang].append(example)
+        counts |= {(split, lang): Counts.of(by_lang[lang]) for lang in sorted(by_lang)}
+    return counts
+
+
+def count_table(counts: Mapping[tuple[str, str], Counts]) -> list[str]:
+    """The counts as lines in columns, the first line the heads."""
+    rows = [("split", "lang", *(f.name for f in fields(Counts)))]
+    rows += [(split, lang, *(f"{n:,}" for n in astuple(held))) for (split, lang), held in counts.items()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([_left(row[:2], widths[:2]), _right(row[2:], widths[2:])]).rstrip() for row in rows]
+
+
+def id_problem(name: str) -> str | None:
+    """Why `name` cannot be the id of a document, or None: ids stand in files, tables and links."""
+    if not name.strip():
+        return "an id cannot be empty"
+    if name != name.strip() or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
+        return f"the id {name!r} has spaces at its ends or control characters: rename the document"
+    if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+        return f"the id {name!r} reads as a path out of a folder: rename the document"
+    return None
+
+
+def unused_id(wanted: str, used: Iterable[str], *, instead: Iterable[str]) -> str:
+    """`wanted`, where it is a fit id that nobody has; else the first of `instead` that is, else that one numbered."""
+    taken = used if isinstance(used, (set, frozenset, dict)) else set(used)
+    candidates = [name for name in (wanted, *instead) if id_problem(name) is None]
+    last = candidates[-1] if candidates else "document"
+    numbered = (f"{last}-{n}" for n in range(2, len(taken) + 3))
+    return next(name for name in (*candidates, *numbered) if name not in taken)
+
+
+def one_line(text: str) -> str:
+    """`text` with its line ends and other characters that do not print written as escapes."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def load_json_list(path: Path) -> list[Any]:
+    """The JSON list in the file `path`. Raises UserError where it cannot be read, is no list, or an empty one."""
+    try:
+        value = decode(read_text(path), Any)
+    except WireError as error:
+        raise error.at(path) from error
+    if not isinstance(value, list):
+        raise UserError.at(path, f"is not a JSON list but {_kind(value)}; expected a list of documents")
+    if not value:
+        raise UserError.at(path, "is an empty list; expected documents")
+    return value
+
+
+def split_name(text: str) -> str:
+    """`text` as the name of a split: letters, digits, `.`, `_` and `-` only."""
+    return re.sub(r"[^\w.-]+", "_", text).strip(".") or "train"
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _reasons(verb: str, things: list[LeftOut], places: int) -> Iterator[str]:
+    """One line for each (what, why), the most frequent first."""
+    grouped: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for thing in things:
+        grouped[thing.what, thing.why].append(thing.where)
+    for (what, why), where in sorted(grouped.items(), key=lambda item: (-len(item[1]), item[0])):
+        more = f"; and {len(where) - places:,} more" if len(where) > places else ""
+        yield one_line(f"{verb}: {len(where):,} {what}: {why} ({'; '.join(where[:places])}{more})")
+
+
+def _left(cells: tuple[str, ...], widths: list[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+
+
+def _right(cells: tuple[str, ...], widths: list[int]) -> str:
+    return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))

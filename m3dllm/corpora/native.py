@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.imported import Imported, id_problem
 from m3dllm.errors import UserError
 from m3dllm.files import inside, new_folder, read_bytes, sha256
 from m3dllm.labels import Label, LabelSet, RelationLabel
@@ -49,13 +50,17 @@ def load_corpus(path: str | Path) -> Corpus:
         for number, line in numbered_lines(file):
             try:
                 example = decode_example(line)
-                for place, problem in labels.unknown(example.gold):
-                    raise WireError(problem, f"$.gold.{place}")
+                for place, unknown in labels.unknown(example.gold):
+                    raise WireError(unknown, f"$.gold.{place}")
                 name = example.document.id
+                if problem := id_problem(name):
+                    raise WireError(problem, "$.id")
                 if name in seen:
                     raise WireError(f"the id {name!r} stands already in {seen[name]}: ids are unique", "$.id")
                 seen[name] = f"{file.name}:{number}"
-                examples.append(replace(example, document=with_root(example.document, root)))
+                if example.document.frames:
+                    example = replace(example, document=with_root(example.document, root))
+                examples.append(example)
             except WireError as error:
                 raise error.at(file, number) from error
         if not examples:
@@ -67,15 +72,23 @@ def load_corpus(path: str | Path) -> Corpus:
 
 def corpus_files(root: Path) -> tuple[LabelSet, dict[str, Path]]:
     """The label set of a corpus folder and the file of each split. Raises UserError where it is no corpus."""
-    if not root.is_dir():
-        what = "is not a folder" if root.exists() else "does not exist"
-        raise UserError.at(root, f"{what}; a corpus is a folder with labels.json and <split>.jsonl files")
+    files = split_files(root)
     if not (root / "labels.json").is_file():
         raise UserError.at(root, "has no labels.json; make a corpus from other formats with 'm3dllm import'")
-    files = {file.stem: file for file in sorted(root.glob("*.jsonl"), key=_split_order)}
     if not files:
         raise UserError.at(root, "has no <split>.jsonl file, such as train.jsonl: the corpus is empty")
     return read_labels(root / "labels.json"), files
+
+
+def split_files(root: Path) -> dict[str, Path]:
+    """The file of each split of a corpus folder: train, dev, test, then the others by name.
+
+    Raises UserError where there is no folder.
+    """
+    if not root.is_dir():
+        what = "is not a folder" if root.exists() else "does not exist"
+        raise UserError.at(root, f"{what}; a corpus is a folder with labels.json and <split>.jsonl files")
+    return {file.stem: file for file in sorted(root.glob("*.jsonl"), key=_split_order)}
 
 
 def with_root(document: Document, root: Path) -> Document:
@@ -89,10 +102,29 @@ def with_root(document: Document, root: Path) -> Document:
     return replace(document, frames=tuple(frames)) if frames else document
 
 
-def write_corpus(folder: Path, imported: Imported) -> None:
+def to_imported(corpus: Corpus, splits: Mapping[str, Iterable[Example]] | None = None) -> Imported:
+    """Examples of a loaded corpus (all its splits when left out) ready for `write_corpus`, with their images."""
+    root = corpus.root.absolute()
+    imported = Imported(corpus.labels)
+    for split, examples in (corpus.splits if splits is None else splits).items():
+        imported.splits[split] = []
+        for example in examples:
+            if example.document.frames:
+                absolute = [Path(frame.path) for frame in example.document.frames]
+                relative = [path.relative_to(root).as_posix() for path in absolute]
+                imported.images |= dict(zip(relative, absolute, strict=True))
+                pairs = zip(example.document.frames, relative, strict=True)
+                frames = tuple(replace(frame, path=path) for frame, path in pairs)
+                example = replace(example, document=replace(example.document, frames=frames))
+            imported.splits[split].append(example)
+    return imported
+
+
+def write_corpus(folder: Path, imported: Imported, *, link: bool = False) -> None:
     """Write what an importer brought as the native corpus `folder`, whole or not at all.
 
-    Raises UserError where the folder exists with something in it, cannot be written, or an image cannot be read.
+    `link` makes hard links of image files where the disk allows it, instead of copies. Raises UserError where the
+    folder exists with something in it, cannot be written, or an image cannot be read.
     """
     with new_folder(folder) as new:
         (new / "labels.json").write_text(encode_labels(imported.labels), encoding="utf-8")
@@ -103,8 +135,25 @@ def write_corpus(folder: Path, imported: Imported) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(image, bytes):
                 target.write_bytes(image)
-            else:
-                shutil.copyfile(image, target)
+            elif not (link and _linked(image, target)):
+                _copy(image, target)
+
+
+def _linked(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        return False
+    return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        file = source.open("rb")
+    except OSError as error:
+        raise UserError.at(source, f"the image of a frame cannot be read: {error.strerror}") from error
+    with file, target.open("wb") as copy:
+        shutil.copyfileobj(file, copy)
 
 
 def labels_of(annotations: Iterable[Annotation]) -> LabelSet:

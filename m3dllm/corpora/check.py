@@ -1,0 +1,383 @@
+"""Every problem of a native corpus in one pass, with its file, line and place, and a count of what the corpus holds.
+
+Problems are what `load_corpus` or a system would stop at; warnings are what is legal and rarely meant. Nothing is
+changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from m3dllm.corpora.images import image_problem
+from m3dllm.corpora.imported import Counts, count, count_table, id_problem
+from m3dllm.corpora.native import split_files
+from m3dllm.corpora.pieces import BROKEN, Finding, Pieces, is_whole, whole
+from m3dllm.errors import UserError
+from m3dllm.files import inside, read_bytes
+from m3dllm.labels import Label, LabelSet, RelationLabel
+from m3dllm.types import Chain, Example, Frame, Lang, Region, Relation, Segment
+from m3dllm.wire import FORMAT, WireError, convert, decode, decode_example
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How much one split holds in one language, in documents without a problem."""
+
+    split: str
+    lang: str
+    counts: Counts
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found, in the order of the files, lines and pieces."""
+
+    corpus: str
+    problems: list[Finding] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+    uncounted: int = 0
+    """Documents with a problem, which `held` leaves out."""
+
+    def lines(self) -> Iterator[str]:
+        """The report for people: a line for each problem, each warning, and each split and language."""
+        yield from map(str, self.problems)
+        yield from (f"warning: {warning}" for warning in self.warnings)
+        if self.held:
+            yield from count_table({(held.split, held.lang): held.counts for held in self.held})
+        if self.uncounted:
+            yield f"not counted: {_number(self.uncounted, 'document')} with problems"
+        yield f"{_number(len(self.problems), 'problem')}, {_number(len(self.warnings), 'warning')}"
+
+    def pieces(self, file: Path, line: int | None = None) -> Pieces:
+        """A reader of that line, whose findings go here."""
+        return Pieces(str(file), line, self.problems, self.warnings, (_Line, _Gold, _Chain, _Labels))
+
+
+def check(path: str | Path) -> Report:
+    """Everything that is wrong with the native corpus in the folder `path`.
+
+    Raises UserError only where there is no such folder; all else is in the report.
+    """
+    root = Path(path)
+    files = split_files(root)
+    report = Report(str(path))
+    corpus = _Corpus(root, report, _read_types(root / "labels.json", report))
+    if not files:
+        report.pieces(root).problem("$", "has no <split>.jsonl file, such as train.jsonl: the corpus is empty")
+    for split, file in files.items():
+        corpus.check_split(split, file)
+    corpus.check_groups()
+    return report
+
+
+# --- the files' shape: the types of the parts, not how they fit together ----------------------------------------------
+
+
+class _Chain(Chain):
+    def __post_init__(self) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Gold:
+    chains: tuple[_Chain, ...] = ()
+    relations: tuple[Relation, ...] = ()
+    regions: tuple[Region, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    id: str
+    lang: Lang
+    text: str
+    gold: _Gold
+    title: str = ""
+    group: str = ""
+    tokens: tuple[tuple[int, int], ...] = ()
+    segments: tuple[Segment, ...] = ()
+    frames: tuple[Frame, ...] = ()
+    given: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    mentions: tuple[Label, ...] = ()
+    relations: tuple[RelationLabel, ...] = ()
+    regions: tuple[Label, ...] = ()
+    format: int = FORMAT
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Types:
+    """The names of each kind (None: nobody knows, labels.json is broken there), and what relations may join."""
+
+    mentions: frozenset[str] | None = None
+    relations: frozenset[str] | None = None
+    regions: frozenset[str] | None = None
+    joins: Mapping[str, RelationLabel] = field(default_factory=dict)
+
+
+def _read_types(file: Path, report: Report) -> _Types:
+    """The types in a labels.json; what is wrong with it goes to the report."""
+    pieces = report.pieces(file)
+    before = len(report.problems)
+    if not file.is_file():
+        pieces.problem("$", "does not exist; make a corpus from other formats with 'm3dllm import'")
+        return _Types()
+    data = _utf8(pieces, file)
+    if data is None:
+        return _Types()
+    try:
+        value = decode(data, Any)
+    except WireError as error:
+        pieces.problem(error.place, error.message)
+        return _Types()
+    labels: Any = pieces.read(value, _Labels)
+    if labels is BROKEN:
+        return _Types()
+    if labels.format is not BROKEN and labels.format != FORMAT:
+        pieces.problem("$.format", f"is {labels.format}; this version reads format {FORMAT}: update m3dllm")
+    mentions = _check_names(pieces, "mentions", labels.mentions)
+    relations = _check_names(pieces, "relations", labels.relations)
+    regions = _check_names(pieces, "regions", labels.regions)
+    for i, relation in whole(labels.relations):
+        for side in ("head", "tail"):
+            for j, name in enumerate(getattr(relation, side)):
+                if mentions is not None and name not in mentions:
+                    pieces.problem(f"$.relations[{i}].{side}[{j}]", _unknown(name, mentions))
+    if len(report.problems) == before:
+        _net(pieces, lambda: convert(value, LabelSet))
+    return _Types(mentions, relations, regions, {label.name: label for _, label in whole(labels.relations)})
+
+
+def _check_names(pieces: Pieces, kind: str, labels: Any) -> frozenset[str] | None:
+    """The names of the labels of a kind; one that is empty or stands twice is a problem."""
+    first: dict[str, int] = {}
+    for i, label in whole(labels):
+        if not label.name:
+            pieces.problem(f"$.{kind}[{i}].name", "is empty: a type needs a name")
+        elif label.name in first:
+            pieces.problem(f"$.{kind}[{i}].name", f"{label.name!r} stands already in $.{kind}[{first[label.name]}]")
+        first.setdefault(label.name, i)
+    return frozenset(first) if is_whole(labels) else None
+
+
+# --- documents --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Corpus:
+    """The pass over the splits: what was seen so far, and the report."""
+
+    root: Path
+    report: Report
+    types: _Types
+    ids: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, dict[str, tuple[Path, int]]] = field(default_factory=dict)
+    """group -> split -> where the group stands there first"""
+    images: dict[tuple[str, int, int], str | None] = field(default_factory=dict)
+    """(path, width, height) -> what is wrong with that image"""
+
+    def check_split(self, split: str, file: Path) -> None:
+        examples: list[Example] = []
+        pieces = self.report.pieces(file)
+        data = _utf8(pieces, file)
+        if data is None:
+            return
+        lines = [(number, line) for number, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
+        for number, line in lines:
+            example = self._check_line(self.report.pieces(file, number), line, split, file)
+            if example is None:
+                self.report.uncounted += 1
+            else:
+                examples.append(example)
+        if not lines:
+            pieces.problem("$", "has no documents: expected one a line")
+        self.report.held += [Held(split, lang, counts) for (_, lang), counts in count({split: examples}).items()]
+
+    def check_groups(self) -> None:
+        """Warn of every group that stands in two splits."""
+        for group, places in self.groups.items():
+            (first, (file, line)), *others = places.items()
+            for split, (other, number) in others:
+                message = (
+                    f"group {group!r} stands in {split} and in {first} ({file.name}:{line}): what is learned from one "
+                    "clip is asked of its sister; 'm3dllm split' cuts no group"
+                )
+                self.report.pieces(other, number).warn("$.group", message)
+
+    def _check_line(self, pieces: Pieces, line: bytes, split: str, file: Path) -> Example | None:
+        """The document of a line, where nothing is wrong with it."""
+        before = len(self.report.problems)
+        try:
+            value = decode(line, Any)
+        except WireError as error:
+            pieces.problem(error.place, error.message)
+            return None
+        row: Any = pieces.read(value, _Line)
+        if row is BROKEN:
+            return None
+        if row.given is not None:
+            pieces.problem("$.given", "is filled by the pipeline and cannot stand in a file")
+        if row.id is not BROKEN:
+            self._check_id(pieces, row.id, f"{file.name}:{pieces.line}")
+        if row.group and row.group is not BROKEN:
+            self.groups.setdefault(row.group, {}).setdefault(split, (file, pieces.line or 0))
+        _check_offsets(pieces, row)
+        self._check_frames(pieces, row)
+        if row.gold is not BROKEN:
+            self._check_chains(pieces, row)
+            self._check_relations(pieces, row.gold)
+            self._check_regions(pieces, row)
+        if len(self.report.problems) > before:
+            return None
+        return _net(pieces, lambda: decode_example(line))
+
+    def _check_id(self, pieces: Pieces, name: str, where: str) -> None:
+        if problem := id_problem(name):
+            pieces.problem("$.id", problem)
+        elif name in self.ids:
+            pieces.problem("$.id", f"the id {name!r} stands already in {self.ids[name]}: ids are unique")
+        self.ids.setdefault(name, where)
+
+    def _check_frames(self, pieces: Pieces, row: _Line) -> None:
+        first: dict[int, int] = {}
+        for i, frame in whole(row.frames):
+            if frame.index in first:
+                again = f"frame {frame.index} stands already in $.frames[{first[frame.index]}]"
+                pieces.problem(f"$.frames[{i}].index", again)
+            first.setdefault(frame.index, i)
+            key = frame.path, frame.width_px, frame.height_px
+            if key not in self.images:
+                self.images[key] = self._image_problem(*key)
+            if problem := self.images[key]:
+                pieces.problem(f"$.frames[{i}].path", f"{frame.path!r}: {problem}")
+
+    def _image_problem(self, path: str, width_px: int, height_px: int) -> str | None:
+        try:
+            return image_problem(inside(self.root, path), (width_px, height_px))
+        except ValueError as error:
+            return str(error)
+
+    def _check_chains(self, pieces: Pieces, row: _Line) -> None:
+        first: dict[str, int] = {}
+        spans: dict[tuple[int, int], str] = {}
+        for i, chain in whole(row.gold.chains):
+            place = f"$.gold.chains[{i}]"
+            if chain.id in first and chain.id is not BROKEN:
+                pieces.problem(f"{place}.id", f"{chain.id!r} stands already in $.gold.chains[{first[chain.id]}]")
+            first.setdefault(chain.id, i)
+            if chain.mentions == ():
+                pieces.problem(f"{place}.mentions", "is empty: a chain has at least one mention")
+            for j, mention in whole(chain.mentions):
+                where = f"{place}.mentions[{j}]"
+                if row.text is not BROKEN and mention.end > len(row.text):
+                    pieces.problem(f"{where}.end", f"is {mention.end}; the text has {len(row.text)} characters")
+                if self.types.mentions is not None and mention.type not in self.types.mentions:
+                    pieces.problem(f"{where}.type", _unknown(mention.type, self.types.mentions))
+                if mention.span in spans:
+                    pieces.warn(where, f"its span is {spans[mention.span]} already: only the first is scored")
+                spans.setdefault(mention.span, where)
+
+    def _check_relations(self, pieces: Pieces, gold: _Gold) -> None:
+        types = {c.id: c.type for _, c in whole(gold.chains) if is_whole(c.mentions) and c.mentions}
+        known = _known_chains(gold)
+        for i, relation in whole(gold.relations):
+            place = f"$.gold.relations[{i}]"
+            for side, name in (("head", relation.head), ("tail", relation.tail)):
+                if known is not None and name not in known:
+                    pieces.problem(f"{place}.{side}", f"names chain {name!r}, which the document does not have")
+            if self.types.relations is not None and relation.type not in self.types.relations:
+                pieces.problem(f"{place}.type", _unknown(relation.type, self.types.relations))
+            label = self.types.joins.get(relation.type)
+            if label and relation.head in types and relation.tail in types:
+                head, tail = types[relation.head], types[relation.tail]
+                if not label.joins(head, tail):
+                    expected = f"{' or '.join(label.head) or 'any'} to {' or '.join(label.tail) or 'any'}"
+                    pieces.warn(place, f"joins {head} to {tail}; {label.name} joins {expected}")
+
+    def _check_regions(self, pieces: Pieces, row: _Line) -> None:
+        known = _known_chains(row.gold)
+        annotated = {frame.index: frame.annotated for _, frame in whole(row.frames)}
+        for i, region in whole(row.gold.regions):
+            place = f"$.gold.regions[{i}]"
+            if region.frame in annotated:
+                if not annotated[region.frame]:
+                    pieces.warn(f"{place}.frame", f"frame {region.frame} is not annotated: the region is not scored")
+            elif is_whole(row.frames):
+                pieces.problem(f"{place}.frame", f"names frame {region.frame}, which the document does not have")
+            if not region.box.is_legal:
+                expected = "expected 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1, fractions of the frame"
+                pieces.problem(f"{place}.box", f"is {list(region.box)}; {expected}")
+            if self.types.regions is not None and region.type not in self.types.regions:
+                pieces.problem(f"{place}.type", _unknown(region.type, self.types.regions))
+            if region.chain is not None and known is not None and region.chain not in known:
+                pieces.problem(f"{place}.chain", f"names chain {region.chain!r}, which the document does not have")
+
+
+def _check_offsets(pieces: Pieces, row: _Line) -> None:
+    """Tokens and segments lie in the text; the first token that overlaps the one before it is worth a warning."""
+    if row.text is BROKEN:
+        return
+    length, last, in_order = len(row.text), 0, True
+    for i, (start, end) in whole(row.tokens):
+        if not 0 <= start < end <= length:
+            pieces.problem(f"$.tokens[{i}]", f"is {start} to {end}; the text has {length} characters")
+        elif start < last and in_order:
+            pieces.warn(f"$.tokens[{i}]", f"begins at {start}, before the token before it ends at {last}")
+            in_order = False
+        last = end
+    for i, segment in whole(row.segments):
+        if segment.end > length:
+            pieces.problem(f"$.segments[{i}].end", f"is {segment.end}; the text has {length} characters")
+
+
+def _known_chains(gold: _Gold) -> set[str] | None:
+    """The ids of the chains, or None where one is broken, so that nobody knows its id."""
+    if not is_whole(gold.chains) or any(chain.id is BROKEN for chain in gold.chains):
+        return None
+    return {chain.id for chain in gold.chains}
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _utf8(pieces: Pieces, file: Path) -> bytes | None:
+    """The bytes of a file without a byte-order mark; None (and a problem) where they cannot be read or are UTF-16."""
+    try:
+        data = read_bytes(file)
+    except UserError as error:
+        pieces.problem("$", str(error).removeprefix(f"{file}: "))
+        return None
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        pieces.problem("$", "is UTF-16; expected UTF-8: save it as UTF-8")
+        return None
+    if data.startswith(b"\xef\xbb\xbf"):
+        pieces.warn("$", "begins with a byte-order mark, which is passed over: save it as UTF-8 without")
+    return data.removeprefix(b"\xef\xbb\xbf")
+
+
+def _net(pieces: Pieces, read: Callable[[], T]) -> T | None:
+    """What `read` reads; a check of the types that is made there and nowhere above becomes a problem."""
+    try:
+        return read()
+    except WireError as error:
+        pieces.problem(error.place, error.message)
+        return None
+
+
+def _unknown(name: str, known: frozenset[str]) -> str:
+    return f"unknown type {name!r}; labels.json has {', '.join(sorted(known)) or 'none'}"
+
+
+def _number(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"

@@ -1,0 +1,36 @@
+"""Which of a corpus' types come in, and under which names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+from m3dllm.errors import UserError
+
+Choice = Mapping[str, str]
+"""Pattern (`*` and `?` as in file names) -> new name, "" to keep the name; the first pattern that fits decides."""
+
+
+def parse_choice(texts: Iterable[str], *, option: str) -> dict[str, str]:
+    """The choice that words such as `PROP_PER=PER`, `*_LOC=LOC` or `Person` make; `option` is where they stand.
+
+    Several may stand in one text, parted by commas. Raises UserError for one without a pattern, or given twice.
+    """
+    choice: dict[str, str] = {}
+    for word in (word.strip() for text in texts for word in text.split(",")):
+        pattern, equals, name = (part.strip() for part in word.partition("="))
+        if not pattern or (equals and not name):
+            raise UserError(
+                f"{option}: {word!r} is no type; expected TYPE or TYPE=NEW, such as Person=PER or '*_PER=PER'"
+            )
+        if pattern in choice:
+            raise UserError(f"{option}: {pattern!r} is given twice")
+        choice[pattern] = name
+    return choice
+
+
+def chosen(name: str, choice: Choice | None) -> str | None:
+    """What the type `name` is called in the new corpus; None where it does not come in. No choice keeps every type."""
+    if choice is None:
+        return name
+    return next((new or name for pattern, new in choice.items() if fnmatchcase(name, pattern)), None)

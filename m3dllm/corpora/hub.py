@@ -1,0 +1,131 @@
+"""A corpus to and from Hugging Face `datasets`: the same documents as rows, one dataset a split.
+
+A row has the fields of a line of `<split>.jsonl`; frames stay files, named by their paths. The label set travels as
+JSON in the description of each split's dataset, or beside it, by hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m3dllm.corpora.imported import Imported, id_problem, split_name
+from m3dllm.corpora.native import Corpus, labels_of
+from m3dllm.errors import UserError
+from m3dllm.files import file_name
+from m3dllm.labels import LabelSet
+from m3dllm.types import Document, Example
+from m3dllm.wire import WireError, decode, decode_example, decode_labels, encode, encode_example, encode_labels
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+_COLUMNS = ("id", "lang", "text", "title", "group", "tokens", "segments", "frames", "gold")
+
+
+def to_datasets(corpus: Corpus) -> DatasetDict:
+    """The corpus as a DatasetDict, one Dataset a split, frames by absolute path.
+
+    Raises UserError where `datasets` is not installed.
+    """
+    datasets = _datasets()
+    features, description = _features(datasets), encode_labels(corpus.labels)
+    splits = {}
+    for name, examples in corpus.splits.items():
+        rows = [_row(example) for example in examples]
+        info = datasets.DatasetInfo(description=description, features=features)
+        splits[name] = datasets.Dataset.from_list(rows, features=features, info=info)
+    return datasets.DatasetDict(splits)
+
+
+def from_datasets(found: DatasetDict | Dataset, *, labels: LabelSet | None = None) -> Imported:
+    """What `to_datasets` made, or rows of the same fields, as an import that `write_corpus` writes.
+
+    A single Dataset is the split train. Without `labels` they are those of the description or, where there are none,
+    every type found. Raises UserError, with split, row and place, for a row that is no document.
+    """
+    splits: dict[str, Any] = dict(found) if isinstance(found, dict) else {"train": found}
+    imported = Imported(LabelSet())
+    seen: dict[str, str] = {}
+    for name, rows in splits.items():
+        examples = imported.splits[split_name(name)] = []
+        for i, row in enumerate(rows):
+            where = f"{name}[{i}]"
+            try:
+                example = decode_example(encode({key: row[key] for key in _COLUMNS if row.get(key) is not None}))
+                if problem := id_problem(example.document.id):
+                    raise WireError(problem, "$.id")
+                if example.document.id in seen:
+                    raise WireError(
+                        f"the id {example.document.id!r} stands already in {seen[example.document.id]}", "$.id"
+                    )
+            except WireError as error:
+                raise error.at(where) from error
+            seen[example.document.id] = where
+            examples.append(_with_images(example, imported))
+    imported.labels = (
+        labels or _described(splits) or labels_of(e.gold for part in imported.splits.values() for e in part)
+    )
+    for name, part in imported.splits.items():
+        for i, example in enumerate(part):
+            for place, problem in imported.labels.unknown(example.gold):
+                raise UserError.at(f"{name}[{i}]", problem, place=f"$.gold.{place}")
+    return imported.require_documents(Path("the datasets"))
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError("Hugging Face datasets are not installed: pip install 'm3dllm[datasets]'") from error
+    return datasets
+
+
+def _row(example: Example) -> dict[str, Any]:
+    row = decode(encode_example(example), dict[str, Any])
+    for frame in row["frames"]:
+        frame.setdefault("sha256", "")
+    return row
+
+
+def _features(datasets: Any) -> Any:
+    text, number, real = datasets.Value("string"), datasets.Value("int64"), datasets.Value("float64")
+    mention = {"start": number, "end": number, "type": text}
+    frame = {"index": number, "path": text, "width_px": number, "height_px": number, "sha256": text}
+    gold = {
+        "chains": [{"id": text, "mentions": [mention]}],
+        "relations": [{"head": text, "tail": text, "type": text}],
+        "regions": [{"frame": number, "box": [real], "type": text, "chain": text}],
+    }
+    columns = {
+        **dict.fromkeys(("id", "lang", "text", "title", "group"), text),
+        "tokens": [[number]],
+        "segments": [{"start": number, "end": number, "start_s": real, "end_s": real}],
+        "frames": [frame | {"annotated": datasets.Value("bool")}],
+        "gold": gold,
+    }
+    return datasets.Features(columns)
+
+
+def _with_images(example: Example, imported: Imported) -> Example:
+    """`example` with its frames' paths inside the corpus to be, and the files noted as its images."""
+    document: Document = example.document
+    if not document.frames:
+        return example
+    frames = []
+    for frame in document.frames:
+        path = f"frames/{file_name(document.id)}/{frame.index}{Path(frame.path).suffix.lower()}"
+        imported.images[path] = Path(frame.path)
+        frames.append(replace(frame, path=path))
+    return replace(example, document=replace(document, frames=tuple(frames)))
+
+
+def _described(splits: dict[str, Any]) -> LabelSet | None:
+    """The label set in the description of a split, or None."""
+    for rows in splits.values():
+        try:
+            return decode_labels(rows.info.description or "")
+        except (AttributeError, WireError):  # another description, or none
+            continue
+    return None

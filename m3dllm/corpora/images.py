@@ -1,0 +1,66 @@
+"""Image files: how large they are, and whether they are whole. Pixels are read only where nothing quicker tells."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"))
+
+
+def image_size(source: Path | bytes) -> tuple[int, int]:
+    """(width, height) in pixels of a whole image. Raises ValueError, which says why, where it is none.
+
+    A JPEG that ends with its end mark and a PNG whose checksums are right count as whole; any other file is decoded.
+    """
+    with _open(source) as image:
+        size = image.size
+        try:
+            if image.format == "PNG":
+                image.verify()
+            elif image.format != "JPEG" or not _ends_with(source, b"\xff\xd9"):
+                image.load()
+        except (OSError, SyntaxError, EOFError, ValueError) as error:
+            raise ValueError(f"the image is damaged or cut off ({error}): replace it") from error
+    return size
+
+
+def image_problem(source: Path | bytes, size: tuple[int, int]) -> str | None:
+    """Why it is no whole image of `size` pixels, or None."""
+    try:
+        found = image_size(source)
+    except ValueError as error:
+        return str(error)
+    if found != size:
+        return f"the image has {_pixels(found)} pixels; expected {_pixels(size)}: correct the sizes"
+    return None
+
+
+def _open(source: Path | bytes) -> Image:
+    """The image with its header read. Raises ValueError."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except UnidentifiedImageError as error:
+        raise ValueError("is not an image of a known kind: replace it") from error
+    except FileNotFoundError as error:
+        raise ValueError("the file does not exist: put the image there, or take the frame out") from error
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the image cannot be read ({error}): replace it") from error
+
+
+def _ends_with(source: Path | bytes, mark: bytes) -> bool:
+    if isinstance(source, bytes):
+        return source.endswith(mark)
+    with source.open("rb") as file:
+        file.seek(-len(mark), 2)
+        return file.read() == mark
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -1,0 +1,402 @@
+"""The released layout of the M3D dataset: JSON documents, and frames with their boxes.
+
+`data/{lang}/{split}_{lang}.json` is a list of documents; `img/{video_id}/` holds the frames of a clip and, with the
+same stem, a text file of boxes (`TYPE cx cy w h` a line, fractions of the frame). Offsets count words between single
+spaces in English and characters in Chinese. Boxes are not tied to a chain.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from m3dllm.corpora.images import SUFFIXES, image_size
+from m3dllm.corpora.imported import Imported, load_json_list, one_line, split_name, unused_id
+from m3dllm.errors import UserError
+from m3dllm.files import file_name, inside, read_text
+from m3dllm.labels import Label, LabelSet, RelationLabel
+from m3dllm.types import Annotation, Box, Chain, Document, Example, Frame, Lang, Mention, Region, Relation, Segment
+from m3dllm.wire import WireError, convert, read_labels
+
+# The box files have about six decimals: an edge may miss the frame's by that much, and is then meant to lie on it.
+ROUNDING = 1e-5
+_FILE = re.compile(r"(?P<split>.+)_(?P<lang>en|zh)")
+_SECONDS = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
+_PAIR = re.compile(r"([A-Z]+)-([A-Z]+)_")
+
+
+@cache
+def m3d_labels() -> LabelSet:
+    """The types of M3D: four of mentions, three of regions, 34 of relations, glossed in English and Chinese."""
+    return read_labels(Path(__file__).with_name("m3d_labels.json"))
+
+
+def read_m3d(path: Path, *, images: Path | None = None) -> Imported:
+    """The documents at `path`: the released folder, its `data` folder, a folder of JSON files, or one JSON file.
+
+    `images` is the folder that holds one folder of frames a clip; left out, it is the `img` beside or above the data.
+    Documents of both languages share a split; `group` is the source video. Types that M3D does not have are added to
+    its label set. Raises UserError where there is no document or a file has another shape.
+    """
+    imported = Imported(m3d_labels())
+    reader = _Reader(imported)
+    for file in _data_files(path):
+        named = _FILE.fullmatch(file.stem)
+        split = split_name(named["split"] if named else file.stem)
+        shown = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        folder = images or _image_folder(file)
+        for i, source in enumerate(_load(file)):
+            lang = source.lang or (named["lang"] if named else None)
+            if lang not in ("en", "zh"):
+                raise UserError.at(file, f"is {lang!r}; expected 'en' or 'zh'", place=f"$[{i}].lang")
+            reader.add(
+                source, split=split, lang="zh" if lang == "zh" else "en", i=i, place=f"{shown}: $[{i}]", img=folder
+            )
+    imported.labels = _with_types(imported.labels, reader.new_types)
+    return imported.require_documents(path)
+
+
+# --- the files' shape -------------------------------------------------------------------------------------------------
+
+
+class _Mention(msgspec.Struct):
+    type: str
+    start: int
+    end: int
+    text: str | None = None
+
+
+class _Chain(msgspec.Struct):
+    mentions: list[_Mention] = msgspec.field(name="link")
+
+
+class _Relation(msgspec.Struct):
+    link1: str
+    link2: str
+    type: str
+
+
+class _Source(msgspec.Struct):
+    chains: dict[str, _Chain] = msgspec.field(name="entityLink")
+    relations: list[_Relation] = msgspec.field(name="relation")
+    text: str = msgspec.field(name="doc")
+    sentences: dict[str, str] | None = msgspec.field(name="time_sent_pair", default=None)
+    frames: list[Any] | None = msgspec.field(name="image", default=None)
+    clip: str | None = msgspec.field(name="video_id", default=None)
+    title: str | None = msgspec.field(name="video_title", default=None)
+    lang: str | None = None
+
+
+def _load(file: Path) -> list[_Source]:
+    """The documents of a file. Raises UserError with the place of the first value of another shape."""
+    values = load_json_list(file)
+    try:
+        return convert(values, list[_Source])
+    except WireError as error:
+        raise next(_misshapen(values), error).at(file) from error
+
+
+def _misshapen(values: list[Any]) -> Iterator[WireError]:
+    """The errors of the values one by one, so that the place of one inside a chain names the chain."""
+    for i, value in enumerate(values):
+        chains = value.get("entityLink") if isinstance(value, dict) else None
+        parts: list[tuple[str, Any, type[Any]]] = []
+        if isinstance(chains, dict):
+            parts = [(f".entityLink.{one_line(name)}", chain, _Chain) for name, chain in chains.items()]
+        parts.append(("", value, _Source))
+        for inner, part, kind in parts:
+            try:
+                convert(part, kind)
+            except WireError as error:
+                yield WireError(error.message, f"$[{i}]{inner}{error.place.removeprefix('$')}")
+
+
+# --- where the files are ----------------------------------------------------------------------------------------------
+
+
+def _data_files(path: Path) -> list[Path]:
+    """The JSON files of documents at `path`, in the order train, dev, test, others, English first."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError.at(path, "does not exist; expected the M3D folder, or one of its JSON files")
+    found = {file for pattern in ("", "data/", "*/", "data/*/") for file in path.glob(f"{pattern}*.json")}
+    named = [(file, match) for file in found if (match := _FILE.fullmatch(file.stem))]
+    if not named:
+        raise UserError.at(path, "has no data/{lang}/{split}_{lang}.json, such as data/en/dev_en.json")
+    order = ("train", "dev", "test")
+
+    def rank(item: tuple[Path, re.Match[str]]) -> tuple[int, str, str, str]:
+        split = item[1]["split"]
+        return (order.index(split) if split in order else len(order), split, item[1]["lang"], str(item[0]))
+
+    return [file for file, _ in sorted(named, key=rank)]
+
+
+def _image_folder(file: Path) -> Path | None:
+    """`img` beside the file or up to two folders above it: beside `data`, or inside it."""
+    parents = file.absolute().parents
+    return next((folder / "img" for folder in parents[:3] if (folder / "img").is_dir()), None)
+
+
+# --- one document -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Brings documents into `imported`, naming whatever cannot come in."""
+
+    imported: Imported
+    ids: set[str] = field(default_factory=set)
+    new_types: dict[tuple[str, str], None] = field(default_factory=dict)
+
+    def add(self, source: _Source, *, split: str, lang: Lang, i: int, place: str, img: Path | None) -> None:
+        clip, title = source.clip or "", source.title or ""
+        name = self._id(clip, split=split, lang=lang, i=i, place=place)
+        group = title or re.sub(r"_\d+$", "", clip)
+        starts, ends = token_offsets(source.text, lang)
+        frames, regions = self._frames(source, name, place=place, img=img)
+        chains = self._chains(source, starts, ends, place=place)
+        document = Document(
+            name,
+            lang,
+            source.text,
+            title=title,
+            group=f"{lang}:{group}" if group else "",
+            tokens=tuple((start, end) for start, end in zip(starts, ends, strict=True) if start < end),
+            segments=self._segments(source, place=place),
+            frames=frames,
+        )
+        gold = Annotation(tuple(chains.values()), self._relations(source, chains, place=place), regions)
+        self.imported.splits.setdefault(split, []).append(Example(document, gold))
+
+    def _id(self, clip: str, *, split: str, lang: Lang, i: int, place: str) -> str:
+        by_place = f"{lang}-{split}-{i}"
+        instead = (f"{clip}-{lang}", f"{clip}-{lang}-{split}", by_place) if clip else ()
+        name = unused_id(clip or by_place, self.ids, instead=instead)
+        if name != clip and clip:
+            why = "stands twice" if clip in self.ids else "cannot be an id"
+            self.imported.change("document", f"its video_id {why}: renamed", f"{place}.video_id: {clip!r} is {name!r}")
+        self.ids.add(name)
+        return name
+
+    def _segments(self, source: _Source, *, place: str) -> tuple[Segment, ...]:
+        segments, position = [], 0
+        for key, sentence in (source.sentences or {}).items():
+            where = f"{place}.time_sent_pair.{key}"
+            times = _SECONDS.fullmatch(key)
+            start_s, end_s = map(float, times.groups()) if times else (1.0, 0.0)
+            start = source.text.find(sentence, position)
+            if start < 0:
+                start = source.text.find(sentence)
+            if not start_s <= end_s < math.inf:
+                self.imported.leave_out("segment", "its time is not 'start-end' in seconds", where)
+            elif start < 0 or not sentence:
+                self.imported.leave_out("segment", "its sentence does not stand in the text", where)
+            else:
+                position = start + len(sentence)
+                segments.append(Segment(start, position, start_s, end_s))
+        return tuple(segments)
+
+    def _chains(self, source: _Source, starts: Sequence[int], ends: Sequence[int], *, place: str) -> dict[str, Chain]:
+        chains: dict[str, Chain] = {}
+        seen: set[tuple[int, int]] = set()
+        for name, chain in source.chains.items():
+            mentions = []
+            for j, mention in enumerate(chain.mentions):
+                where = f"{place}.entityLink.{name}.link[{j}]"
+                if not 0 <= mention.start < mention.end <= len(starts):
+                    offsets = f"{mention.start} to {mention.end} of {len(starts)}"
+                    self.imported.leave_out("mention", "its offsets do not fit the text", f"{where}: {offsets}")
+                    continue
+                span = starts[mention.start], ends[mention.end - 1]
+                found = source.text[slice(*span)]
+                if mention.text is not None and mention.text != found:
+                    why = "the text at its offsets is another"
+                    self.imported.leave_out("mention", why, f"{where}: {mention.text!r}, the text has {found!r}")
+                elif not found or not mention.type:
+                    self.imported.leave_out("mention", "it has no type" if found else "it has no text", where)
+                elif span in seen:
+                    self.imported.leave_out("mention", "its span is a mention already", f"{where}: {found!r}")
+                else:
+                    seen.add(span)
+                    self._note_type("mention", mention.type, where)
+                    mentions.append(Mention(*span, mention.type))
+            if mentions:
+                chains[name] = Chain(name, tuple(mentions))
+            else:
+                self.imported.leave_out("chain", "no mention of it is left", f"{place}.entityLink.{name}")
+        return chains
+
+    def _relations(self, source: _Source, chains: dict[str, Chain], *, place: str) -> tuple[Relation, ...]:
+        relations: dict[Relation, None] = {}
+        for j, relation in enumerate(source.relations):
+            where = f"{place}.relation[{j}]"
+            ends = relation.link1, relation.link2
+            if missing := [end for end in ends if end not in chains]:
+                self.imported.leave_out("relation", "it names a chain that is not there", f"{where}: {missing[0]}")
+            elif relation.link1 == relation.link2:
+                self.imported.leave_out("relation", "it joins a chain to itself", f"{where}: {relation.link1}")
+            elif not relation.type:
+                self.imported.leave_out("relation", "it has no type", where)
+            else:
+                found = direct(relation.type, chains[relation.link1], chains[relation.link2])
+                if found in relations:
+                    self.imported.leave_out("relation", "it stands twice", f"{where}: {relation.type}")
+                self._note_type("relation", relation.type, where)
+                relations[found] = None
+        return tuple(relations)
+
+    def _frames(
+        self, source: _Source, name: str, *, place: str, img: Path | None
+    ) -> tuple[tuple[Frame, ...], tuple[Region, ...]]:
+        """The frames of the document's clip in the order of their numbers, and the boxes in them."""
+        listed = self._listed(source, place=place)
+        if not source.clip or img is None:
+            why = "the clip's id is missing" if img else "there is no img folder: the frames are a separate download"
+            for number in listed:
+                self.imported.leave_out("annotated frame", why, f"{place}.image: {number}")
+            return (), ()
+        try:
+            folder = inside(img, source.clip)
+        except ValueError as error:
+            self.imported.leave_out("clip", str(error), f"{place}.video_id")
+            return (), ()
+        if not folder.is_dir():
+            self.imported.leave_out("clip", "it has no folder of frames", f"{place}.video_id: {folder}")
+            return (), ()
+        images, boxes = self._clip_files(folder)
+        frames, regions = [], []
+        for number, image in sorted(images.items()):
+            box_file = boxes.pop(image.stem, None)
+            try:
+                width_px, height_px = image_size(image)
+            except ValueError as error:
+                self.imported.leave_out("frame", str(error), f"{image}")
+                if box_file:
+                    self.imported.leave_out("box file", "its frame was left out", f"{box_file}")
+                continue
+            path = f"frames/{file_name(name)}/{number}{image.suffix.lower()}"
+            self.imported.images[path] = image
+            annotated = box_file is not None or number in listed
+            frames.append(Frame(number, path, width_px, height_px, annotated))
+            regions += self._boxes(box_file, number) if box_file else []
+        for file in boxes.values():
+            self.imported.leave_out("box file", "there is no image of its name", f"{file}")
+        for number in sorted(listed - images.keys()):
+            self.imported.leave_out(
+                "annotated frame", "there is no image of it", f"{place}.image: {number} in {folder}"
+            )
+        return tuple(frames), tuple(regions)
+
+    def _listed(self, source: _Source, *, place: str) -> set[int]:
+        listed = set()
+        for number in source.frames or ():
+            digits = str(number)
+            if re.fullmatch(r"[0-9]{1,9}", digits):
+                listed.add(int(digits))
+            else:
+                self.imported.leave_out("annotated frame", "it is no frame number", f"{place}.image: {number!r}")
+        return listed
+
+    def _clip_files(self, folder: Path) -> tuple[dict[int, Path], dict[str, Path]]:
+        """(frame number -> image, stem -> box file) of a clip's folder."""
+        images: dict[int, Path] = {}
+        boxes: dict[str, Path] = {}
+        for file in sorted(folder.iterdir()):
+            numbers = re.findall(r"[0-9]+", file.stem)
+            if file.name.startswith(".") or not file.is_file():
+                continue
+            if file.suffix.lower() == ".txt":
+                boxes[file.stem] = file
+            elif file.suffix.lower() not in SUFFIXES:
+                self.imported.leave_out("file", "it is neither an image nor a .txt file of boxes", f"{file}")
+            elif not numbers or len(numbers[-1]) > 9:
+                self.imported.leave_out("frame", "its name holds no frame number", f"{file}")
+            elif int(numbers[-1]) in images:
+                self.imported.leave_out("frame", "another image has its number", f"{file}")
+            else:
+                images[int(numbers[-1])] = file
+        return images, boxes
+
+    def _boxes(self, file: Path, number: int) -> list[Region]:
+        regions: dict[Region, None] = {}
+        for line, text in enumerate(read_text(file).splitlines(), start=1):
+            where = f"{file}:{line}"
+            if not text.strip():
+                continue
+            kind, *numbers = text.split()
+            try:
+                centre_x, centre_y, width, height = map(float, numbers)
+            except ValueError:
+                self.imported.leave_out("region", "it is not 'TYPE cx cy w h'", f"{where}: {text.strip()!r}")
+                continue
+            box = _onto_the_frame(Box.from_cxcywh(centre_x, centre_y, width, height))
+            region = Region(number, box, kind)
+            if not box.is_legal:
+                why = "its box does not lie in the frame, as fractions"
+                self.imported.leave_out("region", why, f"{where}: {text.strip()!r}")
+            elif region in regions:
+                self.imported.leave_out("region", "it stands twice", f"{where}: {text.strip()!r}")
+            else:
+                self._note_type("region", kind, where)
+                regions[region] = None
+        return list(regions)
+
+    def _note_type(self, kind: str, name: str, where: str) -> None:
+        if name not in self.imported.labels.names(f"{kind}s") and (kind, name) not in self.new_types:
+            self.new_types[kind, name] = None
+            self.imported.change(f"{kind} type", "M3D does not have it: added to the labels", f"{where}: {name!r}")
+
+
+def token_offsets(text: str, lang: Lang) -> tuple[list[int], list[int]]:
+    """(starts, ends) of M3D's tokens: words between single spaces in English, characters in Chinese.
+
+    Two spaces in a row enclose an empty word, which has a number but no characters.
+    """
+    if not text:
+        return [], []
+    if lang == "zh":
+        return list(range(len(text))), list(range(1, len(text) + 1))
+    spaces = [-1, *(i for i, character in enumerate(text) if character == " "), len(text)]
+    return [left + 1 for left, _ in pairwise(spaces)], [right for _, right in pairwise(spaces)]
+
+
+def direct(name: str, link1: Chain, link2: Chain) -> Relation:
+    """The relation of M3D's `link1` and `link2` with its head first.
+
+    The head is the chain of the type that comes first in the name (`PER-LOC_birth`), which in M3D is always link2;
+    where both types are the same, it is link1.
+    """
+    types = _PAIR.match(name)
+    if types is None or types[1] == types[2] or (link1.type, link2.type) == types.groups():
+        return Relation(link1.id, link2.id, name)
+    return Relation(link2.id, link1.id, name)
+
+
+def _onto_the_frame(box: Box) -> Box:
+    """The box with the edges that miss the frame's by no more than rounding put on them."""
+    x0, y0 = (0.0 if -ROUNDING <= edge < 0 else edge for edge in (box.x0, box.y0))
+    x1, y1 = (1.0 if 1 < edge <= 1 + ROUNDING else edge for edge in (box.x1, box.y1))
+    return Box(x0, y0, x1, y1)
+
+
+def _with_types(labels: LabelSet, found: Iterable[tuple[str, str]]) -> LabelSet:
+    """`labels` with the (kind, name) of `found` added."""
+    kinds = {kind: sorted(name for k, name in found if k == kind) for kind in ("mention", "relation", "region")}
+    mentions = (*labels.mentions, *map(Label, kinds["mention"]))
+    known = {label.name for label in mentions}
+    relations = []
+    for name in kinds["relation"]:
+        types = _PAIR.match(name)
+        head, tail = types.groups() if types and known >= set(types.groups()) else (None, None)
+        relations.append(RelationLabel(name, head=(head,) if head else (), tail=(tail,) if tail else ()))
+    return LabelSet(mentions, (*labels.relations, *relations), (*labels.regions, *map(Label, kinds["region"])))

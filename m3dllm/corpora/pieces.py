@@ -1,0 +1,130 @@
+"""Reading a JSON value piece by piece, so that one wrong piece hides none of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+
+from m3dllm.corpora.imported import one_line
+from m3dllm.errors import UserError
+from m3dllm.wire import WireError, convert
+
+T = TypeVar("T")
+BROKEN: Any = object()
+"""What a piece of another type than it should be is read as."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong: where it stands, and what was found, expected, and to be done."""
+
+    file: str
+    line: int | None
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        place = "" if self.place == "$" else self.place
+        return one_line(str(UserError.at(self.file, self.message, line=self.line, place=place)))
+
+
+@dataclass(slots=True)
+class Pieces:
+    """Reads the values of one line (or of a whole file: line None), noting what is wrong in `problems`.
+
+    A `loose` dataclass is made even where pieces of it are BROKEN: the caller judges its pieces.
+    """
+
+    file: str
+    line: int | None
+    problems: list[Finding]
+    warnings: list[Finding]
+    loose: tuple[type[Any], ...] = ()
+
+    def problem(self, place: str, message: str) -> None:
+        self.problems.append(Finding(self.file, self.line, place, message))
+
+    def warn(self, place: str, message: str) -> None:
+        self.warnings.append(Finding(self.file, self.line, place, message))
+
+    def read(self, value: Any, kind: type[T]) -> T:
+        """`value` as a `kind`, or BROKEN. A loose dataclass's lists keep the positions of what is BROKEN in them."""
+        self._warn_of_unknown_fields(value, kind, "$")
+        try:
+            return convert(value, kind)
+        except WireError:
+            found: T = self._read(value, kind, "$")
+            return found
+
+    def _read(self, value: Any, kind: Any, place: str) -> Any:
+        if (item := _item(kind)) is not None and isinstance(value, list):
+            return tuple(self._read(part, item, f"{place}[{i}]") for i, part in enumerate(value))
+        if is_dataclass(kind) and isinstance(value, dict):
+            return self._read_object(value, kind, place)
+        try:
+            return convert(value, kind)
+        except WireError as error:
+            self.problem(place + error.place.removeprefix("$"), f"{error.message}: found {_brief(value)}")
+            return BROKEN
+
+    def _read_object(self, value: dict[str, Any], kind: Any, place: str) -> Any:
+        parts: dict[str, Any] = {}
+        for name, (hint, required) in _shape(kind).items():
+            if name in value:
+                parts[name] = self._read(value[name], hint, f"{place}.{name}")
+            elif required:
+                self.problem(place, f"lacks the field '{name}'")
+                parts[name] = BROKEN
+        if kind not in self.loose and not all(map(is_whole, parts.values())):
+            return BROKEN
+        try:
+            return kind(**parts)
+        except ValueError as error:
+            self.problem(place, str(error))
+            return BROKEN
+
+    def _warn_of_unknown_fields(self, value: Any, kind: Any, place: str) -> None:
+        item = _item(kind)
+        if is_dataclass(item) and isinstance(value, list):
+            for i, part in enumerate(value):
+                self._warn_of_unknown_fields(part, item, f"{place}[{i}]")
+        elif is_dataclass(kind) and isinstance(value, dict):
+            shape = _shape(cast("Hashable", kind))
+            for name, part in value.items():
+                if name in shape:
+                    self._warn_of_unknown_fields(part, shape[name][0], f"{place}.{name}")
+                else:
+                    self.warn(f"{place}.{name}", f"is no field here and is not read; expected {', '.join(shape)}")
+
+
+def whole(items: Any) -> list[tuple[int, Any]]:
+    """(position, item) of the items of a list that are not BROKEN."""
+    return [] if items is BROKEN else [(i, item) for i, item in enumerate(items) if item is not BROKEN]
+
+
+def is_whole(piece: Any) -> bool:
+    """Whether the piece is not BROKEN, nor an item of it."""
+    return piece is not BROKEN and not (isinstance(piece, tuple) and any(item is BROKEN for item in piece))
+
+
+@cache
+def _shape(kind: Hashable) -> dict[str, tuple[Any, bool]]:
+    """field -> (its type, whether it must be there) of a dataclass."""
+    found = cast("type[Any]", kind)
+    hints = get_type_hints(found)
+    return {f.name: (hints[f.name], f.default is MISSING and f.default_factory is MISSING) for f in fields(found)}
+
+
+@cache
+def _item(kind: Any) -> Any:
+    """The type of the items of a `tuple[item, ...]`, or None."""
+    return get_args(kind)[0] if get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis else None
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, (dict, list)):
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,206 @@
+"""The layout of DocRED and Re-DocRED: English documents without clips, as tokens in sentences.
+
+A file is a list of documents: `sents` (tokens), `vertexSet` (the mentions of each entity: sentence, tokens, type) and
+`labels` (relations between entities by their numbers). `rel_info.json` beside the files names the relations.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+
+import msgspec
+
+from m3dllm.corpora.imported import Imported, load_json_list, split_name, unused_id
+from m3dllm.errors import UserError
+from m3dllm.files import read_text
+from m3dllm.labels import Label, LabelSet, RelationLabel
+from m3dllm.types import Annotation, Chain, Document, Example, Mention, Relation
+from m3dllm.wire import WireError, convert, decode
+
+SPLITS = ("train", "dev", "test")
+NAMES_FILE = "rel_info.json"
+_TYPES = {
+    "PER": ("person", "人物"),
+    "LOC": ("place", "地点"),
+    "ORG": ("organization", "组织"),
+    "TIME": ("date or time", "时间"),
+    "NUM": ("number or quantity", "数量"),
+    "MISC": ("another name: a work, an event, a language, …", "其他名称：作品、事件、语言等"),
+}
+
+
+def read_redocred(path: Path) -> Imported:
+    """The documents at `path`: a JSON file, or a folder with (or with a `data` folder with) such files.
+
+    In a folder, files whose names begin with train, dev or test are read, each as that split; two of one beginning
+    keep their whole names. Text is the tokens joined by spaces. Every relation is directed and may join any types.
+    Raises UserError where there is no document or a file has another shape.
+    """
+    files = _data_files(path)
+    imported = Imported(LabelSet())
+    reader = _Reader(imported)
+    shared = Counter(map(_beginning, files))
+    for file in files:
+        split = _beginning(file) if shared[_beginning(file)] == 1 else split_name(file.stem)
+        values = load_json_list(file)
+        try:
+            sources = convert(values, list[_Source])
+        except WireError as error:
+            raise error.at(file) from error
+        for i, source in enumerate(sources):
+            name = unused_id(source.title, reader.ids, instead=(f"{split}-{i}",))
+            reader.add(source, name, split, f"{file.name}: $[{i}]")
+    imported.labels = LabelSet(
+        tuple(Label(name, *_TYPES.get(name, ("", ""))) for name in sorted(reader.types)),
+        tuple(RelationLabel(name, en=en) for name, en in sorted(_glosses(files[0], reader.relations).items())),
+    )
+    return imported.require_documents(path)
+
+
+class _Mention(msgspec.Struct):
+    type: str
+    sentence: int = msgspec.field(name="sent_id")
+    tokens: tuple[int, int] = msgspec.field(name="pos")
+    name: str | None = None
+
+
+class _Relation(msgspec.Struct):
+    head: int = msgspec.field(name="h")
+    tail: int = msgspec.field(name="t")
+    type: str = msgspec.field(name="r")
+
+
+class _Source(msgspec.Struct):
+    title: str
+    sentences: list[list[str]] = msgspec.field(name="sents")
+    entities: list[list[_Mention]] = msgspec.field(name="vertexSet")
+    relations: list[_Relation] | None = msgspec.field(name="labels", default=None)
+
+
+def _data_files(path: Path) -> list[Path]:
+    """The files of documents at `path`, in the order train, dev, test. Raises UserError where there is none."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError.at(path, "does not exist; expected a DocRED file or a folder of them")
+    found = [file for pattern in ("*.json", "data/*.json") for file in path.glob(pattern)]
+    found = [file for file in found if file.stem.startswith(SPLITS)]
+    if not found:
+        raise UserError.at(path, "has no file such as train_revised.json or dev.json; name the file itself")
+    return sorted(found, key=lambda file: (SPLITS.index(_beginning(file)), file.name, str(file)))
+
+
+def _beginning(file: Path) -> str:
+    return next((split for split in SPLITS if file.stem.startswith(split)), split_name(file.stem))
+
+
+def _glosses(file: Path, found: set[str]) -> dict[str, str]:
+    """relation -> its English name, of all that `rel_info.json` beside the file or above it names and all found.
+
+    A relation that it does not name has the name "". Raises UserError where it has another shape.
+    """
+    names: dict[str, str] = dict.fromkeys(found, "")
+    beside = [folder / NAMES_FILE for folder in (file.parent, file.absolute().parent.parent)]
+    if path := next((path for path in beside if path.is_file()), None):
+        try:
+            names |= decode(read_text(path), dict[str, str])
+        except WireError as error:
+            raise error.at(path) from error
+        if "" in names:
+            raise UserError.at(path, "names a relation '': every relation has a name")
+    return names
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Brings documents into `imported`, naming whatever cannot come in."""
+
+    imported: Imported
+    ids: set[str] = field(default_factory=set)
+    types: set[str] = field(default_factory=set)
+    relations: set[str] = field(default_factory=set)
+
+    def add(self, source: _Source, name: str, split: str, place: str) -> None:
+        if name != source.title:
+            why = "its title stands twice" if source.title in self.ids else "its title cannot be an id"
+            self.imported.change("document", f"{why}: renamed", f"{place}.title: {source.title!r} is {name!r}")
+        self.ids.add(name)
+        tokens = [token for sentence in source.sentences for token in sentence]
+        ends = [end - 1 for end in accumulate(len(token) + 1 for token in tokens)]
+        spans = [(end - len(token), end) for token, end in zip(tokens, ends, strict=True)]
+        text = " ".join(tokens)
+        chains = self._chains(source, text, spans, place)
+        document = Document(
+            name,
+            "en",
+            text,
+            title=source.title,
+            tokens=tuple((start, end) for start, end in spans if start < end),
+        )
+        gold = Annotation(tuple(chains.values()), self._relations(source, chains, place))
+        self.imported.splits.setdefault(split, []).append(Example(document, gold))
+
+    def _chains(self, source: _Source, text: str, spans: Sequence[tuple[int, int]], place: str) -> dict[int, Chain]:
+        """entity number -> its chain, `e0`, `e1`, …"""
+        first = [0, *accumulate(map(len, source.sentences))]
+        chains: dict[int, Chain] = {}
+        seen: set[tuple[int, int]] = set()
+        for i, entity in enumerate(source.entities):
+            mentions = []
+            for j, mention in enumerate(entity):
+                where = f"{place}.vertexSet[{i}][{j}]"
+                start, end = mention.tokens
+                known = 0 <= mention.sentence < len(source.sentences)
+                if not known or not 0 <= start < end <= len(source.sentences[mention.sentence]):
+                    detail = f"sentence {mention.sentence}, tokens {start} to {end}"
+                    self.imported.leave_out("mention", "its tokens are not in the text", f"{where}: {detail}")
+                    continue
+                offset = first[mention.sentence]
+                span = spans[offset + start][0], spans[offset + end - 1][1]
+                found = text[slice(*span)]
+                name, letters = _letters(found if mention.name is None else mention.name), _letters(found)
+                detail = f"{where}: {mention.name!r}, the text has {found!r}"
+                if letters not in name and name not in letters:
+                    self.imported.leave_out("mention", "the text at its tokens is another", detail)
+                elif not found or not mention.type:
+                    self.imported.leave_out("mention", "it has no type" if found else "it has no text", where)
+                elif span in seen:
+                    self.imported.leave_out("mention", "its span is a mention already", f"{where}: {found!r}")
+                else:
+                    if name != letters:
+                        self.imported.change("mention", "its name is more or less than its text", detail)
+                    seen.add(span)
+                    self.types.add(mention.type)
+                    mentions.append(Mention(*span, mention.type))
+            if mentions:
+                chains[i] = Chain(f"e{i}", tuple(mentions))
+            else:
+                self.imported.leave_out("chain", "no mention of it is left", f"{place}.vertexSet[{i}]")
+        return chains
+
+    def _relations(self, source: _Source, chains: dict[int, Chain], place: str) -> tuple[Relation, ...]:
+        relations: dict[Relation, None] = {}
+        for j, relation in enumerate(source.relations or ()):
+            where = f"{place}.labels[{j}]"
+            if missing := [end for end in (relation.head, relation.tail) if end not in chains]:
+                self.imported.leave_out("relation", "it names an entity that is not there", f"{where}: {missing[0]}")
+            elif relation.head == relation.tail:
+                self.imported.leave_out("relation", "it joins an entity to itself", f"{where}: {relation.head}")
+            elif not relation.type:
+                self.imported.leave_out("relation", "it has no type", where)
+            else:
+                found = Relation(chains[relation.head].id, chains[relation.tail].id, relation.type)
+                if found in relations:
+                    self.imported.leave_out("relation", "it stands twice", f"{where}: {relation.type}")
+                self.relations.add(relation.type)
+                relations[found] = None
+        return tuple(relations)
+
+
+def _letters(text: str) -> str:
+    """Without white space: an entity's name in these files is spaced as people write, not as tokens."""
+    return "".join(text.split())

@@ -1,0 +1,128 @@
+"""Cutting documents into parts without cutting a source video.
+
+What belongs to one group (a document without a group is one by itself) comes into one part. Parts depend on the seed,
+the ids and the groups, never on the order in which the documents come.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.native import Corpus, to_imported, write_corpus
+from m3dllm.errors import UserError
+from m3dllm.files import sha256
+from m3dllm.types import Example
+
+Group = tuple[Example, ...]
+
+
+def split_corpus(
+    corpus: Corpus,
+    *,
+    ratios: Sequence[float] = (8, 1, 1),
+    names: Sequence[str] = ("train", "dev", "test"),
+    seed: int = 0,
+    only: Iterable[str] | None = None,
+) -> dict[str, list[Example]]:
+    """The documents of a corpus (of the splits `only`, where given) in new splits of about these `ratios`.
+
+    Each language is divided in these ratios as well as its groups allow. Raises UserError for ratios that are no
+    ratios, or fewer groups than splits.
+    """
+    _check_ratios(ratios, names)
+    chosen = corpus.splits if only is None else {name: corpus[name] for name in only}
+    examples = [example for split in chosen.values() for example in split]
+    wanted = sum(ratio > 0 for ratio in ratios)
+    if len(groups := _groups(examples, seed)) < wanted:
+        raise UserError.at(corpus.root, f"has {len(groups)} source videos; {wanted} splits need at least {wanted}")
+    parts = _divide(groups, ratios)
+    return {name: part for name, ratio, part in zip(names, ratios, parts, strict=True) if ratio > 0}
+
+
+def write_split(folder: Path, corpus: Corpus, splits: Mapping[str, Iterable[Example]]) -> Imported:
+    """Write `splits` of a loaded corpus as the new native corpus `folder`; frames are hard links where they can be."""
+    imported = to_imported(corpus, splits)
+    write_corpus(folder, imported, link=True)
+    return imported
+
+
+def k_folds(examples: Sequence[Example], k: int, *, seed: int = 0) -> list[tuple[list[Example], list[Example]]]:
+    """k pairs (rest, fold), the folds about equal in each language and each document in one. Raises UserError."""
+    groups = _groups(examples, seed)
+    if not 2 <= k <= len(groups):
+        raise UserError(f"{k} folds of {len(groups)} source videos: expected 2 to {len(groups)} folds")
+    folds = _divide(groups, [1] * k)
+    return [(sorted((e for other in folds if other is not fold for e in other), key=_by_id), fold) for fold in folds]
+
+
+def hold_out(
+    train: Sequence[Example], *, share: float = 0.1, seed: int = 0
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """(rest, held out): about a `share` of train that cuts no group. Raises UserError where train is a single group."""
+    groups = _groups(train, seed)
+    if len(groups) < 2:
+        what = f"{len(train)} documents of one source video" if train else "no document"
+        raise UserError(f"the train split has {what}; no part can be held out to choose by: give a dev split")
+    rest, held = _divide(groups, (1 - share, share))
+    return tuple(rest), tuple(held)
+
+
+def _check_ratios(ratios: Sequence[float], names: Sequence[str]) -> None:
+    shown = ":".join(f"{ratio:g}" for ratio in ratios)
+    if len(ratios) != len(names) or len(set(names)) < len(names):
+        raise UserError(f"ratios {shown} for the splits {', '.join(names)}: expected one ratio for each, all different")
+    if not all(0 <= ratio < float("inf") for ratio in ratios) or not any(ratios):
+        raise UserError(f"ratios {shown}: expected numbers from 0, not all 0, such as 8:1:1")
+
+
+def _groups(examples: Iterable[Example], seed: int) -> list[Group]:
+    """The groups in an order that the seed decides: by the sha256 of "seed:name"."""
+    found: dict[tuple[bool, str], list[Example]] = defaultdict(list)
+    for example in examples:
+        document = example.document
+        found[bool(document.group), document.group or document.id].append(example)
+    order = sorted(found, key=lambda key: (sha256(f"{seed}:{key[1]}".encode()), key))
+    return [tuple(found[key]) for key in order]
+
+
+def _divide(groups: Sequence[Group], ratios: Sequence[float]) -> list[list[Example]]:
+    """The groups in one part a ratio, each given in turn to the part that still lacks most of its languages.
+
+    A part then holds at most the largest group more than its share. No part with a ratio stays empty, nor without a
+    language that has a group for each part.
+    """
+    sizes = [Counter(example.document.lang for example in group) for group in groups]
+    total = sum(sizes, Counter())
+    whole = sum(ratios)
+    lacks = [{lang: n * ratio / whole for lang, n in total.items()} for ratio in ratios]
+    parts: list[list[int]] = [[] for _ in ratios]
+    open_parts = [p for p, ratio in enumerate(ratios) if ratio > 0]
+    for g, size in enumerate(sizes):
+        p = max(open_parts, key=lambda p: (sum(n * lacks[p][lang] / total[lang] for lang, n in size.items()), -p))
+        parts[p].append(g)
+        for lang, n in size.items():
+            lacks[p][lang] -= n
+    for missing in sorted(total):
+        _fill(parts, open_parts, [size[missing] for size in sizes])
+    _fill(parts, open_parts, [size.total() for size in sizes])
+    return [sorted((example for g in part for example in groups[g]), key=_by_id) for part in parts]
+
+
+def _fill(parts: list[list[int]], open_parts: list[int], sizes: list[int]) -> None:
+    """Give every part that holds no group with a size the smallest one of a part that holds several."""
+    for p in open_parts:
+        if any(sizes[g] for g in parts[p]):
+            continue
+        holders = [[g for g in parts[q] if sizes[g]] for q in open_parts]
+        spare = [(sizes[g], g, q) for q, held in zip(open_parts, holders, strict=True) if len(held) > 1 for g in held]
+        if spare:
+            _, g, q = min(spare)
+            parts[q].remove(g)
+            parts[p].append(g)
+
+
+def _by_id(example: Example) -> str:
+    return example.document.id

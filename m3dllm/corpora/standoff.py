@@ -1,0 +1,120 @@
+"""The lines of a BRAT `.ann` file: what each says, before anyone asks whether it fits a text.
+
+`T` a text-bound annotation, `R` a relation, `*` an equivalence, `E` an event; attributes (`A`, `M`), normalizations
+(`N`), notes (`#`) and whatever else stands there are only kept with their kind.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+_SPAN = "[0-9]{1,9} [0-9]{1,9}"
+_TEXT_BOUND = re.compile(
+    rf"(T[^\t ]*)[\t ]+([^\t ](?:[^\t]*?[^\t ])?)[\t ]+({_SPAN}(?:;{_SPAN})*)(?:[\t ](.*))?", re.DOTALL
+)
+_KINDS = {"A": "attribute", "M": "attribute", "N": "normalization", "#": "note"}
+
+
+@dataclass(frozen=True, slots=True)
+class TextBound:
+    """A `T` line. `fragments` are its (start, end), as they stand; `text` is what it says stands there, if it does."""
+
+    id: str
+    type: str
+    fragments: tuple[tuple[int, int], ...]
+    text: str | None
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An `R` line (`ends` are its two arguments, head first) or a `*` line (`ends` are its members)."""
+
+    name: str
+    ends: tuple[str, ...]
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A line that says nothing that can be used: what it is, why, and what it reads."""
+
+    what: str
+    why: str
+    line: int
+    text: str
+
+
+@dataclass(slots=True)
+class Standoff:
+    """A whole `.ann` file. `triggers` names the trigger of each event."""
+
+    texts: dict[str, TextBound] = field(default_factory=dict)
+    relations: list[Link] = field(default_factory=list)
+    equivalences: list[Link] = field(default_factory=list)
+    triggers: dict[str, str] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def parse_standoff(text: str) -> Standoff:
+    """The annotations in the text of an `.ann` file. Never raises: a line that cannot be used is a Fault."""
+    found = Standoff()
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.rstrip("\r")
+        if not line.strip():
+            continue
+        if fault := _add(found, line, number):
+            found.faults.append(Fault(*fault, number, " ".join(line.split())))
+    return found
+
+
+def _add(found: Standoff, line: str, number: int) -> tuple[str, str] | None:
+    """Put the line where it belongs, or say (what, why) it is of no use."""
+    match line[0]:
+        case "T":
+            return _add_text_bound(found, line, number)
+        case "R":
+            return _add_relation(found, line, number)
+        case "*":
+            _, *names = line.split()
+            if len(names) < 3:
+                return "equivalence", "it is not '*, name, T1, T2, …'"
+            found.equivalences.append(Link(names[0], tuple(names[1:]), number))
+            return None
+        case "E":
+            name, *parts = line.split()
+            if parts and ":" in parts[0]:
+                found.triggers[name] = parts[0].partition(":")[2]
+            return "event", "events have no place in a corpus"
+        case kind if kind in _KINDS:
+            return _KINDS[kind], f"{_KINDS[kind]}s have no place in a corpus"
+    return "line", "it is no annotation"
+
+
+def _add_text_bound(found: Standoff, line: str, number: int) -> tuple[str, str] | None:
+    match = _TEXT_BOUND.fullmatch(line)
+    if match is None:
+        return "mention", "it is not 'T1, type start end, text'"
+    name, kind, spans, text = match.groups()
+    if name in found.texts:
+        return "mention", "its id stands already"
+    fragments = tuple((int(start), int(end)) for start, end in (span.split(" ") for span in spans.split(";")))
+    if any(start >= end for start, end in fragments) or list(fragments) != sorted(fragments):
+        return "mention", "its offsets run backwards or are empty"
+    found.texts[name] = TextBound(name, kind, fragments, text or None, number)
+    return None
+
+
+def _add_relation(found: Standoff, line: str, number: int) -> tuple[str, str] | None:
+    """Roles decide the direction where they are numbered (`Arg2:T5 Arg1:T4`), else their order."""
+    _, *parts = line.split()
+    if not parts:
+        return "relation", "it is not 'R1, type Arg1:T1 Arg2:T2'"
+    roles = [part.partition(":") for part in parts[1:]]
+    if len(roles) != 2 or not all(role and end for role, _, end in roles):
+        return "relation", "it is not 'R1, type Arg1:T1 Arg2:T2'"
+    if {role for role, _, _ in roles} == {"Arg1", "Arg2"}:
+        roles.sort()
+    found.relations.append(Link(parts[0], (roles[0][2], roles[1][2]), number))
+    return None

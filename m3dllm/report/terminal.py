@@ -1,0 +1,108 @@
+"""The four-task table as plain text, for the end of a run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from m3dllm.report.numbers import count, percent
+from m3dllm.report.sources import PAIRS, read_run
+from m3dllm.runs import Run
+from m3dllm.score import Ratio, Scores, TaskScores
+from m3dllm.score.floors import Floor
+from m3dllm.score.scores import Pairs
+from m3dllm.types import PRF, TASKS
+
+PAIRS_WORDS: dict[Pairs, str] = {"end_to_end": "end to end", "gold_pairs": "gold pairs"}
+COLUMNS = ("", "P", "R", "F1", "right", "predicted", "gold")
+Floors = Mapping[tuple[str, Pairs], Sequence[Floor]]
+"""The floors that stand beside the scores of a language under a protocol."""
+
+
+def run_table(run: Run) -> str:
+    """The scores of a run, with its floors and issues. Raises UserError where the run is broken or not scored."""
+    found = read_run(run.path)
+    beside = {
+        (lang, pairs): found.floors(lang, pairs)
+        for lang in found.scores.languages
+        for pairs in PAIRS
+        if found.part(lang, pairs) is not None
+    }
+    notes = []
+    for lang in found.scores.languages:
+        if codes := found.issues(lang):
+            notes.append(f"issues ({lang}): {', '.join(f'{code} {n}' for code, n in codes.items())}")
+    if found.record.status != "done":
+        notes.append(f"the run is {found.record.status}: give the same command again to finish it")
+    return "\n\n".join([table(found.scores, beside), *(["\n".join(notes)] if notes else [])])
+
+
+def table(scores: Scores | Mapping[str, Any], floors: Floors | None = None) -> str:
+    """One block a language and protocol: P, R and F1 in percent, the counts they are made of, the average, the floors.
+
+    `scores` may be the object of `scores.json`. A chain score is a mean and has no counts; those of its parts stand
+    under it.
+    """
+    found = scores if isinstance(scores, Scores) else Scores.from_wire(scores)
+    blocks = []
+    for lang, of in found.languages.items():
+        for pairs in PAIRS:
+            part = of.gold_pairs if pairs == "gold_pairs" else of.end_to_end
+            if part is not None:
+                n = f"{of.documents} document{'' if of.documents == 1 else 's'}"
+                lines = [f"{lang} · {n} · {PAIRS_WORDS[pairs]} · modality {found.settings.modality}"]
+                lines += _aligned([COLUMNS, *_rows(part)])
+                lines += [_average(part), *_beside((floors or {}).get((lang, pairs), ()), pairs)]
+                if of.unanswered:
+                    lines.append(f"not answered: {of.unanswered} (scored as empty)")
+                if of.regions_unannotated:
+                    lines.append(f"regions in frames that nobody annotated: {of.regions_unannotated} (not scored)")
+                blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _rows(part: TaskScores) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for name, score in part.tasks.items():
+        ratios = percent(score.precision), percent(score.recall), percent(score.f1)
+        counts = ("", "", "") if isinstance(score, Ratio) else (right(score), count(score.p_den), count(score.r_den))
+        label = name if name in TASKS else f"  {name.partition('.')[2] or name}"
+        rows.append((label, *ratios, *counts))
+    return rows
+
+
+def right(score: PRF) -> str:
+    """The hits; both numerators where they differ (B3), precision's first."""
+    hits = [score.p_num] if score.p_num == score.r_num else [score.p_num, score.r_num]
+    return " / ".join(map(count, hits))
+
+
+def _average(part: TaskScores) -> str:
+    return f"average F1 {percent(part.average_f1)} ({', '.join(part.average_of) or 'of nothing'})"
+
+
+def _beside(floors: Sequence[Floor], pairs: Pairs) -> list[str]:
+    """One line a task: the floors' F1."""
+    if not floors:
+        return []
+    by_task: dict[str, list[str]] = defaultdict(list)
+    for floor in floors:
+        by_task[floor.task].append(f"{floor.name} {percent(floor.score.f1)}")
+    over = "its own mentions and chains" if pairs == "end_to_end" else "gold mentions and chains"
+    return [
+        f"floors (F1, over {over}; frequencies of these documents):",
+        *(f"  {task}: {', '.join(found)}" for task, found in by_task.items()),
+    ]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,150 @@
+"""Coreference chains: MUC, B3 and CEAF over partitions of spans, single mentions kept.
+
+They agree with the CoNLL reference scorer (Pradhan et al. 2014, v8.01). A metric takes two partitions, gold and pred,
+and returns counts that are added over documents. The counts are exact until the last step, one rounding a document, so
+that neither the order of chains nor ties between assignments move a digit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection
+from fractions import Fraction
+
+from m3dllm.types import PRF, Annotation
+
+Span = tuple[int, int]
+Partition = tuple[frozenset[Span], ...]
+"""Chains as sets of spans: none is empty, no span stands in two."""
+Overlaps = dict[tuple[int, int], int]
+"""(gold chain, pred chain) -> how many mentions they share; pairs that share none are left out."""
+
+
+def partition(annotation: Annotation) -> Partition:
+    """The chains as sets of spans. A span that stands in several chains stays in the first; a chain left empty goes."""
+    seen: set[Span] = set()
+    chains = []
+    for chain in annotation.chains:
+        spans = chain.spans - seen
+        if spans:
+            seen |= spans
+            chains.append(spans)
+    return tuple(chains)
+
+
+def without_singletons(chains: Partition) -> Partition:
+    return tuple(chain for chain in chains if len(chain) > 1)
+
+
+def muc(gold: Partition, pred: Partition) -> PRF:
+    """Links needed to join each gold chain, and how many pred already has (Vilain et al. 1995).
+
+    R = Σ_g (|g| − |g/pred|) ÷ Σ_g (|g| − 1), where g/pred are the pieces that pred cuts g into, a mention without a
+    twin a piece of its own; P exchanges the sides. The numerators are one number: the shared mentions less the pairs of
+    chains that share one. Where there are single mentions only there is no link: the counts are 0.
+    """
+    overlaps = _overlaps(gold, pred)
+    hits = sum(overlaps.values()) - len(overlaps)
+    return PRF(hits, _mentions(pred) - len(pred), hits, _mentions(gold) - len(gold))
+
+
+def b3(gold: Partition, pred: Partition) -> PRF:
+    """How much of its chain each mention keeps (Bagga and Baldwin 1998).
+
+    R = Σ_{m in gold} |g(m) ∩ p(m)| ÷ |g(m)|, over the gold mentions; P exchanges the sides. A mention without a twin
+    adds 0 and is counted in the denominator.
+    """
+    kept_gold: dict[int, int] = defaultdict(int)
+    kept_pred: dict[int, int] = defaultdict(int)
+    for (g, p), shared in _overlaps(gold, pred).items():
+        kept_gold[g] += shared * shared
+        kept_pred[p] += shared * shared
+    recalled = math.fsum(kept / len(gold[g]) for g, kept in kept_gold.items())
+    precise = math.fsum(kept / len(pred[p]) for p, kept in kept_pred.items())
+    return PRF(precise, _mentions(pred), recalled, _mentions(gold))
+
+
+def ceaf_e(gold: Partition, pred: Partition) -> PRF:
+    """CEAF with φ(g, p) = 2 |g ∩ p| ÷ (|g| + |p|) (Luo 2005, φ4).
+
+    R = Φ ÷ number of gold chains, P = Φ ÷ number of pred chains, where Φ is the largest Σ φ of a one-to-one assignment
+    of chains.
+    """
+    total: dict[int, int] = defaultdict(int)  # size of both chains -> shared mentions
+    for g, p, shared in _assignment(gold, pred, by_size=True):
+        total[len(gold[g]) + len(pred[p])] += shared
+    best = float(sum((Fraction(2 * shared, sizes) for sizes, shared in total.items()), Fraction()))
+    return PRF(best, len(pred), best, len(gold))
+
+
+def ceaf_m(gold: Partition, pred: Partition) -> PRF:
+    """CEAF with φ(g, p) = |g ∩ p| (Luo 2005, φ3): Φ ÷ the mentions of each side."""
+    best = sum(shared for _, _, shared in _assignment(gold, pred, by_size=False))
+    return PRF(best, _mentions(pred), best, _mentions(gold))
+
+
+# --- shared by the metrics --------------------------------------------------------------------------------------------
+
+
+def _mentions(chains: Partition) -> int:
+    return sum(map(len, chains))
+
+
+def _overlaps(gold: Partition, pred: Partition) -> Overlaps:
+    place = {span: p for p, chain in enumerate(pred) for span in chain}
+    return Counter((g, place[span]) for g, chain in enumerate(gold) for span in chain if span in place)
+
+
+def _assignment(gold: Partition, pred: Partition, *, by_size: bool) -> list[tuple[int, int, int]]:
+    """The best one-to-one assignment as (gold chain, pred chain, shared mentions), each connected part on its own."""
+    overlaps = _overlaps(gold, pred)
+
+    def value(g: int, p: int) -> float:
+        return overlaps[g, p] / (len(gold[g]) + len(pred[p])) if by_size else overlaps[g, p]
+
+    chosen: list[tuple[int, int]] = []
+    for part in _parts(overlaps):
+        golds, preds = {g for g, _ in part}, {p for _, p in part}
+        if len(golds) == 1 or len(preds) == 1:
+            chosen.append(max(part, key=lambda pair: value(*pair)))
+        else:
+            chosen += _solve(sorted(golds), sorted(preds), {pair: value(*pair) for pair in part})
+    return [(g, p, overlaps[g, p]) for g, p in chosen if (g, p) in overlaps]
+
+
+def _parts(pairs: Collection[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """The pairs, grouped into the connected parts of the graph whose edges they are."""
+    of_gold: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    of_pred: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for pair in pairs:
+        of_gold[pair[0]].append(pair)
+        of_pred[pair[1]].append(pair)
+    parts = []
+    seen: set[tuple[int, int]] = set()
+    for first in pairs:
+        if first in seen:
+            continue
+        seen.add(first)
+        part = [first]
+        for g, p in part:
+            # Popped: each chain's edges are walked once, so a large part costs no more than its edges.
+            for pair in [*of_gold.pop(g, ()), *of_pred.pop(p, ())]:
+                if pair not in seen:
+                    seen.add(pair)
+                    part.append(pair)
+        parts.append(part)
+    return parts
+
+
+def _solve(golds: list[int], preds: list[int], values: dict[tuple[int, int], float]) -> list[tuple[int, int]]:
+    """The pairs of an assignment of the largest total value."""
+    import numpy as np
+    from scipy.optimize import linear_sum_assignment
+
+    row = {g: i for i, g in enumerate(golds)}
+    column = {p: i for i, p in enumerate(preds)}
+    table = np.zeros((len(golds), len(preds)))
+    for (g, p), value in values.items():
+        table[row[g], column[p]] = value
+    return [(golds[i], preds[j]) for i, j in zip(*linear_sum_assignment(table, maximize=True), strict=True)]

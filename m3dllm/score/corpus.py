@@ -1,0 +1,174 @@
+"""Score predictions against gold: which prediction answers which task, on which documents, in which language.
+
+Two protocols may stand side by side. End to end, everything is scored from what the system said with nothing given.
+With gold pairs, chains are scored from the pass in which it was given the gold mentions, relations from the pass in
+which it was given the gold chains, and the rest from the pass with nothing given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from m3dllm.errors import UserError
+from m3dllm.labels import LabelSet
+from m3dllm.score.document import count
+from m3dllm.score.scores import DocumentScore, LanguageScores, Pairs, Scores, TaskScores, total
+from m3dllm.score.settings import Settings
+from m3dllm.types import Annotation, Example, GivenKind, Prediction, Subset, Task
+
+EMPTY = Annotation()
+GIVEN: dict[Task, GivenKind | None] = {"entity": None, "chain": "mentions", "relation": "chains", "grounding": None}
+"""The pass from which each task is scored under the gold-pair protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """The gold of a document, and what scoring must know of the document.
+
+    `frames` are its annotated frames (None: all that anyone names); `shown` are the tasks whose modality was there.
+    """
+
+    document: str
+    lang: str
+    group: str
+    annotation: Annotation
+    frames: frozenset[int] | None
+    subset: Subset
+    shown: frozenset[Task]
+
+    @classmethod
+    def of(cls, example: Example, subset: Subset | None = None) -> Gold:
+        """`subset` is what the system was shown; None: the document as it stands."""
+        document = example.document
+        tasks: set[Task] = set()
+        if document.text and subset != "no_text":
+            tasks |= {"entity", "chain", "relation"}
+        if document.frames and subset != "no_video":
+            tasks.add("grounding")
+        if subset is None:
+            subset = "no_text" if not document.text else "no_video" if not document.frames else "full"
+        frames = frozenset(frame.index for frame in document.frames if frame.annotated)
+        return cls(document.id, document.lang, document.group, example.gold, frames, subset, frozenset(tasks))
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A gold document under one protocol, with the prediction that answers each of the tasks counted on it."""
+
+    gold: Gold
+    pairs: Pairs
+    preds: Mapping[Task, Annotation]
+
+
+class Answers:
+    """Predictions by document and pass. Raises UserError for one of no gold document, or of one that has it already."""
+
+    def __init__(self, golds: Sequence[Gold], predictions: Iterable[Prediction]) -> None:
+        lang_of: dict[str, str] = {}
+        for gold in golds:
+            if gold.document in lang_of:
+                raise UserError(f"gold document '{gold.document}' stands twice: ids are unique")
+            lang_of[gold.document] = gold.lang
+        if not golds:
+            raise UserError("there are no gold documents: nothing to score")
+        self._found: dict[tuple[str, GivenKind | None], Annotation] = {}
+        self._passes: dict[str, set[GivenKind | None]] = {lang: set() for lang in lang_of.values()}
+        for prediction in predictions:
+            key = prediction.document, prediction.given
+            if prediction.document not in lang_of:
+                raise UserError(f"prediction of '{prediction.document}', which is no document of the gold")
+            if key in self._found:
+                raise UserError(f"document '{prediction.document}' has two predictions {given_words(prediction.given)}")
+            self._found[key] = prediction.annotation
+            self._passes[lang_of[prediction.document]].add(prediction.given)
+
+    def get(self, document: str, given: GivenKind | None) -> Annotation:
+        return self._found.get((document, given), EMPTY)
+
+    def answers_with_gold(self, lang: str) -> bool:
+        """Whether any gold was given in this language."""
+        return bool(self._passes[lang] - {None})
+
+    def tasks(self, lang: str, pairs: Pairs, settings: Settings) -> tuple[Task, ...]:
+        """The tasks of one protocol in one language: with gold pairs, those whose pass was made."""
+        made = self._passes[lang]
+        return tuple(task for task in settings.scored if pairs == "end_to_end" or GIVEN[task] in made)
+
+    def lacks(self, gold: Gold) -> bool:
+        """Whether the document lacks the pass with nothing given, or another that its language has."""
+        return any((gold.document, given) not in self._found for given in {None} | self._passes[gold.lang])
+
+    def cases(self, gold: Gold, settings: Settings) -> Iterator[Case]:
+        """The document under each protocol, with the tasks that count on it."""
+        for pairs in self.protocols(gold.lang):
+            yield Case(
+                gold,
+                pairs,
+                {
+                    task: self.get(gold.document, GIVEN[task] if pairs == "gold_pairs" else None)
+                    for task in self.tasks(gold.lang, pairs, settings)
+                    if settings.modality == "all" or task in gold.shown
+                },
+            )
+
+    def protocols(self, lang: str) -> tuple[Pairs, ...]:
+        return ("end_to_end", "gold_pairs") if self.answers_with_gold(lang) else ("end_to_end",)
+
+
+def score(
+    examples: Sequence[Example],
+    predictions: Iterable[Prediction],
+    *,
+    labels: LabelSet | None = None,
+    settings: Settings | None = None,
+    subsets: Mapping[str, Subset] | None = None,
+) -> Scores:
+    """The scores of predictions, by language.
+
+    `labels` says which relation types are symmetric (None: none is); `subsets` what was shown of each document (None,
+    or a document left out: all of it). A document without a prediction is scored as an empty one. Raises UserError for
+    a prediction of a document that is not there, and for a second one of the same document and pass.
+    """
+    subsets = subsets or {}
+    golds = [Gold.of(example, subsets.get(example.document.id)) for example in examples]
+    return score_golds(golds, predictions, labels=labels, settings=settings or Settings())
+
+
+def score_golds(
+    golds: Sequence[Gold], predictions: Iterable[Prediction], *, labels: LabelSet | None, settings: Settings
+) -> Scores:
+    """`score`, of gold that need not come from a corpus."""
+    answers = Answers(golds, predictions)
+    symmetric = labels.symmetric if labels else frozenset()
+    rows = []
+    for gold in golds:
+        for case in answers.cases(gold, settings):
+            counts = count(gold.annotation, case.preds, frames=gold.frames, symmetric=symmetric, settings=settings)
+            rows.append(DocumentScore(gold.document, gold.lang, gold.group, gold.subset, case.pairs, counts))
+    languages = {}
+    for lang in sorted({gold.lang for gold in golds}):
+        here = [gold for gold in golds if gold.lang == lang]
+        languages[lang] = LanguageScores(
+            documents=len(here),
+            **{pairs: _total(rows, lang, pairs, answers, settings) for pairs in answers.protocols(lang)},
+            unanswered=sum(map(answers.lacks, here)),
+            regions_unannotated=sum(
+                region.frame not in gold.frames
+                for gold in here
+                if gold.frames is not None
+                for region in answers.get(gold.document, None).regions
+            ),
+        )
+    unanswered = tuple(gold.document for gold in golds if answers.lacks(gold))
+    return Scores(settings, languages, tuple(rows), unanswered)
+
+
+def given_words(given: GivenKind | None) -> str:
+    return "with nothing given" if given is None else f"with gold {given} given"
+
+
+def _total(rows: Sequence[DocumentScore], lang: str, pairs: Pairs, answers: Answers, settings: Settings) -> TaskScores:
+    """The sum of one language and protocol, with every task it has, even those that counted on no document."""
+    names = count(EMPTY, dict.fromkeys(answers.tasks(lang, pairs, settings), EMPTY), settings=settings)
+    return total((row.tasks for row in rows if row.lang == lang and row.pairs == pairs), names)

@@ -1,0 +1,152 @@
+"""What the rules of `m3dllm.floors` reach: the rows that stand beside every score.
+
+Chains and relations over gold chains are floors of the gold-pair protocol; over a system's own chains they are floors
+of its end-to-end scores. Without train examples the rules are counted on the scored documents themselves: they then say
+how much is free to who knows the frequencies, and a learned system that stays below has learned less than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from m3dllm.floors import (
+    ChainRule,
+    RelationRule,
+    best_cut,
+    box_rules,
+    chain_by,
+    n_relations,
+    relate,
+    relation_rules,
+    relation_tallies,
+)
+from m3dllm.labels import LabelSet
+from m3dllm.score.corpus import score
+from m3dllm.score.scores import Ratio
+from m3dllm.score.settings import Settings
+from m3dllm.types import PRF, Annotation, Example, Prediction, Region, Subset
+
+NAMES: dict[ChainRule, str] = {
+    "singletons": "all singletons",
+    "same_text": "same text",
+    "same_last_word": "same last word",
+}
+ZH_LAST = "same last two characters"
+TYPE_PAIRS = "most frequent type of each type pair"
+MOST_FREQUENT_BOX = "most frequent box"
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What one rule reaches in one language. `task` is the name of the score: "relation.undirected" is one of them."""
+
+    lang: str
+    task: str
+    name: str
+    score: PRF | Ratio
+
+
+def floors(
+    examples: Sequence[Example],
+    labels: LabelSet | None = None,
+    train: Sequence[Example] = (),
+    *,
+    settings: Settings | None = None,
+    subsets: Mapping[str, Subset] | None = None,
+    over: Mapping[str, Annotation] | None = None,
+) -> tuple[Floor, ...]:
+    """The floors of `examples`, by language and task; those of a task without gold are left out.
+
+    - chain: all singletons, same text, same last word (Chinese: last two characters), joined within a type;
+    - relation: the most frequent type of every pair of chain types, the pairs ranked by precision and cut where F1 is
+      best; once as relations are scored and once with every type unordered ("relation.undirected"), counted and cut for
+      that score;
+    - grounding: the most frequent typed box, in every annotated frame.
+
+    The rules are counted on `train`, else on `examples`. `over` gives the annotation of each document whose mentions
+    and chains the rules work on (None: the gold's). `settings` and `subsets` are those of `score`: nothing is predicted
+    from a modality that was not shown.
+    """
+    settings, subsets = settings or Settings(), subsets or {}
+    rows: list[Floor] = []
+    for lang in sorted({example.document.lang for example in examples}):
+        here = [example for example in examples if example.document.lang == lang]
+        learned = [example for example in train if example.document.lang == lang]
+        found = {e.document.id: e.gold if over is None else over.get(e.document.id, Annotation()) for e in here}
+        stand = _Stand(lang, here, labels, settings, subsets)
+        if "chain" in settings.scored:
+            rows += _chain_floors(stand, found)
+        if "relation" in settings.scored:
+            rows += _relation_floors(stand, found, learned)
+        if "grounding" in settings.scored:
+            rows += _box_floor(stand, learned)
+    return tuple(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stand:
+    """The documents of one language, and how they are scored."""
+
+    lang: str
+    examples: Sequence[Example]
+    labels: LabelSet | None
+    settings: Settings
+    subsets: Mapping[str, Subset]
+
+    @property
+    def with_text(self) -> list[Example]:
+        return [e for e in self.examples if e.document.text and self.subsets.get(e.document.id) != "no_text"]
+
+    @property
+    def with_video(self) -> list[Example]:
+        return [e for e in self.examples if e.document.frames and self.subsets.get(e.document.id) != "no_video"]
+
+    def floor(self, key: str, name: str, predicted: Mapping[str, Annotation]) -> Iterator[Floor]:
+        """What the annotations reach in the score `key`, if there is anything to score."""
+        task, *variants = key.split(".")
+        settings = Settings(self.settings.modality, tuple(variants), (task,))  # type: ignore[arg-type]
+        predictions = [Prediction(document, annotation) for document, annotation in predicted.items()]
+        scores = score(self.examples, predictions, labels=self.labels, settings=settings, subsets=self.subsets)
+        reached = scores.languages[self.lang].end_to_end.tasks[key]
+        if reached.f1 is not None:
+            yield Floor(self.lang, key, name, reached)
+
+
+def _chain_floors(stand: _Stand, found: Mapping[str, Annotation]) -> Iterator[Floor]:
+    for rule, name in NAMES.items():
+        if stand.lang == "zh" and rule == "same_last_word":
+            name = ZH_LAST
+        documents = [e.document for e in stand.with_text]
+        chains = {d.id: Annotation(chain_by(d, found[d.id].mentions, rule)) for d in documents}
+        yield from stand.floor("chain", name, chains)
+
+
+def _relation_floors(stand: _Stand, found: Mapping[str, Annotation], learned: Sequence[Example]) -> Iterator[Floor]:
+    learned = learned or stand.with_text
+    declared = stand.labels.symmetric if stand.labels else frozenset()
+    every = frozenset(relation.type for example in learned for relation in example.gold.relations)
+    for key, symmetric in (("relation", declared), ("relation.undirected", every)):
+        rules = kept_relations(learned, symmetric)
+        chains = {e.document.id: found[e.document.id].chains for e in stand.with_text}
+        predicted = {name: Annotation(of, relate(of, rules)) for name, of in chains.items()}
+        yield from stand.floor(key, TYPE_PAIRS, predicted)
+
+
+def _box_floor(stand: _Stand, learned: Sequence[Example]) -> Iterator[Floor]:
+    rules = box_rules(learned or stand.with_video, limit=1)
+    predicted = {
+        e.document.id: Annotation(
+            regions=tuple(Region(f.index, r.box, r.type) for f in e.document.frames if f.annotated for r in rules)
+        )
+        for e in stand.with_video
+    }
+    yield from stand.floor("grounding", MOST_FREQUENT_BOX, predicted)
+
+
+def kept_relations(examples: Sequence[Example], symmetric: frozenset[str]) -> list[RelationRule]:
+    """The rules of type pairs, ranked by precision and cut where F1 over the gold chains is best."""
+    rules = relation_rules(examples, symmetric)
+    tallies = relation_tallies(rules, examples, symmetric)
+    n, _ = best_cut([tallies[rule] for rule in rules], n_relations(examples, symmetric))
+    return rules[:n]

@@ -1,0 +1,49 @@
+"""One-to-one matching of predictions with gold: as many as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def largest_matching(partners: Sequence[Sequence[int]]) -> int:
+    """The size of a maximum one-to-one matching; `partners[i]` are the right vertices that the left vertex i may take.
+
+    Free partners are taken first; then a breadth-first search looks for an augmenting path from each vertex left over.
+    A search never leaves its connected part, and what a failed one has seen can help no later one (Berge 1957).
+    """
+    taken_by: dict[int, int] = {}
+    taken: dict[int, int] = {}
+    left_over = []
+    for left, rights in enumerate(partners):
+        free = next((right for right in rights if right not in taken_by), None)
+        if free is not None:
+            taken_by[free], taken[left] = left, free
+        elif rights:
+            left_over.append(left)
+    dead: set[int] = set()
+    for left in left_over:
+        _augment(left, partners, taken_by, taken, dead)
+    return len(taken_by)
+
+
+def _augment(
+    start: int, partners: Sequence[Sequence[int]], taken_by: dict[int, int], taken: dict[int, int], dead: set[int]
+) -> None:
+    """Match `start` by moving others along an augmenting path; where there is none, what was seen becomes `dead`."""
+    reached_from: dict[int, int] = {}
+    queue = [start]
+    for left in queue:
+        for right in partners[left]:
+            if right in reached_from or right in dead:
+                continue
+            reached_from[right] = left
+            if right in taken_by:
+                queue.append(taken_by[right])
+                continue
+            step: int | None = right
+            while step is not None:
+                mover = reached_from[step]
+                taken_by[step] = mover
+                taken[mover], step = step, taken.get(mover)
+            return
+    dead.update(reached_from)

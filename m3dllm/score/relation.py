@@ -1,0 +1,90 @@
+"""Relations between chains: types equal, chains intersecting, each gold relation found once.
+
+A chain is here the set of its spans as given. Types that the label set declares symmetric are compared unordered, the
+others from head to tail.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from m3dllm.score.matching import largest_matching
+from m3dllm.types import PRF, Annotation
+
+Spans = frozenset[tuple[int, int]]
+
+
+class Fact(NamedTuple):
+    """A relation without names: the span sets of its chains, and its type."""
+
+    head: Spans
+    tail: Spans
+    type: str
+
+
+def facts(annotation: Annotation, symmetric: Collection[str] = ()) -> tuple[Fact, ...]:
+    """The relations; those with identical span sets and type (in either order, if it is symmetric) collapse."""
+    spans = {chain.id: chain.spans for chain in annotation.chains}
+    found: dict[object, Fact] = {}
+    for relation in annotation.relations:
+        fact = Fact(spans[relation.head], spans[relation.tail], relation.type)
+        found.setdefault(_key(fact, symmetric), fact)
+    return tuple(found.values())
+
+
+def same_chains(gold: Fact, pred: Fact, *, unordered: bool) -> bool:
+    """Whether the heads share a mention and the tails share one (or head and tail crosswise, when unordered)."""
+    if not gold.head.isdisjoint(pred.head) and not gold.tail.isdisjoint(pred.tail):
+        return True
+    return unordered and not gold.head.isdisjoint(pred.tail) and not gold.tail.isdisjoint(pred.head)
+
+
+def partners(gold: Sequence[Fact], pred: Sequence[Fact], symmetric: Collection[str] = ()) -> list[list[int]]:
+    """For each pred fact, the gold facts that it may match."""
+    of_type: dict[str, list[int]] = defaultdict(list)
+    for i, fact in enumerate(gold):
+        of_type[fact.type].append(i)
+    return [
+        [i for i in of_type.get(fact.type, ()) if same_chains(gold[i], fact, unordered=fact.type in symmetric)]
+        for fact in pred
+    ]
+
+
+def relation(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = ()) -> PRF:
+    """Hits are a maximum one-to-one matching of pred facts with gold facts; P = hits ÷ |P|, R = hits ÷ |G|.
+
+    A pred fact may match a gold one when the types are equal, the heads share a mention and the tails share a mention.
+    """
+    wanted, said = facts(gold, symmetric), facts(pred, symmetric)
+    hits = largest_matching(partners(wanted, said, symmetric))
+    return PRF(hits, len(said), hits, len(wanted))
+
+
+def relation_undirected(gold: Annotation, pred: Annotation) -> PRF:
+    """`relation` with every type symmetric."""
+    return relation(gold, pred, symmetric={r.type for r in (*gold.relations, *pred.relations)})
+
+
+def relation_any_match(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = ()) -> PRF:
+    """P = the pred facts that may match some gold fact ÷ |P|, R = the gold facts that some pred fact may match ÷ |G|.
+
+    The words of the M3D paper taken literally: one pred fact may find many gold ones, so that large chains win.
+    """
+    wanted, said = facts(gold, symmetric), facts(pred, symmetric)
+    found = partners(wanted, said, symmetric)
+    return PRF(sum(map(bool, found)), len(said), len({i for row in found for i in row}), len(wanted))
+
+
+def relation_exact_chains(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = ()) -> PRF:
+    """`relation` with equal chains instead of chains that share a mention."""
+    wanted = {_key(fact, symmetric) for fact in facts(gold, symmetric)}
+    said = {_key(fact, symmetric) for fact in facts(pred, symmetric)}
+    hits = len(wanted & said)
+    return PRF(hits, len(said), hits, len(wanted))
+
+
+def _key(fact: Fact, symmetric: Collection[str]) -> object:
+    """What identical relations have in common."""
+    return (frozenset((fact.head, fact.tail)), fact.type) if fact.type in symmetric else fact

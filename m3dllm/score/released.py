@@ -1,0 +1,61 @@
+"""The rules of the code that the M3D authors released, for comparison with numbers made by it.
+
+They differ from the metrics of their names, so they are kept apart. Predicted chains of one mention are dropped, gold's
+are kept. Its grounding never counts predicted boxes and has no defined value.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import fsum
+
+from m3dllm.score.chain import Partition, Span, ceaf_m, partition, without_singletons
+from m3dllm.score.relation import Fact, same_chains
+from m3dllm.types import PRF, Annotation
+
+
+def released_chain(gold: Annotation, pred: Annotation) -> dict[str, PRF]:
+    """The three counts whose mean is its chain score."""
+    wanted, said = partition(gold), without_singletons(partition(pred))
+    return {"muc": mention_pairs(wanted, said), "b3": b3_of_common(wanted, said), "ceaf_m": ceaf_m(wanted, said)}
+
+
+def mention_pairs(gold: Partition, pred: Partition) -> PRF:
+    """What it calls MUC: P, R over the unordered pairs of mentions that stand in one chain."""
+    wanted, said = _pairs(gold), _pairs(pred)
+    hits = len(wanted & said)
+    return PRF(hits, len(said), hits, len(wanted))
+
+
+def b3_of_common(gold: Partition, pred: Partition) -> PRF:
+    """B3 over the mentions that both sides have: what one side lacks costs nothing."""
+    chain_of = {span: chain for chain in pred for span in chain}
+    both = [(g, chain_of[span]) for g in gold for span in g if span in chain_of]
+    precise = fsum(len(g & p) / len(p) for g, p in both)
+    recalled = fsum(len(g & p) / len(g) for g, p in both)
+    return PRF(precise, len(both), recalled, len(both))
+
+
+def released_relation(gold: Annotation, pred: Annotation) -> PRF:
+    """Pred relations, in file order, each take the first gold one left that has their type and shares their chains.
+
+    Every type is undirected, and relations that stand twice count twice.
+    """
+    left, said = _facts(gold), _facts(pred)
+    n_gold, hits = len(left), 0
+    for fact in said:
+        for i, wanted in enumerate(left):
+            if wanted.type == fact.type and same_chains(wanted, fact, unordered=True):
+                del left[i]
+                hits += 1
+                break
+    return PRF(hits, len(said), hits, n_gold)
+
+
+def _pairs(chains: Partition) -> set[tuple[Span, Span]]:
+    return {pair for chain in chains for pair in combinations(sorted(chain), 2)}
+
+
+def _facts(annotation: Annotation) -> list[Fact]:
+    spans = {chain.id: chain.spans for chain in annotation.chains}
+    return [Fact(spans[r.head], spans[r.tail], r.type) for r in annotation.relations]

@@ -1,0 +1,273 @@
+"""What scoring gives: counts by document, their sums by language, and the ratios made of them; to JSON and back.
+
+The JSON forms are those of `scores.json` (`Scores.to_wire`) and `per_document.jsonl` (`Scores.rows`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import fsum
+from pathlib import Path
+from typing import Any, Literal
+
+from m3dllm.errors import UserError
+from m3dllm.files import read_bytes
+from m3dllm.score.settings import Settings
+from m3dllm.types import PRF, TASKS, Subset
+from m3dllm.wire import FORMAT, WireError, convert, decode, read_lines
+
+Pairs = Literal["end_to_end", "gold_pairs"]
+MEANS = {
+    "chain": ("chain.muc", "chain.b3", "chain.ceaf_e"),
+    "chain.mean_m": ("chain.muc", "chain.b3", "chain.ceaf_m"),
+    "chain.no_singletons": ("chain.no_singletons.muc", "chain.no_singletons.b3", "chain.no_singletons.ceaf_e"),
+    "chain.released": ("chain.released.muc", "chain.released.b3", "chain.released.ceaf_m"),
+}
+"""Scores that are the mean of three others: of their precisions, of their recalls and of their F1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Precision, recall and F1 without counts of their own; all None over nothing."""
+
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+
+    @classmethod
+    def mean(cls, parts: Iterable[PRF]) -> Ratio:
+        """The means of the parts' P, R and F1. A part over nothing counts 0, unless all are: then the mean is None."""
+        ratios = [(part.precision, part.recall, part.f1) for part in parts]
+        if all(f1 is None for _, _, f1 in ratios):
+            return cls()
+        return cls(*(fsum(x or 0.0 for x in column) / len(ratios) for column in zip(*ratios, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class TaskScores:
+    """The scores of a set of documents by task and variant. The average is of the F1 of the tasks that are present."""
+
+    tasks: Mapping[str, PRF | Ratio]
+
+    @property
+    def average_of(self) -> tuple[str, ...]:
+        return tuple(task for task in TASKS if task in self.tasks and self.tasks[task].f1 is not None)
+
+    @property
+    def average_f1(self) -> float | None:
+        found = [self.tasks[task].f1 or 0.0 for task in self.average_of]
+        return fsum(found) / len(found) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentScore:
+    """The counts of one document under one protocol. A task that is not counted on this document is absent."""
+
+    document: str
+    lang: str
+    group: str
+    subset: Subset
+    pairs: Pairs
+    tasks: Mapping[str, PRF]
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageScores:
+    """The scores of one language. `gold_pairs` is None where no gold was given to the system.
+
+    `unanswered` are the documents without a prediction (scored as empty ones); `regions_unannotated` is how many
+    predicted regions lie in frames where nobody looked for any (they count nowhere).
+    """
+
+    documents: int
+    end_to_end: TaskScores
+    gold_pairs: TaskScores | None = None
+    unanswered: int = 0
+    regions_unannotated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The scores of a set of predictions. `unanswered` are the ids of gold documents without a prediction."""
+
+    settings: Settings
+    languages: Mapping[str, LanguageScores]
+    per_document: tuple[DocumentScore, ...] = ()
+    unanswered: tuple[str, ...] = ()
+
+    def documents(self, lang: str, *, pairs: Pairs = "end_to_end") -> tuple[DocumentScore, ...]:
+        """The documents of one language under one protocol."""
+        return tuple(row for row in self.per_document if row.lang == lang and row.pairs == pairs)
+
+    def subset(self, lang: str, subset: Subset, *, pairs: Pairs = "end_to_end") -> TaskScores:
+        """The scores over the documents of one language that are in one modality subset."""
+        return total(row.tasks for row in self.documents(lang, pairs=pairs) if row.subset == subset)
+
+    def to_wire(self) -> dict[str, Any]:
+        """The object of `scores.json`. Counts of unanswered documents and of regions left out appear where not 0."""
+        settings: dict[str, Any] = {"modality": self.settings.modality, "variants": list(self.settings.variants)}
+        if self.settings.scored != TASKS:
+            settings["tasks"] = list(self.settings.scored)
+        languages = {lang: _language_to_wire(scores) for lang, scores in self.languages.items()}
+        return {"format": FORMAT, "settings": settings, "languages": languages}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The objects of `per_document.jsonl`, one a document and protocol."""
+        return [
+            {
+                "document": row.document,
+                "lang": row.lang,
+                "group": row.group,
+                "subset": row.subset,
+                "pairs": row.pairs,
+                "tasks": {name: _score_to_wire(counts) for name, counts in row.tasks.items()},
+            }
+            for row in self.per_document
+        ]
+
+    @classmethod
+    def from_wire(cls, value: Any, rows: Iterable[Any] = ()) -> Scores:
+        """The inverse of `to_wire` and `rows` (the ids of unanswered documents are not kept). Raises WireError."""
+        found = convert(value, _ScoresObject)
+        if found.format != FORMAT:
+            raise WireError(f"is format {found.format}; this version reads format {FORMAT}: score again", "$.format")
+        return cls(
+            settings=found.settings,
+            languages={lang: _language_from_wire(scores) for lang, scores in found.languages.items()},
+            per_document=tuple(map(_row_from_wire, rows)),
+        )
+
+
+def total(documents: Iterable[Mapping[str, PRF]], names: Iterable[str] = ()) -> TaskScores:
+    """The counts of documents, added and divided once. `names` stand in the result even where nothing was counted."""
+    columns: dict[str, list[PRF]] = {name: [] for name in names}
+    for counts in documents:
+        for name, value in counts.items():
+            columns.setdefault(name, []).append(value)
+    sums = {name: PRF.sum(values) for name, values in columns.items()}
+    means = {
+        name: Ratio.mean(sums[part] for part in parts) for name, parts in MEANS.items() if all(p in sums for p in parts)
+    }
+    scores: dict[str, PRF | Ratio] = {**sums, **means}
+    return TaskScores({name: scores[name] for name in sorted(scores, key=_place)})
+
+
+def read_scores(scores: Path, per_document: Path | None = None) -> Scores:
+    """The scores in a `scores.json`, and the documents in a `per_document.jsonl`. Raises UserError."""
+    try:
+        found = Scores.from_wire(decode(read_bytes(scores), dict[str, Any]))
+    except WireError as error:
+        raise error.at(scores) from error
+    except UserError as error:
+        raise UserError.at(scores, str(error)) from error
+    if per_document is None:
+        return found
+    rows = read_lines(per_document, lambda line: _row_from_wire(decode(line, dict[str, Any])))
+    return Scores(found.settings, found.languages, tuple(rows))
+
+
+def _place(name: str) -> tuple[int, int]:
+    """Tasks in the order of the house, each before its parts and variants."""
+    task, *rest = name.split(".")
+    return [*TASKS, task].index(task), len(rest)
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _ScoreObject:
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    p_num: float | None = None
+    p_den: float | None = None
+    r_num: float | None = None
+    r_den: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _TasksObject:
+    tasks: dict[str, _ScoreObject]
+
+
+@dataclass(frozen=True, slots=True)
+class _LanguageObject:
+    documents: int
+    end_to_end: _TasksObject
+    gold_pairs: _TasksObject | None = None
+    unanswered: int = 0
+    regions_unannotated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _ScoresObject:
+    format: int
+    settings: Settings
+    languages: dict[str, _LanguageObject]
+
+
+@dataclass(frozen=True, slots=True)
+class _RowObject:
+    document: str
+    lang: str
+    group: str
+    subset: Subset
+    pairs: Pairs
+    tasks: dict[str, _ScoreObject]
+
+
+def _number(value: float) -> float:
+    return int(value) if value == int(value) else value
+
+
+def _score_to_wire(score: PRF | Ratio) -> dict[str, float | None]:
+    ratios = {"precision": score.precision, "recall": score.recall, "f1": score.f1}
+    if isinstance(score, Ratio):
+        return ratios
+    names = ("p_num", "p_den", "r_num", "r_den")
+    return ratios | {name: _number(getattr(score, name)) for name in names}
+
+
+def _tasks_to_wire(scores: TaskScores) -> dict[str, Any]:
+    return {
+        "tasks": {name: _score_to_wire(score) for name, score in scores.tasks.items()},
+        "average_f1": scores.average_f1,
+        "average_of": list(scores.average_of),
+    }
+
+
+def _language_to_wire(scores: LanguageScores) -> dict[str, Any]:
+    row: dict[str, Any] = {"documents": scores.documents, "end_to_end": _tasks_to_wire(scores.end_to_end)}
+    if scores.gold_pairs is not None:
+        row["gold_pairs"] = _tasks_to_wire(scores.gold_pairs)
+    for name in ("unanswered", "regions_unannotated"):
+        if getattr(scores, name):
+            row[name] = getattr(scores, name)
+    return row
+
+
+def _counts_from_wire(score: _ScoreObject) -> PRF:
+    return PRF(score.p_num or 0, score.p_den or 0, score.r_num or 0, score.r_den or 0)
+
+
+def _tasks_from_wire(found: _TasksObject) -> TaskScores:
+    return TaskScores(
+        {
+            name: Ratio(score.precision, score.recall, score.f1) if score.p_den is None else _counts_from_wire(score)
+            for name, score in found.tasks.items()
+        }
+    )
+
+
+def _language_from_wire(found: _LanguageObject) -> LanguageScores:
+    gold_pairs = None if found.gold_pairs is None else _tasks_from_wire(found.gold_pairs)
+    end_to_end = _tasks_from_wire(found.end_to_end)
+    return LanguageScores(found.documents, end_to_end, gold_pairs, found.unanswered, found.regions_unannotated)
+
+
+def _row_from_wire(row: Any) -> DocumentScore:
+    found = convert(row, _RowObject)
+    tasks = {name: _counts_from_wire(score) for name, score in found.tasks.items()}
+    return DocumentScore(found.document, found.lang, found.group, found.subset, found.pairs, tasks)

@@ -1,0 +1,59 @@
+"""What to score and by which rules, beyond the four headline metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from m3dllm.errors import UserError
+from m3dllm.types import TASKS, Task
+
+Modality = Literal["available", "all"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+VARIANTS = ("any_match", "undirected", "exact_chains", "no_singletons", "triple", "released")
+"""The variants that are computed on request, each by its name; "iou=X" (0 <= X < 1) is one more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to score. Raises UserError for a name that is not known.
+
+    `modality` "available" counts a text task on the documents whose text was there and grounding on those whose frames
+    were there; "all" counts every document. `variants` are names of `VARIANTS`, or "iou=0.3". `tasks` (None: all four)
+    are the tasks that the system answers: the others are absent, and the average does without them.
+    """
+
+    modality: Modality = "available"
+    variants: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.modality not in MODALITIES:
+            raise UserError(f"modality '{self.modality}' is not known; expected {' or '.join(MODALITIES)}")
+        for task in self.tasks or ():
+            if task not in TASKS:
+                raise UserError(f"task '{task}' is not known; the tasks are {', '.join(TASKS)}")
+        for name in self.variants:
+            if name not in VARIANTS and not name.startswith("iou="):
+                raise UserError(f"variant '{name}' is not known; the variants are {', '.join(VARIANTS)} and iou=X")
+        _ = self.thresholds
+
+    @property
+    def scored(self) -> tuple[Task, ...]:
+        """The tasks to score, in the order of the house."""
+        return tuple(task for task in TASKS if self.tasks is None or task in self.tasks)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The thresholds X of the variants "iou=X". Raises UserError for one that is not a number from 0 to below 1."""
+        found = []
+        for name in self.variants:
+            if name.startswith("iou="):
+                try:
+                    threshold = float(name.removeprefix("iou="))
+                except ValueError:
+                    threshold = -1.0
+                if not 0 <= threshold < 1:
+                    raise UserError(f"variant '{name}': expected iou=X with a number X from 0 to below 1")
+                found.append(threshold)
+        return tuple(dict.fromkeys(found))

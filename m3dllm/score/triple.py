@@ -1,0 +1,39 @@
+"""Grounded mentions: span, type and region all right, as in grounded multimodal entity recognition (Yu et al. 2023)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+
+from m3dllm.score.grounding import THRESHOLD, iou, regions_in
+from m3dllm.types import PRF, Annotation, Mention, Region
+
+Grounded = dict[Mention, list[Region]]
+
+
+def triple(gold: Annotation, pred: Annotation, *, frames: Collection[int] | None = None) -> PRF:
+    """Hits are typed spans that both sides have and show alike; P = hits ÷ |P|, R = hits ÷ |G|.
+
+    A typed span is shown by the regions, in annotated frames, of the chains it stands in. Both sides show it alike when
+    neither has a region for it, or when a region of one and a region of the other, in one frame, have IoU > 0.5.
+    """
+    wanted, said = _grounded(gold, frames), _grounded(pred, frames)
+    hits = sum(_alike(wanted[mention], said[mention]) for mention in wanted.keys() & said.keys())
+    return PRF(hits, len(said), hits, len(wanted))
+
+
+def _grounded(annotation: Annotation, frames: Collection[int] | None) -> Grounded:
+    shown: dict[str | None, list[Region]] = defaultdict(list)
+    for region in regions_in(annotation, frames):
+        shown[region.chain].append(region)
+    grounded: Grounded = defaultdict(list)
+    for chain in annotation.chains:
+        for mention in chain.mentions:
+            grounded[mention] += shown.get(chain.id, ())
+    return grounded
+
+
+def _alike(gold: list[Region], pred: list[Region]) -> bool:
+    if not gold or not pred:
+        return not gold and not pred
+    return any(g.frame == p.frame and iou(g.box, p.box) > THRESHOLD for g in gold for p in pred)

@@ -1,0 +1,145 @@
+"""Answers from a file: those of a run, predictions, or the gold of a corpus.
+
+The gold of a corpus is written in the answer form and normalized like any other answer, so a replay of it shows that
+nothing is lost on the way. Nothing here judges an answer; one that is not in the file is an error of its document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from m3dllm.answers import write_answer
+from m3dllm.errors import UserError
+from m3dllm.labels import LabelSet
+from m3dllm.types import Annotation, Document, Example, Failure, GivenKind, Prediction, RawOutput
+from m3dllm.wire import WireError, decode, decode_example, decode_prediction, decode_raw, numbered_lines
+
+UNUSABLE = ("error", "no_answer", "not_json")
+"""The Issues of a prediction that is empty because nothing could be read, not because nothing was said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The options of `replay`."""
+
+    answers: str
+    """What to answer from: a run directory, a raw.jsonl, a predictions.jsonl, or a split of a corpus (its gold)."""
+
+
+class Replay:
+    """Says again what the file says. Raises UserError where the file cannot be read."""
+
+    def __init__(
+        self, config: Config, *, labels: LabelSet, examples: Sequence[Example] = (), checkpoint: Path | None = None
+    ) -> None:
+        self._path = _file(Path(config.answers))
+        self._answers = _read(self._path)
+
+    def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
+        """The answer of each document in the pass it is asked in; the gold is the answer of every pass."""
+        for document in documents:
+            kind = document.given.kind if document.given else None
+            found = self._answers.get((document.id, kind)) or self._answers.get((document.id, "gold"))
+            if isinstance(found, Example):
+                yield RawOutput(document.id, kind, write_answer(found.document, _visible(found.gold, document)))
+            elif found:
+                yield found
+            else:
+                asked = f"document {document.id!r}" + (f" with {kind} given" if kind else "")
+                yield RawOutput(document.id, kind, error=f"{self._path} has no answer for {asked}")
+
+
+def _file(path: Path) -> Path:
+    """The file with the answers. Raises UserError where there is none."""
+    if not path.is_dir():
+        return path
+    for name in ("raw.jsonl", "predictions.jsonl"):
+        if (path / name).is_file():
+            return path / name
+    hint = ": name one of its splits, such as test.jsonl" if (path / "labels.json").is_file() else ""
+    raise UserError.at(path, f"holds no answers; expected a run with raw.jsonl or predictions.jsonl{hint}")
+
+
+Key = tuple[str, GivenKind | str | None]
+
+
+def _read(path: Path) -> Mapping[Key, RawOutput | Example]:
+    """Every answer of the file, by document and pass; gold stands under "gold"."""
+    rows = list(numbered_lines(path))
+    if not rows:
+        raise UserError.at(path, "is empty: expected one answer a line")
+    reader = _reader(path, *rows[0])
+    answers: dict[Key, RawOutput | Example] = {}
+    for number, line in rows:
+        try:
+            key, answer = reader(line)
+        except WireError as error:
+            if reader is _raw and number == rows[-1][0] and not path.read_bytes().endswith(b"\n"):
+                break  # a run that was killed leaves half a line
+            raise error.at(path, number) from error
+        if key in answers and reader is not _raw:  # in a run, the last answer counts
+            raise UserError.at(path, f"document {key[0]!r} stands twice", line=number)
+        answers[key] = answer
+    return answers
+
+
+def _reader(path: Path, number: int, line: bytes) -> Callable[[bytes], tuple[Key, RawOutput | Example]]:
+    """How the lines of the file are read, by what is in the first."""
+    try:
+        row = decode(line, dict[str, Any])
+    except WireError as error:
+        raise error.at(path, number) from error
+    for field, reader in (("payload", _raw), ("annotation", _prediction), ("gold", _gold)):
+        if field in row:
+            return reader
+    expected = "a line of raw.jsonl, of predictions.jsonl or of a corpus (payload, annotation or gold)"
+    raise UserError.at(path, f"holds {', '.join(map(repr, row)) or 'nothing'}; expected {expected}", line=number)
+
+
+def _raw(line: bytes) -> tuple[Key, RawOutput]:
+    raw = decode_raw(line)
+    if raw.failure:
+        raw = replace(raw, error=Failure(raw.failure.message))  # asking this file again will not help
+    return (raw.document, raw.given), raw
+
+
+def _prediction(line: bytes) -> tuple[Key, RawOutput]:
+    said = decode_prediction(line)
+    key = said.document, said.given
+    if said.annotation == Annotation():
+        for issue in said.issues:
+            if issue.code in UNUSABLE:
+                why = issue.detail if issue.code == "error" else f"{issue.code}: {issue.detail}"
+                return key, RawOutput(*key, error=Failure(why))
+    return key, RawOutput(*key, payload=_by_offsets(said))
+
+
+def _gold(line: bytes) -> tuple[Key, Example]:
+    example = decode_example(line)
+    return (example.document.id, "gold"), example
+
+
+def _by_offsets(said: Prediction) -> dict[str, Any]:
+    """A prediction in the answer form, its mentions as offsets: the text that they stand in is not at hand."""
+    return {
+        "chains": [
+            {"id": c.id, "mentions": [{"start": m.start, "end": m.end, "type": m.type} for m in c.mentions]}
+            for c in said.annotation.chains
+        ],
+        "relations": [{"head": r.head, "tail": r.tail, "type": r.type} for r in said.annotation.relations],
+        "regions": [
+            {"frame": r.frame, "type": r.type, "box": list(r.box), "chain": r.chain} for r in said.annotation.regions
+        ],
+    }
+
+
+def _visible(gold: Annotation, document: Document) -> Annotation:
+    """The gold of what the document shows, for one whose text or frames are hidden."""
+    frames = {frame.index for frame in document.frames}
+    regions = tuple(region for region in gold.regions if region.frame in frames)
+    if document.text:
+        return Annotation(gold.chains, gold.relations, regions)
+    return Annotation(regions=tuple(replace(region, chain=None) for region in regions))

@@ -1,0 +1,69 @@
+"""YOLO box files: centre and size, classes by number or name."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.yolo import parse_names, parse_yolo, read_names
+from m3dllm.errors import UserError
+from m3dllm.labels import LabelSet
+from m3dllm.types import Box, Region
+
+
+def parsed(text: str, *names: str) -> tuple[list[Region], Imported]:
+    notes = Imported(LabelSet())
+    return [region for _, region in parse_yolo(text, 24, names=names, where="24.txt", notes=notes)], notes
+
+
+def test_a_line_is_type_centre_and_size():
+    assert parsed("PER 0.5 0.5 0.5 0.25\n")[0] == [Region(24, Box(0.25, 0.375, 0.75, 0.625), "PER")]
+
+
+def test_a_number_is_the_name_at_its_place():
+    found, _ = parsed("1 0.5 0.5 0.5 0.25\n0 0.5 0.5 0.5 0.25", "PER", "地点")
+    assert [region.type for region in found] == ["地点", "PER"]
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [((), "its class has no name: give the file of names"), (("PER",), "its class is past the names")],
+)
+def test_a_class_without_a_name_is_left_out_by_name(names, why):
+    found, notes = parsed("1 0.5 0.5 0.5 0.25", *names)
+    assert found == []
+    assert [(left.why, left.where) for left in notes.left_out] == [(why, "24.txt:1: '1 0.5 0.5 0.5 0.25'")]
+
+
+@pytest.mark.parametrize("line", ["PER", "PER 1 2 3", "PER 0.1 0.1 0.1 0.1 0.9", "PER a b c d", "PER 0,5 0,5 1 1"])
+def test_another_line_is_left_out_by_name_and_hides_no_other(line):
+    found, notes = parsed(f"PER 0.5 0.5 1 1\n{line}\nPER 0.5 0.5 0.5 0.5\n")
+    assert len(found) == 2
+    assert [(left.why, left.where[:8]) for left in notes.left_out] == [("it is not 'class cx cy w h'", "24.txt:2")]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "\r\n \n"])
+def test_an_empty_file_has_no_boxes_and_no_faults(text):
+    found, notes = parsed(text)
+    assert found == []
+    assert notes.left_out == []
+
+
+def test_names_stand_one_a_line():
+    assert parse_names("PER\r\n地点\n\n") == ("PER", "地点")
+    assert parse_names("\n") == ()
+
+
+def test_a_file_without_names_is_refused(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("\n")
+    with pytest.raises(UserError, match=r"classes\.txt: has no names"):
+        read_names(path)
+
+
+@given(st.text("01.9 PERnaif-e\n\r苏"), st.lists(st.sampled_from(["PER", "", "地点"])))
+def test_every_line_is_a_box_or_left_out(text, names):
+    found, notes = parsed(text, *names)
+    assert len(found) + len(notes.left_out) == sum(bool(line.strip()) for line in text.split("\n"))

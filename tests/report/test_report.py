@@ -1,0 +1,351 @@
+"""The report over runs: what it shows, what it keeps apart, and what it leaves out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from m3dllm import pipeline
+from m3dllm.errors import UserError
+from m3dllm.experiment import Experiment
+from m3dllm.report import write_report
+from m3dllm.report.markdown import BELOW
+from m3dllm.report.sources import fields, read_run, read_runs
+from tests.small import small_corpus
+
+FILES = ["report.md", "scores.csv", "floors.csv", "differences.csv", "issues.csv", "left_out.csv"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """Runs of one corpus: two configurations, one of them with two seeds, and one with modalities missing."""
+    folder = tmp_path_factory.mktemp("runs")
+    corpus = small_corpus(folder / "corpus")
+
+    def run(name: str, **more) -> None:
+        pipeline.run(Experiment(system="majority", corpus=corpus, pairs="both", out=folder / name, **more))
+
+    run("best")
+    run("singles0", options={"chain_rule": "singletons"})
+    run("singles1", options={"chain_rule": "singletons"}, seed=1)
+    run("thirds", missing="thirds")
+    return folder
+
+
+@pytest.fixture
+def copied(runs, tmp_path) -> Path:
+    """A run that a test may break."""
+    return Path(shutil.copytree(runs / "best", tmp_path / "broken"))
+
+
+def reported(paths, out: Path) -> dict[str, str]:
+    files = write_report(paths, out, resamples=200)
+    assert [file.name for file in files] == FILES
+    return {file.name: file.read_text() for file in files}
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(text.splitlines()))
+
+
+def section(text: str, head: str) -> str:
+    """The part of the report under a heading, to the next one of its level or above."""
+    level = len(head) - len(head.lstrip("#"))
+    found = re.search(rf"^{re.escape(head)}\n(.*?)(?=^#{{1,{level}}} |\Z)", text, flags=re.M | re.S)
+    assert found, head
+    return found[1]
+
+
+def table_rows(text: str, first: str) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith(f"| {first} |")
+    ]
+
+
+# --- what it shows ---
+
+
+def test_the_same_runs_give_the_same_bytes_in_any_order(runs, tmp_path):
+    paths = [runs / name for name in ("best", "singles0", "thirds")]
+    first = reported(paths, tmp_path / "1")
+    assert reported([*paths[::-1], paths[0]], tmp_path / "2") == first
+
+
+def test_runs_are_not_touched(runs, tmp_path):
+    def state() -> dict[Path, bytes]:
+        return {file: file.read_bytes() for file in runs.rglob("*") if file.is_file()}
+
+    before = state()
+    reported([runs / "best"], tmp_path)
+    assert state() == before
+
+
+def test_every_score_is_that_of_scores_json(runs, tmp_path):
+    texts = reported([runs / "best"], tmp_path)
+    languages = json.loads((runs / "best/scores.json").read_text())["languages"]
+    found = {(r["lang"], r["pairs"], r["score"]): r for r in rows(texts["scores.csv"])}
+    for lang, of in languages.items():
+        for pairs in ("end_to_end", "gold_pairs"):
+            for name, score in of[pairs]["tasks"].items():
+                row = found.pop((lang, pairs, name))
+                assert {key: None if row[key] == "" else float(row[key]) for key in score} == score
+    assert {name for _, _, name in found} == {"average of entity chain relation grounding"}
+
+
+def test_the_table_of_a_field_shows_every_system(runs, tmp_path):
+    text = reported([runs / "best", runs / "singles0"], tmp_path)["report.md"]
+    english = section(section(text, "## corpus, test, English"), "### Gold pairs")
+    assert table_rows(english, "majority (best)")[0] == [
+        "majority (best)",
+        "100.00",
+        "100.00",
+        "66.67",
+        "100.00",
+        "91.67",
+    ]
+    assert table_rows(english, "majority (singles0)")[0][2] == f"53.97 {BELOW}"
+
+
+def test_counts_stand_beside_the_ratios(runs, tmp_path):
+    text = reported([runs / "best"], tmp_path)["report.md"]
+    english = section(section(text, "## corpus, test, English"), "### Gold pairs")
+    assert ["best", "relation", "50.00", "100.00", "66.67", "3", "6", "3"] in table_rows(english, "best")
+
+
+def test_floors_stand_beside_both_protocols(runs, tmp_path):
+    texts = reported([runs / "best"], tmp_path)
+    assert texts["report.md"].count("Floors, F1 over gold mentions and chains:") == 2
+    assert texts["report.md"].count("Floors, F1 over each system's own mentions and chains:") == 2
+    names = {(r["score"], r["floor"]) for r in rows(texts["floors.csv"]) if r["lang"] == "zh"}
+    assert ("chain", "same last two characters") in names
+    assert ("grounding", "most frequent box") in names
+
+
+def test_seeds_of_one_configuration_are_averaged_and_shown(runs, tmp_path):
+    copy = shutil.copytree(runs / "singles1", tmp_path / "singles1")
+    change(copy, "en", "end_to_end", "entity", 0.5)
+    text = reported([runs / "singles0", copy], tmp_path / "out")["report.md"]
+    english = section(section(text, "## corpus, test, English"), "### End to end")
+    entity = [row[1] for row in table_rows(english, "majority, mean of 2 seeds")]
+    spread = [row[1] for row in table_rows(english, "majority, sample variance in points²")]
+    assert table_rows(english, "singles0, seed 0")[0][1] == "100.00"
+    assert table_rows(english, "singles1, seed 1")[0][1] == "66.67"
+    assert entity == ["83.33"]
+    assert spread == ["555.56"]  # ((100 - 66.67) / 2)² · 2
+
+
+def change(run: Path, lang: str, pairs: str, task: str, share: float) -> None:
+    """Let the run have found only a share of the task's gold, in a way that its files agree on."""
+    lines = [json.loads(line) for line in (run / "per_document.jsonl").read_text().splitlines()]
+    sums = [Fraction(0)] * 4
+    for row in lines:
+        if (row["lang"], row["pairs"]) == (lang, pairs) and task in row["tasks"]:
+            counts = row["tasks"][task]
+            p_num, p_den, r_num, r_den = (counts[key] for key in ("p_num", "p_den", "r_num", "r_den"))
+            counts |= {"p_num": p_num * share, "p_den": p_den * share, "r_num": r_num * share}
+            sums = [
+                a + Fraction(b) for a, b in zip(sums, (p_num * share, p_den * share, r_num * share, r_den), strict=True)
+            ]
+    scores = json.loads((run / "scores.json").read_text())
+    p_num, p_den, r_num, r_den = map(float, sums)
+    counts = {"p_num": p_num, "p_den": p_den, "r_num": r_num, "r_den": r_den}
+    p, r = p_num / p_den, r_num / r_den
+    ratios = {"precision": p, "recall": r, "f1": 2 * p * r / (p + r)}
+    scores["languages"][lang][pairs]["tasks"][task] = ratios | counts
+    (run / "per_document.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    (run / "scores.json").write_text(json.dumps(scores))
+
+
+def test_runs_of_one_seed_are_no_repetition(runs, tmp_path):
+    twin = shutil.copytree(runs / "best", tmp_path / "twin")
+    text = reported([runs / "best", twin], tmp_path / "out")["report.md"]
+    assert "mean of 2 seeds" not in text
+    assert table_rows(text, "majority (twin)")
+
+
+def test_the_best_system_is_the_reference(runs, tmp_path):
+    found = rows(reported([runs / "best", runs / "singles0"], tmp_path)["differences.csv"])
+    assert {(r["system"], r["reference"]) for r in found} == {("majority (singles0)", "majority (best)")}
+    chain = [r for r in found if (r["lang"], r["pairs"], r["score"]) == ("en", "gold_pairs", "chain")]
+    assert float(chain[0]["difference"]) == pytest.approx(-0.4603, abs=1e-4)
+    assert float(chain[0]["p_holm"]) >= float(chain[0]["p"])
+
+
+def test_the_report_says_how_a_run_was_made(runs, tmp_path):
+    text = section(reported([runs / "best"], tmp_path)["report.md"], "### best")
+    record = json.loads((runs / "best/run.json").read_text())
+    for digest in record["corpus"]["sha256"].values():
+        assert digest in text
+    assert f"numpy {record['versions']['numpy']}" in text
+    assert "fitted on train, chosen by dev" in text
+
+
+def test_issues_are_counted_by_code(runs, tmp_path):
+    texts = reported([runs / "thirds"], tmp_path)
+    lines = (runs / "thirds/predictions.jsonl").read_text().splitlines()
+    codes = [issue["code"] for line in lines for issue in json.loads(line)["issues"]]
+    assert codes
+    assert sum(int(r["count"]) for r in rows(texts["issues.csv"])) == len(codes)
+
+
+# --- what it keeps apart ---
+
+
+def test_runs_that_saw_other_modalities_have_a_section_of_their_own(runs, tmp_path):
+    text = reported([runs / "best", runs / "thirds"], tmp_path)["report.md"]
+    assert "- thirds: other modalities shown" in section(text, "## corpus, test, English")
+    thirds = section(text, "## corpus, test, English, missing: thirds")
+    assert "- best: other modalities shown" in thirds
+    assert [row[1:3] for row in table_rows(section(thirds, "### Gold pairs"), "thirds")][-3:] == [
+        ["text and video", "2"],
+        ["video only", "1"],
+        ["text only", "1"],
+    ]
+
+
+def test_runs_on_other_documents_have_a_section_of_their_own(runs, tmp_path):
+    few = tmp_path / "few"
+    pipeline.run(Experiment(system="majority", corpus=runs / "corpus", pairs="both", out=few, limit=2))
+    text = reported([runs / "best", few], tmp_path / "out")["report.md"]
+    assert text.count("## corpus, test, English\n") == 2
+    assert "- few: other documents or gold" in text
+
+
+def test_a_run_that_shows_everything_by_manifest_stands_with_those_that_have_none(runs, tmp_path):
+    whole = Path(shutil.copytree(runs / "best", tmp_path / "whole"))
+    record = json.loads((whole / "run.json").read_text())
+    ids = [json.loads(line)["id"] for line in (whole / "documents.jsonl").read_text().splitlines()]
+    record["missing"] = {"kind": "none", "seed": 0, "documents": dict.fromkeys(ids, "full"), "format": 1}
+    (whole / "run.json").write_text(json.dumps(record))
+    found, _ = read_runs([runs / "best", whole])
+    assert [len(field.runs) for field in fields(found)] == [2, 2]
+
+
+def test_a_run_without_gold_pairs_is_missing_from_their_table_only(runs, tmp_path):
+    alone = tmp_path / "alone"
+    pipeline.run(Experiment(system="majority", corpus=runs / "corpus", out=alone))
+    text = section(reported([runs / "best", alone], tmp_path / "out")["report.md"], "## corpus, test, English")
+    assert table_rows(section(text, "### End to end"), "majority (alone)")
+    assert "Without this protocol: alone." in section(text, "### Gold pairs")
+    assert not table_rows(section(text, "### Gold pairs"), "majority (alone)")
+
+
+def test_a_system_of_fewer_tasks_is_marked(runs, tmp_path):
+    alone = tmp_path / "alone"
+    pipeline.run(Experiment(system="majority", corpus=runs / "corpus", out=alone, tasks=("entity", "chain")))
+    text = section(reported([alone], tmp_path / "out")["report.md"], "## corpus, test, English")
+    assert table_rows(text, "majority")[0][1:] == ["100.00", "100.00", "–", "–", "100.00 (entity, chain)"]
+
+
+def test_names_that_agree_are_told_apart_by_their_folders(runs, tmp_path):
+    twin = shutil.copytree(runs / "best", tmp_path / "other" / "best")
+    found, _ = read_runs([runs / "best", twin])
+    assert {run.name for run in found} == {f"{runs.name}/best", "other/best"}
+
+
+def test_a_name_cannot_break_a_table(runs, tmp_path):
+    odd = shutil.copytree(runs / "best", tmp_path / "a|b`<i>")
+    text = reported([odd], tmp_path / "out")["report.md"]
+    assert "| a\\|b\\`&lt;i> | majority |" in text
+
+
+# --- what it leaves out ---
+
+
+def left_out(paths, out: Path) -> dict[str, str]:
+    return {row["run"]: row["why"] for row in rows(reported(paths, out)["left_out.csv"])}
+
+
+def edit(run: Path, name: str, **changes) -> None:
+    value = json.loads((run / name).read_text())
+    (run / name).write_text(json.dumps(value | changes))
+
+
+@pytest.mark.parametrize("status", ["running", "incomplete"])
+def test_an_unfinished_run_is_named_and_left_out(runs, copied, tmp_path, status):
+    edit(copied, "run.json", status=status)
+    text = reported([runs / "best", copied], tmp_path / "out")["report.md"]
+    assert f"- broken: is {status}: give its command again to finish it" in text
+    assert not table_rows(text, "broken")
+
+
+@pytest.mark.parametrize(
+    "name", ["run.json", "documents.jsonl", "predictions.jsonl", "scores.json", "per_document.jsonl"]
+)
+def test_a_run_without_one_of_its_files_is_named_and_left_out(runs, copied, tmp_path, name):
+    (copied / name).unlink()
+    assert f"has no {name}" in left_out([runs / "best", copied], tmp_path / "out")["broken"]
+
+
+@pytest.mark.parametrize("name", ["run.json", "scores.json"])
+def test_a_run_of_another_format_is_named_and_left_out(runs, copied, tmp_path, name):
+    edit(copied, name, format=0)
+    assert "is format 0" in left_out([runs / "best", copied], tmp_path / "out")["broken"]
+
+
+def test_scores_that_the_documents_do_not_add_up_to_are_left_out(runs, copied, tmp_path):
+    lines = (copied / "per_document.jsonl").read_text().splitlines()
+    row = json.loads(lines[0])
+    row["tasks"]["entity"]["p_num"] += 1
+    (copied / "per_document.jsonl").write_text("\n".join([json.dumps(row), *lines[1:]]) + "\n")
+    why = left_out([runs / "best", copied], tmp_path / "out")["broken"]
+    assert re.match(r"scores\.json: does not agree with per_document\.jsonl in entity", why)
+
+
+def test_scores_of_other_documents_are_left_out(runs, copied, tmp_path):
+    lines = (copied / "per_document.jsonl").read_text().splitlines()
+    name = json.loads(lines[0])["document"]
+    kept = [line for line in lines if json.loads(line)["document"] != name]
+    (copied / "per_document.jsonl").write_text("\n".join(kept))
+    assert f"lacks document '{name}'" in left_out([runs / "best", copied], tmp_path / "out")["broken"]
+
+
+def test_a_folder_that_is_no_run_is_named(runs, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "has no run.json" in left_out([runs / "best", tmp_path / "empty"], tmp_path / "out")["empty"]
+    assert "does not exist" in left_out([runs / "best", tmp_path / "gone"], tmp_path / "out")["gone"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["run.json", "documents.jsonl", "predictions.jsonl", "scores.json", "per_document.jsonl"]
+)
+def test_a_run_cut_off_anywhere_is_read_or_refused_in_one_line(copied, name):
+    whole = (copied / name).read_bytes()
+    for k in range(40):
+        (copied / name).write_bytes(whole[: len(whole) * k // 40])
+        _, why = read_or_refuse(copied)
+        assert "\n" not in why
+
+
+def read_or_refuse(run: Path) -> tuple[bool, str]:
+    try:
+        return bool(read_run(run)), ""
+    except UserError as error:
+        return False, str(error)
+
+
+def test_no_run_to_report_is_an_error_that_says_why(copied, tmp_path):
+    (copied / "scores.json").write_text("{")
+    with pytest.raises(UserError, match=r"no run to report: broken: scores\.json: not JSON"):
+        write_report([copied], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_run_at_all_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="name at least one run directory"):
+        write_report([], tmp_path / "out")
+
+
+def test_a_report_is_not_written_into_a_run(copied):
+    with pytest.raises(UserError, match="which a report does not touch"):
+        write_report([copied], copied / "report")
+    assert not (copied / "report").exists()
