@@ -26,6 +26,8 @@ from m3dllm.tokens import tokenize
 from m3dllm.types import Annotation, Document
 
 Span = tuple[int, int]
+LISTS = ("chains", "relations", "regions")
+"""The keys of an answer."""
 
 
 class Occurrences:

@@ -243,6 +243,9 @@ def score(
     if gold is None or pred is None:
         raise UserError("score takes a run, or both --gold FILE and --pred FILE")
     scores = score_files(gold, pred, labels=labels, settings=Settings(modality=modality.value, variants=variants))
+    if scores.unanswered:
+        first, count = scores.unanswered[0], len(scores.unanswered)
+        typer.echo(f"{count} documents lack a prediction, '{first}' first: they count as empty answers", err=True)
     if per_document is not None:
         write_atomic(per_document, lines(map(encode, scores.rows())))
     _print(scores.to_wire(), json=json)

@@ -265,12 +265,23 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One exchange with a generating model: what was asked (by hash), what it said, and why it stopped."""
+    """One exchange with a generating model: what was asked (by hash), what it said, why it stopped, and what it cost.
+
+    Of the `tokens_in` of the prompt, `tokens_vision` stand for images and `tokens_reused` were not computed again.
+    """
 
     stage: str
     prompt_sha256: str = ""
     text: str = ""
     finish: str = ""
+    tokens_in: int | None = None
+    tokens_vision: int | None = None
+    tokens_reused: int | None = None
+    tokens_out: int | None = None
+    seconds: float | None = None
+    first_token_s: float | None = None
+    grammar_s: float | None = None
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +317,8 @@ class RawOutput:
 
     `payload` is the answer: an object in the answer form (see `answers`) or text that should hold one. `boxes` is None
     where the payload's boxes are fractions in xyxy order. A failed document has `error` (a string counts as a failure
-    that asking again will not mend) and no payload.
+    that asking again will not mend) and no payload. `frames` are those that the system was shown (None: all), and
+    `issues` what it noted itself, such as a prompt that had to be shortened.
     """
 
     document: str
@@ -318,6 +330,8 @@ class RawOutput:
     tokens_in: int | None = None
     tokens_out: int | None = None
     error: Failure | str | None = None
+    frames: tuple[int, ...] | None = None
+    issues: tuple[Issue, ...] = ()
 
     @property
     def failure(self) -> Failure | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -139,7 +140,7 @@ def crowded(draw: st.DrawFn) -> Example:
     """A document of few different characters, maybe with its own tokens, in which mentions repeat, nest and overlap."""
     text = draw(st.text("ab甲🎬 .", max_size=14))
     cuts = sorted(draw(st.sets(st.integers(0, len(text)), max_size=6))) if text else []
-    tokens = tuple(zip(cuts, cuts[1:], strict=False)) if draw(st.booleans()) else ()
+    tokens = tuple(pairwise(cuts)) if draw(st.booleans()) else ()
     frames = tuple(Frame(i, f"{i}.jpg", 8, 8) for i in draw(st.sampled_from([(), (0, 24)])))
     document = Document("d", draw(st.sampled_from(("en", "zh"))), text, tokens=tokens, frames=frames)
     numbers = [frame.index for frame in frames]

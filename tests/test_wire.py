@@ -37,7 +37,8 @@ from m3dllm.wire import (
 from tests.small import LABELS, example, examples
 
 LINE = {
-    "id": "a", "lang": "en", "text": "Ada met Bo", "frames": [{"index": 24, "path": "frames/a.png", "width_px": 8, "height_px": 8}],
+    "id": "a", "lang": "en", "text": "Ada met Bo",
+    "frames": [{"index": 24, "path": "frames/a.png", "width_px": 8, "height_px": 8}],
     "gold": {
         "chains": [{"id": "c0", "mentions": [{"start": 0, "end": 3, "type": "PER"}]}],
         "relations": [],

@@ -151,11 +151,12 @@ class ClipFiles:
 
     def _zipped(self, path: Path, folders: tuple[str, ...], shown: str) -> Iterator[tuple[tuple[str, ...], ClipFile]]:
         total = 0
-        for info in self._archive(path).infolist():
+        infos = [info for info in self._archive(path).infolist() if not _is_passed_over(info.filename)]
+        if not infos:
+            self._notes.leave_out("archive", "it has no files", shown)
+        for info in infos:
             parts = PurePosixPath(info.filename).parts
             where = f"{shown}/{_shown(info.filename)}"
-            if info.is_dir() or not parts or any(map(_is_hidden, parts)):
-                continue
             if parts[0] == "/" or ".." in parts or "\\" in info.filename:
                 self._notes.leave_out("file", "its name leads out of the archive", where)
             elif info.file_size > LARGEST_FILE:
@@ -200,6 +201,11 @@ def _owner(folders: Sequence[str], owners: Mapping[str, str]) -> str | None:
 
 def _is_hidden(part: str) -> bool:
     return (part.startswith(".") and part != "..") or part == "__MACOSX"
+
+
+def _is_passed_over(name: str) -> bool:
+    """Whether a name in an archive is of a folder, hidden, or none at all."""
+    return not name.strip("/.") or name.endswith("/") or any(map(_is_hidden, PurePosixPath(name).parts))
 
 
 def _shown(name: str) -> str:

@@ -24,5 +24,5 @@ def test_patterns_choose_several_types_and_the_first_that_fits_decides():
 
 @pytest.mark.parametrize("words", [[""], ["=PER"], ["Person="], ["Person,"], ["Person=A", "Person=B"]])
 def test_a_choice_that_is_none_is_refused_by_its_option(words):
-    with pytest.raises(UserError, match="^--entity-types: "):
+    with pytest.raises(UserError, match=r"^--entity-types: "):
         parse_choice(words, option="--entity-types")

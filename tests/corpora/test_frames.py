@@ -138,8 +138,8 @@ def test_files_of_no_document_are_named_by_folder(tmp_path):
 
 def test_hidden_files_and_those_of_macos_are_passed_over(tmp_path):
     names = ("9005/.DS_Store", "__MACOSX/9005/._24.png", ".git/9005/1.png")
-    found, notes = clip(archive(tmp_path / "all.zip", dict.fromkeys(names, b"x")))
-    assert found == Clip()
+    found, notes = clip(archive(tmp_path / "all.zip", {"9005/48.png": png()} | dict.fromkeys(names, b"x")))
+    assert [frame.index for frame in found.frames] == [48]
     assert notes.left_out == []
 
 
@@ -173,6 +173,11 @@ def test_an_archive_that_is_too_large_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("m3dllm.corpora.frames.LARGEST_ARCHIVE", 15)
     with pytest.raises(UserError, match="unpack it, and name the folder"):
         clip(archive(tmp_path / "9005.zip", {"1.png": bytes(10), "2.png": bytes(10)}))
+
+
+def test_an_archive_without_files_is_named(tmp_path):
+    _, notes = clip(archive(tmp_path / "9005.zip", {"9005/": b"", "__MACOSX/x.png": png()}))
+    assert whys(notes) == [("archive", "it has no files")]
 
 
 def test_a_damaged_file_in_an_archive_is_left_out_by_name(tmp_path):
@@ -375,11 +380,13 @@ def test_a_damaged_archive_is_read_or_refused_in_one_line(tmp_path, changes, cut
     path.write_bytes(bytes(data[: len(data) - cut] if cut < 20 else data))
     try:
         found, notes = clip(path)
-    except UserError as error:
-        assert "\n" not in str(error)
+    except UserError as refused:
+        problem = str(refused)
     else:
+        problem = ""
         assert found.frames or notes.left_out
         assert all(region.box.is_legal for region in found.regions)
+    assert "\n" not in problem
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -117,8 +117,8 @@ def test_what_is_no_labelme_file_says_so(data):
 def test_a_broken_file_is_read_or_says_why(value, size):
     try:
         found = parse_labelme(json.dumps(value).encode())
-    except ValueError as error:
-        assert str(error)
+    except ValueError:
+        assert not (isinstance(value, dict) and isinstance(value.get("shapes"), list))
         return
     notes = Imported(LabelSet())
     read = found.regions(1, size=size, where="f", notes=notes)
