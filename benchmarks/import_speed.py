@@ -1,6 +1,6 @@
 """Documents a second of each importer, beside only reading the same files with the json module or as bytes.
 
-    python benchmarks/import_speed.py DATA      DATA holds m3d/, re_docred/, litbank/, mdocre_samples/
+python benchmarks/import_speed.py DATA      DATA holds m3d/, re_docred/, litbank/, mdocre_samples/
 """
 
 from __future__ import annotations

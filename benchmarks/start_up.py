@@ -1,6 +1,6 @@
 """Start-up times beside a bare interpreter's: medians of alternating runs, and their ratio.
 
-    python benchmarks/start_up.py [RUNS]
+python benchmarks/start_up.py [RUNS]
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from m3dllm.runs import Run, RunRecord, open_run
 from m3dllm.score import Scores, Settings
 from m3dllm.score import score as score_all
 from m3dllm.types import Chain, Document, Example, Given, GivenKind, RawOutput, Subset
-from m3dllm.wire import convert, pretty
+from m3dllm.wire import WireError, convert, decode_raw, encode_raw, pretty
 
 log = logging.getLogger("m3dllm")
 
@@ -152,7 +152,7 @@ def _predict(found: Run, record: RunRecord, work: Plan) -> RunRecord:
             log.info("%d answers are there already", len(answered))
         with found.raw_log() as raw_log, _progress(todo, f"{work.spec.name}: predict") as step:
             for kind, documents in asked:
-                for raw in _answers(system, documents, kind, work.spec.name):
+                for raw in checked_answers(system, documents, kind, work.spec.name):
                     raw_log.append(raw)
                     step()
         seconds = time.perf_counter() - started
@@ -205,7 +205,9 @@ def make_system(work: Plan, *, checkpoint: Path | None) -> Any:
     return work.spec.load()(work.config, labels=work.corpus.labels, examples=work.train, checkpoint=checkpoint)
 
 
-def _answers(system: Any, documents: Sequence[Document], kind: GivenKind | None, name: str) -> Iterator[RawOutput]:
+def checked_answers(
+    system: Any, documents: Sequence[Document], kind: GivenKind | None, name: str
+) -> Iterator[RawOutput]:
     """The system's answers, each checked to be of the document that is next."""
     answers = iter(system.predict(iter(documents)))
     for document in documents:
@@ -215,6 +217,10 @@ def _answers(system: Any, documents: Sequence[Document], kind: GivenKind | None,
         if not isinstance(raw, RawOutput) or raw.document != document.id:
             said = raw.document if isinstance(raw, RawOutput) else type(raw).__name__
             raise UserError(f"system '{name}' answered '{said}' where document '{document.id}' was next")
+        try:
+            decode_raw(encode_raw(raw))
+        except WireError as error:
+            raw = RawOutput(document.id, error=f"the answer cannot be kept: {error.message}")
         yield replace(raw, given=kind)
 
 

@@ -131,8 +131,14 @@ def decode_raw(line: bytes | str) -> RawOutput:
 
 
 def encode_raw(raw: RawOutput) -> bytes:
-    """The line of `raw.jsonl` that `decode_raw` reads."""
-    return encode({"format": FORMAT} | {f.name: getattr(raw, f.name) for f in fields(RawOutput)})
+    """The line of `raw.jsonl` that `decode_raw` reads.
+
+    Raises WireError for a payload that JSON cannot hold: half a character, an object, a nesting without end.
+    """
+    try:
+        return encode({"format": FORMAT} | {f.name: getattr(raw, f.name) for f in fields(RawOutput)})
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise WireError(f"the answer cannot be written as JSON ({error})") from error
 
 
 def decode_labels(data: bytes | str) -> LabelSet:

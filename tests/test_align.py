@@ -125,6 +125,12 @@ def test_what_stands_there_exactly_is_not_folded():
     assert spans(read(one_chain("new york"), "New York , new york")) == [(11, 19)]
 
 
+def test_another_case_of_a_word_is_likelier_than_a_part_of_one():
+    prediction = read(one_chain("he"), "He went there .")
+    assert spans(prediction) == [(0, 2)]
+    assert codes(prediction) == ["folded"]
+
+
 def test_half_of_a_folded_character_is_no_place():
     assert codes(read(one_chain("F"), "ﬁ ne"))[0] == "text_not_found"
 
@@ -151,6 +157,7 @@ def test_an_unaligned_text_is_placed_at_the_edge_of_a_word_if_it_can():
         (EN, "Suzan", [(0, 5), (49, 54)]),
         ("他在中华人民共和国出生", "中华人民共合国", [(2, 9)]),
         ("Elizabeth Taylor was born .", "Elisabeth Taylor", [(0, 16)]),
+        ("He met Hemingway .", "Hemingways", [(7, 16)]),
     ],
 )
 def test_a_misspelling_means_the_words_of_the_document(text, said, expected):

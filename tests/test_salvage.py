@@ -73,6 +73,15 @@ def test_malformed_json_is_repaired_and_says_so(text):
     assert codes(prediction)[0] == "repaired"
 
 
+def test_an_object_that_is_closed_too_early_goes_on():
+    text = WHOLE + ', "relations": [{"head": "c0", "tail": "c0", "type": "r"}]}'
+    assert mend(text, 0).value["relations"] == [{"head": "c0", "tail": "c0", "type": "r"}]
+
+
+def test_of_a_key_that_stands_twice_in_malformed_json_the_first_is_read():
+    assert mend("{'chains': [1], 'chains': []}", 0).value == {"chains": [1]}
+
+
 def test_a_quote_inside_a_text_need_not_be_escaped():
     prediction = read('{"chains": [{"type": "PER", "mentions": ["the "New York" man"]}]}', 'He is the "New York" man .')
     assert spans(prediction) == [(6, 24)]

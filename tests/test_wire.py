@@ -82,6 +82,12 @@ def test_a_raw_output_comes_back_as_it_was(raw):
     assert decode_raw(line) == raw
 
 
+@pytest.mark.parametrize("payload", ["\ud800", object()])
+def test_an_answer_that_json_cannot_hold_is_refused(payload):
+    with pytest.raises(WireError, match="cannot be written as JSON"):
+        encode_raw(RawOutput("a", payload=payload))
+
+
 @given(st.floats())
 def test_whatever_box_was_predicted_a_prediction_is_written_and_read_again(x):
     annotation = Annotation(regions=(Region(24, Box(x, 0, 1, 1), "PER"),))

@@ -19,6 +19,7 @@ Partition = tuple[frozenset[Span], ...]
 """Chains as sets of spans: none is empty, no span stands in two."""
 Overlaps = dict[tuple[int, int], int]
 """(gold chain, pred chain) -> how many mentions they share; pairs that share none are left out."""
+SMALL = 5  # chains of the shorter side of a part, up to which trying every subset of them is faster than loading scipy
 
 
 def partition(annotation: Annotation) -> Partition:
@@ -138,13 +139,27 @@ def _parts(pairs: Collection[tuple[int, int]]) -> list[list[tuple[int, int]]]:
 
 
 def _solve(golds: list[int], preds: list[int], values: dict[tuple[int, int], float]) -> list[tuple[int, int]]:
-    """The pairs of an assignment of the largest total value."""
-    import numpy as np
-    from scipy.optimize import linear_sum_assignment
+    """The pairs of an assignment of the largest total value; scipy, which takes long to load, only for large parts."""
+    if min(len(golds), len(preds)) > SMALL:
+        import numpy as np
+        from scipy.optimize import linear_sum_assignment
 
-    row = {g: i for i, g in enumerate(golds)}
-    column = {p: i for i, p in enumerate(preds)}
-    table = np.zeros((len(golds), len(preds)))
-    for (g, p), value in values.items():
-        table[row[g], column[p]] = value
-    return [(golds[i], preds[j]) for i, j in zip(*linear_sum_assignment(table, maximize=True), strict=True)]
+        table = np.array([[values.get((g, p), 0.0) for p in preds] for g in golds])
+        return [(golds[i], preds[j]) for i, j in zip(*linear_sum_assignment(table, maximize=True), strict=True)]
+    side = 0 if len(golds) <= len(preds) else 1
+    bit = {chain: 1 << i for i, chain in enumerate((golds, preds)[side])}
+    of_longer: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for pair in values:
+        of_longer[pair[1 - side]].append(pair)
+    best: dict[int, tuple[float, list[tuple[int, int]]]] = {
+        0: (0.0, [])
+    }  # chains of the shorter side taken -> best yet
+    for pairs in of_longer.values():
+        for taken, (value, chosen) in list(best.items()):
+            for pair in pairs:
+                if not taken & bit[pair[side]]:
+                    with_pair = value + values[pair]
+                    state = taken | bit[pair[side]]
+                    if with_pair > best.get(state, (-1.0, []))[0]:
+                        best[state] = with_pair, [*chosen, pair]
+    return max(best.values(), key=lambda found: found[0])[1]

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 
 from m3dllm.score.chain import b3, ceaf_e, ceaf_m, muc, partition, without_singletons
 from m3dllm.types import PRF, Annotation, Chain, Mention
@@ -101,3 +105,24 @@ def test_hundreds_of_chains_in_one_connected_part_are_assigned():
     pred = tuple(frozenset({(2 * i + 1, 1), (2 * i + 2, 1)}) for i in range(200))
     assert ceaf_m(gold, pred) == PRF(200, 400, 200, 400)
     assert ceaf_e(gold, pred) == PRF(100, 200, 100, 200)
+
+
+@pytest.mark.parametrize("n_chains", [3, 6, 12, 30])
+def test_parts_of_every_size_agree_with_one_assignment_over_all_chains(n_chains):
+    for seed in range(60):
+        dice = random.Random(seed)
+        gold, pred = (drawn(dice, n_chains, dice.randint(1, 4)) for _ in range(2))
+        overlaps = np.array([[len(g & p) for p in pred] for g in gold])
+        sizes = np.array([[len(g) + len(p) for p in pred] for g in gold])
+        for metric, table in ((ceaf_m, overlaps), (ceaf_e, 2 * overlaps / sizes)):
+            best = table[linear_sum_assignment(table, maximize=True)].sum()
+            assert metric(gold, pred).p_num == pytest.approx(best, abs=1e-9), seed
+
+
+def drawn(dice: random.Random, n_chains: int, most: int):
+    """Up to `n_chains` chains over a few more spans than they hold."""
+    spans = dice.sample([(i, i + 1) for i in range(n_chains * most)], dice.randint(n_chains, n_chains * most))
+    chains = [set() for _ in range(n_chains)]
+    for span in spans:
+        dice.choice(chains).add(span)
+    return tuple(frozenset(chain) for chain in chains if chain)

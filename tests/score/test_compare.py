@@ -113,6 +113,12 @@ def test_a_score_over_nothing_is_not_compared():
     assert set(paired_bootstrap([rows], [rows])) == {"entity", "average"}
 
 
+def test_muc_over_nothing_counts_zero_in_the_mean():
+    counts = {name: PRF(1, 1, 1, 1) for name in CHAIN} | {"chain.muc": PRF()}
+    rows = [DocumentScore("d", "en", "", "full", "end_to_end", counts)]
+    assert paired_bootstrap([rows], [rows])["chain"].reference == pytest.approx(2 / 3)
+
+
 def test_documents_on_which_a_task_does_not_count_add_nothing():
     rows = [
         DocumentScore("d", "en", "", "full", "end_to_end", {"entity": PRF(1, 1, 1, 2)}),

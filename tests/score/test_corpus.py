@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as effort
 
+from m3dllm.corpora.m3d import read_m3d
 from m3dllm.errors import UserError
 from m3dllm.score import VARIANTS, Ratio, Settings, TaskScores, count_errors, score
 from m3dllm.types import PRF, Annotation, Box, Document, Example, Frame, Prediction, Region
@@ -59,6 +61,7 @@ def test_precision_and_recall_of_a_chain_score_are_means_too():
     assert found["chain"].precision == 1
     assert found["chain"].recall == pytest.approx((1 + 2 / 3 + 1 / 2) / 3, abs=1e-12)
     assert found["chain"].f1 == pytest.approx((1 + 0.8 + 2 / 3) / 3, abs=1e-12)
+    assert found["chain.mean_m"].f1 == pytest.approx((1 + 0.8 + 0.8) / 3, abs=1e-12)  # CEAF-m: 1 and 2/3
 
 
 def test_muc_over_nothing_counts_zero_in_the_mean():
@@ -248,6 +251,19 @@ def test_triples_count_where_text_and_frames_were_there():
     predictions = [Prediction("d", GOLD), Prediction("e", GOLD)]
     found = score(golds, predictions, settings=Settings(variants=("triple",)))
     assert found.languages["en"].end_to_end.tasks["triple"] == PRF(3, 3, 3, 3)
+
+
+@pytest.mark.slow
+def test_the_development_sets_of_m3d_are_scored_in_well_under_a_second(shared_data):
+    imported = read_m3d(shared_data / "m3d")
+    golds = imported.splits["dev"]
+    predictions = [Prediction(gold.document.id, gold.gold) for gold in golds]
+    found = score(golds, predictions, labels=imported.labels)
+    started = time.perf_counter()
+    assert score(golds, predictions, labels=imported.labels) == found
+    assert time.perf_counter() - started < 0.5
+    assert {lang: scores.documents for lang, scores in found.languages.items()} == {"en": 205, "zh": 203}
+    assert all(scores.end_to_end.average_f1 == 1 for scores in found.languages.values())
 
 
 # --- properties -------------------------------------------------------------------------------------------------------

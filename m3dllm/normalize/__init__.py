@@ -1,0 +1,65 @@
+"""An answer as a Prediction: one way for every system, whatever it said.
+
+`normalize` never raises for what a payload holds, and nothing disappears silently: each thing that could not be used,
+or only after a repair, is one Issue, whose codes `CODES` explains. A garbled answer, an answer that says "nothing is
+here" and an empty document never look alike: an annotation without content always comes with the Issue that says why.
+
+Whether what was said is right is the scorer's affair: a relation between chains of the wrong types, a box outside the
+frame or one without an area is kept as it was said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from m3dllm.labels import LabelSet
+from m3dllm.normalize.reading import Reading
+from m3dllm.types import Document, Prediction, RawOutput
+
+CODES: Mapping[str, str] = {
+    # an annotation without content
+    "error": "the system failed on the document",
+    "no_answer": "the system gave nothing",
+    "not_json": "the answer holds no JSON object that could be read",
+    "empty_answer": "the answer is in order, and says that nothing is here",
+    "empty_document": "the answer is in order, and says that nothing is in a document without text and frames",
+    # the answer as a whole
+    "truncated": "the answer was cut off; what was complete is kept",
+    "repaired": "malformed JSON, or a number written as text, was mended",
+    "extra_answer": "a second answer follows the one that was read",
+    "bad_shape": "the value has not the shape expected there, or nothing is expected there",
+    "shortened": "the prompt did not fit into the model's context: examples or frames were left out",
+    "windows": "the text did not fit into the model's context: it was read in overlapping windows",
+    # mentions and chains
+    "text_not_found": "the text of a mention is not in the document: it is invented",
+    "folded": "the text was found without regard to case, width, spaces, quotation marks and dashes",
+    "unaligned": "the text was found, but not on token boundaries",
+    "fuzzy": "the text was found as a misspelling of words of the document",
+    "occurrence_out_of_range": "the text does not stand that many times in the document",
+    "bad_offsets": "the offsets leave the text, or other words stand there than those said",
+    "covered": "every place of the text lies inside a longer mention of the answer",
+    "duplicate_mention": "the span stands already in a chain of the answer, which keeps it",
+    "duplicate_id": "another chain has the id, and keeps the references to it",
+    "empty_chain": "the chain has no mention that could be used",
+    # types, relations, regions
+    "unknown_type": "the type is missing, or not in the label set",
+    "dangling": "the reference names no chain that could be used",
+    "self_relation": "the relation joins a chain to itself",
+    "duplicate_relation": "the relation was said before",
+    "unknown_frame": "the document has no such frame",
+    "no_box_size": "the answer does not tell what the numbers of the frame's boxes mean",
+    "bad_box": "the box is not four numbers",
+    "bad_geometry": "the box has no area or is not finite; it is kept, and the scorer counts it as wrong",
+    "box_outside": "the box leaves the frame; it is kept as it was said",
+}
+
+
+def normalize(document: Document, raw: RawOutput, labels: LabelSet | None = None) -> Prediction:
+    """What `raw` says about `document`, and everything that was wrong with it.
+
+    Without `labels` every type is allowed. Raises ValueError only where `raw` answers another document.
+    """
+    if raw.document != document.id:
+        raise ValueError(f"the answer is for document {raw.document!r}, not for {document.id!r}")
+    reading = Reading(document, labels, raw.boxes)
+    return Prediction(document.id, reading.annotation(raw), raw.given, (*raw.issues, *reading.issues))

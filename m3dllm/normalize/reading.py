@@ -1,0 +1,402 @@
+"""From an answer to an annotation: shapes, chain ids, types, references, boxes.
+
+Where a text stands is `align`'s question, and how an object is got out of a text is `salvage`'s.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+from itertools import count
+from typing import Any, NamedTuple
+
+from m3dllm.answers import LISTS, Nesting, Span
+from m3dllm.labels import LabelSet
+from m3dllm.normalize.align import Aligner
+from m3dllm.normalize.details import WHOLE, clean, excerpt, shown
+from m3dllm.normalize.salvage import read_object
+from m3dllm.types import Annotation, Box, BoxForm, Chain, Document, Issue, Mention, RawOutput, Region, Relation
+
+
+class _Said(NamedTuple):
+    """A mention with its places. `type` is None where it is the chain's, "" where it cannot be used.
+
+    `free` takes only those places that lie inside no longer mention of the answer.
+    """
+
+    where: str
+    text: str
+    type: str | None
+    places: tuple[Span, ...]
+    free: bool = False
+
+
+class _SaidChain(NamedTuple):
+    """A chain whose mentions have not yet been held against each other."""
+
+    where: str
+    id: str
+    said: tuple[_Said, ...]
+
+
+class Reading:
+    """One answer while it is read; `issues` collects what was wrong with it."""
+
+    def __init__(self, document: Document, labels: LabelSet | None, boxes: BoxForm | None) -> None:
+        self.issues: list[Issue] = []
+        self._document, self._boxes = document, boxes
+        self._types = labels and {kind: labels.names(kind) for kind in ("mentions", "relations", "regions")}
+        self._frames = {frame.index for frame in document.frames}
+        self._aligner = Aligner(document)
+        self._ids: dict[str, str] = {}  # what the answer calls a chain -> its id
+        self._chains: dict[str, Chain] = {}
+
+    def annotation(self, raw: RawOutput) -> Annotation:
+        """What the answer says; empty, with an Issue that says why, where nothing can be used."""
+        answer = self._answer(raw)
+        if answer is None:
+            return Annotation()
+        said = list(self._said_chains(self._items(answer, "chains", "")))
+        nesting = Nesting(span for chain in said for mention in chain.said for span in mention.places)
+        owners: dict[Span, str] = {}
+        for chain in said:
+            self._settle(chain, nesting, owners)
+        relations = tuple(self._relations(self._items(answer, "relations", "")))
+        regions = tuple(self._regions(self._items(answer, "regions", "")))
+        return Annotation(tuple(self._chains.values()), relations, regions)
+
+    # --- the answer as a whole ----------------------------------------------------------------------------------------
+
+    def _answer(self, raw: RawOutput) -> dict[Any, Any] | None:
+        """The object that answers, or None."""
+        if failure := raw.failure:
+            self._note("error", WHOLE, clean(failure.message))
+            return None
+        payload = raw.payload
+        if isinstance(payload, str) and payload.strip():
+            payload, problems = read_object(payload)
+            self.issues += problems
+        elif payload is None or isinstance(payload, str):
+            payload = None
+            self._note("no_answer", WHOLE, "no payload" if raw.payload is None else "blank text")
+        if not self._has("truncated"):
+            for i, turn in enumerate(raw.turns):
+                if turn.finish == "length":
+                    self._note("truncated", f"turns[{i}]", f"stage {excerpt(turn.stage)} reached its longest answer")
+        if payload is None:
+            return None
+        if not isinstance(payload, dict):
+            self._note("bad_shape", WHOLE, f"expected an object, not {shown(payload)}")
+            return None
+        self._check_keys(payload, LISTS, "")
+        is_answer = not payload or not payload.keys().isdisjoint(LISTS)
+        if is_answer and not self._has("truncated") and all(payload.get(name) in (None, [], ()) for name in LISTS):
+            nothing_there = not self._document.text.strip() and not self._document.frames
+            self._note("empty_document" if nothing_there else "empty_answer", WHOLE, "nothing was said to be here")
+        return payload
+
+    # --- chains -------------------------------------------------------------------------------------------------------
+
+    def _said_chains(self, rows: Collection[Any]) -> Iterator[_SaidChain]:
+        names = [_name(row.get("id")) if isinstance(row, dict) else None for row in rows]
+        taken = {name for name in names if name is not None}
+        for i, (row, name) in enumerate(zip(rows, names, strict=True)):
+            where = f"chains[{i}]"
+            if not self._is_object(row, where, ("id", "type", "mentions")):
+                continue
+            if name is None:
+                if row.get("id") is not None:
+                    self._note("bad_shape", f"{where}.id", f"expected a name, not {shown(row['id'])}")
+                chain_id = _fresh(f"c{i}", taken, i)
+                self._ids[chain_id] = chain_id
+            elif name in self._ids:
+                chain_id = _fresh(name, taken, i)
+                self._note("duplicate_id", where, f"{excerpt(name)} is taken; the chain is now {excerpt(chain_id)}")
+            else:
+                chain_id = self._ids[name] = name
+            yield _SaidChain(where, chain_id, self._said_mentions(row, where))
+
+    def _said_mentions(self, row: dict[Any, Any], where: str) -> tuple[_Said, ...]:
+        kind = None if row.get("type") is None else self._type(row["type"], "mentions", f"{where}.type")
+        mentions = self._items(row, "mentions", where)
+        said = [s for j, value in enumerate(mentions) if (s := self._said(value, f"{where}.mentions[{j}]"))]
+        if kind is None:
+            # The type of a chain is the majority of its mentions' types.
+            kind = next((name for name, _ in Counter(s.type for s in said if s.type).most_common(1)), "")
+            if not kind and any(s.type is None for s in said):
+                self._note("unknown_type", f"{where}.type", "neither the chain nor its mentions have a type")
+        return tuple(s._replace(type=kind) if s.type is None else s for s in said)
+
+    def _settle(self, chain: _SaidChain, nesting: Nesting, owners: dict[Span, str]) -> None:
+        """Give the chain those places of its mentions that no chain before it has."""
+        mentions = []
+        for said in chain.said:
+            if not said.type:
+                continue
+            places = [span for span in said.places if not (said.free and nesting.inside_longer(span))]
+            if not places:
+                self._note("covered", said.where, excerpt(said.text))
+            if taken := [span for span in places if span in owners]:
+                at = ", ".join(str(start) for start, _ in taken[:5]) + (", …" if len(taken) > 5 else "")
+                self._note(
+                    "duplicate_mention",
+                    said.where,
+                    f"{excerpt(said.text)} at {at} stands already in chain {excerpt(owners[taken[0]])}",
+                )
+            for start, end in places:
+                if (start, end) not in owners:
+                    owners[start, end] = chain.id
+                    mentions.append(Mention(start, end, said.type))
+        if mentions:
+            self._chains[chain.id] = Chain(chain.id, tuple(mentions))
+        else:
+            self._note("empty_chain", chain.where, f"none of the mentions of {excerpt(chain.id)} could be used")
+
+    # --- mentions -----------------------------------------------------------------------------------------------------
+
+    def _said(self, value: Any, where: str) -> _Said | None:
+        """A mention in any of its forms."""
+        if isinstance(value, str):
+            return self._by_text(value, where)
+        if isinstance(value, (list, tuple)) and value and isinstance(value[0], str):
+            return self._by_text(value[0], where, numbers=value[1:])
+        if not self._is_object(value, where, ("start", "end", "type", "text", "occurrence", "occurrences")):
+            return None
+        kind = None if value.get("type") is None else self._type(value["type"], "mentions", f"{where}.type")
+        text = value.get("text")
+        if "start" in value or "end" in value:
+            if span := self._offsets(value, where):
+                return _Said(where, self._document.text[slice(*span)], kind, (span,))
+            if not isinstance(text, str):
+                return None
+        if not isinstance(text, str):
+            self._note("bad_shape", where, "expected a text, a list of a text and numbers, or offsets")
+            return None
+        numbers = value.get("occurrences", value.get("occurrence"))
+        if not isinstance(numbers, (list, tuple)):
+            numbers = () if numbers is None else (numbers,)
+        said = self._by_text(text, where, numbers=numbers)
+        return said and said._replace(type=kind)
+
+    def _by_text(self, text: str, where: str, *, numbers: Collection[Any] = ()) -> _Said | None:
+        """The mention at every free place of `text`, or at its n-th places only."""
+        wanted = [self._integer(number, where) for number in numbers]
+        if None in wanted or not text:
+            self._note("bad_shape", where, "an empty text" if not text else "expected numbers after the text")
+            return None
+        found = self._aligner.find(text)
+        if found is None:
+            self._note("text_not_found", where, excerpt(text))
+            return None
+        if found.status != "exact":
+            self._note(found.status, where, f"{excerpt(text)} read as {excerpt(found.read_as)}")
+        if not wanted:
+            return _Said(where, text, None, found.meant, free=True)
+        places = []
+        for n in dict.fromkeys(wanted):
+            if n is not None and 1 <= n <= len(found.places):
+                places.append(found.places[n - 1])
+            else:
+                detail = f"no. {shown(n)} of {excerpt(text)}, which stands {len(found.places)} times"
+                self._note("occurrence_out_of_range", where, detail)
+        return _Said(where, text, None, tuple(places)) if places else None
+
+    def _offsets(self, value: dict[Any, Any], where: str) -> Span | None:
+        start, end = (self._integer(value.get(name), where) for name in ("start", "end"))
+        length = len(self._document.text)
+        if start is None or end is None or not 0 <= start < end <= length:
+            said = f"{shown(value.get('start'))} to {shown(value.get('end'))}"
+            self._note("bad_offsets", where, f"{said}; the text has {length} characters")
+            return None
+        there = self._document.text[start:end]
+        if isinstance(text := value.get("text"), str) and text != there:
+            self._note("bad_offsets", where, f"{excerpt(there)} stands there, not {excerpt(text)}: placed by its text")
+            return None
+        return start, end
+
+    # --- relations ----------------------------------------------------------------------------------------------------
+
+    def _relations(self, rows: Collection[Any]) -> Iterator[Relation]:
+        seen: set[Relation] = set()
+        for i, row in enumerate(rows):
+            where = f"relations[{i}]"
+            if (
+                not self._is_object(row, where, ("head", "tail", "type"))
+                or not (kind := self._type(row.get("type"), "relations", f"{where}.type"))
+                or (head := self._chain(row.get("head"), f"{where}.head")) is None
+                or (tail := self._chain(row.get("tail"), f"{where}.tail")) is None
+            ):
+                continue
+            if head == tail:
+                self._note("self_relation", where, f"{excerpt(kind)} joins {excerpt(head)} to itself")
+                continue
+            relation = Relation(head, tail, kind)
+            if relation in seen:
+                self._note("duplicate_relation", where, f"{excerpt(kind)} from {excerpt(head)} to {excerpt(tail)}")
+                continue
+            seen.add(relation)
+            yield relation
+
+    def _chain(self, value: Any, where: str) -> str | None:
+        """The id of the chain that `value` names."""
+        name = _name(value)
+        chain_id = None if name is None else self._ids.get(name)
+        if chain_id in self._chains:
+            return chain_id
+        why = "there is none" if chain_id is None else "none of its mentions could be used"
+        self._note("dangling", where, f"names chain {shown(value)}: {why}")
+        return None
+
+    # --- regions ------------------------------------------------------------------------------------------------------
+
+    def _regions(self, rows: Collection[Any]) -> Iterator[Region]:
+        for i, row in enumerate(rows):
+            where = f"regions[{i}]"
+            if not self._is_object(row, where, ("frame", "box", "type", "chain")):
+                continue
+            chain = None if row.get("chain") is None else self._chain(row["chain"], f"{where}.chain")
+            kind = self._chains[chain].type if chain is not None and row.get("type") is None else row.get("type")
+            if not (kind := self._type(kind, "regions", f"{where}.type")):
+                continue
+            frame = self._integer(row.get("frame"), f"{where}.frame")
+            if frame is None or frame not in self._frames:
+                self._note("unknown_frame", f"{where}.frame", f"the document has no frame {shown(row.get('frame'))}")
+                continue
+            if box := self._box(row.get("box"), frame, f"{where}.box"):
+                yield Region(frame, box, kind, chain)
+
+    def _box(self, value: Any, frame: int, where: str) -> Box | None:
+        """The box as fractions of the frame.
+
+        null stands for a number that is not finite, as it does in files.
+        """
+        numbers = [_float(number) for number in value] if isinstance(value, (list, tuple)) and len(value) == 4 else []
+        if not numbers or None in numbers:
+            self._note("bad_box", where, f"expected four numbers, not {shown(value)}")
+            return None
+        if any(isinstance(number, str) for number in value):
+            self._note("repaired", where, "numbers written as text")
+        box = _fractions([number for number in numbers if number is not None], self._boxes, frame)
+        if box is None:
+            self._note("no_box_size", where, f"what is the right and bottom edge of frame {frame}?")
+        elif not box.has_area:
+            self._note("bad_geometry", where, f"{_rounded(box)} has no area")
+        elif not box.is_legal:
+            self._note("box_outside", where, f"{_rounded(box)} leaves the frame")
+        return box
+
+    # --- values -------------------------------------------------------------------------------------------------------
+
+    def _note(self, code: str, where: str, detail: str) -> None:
+        self.issues.append(Issue(code, where, detail))
+
+    def _has(self, code: str) -> bool:
+        return any(issue.code == code for issue in self.issues)
+
+    def _items(self, row: dict[Any, Any], key: str, where: str) -> Collection[Any]:
+        """The list at `key`; empty where it is missing, null, or something else."""
+        value = row.get(key)
+        if isinstance(value, (list, tuple)):
+            return value
+        if value is not None:
+            self._note("bad_shape", f"{where}.{key}" if where else key, f"expected a list, not {shown(value)}")
+        return ()
+
+    def _is_object(self, value: Any, where: str, keys: Collection[str]) -> bool:
+        """Whether `value` is an object; keys that are not among `keys` are noted."""
+        if not isinstance(value, dict):
+            self._note("bad_shape", where, f"expected an object, not {shown(value)}")
+            return False
+        self._check_keys(value, keys, where)
+        return True
+
+    def _check_keys(self, row: dict[Any, Any], known: Collection[str], where: str) -> None:
+        for key in row:
+            if key not in known:
+                name = clean(str(key))[:40]
+                self._note("bad_shape", f"{where}.{name}" if where else name, f"not read: {shown(row[key])}")
+
+    def _type(self, value: Any, kind: str, where: str) -> str:
+        """The type that `value` names, or ""."""
+        if not isinstance(value, str) or not value:
+            self._note("unknown_type", where, f"expected a type, not {shown(value)}")
+            return ""
+        if self._types and value not in self._types[kind]:
+            self._note("unknown_type", where, excerpt(value))
+            return ""
+        return clean(value)
+
+    def _integer(self, value: Any, where: str) -> int | None:
+        """A whole number, also one written as text or with a decimal point; None for anything else."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        if isinstance(value, str) and re.fullmatch(r"\s*[-+]?[0-9]{1,18}\s*", value):
+            self._note("repaired", where, f"{excerpt(value)} read as a number")
+            return int(value)
+        return None
+
+
+def _fractions(numbers: list[float], form: BoxForm | None, frame: int) -> Box | None:
+    """Four numbers of an answer as fractions of the frame; None where its size is not known.
+
+    The numbers are brought into the order x0 y0 x1 y1; then x becomes (x − offset) ÷ width and y (y − offset) ÷ height,
+    where (width, height) is the frame's entry in `sizes`, and its offset (0, 0) where none is given.
+    """
+    if form is None:
+        return Box(*numbers)
+    if frame not in form.sizes:
+        return None
+    a, b, c, d = numbers
+    match form.order:
+        case "xyxy":
+            x0, y0, x1, y1 = a, b, c, d
+        case "yxyx":
+            x0, y0, x1, y1 = b, a, d, c
+        case "xywh":
+            x0, y0, x1, y1 = a, b, a + c, b + d
+        case "cxcywh":
+            x0, y0, x1, y1 = Box.from_cxcywh(a, b, c, d)
+    width, height = form.sizes[frame]
+    x, y = form.offsets.get(frame, (0.0, 0.0))
+    return Box((x0 - x) / width, (y0 - y) / height, (x1 - x) / width, (y1 - y) / height)
+
+
+def _float(value: Any) -> float | None:
+    """A coordinate, also one written as text; NaN for null, None for anything that is no number."""
+    if value is None:
+        return math.nan
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value) if value.bit_length() <= 1000 else math.inf if value > 0 else -math.inf
+    if isinstance(value, float):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,5})?\s*", value):
+        return float(value)
+    return None
+
+
+def _name(value: Any) -> str | None:
+    """What a JSON scalar is called as the id of a chain; None for null (in files also NaN), an object or a list."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int):
+        return str(value) if value.bit_length() <= 1000 else hex(value)
+    return repr(value) if isinstance(value, float) and math.isfinite(value) else None
+
+
+def _fresh(name: str, taken: set[str], i: int) -> str:
+    """`name`, or the first of name_i, name_i+1, … that is not taken; it is taken then."""
+    fresh = name if name not in taken else next(f"{name}_{n}" for n in count(i) if f"{name}_{n}" not in taken)
+    taken.add(fresh)
+    return fresh
+
+
+def _rounded(box: Box) -> str:
+    return f"[{', '.join(f'{x:.4g}' for x in box)}]"
