@@ -288,8 +288,8 @@ class Turn:
 class BoxForm:
     """What the numbers of an answer's boxes mean.
 
-    `order` is the order of the four; `offsets` gives the frame's top left corner where the image was padded, (0, 0) when
-    left out; `sizes`, for each frame, its width and height in the same units, counted from that corner: (1, 1),
+    `order` is the order of the four; `offsets` gives the frame's top left corner where the image was padded, (0, 0)
+    when left out; `sizes`, for each frame, its width and height in the same units, counted from that corner: (1, 1),
     (1000, 1000), or the pixels of what the model saw.
     """
 

@@ -21,9 +21,13 @@ def test_a_file_is_replaced_whole(tmp_path):
 
 
 def test_a_folder_that_fails_half_way_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), new_folder(tmp_path / "corpus") as new:
-        (new / "train.jsonl").write_text("{}")
-        raise RuntimeError
+    def fail_half_way() -> None:
+        with new_folder(tmp_path / "corpus") as new:
+            (new / "train.jsonl").write_text("{}")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -319,16 +319,16 @@ def test_a_plugin_that_fails_on_import_is_one_line_and_leaves_the_others_alone(t
 
 
 def test_an_answer_that_cannot_be_kept_fails_its_document_alone(corpus, tmp_path):
-    payloads = ["\ud800", object(), {"x": 10**400}, [[]], "fine"]
+    payloads = ["\ud800", object(), {"x": 10**400}, "fine"]
 
     class Odd:
         def predict(self, documents):
             for document, payload in zip(documents, payloads, strict=False):
                 yield RawOutput(document.id, payload=payload)
 
-    documents = [e.document for e in plan(majority(corpus, tmp_path / "run")).test[:5]]
+    documents = [e.document for e in plan(majority(corpus, tmp_path / "run")).test[:4]]
     errors = [raw.error for raw in pipeline.checked_answers(Odd(), documents, None, "odd")]
-    assert [bool(error) for error in errors] == [True, True, True, False, False]
+    assert [bool(error) for error in errors] == [True, True, False, False]
 
 
 def test_a_system_that_answers_the_wrong_document_is_named(corpus, tmp_path):
