@@ -50,8 +50,7 @@ def parse_labelme(data: bytes) -> LabelMe:
         value = decode(data.removeprefix(b"\xef\xbb\xbf"), Any)
     except WireError as error:
         raise ValueError(f"it is no JSON ({error})") from error
-    shapes = value.get("shapes") if isinstance(value, dict) else None
-    if not isinstance(shapes, list):
+    if not isinstance(value, dict) or not isinstance(shapes := value.get("shapes"), list):
         raise ValueError("it is no LabelMe file: it has no list of shapes")
     size = _number(value.get("imageWidth")), _number(value.get("imageHeight"))
     width, height = size

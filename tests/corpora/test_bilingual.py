@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from m3dllm.corpora.bilingual import by_language, is_bilingual, language, repetition, whole
@@ -71,7 +71,6 @@ def test_a_text_without_letters_has_no_parts(text):
     assert by_language(text) == []
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(LINES)), st.sampled_from(["\n", "\r\n"]))
 def test_parts_hold_every_character_once_and_place_it_where_it_stands(lines, end):
     text = end.join(lines)

@@ -602,7 +602,7 @@ PIECES = (
 TEXTS = (TEXT, BOTH, BOTH + BOTH, "", "苏珊出生在北京。", "Ada\r\nBela\r\n", "\ufeffAda met Bela", "🎬 Ada", "\n \n")
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     text=st.one_of(st.sampled_from(TEXTS), st.text(max_size=40)),
     ann=st.lists(st.sampled_from((*PIECES, *ANN.splitlines(keepends=True), *BOTH_ANN.splitlines(keepends=True)))),
@@ -625,7 +625,7 @@ def test_any_lines_make_a_sound_document_and_every_line_is_accounted_for(tmp_pat
         assert not list(imported.labels.unknown(example.gold))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.binary(max_size=30), ann=st.binary(max_size=60))
 def test_any_bytes_are_imported_or_refused_in_one_line(tmp_path, text, ann):
     pair(tmp_path, text, ann)

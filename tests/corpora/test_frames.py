@@ -370,7 +370,7 @@ def zipped(names: list[str]) -> bytes:
 WHOLE = zipped(["9005/1.png", "9005/1.txt", "9005/2.json"])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), max_size=6), st.integers(0, 40))
 def test_a_damaged_archive_is_read_or_refused_in_one_line(tmp_path, changes, cut):
     data = bytearray(WHOLE)
@@ -389,7 +389,7 @@ def test_a_damaged_archive_is_read_or_refused_in_one_line(tmp_path, changes, cut
     assert "\n" not in problem
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, len(png()) - 1), st.binary(max_size=8), st.booleans())
 def test_a_damaged_image_is_a_frame_or_left_out(tmp_path, at, data, cut):
     whole = png()

@@ -6,7 +6,7 @@ import base64
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from m3dllm.corpora.imported import Imported
@@ -113,7 +113,6 @@ def test_what_is_no_labelme_file_says_so(data):
         parse_labelme(data)
 
 
-@settings(deadline=None)
 @given(mutated(FILE), st.sampled_from([(64, 48), (1, 1)]))
 def test_a_broken_file_is_read_or_says_why(value, size):
     try:

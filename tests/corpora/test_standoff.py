@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from m3dllm.corpora.standoff import Link, TextBound, parse_standoff
@@ -97,7 +97,6 @@ def test_the_second_line_of_an_id_is_a_fault():
     assert [fault.why for fault in found.faults] == ["its id stands already"]
 
 
-@settings(deadline=None)
 @given(st.text("TRE*AMN#123 \t:;\n\rPerson苏"))
 def test_every_line_is_something_or_a_fault(text):
     found = parse_standoff(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from m3dllm.corpora.imported import Imported
@@ -63,7 +63,6 @@ def test_a_file_without_names_is_refused(tmp_path):
         read_names(path)
 
 
-@settings(deadline=None)
 @given(st.text("01.9 PERnaif-e\n\r苏"), st.lists(st.sampled_from(["PER", "", "地点"])))
 def test_every_line_is_a_box_or_left_out(text, names):
     found, notes = parsed(text, *names)
