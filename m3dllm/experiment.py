@@ -45,7 +45,7 @@ class Experiment:
     """The words of the user: one system, over one split of one corpus, in one way."""
 
     system: str
-    corpus: Path | None = None
+    corpus: Path | str | None = None
     """A native corpus; None: the embedded demo corpus."""
     train: str = "train"
     dev: str = "dev"
@@ -57,13 +57,13 @@ class Experiment:
     missing: str | None = None
     """ "text", "video", "thirds", or the file of a manifest."""
     preset: str | None = None
-    checkpoint: Path | None = None
+    checkpoint: Path | str | None = None
     seed: int = 0
     limit: int | None = None
     """Only the first so many documents of the split."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The system's own options, by field name; strings are read as the field's type."""
-    out: Path | None = None
+    out: Path | str | None = None
     command: tuple[str, ...] = ()
 
 
@@ -102,47 +102,21 @@ def plan(experiment: Experiment) -> Plan:
     if experiment.pairs != "end-to-end" and not spec.takes_given:
         raise UserError(f"system '{spec.name}' does not take given mentions and chains: only --pairs end-to-end")
     config = resolve_config(spec, experiment.options, preset=experiment.preset, seed=experiment.seed)
-    notes = []
-    if experiment.corpus is None:
-        notes.append("no --corpus given: the embedded demo corpus is used")
-    corpus = load_corpus(_demo() if experiment.corpus is None else experiment.corpus)
+    notes = [] if experiment.corpus else ["no --corpus given: the embedded demo corpus is used"]
+    corpus = load_corpus(experiment.corpus or _demo())
     notes += _shared_groups(corpus)
-
-    test = _of_language(corpus[experiment.split], experiment, experiment.split, spec)[: experiment.limit]
-    if not test:
-        raise UserError(f"--limit {experiment.limit} leaves no document: expected at least 1")
-    train: tuple[Example, ...] = ()
-    dev: tuple[Example, ...] = ()
-    names: dict[str, str | None] = {"train": None, "dev": None}
-    if experiment.train in corpus.splits and experiment.train != experiment.split:
-        names["train"] = experiment.train
-        train = _of_language(corpus[experiment.train], experiment, experiment.train, spec)
-    fits = spec.trainable and experiment.checkpoint is None
-    if fits:
-        if not train:
-            known = ", ".join(corpus.splits)
-            why = "is the split to predict" if experiment.train == experiment.split else "is not there"
-            message = f"has no train split: '{experiment.train}' {why}; it has {known}"
-            raise UserError.at(
-                corpus.root, f"{message}. Name one by --train, make one with 'm3dllm split', or give --checkpoint"
-            )
-        if experiment.dev in corpus.splits and experiment.dev not in (experiment.split, experiment.train):
-            names["dev"] = experiment.dev
-            dev = _of_language(corpus[experiment.dev], experiment, experiment.dev, spec)
-        else:
-            train, dev = hold_out(train, seed=experiment.seed)
-            notes.append(f"no dev split: {len(dev)} of the train documents choose the settings")
+    parts = _parts(experiment, spec, corpus)
+    if parts.dev and parts.dev_name is None:
+        notes.append(f"no dev split: {len(parts.dev)} of the train documents choose the settings")
+    checkpoint, checkpoint_hash = _checkpoint(experiment.checkpoint, spec, corpus)
     manifest = None
     if experiment.missing is not None:
-        manifest = _manifest(experiment.missing, (train, dev, test), experiment.seed)
-        train = tuple(without_unseen(example, manifest) for example in train)
-        dev = tuple(without_unseen(example, manifest) for example in dev)
-    checkpoint, checkpoint_hash = _checkpoint(experiment.checkpoint, spec, corpus)
-
-    read = {"labels.json", *(f"{name}.jsonl" for name in (experiment.split, *names.values()) if name)}
+        manifest = _manifest(experiment.missing, (parts.train, parts.dev, parts.test), experiment.seed)
+        parts = parts.seen(manifest)
+    read = ("labels", experiment.split, parts.train_name, parts.dev_name)
     record = RunRecord(
         system=spec.name,
-        config=_plain(config),
+        config={} if config is None else decode(encode(config), dict[str, Any]),
         preset=experiment.preset,
         seed=experiment.seed,
         pairs=experiment.pairs,
@@ -153,11 +127,11 @@ def plan(experiment: Experiment) -> Plan:
             name=corpus.name,
             root=str(corpus.root.resolve()),
             split=experiment.split,
-            train=names["train"],
-            dev=names["dev"],
+            train=parts.train_name,
+            dev=parts.dev_name,
             lang=experiment.lang,
             limit=experiment.limit,
-            sha256={name: corpus.hashes[name] for name in sorted(read)},
+            sha256={name: value for name, value in sorted(corpus.hashes.items()) if Path(name).stem in read},
         ),
         labels=corpus.labels,
         summary=spec.summary,
@@ -168,20 +142,57 @@ def plan(experiment: Experiment) -> Plan:
         device=_device(),
         started=now(),
     )
-    path = experiment.out or Path("runs") / _run_name(record)
     return Plan(
         spec=spec,
         config=config,
         corpus=corpus,
-        train=train,
-        dev=dev,
-        test=test,
+        train=parts.train,
+        dev=parts.dev,
+        test=parts.test,
         passes=PASSES[experiment.pairs],
         checkpoint=checkpoint,
         record=record,
-        path=path,
+        path=Path(experiment.out or Path("runs") / _run_name(record)),
         notes=tuple(notes),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The documents that a run is about. A part without a name is no split of its own."""
+
+    test: tuple[Example, ...]
+    train: tuple[Example, ...] = ()
+    train_name: str | None = None
+    dev: tuple[Example, ...] = ()
+    dev_name: str | None = None
+
+    def seen(self, manifest: Manifest) -> _Parts:
+        """The parts to learn from as the system sees them."""
+        train, dev = (tuple(without_unseen(e, manifest) for e in part) for part in (self.train, self.dev))
+        return replace(self, train=train, dev=dev)
+
+
+def _parts(experiment: Experiment, spec: SystemSpec, corpus: Corpus) -> _Parts:
+    test = _readable(corpus, experiment.split, experiment.lang, spec)[: experiment.limit]
+    there = experiment.train in corpus.splits and experiment.train != experiment.split
+    if not (spec.trainable and experiment.checkpoint is None):  # train only gives examples to show
+        examples = corpus[experiment.train] if there else ()
+        train = tuple(
+            e for e in examples if e.document.lang in ((experiment.lang,) if experiment.lang else spec.languages)
+        )
+        return _Parts(test, train, experiment.train if there else None)
+    if not there:
+        why = "is the split to predict" if experiment.train == experiment.split else "is not there"
+        message = f"has no train split: '{experiment.train}' {why}; it has {', '.join(corpus.splits)}"
+        remedy = "Name one by --train, make one with 'm3dllm split', or give --checkpoint"
+        raise UserError.at(corpus.root, f"{message}. {remedy}")
+    train = _readable(corpus, experiment.train, experiment.lang, spec)
+    if experiment.dev in corpus.splits and experiment.dev not in (experiment.split, experiment.train):
+        dev = _readable(corpus, experiment.dev, experiment.lang, spec)
+        return _Parts(test, train, experiment.train, dev, experiment.dev)
+    train, dev = hold_out(train, seed=experiment.seed)
+    return _Parts(test, train, experiment.train, dev)
 
 
 def without_unseen(example: Example, manifest: Manifest) -> Example:
@@ -261,10 +272,6 @@ def _several(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-def _plain(config: Any) -> dict[str, Any]:
-    return {} if config is None else decode(encode(config), dict[str, Any])
-
-
 # --- checks -----------------------------------------------------------------------------------------------------------
 
 
@@ -276,21 +283,18 @@ def _tasks(experiment: Experiment, spec: SystemSpec) -> tuple[Task, ...]:
     return tuple(task for task in TASKS if task in asked)
 
 
-def _of_language(
-    examples: Sequence[Example], experiment: Experiment, split: str, spec: SystemSpec
-) -> tuple[Example, ...]:
-    if experiment.lang is not None and experiment.lang not in spec.languages:
-        raise UserError(
-            f"system '{spec.name}' does not read {experiment.lang}; it reads {', '.join(sorted(spec.languages))}"
-        )
-    kept = tuple(e for e in examples if experiment.lang in (None, e.document.lang))
+def _readable(corpus: Corpus, split: str, lang: Lang | None, spec: SystemSpec) -> tuple[Example, ...]:
+    """The documents of a split in `lang` (None: all). Raises UserError where there are none, or some cannot be read."""
+    if lang is not None and lang not in spec.languages:
+        raise UserError(f"system '{spec.name}' does not read {lang}; it reads {', '.join(sorted(spec.languages))}")
+    kept = tuple(e for e in corpus[split] if lang in (None, e.document.lang))
     if not kept:
-        raise UserError(f"split '{split}' has no document in '{experiment.lang}'")
-    for lang in ("en", "zh"):
-        if lang not in spec.languages and (n := sum(e.document.lang == lang for e in kept)):
-            others = " or ".join(f"--lang {name}" for name in sorted(spec.languages))
-            what = f"does not read {lang}, the language of {n} documents of '{split}'"
-            raise UserError(f"system '{spec.name}' {what}: choose {others}")
+        raise UserError(f"split '{split}' has no document in '{lang}'")
+    for found in sorted({e.document.lang for e in kept} - spec.languages):
+        n = sum(e.document.lang == found for e in kept)
+        others = " or ".join(f"--lang {name}" for name in sorted(spec.languages))
+        what = f"does not read {found}, the language of {n} documents of '{split}'"
+        raise UserError(f"system '{spec.name}' {what}: choose {others}")
     return kept
 
 
@@ -327,9 +331,10 @@ def _manifest(missing: str, parts: Sequence[Sequence[Example]], seed: int) -> Ma
     return replace(manifest, documents={name: manifest.documents[name] for name in ids})
 
 
-def _checkpoint(path: Path | None, spec: SystemSpec, corpus: Corpus) -> tuple[Path | None, str | None]:
-    if path is None:
+def _checkpoint(given: Path | str | None, spec: SystemSpec, corpus: Corpus) -> tuple[Path | None, str | None]:
+    if given is None:
         return None, None
+    path = Path(given)
     if not spec.trainable:
         raise UserError(f"system '{spec.name}' takes no checkpoint: leave --checkpoint out")
     folder = path / "checkpoint" if (path / "checkpoint" / "done.json").is_file() else path

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.small import small_corpus
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -86,6 +88,19 @@ def test_the_wheel_carries_prompts_adapters_labels_and_types(tmp_path):
 def test_the_readme_names_the_two_commands_first():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text.index("make demo") < text.index("make test") < text.index("\n## ")
+
+
+def test_the_python_of_the_readme_runs(tmp_path):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert code is not None
+    for name in ("m3d", "m3d-split"):
+        small_corpus(tmp_path / "corpora" / name)
+    line = '{"document": "a", "annotation": {"chains": [], "relations": [], "regions": []}}\n'
+    for name in ("gold.jsonl", "pred.jsonl"):
+        (tmp_path / name).write_text(line)
+    done = subprocess.run([sys.executable, "-c", code[1]], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert next((tmp_path / "runs").glob("*/scores.json"))
 
 
 def test_every_make_target_that_the_documents_name_exists():

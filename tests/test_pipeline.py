@@ -146,6 +146,11 @@ def test_a_language_can_be_chosen(corpus, tmp_path):
     assert {e.document.lang for e in run.examples()} == {"zh"}
 
 
+def test_paths_may_be_strings(corpus, tmp_path):
+    run = pipeline.run(Experiment(system="majority", corpus=str(corpus), out=str(tmp_path / "run")))
+    assert run.path == tmp_path / "run"
+
+
 def test_only_the_tasks_asked_for_are_scored(corpus, tmp_path):
     run = pipeline.run(majority(corpus, tmp_path / "run", tasks=("entity", "chain")))
     scores = run.scores()["languages"]["en"]["end_to_end"]

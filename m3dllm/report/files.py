@@ -28,16 +28,17 @@ RATIOS = ("precision", "recall", "f1")
 COUNTS = ("p_num", "p_den", "r_num", "r_den")
 
 
-def write_report(runs: Sequence[Path], out: Path, *, resamples: int = RESAMPLES) -> list[Path]:
+def write_report(runs: Sequence[Path | str], out: Path | str, *, resamples: int = RESAMPLES) -> list[Path]:
     """Write the report of `runs` into the folder `out`, and give its files: the same runs, the same bytes.
 
     A run that is unfinished, broken or of another format is named in the report and left out. Raises UserError where
     none is left, where `out` lies in a run, or cannot be written.
     """
-    for run in runs:
-        if out.resolve().is_relative_to(run.resolve()):
-            raise UserError.at(out, f"lies in the run {run}, which a report does not touch: name another --out")
-    found, left_out = read_runs(runs)
+    folder, paths = Path(out), [Path(run) for run in runs]
+    for run in paths:
+        if folder.resolve().is_relative_to(run.resolve()):
+            raise UserError.at(folder, f"lies in the run {run}, which a report does not touch: name another --out")
+    found, left_out = read_runs(paths)
     sets = fields(found)
     comparisons = {(field, pairs): compare(field, pairs, resamples=resamples) for field in sets for pairs in PAIRS}
     texts = {
@@ -52,8 +53,8 @@ def write_report(runs: Sequence[Path], out: Path, *, resamples: int = RESAMPLES)
         "left_out.csv": _csv(("run", "why"), ((run.name, run.why) for run in left_out)),
     }
     for name, text in texts.items():
-        write_atomic(out / name, text)
-    return [out / name for name in texts]
+        write_atomic(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def _where(field: Field, pairs: Pairs) -> Row:

@@ -20,7 +20,9 @@ UNKNOWN_LANGUAGE = "und"
 """The language of gold in prediction lines, which do not name one."""
 
 
-def score_files(gold: Path, pred: Path, *, labels: Path | None = None, settings: Settings | None = None) -> Scores:
+def score_files(
+    gold: Path | str, pred: Path | str, *, labels: Path | str | None = None, settings: Settings | None = None
+) -> Scores:
     """The scores of the predictions in the file `pred` against the file `gold`.
 
     Gold in prediction lines names neither texts nor frames: its documents count in every task, every frame counts as
@@ -30,9 +32,9 @@ def score_files(gold: Path, pred: Path, *, labels: Path | None = None, settings:
 
     Raises UserError, with file, line and place, for the first thing that is wrong.
     """
-    label_set = read_labels(labels) if labels is not None else None
-    golds = _golds(gold, label_set)
-    predictions = _predictions(pred, golds, label_set, gold)
+    label_set = read_labels(Path(labels)) if labels is not None else None
+    golds = _golds(Path(gold), label_set)
+    predictions = _predictions(Path(pred), golds, label_set, Path(gold))
     return score_golds(list(golds.values()), predictions, labels=label_set, settings=settings or Settings())
 
 
