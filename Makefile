@@ -35,5 +35,6 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) torch==2.13.0
 	$(PIP) --editable '.[dev]'
 	touch $@ $(VENV)/.base

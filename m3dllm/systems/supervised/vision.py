@@ -1,0 +1,177 @@
+"""Vision encoders: a tiny one learned from scratch, and pretrained ViTs by Hugging Face id or folder (eq. 6).
+
+An encoder turns frames into the states of its layers, one vector a patch; patches lie in a square grid, row by row.
+`FrameStore` reads the pictures.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from m3dllm.errors import UserError
+from m3dllm.files import write_atomic
+from m3dllm.systems.supervised.config import Config
+from m3dllm.systems.supervised.text import fetching, weights_hash
+from m3dllm.types import Frame
+
+
+class TinyVision(nn.Module):
+    """Convolutions down to a sixteenth of the side, then residual layers on that grid.
+
+    frames: (frames, 3, side, side), bytes -> the layers' states, each (frames, patches, hidden).
+    """
+
+    pretrained = False
+    n_layers = 6
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        hidden = self.width = config.hidden
+        self.side = config.image_size
+        self.grid = math.ceil(self.side / 16)
+        widths = (3, hidden // 8, hidden // 4, hidden // 2, hidden)
+        steps = [
+            nn.Sequential(nn.Conv2d(given, made, 3, stride=2, padding=1), nn.GELU())
+            for given, made in itertools.pairwise(widths)
+        ]
+        self.down = nn.Sequential(*steps)
+        self.places = nn.Parameter(0.02 * torch.randn(hidden, self.grid, self.grid))
+        self.layers = nn.ModuleList(TinyVisionLayer(hidden) for _ in range(self.n_layers))
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        x = self.down(frames.float() / 127.5 - 1) + self.places
+        states = []
+        for layer in self.layers:
+            x = layer(x)
+            states.append(x.flatten(2).transpose(1, 2))
+        return states
+
+    def identity(self) -> str:
+        raise ValueError("the tiny vision encoder is learned: its features are not cached")
+
+
+class TinyVisionLayer(nn.Module):
+    """A convolution over three by three patches and one over each; normed before and added after."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, hidden)
+        self.near = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.think = nn.Conv2d(hidden, hidden, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.think(F.gelu(self.near(self.norm(x))))
+
+
+class PretrainedVision(nn.Module):
+    """A Hugging Face ViT: its patches, without the vector that stands for the whole picture."""
+
+    pretrained = True
+
+    def __init__(self, model: Any, *, name: str, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.model, self.name = model, name
+        self.width, self.side = int(model.config.hidden_size), int(model.config.image_size)
+        self.grid = self.side // int(model.config.patch_size)
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+
+    mean: Tensor
+    std: Tensor
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        """(frames, 3, side, side), bytes -> the layers' states, each (frames, patches, width)."""
+        pixels = (frames.float() / 255 - self.mean) / self.std
+        out = self.model(pixel_values=pixels, output_hidden_states=True)
+        return [state[:, -(self.grid**2) :] for state in out.hidden_states[1:]]
+
+    def identity(self) -> str:
+        """The hash of the weights and of how pictures come in, as the key of cached features."""
+        return weights_hash(self.model, f"vision {self.side} {self.mean.tolist()} {self.std.tolist()}")
+
+    def save_description(self, folder: Path) -> None:
+        """What `empty_vision_encoder` needs: the architecture and the colours, without weights."""
+        self.model.config.save_pretrained(folder)
+        colours = {"image_mean": self.mean.flatten().tolist(), "image_std": self.std.flatten().tolist()}
+        write_atomic(folder / "preprocessor_config.json", json.dumps(colours))
+
+
+def load_vision_encoder(name: str) -> PretrainedVision:
+    """The pretrained ViT `name`: a Hugging Face id or a folder. Raises UserError where it cannot be had."""
+    from transformers import AutoConfig, AutoModel
+
+    with fetching("vision_encoder", name):
+        config = AutoConfig.from_pretrained(name)
+        if not hasattr(config, "patch_size") or not isinstance(getattr(config, "image_size", None), int):
+            raise UserError(f"vision_encoder {name}: is a '{config.model_type}', not a ViT of square pictures")
+        pooler = {"add_pooling_layer": False} if config.model_type == "vit" else {}
+        model = AutoModel.from_pretrained(name, dtype=torch.float32, **pooler)
+    return PretrainedVision(model, name=name, **pixel_statistics(name))
+
+
+def empty_vision_encoder(folder: Path, *, name: str) -> PretrainedVision:
+    """An encoder of the architecture that `save_description` wrote, its weights still to be filled."""
+    from transformers import AutoConfig, AutoModel
+
+    with fetching("checkpoint", str(folder)):
+        config = AutoConfig.from_pretrained(folder)
+        pooler = {"add_pooling_layer": False} if config.model_type == "vit" else {}
+        model = AutoModel.from_config(config, dtype=torch.float32, **pooler)
+    return PretrainedVision(model, name=name, **pixel_statistics(str(folder)))
+
+
+def pixel_statistics(name: str) -> dict[str, Sequence[float]]:
+    """The mean and deviation of colours that the encoder `name` expects; a half each where its files do not say."""
+    from transformers.image_processing_base import ImageProcessingMixin
+
+    try:
+        found, _ = ImageProcessingMixin.get_image_processor_dict(name)
+    except OSError:
+        found = {}
+    half = (0.5, 0.5, 0.5)
+    return {"mean": tuple(found.get("image_mean", half)), "std": tuple(found.get("image_std", half))}
+
+
+class FrameStore:
+    """Frames as bytes, resized to a square; those used last are kept in memory up to a limit."""
+
+    def __init__(self, side: int, *, limit_bytes: int = 1 << 30) -> None:
+        self.side, self.limit = side, limit_bytes
+        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._size = 0
+
+    def read(self, frames: Sequence[Frame]) -> Tensor:
+        """(frames, 3, side, side), bytes. Raises UserError for a picture that cannot be read."""
+        if not frames:
+            return torch.zeros(0, 3, self.side, self.side, dtype=torch.uint8)
+        return torch.stack([self._one(frame) for frame in frames])
+
+    def _one(self, frame: Frame) -> Tensor:
+        if frame.path in self._kept:
+            self._kept.move_to_end(frame.path)
+            return self._kept[frame.path]
+        from PIL import Image
+
+        try:
+            with Image.open(frame.path) as picture:
+                resized = picture.convert("RGB").resize((self.side, self.side), Image.Resampling.BILINEAR)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise UserError.at(frame.path, f"cannot be read as a picture: {error}") from error
+        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
+        self._kept[frame.path] = pixels
+        self._size += pixels.numel()
+        while self._size > self.limit and len(self._kept) > 1:
+            _, old = self._kept.popitem(last=False)
+            self._size -= old.numel()
+        return pixels

@@ -1,0 +1,147 @@
+"""Equations 15 to 18: all pairs at once against loops over pairs."""
+
+from __future__ import annotations
+
+import torch
+
+from m3dllm.systems.supervised.batch import MentionBatch
+from m3dllm.systems.supervised.heads import (
+    Bilinear,
+    ChainHead,
+    MentionPairs,
+    PatchHead,
+    RelationHead,
+    SlotHead,
+    Tagger,
+    between_means,
+    chain_means,
+    chain_pair_maxima,
+    patch_centres,
+    span_means,
+)
+from m3dllm.systems.supervised.pairs import N_FEATURES
+
+WORDS = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(0))
+FIRST = torch.tensor([[0, 3, 6], [2, 0, 0]])
+LAST = torch.tensor([[1, 3, 7], [2, 0, 0]])
+MENTIONS = MentionBatch(
+    first=FIRST,
+    last=LAST,
+    type=torch.tensor([[0, 1, 0], [1, 0, 0]]),
+    chain=torch.tensor([[0, 1, 0], [0, 2, 2]]),
+    mask=torch.tensor([[True, True, True], [True, False, False]]),
+    chain_type=torch.tensor([[0, 1], [1, 0]]),
+    chain_mask=torch.tensor([[True, True], [True, False]]),
+    pairs=torch.rand(2, 3, 3, N_FEATURES, generator=torch.Generator().manual_seed(1)),
+)
+
+
+def test_a_mention_is_the_average_of_its_words():
+    found = span_means(WORDS, FIRST, LAST)
+    torch.testing.assert_close(found[0, 0], WORDS[0, 0:2].mean(0))
+    torch.testing.assert_close(found[0, 2], WORDS[0, 6:8].mean(0))
+    torch.testing.assert_close(found[1, 0], WORDS[1, 2])
+
+
+def test_a_chain_is_the_average_of_its_mentions():
+    vectors = span_means(WORDS, FIRST, LAST)
+    found = chain_means(vectors, MENTIONS)
+    torch.testing.assert_close(found[0, 0], (vectors[0, 0] + vectors[0, 2]) / 2)
+    torch.testing.assert_close(found[0, 1], vectors[0, 1])
+    torch.testing.assert_close(found[1, 0], vectors[1, 0])
+    assert (found[1, 1] == 0).all()
+
+
+def test_the_words_between_two_mentions_are_averaged_whichever_comes_first():
+    found = between_means(WORDS, FIRST, LAST)
+    torch.testing.assert_close(found[0, 0, 1], WORDS[0, 2], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[0, 1, 2], WORDS[0, 4:6].mean(0), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[0, 2, 0], WORDS[0, 2:6].mean(0), atol=1e-5, rtol=1e-5)
+    assert (found[0, 0, 0] == 0).all()
+
+
+def test_a_bilinear_form_is_that_of_every_pair_alone():
+    torch.manual_seed(0)
+    form = Bilinear(6, 3)
+    x, y = torch.randn(2, 4, 6), torch.randn(2, 5, 6)
+    found = form(x, y)
+    for b in range(2):
+        for i in range(4):
+            for j in range(5):
+                expected = torch.stack([x[b, i] @ weight @ y[b, j] for weight in form.weight]) + form.bias
+                torch.testing.assert_close(found[b, i, j], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_heads_of_the_paper_are_bilinear_forms_over_the_full_vectors():
+    chains = ChainHead(6, size=0, lexical=False, n_types=2, dropout=0.0)
+    relations = RelationHead(6, 5, size=0, lexical=False, n_types=2, dropout=0.0)
+    assert sorted(name for name, _ in chains.named_parameters()) == ["bilinear.bias", "bilinear.weight"]
+    vectors = span_means(WORDS, FIRST, LAST)
+    torch.testing.assert_close(chains(WORDS, MENTIONS), chains.bilinear(vectors, vectors))
+    found = relations(WORDS, MENTIONS)
+    of_chains = chain_means(vectors, MENTIONS)
+    assert found.shape == (2, 2, 2, 5)
+    torch.testing.assert_close(found, relations.bilinear(of_chains, of_chains))
+
+
+def test_a_pair_of_chains_has_the_greatest_value_of_its_mentions():
+    pairs = torch.randn(2, 3, 3, 4)
+    found = chain_pair_maxima(pairs, MENTIONS)
+    torch.testing.assert_close(found[0, 0, 1], torch.maximum(pairs[0, 0, 1], pairs[0, 2, 1]))
+    torch.testing.assert_close(found[0, 0, 0], pairs[0, [0, 0, 2, 2], [0, 2, 0, 2]].amax(0))
+    torch.testing.assert_close(found[1, 0, 0], pairs[1, 0, 0])
+    assert (found[1, 1] == 0).all()
+
+
+def test_pairs_with_texts_give_each_document_what_it_gives_alone():
+    torch.manual_seed(0)
+    head = RelationHead(6, 5, size=4, lexical=True, n_types=2, dropout=0.0)
+    together = head(WORDS, MENTIONS)
+    alone = MentionBatch(
+        *(getattr(MENTIONS, name)[1:, :1] for name in ("first", "last", "type")),
+        chain=torch.tensor([[0]]),
+        mask=MENTIONS.mask[1:, :1],
+        chain_type=MENTIONS.chain_type[1:, :1],
+        chain_mask=MENTIONS.chain_mask[1:, :1],
+        pairs=MENTIONS.pairs[1:, :1, :1],
+    )
+    torch.testing.assert_close(together[1, 0, 0], head(WORDS[1:], alone)[0, 0, 0])
+
+
+def test_a_pair_of_mentions_knows_which_is_which():
+    torch.manual_seed(0)
+    found = MentionPairs(6, 4, 2, 0.0)(WORDS, MENTIONS)
+    assert found.shape == (2, 3, 3, 4)
+    assert not torch.allclose(found[0, 0, 1], found[0, 1, 0])
+
+
+def test_every_word_has_a_score_for_every_tag():
+    assert Tagger(6, 3, 0.1)(WORDS).shape == (2, 8, 7)
+
+
+def test_a_frame_has_its_slots():
+    head = SlotHead(6, 2, 3)
+    frames = torch.randn(1, 5, 6)
+    types, boxes = head(torch.zeros(1, 5, 4, 6), frames)
+    assert (types.shape, boxes.shape) == ((1, 5, 2, 4), (1, 5, 2, 4))
+    torch.testing.assert_close(types[0, 3].flatten(), head.kind.weight @ frames[0, 3] + head.kind.bias)
+    torch.testing.assert_close(boxes[0, 3].flatten(), (head.box.weight @ frames[0, 3] + head.box.bias).sigmoid())
+
+
+def test_patches_lie_row_by_row():
+    assert patch_centres(2).tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
+
+
+def test_a_patch_places_its_box_near_itself():
+    torch.manual_seed(0)
+    head = PatchHead(6, 4, 2)
+    types, boxes = head(100 * torch.randn(1, 3, 16, 6), torch.randn(1, 3, 6))
+    assert types.shape == (1, 3, 16, 3)
+    assert ((boxes[..., :2] - patch_centres(4)).abs() <= 2 / 4 + 1e-6).all()
+    assert (boxes[..., 2:] >= 0).all()
+    assert (boxes[..., 2:] <= 1).all()
+
+
+def test_a_patch_shows_nothing_before_it_has_learned():
+    types, _ = PatchHead(6, 4, 2)(torch.randn(1, 3, 16, 6), torch.randn(1, 3, 6))
+    assert (types.argmax(-1) == 2).all()

