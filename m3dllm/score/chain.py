@@ -151,9 +151,8 @@ def _solve(golds: list[int], preds: list[int], values: dict[tuple[int, int], flo
     of_longer: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for pair in values:
         of_longer[pair[1 - side]].append(pair)
-    best: dict[int, tuple[float, list[tuple[int, int]]]] = {
-        0: (0.0, [])
-    }  # chains of the shorter side taken -> best yet
+    # The chains of the shorter side that are taken -> the best value yet, and its pairs.
+    best: dict[int, tuple[float, list[tuple[int, int]]]] = {0: (0.0, [])}
     for pairs in of_longer.values():
         for taken, (value, chosen) in list(best.items()):
             for pair in pairs:
