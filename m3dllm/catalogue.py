@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import inspect
-import itertools
-import textwrap
 from typing import Any
 
+from m3dllm.options import option_table
 from m3dllm.registry import Broken, all_systems, find_system
 from m3dllm.system import SystemSpec
 from m3dllm.types import TASKS
@@ -48,49 +44,6 @@ def describe(name: str, *, json: bool = False) -> str:
     lines += ["", "options:" if options else "It has no options of its own."]
     lines += ["  " + line for line in _columns([(o["flag"], o["default"], o["help"]) for o in options]).splitlines()]
     return "\n".join(lines)
-
-
-def option_table(config: type[Any] | None) -> list[dict[str, str]]:
-    """The fields of a config dataclass as options: flag, type, default, and the docstring under the field."""
-    if config is None:
-        return []
-    helps = _field_docstrings(config)
-    return [
-        {
-            "flag": f"--{field.name.replace('_', '-')}",
-            "type": field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type)),
-            "default": _default(field),
-            "help": helps.get(field.name, ""),
-        }
-        for field in dataclasses.fields(config)
-    ]
-
-
-def _default(field: dataclasses.Field[Any]) -> str:
-    if field.default is not dataclasses.MISSING:
-        value = field.default
-    elif field.default_factory is not dataclasses.MISSING:
-        value = field.default_factory()
-    else:
-        return "(required)"
-    if isinstance(value, (tuple, list, frozenset, set)):
-        return ",".join(map(str, value)) or "(none)"
-    return "(none)" if value is None or value == "" else str(value)
-
-
-def _field_docstrings(config: type[Any]) -> dict[str, str]:
-    """The string under each field of the class and of those it extends, from their source where there is one."""
-    found: dict[str, str] = {}
-    for kind in reversed(config.__mro__[:-1]):
-        try:
-            body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-        except (OSError, TypeError, SyntaxError):
-            continue
-        statements = body.body if isinstance(body, ast.ClassDef) else []
-        for field, text in itertools.pairwise(statements):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-                found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
-    return found
 
 
 def _row(spec: SystemSpec) -> tuple[str, ...]:

@@ -115,7 +115,8 @@ def _words(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many documents of the split.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run; left out: runs/<system>-<corpus>-<split>-<hash>.")] = None,
 ) -> Experiment:
-    from m3dllm.experiment import Experiment, parse_options
+    from m3dllm.experiment import Experiment
+    from m3dllm.options import parse_options
 
     return Experiment(
         system=system,

@@ -6,17 +6,13 @@ options, the documents as they will be shown, and the record that `run.json` wil
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import platform
 import subprocess
 import sys
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -26,11 +22,12 @@ from m3dllm.corpora.native import Corpus, load_corpus
 from m3dllm.corpora.split import hold_out
 from m3dllm.errors import UserError
 from m3dllm.files import file_name, sha256_file
+from m3dllm.options import resolve_config
 from m3dllm.registry import find_system
 from m3dllm.runs import CorpusRecord, RunRecord
 from m3dllm.system import SystemSpec
 from m3dllm.types import TASKS, Annotation, Example, GivenKind, Lang, Task
-from m3dllm.wire import WireError, convert, decode, encode, encode_labels
+from m3dllm.wire import WireError, decode, encode, encode_labels
 
 Pairs = Literal["end-to-end", "gold", "both"]
 PASSES: dict[Pairs, tuple[GivenKind | None, ...]] = {
@@ -204,72 +201,6 @@ def without_unseen(example: Example, manifest: Manifest) -> Example:
     elif subset == "no_video":
         gold = replace(gold, regions=())
     return Example(document, gold)
-
-
-# --- options ----------------------------------------------------------------------------------------------------------
-
-
-def resolve_config(spec: SystemSpec, options: Mapping[str, Any], *, preset: str | None, seed: int) -> Any:
-    """The system's config: its defaults, then the preset's values, then the options; `seed` where it has such a field.
-
-    Presets stand in the config class as `presets`, a mapping of name to values. Strings are read as the field's type; a
-    field of several values takes them separated by commas. Raises UserError for an unknown option, preset or value.
-    """
-    kind = spec.config_class()
-    fields = {} if kind is None else {f.name: f for f in dataclasses.fields(kind)}
-    known = ", ".join(f"--{name.replace('_', '-')}" for name in fields) or "none"
-    for name in options:
-        if name not in fields:
-            close = get_close_matches(name, fields, n=1)
-            hint = f"; did you mean --{close[0].replace('_', '-')}?" if close else ""
-            flag = name.replace("_", "-")
-            raise UserError(f"system '{spec.name}' has no option --{flag}{hint} (its options: {known})")
-    presets: Mapping[str, Mapping[str, Any]] = getattr(kind, "presets", {})
-    if preset is not None and preset not in presets:
-        raise UserError(f"system '{spec.name}' has no preset '{preset}'; it has {', '.join(presets) or 'none'}")
-    if kind is None:
-        return None
-    values = dict(presets[preset]) if preset is not None else {}
-    if "seed" in fields:
-        values["seed"] = seed
-    hints = typing.get_type_hints(kind)
-    for name, value in options.items():
-        values[name] = _several(value) if _takes_several(hints[name]) else value
-    try:
-        return convert(values, kind, strict=False)
-    except WireError as error:
-        name = error.place.removeprefix("$.").split("[")[0]
-        flag = f"--{name.replace('_', '-')} {options.get(name, '')}".strip() if name in fields else "options"
-        raise UserError(f"system '{spec.name}': {flag}: {error.message}") from error
-
-
-def parse_options(words: Sequence[str]) -> dict[str, Any]:
-    """`--name value`, `--name=value` and `--flag` (true) as a mapping of field names.
-
-    A repeated name collects its values. Raises UserError for a word that belongs to no option.
-    """
-    options: dict[str, Any] = {}
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("--") or len(word) < 3:
-            raise UserError(f"'{word}' belongs to no option; options are written --name value")
-        name, equals, value = word[2:].partition("=")
-        name = name.replace("-", "_")
-        if not equals:
-            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
-        options[name] = f"{options[name]},{value}" if name in options else value
-    return options
-
-
-def _takes_several(kind: Any) -> bool:
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return any(map(_takes_several, typing.get_args(kind)))
-    return (typing.get_origin(kind) or kind) in (tuple, list, set, frozenset)
-
-
-def _several(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from m3dllm.catalogue import describe, option_table, overview
+from m3dllm.catalogue import describe, overview
 from m3dllm.errors import UserError
-from m3dllm.experiment import resolve_config
+from m3dllm.options import option_table, resolve_config
+from m3dllm.registry import find_system
 from m3dllm.system import SystemSpec
 
 
@@ -70,6 +71,11 @@ def test_a_wrong_option_is_one_line(options, message):
     with pytest.raises(UserError) as caught:
         resolve_config(SPEC, options, preset=None, seed=0)
     assert message in str(caught.value)
+
+
+def test_an_option_that_is_needed_is_asked_for():
+    with pytest.raises(UserError, match=r"system 'replay' needs --answers"):
+        resolve_config(find_system("replay"), {}, preset=None, seed=0)
 
 
 def test_a_system_whose_extra_is_not_installed_says_how_to_install_it():

@@ -16,7 +16,8 @@ import pytest
 
 from m3dllm import pipeline
 from m3dllm.errors import UserError
-from m3dllm.experiment import Experiment, parse_options, plan
+from m3dllm.experiment import Experiment, plan
+from m3dllm.options import parse_options
 from m3dllm.runs import Run
 from m3dllm.types import Failure, RawOutput
 from m3dllm.wire import encode_raw
