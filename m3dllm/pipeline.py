@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from m3dllm.runs import Run, RunRecord, open_run
 from m3dllm.score import Scores, Settings
 from m3dllm.score import score as score_all
 from m3dllm.types import Chain, Document, Example, Given, GivenKind, RawOutput, Subset
-from m3dllm.wire import WireError, convert, decode_raw, encode_raw, pretty
+from m3dllm.wire import WireError, convert, decode, decode_raw, encode, encode_raw, pretty
 
 log = logging.getLogger("m3dllm")
 
@@ -150,11 +150,13 @@ def _predict(found: Run, record: RunRecord, work: Plan) -> RunRecord:
         found.write_record(record)
         if answered:
             log.info("%d answers are there already", len(answered))
-        with found.raw_log() as raw_log, _progress(todo, f"{work.spec.name}: predict") as step:
+        with _logs(found, system) as keep, _progress(todo, f"{work.spec.name}: predict") as step:
             for kind, documents in asked:
                 for raw in checked_answers(system, documents, kind, work.spec.name):
-                    raw_log.append(raw)
+                    keep(raw)
                     step()
+        tally = decode(encode(getattr(system, "tally", {})), dict[str, Any])
+        record = replace(record, tally=tally, provenance=dict(getattr(system, "provenance", {})))
         seconds = time.perf_counter() - started
         record = replace(record, seconds=record.seconds | {"predict": round(seconds, 3)})
     failed = [raw for raw in found.raws().values() if raw.failure]
@@ -203,6 +205,21 @@ def scores_of(found: Run, record: RunRecord, settings: Settings) -> Scores:
 def make_system(work: Plan, *, checkpoint: Path | None) -> Any:
     """The plan's system, made by its factory."""
     return work.spec.load()(work.config, labels=work.corpus.labels, examples=work.train, checkpoint=checkpoint)
+
+
+@contextmanager
+def _logs(found: Run, system: Any) -> Iterator[Callable[[RawOutput], None]]:
+    """Keeps answers, and before each the prompts that led to it where the system tells them."""
+    with ExitStack() as stack:
+        raw_log = stack.enter_context(found.raw_log())
+        prompt_log = stack.enter_context(found.prompt_log()) if hasattr(system, "take_prompts") else None
+
+        def keep(raw: RawOutput) -> None:
+            if prompt_log is not None:
+                prompt_log.add(system.take_prompts())
+            raw_log.append(encode_raw(raw))
+
+        yield keep
 
 
 def checked_answers(

@@ -54,6 +54,18 @@ BUILT_IN = {
             languages=frozenset(("en", "zh")),
             takes_given=True,
         ),
+        SystemSpec(
+            name="video-llm",
+            factory="m3dllm.systems.videollm.system:VideoLLM",
+            config="m3dllm.systems.videollm.config:Config",
+            summary="a video LLM, asked with prompts and held to what is in the document while it answers",
+            tasks=frozenset(TASKS),
+            modalities=frozenset(("text", "video")),
+            languages=frozenset(("en", "zh")),
+            takes_given=True,
+            extra="llm",
+            needs=("torch", "transformers", "llguidance", "jinja2"),
+        ),
     )
 }
 

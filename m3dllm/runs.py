@@ -1,9 +1,10 @@
 """Find a run, read it, write it.
 
 A run directory holds `run.json` (what was asked, of what, with what), `documents.jsonl` (the examples as scored),
-`raw.jsonl` (one answer a line, appended as it comes), `predictions.jsonl`, `scores.json`, `per_document.jsonl`,
-`checkpoint/` and `log.txt`. Each file depends only on those before it. Nothing here knows what a system is, so a run
-made by a system that is no longer installed can still be scored.
+`raw.jsonl` (one answer a line, appended as it comes), `prompts.jsonl` (each distinct prompt once, for systems that ask
+with prompts), `predictions.jsonl`, `scores.json`, `per_document.jsonl`, `checkpoint/` and `log.txt`. Each file depends
+only on those before it. Nothing here knows what a system is, so a run made by a system that is no longer installed can
+still be scored.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from m3dllm.wire import (
     decode_raw,
     encode,
     encode_example,
-    encode_raw,
     lines,
     pretty,
     read_lines,
@@ -82,6 +82,8 @@ class RunRecord:
     device: str = ""
     started: str = ""
     finished: str | None = None
+    tally: dict[str, Any] = field(default_factory=dict)
+    """What the system counted of its own work in the last pass: tokens, retries, memory."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of each step in this run's last pass over it."""
 
@@ -189,16 +191,21 @@ class Run:
         write_atomic(self.path / "scores.json", pretty(scores))
 
     @contextmanager
-    def raw_log(self) -> Iterator[RawLog]:
+    def raw_log(self) -> Iterator[Log]:
         """raw.jsonl open for appending, its torn last line dropped first."""
         _, whole = self._raw_lines()
-        file = self.path / "raw.jsonl"
-        try:
-            with file.open("ab", buffering=0) as out:
-                out.truncate(whole)
-                yield RawLog(file, out)
-        except OSError as error:
-            raise cannot_write(file, error) from error
+        with _appending(self.path / "raw.jsonl", whole) as log:
+            yield log
+
+    @contextmanager
+    def prompt_log(self) -> Iterator[PromptLog]:
+        """prompts.jsonl, which keeps each distinct prompt once, open for appending."""
+        file = self.path / "prompts.jsonl"
+        data = file.read_bytes() if file.exists() else b""
+        whole = data.rfind(b"\n") + 1
+        held = {decode(line, dict[str, str])["sha256"] for line in data[:whole].splitlines()}
+        with _appending(file, whole) as log:
+            yield PromptLog(log, held)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -221,15 +228,15 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class RawLog:
-    """Appends answers, each in one write: a kill leaves whole lines and at most one torn one."""
+class Log:
+    """Appends lines, each in one write: a kill leaves whole lines and at most one torn one."""
 
     path: Path
     _file: Any
 
-    def append(self, raw: RawOutput) -> None:
-        """Write one answer. Raises UserError where the disk refuses; what was half written is taken back."""
-        line, at = encode_raw(raw) + b"\n", os.fstat(self._file.fileno()).st_size
+    def append(self, line: bytes) -> None:
+        """Write one line. Raises UserError where the disk refuses; what was half written is taken back."""
+        line, at = line + b"\n", os.fstat(self._file.fileno()).st_size
         try:
             done = self._file.write(line)
             while done < len(line):
@@ -237,6 +244,32 @@ class RawLog:
         except OSError as error:
             self._file.truncate(at)
             raise cannot_write(self.path, error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLog:
+    """Keeps prompts by their hash, each once."""
+
+    _log: Log
+    _held: set[str]
+
+    def add(self, prompts: Mapping[str, str]) -> None:
+        """Keep the prompts (sha256 to text) that are not there yet."""
+        for name, text in prompts.items():
+            if name not in self._held:
+                self._log.append(encode({"sha256": name, "text": text}))
+                self._held.add(name)
+
+
+@contextmanager
+def _appending(file: Path, whole: int) -> Iterator[Log]:
+    """The file open for appending after its first `whole` bytes."""
+    try:
+        with file.open("ab", buffering=0) as out:
+            out.truncate(whole)
+            yield Log(file, out)
+    except OSError as error:
+        raise cannot_write(file, error) from error
 
 
 def open_run(run: Run, record: RunRecord) -> RunRecord:

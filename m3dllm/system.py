@@ -19,7 +19,11 @@ from m3dllm.types import Document, Example, RawOutput
 
 @runtime_checkable
 class System(Protocol):
-    """Answers documents. A factory makes it: `make(config, *, labels, examples=(), checkpoint=None)`."""
+    """Answers documents. A factory makes it: `make(config, *, labels, examples=(), checkpoint=None)`.
+
+    Three more things are kept with the run where a system has them: `provenance` (a mapping: what it was made of, with
+    hashes), `tally` (what it counted of its work), and `take_prompts()` (sha256 to text of the prompts sent since).
+    """
 
     def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
         """One RawOutput a document, in order. A document that fails yields `error=…`; it never raises."""

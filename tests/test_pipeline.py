@@ -222,6 +222,16 @@ def test_a_changed_corpus_is_refused(corpus, tmp_path):
         pipeline.run(majority(changed, tmp_path / "run"))
 
 
+def test_each_distinct_prompt_is_kept_once_across_resumes(tmp_path):
+    run = Run(tmp_path)
+    with run.prompt_log() as log:
+        log.add({"a1": "Who is Ada?", "b2": "谁是苏珊？"})
+    with run.prompt_log() as log:
+        log.add({"b2": "谁是苏珊？", "c3": "Who?"})
+    kept = [json.loads(line) for line in (tmp_path / "prompts.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["sha256"] for row in kept] == ["a1", "b2", "c3"]
+
+
 def test_a_run_in_use_is_refused(corpus, tmp_path):
     run = pipeline.run(majority(corpus, tmp_path / "run"))
     with run.locked(), pytest.raises(UserError, match="in use by another process"):
@@ -235,12 +245,11 @@ def test_a_full_disk_takes_back_the_half_written_line(corpus, tmp_path):
         "import resource, sys\n"
         "from m3dllm.runs import Run\n"
         "from m3dllm.errors import UserError\n"
-        "from m3dllm.types import RawOutput\n"
         "from pathlib import Path\n"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before)} + 10, -1))\n"
         "try:\n"
-        "    with Run(Path(sys.argv[1])).raw_log() as log: log.append(RawOutput('x', payload='y' * 1000))\n"
+        "    with Run(Path(sys.argv[1])).raw_log() as log: log.append(b'y' * 1000)\n"
         "except UserError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(run.path)], capture_output=True, text=True, cwd=ROOT)

@@ -1,0 +1,70 @@
+"""The options of `video-llm`. Light to import: no model library is loaded here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DEFAULT_MODEL = "Qwen/Qwen3-VL-4B-Instruct"
+
+StrategyName = Literal["joint", "staged"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The options of `video-llm`."""
+
+    model: str | None = None
+    """A model's folder or hub id; left out: Qwen/Qwen3-VL-4B-Instruct."""
+    strategy: StrategyName = "joint"
+    """How to ask: joint (one answer), staged (entities, chains, relations, grounding)."""
+    frames: int = 8
+    """At most so many frames of a document are shown."""
+    frame_choice: Literal["uniform", "subtitles", "annotated"] = "uniform"
+    """Which frames: spread evenly, one for each stretch of subtitles, or those that were annotated."""
+    longest_side: int = 640
+    """The longest side of a frame as shown, in pixels."""
+    video: bool = False
+    """Show the frames as one video instead of separate, labelled images; regions are not asked for then."""
+    fps: float = 24.0
+    """Frames a second of the clips, by which a frame's number becomes a time; 0: frames are shown without times."""
+    family: str | None = None
+    """What kind of model it is, where its name does not say: it decides how boxes are read and images prepared."""
+    box_convention: str | None = None
+    """What the numbers of a box mean (fraction, permille, pixels, …), where it is not what the family says."""
+    unconstrained: bool = False
+    """Let the model write freely, and salvage what it wrote: the control experiment."""
+    schema_only: bool = False
+    """Constrain to the JSON schema only, as for servers that take no grammar: mentions and references stay free."""
+    max_tokens: int = 2048
+    """The longest answer, in tokens."""
+    context: int | None = None
+    """Tokens that prompt and answer may have together; left out: what the model allows."""
+    max_chains: int = 48
+    """The most chains of an answer."""
+    max_mentions: int = 24
+    """The most texts of a chain, or of a type."""
+    max_relations: int = 64
+    """The most relations of an answer."""
+    max_regions: int = 8
+    """The most regions of a frame; an answer has at most so many times the number of its frames."""
+    max_mention_characters: int = 120
+    """The longest mention."""
+    temperature: float = 0.0
+    """0: the likeliest token each time; above: sampled, with the seed."""
+    batch: int = 4
+    """Documents that are answered at once."""
+    prompts: str | None = None
+    """A folder with prompts of your own, laid out as prompts/; what it lacks is taken from there."""
+    prompt_version: int = 1
+    """Which version of the prompts."""
+    revision: str | None = None
+    """The revision of a model of the hub."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model."""
+    device: str = "auto"
+    """Where the model runs : cuda, cuda:1, cpu, mps; auto: a GPU if there is one."""
+    dtype: str = "auto"
+    """The numbers that it computes with: bfloat16, float16, float32; auto: what the model was saved in."""
+    seed: int = 0
+    """The seed of what is chosen at random."""

@@ -1,0 +1,139 @@
+"""What generates: one small interface, and the engines behind it. No model library is loaded here.
+
+An engine takes requests whenever it is given some and gives replies as they are ready, so that the documents of a run
+proceed independently. Requests of one document name the same `share`: what their prompts have in common is encoded
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.families import Family
+from m3dllm.systems.videollm.prompt import Message
+from m3dllm.types import Failure
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """What an answer is held to: a grammar where the engine takes one, else the schema. One of them may be missing."""
+
+    grammar: str | None = None
+    schema: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Request:
+    """One question. With `options`, the engine also says how likely each of them is as the answer's beginning."""
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    constraint: Constraint | None = None
+    options: tuple[str, ...] = ()
+    share: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One answer and what it cost. `finish` is "stop", "length" (cut at the token limit) or "error".
+
+    `scores` are the log-probabilities of the request's options, relative to one another; None where the engine gives
+    none. Of the prompt's tokens, `tokens_vision` are images and `tokens_reused` were encoded before.
+    """
+
+    text: str = ""
+    finish: str = "stop"
+    scores: tuple[float, ...] | None = None
+    tokens_in: int | None = None
+    tokens_vision: int | None = None
+    tokens_reused: int | None = None
+    tokens_out: int | None = None
+    seconds: float | None = None
+    first_token_s: float | None = None
+    grammar_s: float | None = None
+    retries: int = 0
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The tokens of a prompt, and those of them that are images; exact or estimated."""
+
+    tokens: int
+    vision: int = 0
+    exact: bool = True
+
+
+class Engine(Protocol):
+    """What generates."""
+
+    family: Family
+    lanes: int
+    """How many documents are worth having under way at once."""
+    context: int
+    """How many tokens prompt and answer may have together."""
+    specials: tuple[str, ...]
+    """The special tokens, which no document may speak."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What the model is: its name, revision or hash, and the numbers it computes with."""
+        ...
+
+    def prepare(self, image: Image) -> Image:
+        """A frame as it must be handed over, so that the engine changes nothing of its geometry any more."""
+        ...
+
+    def count(self, messages: Sequence[Message]) -> Count:
+        """The tokens of a prompt."""
+        ...
+
+    def submit(self, key: int, request: Request) -> None:
+        """Take a request; its reply comes with the same key."""
+        ...
+
+    def poll(self) -> list[tuple[int, Reply]]:
+        """At least one reply, as soon as there is one. Raises ValueError where nothing is under way."""
+        ...
+
+    def release(self, share: str) -> None:
+        """No more requests of this document will come."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the model, or of the connections."""
+        ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run has cost so far; it adds up over the replies."""
+
+    requests: int = 0
+    tokens_in: int = 0
+    tokens_vision: int = 0
+    tokens_reused: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
+    grammar_s: float = 0.0
+    retries: int = 0
+    finishes: dict[str, int] = field(default_factory=dict)
+
+    def add(self, reply: Reply) -> None:
+        self.requests += 1
+        for name in ("tokens_in", "tokens_vision", "tokens_reused", "tokens_out", "seconds", "grammar_s", "retries"):
+            setattr(self, name, getattr(self, name) + (getattr(reply, name) or 0))
+        self.finishes[reply.finish] = self.finishes.get(reply.finish, 0) + 1
+
+
+def make_engine(config: Config) -> Engine:
+    """The engine, with its model loaded. Raises UserError for what the user can mend."""
+    from m3dllm.systems.videollm.engines.transformers import TransformersEngine
+
+    return TransformersEngine(config)

@@ -1,0 +1,262 @@
+"""A model that is on this machine: its processor, its chat format, and what it does to images. No weights yet."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from logging import CRITICAL
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m3dllm.errors import UserError
+from m3dllm.systems.videollm.config import DEFAULT_MODEL, Config
+from m3dllm.systems.videollm.engines import Count
+from m3dllm.systems.videollm.families import FAMILIES, Family, SmartResize, find_family
+from m3dllm.systems.videollm.prompt import Clip, Message, Still
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+HASHED_BYTES = 1 << 28
+"""Weights up to this size are hashed whole; of larger ones the name, the size and the first megabyte count."""
+
+
+class LocalModel:
+    """The processor of a model in a folder or on the hub, and what can be known of the model without its weights.
+
+    Raises UserError where there is no such model, where it reads no images although frames are to be shown, and where
+    it has no chat format.
+    """
+
+    def __init__(self, config: Config) -> None:
+        from transformers import AutoConfig, AutoProcessor, AutoTokenizer
+        from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+        self.name = config.model or DEFAULT_MODEL
+        self.loading: dict[str, Any] = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+        _be_quiet()
+        folder = Path(self.name)
+        if folder.exists() and not (folder / "config.json").is_file():
+            raise UserError.at(folder, "is no model: expected a folder with a config.json, or a hub id, as --model")
+        try:
+            self.config = AutoConfig.from_pretrained(self.name, **self.loading)
+            self.sees = type(self.config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+            if config.frames and not self.sees:
+                what = f"is a '{self.config.model_type}' model, which reads no images"
+                raise UserError(f"model '{self.name}' {what}: take one that does, or show no frames by --frames 0")
+            loader = AutoProcessor if self.sees else AutoTokenizer
+            self.processor: Any = loader.from_pretrained(self.name, **self.loading)
+        except (OSError, ValueError, ImportError, KeyError) as error:
+            raise self._cannot_load(config, error) from error
+        self.tokenizer: Any = getattr(self.processor, "tokenizer", self.processor)
+        if not getattr(self.processor, "chat_template", None) and not getattr(self.tokenizer, "chat_template", None):
+            raise UserError(f"model '{self.name}' has no chat format: take its instruct version")
+        self.family = self._family(config)
+
+    def _cannot_load(self, config: Config, error: Exception) -> UserError:
+        why = " ".join(str(error).split())[:200]
+        if config.model is None and not Path(self.name).exists():
+            return UserError(
+                f"no model was given, and the default '{self.name}' cannot be fetched from the hub: pass --model with a"
+                " model's folder or its id"
+            )
+        return UserError(
+            f"model '{self.name}' cannot be loaded: expected a model's folder or hub id as --model ({why})"
+        )
+
+    def _family(self, config: Config) -> Family:
+        if not config.frames and config.family is None:
+            return FAMILIES["generic"]
+        return find_family(self.name, model_type=self.config.model_type, family=config.family)
+
+    # --- what is known of the model -----------------------------------------------------------------------------------
+
+    @property
+    def text_config(self) -> Any:
+        return self.config.get_text_config()
+
+    @property
+    def vocabulary(self) -> int:
+        """How many numbers the model gives for the next token; the tokenizer may know fewer tokens."""
+        return int(self.text_config.vocab_size)
+
+    @property
+    def context(self) -> int:
+        return int(getattr(self.text_config, "max_position_embeddings", 0) or 4096)
+
+    @cached_property
+    def specials(self) -> tuple[str, ...]:
+        """The strings that the tokenizer or the processor reads as something else than text."""
+        added = [str(token) for token in self.tokenizer.added_tokens_decoder.values()]
+        own = [getattr(self.processor, name, None) for name in ("image_token", "video_token")]
+        found = {*self.tokenizer.all_special_tokens, *added, *(token for token in own if isinstance(token, str))}
+        return tuple(sorted(token for token in found if len(token) > 2))
+
+    @cached_property
+    def stops(self) -> tuple[int, ...]:
+        """The tokens that end an answer."""
+        from transformers import GenerationConfig
+
+        found = [self.tokenizer.eos_token_id]
+        try:
+            ends = GenerationConfig.from_pretrained(self.name, **self.loading).eos_token_id
+        except OSError:
+            ends = None
+        for end in (ends, getattr(self.text_config, "eos_token_id", None)):
+            found += end if isinstance(end, list) else [end]
+        return tuple(dict.fromkeys(token for token in found if token is not None and token < self.vocabulary))
+
+    @cached_property
+    def grammar_tokenizer(self) -> Any:
+        """The tokenizer as llguidance wants it, over the model's whole vocabulary."""
+        import llguidance.hf
+
+        try:
+            return llguidance.hf.from_tokenizer(self.tokenizer, n_vocab=self.vocabulary, eos_token=list(self.stops))
+        except ValueError as error:
+            raise UserError(
+                f"model '{self.name}': its tokenizer cannot be constrained ({error}): pass --unconstrained"
+            ) from error
+
+    @cached_property
+    def sha256(self) -> str:
+        """The revision of a model of the hub; the hash of a folder's files."""
+        folder = Path(self.name)
+        if not folder.is_dir():
+            return str(getattr(self.config, "_commit_hash", None) or "")
+        total = hashlib.sha256()
+        for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
+            size = path.stat().st_size
+            total.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
+            with path.open("rb") as file:
+                total.update(
+                    hashlib.file_digest(file, "sha256").digest() if size <= HASHED_BYTES else file.read(1 << 20)
+                )
+        return total.hexdigest()
+
+    # --- images -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def resize(self) -> SmartResize | None:
+        """What the processor itself does to an image's size, where it keeps the image's own sides."""
+        images = getattr(self.processor, "image_processor", None)
+        size = getattr(images, "size", None)
+        if self.family.resize is None or images is None or not hasattr(images, "merge_size") or not size:
+            return self.family.resize
+        shortest, longest = (int(size[name]) for name in ("shortest_edge", "longest_edge"))
+        return SmartResize(images.patch_size * images.merge_size, shortest, longest)
+
+    def prepare(self, image: Image) -> Image:
+        """The image in the size in which the model sees it, or padded to a square, as the family wants it."""
+        if self.resize is not None:
+            from qwen_vl_utils.vision_process import fetch_image
+
+            width, height = self.resize(image.size)
+            merge = getattr(getattr(self.processor, "image_processor", None), "merge_size", 2)
+            wanted = {"image": image, "resized_width": width, "resized_height": height}
+            prepared: Image = fetch_image(wanted, image_patch_size=self.resize.factor // merge)
+            # Its own limits are not this model's: the last word is the processor's arithmetic.
+            return prepared if prepared.size == (width, height) else image.resize((width, height))
+        return pad_to_square(image) if self.family.pads else image
+
+    # --- prompts ------------------------------------------------------------------------------------------------------
+
+    def chat(self, messages: Sequence[Message]) -> str:
+        """The prompt in the model's chat format, with a placeholder for each image."""
+        import jinja2
+
+        said = [{"role": m.role, "content": self._content(m)} for m in messages]
+        try:
+            return self._chat(said)
+        except jinja2.TemplateError:  # some formats know no system message
+            if said[0]["role"] != "system" or len(said) < 2:
+                raise
+            return self._chat([{"role": "user", "content": _joined(said[0]["content"], said[1]["content"])}, *said[2:]])
+
+    def _chat(self, said: list[dict[str, Any]]) -> str:
+        text = self.processor.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+        return str(text)
+
+    def _content(self, message: Message) -> Any:
+        if not self.sees:
+            return "".join(part for part in message.parts if isinstance(part, str))
+        if message.role == "system" and all(isinstance(part, str) for part in message.parts):
+            return [{"type": "text", "text": "".join(map(str, message.parts))}]
+        content = []
+        for part in message.parts:
+            if isinstance(part, str):
+                content.append({"type": "text", "text": part})
+            elif isinstance(part, Clip):
+                content.append({"type": "video"})
+            elif self.family.interleaves:
+                content.append({"type": "image"})
+            else:  # the format would put all images first: the placeholder stands in the text instead
+                content.append({"type": "text", "text": self.processor.image_token})
+        return content
+
+    def encode(self, messages: Sequence[Message]) -> Any:
+        """The prompt as the model takes it: tokens, and the pixels of its images."""
+        text = self.chat(messages)
+        if not self.sees:
+            return self.tokenizer([text], return_tensors="pt", add_special_tokens=False)
+        images = [part.image for m in messages for part in m.parts if isinstance(part, Still)]
+        clips = [part for m in messages for part in m.parts if isinstance(part, Clip)]
+        more: dict[str, Any] = {"images": images} if images else {}
+        if clips:
+            more["videos"] = [[still.image for still in clip.stills] for clip in clips]
+            more["videos_kwargs"] = {"do_sample_frames": False, "video_metadata": [_metadata(clip) for clip in clips]}
+        starts_itself = self.tokenizer.bos_token is not None and text.startswith(self.tokenizer.bos_token)
+        kwargs = {"add_special_tokens": False} if starts_itself else {}
+        return self.processor(text=[text], return_tensors="pt", text_kwargs=kwargs, **more)
+
+    def vision_tokens(self, inputs: Any) -> int:
+        """How many tokens of an encoded prompt stand for images."""
+        ids = inputs["input_ids"]
+        placeholders = [getattr(self.config, f"{kind}_token_id", None) for kind in ("image", "video")]
+        return int(sum((ids == token).sum() for token in placeholders if token is not None))
+
+    def count(self, messages: Sequence[Message]) -> Count:
+        inputs = self.encode(messages)
+        return Count(inputs["input_ids"].shape[1], self.vision_tokens(inputs))
+
+
+def pad_to_square(image: Image) -> Image:
+    """The image in the middle of a grey square."""
+    from PIL import Image as Images
+
+    side = max(image.size)
+    square = Images.new("RGB", (side, side), (127, 127, 127))
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
+
+
+def _be_quiet() -> None:
+    """No bars and no retries on the terminal: what goes wrong is said in one line."""
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging
+
+    hub_logging.set_verbosity(CRITICAL)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _joined(first: Any, second: Any) -> Any:
+    if isinstance(first, str):
+        return f"{first}\n\n{second}"
+    return [*first, {"type": "text", "text": "\n\n"}, *second]
+
+
+def _metadata(clip: Clip) -> dict[str, Any]:
+    """When the frames of a clip are seen, as video processors want to know it."""
+    seconds = clip.seconds
+    span = seconds[-1] - seconds[0]
+    fps = (len(seconds) - 1) / span if span > 0 else 1.0
+    return {
+        "fps": fps,
+        "total_num_frames": len(seconds),
+        "frames_indices": list(range(len(seconds))),
+        "duration": len(seconds) / fps,
+        "width": clip.stills[0].image.width,
+        "height": clip.stills[0].image.height,
+    }

@@ -1,0 +1,66 @@
+"""Which frames of a document are shown, and how large."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from m3dllm.types import Document, Frame
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Choice = Literal["uniform", "subtitles", "annotated"]
+
+
+def choose_frames(document: Document, most: int, *, how: Choice = "uniform", fps: float = 24.0) -> tuple[Frame, ...]:
+    """At most `most` frames of the document, in order.
+
+    uniform: spread evenly over all; annotated: spread evenly over those that were annotated (over all, where none was);
+    subtitles: the one nearest to the middle of each of `most` equal shares of the timed subtitles (uniform, where they
+    have no times), filled up evenly.
+    """
+    frames = sorted(document.frames, key=lambda frame: frame.index)
+    if how == "annotated":
+        frames = [frame for frame in frames if frame.annotated] or frames
+    if len(frames) <= most:
+        return tuple(frames)
+    if how == "subtitles" and document.segments and fps > 0:
+        return _by_subtitles(document, frames, most, fps)
+    return tuple(_evenly(frames, most))
+
+
+def _evenly(frames: Sequence[Frame], most: int) -> list[Frame]:
+    """The frames in the middle of `most` equal shares."""
+    return [frames[(2 * i + 1) * len(frames) // (2 * most)] for i in range(most)]
+
+
+def _by_subtitles(document: Document, frames: Sequence[Frame], most: int, fps: float) -> tuple[Frame, ...]:
+    spoken = sorted(document.segments, key=lambda segment: segment.start_s)
+    shares = [spoken[len(spoken) * i // most : len(spoken) * (i + 1) // most] for i in range(min(most, len(spoken)))]
+    middles = [(share[0].start_s + share[-1].end_s) / 2 for share in shares if share]
+    chosen = {min(frames, key=lambda frame: (abs(frame.index / fps - s), frame.index)).index for s in middles}
+    for frame in _evenly(frames, most):
+        if len(chosen) < most:
+            chosen.add(frame.index)
+    return tuple(frame for frame in frames if frame.index in chosen)
+
+
+def load_image(frame: Frame, *, longest_side: int) -> Image:
+    """The picture in colour, made smaller where its longest side is above `longest_side`.
+
+    Raises ValueError, with the file, where it cannot be read.
+    """
+    from PIL import Image as Images
+
+    try:
+        with Images.open(Path(frame.path)) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Images.DecompressionBombError) as error:
+        raise ValueError(f"frame {frame.index} ({frame.path}) cannot be read: {error}") from error
+    scale = longest_side / max(image.size)
+    if scale < 1:
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Images.Resampling.BICUBIC)
+    return image

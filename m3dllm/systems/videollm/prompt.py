@@ -1,0 +1,225 @@
+"""From templates to messages: what is asked, in the document's language.
+
+A template is `<strategy>/<stage>.<language>.v<version>.jinja`; those in `document/` are shared by the strategies. A
+message is a list of parts, texts and images in order. What a document says never becomes a command of the chat format:
+strings that look like special tokens are broken by an invisible character.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from m3dllm.errors import UserError
+from m3dllm.files import sha256, sha256_file
+from m3dllm.types import Document, Lang
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_PACKAGE = Path(__file__).resolve().parents[2]
+SHIPPED = next(folder for folder in (_PACKAGE / "prompts", _PACKAGE.parent / "prompts") if folder.is_dir())
+"""The prompts that come with the package, in the wheel or in its checkout."""
+
+BREAK = "\u2060"
+"""The invisible character (word joiner) that keeps a text from being read as a special token."""
+_SPECIAL = re.compile(
+    r"<(?=\|[^<>|]{1,40}\|>)|<(?=/?(?:s|image|video|img|pad|unk|bos|eos|IMG_CONTEXT|image_soft_token|[a-z]+_of_[a-z]+)>)"
+    r"|\[(?=/?INST\])",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Still:
+    """A frame as it is shown: its number in the clip and its picture."""
+
+    frame: int
+    image: Image
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """Frames shown as one video, and when each of them is seen."""
+
+    stills: tuple[Still, ...]
+    seconds: tuple[float, ...]
+
+
+Part = str | Still | Clip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """What one side says: "system", "user" or "assistant"."""
+
+    role: str
+    parts: tuple[Part, ...]
+
+
+class Prompts:
+    """The templates of one version."""
+
+    def __init__(self, folder: Path | None = None, *, version: int = 1) -> None:
+        """`folder`: templates that come before the shipped ones. Raises UserError where it is no folder."""
+        if folder is not None and not folder.is_dir():
+            raise UserError.at(folder, "is no folder; expected one with <strategy>/<stage>.<language>.v1.jinja")
+        self.version = version
+        self._folders = [*([folder] if folder else []), SHIPPED]
+        self._environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader([str(path) for path in self._folders], encoding="utf-8"),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            autoescape=False,  # noqa: S701  the text goes to a model, not to a browser
+        )
+
+    def render(self, name: str, lang: Lang, **values: Any) -> str:
+        """The text of the template `name`, such as "staged/chains", filled with `values`.
+
+        In a template `part("mentions")` is the template "document/mentions" with the same values. Raises UserError,
+        with file and line, where a template is missing or wrong.
+        """
+        values = values | {"part": lambda part: self.render(f"document/{part}", lang, **values)}
+        file = f"{name}.{lang}.v{self.version}.jinja"
+        try:
+            template = self._environment.get_template(file)
+            text = template.render(values)
+        except jinja2.TemplateNotFound as error:
+            at = " or ".join(str(folder) for folder in self._folders)
+            raise UserError(f"there is no prompt {error.name} in {at}") from error
+        except UnicodeDecodeError as error:
+            raise UserError.at(file, "holds bytes that are not UTF-8: save the file as UTF-8") from error
+        except jinja2.TemplateSyntaxError as error:
+            raise UserError.at(error.filename or file, f"is no template: {error.message}", line=error.lineno) from error
+        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            where, line = _place(error, template.filename or file)
+            raise UserError.at(where, f"cannot be filled: {error}", line=line) from error
+        return re.sub(r"\n{3,}", "\n\n", text).strip()
+
+    def hashes(self, *strategies: str) -> dict[str, str]:
+        """The sha256 of every template of these strategies and of what they share, by its file."""
+        found: dict[str, str] = {}
+        for folder in self._folders:
+            for part in ("document", *strategies):
+                for path in sorted((folder / part).glob(f"*.v{self.version}.jinja")):
+                    found.setdefault(path.relative_to(folder).as_posix(), sha256_file(path))
+        return dict(sorted(found.items()))
+
+
+def _place(error: BaseException, file: str) -> tuple[str, int | None]:
+    """The innermost line of a template that an error comes from."""
+    where, line, trace = file, None, error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if name.endswith(".jinja"):
+            where, line = name, trace.tb_lineno
+        trace = trace.tb_next
+    return where, line
+
+
+# --- documents --------------------------------------------------------------------------------------------------------
+
+
+def harmless(text: str, specials: Iterable[str] = ()) -> str:
+    """`text` in which nothing is a special token: neither one of `specials` nor what looks like one."""
+    text = _SPECIAL.sub(lambda match: match[0] + BREAK, text)
+    for special in sorted({s for s in specials if s.strip()}, key=len, reverse=True):
+        if special in text:
+            text = text.replace(special, special[0] + BREAK + special[1:])
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A stretch of the text as it is shown, and when it is said, in seconds; None where that is not known."""
+
+    text: str
+    start: str | None = None
+    end: str | None = None
+
+
+def text_lines(document: Document, specials: Iterable[str] = ()) -> list[Line]:
+    """The whole text in stretches, those of the segments with their times. Nothing is left out or said twice."""
+    text, at = document.text, 0
+    lines: list[Line] = []
+
+    def add(start: int, end: int, *times: str) -> None:
+        if text[start:end].strip():
+            lines.append(Line(harmless(text[start:end].strip("\n"), specials), *times))
+
+    for segment in sorted(document.segments, key=lambda s: (s.start, s.end)):
+        start, end = max(segment.start, at), max(segment.end, at)
+        add(at, start)
+        add(start, end, f"{segment.start_s:g}", f"{segment.end_s:g}")
+        at = max(at, end)
+    add(at, len(text))
+    return lines
+
+
+def show_document(
+    prompts: Prompts,
+    document: Document,
+    stills: Sequence[Still],
+    *,
+    fps: float,
+    as_video: bool = False,
+    specials: Sequence[str] = (),
+) -> tuple[Part, ...]:
+    """The frames and the subtitles as parts of a message: what all stages of a document have in common."""
+    mark = f"\0{sha256(document.text.encode('utf-8', 'replace'))[:16]}:"
+    frames = [
+        {
+            "index": still.frame,
+            "seconds": f"{still.frame / fps:.1f}" if fps else None,
+            "picture": f"{mark}{i}\0",
+        }
+        for i, still in enumerate(stills)
+    ]
+    lines = text_lines(document, specials)
+    text = prompts.render(
+        "document/document",
+        document.lang,
+        frames=frames,
+        clip=f"{mark}clip\0" if as_video and stills else "",
+        lines=lines,
+        timed=any(line.start is not None for line in lines),
+    )
+    clip = Clip(tuple(stills), tuple(still.frame / (fps or 24.0) for still in stills))
+    parts: list[Part] = []
+    for i, piece in enumerate(re.split(re.escape(mark) + r"(\w+)\0", text)):
+        if i % 2:
+            parts.append(clip if piece == "clip" else stills[int(piece)])
+        elif piece:
+            parts.append(piece)
+    return tuple(parts)
+
+
+# --- prompts as sent --------------------------------------------------------------------------------------------------
+
+
+def prompt_text(messages: Sequence[Message]) -> str:
+    """The messages as one line of JSON, with each image as the number and the hash of its frame."""
+    return json.dumps(
+        [{"role": m.role, "content": [_written(part) for part in m.parts]} for m in messages], ensure_ascii=False
+    )
+
+
+def prompt_sha256(messages: Sequence[Message]) -> str:
+    return hashlib.sha256(prompt_text(messages).encode("utf-8", "replace")).hexdigest()
+
+
+def _written(part: Part) -> str | Mapping[str, Any]:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Still):
+        return {"frame": part.frame, "size": part.image.size, "sha256": part.sha256}
+    return {"clip": [still.frame for still in part.stills], "sha256": [still.sha256 for still in part.stills]}

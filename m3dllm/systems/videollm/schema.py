@@ -1,0 +1,103 @@
+"""JSON schemas of the answers: what a server without grammars can hold a model to.
+
+They say the shape, the types, the frames and the range of coordinates, and how long lists are. Unlike the grammars they
+leave open whether a mention stands in the document, whether a name exists, and whether a box has an area; `normalize`
+makes Issues of what is wrong there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from m3dllm.labels import LabelSet
+from m3dllm.systems.videollm.shown import Bounds, Named, Shown
+
+Schema = dict[str, Any]
+
+
+def joint_schema(labels: LabelSet, shown: Shown, bounds: Bounds) -> Schema:
+    """Chains, relations and regions in one object."""
+    text = {"type": "string", "minLength": 1, "maxLength": bounds.characters}
+    number = {"type": "integer", "minimum": 1, "maximum": 999}
+    numbered = _array({"anyOf": [text, number]}, bounds.mentions, least=1)
+    chain = _object(
+        {
+            "id": {"type": "string", "maxLength": 8},
+            "type": _one_of(label.name for label in labels.mentions),
+            "mentions": _array({"anyOf": [text, numbered]}, bounds.mentions, least=1),
+        }
+    )
+    name = {"type": "string", "maxLength": 8}
+    return _object(
+        {
+            "chains": _array(chain, bounds.chains if labels.mentions else 0),
+            "relations": _array(
+                _object({"head": name, "tail": name, "type": _one_of(label.name for label in labels.relations)}),
+                bounds.relations if labels.relations else 0,
+            ),
+            "regions": _regions(labels, shown, bounds),
+        }
+    )
+
+
+def entities_schema(labels: LabelSet, bounds: Bounds) -> Schema:
+    """For each mention type the list of the texts that are mentions of it."""
+    text = {"type": "string", "minLength": 1, "maxLength": bounds.characters}
+    return _object({label.name: _array(text, bounds.mentions) for label in labels.mentions})
+
+
+def chains_schema(mentions: Sequence[Named], bounds: Bounds) -> Schema:
+    """Lists of names of `mentions`."""
+    chain = _array(_one_of(mention.name for mention in mentions), len(mentions), least=1)
+    return _object({"chains": _array(chain, min(bounds.chains, len(mentions)))})
+
+
+def relations_schema(chains: Sequence[Named], labels: LabelSet, bounds: Bounds) -> Schema:
+    """Relations among `chains`."""
+    name = _one_of(chain.name for chain in chains)
+    relation = _object({"head": name, "tail": name, "type": _one_of(label.name for label in labels.relations)})
+    some = len(chains) > 1 and bool(labels.relations)
+    return _object({"relations": _array(relation, bounds.relations if some else 0)})
+
+
+def regions_schema(chains: Sequence[Named], labels: LabelSet, shown: Shown, bounds: Bounds) -> Schema:
+    """Regions of the frames shown, each of one of `chains` or of none."""
+    return _object({"regions": _regions(labels, shown, bounds, chains=chains)})
+
+
+def _regions(labels: LabelSet, shown: Shown, bounds: Bounds, *, chains: Sequence[Named] | None = None) -> Schema:
+    sizes = [shown.convention.limits(size) for size in shown.sizes.values()]
+    scale = 10**shown.convention.decimals
+    number: Schema = {"type": "integer" if scale == 1 else "number", "minimum": 0}
+    number["maximum"] = max((max(size) for size in sizes), default=scale) // scale
+    region: Schema = {
+        "frame": {"type": "integer", "enum": list(shown.sizes)},
+        "type": _one_of(label.name for label in labels.regions),
+    }
+    if chains is not None:
+        names = [chain.name for chain in chains]
+        region["chain"] = {"anyOf": [_one_of(names), {"type": "null"}]} if names else {"type": "null"}
+    region["box"] = _array(number, 4, least=4)
+    some = bool(sizes and labels.regions)
+    return _array(_object(region), bounds.regions * len(sizes) if some else 0)
+
+
+def _object(properties: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _array(items: Schema, most: int, *, least: int = 0) -> Schema:
+    """A list of `least` to `most` items; one that must stay empty says nothing of its items."""
+    if most < 1:
+        return {"type": "array", "items": {"type": "null"}, "maxItems": 0}
+    return {"type": "array", "items": items, "minItems": least, "maxItems": most}
+
+
+def _one_of(names: Iterable[str]) -> Schema:
+    return {"type": "string", "enum": list(names)}

@@ -1,0 +1,63 @@
+"""Which frames are shown, and how large."""
+
+from __future__ import annotations
+
+import pytest
+
+from m3dllm.systems.videollm.frames import choose_frames, load_image
+from m3dllm.types import Document, Frame, Segment
+from tests.small import png
+
+
+def clip(count: int, annotated: tuple[int, ...] = (), segments: tuple[Segment, ...] = ()) -> Document:
+    stills = tuple(Frame(24 * i, f"{i}.png", 64, 48, annotated=i in annotated) for i in range(count))
+    return Document("d", "en", "x" * 20, frames=stills[::-1], segments=segments)
+
+
+def numbers(*args, **kwargs) -> list[int]:
+    return [frame.index // 24 for frame in choose_frames(*args, **kwargs)]
+
+
+def test_few_frames_are_all_shown_in_order():
+    assert numbers(clip(3), 8) == [0, 1, 2]
+
+
+def test_many_frames_are_spread_evenly():
+    assert numbers(clip(60), 4) == [7, 22, 37, 52]
+
+
+def test_no_frame_is_shown_where_none_may_be():
+    assert numbers(clip(5), 0) == []
+    assert numbers(clip(0), 4) == []
+
+
+def test_annotated_frames_are_chosen_where_there_are_some():
+    assert numbers(clip(10, annotated=(2, 7)), 4, how="annotated") == [2, 7]
+    assert numbers(clip(10, annotated=(1, 2, 3, 4, 5, 6)), 2, how="annotated") == [2, 5]
+    assert numbers(clip(4), 2, how="annotated") == [1, 3]
+
+
+def test_frames_by_subtitles_lie_in_the_middle_of_what_is_said():
+    said = (Segment(0, 5, 0.0, 4.0), Segment(5, 10, 20.0, 24.0))
+    assert numbers(clip(60, segments=said), 2, how="subtitles") == [2, 22]
+
+
+def test_frames_by_subtitles_are_filled_up_and_work_without_times():
+    said = (Segment(0, 5, 0.0, 4.0),)
+    assert len(numbers(clip(60, segments=said), 4, how="subtitles")) == 4
+    assert numbers(clip(60), 4, how="subtitles") == numbers(clip(60), 4)
+
+
+def test_a_large_picture_is_made_smaller_and_keeps_its_shape(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(png(1280, 720))
+    assert load_image(Frame(0, str(path), 1280, 720), longest_side=640).size == (640, 360)
+    assert load_image(Frame(0, str(path), 1280, 720), longest_side=2000).size == (1280, 720)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", png()[:40]])
+def test_a_picture_that_cannot_be_read_is_named(tmp_path, content):
+    path = tmp_path / "broken.png"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"frame 24 .*broken\.png"):
+        load_image(Frame(24, str(path), 64, 48), longest_side=640)
