@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
+from m3dllm.normalize import salvage
 from m3dllm.types import Issue
-
-LONGEST = 200_000
-"""Characters of malformed JSON up to which it is mended."""
 
 
 def read_object(text: str, where: str) -> tuple[dict[str, Any], tuple[Issue, ...]]:
@@ -27,11 +26,8 @@ def read_object(text: str, where: str) -> tuple[dict[str, Any], tuple[Issue, ...
             continue
         if isinstance(value, dict):
             return value, (Issue(code, where, f"kept up to character {len(candidate)}"),) if code else ()
-    mended = _mend(body)
-    if mended:
-        return mended, (Issue("repaired", where, "malformed JSON"),)
-    shown = text if len(text) <= 80 else f"{text[:60]} … ({len(text)} characters)"
-    return {}, (Issue("not_json", where, f"no object in {shown!r}"),)
+    value, issues = salvage.read_object(text)
+    return value if isinstance(value, dict) else {}, tuple(replace(issue, where=where) for issue in issues)
 
 
 def complete(text: str) -> str:
@@ -56,18 +52,6 @@ def complete(text: str) -> str:
         elif mark == "," and stack and stack[-1] == "]":
             best = text[: match.start()] + "".join(reversed(stack))
     return best
-
-
-def _mend(text: str) -> dict[str, Any]:
-    if not text or len(text) > LONGEST or text.count("{") + text.count("[") > 20_000:
-        return {}
-    from json_repair import repair_json
-
-    try:
-        value = repair_json(text, return_objects=True, skip_json_loads=True)
-    except Exception:  # whatever a model wrote, one document must not end the run
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def strings(value: Any) -> list[str]:
