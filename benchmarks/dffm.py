@@ -1,8 +1,8 @@
 """DFFM and MMCM: ablations on the demo corpus, folds of M3D beside the floors, and what batching and caching are worth.
 
-    python -m benchmarks.dffm demo OUT [--seeds 0,1,2] [--epochs N]          the ablations, with and without missing modalities
-    python -m benchmarks.dffm m3d DATA OUT --lang en [--fold 0] [--epochs N] five folds by source video, or one of them
-    python -m benchmarks.dffm ratios                                         pairs at once, batches, the cache
+    python -m benchmarks.dffm demo OUT [--seeds 0,1,2] [--epochs N]            ablations, whole and with thirds missing
+    python -m benchmarks.dffm m3d DATA OUT --lang en [--fold 0] [--epochs N]   folds by source video, or one of them
+    python -m benchmarks.dffm ratios                                           pairs at once, batches, the cache
 
 Runs are kept in OUT: the same command again takes up where it stopped.
 """
@@ -51,14 +51,20 @@ def demo(out: Path, *, seeds: Sequence[int], epochs: int | None) -> None:
                 wanted = options if epochs is None else {**options, "epochs": epochs}
                 started = time.perf_counter()
                 rows.append(
-                    f1s(run(Experiment(system="dffm", pairs="both", seed=seed, missing=missing, options=wanted, out=folder)))
+                    f1s(
+                        run(
+                            Experiment(
+                                system="dffm", pairs="both", seed=seed, missing=missing, options=wanted, out=folder
+                            )
+                        )
+                    )
                 )
                 print(f"{folder.name}: {time.perf_counter() - started:.0f} s", flush=True)
             tell(f"{name}, {'thirds missing' if missing else 'whole documents'}, {len(rows)} seeds", rows)
 
 
 def m3d(data: Path, out: Path, *, lang: str, folds: Sequence[int], epochs: int | None) -> None:
-    """The released dev documents of a language in folds; the epoch is chosen on a part of the rest, never on the fold."""
+    """The released dev documents of a language in folds; the epoch is chosen on a part of the rest of them."""
     imported = read_m3d(data)
     examples = [e for split in imported.splits.values() for e in split if e.document.lang == lang]
     rows: dict[str, list[Row]] = {"majority": [], "dffm": []}
@@ -91,7 +97,7 @@ def m3d(data: Path, out: Path, *, lang: str, folds: Sequence[int], epochs: int |
 def f1s(done: Run) -> Row:
     """The F1 of each task in a scored run."""
     found: Row = {}
-    for lang, part in Scores.from_wire(done.scores).languages.items():
+    for lang, part in Scores.from_wire(done.scores()).languages.items():
         for pairs, tasks in (("end to end", part.end_to_end), ("gold pairs", part.gold_pairs)):
             for task in TASKS if tasks is not None else ():
                 f1 = tasks.tasks[task].f1 if task in tasks.tasks else None
@@ -186,7 +192,10 @@ def pairs_at_once(model: Any, states: Any, mentions: Sequence[Any]) -> None:
             for head, x, n in ((model.chains, vectors, len(one)), (model.relations, chains, one.n_chains)):
                 for row in range(n):
                     for column in range(n):
-                        left, right = head.shrink[0](x[i : i + 1, row : row + 1]), head.shrink[1](x[i : i + 1, column : column + 1])
+                        left, right = (
+                            head.shrink[0](x[i : i + 1, row : row + 1]),
+                            head.shrink[1](x[i : i + 1, column : column + 1]),
+                        )
                         head.bilinear(left, right)
 
     compare("pairs of 8 documents (eq. 16, 17): loop over pairs / all at once", in_a_loop, at_once)

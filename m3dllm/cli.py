@@ -168,7 +168,14 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 @experiment_verb
-def run(experiment: Experiment, variant: Variants = None, json: JsonOption = False) -> None:
+def run(
+    experiment: Experiment,
+    variant: Variants = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the first prompt and what holds its answer.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
     """Fit where the system trains, predict, normalize, score, and print the four-task table.
 
     The same command again takes up where it stopped. The system's own options follow as --name value; 'm3dllm systems
@@ -176,6 +183,9 @@ def run(experiment: Experiment, variant: Variants = None, json: JsonOption = Fal
     """
     from m3dllm import pipeline
 
+    if dry_run:
+        say(pipeline.preview(experiment))
+        return
     done = pipeline.run(experiment, variants=tuple(variant or ()))
     _print_scores(done, json=json)
     if done.record().status == "incomplete":

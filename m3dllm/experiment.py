@@ -133,6 +133,7 @@ def plan(experiment: Experiment) -> Plan:
         labels=corpus.labels,
         summary=spec.summary,
         trains=spec.trainable,
+        incidental=tuple(getattr(config, "incidental", ())),
         command=experiment.command,
         versions=_versions(),
         git=_git_revision(),

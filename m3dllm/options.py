@@ -1,6 +1,7 @@
 """A system's own options: the fields of its config dataclass, from the words of a command line, and as a table.
 
-Presets stand in the config class as `presets`, a mapping of name to values.
+Presets stand in the config class as `presets`, a mapping of name to values; the names of options that may change when a
+run is taken up again as `incidental`.
 """
 
 from __future__ import annotations

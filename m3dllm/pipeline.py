@@ -69,6 +69,25 @@ def predict(experiment: Experiment) -> Run:
     return found
 
 
+def preview(experiment: Experiment) -> str:
+    """What would be asked first about the first document that anything is asked about; no weights are loaded.
+
+    Raises UserError for a system that asks with no prompt, or documents that cannot be shown.
+    """
+    work = plan(experiment)
+    show_first = work.spec.load_preview()
+    subsets = _subsets(work.record)
+    for example in work.test:
+        document = _given(example, work.passes[0], subsets)
+        try:
+            found = show_first(work.config, document, labels=work.corpus.labels, examples=work.train)
+        except ValueError as error:
+            raise UserError(f"document '{document.id}' cannot be shown: {error}") from error
+        if found is not None:
+            return str(found)
+    raise UserError("nothing would be asked about any of these documents")
+
+
 def normalize(path: Path) -> Run:
     """predictions.jsonl from raw.jsonl of the run at `path`, without its system."""
     found = Run(path)

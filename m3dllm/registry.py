@@ -58,6 +58,7 @@ BUILT_IN = {
             name="video-llm",
             factory="m3dllm.systems.videollm.system:VideoLLM",
             config="m3dllm.systems.videollm.config:Config",
+            preview="m3dllm.systems.videollm.preview:preview",
             summary="a video LLM, asked with prompts and held to what is in the document while it answers",
             tasks=frozenset(TASKS),
             modalities=frozenset(("text", "video")),

@@ -74,6 +74,8 @@ class RunRecord:
     """running, incomplete (some documents failed in a way that asking again may mend), or done."""
     summary: str = ""
     trains: bool = False
+    incidental: tuple[str, ...] = ()
+    """The options that may change between a run and its resumption: a server's address, a device."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """What the system says it used: models, prompts and adapters with their hashes."""
     command: tuple[str, ...] = ()
@@ -92,6 +94,7 @@ class RunRecord:
         names = ("system", "config", "preset", "seed", "pairs", "tasks", "missing", "checkpoint", "corpus", "labels")
         value = decode(encode({name: getattr(self, name) for name in names}), dict[str, Any])
         del value["corpus"]["root"]
+        value["config"] = {name: option for name, option in value["config"].items() if name not in self.incidental}
         return dict(_flat(value))
 
     def differences(self, other: RunRecord) -> Iterator[str]:

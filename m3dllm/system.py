@@ -52,6 +52,9 @@ class SystemSpec:
     tasks: Set[str] = frozenset()
     modalities: Set[str] = frozenset()
     languages: Set[str] = frozenset()
+    preview: str | None = None
+    """ "module:name" of a callable `(config, document, *, labels, examples)`, for systems that ask with prompts: its
+    result, as text, is what would be asked about the document; None where nothing would be."""
     takes_given: bool = False
     """Whether it uses `Document.given` (the gold-pair protocol)."""
     trainable: bool = False
@@ -86,6 +89,13 @@ class SystemSpec:
         """The factory. Raises UserError when something is not installed or its module cannot be imported."""
         self.require()
         return self._resolve(self.factory)
+
+    def load_preview(self) -> Any:
+        """The preview. Raises UserError where the system has none, or it cannot be loaded."""
+        if self.preview is None:
+            raise UserError(f"system '{self.name}' asks with no prompt: there is nothing to show without running it")
+        self.require()
+        return self._resolve(self.preview)
 
     def _resolve(self, where: str) -> Any:
         module, _, name = where.partition(":")

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,20 @@ def test_a_run_of_something_else_is_refused_with_what_changed(corpus, tmp_path):
     pipeline.run(majority(corpus, tmp_path / "run"))
     with pytest.raises(UserError, match=r"seed was 0, is now 5"):
         pipeline.run(majority(corpus, tmp_path / "run", seed=5))
+
+
+def test_an_incidental_option_may_change_when_a_run_is_taken_up_again(corpus, tmp_path):
+    record = plan(majority(corpus, tmp_path / "run")).record
+    here, there = (replace(record, config={"base_url": url, "shots": 1}, incidental=("base_url",)) for url in "ab")
+    assert list(here.differences(there)) == []
+    assert list(here.differences(replace(there, config={"base_url": "b", "shots": 2}))) == [
+        "config.shots was 1, is now 2"
+    ]
+
+
+def test_a_system_that_asks_with_no_prompt_has_none_to_show(corpus, tmp_path):
+    with pytest.raises(UserError, match="'majority' asks with no prompt"):
+        pipeline.preview(majority(corpus, tmp_path / "run"))
 
 
 def test_a_changed_corpus_is_refused(corpus, tmp_path):

@@ -54,6 +54,7 @@ def test_the_paper_preset_has_the_settings_of_the_paper():
     assert (paper.latent_size, paper.prompt_length, paper.attention_heads, paper.slots) == (64, 64, 16, 1)
     assert (paper.clip, paper.dropout, paper.warmup, paper.merge_iou) == (5.0, 0.1, 0.0, 0.9)
     assert (paper.lexical, paper.pair_size, paper.balance, paper.decision) == (False, 0, 0.0, "argmax")
+    assert not paper.aligned
 
 
 def test_the_text_encoder_may_differ_by_language():

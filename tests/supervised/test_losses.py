@@ -22,6 +22,8 @@ from m3dllm.systems.supervised.losses import (
     region_losses,
     relation_loss,
     relation_target,
+    shows_loss,
+    shows_target,
 )
 from tests.supervised.documents import LABELS
 
@@ -217,8 +219,43 @@ def test_patches_know_where_they_are():
 
 def test_the_total_weighs_the_terms():
     one = torch.ones(())
-    config = Config(weight_entity=1, weight_chain=2, weight_relation=4, weight_region=8, weight_box=16)
-    assert Losses(one, one, one, one, one, one).total(config) == 1 + 2 + 4 + 8 + 16 + 1
+    config = Config(weight_entity=1, weight_chain=2, weight_relation=4, weight_region=8, weight_box=16, weight_shows=32)
+    assert Losses(one, one, one, one, one, one, one).total(config) == 1 + 2 + 4 + 8 + 16 + 32 + 1
+
+
+# --- which chains a frame shows ---------------------------------------------------------------------------------------
+
+
+def shown(*chains, annotated=(True, True, False)):
+    """Two chains; the regions of frame 0 name the given chains."""
+    made = gold(
+        chain=[0, 1],
+        chain_type=[PER, PER],
+        regions=[(0, PER, (0.5, 0.5, 0.2, 0.2)) for _ in chains],
+        annotated=annotated,
+    )
+    return replace(made, region_chain=torch.tensor(chains, dtype=torch.long))
+
+
+def test_annotated_frames_show_the_chains_that_their_regions_name():
+    truth, known = shows_target([shown(1, -1)], 2, 3)
+    assert truth[0].tolist() == [[0, 0, 0], [1, 0, 0]]
+    assert known[0].tolist() == [[True, True, False]] * 2
+
+
+def test_where_no_region_names_a_chain_nothing_is_known_of_what_frames_show():
+    truth, known = shows_target([shown(-1), shown()], 2, 3)
+    assert not truth.any()
+    assert not known.any()
+
+
+def test_what_frames_show_is_learned_from_what_is_known_only():
+    truth, known = shows_target([shown(0), shown()], 2, 3)
+    logits = torch.zeros(2, 2, 3)
+    logits[0, :, 2], logits[1] = 7.0, 7.0
+    assert float(shows_loss(logits, truth, known)) == pytest.approx(math.log(2))
+    logits[0, 0, 0] = 9.0
+    assert float(shows_loss(logits, truth, known)) < math.log(2)
 
 
 def test_classes_weigh_against_their_number():

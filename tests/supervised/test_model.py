@@ -81,7 +81,8 @@ def test_a_batch_gives_each_document_what_it_gets_alone(tmp_path, options):
         states = model.encode(model.text.batch(inputs))
         emissions = model.tagger(states.words)
         together = make_mention_batch([gold.mentions for gold in golds])
-        chains, relations = model.chain_logits(states, together), model.relation_logits(states, together)
+        chains, shows = model.chain_logits(states, together), model.shows_logits(states, together)
+        relations = model.relation_logits(states, together, shows)
         kinds, boxes = model.region_outputs(states)
         for i, (one, gold) in enumerate(zip(inputs, golds, strict=True)):
             n, m, c, f = len(one.words), len(gold.mentions), gold.mentions.n_chains, len(one.frames)
@@ -90,7 +91,12 @@ def test_a_batch_gives_each_document_what_it_gets_alone(tmp_path, options):
             if m:
                 own = make_mention_batch([gold.mentions])
                 torch.testing.assert_close(chains[i, :m, :m], model.chain_logits(alone, own)[0], **close)
-                torch.testing.assert_close(relations[i, :c, :c], model.relation_logits(alone, own)[0], **close)
+                own_shows = model.shows_logits(alone, own)
+                if own_shows is not None:
+                    torch.testing.assert_close(shows[i, :c, :f], own_shows[0], **close)
+                torch.testing.assert_close(
+                    relations[i, :c, :c], model.relation_logits(alone, own, own_shows)[0], **close
+                )
             if f:
                 own_kinds, own_boxes = model.region_outputs(alone)
                 torch.testing.assert_close(kinds[i, :f], own_kinds[0], **close)

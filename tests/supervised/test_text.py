@@ -13,6 +13,7 @@ from m3dllm.systems.supervised.text import (
     empty_text_encoder,
     load_text_encoder,
     minilm_folder,
+    repetition,
     weights_hash,
     word_case,
 )
@@ -62,12 +63,33 @@ def test_a_tiny_piece_is_a_word():
     found = tiny().pieces(["Born", "in", "Zzyzx", "é" * 40])
     assert found.word.tolist() == [0, 1, 2, 3]
     assert found.ids[:, 0].tolist() == [1, 2, 0, 0]
-    assert found.ids[:, 1].tolist() == [2, 1, 2, 1]
-    assert (found.ids[3, 2:] != 0).all()
+    assert found.ids[:, 2].tolist() == [2, 1, 2, 1]
+    assert (found.ids[3, 4:] != 0).all()
+
+
+def test_pairs_of_words_are_known_by_heart_as_words_are():
+    documents = [(f"g{i}", ["He", "was", f"name{i}", "born"]) for i in range(12)]
+    vocabulary = Vocabulary.of(documents)
+    assert vocabulary.pairs == ("he was",)
+    encoder = TinyText(Config(hidden=16, layers=3), vocabulary)
+    assert encoder.pieces(["he", "Was", "name1", "born"]).ids[:, 1].tolist() == [0, 1, 0, 0]
+
+
+def test_what_a_document_repeats_is_marked():
+    assert repetition(list("甲乙丙甲乙丙乙")) == [1, 3, 7, 1, 3, 7, 1]
+    assert repetition(["a", "b"]) == [0, 0]
+    assert repetition([]) == []
+
+
+def test_an_unrecognized_character_is_not_given_away_by_its_letter():
+    encoder = TinyText(Config(hidden=16, layers=3, dropout=0.0, word_dropout=1.0), VOCABULARY)
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    known, unknown = encoder.pieces(["出", "生"]).ids[None], encoder.pieces(["甲", "乙"]).ids[None]
+    torch.testing.assert_close(encoder(known, mask)[-1], encoder(unknown, mask)[-1])
 
 
 def test_no_words_are_no_pieces():
-    assert tiny().pieces([]).ids.shape == (0, 18)
+    assert tiny().pieces([]).ids.shape == (0, 20)
 
 
 def test_a_window_gives_what_it_gives_alone():

@@ -59,11 +59,12 @@ def test_a_broken_picture_is_named(tmp_path):
         FrameStore(8).read([Frame(0, str(tmp_path / "b.png"), 4, 4)])
 
 
-@pytest.mark.parametrize("side", [32, 50])
-def test_the_tiny_encoder_gives_six_layers_of_patches(side):
-    encoder = TinyVision(Config(hidden=16, image_size=side))
-    layers = encoder(torch.zeros(2, 3, side, side, dtype=torch.uint8))
-    assert [tuple(layer.shape) for layer in layers] == [(2, encoder.grid**2, 16)] * 6
+@pytest.mark.parametrize(("asked", "side", "grid"), [(32, 32, 2), (50, 64, 4)])
+def test_the_tiny_encoder_gives_three_layers_of_patches_of_sixteen_pixels(asked, side, grid):
+    encoder = TinyVision(Config(hidden=16, image_size=asked))
+    layers = encoder(torch.zeros(2, 3, encoder.side, encoder.side, dtype=torch.uint8))
+    assert (encoder.side, encoder.grid) == (side, grid)
+    assert [tuple(layer.shape) for layer in layers] == [(2, grid**2, 16)] * 3
 
 
 def test_a_vit_gives_its_patches_only(tmp_path):

@@ -46,6 +46,9 @@ def test_the_options_load_no_model_library():
         ({"unconstrained": True, "schema_only": True}, "exclude each other"),
         ({"max_tokens": 3}, "--max-tokens 3"),
         ({"frames": -1}, "--frames -1"),
+        ({"shots": -1}, "--shots -1"),
+        ({"shots": 1}, "--shots 1: 0 of the 0 documents"),
+        ({"tensor_parallel": 0}, "--tensor-parallel 0"),
         ({"max_mention_characters": 1}, "--max-mention-characters 1"),
     ],
 )
@@ -64,3 +67,12 @@ def test_a_label_set_without_types_is_refused():
 
     with pytest.raises(UserError, match="nothing to ask for"):
         VideoLLM(Config(model="/nowhere"), labels=LabelSet())
+
+
+def test_an_engine_that_is_not_installed_is_one_line(monkeypatch):
+    pytest.importorskip("jinja2", reason="needs the extra 'llm'")
+    from m3dllm.systems.videollm.engines import make_engine
+
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(UserError, match=r"needs 'vllm': pip install 'm3dllm\[vllm\]'"):
+        make_engine(Config(model="/nowhere", engine="vllm"))

@@ -172,7 +172,7 @@ def test_a_free_model_is_read_as_well_as_can_be(make, stills):
     documents = mixed(stills)
     for made, raw in zip(documents, system.predict(documents), strict=True):
         issues = [issue.code for issue in normalize(made, raw, LABELS).issues]
-        assert "not_json" in issues or made.id == "empty"
+        assert {"not_json", "truncated"} & set(issues) or made.id == "empty"  # some noise begins like an answer
     assert system.provenance["constraint"] == "none"
 
 

@@ -87,7 +87,7 @@ def qwen2_5_vl(folder: Path, *, seed: int = 0) -> Path:
         "fullatt_block_indexes": [1],
         "window_size": 56,
     }
-    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [6, 5, 5]}
     ends = {"bos_token_id": tokens.convert_tokens_to_ids("<|endoftext|>"), "eos_token_id": tokens.eos_token_id}
     text = _text(tokens) | ends | {"rope_parameters": rope}
     config = Qwen2_5_VLConfig(vision_config=vision, text_config=text, **_qwen_ids(tokens))
@@ -177,8 +177,8 @@ def _text(tokens: PreTrainedTokenizerFast) -> dict[str, object]:
         "hidden_size": 64,
         "intermediate_size": 128,
         "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
+        "num_attention_heads": 2,  # vLLM wants heads of at least 32
+        "num_key_value_heads": 1,
         "vocab_size": len(tokens) + PADDING,
         "max_position_embeddings": 8192,
         "tie_word_embeddings": False,

@@ -27,10 +27,10 @@ class Config:
     """Encoders that are not trained: 'text', 'vision'. What they give is computed once and cached."""
     hidden: int = 96
     """The width of tiny encoders; a pretrained text encoder brings its own."""
-    layers: int = 6
+    layers: int = 4
     """The number of layers of the tiny text encoder."""
     image_size: int = 128
-    """The side in pixels to which the tiny vision encoder resizes a frame; a pretrained one brings its own."""
+    """The side to which the tiny vision encoder resizes a frame, rounded up to 16 pixels; others bring their own."""
     window: int = 0
     """Pieces that the text encoder sees at once; 0: as many as it can. Longer documents are read in windows."""
     overlap: int = 64
@@ -57,7 +57,9 @@ class Config:
     max_frames: int = 256
     """Frame positions that are learned; further frames share the last."""
     dropout: float = 0.1
-    """Dropout in fusion, heads and tiny encoders."""
+    """Dropout in fusion, tagger and tiny encoders."""
+    pair_dropout: float = 0.2
+    """Dropout in the heads of chains and relations, which learn names by heart where they can."""
 
     slots: int = 0
     """Boxes that a frame's vector predicts (1: the paper's eq. 18); 0: each patch of the frame predicts one."""
@@ -67,6 +69,8 @@ class Config:
     """Whether pair heads see the mentions' texts, their distance and the words between them beside the vectors."""
     pair_size: int = 64
     """The width of pair representations; 0: bilinear forms over the full vectors, as in eq. 16 and 17."""
+    aligned: bool = True
+    """Whether relations are also read off the frames that show both chains."""
     decision: Literal["argmax", "threshold"] = "threshold"
     """How a pair's relations are chosen: the best type or none, or every type above a threshold."""
     tune: bool = True
@@ -82,14 +86,16 @@ class Config:
     """The weight of the loss of region types (eq. 22)."""
     weight_box: float = 1.0
     """The weight of the loss of region boxes (eq. 23)."""
+    weight_shows: float = 2.0
+    """The weight of the loss of which chain a frame shows, where regions name their chains (aligned only)."""
     balance: float = 0.5
     """Against class imbalance: a class of n among N decisions of C classes weighs (N / (C n)) ** balance; 0: off."""
 
-    epochs: int = 30
+    epochs: int = 15
     """Passes over the train documents; the best by the average F1 on dev is kept."""
     batch_size: int = 8
     """Documents a training step."""
-    lr: float = 1e-3
+    lr: float = 2e-3
     """The learning rate of all that is not pretrained."""
     encoder_lr: float = 5e-6
     """The learning rate of pretrained encoders."""
@@ -119,6 +125,7 @@ class Config:
         "minilm": {
             "text_encoder": ("minilm",),
             "encoder_lr": 1e-4,
+            "lr": 1e-3,
             "epochs": 12,
         },
         "paper": {
@@ -133,12 +140,15 @@ class Config:
             "slots": 1,
             "merge_iou": 0.9,
             "lexical": False,
+            "aligned": False,
             "pair_size": 0,
             "decision": "argmax",
             "tune": False,
             "balance": 0.0,
             "epochs": 20,
             "batch_size": 1,
+            "lr": 1e-3,
+            "pair_dropout": 0.1,
             "warmup": 0.0,
             "hide": 0.0,
             "checkpointing": True,
@@ -162,7 +172,7 @@ class Config:
         for name in ("window", "overlap", "slots", "pair_size", "lr", "encoder_lr", "weight_decay", "cache_gb"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        for name in ("dropout", "warmup", "hide", "word_dropout", "merge_iou"):
+        for name in ("dropout", "pair_dropout", "warmup", "hide", "word_dropout", "merge_iou"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to 1")
         if self.clip <= 0:
@@ -199,6 +209,7 @@ SHAPE = (
     "slots",
     "lexical",
     "pair_size",
+    "aligned",
     "decision",
 )
 """The options that a checkpoint's weights are made for: predicting with others is refused."""

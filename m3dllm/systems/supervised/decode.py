@@ -59,7 +59,8 @@ def answers(model: DFFM, batch: Batch, states: States, types: Types, thresholds:
         found.append({"chains": write_chains(one, inputs, types), "relations": [], "regions": []})
     if any(one.n_chains for one in mentions):
         together = to_device(make_mention_batch(mentions), device)
-        logits = model.relation_logits(states, together)
+        shows = model.shows_logits(states, together)
+        logits = model.relation_logits(states, together, None if shows is None else shows.sigmoid())
         chosen = choose_relations(logits, together, types, thresholds.relation, decision=model.config.decision)
         for row, head, tail, kind in chosen.tolist():
             if _given(batch.inputs[row]) != "mentions":

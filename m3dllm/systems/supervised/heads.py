@@ -120,11 +120,12 @@ class ChainHead(nn.Module):
         super().__init__()
         self.shrink = nn.ModuleList(nn.Linear(hidden, size) for _ in range(2)) if size else None
         self.bilinear = Bilinear(size or hidden, 2)
+        self.dropout = nn.Dropout(dropout)
         self.pairs = MentionPairs(hidden, size or hidden, n_types, dropout) if lexical else None
         self.decide = nn.Linear(size or hidden, 2) if lexical else None
 
     def forward(self, words: Tensor, mentions: MentionBatch) -> Tensor:
-        vectors = span_means(words, mentions.first, mentions.last)
+        vectors = self.dropout(span_means(words, mentions.first, mentions.last))
         left, right = (vectors, vectors) if self.shrink is None else (part(vectors) for part in self.shrink)
         logits: Tensor = self.bilinear(left, right)
         if self.pairs is not None and self.decide is not None:
@@ -139,11 +140,12 @@ class RelationHead(nn.Module):
         super().__init__()
         self.shrink = nn.ModuleList(nn.Linear(hidden, size) for _ in range(2)) if size else None
         self.bilinear = Bilinear(size or hidden, classes)
+        self.dropout = nn.Dropout(dropout)
         self.pairs = MentionPairs(hidden, size or hidden, n_types, dropout) if lexical else None
         self.decide = nn.Linear(size or hidden, classes) if lexical else None
 
     def forward(self, words: Tensor, mentions: MentionBatch) -> Tensor:
-        vectors = chain_means(span_means(words, mentions.first, mentions.last), mentions)
+        vectors = self.dropout(chain_means(span_means(words, mentions.first, mentions.last), mentions))
         left, right = (vectors, vectors) if self.shrink is None else (part(vectors) for part in self.shrink)
         logits: Tensor = self.bilinear(left, right)
         if self.pairs is not None and self.decide is not None:

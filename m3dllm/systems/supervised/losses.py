@@ -71,6 +71,7 @@ class Losses:
     relation: Tensor
     region: Tensor
     box: Tensor
+    shows: Tensor
     latent: Tensor
 
     def total(self, config: Config) -> Tensor:
@@ -81,6 +82,7 @@ class Losses:
             + config.weight_relation * self.relation
             + config.weight_region * self.region
             + config.weight_box * self.box
+            + config.weight_shows * self.shows
             + self.latent
         )
 
@@ -91,16 +93,22 @@ def losses(
     """The losses of a batch against its gold mentions, chains and regions."""
     mentions = to_device(make_mention_batch([gold.mentions for gold in golds]), device)
     zero = states.words.new_zeros((), dtype=torch.float32)
-    entity = chain = relation = region = box = zero
+    entity = chain = relation = region = box = shown = zero
     if states.word_mask.any():
         tags = pad([gold.tags for gold in golds], states.word_mask.shape[1]).to(device)
         entity = entity_loss(model, states, tags)
     if mentions.mask.any():
         chain = chain_loss(model.chain_logits(states, mentions), mentions, balance.chain)
         n_chains = mentions.chain_type.shape[1]
+        shows = model.shows_logits(states, mentions)
+        if shows is not None:
+            truth, known = (part.to(device) for part in shows_target(golds, n_chains, shows.shape[2]))
+            shown = shows_loss(shows, truth, known)
+            # half of what the heads learn from is true: they need not wait until the alignment is
+            shows = torch.where(known, (shows.sigmoid() + truth) / 2, shows.sigmoid())
         target = torch.stack([relation_target(gold, n_chains, len(types.relations)) for gold in golds]).to(device)
         relation = relation_loss(
-            model.relation_logits(states, mentions),
+            model.relation_logits(states, mentions, shows),
             target,
             mentions,
             types.joins.to(device),
@@ -109,7 +117,7 @@ def losses(
         )
     if model.vision is not None and states.frame_mask.any():
         region, box = region_losses(*model.region_outputs(states), golds, balance.region, slots=model.config.slots)
-    return Losses(entity, chain, relation, region, box, states.penalty.float())
+    return Losses(entity, chain, relation, region, box, shown, states.penalty.float())
 
 
 def entity_loss(model: DFFM, states: States, tags: Tensor) -> Tensor:
@@ -182,6 +190,28 @@ def relation_loss(
         each = (bits * torch.where(target, yes, no) * allowed).sum(-1)
     pairs = mask.sum((1, 2))
     return average((each * mask).sum((1, 2)) / pairs.clamp(min=1), pairs > 0)
+
+
+def shows_target(golds: Sequence[Gold], n_chains: int, n_frames: int) -> tuple[Tensor, Tensor]:
+    """Which frames show which chains, and where that is known: (batch, chains, frames) each, 0 or 1, and booleans.
+
+    Known are the chains of documents whose regions name any, in annotated frames.
+    """
+    truth = torch.zeros(len(golds), n_chains, n_frames)
+    known = torch.zeros(len(golds), n_chains, n_frames, dtype=torch.bool)
+    for i, gold in enumerate(golds):
+        named = gold.region_chain >= 0
+        truth[i, gold.region_chain[named], gold.region_frame[named]] = 1
+        if named.any():
+            known[i, : gold.mentions.n_chains, : len(gold.annotated)] = gold.annotated
+    return truth, known
+
+
+def shows_loss(logits: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """The binary cross-entropy of what frames show, averaged over what is known of each document."""
+    each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * known
+    n = known.sum((1, 2))
+    return average(each.sum((1, 2)) / n.clamp(min=1), n > 0)
 
 
 def average(values: Tensor, mask: Tensor) -> Tensor:

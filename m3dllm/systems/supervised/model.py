@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from m3dllm.errors import UserError
+from m3dllm.systems.supervised.aligned import Alignment, FrameRelations
 from m3dllm.systems.supervised.batch import Batch, MentionBatch, Types
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.features import FeatureCache, Features, FrameFeatures, TextFeatures, cache_folder
@@ -77,10 +78,14 @@ class DFFM(nn.Module):
                 else PatchHead(hidden, vision.encoder.grid, n_regions)
             )
         self.tagger = Tagger(hidden, n_mentions, config.dropout)
-        pair: dict[str, Any] = {"size": config.pair_size, "n_types": n_mentions, "dropout": config.dropout}
+        pair: dict[str, Any] = {"size": config.pair_size, "n_types": n_mentions, "dropout": config.pair_dropout}
         self.chains = ChainHead(hidden, lexical=config.lexical, **pair)
         classes = n_relations + (config.decision == "argmax")
         self.relations = RelationHead(hidden, classes, lexical=config.lexical, **pair)
+        self.alignment = self.frame_relations = None
+        if config.aligned and vision is not None:
+            self.alignment = Alignment(hidden, config.pair_size or hidden)
+            self.frame_relations = FrameRelations(hidden, config.pair_size or hidden, classes)
 
     def encode(self, batch: Batch) -> States:
         """The fused states; where a document lacks a modality, a construction stands in for it."""
@@ -105,9 +110,21 @@ class DFFM(nn.Module):
         logits: Tensor = self.chains(states.words, mentions)
         return logits.float()
 
-    def relation_logits(self, states: States, mentions: MentionBatch) -> Tensor:
-        """(batch, chains, chains, relation types), and one more class for none where the decision is "argmax"."""
+    def shows_logits(self, states: States, mentions: MentionBatch) -> Tensor | None:
+        """Whether a frame shows a chain: (batch, chains, frames); None where nobody asks (`aligned` is off)."""
+        if self.alignment is None or not states.frame_mask.any():
+            return None
+        logits: Tensor = self.alignment(states.words, states.patches, mentions)
+        return logits.float()
+
+    def relation_logits(self, states: States, mentions: MentionBatch, shows: Tensor | None) -> Tensor:
+        """(batch, chains, chains, relation types), and one more class for none where the decision is "argmax".
+
+        `shows` (batch, chains, frames) is the chance that a frame shows a chain, see `shows_logits`.
+        """
         logits: Tensor = self.relations(states.words, mentions)
+        if shows is not None and self.frame_relations is not None:
+            logits = logits + self.frame_relations(states.patches, shows * states.frame_mask[:, None])
         return logits.float()
 
     def region_outputs(self, states: States) -> tuple[Tensor, Tensor]:

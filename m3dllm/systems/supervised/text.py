@@ -7,10 +7,11 @@ pieces become words again is in `features`.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ class Vocabulary:
 
     words: tuple[str, ...]
     characters: tuple[str, ...]
+    pairs: tuple[str, ...] = ()
+    """Neighbouring words, with a blank between."""
 
     @classmethod
     def of(cls, documents: Iterable[tuple[str, Sequence[str]]], *, groups: int = 3) -> Vocabulary:
@@ -60,9 +63,12 @@ class Vocabulary:
         """
         seen: dict[str, set[str]] = defaultdict(set)
         letters: dict[str, set[str]] = defaultdict(set)
+        pairs: dict[str, set[str]] = defaultdict(set)
         everything: set[str] = set()
         for group, words in documents:
             everything.add(group)
+            for pair in neighbours(words):
+                pairs[pair].add(group)
             for word in words:
                 seen[word.lower()].add(group)
                 for letter in word:
@@ -71,6 +77,7 @@ class Vocabulary:
         return cls(
             tuple(sorted(word for word, where in seen.items() if len(where) >= least)),
             tuple(sorted(letter for letter, where in letters.items() if len(where) >= least)),
+            tuple(sorted(pair for pair, where in pairs.items() if len(where) >= least)),
         )
 
 
@@ -90,10 +97,30 @@ def word_case(word: str) -> int:
     return 1 if first == "Ll" else 0
 
 
-class TinyText(nn.Module):
-    """Words by heart, letters and case; then layers of convolution and attention. One piece a word.
+def neighbours(words: Sequence[str]) -> list[str]:
+    """Each word and the next, in small letters, with a blank between."""
+    return [f"{a} {b}".lower() for a, b in itertools.pairwise(words)]
 
-    ids: (windows, words, 2 + CHARACTERS): word, case, letters.
+
+def repetition(words: Sequence[str]) -> list[int]:
+    """For each word whether it (1), it and the one before (2), it and the two before (4) stand in `words` again.
+
+    A name comes again and again with the same ends, which is how a reader finds them in Chinese.
+    """
+    codes = [0] * len(words)
+    for size in (1, 2, 3):
+        grams = [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]
+        count = Counter(grams)
+        for i, gram in enumerate(grams):
+            codes[i + size - 1] += (1 << (size - 1)) * (count[gram] > 1)
+    return codes
+
+
+class TinyText(nn.Module):
+    """Words and pairs of words by heart, letters, case, what the document repeats; then layers of convolution and
+    attention. One piece a word.
+
+    ids: (windows, words, 4 + CHARACTERS): word, pair that ends here, case, repetition, letters.
     """
 
     pretrained = False
@@ -102,39 +129,50 @@ class TinyText(nn.Module):
         super().__init__()
         self.vocabulary = vocabulary
         self._word = {word: i for i, word in enumerate(vocabulary.words, start=1)}
+        self._pair = {pair: i for i, pair in enumerate(vocabulary.pairs, start=1)}
         self._letter = {letter: i for i, letter in enumerate(vocabulary.characters, start=8)}
         self.width, self.limit, self.name = config.hidden, 512, "tiny"
         self.word_dropout = config.word_dropout
         small = max(config.hidden // 4, 8)
         self.words = nn.Embedding(1 + len(self._word), config.hidden)
+        self.pairs = nn.Embedding(1 + len(self._pair), config.hidden)
         self.cases = nn.Embedding(8, small)
+        self.repeats = nn.Embedding(8, small)
         self.letters = nn.Embedding(8 + len(self._letter), small, padding_idx=0)
         self.spell = nn.Conv1d(small, 2 * small, 3, padding=1)
-        self.join = nn.Linear(config.hidden + 3 * small, config.hidden)
+        self.join = nn.Linear(2 * config.hidden + 4 * small, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(TinyLayer(config.hidden, config.dropout) for _ in range(config.layers))
         nn.init.normal_(self.words.weight, std=0.1)
+        nn.init.normal_(self.pairs.weight, std=0.1)
 
     def pieces(self, words: Sequence[str]) -> Pieces:
         """One piece a word."""
-        rows = torch.zeros(len(words), 2 + CHARACTERS, dtype=torch.long)
-        for i, word in enumerate(words):
+        rows = torch.zeros(len(words), 4 + CHARACTERS, dtype=torch.long)
+        small = [word.lower() for word in words]
+        before = ["", *neighbours(words)]
+        for i, (word, pair, repeat) in enumerate(zip(words, before, repetition(small), strict=False)):
             half = CHARACTERS // 2
             letters = word if len(word) <= CHARACTERS else word[:half] + word[-half:]
-            row = [self._word.get(word.lower(), 0), word_case(word)]
+            row = [self._word.get(small[i], 0), self._pair.get(pair, 0), word_case(word), repeat]
             row += [self._letter.get(letter, 1 + word_case(letter) % 7) for letter in letters]
             rows[i, : len(row)] = torch.tensor(row)
         return Pieces(rows, torch.arange(len(words)))
 
     def forward(self, ids: Tensor, mask: Tensor) -> list[Tensor]:
         """(windows, words, columns), (windows, words) -> the layers' states, each (windows, words, hidden)."""
-        words, cases, letters = ids[..., 0], ids[..., 1], ids[..., 2:]
+        words, pairs, cases, repeats = ids[..., :4].unbind(-1)
+        letters = ids[..., 4:]
         if self.training and self.word_dropout:
-            words = words * (torch.rand(words.shape, device=words.device) >= self.word_dropout)
+            known = torch.rand(words.shape, device=words.device) >= self.word_dropout
+            words, pairs = words * known, pairs * known * known.roll(1, -1)
+            alone = (~known & (letters[..., 1] == 0))[..., None] & (letters != 0)  # its letter is the word
+            letters = torch.where(alone, 1 + cases[..., None] % 7, letters)
         spelled = self.letters(letters.flatten(0, 1)).transpose(1, 2)  # (words, small, letters)
         spelled = self.spell(spelled).masked_fill((letters.flatten(0, 1) == 0)[:, None], -1e4).amax(2)
         spelled = torch.relu(spelled).unflatten(0, words.shape)
-        x = self.join(self.dropout(torch.cat([self.words(words), self.cases(cases), spelled], -1)))
+        seen = [self.words(words), self.pairs(pairs), self.cases(cases), self.repeats(repeats), spelled]
+        x = self.join(self.dropout(torch.cat(seen, -1)))
         bias = distance_bias(mask, TinyLayer.heads).to(x.dtype)
         states = []
         for layer in self.layers:
@@ -160,14 +198,14 @@ def distance_bias(mask: Tensor, heads: int) -> Tensor:
 
 
 class TinyLayer(nn.Module):
-    """Convolution over five words, attention, feed-forward; each normed before and added after."""
+    """Convolution over three words, attention, feed-forward; each normed before and added after."""
 
     heads = 4
 
     def __init__(self, hidden: int, dropout: float) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(3))
-        self.near = nn.Conv1d(hidden, 2 * hidden, 5, padding=2)
+        self.near = nn.Conv1d(hidden, 2 * hidden, 3, padding=1)
         self.mix = nn.Linear(hidden, 3 * hidden, bias=False)
         self.out = nn.Linear(hidden, hidden)
         self.think = nn.Sequential(nn.Linear(hidden, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, hidden))

@@ -27,30 +27,31 @@ from m3dllm.types import Frame
 
 
 class TinyVision(nn.Module):
-    """Convolutions down to a sixteenth of the side, then residual layers on that grid.
+    """Convolutions down to a sixteenth of the side, then residual layers on that grid: small, for drawn frames.
 
     frames: (frames, 3, side, side), bytes -> the layers' states, each (frames, patches, hidden).
     """
 
     pretrained = False
-    n_layers = 6
+    n_layers = 3
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         hidden = self.width = config.hidden
-        self.side = config.image_size
-        self.grid = math.ceil(self.side / 16)
-        widths = (3, hidden // 8, hidden // 4, hidden // 2, hidden)
+        self.grid = math.ceil(config.image_size / 16)
+        self.side = 16 * self.grid
+        widths = (hidden // 4, hidden // 2, hidden)
         steps = [
             nn.Sequential(nn.Conv2d(given, made, 3, stride=2, padding=1), nn.GELU())
             for given, made in itertools.pairwise(widths)
         ]
-        self.down = nn.Sequential(*steps)
+        self.down = nn.Sequential(nn.Conv2d(3, widths[0], 6, stride=4, padding=1), nn.GELU(), *steps)
         self.places = nn.Parameter(0.02 * torch.randn(hidden, self.grid, self.grid))
         self.layers = nn.ModuleList(TinyVisionLayer(hidden) for _ in range(self.n_layers))
 
     def forward(self, frames: Tensor) -> list[Tensor]:
-        x = self.down(frames.float() / 127.5 - 1) + self.places
+        pixels = (frames.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        x = self.down(pixels) + self.places
         states = []
         for layer in self.layers:
             x = layer(x)

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 DEFAULT_MODEL = "Qwen/Qwen3-VL-4B-Instruct"
 
 StrategyName = Literal["joint", "staged"]
+EngineName = Literal["transformers", "vllm", "openai"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The options of `video-llm`."""
 
+    incidental: ClassVar = ("base_url", "batch", "retries", "timeout", "device", "tensor_parallel")
+    """What may change between a run and its resumption."""
+
     model: str | None = None
-    """A model's folder or hub id; left out: Qwen/Qwen3-VL-4B-Instruct."""
+    """A model's folder or hub id, or its name on a server; left out: Qwen/Qwen3-VL-4B-Instruct, or what is served."""
+    engine: EngineName = "transformers"
+    """What generates: transformers or vllm on this machine, or openai: a server."""
+    base_url: str | None = None
+    """Where the server is, for --engine openai; its key is read from OPENAI_API_KEY."""
     strategy: StrategyName = "joint"
     """How to ask: joint (one answer), staged (entities, chains, relations, grounding)."""
+    shots: int = 0
+    """How many examples from the train split stand in a prompt."""
+    shot_choice: Literal["random", "similar"] = "random"
+    """Which examples: any, or those with the most similar text."""
     frames: int = 8
     """At most so many frames of a document are shown."""
     frame_choice: Literal["uniform", "subtitles", "annotated"] = "uniform"
@@ -39,7 +51,7 @@ class Config:
     max_tokens: int = 2048
     """The longest answer, in tokens."""
     context: int | None = None
-    """Tokens that prompt and answer may have together; left out: what the model allows."""
+    """Tokens that prompt and answer may have together; left out: what the model allows, in vLLM at most 32768."""
     max_chains: int = 48
     """The most chains of an answer."""
     max_mentions: int = 24
@@ -53,7 +65,7 @@ class Config:
     temperature: float = 0.0
     """0: the likeliest token each time; above: sampled, with the seed."""
     batch: int = 4
-    """Documents that are answered at once."""
+    """Documents that are answered at once; of a server, requests that are under way at once."""
     prompts: str | None = None
     """A folder with prompts of your own, laid out as prompts/; what it lacks is taken from there."""
     prompt_version: int = 1
@@ -62,8 +74,14 @@ class Config:
     """The revision of a model of the hub."""
     trust_remote_code: bool = False
     """Run code that comes with the model."""
+    tensor_parallel: int = 1
+    """Over how many GPUs vLLM spreads a model."""
+    retries: int = 5
+    """How often a server that fails is asked again, ever more seldom."""
+    timeout: float = 600.0
+    """The longest wait for an answer of a server, in seconds."""
     device: str = "auto"
-    """Where the model runs : cuda, cuda:1, cpu, mps; auto: a GPU if there is one."""
+    """Where the model runs: cuda, cuda:1, cpu, mps; auto: a GPU if there is one."""
     dtype: str = "auto"
     """The numbers that it computes with: bfloat16, float16, float32; auto: what the model was saved in."""
     seed: int = 0

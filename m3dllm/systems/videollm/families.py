@@ -150,7 +150,7 @@ def find_family(model: str, *, model_type: str | None = None, family: str | None
     what = f" (of type '{model_type}')" if model_type else ""
     raise UserError(
         f"model '{model}'{what} is of no known family, so that its boxes cannot be read: name one by --family"
-        f" ({known}; generic: fractions), and see what its boxes are by 'm3dllm calibrate-boxes'"
+        f" ({known}; generic: fractions)"
     )
 
 

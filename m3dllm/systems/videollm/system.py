@@ -17,6 +17,7 @@ from m3dllm.systems.videollm.engines import Engine, Reply, Request, Tally, make_
 from m3dllm.systems.videollm.families import find_convention
 from m3dllm.systems.videollm.frames import choose_frames, load_image
 from m3dllm.systems.videollm.prompt import Prompts, Still, prompt_sha256, prompt_text, show_document
+from m3dllm.systems.videollm.shots import Shelf, shot
 from m3dllm.systems.videollm.shown import Shown
 from m3dllm.systems.videollm.strategies import STRATEGIES, Conversation, Question, Subject
 from m3dllm.types import Document, Example, Failure, Frame, Issue, RawOutput, Turn
@@ -45,6 +46,7 @@ class VideoLLM:
         self.prompts = Prompts(
             Path(self.config.prompts) if self.config.prompts else None, version=self.config.prompt_version
         )
+        self.shelf = Shelf(examples, self.config)
         self.engine = engine or make_engine(self.config)
         self.convention = find_convention(self.engine.family, self.config.box_convention)
         self.tally = Tally()
@@ -117,12 +119,21 @@ class VideoLLM:
         pictures = [(frame, load_image(frame, longest_side=self.config.longest_side)) for frame in frames]
         if self.config.video:  # its frames must be of one size
             pictures = [(frame, image.resize(pictures[0][1].size)) for frame, image in pictures]
-        issues: list[Issue] = []
+        examples = self.shelf.choose(document)
         while True:
-            subject = self._subject(document, pictures, issues)
+            subject = self._subject(document, pictures, examples)
             needed = self.needed(subject)
             if needed <= self.engine.context:
+                wanted = self.config.shots
+                if len(examples) < wanted:
+                    subject.issues.append(Issue("shortened", "prompt", f"{len(examples)} of {wanted} shots are shown"))
+                if len(pictures) < len(frames):
+                    detail = f"{len(pictures)} of {len(frames)} frames are shown"
+                    subject.issues.append(Issue("shortened", "prompt", detail))
                 return subject
+            if examples:
+                examples = examples[1:]
+                continue
             if len(pictures) <= 1:
                 what = "one frame" if pictures else "its text"
                 raise ValueError(
@@ -131,7 +142,6 @@ class VideoLLM:
                 )
             fewer = len(pictures) // 2
             pictures = [pictures[(2 * i + 1) * len(pictures) // (2 * fewer)] for i in range(fewer)]
-            issues = [Issue("shortened", "prompt", f"{fewer} of {len(frames)} frames are shown")]
 
     def needed(self, subject: Subject) -> int:
         """The tokens that the first question about a document needs, with its answer."""
@@ -143,7 +153,10 @@ class VideoLLM:
         finally:
             conversation.close()
         # Later stages show the text again, with its mentions marked, and the chains.
-        again = 3 * self._text_tokens(subject) if self.config.strategy == "staged" and not subject.document.given else 0
+        again = 0
+        if self.config.strategy == "staged" and not subject.document.given:
+            shown = sum(len(one["text"].encode("utf-8", "replace")) // 3 for one in subject.shots("entities"))
+            again = 3 * self._text_tokens(subject) + 2 * shown
         return (
             max(self.engine.count(question.request.messages).tokens for question in first)
             + again
@@ -154,7 +167,9 @@ class VideoLLM:
         """About how many tokens the document's text has: one for three bytes."""
         return len(subject.document.text.encode()) // 3
 
-    def _subject(self, document: Document, pictures: Sequence[tuple[Frame, Any]], issues: list[Issue]) -> Subject:
+    def _subject(
+        self, document: Document, pictures: Sequence[tuple[Frame, Any]], examples: Sequence[Example] = ()
+    ) -> Subject:
         sizes = {}
         stills = []
         for frame, image in pictures:
@@ -170,7 +185,7 @@ class VideoLLM:
             as_video=self.config.video,
             specials=self.engine.specials,
         )
-        return Subject(
+        subject = Subject(
             document=document,
             labels=self.labels,
             config=self.config,
@@ -181,8 +196,11 @@ class VideoLLM:
             view=view,
             specials=self.engine.specials,
             share=document.id,
-            issues=list(issues),
         )
+        subject.shots = lambda stage: [
+            made for example in examples if (made := shot(stage, example, subject)) is not None
+        ]
+        return subject
 
     def _go_on(self, session: _Session) -> None:
         """Give the replies to the conversation; its next questions stand in `session.questions`, or it is done."""
@@ -295,11 +313,20 @@ def check(config: Config, labels: LabelSet) -> None:
         raise UserError(f"--strategy {config.strategy}: expected {', '.join(STRATEGIES)}")
     if config.unconstrained and config.schema_only:
         raise UserError("--unconstrained and --schema-only exclude each other: give one of them")
-    least = {"max_tokens": 16, "max_chains": 1, "max_mentions": 1, "max_mention_characters": 2, "longest_side": 28}
+    least = {
+        "max_tokens": 16,
+        "max_chains": 1,
+        "max_mentions": 1,
+        "max_mention_characters": 2,
+        "longest_side": 28,
+        "tensor_parallel": 1,
+    }
     for name, value in least.items():
         if getattr(config, name) < value:
             raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)}: expected at least {value}")
-    for name in ("frames", "max_relations", "max_regions", "temperature", "fps"):
+    if config.timeout <= 0:
+        raise UserError(f"--timeout {config.timeout}: expected more than 0 seconds")
+    for name in ("frames", "max_relations", "max_regions", "temperature", "fps", "retries", "shots"):
         if getattr(config, name) < 0:
             raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)}: expected 0 or more")
     if not labels.mentions and not labels.regions:

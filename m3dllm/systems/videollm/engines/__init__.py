@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from m3dllm.errors import UserError
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.families import Family
 from m3dllm.systems.videollm.prompt import Message
@@ -134,6 +135,18 @@ class Tally:
 
 def make_engine(config: Config) -> Engine:
     """The engine, with its model loaded. Raises UserError for what the user can mend."""
-    from m3dllm.systems.videollm.engines.transformers import TransformersEngine
+    try:
+        if config.engine == "openai":
+            from m3dllm.systems.videollm.engines.openai import OpenAIEngine
 
-    return TransformersEngine(config)
+            return OpenAIEngine(config)
+        if config.engine == "vllm":
+            from m3dllm.systems.videollm.engines.vllm import VllmEngine
+
+            return VllmEngine(config)
+        from m3dllm.systems.videollm.engines.transformers import TransformersEngine
+
+        return TransformersEngine(config)
+    except ImportError as error:
+        remedy = "install builds of torch, torchvision and the engine that fit each other"
+        raise UserError(f"--engine {config.engine} cannot be loaded ({error}): {remedy}") from error

@@ -205,16 +205,27 @@ class LocalModel:
         more: dict[str, Any] = {"images": images} if images else {}
         if clips:
             more["videos"] = [[still.image for still in clip.stills] for clip in clips]
-            more["videos_kwargs"] = {"do_sample_frames": False, "video_metadata": [_metadata(clip) for clip in clips]}
-        starts_itself = self.tokenizer.bos_token is not None and text.startswith(self.tokenizer.bos_token)
-        kwargs = {"add_special_tokens": False} if starts_itself else {}
+            more["videos_kwargs"] = {
+                "do_sample_frames": False,
+                "video_metadata": [clip_metadata(clip) for clip in clips],
+            }
+        kwargs = {"add_special_tokens": False} if self.starts_itself(text) else {}
         return self.processor(text=[text], return_tensors="pt", text_kwargs=kwargs, **more)
+
+    def starts_itself(self, text: str) -> bool:
+        """Whether a prompt has the token that begins a text already."""
+        return self.tokenizer.bos_token is not None and text.startswith(self.tokenizer.bos_token)
+
+    @cached_property
+    def placeholders(self) -> frozenset[int]:
+        """The tokens that stand for images."""
+        found = [getattr(self.config, f"{kind}_token_id", None) for kind in ("image", "video")]
+        return frozenset(token for token in found if token is not None)
 
     def vision_tokens(self, inputs: Any) -> int:
         """How many tokens of an encoded prompt stand for images."""
         ids = inputs["input_ids"]
-        placeholders = [getattr(self.config, f"{kind}_token_id", None) for kind in ("image", "video")]
-        return int(sum((ids == token).sum() for token in placeholders if token is not None))
+        return int(sum((ids == token).sum() for token in self.placeholders))
 
     def count(self, messages: Sequence[Message]) -> Count:
         inputs = self.encode(messages)
@@ -247,7 +258,7 @@ def _joined(first: Any, second: Any) -> Any:
     return [*first, {"type": "text", "text": "\n\n"}, *second]
 
 
-def _metadata(clip: Clip) -> dict[str, Any]:
+def clip_metadata(clip: Clip) -> dict[str, Any]:
     """When the frames of a clip are seen, as video processors want to know it."""
     seconds = clip.seconds
     span = seconds[-1] - seconds[0]

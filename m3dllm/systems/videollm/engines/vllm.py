@@ -1,0 +1,181 @@
+"""The `vllm` engine: a model in vLLM, in this process; as many requests as fit are answered together.
+
+Prompts and images are prepared as for the transformers engine. A document's frames and subtitles come first in each of
+its prompts, so that vLLM's prefix cache encodes them once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from m3dllm.errors import UserError
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.engines import Count, Reply, Request
+from m3dllm.systems.videollm.engines.local import LocalModel, clip_metadata
+from m3dllm.systems.videollm.prompt import Clip, Message, Still
+from m3dllm.types import Failure
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+CONTEXT = 32_768
+"""Tokens of prompt and answer, where the user does not say and the model would take more."""
+
+
+class VllmEngine:
+    """A model in vLLM."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises UserError where vLLM or the model is not there, or the model does not fit."""
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # read when vLLM is imported, as is the next
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        try:
+            from vllm import LLM
+            from vllm.platforms import current_platform
+        except ImportError as error:
+            why = " ".join(str(error).split())[:160]
+            raise UserError(f"--engine vllm needs 'vllm': pip install 'm3dllm[vllm]' ({why})") from error
+        self.config = config
+        self.local = LocalModel(config)
+        self.family = self.local.family
+        self.specials = self.local.specials
+        self.context = min(config.context or CONTEXT, self.local.context)
+        self.lanes = max(1, config.batch)
+        limits: dict[str, Any] = {"image": 0 if config.video else config.frames}
+        if config.video:
+            limits["video"] = 1
+        more: dict[str, Any] = {}
+        if self.local.sees:
+            more["limit_mm_per_prompt"] = limits
+        if current_platform.is_cpu():
+            more |= {"enforce_eager": True, "kv_cache_memory_bytes": 1 << 29}
+        try:
+            self.llm = LLM(
+                model=self.local.name,
+                revision=config.revision,
+                trust_remote_code=config.trust_remote_code,
+                dtype=config.dtype,  # type: ignore[arg-type]  # vLLM itself checks the name
+                max_model_len=self.context,
+                max_num_seqs=self.lanes,
+                seed=config.seed,
+                tensor_parallel_size=config.tensor_parallel,
+                enable_prefix_caching=True,
+                disable_log_stats=False,  # they hold the time of the first token
+                structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
+                **more,
+            )
+        except Exception as error:  # the weights, the memory, the device: vLLM says what in many ways
+            raise UserError(f"model '{self.local.name}' cannot be loaded by vLLM: {_brief(error)}") from error
+        self.engine = self.llm.llm_engine
+        self._started: dict[int, float] = {}
+        self._refused: list[tuple[int, Reply]] = []
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        dtype = str(self.engine.model_config.dtype).removeprefix("torch.")
+        return {
+            "model": self.local.name,
+            "sha256": self.local.sha256,
+            "family": self.family.name,
+            "dtype": dtype,
+            "device": "vllm",
+        }
+
+    # --- the interface ------------------------------------------------------------------------------------------------
+
+    def prepare(self, image: Image) -> Image:
+        return self.local.prepare(image)
+
+    def count(self, messages: Sequence[Message]) -> Count:
+        return self.local.count(messages)
+
+    def submit(self, key: int, request: Request) -> None:
+        """A request that vLLM refuses, such as one that is too long, is answered with a failure."""
+        self._started[key] = time.perf_counter()
+        try:
+            self.engine.add_request(str(key), self._prompt(request), self._params(request))
+        except (ValueError, RuntimeError, TypeError) as error:
+            self._refused.append((key, Reply(finish="error", failure=Failure(_brief(error)))))
+            del self._started[key]
+
+    def poll(self) -> list[tuple[int, Reply]]:
+        """Let vLLM go on until something is answered."""
+        if self._refused:
+            refused, self._refused = self._refused, []
+            return refused
+        if not self._started:
+            raise ValueError("nothing is under way")
+        done: list[Any] = []
+        while not done:
+            done = [output for output in self.engine.step() if output.finished]
+        return [(int(output.request_id), self._reply(output)) for output in done]
+
+    def release(self, share: str) -> None:
+        pass
+
+    def close(self) -> None:
+        del self.engine, self.llm
+
+    # --- a request ----------------------------------------------------------------------------------------------------
+
+    def _prompt(self, request: Request) -> dict[str, Any]:
+        """The prompt in the model's chat format, and its images."""
+        text = self.local.chat(request.messages)
+        parts = [part for message in request.messages for part in message.parts]
+        images = [part for part in parts if isinstance(part, Still)]
+        clips = [part for part in parts if isinstance(part, Clip)]
+        data: dict[str, Any] = {}
+        if images:
+            data["image"] = [still.image for still in images]
+        if clips:
+            import numpy as np
+
+            data["video"] = [
+                (np.stack([np.asarray(still.image) for still in clip.stills]), clip_metadata(clip)) for clip in clips
+            ]
+        ids = self.local.tokenizer.encode(text, add_special_tokens=not self.local.starts_itself(text))
+        return {"prompt_token_ids": ids} | ({"multi_modal_data": data} if data and self.local.sees else {})
+
+    def _params(self, request: Request) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import StructuredOutputsParams
+
+        held = None
+        constraint = request.constraint
+        if request.options:
+            held = StructuredOutputsParams(choice=list(request.options))
+        elif constraint is not None and constraint.grammar is not None:
+            held = StructuredOutputsParams(grammar=constraint.grammar)
+        elif constraint is not None and constraint.schema is not None:
+            held = StructuredOutputsParams(json=constraint.schema)
+        return SamplingParams(
+            temperature=self.config.temperature,
+            max_tokens=request.max_tokens,
+            seed=self.config.seed,
+            structured_outputs=held,
+            stop_token_ids=list(self.local.stops),
+        )
+
+    def _reply(self, output: Any) -> Reply:
+        said = output.outputs[0]
+        ids = output.prompt_token_ids or []
+        finish = said.finish_reason if said.finish_reason in ("stop", "length") else "error"
+        failure = Failure(f"vLLM broke the answer off ({said.finish_reason})") if finish == "error" else None
+        return Reply(
+            text=said.text,
+            finish=finish,
+            tokens_in=len(ids),
+            tokens_vision=sum(token in self.local.placeholders for token in ids),
+            tokens_reused=output.num_cached_tokens,
+            tokens_out=len(said.token_ids),
+            seconds=time.perf_counter() - self._started.pop(int(output.request_id)),
+            first_token_s=getattr(output.metrics, "first_token_latency", None) or None,
+            failure=failure,
+        )
+
+
+def _brief(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

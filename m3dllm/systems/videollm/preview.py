@@ -1,0 +1,118 @@
+"""What a run would send for a document: the first prompt, its tokens, and what holds the answer. No weights are loaded.
+
+The prompts of later stages depend on the answers before them, so only the first can be shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from m3dllm.labels import LabelSet
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.engines import Count, Engine, Reply, Request, make_engine
+from m3dllm.systems.videollm.engines.local import LocalModel
+from m3dllm.systems.videollm.prompt import Message, prompt_text
+from m3dllm.systems.videollm.strategies import STRATEGIES
+from m3dllm.systems.videollm.system import VideoLLM
+from m3dllm.types import Document, Example, Issue
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The first question about a document. `prompt` is in the model's chat format where that is known.
+
+    `constraint` is the grammar, or the schema where an engine takes none; None for a model that writes freely.
+    """
+
+    document: str
+    stage: str
+    prompt: str
+    count: Count
+    max_tokens: int
+    context: int
+    constraint: str | None
+    issues: tuple[Issue, ...] = ()
+
+    def __str__(self) -> str:
+        about = "" if self.count.exact else "about "
+        counted = f"{about}{self.count.tokens} tokens, {self.count.vision} of them images"
+        room = f"answer: at most {self.max_tokens}; context: {self.context}"
+        noted = [f"{issue.code}: {issue.detail}" for issue in self.issues]
+        head = "\n".join([f"{self.document}, {self.stage}: {counted}; {room}", *noted])
+        held = "the answer is free" if self.constraint is None else f"the answer is held to:\n{self.constraint}"
+        return f"{head}\n\n{self.prompt}\n\n{held}"
+
+
+def preview(
+    config: Config, document: Document, *, labels: LabelSet, examples: Sequence[Example] = ()
+) -> Preview | None:
+    """What would be sent first about `document`; None where nothing would be.
+
+    Raises UserError for options or a model that cannot be, and ValueError for a document that cannot be shown. Of a
+    server the list of its models is read.
+    """
+    engine: Engine = make_engine(config) if config.engine == "openai" else _Unloaded(config)
+    try:
+        system = VideoLLM(config, labels=labels, examples=examples, engine=engine)
+        subject = system.show(document)
+        conversation = STRATEGIES[config.strategy](subject)
+        question = next(conversation, [None])[0]
+        conversation.close()
+    finally:
+        engine.close()
+    if question is None:
+        return None
+    request = question.request
+    held = None
+    if request.constraint is not None:
+        held = request.constraint.grammar or str(request.constraint.schema)
+    chat = engine.local.chat if isinstance(engine, _Unloaded) else prompt_text
+    return Preview(
+        document=document.id,
+        stage=question.stage,
+        prompt=chat(request.messages),
+        count=engine.count(request.messages),
+        max_tokens=request.max_tokens,
+        context=engine.context,
+        constraint=held,
+        issues=tuple(subject.issues),
+    )
+
+
+class _Unloaded:
+    """An engine that prepares and counts as a local one does, and cannot answer."""
+
+    lanes = 1
+
+    def __init__(self, config: Config) -> None:
+        self.local = LocalModel(config)
+        self.family = self.local.family
+        self.specials = self.local.specials
+        self.context = min(config.context or self.local.context, self.local.context)
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        return {"model": self.local.name, "family": self.family.name}
+
+    def prepare(self, image: Image) -> Image:
+        return self.local.prepare(image)
+
+    def count(self, messages: Sequence[Message]) -> Count:
+        return self.local.count(messages)
+
+    def submit(self, key: int, request: Request) -> None:
+        raise RuntimeError("no weights are loaded")
+
+    def poll(self) -> list[tuple[int, Reply]]:
+        raise ValueError("nothing is under way")
+
+    def release(self, share: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

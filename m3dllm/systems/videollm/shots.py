@@ -1,0 +1,164 @@
+"""Examples for the prompt: which train documents are shown with their answers, and how.
+
+An example's frames are not shown, so its regions are not either: what is asked of frames alone has no examples.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from m3dllm.answers import write_answer
+from m3dllm.errors import UserError
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.strategies import Subject, group_of, listed, marked
+from m3dllm.types import Annotation, Chain, Document, Example, Lang
+
+
+class Shelf:
+    """The train documents that can be examples, and the choice among them.
+
+    An example can be shown if its answer can be written with texts that stand in it, and is not longer than answers may
+    be. None comes from the video of the document that is asked about.
+    """
+
+    def __init__(self, examples: Sequence[Example], config: Config) -> None:
+        """Raises UserError where there are fewer than `config.shots` that can be shown."""
+        self.config = config
+        self.usable: tuple[Example, ...] = ()
+        if not config.shots:
+            return
+        self.usable = tuple(example for example in examples if can_be_shown(example, config))
+        if len(self.usable) < config.shots:
+            raise UserError(
+                f"--shots {config.shots}: {len(self.usable)} of the {len(examples)} documents of the train split can be"
+                " examples: ask for fewer, or name another split by --train"
+            )
+        self._index: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        if config.shot_choice == "similar":
+            self._weigh()
+
+    def choose(self, document: Document) -> list[Example]:
+        """At most `shots` examples in the document's language, from other videos; of similar ones the nearest last.
+
+        The choice depends on the seed and the document, and not on what was asked before.
+        """
+        if not self.config.shots:
+            return []
+        open_ = [i for i, example in enumerate(self.usable) if _is_apart(example.document, document)]
+        rnd = random.Random(f"{self.config.seed}:{document.id}")
+        rnd.shuffle(open_)
+        if self.config.shot_choice == "similar":
+            near = self._nearness(document)
+            open_.sort(key=lambda i: -near.get(i, 0.0))  # stable: the shuffle decides between equals
+        return [self.usable[i] for i in reversed(open_[: self.config.shots])]
+
+    def _weigh(self) -> None:
+        """An inverted index with tf-idf weights, each document's of length 1."""
+        counts = [Counter(features(example.document.text, example.document.lang)) for example in self.usable]
+        spread = Counter(name for count in counts for name in count)
+        for i, count in enumerate(counts):
+            weights = {name: n * math.log(1 + len(counts) / spread[name]) for name, n in count.items()}
+            length = math.hypot(*weights.values()) or 1.0
+            for name, weight in weights.items():
+                self._index[name].append((i, weight / length))
+
+    def _nearness(self, document: Document) -> dict[int, float]:
+        """Cosine with the examples that have anything in common with the document, up to the document's length."""
+        near: dict[int, float] = defaultdict(float)
+        for name, n in sorted(Counter(features(document.text, document.lang)).items()):
+            found = self._index.get(name, [])
+            for i, weight in found:
+                near[i] += n * math.log(1 + len(self.usable) / len(found)) * weight
+        return near
+
+
+def features(text: str, lang: Lang) -> list[str]:
+    """What two texts are compared by: words in small letters; in Chinese, pairs of characters."""
+    if lang == "en":
+        return re.findall(r"\w+", text.lower())
+    return [pair for run in re.findall(r"\w+", text) for pair in (run[i : i + 2] for i in range(max(1, len(run) - 1)))]
+
+
+def can_be_shown(example: Example, config: Config) -> bool:
+    """Whether its answer says what its gold says, in texts that stand in it, within the bounds of an answer."""
+    if not example.document.text.strip() or not example.gold.chains:
+        return False
+    written = write_answer(example.document, example.gold)["chains"]
+    texts = [text if isinstance(text, str) else text[0] for c in written for text in c["mentions"] if _is_text(text)]
+    return (
+        all(_is_text(mention) for chain in written for mention in chain["mentions"])
+        and all(text in example.document.text and len(text) <= config.max_mention_characters for text in texts)
+        and len(written) <= config.max_chains
+        and all(len(chain["mentions"]) <= config.max_mentions for chain in written)
+        and len(example.gold.relations) <= config.max_relations
+    )
+
+
+def shot(stage: str, example: Example, subject: Subject) -> dict[str, str] | None:
+    """The example as the template of a stage wants it; None for a stage that has none."""
+    make = _STAGES.get(stage)
+    if make is None:
+        return None
+    about = replace(subject, document=example.document, issues=[])
+    question, answer = make(about, _named(example.gold))
+    return {"text": about.say(example.document.text), "question": question, "answer": about.say(_json(answer))}
+
+
+def _named(gold: Annotation) -> Annotation:
+    """The chains in the order of their first mentions, named c0, c1, and so on, and no regions."""
+    chains = sorted(gold.chains, key=lambda chain: min(chain.mentions))
+    names = {chain.id: f"c{i}" for i, chain in enumerate(chains)}
+    return Annotation(
+        tuple(Chain(names[c.id], tuple(sorted(c.mentions))) for c in chains),
+        tuple(replace(r, head=names[r.head], tail=names[r.tail]) for r in gold.relations),
+    )
+
+
+def _joint(about: Subject, gold: Annotation) -> tuple[str, Any]:
+    answer = write_answer(about.document, gold)
+    return "", {"chains": answer["chains"], "relations": answer["relations"]}
+
+
+def _entities(about: Subject, gold: Annotation) -> tuple[str, Any]:
+    said = [(m.type, about.document.text[m.start : m.end]) for m in sorted(gold.mentions)]
+    types = [label.name for label in about.labels.mentions]
+    return "", {kind: list(dict.fromkeys(text for k, text in said if k == kind)) for kind in types}
+
+
+def _chains(about: Subject, gold: Annotation) -> tuple[str, Any]:
+    mentions = sorted(gold.mentions)
+    number = {mention: i for i, mention in enumerate(mentions)}
+    lists = [[f"m{number[m]}" for m in chain.mentions] for chain in gold.chains if len(chain.mentions) > 1]
+    return marked(about, mentions), {"chains": lists}
+
+
+def _relations(about: Subject, gold: Annotation) -> tuple[str, Any]:
+    groups = [group_of(i, chain) for i, chain in enumerate(gold.chains)]
+    lines = [f"{one['name']} ({one['type']}): {' / '.join(one['texts'])}" for one in listed(about, groups)]
+    answer = [{"head": r.head, "tail": r.tail, "type": r.type} for r in gold.relations]
+    return "\n".join(lines), {"relations": answer}
+
+
+_STAGES = {"joint": _joint, "entities": _entities, "chains": _chains, "relations": _relations}
+
+
+def _is_text(mention: Any) -> bool:
+    """Whether a mention of the answer form names a text, as a model must, and not a place."""
+    return isinstance(mention, str | list)
+
+
+def _is_apart(one: Document, other: Document) -> bool:
+    """Whether a document may be an example for another: same language, not the same, nor of the same video."""
+    same_video = bool(one.group) and one.group == other.group
+    return one.lang == other.lang and one.id != other.id and not same_video
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,328 @@
+"""The openai engine, over a server of our own that behaves as it is told, and over vLLM's."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+pytest.importorskip("jinja2", reason="needs the extra 'llm'")
+
+from PIL import Image
+
+from m3dllm.errors import UserError
+from m3dllm.normalize import normalize
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.engines import openai
+from m3dllm.systems.videollm.system import VideoLLM
+from tests.small import LABELS
+from tests.videollm.documents import document, frames
+
+ANSWER = '{"chains":[{"id":"c0","type":"PER","mentions":["Ada"]}],"relations":[],"regions":[]}'
+MODELS = {"data": [{"id": "tiny-qwen3-vl", "owned_by": "someone"}]}
+
+
+def completion(text: str | None, finish: str = "stop") -> dict:
+    usage = {"prompt_tokens": 90, "completion_tokens": 9, "prompt_tokens_details": {"cached_tokens": 40}}
+    return {"choices": [{"message": {"content": text}, "finish_reason": finish}], "usage": usage}
+
+
+class Server:
+    """A server on this machine. `says` gives (status, body) for the n-th completion, from 0."""
+
+    def __init__(self, models=MODELS, says: Callable = lambda n: (200, completion(ANSWER)), models_status: int = 200):
+        self.asked: list[dict] = []
+        self.headers: list[dict] = []
+        lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send(models_status, models)
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    number = len(outer.asked)
+                    outer.asked.append(body)
+                    outer.headers.append(dict(self.headers))
+                said = says(number)
+                if said is None:
+                    self.close_connection = True
+                    return
+                self.send(*said)
+
+            def send(self, status, body, **headers):
+                data = body if isinstance(body, bytes) else json.dumps(body).encode()
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(data)), "Location": "/elsewhere"}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
+        self.thread.start()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    monkeypatch.setattr(openai.time, "sleep", lambda s: None)  # waits are tested by their length alone
+    monkeypatch.delenv(openai.KEY, raising=False)
+    running = []
+
+    def start(*args, **kwargs) -> Server:
+        running.append(Server(*args, **kwargs))
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.stop()
+
+
+def system(server: Server | str, **options) -> VideoLLM:
+    url = server if isinstance(server, str) else server.url
+    config = Config(**{"engine": "openai", "base_url": url, "retries": 2, "batch": 1, "max_tokens": 64} | options)
+    return VideoLLM(config, labels=LABELS)
+
+
+def failures(server: Server, n: int = 1, **options) -> list:
+    return [raw.failure for raw in system(server, **options).predict([document(f"d{i}") for i in range(n)])]
+
+
+def test_frames_go_as_jpeg_where_they_stand_among_the_texts(serve, tmp_path):
+    server = serve()
+    (raw,) = system(server).predict([document("d", stills=frames(tmp_path, (160, 90)))])
+    told, asked = server.asked[0]["messages"]
+    assert isinstance(told["content"], str)
+    kinds = [part["type"] for part in asked["content"]]
+    assert kinds == ["text", "image_url", "text", "text"]
+    head, _, data = asked["content"][1]["image_url"]["url"].partition(",")
+    assert head == "data:image/jpeg;base64"
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+        assert (image.format, image.size) == ("JPEG", (352, 192))  # at least 256 x 256 pixels in area, sides by 32
+    assert raw.boxes.sizes == {24: (1000, 1000)}
+
+
+def test_an_answer_is_read_and_counted(serve):
+    made = document("d")
+    (raw,) = system(serve()).predict([made])
+    assert [mention.type for mention in normalize(made, raw, LABELS).annotation.mentions] == ["PER", "PER"]
+    (turn,) = raw.turns
+    assert (turn.tokens_in, turn.tokens_out, turn.tokens_reused, turn.finish) == (90, 9, 40, "stop")
+
+
+def test_a_server_is_given_the_schema_and_vllm_the_grammar(serve):
+    other = serve()
+    list(system(other).predict([document("d")]))
+    held = other.asked[0]["response_format"]["json_schema"]["schema"]
+    assert set(held["properties"]) == {"chains", "relations", "regions"}
+    assert "structured_outputs" not in other.asked[0]
+    vllm = serve({"data": [{"id": "x", "root": "/m/qwen3-vl", "owned_by": "vllm", "max_model_len": 4096}]})
+    made = system(vllm)
+    list(made.predict([document("d")]))
+    assert "start:" in vllm.asked[0]["structured_outputs"]["grammar"]
+    assert (made.engine.context, made.engine.family.name) == (4096, "qwen3-vl")
+    assert made.provenance["constraint"] == "grammar"
+
+
+def test_a_free_model_is_held_to_nothing(serve):
+    server = serve()
+    list(system(server, unconstrained=True).predict([document("d")]))
+    assert not {"response_format", "structured_outputs"} & server.asked[0].keys()
+
+
+def test_the_key_comes_from_the_environment_and_is_not_sent_elsewhere(serve, monkeypatch):
+    monkeypatch.setenv(openai.KEY, "sesame")
+    server = serve(says=lambda n: (302, b""))
+    with pytest.raises(UserError, match="302: it sends elsewhere"):
+        failures(server)
+    assert [headers["Authorization"] for headers in server.headers] == ["Bearer sesame"]
+
+
+@pytest.mark.parametrize("trouble", [(500, b"boom"), (503, {}), (429, {"error": {"message": "slow down"}}), None])
+def test_a_server_that_recovers_is_asked_again(serve, trouble):
+    server = serve(says=lambda n: trouble if n < 2 else (200, completion(ANSWER)))
+    (raw,) = system(server).predict([document("d")])
+    assert raw.failure is None
+    assert raw.turns[0].retries == 2
+
+
+@pytest.mark.parametrize(
+    ("trouble", "message"),
+    [
+        ((500, b"<h1>boom</h1>"), "answers 500 (<h1>boom</h1>)"),
+        ((429, {"error": {"message": "slow\ndown"}}), "answers 429 (slow down)"),
+        ((200, b"\xff garbage"), "no JSON"),
+        ((200, []), "no object"),
+        ((200, {"choices": []}), "without a completion"),
+        (None, "does not answer"),
+    ],
+)
+def test_a_server_that_stays_broken_fails_its_documents_until_the_next_run(serve, trouble, message):
+    server = serve(says=lambda n: trouble)
+    found = failures(server, 3)
+    assert all(failure.retryable and message in failure.message for failure in found)
+    assert not any("\n" in failure.message for failure in found)
+    assert len(server.asked) <= 3 * 3
+
+
+def test_a_dead_server_is_waited_for_once(serve):
+    server = serve(says=lambda n: None)
+    failures(server, 5)
+    assert len(server.asked) == 3 + 4
+
+
+def test_a_server_that_dies_in_the_middle_loses_nothing(serve):
+    server = serve(says=lambda n: (200, completion(ANSWER)) if n < 2 or n > 6 else None)
+    raws = list(system(server).predict([document(f"d{i}") for i in range(9)]))
+    assert [raw.document for raw in raws] == [f"d{i}" for i in range(9)]
+    assert [raw.failure is None for raw in raws] == [True, True, False, False, False, True, True, True, True]
+
+
+def test_a_request_that_is_refused_fails_its_document_alone(serve):
+    server = serve(says=lambda n: (400, {"error": {"message": "too long"}}) if n == 0 else (200, completion(ANSWER)))
+    bad, good = failures(server, 2)
+    assert "answers 400 (too long)" in bad.message
+    assert not bad.retryable
+    assert good is None
+
+
+def test_an_answer_that_is_cut_off_says_so(serve):
+    (raw,) = system(serve(says=lambda n: (200, completion(ANSWER[:-9], "length")))).predict([document("d")])
+    assert raw.turns[0].finish == "length"
+    assert "truncated" in [issue.code for issue in normalize(document("d"), raw, LABELS).issues]
+
+
+def test_an_empty_answer_is_an_issue(serve):
+    (raw,) = system(serve(says=lambda n: (200, completion(None)))).predict([document("d")])
+    assert normalize(document("d"), raw, LABELS).issues
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [(401, "set OPENAI_API_KEY"), (403, "set OPENAI_API_KEY"), (404, "no such address or model")]
+)
+def test_what_no_document_can_mend_ends_the_run_in_one_line(serve, status, message):
+    server = serve(says=lambda n: (200, completion(ANSWER)) if n == 0 else (status, {"error": {"message": "no"}}))
+    made = system(server).predict([document("d0"), document("d1")])
+    assert next(made).failure is None
+    with pytest.raises(UserError, match=message):
+        next(made)
+
+
+@pytest.mark.parametrize(
+    ("models", "status", "options", "message"),
+    [
+        (MODELS, 401, {}, "answers 401: it wants a valid key"),
+        (MODELS, 404, {}, "answers 404"),
+        (MODELS, 500, {}, "answers 500"),
+        (b"hello", 200, {}, r"no JSON \(hello\)"),
+        ({}, 200, {}, "lists no model"),
+        (MODELS, 200, {"model": "gpt"}, "does not serve 'gpt': expected one of tiny-qwen3-vl"),
+        ({"data": [{"id": "a"}, {"id": "b"}]}, 200, {}, r"several models: name one by --model \(a, b\)"),
+        ({"data": [{"id": "a"}]}, 200, {}, "no known family"),
+    ],
+)
+def test_a_server_that_is_not_what_it_should_be_is_one_line(serve, models, status, options, message):
+    with pytest.raises(UserError, match=message):
+        system(serve(models, models_status=status), **options)
+
+
+def test_no_server_is_one_line(serve):
+    server = Server()
+    server.stop()
+    with pytest.raises(UserError, match="does not answer"):
+        system(server)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"base_url": None}, "needs --base-url"),
+        ({"base_url": "file:///etc/passwd"}, "expected an address"),
+        ({"video": True}, "--video"),
+        ({"timeout": 0.0}, "--timeout"),
+    ],
+)
+def test_options_that_no_server_knows_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        system("http://127.0.0.1:9/v1", **options)
+
+
+def test_documents_are_under_way_together(serve):
+    together = threading.Barrier(3, timeout=20)
+
+    def wait(n):
+        together.wait()
+        return 200, completion(ANSWER)
+
+    assert failures(serve(says=wait), 3, batch=3) == [None] * 3
+
+
+# --- vLLM's own server ------------------------------------------------------------------------------------------------
+
+SMALL = {"max_chains": 4, "max_mentions": 3, "max_relations": 3, "max_regions": 1, "max_mention_characters": 30}
+MAY_BE = {"truncated", "occurrence_out_of_range", "covered", "duplicate_mention", "empty_chain", "dangling"}
+MAY_BE |= {"duplicate_relation", "empty_answer", "empty_document"}
+OF_THE_SERVER = {"model": "tiny", "family": "qwen2.5-vl", "batch": 4, "max_tokens": 300} | SMALL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["joint", "staged"])
+def test_vllm_s_server_holds_answers_to_the_grammar(vllm_server, tmp_path, strategy):
+    url, _ = vllm_server
+    stills = frames(tmp_path, (112, 56), (56, 112))
+    made = system(url, strategy=strategy, **OF_THE_SERVER)
+    documents = [document("en", stills=stills), document("zh", "zh", stills=stills[:1]), document("empty", text="")]
+    raws = list(made.predict(documents))
+    assert (made.engine.is_vllm, made.engine.context) == (True, 6000)
+    assert [raw.failure for raw in raws] == [None] * 3
+    for about, raw in zip(documents, raws, strict=True):
+        issues = {issue.code for issue in normalize(about, raw, LABELS).issues}
+        assert issues <= MAY_BE
+
+
+@pytest.mark.slow
+def test_text_alone_is_answered_by_vllm_s_server_as_by_the_transformers_engine(vllm_server):
+    pytest.importorskip("llguidance", reason="needs the extra 'llm'")
+    url, model = vllm_server
+    documents = [document("en"), document("zh", "zh")]
+    served = system(url, strategy="staged", **OF_THE_SERVER).predict(documents)
+    local = {"model": model, "dtype": "float32", "device": "cpu", "strategy": "staged"}
+    config = Config(**OF_THE_SERVER | local)
+    ours = VideoLLM(config, labels=LABELS).predict(documents)
+    for one, other in zip(ours, served, strict=True):
+        assert [(t.text, t.tokens_in, t.tokens_out) for t in one.turns] == [
+            (t.text, t.tokens_in, t.tokens_out) for t in other.turns
+        ]
+
+
+@pytest.mark.slow
+def test_vllm_s_server_takes_the_schema_too(vllm_server):
+    (raw,) = system(vllm_server[0], schema_only=True, strategy="staged", **OF_THE_SERVER).predict([document("en")])
+    assert raw.failure is None
+    assert all(isinstance(json.loads(turn.text), dict) for turn in raw.turns if turn.finish == "stop")
+
+
+@pytest.mark.slow
+def test_vllm_s_server_says_what_it_refuses(vllm_server):
+    text = "zq qz " * 1500  # more tokens than one for three bytes
+    (raw,) = system(vllm_server[0], **OF_THE_SERVER).predict([document("long", text=text)])
+    assert "answers 400" in raw.failure.message
+    assert not raw.failure.retryable
+    with pytest.raises(UserError, match="does not serve 'other': expected one of tiny"):
+        system(vllm_server[0], model="other")

@@ -1,0 +1,105 @@
+"""The vllm engine in this process, against the transformers engine, over the same tiny models."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("transformers", reason="needs the extra 'llm'")
+pytest.importorskip("llguidance", reason="needs the extra 'llm'")
+pytest.importorskip("vllm", reason="needs the extra 'vllm'")
+
+from m3dllm.normalize import normalize
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.system import VideoLLM
+from m3dllm.types import Document
+from tests.small import LABELS
+from tests.videollm.documents import adversarial, document, frames
+
+pytestmark = pytest.mark.slow
+
+SMALL = {"max_chains": 4, "max_mentions": 3, "max_relations": 3, "max_regions": 1, "max_mention_characters": 30}
+
+
+@pytest.fixture(scope="module")
+def stills(tmp_path_factory):
+    return frames(tmp_path_factory.mktemp("frames"), (160, 90), (90, 160), (64, 64))
+
+
+@pytest.fixture(scope="module")
+def make(tiny, children):
+    loaded = {}
+
+    def system(engine: str, model: str = "qwen2_5_vl", **options) -> VideoLLM:
+        fixed = {"model": tiny(model), "engine": engine, "dtype": "float32", "device": "cpu", "context": 6000}
+        config = Config(**fixed | {"max_tokens": 300} | SMALL | options)
+        heavy = (engine, model, config.video)
+        made = VideoLLM(config, labels=LABELS, engine=loaded.get(heavy))
+        loaded[heavy] = made.engine
+        return made
+
+    yield system
+    for engine in loaded.values():
+        engine.close()
+
+
+def mixed(stills) -> list[Document]:
+    return [
+        document("both", "en", stills=stills),
+        document("zh", "zh", stills=stills[:1]),
+        document("silent", "zh", "", stills),
+        document("blind", "en"),
+        document("empty", "en", ""),
+    ]
+
+
+@pytest.mark.parametrize("strategy", ["joint", "staged"])
+@pytest.mark.parametrize("model", ["qwen2_5_vl", "qwen3_vl"])
+def test_the_greedy_answers_are_those_of_the_transformers_engine(make, stills, model, strategy):
+    documents = mixed(stills)
+    ours = list(make("transformers", model, strategy=strategy).predict(documents))
+    theirs = list(make("vllm", model, strategy=strategy).predict(documents))
+    assert [raw.failure for raw in theirs] == [None] * 5
+    for made, one, other in zip(documents, ours, theirs, strict=True):
+        assert [turn.text for turn in one.turns] == [turn.text for turn in other.turns]
+        assert normalize(made, one, LABELS) == normalize(made, other, LABELS)
+        assert [(t.tokens_in, t.tokens_vision, t.tokens_out) for t in one.turns] == [
+            (t.tokens_in, t.tokens_vision, t.tokens_out) for t in other.turns
+        ]
+
+
+def test_later_stages_find_the_document_encoded(make, stills):
+    (raw,) = make("vllm", strategy="staged").predict([document("again", stills=stills)])
+    assert raw.turns[-1].tokens_reused > raw.turns[-1].tokens_vision > 0
+    assert all(0 < turn.first_token_s <= turn.seconds for turn in raw.turns)
+
+
+def test_a_document_that_is_too_long_fails_alone(make, stills):
+    long, short = make("vllm").predict([document("long", text="Ada met Bela . " * 2000), document("short")])
+    assert "too small" in long.failure.message
+    assert short.failure is None
+
+
+def test_answers_are_right_whatever_the_document_says(make, stills):
+    documents = adversarial(12, "en", stills) + adversarial(12, "zh", stills)
+    finished = 0
+    for made, raw in zip(documents, make("vllm", strategy="staged").predict(documents), strict=True):
+        assert raw.failure is None
+        if all(turn.finish == "stop" for turn in raw.turns):
+            finished += 1
+            issues = {issue.code for issue in normalize(made, raw, LABELS).issues}
+            assert issues <= {"duplicate_relation", "empty_answer", "empty_document"}
+    assert finished
+
+
+def test_a_free_model_and_one_held_to_the_schema_are_answered_too(make, stills):
+    for options in ({"unconstrained": True, "max_tokens": 24}, {"schema_only": True}):
+        raws = make("vllm", **options).predict(mixed(stills))
+        assert [raw.failure for raw in raws] == [None] * 5
+
+
+def test_a_video_is_seen_as_by_the_transformers_engine(make, stills):
+    made = document("both", stills=stills)
+    (ours,), (theirs,) = (make(engine, "qwen3_vl", video=True).predict([made]) for engine in ("transformers", "vllm"))
+    assert theirs.failure is None
+    assert ours.turns[0].tokens_vision == theirs.turns[0].tokens_vision > 0
+    assert ours.payload == theirs.payload
