@@ -17,6 +17,9 @@ from m3dllm.types import TASKS
 
 GROUP = "m3dllm.systems"
 
+FOUR_TASKS = frozenset(TASKS)
+TEXT_AND_VIDEO = frozenset(("text", "video"))
+EN_AND_ZH = frozenset(("en", "zh"))
 BUILT_IN = {
     spec.name: spec
     for spec in (
@@ -25,9 +28,9 @@ BUILT_IN = {
             factory="m3dllm.systems.supervised.system:Supervised",
             config="m3dllm.systems.supervised.config:Config",
             summary="denoised fusion of text and frames, missing modalities constructed (DFFM and MMCM of M3D)",
-            tasks=frozenset(TASKS),
-            modalities=frozenset(("text", "video")),
-            languages=frozenset(("en", "zh")),
+            tasks=FOUR_TASKS,
+            modalities=TEXT_AND_VIDEO,
+            languages=EN_AND_ZH,
             takes_given=True,
             trainable=True,
             extra="supervised",
@@ -38,9 +41,9 @@ BUILT_IN = {
             factory="m3dllm.systems.majority:Majority",
             config="m3dllm.systems.majority:Config",
             summary="the floors as a system: dictionaries, same-text chains, frequent types and boxes",
-            tasks=frozenset(TASKS),
-            modalities=frozenset(("text", "video")),
-            languages=frozenset(("en", "zh")),
+            tasks=FOUR_TASKS,
+            modalities=TEXT_AND_VIDEO,
+            languages=EN_AND_ZH,
             takes_given=True,
             trainable=True,
         ),
@@ -49,9 +52,9 @@ BUILT_IN = {
             factory="m3dllm.systems.replay:Replay",
             config="m3dllm.systems.replay:Config",
             summary="answers from a file: a run's, or the gold of a corpus",
-            tasks=frozenset(TASKS),
-            modalities=frozenset(("text", "video")),
-            languages=frozenset(("en", "zh")),
+            tasks=FOUR_TASKS,
+            modalities=TEXT_AND_VIDEO,
+            languages=EN_AND_ZH,
             takes_given=True,
         ),
         SystemSpec(
@@ -60,9 +63,9 @@ BUILT_IN = {
             config="m3dllm.systems.videollm.config:Config",
             preview="m3dllm.systems.videollm.preview:preview",
             summary="a video LLM, asked with prompts and held to what is in the document while it answers",
-            tasks=frozenset(TASKS),
-            modalities=frozenset(("text", "video")),
-            languages=frozenset(("en", "zh")),
+            tasks=FOUR_TASKS,
+            modalities=TEXT_AND_VIDEO,
+            languages=EN_AND_ZH,
             takes_given=True,
             extra="llm",
             needs=("torch", "transformers", "llguidance", "jinja2"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
 from m3dllm.labels import Label, LabelSet, RelationLabel
-from m3dllm.types import Annotation, Box, Chain, Document, Example, Frame, Mention, Region, Relation
+from m3dllm.types import Annotation, Box, Document, Example, Frame, Region, Relation
+from tests.small import annotated
 
 LABELS = LabelSet(
     mentions=(Label("PER"), Label("LOC"), Label("ORG")),
@@ -30,19 +30,6 @@ NO_FRAMES = "[PER0 Karl Gauss] grew up in [LOC1 Brunswick] , where [PER0 Gauss] 
 COLOURS = {"PER": (200, 60, 40), "LOC": (40, 80, 200)}
 
 
-def parse(marked: str) -> tuple[str, tuple[Chain, ...]]:
-    """(text, chains) of a text with mentions written `[PER0 Ada Byron]`: a type, a chain's number, and the words."""
-    text, found = "", {}
-    for part in re.split(r"(\[[A-Z]+\d+ [^\]]*\])", marked):
-        if match := re.fullmatch(r"\[([A-Z]+)(\d+) ([^\]]*)\]", part):
-            kind, number, words = match.groups()
-            found.setdefault(f"c{number}", []).append(Mention(len(text), len(text) + len(words), kind))
-            text += words
-        else:
-            text += part
-    return text, tuple(Chain(name, tuple(mentions)) for name, mentions in found.items())
-
-
 def picture(path: Path, boxes: list[tuple[str, Box]], *, size: tuple[int, int] = (96, 72)) -> None:
     """A grey picture with a filled box for each region, coloured by its type."""
     image = Image.new("RGB", size, (128, 128, 128))
@@ -62,7 +49,7 @@ def example(
     frames: tuple[list[tuple[str, Box]], ...] = (),
 ) -> Example:
     """A document from marked text and the boxes of its frames, drawn into `folder`."""
-    text, chains = parse(marked)
+    text, chains = annotated(marked)
     stills, regions = [], []
     for i, boxes in enumerate(frames):
         path = folder / f"{name}-{24 * i}.png"

@@ -23,7 +23,8 @@ from m3dllm.systems.supervised.batch import (
 from m3dllm.systems.supervised.pairs import N_FEATURES
 from m3dllm.systems.supervised.text import Pieces
 from m3dllm.types import Annotation, Box, Chain, Document, Frame, Mention, Region, Relation
-from tests.supervised.documents import ENGLISH, LABELS, four, parse
+from tests.small import annotated
+from tests.supervised.documents import ENGLISH, LABELS, four
 
 TYPES = Types.of(LABELS)
 
@@ -51,7 +52,7 @@ def test_relations_join_the_types_that_the_labels_say():
 
 
 def test_mentions_come_in_text_order_with_their_words_types_and_chains():
-    text, chains = parse(ENGLISH)
+    text, chains = annotated(ENGLISH)
     inputs = inputs_of(Document("d", "en", text))
     found = mentions_of(inputs, chains, TYPES)
     assert [text[start:end] for start, end in found.spans][:3] == ["Ada Byron", "London", "Annabella"]
@@ -96,7 +97,7 @@ def test_no_tags_are_no_mentions():
 
 
 def test_a_symmetric_relation_stands_both_ways_and_others_one_way():
-    text, chains = parse("[PER0 Ada] [PER1 Bob]")
+    text, chains = annotated("[PER0 Ada] [PER1 Bob]")
     relations = (Relation("c0", "c1", "PER-PER_couple"), Relation("c1", "c0", "PER-PER_parents"))
     gold = gold_of(inputs_of(Document("d", "en", text)), Annotation(chains, relations), TYPES)
     assert gold.relations.tolist() == [[0, 1, 2], [1, 0, 1], [1, 0, 2]]

@@ -13,7 +13,8 @@ from m3dllm.systems.supervised.checkpoint import MODEL
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.system import Supervised
 from m3dllm.types import Chain, Document, Frame, Given
-from tests.supervised.documents import ENGLISH, LABELS, four, parse
+from tests.small import annotated
+from tests.supervised.documents import ENGLISH, LABELS, four
 
 CONFIG = Config(hidden=64, image_size=64, lr=2e-3, epochs=24, batch_size=4, dropout=0.0, word_dropout=0.0, hide=0.0)
 
@@ -68,7 +69,7 @@ def test_white_space_is_no_text(fitted):
 
 
 def test_given_mentions_are_chained_and_nothing_else_is_said(fitted):
-    _, chains = parse(ENGLISH)
+    _, chains = annotated(ENGLISH)
     alone = [Chain(f"m{i}", (m,)) for i, m in enumerate(m for chain in chains for m in chain.mentions)]
     document = replace(fitted[1][0].document, given=Given(tuple(alone), kind="mentions"))
     (raw,) = answer(fitted[2], document)
@@ -78,7 +79,7 @@ def test_given_mentions_are_chained_and_nothing_else_is_said(fitted):
 
 
 def test_given_chains_are_related_under_their_own_names(fitted):
-    _, chains = parse(ENGLISH)
+    _, chains = annotated(ENGLISH)
     named = tuple(replace(chain, id=f"gold-{chain.id}") for chain in reversed(chains))
     document = replace(fitted[1][0].document, given=Given(named, kind="chains"))
     (raw,) = answer(fitted[2], document)
@@ -95,7 +96,7 @@ def test_nothing_given_is_nothing_said(fitted):
 
 def test_given_and_not_given_may_stand_together(fitted):
     _, examples, system = fitted
-    _, chains = parse(ENGLISH)
+    _, chains = annotated(ENGLISH)
     plain = examples[0].document
     given = replace(plain, given=Given(chains, kind="chains"))
     together = answer(system, plain, given, examples[1].document)
@@ -124,7 +125,7 @@ def test_another_language_is_an_error_of_the_document(tmp_path):
 
 
 def test_a_given_type_that_is_unknown_is_an_error_of_the_document(fitted):
-    _, chains = parse("[TIME0 Ada]")
+    _, chains = annotated("[TIME0 Ada]")
     (raw,) = answer(fitted[2], Document("d", "en", "Ada", given=Given(chains, kind="mentions")))
     assert "'TIME' is not in the label set" in raw.failure.message
 
