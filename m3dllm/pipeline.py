@@ -22,7 +22,7 @@ from m3dllm.experiment import Experiment, Plan, labels_hash, now, plan, read_don
 from m3dllm.files import read_bytes, sha256, sha256_file, write_atomic
 from m3dllm.normalize import normalize as normalize_one
 from m3dllm.runs import Run, RunRecord, open_run
-from m3dllm.score import Scores, Settings
+from m3dllm.score import Settings
 from m3dllm.score import score as score_all
 from m3dllm.types import Chain, Document, Example, Given, GivenKind, RawOutput, Subset
 from m3dllm.wire import WireError, convert, decode, decode_raw, encode, encode_raw, pretty
@@ -206,16 +206,9 @@ def _normalize(found: Run, record: RunRecord) -> None:
 
 
 def _score(found: Run, record: RunRecord, settings: Settings) -> None:
-    scores = scores_of(found, record, settings)
+    subsets = _subsets(record) or None
+    scores = score_all(found.examples(), found.predictions(), labels=record.labels, settings=settings, subsets=subsets)
     found.write_scores(scores.to_wire(), scores.rows())
-
-
-def scores_of(found: Run, record: RunRecord, settings: Settings) -> Scores:
-    """The scores of a run's predictions, from its files."""
-    subsets = _subsets(record)
-    return score_all(
-        found.examples(), found.predictions(), labels=record.labels, settings=settings, subsets=subsets or None
-    )
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

@@ -292,7 +292,8 @@ def open_run(run: Run, record: RunRecord) -> RunRecord:
     if changes:
         shown = "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
         raise UserError.at(path, f"is a run of something else: {shown}. Name another --out, or remove it")
-    return replace(record, started=old.started, seconds=old.seconds, provenance=old.provenance)
+    kept = {name: getattr(old, name) for name in ("started", "finished", "seconds", "provenance", "tally")}
+    return replace(record, **kept)
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -86,6 +86,13 @@ def test_a_finished_run_is_not_asked_again(corpus, tmp_path):
     assert (run.path / "raw.jsonl").stat().st_mtime_ns == before
 
 
+def test_a_finished_run_keeps_its_times_and_its_tally_when_it_is_asked_for_again(corpus, tmp_path):
+    run = pipeline.run(majority(corpus, tmp_path / "run"))
+    run.write_record(replace(run.record(), finished="2020-01-01T00:00:00+00:00", tally={"tokens_in": 7}))
+    again = pipeline.run(majority(corpus, tmp_path / "run")).record()
+    assert (again.finished, again.tally) == ("2020-01-01T00:00:00+00:00", {"tokens_in": 7})
+
+
 def test_without_out_the_same_experiment_finds_its_own_run(corpus, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = {"system": "majority", "corpus": corpus}
