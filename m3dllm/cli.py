@@ -33,6 +33,8 @@ app = typer.Typer(
 UsageError: Any = typer.BadParameter.__mro__[1]  # what the parser raises; typer does not name it
 imports = typer.Typer(help="Turn annotations in another format into a native corpus.")
 app.add_typer(imports, name="import")
+adapters = typer.Typer(help="LoRA adapters of video-llm: list them, merge them into full weights, push them.")
+app.add_typer(adapters, name="adapters", invoke_without_command=True)
 
 
 class Lang(StrEnum):
@@ -447,16 +449,104 @@ def systems(
     say(overview(json=json) if name is None else describe(name, json=json))
 
 
+@app.command("calibrate-boxes", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def calibrate_boxes(context: typer.Context) -> None:
+    """Show a video LLM drawn shapes, and say which box convention its answers fit.
+
+    The options of video-llm follow as --name value, --model first; 'm3dllm systems video-llm' lists them.
+    """
+    from m3dllm.options import parse_options, resolve_config
+    from m3dllm.registry import find_system
+
+    spec = find_system("video-llm")
+    config = resolve_config(spec, parse_options(context.args), preset=None, seed=0)
+    say(str(spec.load_tool("calibrate-boxes", config)(config)))
+
+
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run directories.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="The folder to write.", show_default=False)],
+    paper: Annotated[str | None, typer.Option(help="Quote a paper's published scores beside: m3d.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="A system or run to compare every other with, besides the best.")
+    ] = None,
+    pages: Annotated[
+        bool | None,
+        typer.Option("--pages/--no-pages", help="Pages of the documents too; left out: for at most 100 documents."),
+    ] = None,
 ) -> None:
-    """Compare runs: Markdown and CSV tables, floors, significance."""
+    """Compare runs: a page, tables and figures, with floors, intervals, breakdowns and cost."""
     from m3dllm.report import write_report
 
-    for path in write_report(runs, out):
-        say(str(path))
+    say(str(write_report(runs, out, paper=paper, baseline=baseline, pages=pages)))
+
+
+@app.command()
+def view(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run directories.", show_default=False)],
+    gold: Annotated[
+        bool, typer.Option("--gold/--no-gold", help="The gold beside, and what is right and wrong by it.")
+    ] = True,
+    embed: Annotated[bool, typer.Option("--embed", help="One file with everything in it, of at most 50 MB.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="The folder to write; left out: views/<runs>.")] = None,
+    browser: Annotated[bool, typer.Option("--browser", help="Open the page in the browser.")] = False,
+) -> None:
+    """Look at each document: text, relations and frames, up to four systems side by side."""
+    from m3dllm.files import file_name
+    from m3dllm.report.page import write_pages
+    from m3dllm.runs import Run
+
+    folder = out or Path("views") / file_name("+".join(run.resolve().name for run in runs))
+    page = write_pages([Run(run) for run in runs], folder, gold=gold, embed=embed)
+    say(str(page))
+    if browser:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
+
+
+# --- adapters ---------------------------------------------------------------------------------------------------------
+
+AdapterName = Annotated[
+    str, typer.Argument(metavar="ADAPTER", help="A name, a folder, or the run of its fit.", show_default=False)
+]
+
+
+@adapters.callback()
+def list_adapters(context: typer.Context, json: JsonOption = False) -> None:
+    """LoRA adapters of video-llm: those in ./adapters and those that come with the package."""
+    if context.invoked_subcommand is None:
+        say(_adapter_tool("adapters")(json=json))
+
+
+@adapters.command("merge")
+def merge_adapter(
+    adapter: AdapterName,
+    out: Annotated[Path, typer.Option("--out", help="The folder of the model to write.", show_default=False)],
+    model: Annotated[
+        str | None, typer.Option(help="Its base model; left out: the one that its adapter.toml names.")
+    ] = None,
+) -> None:
+    """Write the base model with the adapter in its weights: a model like any other."""
+    say(str(_adapter_tool("adapters merge")(adapter, out, model=model)))
+
+
+@adapters.command("push")
+def push_adapter(
+    adapter: AdapterName,
+    to: Annotated[str, typer.Option(help="OWNER/NAME on the Hugging Face hub.", show_default=False)],
+    private: Annotated[bool, typer.Option("--private/--public", help="Who can see it.")] = True,
+) -> None:
+    """Upload an adapter to the Hugging Face hub, as the user that 'hf auth login' knows."""
+    say(_adapter_tool("adapters push")(adapter, to, private=private))
+
+
+def _adapter_tool(name: str) -> Callable[..., Any]:
+    from m3dllm.registry import find_system
+
+    tool: Callable[..., Any] = find_system("video-llm").load_tool(name)
+    return tool
 
 
 def version(value: bool) -> None:

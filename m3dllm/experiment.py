@@ -81,28 +81,27 @@ class Plan:
     path: Path
     notes: tuple[str, ...]
     """What the user should know before the work begins."""
-
-    @property
-    def fits(self) -> bool:
-        return self.spec.trainable and self.checkpoint is None
+    fits: bool
+    """Whether the system is fitted to `train` before it predicts."""
 
 
-def plan(experiment: Experiment) -> Plan:
-    """Check the experiment and find everything that it names.
+def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
+    """Check the experiment and find everything that it names. `only_fit`: a fit is what is asked for.
 
     Raises UserError for an unknown system or option, a language, task or protocol that the system does not declare, a
     corpus or split that is not there, or a checkpoint of another system or label set.
     """
     spec = find_system(experiment.system)
-    spec.require()
     tasks = _tasks(experiment, spec)
     if experiment.pairs != "end-to-end" and not spec.takes_given:
         raise UserError(f"system '{spec.name}' does not take given mentions and chains: only --pairs end-to-end")
     config = resolve_config(spec, experiment.options, preset=experiment.preset, seed=experiment.seed)
+    spec.require(config)
     notes = [] if experiment.corpus else ["no --corpus given: the embedded demo corpus is used"]
     corpus = load_corpus(experiment.corpus or _demo())
     notes += _shared_groups(corpus)
-    parts = _parts(experiment, spec, corpus)
+    fits = spec.trainable and (spec.fits_first or only_fit) and experiment.checkpoint is None
+    parts = _parts(experiment, spec, corpus, fits=fits)
     if parts.dev and parts.dev_name is None:
         notes.append(f"no dev split: {len(parts.dev)} of the train documents choose the settings")
     checkpoint, checkpoint_hash = _checkpoint(experiment.checkpoint, spec, corpus)
@@ -132,7 +131,7 @@ def plan(experiment: Experiment) -> Plan:
         ),
         labels=corpus.labels,
         summary=spec.summary,
-        trains=spec.trainable,
+        trains=spec.trainable and (fits or checkpoint is not None),
         incidental=tuple(getattr(config, "incidental", ())),
         command=experiment.command,
         versions=_versions(),
@@ -150,8 +149,9 @@ def plan(experiment: Experiment) -> Plan:
         passes=PASSES[experiment.pairs],
         checkpoint=checkpoint,
         record=record,
-        path=Path(experiment.out or Path("runs") / _run_name(record)),
+        path=Path(experiment.out or Path("runs") / _run_name(record, alone=fits and not spec.fits_first)),
         notes=tuple(notes),
+        fits=fits,
     )
 
 
@@ -171,10 +171,10 @@ class _Parts:
         return replace(self, train=train, dev=dev)
 
 
-def _parts(experiment: Experiment, spec: SystemSpec, corpus: Corpus) -> _Parts:
+def _parts(experiment: Experiment, spec: SystemSpec, corpus: Corpus, *, fits: bool) -> _Parts:
     test = _readable(corpus, experiment.split, experiment.lang, spec)[: experiment.limit]
     there = experiment.train in corpus.splits and experiment.train != experiment.split
-    if not (spec.trainable and experiment.checkpoint is None):  # train only gives examples to show
+    if not fits:  # train only gives examples to show
         examples = corpus[experiment.train] if there else ()
         train = tuple(
             e for e in examples if e.document.lang in ((experiment.lang,) if experiment.lang else spec.languages)
@@ -305,9 +305,11 @@ def labels_hash(corpus: Corpus) -> str:
 # --- record -----------------------------------------------------------------------------------------------------------
 
 
-def _run_name(record: RunRecord) -> str:
+def _run_name(record: RunRecord, *, alone: bool) -> str:
+    """`alone`: a fit that no prediction belongs to."""
     digest = hashlib.sha256(repr(sorted(record.identity().items())).encode()).hexdigest()[:8]
-    return "-".join(map(file_name, (record.system, record.corpus.name, record.corpus.split))) + f"-{digest}"
+    what = "fit" if alone else record.corpus.split
+    return "-".join(map(file_name, (record.system, record.corpus.name, what))) + f"-{digest}"
 
 
 def now() -> str:

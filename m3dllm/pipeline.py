@@ -7,6 +7,8 @@ most the document in hand is lost. `normalize` and `score` need neither the syst
 from __future__ import annotations
 
 import logging
+import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,11 +48,20 @@ def run(experiment: Experiment, *, variants: Sequence[str] = ()) -> Run:
 
 
 def fit(experiment: Experiment) -> Run:
-    """Only fit: the run's checkpoint. Raises UserError where the system does not train."""
-    work = plan(experiment)
+    """Only fit: the run's checkpoint. Raises UserError where the system does not train.
+
+    Of several processes that fit together (`accelerate launch`), the first one writes; the others compute.
+    """
+    work = plan(experiment, only_fit=True)
     if not work.fits:
         why = "does not train" if not work.spec.trainable else "has a checkpoint already: leave --checkpoint out"
         raise UserError(f"system '{work.spec.name}' {why}")
+    if os.environ.get("RANK", "0") != "0":
+        log.setLevel(logging.WARNING)
+        found = Run(work.path)
+        if not (found.checkpoint / "done.json").is_file():
+            make_system(work, checkpoint=None).fit(work.train, work.dev, found.checkpoint)
+        return found
     with begun(work) as (found, record):
         _fit(found, record, work)
     return found
@@ -75,7 +86,7 @@ def preview(experiment: Experiment) -> str:
     Raises UserError for a system that asks with no prompt, or documents that cannot be shown.
     """
     work = plan(experiment)
-    show_first = work.spec.load_preview()
+    show_first = work.spec.load_preview(work.config)
     subsets = _subsets(work.record)
     for example in work.test:
         document = _given(example, work.passes[0], subsets)
@@ -115,7 +126,7 @@ def begun(work: Plan) -> Iterator[tuple[Run, RunRecord]]:
     found = Run(work.path)
     examples = None
     if not (work.path / "documents.jsonl").exists():  # what fails here leaves no run behind
-        work.spec.load()
+        work.spec.load(work.config)
         examples = list(_as_scored(work))
     with found.locked():
         record = open_run(found, work.record)
@@ -147,7 +158,7 @@ def _fit(found: Run, record: RunRecord, work: Plan) -> RunRecord:
         "files": {name: sha256_file(folder / name) for name in files},
     }
     write_atomic(folder / "done.json", pretty(done))
-    record = replace(record, seconds=record.seconds | {"fit": round(seconds, 3)})
+    record = _spent(record, "fit", seconds)
     found.write_record(record)
     log.info("fitted in %.1f s", seconds)
     return record
@@ -165,7 +176,7 @@ def _predict(found: Run, record: RunRecord, work: Plan) -> RunRecord:
         checkpoint = work.checkpoint or (found.checkpoint if work.fits else None)
         started = time.perf_counter()
         system = make_system(work, checkpoint=checkpoint)
-        record = replace(record, provenance=dict(getattr(system, "provenance", {})))
+        record = _told(record, system)
         found.write_record(record)
         if answered:
             log.info("%d answers are there already", len(answered))
@@ -174,10 +185,9 @@ def _predict(found: Run, record: RunRecord, work: Plan) -> RunRecord:
                 for raw in checked_answers(system, documents, kind, work.spec.name):
                     keep(raw)
                     step()
-        tally = decode(encode(getattr(system, "tally", {})), dict[str, Any])
-        record = replace(record, tally=tally, provenance=dict(getattr(system, "provenance", {})))
+        record = _told(record, system)
         seconds = time.perf_counter() - started
-        record = replace(record, seconds=record.seconds | {"predict": round(seconds, 3)})
+        record = _spent(record, "predict", seconds)
     failed = [raw for raw in found.raws().values() if raw.failure]
     again = [raw for raw in failed if raw.failure and raw.failure.retryable]
     status = "incomplete" if again else "done"
@@ -216,7 +226,30 @@ def _score(found: Run, record: RunRecord, settings: Settings) -> None:
 
 def make_system(work: Plan, *, checkpoint: Path | None) -> Any:
     """The plan's system, made by its factory."""
-    return work.spec.load()(work.config, labels=work.corpus.labels, examples=work.train, checkpoint=checkpoint)
+    return work.spec.load(work.config)(
+        work.config, labels=work.corpus.labels, examples=work.train, checkpoint=checkpoint
+    )
+
+
+def _told(record: RunRecord, system: Any) -> RunRecord:
+    """`record` with what the system says of itself and of its work so far."""
+    return replace(
+        record,
+        provenance=dict(getattr(system, "provenance", {})),
+        notes=tuple(getattr(system, "notes", ())),
+        tally=decode(encode(getattr(system, "tally", {})), dict[str, Any]),
+    )
+
+
+def _spent(record: RunRecord, step: str, seconds: float) -> RunRecord:
+    """`record` with the time of a step, and the most memory that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak_mb = peak / (1_000_000 if sys.platform == "darwin" else 1_000)  # kilobytes, but bytes on macOS
+    return replace(
+        record,
+        seconds=record.seconds | {step: round(seconds, 3)},
+        memory_mb=record.memory_mb | {step: round(peak_mb, 1)},
+    )
 
 
 @contextmanager

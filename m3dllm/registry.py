@@ -62,13 +62,21 @@ BUILT_IN = {
             factory="m3dllm.systems.videollm.system:VideoLLM",
             config="m3dllm.systems.videollm.config:Config",
             preview="m3dllm.systems.videollm.preview:preview",
+            tools={
+                "calibrate-boxes": "m3dllm.systems.videollm.calibrate:calibrate",
+                "adapters": "m3dllm.systems.videollm.tuning.verbs:overview",
+                "adapters merge": "m3dllm.systems.videollm.tuning.verbs:merge",
+                "adapters push": "m3dllm.systems.videollm.tuning.verbs:push",
+            },
             summary="a video LLM, asked with prompts and held to what is in the document while it answers",
             tasks=FOUR_TASKS,
             modalities=TEXT_AND_VIDEO,
             languages=EN_AND_ZH,
             takes_given=True,
+            trainable=True,
+            fits_first=False,
             extra="llm",
-            needs=("torch", "transformers", "llguidance", "jinja2"),
+            needs=("torch", "transformers", "llguidance"),
         ),
     )
 }

@@ -30,6 +30,7 @@ from m3dllm.wire import (
     decode_raw,
     encode,
     encode_example,
+    encode_prediction,
     lines,
     pretty,
     read_lines,
@@ -78,6 +79,8 @@ class RunRecord:
     """The options that may change between a run and its resumption: a server's address, a device."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """What the system says it used: models, prompts and adapters with their hashes."""
+    notes: tuple[str, ...] = ()
+    """What whoever reads a score must know of the system, such as 'in-domain pretrained': a report shows it."""
     command: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     git: str | None = None
@@ -88,6 +91,8 @@ class RunRecord:
     """What the system counted of its own work in the last pass: tokens, retries, memory."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of each step in this run's last pass over it."""
+    memory_mb: dict[str, float] = field(default_factory=dict)
+    """The most memory that the process had taken by the end of each step, in megabytes."""
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for two commands to mean the same run, flat: dotted name to value."""
@@ -187,7 +192,7 @@ class Run:
         write_atomic(self.path / "documents.jsonl", lines(map(encode_example, examples)))
 
     def write_predictions(self, predictions: Iterable[Prediction]) -> None:
-        write_atomic(self.path / "predictions.jsonl", lines(map(encode, predictions)))
+        write_atomic(self.path / "predictions.jsonl", lines(map(encode_prediction, predictions)))
 
     def write_scores(self, scores: Mapping[str, Any], per_document: Iterable[Mapping[str, Any]]) -> None:
         write_atomic(self.path / "per_document.jsonl", lines(map(encode, per_document)))
@@ -292,8 +297,8 @@ def open_run(run: Run, record: RunRecord) -> RunRecord:
     if changes:
         shown = "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
         raise UserError.at(path, f"is a run of something else: {shown}. Name another --out, or remove it")
-    kept = {name: getattr(old, name) for name in ("started", "finished", "seconds", "provenance", "tally")}
-    return replace(record, **kept)
+    kept = ("started", "finished", "seconds", "memory_mb", "provenance", "notes", "tally")
+    return replace(record, **{name: getattr(old, name) for name in kept})
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -350,12 +350,16 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """An answer in the one form that the scorer reads, with everything that was wrong with it."""
+    """An answer in the one form that the scorer reads, with everything that was wrong with it.
+
+    `frames` are those that the system was shown (None: all).
+    """
 
     document: str
     annotation: Annotation
     given: GivenKind | None = None
     issues: tuple[Issue, ...] = ()
+    frames: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

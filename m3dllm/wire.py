@@ -123,6 +123,14 @@ def decode_prediction(line: bytes | str) -> Prediction:
         return convert(value, Prediction)
 
 
+def encode_prediction(prediction: Prediction) -> bytes:
+    """The line of `predictions.jsonl` that `decode_prediction` reads; `frames` is left out where all were shown."""
+    row = {f.name: getattr(prediction, f.name) for f in fields(Prediction)}
+    if prediction.frames is None:
+        del row["frames"]
+    return encode(row)
+
+
 def decode_raw(line: bytes | str) -> RawOutput:
     """A line of `raw.jsonl`. Raises WireError."""
     row = decode(line, _RawLine)

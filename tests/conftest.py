@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,6 +14,31 @@ from hypothesis import HealthCheck, settings
 # A first example that loads scipy, or a busy machine, is no failure.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+
+REQUIRED = tuple(name.strip() for name in os.environ.get("M3DLLM_REQUIRE", "").split(",") if name.strip())
+"""Parts that must be there: a test that is skipped for a reason that names one of them fails instead."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    """A test that is skipped."""
+    return _required((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, Any]:
+    """A module that is skipped."""
+    return _required((yield))
+
+
+def _required(report: pytest.TestReport | pytest.CollectReport) -> pytest.TestReport | pytest.CollectReport:
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = str(report.longrepr[2])
+        if named := [name for name in REQUIRED if re.search(rf"\b{re.escape(name)}\b", reason, re.IGNORECASE)]:
+            report.outcome = "failed"
+            report.longrepr = f"M3DLLM_REQUIRE names {', '.join(named)}, which is not there: {reason}"
+    return report
+
 
 SHARED_DATA = Path(__file__).resolve().parents[1] / "../shared/data"
 

@@ -113,9 +113,9 @@ def test_every_make_target_that_the_documents_name_exists():
 
 
 def test_every_verb_that_the_documents_use_exists():
-    verbs = set(re.findall(r"^  (\w+)  ", python("", "-m", "m3dllm", "--help"), flags=re.MULTILINE))
+    verbs = set(re.findall(r"^  ([\w-]+)  ", python("", "-m", "m3dllm", "--help"), flags=re.MULTILINE))
     for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"):
-        used = set(re.findall(r"\bm3dllm (?!\[)([a-z]+)\b", (ROOT / name).read_text(encoding="utf-8")))
+        used = set(re.findall(r"\bm3dllm (?!\[)([a-z]+(?:-[a-z]+)*)\b", (ROOT / name).read_text(encoding="utf-8")))
         assert used - {"is", "reads", "makes", "and", "as", "on", "in", "with"} <= verbs, name
 
 

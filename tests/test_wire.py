@@ -30,6 +30,7 @@ from m3dllm.wire import (
     encode,
     encode_example,
     encode_labels,
+    encode_prediction,
     encode_raw,
     read_labels,
     read_lines,
@@ -157,3 +158,10 @@ def test_labels_of_a_later_format_are_refused(tmp_path):
     (tmp_path / "labels.json").write_text('{"format": 2}')
     with pytest.raises(UserError, match=r"labels\.json: \$\.format: is format 2"):
         read_labels(tmp_path / "labels.json")
+
+
+def test_a_prediction_says_which_frames_were_shown_only_where_not_all_were():
+    for frames in (None, (), (24, 48)):
+        prediction = Prediction("d", Annotation(), frames=frames)
+        assert decode_prediction(encode_prediction(prediction)) == prediction
+        assert (b'"frames"' in encode_prediction(prediction)) == (frames is not None)

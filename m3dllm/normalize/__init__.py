@@ -62,4 +62,4 @@ def normalize(document: Document, raw: RawOutput, labels: LabelSet | None = None
     if raw.document != document.id:
         raise ValueError(f"the answer is for document {raw.document!r}, not for {document.id!r}")
     reading = Reading(document, labels, raw.boxes)
-    return Prediction(document.id, reading.annotation(raw), raw.given, (*raw.issues, *reading.issues))
+    return Prediction(document.id, reading.annotation(raw), raw.given, (*raw.issues, *reading.issues), raw.frames)

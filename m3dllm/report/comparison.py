@@ -1,16 +1,17 @@
-"""Every system of a table against the best one: is the difference more than chance?"""
+"""Every system of a table against a reference: is the difference more than chance?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from m3dllm.report.sources import Field, SystemRuns
+from m3dllm.report.fields import Field, SystemRuns
 from m3dllm.score import Difference, holm, paired_bootstrap
 from m3dllm.score.scores import Pairs
 from m3dllm.types import TASKS
 
 RESAMPLES = 10_000
+LEVEL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,41 +23,74 @@ class Compared:
     found: Difference
     adjusted: float
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether the difference is more than chance at 5 %, after correction."""
+        return self.adjusted < LEVEL
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The best system of a table, and the others against it."""
+    """A reference and the other systems of its table against it; `best` where it is the best of them."""
 
     reference: SystemRuns
     rows: tuple[Compared, ...]
     resamples: int
+    best: bool = True
+
+    def row(self, system: SystemRuns, key: str) -> Compared | None:
+        return next((row for row in self.rows if row.system is system and row.key == key), None)
 
 
-def compare(field: Field, pairs: Pairs, *, resamples: int = RESAMPLES) -> Comparison | None:
-    """The systems of the table against the best, in every task and in the average; None where there is one only.
+def compare(
+    field: Field, pairs: Pairs, *, baseline: str | None = None, resamples: int = RESAMPLES
+) -> tuple[Comparison, ...]:
+    """The systems of the table against the best, and against the one that `baseline` names where it is another.
 
-    The best has the highest average F1 among those with most tasks. An average is compared only between systems that
-    have the same tasks.
+    Nothing where there is one system only. The best has the highest average F1 among those with most tasks.
     """
     systems = field.with_pairs(pairs)
     if len(systems) < 2:
-        return None
-    reference = best(systems, field.lang, pairs)
-    tasks = reference.average_of(field.lang, pairs)
+        return ()
+    winner = best(systems, field.lang, pairs)
+    found = [Comparison(winner, _against(winner, systems, field.lang, pairs, resamples), resamples)]
+    for system in named(systems, baseline):
+        if system is not winner:
+            rows = _against(system, systems, field.lang, pairs, resamples)
+            found.append(Comparison(system, rows, resamples, best=False))
+    return tuple(found)
+
+
+def named(systems: Sequence[SystemRuns], name: str | None) -> list[SystemRuns]:
+    """The systems that `name` means: by their label, else by a run of theirs, else by the system's own name."""
+    for names in (
+        lambda system: (system.label,),
+        lambda system: (run.name for run in system.runs),
+        lambda system: (run.record.system for run in system.runs),
+    ):
+        if found := [system for system in systems if name in names(system)]:
+            return found
+    return []
+
+
+def _against(
+    reference: SystemRuns, systems: Sequence[SystemRuns], lang: str, pairs: Pairs, resamples: int
+) -> tuple[Compared, ...]:
+    """Every other system less the reference, in each task; in the average where both have the same tasks."""
+    tasks = reference.average_of(lang, pairs)
     rows: list[tuple[SystemRuns, str, Difference]] = []
     for system in systems:
         if system is not reference:
-            own, theirs = (of.documents(field.lang, pairs) for of in (reference, system))
+            own, theirs = (of.documents(lang, pairs) for of in (reference, system))
             differences = paired_bootstrap(own, theirs, resamples=resamples)
-            keys = [*TASKS, *(["average"] if system.average_of(field.lang, pairs) == tasks else [])]
+            keys = [*TASKS, *(["average"] if system.average_of(lang, pairs) == tasks else [])]
             rows += [(system, key, differences[key]) for key in keys if key in differences]
     adjusted: dict[tuple[str, str], float] = {}
     for key in (*TASKS, "average"):
         family = [(system.label, found.p) for system, name, found in rows if name == key]
         for (label, _), p in zip(family, holm([p for _, p in family]), strict=True):
             adjusted[label, key] = p
-    compared = tuple(Compared(system, key, found, adjusted[system.label, key]) for system, key, found in rows)
-    return Comparison(reference, compared, resamples)
+    return tuple(Compared(system, key, found, adjusted[system.label, key]) for system, key, found in rows)
 
 
 def best(systems: Sequence[SystemRuns], lang: str, pairs: Pairs) -> SystemRuns:

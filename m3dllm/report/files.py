@@ -1,119 +1,113 @@
-"""The files of a report: `report.md` for people, CSV for programs.
+"""The files of a report: a page, Markdown, tables for papers and programs, figures, and the documents.
 
-CSV holds fractions unrounded, counts as they are, and nothing where there is nothing. A file is written whole or not at
-all, and never into a run.
+A file is written whole or not at all, and never into a run.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from m3dllm.errors import UserError
 from m3dllm.files import write_atomic
-from m3dllm.report.comparison import RESAMPLES, Comparison, compare
+from m3dllm.report.assembly import assemble
+from m3dllm.report.comparison import RESAMPLES, compare, named
+from m3dllm.report.fields import Field, fields
+from m3dllm.report.html import html
+from m3dllm.report.latex import latex
+from m3dllm.report.layout import Report
 from m3dllm.report.markdown import markdown
-from m3dllm.report.sources import PAIRS, Field, fields, read_runs
-from m3dllm.score import Ratio
-from m3dllm.score.scores import Pairs
-from m3dllm.types import PRF
+from m3dllm.report.pdf import pdf
+from m3dllm.report.published import read_published
+from m3dllm.report.sources import PAIRS, ScoredRun, read_runs
+from m3dllm.report.svg import svg
+from m3dllm.report.tidy import sheet_csv, sheets, table_csv
+from m3dllm.runs import Run
 
-Row = Sequence[object]
-Comparisons = Mapping[tuple[Field, Pairs], Comparison | None]
-
-WHERE = ("corpus", "split", "lang", "documents_sha256", "labels_sha256", "shown_sha256", "modality", "pairs")
-RATIOS = ("precision", "recall", "f1")
-COUNTS = ("p_num", "p_den", "r_num", "r_den")
+PAGES_AT_MOST = 100
+"""The most documents of which pages are made unasked: thumbnails of many frames take a while."""
 
 
-def write_report(runs: Sequence[Path | str], out: Path | str, *, resamples: int = RESAMPLES) -> list[Path]:
-    """Write the report of `runs` into the folder `out`, and give its files: the same runs, the same bytes.
+def write_report(
+    runs: Sequence[Path | str],
+    out: Path | str,
+    *,
+    paper: str | None = None,
+    baseline: str | None = None,
+    pages: bool | None = None,
+    figures: bool = True,
+    resamples: int = RESAMPLES,
+) -> Path:
+    """Write the report of `runs` into the folder `out`, and give its page: the same runs, the same bytes.
+
+    `report.html` and `report.md` hold everything; `tables/` each table as .tex and .csv; `figures/` each figure as .svg
+    and .pdf; `data/` the unrounded numbers as plain rows; `documents/` the pages of the documents, where `pages` says
+    so or, left open, there are at most 100. `paper` names published rows to quote beside, `baseline` a system, or a
+    run, to compare every other with besides the best.
 
     A run that is unfinished, broken or of another format is named in the report and left out. Raises UserError where
-    none is left, where `out` lies in a run, or cannot be written.
+    none is left, where `out` lies in a run or cannot be written, and for names that are not known.
     """
     folder, paths = Path(out), [Path(run) for run in runs]
     for run in paths:
         if folder.resolve().is_relative_to(run.resolve()):
             raise UserError.at(folder, f"lies in the run {run}, which a report does not touch: name another --out")
+    published = None if paper is None else read_published(paper)
     found, left_out = read_runs(paths)
     sets = fields(found)
-    comparisons = {(field, pairs): compare(field, pairs, resamples=resamples) for field in sets for pairs in PAIRS}
-    texts = {
-        "report.md": markdown(sets, left_out, comparisons),
-        "scores.csv": _csv(("run", "system", "seed", *WHERE, "documents", "score", *RATIOS, *COUNTS), _scores(sets)),
-        "floors.csv": _csv(("run", "system", *WHERE, "score", "floor", *RATIOS, *COUNTS), _floors(sets)),
-        "differences.csv": _csv(
-            ("system", "reference", *WHERE, "score", "difference", "low", "high", "p", "p_holm", "resamples"),
-            _differences(comparisons),
-        ),
-        "issues.csv": _csv(("run", "system", "corpus", "split", "lang", "code", "count"), _issues(sets)),
-        "left_out.csv": _csv(("run", "why"), ((run.name, run.why) for run in left_out)),
+    check_baseline(baseline, sets)
+    comparisons = {
+        (f, pairs): compare(f, pairs, baseline=baseline, resamples=resamples) for f in sets for pairs in PAIRS
     }
-    for name, text in texts.items():
-        write_atomic(folder / name, text)
-    return [folder / name for name in texts]
+    report = assemble(sets, left_out, comparisons, published=published, baseline=baseline)
+    documents = {example.document.id for run in found for example in run.examples}
+    if pages or (pages is None and len(documents) <= PAGES_AT_MOST):
+        report = replace(report, pages=_pages(found, folder))
+    files: dict[str, str | bytes] = {
+        f"data/{sheet.name}.csv": sheet_csv(sheet) for sheet in sheets(sets, left_out, comparisons)
+    }
+    files |= dict(_table_files(report))
+    if figures:
+        files |= dict(_figure_files(report))
+    _remove_stale(folder, files)
+    for name, data in (files | {"report.md": markdown(report), "report.html": html(report)}).items():
+        write_atomic(folder / name, data)
+    return folder / "report.html"
 
 
-def _where(field: Field, pairs: Pairs) -> Row:
-    of = field.protocol
-    return of.corpus, of.split, of.lang, of.documents, of.labels, of.shown, of.modality, pairs
+def _table_files(report: Report) -> Iterator[tuple[str, str]]:
+    for table in report.tables:
+        yield f"tables/{table.name}.tex", latex(table, report.origin, report.again)
+        yield f"tables/{table.name}.csv", table_csv(table)
 
 
-def _scores(sets: Iterable[Field]) -> Iterator[Row]:
-    for field in sets:
-        for run in field.runs:
-            for pairs in PAIRS:
-                part = run.part(field.lang, pairs)
-                if part is None:
-                    continue
-                n = run.scores.languages[field.lang].documents
-                row = (run.name, run.record.system, run.record.seed, *_where(field, pairs), n)
-                for key, score in part.tasks.items():
-                    yield *row, key, *_numbers(score)
-                yield *row, f"average of {' '.join(part.average_of) or 'nothing'}", *_numbers(Ratio(f1=part.average_f1))
+def _figure_files(report: Report) -> Iterator[tuple[str, str | bytes]]:
+    for figure in report.figures:
+        yield f"figures/{figure.name}.svg", svg(figure, origin=report.origin)
+        yield f"figures/{figure.name}.pdf", pdf(figure, report.origin)
 
 
-def _floors(sets: Iterable[Field]) -> Iterator[Row]:
-    for field in sets:
-        for run in field.runs:
-            for pairs in PAIRS:
-                if run.part(field.lang, pairs) is not None:
-                    for floor in field.floors[run.name, pairs]:
-                        row = (run.name, run.record.system, *_where(field, pairs), floor.task, floor.name)
-                        yield *row, *_numbers(floor.score)
+def _remove_stale(folder: Path, files: Mapping[str, object]) -> None:
+    """Remove the tables and figures of an earlier report of other runs: beside these they would be wrong."""
+    if (folder / "report.html").is_file():
+        for pattern in ("tables/*.tex", "tables/*.csv", "figures/*.svg", "figures/*.pdf", "data/*.csv"):
+            for file in folder.glob(pattern):
+                if file.relative_to(folder).as_posix() not in files:
+                    file.unlink()
 
 
-def _numbers(score: PRF | Ratio) -> Row:
-    """Precision, recall and F1, and the counts where the score has some."""
-    ratios = [getattr(score, name) for name in RATIOS]
-    if isinstance(score, Ratio):
-        return [*ratios, *[None] * len(COUNTS)]
-    counts = [getattr(score, name) for name in COUNTS]
-    return [*ratios, *(int(n) if n == int(n) else n for n in counts)]
+def _pages(runs: Sequence[ScoredRun], folder: Path) -> str:
+    """The pages of the documents; the link to them."""
+    from m3dllm.report.page import write_pages
+
+    written = write_pages([Run(run.path) for run in runs], folder / "documents")
+    return written.resolve().relative_to(folder.resolve()).as_posix()
 
 
-def _differences(comparisons: Comparisons) -> Iterator[Row]:
-    for (field, pairs), comparison in comparisons.items():
-        for row in comparison.rows if comparison else ():
-            found = row.found
-            numbers = found.difference, found.low, found.high, found.p, row.adjusted, found.resamples
-            where = _where(field, pairs)
-            yield row.system.label, comparison.reference.label if comparison else "", *where, row.key, *numbers
-
-
-def _issues(sets: Iterable[Field]) -> Iterator[Row]:
-    for field in sets:
-        for run in field.runs:
-            for code, n in run.issues(field.lang).items():
-                yield run.name, run.record.system, field.protocol.corpus, field.protocol.split, field.lang, code, n
-
-
-def _csv(head: Row, rows: Iterable[Row]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return out.getvalue()
+def check_baseline(baseline: str | None, sets: Sequence[Field]) -> None:
+    """Raises UserError where `baseline` names nothing that stands in a table."""
+    systems = [system for field in sets for system in field.systems]
+    if baseline is not None and not named(systems, baseline):
+        known = ", ".join(sorted({system.label for system in systems}))
+        raise UserError(f"--baseline {baseline}: no system or run of that name; there are {known}")

@@ -1,13 +1,8 @@
-"""What a report is made of: finished runs, and which of them may stand in one table.
-
-Runs are comparable where they were scored on the same documents and gold, with the same labels, the same modalities
-shown and the same documents counted. Each such set in one language is a `Field`; a system in it is one or several runs
-that differ in their seed only.
-"""
+"""What a report is made of: finished runs, read from their folders, and those that had to be left out."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,21 +11,15 @@ from typing import Any
 
 from m3dllm.corpora.missing import Manifest
 from m3dllm.errors import UserError
-from m3dllm.files import sha256
 from m3dllm.runs import Run, RunRecord
-from m3dllm.score import DocumentScore, Scores, Settings, TaskScores, read_scores, total
-from m3dllm.score.floors import Floor, floors
+from m3dllm.score import ErrorCounts, Scores, Settings, TaskScores, count_errors, count_types, read_scores, total
+from m3dllm.score.by_type import ByType
+from m3dllm.score.floors import Counted, Floor, floors
 from m3dllm.score.scores import Pairs
-from m3dllm.types import TASKS, Annotation, Example, Prediction, Subset
-from m3dllm.wire import WireError, convert, encode, encode_example, encode_labels, lines
+from m3dllm.types import Annotation, Example, Prediction, RawOutput, Subset, Task
+from m3dllm.wire import WireError, convert
 
 PAIRS: tuple[Pairs, ...] = ("end_to_end", "gold_pairs")
-DIFFERENCES = {
-    "documents": "other documents or gold",
-    "labels": "another label set",
-    "shown": "other modalities shown",
-    "modality": "another rule for which documents count",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +30,8 @@ class ScoredRun:
     path: Path
     record: RunRecord
     examples: tuple[Example, ...]
+    raws: tuple[RawOutput, ...]
+    """The answers as they were given; none where raw.jsonl is gone, which a score does without."""
     predictions: tuple[Prediction, ...]
     scores: Scores
     subsets: Mapping[str, Subset]
@@ -60,19 +51,42 @@ class ScoredRun:
         codes = Counter(issue.code for p in self.predictions if p.document in here for issue in p.issues)
         return dict(sorted(codes.items()))
 
+    def answers(self, lang: str) -> list[RawOutput]:
+        """What the system said of the documents in one language, over all passes."""
+        here = {example.document.id for example in self.documents(lang)}
+        return [raw for raw in self.raws if raw.document in here]
+
+    @cached_property
+    def errors(self) -> dict[str, dict[Pairs, dict[Task, ErrorCounts]]]:
+        """The classes of wrong predictions, by language, protocol and task."""
+        return count_errors(self.examples, self.predictions, **self._scored_as)
+
+    @cached_property
+    def types(self) -> dict[str, dict[Pairs, dict[Task, ByType]]]:
+        """The counts of each type, by language, protocol and task."""
+        return count_types(self.examples, self.predictions, **self._scored_as)
+
+    @property
+    def _scored_as(self) -> dict[str, Any]:
+        return {"labels": self.record.labels, "settings": self.scores.settings, "subsets": self.subsets}
+
     def part(self, lang: str, pairs: Pairs) -> TaskScores | None:
         """The scores of one language under one protocol; None where the run has none."""
         of = self.scores.languages[lang]
         return of.gold_pairs if pairs == "gold_pairs" else of.end_to_end
 
-    def floors(self, lang: str, pairs: Pairs) -> tuple[Floor, ...]:
-        """The floors that stand beside the run's scores: over its own mentions and chains, or over the gold's."""
+    def floors(self, lang: str, pairs: Pairs, counted: Counted | None = None) -> tuple[Floor, ...]:
+        """The floors that stand beside the run's scores: over its own mentions and chains, or over the gold's.
+
+        `counted` keeps what is the same for all runs of these documents.
+        """
         return floors(
             self.documents(lang),
             self.record.labels,
             settings=Settings(self.scores.settings.modality),
             subsets=self.subsets,
             over=self.annotations if pairs == "end_to_end" else None,
+            counted=counted,
         )
 
 
@@ -89,6 +103,7 @@ def read_run(path: Path, name: str | None = None) -> ScoredRun:
     run = Run(path)
     record = run.record()
     examples, predictions = tuple(run.examples()), tuple(run.predictions())
+    raws = tuple(run.raws().values())
     for file in ("scores.json", "per_document.jsonl"):
         if not (path / file).is_file():
             raise UserError.at(path, f"has no {file}: make it with 'm3dllm score {path}'")
@@ -97,7 +112,8 @@ def read_run(path: Path, name: str | None = None) -> ScoredRun:
     subsets = _subsets(path, record)
     if record.missing is not None and not {example.document.id for example in examples} <= subsets.keys():
         raise UserError.at(path / "run.json", "does not say what was shown of each document: make the run again")
-    return ScoredRun(name or path.resolve().name, path, record, examples, predictions, scores, subsets)
+    name = name or path.resolve().name
+    return ScoredRun(name, path, record, examples, raws, predictions, scores, subsets)
 
 
 def _subsets(path: Path, record: RunRecord) -> dict[str, Subset]:
@@ -160,132 +176,3 @@ def _names(paths: Mapping[Path, Path]) -> dict[str, Path]:
                 break
         names["/".join(end)] = path
     return names
-
-
-# --- what may stand in one table --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Protocol:
-    """What must be equal in one table. `documents`, `labels` and `shown` are hashes."""
-
-    corpus: str
-    split: str
-    lang: str
-    documents: str
-    labels: str
-    shown: str
-    modality: str
-
-    def differences(self, other: Protocol) -> list[str]:
-        """In words, what makes the two not comparable."""
-        return [words for name, words in DIFFERENCES.items() if getattr(self, name) != getattr(other, name)]
-
-
-@dataclass(frozen=True, eq=False)
-class SystemRuns:
-    """A system under one configuration: its runs, which differ in their seed only."""
-
-    label: str
-    runs: tuple[ScoredRun, ...]
-
-    def parts(self, lang: str, pairs: Pairs) -> list[TaskScores]:
-        return [part for run in self.runs if (part := run.part(lang, pairs)) is not None]
-
-    def f1s(self, lang: str, pairs: Pairs, key: str) -> list[float]:
-        """The F1 of each run in one score, or "average"; a run without it is left out."""
-        parts = self.parts(lang, pairs)
-        found = [
-            p.average_f1 if key == "average" else p.tasks[key].f1 for p in parts if key == "average" or key in p.tasks
-        ]
-        return [f1 for f1 in found if f1 is not None]
-
-    def average_of(self, lang: str, pairs: Pairs) -> tuple[str, ...]:
-        """The tasks of the average: those that every run has."""
-        parts = self.parts(lang, pairs)
-        return tuple(task for task in TASKS if parts and all(task in part.average_of for part in parts))
-
-    def documents(self, lang: str, pairs: Pairs) -> list[tuple[DocumentScore, ...]]:
-        return [run.scores.documents(lang, pairs=pairs) for run in self.runs]
-
-
-@dataclass(frozen=True, eq=False)
-class Field:
-    """The systems that may stand in one table, in one language."""
-
-    protocol: Protocol
-    systems: tuple[SystemRuns, ...]
-
-    @property
-    def lang(self) -> str:
-        return self.protocol.lang
-
-    @property
-    def runs(self) -> list[ScoredRun]:
-        return [run for system in self.systems for run in system.runs]
-
-    @cached_property
-    def floors(self) -> dict[tuple[str, Pairs], tuple[Floor, ...]]:
-        """The floors beside each run, by its name; those over the gold's mentions and chains are one for all."""
-        own = {(run.name, PAIRS[0]): run.floors(self.lang, PAIRS[0]) for run in self.runs}
-        shared = self.runs[0].floors(self.lang, PAIRS[1])
-        return own | {(run.name, PAIRS[1]): shared for run in self.runs}
-
-    def with_pairs(self, pairs: Pairs) -> list[SystemRuns]:
-        """The systems all of whose runs have scores under this protocol."""
-        return [s for s in self.systems if len(s.parts(self.lang, pairs)) == len(s.runs)]
-
-
-def fields(runs: Sequence[ScoredRun]) -> list[Field]:
-    """The runs as sets of comparable ones, by corpus, split and language."""
-    found: dict[Protocol, list[ScoredRun]] = defaultdict(list)
-    for run in runs:
-        for lang in sorted({example.document.lang for example in run.examples}):
-            found[_protocol(run, lang)].append(run)
-    return [Field(protocol, _systems(found[protocol])) for protocol in sorted(found)]
-
-
-def _protocol(run: ScoredRun, lang: str) -> Protocol:
-    here = run.documents(lang)
-    ids = {example.document.id for example in here}
-    shown = sorted(
-        (document, subset) for document, subset in run.subsets.items() if document in ids and subset != "full"
-    )
-    return Protocol(
-        corpus=run.record.corpus.name,
-        split=run.record.corpus.split,
-        lang=lang,
-        documents=sha256(lines(sorted(map(encode_example, here)))),
-        labels=sha256(encode_labels(run.record.labels).encode()),
-        shown=sha256(encode(shown)),
-        modality=run.scores.settings.modality,
-    )
-
-
-def _systems(runs: Sequence[ScoredRun]) -> tuple[SystemRuns, ...]:
-    """The runs by what they are apart from the seed. Runs of one seed are no repetition: they stand apart."""
-    found: dict[tuple[bytes, int], list[ScoredRun]] = defaultdict(list)
-    times: Counter[tuple[bytes, int]] = Counter()
-    for run in runs:
-        kind = _without_seed(run)
-        found[kind, times[kind, run.record.seed]].append(run)
-        times[kind, run.record.seed] += 1
-    several = Counter(members[0].record.system for members in found.values())
-    systems = []
-    for members in found.values():
-        system = members[0].record.system
-        label = system if several[system] == 1 else f"{system} ({', '.join(run.name for run in members)})"
-        systems.append(SystemRuns(label, tuple(members)))
-    return tuple(sorted(systems, key=lambda system: system.label))
-
-
-def _without_seed(run: ScoredRun) -> bytes:
-    record = run.record
-    config = {name: value for name, value in sorted(record.config.items()) if name != "seed"}
-    fitted: list[Any] = [
-        record.corpus.train,
-        record.corpus.dev,
-        record.checkpoint,
-        sorted(record.corpus.sha256.items()),
-    ]
-    return encode([record.system, config, record.preset, fitted])

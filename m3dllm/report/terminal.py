@@ -54,6 +54,10 @@ def table(scores: Scores | Mapping[str, Any], floors: Floors | None = None) -> s
                 lines = [f"{lang} · {n} · {PAIRS_WORDS[pairs]} · modality {found.settings.modality}"]
                 lines += _aligned([COLUMNS, *_rows(part)])
                 lines += [_average(part), *_beside((floors or {}).get((lang, pairs), ()), pairs)]
+                if of.frames_shown is not None and of.frames_annotated:
+                    share = percent(of.frames_shown / of.frames_annotated)
+                    counted = f"{of.frames_shown} of {of.frames_annotated} annotated frames ({share} %)"
+                    lines.append(f"grounding saw {counted}; regions in the others count as missed")
                 if of.unanswered:
                     lines.append(f"not answered: {of.unanswered} (scored as empty)")
                 if of.regions_unannotated:

@@ -3,6 +3,7 @@
 `score` scores predictions in memory, `score_files` two files. Nothing here knows what a system or a run is.
 """
 
+from m3dllm.score.by_type import count_types
 from m3dllm.score.compare import Difference, holm, paired_bootstrap
 from m3dllm.score.corpus import score
 from m3dllm.score.errors import ErrorCounts, count_errors
@@ -22,6 +23,7 @@ __all__ = [
     "Settings",
     "TaskScores",
     "count_errors",
+    "count_types",
     "holm",
     "paired_bootstrap",
     "read_scores",

@@ -73,6 +73,7 @@ class Answers:
         if not golds:
             raise UserError("there are no gold documents: nothing to score")
         self._found: dict[tuple[str, GivenKind | None], Annotation] = {}
+        self._shown: dict[str, frozenset[int] | None] = {}
         self._passes: dict[str, set[GivenKind | None]] = {lang: set() for lang in lang_of.values()}
         for prediction in predictions:
             key = prediction.document, prediction.given
@@ -81,6 +82,8 @@ class Answers:
             if key in self._found:
                 raise UserError(f"document '{prediction.document}' has two predictions {given_words(prediction.given)}")
             self._found[key] = prediction.annotation
+            if prediction.given is None:
+                self._shown[prediction.document] = None if prediction.frames is None else frozenset(prediction.frames)
             self._passes[lang_of[prediction.document]].add(prediction.given)
 
     def get(self, document: str, given: GivenKind | None) -> Annotation:
@@ -94,6 +97,19 @@ class Answers:
         """The tasks of one protocol in one language: with gold pairs, those whose pass was made."""
         made = self._passes[lang]
         return tuple(task for task in settings.scored if pairs == "end_to_end" or GIVEN[task] in made)
+
+    def frames(self, golds: Sequence[Gold], settings: Settings) -> tuple[int, int | None]:
+        """(annotated frames of the documents on which grounding counts, how many of these were shown).
+
+        None for the latter where no answer says what was shown; a document whose answer does not say it was shown all,
+        and one without an answer none.
+        """
+        counted = [gold for gold in golds if gold.frames and (settings.modality == "all" or "grounding" in gold.shown)]
+        if "grounding" not in settings.scored or not any(self._shown.get(gold.document) is not None for gold in golds):
+            return 0, None
+        annotated = [(gold.frames or frozenset(), self._shown.get(gold.document, frozenset())) for gold in counted]
+        shown = sum(len(frames if seen is None else frames & seen) for frames, seen in annotated)
+        return sum(len(frames) for frames, _ in annotated), shown
 
     def lacks(self, gold: Gold) -> bool:
         """Whether the document lacks the pass with nothing given, or another that its language has."""
@@ -149,6 +165,7 @@ def score_golds(
     languages = {}
     for lang in sorted({gold.lang for gold in golds}):
         here = [gold for gold in golds if gold.lang == lang]
+        annotated, shown = answers.frames(here, settings)
         languages[lang] = LanguageScores(
             documents=len(here),
             **{pairs: _total(rows, lang, pairs, answers, settings) for pairs in answers.protocols(lang)},
@@ -159,6 +176,8 @@ def score_golds(
                 if gold.frames is not None
                 for region in answers.get(gold.document, None).regions
             ),
+            frames_annotated=annotated,
+            frames_shown=shown,
         )
     unanswered = tuple(gold.document for gold in golds if answers.lacks(gold))
     return Scores(settings, languages, tuple(rows), unanswered)

@@ -13,16 +13,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from m3dllm.labels import LabelSet
-from m3dllm.score.chain import partition
 from m3dllm.score.corpus import Answers, Gold
-from m3dllm.score.entity import typed_spans
-from m3dllm.score.grounding import THRESHOLD, iou, regions_in
-from m3dllm.score.grounding import partners as region_partners
-from m3dllm.score.matching import largest_matching
-from m3dllm.score.relation import facts, same_chains
-from m3dllm.score.relation import partners as fact_partners
 from m3dllm.score.scores import Pairs
 from m3dllm.score.settings import Settings
+from m3dllm.score.verdicts import Outcome, of_chains, of_mentions, of_regions, of_relations
 from m3dllm.types import Annotation, Example, Prediction, Subset, Task
 
 CLASSES: dict[Task, tuple[str, str]] = {
@@ -101,25 +95,12 @@ def errors_of(
 
 def entity_errors(gold: Annotation, pred: Annotation) -> ErrorCounts:
     """type: gold has the span with another type; boundary: gold does not have the span."""
-    wanted, said = typed_spans(gold), typed_spans(pred)
-    spans = {mention.span for mention in wanted}
-    return _counted("entity", len(said), ["type" if m.span in spans else "boundary" for m in said - wanted])
+    return _counted("entity", of_mentions(gold, pred)[0].values())
 
 
 def chain_errors(gold: Annotation, pred: Annotation) -> ErrorCounts:
     """missing: the chain is a part of one gold chain; incorrect: no gold chain has all of it."""
-    wanted, said = partition(gold), partition(pred)
-    exact = set(wanted)
-    place = {span: chain for chain in wanted for span in chain}
-    return _counted(
-        "chain",
-        len(said),
-        [
-            "missing" if chain <= place.get(next(iter(chain)), frozenset()) else "incorrect"
-            for chain in said
-            if chain not in exact
-        ],
-    )
+    return _counted("chain", (verdict.outcome for verdict in of_chains(gold, pred).said.values()))
 
 
 def relation_errors(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = ()) -> ErrorCounts:
@@ -127,13 +108,8 @@ def relation_errors(gold: Annotation, pred: Annotation, *, symmetric: Collection
 
     A relation that finds its gold taken by another prediction is false.
     """
-    wanted, said = facts(gold, symmetric), facts(pred, symmetric)
-    found = fact_partners(wanted, said, symmetric)
-    wrong_type = sum(
-        not partners and any(g.type != p.type and same_chains(g, p, unordered=True) for g in wanted)
-        for p, partners in zip(said, found, strict=True)
-    )
-    return _split("relation", len(said), largest_matching(found), wrong_type)
+    said = of_relations(gold, pred, symmetric=symmetric).said
+    return _counted("relation", (verdict.outcome for verdict in said.values()))
 
 
 def grounding_errors(gold: Annotation, pred: Annotation, *, frames: Collection[int] | None = None) -> ErrorCounts:
@@ -141,23 +117,13 @@ def grounding_errors(gold: Annotation, pred: Annotation, *, frames: Collection[i
 
     A region that finds its gold taken by another prediction counts as boundary.
     """
-    wanted, said = regions_in(gold, frames), regions_in(pred, frames)
-    found = region_partners(wanted, said)
-    wrong_type = sum(
-        not partners and any(g.frame == p.frame and iou(g.box, p.box) > THRESHOLD for g in wanted)
-        for p, partners in zip(said, found, strict=True)
-    )
-    return _split("grounding", len(said), largest_matching(found), wrong_type)
+    said = of_regions(gold, pred, frames=frames).said
+    return _counted("grounding", (verdict.outcome for verdict in said.values()))
 
 
-def _counted(task: Task, n_pred: int, wrong: Sequence[str]) -> ErrorCounts:
-    classes = Counter(wrong)
-    return ErrorCounts(n_pred, n_pred - len(wrong), {name: classes[name] for name in CLASSES[task]})
-
-
-def _split(task: Task, n_pred: int, hits: int, wrong_type: int) -> ErrorCounts:
-    first, second = CLASSES[task]
-    return ErrorCounts(n_pred, hits, {first: wrong_type, second: n_pred - hits - wrong_type})
+def _counted(task: Task, outcomes: Iterable[Outcome]) -> ErrorCounts:
+    counts: Counter[str] = Counter(outcomes)
+    return ErrorCounts(counts.total(), counts["hit"], {name: counts[name] for name in CLASSES[task]})
 
 
 def _none(task: Task) -> ErrorCounts:

@@ -37,6 +37,10 @@ TYPE_PAIRS = "most frequent type of each type pair"
 MOST_FREQUENT_BOX = "most frequent box"
 
 
+Counted = dict[tuple[str, frozenset[str]], list[RelationRule]]
+"""The relation rules of a language, by the types that were taken as symmetric."""
+
+
 @dataclass(frozen=True, slots=True)
 class Floor:
     """What one rule reaches in one language. `task` is the name of the score: "relation.undirected" is one of them."""
@@ -55,6 +59,7 @@ def floors(
     settings: Settings | None = None,
     subsets: Mapping[str, Subset] | None = None,
     over: Mapping[str, Annotation] | None = None,
+    counted: Counted | None = None,
 ) -> tuple[Floor, ...]:
     """The floors of `examples`, by language and task; those of a task without gold are left out.
 
@@ -66,7 +71,7 @@ def floors(
 
     The rules are counted on `train`, else on `examples`. `over` gives the annotation of each document whose mentions
     and chains the rules work on (None: the gold's). `settings` and `subsets` are those of `score`: nothing is predicted
-    from a modality that was not shown.
+    from a modality that was not shown. `counted` keeps the relation rules for the next call with the same examples.
     """
     settings, subsets = settings or Settings(), subsets or {}
     rows: list[Floor] = []
@@ -78,7 +83,7 @@ def floors(
         if "chain" in settings.scored:
             rows += _chain_floors(stand, found)
         if "relation" in settings.scored:
-            rows += _relation_floors(stand, found, learned)
+            rows += _relation_floors(stand, found, learned, {} if counted is None else counted)
         if "grounding" in settings.scored:
             rows += _box_floor(stand, learned)
     return tuple(rows)
@@ -122,12 +127,17 @@ def _chain_floors(stand: _Stand, found: Mapping[str, Annotation]) -> Iterator[Fl
         yield from stand.floor("chain", name, chains)
 
 
-def _relation_floors(stand: _Stand, found: Mapping[str, Annotation], learned: Sequence[Example]) -> Iterator[Floor]:
+def _relation_floors(
+    stand: _Stand, found: Mapping[str, Annotation], learned: Sequence[Example], counted: Counted
+) -> Iterator[Floor]:
     learned = learned or stand.with_text
     declared = stand.labels.symmetric if stand.labels else frozenset()
     every = frozenset(relation.type for example in learned for relation in example.gold.relations)
     for key, symmetric in (("relation", declared), ("relation.undirected", every)):
-        rules = kept_relations(learned, symmetric)
+        place = stand.lang, symmetric
+        if place not in counted:
+            counted[place] = kept_relations(learned, symmetric)
+        rules = counted[place]
         chains = {e.document.id: found[e.document.id].chains for e in stand.with_text}
         predicted = {name: Annotation(of, relate(of, rules)) for name, of in chains.items()}
         yield from stand.floor(key, TYPE_PAIRS, predicted)

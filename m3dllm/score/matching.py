@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 
 def largest_matching(partners: Sequence[Sequence[int]]) -> int:
-    """The size of a maximum one-to-one matching; `partners[i]` are the right vertices that the left vertex i may take.
+    """The size of a maximum one-to-one matching of `matched`."""
+    return len(matched(partners))
+
+
+def matched(partners: Sequence[Sequence[int]]) -> dict[int, int]:
+    """A maximum one-to-one matching, left vertex to right; `partners[i]` are those that the left vertex i may take.
 
     Free partners are taken first; then a breadth-first search looks for an augmenting path from each vertex left over.
     A search never leaves its connected part, and what a failed one has seen can help no later one (Berge 1957).
@@ -23,7 +28,7 @@ def largest_matching(partners: Sequence[Sequence[int]]) -> int:
     dead: set[int] = set()
     for left in left_over:
         _augment(left, partners, taken_by, taken, dead)
-    return len(taken_by)
+    return taken
 
 
 def _augment(

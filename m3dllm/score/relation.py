@@ -26,12 +26,19 @@ class Fact(NamedTuple):
 
 def facts(annotation: Annotation, symmetric: Collection[str] = ()) -> tuple[Fact, ...]:
     """The relations; those with identical span sets and type (in either order, if it is symmetric) collapse."""
+    return tuple(placed_facts(annotation, symmetric).values())
+
+
+def placed_facts(annotation: Annotation, symmetric: Collection[str] = ()) -> dict[int, Fact]:
+    """`facts`, each by its position among the relations; of identical ones the first."""
     spans = {chain.id: chain.spans for chain in annotation.chains}
-    found: dict[object, Fact] = {}
-    for relation in annotation.relations:
+    first: dict[object, int] = {}
+    found: dict[int, Fact] = {}
+    for i, relation in enumerate(annotation.relations):
         fact = Fact(spans[relation.head], spans[relation.tail], relation.type)
-        found.setdefault(_key(fact, symmetric), fact)
-    return tuple(found.values())
+        if first.setdefault(_key(fact, symmetric), i) == i:
+            found[i] = fact
+    return found
 
 
 def same_chains(gold: Fact, pred: Fact, *, unordered: bool) -> bool:

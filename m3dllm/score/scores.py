@@ -77,7 +77,9 @@ class LanguageScores:
     """The scores of one language. `gold_pairs` is None where no gold was given to the system.
 
     `unanswered` are the documents without a prediction (scored as empty ones); `regions_unannotated` is how many
-    predicted regions lie in frames where nobody looked for any (they count nowhere).
+    predicted regions lie in frames where nobody looked for any (they count nowhere). Where systems say which frames
+    they were shown, `frames_shown` is how many of the `frames_annotated` these are, over the documents on which
+    grounding counts; None where no system says it.
     """
 
     documents: int
@@ -85,6 +87,8 @@ class LanguageScores:
     gold_pairs: TaskScores | None = None
     unanswered: int = 0
     regions_unannotated: int = 0
+    frames_annotated: int = 0
+    frames_shown: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,11 @@ class Scores:
         return total(row.tasks for row in self.documents(lang, pairs=pairs) if row.subset == subset)
 
     def to_wire(self) -> dict[str, Any]:
-        """The object of `scores.json`. Counts of unanswered documents and of regions left out appear where not 0."""
+        """The object of `scores.json`.
+
+        Counts of unanswered documents and of regions left out appear where not 0, and those of gold frames where
+        systems say what they were shown.
+        """
         settings: dict[str, Any] = {"modality": self.settings.modality, "variants": list(self.settings.variants)}
         if self.settings.scored != TASKS:
             settings["tasks"] = list(self.settings.scored)
@@ -193,12 +201,19 @@ class _TasksObject:
 
 
 @dataclass(frozen=True, slots=True)
+class _FramesObject:
+    annotated: int
+    shown: int
+
+
+@dataclass(frozen=True, slots=True)
 class _LanguageObject:
     documents: int
     end_to_end: _TasksObject
     gold_pairs: _TasksObject | None = None
     unanswered: int = 0
     regions_unannotated: int = 0
+    gold_frames: _FramesObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +260,8 @@ def _language_to_wire(scores: LanguageScores) -> dict[str, Any]:
     for name in ("unanswered", "regions_unannotated"):
         if getattr(scores, name):
             row[name] = getattr(scores, name)
+    if scores.frames_shown is not None:
+        row["gold_frames"] = {"annotated": scores.frames_annotated, "shown": scores.frames_shown}
     return row
 
 
@@ -264,7 +281,8 @@ def _tasks_from_wire(found: _TasksObject) -> TaskScores:
 def _language_from_wire(found: _LanguageObject) -> LanguageScores:
     gold_pairs = None if found.gold_pairs is None else _tasks_from_wire(found.gold_pairs)
     end_to_end = _tasks_from_wire(found.end_to_end)
-    return LanguageScores(found.documents, end_to_end, gold_pairs, found.unanswered, found.regions_unannotated)
+    frames = (found.gold_frames.annotated, found.gold_frames.shown) if found.gold_frames else (0, None)
+    return LanguageScores(found.documents, end_to_end, gold_pairs, found.unanswered, found.regions_unannotated, *frames)
 
 
 def _row_from_wire(row: Any) -> DocumentScore:

@@ -15,11 +15,11 @@ from m3dllm import pipeline
 from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment
 from m3dllm.report import write_report
-from m3dllm.report.markdown import BELOW
-from m3dllm.report.sources import fields, read_run, read_runs
+from m3dllm.report.fields import fields
+from m3dllm.report.published import read_published
+from m3dllm.report.scores import BELOW
+from m3dllm.report.sources import read_run, read_runs
 from tests.small import small_corpus
-
-FILES = ["report.md", "scores.csv", "floors.csv", "differences.csv", "issues.csv", "left_out.csv"]
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +44,18 @@ def copied(runs, tmp_path) -> Path:
     return Path(shutil.copytree(runs / "best", tmp_path / "broken"))
 
 
-def reported(paths, out: Path) -> dict[str, str]:
-    files = write_report(paths, out, resamples=200)
-    assert [file.name for file in files] == FILES
-    return {file.name: file.read_text() for file in files}
+MADE: dict[object, dict[str, str]] = {}
+
+
+def reported(paths, out: Path, *, fresh: bool = False, **more) -> dict[str, str]:
+    """The text files of the report, by name; the rows behind it by their sheet. Made once, unless `fresh`."""
+    key = tuple(map(str, paths)), tuple(more.items())
+    if fresh or key not in MADE:
+        page = write_report(paths, out, resamples=200, **({"pages": False, "figures": False} | more))
+        assert page == out / "report.html"
+        files = [file for file in out.rglob("*") if file.suffix in (".md", ".html", ".csv", ".tex", ".svg")]
+        MADE[key] = {file.relative_to(out).as_posix().removeprefix("data/"): file.read_text() for file in files}
+    return MADE[key]
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -75,8 +83,8 @@ def table_rows(text: str, first: str) -> list[list[str]]:
 
 def test_the_same_runs_give_the_same_bytes_in_any_order(runs, tmp_path):
     paths = [runs / name for name in ("best", "singles0", "thirds")]
-    first = reported(paths, tmp_path / "1")
-    assert reported([*paths[::-1], paths[0]], tmp_path / "2") == first
+    first = reported(paths, tmp_path / "1", fresh=True)
+    assert reported([*paths[::-1], paths[0]], tmp_path / "2", fresh=True) == first
 
 
 def test_runs_are_not_touched(runs, tmp_path):
@@ -84,7 +92,7 @@ def test_runs_are_not_touched(runs, tmp_path):
         return {file: file.read_bytes() for file in runs.rglob("*") if file.is_file()}
 
     before = state()
-    reported([runs / "best"], tmp_path)
+    reported([runs / "best"], tmp_path, fresh=True)
     assert state() == before
 
 
@@ -100,30 +108,58 @@ def test_every_score_is_that_of_scores_json(runs, tmp_path):
     assert {name for _, _, name in found} == {"average of entity chain relation grounding"}
 
 
+def main_table(texts: dict[str, str], name: str) -> dict[str, dict[str, str]]:
+    """The rows of a main table by their system."""
+    return {row["system"]: row for row in rows(texts[f"tables/corpus-test-{name}-scores.csv"])}
+
+
 def test_the_table_of_a_field_shows_every_system(runs, tmp_path):
+    texts = reported([runs / "best", runs / "singles0"], tmp_path)
+    english = section(section(texts["report.md"], "## corpus, test, English"), "### Gold pairs")
+    best, other = "majority · chain_rule=dev", "majority · chain_rule=singletons"
+    assert table_rows(english, best)
+    assert table_rows(english, other)
+    found = main_table(texts, "en-gold")
+    assert [found[best][f"{key}.f1"] for key in ("entity", "chain", "grounding")] == ["1.0", "1.0", "1.0"]
+    assert float(found[other]["chain.f1"]) == pytest.approx(0.5397, abs=1e-4)
+
+
+def test_the_best_is_bold_the_second_underlined_and_what_is_below_a_floor_marked(runs, tmp_path):
     text = reported([runs / "best", runs / "singles0"], tmp_path)["report.md"]
     english = section(section(text, "## corpus, test, English"), "### Gold pairs")
-    assert table_rows(english, "majority (best)")[0] == [
-        "majority (best)",
-        "100.00",
-        "100.00",
-        "66.67",
-        "100.00",
-        "91.67",
-    ]
-    assert table_rows(english, "majority (singles0)")[0][2] == f"53.97 {BELOW}"
+    chain = [row[6] for row in table_rows(english, "majority · chain_rule=dev")[:1]]
+    assert chain == ["**100.00**"]
+    assert table_rows(english, "majority · chain_rule=singletons")[0][6] == f"_53.97_ {BELOW}"
 
 
-def test_counts_stand_beside_the_ratios(runs, tmp_path):
-    text = reported([runs / "best"], tmp_path)["report.md"]
+def test_systems_that_are_equal_are_not_marked(runs, tmp_path):
+    text = reported([runs / "best", runs / "singles0"], tmp_path)["report.md"]
     english = section(section(text, "## corpus, test, English"), "### Gold pairs")
-    assert ["best", "relation", "50.00", "100.00", "66.67", "3", "6", "3"] in table_rows(english, "best")
+    assert table_rows(english, "majority · chain_rule=singletons")[0][3] == "100.00"
+
+
+def test_precision_and_recall_stand_beside(runs, tmp_path):
+    found = main_table(reported([runs / "best"], tmp_path), "en-gold")["majority"]
+    assert [round(float(found[f"relation.{name}"]), 4) for name in ("precision", "recall", "f1")] == [0.5, 1, 0.6667]
+
+
+def test_the_best_floor_of_each_task_stands_under_the_systems(runs, tmp_path):
+    texts = reported([runs / "best"], tmp_path)
+    floor = main_table(texts, "en-gold")["best floor"]
+    assert floor["kind"] == "floor"
+    of_chains = [
+        float(r["f1"])
+        for r in rows(texts["floors.csv"])
+        if (r["lang"], r["pairs"], r["score"]) == ("en", "gold_pairs", "chain")
+    ]
+    assert float(floor["chain.f1"]) == max(of_chains)
+    assert floor["entity.f1"] == ""
 
 
 def test_floors_stand_beside_both_protocols(runs, tmp_path):
     texts = reported([runs / "best"], tmp_path)
-    assert texts["report.md"].count("Floors, F1 over gold mentions and chains:") == 2
-    assert texts["report.md"].count("Floors, F1 over each system's own mentions and chains:") == 2
+    assert texts["report.md"].count("over the gold mentions and chains.") == 2
+    assert texts["report.md"].count("over the mentions and chains of each run.") == 2
     names = {(r["score"], r["floor"]) for r in rows(texts["floors.csv"]) if r["lang"] == "zh"}
     assert ("chain", "same last two characters") in names
     assert ("grounding", "most frequent box") in names
@@ -132,14 +168,12 @@ def test_floors_stand_beside_both_protocols(runs, tmp_path):
 def test_seeds_of_one_configuration_are_averaged_and_shown(runs, tmp_path):
     copy = shutil.copytree(runs / "singles1", tmp_path / "singles1")
     change(copy, "en", "end_to_end", "entity", 0.5)
-    text = reported([runs / "singles0", copy], tmp_path / "out")["report.md"]
-    english = section(section(text, "## corpus, test, English"), "### End to end")
-    entity = [row[1] for row in table_rows(english, "majority, mean of 2 seeds")]
-    spread = [row[1] for row in table_rows(english, "majority, sample variance in points²")]
-    assert table_rows(english, "singles0, seed 0")[0][1] == "100.00"
-    assert table_rows(english, "singles1, seed 1")[0][1] == "66.67"
-    assert entity == ["83.33"]
-    assert spread == ["555.56"]  # ((100 - 66.67) / 2)² · 2
+    texts = reported([runs / "singles0", copy], tmp_path / "out")
+    english = section(section(texts["report.md"], "## corpus, test, English"), "### End to end")
+    assert table_rows(english, "majority")[0][3] == "83.33 (555.56)"  # ((100 - 66.67) / 2)² · 2
+    single = {row["run"]: row for row in rows(texts["tables/corpus-test-en-e2e-runs.csv"])}
+    assert (single["singles0"]["seed"], float(single["singles0"]["entity.f1"])) == ("0", 1)
+    assert float(single["singles1"]["entity.f1"]) == pytest.approx(2 / 3)
 
 
 def change(run: Path, lang: str, pairs: str, task: str, share: float) -> None:
@@ -166,14 +200,14 @@ def change(run: Path, lang: str, pairs: str, task: str, share: float) -> None:
 
 def test_runs_of_one_seed_are_no_repetition(runs, tmp_path):
     twin = shutil.copytree(runs / "best", tmp_path / "twin")
-    text = reported([runs / "best", twin], tmp_path / "out")["report.md"]
-    assert "mean of 2 seeds" not in text
-    assert table_rows(text, "majority (twin)")
+    texts = reported([runs / "best", twin], tmp_path / "out")
+    assert main_table(texts, "en-e2e").keys() == {"majority (best)", "majority (twin)", "best floor"}
 
 
 def test_the_best_system_is_the_reference(runs, tmp_path):
     found = rows(reported([runs / "best", runs / "singles0"], tmp_path)["differences.csv"])
-    assert {(r["system"], r["reference"]) for r in found} == {("majority (singles0)", "majority (best)")}
+    best, other = "majority · chain_rule=dev", "majority · chain_rule=singletons"
+    assert {(r["label"], r["reference"]) for r in found} == {(other, best)}
     chain = [r for r in found if (r["lang"], r["pairs"], r["score"]) == ("en", "gold_pairs", "chain")]
     assert float(chain[0]["difference"]) == pytest.approx(-0.4603, abs=1e-4)
     assert float(chain[0]["p_holm"]) >= float(chain[0]["p"])
@@ -202,13 +236,10 @@ def test_issues_are_counted_by_code(runs, tmp_path):
 def test_runs_that_saw_other_modalities_have_a_section_of_their_own(runs, tmp_path):
     text = reported([runs / "best", runs / "thirds"], tmp_path)["report.md"]
     assert "- thirds: other modalities shown" in section(text, "## corpus, test, English")
-    thirds = section(text, "## corpus, test, English, missing: thirds")
+    thirds = section(text, "## corpus, test, English, missing thirds")
     assert "- best: other modalities shown" in thirds
-    assert [row[1:3] for row in table_rows(section(thirds, "### Gold pairs"), "thirds")][-3:] == [
-        ["text and video", "2"],
-        ["video only", "1"],
-        ["text only", "1"],
-    ]
+    shown = section(section(thirds, "### Gold pairs"), "#### Breakdowns")
+    assert [row[1:3] for row in table_rows(shown, "average")][:1] == [["text and video", "2"]]
 
 
 def test_runs_on_other_documents_have_a_section_of_their_own(runs, tmp_path):
@@ -242,7 +273,10 @@ def test_a_system_of_fewer_tasks_is_marked(runs, tmp_path):
     alone = tmp_path / "alone"
     pipeline.run(Experiment(system="majority", corpus=runs / "corpus", out=alone, tasks=("entity", "chain")))
     text = section(reported([alone], tmp_path / "out")["report.md"], "## corpus, test, English")
-    assert table_rows(text, "majority")[0][1:] == ["100.00", "100.00", "–", "–", "100.00 (entity, chain)"]
+    assert "The average is of entity, chain." in text
+    assert "relation F1" not in section(text, "### End to end").split("Differences")[0]
+    both = section(reported([alone, runs / "best"], tmp_path / "both")["report.md"], "## corpus, test, English")
+    assert table_rows(both, "majority (alone)")[0][-1] == "100.00 of 2"
 
 
 def test_names_that_agree_are_told_apart_by_their_folders(runs, tmp_path):
@@ -349,3 +383,67 @@ def test_a_report_is_not_written_into_a_run(copied):
     with pytest.raises(UserError, match="which a report does not touch"):
         write_report([copied], copied / "report")
     assert not (copied / "report").exists()
+
+
+# --- published rows, baseline, notes, files ---
+
+
+def test_published_rows_stand_quoted_under_gold_pairs_only(runs, tmp_path):
+    texts = reported([runs / "best"], tmp_path, paper="m3d")
+    quoted = main_table(texts, "en-gold")["DFFM+MMCM, quoted"]
+    assert (quoted["kind"], quoted["chain.f1"]) == ("quoted", "0.5967")
+    assert not any("quoted" in name for name in main_table(texts, "en-e2e"))
+    assert "Other documents: not ranked, not compared" in texts["report.md"]
+
+
+def test_published_averages_are_those_of_their_tasks():
+    for rows_of in read_published("m3d").scores.values():
+        for row in rows_of:
+            mean = sum(row.scores[task][0] for task in ("entity", "chain", "relation", "grounding")) / 4
+            assert row.scores["average"][0] == pytest.approx(mean, abs=0.011), row.system
+
+
+def test_an_unknown_paper_is_refused(runs, tmp_path):
+    with pytest.raises(UserError, match="--paper nobody: expected m3d"):
+        write_report([runs / "best"], tmp_path / "out", paper="nobody")
+
+
+def test_a_named_baseline_is_compared_with_besides_the_best(runs, tmp_path):
+    found = rows(reported([runs / "best", runs / "singles0"], tmp_path, baseline="singles0")["differences.csv"])
+    best, other = "majority · chain_rule=dev", "majority · chain_rule=singletons"
+    assert {(r["label"], r["reference"]) for r in found} == {(other, best), (best, other)}
+
+
+def test_a_note_of_a_system_stands_under_its_row(runs, copied, tmp_path):
+    edit(copied, "run.json", notes=["in-domain pretrained"])
+    text = reported([copied], tmp_path / "out")["report.md"]
+    assert table_rows(text, "majority (a)")
+    assert "- a: in-domain pretrained" in text
+
+
+def test_one_system_asked_once_for_each_protocol_is_one_row_in_each_table(runs, tmp_path):
+    alone = tmp_path / "alone"
+    for pairs in ("end-to-end", "gold"):
+        pipeline.run(Experiment(system="majority", corpus=runs / "corpus", pairs=pairs, out=alone / pairs))
+    texts = reported([alone / "end-to-end", alone / "gold"], tmp_path / "out")
+    for name in ("en-e2e", "en-gold"):
+        assert main_table(texts, name).keys() == {"majority", "best floor"}
+
+
+def test_tables_and_figures_of_an_earlier_report_are_removed(runs, tmp_path):
+    first = reported([runs / "best", runs / "thirds"], tmp_path, fresh=True)
+    second = reported([runs / "best"], tmp_path, fresh=True)
+    gone = first.keys() - second.keys()
+    assert gone
+    assert all("thirds" in name or "by-missing" in name for name in gone)
+
+
+@pytest.mark.slow
+def test_figures_are_the_same_bytes_again(runs, tmp_path):
+    def figures(out: Path) -> dict[str, bytes]:
+        write_report([runs / "best", runs / "singles0"], out, pages=False, resamples=50)
+        return {file.name: file.read_bytes() for file in (out / "figures").iterdir()}
+
+    found = figures(tmp_path / "1")
+    assert {Path(name).suffix for name in found} == {".svg", ".pdf"}
+    assert figures(tmp_path / "2") == found

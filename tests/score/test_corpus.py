@@ -11,7 +11,7 @@ from hypothesis import settings as effort
 
 from m3dllm.corpora.m3d import read_m3d
 from m3dllm.errors import UserError
-from m3dllm.score import VARIANTS, Ratio, Settings, TaskScores, count_errors, score
+from m3dllm.score import VARIANTS, Ratio, Scores, Settings, TaskScores, count_errors, score
 from m3dllm.types import PRF, Annotation, Box, Document, Example, Frame, Prediction, Region
 from tests.score.letters import region, said
 from tests.strategies import LABELS, scored
@@ -306,3 +306,31 @@ def test_errors_are_counted_over_the_same_predictions(case):
             for task, counts in of_task.items():
                 if task != "chain":
                     assert (counts.correct, counts.predictions) == (tasks[task].p_num, tasks[task].p_den)
+
+
+def test_where_systems_say_what_they_saw_the_share_of_annotated_frames_is_kept():
+    three = [example(name, frames=4) for name in "abc"]
+    said_so = [
+        Prediction("a", GOLD, frames=(0, 24, 48, 7)),
+        Prediction("a", GOLD, "chains", frames=()),
+        Prediction("b", GOLD),
+    ]
+    found = score(three, said_so)  # of "a" three of four, of "b" all, of "c" no answer
+    of = found.languages["en"]
+    assert (of.frames_annotated, of.frames_shown) == (12, 7)
+    assert found.to_wire()["languages"]["en"]["gold_frames"] == {"annotated": 12, "shown": 7}
+    assert Scores.from_wire(found.to_wire()).languages == found.languages
+
+
+def test_where_no_system_says_what_it_saw_nothing_is_said():
+    found = score([example()], [Prediction("d", GOLD)])
+    assert found.languages["en"].frames_shown is None
+    assert "gold_frames" not in found.to_wire()["languages"]["en"]
+
+
+def test_frames_of_documents_on_which_grounding_does_not_count_are_not_counted():
+    shown = [Prediction("a", GOLD, frames=(0,)), Prediction("b", GOLD, frames=())]
+    found = score([example("a"), example("b")], shown, subsets={"b": "no_video"}).languages["en"]
+    assert (found.frames_annotated, found.frames_shown) == (1, 1)
+    text_only = score([example("a")], shown[:1], settings=Settings(tasks=("entity",))).languages["en"]
+    assert text_only.frames_shown is None

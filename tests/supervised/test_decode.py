@@ -79,7 +79,7 @@ def chosen(kinds, decision, *told, threshold=0.5):
     for head, tail, kind, value in told:
         logits[0, head, tail, kind] = value
     batch = make_mention_batch([mentions(kinds)])
-    return choose_relations(logits, batch, TYPES, threshold, decision=decision)[:, 1:].tolist()
+    return choose_relations(logits, batch, TYPES, torch.tensor([threshold]), decision=decision)[:, 1:].tolist()
 
 
 def test_a_relation_is_said_only_between_chains_of_its_types():

@@ -14,15 +14,17 @@ from m3dllm.systems.supervised.heads import patch_centres
 from m3dllm.systems.supervised.losses import (
     Balance,
     Losses,
+    alignment_loss,
     chain_loss,
+    frames_loss,
     generalized_iou,
     joinable,
     match_patches,
     match_slots,
+    patch_owners,
     region_losses,
     relation_loss,
     relation_target,
-    shows_loss,
     shows_target,
 )
 from tests.supervised.documents import LABELS
@@ -249,13 +251,34 @@ def test_where_no_region_names_a_chain_nothing_is_known_of_what_frames_show():
     assert not known.any()
 
 
-def test_what_frames_show_is_learned_from_what_is_known_only():
-    truth, known = shows_target([shown(0), shown()], 2, 3)
-    logits = torch.zeros(2, 2, 3)
-    logits[0, :, 2], logits[1] = 7.0, 7.0
-    assert float(shows_loss(logits, truth, known)) == pytest.approx(math.log(2))
-    logits[0, 0, 0] = 9.0
-    assert float(shows_loss(logits, truth, known)) < math.log(2)
+def test_a_patch_shows_the_chain_of_its_region():
+    owner = patch_owners([shown(1), shown(-1, 0), shown()], (3, 9), 2)
+    assert owner[0, 0].tolist() == [2, 2, 2, 2, 1, 2, 2, 2, 2]  # the region's centre lies in the middle patch
+    assert owner[0, 1].tolist() == [2] * 9
+    assert owner[0, 2].tolist() == [-1] * 9  # nobody looked
+    assert owner[1, 0, 4] == 0  # of two that are as small the later
+    assert owner[2].unique().tolist() == [-1]
+
+
+def test_the_patches_of_chains_weigh_as_much_as_all_the_others():
+    owner = patch_owners([shown(1, annotated=(True, False, False)), shown()], (3, 9), 2)
+    logits = torch.zeros(2, 3, 9, 3)
+    assert float(alignment_loss(logits, owner)) == pytest.approx(2 * math.log(3))
+    logits[0, 1:], logits[1] = 7.0, 7.0  # where nobody knows
+    logits[0, 0, 4, 1] = 30.0
+    assert float(alignment_loss(logits, owner)) == pytest.approx(math.log(3))
+    logits[0, 0, :4, 2] = 30.0
+    assert float(alignment_loss(logits, owner)) == pytest.approx(math.log(3) / 2)
+
+
+def test_a_frame_of_two_chains_is_asked_for_their_relations():
+    one = replace(shown(0, 1), relations=torch.tensor([[0, 1, COUPLE], [1, 0, COUPLE]]))
+    says = torch.zeros(2, 3, 4)
+    asked = 2  # parents and couple may stand between two people, birth and member may not
+    assert float(frames_loss(says, [one, shown(0)], TYPES)) == pytest.approx(asked * math.log(2))
+    says[0, 0, COUPLE], says[0, 0, PARENTS] = 30.0, -30.0
+    says[0, 0, BIRTH], says[0, 1:], says[1] = 9.0, 9.0, 9.0
+    assert float(frames_loss(says, [one, shown(0)], TYPES)) == pytest.approx(0, abs=1e-6)
 
 
 def test_classes_weigh_against_their_number():

@@ -9,10 +9,11 @@ from m3dllm.errors import UserError
 from m3dllm.systems.supervised.batch import Types, gold_of, make_mention_batch
 from m3dllm.systems.supervised.checkpoint import new_model
 from m3dllm.systems.supervised.config import Config
+from m3dllm.systems.supervised.evaluate import prepare
 from m3dllm.systems.supervised.losses import Balance, losses
 from m3dllm.systems.supervised.missing import Blank
 from m3dllm.systems.supervised.model import text_encoder_name
-from m3dllm.systems.supervised.train import describe, prepare
+from m3dllm.systems.supervised.train import describe
 from tests.supervised.documents import LABELS, four
 
 TYPES = Types.of(LABELS)
@@ -81,7 +82,7 @@ def test_a_batch_gives_each_document_what_it_gets_alone(tmp_path, options):
         states = model.encode(model.text.batch(inputs))
         emissions = model.tagger(states.words)
         together = make_mention_batch([gold.mentions for gold in golds])
-        chains, shows = model.chain_logits(states, together), model.shows_logits(states, together)
+        chains, shows = model.chain_logits(states, together), model.shows(states, together)
         relations = model.relation_logits(states, together, shows)
         kinds, boxes = model.region_outputs(states)
         for i, (one, gold) in enumerate(zip(inputs, golds, strict=True)):
@@ -91,7 +92,7 @@ def test_a_batch_gives_each_document_what_it_gets_alone(tmp_path, options):
             if m:
                 own = make_mention_batch([gold.mentions])
                 torch.testing.assert_close(chains[i, :m, :m], model.chain_logits(alone, own)[0], **close)
-                own_shows = model.shows_logits(alone, own)
+                own_shows = model.shows(alone, own)
                 if own_shows is not None:
                     torch.testing.assert_close(shows[i, :c, :f], own_shows[0], **close)
                 torch.testing.assert_close(

@@ -7,15 +7,13 @@ import torch
 
 from m3dllm.errors import UserError
 from m3dllm.systems.supervised.config import Config
+from m3dllm.systems.supervised.hub import minilm_folder, weights_hash
+from m3dllm.systems.supervised.shapes import repetition, word_case
 from m3dllm.systems.supervised.text import (
     TinyText,
     Vocabulary,
     empty_text_encoder,
     load_text_encoder,
-    minilm_folder,
-    repetition,
-    weights_hash,
-    word_case,
 )
 
 VOCABULARY = Vocabulary(("born", "in", "was", "出", "生"), tuple("abcdefghijklmnopqrstuvwxyz出生"))
@@ -202,6 +200,28 @@ def test_the_mark_of_a_words_beginning_is_no_piece_where_it_stands_alone(tmp_pat
     assert found.word.tolist() == [0, 1, 1]
 
 
+def test_the_words_of_a_pretrained_encoder_carry_their_shapes(tmp_path):
+    folder = str(write_longformer(tmp_path))
+    plain, shaped = load_text_encoder(folder).eval(), load_text_encoder(folder, shapes=True).eval()
+    found = shaped.pieces(["Ab", "ab", "ab"])
+    mask = torch.ones(1, len(found.word), dtype=torch.bool)
+    assert len({tuple(row[1:].tolist()) for row in found.ids}) > 1
+    with torch.no_grad():
+        before, after = plain(found.ids[None], mask), shaped(found.ids[None], mask)
+        torch.testing.assert_close(before, after)  # nothing is learned yet
+        shaped.shapes.near.weight.normal_()
+        told = shaped(found.ids[None], mask)
+    torch.testing.assert_close(told[:-1], before[:-1])
+    assert not torch.equal(told[-1], before[-1])
+
+
+def test_the_dropout_of_attention_is_as_it_was_asked_for(tmp_path):
+    folder = str(write_longformer(tmp_path))
+    for wanted in (0.0, 0.3):
+        attention = load_text_encoder(folder, attention_dropout=wanted).model.encoder.layer[0].attention.self
+        assert attention.dropout == wanted
+
+
 def test_every_word_has_a_piece(tmp_path):
     encoder = load_text_encoder(str(write_longformer(tmp_path)))
     found = encoder.pieces(["\u200b", "ab", "🙂"])
@@ -211,7 +231,7 @@ def test_every_word_has_a_piece(tmp_path):
 def test_a_window_of_a_longformer_gives_what_it_gives_alone(tmp_path):
     encoder = load_text_encoder(str(write_longformer(tmp_path))).eval()
     long, short = encoder.pieces(["abcdefgh"] * 3).ids, encoder.pieces(["ab", "c"]).ids
-    ids = torch.zeros(2, len(long), 1, dtype=torch.long)
+    ids = torch.zeros(2, len(long), 3, dtype=torch.long)
     ids[0], ids[1, : len(short)] = long, short
     mask = torch.arange(len(long))[None] < torch.tensor([[len(long)], [len(short)]])
     with torch.no_grad():

@@ -17,9 +17,9 @@ from m3dllm.systems.supervised.batch import Types
 from m3dllm.systems.supervised.checkpoint import MODEL, TRAINING, new_model, read_weights
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.decode import Thresholds
+from m3dllm.systems.supervised.evaluate import decoders, dev_scores
 from m3dllm.systems.supervised.train import (
     describe,
-    dev_scores,
     fit,
     hidden,
     is_out_of_memory,
@@ -34,6 +34,12 @@ from tests.supervised.test_text import write_longformer
 from tests.supervised.test_vision import write_vit
 
 SMALL = {"hidden": 16, "latent_size": 8, "image_size": 32, "layers": 3, "pair_size": 8, "batch_size": 2}
+
+
+def scores_of(model, examples, thresholds):
+    documents = [example.document for example in examples]
+    decoded = decoders(model, documents, Types.of(LABELS), torch.device("cpu"), 4)
+    return dev_scores(examples, decoded, LABELS, thresholds)
 
 
 def names_in(folder):
@@ -54,7 +60,7 @@ def test_four_documents_are_learned_by_heart(tmp_path):
         tune=False,
     )
     card, model = fit(config, LABELS, examples, examples, tmp_path / "out")
-    found = dev_scores(model, examples, LABELS, Thresholds(), torch.device("cpu"), 4)
+    found = scores_of(model, examples, Thresholds())
     assert found == {"entity": 1.0, "chain": 1.0, "relation": 1.0, "grounding": 1.0, "average": 1.0}
     assert len(card.history) == 30
 

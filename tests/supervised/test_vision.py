@@ -6,7 +6,14 @@ from PIL import Image
 
 from m3dllm.errors import UserError
 from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.vision import FrameStore, TinyVision, empty_vision_encoder, load_vision_encoder
+from m3dllm.systems.supervised.vision import (
+    SHADES,
+    FrameStore,
+    TinyVision,
+    colour_shares,
+    empty_vision_encoder,
+    load_vision_encoder,
+)
 from m3dllm.types import Frame
 
 
@@ -88,3 +95,29 @@ def test_a_vit_is_made_again_from_its_description(tmp_path):
 def test_an_encoder_that_is_nowhere_is_one_line(tmp_path):
     with pytest.raises(UserError, match="--vision-encoder"):
         load_vision_encoder(str(tmp_path / "nowhere"))
+
+
+# --- colours ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_colours_of_a_patch_are_shares_of_its_pixels():
+    frames = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    frames[0, 0, :4, 4:] = 255  # red, above on the right
+    frames[0, :, 4:, :2] = 255  # white, a half of the patch below on the left
+    found = colour_shares(frames, 2)
+    assert found.shape == (1, 2, 2, SHADES**3)
+    black, red, white = 0, (SHADES - 1) * SHADES**2, SHADES**3 - 1
+    assert found[0, 0, 0, black] == 1
+    assert found[0, 0, 1, red] == 1
+    assert found[0, 1, 0, [black, white]].tolist() == [0.5, 0.5]
+
+
+def test_a_colour_between_shades_counts_for_those_around_it():
+    frames = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = colour_shares(frames, 4)
+    torch.testing.assert_close(found.sum(-1), torch.ones(3, 4, 4), rtol=1e-4, atol=0)
+    shade = torch.arange(SHADES**3)
+    for k, place in enumerate((shade // SHADES**2, shade // SHADES % SHADES, shade % SHADES)):
+        mean = (found * place).sum(-1) * 255 / (SHADES - 1)
+        pixels = frames[:, k].float().unflatten(1, (4, 4)).unflatten(3, (4, 4))
+        torch.testing.assert_close(mean, pixels.mean((2, 4)), rtol=1e-4, atol=1e-3)

@@ -11,6 +11,7 @@ from m3dllm.catalogue import option_table
 from m3dllm.errors import UserError
 from m3dllm.experiment import resolve_config
 from m3dllm.labels import LabelSet
+from m3dllm.registry import find_system
 from m3dllm.system import SystemSpec
 from m3dllm.systems.videollm.config import Config
 
@@ -49,6 +50,9 @@ def test_the_options_load_no_model_library():
         ({"shots": -1}, "--shots -1"),
         ({"shots": 1}, "--shots 1: 0 of the 0 documents"),
         ({"tensor_parallel": 0}, "--tensor-parallel 0"),
+        ({"tensor_parallel": 2}, "--tensor-parallel: only --engine vllm"),
+        ({"workers": 0}, "--workers 0"),
+        ({"workers": 2, "engine": "openai"}, "--workers: a server has its own"),
         ({"max_mention_characters": 1}, "--max-mention-characters 1"),
     ],
 )
@@ -76,3 +80,11 @@ def test_an_engine_that_is_not_installed_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(UserError, match=r"needs 'vllm': pip install 'm3dllm\[vllm\]'"):
         make_engine(Config(model="/nowhere", engine="vllm"))
+
+
+@pytest.mark.parametrize(("engine", "extra"), [("transformers", "llm"), ("vllm", "vllm")])
+def test_what_an_engine_needs_is_asked_for_by_its_extra(monkeypatch, engine, extra):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=rf"needs 'torch'.*pip install 'm3dllm\[{extra}\]'"):
+        find_system("video-llm").require(Config(engine=engine))
+    find_system("video-llm").require(Config(engine="openai"))

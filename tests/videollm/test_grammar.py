@@ -16,6 +16,7 @@ llguidance = pytest.importorskip("llguidance", reason="needs the extra 'llm'")
 from m3dllm.answers import Occurrences, write_answer
 from m3dllm.systems.videollm.families import CONVENTIONS, Convention
 from m3dllm.systems.videollm.grammar import (
+    box_grammar,
     chains_grammar,
     choice_grammar,
     entities_grammar,
@@ -23,6 +24,7 @@ from m3dllm.systems.videollm.grammar import (
     mention_chunks,
     regions_grammar,
     relations_grammar,
+    spans_grammar,
 )
 from m3dllm.systems.videollm.shown import Bounds, Named, Shown
 from m3dllm.tokens import tokenize
@@ -341,3 +343,24 @@ def test_four_thousand_words_are_no_problem():
     text = " ".join(rnd.choice(EN.split()) + str(rnd.randrange(500)) for _ in range(4000))
     answer = walk(joint_grammar(Document("d", "en", text), LABELS, SHOWN, SMALL), 3)
     assert json.loads(answer).keys() == joint().keys()
+
+
+# --- spans and boxes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "lang"), [(EN, "en"), (ZH, "zh"), *((nasty, "en") for nasty in NASTY)])
+def test_spans_are_texts_of_the_document(text, lang):
+    document = Document("d", lang, text)
+    grammar = spans_grammar(document, SMALL, 3)
+    for seed in range(5):
+        texts = json.loads(walk(grammar, seed))["mentions"]
+        assert len(texts) <= 3
+        assert all(Occurrences(document).of(text) for text in texts)
+    assert takes(spans_grammar(Document("d", "en", ""), SMALL, 3), {"mentions": []})
+
+
+def test_a_box_is_of_its_frame():
+    grammar = box_grammar(48, Shown({24: (640, 360), 48: (360, 640)}, CONVENTIONS["pixels"]))
+    assert takes(grammar, {"box": [10, 20, 350, 630]})
+    assert not takes(grammar, {"box": [10, 20, 370, 630]})
+    assert not takes(grammar, {"box": [10, 20, 350, 630], "frame": 48})

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-
-pytest.importorskip("jinja2", reason="needs the extra 'llm'")
-
 from PIL import Image
 
 from m3dllm.errors import UserError
@@ -20,7 +20,7 @@ from m3dllm.normalize import normalize
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import openai
 from m3dllm.systems.videollm.system import VideoLLM
-from tests.small import LABELS
+from tests.small import LABELS, small_corpus
 from tests.videollm.documents import document, frames
 
 ANSWER = '{"chains":[{"id":"c0","type":"PER","mentions":["Ada"]}],"relations":[],"regions":[]}'
@@ -97,7 +97,9 @@ def serve(monkeypatch):
 def system(server: Server | str, **options) -> VideoLLM:
     url = server if isinstance(server, str) else server.url
     config = Config(**{"engine": "openai", "base_url": url, "retries": 2, "batch": 1, "max_tokens": 64} | options)
-    return VideoLLM(config, labels=LABELS)
+    made = VideoLLM(config, labels=LABELS)
+    assert made.engine  # it is loaded when it is asked for
+    return made
 
 
 def failures(server: Server, n: int = 1, **options) -> list:
@@ -273,6 +275,33 @@ def test_documents_are_under_way_together(serve):
     assert failures(serve(says=wait), 3, batch=3) == [None] * 3
 
 
+WITHOUT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision", "transformers", "tokenizers", "llguidance", "outlines"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from m3dllm import cli
+
+cli.main()
+"""
+
+
+def test_who_only_asks_a_server_needs_no_model_library(serve, tmp_path):
+    server = serve()
+    corpus = small_corpus(tmp_path / "corpus", train=3, dev=0, test=3)
+    words = ["run", "--system", "video-llm", "--corpus", corpus, "--out", tmp_path / "run", "--shots", "1"]
+    words += ["--engine", "openai", "--base-url", server.url]
+    command = [sys.executable, "-c", WITHOUT, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+    assert done.returncode == 0, done.stderr
+    assert "entity" in done.stdout
+    assert len(server.asked) == 3
+
+
 # --- vLLM's own server ------------------------------------------------------------------------------------------------
 
 SMALL = {"max_chains": 4, "max_mentions": 3, "max_relations": 3, "max_regions": 1, "max_mention_characters": 30}
@@ -283,10 +312,11 @@ OF_THE_SERVER = {"model": "tiny", "family": "qwen2.5-vl", "batch": 4, "max_token
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["joint", "staged"])
-def test_vllm_s_server_holds_answers_to_the_grammar(vllm_server, tmp_path, strategy):
-    url, _ = vllm_server
+@pytest.mark.parametrize(("model", "family"), [("qwen2_5_vl", "qwen2.5-vl"), ("internvl", "internvl")])
+def test_vllm_s_server_holds_answers_to_the_grammar(vllm_server, tmp_path, model, family, strategy):
+    url, _ = vllm_server(model)
     stills = frames(tmp_path, (112, 56), (56, 112))
-    made = system(url, strategy=strategy, **OF_THE_SERVER)
+    made = system(url, strategy=strategy, **OF_THE_SERVER | {"family": family})
     documents = [document("en", stills=stills), document("zh", "zh", stills=stills[:1]), document("empty", text="")]
     raws = list(made.predict(documents))
     assert (made.engine.is_vllm, made.engine.context) == (True, 6000)
@@ -299,7 +329,7 @@ def test_vllm_s_server_holds_answers_to_the_grammar(vllm_server, tmp_path, strat
 @pytest.mark.slow
 def test_text_alone_is_answered_by_vllm_s_server_as_by_the_transformers_engine(vllm_server):
     pytest.importorskip("llguidance", reason="needs the extra 'llm'")
-    url, model = vllm_server
+    url, model = vllm_server("qwen2_5_vl")
     documents = [document("en"), document("zh", "zh")]
     served = system(url, strategy="staged", **OF_THE_SERVER).predict(documents)
     local = {"model": model, "dtype": "float32", "device": "cpu", "strategy": "staged"}
@@ -313,7 +343,8 @@ def test_text_alone_is_answered_by_vllm_s_server_as_by_the_transformers_engine(v
 
 @pytest.mark.slow
 def test_vllm_s_server_takes_the_schema_too(vllm_server):
-    (raw,) = system(vllm_server[0], schema_only=True, strategy="staged", **OF_THE_SERVER).predict([document("en")])
+    url, _ = vllm_server("qwen2_5_vl")
+    (raw,) = system(url, schema_only=True, strategy="staged", **OF_THE_SERVER).predict([document("en")])
     assert raw.failure is None
     assert all(isinstance(json.loads(turn.text), dict) for turn in raw.turns if turn.finish == "stop")
 
@@ -321,8 +352,9 @@ def test_vllm_s_server_takes_the_schema_too(vllm_server):
 @pytest.mark.slow
 def test_vllm_s_server_says_what_it_refuses(vllm_server):
     text = "zq qz " * 1500  # more tokens than one for three bytes
-    (raw,) = system(vllm_server[0], **OF_THE_SERVER).predict([document("long", text=text)])
+    url, _ = vllm_server("qwen2_5_vl")
+    (raw,) = system(url, **OF_THE_SERVER).predict([document("long", text=text)])
     assert "answers 400" in raw.failure.message
     assert not raw.failure.retryable
     with pytest.raises(UserError, match="does not serve 'other': expected one of tiny"):
-        system(vllm_server[0], model="other")
+        system(url, model="other")

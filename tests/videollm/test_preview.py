@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("transformers", reason="needs the extra 'llm'")
 pytest.importorskip("llguidance", reason="needs the extra 'llm'")
 
+from m3dllm.errors import UserError
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.preview import preview
 from m3dllm.systems.videollm.system import VideoLLM
@@ -27,7 +28,7 @@ def unweighted(tiny, tmp_path_factory) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("strategy", ["joint", "staged"])
+@pytest.mark.parametrize("strategy", ["joint", "staged", "mqa"])
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_what_is_previewed_is_what_is_sent(tiny, unweighted, tmp_path, strategy, lang):
     options = {"strategy": strategy, "max_tokens": 16, "dtype": "float32", "device": "cpu"}
@@ -58,5 +59,5 @@ def test_of_an_empty_document_nothing_is_asked(unweighted):
 
 
 def test_a_document_that_does_not_fit_says_why(unweighted):
-    with pytest.raises(ValueError, match="too small"):
+    with pytest.raises(UserError, match="too small for any document: the question with the label set"):
         preview(Config(model=unweighted, context=500), document("d"), labels=LABELS)

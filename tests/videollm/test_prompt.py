@@ -49,8 +49,19 @@ VALUES = {
     "clip": "",
     "lines": [],
     "timed": False,
+    "options": [
+        {"letter": "A", "none": False, "text": "Ada", "name": "PER", "gloss": "person", "head": "Ada", "tail": "Bela"},
+        {"letter": "B", "none": True},
+    ],
+    "text": "Ada",
+    "kind": "person",
+    "first": "Ada",
+    "second": "Bela",
+    "frame": 24,
 }
-NAMES = sorted({p.relative_to(SHIPPED).as_posix().split(".")[0] for p in SHIPPED.rglob("*.jinja")})
+SHAPE = "calibrate/shape"
+"""Drawn shapes have no language."""
+NAMES = sorted({p.relative_to(SHIPPED).as_posix().split(".")[0] for p in SHIPPED.rglob("*.jinja")} - {SHAPE})
 
 
 def shown(document, stills=STILLS, **kwargs):
@@ -183,3 +194,11 @@ def test_a_folder_or_a_version_that_is_not_there_is_an_error(tmp_path):
         Prompts(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"there is no prompt joint/joint\.en\.v9\.jinja"):
         Prompts(version=9).render("joint/joint", "en", **VALUES)
+
+
+def test_templates_are_read_before_anything_is_asked(tmp_path):
+    (tmp_path / "staged").mkdir()
+    (tmp_path / "staged/chains.zh.v1.jinja").write_text("好\n{% if %}", encoding="utf-8")
+    Prompts(tmp_path).check("document", "joint")
+    with pytest.raises(UserError, match=r"chains\.zh\.v1\.jinja:2: is no template"):
+        Prompts(tmp_path).check("document", "staged")

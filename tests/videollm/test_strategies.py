@@ -13,9 +13,11 @@ from m3dllm.normalize import normalize
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Reply
 from m3dllm.systems.videollm.families import CONVENTIONS
+from m3dllm.systems.videollm.groups import marked
 from m3dllm.systems.videollm.prompt import Prompts
 from m3dllm.systems.videollm.shown import Shown
-from m3dllm.systems.videollm.strategies import Subject, joint, marked, staged
+from m3dllm.systems.videollm.strategies import joint, staged
+from m3dllm.systems.videollm.subject import Subject
 from m3dllm.types import Chain, Document, Frame, Given, Mention, RawOutput
 from tests.small import LABELS, example
 

@@ -12,10 +12,11 @@ pytest.importorskip("transformers", reason="needs the extra 'llm'")
 pytest.importorskip("llguidance", reason="needs the extra 'llm'")
 
 from m3dllm.answers import Occurrences
+from m3dllm.errors import UserError
 from m3dllm.normalize import normalize
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.system import VideoLLM
-from m3dllm.types import Document, Frame, Given
+from m3dllm.types import Document, Frame, Given, Issue
 from m3dllm.wire import decode_raw, encode_raw
 from tests.small import LABELS, example
 from tests.videollm.documents import adversarial, document, frames
@@ -55,8 +56,8 @@ def mixed(stills) -> list[Document]:
     ]
 
 
-@pytest.mark.parametrize("strategy", ["joint", "staged"])
-@pytest.mark.parametrize("model", ["qwen2_5_vl", "qwen3_vl", "llava"])
+@pytest.mark.parametrize("strategy", ["joint", "staged", "mqa"])
+@pytest.mark.parametrize("model", ["qwen2_5_vl", "qwen3_vl", "llava", "internvl"])
 def test_every_document_is_answered_in_order(make, stills, model, strategy):
     documents = mixed(stills)
     raws = list(make(model, strategy=strategy).predict(documents))
@@ -85,6 +86,10 @@ def test_the_prompts_that_were_sent_are_there_once_each(make, stills):
     sent = system.take_prompts()
     assert {turn.prompt_sha256 for raw in raws for turn in raw.turns} == set(sent)
     assert all(json.loads(text)[0]["role"] == "system" for text in sent.values())
+    later = json.loads(sent[raws[0].turns[-1].prompt_sha256])[1]["content"]
+    first = raws[0].turns[0].prompt_sha256
+    assert later[0] == {"like": first, "parts": len(json.loads(sent[first])[1]["content"]) - 1}
+    assert "Answer for the frames above" in later[1]
     assert system.take_prompts() == {}
 
 
@@ -110,7 +115,7 @@ def test_boxes_of_a_family_that_speaks_pixels_are_of_the_frame_as_it_was_shown(m
 
 
 def test_of_a_video_no_regions_are_asked(make, stills):
-    for strategy in ("joint", "staged"):
+    for strategy in ("joint", "staged", "mqa"):
         (raw,) = make(video=True, strategy=strategy).predict([document("both", "en", stills=stills)])
         assert raw.failure is None
         assert raw.frames == (24, 48, 72)
@@ -136,14 +141,24 @@ def test_frames_that_do_not_fit_are_left_out_and_the_document_says_so(make, stil
     assert raw.frames == (48,)
     assert [(issue.code, issue.detail) for issue in raw.issues] == [("shortened", "1 of 3 frames are shown")]
     (raw,) = make(context=enough - 1, strategy=strategy).predict([whole])
-    assert "too small" in raw.failure.message
+    assert raw.issues[0] == Issue("windows", "prompt", "the text is read in 2 overlapping windows")
 
 
 def test_a_context_too_small_for_one_frame_is_one_line(make, stills):
-    (raw,) = make(context=500).predict([document("both", "en", stills=stills)])
-    assert "too small" in raw.failure.message
+    text_only = make(max_tokens=32)
+    silent = document("silent", "en", "", stills[:1])
+    enough = text_only.needed(text_only.show(silent))
+    (raw,) = make(max_tokens=32, context=enough - 1).predict([silent])
+    assert "too small: the document with one frame" in raw.failure.message
     assert "\n" not in raw.failure.message
     assert not raw.failure.retryable
+    assert raw.frames == ()
+
+
+def test_a_context_too_small_for_the_label_set_ends_the_run_in_one_line(make, stills):
+    with pytest.raises(UserError, match="too small for any document: the question with the label set") as caught:
+        list(make(context=500).predict([document("both", "en", stills=stills)]))
+    assert "\n" not in str(caught.value)
 
 
 def test_at_most_so_many_frames_are_shown(make, stills):
@@ -155,7 +170,7 @@ def test_at_most_so_many_frames_are_shown(make, stills):
     assert (raw.frames, raw.boxes.sizes) == ((), {})
 
 
-@pytest.mark.parametrize("strategy", ["joint", "staged"])
+@pytest.mark.parametrize("strategy", ["joint", "staged", "mqa"])
 def test_what_is_given_bounds_the_answer(make, stills, strategy):
     made = example("d", "[PER0 Ada] met [PER1 Bela] . [PER0 Ada] left [LOC2 Arles] .")
     for kind in ("mentions", "chains"):
@@ -206,13 +221,15 @@ OPEN = {
         "duplicate_relation",
     },
     "staged": {"duplicate_relation"},
+    "mqa": set(),
 }
+CHOICES = {"type", "coreference", "relation", "seen"}
 HARMLESS = {"empty_answer", "empty_document"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lang", ["en", "zh"])
-@pytest.mark.parametrize("strategy", ["joint", "staged"])
+@pytest.mark.parametrize("strategy", ["joint", "staged", "mqa"])
 def test_finished_answers_are_right_whatever_the_document_says(make, stills, strategy, lang, capsys):
     system = make(strategy=strategy, temperature=1.0, batch=8, longest_side=64)
     documents = {made.id: made for made in adversarial(204, lang, stills, longest=40)}
@@ -229,7 +246,7 @@ def test_finished_answers_are_right_whatever_the_document_says(make, stills, str
         odd = {issue.code for issue in prediction.issues} - HARMLESS - OPEN[strategy]
         assert not odd, (odd, raw.payload)
         for turn in raw.turns:
-            json.loads(turn.text)
+            json.loads(turn.text if turn.stage not in CHOICES else f'"{turn.text}"')
         for mention in prediction.annotation.mentions:
             assert mention.span in occurrences.of(made.text[mention.start : mention.end])
             assert mention.type in LABELS.names("mentions")

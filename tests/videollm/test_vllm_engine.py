@@ -26,7 +26,7 @@ def stills(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def make(tiny, children):
+def make(tiny):
     loaded = {}
 
     def system(engine: str, model: str = "qwen2_5_vl", **options) -> VideoLLM:
@@ -52,7 +52,7 @@ def mixed(stills) -> list[Document]:
     ]
 
 
-@pytest.mark.parametrize("strategy", ["joint", "staged"])
+@pytest.mark.parametrize("strategy", ["joint", "staged", "mqa"])
 @pytest.mark.parametrize("model", ["qwen2_5_vl", "qwen3_vl"])
 def test_the_greedy_answers_are_those_of_the_transformers_engine(make, stills, model, strategy):
     documents = mixed(stills)
@@ -73,10 +73,13 @@ def test_later_stages_find_the_document_encoded(make, stills):
     assert all(0 < turn.first_token_s <= turn.seconds for turn in raw.turns)
 
 
-def test_a_document_that_is_too_long_fails_alone(make, stills):
-    long, short = make("vllm").predict([document("long", text="Ada met Bela . " * 2000), document("short")])
-    assert "too small" in long.failure.message
-    assert short.failure is None
+def test_a_document_that_is_too_long_is_read_in_windows(make, stills):
+    long, short = make("vllm", max_tokens=40).predict(
+        [document("long", text="Ada met Bela . " * 2000), document("short")]
+    )
+    assert long.failure is short.failure is None
+    assert [issue.code for issue in long.issues if issue.where == "prompt"] == ["windows"]
+    assert len(long.turns) > 1 == len(short.turns)
 
 
 def test_answers_are_right_whatever_the_document_says(make, stills):
@@ -103,3 +106,13 @@ def test_a_video_is_seen_as_by_the_transformers_engine(make, stills):
     assert theirs.failure is None
     assert ours.turns[0].tokens_vision == theirs.turns[0].tokens_vision > 0
     assert ours.payload == theirs.payload
+
+
+def test_a_frame_is_known_by_its_file_and_its_size(make, stills):
+    """Were it known by less, the second frame would be taken for the first."""
+    asked = [document("same", stills=(still,)) for still in stills[:2]]
+
+    def payloads(engine: str) -> list:
+        return [raw.payload for made in asked for raw in make(engine).predict([made])]
+
+    assert payloads("vllm") == payloads("vllm") == payloads("transformers")

@@ -7,8 +7,10 @@ family. As with real Qwen models, the model's vocabulary is larger than the toke
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -45,9 +47,22 @@ LLAVA_CHAT = """\
 {% else %}{{ part.text }}{% endif %}{% endfor %} {% endfor -%}
 {%- if add_generation_prompt %}ASSISTANT:{% endif -%}
 """
+INTERNVL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>", "<video>"]
+INTERNVL_CHAT = """\
+{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content -%}
+{%- if part.type == 'image' -%}<IMG_CONTEXT>
+{% elif part.type == 'video' -%}<video>
+{% else -%}{{ part.text }}{%- endif -%}
+{%- endfor %}{% endif %}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif -%}
+"""
 
 
-def tokenizer(specials: list[str], chat: str, *, eos: str, pad: str, **more: str) -> PreTrainedTokenizerFast:
+def tokenizer(specials: list[str], chat: str, *, eos: str, pad: str, **more: Any) -> PreTrainedTokenizerFast:
     """A byte-level BPE of a few hundred tokens."""
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -160,7 +175,56 @@ def llava(folder: Path, *, seed: int = 0) -> Path:
         image_token="<image>",
         chat_template=LLAVA_CHAT,
     )
-    return _save(LlavaForConditionalGeneration, config, processor, folder, seed)
+    _save(LlavaForConditionalGeneration, config, processor, folder, seed)
+    weights = load_file(folder / "model.safetensors")  # under the names of the hub's checkpoints, which vLLM wants
+    named = {name.replace("vision_tower.", "vision_tower.vision_model."): value for name, value in weights.items()}
+    save_file(named, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def internvl(folder: Path, *, seed: int = 0) -> Path:
+    from transformers import (
+        GotOcr2ImageProcessor,
+        InternVLConfig,
+        InternVLForConditionalGeneration,
+        InternVLProcessor,
+        InternVLVideoProcessor,
+    )
+
+    named = {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    }
+    tokens = tokenizer(
+        INTERNVL_TOKENS, INTERNVL_CHAT, eos="<|im_end|>", pad="<|endoftext|>", extra_special_tokens=named
+    )
+    vision = {
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": [56, 56],
+        "patch_size": [14, 14],
+        "use_mean_pooling": True,
+    }
+    text = _text(tokens) | {"model_type": "qwen2", "eos_token_id": tokens.eos_token_id}
+    config = InternVLConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_id=tokens.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=4,
+        tie_word_embeddings=False,
+    )
+    processor = InternVLProcessor(
+        image_processor=GotOcr2ImageProcessor(size={"height": 56, "width": 56}, min_patches=1, max_patches=4),
+        video_processor=InternVLVideoProcessor(size={"height": 56, "width": 56}),
+        tokenizer=tokens,
+        image_seq_length=4,
+        chat_template=INTERNVL_CHAT,
+    )
+    return _save(InternVLForConditionalGeneration, config, processor, folder, seed)
 
 
 def text_only(folder: Path, *, seed: int = 0) -> Path:

@@ -31,6 +31,8 @@ FPS = 24
 WRITERS: dict[Lang, type[Writer]] = {"en": English, "zh": Chinese}
 LENGTHS: dict[Lang, tuple[int, int]] = {"en": (60, 180), "zh": (100, 300)}
 """Fewest and most tokens of a text."""
+BEATS = (4, 4, 5)
+SEEN = (2, 2, 3)
 _TOKENS_PER_S: dict[Lang, float] = {"en": 2.6, "zh": 4.2}
 _GREYS = ((96, 98, 104), (128, 124, 120), (160, 158, 160), (112, 104, 92))
 _SYMMETRIC = {
@@ -63,16 +65,29 @@ class _Still:
     annotated: bool = True
 
 
-def make_clip(rng: Random, story: Story, name: str, group: str, *, subset: Subset | None) -> Clip:
-    """The next clip of a story. `subset` "no_text" and "no_video" leave a modality out, None both."""
+def make_clip(
+    rng: Random,
+    story: Story,
+    name: str,
+    group: str,
+    *,
+    subset: Subset | None,
+    beats: Sequence[int] = BEATS,
+    seen: Sequence[int] = SEEN,
+    lengths: tuple[int, int] | None = None,
+) -> Clip:
+    """The next clip of a story. `subset` "no_text" and "no_video" leave a modality out, None both.
+
+    `beats` and `seen` are drawn from: what happens, and what only frames show; `lengths` bounds the text, in tokens.
+    """
     told = set(story.told)
     while True:
         story.told = set(told)
         with_frames = subset in ("full", "no_text")
-        plan = Plan(rng, story, n_beats=rng.choice((4, 4, 5)), n_seen=rng.choice((2, 2, 3)) if with_frames else 0)
+        plan = Plan(rng, story, n_beats=rng.choice(beats), n_seen=rng.choice(seen) if with_frames else 0)
         writer = WRITERS[story.lang](rng, story.hero, frozenset(plan.show))
         on_screen = _write(rng, writer, plan)
-        low, high = LENGTHS[story.lang]
+        low, high = lengths or LENGTHS[story.lang]
         if low <= len(writer.tokens) <= high:
             break
     title = rng.choice(writer.prose.TITLES).format(writer.joiner.join(writer.full_name(story.hero)))

@@ -12,40 +12,103 @@ from torch import Tensor, nn
 from m3dllm.systems.supervised.batch import MentionBatch
 from m3dllm.systems.supervised.heads import span_means
 
+NEVER = -1e4
+"""The logit of what is impossible."""
+LEAST = 1e-6
+"""The least chance that a frame shows a chain: the logarithm of 0 has no gradient."""
 
-class Alignment(nn.Module):
-    """How surely a frame shows a chain: the best match of any of its mentions with any patch.
 
-    words: (batch, words, hidden), patches: (batch, frames, patches, hidden) -> logits (batch, chains, frames).
+class Looks(nn.Module):
+    """What is said near a mention: each mention attends to the words that name nobody, the nearer the more.
+
+    words: (batch, words, hidden) -> (batch, mentions, hidden). How something looks is never in its name, and a name is
+    soon learned by heart.
     """
 
-    def __init__(self, hidden: int, size: int) -> None:
+    slopes = (0.03, 0.06, 0.12, 0.25)
+    """What each head's attention loses with every word of distance."""
+
+    def __init__(self, hidden: int) -> None:
         super().__init__()
+        self.query, self.key = (nn.Linear(hidden, hidden, bias=False) for _ in range(2))
+        self.value = nn.Linear(hidden, hidden)
+
+    def forward(self, words: Tensor, word_mask: Tensor, mentions: MentionBatch) -> Tensor:
+        n_heads = len(self.slopes)
+        asked = self.query(span_means(words, mentions.first, mentions.last))
+        parts = (asked, self.key(words), self.value(words))
+        q, k, v = (part.unflatten(2, (n_heads, -1)).transpose(1, 2) for part in parts)
+        place = torch.arange(words.shape[1], device=words.device)
+        before, after = mentions.first[..., None] - place, place - mentions.last[..., None]
+        far = torch.maximum(before, after)  # (batch, mentions, words)
+        named = ((far <= 0) & mentions.mask[..., None]).any(1)  # (batch, words)
+        slopes = torch.tensor(self.slopes, device=words.device, dtype=words.dtype)[:, None, None]
+        bias = (-slopes * far.clamp(min=0)[:, None]).masked_fill(named[:, None, None], NEVER)
+        bias = bias.masked_fill(~word_mask[:, None, None], 2 * NEVER)  # where all words are names, not the padding
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        return mixed.transpose(1, 2).flatten(2)
+
+
+class Alignment(nn.Module):
+    """Which chain a patch shows: (batch, frames, patches, chains + 1), the last saying none.
+
+    A chain matches a patch as well as its best mention does: by its type and what is said near it.
+    """
+
+    def __init__(self, hidden: int, size: int, n_types: int, dropout: float) -> None:
+        super().__init__()
+        self.looks = Looks(hidden)
+        self.types = nn.Embedding(n_types, size)
         self.ask = nn.Linear(hidden, size)
         self.answer = nn.Linear(hidden, size)
-        self.bias = nn.Parameter(torch.tensor(-2.0))  # most frames show one or two of all chains
+        self.nothing = nn.Linear(hidden, 1)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.constant_(self.nothing.bias, 2.0)  # most patches show none of the chains
 
-    def forward(self, words: Tensor, patches: Tensor, mentions: MentionBatch) -> Tensor:
-        asked = self.ask(span_means(words, mentions.first, mentions.last))  # (batch, mentions, size)
-        match = torch.einsum("bms,bfps->bmfp", asked, self.answer(patches)).amax(3)  # (batch, mentions, frames)
+    def forward(self, words: Tensor, word_mask: Tensor, patches: Tensor, mentions: MentionBatch) -> Tensor:
+        said = self.dropout(self.looks(words, word_mask, mentions))
+        asked = self.ask(said) + self.types(mentions.type)  # (batch, mentions, size)
+        match = torch.einsum("bms,bfps->bmfp", asked, self.answer(self.dropout(patches))) / asked.shape[2] ** 0.5
         n_chains = mentions.chain_type.shape[1]
-        index = mentions.chain[..., None].expand_as(match)
-        best = match.new_zeros(len(match), n_chains + 1, match.shape[2])  # the last gathers padding
+        index = mentions.chain[..., None, None].expand_as(match)
+        best = match.new_full((len(match), n_chains + 1, *match.shape[2:]), NEVER)  # the last gathers padding
         best = best.scatter_reduce(1, index, match, "amax", include_self=False)[:, :-1]
-        return best / asked.shape[2] ** 0.5 + self.bias
+        best = best.masked_fill(~mentions.chain_mask[..., None, None], NEVER)
+        return torch.cat([best.permute(0, 2, 3, 1), self.nothing(patches)], -1)
+
+
+def shown(logits: Tensor) -> Tensor:
+    """The chance that a frame shows a chain: that of its surest patch. As `Alignment` -> (batch, chains, frames)."""
+    return logits.softmax(-1)[..., :-1].amax(2).transpose(1, 2)
 
 
 class FrameRelations(nn.Module):
-    """What frames say about the two chains that they show: (batch, chains, chains, classes).
+    """What a frame says of the two chains that it shows, whoever they are: (batch, frames, relation types).
 
-    patches: (batch, frames, patches, hidden); shows: (batch, chains, frames), the chance that a frame shows a chain.
+    patches: (batch, frames, patches, hidden).
     """
 
-    def __init__(self, hidden: int, size: int, classes: int) -> None:
+    def __init__(self, hidden: int, size: int, n_types: int, dropout: float) -> None:
         super().__init__()
         self.look = nn.Linear(hidden, size)
-        self.says = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Linear(size, classes))
+        self.says = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Dropout(dropout), nn.Linear(size, n_types))
 
-    def forward(self, patches: Tensor, shows: Tensor) -> Tensor:
-        says = self.says(nn.functional.gelu(self.look(patches)).amax(2))  # (batch, frames, classes)
-        return torch.einsum("bcf,bdf,bft->bcdt", shows, shows, says)
+    def forward(self, patches: Tensor) -> Tensor:
+        says: Tensor = self.says(nn.functional.gelu(self.look(patches)).amax(2))
+        return says
+
+
+def with_frames(logits: Tensor, says: Tensor, shows: Tensor) -> Tensor:
+    """Relation logits where a frame may say what the text does not: odds of the text and of every frame, summed.
+
+    logits: (batch, chains, chains, classes) of the text, says: (batch, frames, types) of the frames, shows: (batch,
+    chains, frames), the chance that a frame shows a chain. A frame speaks of two as far as it shows both; it does not
+    speak of a class after the types (none).
+    """
+    n_types = says.shape[2]
+    if not says.shape[1] or not n_types:
+        return logits
+    sure = shows.clamp(min=LEAST).log()
+    both = sure[:, :, None] + sure[:, None]  # (batch, chains, chains, frames)
+    top = (both[..., None] + says[:, None, None]).logsumexp(3)  # (batch, chains, chains, types)
+    return torch.cat([torch.logaddexp(logits[..., :n_types], top), logits[..., n_types:]], -1)

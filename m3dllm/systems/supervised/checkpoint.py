@@ -95,7 +95,12 @@ def new_model(card: Card) -> DFFM:
     if card.vocabulary is not None:
         text = TinyText(config, card.vocabulary)
     else:
-        text = load_text_encoder(card.text_encoder, checkpointing=config.checkpointing and "text" not in config.freeze)
+        text = load_text_encoder(
+            card.text_encoder,
+            shapes=config.word_shapes,
+            attention_dropout=config.attention_dropout,
+            checkpointing=config.checkpointing and "text" not in config.freeze,
+        )
     vision: Any = None
     if card.sees:
         vision = TinyVision(config) if config.vision_encoder == "tiny" else load_vision_encoder(config.vision_encoder)
@@ -109,9 +114,9 @@ def fitted_model(card: Card, folder: Path, weights: Mapping[str, Tensor]) -> DFF
     if card.vocabulary is not None:
         text = TinyText(config, card.vocabulary)
     elif "text" in config.freeze:
-        text = load_text_encoder(card.text_encoder)
+        text = load_text_encoder(card.text_encoder, shapes=config.word_shapes)
     else:
-        text = empty_text_encoder(folder / "text_encoder", name=card.text_encoder)
+        text = empty_text_encoder(folder / "text_encoder", name=card.text_encoder, shapes=config.word_shapes)
     vision: Any = None
     if card.sees and config.vision_encoder == "tiny":
         vision = TinyVision(config)

@@ -35,6 +35,8 @@ class Config:
     """Pieces that the text encoder sees at once; 0: as many as it can. Longer documents are read in windows."""
     overlap: int = 64
     """Pieces that neighbouring windows share."""
+    word_shapes: bool = True
+    """Whether words of a pretrained text encoder also carry their case, and whether the document repeats them."""
     frame_chunk: int = 64
     """Frames that the vision encoder sees at once."""
 
@@ -87,7 +89,8 @@ class Config:
     weight_box: float = 1.0
     """The weight of the loss of region boxes (eq. 23)."""
     weight_shows: float = 2.0
-    """The weight of the loss of which chain a frame shows, where regions name their chains (aligned only)."""
+    """The weight of the losses of which chain a patch shows, and of what a frame says of the two chains that it shows;
+    learned where regions name their chains (aligned only)."""
     balance: float = 0.5
     """Against class imbalance: a class of n among N decisions of C classes weighs (N / (C n)) ** balance; 0: off."""
 
@@ -107,6 +110,8 @@ class Config:
     """Gradients are cut to this norm."""
     hide: float = 0.1
     """The chance that a training document is shown without its text or without its frames, so that MMCM learns."""
+    attention_dropout: float = 0.0
+    """Dropout of the attention weights in pretrained text encoders. Above 0 a CPU takes more than twice as long."""
     word_dropout: float = 0.1
     """The chance that the tiny text encoder does not recognize a known word in training."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -124,9 +129,10 @@ class Config:
         "tiny": {},
         "minilm": {
             "text_encoder": ("minilm",),
-            "encoder_lr": 1e-4,
+            "encoder_lr": 2e-4,
             "lr": 1e-3,
-            "epochs": 12,
+            "epochs": 8,
+            "batch_size": 4,
         },
         "paper": {
             "text_encoder": (
@@ -139,6 +145,7 @@ class Config:
             "prompt_length": 64,
             "slots": 1,
             "merge_iou": 0.9,
+            "word_shapes": False,
             "lexical": False,
             "aligned": False,
             "pair_size": 0,
@@ -149,6 +156,7 @@ class Config:
             "batch_size": 1,
             "lr": 1e-3,
             "pair_dropout": 0.1,
+            "attention_dropout": 0.1,
             "warmup": 0.0,
             "hide": 0.0,
             "checkpointing": True,
@@ -172,7 +180,7 @@ class Config:
         for name in ("window", "overlap", "slots", "pair_size", "lr", "encoder_lr", "weight_decay", "cache_gb"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        for name in ("dropout", "pair_dropout", "warmup", "hide", "word_dropout", "merge_iou"):
+        for name in ("dropout", "pair_dropout", "attention_dropout", "warmup", "hide", "word_dropout", "merge_iou"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to 1")
         if self.clip <= 0:
@@ -196,6 +204,7 @@ class Config:
 SHAPE = (
     "text_encoder",
     "vision_encoder",
+    "word_shapes",
     "hidden",
     "layers",
     "image_size",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,39 +42,78 @@ class Thresholds:
     chain: float = 0.5
     relation: float = 0.5
     region: float = 0.5
+    given_chain: float = 0.5
+    """Of links between given mentions: there are no wrong ones among them to be careful about."""
+    given_relation: float = 0.5
+    """Of relations between given chains."""
 
 
-@torch.no_grad()
-def answers(model: DFFM, batch: Batch, states: States, types: Types, thresholds: Thresholds) -> list[dict[str, Any]]:
-    """One answer a document, in the offsets form. The model is in eval mode."""
-    device = states.words.device
-    mentions = find_mentions(model, batch, states, types)
-    if any(len(one) for one in mentions):
-        chains = model.chain_logits(states, to_device(make_mention_batch(mentions), device)).softmax(-1)[..., 1]
-        mentions = [
-            one if _given(inputs) == "chains" else linked(one, links, thresholds.chain)
-            for one, inputs, links in zip(mentions, batch.inputs, chains.cpu().numpy(), strict=True)
+class Decoder:
+    """What the model, in eval mode, says of a batch; what does not depend on a threshold is computed once."""
+
+    def __init__(self, model: DFFM, batch: Batch, states: States, types: Types) -> None:
+        self.model, self.batch, self.states, self.types = model, batch, states, types
+        self.given = [_given(inputs) for inputs in batch.inputs]
+        self._related: tuple[list[float], MentionBatch, Tensor] | None = None
+
+    @torch.no_grad()
+    def answers(self, thresholds: Thresholds, *, regions: bool = True) -> list[dict[str, Any]]:
+        """One answer a document, in the offsets form; without regions where nobody asks."""
+        chain_limits = [thresholds.given_chain if kind else thresholds.chain for kind in self.given]
+        mentions = self._chains(chain_limits)
+        found: list[dict[str, Any]] = []
+        for one, inputs in zip(mentions, self.batch.inputs, strict=True):
+            found.append({"chains": write_chains(one, inputs, self.types), "relations": [], "regions": []})
+        if any(one.n_chains for one in mentions):
+            limits = [thresholds.given_relation if kind else thresholds.relation for kind in self.given]
+            for row, head, tail, kind in self._relations(mentions, chain_limits, limits).tolist():
+                if self.given[row] != "mentions":
+                    named = found[row]["chains"]
+                    relation = {"head": named[head]["id"], "tail": named[tail]["id"]}
+                    found[row]["relations"].append(relation | {"type": self.types.labels.relations[kind].name})
+        if regions and self.model.vision is not None and self.batch.frame_mask.shape[1]:
+            kinds, boxes = self._regions
+            for i, inputs in enumerate(self.batch.inputs):
+                if self.given[i] is None and inputs.frames:
+                    own = slice(len(inputs.frames))
+                    found[i]["regions"] = write_regions(
+                        kinds[i, own], boxes[i, own], inputs, self.types, self.model, thresholds.region
+                    )
+        return found
+
+    @cached_property
+    def _mentions(self) -> list[Mentions]:
+        return find_mentions(self.model, self.batch, self.states, self.types)
+
+    @cached_property
+    def _links(self) -> np.ndarray[Any, Any]:
+        """(batch, mentions, mentions): how likely two mentions are one entity."""
+        mentions = to_device(make_mention_batch(self._mentions), self.states.words.device)
+        found: np.ndarray[Any, Any] = self.model.chain_logits(self.states, mentions).softmax(-1)[..., 1].cpu().numpy()
+        return found
+
+    @cached_property
+    def _regions(self) -> tuple[Tensor, Tensor]:
+        return self.model.region_outputs(self.states)
+
+    def _chains(self, limits: Sequence[float]) -> list[Mentions]:
+        """The mentions in chains; those of given chains as they were given."""
+        if not any(len(one) for one in self._mentions):
+            return self._mentions
+        return [
+            one if kind == "chains" else linked(one, links, limit)
+            for one, kind, links, limit in zip(self._mentions, self.given, self._links, limits, strict=True)
         ]
-    found: list[dict[str, Any]] = []
-    for one, inputs in zip(mentions, batch.inputs, strict=True):
-        found.append({"chains": write_chains(one, inputs, types), "relations": [], "regions": []})
-    if any(one.n_chains for one in mentions):
-        together = to_device(make_mention_batch(mentions), device)
-        shows = model.shows_logits(states, together)
-        logits = model.relation_logits(states, together, None if shows is None else shows.sigmoid())
-        chosen = choose_relations(logits, together, types, thresholds.relation, decision=model.config.decision)
-        for row, head, tail, kind in chosen.tolist():
-            if _given(batch.inputs[row]) != "mentions":
-                named = found[row]["chains"]
-                relation = {"head": named[head]["id"], "tail": named[tail]["id"]}
-                found[row]["relations"].append(relation | {"type": types.labels.relations[kind].name})
-    if model.vision is not None and batch.frame_mask.shape[1]:
-        kinds, boxes = model.region_outputs(states)
-        for i, inputs in enumerate(batch.inputs):
-            if _given(inputs) is None and inputs.frames:
-                n = len(inputs.frames)
-                found[i]["regions"] = write_regions(kinds[i, :n], boxes[i, :n], inputs, types, model, thresholds.region)
-    return found
+
+    def _relations(self, mentions: list[Mentions], chain_limits: list[float], limits: Sequence[float]) -> Tensor:
+        """See `choose_relations`; the logits are kept for the chains that these limits made."""
+        if self._related is None or self._related[0] != chain_limits:
+            together = to_device(make_mention_batch(mentions), self.states.words.device)
+            shows = self.model.shows(self.states, together)
+            self._related = chain_limits, together, self.model.relation_logits(self.states, together, shows)
+        _, together, logits = self._related
+        threshold = torch.tensor(limits, device=logits.device)
+        return choose_relations(logits, together, self.types, threshold, decision=self.model.config.decision)
 
 
 def _given(inputs: Inputs) -> str | None:
@@ -121,11 +161,12 @@ def linked(mentions: Mentions, links: np.ndarray[Any, Any], threshold: float) ->
 
 
 def choose_relations(
-    logits: Tensor, mentions: MentionBatch, types: Types, threshold: float, *, decision: str
+    logits: Tensor, mentions: MentionBatch, types: Types, threshold: Tensor, *, decision: str
 ) -> Tensor:
     """The relations said: (relations, 4) of document, head chain, tail chain, type. A symmetric one is said once.
 
-    argmax: the likeliest type of a pair, where it is likelier than none; threshold: every type likelier than that.
+    argmax: the likeliest type of a pair, where it is likelier than none; threshold: every type likelier than that of
+    the document, (batch,).
     """
     n_types = len(types.relations)
     joins, symmetric = types.joins.to(logits.device), types.symmetric.to(logits.device)
@@ -139,7 +180,7 @@ def choose_relations(
     later = torch.ones(chance.shape[1:3], dtype=torch.bool, device=logits.device).tril()
     chance = chance.masked_fill(later[..., None] & symmetric, 0.0)
     if none is None:
-        return (chance > threshold).nonzero()
+        return (chance > threshold[:, None, None, None]).nonzero()
     if n_types == 0:
         return chance.nonzero()
     best = torch.zeros_like(chance, dtype=torch.bool).scatter(-1, chance.argmax(-1, keepdim=True), True)

@@ -55,13 +55,13 @@ def span_means(words: Tensor, first: Tensor, last: Tensor) -> Tensor:
 
 def between_means(words: Tensor, first: Tensor, last: Tensor) -> Tensor:
     """The average of the words between two mentions, 0 where there is none: (batch, mentions, mentions, hidden)."""
-    sums = nn.functional.pad(words.cumsum(1), (0, 0, 1, 0))  # sums[i]: the first i words
+    sums = nn.functional.pad(words.float().cumsum(1), (0, 0, 1, 0))  # sums[i]: the first i words
     start = torch.minimum(last[:, :, None], last[:, None, :]) + 1
     stop = torch.maximum(first[:, :, None], first[:, None, :])
     length = (stop - start).clamp(min=0)
     rows = torch.arange(len(words), device=words.device)[:, None, None]
     total = sums[rows, torch.maximum(start, stop)] - sums[rows, start]
-    return total / length.clamp(min=1)[..., None].to(words.dtype)
+    return (total / length.clamp(min=1)[..., None]).to(words.dtype)
 
 
 def chain_means(vectors: Tensor, mentions: MentionBatch) -> Tensor:
@@ -108,7 +108,7 @@ class MentionPairs(nn.Module):
         full = torch.cat([words[rows, mentions.first], words[rows, mentions.last], mean], -1)
         kind = self.types(mentions.type)
         left, right = self.left(full) + kind, self.right(full) + kind.roll(1, -1)
-        between = self.between(between_means(words, mentions.first, mentions.last))
+        between = between_means(self.between(words), mentions.first, mentions.last)  # as after it, and cheaper
         joined: Tensor = self.think(left[:, :, None] + right[:, None, :] + between + self.texts(mentions.pairs))
         return joined
 

@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from m3dllm.systems.supervised.aligned import shown
 from m3dllm.systems.supervised.batch import Gold, MentionBatch, Types, make_mention_batch, pad, to_device
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.heads import patch_centres
@@ -93,19 +94,23 @@ def losses(
     """The losses of a batch against its gold mentions, chains and regions."""
     mentions = to_device(make_mention_batch([gold.mentions for gold in golds]), device)
     zero = states.words.new_zeros((), dtype=torch.float32)
-    entity = chain = relation = region = box = shown = zero
+    entity = chain = relation = region = box = seen = zero
     if states.word_mask.any():
         tags = pad([gold.tags for gold in golds], states.word_mask.shape[1]).to(device)
         entity = entity_loss(model, states, tags)
     if mentions.mask.any():
         chain = chain_loss(model.chain_logits(states, mentions), mentions, balance.chain)
         n_chains = mentions.chain_type.shape[1]
-        shows = model.shows_logits(states, mentions)
-        if shows is not None:
-            truth, known = (part.to(device) for part in shows_target(golds, n_chains, shows.shape[2]))
-            shown = shows_loss(shows, truth, known)
+        shows = None
+        aligned = model.alignment_logits(states, mentions)
+        if aligned is not None:
+            truth, known = (part.to(device) for part in shows_target(golds, n_chains, aligned.shape[1]))
+            owner = patch_owners(golds, aligned.shape[1:3], n_chains).to(device)
+            says = frames_loss(model.frame_relation_logits(states), golds, types)
+            seen = alignment_loss(aligned, owner) + says
             # half of what the heads learn from is true: they need not wait until the alignment is
-            shows = torch.where(known, (shows.sigmoid() + truth) / 2, shows.sigmoid())
+            shows = shown(aligned) * states.frame_mask[:, None]
+            shows = torch.where(known, (shows + truth) / 2, shows)
         target = torch.stack([relation_target(gold, n_chains, len(types.relations)) for gold in golds]).to(device)
         relation = relation_loss(
             model.relation_logits(states, mentions, shows),
@@ -117,7 +122,7 @@ def losses(
         )
     if model.vision is not None and states.frame_mask.any():
         region, box = region_losses(*model.region_outputs(states), golds, balance.region, slots=model.config.slots)
-    return Losses(entity, chain, relation, region, box, shown, states.penalty.float())
+    return Losses(entity, chain, relation, region, box, seen, states.penalty.float())
 
 
 def entity_loss(model: DFFM, states: States, tags: Tensor) -> Tensor:
@@ -207,11 +212,61 @@ def shows_target(golds: Sequence[Gold], n_chains: int, n_frames: int) -> tuple[T
     return truth, known
 
 
-def shows_loss(logits: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """The binary cross-entropy of what frames show, averaged over what is known of each document."""
-    each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * known
-    n = known.sum((1, 2))
-    return average(each.sum((1, 2)) / n.clamp(min=1), n > 0)
+def patch_owners(golds: Sequence[Gold], shape: Sequence[int], n_chains: int) -> Tensor:
+    """Which chain each patch shows: (batch, frames, patches); `n_chains`: none; -1: nobody knows.
+
+    Known are the annotated frames of documents whose regions name any chain.
+    """
+    owner = torch.full((len(golds), *shape), -1)
+    for i, gold in enumerate(golds):
+        n_frames = len(gold.annotated)
+        if not (gold.region_chain >= 0).any():
+            continue
+        near = nearest_regions(gold, n_frames, shape[1])
+        chains = torch.cat([gold.region_chain, torch.tensor([-1])])  # -1: the last
+        chain = torch.where(near < 0, -1, chains[near])
+        owner[i, :n_frames] = torch.where(gold.annotated[:, None], torch.where(chain < 0, n_chains, chain), -1)
+    return owner
+
+
+def alignment_loss(logits: Tensor, owner: Tensor) -> Tensor:
+    """The cross-entropy of the chains that patches show; patches of chains and of none count the same in a document.
+
+    logits: (batch, frames, patches, chains + 1), owner: (batch, frames, patches), see `patch_owners`.
+    """
+    none = logits.shape[-1] - 1
+    each = F.cross_entropy(logits.flatten(0, 2), owner.clamp(min=0).flatten(), reduction="none").view_as(owner)
+    total = each.new_zeros(len(owner))
+    for mask in ((owner >= 0) & (owner != none), owner == none):
+        n = mask.sum((1, 2))
+        total = total + (each * mask).sum((1, 2)) / n.clamp(min=1)
+    return average(total, (owner >= 0).any(2).any(1))
+
+
+def frames_loss(says: Tensor, golds: Sequence[Gold], types: Types) -> Tensor:
+    """The binary cross-entropy of what frames say of the two chains that they show.
+
+    says: (batch, frames, relation types). A frame of two chains is asked for their relations among the types that may
+    stand between them.
+    """
+    target, asked = torch.zeros(says.shape), torch.zeros(says.shape, dtype=torch.bool)
+    for i, gold in enumerate(golds):
+        n_chains, n_frames = gold.mentions.n_chains, len(gold.annotated)
+        named = gold.region_chain >= 0
+        if not named.any():
+            continue
+        truth = torch.zeros(n_frames, n_chains)
+        truth[gold.region_frame[named], gold.region_chain[named]] = 1
+        both = truth[:, :, None] * truth[:, None] * (1 - torch.eye(n_chains))  # (frames, chains, chains)
+        kinds = gold.mentions.chain_type
+        joins = types.joins[kinds[:, None], kinds[None]].float()
+        related = relation_target(gold, n_chains, says.shape[2]).float()
+        target[i, :n_frames] = torch.einsum("fcd,cdt->ft", both, related).clamp(max=1)
+        asked[i, :n_frames] = torch.einsum("fcd,cdt->ft", both, joins) > 0
+    target, asked = target.to(says.device), asked.to(says.device)
+    each = (F.binary_cross_entropy_with_logits(says, target, reduction="none") * asked).sum(2)
+    frames = asked.any(2).sum(1)
+    return average(each.sum(1) / frames.clamp(min=1), frames > 0)
 
 
 def average(values: Tensor, mask: Tensor) -> Tensor:
@@ -282,26 +337,28 @@ def match_slots(types: Tensor, boxes: Tensor, gold: Gold) -> tuple[Tensor, Tenso
 
 
 def match_patches(gold: Gold, n_frames: int, n_patches: int, none: int) -> tuple[Tensor, Tensor]:
-    """What each patch of one document should say: types (frames, patches), boxes (frames, patches, 4).
+    """What each patch of one document should say: types (frames, patches), boxes (frames, patches, 4)."""
+    near = nearest_regions(gold, n_frames, n_patches)
+    kinds = torch.cat([gold.region_type, torch.tensor([none])])  # -1: the last
+    return kinds[near], torch.cat([gold.region_box, torch.zeros(1, 4)])[near]
+
+
+def nearest_regions(gold: Gold, n_frames: int, n_patches: int) -> Tensor:
+    """The region that each patch of one document answers for, -1 for none: (frames, patches).
 
     A patch answers for a region whose centre lies in it or in a patch beside it, if the patch's own centre lies in the
     region; of several for the smallest.
     """
     grid = round(n_patches**0.5)
     centres = patch_centres(grid)
-    wanted = torch.full((n_frames, n_patches), none)
-    target = torch.zeros(n_frames, n_patches, 4)
+    found = torch.full((n_frames, n_patches), -1)
     middle, size = gold.region_box[:, :2], gold.region_box[:, 2:]
     apart = (centres[None] - middle[:, None]).abs()  # (regions, patches, 2)
     near = (apart <= 1 / grid).all(-1) & (apart <= size[:, None] / 2).all(-1)
     near |= (apart <= 0.5 / grid).all(-1)
-    area = size.prod(-1)[:, None].expand_as(near)
-    order = area.argsort(0, descending=True)[:, 0] if len(area) else area.new_zeros(0, dtype=torch.long)
-    for region in order.tolist():  # the smallest comes last and stays
-        frame = int(gold.region_frame[region])
-        wanted[frame, near[region]] = gold.region_type[region]
-        target[frame, near[region]] = gold.region_box[region]
-    return wanted, target
+    for region in size.prod(-1).argsort(descending=True).tolist():  # the smallest comes last and stays
+        found[gold.region_frame[region], near[region]] = region
+    return found
 
 
 def generalized_iou(a: Tensor, b: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from m3dllm.errors import UserError
-from m3dllm.systems.supervised.aligned import Alignment, FrameRelations
+from m3dllm.systems.supervised.aligned import Alignment, FrameRelations, shown, with_frames
 from m3dllm.systems.supervised.batch import Batch, MentionBatch, Types
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.features import FeatureCache, Features, FrameFeatures, TextFeatures, cache_folder
@@ -84,8 +84,9 @@ class DFFM(nn.Module):
         self.relations = RelationHead(hidden, classes, lexical=config.lexical, **pair)
         self.alignment = self.frame_relations = None
         if config.aligned and vision is not None:
-            self.alignment = Alignment(hidden, config.pair_size or hidden)
-            self.frame_relations = FrameRelations(hidden, config.pair_size or hidden, classes)
+            size = config.pair_size or hidden
+            self.alignment = Alignment(hidden, size, n_mentions, config.dropout)
+            self.frame_relations = FrameRelations(hidden, size, n_relations, config.dropout)
 
     def encode(self, batch: Batch) -> States:
         """The fused states; where a document lacks a modality, a construction stands in for it."""
@@ -110,22 +111,33 @@ class DFFM(nn.Module):
         logits: Tensor = self.chains(states.words, mentions)
         return logits.float()
 
-    def shows_logits(self, states: States, mentions: MentionBatch) -> Tensor | None:
-        """Whether a frame shows a chain: (batch, chains, frames); None where nobody asks (`aligned` is off)."""
+    def alignment_logits(self, states: States, mentions: MentionBatch) -> Tensor | None:
+        """Which chain a patch shows: (batch, frames, patches, chains + 1); None where `aligned` is off."""
         if self.alignment is None or not states.frame_mask.any():
             return None
-        logits: Tensor = self.alignment(states.words, states.patches, mentions)
+        logits: Tensor = self.alignment(states.words, states.word_mask, states.patches, mentions)
         return logits.float()
+
+    def frame_relation_logits(self, states: States) -> Tensor:
+        """What each frame says of the two chains that it shows: (batch, frames, relation types)."""
+        assert self.frame_relations is not None
+        logits: Tensor = self.frame_relations(states.patches)
+        return logits.float()
+
+    def shows(self, states: States, mentions: MentionBatch) -> Tensor | None:
+        """The chance that a frame shows a chain: (batch, chains, frames); None where nobody asks."""
+        logits = self.alignment_logits(states, mentions)
+        return None if logits is None else shown(logits) * states.frame_mask[:, None]
 
     def relation_logits(self, states: States, mentions: MentionBatch, shows: Tensor | None) -> Tensor:
         """(batch, chains, chains, relation types), and one more class for none where the decision is "argmax".
 
-        `shows` (batch, chains, frames) is the chance that a frame shows a chain, see `shows_logits`.
+        `shows` (batch, chains, frames) is the chance that a frame shows a chain.
         """
-        logits: Tensor = self.relations(states.words, mentions)
-        if shows is not None and self.frame_relations is not None:
-            logits = logits + self.frame_relations(states.patches, shows * states.frame_mask[:, None])
-        return logits.float()
+        logits: Tensor = self.relations(states.words, mentions).float()
+        if shows is None:
+            return logits
+        return with_frames(logits, self.frame_relation_logits(states), shows)
 
     def region_outputs(self, states: States) -> tuple[Tensor, Tensor]:
         """Types (batch, frames, slots, region types + 1) and boxes (batch, frames, slots, 4), centre and size."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from m3dllm.systems.supervised.shapes import SENTENCE_ENDS
 from m3dllm.types import Document
 
 Array = np.ndarray[Any, Any]
@@ -41,7 +42,6 @@ NAMES = (
 )
 """The features, in their order; all lie in 0 to 1. "First" and "second" are the row and the column."""
 N_FEATURES = len(NAMES)
-SENTENCE_ENDS = frozenset(".!?。！？；…")
 
 
 def pair_features(

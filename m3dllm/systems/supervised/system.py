@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from m3dllm.labels import LabelSet
 from m3dllm.systems.supervised.batch import Types
 from m3dllm.systems.supervised.checkpoint import Card, load_model
 from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.decode import answers
+from m3dllm.systems.supervised.evaluate import decoders
 from m3dllm.systems.supervised.model import DFFM
-from m3dllm.systems.supervised.train import encoded, find_device, fit, is_out_of_memory, prepare
+from m3dllm.systems.supervised.train import find_device, fit, is_out_of_memory
 from m3dllm.types import Document, Example, Failure, RawOutput
 
 
@@ -45,9 +46,7 @@ class Supervised:
         if self._fitted is None:
             return {}
         card, _ = self._fitted
-        thresholds = (
-            f"chain {card.thresholds.chain}, relation {card.thresholds.relation}, region {card.thresholds.region}"
-        )
+        thresholds = ", ".join(f"{name} {value}" for name, value in asdict(card.thresholds).items())
         return {"text_encoder": card.text_encoder, "thresholds": thresholds}
 
     def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
@@ -93,9 +92,8 @@ class Supervised:
             if document.text and document.lang not in card.languages:
                 known = " and ".join(card.languages)
                 raise UserError(f"the document is in '{document.lang}', and the model was fitted on {known}")
-        inputs = [prepare(model, document) for document in documents]
-        batch, states = next(encoded(model, inputs, self.device, len(inputs)))
-        found = answers(model, batch, states, self.types, card.thresholds)
+        (decoder,) = decoders(model, documents, self.types, self.device, len(documents))
+        found = decoder.answers(card.thresholds)
         if not card.grounds:
             found = [answer | {"regions": []} for answer in found]
         return found

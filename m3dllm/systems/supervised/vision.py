@@ -22,8 +22,11 @@ from torch.nn import functional as F  # noqa: N812
 from m3dllm.errors import UserError
 from m3dllm.files import write_atomic
 from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.text import fetching, weights_hash
+from m3dllm.systems.supervised.hub import fetching, loading_options, weights_hash
 from m3dllm.types import Frame
+
+SHADES = 7
+"""Shades of red, of green and of blue that the tiny vision encoder tells apart."""
 
 
 class TinyVision(nn.Module):
@@ -45,13 +48,15 @@ class TinyVision(nn.Module):
             nn.Sequential(nn.Conv2d(given, made, 3, stride=2, padding=1), nn.GELU())
             for given, made in itertools.pairwise(widths)
         ]
+        self.colours = nn.Linear(SHADES**3, hidden)
         self.down = nn.Sequential(nn.Conv2d(3, widths[0], 6, stride=4, padding=1), nn.GELU(), *steps)
         self.places = nn.Parameter(0.02 * torch.randn(hidden, self.grid, self.grid))
         self.layers = nn.ModuleList(TinyVisionLayer(hidden) for _ in range(self.n_layers))
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         pixels = (frames.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        x = self.down(pixels) + self.places
+        colours = self.colours(colour_shares(frames, self.grid).sqrt())
+        x = self.down(pixels) + colours.permute(0, 3, 1, 2) + self.places
         states = []
         for layer in self.layers:
             x = layer(x)
@@ -60,6 +65,26 @@ class TinyVision(nn.Module):
 
     def identity(self) -> str:
         raise ValueError("the tiny vision encoder is learned: its features are not cached")
+
+
+@torch.no_grad()
+def colour_shares(frames: Tensor, grid: int) -> Tensor:
+    """The share of each of SHADES³ colours in each patch.
+
+    frames: (frames, 3, side, side), bytes -> (frames, grid, grid, colours). A pixel counts for the eight colours around
+    it, the more the nearer it is. `side` is a multiple of twice `grid`.
+    """
+    n, k = len(frames), frames.shape[-1] // 2 // grid  # a patch has k x k pixels, each the average of four
+    place = F.avg_pool2d(frames.float(), 2) * ((SHADES - 1) / 255)
+    shades = torch.arange(SHADES, device=frames.device)
+    near = (1 - (place[..., None] - shades).abs()).clamp(min=0)  # (frames, 3, grid * k, grid * k, shades)
+    near = (
+        near.reshape(n, 3, grid, k, grid, k, SHADES).permute(1, 0, 2, 4, 3, 5, 6).reshape(3, n * grid**2, k * k, SHADES)
+    )
+    red, green, blue = near.unbind()
+    both = (red[..., None] * green[..., None, :]).flatten(2)  # (patches, pixels, shades²)
+    shares = both.transpose(1, 2) @ blue / k**2
+    return shares.view(n, grid, grid, SHADES**3)
 
 
 class TinyVisionLayer(nn.Module):
@@ -113,12 +138,13 @@ def load_vision_encoder(name: str) -> PretrainedVision:
     from transformers import AutoConfig, AutoModel
 
     with fetching("vision_encoder", name):
-        config = AutoConfig.from_pretrained(name)
+        options = loading_options(name)
+        config = AutoConfig.from_pretrained(name, **options)
         if not hasattr(config, "patch_size") or not isinstance(getattr(config, "image_size", None), int):
             raise UserError(f"vision_encoder {name}: is a '{config.model_type}', not a ViT of square pictures")
         pooler = {"add_pooling_layer": False} if config.model_type == "vit" else {}
-        model = AutoModel.from_pretrained(name, dtype=torch.float32, **pooler)
-    return PretrainedVision(model, name=name, **pixel_statistics(name))
+        model = AutoModel.from_pretrained(name, dtype=torch.float32, **pooler, **options)
+    return PretrainedVision(model, name=name, **pixel_statistics(name, options))
 
 
 def empty_vision_encoder(folder: Path, *, name: str) -> PretrainedVision:
@@ -132,12 +158,12 @@ def empty_vision_encoder(folder: Path, *, name: str) -> PretrainedVision:
     return PretrainedVision(model, name=name, **pixel_statistics(str(folder)))
 
 
-def pixel_statistics(name: str) -> dict[str, Sequence[float]]:
+def pixel_statistics(name: str, options: dict[str, bool] | None = None) -> dict[str, Sequence[float]]:
     """The mean and deviation of colours that the encoder `name` expects; a half each where its files do not say."""
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
-        found, _ = ImageProcessingMixin.get_image_processor_dict(name)
+        found, _ = ImageProcessingMixin.get_image_processor_dict(name, **(options or {}))
     except OSError:
         found = {}
     half = (0.5, 0.5, 0.5)

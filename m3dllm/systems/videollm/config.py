@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-DEFAULT_MODEL = "Qwen/Qwen3-VL-4B-Instruct"
-
-StrategyName = Literal["joint", "staged"]
+StrategyName = Literal["joint", "staged", "mqa"]
 EngineName = Literal["transformers", "vllm", "openai"]
 
 
@@ -15,21 +13,26 @@ EngineName = Literal["transformers", "vllm", "openai"]
 class Config:
     """The options of `video-llm`."""
 
-    incidental: ClassVar = ("base_url", "batch", "retries", "timeout", "device", "tensor_parallel")
+    incidental: ClassVar = (
+        *("base_url", "batch", "retries", "timeout", "device", "tensor_parallel", "workers"),
+        *("micro_batch", "checkpointing", "save_every", "save_as"),
+    )
     """What may change between a run and its resumption."""
 
     model: str | None = None
-    """A model's folder or hub id, or its name on a server; left out: Qwen/Qwen3-VL-4B-Instruct, or what is served."""
+    """A model's folder or hub id, or its name on a server; left out: the embedded one, or what is served."""
     engine: EngineName = "transformers"
     """What generates: transformers or vllm on this machine, or openai: a server."""
     base_url: str | None = None
     """Where the server is, for --engine openai; its key is read from OPENAI_API_KEY."""
     strategy: StrategyName = "joint"
-    """How to ask: joint (one answer), staged (entities, chains, relations, grounding)."""
+    """How to ask: joint (one answer), staged (entities, chains, relations, grounding), mqa (spans, then choices)."""
     shots: int = 0
     """How many examples from the train split stand in a prompt."""
     shot_choice: Literal["random", "similar"] = "random"
     """Which examples: any, or those with the most similar text."""
+    retriever: str = "lexical"
+    """What similar means: lexical (shared words), minilm (English), or a text encoder's folder or hub id."""
     frames: int = 8
     """At most so many frames of a document are shown."""
     frame_choice: Literal["uniform", "subtitles", "annotated"] = "uniform"
@@ -76,6 +79,9 @@ class Config:
     """Run code that comes with the model."""
     tensor_parallel: int = 1
     """Over how many GPUs vLLM spreads a model."""
+    workers: int = 1
+    """How many processes share the documents, each with a model of its own, and with GPUs of its own where there are
+    GPUs."""
     retries: int = 5
     """How often a server that fails is asked again, ever more seldom."""
     timeout: float = 600.0
@@ -86,3 +92,56 @@ class Config:
     """The numbers that it computes with: bfloat16, float16, float32; auto: what the model was saved in."""
     seed: int = 0
     """The seed of what is chosen at random."""
+    adapter: str | None = None
+    """A LoRA adapter: a name that 'm3dllm adapters' lists, its folder, or the run of its fit; with --engine openai the
+    name under which the server has it."""
+    tune: Literal["lora", "full"] = "lora"
+    """What 'm3dllm fit' learns: lora (an adapter), or full (all weights of the language model)."""
+    rank: int = 16
+    """LoRA: the rank of the adapter."""
+    alpha: int = 32
+    """LoRA: what the adapter says counts alpha / rank times."""
+    dropout: float = 0.05
+    """LoRA: the share of an adapter's inputs that is dropped while it learns."""
+    targets: tuple[str, ...] = ()
+    """LoRA: the linear layers that are adapted, by the end of their names; left out: all of the language model."""
+    train_fully: tuple[str, ...] = ()
+    """Modules that learn all of their weights besides, by the end of their names, such as lm_head or visual."""
+    four_bit: Literal["auto", "yes", "no"] = "auto"
+    """LoRA: hold the model in 4 bits while it learns; auto: where bitsandbytes and a GPU are there."""
+    epochs: int = 3
+    """The most passes over the train split."""
+    lr: float | None = None
+    """The learning rate; left out: 2e-4 for lora, 2e-5 for full."""
+    warmup: float = 0.03
+    """The share of all steps in which the learning rate rises; it falls to 0 after."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay."""
+    clip: float = 1.0
+    """The longest gradient."""
+    step_size: int = 16
+    """Answers that a step learns from, however many devices share them."""
+    micro_batch: int = 1
+    """How many of them go through the model at once."""
+    checkpointing: bool = True
+    """Save memory: compute what lies between layers again when it is needed."""
+    group_by_length: bool = True
+    """Let the answers of a step be of about one length."""
+    patience: int = 2
+    """Stop after so many epochs without a better dev score; 0: never."""
+    dev_limit: int = 0
+    """Choose the best epoch by so many documents of the dev split, drawn by the seed; 0: all."""
+    save_every: int = 200
+    """After how many steps the state is saved, besides at the end of each epoch."""
+    exclude_unfit: bool = False
+    """Leave out train documents whose question and answer do not fit into context and --max-tokens: else an error."""
+    save_as: str | None = None
+    """Also keep the adapter as adapters/NAME."""
+
+    @property
+    def needs(self) -> tuple[str, tuple[str, ...]]:
+        """The extra that brings what these options need, and its modules: a server needs none of them here."""
+        if self.engine == "openai":
+            return "llm", ()
+        local = ("torch", "torchvision", "transformers", "llguidance", "outlines", "qwen_vl_utils")
+        return ("vllm", (*local, "vllm")) if self.engine == "vllm" else ("llm", local)

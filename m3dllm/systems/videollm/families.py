@@ -130,10 +130,14 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+class UnknownFamilyError(UserError):
+    """A model whose family is not declared."""
+
+
 def find_family(model: str, *, model_type: str | None = None, family: str | None = None) -> Family:
     """The family that `family` names, or that has `model_type`, or whose pattern the model's name fits.
 
-    Raises UserError, with the known ones, where there is none.
+    Raises UserError for an unknown name, and UnknownFamilyError where there is none; both list the known ones.
     """
     known = ", ".join(FAMILIES)
     if family is not None:
@@ -148,7 +152,7 @@ def find_family(model: str, *, model_type: str | None = None, family: str | None
         if candidate.pattern and re.search(candidate.pattern, name):
             return candidate
     what = f" (of type '{model_type}')" if model_type else ""
-    raise UserError(
+    raise UnknownFamilyError(
         f"model '{model}'{what} is of no known family, so that its boxes cannot be read: name one by --family"
         f" ({known}; generic: fractions)"
     )

@@ -66,6 +66,17 @@ def entities_grammar(document: Document, labels: LabelSet, bounds: Bounds) -> st
     return rules.text()
 
 
+def spans_grammar(document: Document, bounds: Bounds, most: int) -> str:
+    """At most `most` texts of the document, whatever their types."""
+    rules = _Rules()
+    texts = '""'
+    if mention_chunks(document):
+        rules.mentions(document, bounds)
+        texts = _list("MENTION", most)
+    rules.add("start", _object({"mentions": _array(texts)}))
+    return rules.text()
+
+
 def chains_grammar(mentions: Sequence[Named], bounds: Bounds) -> str:
     """Lists of names of `mentions`, each list of one type, each name at most once in the answer.
 
@@ -134,9 +145,21 @@ def regions_grammar(chains: Sequence[Named], labels: LabelSet, shown: Shown, bou
     return rules.text()
 
 
+def box_grammar(frame: int, shown: Shown) -> str:
+    """One box in a frame that is shown."""
+    rules = _Rules()
+    rules.box("BOX", shown.convention.limits(shown.sizes[frame]), shown)
+    rules.add("start", _object({"box": "BOX"}))
+    return rules.text()
+
+
 def choice_grammar(options: Iterable[str]) -> str:
     """One of `options`, as it stands."""
     return f"start: {_union(options)}\n"
+
+
+FREE = '%llguidance {"no_forcing": true}'
+"""Where only one text can follow, the model still chooses in which tokens it writes it."""
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------
@@ -153,7 +176,7 @@ class _Rules:
         return name
 
     def text(self) -> str:
-        return "\n".join(self._lines.values()) + "\n"
+        return "\n".join([FREE, *self._lines.values()]) + "\n"
 
     def mentions(self, document: Document, bounds: Bounds) -> None:
         """`mention` and MENTION: a text of the document in quotes, the former also with occurrence numbers."""

@@ -14,8 +14,8 @@ from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Count, Engine, Reply, Request, make_engine
 from m3dllm.systems.videollm.engines.local import LocalModel
 from m3dllm.systems.videollm.prompt import Message, prompt_text
-from m3dllm.systems.videollm.strategies import STRATEGIES
 from m3dllm.systems.videollm.system import VideoLLM
+from m3dllm.systems.videollm.views import converse
 from m3dllm.types import Document, Example, Issue
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def preview(
     engine: Engine = make_engine(config) if config.engine == "openai" else _Unloaded(config)
     try:
         system = VideoLLM(config, labels=labels, examples=examples, engine=engine)
-        subject = system.show(document)
-        conversation = STRATEGIES[config.strategy](subject)
+        views = system.views.of(document)
+        conversation = converse(document, views)
         question = next(conversation, [None])[0]
         conversation.close()
     finally:
@@ -80,7 +80,7 @@ def preview(
         max_tokens=request.max_tokens,
         context=engine.context,
         constraint=held,
-        issues=tuple(subject.issues),
+        issues=tuple(issue for view in views for issue in view.subject.issues),
     )
 
 
@@ -88,6 +88,7 @@ class _Unloaded:
     """An engine that prepares and counts as a local one does, and cannot answer."""
 
     lanes = 1
+    memory_mb = None
 
     def __init__(self, config: Config) -> None:
         self.local = LocalModel(config)

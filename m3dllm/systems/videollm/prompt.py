@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,9 +91,18 @@ class Prompts:
         """
         values = values | {"part": lambda part: self.render(f"document/{part}", lang, **values)}
         file = f"{name}.{lang}.v{self.version}.jinja"
+        template = self._template(file)
         try:
-            template = self._environment.get_template(file)
             text = template.render(values)
+        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            where, line = _place(error, template.filename or file)
+            raise UserError.at(where, f"cannot be filled: {error}", line=line) from error
+        return re.sub(r"\n{3,}", "\n\n", text).strip()
+
+    def _template(self, file: str) -> jinja2.Template:
+        """The template in a file. Raises UserError, with file and line, where it is missing or none."""
+        try:
+            return self._environment.get_template(file)
         except jinja2.TemplateNotFound as error:
             at = " or ".join(str(folder) for folder in self._folders)
             raise UserError(f"there is no prompt {error.name} in {at}") from error
@@ -100,10 +110,11 @@ class Prompts:
             raise UserError.at(file, "holds bytes that are not UTF-8: save the file as UTF-8") from error
         except jinja2.TemplateSyntaxError as error:
             raise UserError.at(error.filename or file, f"is no template: {error.message}", line=error.lineno) from error
-        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-            where, line = _place(error, template.filename or file)
-            raise UserError.at(where, f"cannot be filled: {error}", line=line) from error
-        return re.sub(r"\n{3,}", "\n\n", text).strip()
+
+    def check(self, *folders: str) -> None:
+        """Raises UserError, with file and line, for a template in one of these folders that is none."""
+        for name in self.hashes(*folders):
+            self._template(name)
 
     def hashes(self, *strategies: str) -> dict[str, str]:
         """The sha256 of every template of these strategies and of what they share, by its file."""
@@ -206,11 +217,21 @@ def show_document(
 # --- prompts as sent --------------------------------------------------------------------------------------------------
 
 
-def prompt_text(messages: Sequence[Message]) -> str:
-    """The messages as one line of JSON, with each image as the number and the hash of its frame."""
-    return json.dumps(
-        [{"role": m.role, "content": [_written(part) for part in m.parts]} for m in messages], ensure_ascii=False
-    )
+def prompt_text(messages: Sequence[Message], *, like: tuple[str, Sequence[Message]] | None = None) -> str:
+    """The messages as one line of JSON, with each image as the number and the hash of its frame.
+
+    `like` is an earlier prompt and its hash: what a message begins with in common with that prompt's is written as
+    {"like": its hash, "parts": how many parts}.
+    """
+    written = []
+    for i, message in enumerate(messages):
+        parts = [_written(part) for part in message.parts]
+        before = like[1][i].parts if like is not None and i < len(like[1]) else ()
+        same = list(takewhile(lambda pair: pair[0] is pair[1], zip(before, message.parts, strict=False)))
+        if like is not None and len(same) > 0 and len(message.parts) > 1:
+            parts[: len(same)] = [{"like": like[0], "parts": len(same)}]
+        written.append({"role": message.role, "content": parts})
+    return json.dumps(written, ensure_ascii=False)
 
 
 def prompt_sha256(messages: Sequence[Message]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from m3dllm.labels import LabelSet
+from m3dllm.systems.videollm.families import Size
 from m3dllm.systems.videollm.shown import Bounds, Named, Shown
 
 Schema = dict[str, Any]
@@ -47,6 +48,11 @@ def entities_schema(labels: LabelSet, bounds: Bounds) -> Schema:
     return _object({label.name: _array(text, bounds.mentions) for label in labels.mentions})
 
 
+def spans_schema(bounds: Bounds, most: int) -> Schema:
+    """At most `most` texts."""
+    return _object({"mentions": _array({"type": "string", "minLength": 1, "maxLength": bounds.characters}, most)})
+
+
 def chains_schema(mentions: Sequence[Named], bounds: Bounds) -> Schema:
     """Lists of names of `mentions`."""
     chain = _array(_one_of(mention.name for mention in mentions), len(mentions), least=1)
@@ -66,11 +72,26 @@ def regions_schema(chains: Sequence[Named], labels: LabelSet, shown: Shown, boun
     return _object({"regions": _regions(labels, shown, bounds, chains=chains)})
 
 
+def box_schema(frame: int, shown: Shown) -> Schema:
+    """One box in a frame that is shown."""
+    return _object({"box": _array(_number([shown.convention.limits(shown.sizes[frame])], shown), 4, least=4)})
+
+
+def choice_schema(options: Iterable[str]) -> Schema:
+    """One of `options`."""
+    return _object({"choice": _one_of(options)})
+
+
+def _number(limits: Sequence[Size], shown: Shown) -> Schema:
+    """A coordinate of a box; `limits` are the largest of each frame, in units of the last decimal."""
+    scale = 10**shown.convention.decimals
+    most = max((max(limit) for limit in limits), default=scale) // scale
+    return {"type": "integer" if scale == 1 else "number", "minimum": 0, "maximum": most}
+
+
 def _regions(labels: LabelSet, shown: Shown, bounds: Bounds, *, chains: Sequence[Named] | None = None) -> Schema:
     sizes = [shown.convention.limits(size) for size in shown.sizes.values()]
-    scale = 10**shown.convention.decimals
-    number: Schema = {"type": "integer" if scale == 1 else "number", "minimum": 0}
-    number["maximum"] = max((max(size) for size in sizes), default=scale) // scale
+    number = _number(sizes, shown)
     region: Schema = {
         "frame": {"type": "integer", "enum": list(shown.sizes)},
         "type": _one_of(label.name for label in labels.regions),

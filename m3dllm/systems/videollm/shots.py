@@ -6,10 +6,7 @@ An example's frames are not shown, so its regions are not either: what is asked 
 from __future__ import annotations
 
 import json
-import math
 import random
-import re
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,8 +14,10 @@ from typing import Any
 from m3dllm.answers import write_answer
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.strategies import Subject, group_of, listed, marked
-from m3dllm.types import Annotation, Chain, Document, Example, Lang
+from m3dllm.systems.videollm.groups import group_of, listed, marked
+from m3dllm.systems.videollm.retrieval import make_retriever
+from m3dllm.systems.videollm.subject import Subject
+from m3dllm.types import Annotation, Chain, Document, Example
 
 
 class Shelf:
@@ -40,9 +39,8 @@ class Shelf:
                 f"--shots {config.shots}: {len(self.usable)} of the {len(examples)} documents of the train split can be"
                 " examples: ask for fewer, or name another split by --train"
             )
-        self._index: dict[str, list[tuple[int, float]]] = defaultdict(list)
         if config.shot_choice == "similar":
-            self._weigh()
+            self._retriever = make_retriever(config.retriever, [example.document for example in self.usable])
 
     def choose(self, document: Document) -> list[Example]:
         """At most `shots` examples in the document's language, from other videos; of similar ones the nearest last.
@@ -55,35 +53,9 @@ class Shelf:
         rnd = random.Random(f"{self.config.seed}:{document.id}")
         rnd.shuffle(open_)
         if self.config.shot_choice == "similar":
-            near = self._nearness(document)
+            near = self._retriever.nearness(document)
             open_.sort(key=lambda i: -near.get(i, 0.0))  # stable: the shuffle decides between equals
         return [self.usable[i] for i in reversed(open_[: self.config.shots])]
-
-    def _weigh(self) -> None:
-        """An inverted index with tf-idf weights, each document's of length 1."""
-        counts = [Counter(features(example.document.text, example.document.lang)) for example in self.usable]
-        spread = Counter(name for count in counts for name in count)
-        for i, count in enumerate(counts):
-            weights = {name: n * math.log(1 + len(counts) / spread[name]) for name, n in count.items()}
-            length = math.hypot(*weights.values()) or 1.0
-            for name, weight in weights.items():
-                self._index[name].append((i, weight / length))
-
-    def _nearness(self, document: Document) -> dict[int, float]:
-        """Cosine with the examples that have anything in common with the document, up to the document's length."""
-        near: dict[int, float] = defaultdict(float)
-        for name, n in sorted(Counter(features(document.text, document.lang)).items()):
-            found = self._index.get(name, [])
-            for i, weight in found:
-                near[i] += n * math.log(1 + len(self.usable) / len(found)) * weight
-        return near
-
-
-def features(text: str, lang: Lang) -> list[str]:
-    """What two texts are compared by: words in small letters; in Chinese, pairs of characters."""
-    if lang == "en":
-        return re.findall(r"\w+", text.lower())
-    return [pair for run in re.findall(r"\w+", text) for pair in (run[i : i + 2] for i in range(max(1, len(run) - 1)))]
 
 
 def can_be_shown(example: Example, config: Config) -> bool:
@@ -132,6 +104,11 @@ def _entities(about: Subject, gold: Annotation) -> tuple[str, Any]:
     return "", {kind: list(dict.fromkeys(text for k, text in said if k == kind)) for kind in types}
 
 
+def _spans(about: Subject, gold: Annotation) -> tuple[str, Any]:
+    said = [about.document.text[m.start : m.end] for m in sorted(gold.mentions)]
+    return "", {"mentions": list(dict.fromkeys(said))}
+
+
 def _chains(about: Subject, gold: Annotation) -> tuple[str, Any]:
     mentions = sorted(gold.mentions)
     number = {mention: i for i, mention in enumerate(mentions)}
@@ -146,7 +123,7 @@ def _relations(about: Subject, gold: Annotation) -> tuple[str, Any]:
     return "\n".join(lines), {"relations": answer}
 
 
-_STAGES = {"joint": _joint, "entities": _entities, "chains": _chains, "relations": _relations}
+_STAGES = {"joint": _joint, "entities": _entities, "spans": _spans, "chains": _chains, "relations": _relations}
 
 
 def _is_text(mention: Any) -> bool:

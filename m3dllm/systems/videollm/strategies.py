@@ -1,4 +1,4 @@
-"""How to ask: one answer for all, or stage by stage.
+"""How to ask: one answer for all, stage by stage, or (`mqa`) choice by choice.
 
 A strategy is a conversation about one document, written as a generator: it yields questions and is sent the replies to
 them, and returns the payload. Many conversations go on at once; none knows of another.
@@ -8,110 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from m3dllm.answers import Nesting, Occurrences
-from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.systems.videollm import grammar, schema
-from m3dllm.systems.videollm.config import Config, StrategyName
-from m3dllm.systems.videollm.engines import Constraint, Reply, Request
-from m3dllm.systems.videollm.prompt import Message, Part, Prompts, harmless
-from m3dllm.systems.videollm.reading import read_object, rows, strings
-from m3dllm.systems.videollm.shown import Bounds, Named, Shown
-from m3dllm.types import Chain, Document, Given, Issue, Lang, Mention
-
-TEXTS = 6
-"""How many different texts of a chain a prompt shows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A request, and the stage that asks it."""
-
-    stage: str
-    request: Request
-
-
-Conversation = Generator[list[Question], list[Reply], Any]
-
-
-@dataclass(slots=True)
-class Subject:
-    """One document, as it is shown, and all that is needed to ask about it. `issues` collects what was wrong."""
-
-    document: Document
-    labels: LabelSet
-    config: Config
-    prompts: Prompts
-    shown: Shown
-    system: str
-    """The system message."""
-    view: tuple[Part, ...]
-    """The document itself: what all questions begin with."""
-    frames: tuple[int, ...] = ()
-    """The frames that are shown; those of a video stand here only."""
-    specials: Sequence[str] = ()
-    shots: Callable[[str], list[dict[str, str]]] = field(default=lambda stage: [])
-    """The examples of a stage, as its template wants them."""
-    share: str = ""
-    issues: list[Issue] = field(default_factory=list)
-
-    @property
-    def lang(self) -> Lang:
-        return self.document.lang
-
-    @property
-    def bounds(self) -> Bounds:
-        return Bounds.of(self.config)
-
-    @property
-    def has_text(self) -> bool:
-        return bool(self.document.text.strip())
-
-    def ask(self, template: str, constraint: Callable[[], Constraint], **values: Any) -> Question:
-        """A question from a template. `constraint` is made only where one is wanted."""
-        stage = template.rpartition("/")[2]
-        text = self.prompts.render(
-            template,
-            self.lang,
-            mention_types=[_label(label, self.lang) for label in self.labels.mentions],
-            relation_types=[_relation_label(label, self.lang) for label in self.labels.relations],
-            region_types=[_label(label, self.lang) for label in self.labels.regions],
-            convention=self.shown.convention,
-            has_text=self.has_text,
-            has_frames=bool(self.shown.sizes),
-            example_frame=next(iter(self.shown.sizes), 0),
-            example_type=self.labels.mentions[0].name if self.labels.mentions else "…",
-            shots=self.shots(stage),
-            **values,
-        )
-        messages = (Message("system", (self.system,)), Message("user", (*self.view, "\n\n" + text)))
-        held = None if self.config.unconstrained else constraint()
-        if held is not None and self.config.schema_only:
-            held = Constraint(schema=held.schema)
-        return Question(
-            stage, Request(messages=messages, max_tokens=self.config.max_tokens, constraint=held, share=self.share)
-        )
-
-    def say(self, text: str) -> str:
-        """A text of the document, as a prompt may hold it."""
-        return harmless(text, self.specials)
-
-    def read(self, reply: Reply, where: str) -> dict[str, Any]:
-        """The object of a reply; what had to be mended is noted."""
-        value, issues = read_object(reply.text, where)
-        self.issues += [issue for issue in issues if issue.code != "truncated" or reply.finish != "length"]
-        return value
-
-
-def _label(label: Label, lang: Lang) -> dict[str, Any]:
-    return {"name": label.name, "gloss": label.gloss(lang)}
-
-
-def _relation_label(label: RelationLabel, lang: Lang) -> dict[str, Any]:
-    return _label(label, lang) | {"head": label.head, "tail": label.tail, "symmetric": label.symmetric}
-
+from m3dllm.systems.videollm.config import StrategyName
+from m3dllm.systems.videollm.engines import Constraint, Reply
+from m3dllm.systems.videollm.groups import Group, group_of, listed, marked, place
+from m3dllm.systems.videollm.mqa import longest, mqa
+from m3dllm.systems.videollm.reading import rows, strings
+from m3dllm.systems.videollm.shown import Named
+from m3dllm.systems.videollm.subject import Conversation, Question, Subject
+from m3dllm.types import Given, Issue, Mention
 
 # --- joint ------------------------------------------------------------------------------------------------------------
 
@@ -134,25 +41,6 @@ def joint(subject: Subject) -> Conversation:
 
 
 # --- staged -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Group:
-    """A chain as the stages build it. `loose` are texts of it that stand nowhere in the document."""
-
-    name: str
-    type: str
-    mentions: list[Mention] = field(default_factory=list)
-    loose: list[str] = field(default_factory=list)
-
-    @property
-    def named(self) -> Named:
-        return Named(self.name, self.type)
-
-    def written(self) -> dict[str, Any]:
-        """The chain in the answer form."""
-        placed = [{"start": m.start, "end": m.end, "type": m.type} for m in self.mentions]
-        return {"id": self.name, "type": self.type, "mentions": [*placed, *self.loose]}
 
 
 def staged(subject: Subject) -> Conversation:
@@ -182,28 +70,6 @@ def staged(subject: Subject) -> Conversation:
     return {"chains": [group.written() for group in groups], "relations": related, "regions": regions}
 
 
-def place(subject: Subject, answer: dict[str, Any]) -> tuple[list[Mention], list[Group]]:
-    """(the mentions that an `entities` answer means, in order; those of its texts that stand nowhere).
-
-    A text means each of its token-aligned occurrences that does not lie inside a longer mention; a span that two types
-    claim is the first one's. What stands nowhere is kept as it was written: `normalize` says what was wrong with it.
-    """
-    occurrences = Occurrences(subject.document)
-    said = [(label.name, text) for label in subject.labels.mentions for text in strings(answer.get(label.name))]
-    said = list(dict.fromkeys(said))
-    nesting = Nesting(span for _, text in said for span in occurrences.of(text))
-    found: dict[tuple[int, int], Mention] = {}
-    loose = []
-    for kind, text in said:
-        spans = occurrences.of(text)
-        if not spans:
-            loose.append(Group("", kind, loose=[text]))
-        for span in spans:
-            if not nesting.inside_longer(span):
-                found.setdefault(span, Mention(*span, kind))
-    return sorted(found.values()), loose
-
-
 def chains(subject: Subject, mentions: Sequence[Mention]) -> Generator[list[Question], list[Reply], list[Group]]:
     """Chains of `mentions`; one that is in no list of the answer is a chain of its own. Asked only where two could be
     of one entity."""
@@ -220,6 +86,7 @@ def chains(subject: Subject, mentions: Sequence[Mention]) -> Generator[list[Ques
                 grammar=grammar.chains_grammar(named, subject.bounds),
                 schema=schema.chains_schema(named, subject.bounds),
             ),
+            about=mentions,
             marked=marked(subject, mentions),
             groups=[{"type": kind, "names": names} for kind, names in by_type.items()],
         )
@@ -250,22 +117,6 @@ def chains(subject: Subject, mentions: Sequence[Mention]) -> Generator[list[Ques
     ]
 
 
-def marked(subject: Subject, mentions: Sequence[Mention]) -> str:
-    """The text with `[m3 …]` around each mention; a longer one stands around those inside it."""
-    text = subject.document.text
-    opens: dict[int, list[tuple[int, int]]] = {}
-    closes: dict[int, int] = {}
-    for i, mention in enumerate(mentions):
-        opens.setdefault(mention.start, []).append((-mention.end, i))
-        closes[mention.end] = closes.get(mention.end, 0) + 1
-    pieces, at = [], 0
-    for edge in sorted({*opens, *closes, len(text)}):
-        pieces += [subject.say(text[at:edge]), "]" * closes.get(edge, 0)]
-        pieces += [f"[m{i} " for _, i in sorted(opens.get(edge, []))]
-        at = edge
-    return "".join(pieces)
-
-
 def relations(subject: Subject, groups: Sequence[Group]) -> Generator[list[Question], list[Reply], list[Any]]:
     """Relations among the chains, asked only where some type fits some pair of them."""
     named = [group.named for group in groups]
@@ -278,6 +129,7 @@ def relations(subject: Subject, groups: Sequence[Group]) -> Generator[list[Quest
             grammar=grammar.relations_grammar(named, subject.labels, subject.bounds),
             schema=schema.relations_schema(named, subject.labels, subject.bounds),
         ),
+        about=groups,
         chains=listed(subject, groups),
     )
     (reply,) = yield [question]
@@ -295,23 +147,11 @@ def grounding(subject: Subject, groups: Sequence[Group]) -> Generator[list[Quest
             grammar=grammar.regions_grammar(named, subject.labels, subject.shown, subject.bounds),
             schema=schema.regions_schema(named, subject.labels, subject.shown, subject.bounds),
         ),
+        about=groups,
         chains=listed(subject, groups),
     )
     (reply,) = yield [question]
     return rows(subject.read(reply, "regions").get("regions"))
-
-
-def listed(subject: Subject, groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """Chains as a prompt lists them: name, type, and a few of their texts."""
-    return [
-        {"name": group.name, "type": group.type, "texts": [subject.say(text) for text in _texts(subject, group)]}
-        for group in groups
-    ]
-
-
-def _texts(subject: Subject, group: Group) -> list[str]:
-    texts = [subject.document.text[m.start : m.end] for m in group.mentions]
-    return list(dict.fromkeys([*texts, *group.loose]))[:TEXTS]
 
 
 # --- what is given ----------------------------------------------------------------------------------------------------
@@ -327,9 +167,20 @@ def _given(subject: Subject, given: Given) -> Conversation:
     return {"chains": [group.written() for group in groups], "relations": related, "regions": []}
 
 
-def group_of(number: int, chain: Chain) -> Group:
-    """A chain under the name that prompts use."""
-    return Group(f"c{number}", chain.type, list(chain.mentions))
+def later(subject: Subject) -> list[Question]:
+    """Questions of later stages with nothing of the document in them, by which their instructions can be measured."""
+    if subject.config.strategy == "mqa":
+        return longest(subject)
+    if subject.config.strategy == "joint" or subject.document.given is not None:
+        return []
+    names = ["staged/chains"] if subject.has_text else []
+    if subject.has_text and subject.labels.relations:
+        names.append("staged/relations")
+    if subject.shown.sizes and subject.labels.regions:
+        names.append("staged/grounding")
+    return [subject.ask(name, Constraint, marked="", groups=[], chains=[]) for name in names]
 
 
-STRATEGIES: dict[StrategyName, Callable[[Subject], Conversation]] = {"joint": joint, "staged": staged}
+STRATEGIES: dict[StrategyName, Callable[[Subject], Conversation]] = {"joint": joint, "staged": staged, "mqa": mqa}
+TEMPLATES: dict[StrategyName, tuple[str, ...]] = {"joint": ("joint", "staged"), "staged": ("staged",), "mqa": ("mqa",)}
+"""The folders of prompts that a strategy uses, beside `document`; for what is given, joint asks as staged does."""

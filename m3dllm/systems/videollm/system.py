@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from m3dllm.errors import UserError
-from m3dllm.files import sha256_file
 from m3dllm.labels import LabelSet
+from m3dllm.systems.torchvision import make_importable
+from m3dllm.systems.videollm import embedded
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Engine, Reply, Request, Tally, make_engine
-from m3dllm.systems.videollm.families import find_convention
-from m3dllm.systems.videollm.frames import choose_frames, load_image
-from m3dllm.systems.videollm.prompt import Prompts, Still, prompt_sha256, prompt_text, show_document
-from m3dllm.systems.videollm.shots import Shelf, shot
-from m3dllm.systems.videollm.shown import Shown
-from m3dllm.systems.videollm.strategies import STRATEGIES, Conversation, Question, Subject
-from m3dllm.types import Document, Example, Failure, Frame, Issue, RawOutput, Turn
+from m3dllm.systems.videollm.mqa import check_labels
+from m3dllm.systems.videollm.prompt import Message, Prompts, prompt_sha256, prompt_text
+from m3dllm.systems.videollm.shots import Shelf
+from m3dllm.systems.videollm.strategies import STRATEGIES, TEMPLATES
+from m3dllm.systems.videollm.subject import Conversation, Question, Subject
+from m3dllm.systems.videollm.tuning.adapter import tuned
+from m3dllm.systems.videollm.views import View, Views, converse, form
+from m3dllm.types import Document, Example, Failure, RawOutput, Turn
+
+log = logging.getLogger("m3dllm")
 
 
 class VideoLLM:
@@ -39,18 +45,50 @@ class VideoLLM:
         checkpoint: Path | None = None,
         engine: Engine | None = None,
     ) -> None:
-        """`engine`: one that is loaded already. Raises UserError for options that cannot be, or a model that is not."""
-        self.config = config or Config()
+        """`engine`: one that is loaded already; else it is loaded when it is needed. `checkpoint`: what a fit made.
+
+        Raises UserError for options that cannot be, and an adapter that is not there or was tuned for other prompts.
+        """
+        self.config, self.adapter = tuned(config or Config(), checkpoint)
         self.labels = labels
         check(self.config, labels)
-        self.prompts = Prompts(
-            Path(self.config.prompts) if self.config.prompts else None, version=self.config.prompt_version
-        )
+        self.prompts = Prompts(embedded.prompts_of(self.config), version=self.config.prompt_version)
+        self.prompts.check("document", *TEMPLATES[self.config.strategy])
+        if self.adapter is not None:
+            self.adapter.check_use(self.config, labels, self.prompts)
         self.shelf = Shelf(examples, self.config)
-        self.engine = engine or make_engine(self.config)
-        self.convention = find_convention(self.engine.family, self.config.box_convention)
+        if engine is not None:
+            self.engine = engine
         self.tally = Tally()
         self._sent: dict[str, str] = {}
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What generates, with its model loaded. Raises UserError for a model that is not there."""
+        return make_engine(self.config)
+
+    @cached_property
+    def views(self) -> Views:
+        """How documents are shown to the engine."""
+        return Views(self.config, self.labels, self.engine, self.prompts, self.shelf)
+
+    def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
+        """Tune the model to the answers of `train`, choose the epoch by `dev`, and write what was learned into `out`.
+
+        Raises UserError, see `tuning.trainer.fit`.
+        """
+        make_importable()
+        try:
+            from m3dllm.systems.videollm.tuning.trainer import fit
+        except ImportError as error:
+            raise UserError(f"a fit lacks one of its parts ({error}): pip install 'm3dllm[llm]'") from error
+        fit(self.config, self.labels, train, dev, out)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever reads the scores must know."""
+        tuned_as = (self.adapter.note,) if self.adapter is not None else ()
+        return ((embedded.NOTE,) if embedded.is_meant(self.config) else ()) + tuned_as
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -58,18 +96,30 @@ class VideoLLM:
         held = "none" if self.config.unconstrained else "schema" if self.config.schema_only else "grammar"
         return {
             **self.engine.provenance,
-            "box_convention": self.convention.name,
+            "box_convention": self.views.convention.name,
             "constraint": held,
-            "prompts": self.prompts.hashes(self.config.strategy, "staged"),
+            "prompts": self.prompts.hashes(*TEMPLATES[self.config.strategy]),
         }
 
     def take_prompts(self) -> dict[str, str]:
-        """The prompts that were sent since the last call: sha256 to text."""
+        """The prompts that were sent since the last call: sha256 to text, see `prompt.prompt_text`."""
         sent, self._sent = self._sent, {}
         return sent
 
     def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
         """One answer a document, in order; a document that fails says so, and the others go on."""
+        engine, started, answered = self.engine, time.perf_counter(), 0
+        try:
+            for raw in self._answers(documents):
+                answered += 1
+                yield raw
+        finally:
+            wall_s = time.perf_counter() - started
+            self.tally.end_pass(answered, wall_s, memory_mb=engine.memory_mb, processes=self.config.workers)
+            if answered:
+                log.info("%s", self.tally)
+
+    def _answers(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
         waiting = iter(documents)
         order: deque[_Session] = deque()
         asked: dict[int, _Session] = {}
@@ -105,106 +155,25 @@ class VideoLLM:
     def _begin(self, session: _Session) -> None:
         """Show the document and ask the first questions."""
         try:
-            subject = self.show(session.document)
+            session.views = self.views.of(session.document)
         except ValueError as error:
-            session.raw = RawOutput(session.document.id, given=session.given, error=Failure(str(error)))
+            session.raw = RawOutput(session.document.id, given=session.given, error=Failure(str(error)), frames=())
             return
-        session.subject = subject
-        session.conversation = STRATEGIES[self.config.strategy](subject)
+        session.conversation = converse(session.document, session.views)
         self._go_on(session)
 
     def show(self, document: Document) -> Subject:
-        """The document as it is shown. Raises ValueError for a frame that cannot be read, or a context too small."""
-        frames = choose_frames(document, self.config.frames, how=self.config.frame_choice, fps=self.config.fps or 24.0)
-        pictures = [(frame, load_image(frame, longest_side=self.config.longest_side)) for frame in frames]
-        if self.config.video:  # its frames must be of one size
-            pictures = [(frame, image.resize(pictures[0][1].size)) for frame, image in pictures]
-        examples = self.shelf.choose(document)
-        while True:
-            subject = self._subject(document, pictures, examples)
-            needed = self.needed(subject)
-            if needed <= self.engine.context:
-                wanted = self.config.shots
-                if len(examples) < wanted:
-                    subject.issues.append(Issue("shortened", "prompt", f"{len(examples)} of {wanted} shots are shown"))
-                if len(pictures) < len(frames):
-                    detail = f"{len(pictures)} of {len(frames)} frames are shown"
-                    subject.issues.append(Issue("shortened", "prompt", detail))
-                return subject
-            if examples:
-                examples = examples[1:]
-                continue
-            if len(pictures) <= 1:
-                what = "one frame" if pictures else "its text"
-                raise ValueError(
-                    f"the context of {self.engine.context} tokens is too small: the document with {what} and an answer"
-                    f" of {self.config.max_tokens} needs {needed}: raise --context, or lower --max-tokens"
-                )
-            fewer = len(pictures) // 2
-            pictures = [pictures[(2 * i + 1) * len(pictures) // (2 * fewer)] for i in range(fewer)]
+        """The document as a whole, as it is shown. Raises ValueError for a frame that cannot be read, or a context too
+        small."""
+        return self.views.show(document)
 
     def needed(self, subject: Subject) -> int:
-        """The tokens that the first question about a document needs, with its answer."""
-        conversation = STRATEGIES[self.config.strategy](subject)
-        try:
-            first = next(conversation)
-        except StopIteration:
-            return 0
-        finally:
-            conversation.close()
-        # Later stages show the text again, with its mentions marked, and the chains.
-        again = 0
-        if self.config.strategy == "staged" and not subject.document.given:
-            shown = sum(len(one["text"].encode("utf-8", "replace")) // 3 for one in subject.shots("entities"))
-            again = 3 * self._text_tokens(subject) + 2 * shown
-        return (
-            max(self.engine.count(question.request.messages).tokens for question in first)
-            + again
-            + self.config.max_tokens
-        )
-
-    def _text_tokens(self, subject: Subject) -> int:
-        """About how many tokens the document's text has: one for three bytes."""
-        return len(subject.document.text.encode()) // 3
-
-    def _subject(
-        self, document: Document, pictures: Sequence[tuple[Frame, Any]], examples: Sequence[Example] = ()
-    ) -> Subject:
-        sizes = {}
-        stills = []
-        for frame, image in pictures:
-            prepared = self.engine.prepare(image)
-            sizes[frame.index] = image.size if self.engine.family.pads else prepared.size
-            stills.append(Still(frame.index, prepared, frame.sha256 or sha256_file(Path(frame.path))))
-        shown = {} if self.config.video else sizes  # of a video nobody can say where in which frame something is
-        view = show_document(
-            self.prompts,
-            document,
-            stills,
-            fps=self.config.fps,
-            as_video=self.config.video,
-            specials=self.engine.specials,
-        )
-        subject = Subject(
-            document=document,
-            labels=self.labels,
-            config=self.config,
-            prompts=self.prompts,
-            shown=Shown(shown, self.convention),
-            frames=tuple(sizes),
-            system=self.prompts.render("document/system", document.lang),
-            view=view,
-            specials=self.engine.specials,
-            share=document.id,
-        )
-        subject.shots = lambda stage: [
-            made for example in examples if (made := shot(stage, example, subject)) is not None
-        ]
-        return subject
+        """The tokens that a question about a document may need at most, with its answer."""
+        return self.views.needed(subject)
 
     def _go_on(self, session: _Session) -> None:
         """Give the replies to the conversation; its next questions stand in `session.questions`, or it is done."""
-        if session.conversation is None or session.subject is None:
+        if session.conversation is None:
             return
         failure = next((reply.failure for reply in session.replies if reply.failure is not None), None)
         payload = None
@@ -215,8 +184,8 @@ class VideoLLM:
         except StopIteration as end:
             payload = end.value
         session.conversation.close()
-        self.engine.release(session.subject.share)
-        session.finish(payload, failure, self.convention.form(session.subject.shown.sizes))
+        self.engine.release(session.document.id)
+        session.finish(payload, failure)
 
     def _submit(self, session: _Session, asked: dict[int, _Session], numbers: Iterator[int]) -> None:
         """Hand the session's questions to the engine."""
@@ -224,13 +193,17 @@ class VideoLLM:
             key = next(numbers)
             asked[key] = session
             session.keys.append(key)
-            session.prompts.append(self._note(question.request))
+            session.prompts.append(self._note(session, question.request))
             self.engine.submit(key, question.request)
         session.questions = session.questions if session.raw is None else []
 
-    def _note(self, request: Request) -> str:
+    def _note(self, session: _Session, request: Request) -> str:
+        """Keep a prompt as it is sent; of a later one of the same view, what it adds to the first."""
         name = prompt_sha256(request.messages)
-        self._sent[name] = prompt_text(request.messages)
+        first = session.first
+        if first is None or first[1][-1].parts[0] is not request.messages[-1].parts[0]:
+            session.first, first = (name, request.messages), None
+        self._sent.setdefault(name, prompt_text(request.messages, like=first))
         return name
 
 
@@ -240,11 +213,13 @@ class _Session:
 
     document: Document
     started: float
-    subject: Subject | None = None
+    views: list[View] = field(default_factory=list)
     conversation: Conversation | None = None
     questions: list[Question] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
+    first: tuple[str, tuple[Message, ...]] | None = None
+    """The first prompt of the view that is asked about, and its hash."""
     received: dict[int, Reply] = field(default_factory=dict)
     replies: list[Reply] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
@@ -288,23 +263,23 @@ class _Session:
             )
         self.questions = []
 
-    def finish(self, payload: Any, failure: Failure | None, boxes: Any) -> None:
+    def finish(self, payload: Any, failure: Failure | None) -> None:
         """Make the answer."""
-        subject = self.subject
+        subjects = [view.subject for view in self.views]
         self.raw = RawOutput(
             document=self.document.id,
             given=self.given,
             payload=None if failure else payload,
             turns=tuple(self.turns),
-            boxes=boxes,
+            boxes=form(self.views),
             seconds=time.perf_counter() - self.started,
             tokens_in=sum(turn.tokens_in or 0 for turn in self.turns),
             tokens_out=sum(turn.tokens_out or 0 for turn in self.turns),
             error=failure,
-            frames=subject.frames if subject else None,
-            issues=tuple(subject.issues) if subject else (),
+            frames=tuple(sorted(frame for subject in subjects for frame in subject.frames)),
+            issues=tuple(issue for subject in subjects for issue in subject.issues),
         )
-        self.subject = self.conversation = None
+        self.views, self.conversation = [], None
 
 
 def check(config: Config, labels: LabelSet) -> None:
@@ -313,6 +288,10 @@ def check(config: Config, labels: LabelSet) -> None:
         raise UserError(f"--strategy {config.strategy}: expected {', '.join(STRATEGIES)}")
     if config.unconstrained and config.schema_only:
         raise UserError("--unconstrained and --schema-only exclude each other: give one of them")
+    if config.workers > 1 and config.engine == "openai":
+        raise UserError("--workers: a server has its own; leave it out, and raise --batch to ask more at once")
+    if config.tensor_parallel > 1 and config.engine != "vllm":
+        raise UserError("--tensor-parallel: only --engine vllm spreads a model over GPUs")
     least = {
         "max_tokens": 16,
         "max_chains": 1,
@@ -320,6 +299,7 @@ def check(config: Config, labels: LabelSet) -> None:
         "max_mention_characters": 2,
         "longest_side": 28,
         "tensor_parallel": 1,
+        "workers": 1,
     }
     for name, value in least.items():
         if getattr(config, name) < value:
@@ -331,3 +311,5 @@ def check(config: Config, labels: LabelSet) -> None:
             raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)}: expected 0 or more")
     if not labels.mentions and not labels.regions:
         raise UserError("the label set has no types of mentions or regions: there is nothing to ask for")
+    if config.strategy == "mqa":
+        check_labels(labels)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from m3dllm.errors import UserError
+from m3dllm.systems.torchvision import make_importable
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.families import Family
 from m3dllm.systems.videollm.prompt import Message
@@ -103,6 +104,11 @@ class Engine(Protocol):
         """At least one reply, as soon as there is one. Raises ValueError where nothing is under way."""
         ...
 
+    @property
+    def memory_mb(self) -> float | None:
+        """The most memory that the model has needed so far, in megabytes; None where that is not known."""
+        ...
+
     def release(self, share: str) -> None:
         """No more requests of this document will come."""
         ...
@@ -114,23 +120,58 @@ class Engine(Protocol):
 
 @dataclass(slots=True)
 class Tally:
-    """What a run has cost so far; it adds up over the replies."""
+    """What a run has cost so far; it adds up over the replies and the passes.
+
+    `seconds` add up over requests that were under way together; `wall_s` is what the user waited for documents to be
+    answered, and the rates are over it. `grammar_share` is the share of that time in which grammars were compiled and
+    tokens ruled out; None where no engine tells.
+    """
 
     requests: int = 0
+    documents: int = 0
     tokens_in: int = 0
     tokens_vision: int = 0
     tokens_reused: int = 0
     tokens_out: int = 0
     seconds: float = 0.0
-    grammar_s: float = 0.0
+    grammar_s: float | None = None
     retries: int = 0
     finishes: dict[str, int] = field(default_factory=dict)
+    wall_s: float = 0.0
+    documents_a_minute: float | None = None
+    tokens_a_second: float | None = None
+    grammar_share: float | None = None
+    memory_mb: float | None = None
 
     def add(self, reply: Reply) -> None:
         self.requests += 1
-        for name in ("tokens_in", "tokens_vision", "tokens_reused", "tokens_out", "seconds", "grammar_s", "retries"):
+        for name in ("tokens_in", "tokens_vision", "tokens_reused", "tokens_out", "seconds", "retries"):
             setattr(self, name, getattr(self, name) + (getattr(reply, name) or 0))
+        if reply.grammar_s is not None:
+            self.grammar_s = (self.grammar_s or 0.0) + reply.grammar_s
         self.finishes[reply.finish] = self.finishes.get(reply.finish, 0) + 1
+
+    def end_pass(self, documents: int, wall_s: float, *, memory_mb: float | None, processes: int = 1) -> None:
+        """So many documents were answered in so many seconds, by `processes` that worked side by side."""
+        self.documents += documents
+        self.wall_s += wall_s
+        if memory_mb is not None:
+            self.memory_mb = max(self.memory_mb or 0.0, memory_mb)
+        if self.wall_s > 0:
+            self.documents_a_minute = 60 * self.documents / self.wall_s
+            self.tokens_a_second = self.tokens_out / self.wall_s
+            if self.grammar_s is not None:
+                self.grammar_share = self.grammar_s / (self.wall_s * processes)
+
+    def __str__(self) -> str:
+        """The rates, in one line."""
+        said = [f"{self.documents_a_minute or 0:.1f} documents a minute"]
+        said.append(f"{self.tokens_a_second or 0:.0f} tokens a second")
+        if self.grammar_share is not None:
+            said.append(f"{self.grammar_share:.1%} of the time in grammar work")
+        if self.memory_mb is not None:
+            said.append(f"at most {self.memory_mb:,.0f} MB")
+        return ", ".join(said)
 
 
 def make_engine(config: Config) -> Engine:
@@ -140,6 +181,11 @@ def make_engine(config: Config) -> Engine:
             from m3dllm.systems.videollm.engines.openai import OpenAIEngine
 
             return OpenAIEngine(config)
+        make_importable()
+        if config.workers > 1:
+            from m3dllm.systems.videollm.engines.workers import WorkersEngine
+
+            return WorkersEngine(config)
         if config.engine == "vllm":
             from m3dllm.systems.videollm.engines.vllm import VllmEngine
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import resource
+import sys
 from collections.abc import Sequence
 from functools import cached_property
 from logging import CRITICAL
@@ -10,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m3dllm.errors import UserError
-from m3dllm.systems.videollm.config import DEFAULT_MODEL, Config
+from m3dllm.systems.torchvision import make_importable
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.embedded import FOLDER, NAME, is_meant
 from m3dllm.systems.videollm.engines import Count
 from m3dllm.systems.videollm.families import FAMILIES, Family, SmartResize, find_family
 from m3dllm.systems.videollm.prompt import Clip, Message, Still
@@ -25,45 +29,39 @@ HASHED_BYTES = 1 << 28
 class LocalModel:
     """The processor of a model in a folder or on the hub, and what can be known of the model without its weights.
 
+    `name` is what it is called, `source` where it is: they differ for the embedded model.
     Raises UserError where there is no such model, where it reads no images although frames are to be shown, and where
     it has no chat format.
     """
 
     def __init__(self, config: Config) -> None:
+        make_importable()
         from transformers import AutoConfig, AutoProcessor, AutoTokenizer
         from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
-        self.name = config.model or DEFAULT_MODEL
+        self.name = config.model or NAME
+        self.source = str(FOLDER) if is_meant(config) else self.name
         self.loading: dict[str, Any] = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         _be_quiet()
-        folder = Path(self.name)
+        folder = Path(self.source)
         if folder.exists() and not (folder / "config.json").is_file():
             raise UserError.at(folder, "is no model: expected a folder with a config.json, or a hub id, as --model")
         try:
-            self.config = AutoConfig.from_pretrained(self.name, **self.loading)
+            self.config = AutoConfig.from_pretrained(self.source, **self.loading)
             self.sees = type(self.config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
             if config.frames and not self.sees:
                 what = f"is a '{self.config.model_type}' model, which reads no images"
                 raise UserError(f"model '{self.name}' {what}: take one that does, or show no frames by --frames 0")
             loader = AutoProcessor if self.sees else AutoTokenizer
-            self.processor: Any = loader.from_pretrained(self.name, **self.loading)
+            self.processor: Any = loader.from_pretrained(self.source, **self.loading)
         except (OSError, ValueError, ImportError, KeyError) as error:
-            raise self._cannot_load(config, error) from error
+            why = " ".join(str(error).split())[:200]
+            message = f"model '{self.name}' cannot be loaded: expected a model's folder or hub id as --model ({why})"
+            raise UserError(message) from error
         self.tokenizer: Any = getattr(self.processor, "tokenizer", self.processor)
         if not getattr(self.processor, "chat_template", None) and not getattr(self.tokenizer, "chat_template", None):
             raise UserError(f"model '{self.name}' has no chat format: take its instruct version")
         self.family = self._family(config)
-
-    def _cannot_load(self, config: Config, error: Exception) -> UserError:
-        why = " ".join(str(error).split())[:200]
-        if config.model is None and not Path(self.name).exists():
-            return UserError(
-                f"no model was given, and the default '{self.name}' cannot be fetched from the hub: pass --model with a"
-                " model's folder or its id"
-            )
-        return UserError(
-            f"model '{self.name}' cannot be loaded: expected a model's folder or hub id as --model ({why})"
-        )
 
     def _family(self, config: Config) -> Family:
         if not config.frames and config.family is None:
@@ -100,7 +98,7 @@ class LocalModel:
 
         found = [self.tokenizer.eos_token_id]
         try:
-            ends = GenerationConfig.from_pretrained(self.name, **self.loading).eos_token_id
+            ends = GenerationConfig.from_pretrained(self.source, **self.loading).eos_token_id
         except OSError:
             ends = None
         for end in (ends, getattr(self.text_config, "eos_token_id", None)):
@@ -122,7 +120,7 @@ class LocalModel:
     @cached_property
     def sha256(self) -> str:
         """The revision of a model of the hub; the hash of a folder's files."""
-        folder = Path(self.name)
+        folder = Path(self.source)
         if not folder.is_dir():
             return str(getattr(self.config, "_commit_hash", None) or "")
         total = hashlib.sha256()
@@ -222,6 +220,10 @@ class LocalModel:
         found = [getattr(self.config, f"{kind}_token_id", None) for kind in ("image", "video")]
         return frozenset(token for token in found if token is not None)
 
+    def first_tokens(self, options: Sequence[str]) -> list[int]:
+        """The token with which each of the options begins."""
+        return [self.tokenizer.encode(text, add_special_tokens=False)[0] for text in options]
+
     def vision_tokens(self, inputs: Any) -> int:
         """How many tokens of an encoded prompt stand for images."""
         ids = inputs["input_ids"]
@@ -240,6 +242,16 @@ def pad_to_square(image: Image) -> Image:
     square = Images.new("RGB", (side, side), (127, 127, 127))
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return square
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has had, in megabytes: of its GPUs where it uses any, else its own."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return sum(torch.cuda.max_memory_reserved(i) for i in range(torch.cuda.device_count())) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # kilobytes, but bytes on macOS
 
 
 def _be_quiet() -> None:

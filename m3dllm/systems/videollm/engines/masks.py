@@ -19,6 +19,10 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
+LIMITS = llguidance.LLParserLimits(initial_lexer_fuel=10_000_000, step_lexer_fuel=5_000_000)
+"""Room for a mention that may begin at any of thousands of characters: with a vocabulary of 131,072 tokens the
+library's own limits end between 1,000 and 1,500 Chinese characters."""
+
 
 def compile_grammar(constraint: str | dict[str, Any], tokenizer: Any) -> Any:
     """A matcher for a grammar, or for a JSON schema. Raises ValueError where it cannot be compiled."""
@@ -27,7 +31,7 @@ def compile_grammar(constraint: str | dict[str, Any], tokenizer: Any) -> Any:
     else:
         rigid = constraint | {"x-guidance": {"whitespace_flexible": False}}
         source = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(rigid, ensure_ascii=False))
-    matcher = llguidance.LLMatcher(tokenizer, source, log_level=0)
+    matcher = llguidance.LLMatcher(tokenizer, source, log_level=0, limits=LIMITS)
     if matcher.is_error():
         raise ValueError(f"the grammar cannot be compiled: {matcher.get_error().splitlines()[0]}")
     return matcher

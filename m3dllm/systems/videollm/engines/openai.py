@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import math
 import os
 import queue
@@ -31,10 +32,13 @@ from m3dllm.systems.videollm.engines import Constraint, Count, Reply, Request
 from m3dllm.systems.videollm.engines.local import pad_to_square
 from m3dllm.systems.videollm.families import FAMILIES, Family, find_family
 from m3dllm.systems.videollm.prompt import Message, Part, Still
+from m3dllm.systems.videollm.tuning.probe import PROBES, effect, prove
 from m3dllm.types import Failure
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+log = logging.getLogger("m3dllm")
 
 KEY = "OPENAI_API_KEY"
 """The environment variable with the key; nothing is sent where it is not set."""
@@ -73,13 +77,18 @@ class OpenAIEngine:
         self.specials: tuple[str, ...] = ()
         self._opener = _opener(self.url)
         self._down = False
-        served = self._served()
+        models = self._listed()
+        adapter = self._served(models, config.adapter, "--adapter") if config.adapter else {}
+        served = self._served(models, config.model or adapter.get("parent"), "--model")
         self.model = str(served["id"])
         self.is_vllm = served.get("owned_by") == "vllm"
         limit = served.get("max_model_len")
         known = limit if isinstance(limit, int) and limit > 0 else None
         self.context = min(config.context or known or CONTEXT, known or config.context or CONTEXT)
         self.family = self._family(served)
+        if config.adapter:
+            self._check_effect(config.adapter)
+            self.model = config.adapter
         self._todo: queue.SimpleQueue[tuple[int, Request] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[int, Reply | BaseException]] = queue.SimpleQueue()
         self._under_way = 0
@@ -91,8 +100,8 @@ class OpenAIEngine:
         server = "vllm" if self.is_vllm else "other"
         return {"model": self.model, "family": self.family.name, "server": server, "base_url": self.url}
 
-    def _served(self) -> dict[str, Any]:
-        """What the server says of the model that is asked for. Raises UserError."""
+    def _listed(self) -> dict[str, dict[str, Any]]:
+        """What the server says of each of its models, by name. Raises UserError."""
         try:
             answer = self._patiently("models", None)[0]
         except _CallError as trouble:
@@ -101,16 +110,41 @@ class OpenAIEngine:
         models = [m for m in listed if isinstance(m, dict) and m.get("id")] if isinstance(listed, list) else []
         if not models:
             raise UserError(f"{self.url}/models lists no model: expected an OpenAI-compatible server at --base-url")
-        names = ", ".join(str(model["id"]) for model in models[:12])
-        wanted = self.config.model
+        return {str(model["id"]): model for model in models}
+
+    def _served(self, models: Mapping[str, dict[str, Any]], wanted: str | None, option: str) -> dict[str, Any]:
+        """The model that is asked for. Raises UserError where it is not there, or not clear."""
+        names = ", ".join(list(models)[:12])
         if wanted is None:
             if len(models) > 1:
                 raise UserError(f"{self.url} serves several models: name one by --model ({names})")
-            return dict(models[0])
-        for model in models:
-            if model["id"] == wanted:
-                return dict(model)
-        raise UserError(f"{self.url} does not serve '{wanted}': expected one of {names} as --model")
+            return next(iter(models.values()))
+        if wanted not in models:
+            raise UserError(f"{self.url} does not serve '{wanted}': expected one of {names} as {option}")
+        return models[wanted]
+
+    def _check_effect(self, name: str) -> None:
+        """Raises UserError where the adapter `name` answers as its base model does."""
+        measured = [[self._first_token(model, text) for text in PROBES] for model in (name, self.model)]
+        if not all(all(rows) for rows in measured):
+            log.warning("%s gives no log-probabilities: whether '%s' does anything cannot be checked", self.url, name)
+            return
+        changes = []
+        for adapted, plain in zip(*measured, strict=True):
+            shared = sorted(adapted.keys() & plain.keys())
+            changes.append(([adapted[t] for t in shared] or [0.0], [plain[t] for t in shared] or [-1.0]))
+        prove(name, effect([adapted for adapted, _ in changes], [plain for _, plain in changes]))
+
+    def _first_token(self, model: str, text: str) -> dict[str, float]:
+        """The log-probabilities of the likeliest first tokens of an answer to `text`; none where it does not say."""
+        message = {"role": "user", "content": text}
+        body = {"model": model, "messages": [message], "max_tokens": 1, "temperature": 0}
+        try:
+            answer = self._patiently("chat/completions", body | {"logprobs": True, "top_logprobs": 5})[0]
+            rows = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+            return {str(row["token"]): float(row["logprob"]) for row in rows}
+        except (_CallError, KeyError, IndexError, TypeError, ValueError):
+            return {}
 
     def _family(self, served: Mapping[str, Any]) -> Family:
         if not self.config.frames and self.config.family is None:
@@ -160,6 +194,10 @@ class OpenAIEngine:
                 raise reply
             replies.append((key, reply))
         return replies
+
+    @property
+    def memory_mb(self) -> float | None:
+        return None
 
     def release(self, share: str) -> None:
         pass

@@ -24,9 +24,11 @@ from m3dllm.errors import UserError
 from m3dllm.files import sha256
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Count, Reply, Request
-from m3dllm.systems.videollm.engines.local import LocalModel
+from m3dllm.systems.videollm.engines.local import LocalModel, peak_memory_mb
 from m3dllm.systems.videollm.engines.masks import GrammarMasks, compile_grammar, schema_masks
 from m3dllm.systems.videollm.prompt import Clip, Message, prompt_sha256
+from m3dllm.systems.videollm.tuning.adapter import find_adapter
+from m3dllm.systems.videollm.tuning.probe import prove
 from m3dllm.types import Failure
 
 log = logging.getLogger("m3dllm")
@@ -78,27 +80,25 @@ class _Row:
 class TransformersEngine:
     """A model of the transformers library on one device."""
 
-    def __init__(self, config: Config) -> None:
-        """Raises UserError where the model, the device or the memory is not there."""
-        self.local = LocalModel(config)
+    def __init__(self, config: Config, *, local: LocalModel | None = None, model: Any = None) -> None:
+        """`local` and `model`: what is loaded already. Raises UserError where the model, the device or the memory is
+        not there, or the adapter does not fit the model or does nothing to it."""
+        self.local = local or LocalModel(config)
+        self.adapter = find_adapter(config.adapter) if config.adapter else None
+        if self.adapter is not None:
+            self.adapter.check_base(self.local)
         self.config = config
         self.family = self.local.family
         self.lanes = max(1, config.batch)
         self.specials = self.local.specials
-        self.device = _device(config.device)
-        loader = AutoModelForImageTextToText if self.local.sees else AutoModelForCausalLM
-        dtype = config.dtype if config.dtype == "auto" else _dtype(config.dtype)
-        try:
-            model: Any = loader.from_pretrained(self.local.name, dtype=dtype, **self.local.loading)
-            self.model: Any = model.to(self.device).eval()
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"model '{self.local.name}' does not fit into the memory of {self.device}: take a smaller one"
-            ) from error
-        except Exception as error:  # weights can be broken in any way
-            raise UserError(f"model '{self.local.name}' cannot be loaded: {_brief(error)}") from error
+        self.device = find_device(config.device)
+        self.model: Any = model if model is not None else load_model(self.local, config.dtype, self.device)
+        if self.adapter is not None:
+            from m3dllm.systems.videollm.tuning.lora import effect_on, load_adapter
+
+            prove(self.adapter.name, effect_on(load_adapter(self.model, self.adapter), self.local, self.device))
         self.context = min(config.context or self.local.context, self.local.context)
-        self._accepted = set(inspect.signature(self.model.forward).parameters)
+        self.accepted = set(inspect.signature(self.model.forward).parameters)
         self._pending: deque[tuple[int, Request]] = deque()
         self._prefixes: dict[str, _Prefix] = {}
         self._encoded: dict[str, Any] = {}
@@ -112,7 +112,7 @@ class TransformersEngine:
             "family": self.family.name,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": str(self.device),
-        }
+        } | (self.adapter.provenance if self.adapter else {})
 
     # --- the interface ------------------------------------------------------------------------------------------------
 
@@ -142,6 +142,10 @@ class TransformersEngine:
                 return self.poll()
             message = f"not enough memory on {self.device} for this document: show fewer frames by --frames"
             return [(batch[0][0], Reply(finish="error", failure=Failure(message)))]
+
+    @property
+    def memory_mb(self) -> float | None:
+        return peak_memory_mb()
 
     def release(self, share: str) -> None:
         self._prefixes.pop(share, None)
@@ -191,13 +195,13 @@ class TransformersEngine:
                 return Reply(finish="error", tokens_in=length, failure=Failure(str(error)))
             compile_s = time.perf_counter() - begun
         vision = self.local.vision_tokens(inputs)
-        positions = self._positions(inputs)
+        positions = self.positions(inputs)
         cache = DynamicCache()
         reused = self._reuse(request, ids, cache)
         feed = {"input_ids": ids[:, reused:].to(self.device), "position_ids": positions[..., reused:].to(self.device)}
         feed["attention_mask"] = torch.ones_like(ids).to(self.device)
         if not reused:
-            rest = {name: value for name, value in inputs.items() if name not in feed and name in self._accepted}
+            rest = {name: value for name, value in inputs.items() if name not in feed and name in self.accepted}
             feed |= {
                 name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in rest.items()
             }
@@ -242,8 +246,7 @@ class TransformersEngine:
 
     def _choose(self, row: _Row) -> Reply:
         """How likely each option is as the beginning of the answer, by its first token."""
-        firsts = [self.local.tokenizer.encode(text, add_special_tokens=False)[0] for text in row.request.options]
-        scores = row.logits.float()[firsts].log_softmax(-1).tolist()
+        scores = row.logits.float()[self.local.first_tokens(row.request.options)].log_softmax(-1).tolist()
         best = max(range(len(scores)), key=scores.__getitem__)
         seconds = time.perf_counter() - row.started
         return replace(
@@ -358,7 +361,7 @@ class TransformersEngine:
         """Whether positions have three parts (time, height, width), as in the Qwen-VL families."""
         return hasattr(getattr(self.model, "model", None), "get_rope_index")
 
-    def _positions(self, inputs: Any) -> Tensor:
+    def positions(self, inputs: Any) -> Tensor:
         """Where each token stands, (1, tokens) or (3, 1, tokens)."""
         ids = inputs["input_ids"]
         if not self._mrope:
@@ -397,7 +400,21 @@ def _merge(rows: Sequence[_Row], device: torch.device) -> tuple[Any, Tensor]:
     return cache, mask
 
 
-def _device(name: str) -> torch.device:
+def load_model(local: LocalModel, dtype: str, device: torch.device, **more: Any) -> Any:
+    """The model with its weights. Raises UserError where they do not fit into memory, or cannot be read."""
+    loader = AutoModelForImageTextToText if local.sees else AutoModelForCausalLM
+    numbers = dtype if dtype == "auto" else _dtype(dtype)
+    try:
+        model: Any = loader.from_pretrained(local.source, dtype=numbers, **local.loading, **more)
+        return (model if "device_map" in more else model.to(device)).eval()
+    except torch.OutOfMemoryError as error:
+        message = f"model '{local.name}' does not fit into the memory of {device}: take a smaller one"
+        raise UserError(message) from error
+    except Exception as error:  # weights can be broken in any way
+        raise UserError(f"model '{local.name}' cannot be loaded: {_brief(error)}") from error
+
+
+def find_device(name: str) -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -6,6 +6,8 @@ its prompts, so that vLLM's prefix cache encodes them once.
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -14,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Count, Reply, Request
-from m3dllm.systems.videollm.engines.local import LocalModel, clip_metadata
+from m3dllm.systems.videollm.engines.local import LocalModel, clip_metadata, peak_memory_mb
 from m3dllm.systems.videollm.prompt import Clip, Message, Still
+from m3dllm.systems.videollm.tuning.adapter import Adapter, find_adapter
+from m3dllm.systems.videollm.tuning.probe import PROBES, effect, prove
 from m3dllm.types import Failure
 
 if TYPE_CHECKING:
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
 
 CONTEXT = 32_768
 """Tokens of prompt and answer, where the user does not say and the model would take more."""
+
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The ranks that vLLM makes room for."""
 
 
 class VllmEngine:
@@ -32,6 +39,7 @@ class VllmEngine:
         """Raises UserError where vLLM or the model is not there, or the model does not fit."""
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # read when vLLM is imported, as is the next
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # for what it says before it reads that
         try:
             from vllm import LLM
             from vllm.platforms import current_platform
@@ -40,6 +48,7 @@ class VllmEngine:
             raise UserError(f"--engine vllm needs 'vllm': pip install 'm3dllm[vllm]' ({why})") from error
         self.config = config
         self.local = LocalModel(config)
+        self.adapter = find_adapter(config.adapter) if config.adapter else None
         self.family = self.local.family
         self.specials = self.local.specials
         self.context = min(config.context or CONTEXT, self.local.context)
@@ -52,9 +61,11 @@ class VllmEngine:
             more["limit_mm_per_prompt"] = limits
         if current_platform.is_cpu():
             more |= {"enforce_eager": True, "kv_cache_memory_bytes": 1 << 29}
+        if self.adapter is not None:
+            more |= _room_for(self.adapter, self.local)
         try:
             self.llm = LLM(
-                model=self.local.name,
+                model=self.local.source,
                 revision=config.revision,
                 trust_remote_code=config.trust_remote_code,
                 dtype=config.dtype,  # type: ignore[arg-type]  # vLLM itself checks the name
@@ -71,7 +82,40 @@ class VllmEngine:
             raise UserError(f"model '{self.local.name}' cannot be loaded by vLLM: {_brief(error)}") from error
         self.engine = self.llm.llm_engine
         self._started: dict[int, float] = {}
+        self._options: dict[int, tuple[str, ...]] = {}
         self._refused: list[tuple[int, Reply]] = []
+        self._lora: Any = None
+        if self.adapter is not None:
+            self._lora = self._load(self.adapter)
+
+    def _load(self, adapter: Adapter) -> Any:
+        """What tells vLLM to use the adapter. Raises UserError where it cannot be loaded, or changes nothing."""
+        from vllm import SamplingParams
+        from vllm.lora.request import LoRARequest
+
+        request = LoRARequest(adapter.name, 1, str(adapter.folder.resolve()))
+        texts = [self.local.tokenizer.encode(text, add_special_tokens=False) for text in PROBES]
+        measured = []
+        for lora in (request, None):
+            try:
+                said = self.llm.generate(
+                    [{"prompt_token_ids": ids} for ids in texts],
+                    SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0),
+                    lora_request=lora,
+                    use_tqdm=False,
+                )
+            except Exception as error:  # the adapter's layers may fit the model in no way
+                raise UserError.at(
+                    adapter.folder, f"adapter '{adapter.name}' is refused by vLLM: {_brief(error)}"
+                ) from error
+            measured.append(
+                [
+                    [found[token].logprob for token, found in zip(ids[1:], one.prompt_logprobs[1:], strict=True)]
+                    for ids, one in zip(texts, said, strict=True)
+                ]
+            )
+        prove(adapter.name, effect(*measured))
+        return request
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -82,7 +126,7 @@ class VllmEngine:
             "family": self.family.name,
             "dtype": dtype,
             "device": "vllm",
-        }
+        } | (self.adapter.provenance if self.adapter else {})
 
     # --- the interface ------------------------------------------------------------------------------------------------
 
@@ -95,11 +139,12 @@ class VllmEngine:
     def submit(self, key: int, request: Request) -> None:
         """A request that vLLM refuses, such as one that is too long, is answered with a failure."""
         self._started[key] = time.perf_counter()
+        self._options[key] = request.options
         try:
-            self.engine.add_request(str(key), self._prompt(request), self._params(request))
+            self.engine.add_request(str(key), self._prompt(request), self._params(request), lora_request=self._lora)
         except (ValueError, RuntimeError, TypeError) as error:
             self._refused.append((key, Reply(finish="error", failure=Failure(_brief(error)))))
-            del self._started[key]
+            del self._started[key], self._options[key]
 
     def poll(self) -> list[tuple[int, Reply]]:
         """Let vLLM go on until something is answered."""
@@ -112,6 +157,10 @@ class VllmEngine:
         while not done:
             done = [output for output in self.engine.step() if output.finished]
         return [(int(output.request_id), self._reply(output)) for output in done]
+
+    @property
+    def memory_mb(self) -> float | None:
+        return peak_memory_mb()
 
     def release(self, share: str) -> None:
         pass
@@ -128,26 +177,31 @@ class VllmEngine:
         images = [part for part in parts if isinstance(part, Still)]
         clips = [part for part in parts if isinstance(part, Clip)]
         data: dict[str, Any] = {}
+        names: dict[str, Any] = {}  # by which vLLM knows what it has seen before, without hashing pixels again
         if images:
             data["image"] = [still.image for still in images]
+            names["image"] = [_name(still) for still in images]
         if clips:
             import numpy as np
 
+            names["video"] = [None] * len(clips)
             data["video"] = [
                 (np.stack([np.asarray(still.image) for still in clip.stills]), clip_metadata(clip)) for clip in clips
             ]
         ids = self.local.tokenizer.encode(text, add_special_tokens=not self.local.starts_itself(text))
-        return {"prompt_token_ids": ids} | ({"multi_modal_data": data} if data and self.local.sees else {})
+        seen = {"multi_modal_data": data, "multi_modal_uuids": names} if data and self.local.sees else {}
+        return {"prompt_token_ids": ids} | seen
 
     def _params(self, request: Request) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
+        if request.options:  # their first tokens are compared, whatever else the model would rather say
+            firsts = self.local.first_tokens(request.options)
+            return SamplingParams(temperature=0, max_tokens=1, logprob_token_ids=firsts)
         held = None
         constraint = request.constraint
-        if request.options:
-            held = StructuredOutputsParams(choice=list(request.options))
-        elif constraint is not None and constraint.grammar is not None:
+        if constraint is not None and constraint.grammar is not None:
             held = StructuredOutputsParams(grammar=constraint.grammar)
         elif constraint is not None and constraint.schema is not None:
             held = StructuredOutputsParams(json=constraint.schema)
@@ -161,12 +215,15 @@ class VllmEngine:
 
     def _reply(self, output: Any) -> Reply:
         said = output.outputs[0]
+        options = self._options.pop(int(output.request_id))
         ids = output.prompt_token_ids or []
         finish = said.finish_reason if said.finish_reason in ("stop", "length") else "error"
         failure = Failure(f"vLLM broke the answer off ({said.finish_reason})") if finish == "error" else None
+        scores = self._scores(options, said.logprobs) if options and failure is None else None
         return Reply(
-            text=said.text,
-            finish=finish,
+            text=options[max(range(len(scores)), key=scores.__getitem__)] if scores else said.text,
+            finish="stop" if scores else finish,
+            scores=scores,
             tokens_in=len(ids),
             tokens_vision=sum(token in self.local.placeholders for token in ids),
             tokens_reused=output.num_cached_tokens,
@@ -175,6 +232,34 @@ class VllmEngine:
             first_token_s=getattr(output.metrics, "first_token_latency", None) or None,
             failure=failure,
         )
+
+    def _scores(self, options: tuple[str, ...], logprobs: Any) -> tuple[float, ...]:
+        """The log-probability of each option by its first token, relative to one another."""
+        found = [float(logprobs[0][token].logprob) for token in self.local.first_tokens(options)]
+        whole = math.log(math.fsum(math.exp(x - max(found)) for x in found)) + max(found)
+        return tuple(x - whole for x in found)
+
+
+def _room_for(adapter: Adapter, local: LocalModel) -> dict[str, Any]:
+    """The options of vLLM that an adapter needs. Raises UserError for one that it cannot hold."""
+    adapter.check_base(local)
+    adapter.check_files()
+    shape = adapter.card.shape
+    if shape.train_fully:
+        what = f"learned all weights of {', '.join(shape.train_fully)}, which vLLM takes from no adapter"
+        remedy = f"merge it first: m3dllm adapters merge {adapter.folder} --out MODEL"
+        raise UserError.at(adapter.folder, f"adapter '{adapter.name}' {what}: {remedy}")
+    if shape.rank > RANKS[-1]:
+        raise UserError.at(
+            adapter.folder, f"adapter '{adapter.name}' has rank {shape.rank}; vLLM takes up to {RANKS[-1]}"
+        )
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": next(r for r in RANKS if r >= shape.rank)}
+
+
+def _name(still: Still) -> str | None:
+    """What tells a frame as it is shown from all others; None where its file is not known."""
+    width, height = still.image.size
+    return f"{still.sha256}-{width}x{height}" if still.sha256 else None
 
 
 def _brief(error: BaseException) -> str:

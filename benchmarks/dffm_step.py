@@ -1,0 +1,146 @@
+"""One training step of the preset `paper` at full size, with random weights: memory and time.
+
+    python -m benchmarks.dffm step [--words 400] [--frames 60] [--checkpointing both] [--device cpu]
+
+The architectures are those of Longformer-base and ViT-base, built here from their published sizes; nothing is fetched.
+Each setting is measured in a process of its own: the memory is the highest that process held, beyond what it held
+before the step.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+WORDS = tuple(f"word{i}" for i in range(400))
+
+
+def write_text_encoder(folder: Path) -> None:
+    """A Longformer-base with random weights and a tokenizer that knows a few words, as files."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LongformerConfig, LongformerModel, PreTrainedTokenizerFast
+
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    known = {word: i for i, word in enumerate([*special, *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=4096,
+        bos_token="<s>",
+        cls_token="<s>",
+        pad_token="<pad>",
+        eos_token="</s>",
+        sep_token="</s>",
+        unk_token="<unk>",
+    ).save_pretrained(folder)
+    config = LongformerConfig(
+        vocab_size=50265, max_position_embeddings=4098, attention_window=[512] * 12, type_vocab_size=1, pad_token_id=1
+    )
+    LongformerModel(config, add_pooling_layer=False).save_pretrained(folder)
+
+
+def write_vision_encoder(folder: Path) -> None:
+    """A ViT-base of 16-pixel patches on 224 x 224 with random weights, as files."""
+    from transformers import ViTConfig, ViTModel
+
+    ViTModel(ViTConfig(), add_pooling_layer=False).save_pretrained(folder)
+
+
+def write_example(folder: Path, *, words: int, frames: int) -> Any:
+    """A document of that size: a mention in every twentieth word, two of each chain, two regions in every frame."""
+    import numpy as np
+    from PIL import Image
+
+    from m3dllm.types import Annotation, Box, Chain, Document, Example, Frame, Mention, Region, Relation
+
+    text = " ".join(WORDS[i % len(WORDS)] for i in range(words))
+    starts = [0, *(i + 1 for i, letter in enumerate(text) if letter == " ")]
+    spans = [(starts[i], starts[i] + len(WORDS[i % len(WORDS)])) for i in range(0, words, 20)]
+    chains = tuple(
+        Chain(f"c{i}", tuple(Mention(*span, "PER") for span in spans[2 * i : 2 * i + 2]))
+        for i in range((len(spans) + 1) // 2)
+    )
+    dice = np.random.default_rng(0)
+    stills, regions = [], []
+    for i in range(frames):
+        path = folder / f"{24 * i}.jpg"
+        Image.fromarray(dice.integers(0, 255, (224, 224, 3), dtype=np.uint8)).save(path)
+        stills.append(Frame(24 * i, str(path), 224, 224, annotated=True))
+        regions += [Region(24 * i, Box(0.1, 0.1, 0.4, 0.9), "PER"), Region(24 * i, Box(0.5, 0.2, 0.9, 0.8), "LOC")]
+    relations = tuple(Relation(a.id, b.id, "PER-PER_parents") for a, b in itertools.pairwise(chains))
+    return Example(Document("full", "en", text, frames=tuple(stills)), Annotation(chains, relations, tuple(regions)))
+
+
+def step(folder: Path, *, words: int, frames: int, checkpointing: bool, device: str) -> None:
+    """Build the model, take one step, and print what it took."""
+    import torch
+
+    from m3dllm.corpora.m3d import m3d_labels
+    from m3dllm.systems.supervised.batch import Types
+    from m3dllm.systems.supervised.checkpoint import new_model
+    from m3dllm.systems.supervised.config import Config
+    from m3dllm.systems.supervised.losses import Balance, losses
+    from m3dllm.systems.supervised.train import describe, lesson, make_optimizer
+
+    preset = dict(Config.presets["paper"]) | {
+        "text_encoder": (str(folder / "text"),),
+        "vision_encoder": str(folder / "vision"),
+        "checkpointing": checkpointing,
+    }
+    config, labels = Config(**preset), m3d_labels()
+    types, where = Types.of(labels), torch.device(device)
+    example = write_example(folder, words=words, frames=frames)
+    model = new_model(describe(config, labels, [example])).to(where).train()
+    optimizer = make_optimizer(model, config)
+    one = lesson(model, example, types)
+    batch = model.text.batch([one.inputs])
+    before = memory_gb(where)
+    started = time.perf_counter()
+    states = model.encode(batch)
+    loss = losses(model, states, [one.gold], types, Balance(), device=where).total(config)
+    forward = time.perf_counter() - started
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+    optimizer.step()
+    took = time.perf_counter() - started
+    n = sum(p.numel() for p in model.parameters()) / 1e6
+    print(
+        f"{words} words, {frames} frames, checkpointing {'on' if checkpointing else 'off'}, {n:.0f} M parameters: "
+        f"{took:.1f} s (forward {forward:.1f}), {memory_gb(where):.2f} GB at most, {before:.2f} before the step",
+        flush=True,
+    )
+
+
+def memory_gb(device: Any) -> float:
+    """The most memory so far: of the device, or of this process."""
+    if device.type == "cuda":
+        import torch
+
+        return float(torch.cuda.max_memory_allocated(device)) / 1e9
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def full_steps(modes: Sequence[str], *, words: int, frames: int, device: str) -> None:
+    """A step with checkpointing "on" or "off", each in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_text_encoder(Path(folder) / "text")
+        write_vision_encoder(Path(folder) / "vision")
+        for mode in modes:
+            told = [folder, str(words), str(frames), mode, device]
+            done = subprocess.run([sys.executable, "-m", "benchmarks.dffm_step", *told], check=False)
+            if done.returncode:
+                print(f"checkpointing {mode}: ended with {done.returncode} (-9: killed for memory)", flush=True)
+
+
+if __name__ == "__main__":
+    where, n_words, n_frames, on, name = sys.argv[1:]
+    step(Path(where), words=int(n_words), frames=int(n_frames), checkpointing=on == "on", device=name)

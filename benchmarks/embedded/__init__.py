@@ -1,0 +1,1 @@
+"""How the embedded video LLM was made: its documents, tokenizer, architecture, training and export."""

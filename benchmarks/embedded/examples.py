@@ -1,0 +1,100 @@
+"""What the embedded model learns from: generated clips with names of their own, as prompts and answers.
+
+A prompt is what `m3dllm run` would send; an answer is written in the answer form, in an order that follows the text:
+chains by first mention, relations by the later of their two chains, regions by frame and from left to right.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.embedded.tokens import STEP
+from m3dllm.answers import write_answer
+from m3dllm.corpora.demo.clip import WRITERS, make_clip
+from m3dllm.corpora.demo.names import names_of
+from m3dllm.corpora.demo.plan import new_story
+from m3dllm.types import Annotation, Document, Example, Lang
+
+SALT = "pretraining"
+FRAMES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A sort of clip: how much happens in it, and what is left out of it."""
+
+    name: str
+    subset: str
+    beats: tuple[int, ...] = (4, 4, 5)
+    seen: tuple[int, ...] = (2, 2, 3)
+    lengths: tuple[int, int] | None = None
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("tiny", "no_video", (1,), (0,), (0, 90)),
+        Kind("short", "no_video", (2, 3), (0,), (0, 150)),
+        Kind("frames", "no_text"),
+        Kind("medium", "full", (1, 2, 3), (1, 2), (20, 200)),
+        Kind("full", "full"),
+    )
+}
+
+
+def clips(kind: Kind, lang: Lang, seed: int, *, split: str = "train") -> Iterator[tuple[Example, dict[str, bytes]]]:
+    """Clips without end, one of each story; only annotated frames."""
+    names = names_of(lang, split, salted=True)
+    n = 0
+    while True:
+        n += 1
+        rng = Random(f"{SALT}|{seed}|{kind.name}|{lang}|{split}|{n}")
+        story = new_story(rng, lang, split, names, WRITERS[lang].abbreviation, salted=True)
+        clip = make_clip(
+            rng, story, f"{kind.name}{n}", "", subset=kind.subset, beats=kind.beats, seen=kind.seen,
+            lengths=kind.lengths,
+        )  # fmt: skip
+        example = clip.example
+        frames = tuple(frame for frame in example.document.frames if frame.annotated)[:FRAMES]
+        kept = {frame.index for frame in frames}
+        gold = replace(example.gold, regions=tuple(r for r in example.gold.regions if r.frame in kept))
+        yield Example(replace(example.document, frames=frames), gold), clip.images
+
+
+def answer(document: Document, gold: Annotation) -> str:
+    """The answer as it is learned, in the joint form with boxes in thousandths."""
+    chains = sorted(gold.chains, key=lambda chain: min(chain.mentions))
+    order = {chain.id: i for i, chain in enumerate(chains)}
+    written = write_answer(document, Annotation(tuple(replace(c, mentions=tuple(sorted(c.mentions))) for c in chains)))
+    relations = sorted(
+        gold.relations,
+        key=lambda r: (max(order[r.head], order[r.tail]), min(order[r.head], order[r.tail]), order[r.head], r.type),
+    )
+    regions = sorted(gold.regions, key=lambda r: (r.frame, r.box.x0))
+    value = {
+        "chains": [{**chain, "id": f"c{order[chain['id']]}"} for chain in written["chains"]],
+        "relations": [{"head": f"c{order[r.head]}", "tail": f"c{order[r.tail]}", "type": r.type} for r in relations],
+        "regions": [{"frame": r.frame, "type": r.type, "box": permille(r.box)} for r in regions],
+    }
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def permille(box: Any) -> list[int]:
+    """The box in thousandths, in steps of STEP; its sides differ by a step at least."""
+    x0, y0, x1, y1 = (min(max(round(edge * 1000 / STEP), 0), 1000 // STEP) for edge in box)
+    x0, y0 = min(x0, 1000 // STEP - 1), min(y0, 1000 // STEP - 1)
+    return [n * STEP for n in (x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))]
+
+
+def pixels(data: bytes, size: tuple[int, int]) -> np.ndarray:
+    """A frame as the model sees it, (height, width, 3) in bytes."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC))

@@ -1,0 +1,254 @@
+"""What the answers were like before anyone scored them, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import median
+
+from m3dllm.normalize import CODES
+from m3dllm.report import cells
+from m3dllm.report.fields import Field
+from m3dllm.report.layout import Column, Panel, Plot, Point, Row, Series, Table
+from m3dllm.report.scores import by_rank, without_empty
+from m3dllm.report.sources import ScoredRun
+from m3dllm.score.scores import Pairs
+
+UNREADABLE = frozenset(("error", "no_answer", "not_json"))
+LOST = frozenset(("text_not_found", "bad_offsets", "occurrence_out_of_range", "covered"))
+MENDED = frozenset(("folded", "unaligned", "fuzzy"))
+SILENT = frozenset(("empty_document", "empty_answer"))
+"""Codes that say nothing against an answer."""
+
+Measure = Callable[[ScoredRun, str], float | None]
+
+
+def answer_table(name: str, field: Field) -> Table | None:
+    """How many answers could be read, were cut off or mended, and what of them was lost before scoring."""
+    columns: dict[str, tuple[str, str, Measure]] = {
+        "answers": ("answers", "", lambda run, lang: float(len(_predictions(run, lang)))),
+        "readable": ("readable", "% of the answers", _share_without(UNREADABLE)),
+        "as_said": ("nothing to mend", "% of the answers", _share_without(frozenset(CODES) - SILENT)),
+        "truncated": ("cut off", "% of the answers", _share_with(frozenset(("truncated",)))),
+        "repaired": ("JSON mended", "% of the answers", _share_with(frozenset(("repaired",)))),
+        "lost": ("lost", "% of the mentions said", lambda run, lang: _mentions(run, lang, LOST)),
+        "mended": ("mended", "% of the mentions said", lambda run, lang: _mentions(run, lang, MENDED)),
+        "shown": ("shown", "% of the gold frames", frames_shown),
+    }
+    systems = field.systems
+    rows = []
+    for system in systems:
+        found = {key: system.mean(of, field.lang) for key, (_, _, of) in columns.items()}
+        row = [cells.number(found[key]) if key == "answers" else cells.share(found[key]) for key in columns]
+        rows.append(Row((cells.word(system.label), *row)))
+    caption = (
+        "What was said, before it was scored: one answer a document and pass. Lost mentions are invented or could not "
+        "be placed in the text; mended ones were placed after a repair. Gold frames are those that somebody annotated."
+    )
+    heads = (Column(key, title, group) for key, (title, group, _) in columns.items())
+    return without_empty(
+        Table(name, "Answers", caption, (Column("system", "system", number=False), *heads), tuple(rows))
+    )
+
+
+def issue_table(name: str, field: Field) -> Table | None:
+    """How often each Issue occurs, by code; None where every answer could be used as it was."""
+    found = {run.name: issue_counts(run, field.lang) for run in field.runs}
+    codes = sorted({code for counts in found.values() for code in counts})
+    if not codes:
+        return None
+
+    def times(run: ScoredRun, code: str) -> float:
+        return float(found[run.name].get(code, 0))
+
+    rows = [
+        Row(
+            (
+                cells.word(code),
+                *(cells.number(s.mean(times, code), zero="·") for s in field.systems),
+                cells.word(MEANING.get(code) or CODES.get(code, "")),
+            )
+        )
+        for code in codes
+    ]
+    columns = (
+        Column("code", "code", number=False),
+        *(Column(system.label, system.label) for system in field.systems),
+        Column("meaning", "meaning", number=False, quiet=True),
+    )
+    caption = "How often each thing was noted of the answers, over all passes; of several seeds the mean."
+    return Table(name, "Notes on the answers", caption, columns, tuple(rows))
+
+
+MEANING = {
+    "not answered": "documents without an answer; they are scored as empty",
+    "regions in unannotated frames": "predicted where nobody looked; they count nowhere",
+}
+
+
+def issue_counts(run: ScoredRun, lang: str) -> dict[str, int]:
+    """The Issues by code, and what counts nowhere."""
+    of = run.scores.languages[lang]
+    more = {"not answered": of.unanswered, "regions in unannotated frames": of.regions_unannotated}
+    return {**run.issues(lang), **{name: n for name, n in more.items() if n}}
+
+
+def frames_shown(run: ScoredRun, lang: str) -> float | None:
+    """The share of the annotated frames that the system was shown when nothing was given; None where there are none."""
+    shown = {raw.document: raw.frames for raw in run.answers(lang) if raw.given is None}
+    total = seen = 0
+    for example in run.documents(lang):
+        name = example.document.id
+        if name in shown and run.subsets.get(name) != "no_video":
+            wanted = {frame.index for frame in example.document.frames if frame.annotated}
+            frames = shown[name]
+            total += len(wanted)
+            seen += len(wanted if frames is None else wanted.intersection(frames))
+    return seen / total if total else None
+
+
+# --- cost -------------------------------------------------------------------------------------------------------------
+
+
+def seconds_each(run: ScoredRun) -> float | None:
+    """Wall time of an answer: that of the last pass over the run, divided by the run's answers."""
+    spent = run.record.seconds.get("predict")
+    return spent / len(run.raws) if spent and run.raws else None
+
+
+def tokens_each(run: ScoredRun, lang: str) -> float | None:
+    """Tokens read and written for an answer; None where nobody counted."""
+    found = [float(raw.tokens_in + (raw.tokens_out or 0)) for raw in run.answers(lang) if raw.tokens_in]
+    return sum(found) / len(found) if found else None
+
+
+def cost_table(name: str, field: Field) -> Table | None:
+    """Time, tokens and memory of every system."""
+
+    def turns(attribute: str) -> Measure:
+        def of(run: ScoredRun, lang: str) -> float | None:
+            found = [[getattr(turn, attribute) for turn in raw.turns] for raw in run.answers(lang) if raw.turns]
+            sums = [sum(n for n in row if n is not None) for row in found if any(n is not None for n in row)]
+            return sum(sums) / len(sums) if sums else None
+
+        return of
+
+    def latency(run: ScoredRun, lang: str) -> float | None:
+        found = [raw.seconds for raw in run.answers(lang) if raw.seconds is not None]
+        return median(found) if found else None
+
+    def a_minute(run: ScoredRun, lang: str) -> float | None:
+        each = seconds_each(run)
+        return 60 / each if each else None
+
+    columns: dict[str, tuple[str, str, Measure, int]] = {
+        "fit_s": ("fit", "seconds", lambda run, _: run.record.seconds.get("fit"), 1),
+        "predict_s": ("predict", "seconds", lambda run, _: run.record.seconds.get("predict"), 1),
+        "median_s": ("median answer", "seconds", latency, 2),
+        "answers_a_minute": ("a minute", "answers", a_minute, 0),
+        "tokens_in": ("read", "tokens an answer", turns("tokens_in"), 0),
+        "tokens_vision": ("of images", "tokens an answer", turns("tokens_vision"), 0),
+        "tokens_reused": ("reused", "tokens an answer", turns("tokens_reused"), 0),
+        "tokens_out": ("written", "tokens an answer", turns("tokens_out"), 0),
+        "retries": ("retries", "", lambda run, _: _tallied(run, "retries"), 0),
+        "memory_mb": ("process", "memory, MB", lambda run, _: max(run.record.memory_mb.values(), default=None), 0),
+        "gpu_memory_mb": ("GPU", "memory, MB", lambda run, _: _tallied(run, "gpu_memory_mb"), 0),
+    }
+    rows = []
+    for system in field.systems:
+        found = [cells.number(system.mean(of, field.lang), places=places) for _, _, of, places in columns.values()]
+        rows.append(Row((cells.word(system.label), *found)))
+    if all(cell.value is None for row in rows for cell in row.cells[1:]):
+        return None
+    caption = (
+        "Time of the last pass over the whole run, both languages where it has both; of a run that was taken up again, "
+        f"only of what was left. {_devices(field.runs)}"
+    )
+    heads = (Column(key, title, group) for key, (title, group, _, _) in columns.items())
+    names = Column("system", "system", number=False)
+    return without_empty(Table(name, "Cost", caption, (names, *heads), tuple(rows)))
+
+
+def pareto(name: str, field: Field, pairs: Pairs) -> Plot | None:
+    """Average F1 by what an answer costs; None where fewer than two systems have a cost."""
+    systems = by_rank(field, pairs)
+    measures: dict[str, Measure] = {
+        "seconds an answer": lambda run, lang: seconds_each(run),
+        "tokens an answer": tokens_each,
+    }
+    panels = []
+    for title, of in measures.items():
+        series = []
+        for system in systems:
+            f1s = system.f1s(field.lang, pairs, "average")
+            x = system.mean(of, field.lang)
+            if f1s and x:
+                y = 100 * sum(f1s) / len(f1s)
+                several = len(f1s) > 1
+                point = Point(x, y, 100 * min(f1s) if several else None, 100 * max(f1s) if several else None)
+                series.append(Series(system.label, (point,), system.color))
+        if len(series) > 1:
+            panels.append(Panel(title, tuple(series), tuple(_front([s.points[0] for s in series]))))
+    if not panels:
+        return None
+    caption = (
+        "Average F1 against the cost of an answer (logarithmic; to the left is cheaper). The line joins the systems "
+        f"that no other beats in both. {_devices(field.runs)}"
+    )
+    return Plot(name, "Cost against score", caption, "", "average F1", tuple(panels), lines=False, log_x=True)
+
+
+def _front(points: Sequence[Point]) -> list[Point]:
+    """The points that no other beats in cost and score, the cheapest first."""
+    found: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.x, -p.y)):
+        if not found or point.y > found[-1].y:
+            found.append(point)
+    return found
+
+
+def _devices(runs: Sequence[ScoredRun]) -> str:
+    found = sorted({run.record.device for run in runs if run.record.device})
+    if len(found) > 1:
+        return f"The runs were made on different machines ({'; '.join(found)}): their times do not compare."
+    return ""
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def _predictions(run: ScoredRun, lang: str) -> list[frozenset[str]]:
+    """The codes of each answer in one language."""
+    here = {example.document.id for example in run.documents(lang)}
+    return [frozenset(issue.code for issue in p.issues) for p in run.predictions if p.document in here]
+
+
+def _share_with(codes: frozenset[str]) -> Measure:
+    def of(run: ScoredRun, lang: str) -> float | None:
+        answers = _predictions(run, lang)
+        return sum(bool(found & codes) for found in answers) / len(answers) if answers else None
+
+    return of
+
+
+def _share_without(codes: frozenset[str]) -> Measure:
+    share = _share_with(codes)
+
+    def of(run: ScoredRun, lang: str) -> float | None:
+        found = share(run, lang)
+        return None if found is None else 1 - found
+
+    return of
+
+
+def _mentions(run: ScoredRun, lang: str, codes: Iterable[str]) -> float | None:
+    """The Issues of `codes` as a share of the mentions that were said: kept or lost."""
+    here = {example.document.id for example in run.documents(lang)}
+    own = [p for p in run.predictions if p.document in here]
+    issues = [issue.code for p in own for issue in p.issues]
+    said = sum(1 for p in own for _ in p.annotation.mentions) + sum(code in LOST for code in issues)
+    return sum(code in codes for code in issues) / said if said else None
+
+
+def _tallied(run: ScoredRun, name: str) -> float | None:
+    value = run.record.tally.get(name)
+    return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,367 @@
+"""The report as a whole: what to read first, a part for each set of comparable runs, and how the runs were made."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from math import fsum
+
+import m3dllm
+from m3dllm.corpora.imported import Counts
+from m3dllm.files import file_name
+from m3dllm.report import breakdowns, cells, scores
+from m3dllm.report.answers import answer_table, cost_table, issue_table, pareto
+from m3dllm.report.comparison import Compared, Comparison
+from m3dllm.report.curves import Dial, curve_plot, curve_table, dials
+from m3dllm.report.fields import Field
+from m3dllm.report.layout import Block, Bullets, Cell, Column, Facts, Report, Row, Section, Table, Text
+from m3dllm.report.numbers import decimals, percent, points, probability
+from m3dllm.report.published import Published
+from m3dllm.report.sources import PAIRS, LeftOut, ScoredRun
+from m3dllm.score.scores import Pairs
+from m3dllm.types import TASKS
+from m3dllm.wire import encode
+
+LANGUAGES = {"en": "English", "zh": "Chinese"}
+PAIRS_WORDS: dict[Pairs, str] = {"end_to_end": "end to end", "gold_pairs": "gold pairs"}
+PAIRS_MEAN: dict[Pairs, str] = {
+    "end_to_end": "Everything is the system's own: chains over its own mentions, relations over its own chains.",
+    "gold_pairs": "Chains are predicted over the given gold mentions, relations over the given gold chains.",
+}
+CHAIN_METRICS = {
+    "chain.muc": "MUC",
+    "chain.b3": "B³",
+    "chain.ceaf_e": "CEAF-e",
+    "chain.ceaf_m": "CEAF-m",
+    "chain.mean_m": "mean with CEAF-m",
+}
+Comparisons = Mapping[tuple[Field, Pairs], tuple[Comparison, ...]]
+
+
+def assemble(
+    fields: Sequence[Field],
+    left_out: Sequence[LeftOut],
+    comparisons: Comparisons,
+    *,
+    published: Published | None = None,
+    baseline: str | None = None,
+) -> Report:
+    """Every table and figure of the report, in the order in which they are read."""
+    runs = sorted({run.name: run for field in fields for run in field.runs}.values(), key=lambda run: run.name)
+    anchors = _anchors(fields)
+    findings = [
+        (_where(field, pairs), finding(field, pairs, comparisons[field, pairs]))
+        for field in fields
+        for pairs in PAIRS
+        if field.with_pairs(pairs)
+    ]
+    sections = [_field(field, anchors, comparisons, published) for field in fields]
+    sections += _curves(fields)
+    made = tuple(_making(run) for run in runs)
+    sections.append(Section("How the runs were made", "runs", (_run_table(runs),), made))
+    if left_out:
+        note = Text("These runs are unfinished, broken or of another format; nothing of them is in the tables.")
+        out = Bullets(tuple((run.name, run.why) for run in left_out))
+        sections.append(Section("Left out", "left-out", (note, out)))
+    sections.append(Section("How to read this", "reading", (Text(READING),)))
+    return Report(
+        title=_title(fields),
+        lead=_lead(fields, runs, left_out),
+        findings=tuple(findings),
+        sections=tuple(sections),
+        again=again(runs, published, baseline),
+        origin=_origin(runs),
+    )
+
+
+READING = (
+    "Scores are percentages, rounded half up to two decimals; a dash is a score over nothing, which is not 0. "
+    "Counts are added over the documents of a language and divided once. Entity: the same span and type. Chain: the "
+    "mean of MUC, B³ and CEAF-e, chains of one mention kept. Relation: the same type, head chains that share a "
+    "mention, tail chains that share a mention, one to one. Grounding: the same type and an overlap (IoU) above one "
+    "half on annotated frames, one to one. The average is of the F1 of the tasks that are present. Systems stand in "
+    "one table only where they were scored on the same documents and gold, with the same labels, the same "
+    "modalities shown and the same documents counted. The best system is chosen on the documents on which it is "
+    "then compared, so that its lead is judged a little too kindly; a named baseline is not chosen."
+)
+
+
+def again(runs: Sequence[ScoredRun], published: Published | None, baseline: str | None) -> str:
+    """The command that makes the report again."""
+    words = ["m3dllm", "report", *(str(run.path) for run in runs)]
+    words += ["--paper", published.name] if published else []
+    words += ["--baseline", baseline] if baseline else []
+    return shlex.join([*words, "--out"]) + " DIR"
+
+
+# --- what to read first -----------------------------------------------------------------------------------------------
+
+
+def finding(field: Field, pairs: Pairs, comparisons: Sequence[Comparison]) -> str:
+    """Who wins, by how much and how surely, in a sentence or two."""
+    systems = scores.by_rank(field, pairs)
+    first = systems[0]
+    f1s = first.f1s(field.lang, pairs, "average")
+    mean = f", average F1 {percent(fsum(f1s) / len(f1s))}" if f1s else ""
+    if len(systems) == 1:
+        sentences = [f"{first.label} alone{mean}"]
+    else:
+        row = comparisons[0].row(systems[1], "average") if comparisons else None
+        sentences = [f"{first.label} is best of {len(systems)}{mean}{'' if row is None else _lead_over(row)}"]
+        if ahead := [row for task in TASKS for row in _ahead(comparisons, task)]:
+            told = (f"{row.system.label} in {row.key} ({points(row.found.difference)})" for row in ahead)
+            sentences.append(f"More than by chance before it: {', '.join(told)}")
+    below = [task for task in TASKS if all(scores.is_below(run, field, pairs, task) for run in first.runs)]
+    if below:
+        sentences.append(f"It is below a floor in {' and '.join(below)}")
+    return ". ".join(sentences) + "."
+
+
+def _lead_over(row: Compared) -> str:
+    """How far the best is before one other system."""
+    found = row.found
+    low, high = points(-found.high), points(-found.low)
+    sure = f"95 %: {low} to {high}; p = {probability(row.adjusted)} after Holm"
+    if percent(found.difference) == "0.00":
+        return f", as much as {row.system.label} ({sure})"
+    verdict = "more than chance" if row.is_sure else "which may be chance"
+    return f", {percent(abs(found.difference))} points before {row.system.label}, {verdict} ({sure})"
+
+
+def _ahead(comparisons: Sequence[Comparison], task: str) -> list[Compared]:
+    """The one row in which a system is furthest before the best in a task, if that is more than chance."""
+    rows = [
+        row
+        for comparison in comparisons[:1]
+        for row in comparison.rows
+        if row.key == task and row.is_sure and row.found.difference > 0
+    ]
+    return sorted(rows, key=lambda row: -row.found.difference)[:1]
+
+
+def _lead(fields: Sequence[Field], runs: Sequence[ScoredRun], left_out: Sequence[LeftOut]) -> str:
+    systems = {run.record.system for run in runs}
+    tables = sum(bool(field.with_pairs(pairs)) for field in fields for pairs in PAIRS)
+    text = f"{_n(len(runs), 'run')} of {_n(len(systems), 'system')} in {_n(tables, 'table')} of comparable scores"
+    if differ := sorted({words for field in fields for words, _ in _apart(field, fields)}):
+        text += f"; apart for {', '.join(differ)}"
+    return text + (f"; {_n(len(left_out), 'run')} left out." if left_out else ".")
+
+
+def _title(fields: Sequence[Field]) -> str:
+    corpora = sorted({(field.protocol.corpus, field.protocol.split) for field in fields})
+    return "; ".join(f"{corpus}, {split}" for corpus, split in corpora)
+
+
+# --- a set of comparable runs -----------------------------------------------------------------------------------------
+
+
+def _field(
+    field: Field, anchors: Mapping[Field, str], comparisons: Comparisons, published: Published | None
+) -> Section:
+    name = anchors[field]
+    run, n = field.runs[0], Counts.of(field.runs[0].documents(field.lang))
+    blocks: list[Block] = [
+        Text(
+            f"{_n(n.documents, 'document')}; in the gold {n.mentions:,} mentions, {n.chains:,} chains, {n.relations:,} "
+            f"relations and {n.regions:,} regions. {shown(run, field.lang)} "
+            f"Documents counted: {field.protocol.modality}."
+        )
+    ]
+    if apart := _apart(field, anchors):
+        blocks.append(Text("Not comparable with these, which have a part of their own:", "aside"))
+        blocks.append(Bullets(tuple((names, words) for words, names in apart)))
+    parts = [
+        _protocol(
+            f"{name}-{'gold' if pairs == 'gold_pairs' else 'e2e'}", field, pairs, comparisons[field, pairs], published
+        )
+        for pairs in PAIRS
+        if field.with_pairs(pairs)
+    ]
+    about = (
+        answer_table(f"{name}-answers", field),
+        issue_table(f"{name}-issues", field),
+        cost_table(f"{name}-cost", field),
+    )
+    parts.append(Section("Answers and cost", f"{name}-about", tuple(block for block in about if block), folded=True))
+    return Section(_where(field), name, tuple(blocks), tuple(parts))
+
+
+def _protocol(
+    name: str, field: Field, pairs: Pairs, comparisons: Sequence[Comparison], published: Published | None
+) -> Section:
+    systems = scores.by_rank(field, pairs)
+    blocks: list[Block | None] = [Text(PAIRS_MEAN[pairs])]
+    named = {run.name for system in systems for run in system.runs}
+    if without := [run.name for run in field.runs if run.name not in named and run.part(field.lang, pairs) is None]:
+        blocks.append(Text(f"Without this protocol: {', '.join(without)}.", "aside"))
+    blocks.append(Text(finding(field, pairs, comparisons), "lead"))
+    blocks.append(scores.main_table(f"{name}-scores", field, pairs, published))
+    blocks += [scores.forest(_versus(f"{name}-differences", of), of, systems) for of in comparisons]
+    blocks.append(pareto(f"{name}-cost", field, pairs))
+    more: list[Block | None] = [
+        *(scores.difference_table(_versus(f"{name}-differences", of), of) for of in comparisons),
+        scores.seed_table(f"{name}-runs", field, pairs),
+        scores.floor_table(f"{name}-floors", field, pairs),
+    ]
+    extra = sorted(
+        {key for s in systems for part in s.parts(field.lang, pairs) for key in part.tasks} - {*TASKS, *CHAIN_METRICS}
+    )
+    why: list[Block | None] = [
+        breakdowns.type_table(f"{name}-types", field, pairs),
+        breakdowns.shown_table(f"{name}-shown", field, pairs),
+        *(breakdowns.measure_table(f"{name}-{measure}", measure, field, pairs) for measure in breakdowns.MEASURES),
+        scores.part_table(
+            f"{name}-chain",
+            "Chain metrics",
+            "The chain score is the mean of the first three.",
+            field,
+            pairs,
+            CHAIN_METRICS,
+        ),
+        scores.part_table(
+            f"{name}-variants", "Other rules", "Scores by other rules, on request.", field, pairs, {k: k for k in extra}
+        ),
+        breakdowns.error_table(f"{name}-errors", field, pairs, published),
+    ]
+    parts = (
+        Section("Differences, floors, single runs", f"{name}-more", _there(more), folded=True),
+        Section("Breakdowns", f"{name}-breakdowns", _there(why), folded=True),
+    )
+    return Section(PAIRS_WORDS[pairs].capitalize(), name, _there(blocks), tuple(part for part in parts if part.blocks))
+
+
+def shown(run: ScoredRun, lang: str) -> str:
+    """What the systems saw of the documents."""
+    if not run.subsets:
+        return "Every document was shown whole."
+    n = Counter(run.subsets[example.document.id] for example in run.documents(lang))
+    return (
+        "Shown: "
+        + ", ".join(f"{words} of {n[subset]}" for subset, words in breakdowns.SUBSETS.items() if n[subset])
+        + "."
+    )
+
+
+def _apart(field: Field, others: Sequence[Field] | Mapping[Field, str]) -> list[tuple[str, str]]:
+    """(why, runs) of the other sets of the same corpus, split and language."""
+    found = []
+    for other in others:
+        mine, theirs = field.protocol, other.protocol
+        same = (mine.corpus, mine.split, mine.lang) == (theirs.corpus, theirs.split, theirs.lang)
+        if other is not field and same:
+            found.append((", ".join(mine.differences(theirs)), ", ".join(run.name for run in other.runs)))
+    return found
+
+
+def _curves(fields: Sequence[Field]) -> Iterator[Section]:
+    found: list[tuple[Dial, str]] = []
+    for pairs in PAIRS:
+        for dial in dials(fields, pairs):
+            place = "-".join((file_name(dial.corpus), file_name(dial.split), dial.lang))
+            found.append(
+                (dial, f"{place}-{'gold' if pairs == 'gold_pairs' else 'e2e'}-by-{dial.name.replace('_', '-')}")
+            )
+    names = Counter(name for _, name in found)
+    parts = []
+    for i, (dial, name) in enumerate(found):
+        name = name if names[name] == 1 else f"{name}-{i + 1}"
+        where = f"{dial.corpus}, {dial.split}, {LANGUAGES.get(dial.lang, dial.lang)}, {PAIRS_WORDS[dial.pairs]}"
+        parts.append(Section(where, name, (curve_plot(name, dial), curve_table(name, dial))))
+    if parts:
+        yield Section("Curves", "curves", sections=tuple(parts))
+
+
+# --- how the runs were made -------------------------------------------------------------------------------------------
+
+
+def _run_table(runs: Sequence[ScoredRun]) -> Table:
+    """What each run is of, in a line."""
+    heads = ("run", "system", "corpus", "split", "documents", "pairs", "missing", "seed")
+    rows = []
+    for run in runs:
+        record = run.record
+        documents = ", ".join(f"{of.documents} {lang}" for lang, of in run.scores.languages.items())
+        missing = "nothing" if record.missing is None else str(record.missing["kind"])
+        words = (run.name, record.system, record.corpus.name, record.corpus.split, documents, record.pairs, missing)
+        rows.append(Row((*map(cells.word, words), Cell(str(record.seed), record.seed))))
+    columns = tuple(Column(head, head, number=head == "seed") for head in heads)
+    return Table("runs", "Runs", "What each run is of; how it was made stands below.", columns, tuple(rows))
+
+
+def _making(run: ScoredRun) -> Section:
+    record, corpus = run.record, run.record.corpus
+    splits = [f"predicted {corpus.split}"]
+    splits += [f"{word} {name}" for word, name in (("fitted on", corpus.train), ("chosen by", corpus.dev)) if name]
+    facts = {
+        "command": shlex.join(record.command) if record.command else "",
+        "system": f"{record.system}: {record.summary}" if record.summary else record.system,
+        "options": encode(record.config).decode() + (f", preset {record.preset}" if record.preset else ""),
+        "seed": str(record.seed),
+        "notes": "; ".join(record.notes),
+        "corpus": f"{corpus.name}: {', '.join(splits)}",
+        "shown": "everything" if record.missing is None else f"missing: {record.missing['kind']}",
+        "sha256": ", ".join(f"{name} {digest}" for name, digest in sorted(corpus.sha256.items())),
+        "checkpoint": record.checkpoint or "",
+        "used": encode(record.provenance).decode() if record.provenance else "",
+        "commit": record.git or "of an installed package",
+        "versions": ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items())),
+        "device": record.device,
+        "seconds": ", ".join(f"{step} {decimals(Decimal(repr(s)))}" for step, s in record.seconds.items()),
+        "finished": record.finished or "",
+    }
+    rows = tuple((name, value) for name, value in facts.items() if value)
+    block = Facts(rows, frozenset(("command", "options", "sha256", "checkpoint", "used", "commit")))
+    return Section(run.name, f"run-{file_name(run.name)}", (block,), folded=True)
+
+
+def _origin(runs: Sequence[ScoredRun]) -> str:
+    """One line for the head of a file: what made it, from which runs, commits and data."""
+    commits = sorted({run.record.git or "an installed package" for run in runs})
+    data = sorted(
+        {f"{run.record.corpus.name}/{n} {d[:12]}" for run in runs for n, d in run.record.corpus.sha256.items()}
+    )
+    return (
+        f"m3dllm {m3dllm.__version__}; runs {', '.join(run.name for run in runs)}; "
+        f"commit {', '.join(commits)}; data sha256 {', '.join(data)}"
+    )
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def _where(field: Field, pairs: Pairs | None = None) -> str:
+    """The field in words."""
+    run, of = field.runs[0], field.protocol
+    hidden = "" if run.record.missing is None else f", missing {run.record.missing['kind']}"
+    what = f"{of.corpus}, {of.split}, {LANGUAGES.get(of.lang, of.lang)}{hidden}"
+    return what if pairs is None else f"{what}, {PAIRS_WORDS[pairs]}"
+
+
+def _anchors(fields: Sequence[Field]) -> dict[Field, str]:
+    """A name for each field, for links and files."""
+    names = []
+    for field in fields:
+        of, missing = field.protocol, field.runs[0].record.missing
+        hidden = [] if missing is None else [str(missing["kind"])]
+        names.append("-".join(file_name(word) for word in (of.corpus, of.split, of.lang, *hidden)))
+    twice, seen = Counter(names), Counter[str]()
+    found = {}
+    for field, name in zip(fields, names, strict=True):
+        seen[name] += 1
+        found[field] = name if twice[name] == 1 else f"{name}-{seen[name]}"
+    return found
+
+
+def _versus(name: str, comparison: Comparison) -> str:
+    return name if comparison.best else f"{name}-to-{file_name(comparison.reference.label)}"
+
+
+def _there(blocks: Sequence[Block | None]) -> tuple[Block, ...]:
+    return tuple(block for block in blocks if block is not None)
+
+
+def _n(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

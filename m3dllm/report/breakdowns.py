@@ -1,0 +1,202 @@
+"""Where a score comes from: the same F1 by type, by what was shown, and by how much a document holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from m3dllm.report import cells
+from m3dllm.report.fields import Field, SystemRuns
+from m3dllm.report.layout import Cell, Column, Row, Table, ranked
+from m3dllm.report.numbers import ABSENT
+from m3dllm.report.published import Published
+from m3dllm.report.scores import by_rank
+from m3dllm.report.sources import ScoredRun
+from m3dllm.score import total
+from m3dllm.score.errors import CLASSES
+from m3dllm.score.scores import Pairs
+from m3dllm.tokens import tokenize
+from m3dllm.types import TASKS, Example, Subset, Task
+
+SUBSETS: dict[Subset, str] = {"full": "text and video", "no_text": "video only", "no_video": "text only"}
+TYPED: tuple[Task, ...] = ("entity", "relation", "grounding")
+PARTS = 3
+MEASURES: dict[str, tuple[str, Callable[[Example], int]]] = {
+    "length": ("tokens of text", lambda example: len(tokenize(example.document))),
+    "mentions": ("gold mentions", lambda example: sum(1 for _ in example.gold.mentions)),
+    "chains": ("gold chains", lambda example: len(example.gold.chains)),
+}
+ERROR_WORDS = {
+    "type": "type",
+    "boundary": "boundary",
+    "incorrect": "wrong mentions",
+    "missing": "mentions missing",
+    "wrong_type": "wrong type",
+    "false_relation": "no relation",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One row of a breakdown: what it is of, how much, and the F1 of each run there by its name."""
+
+    task: str
+    name: str
+    size: int
+    f1: Mapping[str, float | None]
+
+
+def type_table(name: str, field: Field, pairs: Pairs) -> Table | None:
+    """F1 of each type of entity, relation and region, those with most gold first."""
+    systems = by_rank(field, pairs)
+    parts = []
+    for task in TYPED:
+        found = {
+            run.name: run.types.get(field.lang, {}).get(pairs, {}).get(task, {}) for s in systems for run in s.runs
+        }
+        gold: dict[str, int] = {}
+        for kind, counts in (item for of in found.values() for item in of.items()):
+            gold[kind] = max(gold.get(kind, 0), int(counts.r_den))
+        for kind, size in sorted(gold.items(), key=lambda item: (-item[1], item[0])):
+            f1 = {run: of[kind].f1 if kind in of else (0.0 if size and of else None) for run, of in found.items()}
+            parts.append(_Part(task, kind, size, f1))
+    caption = "F1 in percent of each type and how often it stands in the gold; the best system of a row bold."
+    return _table(name, "By type", caption, ("type", "gold"), systems, parts)
+
+
+def shown_table(name: str, field: Field, pairs: Pairs) -> Table | None:
+    """F1 by what was shown of a document; None where every document was shown whole."""
+    if not any(run.subsets for run in field.runs) and len(_subsets_of(field, pairs)) < 2:
+        return None
+    caption = "F1 in percent by what the systems saw of a document; a task without its modality is not counted there."
+    groups = {words: _subsets_of(field, pairs).get(subset, frozenset()) for subset, words in SUBSETS.items()}
+    return _document_table(name, "By what was shown", caption, "shown", field, pairs, groups)
+
+
+def measure_table(name: str, measure: str, field: Field, pairs: Pairs) -> Table | None:
+    """F1 by thirds of the documents, by a measure of what they hold; None where all hold about the same."""
+    words, of = MEASURES[measure]
+    sizes = {e.document.id: of(e) for e in field.runs[0].documents(field.lang) if e.document.text}
+    groups = {label: frozenset(ids) for label, ids in thirds(sizes)}
+    if len(groups) < 2:
+        return None
+    caption = f"F1 in percent by {words}: the documents in {len(groups)} parts of about the same number."
+    return _document_table(name, f"By {words}", caption, words, field, pairs, groups)
+
+
+def thirds(sizes: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
+    """The documents in up to three ranges of their sizes, each with about as many; equal sizes stay together."""
+    ordered = sorted(sizes.values())
+    cuts = sorted({ordered[len(ordered) * i // PARTS] for i in range(1, PARTS)}) if ordered else []
+    edges = [ordered[0] if ordered else 0, *(cut for cut in cuts if cut > ordered[0]), float("inf")]
+    for low, high in pairwise(edges):
+        ids = [name for name, size in sizes.items() if low <= size < high]
+        if ids:
+            last = max(sizes[name] for name in ids)
+            yield (f"{low}" if last == low else f"{low} to {last}"), ids
+
+
+def error_table(name: str, field: Field, pairs: Pairs, published: Published | None) -> Table | None:
+    """The classes of wrong predictions as shares of all predictions of their task."""
+    systems = by_rank(field, pairs)
+    keys = [(task, kind) for task in TASKS for kind in CLASSES[task]]
+    rows = [
+        Row(
+            (
+                cells.word(system.label),
+                *(cells.share(system.mean(_rate, field.lang, pairs, task, kind), bar=True) for task, kind in keys),
+            )
+        )
+        for system in systems
+    ]
+    quoted = published.errors.get(field.lang) if published and pairs == "gold_pairs" else None
+    notes: tuple[tuple[str, str], ...] = ()
+    if quoted and published:
+        values = [quoted[task][kind] / 100 for task, kind in keys]
+        label = cells.word("DFFM+MMCM, quoted", refs="q")
+        rows.append(Row((label, *(cells.share(value, bar=True) for value in values)), "quoted", starts=True))
+        notes = (("q", f"quoted from {published.errors_source}. Other documents"),)
+    if all(cell.value is None for row in rows for cell in row.cells[1:]):
+        return None
+    caption = (
+        "Wrong predictions in percent of all predictions of the task. Entities, relations, regions: the span, the "
+        "chains or the box are right and the type is not, or there is nothing; chains: some mention does not belong "
+        "there, or only some are missing."
+    )
+    columns = (
+        Column("system", "system", number=False),
+        *(Column(f"{task}.{kind}", ERROR_WORDS[kind], task) for task, kind in keys),
+    )
+    return Table(name, "Wrong predictions", caption, columns, tuple(rows), notes)
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _rate(run: ScoredRun, lang: str, pairs: Pairs, task: Task, kind: str) -> float | None:
+    counts = run.errors.get(lang, {}).get(pairs, {}).get(task)
+    return (counts.rates or {}).get(kind) if counts else None
+
+
+def _subsets_of(field: Field, pairs: Pairs) -> dict[Subset, frozenset[str]]:
+    found: dict[Subset, set[str]] = {}
+    for run in field.runs[:1]:
+        for row in run.scores.documents(field.lang, pairs="end_to_end"):
+            found.setdefault(row.subset, set()).add(row.document)
+    return {subset: frozenset(ids) for subset, ids in found.items()}
+
+
+def _document_table(
+    name: str, title: str, caption: str, words: str, field: Field, pairs: Pairs, groups: Mapping[str, frozenset[str]]
+) -> Table | None:
+    """F1 over groups of documents, a block of rows a task."""
+    systems = by_rank(field, pairs)
+    tasks: dict[str, dict[str, dict[str, float | None]]] = {}
+    for label, ids in groups.items():
+        for run in (run for system in systems for run in system.runs):
+            found = total(r.tasks for r in run.scores.documents(field.lang, pairs=pairs) if r.document in ids)
+            f1s = {task: score.f1 for task, score in found.tasks.items() if task in TASKS}
+            for task, f1 in (f1s | {"average": found.average_f1}).items():
+                tasks.setdefault(task, {}).setdefault(label, {})[run.name] = f1
+    parts = [
+        _Part(task, label, len(groups[label]), f1)
+        for task in (*TASKS, "average")
+        for label, f1 in tasks.get(task, {}).items()
+        if any(value is not None for value in f1.values())
+    ]
+    return _table(name, title, caption, (words, "documents"), systems, parts)
+
+
+def _table(
+    name: str,
+    title: str,
+    caption: str,
+    words: tuple[str, str],
+    systems: Sequence[SystemRuns],
+    parts: Iterable[_Part],
+) -> Table | None:
+    """One row a part, one column a system: means over seeds, the best of a row marked."""
+    rows: list[Row] = []
+    task = ""
+    for part in parts:
+        found = [_mean(system, part.f1) for system in systems]
+        marked = ranked(found, [i for i, cell in enumerate(found) if cell.text != ABSENT])
+        best = (replace(cell, mark="") if cell.mark == "second" else cell for cell in marked)
+        begins = part.task != task
+        head = Cell(part.task if begins else "", part.task), cells.word(part.name), cells.number(part.size)
+        rows.append(Row((*head, *best), starts=begins and bool(rows)))
+        task = part.task
+    if not rows:
+        return None
+    columns = (
+        Column("score", "score", number=False),
+        Column(words[0].replace(" ", "_"), words[0], number=False),
+        Column(words[1], words[1], quiet=True),
+        *(Column(system.label, system.label) for system in systems),
+    )
+    return Table(name, title, caption, columns, tuple(rows))
+
+
+def _mean(system: SystemRuns, f1: Mapping[str, float | None]) -> Cell:
+    return cells.score([v for run in system.runs if (v := f1.get(run.name)) is not None], spread=False, bar=True)

@@ -1,0 +1,145 @@
+"""Scores along a dial: runs that differ in one option, or in how much was hidden from them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from m3dllm.report import cells
+from m3dllm.report.fields import Field, SystemRuns, options_of
+from m3dllm.report.layout import Column, Panel, Plot, Point, Row, Series, Table
+from m3dllm.report.sources import ScoredRun
+from m3dllm.score.scores import Pairs
+from m3dllm.types import TASKS
+from m3dllm.wire import encode
+
+OPTIONS = {
+    "prompt_length": "length of the prompt for a missing modality",
+    "shots": "examples in the prompt",
+    "frames": "frames shown at most",
+}
+MISSING = "missing"
+MISSING_WORDS = "share of documents without one modality"
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """The runs of one language and protocol that differ in one thing: by system, that thing's value and the runs."""
+
+    name: str
+    words: str
+    corpus: str
+    split: str
+    lang: str
+    pairs: Pairs
+    systems: tuple[tuple[SystemRuns, Mapping[float, tuple[ScoredRun, ...]]], ...]
+
+
+def dials(fields: Sequence[Field], pairs: Pairs) -> Iterator[Dial]:
+    """Every dial that some system has two values of."""
+    for name, words in (*OPTIONS.items(), (MISSING, MISSING_WORDS)):
+        found: dict[tuple[str, ...], dict[bytes, dict[float, dict[str, tuple[SystemRuns, ScoredRun]]]]] = {}
+        for field in fields:
+            for system in field.with_pairs(pairs):
+                for run in system.runs:
+                    value = _value(run, name)
+                    if value is not None:
+                        of = found.setdefault(_place(field, name), {}).setdefault(_rest(run, name), {})
+                        of.setdefault(value, {})[run.name] = (system, run)
+        for place, kinds in sorted(found.items()):
+            turned = [of for of in kinds.values() if len(of) > 1]
+            if turned:
+                corpus, split, lang, *_ = place
+                yield Dial(name, words, corpus, split, lang, pairs, tuple(map(_of_system, turned)))
+
+
+def curve_plot(name: str, dial: Dial) -> Plot:
+    """F1 by the dial: a panel a task and the average, a line a system, bars over seeds."""
+    panels = []
+    for key in (*TASKS, "average"):
+        series = tuple(
+            Series(system.label, points, system.color)
+            for system, values in dial.systems
+            if (points := tuple(_points(values, dial, key)))
+        )
+        if series:
+            panels.append(Panel(key, series))
+    return Plot(name, dial.words.capitalize(), _caption(dial), dial.words, "F1", tuple(panels))
+
+
+def curve_table(name: str, dial: Dial) -> Table:
+    """The numbers of the curves."""
+    rows: list[Row] = []
+    for system, values in dial.systems:
+        for i, (value, runs) in enumerate(sorted(values.items())):
+            one = SystemRuns(system.label, runs)
+            f1s = (cells.score(one.f1s(dial.lang, dial.pairs, key)) for key in (*TASKS, "average"))
+            n = cells.number(float(len(runs)))
+            rows.append(
+                Row((cells.word(system.label), cells.number(value, places=2), n, *f1s), starts=bool(rows) and not i)
+            )
+    columns = (
+        Column("system", "system", number=False),
+        Column(dial.name, dial.words),
+        Column("runs", "runs", quiet=True),
+        *(Column(f"{key}.f1", key) for key in (*TASKS, "average")),
+    )
+    return Table(name, dial.words.capitalize(), _caption(dial), columns, tuple(rows))
+
+
+def _caption(dial: Dial) -> str:
+    over = "gold pairs" if dial.pairs == "gold_pairs" else "end to end"
+    what = f"F1 in percent, {over}, of runs that differ in nothing else but their seed."
+    if dial.name == MISSING:
+        what += " As many documents lack their text as their video; a task without its modality is not counted there."
+    return what
+
+
+def _points(values: Mapping[float, Sequence[ScoredRun]], dial: Dial, key: str) -> Iterator[Point]:
+    for value, runs in sorted(values.items()):
+        f1s = [100 * f1 for f1 in SystemRuns("", tuple(runs)).f1s(dial.lang, dial.pairs, key)]
+        if f1s:
+            several = len(f1s) > 1
+            mean = sum(f1s) / len(f1s)
+            yield Point(value, mean, min(f1s) if several else None, max(f1s) if several else None)
+
+
+def _of_system(
+    values: Mapping[float, Mapping[str, tuple[SystemRuns, ScoredRun]]],
+) -> tuple[SystemRuns, dict[float, tuple[ScoredRun, ...]]]:
+    """The runs by value, under the system of the first of them."""
+    first = min(values)
+    system = next(iter(values[first].values()))[0]
+    return system, {value: tuple(run for _, run in of.values()) for value, of in values.items()}
+
+
+def _value(run: ScoredRun, name: str) -> float | None:
+    """Where the run stands on the dial; None where it does not."""
+    if name == MISSING:
+        return missing_ratio(run)
+    value = run.record.config.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def missing_ratio(run: ScoredRun) -> float | None:
+    """The share of documents without one modality; None where text and video are not missing about equally often."""
+    if not run.subsets:
+        return 0.0
+    counts = Counter(run.subsets.get(example.document.id, "full") for example in run.examples)
+    text, video, every = counts["no_text"], counts["no_video"], sum(counts.values())
+    return (text + video) / every if abs(text - video) <= max(1, 0.05 * every) else None
+
+
+def _place(field: Field, name: str) -> tuple[str, ...]:
+    """What the runs of a dial share of their protocol: all of it, but what is shown where that is the dial."""
+    of = field.protocol
+    shown = "" if name == MISSING else of.shown
+    return of.corpus, of.split, of.lang, of.documents, of.labels, of.modality, shown
+
+
+def _rest(run: ScoredRun, name: str) -> bytes:
+    """What a run is apart from its seed and the dial."""
+    options = {key: value for key, value in options_of(run).items() if key != name}
+    missing = None if name == MISSING else run.record.missing
+    return encode([run.record.system, options, run.record.corpus.train, run.record.corpus.dev, missing])

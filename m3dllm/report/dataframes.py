@@ -1,0 +1,72 @@
+"""Runs in Python: one of them as it lies on disk, and several of them compared, as pandas DataFrames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from m3dllm.errors import UserError
+from m3dllm.report.comparison import RESAMPLES
+from m3dllm.report.comparison import compare as compare_systems
+from m3dllm.report.fields import fields
+from m3dllm.report.files import check_baseline
+from m3dllm.report.sources import PAIRS, ScoredRun, read_run, read_runs
+from m3dllm.report.tidy import sheets
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """Several runs: each attribute is a DataFrame, one fact a row, with what makes rows comparable in its columns.
+
+    `scores` has every score of every run, `floors` the rules beside them, `differences` every system less the best of
+    its table (and less a named baseline), with intervals and corrected p-values, `issues` what was noted of the
+    answers, and `left_out` the runs that could not be used, and why.
+    """
+
+    scores: DataFrame
+    floors: DataFrame
+    differences: DataFrame
+    issues: DataFrame
+    left_out: DataFrame
+
+    def table(self, *, score: str = "f1") -> DataFrame:
+        """One row a system and protocol, one column a score, means over seeds; `score`: f1, precision or recall."""
+        place = ["corpus", "split", "lang", "pairs", "documents_sha256", "shown_sha256", "modality", "label"]
+        of_tasks = self.scores[~self.scores["score"].str.contains(".", regex=False)].copy()
+        of_tasks["score"] = of_tasks["score"].str.replace(r"^average of .*", "average", regex=True)
+        wide = of_tasks.pivot_table(index=place, columns="score", values=score, aggfunc="mean", sort=False)
+        wide.columns.name = None
+        return wide.reset_index().drop(columns=["documents_sha256", "shown_sha256", "modality"])
+
+
+def load_run(path: Path | str) -> ScoredRun:
+    """The scored run at `path`: its record, documents, answers, predictions and scores.
+
+    Raises UserError where it is broken, of another format or not scored.
+    """
+    return read_run(Path(path))
+
+
+def compare(
+    runs: Iterable[ScoredRun | Path | str], *, baseline: str | None = None, resamples: int = RESAMPLES
+) -> Comparison:
+    """The runs (or their folders) compared. Needs pandas; raises UserError where it, or every run, is missing."""
+    try:
+        from pandas import DataFrame
+    except ImportError as error:
+        raise UserError("m3dllm.compare gives pandas DataFrames: pip install pandas") from error
+    found, left_out = read_runs(run.path if isinstance(run, ScoredRun) else Path(run) for run in runs)
+    sets = fields(found)
+    check_baseline(baseline, sets)
+    comparisons = {
+        (field, pairs): compare_systems(field, pairs, baseline=baseline, resamples=resamples)
+        for field in sets
+        for pairs in PAIRS
+    }
+    frames = {s.name: DataFrame(list(s.rows), columns=list(s.head)) for s in sheets(sets, left_out, comparisons)}
+    return Comparison(**frames)

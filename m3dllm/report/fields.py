@@ -1,0 +1,240 @@
+"""Which runs may stand in one table, and under which name.
+
+Runs are comparable where they were scored on the same documents and gold, with the same labels, the same modalities
+shown and the same documents counted. Each such set in one language is a `Field`; a system in it is one or several runs
+that differ in their seed only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import fsum
+from operator import itemgetter
+from pathlib import PurePath
+from typing import Any
+
+from m3dllm.files import sha256
+from m3dllm.report.sources import PAIRS, ScoredRun
+from m3dllm.score import DocumentScore, TaskScores
+from m3dllm.score.floors import Counted, Floor
+from m3dllm.score.scores import Pairs
+from m3dllm.types import TASKS
+from m3dllm.wire import encode, encode_example, encode_labels, lines
+
+DIFFERENCES = {
+    "documents": "other documents or gold",
+    "labels": "another label set",
+    "shown": "other modalities shown",
+    "modality": "another rule for which documents count",
+}
+ASKED: dict[Pairs, tuple[str, ...]] = {"end_to_end": ("end-to-end", "both"), "gold_pairs": ("gold", "both")}
+LONGEST_LABEL = 56
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Protocol:
+    """What must be equal in one table. `documents`, `labels` and `shown` are hashes."""
+
+    corpus: str
+    split: str
+    lang: str
+    documents: str
+    labels: str
+    shown: str
+    modality: str
+
+    def differences(self, other: Protocol) -> list[str]:
+        """In words, what makes the two not comparable."""
+        return [words for name, words in DIFFERENCES.items() if getattr(self, name) != getattr(other, name)]
+
+
+@dataclass(frozen=True, eq=False)
+class SystemRuns:
+    """A system under one configuration: its runs, which differ in their seed only.
+
+    `color` is its place among all systems of the report, so that it looks the same everywhere.
+    """
+
+    label: str
+    runs: tuple[ScoredRun, ...]
+    color: int = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(note for run in self.runs for note in run.record.notes))
+
+    def parts(self, lang: str, pairs: Pairs) -> list[TaskScores]:
+        return [part for run in self.runs if (part := run.part(lang, pairs)) is not None]
+
+    def f1s(self, lang: str, pairs: Pairs, key: str) -> list[float]:
+        """The F1 of each run in one score, or "average"; a run without it is left out."""
+        parts = self.parts(lang, pairs)
+        found = [
+            p.average_f1 if key == "average" else p.tasks[key].f1 for p in parts if key == "average" or key in p.tasks
+        ]
+        return [f1 for f1 in found if f1 is not None]
+
+    def average_of(self, lang: str, pairs: Pairs) -> tuple[str, ...]:
+        """The tasks of the average: those that every run has."""
+        parts = self.parts(lang, pairs)
+        return tuple(task for task in TASKS if parts and all(task in part.average_of for part in parts))
+
+    def documents(self, lang: str, pairs: Pairs) -> list[tuple[DocumentScore, ...]]:
+        return [run.scores.documents(lang, pairs=pairs) for run in self.runs]
+
+    def mean(self, of: Callable[..., float | None], *which: Any) -> float | None:
+        """The mean of `of(run, *which)` over the runs that have it; None where none has."""
+        found = [value for run in self.runs if (value := of(run, *which)) is not None]
+        return fsum(found) / len(found) if found else None
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """The systems that may stand in one table, in one language."""
+
+    protocol: Protocol
+    systems: tuple[SystemRuns, ...]
+
+    @property
+    def lang(self) -> str:
+        return self.protocol.lang
+
+    @property
+    def runs(self) -> list[ScoredRun]:
+        return [run for system in self.systems for run in system.runs]
+
+    @cached_property
+    def floors(self) -> dict[tuple[str, Pairs], tuple[Floor, ...]]:
+        """The floors beside each run, by its name; those over the gold's mentions and chains are one for all."""
+        counted: Counted = {}
+        own = {(run.name, PAIRS[0]): run.floors(self.lang, PAIRS[0], counted) for run in self.runs}
+        shared = self.runs[0].floors(self.lang, PAIRS[1], counted)
+        return own | {(run.name, PAIRS[1]): shared for run in self.runs}
+
+    def with_pairs(self, pairs: Pairs) -> list[SystemRuns]:
+        """The systems all of whose runs have scores under this protocol.
+
+        Of runs that are one system asked once for each protocol, those that were asked for this one.
+        """
+        able = [s for s in self.systems if len(s.parts(self.lang, pairs)) == len(s.runs)]
+        asked = {_kind(s.runs[0]) for s in able if s.runs[0].record.pairs in ASKED[pairs]}
+        return [s for s in able if s.runs[0].record.pairs in ASKED[pairs] or _kind(s.runs[0]) not in asked]
+
+
+def fields(runs: Sequence[ScoredRun]) -> list[Field]:
+    """The runs as sets of comparable ones, by corpus, split and language."""
+    found: dict[Protocol, list[ScoredRun]] = defaultdict(list)
+    for run in runs:
+        for lang in sorted({example.document.lang for example in run.examples}):
+            found[_protocol(run, lang)].append(run)
+    labels = _labels(runs)
+
+    def order(protocol: Protocol) -> tuple[str, str, str, bool, Protocol]:
+        hidden = any(subset != "full" for subset in found[protocol][0].subsets.values())
+        return protocol.corpus, protocol.split, protocol.lang, hidden, protocol
+
+    grouped = [(protocol, _systems(found[protocol], labels)) for protocol in sorted(found, key=order)]
+    names = sorted({label for _, systems in grouped for label, _ in systems})
+    return [
+        Field(
+            protocol,
+            tuple(
+                SystemRuns(label, members, names.index(label)) for label, members in sorted(systems, key=itemgetter(0))
+            ),
+        )
+        for protocol, systems in grouped
+    ]
+
+
+def _protocol(run: ScoredRun, lang: str) -> Protocol:
+    here = run.documents(lang)
+    ids = {example.document.id for example in here}
+    shown = sorted(
+        (document, subset) for document, subset in run.subsets.items() if document in ids and subset != "full"
+    )
+    return Protocol(
+        corpus=run.record.corpus.name,
+        split=run.record.corpus.split,
+        lang=lang,
+        documents=sha256(lines(sorted(map(encode_example, here)))),
+        labels=sha256(encode_labels(run.record.labels).encode()),
+        shown=sha256(encode(shown)),
+        modality=run.scores.settings.modality,
+    )
+
+
+def _systems(runs: Sequence[ScoredRun], labels: Mapping[str, str]) -> list[tuple[str, tuple[ScoredRun, ...]]]:
+    """The runs by what they are apart from the seed. Runs of one seed are no repetition: they stand apart."""
+    found: dict[tuple[bytes, str, int], list[ScoredRun]] = defaultdict(list)
+    times: Counter[tuple[bytes, str, int]] = Counter()
+    for run in runs:
+        kind = _kind(run), run.record.pairs
+        found[*kind, times[*kind, run.record.seed]].append(run)
+        times[*kind, run.record.seed] += 1
+    named: dict[str, list[tuple[ScoredRun, ...]]] = defaultdict(list)
+    for members in found.values():
+        named[labels[members[0].name]].append(tuple(members))
+    return [
+        (label if _one_row(group) else f"{label} ({_some(members)})", members)
+        for label, group in named.items()
+        for members in group
+    ]
+
+
+def _one_row(group: Sequence[tuple[ScoredRun, ...]]) -> bool:
+    """Whether systems of one label never meet in a table: there is one, or one asked for each protocol."""
+    return len(group) == 1 or sorted(members[0].record.pairs for members in group) == ["end-to-end", "gold"]
+
+
+def _some(runs: Sequence[ScoredRun]) -> str:
+    return runs[0].name if len(runs) == 1 else f"{runs[0].name} and {len(runs) - 1} more"
+
+
+def _kind(run: ScoredRun) -> bytes:
+    """What a run is apart from its seed, its protocol and its documents."""
+    record = run.record
+    fitted: list[Any] = [
+        record.corpus.train,
+        record.corpus.dev,
+        record.checkpoint,
+        sorted(record.corpus.sha256.items()),
+    ]
+    return encode([record.system, options_of(run), record.preset, fitted])
+
+
+def options_of(run: ScoredRun) -> dict[str, Any]:
+    """The options of a run's system that make it another system."""
+    record = run.record
+    return {
+        name: value for name, value in sorted(record.config.items()) if name != "seed" and name not in record.incidental
+    }
+
+
+def _labels(runs: Sequence[ScoredRun]) -> dict[str, str]:
+    """A label for each run by its name: the system, and in which options it differs from others of that system."""
+    labels = {}
+    for run in runs:
+        system = run.record.system
+        others = [other for other in runs if other.record.system == system]
+        own = options_of(run)
+        differing = [name for name in own if len({encode(options_of(other).get(name)) for other in others}) > 1]
+        words = ", ".join(f"{name}={_brief(own[name])}" for name in differing)
+        if len(words) > LONGEST_LABEL and len({other.record.preset for other in others}) > 1:
+            words = f"preset={run.record.preset or 'none'}"
+        if len(words) > LONGEST_LABEL:
+            words = run.name
+        labels[run.name] = f"{system} · {words}" if words else system
+    return labels
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, str):
+        return PurePath(value).name or value
+    if isinstance(value, list | tuple):
+        return "+".join(map(_brief, value)) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return str(value) if isinstance(value, int | float) else "…"

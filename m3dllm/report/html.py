@@ -1,0 +1,55 @@
+"""A report as one page: no network, no file beside it, nothing that a name in a run could break."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from m3dllm.files import read_text
+from m3dllm.report.layout import Bullets, Facts, Forest, Plot, Report, Table, Text
+from m3dllm.report.svg import svg
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+TEMPLATE = Path(__file__).parent / "template"
+
+
+def html(report: Report) -> str:
+    """The whole page."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def drawn(figure: Forest | Plot) -> Markup:
+        return Markup(svg(figure))  # noqa: S704  (svg escapes every text)
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["kind"] = _kind
+    environment.filters["slots"] = _slots
+    environment.filters["svg"] = drawn
+    style, script = (Markup(read_text(TEMPLATE / name)) for name in ("report.css", "report.js"))  # noqa: S704
+    return environment.get_template("report.html").render(report=report, style=style, script=script) + "\n"
+
+
+def _kind(block: object) -> str:
+    kinds: Mapping[type, str] = {
+        Text: "text",
+        Facts: "facts",
+        Bullets: "bullets",
+        Table: "table",
+        Forest: "figure",
+        Plot: "figure",
+    }
+    return kinds[type(block)]
+
+
+def _slots(table: Table) -> list[int]:
+    """For each column, the letters that its small print needs: numbers stand under one another all the same."""
+    return [max((len(row.cells[i].small) for row in table.rows), default=0) for i, _ in enumerate(table.columns)]

@@ -1,0 +1,69 @@
+"""Runs as pages where people look at documents: what each system said, beside the gold.
+
+`write_pages` writes a folder that works from disk, without a network: `index.html` with the program, the list of
+documents and what the search finds; `documents/` with a file a document, loaded when it is opened; `thumbs/` with small
+copies of the frames, loaded when they come into view. With `embed` all of it is one file. Nothing here judges: verdicts
+are those of `m3dllm.score.verdicts`, and the page only draws them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from m3dllm.errors import UserError
+from m3dllm.files import file_name, write_atomic
+from m3dllm.report.page.content import cases, document_content
+from m3dllm.report.page.html import data_file, embedded, index_page
+from m3dllm.report.page.index import document_entry, page_content
+from m3dllm.report.page.thumbnails import Thumbnails
+from m3dllm.report.sources import read_runs
+from m3dllm.runs import Run
+
+__all__ = ["EMBED_LIMIT", "write_pages"]
+
+EMBED_LIMIT = 50_000_000
+"""The most bytes that a page of one file may have."""
+_log = logging.getLogger(__name__)
+
+
+def write_pages(runs: Sequence[Run], out: Path, *, gold: bool = True, embed: bool = False) -> Path:
+    """Write the pages of `runs` into the folder `out`, and give the path of their index.html.
+
+    Without `gold`, neither the gold nor what it makes of the predictions is shown. A run that is unfinished or broken
+    is named in the log and left out. Raises UserError where none is left, where `out` lies in a run or cannot be
+    written, and where one file would be larger than `EMBED_LIMIT`.
+    """
+    for run in runs:
+        if out.resolve().is_relative_to(run.path.resolve()):
+            raise UserError.at(out, f"lies in the run {run.path}, which a page does not touch: name another --out")
+    found, left_out = read_runs([run.path for run in runs])
+    for missing in left_out:
+        _log.warning("left out: %s: %s", missing.name, missing.why)
+    entries, bodies, size = [], [], 0
+    thumbnails = Thumbnails(None if embed else out)
+    for number, case in enumerate(cases(found)):
+        content = document_content(case, thumbnails, gold=gold)
+        name = f"documents/{number:05}-{file_name(case.document.id)}.js"
+        entries.append(document_entry(case, content, file=None if embed else name))
+        if embed:
+            bodies.append(embedded(number, content))
+            size += len(bodies[-1])
+            _check_size(size, out, number + 1)
+        else:
+            write_atomic(out / name, data_file(number, content))
+    page = index_page(page_content(found, entries, gold=gold), bodies)
+    if embed:
+        _check_size(len(page), out, len(entries))
+    write_atomic(out / "index.html", page)
+    return out / "index.html"
+
+
+def _check_size(size: int, out: Path, documents: int) -> None:
+    if size > EMBED_LIMIT:
+        raise UserError.at(
+            out / "index.html",
+            f"would be larger than {EMBED_LIMIT // 1_000_000} MB with {documents} documents in it: "
+            "leave out --embed to write a folder",
+        )

@@ -1,0 +1,47 @@
+// Frames with their boxes: a line style and a colour a side, the type in words.
+
+const styleOf = (side) => (side.run === null ? "gold" : `s${state.runs.indexOf(side.run) < 0 ? 0 : state.runs.indexOf(side.run)}`);
+
+function drawFrames(content, sides) {
+  if (!content.frames.length) return el("p.empty", {}, "No frames. ", el("span", {}, "Only what the text says is there to find."));
+  const known = new Set(content.frames.map((frame) => frame.index));
+  const stray = sides.map((side) => [side, side.regions.filter((region) => !known.has(region.frame)).length]).filter(([, n]) => n);
+  return [
+    el("ul.strip", { tabindex: "0", "aria-label": "Frames" }, content.frames.map((frame) => el("li", {}, drawFrame(content, frame, sides)))),
+    stray.map(([side, n]) => el("p.note", {}, `${sideName(side)} has ${count(n, "box", "boxes")} in frames that the document does not have.`)),
+  ];
+}
+
+function drawFrame(content, frame, sides) {
+  const boxes = sides.flatMap((side) => side.regions.filter((region) => region.frame === frame.index).map((region) => [side, region]));
+  const words = `Frame ${frame.index}: ${boxes.length ? count(boxes.length, "box", "boxes") : "no boxes"}`;
+  return el("figure", {},
+    el("button.still", { type: "button", "aria-label": `${words}; enlarge`, onclick: () => openFrame(frame.index), style: { "aspect-ratio": `${frame.width} / ${frame.height}` } }, picture(frame), drawBoxes(frame, boxes)),
+    el("figcaption", {}, `${frame.index}`, el("span.muted", {}, frame.annotated ? "" : " · nobody looked for boxes")));
+}
+
+function picture(frame) {
+  const gone = (why) => el("span.gone", {}, el("span", {}, `Frame ${frame.index}`), el("span", {}, why));
+  if (!frame.src) return gone(frame.gone);
+  return el("img", { src: frame.src, alt: "", loading: "lazy", decoding: "async", width: frame.width, height: frame.height, onerror: (event) => event.target.replaceWith(gone("the thumbnail is gone")) });
+}
+
+const drawable = ({ box }) => box.every((x) => x !== null && Math.abs(x) < 100) && box[0] < box[2] && box[1] < box[3];
+
+function drawBoxes(frame, boxes) {
+  const shapes = boxes.filter(([, region]) => drawable(region)).map(([side, region]) => {
+    const [x0, y0, x1, y1] = region.box;
+    const { entity, type, verdict } = region;
+    const wrong = verdict && verdict !== "hit";
+    const place = { left: `${100 * x0}%`, top: `${100 * y0}%`, width: `${100 * (x1 - x0)}%`, height: `${100 * (y1 - y0)}%` };
+    const words = `${sideName(side)}: ${type}${verdict ? `, ${WORDS[verdict]}` : ""}${entity ? `, entity ${entity} ${entityOf(entity).name}` : ""}`;
+    return el(`span.box.${styleOf(side)}`, { style: place, title: visible(words), "data-e": entity ?? "", "data-box": side.run ?? "gold", "data-kind": JSON.stringify([type]), "data-v": verdict ?? "none" },
+      el("span.type", {}, wrong ? `${SIGNS[verdict]} ` : "", brief(type, 10), entity ? ` ${entity}` : ""));
+  });
+  return el("span.boxes", {}, shapes);
+}
+
+/** The key of the lines, where several sides draw. */
+function drawKey(sides) {
+  return el("p.key", { "aria-hidden": "true" }, sides.map((side) => el("span", {}, el(`i.swatch.${styleOf(side)}`), sideName(side))));
+}

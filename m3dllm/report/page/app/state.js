@@ -1,0 +1,103 @@
+// What is shown: data, the choices of the reader, and the address that keeps them.
+
+const index = JSON.parse(byId("index").textContent);
+const SIGNS = { hit: "✓", missed: "−", spurious: "+", type: "≠", part: "◐" };
+const WORDS = { hit: "hit", missed: "missed", spurious: "spurious", type: "wrong type", part: "incomplete" };
+const VERDICTS = Object.keys(SIGNS);
+const WRONG = ["missed", "spurious", "type", "part"];
+const TASKS = ["entity", "chain", "relation", "grounding"];
+const PASSES = { "": "nothing", mentions: "gold mentions", chains: "gold chains" };
+const COLUMNS = 4; // systems side by side, at most
+const HUES = 10;
+
+const state = {
+  number: 0, // of the document
+  content: null,
+  runs: index.runs.map((_, i) => i).slice(0, COLUMNS),
+  gold: index.gold,
+  phone: 0, // the one column of a narrow window: a run, or -1 for gold
+  given: null,
+  selected: null, // {entity} or {row}
+  hovered: null,
+  filters: { words: "", lang: "", task: "", type: "", errors: false, issues: false },
+};
+
+const narrow = matchMedia("(max-width: 720px)");
+
+/** The sides to draw, in order: the gold, and what each chosen run said in the chosen pass. */
+function sidesShown() {
+  const { sides } = state.content;
+  const of = (run) =>
+    run < 0
+      ? sides.find((side) => side.run === null)
+      : sides.find((side) => side.run === run && side.given === state.given);
+  const wanted = narrow.matches ? [state.phone] : [...(state.gold ? [-1] : []), ...state.runs];
+  return wanted.map(of).filter(Boolean);
+}
+
+const sideName = (side) => (side.run === null ? "gold" : index.runs[side.run].name);
+const gloss = (type) => {
+  const glosses = index.glosses[state.content.lang] ?? {};
+  return Object.hasOwn(glosses, type) ? glosses[type] : type;
+};
+const entityOf = (n) => state.content.entities[n - 1];
+
+/** {hue, double} of an entity's colour: no hue for one that is a lone mention on every side. */
+function colourOf(n) {
+  const { entities } = state.content;
+  if (!entities[n - 1].several) return { hue: "none", double: false };
+  const rank = entities.filter((other) => other.several && other.number < n).length;
+  return { hue: String(rank % HUES), double: rank % (2 * HUES) >= HUES };
+}
+
+// --- documents are loaded when they are opened ---
+
+const waiting = new Map();
+const loaded = new Map();
+window.m3dllm = Object.freeze({
+  add(number, content) {
+    loaded.set(number, content);
+    waiting.get(number)?.(content);
+  },
+});
+
+function load(number) {
+  if (loaded.has(number)) return Promise.resolve(loaded.get(number));
+  const { file } = index.documents[number];
+  if (file === null) {
+    const content = JSON.parse(byId(`document-${number}`).textContent);
+    loaded.set(number, content);
+    return Promise.resolve(content);
+  }
+  return new Promise((done, fail) => {
+    waiting.set(number, done);
+    const address = file.split("/").map(encodeURIComponent).join("/");
+    document.head.append(el("script", { src: address, onerror: () => fail(new Error(file)) }));
+  });
+}
+
+// --- the address: #document=…&select=…&given=… ---
+
+function addressOf(number, selected = null) {
+  const { id } = index.documents[number];
+  const twin = index.documents.findIndex((other) => other.id === id) !== number;
+  const words = new URLSearchParams({ document: id });
+  if (twin) words.set("number", number);
+  if (state.given) words.set("given", state.given);
+  if (selected?.entity) words.set("select", selected.entity);
+  if (selected?.row) words.set("select", selected.row);
+  return `#${words}`;
+}
+
+/** {number, selected, given} of the address; the first document where it names none. */
+function readAddress() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  const id = words.get("document");
+  const named = Number(words.get("number") ?? -1);
+  const number =
+    index.documents[named]?.id === id ? named : index.documents.findIndex((document) => document.id === id);
+  const select = words.get("select");
+  const selected = !select ? null : /^\d+$/.test(select) ? { entity: Number(select) } : { row: select };
+  const given = words.get("given");
+  return { number, id, selected, given: given && Object.hasOwn(PASSES, given) ? given : null };
+}

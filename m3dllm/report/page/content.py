@@ -1,0 +1,310 @@
+"""One document as the page needs it: the text, the frames, and every side with the verdict on each of its parts.
+
+Keys are written out; offsets stay code points; a box that is no four finite numbers holds null. Verdicts are "hit",
+"type" (wrong type), "spurious", "part" (a chain that is a part of a gold chain) or null, where the scorer counts
+nothing; what gold has and a side lacks stands in its `missed`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from m3dllm.files import sha256
+from m3dllm.report.page.entities import Entities
+from m3dllm.report.page.thumbnails import Thumbnails
+from m3dllm.report.sources import ScoredRun
+from m3dllm.score.corpus import EMPTY, Gold
+from m3dllm.score.relation import placed_facts
+from m3dllm.score.verdicts import Outcome, Verdicts, of_chains, of_mentions, of_regions, of_relations
+from m3dllm.types import (
+    Annotation,
+    Document,
+    Example,
+    GivenKind,
+    Mention,
+    Prediction,
+    RawOutput,
+    Region,
+    Relation,
+    Task,
+)
+from m3dllm.wire import encode_example
+
+Content = dict[str, Any]
+Key = tuple[str, GivenKind | None]
+NOTHING = Verdicts({}, ())
+PASSES: dict[GivenKind | None, frozenset[Task]] = {
+    None: frozenset(("entity", "chain", "relation", "grounding")),
+    "mentions": frozenset(("chain",)),
+    "chains": frozenset(("relation",)),
+}
+"""What a pass is scored on: with nothing given on all, with gold given on what is left to say."""
+WORDS: dict[Outcome, str] = {
+    "hit": "hit",
+    "type": "type",
+    "wrong_type": "type",
+    "boundary": "spurious",
+    "false_relation": "spurious",
+    "incorrect": "spurious",
+    "missing": "part",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Viewed:
+    """A run with what it said, by document and pass."""
+
+    run: ScoredRun
+
+    @cached_property
+    def raws(self) -> dict[Key, RawOutput]:
+        return {(raw.document, raw.given): raw for raw in self.run.raws}
+
+    @cached_property
+    def predictions(self) -> dict[Key, Prediction]:
+        return {(p.document, p.given): p for p in self.run.predictions}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A document with its gold, and the runs that are about it, by their position."""
+
+    example: Example
+    runs: tuple[tuple[int, Viewed], ...]
+
+    @property
+    def document(self) -> Document:
+        return self.example.document
+
+
+def cases(runs: Sequence[ScoredRun]) -> list[Case]:
+    """Every document of the runs once, in their order; documents of one id that differ stand apart."""
+    found: dict[tuple[str, str], tuple[Example, list[tuple[int, Viewed]]]] = {}
+    for i, viewed in enumerate(map(Viewed, runs)):
+        for example in viewed.run.examples:
+            key = example.document.id, sha256(encode_example(example))
+            found.setdefault(key, (example, []))[1].append((i, viewed))
+    return [Case(example, tuple(of)) for example, of in found.values()]
+
+
+def document_content(case: Case, thumbnails: Thumbnails, *, gold: bool) -> Content:
+    """What the page shows of one document."""
+    document = case.document
+    entities = Entities(document.text)
+    sides, answers = [], []
+    numbers = entities.add(case.example.gold) if gold else None
+    if numbers is not None:
+        sides.append(_gold_side(case.example.gold, numbers))
+    for given in PASSES:
+        for i, viewed in case.runs:
+            key = document.id, given
+            raw, prediction = viewed.raws.get(key), viewed.predictions.get(key)
+            if given is None or raw or prediction:
+                where = {"run": i, "given": given}
+                sides.append(where | _side(case.example, prediction, given, viewed.run, entities, numbers))
+                answers.append(where | _answer(raw, prediction))
+    pictures = thumbnails.of(document.frames, [Path(viewed.run.record.corpus.root) for _, viewed in case.runs])
+    frames = [
+        {"index": f.index, "width": f.width_px, "height": f.height_px, "annotated": f.annotated} | picture
+        for f, picture in zip(document.frames, pictures, strict=True)
+    ]
+    return {
+        "id": document.id,
+        "lang": document.lang,
+        "title": document.title,
+        "group": document.group,
+        "text": document.text,
+        "segments": [[s.start, s.end, s.start_s, s.end_s] for s in document.segments],
+        "frames": frames,
+        "entities": entities.content(),
+        "sides": sides,
+        "answers": answers,
+    }
+
+
+# --- sides ------------------------------------------------------------------------------------------------------------
+
+
+def _gold_side(gold: Annotation, numbers: Mapping[str, int]) -> Content:
+    judged = Judged(rows={i: f"g{i}" for i in placed_facts(gold)})
+    return {"run": None, "given": None, "answered": True, "scored": [], **_parts(gold, numbers, judged)}
+
+
+def _side(
+    example: Example,
+    prediction: Prediction | None,
+    given: GivenKind | None,
+    run: ScoredRun,
+    entities: Entities,
+    gold_numbers: Mapping[str, int] | None,
+) -> Content:
+    """What a run said in one pass. `tally` counts verdicts as the scorer does: repeats once, what it passes over never.
+
+    `hidden` names what the run was not shown of the document; without `gold_numbers` nothing is judged.
+    """
+    pred = prediction.annotation if prediction else EMPTY
+    standard = Gold.of(example, run.subsets.get(example.document.id))
+    settings = run.scores.settings
+    counted = {task for task in settings.scored if settings.modality == "all" or task in standard.shown}
+    scored = frozenset() if gold_numbers is None else counted & PASSES[given]
+    judged = judge(example.gold, pred, scored, frames=standard.frames, symmetric=run.record.labels.symmetric)
+    numbers = entities.add(pred)
+    hidden = {"no_text": "text", "no_video": "frames"}.get(run.subsets.get(example.document.id, "full"))
+    return {
+        "answered": prediction is not None,
+        "hidden": hidden,
+        "scored": sorted(scored),
+        **_parts(pred, numbers, judged),
+        "missed": _missed(example.gold, judged, gold_numbers or {}),
+        "tally": tally(example.gold, pred, judged),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The verdicts on the parts of an annotation, and the gold that it lacks; empty for tasks that do not count.
+
+    `rows` names the row of each relation in the list of all sides, where gold says which.
+    """
+
+    mentions: Mapping[Mention, Outcome] = field(default_factory=dict)
+    missed_mentions: frozenset[Mention] = frozenset()
+    chains: Verdicts = NOTHING
+    relations: Verdicts = NOTHING
+    regions: Verdicts = NOTHING
+    rows: Mapping[int, str] = field(default_factory=dict)
+
+
+def judge(
+    gold: Annotation,
+    pred: Annotation,
+    tasks: Collection[Task],
+    *,
+    frames: Collection[int] | None = None,
+    symmetric: Collection[str] = (),
+) -> Judged:
+    """The scorer's verdicts on the tasks that count."""
+    mentions, missed = of_mentions(gold, pred) if "entity" in tasks else ({}, frozenset())
+    relations = of_relations(gold, pred, symmetric=symmetric) if "relation" in tasks else NOTHING
+    return Judged(
+        mentions,
+        missed,
+        of_chains(gold, pred) if "chain" in tasks else NOTHING,
+        relations,
+        of_regions(gold, pred, frames=frames) if "grounding" in tasks else NOTHING,
+        {i: f"g{verdict.gold}" for i, verdict in relations.said.items() if verdict.gold is not None},
+    )
+
+
+def tally(gold: Annotation, pred: Annotation, judged: Judged) -> dict[str, dict[str, dict[str, int]]]:
+    """How often each verdict stands, by task and type; chains count under the type of most of their mentions."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    found.update(("entity", m.type, WORDS[outcome]) for m, outcome in judged.mentions.items())
+    found.update(("entity", m.type, "missed") for m in judged.missed_mentions)
+    parts: tuple[tuple[str, Verdicts, Sequence[Any], Sequence[Any]], ...] = (
+        ("chain", judged.chains, gold.chains, pred.chains),
+        ("relation", judged.relations, gold.relations, pred.relations),
+        ("grounding", judged.regions, gold.regions, pred.regions),
+    )
+    for task, verdicts, wanted, said in parts:
+        found.update((task, said[i].type, WORDS[verdict.outcome]) for i, verdict in verdicts.said.items())
+        found.update((task, wanted[i].type, "missed") for i in verdicts.missed)
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    for (task, kind, word), n in sorted(found.items()):
+        counts.setdefault(task, {}).setdefault(kind, {})[word] = n
+    return counts
+
+
+def _parts(annotation: Annotation, numbers: Mapping[str, int], judged: Judged) -> Content:
+    """Every part of an annotation with its verdict; chains by the numbers of their entities."""
+
+    def word(verdicts: Verdicts, i: int) -> str | None:
+        verdict = verdicts.said.get(i)
+        return WORDS[verdict.outcome] if verdict else None
+
+    return {
+        "mentions": [
+            _mention(m, numbers[chain.id]) | {"verdict": _word(judged.mentions.get(m))}
+            for chain in annotation.chains
+            for m in chain.mentions
+        ],
+        "chains": [
+            {
+                "entity": numbers[chain.id],
+                "type": chain.type,
+                "size": len(chain.spans),
+                "verdict": word(judged.chains, i),
+            }
+            for i, chain in enumerate(annotation.chains)
+        ],
+        "relations": [
+            _relation(r, numbers) | {"verdict": word(judged.relations, i), "row": judged.rows.get(i)}
+            for i, r in enumerate(annotation.relations)
+        ],
+        "regions": [
+            _region(r, numbers) | {"verdict": word(judged.regions, i)} for i, r in enumerate(annotation.regions)
+        ],
+    }
+
+
+def _missed(gold: Annotation, judged: Judged, numbers: Mapping[str, int]) -> Content:
+    """What gold has and a side lacks, in the form of `_parts`."""
+    return {
+        "mentions": [
+            _mention(m, numbers[chain.id])
+            for chain in gold.chains
+            for m in dict.fromkeys(chain.mentions)
+            if m in judged.missed_mentions
+        ],
+        "chains": [{"entity": numbers[gold.chains[i].id], "type": gold.chains[i].type} for i in judged.chains.missed],
+        "relations": [_relation(gold.relations[i], numbers) | {"row": f"g{i}"} for i in judged.relations.missed],
+        "regions": [_region(gold.regions[i], numbers) for i in judged.regions.missed],
+    }
+
+
+def _mention(mention: Mention, entity: int) -> Content:
+    return {"start": mention.start, "end": mention.end, "type": mention.type, "entity": entity}
+
+
+def _relation(relation: Relation, numbers: Mapping[str, int]) -> Content:
+    return {"head": numbers[relation.head], "tail": numbers[relation.tail], "type": relation.type}
+
+
+def _region(region: Region, numbers: Mapping[str, int]) -> Content:
+    box = [x if math.isfinite(x) else None for x in region.box]
+    entity = None if region.chain is None else numbers[region.chain]
+    return {"frame": region.frame, "box": box, "type": region.type, "entity": entity}
+
+
+def _word(outcome: Outcome | None) -> str | None:
+    return None if outcome is None else WORDS[outcome]
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def _answer(raw: RawOutput | None, prediction: Prediction | None) -> Content:
+    """What was said before anyone judged it, what it cost, and every Issue."""
+    issues = [[issue.code, issue.where, issue.detail] for issue in prediction.issues] if prediction else []
+    if raw is None:
+        return {"there": False, "issues": issues}
+    return {
+        "there": True,
+        "issues": issues,
+        "payload": raw.payload,
+        "turns": [
+            {"stage": t.stage, "text": t.text, "finish": t.finish, "tokens_in": t.tokens_in, "tokens_out": t.tokens_out}
+            for t in raw.turns
+        ],
+        "error": raw.failure.message if raw.failure else None,
+        "seconds": raw.seconds,
+        "tokens_in": raw.tokens_in,
+        "tokens_out": raw.tokens_out,
+        "frames": None if raw.frames is None else list(raw.frames),
+    }

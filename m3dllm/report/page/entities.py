@@ -1,0 +1,70 @@
+"""One number for an entity in every column: chains of several sides that mean the same.
+
+The numbers are for the eye only; what is right or wrong is the scorer's business.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from m3dllm.types import Annotation, Mention
+
+Span = tuple[int, int]
+NAME = 60  # characters of a name, at most
+
+
+class Entities:
+    """Numbers from 1, given in the order in which sides and their chains come."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._spans: list[frozenset[Span]] = []
+        self._names: list[str] = []
+        self._types: list[str] = []
+        self._several: list[bool] = []
+
+    def add(self, annotation: Annotation) -> dict[str, int]:
+        """The number of each chain of one side, by its id.
+
+        A chain takes the entity with which it shares most mentions, one chain an entity, larger shares first; a chain
+        that shares none is a new entity.
+        """
+        places: dict[Span, list[int]] = {}
+        for n, spans in enumerate(self._spans):
+            for span in spans:
+                places.setdefault(span, []).append(n)
+        shares = []
+        for i, chain in enumerate(annotation.chains):
+            counts = Counter(n for span in chain.spans for n in places.get(span, ()))
+            shares += [(-shared, i, n) for n, shared in counts.items()]
+        taken: dict[int, int] = {}
+        for _, i, n in sorted(shares):
+            if i not in taken and n not in taken.values():
+                taken[i] = n
+        numbers = {}
+        for i, chain in sorted(enumerate(annotation.chains), key=lambda pair: min(pair[1].spans)):
+            n = taken.get(i, len(self._spans))
+            if n == len(self._spans):
+                self._spans.append(chain.spans)
+                self._names.append(self._name(chain.mentions))
+                self._types.append(chain.type)
+                self._several.append(False)
+            self._several[n] |= len(chain.spans) > 1
+            numbers[chain.id] = n + 1
+        return numbers
+
+    def content(self) -> list[dict[str, object]]:
+        """Every entity; `several` says that some side has more than one mention of it."""
+        return [
+            {"number": n, "name": name, "type": kind, "several": several}
+            for n, (name, kind, several) in enumerate(
+                zip(self._names, self._types, self._several, strict=True), start=1
+            )
+        ]
+
+    def _name(self, mentions: Iterable[Mention]) -> str:
+        """The most frequent mention that is no sentence; of several, the longest, then the first."""
+        texts = [self._text[m.start : m.end] for m in sorted(mentions)]
+        names = Counter(text for text in texts if len(text) <= NAME)
+        return max(names, key=lambda text: (names[text], len(text)), default=texts[0][:NAME])

@@ -1,0 +1,76 @@
+"""The one HTML file: the program, its style and the data in it, and a policy that lets nothing else run.
+
+Data is JSON in which no `<` stands, so that no text of a document ends a script; the program puts it into the page as
+text only. The policy names the program by its hash: nothing that a document or a model says can run, and no address of
+the network can be asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from string import Template
+
+from m3dllm.report.page.content import Content
+from m3dllm.wire import encode
+
+SCRIPTS = ("dom", "state", "list", "text", "tables", "graph", "frames", "dialogs", "document", "main")
+"""The parts of the program, in the order in which they stand in the page."""
+UNSAFE = {b"<": b"\\u003c", b">": b"\\u003e", "\u2028".encode(): b"\\u2028", "\u2029".encode(): b"\\u2029"}
+
+
+def json_for_html(value: Content) -> bytes:
+    """`value` as JSON that may stand in a script element and in a script file."""
+    data = encode(value)
+    for sign, written in UNSAFE.items():
+        data = data.replace(sign, written)
+    return data
+
+
+def data_file(number: int, content: Content) -> bytes:
+    """The script file of one document; a file, because a page from disk may load scripts and nothing else."""
+    return b"m3dllm.add(%d,%b);\n" % (number, json_for_html(content))
+
+
+def embedded(number: int, content: Content) -> bytes:
+    """The element of one document in a page of one file; it is read when the document is opened."""
+    return b'<script type="application/json" id="document-%d">%b</script>\n' % (number, json_for_html(content))
+
+
+def index_page(content: Content, bodies: Iterable[bytes]) -> bytes:
+    """index.html, with the list of documents in it and, in a page of one file, the documents."""
+    style, program = _part("page.css"), _program()
+    page = Template(_part("page.html")).substitute(
+        policy=_policy(style, program), style=style, program=program, data="\0data\0"
+    )
+    head, tail = page.encode().split(b"\0data\0")
+    return head + json_for_html(content) + b"</script>\n" + b"".join(bodies) + tail
+
+
+def _policy(style: str, program: str) -> str:
+    rules = {
+        "default-src": "'none'",
+        "script-src": f"{_hash(program)} 'strict-dynamic'",
+        "style-src": _hash(style),
+        "img-src": "'self' file: data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@cache
+def _program() -> str:
+    return '"use strict";\n(() => {\n' + "\n".join(_part(f"{name}.js") for name in SCRIPTS) + "})();\n"
+
+
+@cache
+def _part(name: str) -> str:
+    return (files("m3dllm.report.page") / "app" / name).read_text("utf-8")

@@ -1,0 +1,66 @@
+"""What the page knows before a document is opened: the runs, the types, and a line a document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from m3dllm.report.page.content import Case, Content
+from m3dllm.report.sources import ScoredRun
+
+SEARCHED = 20_000
+"""The characters of a text that the search looks at."""
+
+
+def page_content(runs: Sequence[ScoredRun], documents: Sequence[Content], *, gold: bool) -> Content:
+    """The whole list, with how the runs were made and what the types mean."""
+    corpora = dict.fromkeys(f"{run.record.corpus.name} · {run.record.corpus.split}" for run in runs)
+    return {
+        "gold": gold,
+        "corpora": list(corpora),
+        "searched": SEARCHED,
+        "runs": [_run(run) for run in runs],
+        "glosses": _glosses(runs),
+        "documents": list(documents),
+    }
+
+
+def document_entry(case: Case, content: Content, *, file: str | None) -> Content:
+    """The line of one document; `tallies` are by run and pass."""
+    document = case.document
+    judged = [side for side in content["sides"] if side["run"] is not None]
+    return {
+        "file": file,
+        "id": document.id,
+        "lang": document.lang,
+        "title": document.title,
+        "text": document.text[:SEARCHED],
+        "frames": len(document.frames),
+        "issues": sorted({answer["run"] for answer in content["answers"] if answer["issues"] or answer.get("error")}),
+        "tallies": [{"run": s["run"], "given": s["given"], "tasks": s["tally"]} for s in judged],
+    }
+
+
+def _run(run: ScoredRun) -> Content:
+    record = run.record
+    facts: dict[str, Any] = {
+        "system": f"{record.system}: {record.summary}" if record.summary else record.system,
+        "preset": record.preset,
+        "corpus": f"{record.corpus.name}, {record.corpus.split}",
+        "seed": record.seed,
+        "command": " ".join(record.command),
+        "commit": record.git,
+        "finished": record.finished,
+    }
+    return {"name": run.name, "facts": [[name, str(value)] for name, value in facts.items() if value not in (None, "")]}
+
+
+def _glosses(runs: Sequence[ScoredRun]) -> dict[str, dict[str, str]]:
+    """What each type means, by language; the first run that knows a type decides."""
+    found: dict[str, dict[str, str]] = {"en": {}, "zh": {}}
+    for run in runs:
+        labels = run.record.labels
+        for label in (*labels.mentions, *labels.relations, *labels.regions):
+            found["en"].setdefault(label.name, label.gloss("en"))
+            found["zh"].setdefault(label.name, label.gloss("zh"))
+    return found

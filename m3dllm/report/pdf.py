@@ -1,0 +1,103 @@
+"""Figures as PDF files, for papers and talks. Written by matplotlib, which is loaded only here.
+
+The same figure gives the same bytes: no dates. Words are outlines: no font has to be embedded, which takes longer than
+all else and about which some publishers are particular; the SVG file has them as text. A label in Chinese takes the
+first font of a short list that is there.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from m3dllm.report.axes import COLORS
+from m3dllm.report.drawing import Anchor, Dot, Drawing, Group, Item, Path, Style, Words, draw
+from m3dllm.report.layout import Figure
+
+FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "SimSun"]
+LINES: dict[Style, tuple[str, float]] = {
+    "grid": ("#dfe3e8", 0.6),
+    "zero": ("#8d96a1", 0.7),
+    "front": ("#8d96a1", 0.9),
+    "range": ("", 1.3),
+    "curve": ("", 1.2),
+}
+"""Colour ("": the system's) and width in points."""
+LETTERS: dict[Style, tuple[str, float, str]] = {
+    "title": ("#1b1e23", 8.6, "bold"),
+    "label": ("#1b1e23", 8.0, "normal"),
+    "tick": ("#5d6570", 7.4, "normal"),
+    "axis": ("#5d6570", 7.4, "normal"),
+}
+UNIT = 96.0  # of a drawing, to the inch
+
+
+def pdf(figure: Figure, origin: str) -> bytes:
+    """The figure as a PDF file; `origin` is kept in its metadata."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.figure import Figure as Canvas
+
+    drawing = draw(figure)
+    with mpl.rc_context({"font.sans-serif": _present(), "font.family": "sans-serif"}):
+        canvas = Canvas(figsize=(drawing.width / UNIT, drawing.height / UNIT))
+        for item in drawing.items:
+            for artist in _artists(item, drawing, canvas, COLORS[0]):
+                canvas.add_artist(artist)
+        out = io.BytesIO()
+        metadata = {"CreationDate": None, "Title": figure.title, "Subject": origin, "Creator": "m3dllm"}
+        canvas_of: Any = FigureCanvasPdf
+        canvas_of(canvas).print_pdf(out, metadata=metadata)
+    return out.getvalue()
+
+
+def _artists(item: Item, drawing: Drawing, canvas: Any, color: str) -> Iterator[Any]:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Ellipse, Polygon
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return x / drawing.width, 1 - y / drawing.height
+
+    match item:
+        case Group(number, items):
+            for part in items:
+                yield from _artists(part, drawing, canvas, COLORS[number % len(COLORS)])
+        case Path(points, style, closed) if closed:
+            if style != "hit":
+                corners = [place(*point) for point in points]
+                yield Polygon(corners, closed=True, facecolor=color, edgecolor=color, linewidth=0.8)
+        case Path(points, style):
+            own, width = LINES[style]
+            xs, ys = zip(*(place(*point) for point in points), strict=True)
+            line: Literal["-", "--"] = "--" if style == "front" else "-"
+            yield Line2D(xs, ys, color=own or color, linewidth=width, linestyle=line)
+        case Dot(x, y, r, style):
+            fill = "white" if style == "open" else color
+            wide, high = 2 * r / drawing.width, 2 * r / drawing.height
+            yield Ellipse(place(x, y), wide, high, facecolor=fill, edgecolor=color, linewidth=1.1, zorder=3)
+        case Words(x, y, text, style, anchor):
+            yield _outlines("".join(c if c.isprintable() else " " for c in text), place(x, y), style, anchor, canvas)
+
+
+def _outlines(text: str, at: tuple[float, float], style: Style, anchor: Anchor, canvas: Any) -> Any:
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.patches import PathPatch
+    from matplotlib.textpath import TextPath
+    from matplotlib.transforms import Affine2D
+
+    ink, size, weight = LETTERS[style]
+    path = TextPath((0, 0), text.replace("$", r"\$"), size=size, prop=FontProperties(weight=weight))
+    width = float(path.vertices[:, 0].max()) if len(path.vertices) else 0.0
+    back = {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+    x, y = (share * side for share, side in zip(at, canvas.get_size_inches(), strict=True))
+    points_to_inches = Affine2D().translate(-back, 0).scale(1 / 72).translate(x, y)
+    return PathPatch(path, facecolor=ink, linewidth=0, transform=points_to_inches + canvas.dpi_scale_trans)
+
+
+def _present() -> list[str]:
+    """Those of FONTS that are installed."""
+    from matplotlib.font_manager import fontManager
+
+    there = {font.name for font in fontManager.ttflist}
+    return [name for name in FONTS if name in there]

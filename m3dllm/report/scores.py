@@ -1,0 +1,300 @@
+"""The tables of scores: systems with floors and published rows, single seeds, and differences with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from m3dllm.report import cells
+from m3dllm.report.comparison import Compared, Comparison, best
+from m3dllm.report.fields import Field, SystemRuns
+from m3dllm.report.layout import Cell, Column, Forest, Interval, Row, Table, ranked
+from m3dllm.report.numbers import percent, points, probability
+from m3dllm.report.published import Published
+from m3dllm.report.sources import ScoredRun
+from m3dllm.score.floors import Floor
+from m3dllm.score.scores import Pairs
+from m3dllm.types import TASKS
+
+BELOW = "↓"
+RATIOS = {"precision": "P", "recall": "R", "f1": "F1"}
+LETTERS = "abcdeghijklmnoprstuvwxyz"  # of notes; f and q stand for floors and quoted rows
+SYSTEM = Column("system", "system", number=False)
+
+
+def main_table(name: str, field: Field, pairs: Pairs, published: Published | None) -> Table:
+    """Every system under one protocol, P, R and F1 of each task, the floors and published rows beside."""
+    systems = by_rank(field, pairs)
+    floors = best_floors(field, pairs, systems)
+    notes = _notes(systems)
+    columns = [SYSTEM, *_score_columns(TASKS), Column("average.f1", "F1", "average")]
+    rows = _marked([_system_row(system, field, pairs, notes) for system in systems], columns)
+    if floors:
+        cells_of = [_floor_cell(floors.get(task), ratio) for task in TASKS for ratio in RATIOS]
+        rows.append(Row((cells.word("best floor", refs="f"), *cells_of, cells.NOTHING), "floor", starts=True))
+    quoted = published.scores.get(field.lang, ()) if published and pairs == "gold_pairs" else ()
+    for i, of in enumerate(quoted):
+        found = [_quoted(of.scores.get(task), ratio) for task in TASKS for ratio in RATIOS]
+        label = cells.word(f"{of.system}, quoted", refs="q")
+        rows.append(Row((label, *found, _quoted(of.scores.get("average"), "f1")), "quoted", starts=i == 0))
+    under = [(letter, note) for note, letter in notes.items()]
+    if floors:
+        under.append(("f", "of the rules, the one with the highest F1: " + _which(floors, pairs, systems[0])))
+    if quoted and published:
+        under.append(("q", f"quoted from {published.source}. Other documents: not ranked, not compared"))
+    caption = (
+        "F1 in percent with precision and recall; the best F1 of a column bold, the second underlined"
+        f"{'; of several seeds the mean, and the sample variance in brackets' if _has_seeds(systems) else ''}. "
+        f"{BELOW} below the best floor.{_average_of(systems, field, pairs)}"
+    )
+    table = Table(name, "Scores", caption, tuple(columns), tuple(rows), tuple(under))
+    return without_empty(table)
+
+
+def seed_table(name: str, field: Field, pairs: Pairs) -> Table | None:
+    """F1 of every run of the systems that have several; None where none has."""
+    rows = []
+    for system in by_rank(field, pairs):
+        for i, run in enumerate(system.runs if len(system.runs) > 1 else ()):
+            one = replace(system, runs=(run,))
+            f1s = [cells.score(one.f1s(field.lang, pairs, key)) for key in (*TASKS, "average")]
+            heads = cells.word(system.label), cells.word(run.name), Cell(str(run.record.seed), run.record.seed)
+            rows.append(Row((*heads, *f1s), "seed", starts=i == 0))
+    columns = (SYSTEM, Column("run", "run", number=False), Column("seed", "seed"))
+    scores = tuple(Column(f"{key}.f1", key) for key in (*TASKS, "average"))
+    caption = "F1 in percent of the single runs behind the means."
+    return without_empty(Table(name, "Single runs", caption, columns + scores, tuple(rows))) if rows else None
+
+
+def part_table(
+    name: str, title: str, caption: str, field: Field, pairs: Pairs, keys: Mapping[str, str]
+) -> Table | None:
+    """P, R and F1 of the scores `keys` (name to title) that any system has; None where none has."""
+    systems = by_rank(field, pairs)
+    there = [key for key in keys if any(key in part.tasks for s in systems for part in s.parts(field.lang, pairs))]
+    if not there:
+        return None
+    rows = [
+        Row(
+            (
+                cells.word(system.label),
+                *(
+                    cells.score(_ratios(system, field.lang, pairs, key, ratio), spread=ratio == "f1")
+                    for key in there
+                    for ratio in RATIOS
+                ),
+            )
+        )
+        for system in systems
+    ]
+    columns = (SYSTEM, *_score_columns(there, keys))
+    return without_empty(Table(name, title, caption, columns, tuple(_marked(rows, columns))))
+
+
+def floor_table(name: str, field: Field, pairs: Pairs) -> Table | None:
+    """F1 of every floor: one column a run where the rules work on its own chains, else one for all."""
+    runs = [run for system in by_rank(field, pairs) for run in system.runs]
+    columns = runs if pairs == "end_to_end" else runs[:1]
+    found = {(run.name, f.task, f.name): f.score.f1 for run in columns for f in field.floors[run.name, pairs]}
+    names = dict.fromkeys((floor.task, floor.name) for run in columns for floor in field.floors[run.name, pairs])
+    if not names:
+        return None
+    rows = [
+        Row(
+            (
+                cells.word(task),
+                cells.word(floor),
+                *(cells.share(found.get((run.name, task, floor))) for run in columns),
+            ),
+            "floor",
+        )
+        for task, floor in sorted(names, key=lambda pair: TASKS.index(pair[0].split(".")[0]))
+    ]
+    over = "over the mentions and chains of each run" if pairs == "end_to_end" else "over the gold mentions and chains"
+    caption = (
+        f"F1 in percent of rules that learn nothing, {over}. The frequencies behind those of relations and boxes are "
+        "those of the scored documents themselves."
+    )
+    heads = [Column(run.name, run.name if pairs == "end_to_end" else "F1") for run in columns]
+    words = (Column("score", "score", number=False), Column("floor", "floor", number=False))
+    return Table(name, "Floors", caption, (*words, *heads), tuple(rows))
+
+
+def difference_table(name: str, comparison: Comparison) -> Table:
+    """Every system less the reference: the difference, its interval, and p before and after correction."""
+    rows = []
+    for i, row in enumerate(comparison.rows):
+        begins = i == 0 or comparison.rows[i - 1].system is not row.system
+        numbers = (
+            cells.share(row.found.other),
+            cells.share(row.found.reference),
+            cells.difference(row.found.difference),
+            cells.difference(row.found.low),
+            cells.difference(row.found.high),
+            cells.p_value(row.found.p),
+            cells.p_value(row.adjusted),
+        )
+        label = Cell(row.system.label if begins else "", row.system.label)
+        rows.append(Row((label, cells.word(row.key), *numbers), starts=begins and i > 0))
+    columns = (
+        SYSTEM,
+        Column("score", "score", number=False),
+        Column("f1", "F1"),
+        Column("reference_f1", "reference"),
+        Column("difference", "difference"),
+        Column("low", "low", "95 %"),
+        Column("high", "high", "95 %"),
+        Column("p", "p"),
+        Column("p_holm", "p (Holm)"),
+    )
+    caption = (
+        f"F1 less that of {comparison.reference.label}, in percentage points: the middle 95 % and p of a paired "
+        f"bootstrap over source videos ({comparison.resamples:,} resamples), p after Holm's correction over the "
+        "systems. A mean over seeds is compared as counts averaged by document."
+    )
+    return Table(name, f"Differences to {comparison.reference.label}", caption, columns, tuple(rows))
+
+
+def forest(name: str, comparison: Comparison, systems: Sequence[SystemRuns]) -> Forest | None:
+    """The differences as intervals, a panel a score; None where there is none."""
+    others = [system for system in systems if system is not comparison.reference]
+    panels = []
+    for key in (*TASKS, "average"):
+        rows = [comparison.row(system, key) for system in others]
+        if any(rows):
+            panels.append((key, tuple(None if row is None else _interval(row) for row in rows)))
+    if not panels:
+        return None
+    which = "the best" if comparison.best else "the baseline"
+    caption = (
+        f"F1 less that of {comparison.reference.label}, {which}. Dots with 95 % intervals; filled: more than chance at "
+        "5 % after Holm's correction. Each panel has its own scale."
+    )
+    title = f"Differences to {comparison.reference.label}"
+    lines = tuple(system.label for system in others)
+    return Forest(name, title, caption, "difference in F1, points", lines, tuple(panels))
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def by_rank(field: Field, pairs: Pairs) -> list[SystemRuns]:
+    """The systems of a protocol, those with most tasks first, of these the best first."""
+    left, found = field.with_pairs(pairs), []
+    while left:
+        found.append(best(left, field.lang, pairs))
+        left.remove(found[-1])
+    return found
+
+
+def best_floors(field: Field, pairs: Pairs, systems: Sequence[SystemRuns]) -> dict[str, Floor]:
+    """The best floor of each task that a system answers; end to end, over the mentions and chains of the first one."""
+    answered = {key for system in systems for part in system.parts(field.lang, pairs) for key in part.tasks}
+    found: dict[str, Floor] = {}
+    for floor in field.floors[systems[0].runs[0].name, pairs]:
+        if floor.task in TASKS and floor.task in answered:
+            so_far = found.get(floor.task)
+            if so_far is None or (floor.score.f1 or 0.0) > (so_far.score.f1 or 0.0):
+                found[floor.task] = floor
+    return found
+
+
+def is_below(run: ScoredRun, field: Field, pairs: Pairs, task: str) -> bool:
+    """Whether the run's F1 in a task is below the best of its floors."""
+    part = run.part(field.lang, pairs)
+    f1 = part.tasks[task].f1 if part is not None and task in part.tasks else None
+    reached = [floor.score.f1 or 0.0 for floor in field.floors[run.name, pairs] if floor.task == task]
+    return f1 is not None and bool(reached) and f1 < max(reached)
+
+
+def without_empty(table: Table) -> Table:
+    """`table` without its groups of number columns in which no cell has a number."""
+    empty = {
+        column.group or column.key
+        for column in table.columns
+        if column.number
+        and not any(
+            isinstance(row.cells[i].value, float | int)
+            for i, other in enumerate(table.columns)
+            if (other.group or other.key) == (column.group or column.key)
+            for row in table.rows
+        )
+    }
+    kept = [i for i, column in enumerate(table.columns) if (column.group or column.key) not in empty]
+    rows = tuple(replace(row, cells=tuple(row.cells[i] for i in kept)) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows)
+
+
+def _score_columns(keys: Sequence[str], titles: Mapping[str, str] | None = None) -> Iterator[Column]:
+    for key in keys:
+        for ratio, short in RATIOS.items():
+            yield Column(f"{key}.{ratio}", short, (titles or {}).get(key, key), quiet=ratio != "f1")
+
+
+def _system_row(system: SystemRuns, field: Field, pairs: Pairs, notes: Mapping[str, str]) -> Row:
+    lang, found = field.lang, []
+    for task in TASKS:
+        below = BELOW if all(is_below(run, field, pairs, task) for run in system.runs) else ""
+        for ratio in RATIOS:
+            values = _ratios(system, lang, pairs, task, ratio)
+            found.append(cells.score(values, spread=ratio == "f1", sign=below if ratio == "f1" else ""))
+    tasks = system.average_of(lang, pairs)
+    most = max((s.average_of(lang, pairs) for s in field.with_pairs(pairs)), key=len)
+    few = "" if tasks == most else f"of {len(tasks)}"
+    refs = "".join(notes[note] for note in system.notes)
+    average = cells.score(system.f1s(lang, pairs, "average"), sign=few)
+    return Row((cells.word(system.label, refs=refs), *found, average))
+
+
+def _average_of(systems: Sequence[SystemRuns], field: Field, pairs: Pairs) -> str:
+    """What the average is of, where that is not all tasks."""
+    tasks = systems[0].average_of(field.lang, pairs)
+    return "" if tasks == TASKS else f" The average is of {', '.join(tasks) or 'nothing'}."
+
+
+def _ratios(system: SystemRuns, lang: str, pairs: Pairs, key: str, ratio: str) -> list[float]:
+    found = [getattr(part.tasks[key], ratio) for part in system.parts(lang, pairs) if key in part.tasks]
+    return [value for value in found if value is not None]
+
+
+def _marked(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
+    """`rows` with the best and second best of each F1 column marked; an average over fewer tasks is no candidate."""
+    grid = [list(row.cells) for row in rows]
+    for j, column in enumerate(columns):
+        if column.key.endswith(".f1"):
+            among = [i for i, row in enumerate(grid) if "of " not in row[j].small]
+            for row, cell in zip(grid, ranked([row[j] for row in grid], among), strict=True):
+                row[j] = cell
+    return [replace(row, cells=tuple(found)) for row, found in zip(rows, grid, strict=True)]
+
+
+def _floor_cell(floor: Floor | None, ratio: str) -> Cell:
+    return cells.share(None if floor is None else getattr(floor.score, ratio))
+
+
+def _quoted(printed: Sequence[float] | None, ratio: str) -> Cell:
+    if not printed or ratio != "f1":
+        return cells.NOTHING
+    f1, *spread = printed
+    return Cell(percent(f1 / 100), f1 / 100, f"({spread[0]:.2f})" if spread else "")
+
+
+def _which(floors: Mapping[str, Floor], pairs: Pairs, first: SystemRuns) -> str:
+    over = f"; over the mentions and chains of {first.label}" if pairs == "end_to_end" else ""
+    return ", ".join(f"{task}: {floor.name}" for task, floor in floors.items()) + over
+
+
+def _notes(systems: Sequence[SystemRuns]) -> dict[str, str]:
+    """A letter for each note of a system."""
+    found = dict.fromkeys(note for system in systems for note in system.notes)
+    return {note: LETTERS[i % len(LETTERS)] for i, note in enumerate(found)}
+
+
+def _has_seeds(systems: Sequence[SystemRuns]) -> bool:
+    return any(len(system.runs) > 1 for system in systems)
+
+
+def _interval(row: Compared) -> Interval:
+    found = row.found
+    text = f"{points(found.difference)} ({points(found.low)} to {points(found.high)}), p = {probability(row.adjusted)}"
+    return Interval(100 * found.difference, 100 * found.low, 100 * found.high, row.is_sure, text)

@@ -1,0 +1,122 @@
+"""The numbers behind a report as plain rows, one fact a row: for CSV files and data frames.
+
+Fractions are unrounded, counts are as they are, and nothing stands where there is nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from m3dllm.report.comparison import Comparison
+from m3dllm.report.fields import Field
+from m3dllm.report.layout import Table
+from m3dllm.report.sources import PAIRS, LeftOut, ScoredRun
+from m3dllm.score import Ratio
+from m3dllm.score.scores import Pairs
+from m3dllm.types import PRF
+
+Values = Sequence[object]
+Comparisons = Mapping[tuple[Field, Pairs], tuple[Comparison, ...]]
+
+WHERE = ("corpus", "split", "lang", "documents_sha256", "labels_sha256", "shown_sha256", "modality", "pairs")
+RATIOS = ("precision", "recall", "f1")
+COUNTS = ("p_num", "p_den", "r_num", "r_den")
+RUN = ("run", "system", "label", "seed", "commit")
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Rows under one head."""
+
+    name: str
+    head: tuple[str, ...]
+    rows: tuple[Values, ...]
+
+
+def sheets(fields: Sequence[Field], left_out: Sequence[LeftOut], comparisons: Comparisons) -> tuple[Sheet, ...]:
+    """Scores, floors, differences, issues, and the runs that were left out."""
+    difference = ("label", "reference", *WHERE, "score", "difference", "low", "high", "p", "p_holm", "resamples")
+    return (
+        Sheet("scores", (*RUN, *WHERE, "documents", "score", *RATIOS, *COUNTS), tuple(_scores(fields))),
+        Sheet("floors", (*RUN, *WHERE, "score", "floor", *RATIOS, *COUNTS), tuple(_floors(fields))),
+        Sheet("differences", difference, tuple(_differences(comparisons))),
+        Sheet("issues", (*RUN, "corpus", "split", "lang", "code", "count"), tuple(_issues(fields))),
+        Sheet("left_out", ("run", "why"), tuple((run.name, run.why) for run in left_out)),
+    )
+
+
+def sheet_csv(sheet: Sheet) -> str:
+    return _csv(sheet.head, sheet.rows)
+
+
+def table_csv(table: Table) -> str:
+    """A table as it is printed, with the unrounded values; `kind` tells systems from floors and quoted rows."""
+    rows = ((row.kind, *(cell.value for cell in row.cells)) for row in table.rows)
+    return _csv(("kind", *(column.key for column in table.columns)), rows)
+
+
+def _where(field: Field, pairs: Pairs) -> Values:
+    of = field.protocol
+    return of.corpus, of.split, of.lang, of.documents, of.labels, of.shown, of.modality, pairs
+
+
+def _runs(fields: Iterable[Field]) -> Iterator[tuple[Field, ScoredRun, Values]]:
+    """Every run in every field that it is in, and how its rows begin."""
+    for field in fields:
+        for system in field.systems:
+            for run in system.runs:
+                yield field, run, (run.name, run.record.system, system.label, run.record.seed, run.record.git)
+
+
+def _scores(fields: Iterable[Field]) -> Iterator[Values]:
+    for field, run, head in _runs(fields):
+        for pairs in PAIRS:
+            if (part := run.part(field.lang, pairs)) is not None:
+                where = (*head, *_where(field, pairs), run.scores.languages[field.lang].documents)
+                for key, score in part.tasks.items():
+                    yield *where, key, *_numbers(score)
+                average = Ratio(f1=part.average_f1)
+                yield *where, f"average of {' '.join(part.average_of) or 'nothing'}", *_numbers(average)
+
+
+def _floors(fields: Iterable[Field]) -> Iterator[Values]:
+    for field, run, head in _runs(fields):
+        for pairs in PAIRS:
+            if run.part(field.lang, pairs) is not None:
+                for floor in field.floors[run.name, pairs]:
+                    yield *head, *_where(field, pairs), floor.task, floor.name, *_numbers(floor.score)
+
+
+def _differences(comparisons: Comparisons) -> Iterator[Values]:
+    for (field, pairs), found in comparisons.items():
+        for comparison in found:
+            for row in comparison.rows:
+                of = row.found
+                numbers = of.difference, of.low, of.high, of.p, row.adjusted, of.resamples
+                yield row.system.label, comparison.reference.label, *_where(field, pairs), row.key, *numbers
+
+
+def _issues(fields: Iterable[Field]) -> Iterator[Values]:
+    for field, run, head in _runs(fields):
+        for code, n in run.issues(field.lang).items():
+            yield *head, field.protocol.corpus, field.protocol.split, field.protocol.lang, code, n
+
+
+def _numbers(score: PRF | Ratio) -> Values:
+    """Precision, recall and F1, and the counts where the score has some."""
+    ratios = [getattr(score, name) for name in RATIOS]
+    if isinstance(score, Ratio):
+        return [*ratios, *[None] * len(COUNTS)]
+    counts = [getattr(score, name) for name in COUNTS]
+    return [*ratios, *(int(n) if n == int(n) else n for n in counts)]
+
+
+def _csv(head: Values, rows: Iterable[Values]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return out.getvalue()

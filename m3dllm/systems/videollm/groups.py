@@ -1,0 +1,91 @@
+"""Mentions and chains while they are built up from one answer to the next, and how prompts show them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from m3dllm.answers import Nesting, Occurrences
+from m3dllm.systems.videollm.reading import strings
+from m3dllm.systems.videollm.shown import Named
+from m3dllm.systems.videollm.subject import Subject
+from m3dllm.types import Chain, Mention
+
+TEXTS = 6
+"""How many different texts of a chain a prompt shows."""
+
+
+@dataclass(slots=True)
+class Group:
+    """A chain as the stages build it. `loose` are texts of it that stand nowhere in the document."""
+
+    name: str
+    type: str
+    mentions: list[Mention] = field(default_factory=list)
+    loose: list[str] = field(default_factory=list)
+
+    @property
+    def named(self) -> Named:
+        return Named(self.name, self.type)
+
+    def written(self) -> dict[str, Any]:
+        """The chain in the answer form."""
+        placed = [{"start": m.start, "end": m.end, "type": m.type} for m in self.mentions]
+        return {"id": self.name, "type": self.type, "mentions": [*placed, *self.loose]}
+
+
+def group_of(number: int, chain: Chain) -> Group:
+    """A chain under the name that prompts use."""
+    return Group(f"c{number}", chain.type, list(chain.mentions))
+
+
+def place(subject: Subject, answer: dict[str, Any]) -> tuple[list[Mention], list[Group]]:
+    """(the mentions that an `entities` answer means, in order; those of its texts that stand nowhere).
+
+    A text means each of its token-aligned occurrences that does not lie inside a longer mention; a span that two types
+    claim is the first one's. What stands nowhere is kept as it was written: `normalize` says what was wrong with it.
+    """
+    occurrences = Occurrences(subject.document)
+    said = [(label.name, text) for label in subject.labels.mentions for text in strings(answer.get(label.name))]
+    said = list(dict.fromkeys(said))
+    nesting = Nesting(span for _, text in said for span in occurrences.of(text))
+    found: dict[tuple[int, int], Mention] = {}
+    loose = []
+    for kind, text in said:
+        spans = occurrences.of(text)
+        if not spans:
+            loose.append(Group("", kind, loose=[text]))
+        for span in spans:
+            if not nesting.inside_longer(span):
+                found.setdefault(span, Mention(*span, kind))
+    return sorted(found.values()), loose
+
+
+def marked(subject: Subject, mentions: Sequence[Mention]) -> str:
+    """The text with `[m3 …]` around each mention; a longer one stands around those inside it."""
+    text = subject.document.text
+    opens: dict[int, list[tuple[int, int]]] = {}
+    closes: dict[int, int] = {}
+    for i, mention in enumerate(mentions):
+        opens.setdefault(mention.start, []).append((-mention.end, i))
+        closes[mention.end] = closes.get(mention.end, 0) + 1
+    pieces, at = [], 0
+    for edge in sorted({*opens, *closes, len(text)}):
+        pieces += [subject.say(text[at:edge]), "]" * closes.get(edge, 0)]
+        pieces += [f"[m{i} " for _, i in sorted(opens.get(edge, []))]
+        at = edge
+    return "".join(pieces)
+
+
+def listed(subject: Subject, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Chains as a prompt lists them: name, type, and a few of their texts."""
+    return [
+        {"name": group.name, "type": group.type, "texts": [subject.say(text) for text in _texts(subject, group)]}
+        for group in groups
+    ]
+
+
+def _texts(subject: Subject, group: Group) -> list[str]:
+    texts = [subject.document.text[m.start : m.end] for m in group.mentions]
+    return list(dict.fromkeys([*texts, *group.loose]))[:TEXTS]

@@ -1,0 +1,345 @@
+"""Multiple choice: the spans first, then each decision as a question with lettered options and "none of these".
+
+What is asked of a document, and how much of it (`K` is CANDIDATES):
+
+- spans: one question; its answer is held to texts of the document, at most `max_mentions` for each type.
+- type: one for each text, for all of its places together; none of the types: it is no mention.
+- coreference: one for each text after the first of its type. The options are at most K texts of its type that stand
+  before it: those that contain it or that it contains, then the nearest. Texts that are chosen for one another are a
+  chain, so all places of a text are in one chain.
+- relation: one for each pair of chains that some type fits, at most `max_relations` pairs, the nearest in the text
+  first; the options are the types, in both directions. A pair has at most one relation.
+- grounding: one for each frame and region type; the options are the chains of the type, at most K, the most mentioned
+  first. Where something is seen, one more question asks for its box. A frame has at most one region of a type.
+
+Where the engine says how likely each letter is, every question is asked in two orders of its options, and the option
+with the highest mean log-probability wins: models favour some letters. Elsewhere the letter that is answered counts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from string import ascii_lowercase, ascii_uppercase
+from typing import Any
+
+from m3dllm.errors import UserError
+from m3dllm.labels import Label, LabelSet, RelationLabel
+from m3dllm.systems.videollm import grammar, schema
+from m3dllm.systems.videollm.engines import Constraint, Reply
+from m3dllm.systems.videollm.groups import Group, group_of, listed, place
+from m3dllm.systems.videollm.reading import strings
+from m3dllm.systems.videollm.subject import Conversation, Question, Subject
+from m3dllm.types import Issue, Mention
+
+CANDIDATES = 8
+"""How many texts or chains a question offers at most."""
+LETTERS = ascii_uppercase + ascii_lowercase
+"""The names of options, in order; there are never more options than these."""
+LETTER_TOKENS = 24
+"""The longest answer to a question with options, in tokens: a letter, or an object that holds one."""
+
+Asking = Generator[list[Question], list[Reply], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A decision: what the template is filled with, and what each option is filled with and stands for.
+
+    None of them is always an option besides.
+    """
+
+    values: Mapping[str, Any]
+    options: Sequence[Mapping[str, Any]]
+    meanings: Sequence[Any]
+
+
+def mqa(subject: Subject) -> Conversation:
+    """Spans, their types, chains, relations and regions; of what is given, chains or relations alone."""
+    given = subject.document.given
+    if given is not None and given.kind == "chains":
+        groups = [group_of(i, chain) for i, chain in enumerate(given.chains)]
+        related = yield from _relations(subject, groups)
+        return _answer(groups, related, [])
+    loose: list[Group] = []
+    if given is not None:
+        mentions = sorted(given.mentions)
+    else:
+        mentions, loose = yield from _mentions(subject)
+    groups = yield from _chains(subject, mentions)
+    if given is not None:
+        return _answer(groups, [], [])
+    related = yield from _relations(subject, groups)
+    regions = yield from _grounding(subject, groups)
+    for i, group in enumerate(loose, start=len(groups)):
+        group.name = f"c{i}"
+    return _answer([*groups, *loose], related, regions)
+
+
+def longest(subject: Subject) -> list[Question]:
+    """The question with the most options that could come after the first."""
+    types = [label for label in subject.labels.relations for _ in range(1 if label.symmetric else 2)]
+    options = [_relation("…", "…", label, subject) for label in types[: len(LETTERS) - 1]]
+    choice = Choice({"first": "…", "second": "…"}, options, range(len(options)))
+    return [_question(subject, "relation", choice, _order(choice)[0])] if options else []
+
+
+def check_labels(labels: LabelSet) -> None:
+    """Raises UserError where a question would have more options than there are letters."""
+    kinds = [label.name for label in labels.mentions]
+    most = [(len(kinds), "types of mentions")]
+    for head in kinds:
+        for tail in kinds:
+            both = len(_fitting(labels, head, tail))
+            both += sum(not label.symmetric for label in _fitting(labels, tail, head))
+            most.append((both, f"relations between '{head}' and '{tail}', counted in both directions"))
+    count, what = max(most)
+    if count >= len(LETTERS):
+        raise UserError(
+            f"the label set has {count} {what}: the strategy mqa takes at most {len(LETTERS) - 1} in a question: take"
+            " joint or staged by --strategy, or fewer types"
+        )
+
+
+def _fitting(labels: LabelSet, head: str, tail: str) -> list[RelationLabel]:
+    """The types that may join chains of these types."""
+    return [label for label in labels.relations if grammar.fits(label, head, tail)]
+
+
+def _answer(groups: Sequence[Group], relations: list[Any], regions: list[Any]) -> dict[str, Any]:
+    return {"chains": [group.written() for group in groups], "relations": relations, "regions": regions}
+
+
+# --- the decisions ----------------------------------------------------------------------------------------------------
+
+
+def _mentions(subject: Subject) -> Generator[list[Question], list[Reply], tuple[list[Mention], list[Group]]]:
+    """(the mentions, those texts that stand nowhere): spans, then the type of each."""
+    if not subject.has_text or not subject.labels.mentions:
+        return [], []
+    most = subject.bounds.mentions * len(subject.labels.mentions)
+    question = subject.ask(
+        "mqa/spans",
+        lambda: Constraint(
+            grammar=grammar.spans_grammar(subject.document, subject.bounds, most),
+            schema=schema.spans_schema(subject.bounds, most),
+        ),
+    )
+    (reply,) = yield [question]
+    said = subject.read(reply, "mentions").get("mentions")
+    texts = list(dict.fromkeys(text for text in strings(said) if text))[:most]
+    options = [_label(label, subject) for label in subject.labels.mentions]
+    names = [label.name for label in subject.labels.mentions]
+    choices = [Choice({"text": subject.say(text)}, options, names) for text in texts]
+    types = yield from decide(subject, "type", choices)
+    found = {name: [text for text, kind in zip(texts, types, strict=True) if kind == name] for name in names}
+    return place(subject, found)
+
+
+@dataclass(slots=True)
+class _Unit:
+    """A text with one type, and its places."""
+
+    text: str
+    type: str
+    mentions: list[Mention] = field(default_factory=list)
+
+
+def _chains(subject: Subject, mentions: Sequence[Mention]) -> Generator[list[Question], list[Reply], list[Group]]:
+    """Chains of `mentions`: each text is put to one before it, or begins a chain."""
+    units: dict[tuple[str, str], _Unit] = {}
+    for mention in mentions:
+        key = subject.document.text[mention.start : mention.end], mention.type
+        units.setdefault(key, _Unit(*key)).mentions.append(mention)
+    rows = list(units.values())
+    asked = {i: before for i in range(len(rows)) if (before := _candidates(rows, i))}
+    choices = [
+        Choice(
+            {"text": subject.say(rows[i].text), "kind": _gloss(rows[i].type, subject)},
+            [{"text": subject.say(rows[k].text)} for k in before],
+            before,
+        )
+        for i, before in asked.items()
+    ]
+    chosen = yield from decide(subject, "coreference", choices)
+    antecedent = dict(zip(asked, chosen, strict=True))
+    groups: list[Group] = []
+    owner: dict[int, Group] = {}
+    for i, unit in enumerate(rows):
+        chosen_for = antecedent.get(i)
+        if chosen_for is None:
+            groups.append(Group(f"c{len(groups)}", unit.type))
+        owner[i] = groups[-1] if chosen_for is None else owner[chosen_for]
+        owner[i].mentions += unit.mentions
+    return groups
+
+
+def _candidates(units: Sequence[_Unit], i: int) -> list[int]:
+    """The texts that the i-th may stand for, the likeliest first."""
+    text = units[i].text.casefold()
+    before = [k for k in reversed(range(i)) if units[k].type == units[i].type]
+    akin = [k for k in before if (other := units[k].text.casefold()) in text or text in other]
+    return list(dict.fromkeys([*akin, *before]))[:CANDIDATES]
+
+
+def _relations(subject: Subject, groups: Sequence[Group]) -> Generator[list[Question], list[Reply], list[Any]]:
+    """Relations among the chains."""
+    fitting_types = cache(lambda head, tail: _fitting(subject.labels, head, tail))
+    pairs = []
+    for i, one in enumerate(groups):
+        for other in groups[i + 1 :]:
+            fitting = [(one, other, label) for label in fitting_types(one.type, other.type)]
+            fitting += [(other, one, r) for r in fitting_types(other.type, one.type) if not r.symmetric]
+            if fitting and one.mentions and other.mentions:
+                pairs.append((_distance(one, other), one, other, fitting))
+    pairs.sort(key=lambda pair: pair[0])
+    names = {one["name"]: " / ".join(one["texts"]) for one in listed(subject, groups)}
+    choices = []
+    for _, one, other, fitting in pairs[: subject.bounds.relations]:
+        choices.append(
+            Choice(
+                {"first": names[one.name], "second": names[other.name]},
+                [_relation(names[head.name], names[tail.name], label, subject) for head, tail, label in fitting],
+                [{"head": head.name, "tail": tail.name, "type": label.name} for head, tail, label in fitting],
+            )
+        )
+    chosen = yield from decide(subject, "relation", choices)
+    return [relation for relation in chosen if relation is not None]
+
+
+def _grounding(subject: Subject, groups: Sequence[Group]) -> Generator[list[Question], list[Reply], list[Any]]:
+    """Regions: who or what is seen in each frame, then where."""
+    choices = []
+    for frame in subject.shown.sizes:
+        for label in subject.labels.regions:
+            fitting = [g for g in groups if g.type == label.name or label.name not in subject.labels.names("mentions")]
+            fitting = sorted(fitting, key=lambda group: -len(group.mentions))[:CANDIDATES]
+            options = [{"text": " / ".join(one["texts"])} for one in listed(subject, fitting)]
+            meanings: list[Any] = [
+                (frame, label.name, group.name, o["text"]) for group, o in zip(fitting, options, strict=True)
+            ]
+            if not subject.has_text:
+                gloss = label.gloss(subject.lang)
+                options, meanings = [{"text": gloss}], [(frame, label.name, None, gloss)]
+            if options:
+                values = {"frame": frame, "kind": label.gloss(subject.lang)}
+                choices.append(Choice(values, options, meanings))
+    seen = [one for one in (yield from decide(subject, "seen", choices)) if one is not None]
+    questions = [_where(subject, frame, text) for frame, _, _, text in seen]
+    replies = (yield questions) if questions else []
+    return [
+        {"frame": frame, "type": kind, "chain": chain, "box": subject.read(reply, f"regions[{i}]").get("box")}
+        for i, ((frame, kind, chain, _), reply) in enumerate(zip(seen, replies, strict=True))
+    ]
+
+
+def _where(subject: Subject, frame: int, text: str) -> Question:
+    """The question for the box of something that is seen."""
+
+    def held() -> Constraint:
+        return Constraint(
+            grammar=grammar.box_grammar(frame, subject.shown), schema=schema.box_schema(frame, subject.shown)
+        )
+
+    return subject.ask("mqa/box", held, frame=frame, text=text)
+
+
+def _distance(one: Group, other: Group) -> tuple[int, int, int]:
+    """How many characters lie between the nearest mentions of two chains, and where the chains begin."""
+    gaps = (max(a.start - b.end, b.start - a.end, 0) for a in one.mentions for b in other.mentions)
+    return min(gaps), one.mentions[0].start, other.mentions[0].start
+
+
+def _label(label: Label, subject: Subject) -> dict[str, Any]:
+    return {"name": label.name, "gloss": label.gloss(subject.lang)}
+
+
+def _relation(head: str, tail: str, label: Label, subject: Subject) -> dict[str, Any]:
+    return _label(label, subject) | {"head": head, "tail": tail}
+
+
+def _gloss(kind: str, subject: Subject) -> str:
+    return next((label.gloss(subject.lang) for label in subject.labels.mentions if label.name == kind), kind)
+
+
+# --- a choice ---------------------------------------------------------------------------------------------------------
+
+
+def decide(
+    subject: Subject, stage: str, choices: Sequence[Choice]
+) -> Generator[list[Question], list[Reply], list[Any]]:
+    """What is chosen in each of the choices: its meaning, or None for none of the options."""
+    if not choices:
+        return []
+    scores: list[list[float]] = [[0.0] * (len(choice.options) + 1) for choice in choices]
+    chosen: list[int | None] = [None] * len(choices)
+    for turn in range(2):
+        orders = [_order(choice)[turn] for choice in choices]
+        replies = yield [_question(subject, stage, c, o) for c, o in zip(choices, orders, strict=True)]
+        if any(reply.scores is None for reply in replies):
+            chosen = [_said(subject, stage, r, o) for r, o in zip(replies, orders, strict=True)]
+            break
+        for row, reply, order in zip(scores, replies, orders, strict=True):
+            for number, score in zip(order, reply.scores or (), strict=True):
+                row[number] += score
+        chosen = [max(range(len(row)), key=row.__getitem__) for row in scores]
+    return [
+        choice.meanings[number] if number is not None and number < len(choice.options) else None
+        for choice, number in zip(choices, chosen, strict=True)
+    ]
+
+
+def _order(choice: Choice) -> tuple[list[int], list[int]]:
+    """The two orders in which options are shown; the number after the last option is none of them."""
+    numbers = list(range(len(choice.options) + 1))
+    return numbers, numbers[::-1]
+
+
+def _question(subject: Subject, stage: str, choice: Choice, order: Sequence[int]) -> Question:
+    options = [
+        {"letter": letter, "none": number == len(choice.options)}
+        | (dict(choice.options[number]) if number < len(choice.options) else {})
+        for letter, number in zip(LETTERS, order, strict=False)
+    ]
+    letters = tuple(LETTERS[: len(order)])
+
+    def held() -> Constraint:
+        return Constraint(grammar=grammar.choice_grammar(letters), schema=schema.choice_schema(letters))
+
+    question = subject.ask(f"mqa/{stage}", held, options=options, **choice.values)
+    free = subject.config.unconstrained
+    request = replace(
+        question.request,
+        options=() if free or subject.config.schema_only else letters,
+        max_tokens=subject.config.max_tokens if free else min(LETTER_TOKENS, subject.config.max_tokens),
+    )
+    return replace(question, request=request)
+
+
+def _said(subject: Subject, stage: str, reply: Reply, order: Sequence[int]) -> int | None:
+    """The option that a reply names; None, with an Issue, where it names none."""
+    letter = read_letter(reply.text, LETTERS[: len(order)])
+    if letter is None:
+        detail = f"expected a letter from A to {LETTERS[len(order) - 1]}, not {reply.text[:60]!r}"
+        subject.issues.append(Issue("bad_shape", stage, detail))
+        return None
+    return order[LETTERS.index(letter)]
+
+
+def read_letter(text: str, letters: str) -> str | None:
+    """The option that an answer names: alone or in an object; else the last letter in brackets; else the last alone."""
+    body = text.rpartition("</think>")[2].strip()
+    try:
+        value = json.loads(body)
+        body = str(value.get("choice", "")) if isinstance(value, dict) else body
+    except (ValueError, RecursionError):
+        pass
+    if body.strip(" .:()[]（）") in (known := list(letters)):
+        return body.strip(" .:()[]（）")
+    for pattern in (r"[(\[（]([A-Za-z])[)\]）]", r"(?<![A-Za-z'’])([A-Z])(?![A-Za-z'’])"):
+        if found := [letter for letter in re.findall(pattern, body) if letter in known]:
+            return str(found[-1])
+    return None

@@ -1,0 +1,105 @@
+"""One document as it is asked about, and what a conversation about it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from m3dllm.labels import Label, LabelSet, RelationLabel
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.engines import Constraint, Reply, Request
+from m3dllm.systems.videollm.prompt import Message, Part, Prompts, harmless
+from m3dllm.systems.videollm.reading import read_object
+from m3dllm.systems.videollm.shown import Bounds, Shown
+from m3dllm.types import Document, Issue, Lang
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request, and the stage that asks it. `about` are the mentions or the groups that it lists by name."""
+
+    stage: str
+    request: Request
+    about: Sequence[Any] = ()
+
+
+Conversation = Generator[list[Question], list[Reply], Any]
+
+
+@dataclass(slots=True)
+class Subject:
+    """One document, as it is shown, and all that is needed to ask about it. `issues` collects what was wrong."""
+
+    document: Document
+    labels: LabelSet
+    config: Config
+    prompts: Prompts
+    shown: Shown
+    system: str
+    """The system message."""
+    view: tuple[Part, ...]
+    """The document itself: what all questions begin with."""
+    frames: tuple[int, ...] = ()
+    """The frames that are shown; those of a video stand here only."""
+    specials: Sequence[str] = ()
+    shots: Callable[[str], list[dict[str, str]]] = field(default=lambda stage: [])
+    """The examples of a stage, as its template wants them."""
+    share: str = ""
+    issues: list[Issue] = field(default_factory=list)
+
+    @property
+    def lang(self) -> Lang:
+        return self.document.lang
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds.of(self.config)
+
+    @property
+    def has_text(self) -> bool:
+        return bool(self.document.text.strip())
+
+    def ask(
+        self, template: str, constraint: Callable[[], Constraint], *, about: Sequence[Any] = (), **values: Any
+    ) -> Question:
+        """A question from a template. `constraint` is made only where one is wanted."""
+        stage = template.rpartition("/")[2]
+        text = self.prompts.render(
+            template,
+            self.lang,
+            mention_types=[_label(label, self.lang) for label in self.labels.mentions],
+            relation_types=[_relation_label(label, self.lang) for label in self.labels.relations],
+            region_types=[_label(label, self.lang) for label in self.labels.regions],
+            convention=self.shown.convention,
+            has_text=self.has_text,
+            has_frames=bool(self.shown.sizes),
+            example_frame=next(iter(self.shown.sizes), 0),
+            example_type=self.labels.mentions[0].name if self.labels.mentions else "…",
+            shots=self.shots(stage),
+            **values,
+        )
+        messages = (Message("system", (self.system,)), Message("user", (*self.view, "\n\n" + text)))
+        held = None if self.config.unconstrained else constraint()
+        if held is not None and self.config.schema_only:
+            held = Constraint(schema=held.schema)
+        request = Request(messages=messages, max_tokens=self.config.max_tokens, constraint=held, share=self.share)
+        return Question(stage, request, about)
+
+    def say(self, text: str) -> str:
+        """A text of the document, as a prompt may hold it."""
+        return harmless(text, self.specials)
+
+    def read(self, reply: Reply, where: str) -> dict[str, Any]:
+        """The object of a reply; what had to be mended is noted."""
+        value, issues = read_object(reply.text, where)
+        self.issues += [issue for issue in issues if issue.code != "truncated" or reply.finish != "length"]
+        return value
+
+
+def _label(label: Label, lang: Lang) -> dict[str, Any]:
+    return {"name": label.name, "gloss": label.gloss(lang)}
+
+
+def _relation_label(label: RelationLabel, lang: Lang) -> dict[str, Any]:
+    return _label(label, lang) | {"head": label.head, "tail": label.tail, "symmetric": label.symmetric}

@@ -1,0 +1,95 @@
+"""From gold to what is learned: the questions that prediction asks, each with its right answer.
+
+The strategy itself leads the conversation; gold speaks the model's part. So a prompt in training is the prompt in
+prediction, of the later stages too, where these are made from the answers before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from m3dllm.labels import LabelSet
+from m3dllm.normalize import normalize
+from m3dllm.score import Scores, score
+from m3dllm.systems.videollm.engines import Reply, Request
+from m3dllm.systems.videollm.strategies import STRATEGIES
+from m3dllm.systems.videollm.subject import Subject
+from m3dllm.systems.videollm.tuning.gold import Gold
+from m3dllm.systems.videollm.views import View, converse, form
+from m3dllm.systems.videollm.windows import cut_annotation
+from m3dllm.types import Annotation, Document, Example, RawOutput
+
+TAUGHT = ("joint", "staged")
+"""The strategies whose questions have right answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One question about a document, as prediction would ask it, and the right answer."""
+
+    document: str
+    stage: str
+    request: Request
+    answer: str
+
+
+def lessons_of(views: Sequence[View], gold: Annotation) -> list[Lesson]:
+    """The questions about a document as it is shown, window by window, with their answers.
+
+    None for a document that nothing is asked about. Raises ValueError for a strategy that is not among TAUGHT.
+    """
+    return [lesson for view in views for lesson in _about(view.subject, cut_annotation(gold, view.window))]
+
+
+def _about(subject: Subject, gold: Annotation) -> Iterator[Lesson]:
+    speaker = Gold(subject, gold)
+    conversation = STRATEGIES[subject.config.strategy](subject)
+    replies: list[Reply] | None = None
+    while True:
+        try:
+            questions = next(conversation) if replies is None else conversation.send(replies)
+        except StopIteration:
+            return
+        replies = []
+        for question in questions:
+            answer = speaker.answer(question)
+            yield Lesson(subject.document.id, question.stage, question.request, answer)
+            replies.append(Reply(text=answer))
+
+
+def answered(document: Document, views: Sequence[View], lessons: Iterable[Lesson]) -> RawOutput:
+    """What the system would hand on if the model gave the right answers."""
+    conversation, words = converse(document, views), iter(lessons)
+    try:
+        questions = next(conversation)
+        while True:
+            questions = conversation.send([Reply(text=next(words).answer) for _ in questions])
+    except StopIteration as end:
+        frames = sorted(frame for view in views for frame in view.subject.frames)
+        return RawOutput(document.id, payload=end.value, boxes=form(views), frames=tuple(frames))
+
+
+def ceiling(examples: Sequence[Example], raws: Iterable[RawOutput], labels: LabelSet) -> dict[str, float]:
+    """What the right answers themselves score: how much of the gold can be said at all."""
+    predictions = [normalize(e.document, raw, labels) for e, raw in zip(examples, raws, strict=True)]
+    return averages(score(examples, predictions, labels=labels))
+
+
+def averages(scores: Scores) -> dict[str, float]:
+    """F1 of each task and the mean of them, averaged over the languages."""
+    rows: dict[str, list[float]] = {}
+    for name, value in _f1(scores):
+        if value is not None:
+            rows.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in rows.items()}
+
+
+def _f1(scores: Scores) -> Iterator[tuple[str, Any]]:
+    for language in scores.languages.values():
+        tasks = language.end_to_end.tasks
+        for name in ("entity", "chain", "relation", "grounding"):
+            if name in tasks:
+                yield name, tasks[name].f1
+        yield "average", language.end_to_end.average_f1

@@ -1,0 +1,138 @@
+"""What is learned, in which order: lessons made when they are needed, and the steps of an epoch."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from m3dllm.errors import UserError
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.tuning.conversations import answered, ceiling, lessons_of
+from m3dllm.systems.videollm.tuning.encoding import Encoded, encode
+from m3dllm.systems.videollm.views import DoesNotFit
+from m3dllm.types import Example, RawOutput
+
+if TYPE_CHECKING:
+    from m3dllm.systems.videollm.engines.transformers import TransformersEngine
+    from m3dllm.systems.videollm.system import VideoLLM
+
+log = logging.getLogger("m3dllm")
+
+KEPT_BYTES = 1 << 30
+"""How much of the encoded lessons is kept in memory; the rest is made again when its turn comes."""
+POOL = 16
+"""Lessons are sorted by length within pools of so many steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A lesson by its place: which document, which of its questions; and its length."""
+
+    document: int
+    lesson: int
+    tokens: int
+    learned: int
+
+
+class Course:
+    """The lessons of a train split, as `system` asks about it."""
+
+    def __init__(self, system: VideoLLM, engine: TransformersEngine, train: Sequence[Example]) -> None:
+        """Reads every document once.
+
+        Raises UserError, which counts and names them, where documents or their answers do not fit into the context and
+        are not to be left out; and where nothing is left.
+        """
+        self.system, self.engine = system, engine
+        self.entries: list[Entry] = []
+        self.examples: list[Example] = []
+        self.unfit: list[tuple[str, str]] = []
+        """Documents that are left out, and why."""
+        self._kept: dict[tuple[int, int], Encoded] = {}
+        self._bytes = 0
+        raws: list[RawOutput] = []
+        for example in train:
+            if (raw := self._enter(example)) is not None:
+                raws.append(raw)
+        self._judge_unfit(len(train))
+        self.ceiling = ceiling(self.examples, raws, system.labels)
+        if not self.entries:
+            raise UserError("there is nothing to learn from: no train document has anything that is asked about")
+
+    def __getitem__(self, i: int) -> Encoded:
+        """The lesson of the i-th entry."""
+        entry = self.entries[i]
+        key = entry.document, entry.lesson
+        if key not in self._kept:
+            example = self.examples[entry.document]
+            lessons = lessons_of(self.system.views.of(example.document), example.gold)
+            return encode(self.engine, lessons[entry.lesson])
+        return self._kept[key]
+
+    @property
+    def tokens(self) -> int:
+        return sum(entry.tokens for entry in self.entries)
+
+    def _enter(self, example: Example) -> RawOutput | None:
+        """Add a document's lessons; None, with a note of it, where it does not fit. Raises UserError."""
+        document = example.document
+        try:
+            views = self.system.views.of(document)
+            lessons = lessons_of(views, example.gold)
+            rows = [encode(self.engine, lesson) for lesson in lessons]
+            for row in rows:
+                if row.learned > (most := self.system.config.max_tokens):
+                    raise DoesNotFit(f"the answer of {row.learned} tokens is longer than --max-tokens {most}")
+                if row.tokens > self.engine.context:
+                    raise DoesNotFit(f"{row.tokens} tokens do not fit into the context of {self.engine.context}")
+        except DoesNotFit as error:
+            self.unfit.append((document.id, str(error)))
+            return None
+        except ValueError as error:
+            raise UserError(f"train document '{document.id}' cannot be shown: {error}") from error
+        number = len(self.examples)
+        self.examples.append(example)
+        for i, row in enumerate(rows):
+            self.entries.append(Entry(number, i, row.tokens, row.learned))
+            if self._bytes + row.bytes <= KEPT_BYTES:
+                self._kept[number, i] = row
+                self._bytes += row.bytes
+        return answered(document, views, lessons)
+
+    def _judge_unfit(self, total: int) -> None:
+        if not self.unfit:
+            return
+        (name, why), count = self.unfit[0], len(self.unfit)
+        named = ", ".join(f"'{name}'" for name, _ in self.unfit[:5]) + (", …" if count > 5 else "")
+        said = f"{count} of {total} train documents cannot be learned from ({named}); of '{name}' {why}"
+        if not self.system.config.exclude_unfit:
+            raise UserError(f"{said}: leave them out by --exclude-unfit, or make room for them")
+        log.warning("%s: left out", said)
+
+
+def steps_of(lengths: Sequence[int], config: Config, epoch: int) -> list[list[int]]:
+    """An epoch as steps: the numbers of the lessons of each, drawn by the seed.
+
+    With `group_by_length` the lessons of a step are of about one length, the longest first.
+    """
+    dice = random.Random(f"{config.seed}:{epoch}")
+    numbers = list(range(len(lengths)))
+    dice.shuffle(numbers)
+    size = config.step_size
+    if not config.group_by_length:
+        return [numbers[i : i + size] for i in range(0, len(numbers), size)]
+    steps = []
+    for i in range(0, len(numbers), POOL * size):
+        pool = sorted(numbers[i : i + POOL * size], key=lambda n: -lengths[n])
+        steps += [pool[j : j + size] for j in range(0, len(pool), size)]
+    dice.shuffle(steps)
+    return steps
+
+
+def share_of(step: Sequence[int], size: int, *, process: int, processes: int) -> list[list[int]]:
+    """What one of several processes computes of a step, `size` lessons at once. Their parts make up the step."""
+    parts = [list(step[i : i + size]) for i in range(0, len(step), size)]
+    return parts[process::processes]

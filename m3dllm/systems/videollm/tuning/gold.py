@@ -1,0 +1,225 @@
+"""The right answer to each question, as far as its grammar lets it be said.
+
+What cannot be said is left out: mentions that begin or end inside a token or are too long, what lies beyond the bounds
+of an answer, relations that join a chain with itself, regions of frames that are not shown. How much that is, the
+scorer says: see `conversations.ceiling`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
+from typing import Any
+
+from m3dllm.answers import Occurrences, Span, write_answer
+from m3dllm.systems.videollm.grammar import CELLS, fits, mention_chunks
+from m3dllm.systems.videollm.groups import Group
+from m3dllm.systems.videollm.subject import Question, Subject
+from m3dllm.tokens import tokenize
+from m3dllm.types import Annotation, Box, Chain, Region
+
+
+class Gold:
+    """The gold of one subject. `answer` writes what a model should reply to a question about it."""
+
+    def __init__(self, subject: Subject, gold: Annotation) -> None:
+        self.subject = subject
+        self.gold = _named(_sayable(subject, gold))
+
+    def answer(self, question: Question) -> str:
+        """The reply to a question of the joint or of a staged strategy. Raises ValueError for any other."""
+        write = _STAGES.get(question.stage)
+        if write is None:
+            raise ValueError(f"there is no right answer to a question of the stage '{question.stage}'")
+        return write(self, question)
+
+    # --- joint --------------------------------------------------------------------------------------------------------
+
+    def joint(self, _: Question) -> str:
+        """Chains, relations and regions in one object."""
+        bounds = self.subject.bounds
+        written = write_answer(self.subject.document, replace(self.gold, regions=()))
+        for chain in written["chains"]:
+            texts = [m for m in chain["mentions"] if isinstance(m, str | list)]
+            chain["mentions"] = [_numbered(m, bounds.mentions) for m in texts][: bounds.mentions]
+        written["chains"] = [chain for chain in written["chains"] if chain["mentions"]]
+        regions = ",".join(
+            f'{{"frame":{region.frame},"type":{_json(region.type)},"box":{box}}}' for region, box in self._regions()
+        )
+        chains, relations = _json(written["chains"]), _json(written["relations"][: bounds.relations])
+        return f'{{"chains":{chains},"relations":{relations},"regions":[{regions}]}}'
+
+    # --- staged -------------------------------------------------------------------------------------------------------
+
+    def entities(self, _: Question) -> str:
+        """For each mention type its texts, in the order of the document."""
+        text, bounds = self.subject.document.text, self.subject.bounds
+        said = [(m.type, text[m.start : m.end]) for m in sorted(self.gold.mentions)]
+        types = [label.name for label in self.subject.labels.mentions]
+        return _json(
+            {kind: list(dict.fromkeys(text for k, text in said if k == kind))[: bounds.mentions] for kind in types}
+        )
+
+    def chains(self, question: Question) -> str:
+        """The lists of names of the mentions that are of one chain and one type, where there are several."""
+        owner = {mention.span: chain.id for chain in self.gold.chains for mention in chain.mentions}
+        lists: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for i, mention in enumerate(question.about):
+            if mention.span in owner:
+                lists[owner[mention.span], mention.type].append(f"m{i}")
+        several = [names for names in lists.values() if len(names) > 1]
+        return _json({"chains": several[: self.subject.bounds.chains]})
+
+    def relations(self, question: Question) -> str:
+        """The relations among the groups, of types that may join them."""
+        groups = self._groups(question.about)
+        labels = {label.name: label for label in self.subject.labels.relations}
+        rows = []
+        for relation in self.gold.relations:
+            head, tail = groups.get(relation.head), groups.get(relation.tail)
+            if head is not None and tail is not None and fits(labels[relation.type], head.type, tail.type):
+                rows.append({"head": head.name, "tail": tail.name, "type": relation.type})
+        return _json({"relations": rows[: self.subject.bounds.relations]})
+
+    def grounding(self, question: Question) -> str:
+        """The regions, each with the group that it shows where one of its type is known."""
+        groups = self._groups(question.about)
+        mention_types = self.subject.labels.names("mentions")
+        rows = []
+        for region, box in self._regions():
+            shown = groups.get(region.chain or "")
+            right = shown is not None and (shown.type == region.type or region.type not in mention_types)
+            name = shown.name if shown is not None and right else None
+            rows.append(f'{{"frame":{region.frame},"type":{_json(region.type)},"chain":{_json(name)},"box":{box}}}')
+        return f'{{"regions":[{",".join(rows)}]}}'
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    def _groups(self, groups: Sequence[Group]) -> dict[str, Group]:
+        """For each gold chain the group that holds most of its mentions."""
+        owner = {mention.span: chain.id for chain in self.gold.chains for mention in chain.mentions}
+        shares = Counter(
+            (owner[mention.span], i)
+            for i, group in enumerate(groups)
+            for mention in group.mentions
+            if mention.span in owner
+        )
+        best: dict[str, int] = {}
+        for (chain, i), n in shares.items():
+            if chain not in best or n > shares[chain, best[chain]]:
+                best[chain] = i
+        return {chain: groups[i] for chain, i in best.items()}
+
+    def _regions(self) -> list[tuple[Region, str]]:
+        """Regions of frames that are shown, frame by frame and from left to right, with their boxes as written."""
+        shown, most = self.subject.shown, self.subject.bounds.regions
+        order = {frame: i for i, frame in enumerate(shown.sizes)}
+        here = [region for region in self.gold.regions if region.frame in order]
+        here.sort(key=lambda region: (order[region.frame], region.box))
+        return [(region, written_box(region.box, region.frame, self.subject)) for region in here][: most * len(order)]
+
+
+_STAGES = {
+    "joint": Gold.joint,
+    "entities": Gold.entities,
+    "chains": Gold.chains,
+    "relations": Gold.relations,
+    "grounding": Gold.grounding,
+}
+
+
+def written_box(box: Box, frame: int, subject: Subject) -> str:
+    """A box in the numbers of the model's convention: the inverse of how `normalize` reads it.
+
+    Where the grammar tells the two sides of an edge apart by tens only, a very narrow box is made wider.
+    """
+    shown = subject.shown
+    convention, size = shown.convention, shown.sizes[frame]
+    form = convention.form({frame: size})
+    units, (left, top) = form.sizes[frame], form.offsets.get(frame, (0.0, 0.0))
+    scale = 10**convention.decimals
+    sides = []
+    for low, high, unit, offset, limit in (
+        (box.x0, box.x1, units[0], left, convention.limits(size)[0]),
+        (box.y0, box.y1, units[1], top, convention.limits(size)[1]),
+    ):
+        a, b = (min(limit, max(0, round((edge * unit + offset) * scale))) for edge in (low, high))
+        sides.append(_apart(a, b, limit))
+    (x0, x1), (y0, y1) = sides
+    numbers = (x0, y0, x1, y1) if convention.order == "xyxy" else (y0, x0, y1, x1)
+    if not convention.decimals:
+        return _json(list(numbers))
+    return "[" + ",".join(f"{number / scale:.{convention.decimals}f}" for number in numbers) + "]"
+
+
+def _apart(low: int, high: int, limit: int) -> tuple[int, int]:
+    """The two edges, moved as little as the grammar needs: it wants them in different cells."""
+    cell = 10 if limit >= CELLS else 1
+    last = limit // cell * cell  # the upper edge may lie here or above, the lower one must lie below
+    low = min(low, last - 1)
+    return low, max(high, (low // cell + 1) * cell)
+
+
+def _sayable(subject: Subject, gold: Annotation) -> Annotation:
+    """The gold of what is shown, without what the grammars cannot say."""
+    document, labels, bounds = subject.document, subject.labels, subject.bounds
+    edges = _edges(subject)
+    occurrences = Occurrences(document)
+    seen: set[Span] = set()
+    chains = []
+    for chain in gold.chains if subject.has_text else ():
+        mentions = []
+        for mention in sorted(chain.mentions):
+            text = document.text[mention.start : mention.end]
+            whole = set(mention.span) <= edges and text == text.strip() and occurrences.aligned(mention.span)
+            if whole and len(text) <= bounds.characters and mention.span not in seen:
+                seen.add(mention.span)
+                mentions.append(replace(mention, type=chain.type))
+        if mentions and chain.type in labels.names("mentions"):
+            chains.append(Chain(chain.id, tuple(mentions)))
+    chains = sorted(chains, key=lambda chain: chain.mentions[0])[: bounds.chains]
+    kept = {chain.id for chain in chains}
+    relations = [r for r in gold.relations if {r.head, r.tail} <= kept and r.head != r.tail]
+    types = {kind: labels.names(kind) for kind in ("relations", "regions")}
+    return Annotation(
+        tuple(chains),
+        tuple(r for r in dict.fromkeys(relations) if r.type in types["relations"]),
+        tuple(
+            replace(region, chain=region.chain if region.chain in kept else None)
+            for region in gold.regions
+            if region.type in types["regions"]
+        ),
+    )
+
+
+def _edges(subject: Subject) -> set[int]:
+    """Where a mention may begin or end."""
+    tokens = tokenize(subject.document)
+    if not tokens:
+        return set()
+    first = min(start for start, _ in tokens)
+    return set(accumulate(map(len, mention_chunks(subject.document)), initial=first))
+
+
+def _named(gold: Annotation) -> Annotation:
+    """The chains named c0, c1, and so on, and the relations in the order of these names."""
+    names = {chain.id: f"c{i}" for i, chain in enumerate(gold.chains)}
+    order = {chain.id: i for i, chain in enumerate(gold.chains)}
+    related = sorted(gold.relations, key=lambda r: (order[r.head], order[r.tail], r.type))
+    return Annotation(
+        tuple(replace(chain, id=names[chain.id]) for chain in gold.chains),
+        tuple(replace(r, head=names[r.head], tail=names[r.tail]) for r in related),
+        tuple(replace(region, chain=names.get(region.chain or "")) for region in gold.regions),
+    )
+
+
+def _numbered(mention: Any, most: int) -> Any:
+    """A mention with at most so many occurrence numbers."""
+    return mention if isinstance(mention, str) else mention[: most + 1]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

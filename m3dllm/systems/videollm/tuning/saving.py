@@ -1,0 +1,179 @@
+"""The result of a fit on disk: an adapter as peft writes it, or a whole model, with what it is made of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save
+
+from m3dllm.errors import UserError
+from m3dllm.files import cannot_write, new_folder, sha256_file, write_atomic
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.tuning.adapter import (
+    CARD,
+    CONFIG,
+    MODEL,
+    OWN,
+    WEIGHTS,
+    Asked,
+    Base,
+    Card,
+    Data,
+    Shape,
+    base_sha256,
+    labels_sha256,
+    prompts_sha256,
+)
+from m3dllm.systems.videollm.tuning.progress import Progress, weights_of
+
+if TYPE_CHECKING:
+    from m3dllm.systems.videollm.engines.local import LocalModel
+    from m3dllm.systems.videollm.tuning.trainer import Trainer
+
+LEARNING = (
+    *(
+        "seed",
+        "epochs",
+        "lr",
+        "warmup",
+        "weight_decay",
+        "clip",
+        "step_size",
+        "group_by_length",
+        "patience",
+        "dev_limit",
+    ),
+    *("frames", "frame_choice", "longest_side", "video", "fps", "box_convention", "shots", "shot_choice", "max_tokens"),
+    *("max_chains", "max_mentions", "max_relations", "max_regions", "max_mention_characters"),
+)
+"""The options that the card names."""
+
+
+def save_fit(trainer: Trainer, progress: Progress, effect: float) -> None:
+    """Write the fitted weights, then the card. Raises UserError where the disk is full."""
+    out, config = trainer.out, trainer.config
+    if trainer.tuned is not None:
+        _write_adapter(trainer.tuned, config, out)
+        names = [CONFIG, WEIGHTS]
+    else:
+        save_model(trainer.model, trainer.local, out / MODEL)
+        names = [f"{MODEL}/{path.name}" for path in sorted((out / MODEL).iterdir())]
+    card = replace(_card(trainer, progress, effect), files={name: sha256_file(out / name) for name in names})
+    write_atomic(out / CARD, card.toml())
+    write_atomic(out / "README.md", readme(card))
+    if config.save_as:
+        with new_folder(OWN / config.save_as) as folder:
+            for name in (*names, CARD, "README.md"):
+                shutil.copyfile(out / name, folder / name)
+
+
+def _write_adapter(tuned: Any, config: Config, out: Path) -> None:
+    from peft import get_peft_model_state_dict
+
+    weights = get_peft_model_state_dict(tuned)
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
+    lora = tuned.peft_config["default"].to_dict()
+    lora |= {"inference_mode": True, "base_model_name_or_path": config.model, "auto_mapping": None}
+    told = {name: sorted(value) if isinstance(value, set) else value for name, value in lora.items()}
+    write_atomic(out / CONFIG, json.dumps(told, indent=1, sort_keys=True) + "\n")
+    write_atomic(out / WEIGHTS, save(plain, {"format": "pt"}))
+
+
+def save_model(model: Any, local: LocalModel, folder: Path) -> None:
+    """A whole model with its processor, as transformers writes them, in the numbers that its base was saved in.
+
+    Raises UserError where the disk is full.
+    """
+    numbers = getattr(local.config, "dtype", None) or getattr(local.text_config, "dtype", None)
+    with new_folder(folder) as fresh:
+        try:
+            (model if numbers is None else model.to(numbers)).save_pretrained(fresh)
+            local.processor.save_pretrained(fresh)
+        except SafetensorError as error:
+            raise UserError.at(folder, f"cannot be written: {error}: free or name another place") from error
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+
+
+def _card(trainer: Trainer, progress: Progress, effect: float) -> Card:
+    from m3dllm.systems.videollm.tuning.trainer import documents_sha256, learning_rate
+
+    config, course = trainer.config, trainer.course
+    lora = config.tune == "lora"
+    targets = trainer.tuned.peft_config["default"].target_modules if lora else ()
+    documents = [example.document for example in course.examples]
+    return Card(
+        name=config.save_as or "adapter",
+        base=Base(
+            model=config.model or "",
+            sha256=base_sha256(trainer.local),
+            revision=config.revision or "",
+            four_bit=trainer.four_bit,
+        ),
+        shape=Shape(
+            tune=config.tune,
+            rank=config.rank if lora else 0,
+            alpha=config.alpha if lora else 0,
+            dropout=config.dropout if lora else 0.0,
+            targets=tuple(sorted(targets)),
+            train_fully=config.train_fully,
+            parameters=sum(weight.numel() for weight in weights_of(trainer.model).values()),
+        ),
+        asked=Asked(
+            strategy=config.strategy,
+            version=config.prompt_version,
+            sha256=prompts_sha256(trainer.system.prompts, config.strategy),
+            labels_sha256=labels_sha256(trainer.labels),
+        ),
+        data=Data(
+            languages=tuple(sorted({document.lang for document in documents})),
+            train_documents=len(documents),
+            train_sha256=documents_sha256(course.examples),
+            dev_documents=len(trainer.dev),
+            dev_sha256=documents_sha256(trainer.dev),
+            excluded=len(course.unfit),
+            ceiling=_rounded(course.ceiling),
+        ),
+        best_epoch=progress.best_epoch,
+        effect=round(effect, 4),
+        training={name: getattr(config, name) for name in LEARNING} | {"lr": learning_rate(config)},
+        versions=_versions(),
+        epochs=tuple(_rounded(epoch) for epoch in progress.epochs),
+    )
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in values.items()}
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("m3dllm", "torch", "transformers", "peft", "accelerate")}
+
+
+def readme(card: Card) -> str:
+    """The card for people, in Markdown."""
+    best = card.epochs[card.best_epoch - 1] if card.epochs else {}
+    scores = ", ".join(
+        f"{name} {best[name]:.3f}" for name in ("entity", "chain", "relation", "grounding") if name in best
+    )
+    shape, data = card.shape, card.data
+    what = f"A LoRA adapter of rank {shape.rank}" if shape.tune == "lora" else "A model tuned fully"
+    return f"""# {card.name}
+
+{what}, made by `m3dllm fit --system video-llm` from {data.train_documents} documents ({", ".join(data.languages)});
+the epoch was chosen by {data.dev_documents} more.
+
+- base model: `{card.base.model or "the embedded model"}` ({card.base.sha256[:12]})
+- weights learned: {shape.parameters:,}
+- asked: strategy {card.asked.strategy}, prompts of version {card.asked.version}
+- dev F1 of the best epoch ({card.best_epoch} of {len(card.epochs)}): {scores or "there was no dev split"}
+
+It answers only these prompts about this label set, and only with this base model. What else it is made of stands in
+`{CARD}`.
+"""

@@ -1,0 +1,105 @@
+"""What can be done with adapters besides using them: list, merge into full weights, push to the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from m3dllm.errors import UserError
+from m3dllm.systems.torchvision import make_importable
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.tuning.adapter import Adapter, find_adapter, listed
+from m3dllm.wire import pretty
+
+
+def overview(*, json: bool = False) -> str:
+    """The adapters in ./adapters and those that come with the package, a line each."""
+    found = list(listed())
+    if json:
+        return pretty([_facts(one) for one in found])
+    if not found:
+        return "no adapters: 'm3dllm fit --system video-llm --save-as NAME' makes one"
+    rows: list[tuple[str, ...]] = [("adapter", "base model", "rank", "asked", "languages", "dev F1", "where")]
+    broken = []
+    for one in found:
+        if isinstance(one, Adapter):
+            rows.append(_row(one))
+        else:
+            broken.append(f"broken: {one}")
+    return "\n".join([*_columns(rows), *broken])
+
+
+def merge(adapter: str, out: Path, *, model: str | None = None, device: str = "cpu") -> Path:
+    """Write the adapter's base model with the adapter in its weights to `out`: a model like any other.
+
+    Raises UserError where the adapter or its base model is not there or damaged, or `out` exists.
+    """
+    make_importable()
+    from m3dllm.systems.videollm.engines.local import LocalModel
+    from m3dllm.systems.videollm.engines.transformers import find_device, load_model
+    from m3dllm.systems.videollm.tuning.lora import effect_on, load_adapter
+    from m3dllm.systems.videollm.tuning.probe import prove
+    from m3dllm.systems.videollm.tuning.saving import save_model
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError.at(out, "exists already: name another folder, or remove it")
+    found = find_adapter(adapter)
+    if found.card.shape.tune == "full":
+        raise UserError.at(found.folder, "is a whole model already: there is nothing to merge")
+    config = Config(model=model or found.card.base.model or None, revision=found.card.base.revision or None, frames=0)
+    local = LocalModel(replace(config, device=device))
+    found.check_base(local)
+    place = find_device(device)
+    base = load_model(local, "float32", place)
+    tuned = load_adapter(base, found)
+    prove(found.name, effect_on(tuned, local, place))
+    whole = tuned.merge_and_unload()
+    save_model(whole, local, out)
+    return out
+
+
+def push(adapter: str, repository: str, *, private: bool = True) -> str:
+    """Upload the adapter's folder to the hub by its own library; the address. Raises UserError where it refuses."""
+    from huggingface_hub import HfApi
+
+    found = find_adapter(adapter)
+    found.check_files()
+    try:
+        api = HfApi()
+        address = api.create_repo(repository, private=private, exist_ok=True)
+        names = [*found.card.files, "adapter.toml", "README.md"]
+        api.upload_folder(repo_id=repository, folder_path=str(found.folder), allow_patterns=names)
+    except Exception as error:  # a name, a token or a network can be wrong in many ways
+        why = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{repository}: adapter '{found.name}' cannot be pushed ({why}): log in with 'hf auth login'"
+        ) from error
+    return str(address)
+
+
+def _row(one: Adapter) -> tuple[str, ...]:
+    card = one.card
+    best = card.epochs[card.best_epoch - 1].get("average") if 0 < card.best_epoch <= len(card.epochs) else None
+    return (
+        one.folder.name,
+        card.base.model or "(embedded)",
+        str(card.shape.rank),
+        f"{card.asked.strategy} v{card.asked.version}",
+        " ".join(card.data.languages),
+        "–" if best is None else f"{100 * best:.2f}",
+        str(one.folder),
+    )
+
+
+def _facts(one: Adapter | UserError) -> dict[str, Any]:
+    if isinstance(one, UserError):
+        return {"error": str(one)}
+    names = ("adapter", "base", "rank", "asked", "languages", "dev_f1", "where")
+    return dict(zip(names, _row(one), strict=True))
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

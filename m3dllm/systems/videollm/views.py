@@ -1,0 +1,306 @@
+"""How a document is shown: as it is, shortened, or window by window, so that each prompt fits the context.
+
+What does not fit is shortened in this order: examples are left out one by one, the farthest first; then every other
+frame, down to one; then the text is read in overlapping windows, each with the frames of its time. Text is never left
+out. Each step is an Issue of the document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from m3dllm.errors import UserError
+from m3dllm.files import sha256_file
+from m3dllm.labels import LabelSet
+from m3dllm.normalize import normalize
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.engines import Engine, Reply
+from m3dllm.systems.videollm.families import find_convention
+from m3dllm.systems.videollm.frames import choose_frames, load_image
+from m3dllm.systems.videollm.prompt import Message, Prompts, Still, show_document
+from m3dllm.systems.videollm.shots import Shelf, shot
+from m3dllm.systems.videollm.shown import Shown
+from m3dllm.systems.videollm.strategies import STRATEGIES, later
+from m3dllm.systems.videollm.subject import Conversation, Question, Subject
+from m3dllm.systems.videollm.windows import OVERLAP, Window, cut, merge
+from m3dllm.types import BoxForm, Document, Example, Frame, Issue, RawOutput
+
+SHORTEST = 40
+"""Characters of the shortest window that a text is cut to."""
+REPEATED = frozenset({"empty_answer", "empty_document", "bad_geometry", "box_outside"})
+"""Issues of a window that either say nothing of the document or are found again in the merged answer."""
+
+SYSTEM: Mapping[str, str] = {"mqa": "mqa/system"}
+"""The template of the system message, by strategy; of the others it is "document/system"."""
+
+Picture = tuple[Frame, Any]
+"""A frame, and its image as it is read from its file."""
+
+
+class DoesNotFit(ValueError):  # noqa: N818  it says what is the matter
+    """A document for which the context is too small, as shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A document as it is shown, or a window of it, which has its own subject."""
+
+    window: Window
+    subject: Subject
+
+
+class Views:
+    """Shows documents to one engine."""
+
+    def __init__(self, config: Config, labels: LabelSet, engine: Engine, prompts: Prompts, shelf: Shelf) -> None:
+        """Raises UserError for a convention of boxes that is not there."""
+        self.config = config
+        self.labels = labels
+        self.engine = engine
+        self.prompts = prompts
+        self.shelf = shelf
+        self.convention = find_convention(engine.family, config.box_convention)
+        self._lengths: dict[str, int] = {}
+
+    def of(self, document: Document) -> list[View]:
+        """The document whole, or in windows.
+
+        Raises ValueError for a frame that cannot be read, or a context too small for any window, and UserError where it
+        is too small for the question alone, whatever the document.
+        """
+        try:
+            return [View(Window(0, document), self.show(document))]
+        except DoesNotFit as error:
+            self._check_room(document)
+            views = self._in_windows(document)
+            if views is None:
+                raise
+            if not views:
+                raise DoesNotFit(f"{error}; its text cannot be cut any smaller") from error
+            return views
+
+    def show(self, document: Document) -> Subject:
+        """The document as a whole. Raises ValueError for a frame that cannot be read, or a context too small."""
+        pictures = self._pictures(self._chosen(document))
+        subject, shots = self._fit(document, pictures, self.shelf.choose(document))
+        if shots < self.config.shots:
+            subject.issues.insert(0, _shortened(f"{shots} of {self.config.shots} shots are shown"))
+        return subject
+
+    def needed(self, subject: Subject) -> int:
+        """The tokens that a question about a document may need at most, with its answer; 0 where nothing is asked.
+
+        The first question is counted. Those of later stages are made from its answer; they repeat the text with its
+        mentions marked, and list chains: room is kept for that.
+        """
+        conversation = STRATEGIES[self.config.strategy](subject)
+        try:
+            first = next(conversation)
+        except StopIteration:
+            return 0
+        finally:
+            conversation.close()
+        asked = max(self.engine.count(question.request.messages).tokens for question in first)
+        more = 0
+        if self.config.strategy == "staged" and not subject.document.given:
+            shown = sum(len(one["text"].encode("utf-8", "replace")) // 3 for one in subject.shots("entities"))
+            more = 3 * (len(subject.document.text.encode("utf-8", "replace")) // 3) + 2 * shown
+        lengths = [self._instruction(question) for question in later(subject)]
+        more += max(0, max(lengths, default=0) - max(map(self._instruction, first)))
+        return asked + more + self.config.max_tokens
+
+    # --- fitting ------------------------------------------------------------------------------------------------------
+
+    def _fit(
+        self, document: Document, pictures: Sequence[Picture], examples: Sequence[Example] = ()
+    ) -> tuple[Subject, int]:
+        """(the document with as many of the examples, then of the frames, as fit; how many examples these are).
+
+        Raises DoesNotFit.
+        """
+        frames = len(pictures)
+        while True:
+            subject = self._subject(document, pictures, examples)
+            needed = self.needed(subject)
+            if needed <= self.engine.context:
+                if len(pictures) < frames:
+                    subject.issues.append(_shortened(f"{len(pictures)} of {frames} frames are shown"))
+                return subject, len(examples)
+            if examples:
+                examples = examples[1:]
+                continue
+            if len(pictures) <= 1:
+                what = "one frame" if pictures else "its text"
+                raise DoesNotFit(
+                    f"the context of {self.engine.context} tokens is too small: the document with {what} and an answer"
+                    f" of {self.config.max_tokens} needs {needed}: raise --context, or lower --max-tokens"
+                )
+            fewer = len(pictures) // 2
+            pictures = [pictures[(2 * i + 1) * len(pictures) // (2 * fewer)] for i in range(fewer)]
+
+    def _in_windows(self, document: Document) -> list[View] | None:
+        """The document in as few windows as fit; none where none do, None where there is no text to cut."""
+        text = document.text
+        if not text.strip() or len(text) < 2 * SHORTEST:
+            return None
+        chosen = self._chosen(document)
+        shown = replace(document, frames=chosen)
+        pictures = {frame.index: (frame, image) for frame, image in self._pictures(chosen)}
+        count = self._fewest(document)
+        while len(text) >= SHORTEST * (count - (count - 1) * OVERLAP):
+            windows = cut(shown, count, fps=self.config.fps)
+            try:
+                subjects = [self._fit(w.document, [pictures[f.index] for f in w.document.frames])[0] for w in windows]
+            except DoesNotFit:
+                count += 1 + count // 8
+                continue
+            noted = [Issue("windows", "prompt", f"the text is read in {len(windows)} overlapping windows")]
+            if self.config.shots:
+                noted.append(_shortened(f"0 of {self.config.shots} shots are shown"))
+            subjects[0].issues[:0] = noted
+            return [View(window, subject) for window, subject in zip(windows, subjects, strict=True)]
+        return []
+
+    def _fewest(self, document: Document) -> int:
+        """At least how many windows it takes, if tokens were spread evenly over the text."""
+        bare, whole = (
+            self.needed(self._subject(shown, ())) for shown in (_of_one_letter(document), replace(document, frames=()))
+        )
+        room = max(self.engine.context - bare, 1)
+        return max(2, int(((whole - bare) / room - OVERLAP) / (1 - OVERLAP)))
+
+    def _check_room(self, document: Document) -> None:
+        """Raises UserError where not even a document of one letter fits."""
+        needed = self.needed(self._subject(_of_one_letter(document), ()))
+        if needed > self.engine.context:
+            sizes = [
+                f"{len(getattr(self.labels, kind))} types of {kind}" for kind in ("mentions", "relations", "regions")
+            ]
+            raise UserError(
+                f"the context of {self.engine.context} tokens is too small for any document: the question with the"
+                f" label set ({', '.join(sizes)}) and an answer of {self.config.max_tokens} take {needed}: raise"
+                " --context, lower --max-tokens, or take a label set with fewer types"
+            )
+
+    def _instruction(self, question: Question) -> int:
+        """The tokens of a question's instruction, its last part, and of the longest answer to it."""
+        text = question.request.messages[-1].parts[-1]
+        if not isinstance(text, str):
+            return 0
+        if text not in self._lengths:
+            self._lengths[text] = self.engine.count((Message("user", (text,)),)).tokens
+        return self._lengths[text] + question.request.max_tokens
+
+    # --- one view -----------------------------------------------------------------------------------------------------
+
+    def _chosen(self, document: Document) -> tuple[Frame, ...]:
+        return choose_frames(document, self.config.frames, how=self.config.frame_choice, fps=self.config.fps or 24.0)
+
+    def _pictures(self, frames: Iterable[Frame]) -> list[Picture]:
+        """The images of these frames; those of a video are of one size. Raises ValueError."""
+        pictures = [(frame, load_image(frame, longest_side=self.config.longest_side)) for frame in frames]
+        if self.config.video:
+            pictures = [(frame, image.resize(pictures[0][1].size)) for frame, image in pictures]
+        return pictures
+
+    def _subject(self, document: Document, pictures: Sequence[Picture], examples: Sequence[Example] = ()) -> Subject:
+        sizes = {}
+        stills = []
+        for frame, image in pictures:
+            prepared = self.engine.prepare(image)
+            sizes[frame.index] = image.size if self.engine.family.pads else prepared.size
+            stills.append(Still(frame.index, prepared, frame.sha256 or sha256_file(Path(frame.path))))
+        shown = {} if self.config.video else sizes  # of a video nobody can say where in which frame something is
+        view = show_document(
+            self.prompts,
+            document,
+            stills,
+            fps=self.config.fps,
+            as_video=self.config.video,
+            specials=self.engine.specials,
+        )
+        subject = Subject(
+            document=document,
+            labels=self.labels,
+            config=self.config,
+            prompts=self.prompts,
+            shown=Shown(shown, self.convention),
+            frames=tuple(sizes),
+            system=self.prompts.render(SYSTEM.get(self.config.strategy, "document/system"), document.lang),
+            view=view,
+            specials=self.engine.specials,
+            share=document.id,
+        )
+        subject.shots = lambda stage: [
+            made for example in examples if (made := shot(stage, example, subject)) is not None
+        ]
+        return subject
+
+
+def _of_one_letter(document: Document) -> Document:
+    """The shortest document about which the same is asked."""
+    return Document(document.id, document.lang, "a" if document.text.strip() else "")
+
+
+def _shortened(detail: str) -> Issue:
+    return Issue("shortened", "prompt", detail)
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def converse(document: Document, views: Sequence[View]) -> Conversation:
+    """The conversation about a document: of a whole one the strategy's own; else window after window, then merged."""
+    first = views[0].subject
+    if len(views) == 1:
+        return (yield from STRATEGIES[first.config.strategy](first))
+    payloads, readings, unread = [], [], []
+    for i, view in enumerate(views):
+        subject = view.subject
+        finishes: set[str] = set()
+        payload = yield from _watched(STRATEGIES[subject.config.strategy](subject), finishes)
+        raw = RawOutput(subject.document.id, payload=payload, boxes=form([view]))
+        found = normalize(subject.document, raw, subject.labels)
+        payloads.append(payload)
+        readings.append((view.window, found.annotation))
+        unread.append(any(issue.code in ("not_json", "no_answer") for issue in found.issues))
+        passed_over = REPEATED | ({"truncated"} if "length" in finishes else set())
+        subject.issues += [issue for issue in found.issues if issue.code not in passed_over]
+        subject.issues[:] = [_placed(issue, i) for issue in subject.issues]
+    if all(unread):  # then there is nothing to merge, and what was said says so itself
+        return payloads[0]
+    return merge(readings, known=document.given.chains if document.given else ())
+
+
+def form(views: Sequence[View]) -> BoxForm | None:
+    """What the numbers of the boxes in an answer mean; those of merged windows are fractions."""
+    if len(views) > 1:
+        return None
+    shown = views[0].subject.shown
+    return shown.convention.form(shown.sizes)
+
+
+def _watched(conversation: Conversation, finishes: set[str]) -> Generator[list[Question], list[Reply], Any]:
+    """The conversation; why its replies ended is added to `finishes`."""
+    try:
+        questions = next(conversation)
+        while True:
+            replies = yield questions
+            finishes.update(reply.finish for reply in replies)
+            questions = conversation.send(replies)
+    except StopIteration as end:
+        return end.value
+    finally:
+        conversation.close()
+
+
+def _placed(issue: Issue, window: int) -> Issue:
+    """An Issue of a window as one of the document."""
+    return (
+        issue
+        if issue.code == "windows" or issue.where.startswith("windows[")
+        else replace(issue, where=f"windows[{window}].{issue.where}")
+    )

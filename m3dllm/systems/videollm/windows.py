@@ -1,0 +1,213 @@
+"""Documents too long for the context: cut into overlapping windows, and the answers about them merged.
+
+The text is never cut short: every token stands in a window, and a mention that is no longer than the overlap stands
+whole in at least one. Windows begin and end with subtitle lines where such an edge is near, else with tokens. A frame
+is shown with one window only, the one to whose middle its moment is nearest, so that no region is asked for twice.
+
+How answers are merged (`merge`): a span is one mention, however many windows found it, of the type that the first of
+them gave it. Chains that share a span are one chain: so a chain goes on from window to window through the mentions in
+the overlaps, and what no overlap links stays apart. Relations and regions move to the merged chains; a relation that
+two windows tell counts once. Relations between chains that stand together in no window are not asked for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from m3dllm.answers import Span
+from m3dllm.tokens import tokenize
+from m3dllm.types import Annotation, Chain, Document, Frame, Mention
+
+OVERLAP = 0.25
+"""How much of a window stands in the next one too, at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of a document, from `start`, as a document of its own with its part of tokens, lines and frames."""
+
+    start: int
+    document: Document
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.document.text)
+
+
+def cut(document: Document, count: int, *, fps: float = 24.0) -> list[Window]:
+    """The document in at most `count` windows of about equal length; what is given is cut with it.
+
+    A mention of up to `OVERLAP` of a window's length stands whole in at least one of them.
+    """
+    spans = _spans(document, count)
+    owners = _owners(document, spans, fps)
+    return [
+        Window(start, _part(document, start, end, [f for f in document.frames if owners[f.index] == i]))
+        for i, (start, end) in enumerate(spans)
+    ]
+
+
+def cut_annotation(annotation: Annotation, window: Window) -> Annotation:
+    """What an annotation of the whole document says about a window: whole mentions, and regions of its frames."""
+    start, end = window.start, window.end
+    chains = tuple(
+        Chain(chain.id, tuple(Mention(m.start - start, m.end - start, m.type) for m in inside))
+        for chain in annotation.chains
+        if (inside := [m for m in chain.mentions if start <= m.start and m.end <= end])
+    )
+    kept = {chain.id for chain in chains}
+    frames = {frame.index for frame in window.document.frames}
+    return Annotation(
+        chains,
+        tuple(r for r in annotation.relations if r.head in kept and r.tail in kept),
+        tuple(replace(r, chain=r.chain if r.chain in kept else None) for r in annotation.regions if r.frame in frames),
+    )
+
+
+def merge(readings: Sequence[tuple[Window, Annotation]], *, known: Iterable[Chain] = ()) -> dict[str, Any]:
+    """What the windows say, as one answer about the document; see the module for the rule.
+
+    Mentions are written as offsets, boxes as fractions. `known` are chains of the document that were given: they stand
+    in the answer as they are.
+    """
+    links = _Links()
+    for chain in known:
+        links.join(chain.mentions)
+    for window, found in readings:
+        for chain in found.chains:
+            links.join(Mention(m.start + window.start, m.end + window.start, m.type) for m in chain.mentions)
+    chains, names = links.chains()
+    relations: dict[tuple[str, str, str], None] = {}
+    regions = []
+    for window, found in readings:
+        local = {
+            c.id: names[c.mentions[0].start + window.start, c.mentions[0].end + window.start] for c in found.chains
+        }
+        relations |= {(local[r.head], local[r.tail], r.type): None for r in found.relations}
+        regions += [
+            {"frame": r.frame, "type": r.type, "chain": local.get(r.chain or ""), "box": list(r.box)}
+            for r in found.regions
+        ]
+    return {
+        "chains": chains,
+        "relations": [{"head": head, "tail": tail, "type": kind} for head, tail, kind in relations],
+        "regions": regions,
+    }
+
+
+class _Links:
+    """Mentions while they are joined to chains: a forest over their spans (union-find)."""
+
+    def __init__(self) -> None:
+        self._above: dict[Span, Span] = {}
+        self._types: dict[Span, str] = {}
+
+    def join(self, mentions: Iterable[Mention]) -> None:
+        """These mentions are of one entity."""
+        first: Span | None = None
+        for mention in mentions:
+            self._above.setdefault(mention.span, mention.span)
+            self._types.setdefault(mention.span, mention.type)
+            if first is not None:
+                self._above[self._top(mention.span)] = self._top(first)
+            first = first or mention.span
+
+    def _top(self, span: Span) -> Span:
+        while self._above[span] != span:
+            self._above[span] = self._above[self._above[span]]
+            span = self._above[span]
+        return span
+
+    def chains(self) -> tuple[list[dict[str, Any]], Mapping[Span, str]]:
+        """(the chains in the answer form, in the order of their first mentions; the chain of each span)."""
+        groups: dict[Span, list[Span]] = {}
+        for span in sorted(self._above):
+            groups.setdefault(self._top(span), []).append(span)
+        chains = []
+        names: dict[Span, str] = {}
+        for i, spans in enumerate(groups.values()):
+            kind = Counter(self._types[span] for span in spans).most_common(1)[0][0]
+            mentions = [{"start": start, "end": end, "type": self._types[start, end]} for start, end in spans]
+            chains.append({"id": f"c{i}", "type": kind, "mentions": mentions})
+            names |= dict.fromkeys(spans, f"c{i}")
+        return chains, names
+
+
+# --- cutting ----------------------------------------------------------------------------------------------------------
+
+
+def _spans(document: Document, count: int) -> list[Span]:
+    """Where the windows begin and end. Their edges lie where equal windows' would, or further out."""
+    text, tokens = document.text, sorted(tokenize(document))
+    if count < 2 or not tokens:
+        return [(0, len(text))]
+    starts, ends = [start for start, _ in tokens], sorted(end for _, end in tokens)
+    lines = [(_from(starts, s.start), _before(ends, s.end)) for s in document.segments]
+    line_starts = sorted({start for start, _ in lines if start is not None})
+    line_ends = sorted({end for _, end in lines if end is not None})
+    width = len(text) / (count - (count - 1) * OVERLAP)
+    spans: list[Span] = []
+    for i in range(count):
+        left, right = i * width * (1 - OVERLAP), i * width * (1 - OVERLAP) + width
+        start = _near(_before(line_starts, left), left, width) or _before(starts, left) or 0
+        end = _near(_from(line_ends, right), right, width) or _from(ends, right) or len(text)
+        span = (start if i else 0, end if i < count - 1 else len(text))
+        if not spans or span[1] > spans[-1][1]:
+            spans.append(span)
+    return spans
+
+
+def _before(edges: Sequence[int], at: float) -> int | None:
+    """The last of the edges that is not after `at`."""
+    i = bisect_right(edges, at)
+    return edges[i - 1] if i else None
+
+
+def _from(edges: Sequence[int], at: float) -> int | None:
+    """The first of the edges that is not before `at`."""
+    i = bisect_left(edges, at)
+    return edges[i] if i < len(edges) else None
+
+
+def _near(edge: int | None, at: float, width: float) -> int | None:
+    """The edge, if it is at most an overlap away: only so far is a window made longer for the sake of a line."""
+    return edge if edge is not None and abs(edge - at) <= OVERLAP * width else None
+
+
+def _part(document: Document, start: int, end: int, frames: Sequence[Frame]) -> Document:
+    """The document from `start` to `end`, with these frames."""
+    given = document.given
+    part = replace(
+        document,
+        text=document.text[start:end],
+        tokens=tuple((a - start, b - start) for a, b in tokenize(document) if start <= a and b <= end),
+        segments=tuple(
+            replace(s, start=max(s.start, start) - start, end=min(s.end, end) - start)
+            for s in document.segments
+            if s.start < end and start < s.end
+        ),
+        frames=tuple(frames),
+        given=None,
+    )
+    if given is None:
+        return part
+    inside = cut_annotation(Annotation(given.chains, given.relations), Window(start, part))
+    return replace(part, given=replace(given, chains=inside.chains, relations=inside.relations, regions=()))
+
+
+def _owners(document: Document, spans: Sequence[Span], fps: float) -> dict[int, int]:
+    """The window of each frame, by the frame's number."""
+    timed = [s for s in document.segments if s.end_s > 0] if fps > 0 else []
+    owners = {}
+    for rank, frame in enumerate(sorted(document.frames, key=lambda frame: frame.index)):
+        at = (rank + 0.5) / len(document.frames) * len(document.text)
+        if timed:
+            moment = frame.index / fps
+            line = min(timed, key=lambda s: (max(s.start_s - moment, moment - s.end_s, 0.0), s.start))
+            at = (line.start + line.end) / 2
+        owners[frame.index] = min(range(len(spans)), key=lambda i: abs(sum(spans[i]) / 2 - at))
+    return owners

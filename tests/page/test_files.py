@@ -1,0 +1,81 @@
+"""The files of a page: where they lie, what they may hold, and how large they may be."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from m3dllm.errors import UserError
+from m3dllm.report import page as pages
+from m3dllm.report.page import write_pages
+from m3dllm.report.page.html import json_for_html
+from m3dllm.runs import Run
+
+
+def files(folder) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def test_a_folder_holds_a_file_a_document_and_a_thumbnail_a_picture(page):
+    names = list(files(page.parent))
+    assert [name for name in names if name.startswith("documents/")] == [
+        "documents/00000-en-1.js",
+        "documents/00001-zh-1.js",
+        "documents/00002-no-text.js",
+        "documents/00003-no-frames.js",
+        "documents/00004-nothing.js",
+    ]
+    assert len([name for name in names if name.startswith("thumbs/")]) == 1  # all frames are one picture
+
+
+def test_the_same_runs_give_the_same_bytes(runs, page, tmp_path):
+    assert files(write_pages(runs, tmp_path).parent) == files(page.parent)
+
+
+def test_one_file_holds_everything(runs, tmp_path):
+    write_pages(runs, tmp_path, embed=True)
+    assert list(files(tmp_path)) == ["index.html"]
+    assert b'id="document-4"' in (tmp_path / "index.html").read_bytes()
+
+
+def test_one_file_that_would_be_too_large_is_refused(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "EMBED_LIMIT", 1000)
+    with pytest.raises(UserError, match=r"index\.html: would be larger than 0 MB with 1 documents in it: leave out"):
+        write_pages(runs, tmp_path, embed=True)
+    assert not files(tmp_path)
+
+
+def test_a_page_lies_in_no_run(runs):
+    with pytest.raises(UserError, match="lies in the run"):
+        write_pages(runs, runs[0].path / "page")
+
+
+def test_a_broken_run_is_left_out_by_name(runs, tmp_path, caplog):
+    broken = shutil.copytree(runs[1].path, tmp_path / "broken")
+    (broken / "predictions.jsonl").unlink()
+    write_pages([runs[0], Run(broken)], tmp_path / "out")
+    assert "left out: broken: has no predictions.jsonl" in caplog.text
+
+
+def test_json_in_the_page_ends_no_script():
+    value = {"text": "</script><!--  ", "ok": "<b>&"}
+    written = json_for_html(value)
+    assert not re.search(rb"[<>\xe2]", written)
+    assert json.loads(written) == value
+
+
+def test_view_prints_the_path_of_the_page(runs, tmp_path):
+    command = [sys.executable, "-m", "m3dllm", "view", str(runs[0].path), "--no-gold", "--out", str(tmp_path / "v")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{tmp_path / 'v' / 'index.html'}\n"
+
+
+def test_view_of_no_run_is_one_line(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "m3dllm", "view", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(r"m3dllm: no run to report: .*has no run\.json: is it a run directory\?\n", done.stderr)

@@ -1,0 +1,76 @@
+"""Runs in Python: loaded, and compared as data frames."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+import m3dllm
+from m3dllm import pipeline
+from m3dllm.errors import UserError
+from m3dllm.experiment import Experiment
+from tests.small import small_corpus
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    corpus = small_corpus(folder / "corpus")
+    found = []
+    for name, options in (("best", {}), ("singles", {"chain_rule": "singletons"})):
+        done = pipeline.run(
+            Experiment(system="majority", corpus=corpus, pairs="both", out=folder / name, options=options)
+        )
+        found.append(done.path)
+    return found
+
+
+def test_a_run_is_loaded_with_its_documents_and_scores(runs):
+    run = m3dllm.load_run(runs[0])
+    assert run.record.system == "majority"
+    assert len(run.examples) == 8
+    assert run.part("en", "gold_pairs").tasks["chain"].f1 == 1
+
+
+def test_a_folder_that_is_no_run_is_not_loaded(tmp_path):
+    with pytest.raises(UserError, match=r"has no run\.json"):
+        m3dllm.load_run(tmp_path)
+
+
+def test_scores_of_runs_are_one_frame(runs):
+    pytest.importorskip("pandas", reason="needs pandas")
+    scores = m3dllm.compare(runs, resamples=100).scores
+    chain = scores[(scores.lang == "en") & (scores.pairs == "gold_pairs") & (scores.score == "chain")]
+    assert dict(zip(chain.run, chain.f1.round(4), strict=True)) == {"best": 1.0, "singles": 0.5397}
+
+
+def test_loaded_runs_compare_as_their_folders_do(runs):
+    pytest.importorskip("pandas", reason="needs pandas")
+    one, other = m3dllm.compare(runs, resamples=100), m3dllm.compare(map(m3dllm.load_run, runs), resamples=100)
+    for name in ("scores", "floors", "differences", "issues", "left_out"):
+        assert getattr(one, name).equals(getattr(other, name))
+
+
+def test_the_table_has_a_row_a_system_and_a_column_a_score(runs):
+    pytest.importorskip("pandas", reason="needs pandas")
+    table = m3dllm.compare(runs, resamples=100).table()
+    assert len(table) == 2 * 2 * 2
+    assert {"entity", "chain", "relation", "grounding", "average"} <= set(table.columns)
+
+
+def test_runs_that_are_left_out_are_named(runs, tmp_path):
+    pytest.importorskip("pandas", reason="needs pandas")
+    assert list(m3dllm.compare([*runs, tmp_path / "gone"], resamples=100).left_out.run) == ["gone"]
+
+
+def test_an_unknown_baseline_is_refused(runs):
+    pytest.importorskip("pandas", reason="needs pandas")
+    with pytest.raises(UserError, match=r"--baseline nobody: no system or run of that name; there are majority"):
+        m3dllm.compare(runs, baseline="nobody", resamples=100)
+
+
+def test_without_pandas_the_error_says_what_to_install(runs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match="pip install pandas"):
+        m3dllm.compare(runs)
