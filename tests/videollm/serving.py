@@ -10,8 +10,10 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+SITE = Path(__file__).parent / "site"
 
 
 @contextmanager
@@ -26,12 +28,14 @@ def vllm_serving(model: str, log: Path, *, context: int = 6000, lanes: int = 4) 
     command += ["--structured-outputs-config", '{"backend": "guidance", "disable_any_whitespace": true}']
     with log.open("wb") as file:
         own = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")}
+        own["PYTHONPATH"] = str(SITE)
         process = subprocess.Popen(command, env=own, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             _wait(process, f"http://127.0.0.1:{port}/health", log)
             yield f"http://127.0.0.1:{port}/v1"
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
