@@ -37,7 +37,7 @@ def complete(text: str) -> str:
     """
     stack: list[str] = []
     best = ""
-    for match in re.finditer(r'"(?:[^"\\]|\\.)*"|[{}\[\],]', text, re.DOTALL):
+    for match in re.finditer(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\],]', text, re.DOTALL):
         mark = match[0]
         if mark in "{[":
             stack.append("}" if mark == "{" else "]")
