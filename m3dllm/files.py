@@ -104,6 +104,11 @@ def sha256_file(path: Path) -> str:
         raise UserError.at(path, f"cannot be read: {error.strerror}") from error
 
 
+def is_pickle(head: bytes) -> bool:
+    """Whether a file that begins so is a pickle, or a zip of them, as torch writes it."""
+    return head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
 def inside(root: Path, relative: str) -> Path:
     """`root / relative`, where that stays inside `root`. Raises ValueError for a path that leads out of it."""
     pure = Path(relative)

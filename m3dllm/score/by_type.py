@@ -6,21 +6,15 @@ Chains have none: they are compared as sets of spans.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 from m3dllm.labels import LabelSet
 from m3dllm.score.corpus import Answers, Gold
-from m3dllm.score.entity import typed_spans
-from m3dllm.score.grounding import partners as region_partners
-from m3dllm.score.grounding import regions_in
-from m3dllm.score.matching import largest_matching
-from m3dllm.score.relation import facts
-from m3dllm.score.relation import partners as fact_partners
 from m3dllm.score.scores import Pairs
 from m3dllm.score.settings import Settings
-from m3dllm.types import PRF, Annotation, Example, Prediction, Subset, Task
+from m3dllm.score.verdicts import Verdicts, of_mentions, of_regions, of_relations
+from m3dllm.types import PRF, Annotation, Example, Prediction, Region, Relation, Subset, Task
 
 ByType = dict[str, PRF]
 
@@ -64,28 +58,23 @@ def types_of(
     """The counts of one document and task by type; types that neither side has are left out."""
     match task:
         case "entity":
-            spans = typed_spans(gold), typed_spans(pred)
-            hits = Counter(mention.type for mention in spans[0] & spans[1])
-            return _counted(*spans, hits)
+            outcomes, missed = of_mentions(gold, pred)
+            hits = [mention.type for mention, outcome in outcomes.items() if outcome == "hit"]
+            return _counted(hits, [mention.type for mention in outcomes], [mention.type for mention in missed])
         case "relation":
-            both = facts(gold, symmetric), facts(pred, symmetric)
-            return _counted(*both, _hits(both[1], fact_partners(*both, symmetric)))
+            return _of_verdicts(of_relations(gold, pred, symmetric=symmetric), gold.relations, pred.relations)
         case "grounding":
-            regions = regions_in(gold, frames), regions_in(pred, frames)
-            return _counted(*regions, _hits(regions[1], region_partners(*regions)))
+            return _of_verdicts(of_regions(gold, pred, frames=frames), gold.regions, pred.regions)
         case "chain":
             return {}
 
 
-def _hits(pred: Sequence[Any], partners: Sequence[list[int]]) -> Mapping[str, int]:
-    """How many of each type find their gold in a largest matching, which never crosses types."""
-    of_type: dict[str, list[list[int]]] = defaultdict(list)
-    for said, found in zip(pred, partners, strict=True):
-        if found:
-            of_type[said.type].append(found)
-    return {name: largest_matching(rows) for name, rows in of_type.items()}
+def _of_verdicts(verdicts: Verdicts, gold: Sequence[Relation | Region], pred: Sequence[Relation | Region]) -> ByType:
+    hits = [pred[i].type for i, verdict in verdicts.said.items() if verdict.outcome == "hit"]
+    return _counted(hits, [pred[i].type for i in verdicts.said], [gold[i].type for i in verdicts.missed])
 
 
-def _counted(gold: Collection[Any], pred: Collection[Any], hits: Mapping[str, int]) -> ByType:
-    wanted, said = Counter(g.type for g in gold), Counter(p.type for p in pred)
-    return {name: PRF(hits.get(name, 0), said[name], hits.get(name, 0), wanted[name]) for name in wanted | said}
+def _counted(hits: Sequence[str], said: Sequence[str], missed: Sequence[str]) -> ByType:
+    """From the types of what was hit, said and missed. A hit has the type of its gold."""
+    found, n_pred, n_gold = Counter(hits), Counter(said), Counter((*hits, *missed))
+    return {name: PRF(found[name], n_pred[name], found[name], n_gold[name]) for name in n_gold | n_pred}

@@ -14,7 +14,7 @@ import torch
 from m3dllm.errors import UserError
 from m3dllm.systems.supervised import train as training
 from m3dllm.systems.supervised.batch import Types
-from m3dllm.systems.supervised.checkpoint import MODEL, TRAINING, new_model, read_weights
+from m3dllm.systems.supervised.checkpoint import MODEL, TRAINING, new_model, read_checkpoint
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.decode import Thresholds
 from m3dllm.systems.supervised.evaluate import decoders, dev_scores
@@ -110,7 +110,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path):
     weights = []
     for k, seed in enumerate((1, 1, 2)):
         fit(Config(epochs=1, seed=seed, **SMALL), LABELS, examples, (), tmp_path / str(k))
-        weights.append(read_weights(tmp_path / str(k) / MODEL)[1])
+        weights.append(read_checkpoint(tmp_path / str(k) / MODEL)[1])
     name = "tagger.emit.weight"
     assert torch.equal(weights[0][name], weights[1][name])
     assert not torch.equal(weights[0][name], weights[2][name])
@@ -149,7 +149,7 @@ def test_frozen_encoders_stay_as_they_are_and_are_not_kept(tmp_path, monkeypatch
     vision = write_vit(tmp_path / "vision")
     config = Config(vision_encoder=str(vision), freeze=("vision",), epochs=2, **SMALL)
     _, model = fit(config, LABELS, four(tmp_path), (), tmp_path / "out")
-    names = read_weights(tmp_path / "out" / MODEL)[1]
+    names = read_checkpoint(tmp_path / "out" / MODEL)[1]
     assert not [name for name in names if name.startswith("vision.encoder")]
     assert not [p for p in model.vision.encoder.parameters() if p.requires_grad]
     assert len(list((tmp_path / "cache" / "features").glob("*/*"))) == 7  # the seven frames

@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from m3dllm.errors import UserError
-from m3dllm.files import write_atomic
 from m3dllm.labels import LabelSet
 from m3dllm.systems.supervised.batch import Types
 from m3dllm.systems.supervised.config import SHAPE, Config
@@ -27,6 +24,8 @@ from m3dllm.systems.supervised.decode import Thresholds
 from m3dllm.systems.supervised.model import DFFM, build
 from m3dllm.systems.supervised.text import TinyText, Vocabulary, empty_text_encoder, load_text_encoder
 from m3dllm.systems.supervised.vision import TinyVision, empty_vision_encoder, load_vision_encoder
+from m3dllm.systems.weights import fill as put
+from m3dllm.systems.weights import optimizer_state, part_of, read_weights, restore_optimizer, write_weights
 from m3dllm.wire import FORMAT, WireError, convert, decode, decode_labels, encode, encode_labels
 
 MODEL, TRAINING = "model.safetensors", "training.safetensors"
@@ -137,13 +136,7 @@ def learned(model: DFFM) -> dict[str, Tensor]:
 
 def fill(model: DFFM, weights: Mapping[str, Tensor], path: Path) -> None:
     """Put `weights` into the model. Raises UserError where names or shapes differ."""
-    own = learned(model)
-    odd = sorted(own.keys() ^ weights.keys()) or [n for n, value in own.items() if value.shape != weights[n].shape]
-    if odd:
-        raise UserError.at(path, f"does not fit this model (first at '{odd[0]}'): fit again")
-    with torch.no_grad():
-        for name, value in own.items():
-            value.copy_(weights[name])
+    put(learned(model), weights, path, remedy="fit again")
 
 
 def save_model(folder: Path, card: Card, model: DFFM, weights: Mapping[str, Tensor]) -> None:
@@ -151,7 +144,7 @@ def save_model(folder: Path, card: Card, model: DFFM, weights: Mapping[str, Tens
     for name, features in (("text_encoder", model.text), ("vision_encoder", model.vision)):
         if features is not None and features.encoder.pretrained and not features.frozen:
             features.encoder.save_description(folder / name)
-    write_atomic(folder / MODEL, save(_plain(weights), card.header()))
+    write_weights(folder / MODEL, weights, card.header())
 
 
 def load_model(folder: Path, config: Config, labels: LabelSet) -> tuple[Card, DFFM]:
@@ -165,7 +158,7 @@ def load_model(folder: Path, config: Config, labels: LabelSet) -> tuple[Card, DF
         pickles = [file.name for suffix in ("bin", "pt", "pth", "ckpt", "pkl") for file in folder.glob(f"*.{suffix}")]
         found = f"; {sorted(pickles)[0]} is a pickle, which is never read" if pickles else ""
         raise UserError.at(folder, f"has no {MODEL}{found}: expected a checkpoint that 'm3dllm fit' wrote")
-    header, weights = read_weights(path)
+    header, weights = read_checkpoint(path)
     card = Card.read(header, path)
     if encode_labels(card.labels) != encode_labels(labels):
         raise UserError.at(path, "was fitted for another label set than that of this corpus: fit again on this corpus")
@@ -179,20 +172,9 @@ def load_model(folder: Path, config: Config, labels: LabelSet) -> tuple[Card, DF
     return card, fitted_model(card, folder, weights)
 
 
-def read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """(header, tensors) of a safetensors file. Raises UserError where it is none."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        with path.open("rb") as file:
-            pickled = file.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-        why = "is a pickle, which is never read" if pickled else f"is damaged or cut off ({error})"
-        raise UserError.at(path, f"{why}: expected safetensors that 'm3dllm fit' wrote; fit again") from error
-
-
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+def read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """(header, tensors) of a file that a fit wrote. Raises UserError where it is none."""
+    return read_weights(path, remedy="expected safetensors that 'm3dllm fit' wrote; fit again")
 
 
 # --- a fit that is not finished ---------------------------------------------------------------------------------------
@@ -215,10 +197,9 @@ def save_progress(folder: Path, progress: Progress, model: DFFM, optimizer: torc
     """Write the state after an epoch in one step."""
     tensors = {f"model.{name}": value for name, value in learned(model).items()}
     tensors |= {f"best.{name}": value for name, value in progress.best_weights.items()}
-    for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{name}": value for name, value in state.items()}
+    tensors |= {f"optimizer.{name}": value for name, value in optimizer_state(optimizer).items()}
     told = {name: getattr(progress, name) for name in ("fingerprint", "epoch", "best", "history")}
-    write_atomic(folder / TRAINING, save(_plain(tensors), {"progress": json.dumps(told)}))
+    write_weights(folder / TRAINING, tensors, {"progress": json.dumps(told)})
 
 
 def load_progress(folder: Path, fingerprint: str, model: DFFM, optimizer: torch.optim.Optimizer) -> Progress | None:
@@ -229,18 +210,10 @@ def load_progress(folder: Path, fingerprint: str, model: DFFM, optimizer: torch.
     path = folder / TRAINING
     if not path.exists():
         return None
-    header, tensors = read_weights(path)
+    header, tensors = read_checkpoint(path)
     told = json.loads(header.get("progress", "{}"))
     if told.get("fingerprint") != fingerprint:
         raise UserError.at(path, "is of a fit with other options or documents: remove it, or name another folder")
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
-    for name, value in tensors.items():
-        kind, _, rest = name.partition(".")
-        parts[kind][rest] = value
-    fill(model, parts["model"], path)
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in parts["optimizer"].items():
-        number, _, rest = name.partition(".")
-        state.setdefault(int(number), {})[rest] = value
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    return Progress(best_weights=parts["best"], **told)
+    fill(model, part_of(tensors, "model"), path)
+    restore_optimizer(optimizer, part_of(tensors, "optimizer"))
+    return Progress(best_weights=part_of(tensors, "best"), **told)

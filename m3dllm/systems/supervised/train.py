@@ -30,7 +30,7 @@ from m3dllm.systems.supervised.checkpoint import (
     learned,
     load_progress,
     new_model,
-    read_weights,
+    read_checkpoint,
     save_model,
     save_progress,
 )
@@ -72,7 +72,7 @@ def fit(
         model = new_model(card).to(device)
         check_language(model, train)
         if (out / MODEL).is_file() and not (out / TRAINING).exists():
-            header, weights = read_weights(out / MODEL)
+            header, weights = read_checkpoint(out / MODEL)
             done = Card.read(header, out / MODEL)
             if done.fingerprint == fingerprint:
                 fill(model, weights, out / MODEL)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from m3dllm.errors import UserError
+
 StrategyName = Literal["joint", "staged", "mqa"]
 EngineName = Literal["transformers", "vllm", "openai"]
 
@@ -145,3 +147,10 @@ class Config:
             return "llm", ()
         local = ("torch", "torchvision", "transformers", "llguidance", "outlines", "qwen_vl_utils")
         return ("vllm", (*local, "vllm")) if self.engine == "vllm" else ("llm", local)
+
+
+def at_least(config: Config, **least: int) -> None:
+    """Raises UserError for an option below the least value that it may have."""
+    for name, value in least.items():
+        if getattr(config, name) < value:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)}: expected at least {value}")

@@ -42,8 +42,6 @@ LETTERS = ascii_uppercase + ascii_lowercase
 LETTER_TOKENS = 24
 """The longest answer to a question with options, in tokens: a letter, or an object that holds one."""
 
-Asking = Generator[list[Question], list[Reply], Any]
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:

@@ -15,7 +15,7 @@ from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.systems.torchvision import make_importable
 from m3dllm.systems.videollm import embedded
-from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.config import Config, at_least
 from m3dllm.systems.videollm.engines import Engine, Reply, Request, Tally, make_engine
 from m3dllm.systems.videollm.mqa import check_labels
 from m3dllm.systems.videollm.prompt import Message, Prompts, prompt_sha256, prompt_text
@@ -292,18 +292,16 @@ def check(config: Config, labels: LabelSet) -> None:
         raise UserError("--workers: a server has its own; leave it out, and raise --batch to ask more at once")
     if config.tensor_parallel > 1 and config.engine != "vllm":
         raise UserError("--tensor-parallel: only --engine vllm spreads a model over GPUs")
-    least = {
-        "max_tokens": 16,
-        "max_chains": 1,
-        "max_mentions": 1,
-        "max_mention_characters": 2,
-        "longest_side": 28,
-        "tensor_parallel": 1,
-        "workers": 1,
-    }
-    for name, value in least.items():
-        if getattr(config, name) < value:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)}: expected at least {value}")
+    at_least(
+        config,
+        max_tokens=16,
+        max_chains=1,
+        max_mentions=1,
+        max_mention_characters=2,
+        longest_side=28,
+        tensor_parallel=1,
+        workers=1,
+    )
     if config.timeout <= 0:
         raise UserError(f"--timeout {config.timeout}: expected more than 0 seconds")
     for name in ("frames", "max_relations", "max_regions", "temperature", "fps", "retries", "shots"):

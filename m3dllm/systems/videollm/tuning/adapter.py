@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from m3dllm.errors import UserError
-from m3dllm.files import read_bytes, read_text, sha256_file
+from m3dllm.files import is_pickle, read_bytes, read_text, sha256_file
 from m3dllm.labels import LabelSet
 from m3dllm.wire import FORMAT, WireError, convert, encode_labels
 
@@ -280,7 +280,7 @@ def prompts_sha256(prompts: Prompts, strategy: str) -> str:
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The names and shapes of a safetensors file, from its header. Raises UserError where it is none, or cut off."""
     data = read_bytes(path)
-    if data[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+    if is_pickle(data):
         raise UserError.at(path, "is a pickle, which is never read: expected safetensors; fetch the adapter again")
     try:
         (length,) = struct.unpack("<Q", data[:8])

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from m3dllm.errors import UserError
-from m3dllm.files import write_atomic
+from m3dllm.systems.weights import fill as put
+from m3dllm.systems.weights import optimizer_state, part_of, read_weights, restore_optimizer, write_weights
 
 TRAINING, BEST = "training.safetensors", "best.safetensors"
+AGAIN = "remove it, and fit again"
 
 
 @dataclass(slots=True)
@@ -50,35 +50,18 @@ def weights_of(model: Any) -> dict[str, Tensor]:
 
 def fill(model: Any, weights: Mapping[str, Tensor], path: Path) -> None:
     """Put `weights` into those that learn. Raises UserError where names or shapes differ."""
-    own = weights_of(model)
-    odd = sorted(own.keys() ^ weights.keys()) or [n for n, value in own.items() if value.shape != weights[n].shape]
-    if odd:
-        raise UserError.at(path, f"does not fit this model (first at '{odd[0]}'): remove it, and fit again")
-    with torch.no_grad():
-        for name, value in own.items():
-            value.copy_(weights[name])
+    put(weights_of(model), weights, path, remedy=AGAIN)
 
 
-def write_weights(path: Path, weights: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:
-    """A safetensors file, in one step. Raises UserError where the disk is full."""
-    plain = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
-    write_atomic(path, save(plain, dict(header or {})))
-
-
-def read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read_state(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """(header, tensors). Raises UserError where the file is damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError.at(path, f"is damaged or cut off ({error}): remove it, and fit again") from error
+    return read_weights(path, remedy=AGAIN)
 
 
 def save_progress(folder: Path, progress: Progress, model: Any, optimizer: torch.optim.Optimizer) -> None:
     """Write the state in one step."""
     tensors = {f"model.{name}": value for name, value in weights_of(model).items()}
-    for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    tensors |= {f"optimizer.{name}": value for name, value in optimizer_state(optimizer).items()}
     write_weights(folder / TRAINING, tensors, {"progress": json.dumps(asdict(progress))})
 
 
@@ -90,15 +73,10 @@ def load_progress(folder: Path, fingerprint: str, model: Any, optimizer: torch.o
     path = folder / TRAINING
     if not path.exists():
         return None
-    header, tensors = read_weights(path)
+    header, tensors = read_state(path)
     told = json.loads(header.get("progress", "{}"))
     if told.get("fingerprint") != fingerprint:
         raise UserError.at(path, "is of a fit with other options, documents or model: remove it, or name another --out")
-    fill(model, {n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")}, path)
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, number, rest = name.split(".", 2)
-            state.setdefault(int(number), {})[rest] = value
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    fill(model, part_of(tensors, "model"), path)
+    restore_optimizer(optimizer, part_of(tensors, "optimizer"))
     return Progress(**told)

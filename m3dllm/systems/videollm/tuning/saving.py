@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import save
 
 from m3dllm.errors import UserError
 from m3dllm.files import cannot_write, new_folder, sha256_file, write_atomic
@@ -31,6 +30,7 @@ from m3dllm.systems.videollm.tuning.adapter import (
     prompts_sha256,
 )
 from m3dllm.systems.videollm.tuning.progress import Progress, weights_of
+from m3dllm.systems.weights import write_weights
 
 if TYPE_CHECKING:
     from m3dllm.systems.videollm.engines.local import LocalModel
@@ -77,12 +77,11 @@ def _write_adapter(tuned: Any, config: Config, out: Path) -> None:
     from peft import get_peft_model_state_dict
 
     weights = get_peft_model_state_dict(tuned)
-    plain = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
     lora = tuned.peft_config["default"].to_dict()
     lora |= {"inference_mode": True, "base_model_name_or_path": config.model, "auto_mapping": None}
     told = {name: sorted(value) if isinstance(value, set) else value for name, value in lora.items()}
     write_atomic(out / CONFIG, json.dumps(told, indent=1, sort_keys=True) + "\n")
-    write_atomic(out / WEIGHTS, save(plain, {"format": "pt"}))
+    write_weights(out / WEIGHTS, weights, {"format": "pt"})
 
 
 def save_model(model: Any, local: LocalModel, folder: Path) -> None:

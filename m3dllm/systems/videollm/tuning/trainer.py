@@ -26,7 +26,7 @@ from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.normalize import normalize
 from m3dllm.score import score
-from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.config import Config, at_least
 from m3dllm.systems.videollm.engines.local import LocalModel
 from m3dllm.systems.videollm.engines.transformers import TransformersEngine, find_device, load_model
 from m3dllm.systems.videollm.system import VideoLLM
@@ -42,12 +42,12 @@ from m3dllm.systems.videollm.tuning.progress import (
     Progress,
     fill,
     load_progress,
-    read_weights,
+    read_state,
     save_progress,
     weights_of,
-    write_weights,
 )
 from m3dllm.systems.videollm.tuning.saving import save_fit
+from m3dllm.systems.weights import write_weights
 from m3dllm.types import Example
 from m3dllm.wire import encode_example, encode_labels
 
@@ -109,7 +109,7 @@ class Trainer:
             self._epoch(progress)
         if self.main:
             path = self.out / BEST
-            fill(self.model, read_weights(path)[1], path)
+            fill(self.model, read_state(path)[1], path)
             self.model.eval()
             effect = self._effect()
             save_fit(self, progress, effect)
@@ -312,19 +312,7 @@ def check(config: Config, train: Sequence[Example]) -> None:
         )
     if config.save_as and config.tune != "lora":
         raise UserError("--save-as keeps adapters: a model that is tuned fully stays in its run's checkpoint/model")
-    least = {
-        "rank": 1,
-        "alpha": 1,
-        "epochs": 1,
-        "step_size": 1,
-        "micro_batch": 1,
-        "save_every": 1,
-        "patience": 0,
-        "dev_limit": 0,
-    }
-    for name, value in least.items():
-        if getattr(config, name) < value:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)}: expected at least {value}")
+    at_least(config, rank=1, alpha=1, epochs=1, step_size=1, micro_batch=1, save_every=1, patience=0, dev_limit=0)
     if learning_rate(config) <= 0 or config.clip <= 0 or config.weight_decay < 0:
         raise UserError("--lr and --clip must be above 0, and --weight-decay 0 or more")
     if not (0 <= config.dropout < 1 and 0 <= config.warmup < 1):
