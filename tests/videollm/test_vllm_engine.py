@@ -8,8 +8,11 @@ pytest.importorskip("transformers", reason="needs the extra 'llm'")
 pytest.importorskip("llguidance", reason="needs the extra 'llm'")
 pytest.importorskip("vllm", reason="needs the extra 'vllm'")
 
+import llguidance
+
 from m3dllm.normalize import normalize
 from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.engines import masks
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.types import Document
 from tests.small import LABELS
@@ -92,6 +95,13 @@ def test_answers_are_right_whatever_the_document_says(make, stills):
             issues = {issue.code for issue in normalize(made, raw, LABELS).issues}
             assert issues <= {"duplicate_relation", "empty_answer", "empty_document"}
     assert finished
+
+
+def test_grammars_have_the_room_that_the_transformers_engine_gives_them(make, stills, monkeypatch):
+    system = make("vllm")
+    monkeypatch.setattr(masks, "LIMITS", llguidance.LLParserLimits(initial_lexer_fuel=1))
+    (refused,) = system.predict([document("zh", "zh", stills=stills)])
+    assert refused.failure is not None
 
 
 def test_a_free_model_and_one_held_to_the_schema_are_answered_too(make, stills):

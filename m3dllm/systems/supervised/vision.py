@@ -27,6 +27,8 @@ from m3dllm.types import Frame
 
 SHADES = 7
 """Shades of red, of green and of blue that the tiny vision encoder tells apart."""
+UNIT = 1 << 20
+"""The share of a pixel that counts as one."""
 
 
 class TinyVision(nn.Module):
@@ -54,7 +56,7 @@ class TinyVision(nn.Module):
         self.layers = nn.ModuleList(TinyVisionLayer(hidden) for _ in range(self.n_layers))
 
     def forward(self, frames: Tensor) -> list[Tensor]:
-        pixels = (frames.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        pixels = frames.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
         colours = self.colours(colour_shares(frames, self.grid).sqrt())
         x = self.down(pixels) + colours.permute(0, 3, 1, 2) + self.places
         states = []
@@ -74,17 +76,23 @@ def colour_shares(frames: Tensor, grid: int) -> Tensor:
     frames: (frames, 3, side, side), bytes -> (frames, grid, grid, colours). A pixel counts for the eight colours around
     it, the more the nearer it is. `side` is a multiple of twice `grid`.
     """
-    n, k = len(frames), frames.shape[-1] // 2 // grid  # a patch has k x k pixels, each the average of four
+    n, side = len(frames), frames.shape[-1] // 2  # a pixel is the average of four
+    k, device = side // grid, frames.device
     place = F.avg_pool2d(frames.float(), 2) * ((SHADES - 1) / 255)
-    shades = torch.arange(SHADES, device=frames.device)
-    near = (1 - (place[..., None] - shades).abs()).clamp(min=0)  # (frames, 3, grid * k, grid * k, shades)
-    near = (
-        near.reshape(n, 3, grid, k, grid, k, SHADES).permute(1, 0, 2, 4, 3, 5, 6).reshape(3, n * grid**2, k * k, SHADES)
-    )
-    red, green, blue = near.unbind()
-    both = (red[..., None] * green[..., None, :]).flatten(2)  # (patches, pixels, shades²)
-    shares = both.transpose(1, 2) @ blue / k**2
-    return shares.view(n, grid, grid, SHADES**3)
+    below = place.long().clamp(max=SHADES - 2)
+    above = place - below  # the share of the shade above, for red, green and blue: (frames, 3, side, side)
+    strides = torch.tensor((SHADES**2, SHADES, 1), device=device)[:, None, None]
+    row = torch.arange(side, device=device) // k
+    patch = torch.arange(n, device=device)[:, None, None] * grid**2 + row[:, None] * grid + row
+    corner = patch * SHADES**3 + (below * strides).sum(1)
+    shares = torch.zeros(n * grid**2 * SHADES**3, dtype=torch.int32, device=device)
+    for steps in itertools.product((0, 1), repeat=3):
+        step = torch.tensor(steps, device=device)[:, None, None]
+        weight = torch.where(step.bool(), above, 1 - above).prod(1)
+        index = corner + (step * strides).sum()
+        # Whole numbers add up to the same sum in any order, so that a GPU gives the same twice.
+        shares.index_add_(0, index.flatten(), (UNIT * weight).round().int().flatten())
+    return shares.view(n, grid, grid, SHADES**3) / (UNIT * k**2)
 
 
 class TinyVisionLayer(nn.Module):

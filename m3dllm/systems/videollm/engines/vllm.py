@@ -81,6 +81,7 @@ class VllmEngine:
         except Exception as error:  # the weights, the memory, the device: vLLM says what in many ways
             raise UserError(f"model '{self.local.name}' cannot be loaded by vLLM: {_brief(error)}") from error
         self.engine = self.llm.llm_engine
+        _raise_limits(self.engine)
         self._started: dict[int, float] = {}
         self._options: dict[int, tuple[str, ...]] = {}
         self._refused: list[tuple[int, Reply]] = []
@@ -254,6 +255,32 @@ def _room_for(adapter: Adapter, local: LocalModel) -> dict[str, Any]:
             adapter.folder, f"adapter '{adapter.name}' has rank {shape.rank}; vLLM takes up to {RANKS[-1]}"
         )
     return {"enable_lora": True, "max_loras": 1, "max_lora_rank": next(r for r in RANKS if r >= shape.rank)}
+
+
+def _raise_limits(engine: Any) -> None:
+    """Let vLLM's grammars be as long as those of the transformers engine; its own ask for llguidance's defaults.
+
+    Does nothing where the user lets vLLM schedule in a process of its own.
+    """
+    from vllm.v1.structured_output.backend_guidance import (
+        GuidanceBackend,
+        GuidanceGrammar,
+        serialize_guidance_grammar,
+    )
+
+    from m3dllm.systems.videollm.engines.masks import compile_grammar
+
+    class Roomy(GuidanceBackend):
+        def compile_grammar(self, request_type: Any, grammar_spec: str, stop_token_ids: Any = None) -> Any:
+            how = self.disable_any_whitespace, self.disable_additional_properties
+            source = serialize_guidance_grammar(request_type, grammar_spec, *how)
+            return GuidanceGrammar(compile_grammar(source, self.ll_tokenizer), self.ll_tokenizer, self.vocab_size)
+
+    core = getattr(engine.engine_core, "engine_core", None)
+    if core is not None:
+        manager = core.structured_output_manager
+        size = engine.model_config.get_vocab_size()
+        manager.backend = Roomy(manager.vllm_config, tokenizer=manager.tokenizer, vocab_size=size)
 
 
 def _name(still: Still) -> str | None:
