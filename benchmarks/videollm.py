@@ -216,7 +216,6 @@ class Cost:
 
     compile_ms: float
     mask_us: float
-    tokens: int
 
 
 def grammars(out: Path, data: Path, *, vocabulary: int) -> None:
@@ -235,8 +234,9 @@ def grammars(out: Path, data: Path, *, vocabulary: int) -> None:
     examples = [example for split in imported.splits.values() for example in split]
     tokenizer = _tokenizer([example.document.text for example in examples], vocabulary)
     tokens = llguidance.hf.from_tokenizer(tokenizer)
-    print(f"vocabulary {len(tokenizer):,}; joint answers; medians of 5")
+    print(f"vocabulary {len(tokenizer):,}; joint answers; medians of 5; free: the likeliest token, nothing ruled out")
     print(f"{'':14}{'tokens of answer':>18}{'grammar':>22}{'schema':>22}{'free':>10}")
+    free_us = _free_us(len(tokenizer))
     for lang in ("en", "zh"):
         for words in (100, 500, 4000):
             made = joined([e for e in examples if e.document.lang == lang], words)
@@ -250,7 +250,7 @@ def grammars(out: Path, data: Path, *, vocabulary: int) -> None:
             ids = tokenizer.encode(lesson.answer, add_special_tokens=False)
             costs = [_cost(constraint, ids, tokens) for constraint in (held.grammar, held.schema)]
             shown = "".join(f"{c.compile_ms:9.1f} ms {c.mask_us:7.0f} us" for c in costs)
-            print(f"{lang}, {words:5} words{len(ids):18}{shown}{0:7} us", flush=True)
+            print(f"{lang}, {words:5} words{len(ids):18}{shown}{free_us:7.0f} us", flush=True)
 
 
 def _cost(constraint: Any, ids: Sequence[int], tokens: Any) -> Cost:
@@ -270,7 +270,20 @@ def _cost(constraint: Any, ids: Sequence[int], tokens: Any) -> Cost:
         masked.append((time.perf_counter() - started) / len(ids))
         if matcher.is_error():
             raise RuntimeError(matcher.get_error())
-    return Cost(1e3 * statistics.median(compiled), 1e6 * statistics.median(masked), len(ids))
+    return Cost(1e3 * statistics.median(compiled), 1e6 * statistics.median(masked))
+
+
+def _free_us(vocabulary: int) -> float:
+    """Microseconds to choose the likeliest of all tokens: what an unconstrained token costs at this place."""
+    import torch
+
+    logits = torch.randn(vocabulary)
+    seconds = []
+    for _ in range(500):
+        started = time.perf_counter()
+        logits.argmax()
+        seconds.append(time.perf_counter() - started)
+    return 1e6 * statistics.median(seconds)
 
 
 def joined(examples: Sequence[Example], words: int) -> Example:

@@ -5,6 +5,7 @@
     python -m benchmarks.embedded train WORK [--ordinary] [--tokens 4e6] [--until 1e6]
     python -m benchmarks.embedded export WORK [FOLDER]            in half precision; else into the package
     python -m benchmarks.embedded curve WORK                      the log of each training as a table
+    python -m benchmarks.embedded measure OUT                     on the demo corpus: alone, few-shot, tuned
 
 `train` saves itself every few minutes and goes on where it stopped; the same command gives the same model on the same
 machine. `--ordinary` is the control: the library's own initialization, everything else the same. `--until` stops early,
@@ -45,7 +46,15 @@ SHELVES: tuple[tuple[str, int, int], ...] = (
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.embedded", description=__doc__.partition("\n")[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
-    found = {name: verbs.add_parser(name) for name in ("tokenizer", "shelves", "train", "export", "curve")}
+    steps = {
+        "tokenizer": tokenizer,
+        "shelves": shelves,
+        "train": train,
+        "export": export,
+        "curve": curve,
+        "measure": measured,
+    }
+    found = {name: verbs.add_parser(name) for name in steps}
     for verb in found.values():
         verb.add_argument("work", type=Path)
     found["shelves"].add_argument("--scale", type=float, default=1.0)
@@ -56,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found["export"].add_argument("folder", type=Path, nargs="?", default=PACKAGE)
     args = parser.parse_args(argv)
     make_importable()
-    {"tokenizer": tokenizer, "shelves": shelves, "train": train, "export": export, "curve": curve}[args.verb](args)
+    steps[args.verb](args)
 
 
 def tokenizer(args: argparse.Namespace) -> None:
@@ -129,6 +138,12 @@ def curve(args: argparse.Namespace) -> None:
             for row in map(json.loads, path.read_text().splitlines()):
                 said = f"{row['tokens']:,} | {row['seconds']:,.0f} | {row['loss']:.3f} | {row['right']:.3f}"
                 print(f"| {folder} | {said} |")
+
+
+def measured(args: argparse.Namespace) -> None:
+    from benchmarks.embedded.measure import measure
+
+    measure(args.work)
 
 
 def _tokenizer(work: Path) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-WIDTH, LAYERS, HEADS, HEAD, FEED = 128, 4, 4, 32, 320
+WIDTH, LAYERS, HEADS, HEAD, FEED = 128, 6, 4, 32, 320
 SIGHT, DEPTH, EYES = 64, 3, 4
 PATCH, MERGE = 8, 2
 PIXELS = (16 * 16 * 4, 5600)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from m3dllm.systems.supervised.batch import Mentions, Types, make_mention_batch
-from m3dllm.systems.supervised.decode import choose_relations, linked, merged
+from m3dllm.systems.supervised.decode import choose_relations, linked, log_odds, merged
 from tests.supervised.documents import LABELS
 
 TYPES = Types.of(LABELS)
@@ -30,32 +33,57 @@ def links(n, *pairs):
 # --- chains -----------------------------------------------------------------------------------------------------------
 
 
-def test_pairs_become_chains_by_union():
-    found = linked(mentions([PER] * 5), links(5, (0, 3), (3, 4), (1, 2)), 0.5)
+def test_single_links_become_chains_by_union():
+    found = linked(mentions([PER] * 5), links(5, (0, 3), (3, 4), (1, 2)), 0.5, linkage="single")
     assert found.chain.tolist() == [0, 1, 1, 0, 0]
 
 
-def test_only_the_earlier_mention_of_a_pair_speaks():
-    assert linked(mentions([PER] * 2), links(2, (1, 0)), 0.5).chain.tolist() == [0, 1]
+def test_one_link_against_many_joins_no_two_chains_on_average():
+    chances = links(6, (0, 1), (0, 2), (1, 2), (3, 4), (3, 5), (4, 5), (2, 3))
+    assert linked(mentions([PER] * 6), chances, 0.5, linkage="average").chain.tolist() == [0, 0, 0, 1, 1, 1]
+    assert linked(mentions([PER] * 6), chances, 0.5, linkage="single").n_chains == 1
 
 
-def test_a_link_must_be_surer_than_the_threshold():
-    assert linked(mentions([PER] * 2), links(2, (0, 1)), 0.95).chain.tolist() == [0, 1]
+@pytest.mark.parametrize("linkage", ["single", "average"])
+def test_only_the_earlier_mention_of_a_pair_speaks(linkage):
+    assert linked(mentions([PER] * 2), links(2, (1, 0)), 0.5, linkage=linkage).chain.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("linkage", ["single", "average"])
+def test_a_link_must_be_surer_than_the_threshold(linkage):
+    assert linked(mentions([PER] * 2), links(2, (0, 1)), 0.95, linkage=linkage).chain.tolist() == [0, 1]
+
+
+@given(st.integers(0, 7), st.integers(0, 2**32 - 1), st.sampled_from([0.2, 0.5, 0.8]))
+def test_average_linkage_joins_the_two_nearest_chains_until_none_is_near_enough(n, seed, threshold):
+    chances = np.random.default_rng(seed).random((n, n))
+    groups = [[i] for i in range(n)]
+    while len(groups) > 1:
+
+        def near(pair):
+            return np.mean([log_odds(chances[min(i, j), max(i, j)]) for i in pair[0] for j in pair[1]])
+
+        best = max(combinations(groups, 2), key=near)
+        if near(best) <= log_odds(threshold):
+            break
+        groups = [g for g in groups if g not in best] + [sorted(best[0] + best[1])]
+    found = linked(mentions([PER] * n), chances, threshold, linkage="average").chain.tolist()
+    assert sorted(map(sorted, groups)) == sorted([i for i in range(n) if found[i] == c] for c in set(found))
 
 
 def test_a_chain_has_the_type_of_its_majority_and_of_the_first_on_a_tie():
-    found = linked(mentions([LOC, PER, PER, ORG, LOC]), links(5, (0, 1), (1, 2), (3, 4)), 0.5)
+    found = linked(mentions([LOC, PER, PER, ORG, LOC]), links(5, (0, 1), (1, 2), (3, 4)), 0.5, linkage="single")
     assert found.chain_type.tolist() == [PER, ORG]
 
 
 def test_no_mentions_have_no_chains():
-    assert linked(mentions([]), np.zeros((0, 0)), 0.5).n_chains == 0
+    assert linked(mentions([]), np.zeros((0, 0)), 0.5, linkage="average").n_chains == 0
 
 
 @given(st.integers(1, 7).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.tuples(*[st.integers(0, n - 1)] * 2)))))
-def test_two_mentions_are_together_when_links_lead_from_one_to_the_other(case):
+def test_two_mentions_are_together_by_single_links_when_they_lead_from_one_to_the_other(case):
     n, pairs = case
-    found = linked(mentions([PER] * n), links(n, *pairs), 0.5).chain.tolist()
+    found = linked(mentions([PER] * n), links(n, *pairs), 0.5, linkage="single").chain.tolist()
     groups = [{i} for i in range(n)]
     for i, j in pairs:
         if i < j:

@@ -46,6 +46,20 @@ def test_two_processes_answer_as_one_and_in_order(tiny, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_of_vllm_answer_as_one(tiny):
+    pytest.importorskip("vllm", reason="needs the extra 'vllm'")
+    documents = [document(f"d{i}", "zh" if i % 2 else "en") for i in range(3)]
+    options = TWO | {"model": tiny("qwen2_5_vl"), "engine": "vllm", "context": 4000}
+    answers = []
+    for workers in (1, 2):
+        system = VideoLLM(Config(**options | {"workers": workers}), labels=LABELS)
+        answers.append([raw.payload for raw in system.predict(documents)])
+        system.engine.close()
+    assert answers[0] == answers[1]
+    assert all(answers[0])
+
+
+@pytest.mark.slow
 def test_a_worker_that_dies_fails_what_it_had_in_hand_and_nothing_else(tiny):
     engine = make_engine(Config(model=tiny("qwen2_5_vl"), **TWO))
     for key, share in enumerate("abcd"):

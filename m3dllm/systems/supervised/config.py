@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 LEVELS = ("low", "mid", "high")
 MODULES = ("dffm", "mmcm")
 ENCODERS = ("text", "vision")
+LinkageName = Literal["average", "single"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,8 @@ class Config:
     """The width of pair representations; 0: bilinear forms over the full vectors, as in eq. 16 and 17."""
     aligned: bool = True
     """Whether relations are also read off the frames that show both chains."""
+    linkage: LinkageName = "average"
+    """How linked mentions become chains: by the average over two chains' mentions, or by any single link."""
     decision: Literal["argmax", "threshold"] = "threshold"
     """How a pair's relations are chosen: the best type or none, or every type above a threshold."""
     tune: bool = True
@@ -149,6 +152,7 @@ class Config:
             "lexical": False,
             "aligned": False,
             "pair_size": 0,
+            "linkage": "single",
             "decision": "argmax",
             "tune": False,
             "balance": 0.0,

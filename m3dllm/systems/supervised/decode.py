@@ -1,4 +1,4 @@
-"""From the model's outputs to an answer: mentions, chains by union of pairs, relations, regions.
+"""From the model's outputs to an answer: mentions, chains by clustering of pairs, relations, regions.
 
 Thresholds say how sure a decision must be; 0.5 everywhere is "more likely than not". Answers have offsets, and boxes as
 fractions; what the pipeline gave (mentions or chains) is kept as it was given.
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.cluster import hierarchy
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from m3dllm.systems.supervised.batch import (
     spans_of_tags,
     to_device,
 )
+from m3dllm.systems.supervised.config import LinkageName
 from m3dllm.systems.supervised.losses import joinable
 from m3dllm.systems.supervised.model import DFFM, States
 from m3dllm.types import Chain, Mention
@@ -101,7 +103,7 @@ class Decoder:
         if not any(len(one) for one in self._mentions):
             return self._mentions
         return [
-            one if kind == "chains" else linked(one, links, limit)
+            one if kind == "chains" else linked(one, links, limit, linkage=self.model.config.linkage)
             for one, kind, links, limit in zip(self._mentions, self.given, self._links, limits, strict=True)
         ]
 
@@ -140,15 +142,23 @@ def find_mentions(model: DFFM, batch: Batch, states: States, types: Types) -> li
     return found
 
 
-def linked(mentions: Mentions, links: np.ndarray[Any, Any], threshold: float) -> Mentions:
-    """The mentions in the chains that links above the threshold make; chains in the order of their first mentions.
+def linked(mentions: Mentions, links: np.ndarray[Any, Any], threshold: float, *, linkage: LinkageName) -> Mentions:
+    """The mentions in the chains that their links make; chains in the order of their first mentions.
 
-    links: (mentions, mentions), of which the earlier mention's row counts.
+    links: (mentions, mentions), the chances that two are one, of which the earlier mention's row counts. single: all
+    that a path of links above the threshold joins; one wrong link joins two chains. average: from chains of one, the
+    two with the greatest log-odds on average over their mentions are joined, while that is above the threshold's.
     """
     n = len(mentions)
     if n == 0:
         return mentions
-    _, part = connected_components(np.triu(links[:n, :n], 1) > threshold, directed=False)
+    upper = np.triu(links[:n, :n], 1)
+    if linkage == "single" or n == 1:
+        _, part = connected_components(upper > threshold, directed=False)
+    else:
+        farthest = log_odds(1.0)
+        tree = hierarchy.average(farthest - log_odds(upper[np.triu_indices(n, 1)]))
+        part = hierarchy.fcluster(tree, farthest - log_odds(threshold), "distance")
     _, first, number = np.unique(part, return_index=True, return_inverse=True)
     order = np.argsort(np.argsort(first))
     chain = torch.from_numpy(order[number].reshape(-1))
@@ -158,6 +168,12 @@ def linked(mentions: Mentions, links: np.ndarray[Any, Any], threshold: float) ->
     early = mentions.type[torch.from_numpy(np.sort(first))]
     votes[torch.arange(len(first)), early] += 0.5  # the first mention's type on a tie
     return replace(mentions, chain=chain, chain_type=votes.argmax(1))
+
+
+def log_odds(chance: Any) -> Any:
+    """log p / (1 - p); beyond a millionth of 0 or 1 all are the same."""
+    inside = np.clip(np.asarray(chance, dtype=np.float64), 1e-6, 1 - 1e-6)
+    return np.log(inside) - np.log1p(-inside)
 
 
 def choose_relations(

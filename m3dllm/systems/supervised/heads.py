@@ -98,7 +98,6 @@ class MentionPairs(nn.Module):
         self.left = nn.Linear(3 * hidden, size)
         self.right = nn.Linear(3 * hidden, size)
         self.between = nn.Linear(hidden, size, bias=False)
-        self.small = nn.Linear(hidden, size)
         self.texts = nn.Sequential(nn.Linear(N_FEATURES, size), nn.GELU(), nn.Linear(size, size, bias=False))
         self.think = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(size, size), nn.GELU())
 
