@@ -13,14 +13,14 @@ demo: $(VENV)/.demo ## the main job on the embedded corpus, and a report
 	$(BIN)/m3dllm report runs/demo-majority runs/demo-video-llm runs/demo-dffm --out reports/demo
 
 test: $(VENV)/.dev ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev ## format, lint, types, import directions, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
