@@ -176,7 +176,7 @@ def pareto(name: str, field: Field, pairs: Pairs) -> Plot | None:
         "tokens an answer": tokens_each,
     }
     panels = []
-    for title, of in measures.items():
+    for x_label, of in measures.items():
         series = []
         for system in systems:
             f1s = system.f1s(field.lang, pairs, "average")
@@ -187,14 +187,14 @@ def pareto(name: str, field: Field, pairs: Pairs) -> Plot | None:
                 point = Point(x, y, 100 * min(f1s) if several else None, 100 * max(f1s) if several else None)
                 series.append(Series(system.label, (point,), system.color))
         if len(series) > 1:
-            panels.append(Panel(title, tuple(series), tuple(_front([s.points[0] for s in series]))))
+            panels.append(Panel("", x_label, tuple(series), tuple(_front([s.points[0] for s in series]))))
     if not panels:
         return None
     caption = (
         "Average F1 against the cost of an answer (logarithmic; to the left is cheaper). The line joins the systems "
         f"that no other beats in both. {_devices(field.runs)}"
     )
-    return Plot(name, "Cost against score", caption, "", "average F1", tuple(panels), lines=False, log_x=True)
+    return Plot(name, "Cost against score", caption, "average F1", tuple(panels), lines=False, log_x=True)
 
 
 def _front(points: Sequence[Point]) -> list[Point]:

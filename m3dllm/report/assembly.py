@@ -6,24 +6,25 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from math import fsum
 
-import m3dllm
 from m3dllm.corpora.imported import Counts
 from m3dllm.files import file_name
 from m3dllm.report import breakdowns, cells, scores
 from m3dllm.report.answers import answer_table, cost_table, issue_table, pareto
-from m3dllm.report.comparison import Compared, Comparison
+from m3dllm.report.comparison import Comparison
 from m3dllm.report.curves import Dial, curve_plot, curve_table, dials
 from m3dllm.report.fields import Field
+from m3dllm.report.findings import finding
 from m3dllm.report.layout import Block, Bullets, Cell, Column, Facts, Report, Row, Section, Table, Text
-from m3dllm.report.numbers import decimals, percent, points, probability
+from m3dllm.report.numbers import decimals
+from m3dllm.report.provenance import UNKNOWN_COMMIT, again, origin
 from m3dllm.report.published import Published
 from m3dllm.report.sources import PAIRS, LeftOut, ScoredRun
 from m3dllm.score.scores import Pairs
 from m3dllm.types import TASKS
 from m3dllm.wire import encode
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 PAIRS_WORDS: dict[Pairs, str] = {"end_to_end": "end to end", "gold_pairs": "gold pairs"}
 PAIRS_MEAN: dict[Pairs, str] = {
@@ -51,8 +52,9 @@ def assemble(
     """Every table and figure of the report, in the order in which they are read."""
     runs = sorted({run.name: run for field in fields for run in field.runs}.values(), key=lambda run: run.name)
     anchors = _anchors(fields)
+    title = _title(fields)
     findings = [
-        (_where(field, pairs), finding(field, pairs, comparisons[field, pairs]))
+        (_counted(field, pairs, under=title), finding(field, pairs, comparisons[field, pairs]))
         for field in fields
         for pairs in PAIRS
         if field.with_pairs(pairs)
@@ -67,12 +69,12 @@ def assemble(
         sections.append(Section("Left out", "left-out", (note, out)))
     sections.append(Section("How to read this", "reading", (Text(READING),)))
     return Report(
-        title=_title(fields),
+        title=title,
         lead=_lead(fields, runs, left_out),
         findings=tuple(findings),
         sections=tuple(sections),
         again=again(runs, published, baseline),
-        origin=_origin(runs),
+        origin=origin(runs),
     )
 
 
@@ -88,57 +90,7 @@ READING = (
 )
 
 
-def again(runs: Sequence[ScoredRun], published: Published | None, baseline: str | None) -> str:
-    """The command that makes the report again."""
-    words = ["m3dllm", "report", *(str(run.path) for run in runs)]
-    words += ["--paper", published.name] if published else []
-    words += ["--baseline", baseline] if baseline else []
-    return shlex.join([*words, "--out"]) + " DIR"
-
-
 # --- what to read first -----------------------------------------------------------------------------------------------
-
-
-def finding(field: Field, pairs: Pairs, comparisons: Sequence[Comparison]) -> str:
-    """Who wins, by how much and how surely, in a sentence or two."""
-    systems = scores.by_rank(field, pairs)
-    first = systems[0]
-    f1s = first.f1s(field.lang, pairs, "average")
-    mean = f", average F1 {percent(fsum(f1s) / len(f1s))}" if f1s else ""
-    if len(systems) == 1:
-        sentences = [f"{first.label} alone{mean}"]
-    else:
-        row = comparisons[0].row(systems[1], "average") if comparisons else None
-        sentences = [f"{first.label} is best of {len(systems)}{mean}{'' if row is None else _lead_over(row)}"]
-        if ahead := [row for task in TASKS for row in _ahead(comparisons, task)]:
-            told = (f"{row.system.label} in {row.key} ({points(row.found.difference)})" for row in ahead)
-            sentences.append(f"More than by chance before it: {', '.join(told)}")
-    below = [task for task in TASKS if all(scores.is_below(run, field, pairs, task) for run in first.runs)]
-    if below:
-        sentences.append(f"It is below a floor in {' and '.join(below)}")
-    return ". ".join(sentences) + "."
-
-
-def _lead_over(row: Compared) -> str:
-    """How far the best is before one other system."""
-    found = row.found
-    low, high = points(-found.high), points(-found.low)
-    sure = f"95 %: {low} to {high}; p = {probability(row.adjusted)} after Holm"
-    if percent(found.difference) == "0.00":
-        return f", as much as {row.system.label} ({sure})"
-    verdict = "more than chance" if row.is_sure else "which may be chance"
-    return f", {percent(abs(found.difference))} points before {row.system.label}, {verdict} ({sure})"
-
-
-def _ahead(comparisons: Sequence[Comparison], task: str) -> list[Compared]:
-    """The one row in which a system is furthest before the best in a task, if that is more than chance."""
-    rows = [
-        row
-        for comparison in comparisons[:1]
-        for row in comparison.rows
-        if row.key == task and row.is_sure and row.found.difference > 0
-    ]
-    return sorted(rows, key=lambda row: -row.found.difference)[:1]
 
 
 def _lead(fields: Sequence[Field], runs: Sequence[ScoredRun], left_out: Sequence[LeftOut]) -> str:
@@ -306,7 +258,7 @@ def _making(run: ScoredRun) -> Section:
         "sha256": ", ".join(f"{name} {digest}" for name, digest in sorted(corpus.sha256.items())),
         "checkpoint": record.checkpoint or "",
         "used": encode(record.provenance).decode() if record.provenance else "",
-        "commit": record.git or "of an installed package",
+        "commit": record.git or UNKNOWN_COMMIT,
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items())),
         "device": record.device,
         "seconds": ", ".join(f"{step} {decimals(Decimal(repr(s)))}" for step, s in record.seconds.items()),
@@ -315,18 +267,6 @@ def _making(run: ScoredRun) -> Section:
     rows = tuple((name, value) for name, value in facts.items() if value)
     block = Facts(rows, frozenset(("command", "options", "sha256", "checkpoint", "used", "commit")))
     return Section(run.name, f"run-{file_name(run.name)}", (block,), folded=True)
-
-
-def _origin(runs: Sequence[ScoredRun]) -> str:
-    """One line for the head of a file: what made it, from which runs, commits and data."""
-    commits = sorted({run.record.git or "an installed package" for run in runs})
-    data = sorted(
-        {f"{run.record.corpus.name}/{n} {d[:12]}" for run in runs for n, d in run.record.corpus.sha256.items()}
-    )
-    return (
-        f"m3dllm {m3dllm.__version__}; runs {', '.join(run.name for run in runs)}; "
-        f"commit {', '.join(commits)}; data sha256 {', '.join(data)}"
-    )
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -338,6 +278,12 @@ def _where(field: Field, pairs: Pairs | None = None) -> str:
     hidden = "" if run.record.missing is None else f", missing {run.record.missing['kind']}"
     what = f"{of.corpus}, {of.split}, {LANGUAGES.get(of.lang, of.lang)}{hidden}"
     return what if pairs is None else f"{what}, {PAIRS_WORDS[pairs]}"
+
+
+def _counted(field: Field, pairs: Pairs, *, under: str) -> str:
+    """The field in words under a title, and of how many documents it is."""
+    n = len(field.runs[0].documents(field.lang))
+    return f"{_where(field, pairs).removeprefix(f'{under}, ')}: {_n(n, 'document').replace(' ', NO_BREAK)}"
 
 
 def _anchors(fields: Sequence[Field]) -> dict[Field, str]:

@@ -64,8 +64,8 @@ def curve_plot(name: str, dial: Dial) -> Plot:
             if (points := tuple(_points(values, dial, key)))
         )
         if series:
-            panels.append(Panel(key, series))
-    return Plot(name, dial.words.capitalize(), _caption(dial), dial.words, "F1", tuple(panels))
+            panels.append(Panel(key, dial.words, series))
+    return Plot(name, dial.words.capitalize(), _caption(dial), "F1", tuple(panels))
 
 
 def curve_table(name: str, dial: Dial) -> Table:

@@ -9,9 +9,9 @@ import math
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from m3dllm.report.axes import SIGNS, bounds, log_bounds, log_ticks, tick_text, ticks
+from m3dllm.report.axes import COLORS, SIGNS, bounds, log_bounds, log_ticks, tick_text, ticks
 from m3dllm.report.layout import Figure, Forest, Interval, Panel, Plot, Point
 
 Anchor = Literal["start", "middle", "end"]
@@ -69,46 +69,91 @@ class Drawing:
     items: tuple[Item, ...]
 
 
-def draw(figure: Figure) -> Drawing:
-    """The figure, laid out."""
-    return _forest(figure) if isinstance(figure, Forest) else _plot(figure)
+WIDTHS = (900.0, 700.0, 340.0)
+"""How wide a figure may be: beside the contents of a page, on paper and narrow screens, and on a phone."""
+ON_PAPER = WIDTHS[1]
+
+
+def draw(figure: Figure, width: float = ON_PAPER) -> Drawing:
+    """The figure, laid out to be at most `width` wide: panels that do not fit stand below."""
+    return _forest(figure, width) if isinstance(figure, Forest) else _plot(figure, width)
+
+
+def _across(panels: int, room: float, least: float, between: float) -> int:
+    """How many panels stand side by side, each at least `least` wide; the rows are about equally long."""
+    most = max(1, int((room + between) // (least + between)))
+    return math.ceil(panels / math.ceil(panels / most))
 
 
 # --- differences ------------------------------------------------------------------------------------------------------
 
 LETTER = 6.3
-ROW, TOP, PANEL, BETWEEN = 26, 34, 142, 34
+TOP, PANEL, BETWEEN, EDGE = 34, (100, 142), 30, 14
+ROW, ROW_UNDER_LABEL = 26, 38
 
 
-def _forest(figure: Forest) -> Drawing:
-    labels = [_short(line, 44) for line in figure.lines]
-    left = max(map(_width, labels)) + 14
-    height = TOP + ROW * len(labels) + 42
-    items: list[Item] = [
-        Words(left - 12, TOP + ROW * (i + 0.5) + 4, label, "label", "end") for i, label in enumerate(labels)
-    ]
+class _Lines(NamedTuple):
+    """Where the lines of one panel stand."""
+
+    left: float
+    top: float
+    width: float
+    row: float
+
+    def middle(self, line: int) -> float:
+        """The height of a line's dot: half a usual row over the lower edge of its own."""
+        return self.top + self.row * (line + 1) - ROW / 2
+
+
+def _forest(figure: Forest, width: float) -> Drawing:
+    labels = [_short(line, min(44, int(width / LETTER) - 4)) for line in figure.lines]
+    wide = max(map(text_width, labels))
+    over = wide > 0.4 * width  # too little room beside: each label stands over its line
+    left, row = (EDGE, ROW_UNDER_LABEL) if over else (wide + 14, ROW)
+    room = width - left - EDGE
+    across = _across(len(figure.panels), room, PANEL[0], BETWEEN)
+    panel = min(PANEL[1], (room - (across - 1) * BETWEEN) / across)
+    deep = TOP + row * len(labels) + 30
+    items: list[Item] = []
+    names: list[Item] = []
     for i, (title, intervals) in enumerate(figure.panels):
-        items += _intervals(title, intervals, left + i * (PANEL + BETWEEN))
-    items.append(Words(left, height - 4, figure.axis, "axis"))
-    return Drawing(left + len(figure.panels) * (PANEL + BETWEEN) - 10, height, tuple(items))
+        down, column = divmod(i, across)
+        place = _Lines(left + column * (panel + BETWEEN), down * deep + TOP, panel, row)
+        if column == 0:
+            names += (_label(label, place, k, over=over) for k, label in enumerate(labels))
+        items += _intervals(title, intervals, place)
+    below = math.ceil(len(figure.panels) / across) * deep
+    items.append(Words(left, below + 8, figure.axis, "axis"))
+    return Drawing(left + across * (panel + BETWEEN) - BETWEEN + EDGE, below + 12, (*items, *names))
 
 
-def _intervals(title: str, intervals: tuple[Interval | None, ...], at: float) -> Iterator[Item]:
+def _label(text: str, place: _Lines, line: int, *, over: bool) -> Words:
+    if over:
+        return Words(place.left, place.middle(line) - 13, text, "label")
+    return Words(place.left - 12, place.middle(line) + 4, text, "label", "end")
+
+
+def _intervals(title: str, intervals: tuple[Interval | None, ...], place: _Lines) -> Iterator[Item]:
+    left, top, width, row = place
     there = [interval for interval in intervals if interval is not None]
     low, high = bounds([0.0, *(x for i in there for x in (i.low, i.high, i.value))])
 
     def x(value: float) -> float:
-        return at + (value - low) / (high - low) * PANEL
+        return left + (value - low) / (high - low) * width
 
-    bottom = TOP + ROW * len(intervals)
-    yield Words(at, 18, title, "title")
-    for tick in ticks(low, high, most=4):
-        yield Path(((x(tick), TOP - 4), (x(tick), bottom)), "zero" if tick == 0 else "grid")
-        yield Words(x(tick), bottom + 14, _signed(tick), "tick", "middle")
+    bottom = top + row * len(intervals)
+    yield Words(left, top - 16, title, "title")
+    marks = _two_or_more(low, high, int(width // 35))
+    numbers = _apart(marks, x(marks[1]) - x(marks[0]))
+    for tick in marks:
+        yield Path(((x(tick), top - 4), (x(tick), bottom)), "zero" if tick == 0 else "grid")
+        if tick in numbers:
+            yield Words(x(tick), bottom + 14, _signed(tick), "tick", "middle")
     for i, interval in enumerate(intervals):
         if interval is not None:
-            y = TOP + ROW * (i + 0.5)
-            corners = ((at, y - ROW / 2), (at + PANEL, y - ROW / 2), (at + PANEL, y + ROW / 2), (at, y + ROW / 2))
+            y = place.middle(i)
+            above, below = y - ROW / 2, y + ROW / 2
+            corners = ((left, above), (left + width, above), (left + width, below), (left, below))
             yield Group(
                 0,
                 (
@@ -120,38 +165,66 @@ def _intervals(title: str, intervals: tuple[Interval | None, ...], at: float) ->
             )
 
 
+def _two_or_more(low: float, high: float, most: int) -> list[float]:
+    """`ticks`, and more than `most` where there would be one only: one number is no scale."""
+    return next(found for n in range(most, most + 4) if len(found := ticks(low, high, most=n)) > 1)
+
+
+def _apart(marks: list[float], step: float) -> list[float]:
+    """Those of marks `step` apart whose numbers do not touch: 0 and others, or the first and others."""
+    every = math.ceil(0.9 * max(text_width(_signed(mark)) for mark in marks) / step)
+    with_zero = marks[marks.index(0) % every :: every] if 0 in marks else []
+    return with_zero if len(with_zero) > 1 else marks[::every]
+
+
 def _signed(value: float) -> str:
     return f"+{tick_text(value)}" if value > 0 else tick_text(value).replace("-", "−")
 
 
 # --- plots ------------------------------------------------------------------------------------------------------------
 
-BOX = (240, 165)
-GAP = (54, 64)
+BOX, BOX_HEIGHT = (165, 240), 165
+BETWEEN_BOXES, UNDER_BOX = 54, 60
 CORNER = (40, 30)
+LEGEND = 560
 Scale = Callable[[float], float]
 
 
-def _plot(figure: Plot) -> Drawing:
-    across = min(3, len(figure.panels))
-    down = math.ceil(len(figure.panels) / across)
-    width = CORNER[0] + across * (BOX[0] + GAP[0]) - GAP[0] + 14
+def _plot(figure: Plot, width: float) -> Drawing:
+    room = width - CORNER[0] - 14
+    across = min(3, _across(len(figure.panels), room, BOX[0], BETWEEN_BOXES))
+    box = min(BOX[1], (room - (across - 1) * BETWEEN_BOXES) / across)
+    shared = len({panel.x_label for panel in figure.panels}) == 1  # then it stands once, under all
+    deep = BOX_HEIGHT + UNDER_BOX + (0 if shared else 14)
     items: list[Item] = []
     for i, panel in enumerate(figure.panels):
         row, column = divmod(i, across)
-        items += _panel(figure, panel, CORNER[0] + column * (BOX[0] + GAP[0]), CORNER[1] + row * (BOX[1] + GAP[1]))
-    x, y = float(CORNER[0]), CORNER[1] + down * (BOX[1] + GAP[1]) - (10.0 if figure.x_label else 26.0)
+        left, top = CORNER[0] + column * (box + BETWEEN_BOXES), CORNER[1] + row * deep
+        items += _panel(figure, panel, left, top, box)
+        if not shared or i == len(figure.panels) - 1:
+            below = top + BOX_HEIGHT + 34
+            items.append(Words(CORNER[0] if shared else left, below, panel.x_label, "axis"))
+    wide = CORNER[0] + across * (box + BETWEEN_BOXES) - BETWEEN_BOXES + 14
+    entries, right, bottom = _legend(figure, below + 24, min(width, max(wide, LEGEND)))
+    return Drawing(max(wide, right), bottom + 14, (*items, *entries))
+
+
+def _legend(figure: Plot, top: float, width: float) -> tuple[list[Item], float, float]:
+    """The systems' signs and names in lines at most `width` long; their right end, and the height of the last."""
+    items: list[Item] = []
+    x, y, right = float(CORNER[0]), top, 0.0
     for label, color in dict.fromkeys((s.label, s.color) for panel in figure.panels for s in panel.series):
-        text = _short(label, 60)
-        if x > CORNER[0] and x + 22 + _width(text) > width:
+        text = _short(label, min(60, int((width - CORNER[0] - 16) / LETTER)))
+        if x > CORNER[0] and x + 16 + text_width(text) > width:
             x, y = float(CORNER[0]), y + 20
         items += [Group(color, (_sign(color, x + 5, y),)), Words(x + 16, y + 4, text, "label")]
-        x += 36 + _width(text)
-    return Drawing(max(width, x if down == 1 and across == 1 else 0), y + 14, tuple(items))
+        right = max(right, x + 16 + text_width(text))
+        x += 36 + text_width(text)
+    return items, right, y
 
 
-def _panel(figure: Plot, panel: Panel, left: float, top: float) -> Iterator[Item]:
-    width, height = BOX
+def _panel(figure: Plot, panel: Panel, left: float, top: float, width: float) -> Iterator[Item]:
+    height = BOX_HEIGHT
     points = [point for series in panel.series for point in series.points]
     share, x_ticks = _x_axis(figure, points)
     low, high = bounds([v for p in points for v in (p.y, p.low, p.high) if v is not None], margin=0.12)
@@ -162,16 +235,14 @@ def _panel(figure: Plot, panel: Panel, left: float, top: float) -> Iterator[Item
     def y(value: float) -> float:
         return top + height - (value - low) / (high - low) * height
 
-    yield Words(left, top - 12, panel.title, "title")
+    yield Words(left, top - 12, f"{panel.title} {figure.y_label}".strip(), "title")
     for tick in ticks(low, high, most=4):
         yield Path(((left, y(tick)), (left + width, y(tick))), "grid")
         yield Words(left - 7, y(tick) + 4, tick_text(tick), "tick", "end")
     for tick in x_ticks:
         yield Path(((x(tick), top + height), (x(tick), top + height + 4)), "zero")
-        yield Words(x(tick), top + height + 17, tick_text(tick), "tick", "middle")
+        yield Words(x(tick), top + height + 17, tick_text(tick if figure.log_x else round(tick, 2)), "tick", "middle")
     yield Path(((left, top + height), (left + width, top + height)), "zero")
-    if figure.x_label:
-        yield Words(left, top + height + 34, figure.x_label, "axis")
     if len(panel.front) > 1:
         yield Path(tuple((x(p.x), y(p.y)) for p in panel.front), "front")
     for series in panel.series:
@@ -216,17 +287,23 @@ CORNERS: dict[str, tuple[tuple[float, float], ...]] = {
 
 
 def _sign(color: int, x: float, y: float, r: float = 4.6) -> Item:
-    """The sign of a system, around a point."""
-    sign = SIGNS[color % len(SIGNS)]
+    """The sign of a system, around a point; where the colours begin again, the signs are others."""
+    sign = SIGNS[(color + color // len(COLORS)) % len(SIGNS)]
     if sign == "circle":
         return Dot(x, y, r, "sign")
     return Path(tuple((x + dx * r, y + dy * r) for dx, dy in CORNERS[sign]), "sign", closed=True)
 
 
-def _width(text: str) -> float:
+def text_width(text: str) -> float:
     """About how wide a label is."""
     return sum(2 * LETTER if unicodedata.east_asian_width(c) in "WF" else LETTER for c in text)
 
 
 def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+    """`text`, cut where it is wider than `most` letters."""
+    if text_width(text) <= most * LETTER:
+        return text
+    kept = text
+    while kept and text_width(kept) > (most - 1) * LETTER:
+        kept = kept[:-1]
+    return kept + "…"

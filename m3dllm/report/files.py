@@ -19,6 +19,7 @@ from m3dllm.report.latex import latex
 from m3dllm.report.layout import Report
 from m3dllm.report.markdown import markdown
 from m3dllm.report.pdf import pdf
+from m3dllm.report.provenance import provenance
 from m3dllm.report.published import read_published
 from m3dllm.report.sources import PAIRS, ScoredRun, read_runs
 from m3dllm.report.svg import svg
@@ -43,7 +44,8 @@ def write_report(
 
     `report.html` and `report.md` hold everything; `tables/` each table as .tex and .csv; `figures/` each figure as .svg
     and .pdf; `data/` the unrounded numbers as plain rows; `documents/` the pages of the documents, where `pages` says
-    so or, left open, there are at most 100. `paper` names published rows to quote beside, `baseline` a system, or a
+    so or, left open, there are at most 100. Each file says what it was made from, and how to make it again; for .csv a
+    `provenance.json` beside them does. `paper` names published rows to quote beside, `baseline` a system, or a
     run, to compare every other with besides the best.
 
     A run that is unfinished, broken or of another format is named in the report and left out. Raises UserError where
@@ -68,6 +70,8 @@ def write_report(
         f"data/{sheet.name}.csv": sheet_csv(sheet) for sheet in sheets(sets, left_out, comparisons)
     }
     files |= dict(_table_files(report))
+    made_of = provenance(found, left_out, report.again)
+    files |= {f"{folder_of_csv}/provenance.json": made_of for folder_of_csv in ("tables", "data")}
     if figures:
         files |= dict(_figure_files(report))
     _remove_stale(folder, files)
@@ -84,8 +88,9 @@ def _table_files(report: Report) -> Iterator[tuple[str, str]]:
 
 def _figure_files(report: Report) -> Iterator[tuple[str, str | bytes]]:
     for figure in report.figures:
-        yield f"figures/{figure.name}.svg", svg(figure, origin=report.origin)
-        yield f"figures/{figure.name}.pdf", pdf(figure, report.origin)
+        made_of = f"{report.origin}. Made by: {report.again}"
+        yield f"figures/{figure.name}.svg", svg(figure, origin=made_of)
+        yield f"figures/{figure.name}.pdf", pdf(figure, made_of)
 
 
 def _remove_stale(folder: Path, files: Mapping[str, object]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m3dllm.files import read_text
 from m3dllm.report.layout import Bullets, Facts, Forest, Plot, Report, Table, Text
-from m3dllm.report.svg import svg
+from m3dllm.report.svg import inline_svg
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -22,7 +23,7 @@ def html(report: Report) -> str:
     from markupsafe import Markup
 
     def drawn(figure: Forest | Plot) -> Markup:
-        return Markup(svg(figure))  # noqa: S704  (svg escapes every text)
+        return Markup(inline_svg(figure))  # noqa: S704  (it escapes every text)
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE),
@@ -33,6 +34,8 @@ def html(report: Report) -> str:
     )
     environment.filters["kind"] = _kind
     environment.filters["slots"] = _slots
+    environment.filters["ems"] = _ems
+    environment.filters["breakable"] = _breakable
     environment.filters["svg"] = drawn
     style, script = (Markup(read_text(TEMPLATE / name)) for name in ("report.css", "report.js"))  # noqa: S704
     return environment.get_template("report.html").render(report=report, style=style, script=script) + "\n"
@@ -53,3 +56,28 @@ def _kind(block: object) -> str:
 def _slots(table: Table) -> list[int]:
     """For each column, the letters that its small print needs: numbers stand under one another all the same."""
     return [max((len(row.cells[i].small) for row in table.rows), default=0) for i, _ in enumerate(table.columns)]
+
+
+def _ems(table: Table) -> float:
+    """About how wide the table is at its narrowest, in ems: paper does not scroll, what is wide is printed smaller."""
+    letters = 0.0
+    for i, (column, slot) in enumerate(zip(table.columns, _slots(table), strict=True)):
+        longest = max((len(row.cells[i].text) for row in table.rows), default=0)
+        if column.number:
+            letters += max(longest, *map(len, _pieces(column.title))) + (0.8 * (slot + 1) if slot else 0)
+        else:
+            letters += min(longest, 24)
+    return 0.64 * letters + 0.9 * len(table.columns)
+
+
+def _pieces(title: str) -> list[str]:
+    """A heading, in the pieces between which it may be broken."""
+    return [piece for word in title.split(" ") for piece in re.findall(r"[^=_./-]*[=_./-]*", word)]
+
+
+def _breakable(title: str) -> Markup:
+    """A heading that may be broken between the words of a name."""
+    from markupsafe import Markup
+
+    pieces = re.findall(r"[^=_./-]+[=_./-]*|[=_./-]+", title)
+    return Markup("<wbr>").join(pieces)

@@ -129,18 +129,18 @@ class Panel:
     """One pair of axes. `front` are the points that no other beats in both axes (a Pareto figure)."""
 
     title: str
+    x_label: str
     series: tuple[Series, ...]
     front: tuple[Point, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Small multiples that share their axes' meaning: scores by an option, or cost against score."""
+    """Small multiples of one score: by an option, or against cost. `y_label` says what goes up in all of them."""
 
     name: str
     title: str
     caption: str
-    x_label: str
     y_label: str
     panels: tuple[Panel, ...]
     lines: bool = True

@@ -1,21 +1,26 @@
 """Figures as PDF files, for papers and talks. Written by matplotlib, which is loaded only here.
 
 The same figure gives the same bytes: no dates. Words are outlines: no font has to be embedded, which takes longer than
-all else and about which some publishers are particular; the SVG file has them as text. A label in Chinese takes the
-first font of a short list that is there.
+all else and about which some publishers are particular; the SVG file has them as text. A character takes the first font
+of a short list that has it; one that none has is written as its code, such as \\u4e2d, for a box would tell nothing.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Literal
 
 from m3dllm.report.axes import COLORS
-from m3dllm.report.drawing import Anchor, Dot, Drawing, Group, Item, Path, Style, Words, draw
+from m3dllm.report.drawing import Anchor, Dot, Drawing, Group, Item, Path, Style, Words, draw, text_width
 from m3dllm.report.layout import Figure
 
-FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "SimSun"]
+FONTS = (
+    *("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei"),
+    *("WenQuanYi Micro Hei", "Microsoft YaHei", "PingFang SC", "Hiragino Sans GB", "Heiti SC", "SimHei", "SimSun"),
+    *("Droid Sans Fallback", "Arial Unicode MS"),
+)
 LINES: dict[Style, tuple[str, float]] = {
     "grid": ("#dfe3e8", 0.6),
     "zero": ("#8d96a1", 0.7),
@@ -35,20 +40,18 @@ UNIT = 96.0  # of a drawing, to the inch
 
 def pdf(figure: Figure, origin: str) -> bytes:
     """The figure as a PDF file; `origin` is kept in its metadata."""
-    import matplotlib as mpl
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.figure import Figure as Canvas
 
     drawing = draw(figure)
-    with mpl.rc_context({"font.sans-serif": _present(), "font.family": "sans-serif"}):
-        canvas = Canvas(figsize=(drawing.width / UNIT, drawing.height / UNIT))
-        for item in drawing.items:
-            for artist in _artists(item, drawing, canvas, COLORS[0]):
-                canvas.add_artist(artist)
-        out = io.BytesIO()
-        metadata = {"CreationDate": None, "Title": figure.title, "Subject": origin, "Creator": "m3dllm"}
-        canvas_of: Any = FigureCanvasPdf
-        canvas_of(canvas).print_pdf(out, metadata=metadata)
+    canvas = Canvas(figsize=(drawing.width / UNIT, drawing.height / UNIT))
+    for item in drawing.items:
+        for artist in _artists(item, drawing, canvas, COLORS[0]):
+            canvas.add_artist(artist)
+    out = io.BytesIO()
+    metadata = {"CreationDate": None, "Title": figure.title, "Subject": origin, "Creator": "m3dllm"}
+    canvas_of: Any = FigureCanvasPdf
+    canvas_of(canvas).print_pdf(out, metadata=metadata)
     return out.getvalue()
 
 
@@ -77,7 +80,7 @@ def _artists(item: Item, drawing: Drawing, canvas: Any, color: str) -> Iterator[
             wide, high = 2 * r / drawing.width, 2 * r / drawing.height
             yield Ellipse(place(x, y), wide, high, facecolor=fill, edgecolor=color, linewidth=1.1, zorder=3)
         case Words(x, y, text, style, anchor):
-            yield _outlines("".join(c if c.isprintable() else " " for c in text), place(x, y), style, anchor, canvas)
+            yield _outlines(text, place(x, y), style, anchor, canvas)
 
 
 def _outlines(text: str, at: tuple[float, float], style: Style, anchor: Anchor, canvas: Any) -> Any:
@@ -87,17 +90,34 @@ def _outlines(text: str, at: tuple[float, float], style: Style, anchor: Anchor, 
     from matplotlib.transforms import Affine2D
 
     ink, size, weight = LETTERS[style]
-    path = TextPath((0, 0), text.replace("$", r"\$"), size=size, prop=FontProperties(weight=weight))
+    prop = FontProperties(family=list(_present()), weight=weight)
+    written = "".join(_written(c) for c in text)
+    path = TextPath((0, 0), written.replace("$", r"\$"), size=size, prop=prop)
     width = float(path.vertices[:, 0].max()) if len(path.vertices) else 0.0
+    codes = written != text and width > 0  # they are longer than what there was room for
+    smaller = min(1.0, text_width(text) * 72 / UNIT / width) if codes else 1.0
     back = {"start": 0.0, "middle": width / 2, "end": width}[anchor]
     x, y = (share * side for share, side in zip(at, canvas.get_size_inches(), strict=True))
-    points_to_inches = Affine2D().translate(-back, 0).scale(1 / 72).translate(x, y)
+    points_to_inches = Affine2D().translate(-back, 0).scale(smaller / 72).translate(x, y)
     return PathPatch(path, facecolor=ink, linewidth=0, transform=points_to_inches + canvas.dpi_scale_trans)
 
 
-def _present() -> list[str]:
-    """Those of FONTS that are installed."""
+@cache
+def _present() -> tuple[str, ...]:
+    """Those of FONTS that are installed; the first comes with matplotlib."""
     from matplotlib.font_manager import fontManager
 
     there = {font.name for font in fontManager.ttflist}
-    return [name for name in FONTS if name in there]
+    return tuple(name for name in FONTS if name in there)
+
+
+@cache
+def _written(character: str) -> str:
+    """The character; its code where no font has it, a space where it is none to print."""
+    from matplotlib.font_manager import findfont, get_font
+
+    if not character.isprintable():
+        return " "
+    if any(get_font(findfont(name)).get_char_index(ord(character)) for name in _present()):
+        return character
+    return character.encode("unicode_escape").decode()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from html import escape
 
 from m3dllm.report.axes import COLORS
-from m3dllm.report.drawing import Dot, Group, Item, Path, Words, draw
+from m3dllm.report.drawing import WIDTHS, Dot, Drawing, Group, Item, Path, Words, draw
 from m3dllm.report.layout import Figure
 
 ON_WHITE = (
@@ -21,19 +21,41 @@ ON_WHITE = (
 )
 
 
-def svg(figure: Figure, *, origin: str | None = None) -> str:
-    """The figure as an `svg` element; with an `origin`, as a file of its own on white that keeps it as description."""
+def svg(figure: Figure, *, origin: str) -> str:
+    """The figure as a file of its own, on white; it keeps its `origin` as description."""
     drawing = draw(figure)
-    width, height = f"{drawing.width:.0f}", f"{drawing.height:.0f}"
-    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-    name = escape(f"{figure.title}. {figure.caption}")
-    items = "".join(part for item in drawing.items for part in _item(item))
-    if origin is None:
-        return f'<svg {size} role="img" aria-label="{name}">{items}</svg>'
     colors = "".join(f".c{i}{{color:{color}}}" for i, color in enumerate(COLORS))
-    head = f"<title>{name}</title><desc>{escape(origin)}</desc><style>{ON_WHITE}{colors}</style>"
+    head = f"<title>{_name(figure)}</title><desc>{escape(origin)}</desc><style>{ON_WHITE}{colors}</style>"
     paper = '<rect width="100%" height="100%" fill="#fff"/>'
-    return f'<svg {size} xmlns="http://www.w3.org/2000/svg">{head}{paper}{items}</svg>\n'
+    return f'<svg {_size(drawing)} xmlns="http://www.w3.org/2000/svg">{head}{paper}{_items(drawing)}</svg>\n'
+
+
+def inline_svg(figure: Figure) -> str:
+    """The figure as `svg` elements of a page, one for each width that it is laid out for.
+
+    The classes w0, w1 and w2 say for which of WIDTHS an element is; the page shows the one that fits its column.
+    """
+    classes: dict[Drawing, list[str]] = {}
+    for i, width in enumerate(WIDTHS):
+        classes.setdefault(draw(figure, width), []).append(f"w{i}")
+    return "".join(
+        f'<svg {_size(drawing)} class="{" ".join(names)}" role="img" aria-label="{_name(figure)}">'
+        f"{_items(drawing)}</svg>"
+        for drawing, names in classes.items()
+    )
+
+
+def _size(drawing: Drawing) -> str:
+    width, height = f"{drawing.width:.0f}", f"{drawing.height:.0f}"
+    return f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+
+
+def _name(figure: Figure) -> str:
+    return escape(f"{figure.title}. {figure.caption}")
+
+
+def _items(drawing: Drawing) -> str:
+    return "".join(part for item in drawing.items for part in _item(item))
 
 
 def _item(item: Item) -> Iterator[str]:

@@ -75,6 +75,26 @@ def test_latex_uses_the_rules_of_booktabs_and_says_where_it_is_from():
     assert text.count(r"\begin{tabular}{lr}") == text.count(r"\end{tabular}") == 1
 
 
+def small(*texts: str) -> Table:
+    """A table of one column, of numbers with small print beside."""
+    rows = tuple(Row((Cell(f"{n}.00", float(n), text),)) for n, text in enumerate(texts, start=-1))
+    return Table("t", "", "", (Column("d", "F1"),), rows)
+
+
+def test_small_print_in_latex_takes_the_same_room_in_each_row():
+    rows = [line for line in latex(small("", "(0.10)"), "", "").splitlines() if line.endswith(r"\\")]
+    assert [re.search(r"makebox\[(.*?)\]", row)[1] for row in rows] == ["3.1em"] * 3
+
+
+def test_a_number_below_0_has_a_minus_in_latex():
+    assert "$-$1.00" in latex(small("", ""), "", "")
+
+
+def test_latex_says_where_a_table_needs_more_than_pdflatex():
+    assert "XeLaTeX" in latex(table(0.1, name="系统"), "", "")
+    assert "XeLaTeX" not in latex(table(0.1, name="système"), "", "")
+
+
 def test_latex_never_leaves_a_sign_that_means_something():
     rest = escape(EVIL)
     for command in (

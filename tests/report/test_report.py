@@ -1,12 +1,9 @@
-"""The report over runs: what it shows, what it keeps apart, and what it leaves out."""
+"""The report over runs: what it shows, and what it keeps apart."""
 
 from __future__ import annotations
 
-import csv
 import json
-import re
 import shutil
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -18,65 +15,8 @@ from m3dllm.report import write_report
 from m3dllm.report.fields import fields
 from m3dllm.report.published import read_published
 from m3dllm.report.scores import BELOW
-from m3dllm.report.sources import read_run, read_runs
-from tests.small import small_corpus
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Path:
-    """Runs of one corpus: two configurations, one of them with two seeds, and one with modalities missing."""
-    folder = tmp_path_factory.mktemp("runs")
-    corpus = small_corpus(folder / "corpus")
-
-    def run(name: str, **more) -> None:
-        pipeline.run(Experiment(system="majority", corpus=corpus, pairs="both", out=folder / name, **more))
-
-    run("best")
-    run("singles0", options={"chain_rule": "singletons"})
-    run("singles1", options={"chain_rule": "singletons"}, seed=1)
-    run("thirds", missing="thirds")
-    return folder
-
-
-@pytest.fixture
-def copied(runs, tmp_path) -> Path:
-    """A run that a test may break."""
-    return Path(shutil.copytree(runs / "best", tmp_path / "broken"))
-
-
-MADE: dict[object, dict[str, str]] = {}
-
-
-def reported(paths, out: Path, *, fresh: bool = False, **more) -> dict[str, str]:
-    """The text files of the report, by name; the rows behind it by their sheet. Made once, unless `fresh`."""
-    key = tuple(map(str, paths)), tuple(more.items())
-    if fresh or key not in MADE:
-        page = write_report(paths, out, resamples=200, **({"pages": False, "figures": False} | more))
-        assert page == out / "report.html"
-        files = [file for file in out.rglob("*") if file.suffix in (".md", ".html", ".csv", ".tex", ".svg")]
-        MADE[key] = {file.relative_to(out).as_posix().removeprefix("data/"): file.read_text() for file in files}
-    return MADE[key]
-
-
-def rows(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(text.splitlines()))
-
-
-def section(text: str, head: str) -> str:
-    """The part of the report under a heading, to the next one of its level or above."""
-    level = len(head) - len(head.lstrip("#"))
-    found = re.search(rf"^{re.escape(head)}\n(.*?)(?=^#{{1,{level}}} |\Z)", text, flags=re.M | re.S)
-    assert found, head
-    return found[1]
-
-
-def table_rows(text: str, first: str) -> list[list[str]]:
-    return [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in text.splitlines()
-        if line.startswith(f"| {first} |")
-    ]
-
+from m3dllm.report.sources import read_runs
+from tests.report.reading import change, edit, main_table, reported, rows, section, table_rows
 
 # --- what it shows ---
 
@@ -106,11 +46,6 @@ def test_every_score_is_that_of_scores_json(runs, tmp_path):
                 row = found.pop((lang, pairs, name))
                 assert {key: None if row[key] == "" else float(row[key]) for key in score} == score
     assert {name for _, _, name in found} == {"average of entity chain relation grounding"}
-
-
-def main_table(texts: dict[str, str], name: str) -> dict[str, dict[str, str]]:
-    """The rows of a main table by their system."""
-    return {row["system"]: row for row in rows(texts[f"tables/corpus-test-{name}-scores.csv"])}
 
 
 def test_the_table_of_a_field_shows_every_system(runs, tmp_path):
@@ -174,28 +109,6 @@ def test_seeds_of_one_configuration_are_averaged_and_shown(runs, tmp_path):
     single = {row["run"]: row for row in rows(texts["tables/corpus-test-en-e2e-runs.csv"])}
     assert (single["singles0"]["seed"], float(single["singles0"]["entity.f1"])) == ("0", 1)
     assert float(single["singles1"]["entity.f1"]) == pytest.approx(2 / 3)
-
-
-def change(run: Path, lang: str, pairs: str, task: str, share: float) -> None:
-    """Let the run have found only a share of the task's gold, in a way that its files agree on."""
-    lines = [json.loads(line) for line in (run / "per_document.jsonl").read_text().splitlines()]
-    sums = [Fraction(0)] * 4
-    for row in lines:
-        if (row["lang"], row["pairs"]) == (lang, pairs) and task in row["tasks"]:
-            counts = row["tasks"][task]
-            p_num, p_den, r_num, r_den = (counts[key] for key in ("p_num", "p_den", "r_num", "r_den"))
-            counts |= {"p_num": p_num * share, "p_den": p_den * share, "r_num": r_num * share}
-            sums = [
-                a + Fraction(b) for a, b in zip(sums, (p_num * share, p_den * share, r_num * share, r_den), strict=True)
-            ]
-    scores = json.loads((run / "scores.json").read_text())
-    p_num, p_den, r_num, r_den = map(float, sums)
-    counts = {"p_num": p_num, "p_den": p_den, "r_num": r_num, "r_den": r_den}
-    p, r = p_num / p_den, r_num / r_den
-    ratios = {"precision": p, "recall": r, "f1": 2 * p * r / (p + r)}
-    scores["languages"][lang][pairs]["tasks"][task] = ratios | counts
-    (run / "per_document.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
-    (run / "scores.json").write_text(json.dumps(scores))
 
 
 def test_runs_of_one_seed_are_no_repetition(runs, tmp_path):
@@ -289,100 +202,6 @@ def test_a_name_cannot_break_a_table(runs, tmp_path):
     odd = shutil.copytree(runs / "best", tmp_path / "a|b`<i>")
     text = reported([odd], tmp_path / "out")["report.md"]
     assert "| a\\|b\\`&lt;i> | majority |" in text
-
-
-# --- what it leaves out ---
-
-
-def left_out(paths, out: Path) -> dict[str, str]:
-    return {row["run"]: row["why"] for row in rows(reported(paths, out)["left_out.csv"])}
-
-
-def edit(run: Path, name: str, **changes) -> None:
-    value = json.loads((run / name).read_text())
-    (run / name).write_text(json.dumps(value | changes))
-
-
-@pytest.mark.parametrize("status", ["running", "incomplete"])
-def test_an_unfinished_run_is_named_and_left_out(runs, copied, tmp_path, status):
-    edit(copied, "run.json", status=status)
-    text = reported([runs / "best", copied], tmp_path / "out")["report.md"]
-    assert f"- broken: is {status}: give its command again to finish it" in text
-    assert not table_rows(text, "broken")
-
-
-@pytest.mark.parametrize(
-    "name", ["run.json", "documents.jsonl", "predictions.jsonl", "scores.json", "per_document.jsonl"]
-)
-def test_a_run_without_one_of_its_files_is_named_and_left_out(runs, copied, tmp_path, name):
-    (copied / name).unlink()
-    assert f"has no {name}" in left_out([runs / "best", copied], tmp_path / "out")["broken"]
-
-
-@pytest.mark.parametrize("name", ["run.json", "scores.json"])
-def test_a_run_of_another_format_is_named_and_left_out(runs, copied, tmp_path, name):
-    edit(copied, name, format=0)
-    assert "is format 0" in left_out([runs / "best", copied], tmp_path / "out")["broken"]
-
-
-def test_scores_that_the_documents_do_not_add_up_to_are_left_out(runs, copied, tmp_path):
-    lines = (copied / "per_document.jsonl").read_text().splitlines()
-    row = json.loads(lines[0])
-    row["tasks"]["entity"]["p_num"] += 1
-    (copied / "per_document.jsonl").write_text("\n".join([json.dumps(row), *lines[1:]]) + "\n")
-    why = left_out([runs / "best", copied], tmp_path / "out")["broken"]
-    assert re.match(r"scores\.json: does not agree with per_document\.jsonl in entity", why)
-
-
-def test_scores_of_other_documents_are_left_out(runs, copied, tmp_path):
-    lines = (copied / "per_document.jsonl").read_text().splitlines()
-    name = json.loads(lines[0])["document"]
-    kept = [line for line in lines if json.loads(line)["document"] != name]
-    (copied / "per_document.jsonl").write_text("\n".join(kept))
-    assert f"lacks document '{name}'" in left_out([runs / "best", copied], tmp_path / "out")["broken"]
-
-
-def test_a_folder_that_is_no_run_is_named(runs, tmp_path):
-    (tmp_path / "empty").mkdir()
-    assert "has no run.json" in left_out([runs / "best", tmp_path / "empty"], tmp_path / "out")["empty"]
-    assert "does not exist" in left_out([runs / "best", tmp_path / "gone"], tmp_path / "out")["gone"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["run.json", "documents.jsonl", "predictions.jsonl", "scores.json", "per_document.jsonl"]
-)
-def test_a_run_cut_off_anywhere_is_read_or_refused_in_one_line(copied, name):
-    whole = (copied / name).read_bytes()
-    for k in range(40):
-        (copied / name).write_bytes(whole[: len(whole) * k // 40])
-        _, why = read_or_refuse(copied)
-        assert "\n" not in why
-
-
-def read_or_refuse(run: Path) -> tuple[bool, str]:
-    try:
-        return bool(read_run(run)), ""
-    except UserError as error:
-        return False, str(error)
-
-
-def test_no_run_to_report_is_an_error_that_says_why(copied, tmp_path):
-    (copied / "scores.json").write_text("{")
-    with pytest.raises(UserError, match=r"no run to report: broken: scores\.json: not JSON"):
-        write_report([copied], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_no_run_at_all_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="name at least one run directory"):
-        write_report([], tmp_path / "out")
-
-
-def test_a_report_is_not_written_into_a_run(copied):
-    with pytest.raises(UserError, match="which a report does not touch"):
-        write_report([copied], copied / "report")
-    assert not (copied / "report").exists()
 
 
 # --- published rows, baseline, notes, files ---

@@ -18,13 +18,20 @@ function drawDocument() {
     nothing ? null : section("Text", drawText(content, sides)),
     nothing ? null : section("Frames", [sides.length > 1 && content.frames.length ? drawKey(sides) : null, drawFrames(content, sides)]),
     !content.text && !rows.length ? null : section("Relations", rows.length ? [
-      el("div.grid.graphs", { style: { "--n": sides.length } }, el("div.gutter"), sides.map((side) => el("div.cell", {}, drawGraph(content, side, rows, graph)))),
+      drawGraphs(content, sides, rows, graph),
       drawRelations(content, sides, rows),
     ] : el("p.empty", {}, "No relations.")),
     !content.text && !content.entities.length ? null : section("Entities", drawEntities(content, sides)),
   ].filter(Boolean));
   light();
   dimByFilter();
+}
+
+/** A graph a side, under the heads; more than three would be too small there: they stand in rows, each with its name. */
+function drawGraphs(content, sides, rows, graph) {
+  const cell = (side, ...head) => el("div.cell", {}, head, drawGraph(content, side, rows, graph));
+  if (sides.length <= 3) return el("div.grid.graphs", { style: { "--n": sides.length } }, el("div.gutter"), sides.map((side) => cell(side)));
+  return el("div.graphs.apart", {}, sides.map((side) => cell(side, el("p.kind", {}, el(`i.swatch.${styleOf(side)}`, { "aria-hidden": "true" }), sideName(side)))));
 }
 
 const section = (name, content, kind = "") =>

@@ -1,0 +1,92 @@
+"""What to read first of a table: who wins, in which task, by how much, and how surely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import fsum
+
+from m3dllm.report import scores
+from m3dllm.report.comparison import Compared, Comparison
+from m3dllm.report.fields import Field, SystemRuns
+from m3dllm.report.numbers import percent, points, probability
+from m3dllm.score.scores import Pairs
+from m3dllm.types import TASKS
+
+
+def finding(field: Field, pairs: Pairs, comparisons: Sequence[Comparison]) -> str:
+    """A few sentences: the best by the average, the best in each task, and where it fails to reach a floor."""
+    systems = scores.by_rank(field, pairs)
+    first = systems[0]
+    f1s = first.f1s(field.lang, pairs, "average")
+    mean = f", average F1 {percent(fsum(f1s) / len(f1s))}" if f1s else ""
+    if len(systems) == 1:
+        sentences = [f"{first.label} alone{mean}"]
+    else:
+        row = comparisons[0].row(systems[1], "average") if comparisons else None
+        sentences = [f"{first.label} is best of {len(systems)}{mean}{'' if row is None else _lead_over(row)}"]
+        sentences += _by_task(systems, field, pairs, comparisons[0]) if comparisons else []
+    below = [task for task in TASKS if all(scores.is_below(run, field, pairs, task) for run in first.runs)]
+    if below:
+        who = "It" if len(systems) == 1 else first.label
+        sentences.append(f"{who} is below a floor in {joined(below)}")
+    return ". ".join(sentences) + "."
+
+
+def _lead_over(row: Compared) -> str:
+    """How far the best is before one other system."""
+    found = row.found
+    low, high = points(-found.high), points(-found.low)
+    sure = f"95\N{NO-BREAK SPACE}%: {low} to {high}; p = {probability(row.adjusted)} after Holm"
+    if percent(found.difference) == "0.00":
+        return f", as much as {row.system.label} ({sure})"
+    verdict = "more than chance" if row.is_sure else "which may be chance"
+    return f", {percent(abs(found.difference))} points before {row.system.label}, {verdict} ({sure})"
+
+
+def _by_task(systems: Sequence[SystemRuns], field: Field, pairs: Pairs, comparison: Comparison) -> Iterator[str]:
+    """In which tasks the best by the average is first too, how surely, and who is first where it is not."""
+    first, others = comparison.reference, [system for system in systems if system is not comparison.reference]
+    tasks = first.average_of(field.lang, pairs)
+    own: list[str] = []
+    elsewhere = []
+    for task in tasks:
+        reached = {system.label: _mean(system, field, pairs, task) for system in systems}
+        most = max(reached.values())
+        leaders = [system for system in systems if reached[system.label] == most]
+        if leaders == [first]:
+            own.append(task)
+        elif first in leaders:
+            others_there = joined([system.label for system in leaders if system is not first])
+            elsewhere.append(f"In {task} it shares the first place with {others_there}")
+        else:
+            row = comparison.row(leaders[0], task)
+            sure = "" if row is None else ", more than chance" if row.is_sure else ", which may be chance"
+            ahead = f"{most - reached[first.label]:.2f} points before it{sure}"
+            elsewhere.append(f"In {task} {leaders[0].label} is first, {ahead}")
+    if own:
+        yield _own(own, [task for task in own if all(_is_behind(comparison.row(s, task)) for s in others)], tasks)
+    yield from elsewhere
+
+
+def _own(own: Sequence[str], surely: Sequence[str], tasks: Sequence[str]) -> str:
+    """The tasks in which the best is first, and in which of them surely."""
+    where = "every task" if len(own) == len(tasks) > 1 else joined(own)
+    if surely == own:
+        return f"It is first in {where}, more than chance"
+    return f"It is first in {where}, {f'more than chance in {joined(surely)}' if surely else 'which may be chance'}"
+
+
+def _mean(system: SystemRuns, field: Field, pairs: Pairs, task: str) -> float:
+    """The F1 in a task as it is printed; below 0 where there is none."""
+    f1s = system.f1s(field.lang, pairs, task)
+    return float(percent(fsum(f1s) / len(f1s))) if f1s else -1.0
+
+
+def _is_behind(row: Compared | None) -> bool:
+    """Whether a system is surely behind; one that does not answer the task is."""
+    return row is None or (row.is_sure and row.found.difference < 0)
+
+
+def joined(words: Sequence[str]) -> str:
+    """Words as a list in a sentence."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
