@@ -171,6 +171,7 @@ def train(
         for optimizer, values in zip(optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(values)
         state = saved["state"]
+        drop_later(folder / "log.jsonl", state["step"])
     started, base = time.perf_counter(), state["seconds"]
     last_save = time.perf_counter()
     sums = {"loss": 0.0, "right": 0, "n": 0}
@@ -208,6 +209,13 @@ def train(
         if finished:
             break
     return model
+
+
+def drop_later(log: Path, step: int) -> None:
+    """Take out of the log what was learned after `step`, and lost."""
+    if log.exists():
+        rows = log.read_text().splitlines(keepends=True)
+        log.write_text("".join(row for row in rows if json.loads(row)["step"] <= step))
 
 
 def _stream(library: Library, state: Mapping[str, Any], recipe: Recipe) -> Iterator[tuple[tuple[int, int], list[Item]]]:

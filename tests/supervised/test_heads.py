@@ -84,6 +84,14 @@ def test_the_heads_of_the_paper_are_bilinear_forms_over_the_full_vectors():
     torch.testing.assert_close(found, relations.bilinear(of_chains, of_chains))
 
 
+def test_chains_are_read_off_texts_alone_where_training_leaves_the_vectors_out():
+    torch.manual_seed(0)
+    head = ChainHead(6, size=4, lexical=True, n_types=2, dropout=0.0, text_alone=1.0).train()
+    torch.testing.assert_close(head(WORDS, MENTIONS), head(WORDS + 1, MENTIONS))
+    head.eval()
+    assert not torch.allclose(head(WORDS, MENTIONS), head(WORDS + 1, MENTIONS))
+
+
 def test_a_pair_of_chains_has_the_greatest_value_of_its_mentions():
     pairs = torch.randn(2, 3, 3, 4)
     found = chain_pair_maxima(pairs, MENTIONS)

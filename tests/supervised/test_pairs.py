@@ -58,11 +58,35 @@ FOUND = features(
         ("next to each other", 0, 2, 0),
         ("the first begins with a capital", 1, 0, 0),
         ("the second begins with a capital", 1, 0, 1),
-        ("the first's length in words", 2, 0, 3 / 8),
+        ("the first has many words", 2, 0, 3 / 8),
+        ("the first begins with a determiner", 1, 0, 1),
+        ("the second begins with a determiner", 0, 1, 1),
+        ("the first begins with a determiner", 0, 1, 0),
+        ("the first is all in capitals", 3, 0, 1),
+        ("the first stands before a comma", 2, 3, 1),
+        ("the first stands after 'and' or the like", 3, 0, 1),
+        ("the first has a last word that other mentions have", 0, 1, 1 / 6),
+        ("the first has a last word that other texts have", 4, 1, 1 / 4),
+        ("the first has a text that others have", 0, 1, 0),
     ],
 )
 def test_a_feature_says_what_it_is_called(name, row, column, value):
     assert FOUND[name][row, column] == pytest.approx(value)
+
+
+def test_two_of_one_surname_differ_in_their_first_names():
+    text = "Ada King , Bob King"
+    found = features(text, spans_of(text, "Ada King", "Bob King"))
+    assert found["same last word, and both begin with another"][0, 1] == 1
+    assert found["same first word, and both end with another"][0, 1] == 0
+    assert found["a comma between"].tolist() == [[0, 1], [1, 0]]
+
+
+def test_a_possessive_and_a_genitive_are_seen_from_both_sides():
+    text = "the king 's sister met his old friend"
+    found = features(text, spans_of(text, "the king", "old friend"))
+    assert found["the first stands before a genitive"][0, 1] == 1
+    assert found["the second stands after a possessive"][0, 1] == 1
 
 
 def test_types_and_what_stands_between():

@@ -70,6 +70,8 @@ class Config:
     """Predicted boxes of one type that overlap more than this are one."""
     lexical: bool = True
     """Whether pair heads see the mentions' texts, their distance and the words between them beside the vectors."""
+    text_alone: float = 0.5
+    """The chance that a training document's chains are read off its texts without vectors (lexical only)."""
     pair_size: int = 64
     """The width of pair representations; 0: bilinear forms over the full vectors, as in eq. 16 and 17."""
     aligned: bool = True
@@ -133,9 +135,8 @@ class Config:
         "minilm": {
             "text_encoder": ("minilm",),
             "encoder_lr": 2e-4,
-            "lr": 1e-3,
             "epochs": 8,
-            "batch_size": 4,
+            "batch_size": 2,
         },
         "paper": {
             "text_encoder": (
@@ -184,7 +185,16 @@ class Config:
         for name in ("window", "overlap", "slots", "pair_size", "lr", "encoder_lr", "weight_decay", "cache_gb"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        for name in ("dropout", "pair_dropout", "attention_dropout", "warmup", "hide", "word_dropout", "merge_iou"):
+        for name in (
+            "dropout",
+            "pair_dropout",
+            "attention_dropout",
+            "warmup",
+            "hide",
+            "word_dropout",
+            "merge_iou",
+            "text_alone",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to 1")
         if self.clip <= 0:

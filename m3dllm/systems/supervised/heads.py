@@ -112,11 +112,35 @@ class MentionPairs(nn.Module):
         return joined
 
 
-class ChainHead(nn.Module):
-    """Whether two mentions are one entity (eq. 16): (batch, mentions, mentions, 2), the second class saying yes."""
+class TextPairs(nn.Module):
+    """Every pair of mentions by their texts and types alone -> (batch, mentions, mentions, size)."""
 
-    def __init__(self, hidden: int, *, size: int, lexical: bool, n_types: int, dropout: float) -> None:
+    def __init__(self, size: int, n_types: int, dropout: float) -> None:
         super().__init__()
+        self.read = nn.Linear(N_FEATURES, size)
+        self.types = nn.Embedding(n_types, 2 * size)
+        self.think = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(size, size), nn.GELU())
+
+    def forward(self, mentions: MentionBatch) -> Tensor:
+        left, right = self.types(mentions.type).chunk(2, -1)
+        joined: Tensor = self.think(self.read(mentions.pairs) + left[:, :, None] + right[:, None, :])
+        return joined
+
+
+class ChainHead(nn.Module):
+    """Whether two mentions are one entity (eq. 16): (batch, mentions, mentions, 2), the second class saying yes.
+
+    Vectors learn names by heart, and what texts say is not learned then. So, with `lexical`, they only add to it, and
+    in training a document is read without them by the chance `text_alone`.
+    """
+
+    def __init__(
+        self, hidden: int, *, size: int, lexical: bool, n_types: int, dropout: float, text_alone: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.text_alone = text_alone
+        self.texts = TextPairs(size or hidden, n_types, dropout) if lexical else None
+        self.decide_texts = nn.Linear(size or hidden, 2) if lexical else None
         self.shrink = nn.ModuleList(nn.Linear(hidden, size) for _ in range(2)) if size else None
         self.bilinear = Bilinear(size or hidden, 2)
         self.dropout = nn.Dropout(dropout)
@@ -127,9 +151,12 @@ class ChainHead(nn.Module):
         vectors = self.dropout(span_means(words, mentions.first, mentions.last))
         left, right = (vectors, vectors) if self.shrink is None else (part(vectors) for part in self.shrink)
         logits: Tensor = self.bilinear(left, right)
-        if self.pairs is not None and self.decide is not None:
-            logits = logits + self.decide(self.pairs(words, mentions))
-        return logits
+        if self.pairs is None or self.decide is None or self.texts is None or self.decide_texts is None:
+            return logits
+        logits = logits + self.decide(self.pairs(words, mentions))
+        if self.training:
+            logits = logits * (torch.rand(len(words), 1, 1, 1, device=words.device) >= self.text_alone)
+        return logits + self.decide_texts(self.texts(mentions))
 
 
 class RelationHead(nn.Module):

@@ -79,7 +79,7 @@ class DFFM(nn.Module):
             )
         self.tagger = Tagger(hidden, n_mentions, config.dropout)
         pair: dict[str, Any] = {"size": config.pair_size, "n_types": n_mentions, "dropout": config.pair_dropout}
-        self.chains = ChainHead(hidden, lexical=config.lexical, **pair)
+        self.chains = ChainHead(hidden, lexical=config.lexical, text_alone=config.text_alone, **pair)
         classes = n_relations + (config.decision == "argmax")
         self.relations = RelationHead(hidden, classes, lexical=config.lexical, **pair)
         self.alignment = self.frame_relations = None
