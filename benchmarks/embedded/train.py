@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.embedded.architecture import MERGE, PATCH, make_model
-from benchmarks.embedded.shelves import SIZE, Item, Shelf, collate, patches
+from benchmarks.embedded.shelves import SIZE, Item, Shelf, collate, exchanged, patches
 
 STAGES: tuple[tuple[float, Mapping[str, float]], ...] = (
     (0.25e6, {"tiny": 6, "short": 2, "single": 6}),
@@ -35,7 +35,7 @@ STAGES: tuple[tuple[float, Mapping[str, float]], ...] = (
 class Recipe:
     """What a training is. `tokens` counts those of prompts and answers, without padding."""
 
-    tokens: float = 4e6
+    tokens: float = 16e6
     batch: int = 2560
     rate: float = 2e-3
     matrix_rate: float = 0.015
@@ -83,7 +83,9 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
 class Library:
     """All shelves of a folder; batches drawn from them depend on the seed and their number alone."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, surnames: np.ndarray | None = None) -> None:
+        """`surnames`: tokens to exchange for one another in Chinese, see `shelves.exchanged`."""
+        self.surnames = surnames
         self.shelves: dict[str, list[Shelf]] = {}
         for path in sorted(folder.iterdir()):
             if (path / "rows.npy").exists():
@@ -111,7 +113,12 @@ class Library:
                 found.append([])
             found[-1].append((shelf, i))
         order = np.random.default_rng([seed, number, 1]).permutation(len(found))
-        return [[shelf[i] for shelf, i in found[k]] for k in order]
+        return [[self._item(shelf, i, [seed, number, 2, i]) for shelf, i in found[k]] for k in order]
+
+    def _item(self, shelf: Shelf, i: int, seed: list[int]) -> Item:
+        if self.surnames is None or not shelf.chinese:
+            return shelf[i]
+        return exchanged(shelf[i], self.surnames, np.random.default_rng(seed))
 
 
 def answer_loss(model: Any, batch: Mapping[str, np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
@@ -156,10 +163,17 @@ def rate_at(part: float, step: int, recipe: Recipe) -> float:
 
 
 def train(
-    shelves: Path, folder: Path, tokenizer: Any, recipe: Recipe, *, every: float = 240.0, until: float = math.inf
+    shelves: Path,
+    folder: Path,
+    tokenizer: Any,
+    recipe: Recipe,
+    *,
+    every: float = 240.0,
+    until: float = math.inf,
+    surnames: np.ndarray | None = None,
 ) -> Any:
     """Train, or go on where `folder` stopped; `until`: stop after so many tokens."""
-    library = Library(shelves)
+    library = Library(shelves, surnames)
     model = make_model(tokenizer, seed=recipe.seed, ordinary=recipe.ordinary)
     optimizers = make_optimizers(model, recipe)
     state: dict[str, Any] = {"step": 0, "tokens": 0, "pool": 0, "place": 0, "seconds": 0.0}

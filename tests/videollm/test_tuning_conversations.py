@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 
@@ -280,6 +281,20 @@ def test_a_box_is_written_in_the_numbers_that_its_model_speaks(make, name, size)
         boxes = subject.shown.convention.form(subject.shown.sizes)
         (region,) = normalize(about, RawOutput("d", payload=payload, boxes=boxes), LABELS).annotation.regions
         assert all(abs(a - b) < 0.04 for a, b in zip(region.box, box, strict=True)), (box, region.box, written)
+
+
+def test_boxes_are_learned_in_steps_where_the_user_says_so(make):
+    subject = make(box_step=20, box_convention="permille").show(document("d", "en"))
+    subject.shown = Shown({24: (640, 360)}, CONVENTIONS["permille"])
+    assert written_box(Box(0.217, 0.165, 0.417, 0.799), 24, subject) == "[220,160,420,800]"
+
+
+def test_a_relation_is_said_where_the_later_of_its_chains_comes_up(make):
+    pairs = [("c0", "c2", "PER-PER_couple"), ("c1", "c2", "PER-PER_couple"), ("c0", "c1", "PER-PER_couple")]
+    made = example("d", "[PER0 Ada] met [PER1 Bela] and [PER2 Cora] .", relations=pairs)
+    (lesson,) = lessons_of(make().views.of(made.document), made.gold)
+    said = [(r["head"], r["tail"]) for r in json.loads(lesson.answer)["relations"]]
+    assert said == [("c0", "c1"), ("c0", "c2"), ("c1", "c2")]
 
 
 def test_a_strategy_without_right_answers_is_refused(make):

@@ -135,6 +135,8 @@ class Config:
     """Choose the best epoch by so many documents of the dev split, drawn by the seed; 0: all."""
     save_every: int = 200
     """After how many steps the state is saved, besides at the end of each epoch."""
+    box_step: int = 1
+    """Boxes are learned in steps of so many units of the last digit: coarser ones are learned sooner."""
     exclude_unfit: bool = False
     """Leave out train documents whose question and answer do not fit into context and --max-tokens: else an error."""
     save_as: str | None = None

@@ -140,13 +140,14 @@ def written_box(box: Box, frame: int, subject: Subject) -> str:
     convention, size = shown.convention, shown.sizes[frame]
     form = convention.form({frame: size})
     units, (left, top) = form.sizes[frame], form.offsets.get(frame, (0.0, 0.0))
-    scale = 10**convention.decimals
+    scale, step = 10**convention.decimals, subject.config.box_step
     sides = []
     for low, high, unit, offset, limit in (
         (box.x0, box.x1, units[0], left, convention.limits(size)[0]),
         (box.y0, box.y1, units[1], top, convention.limits(size)[1]),
     ):
-        a, b = (min(limit, max(0, round((edge * unit + offset) * scale))) for edge in (low, high))
+        exact = ((edge * unit + offset) * scale for edge in (low, high))
+        a, b = (min(limit, max(0, step * round(number / step))) for number in exact)
         sides.append(_apart(a, b, limit))
     (x0, x1), (y0, y1) = sides
     numbers = (x0, y0, x1, y1) if convention.order == "xyxy" else (y0, x0, y1, x1)
@@ -205,10 +206,13 @@ def _edges(subject: Subject) -> set[int]:
 
 
 def _named(gold: Annotation) -> Annotation:
-    """The chains named c0, c1, and so on, and the relations in the order of these names."""
+    """The chains named c0, c1, and so on, and the relations as a reader comes upon the later of their two chains."""
     names = {chain.id: f"c{i}" for i, chain in enumerate(gold.chains)}
     order = {chain.id: i for i, chain in enumerate(gold.chains)}
-    related = sorted(gold.relations, key=lambda r: (order[r.head], order[r.tail], r.type))
+    related = sorted(
+        gold.relations,
+        key=lambda r: (max(order[r.head], order[r.tail]), min(order[r.head], order[r.tail]), order[r.head], r.type),
+    )
     return Annotation(
         tuple(replace(chain, id=names[chain.id]) for chain in gold.chains),
         tuple(replace(r, head=names[r.head], tail=names[r.tail]) for r in related),

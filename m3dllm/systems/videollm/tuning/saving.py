@@ -48,6 +48,7 @@ LEARNING = (
         "group_by_length",
         "patience",
         "dev_limit",
+        "box_step",
     ),
     *("frames", "frame_choice", "longest_side", "video", "fps", "box_convention", "shots", "shot_choice", "max_tokens"),
     *("max_chains", "max_mentions", "max_relations", "max_regions", "max_mention_characters"),

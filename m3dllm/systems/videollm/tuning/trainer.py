@@ -312,7 +312,9 @@ def check(config: Config, train: Sequence[Example]) -> None:
         )
     if config.save_as and config.tune != "lora":
         raise UserError("--save-as keeps adapters: a model that is tuned fully stays in its run's checkpoint/model")
-    at_least(config, rank=1, alpha=1, epochs=1, step_size=1, micro_batch=1, save_every=1, patience=0, dev_limit=0)
+    at_least(
+        config, rank=1, alpha=1, epochs=1, step_size=1, micro_batch=1, save_every=1, box_step=1, patience=0, dev_limit=0
+    )
     if learning_rate(config) <= 0 or config.clip <= 0 or config.weight_decay < 0:
         raise UserError("--lr and --clip must be above 0, and --weight-decay 0 or more")
     if not (0 <= config.dropout < 1 and 0 <= config.warmup < 1):
