@@ -9,8 +9,9 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constra
 demo: $(VENV)/.demo ## the main job on the embedded corpus, and a report
 	$(BIN)/m3dllm run --system majority --pairs both --out runs/demo-majority
 	$(BIN)/m3dllm run --system video-llm --shots 0 --out runs/demo-video-llm
+	$(BIN)/m3dllm run --system video-llm --adapter demo --out runs/demo-lora
 	$(BIN)/m3dllm run --system dffm --pairs both --out runs/demo-dffm
-	$(BIN)/m3dllm report runs/demo-majority runs/demo-video-llm runs/demo-dffm --out reports/demo
+	$(BIN)/m3dllm report runs/demo-majority runs/demo-video-llm runs/demo-lora runs/demo-dffm --out reports/demo
 
 test: $(VENV)/.dev ## every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
