@@ -132,7 +132,7 @@ def answer_loss(model: Any, batch: Mapping[str, np.ndarray]) -> tuple[Tensor, Te
         grid = torch.tensor([[1, SIZE[1] // PATCH, SIZE[0] // PATCH]] * len(batch["pixels"]))
         seen = core.visual(cut, grid_thw=grid)
         mask = ids == model.config.image_token_id
-        embeds = embeds.masked_scatter(mask[..., None], seen.pooler_output.to(embeds.dtype))
+        embeds = embeds.masked_scatter(mask[..., None], seen.pooler_output)
         more = {"visual_pos_masks": mask, "deepstack_visual_embeds": seen.deepstack_features}
     where = torch.from_numpy(batch["positions"])
     hidden = core.language_model(inputs_embeds=embeds, position_ids=where, use_cache=False, **more).last_hidden_state

@@ -7,7 +7,6 @@ state after the last finished epoch; it goes when the fit ends. Pickles are neve
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,10 +24,11 @@ from m3dllm.systems.supervised.model import DFFM, build
 from m3dllm.systems.supervised.text import TinyText, Vocabulary, empty_text_encoder, load_text_encoder
 from m3dllm.systems.supervised.vision import TinyVision, empty_vision_encoder, load_vision_encoder
 from m3dllm.systems.weights import fill as put
-from m3dllm.systems.weights import optimizer_state, part_of, read_weights, restore_optimizer, write_weights
+from m3dllm.systems.weights import part_of, read_weights, restore_state, save_state, write_weights
 from m3dllm.wire import FORMAT, WireError, convert, decode, decode_labels, encode, encode_labels
 
 MODEL, TRAINING = "model.safetensors", "training.safetensors"
+REMEDY = "fit again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ def learned(model: DFFM) -> dict[str, Tensor]:
 
 def fill(model: DFFM, weights: Mapping[str, Tensor], path: Path) -> None:
     """Put `weights` into the model. Raises UserError where names or shapes differ."""
-    put(learned(model), weights, path, remedy="fit again")
+    put(learned(model), weights, path, remedy=REMEDY)
 
 
 def save_model(folder: Path, card: Card, model: DFFM, weights: Mapping[str, Tensor]) -> None:
@@ -195,11 +195,8 @@ class Progress:
 
 def save_progress(folder: Path, progress: Progress, model: DFFM, optimizer: torch.optim.Optimizer) -> None:
     """Write the state after an epoch in one step."""
-    tensors = {f"model.{name}": value for name, value in learned(model).items()}
-    tensors |= {f"best.{name}": value for name, value in progress.best_weights.items()}
-    tensors |= {f"optimizer.{name}": value for name, value in optimizer_state(optimizer).items()}
     told = {name: getattr(progress, name) for name in ("fingerprint", "epoch", "best", "history")}
-    write_weights(folder / TRAINING, tensors, {"progress": json.dumps(told)})
+    save_state(folder / TRAINING, told, learned(model), optimizer, best=progress.best_weights)
 
 
 def load_progress(folder: Path, fingerprint: str, model: DFFM, optimizer: torch.optim.Optimizer) -> Progress | None:
@@ -211,9 +208,7 @@ def load_progress(folder: Path, fingerprint: str, model: DFFM, optimizer: torch.
     if not path.exists():
         return None
     header, tensors = read_checkpoint(path)
-    told = json.loads(header.get("progress", "{}"))
-    if told.get("fingerprint") != fingerprint:
-        raise UserError.at(path, "is of a fit with other options or documents: remove it, or name another folder")
-    fill(model, part_of(tensors, "model"), path)
-    restore_optimizer(optimizer, part_of(tensors, "optimizer"))
+    other = "options or documents: remove it, or name another folder"
+    own = learned(model)
+    told = restore_state(path, header, tensors, fingerprint, own, optimizer, other=other, remedy=REMEDY)
     return Progress(best_weights=part_of(tensors, "best"), **told)

@@ -118,7 +118,7 @@ def pair_features(
     several = np.array([len(part) > 1 for part in parts])
     both_several = several[:, None] & several[None, :]
     is_initials = _equal(initials, small) & several[:, None] & (not chinese)
-    own = _of_one(document.lang, texts, parts, ends, around, first, last)
+    own = _of_one(document.lang, texts, small, parts, ends, around, first, last)
     before_comma = own[:, OF_ONE.index("stands before a comma")]
     comma = (gap == 1) & (np.where(earlier, before_comma[:, None], before_comma[None, :]) > 0)
     rows = (
@@ -154,6 +154,7 @@ def pair_features(
 def _of_one(
     lang: Lang,
     texts: Sequence[str],
+    small: Sequence[str],
     parts: Sequence[Sequence[str]],
     ends: Sequence[Hashable],
     around: Sequence[str],
@@ -163,7 +164,6 @@ def _of_one(
     """(mentions, features of one), float32."""
     before = [around[i - 1] if i > 0 else "" for i in first.tolist()]
     after = [around[i + 1] if i + 1 < len(around) else "" for i in last.tolist()]
-    small = [text.lower() for text in texts]
     of_text, of_end = Counter(small), Counter(ends)
     texts_of_end: dict[Hashable, set[str]] = {}
     for text, end in zip(small, ends, strict=True):
@@ -183,11 +183,11 @@ def _of_one(
             a in COMMAS[lang],
             b in TO_BE[lang],
             b in AND[lang],
-            min(of_text[text.lower()] - 1, 4) / 4,
+            min(of_text[low] - 1, 4) / 4,
             min(of_end[end] - 1, 6) / 6,
             min(len(texts_of_end[end]) - 1, 4) / 4,
         )
-        for text, part, end, b, a in zip(texts, parts, ends, before, after, strict=True)
+        for text, low, part, end, b, a in zip(texts, small, parts, ends, before, after, strict=True)
     ]
     return np.array(rows, dtype=np.float32)
 

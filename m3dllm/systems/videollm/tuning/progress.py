@@ -6,7 +6,6 @@ written whole or not at all, so a full disk or a kill leaves the last good one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from m3dllm.errors import UserError
 from m3dllm.systems.weights import fill as put
-from m3dllm.systems.weights import optimizer_state, part_of, read_weights, restore_optimizer, write_weights
+from m3dllm.systems.weights import read_weights, restore_state, save_state
 
 TRAINING, BEST = "training.safetensors", "best.safetensors"
 AGAIN = "remove it, and fit again"
@@ -60,9 +58,7 @@ def read_state(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def save_progress(folder: Path, progress: Progress, model: Any, optimizer: torch.optim.Optimizer) -> None:
     """Write the state in one step."""
-    tensors = {f"model.{name}": value for name, value in weights_of(model).items()}
-    tensors |= {f"optimizer.{name}": value for name, value in optimizer_state(optimizer).items()}
-    write_weights(folder / TRAINING, tensors, {"progress": json.dumps(asdict(progress))})
+    save_state(folder / TRAINING, asdict(progress), weights_of(model), optimizer)
 
 
 def load_progress(folder: Path, fingerprint: str, model: Any, optimizer: torch.optim.Optimizer) -> Progress | None:
@@ -74,9 +70,7 @@ def load_progress(folder: Path, fingerprint: str, model: Any, optimizer: torch.o
     if not path.exists():
         return None
     header, tensors = read_state(path)
-    told = json.loads(header.get("progress", "{}"))
-    if told.get("fingerprint") != fingerprint:
-        raise UserError.at(path, "is of a fit with other options, documents or model: remove it, or name another --out")
-    fill(model, part_of(tensors, "model"), path)
-    restore_optimizer(optimizer, part_of(tensors, "optimizer"))
+    other = "options, documents or model: remove it, or name another --out"
+    own = weights_of(model)
+    told = restore_state(path, header, tensors, fingerprint, own, optimizer, other=other, remedy=AGAIN)
     return Progress(**told)
