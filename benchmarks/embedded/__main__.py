@@ -2,16 +2,15 @@
 
     python -m benchmarks.embedded tokenizer WORK                  from generated texts
     python -m benchmarks.embedded shelves WORK [--scale 1]        generated documents as arrays
-    python -m benchmarks.embedded train WORK [--ordinary] [--tokens 16e6] [--until 1e6]
-    python -m benchmarks.embedded train WORK --tokens 20e6 --exchange      afterwards: go on, with surnames exchanged
+    python -m benchmarks.embedded train WORK [--ordinary] [--tokens 20e6] [--until 1e6]
     python -m benchmarks.embedded export WORK [FOLDER]            in half precision; else into the package
     python -m benchmarks.embedded curve WORK                      the log of each training as a table
     python -m benchmarks.embedded measure OUT                     on the demo corpus: alone, few-shot, tuned
 
 `train` saves itself every few minutes and goes on where it stopped; the same command gives the same model on the same
 machine. `--ordinary` is the control: the library's own initialization, everything else the same. `--until` stops early,
-so that the control can be compared after as many tokens. `--exchange` gives the people of Chinese clips any surname, so
-that every character of a surname is learned; no given name of the demo corpus is among them.
+so that the control can be compared after as many tokens. The people of Chinese clips are given any surname while they
+are read, so that every character of a surname is learned; no given name of the demo corpus is among them.
 """
 
 from __future__ import annotations
@@ -63,7 +62,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     found["train"].add_argument("--tokens", type=float)
     found["train"].add_argument("--until", type=float, default=math.inf)
     found["train"].add_argument("--ordinary", action="store_true")
-    found["train"].add_argument("--exchange", action="store_true")
     found["train"].add_argument("--threads", type=int, default=1)
     found["export"].add_argument("folder", type=Path, nargs="?", default=PACKAGE)
     args = parser.parse_args(argv)
@@ -118,8 +116,7 @@ def train(args: argparse.Namespace) -> None:
     recipe = Recipe(ordinary=args.ordinary, **({"tokens": args.tokens} if args.tokens else {}))
     folder = args.work / ("ordinary" if args.ordinary else "model")
     learned = _tokenizer(args.work)
-    surnames = _surnames(learned) if args.exchange else None
-    learn(args.work / "shelves", folder, learned, recipe, until=args.until, surnames=surnames)
+    learn(args.work / "shelves", folder, learned, recipe, until=args.until, surnames=_surnames(learned))
 
 
 def _surnames(learned: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the embedded model learns from: generated clips with names of their own, as prompts and answers.
+"""What the embedded model learns from: generated clips with names and sentences of their own, as prompts and answers.
 
 A prompt is what `m3dllm run` would send; an answer is written in the answer form, in an order that follows the text:
 chains by first mention, relations by the later of their two chains, regions by frame and from left to right.
@@ -11,20 +11,41 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.embedded import phrasings_en, phrasings_zh
 from benchmarks.embedded.tokens import STEP
 from m3dllm.answers import write_answer
-from m3dllm.corpora.demo.clip import WRITERS, make_clip
+from m3dllm.corpora.demo import prose_en, prose_zh
+from m3dllm.corpora.demo.chinese import Chinese
+from m3dllm.corpora.demo.clip import make_clip
+from m3dllm.corpora.demo.english import English
 from m3dllm.corpora.demo.names import names_of
 from m3dllm.corpora.demo.plan import new_story
+from m3dllm.corpora.demo.writing import Writer
 from m3dllm.types import Annotation, Document, Example, Lang
 
 SALT = "pretraining"
 FRAMES = 8
+
+
+class OtherEnglish(English):
+    """English in other sentences than the demo's; nouns for people, places and organizations are the same."""
+
+    prose = SimpleNamespace(**vars(prose_en) | vars(phrasings_en))
+
+
+class OtherChinese(Chinese):
+    """Chinese likewise."""
+
+    prose = SimpleNamespace(**vars(prose_zh) | vars(phrasings_zh))
+
+
+WRITERS: dict[Lang, type[Writer]] = {"en": OtherEnglish, "zh": OtherChinese}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +81,7 @@ def clips(kind: Kind, lang: Lang, seed: int, *, split: str = "train") -> Iterato
         story = new_story(rng, lang, split, names, WRITERS[lang].abbreviation, salted=True)
         clip = make_clip(
             rng, story, f"{kind.name}{n}", "", subset=kind.subset, beats=kind.beats, seen=kind.seen,
-            lengths=kind.lengths,
+            lengths=kind.lengths, writer_type=WRITERS[lang],
         )  # fmt: skip
         example = clip.example
         frames = tuple(frame for frame in example.document.frames if frame.annotated)[:FRAMES]

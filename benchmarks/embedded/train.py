@@ -35,7 +35,7 @@ STAGES: tuple[tuple[float, Mapping[str, float]], ...] = (
 class Recipe:
     """What a training is. `tokens` counts those of prompts and answers, without padding."""
 
-    tokens: float = 16e6
+    tokens: float = 20e6
     batch: int = 2560
     rate: float = 2e-3
     matrix_rate: float = 0.015
@@ -83,7 +83,7 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
 class Library:
     """All shelves of a folder; batches drawn from them depend on the seed and their number alone."""
 
-    def __init__(self, folder: Path, surnames: np.ndarray | None = None) -> None:
+    def __init__(self, folder: Path, surnames: np.ndarray) -> None:
         """`surnames`: tokens to exchange for one another in Chinese, see `shelves.exchanged`."""
         self.surnames = surnames
         self.shelves: dict[str, list[Shelf]] = {}
@@ -116,9 +116,7 @@ class Library:
         return [[self._item(shelf, i, [seed, number, 2, i]) for shelf, i in found[k]] for k in order]
 
     def _item(self, shelf: Shelf, i: int, seed: list[int]) -> Item:
-        if self.surnames is None or not shelf.chinese:
-            return shelf[i]
-        return exchanged(shelf[i], self.surnames, np.random.default_rng(seed))
+        return exchanged(shelf[i], self.surnames, np.random.default_rng(seed)) if shelf.chinese else shelf[i]
 
 
 def answer_loss(model: Any, batch: Mapping[str, np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
@@ -170,7 +168,7 @@ def train(
     *,
     every: float = 240.0,
     until: float = math.inf,
-    surnames: np.ndarray | None = None,
+    surnames: np.ndarray,
 ) -> Any:
     """Train, or go on where `folder` stopped; `until`: stop after so many tokens."""
     library = Library(shelves, surnames)

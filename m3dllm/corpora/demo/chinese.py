@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from m3dllm.corpora.demo import prose_zh as prose
 from m3dllm.corpora.demo.cast import AREAS, Org, Person, Place, Time
@@ -16,7 +15,7 @@ _DIGITS = "〇一二三四五六七八九"
 class Chinese(Writer):
     """Chinese text."""
 
-    prose: ClassVar[ModuleType] = prose
+    prose: ClassVar[Any] = prose
     joiner: ClassVar[str] = ""
     full_stop: ClassVar[str] = "。"
     their: ClassVar[str] = "他们的"
@@ -124,13 +123,13 @@ class Chinese(Writer):
     def thing(self, form: str) -> str:
         pick = self.rng.choice
         if form == "work":
-            return f"《{pick(prose.WORKS[0])}{pick(prose.WORKS[1])}》"
+            return f"《{pick(self.prose.WORKS[0])}{pick(self.prose.WORKS[1])}》"
         if form == "award":
-            return pick(prose.AWARDS[0]) + pick(prose.AWARDS[1])
+            return pick(self.prose.AWARDS[0]) + pick(self.prose.AWARDS[1])
         if form == "feast":
-            return pick(prose.FEASTS[0]) + pick(prose.FEASTS[1])
+            return pick(self.prose.FEASTS[0]) + pick(self.prose.FEASTS[1])
         if form == "ship":
-            return f"“{pick(prose.SHIPS[0])}{pick(prose.SHIPS[1])}”"
+            return f"“{pick(self.prose.SHIPS[0])}{pick(self.prose.SHIPS[1])}”"
         return str(pick(NUMBERS[:5] if form == "hours" else NUMBERS))
 
     @staticmethod

@@ -75,17 +75,19 @@ def make_clip(
     beats: Sequence[int] = BEATS,
     seen: Sequence[int] = SEEN,
     lengths: tuple[int, int] | None = None,
+    writer_type: type[Writer] | None = None,
 ) -> Clip:
     """The next clip of a story. `subset` "no_text" and "no_video" leave a modality out, None both.
 
-    `beats` and `seen` are drawn from: what happens, and what only frames show; `lengths` bounds the text, in tokens.
+    `beats` and `seen` are drawn from: what happens, and what only frames show; `lengths` bounds the text, in tokens;
+    `writer_type` tells it in words of its own.
     """
     told = set(story.told)
     while True:
         story.told = set(told)
         with_frames = subset in ("full", "no_text")
         plan = Plan(rng, story, n_beats=rng.choice(beats), n_seen=rng.choice(seen) if with_frames else 0)
-        writer = WRITERS[story.lang](rng, story.hero, frozenset(plan.show))
+        writer = (writer_type or WRITERS[story.lang])(rng, story.hero, frozenset(plan.show))
         on_screen = _write(rng, writer, plan)
         low, high = lengths or LENGTHS[story.lang]
         if low <= len(writer.tokens) <= high:

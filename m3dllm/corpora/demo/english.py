@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from m3dllm.corpora.demo import prose_en as prose
 from m3dllm.corpora.demo.cast import Entity, Org, Person, Place, Time
@@ -21,7 +20,7 @@ _PRONOUNS: dict[str, dict[Gender, str]] = {
 class English(Writer):
     """English text."""
 
-    prose: ClassVar[ModuleType] = prose
+    prose: ClassVar[Any] = prose
     joiner: ClassVar[str] = " "
     full_stop: ClassVar[str] = "."
     their: ClassVar[str] = "their"
@@ -162,13 +161,13 @@ class English(Writer):
     def thing(self, form: str) -> str:
         pick = self.rng.choice
         if form == "work":
-            return f"The {pick(prose.WORKS[0])} {pick(prose.WORKS[1])}"
+            return f"The {pick(self.prose.WORKS[0])} {pick(self.prose.WORKS[1])}"
         if form == "award":
-            return f"the {pick(prose.AWARDS[0])} {pick(prose.AWARDS[1])}"
+            return f"the {pick(self.prose.AWARDS[0])} {pick(self.prose.AWARDS[1])}"
         if form == "feast":
-            return f"the {pick(prose.FEASTS[0])} of {pick(prose.FEASTS[1])}"
+            return f"the {pick(self.prose.FEASTS[0])} of {pick(self.prose.FEASTS[1])}"
         if form == "ship":
-            return f"the {pick(prose.SHIPS[0])} {pick(prose.SHIPS[1])}"
+            return f"the {pick(self.prose.SHIPS[0])} {pick(self.prose.SHIPS[1])}"
         return str(pick(NUMBERS[:5] if form == "hours" else NUMBERS))
 
     @staticmethod

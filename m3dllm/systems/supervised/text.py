@@ -125,7 +125,8 @@ class TinyText(nn.Module):
         words, pairs, cases, repeats = ids[..., :4].unbind(-1)
         letters = ids[..., 4:]
         if self.training and self.word_dropout:
-            known = torch.rand(words.shape, device=words.device) >= self.word_dropout
+            chance = torch.rand(len(words), self.words.num_embeddings, device=words.device)
+            known = chance.gather(1, words) >= self.word_dropout  # all of a word in a window, or none
             words, pairs = words * known, pairs * known * known.roll(1, -1)
             alone = (~known & (letters[..., 1] == 0))[..., None] & (letters != 0)  # its letter is the word
             letters = torch.where(alone, 1 + cases[..., None] % 7, letters)
