@@ -226,7 +226,7 @@ def grammars(out: Path, data: Path, *, vocabulary: int) -> None:
     import llguidance.hf
 
     from m3dllm.systems.videollm.config import Config
-    from m3dllm.systems.videollm.preview import _Unloaded
+    from m3dllm.systems.videollm.engines.unloaded import Unloaded
     from m3dllm.systems.videollm.system import VideoLLM
     from m3dllm.systems.videollm.tuning.conversations import lessons_of
 
@@ -241,7 +241,7 @@ def grammars(out: Path, data: Path, *, vocabulary: int) -> None:
         for words in (100, 500, 4000):
             made = joined([e for e in examples if e.document.lang == lang], words)
             config = Config(model=model_folder("qwen2_5_vl", out), frames=0, context=CONTEXT)
-            unloaded = _Unloaded(config)
+            unloaded = Unloaded(config)
             unloaded.context = 10 * CONTEXT  # a document is not to be cut into windows here
             system = VideoLLM(config, labels=imported.labels, engine=unloaded)
             (lesson,) = lessons_of([*system.views.of(made.document)], made.gold)

@@ -176,6 +176,8 @@ def _predict(found: Run, record: RunRecord, work: Plan) -> RunRecord:
         checkpoint = work.checkpoint or (found.checkpoint if work.fits else None)
         started = time.perf_counter()
         system = make_system(work, checkpoint=checkpoint)
+        if hasattr(system, "expect"):
+            system.expect(document for _, documents in asked for document in documents)
         record = _told(record, system)
         found.write_record(record)
         if answered:

@@ -21,6 +21,8 @@ from m3dllm.types import Document, Example, RawOutput
 class System(Protocol):
     """Answers documents. A factory makes it: `make(config, *, labels, examples=(), checkpoint=None)`.
 
+    `expect(documents)`, where a system has it, is told before all else what it will be asked about, in all passes.
+
     Four more things are kept with the run where a system has them: `provenance` (a mapping: what it was made of, with
     hashes), `notes` (lines that a report shows beside its scores, such as 'in-domain pretrained'), `tally` (what it
     counted of its work), and `take_prompts()` (sha256 to text of the prompts sent since).

@@ -17,8 +17,8 @@ from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Reply
 from m3dllm.systems.videollm.engines.local import LocalModel
 from m3dllm.systems.videollm.engines.masks import compile_grammar
+from m3dllm.systems.videollm.engines.unloaded import Unloaded
 from m3dllm.systems.videollm.families import CONVENTIONS
-from m3dllm.systems.videollm.preview import _Unloaded
 from m3dllm.systems.videollm.prompt import prompt_text
 from m3dllm.systems.videollm.shown import Shown
 from m3dllm.systems.videollm.subject import Question
@@ -60,7 +60,7 @@ def make(tiny):
         config = Config(model=tiny(model), **options)
         key = model, config.context
         if key not in loaded:
-            loaded[key] = _Unloaded(config)
+            loaded[key] = Unloaded(config)
         return VideoLLM(config, labels=LABELS, engine=loaded[key])
 
     return system

@@ -128,3 +128,17 @@ def test_a_frame_is_known_by_its_file_and_its_size(make, stills):
         return [raw.payload for made in asked for raw in make(engine).predict([made])]
 
     assert payloads("vllm") == payloads("vllm") == payloads("transformers")
+
+
+def test_it_makes_room_for_what_the_documents_need_and_answers_as_with_more(tiny, make, stills):
+    documents = mixed(stills)
+    more = make("vllm", max_tokens=60)
+    system = VideoLLM(more.config, labels=LABELS)
+    system.expect(documents)
+    try:
+        assert system.room is not None
+        assert system.engine.context == system.room.tokens < more.engine.context
+        answers = [raw.payload for raw in system.predict(documents)]
+        assert answers == [raw.payload for raw in more.predict(documents)]
+    finally:
+        system.engine.close()

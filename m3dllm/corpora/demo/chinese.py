@@ -125,9 +125,9 @@ class Chinese(Writer):
         if form == "work":
             return f"《{pick(self.prose.WORKS[0])}{pick(self.prose.WORKS[1])}》"
         if form == "award":
-            return pick(self.prose.AWARDS[0]) + pick(self.prose.AWARDS[1])
+            return f"{pick(self.prose.AWARDS[0])}{pick(self.prose.AWARDS[1])}"
         if form == "feast":
-            return pick(self.prose.FEASTS[0]) + pick(self.prose.FEASTS[1])
+            return f"{pick(self.prose.FEASTS[0])}{pick(self.prose.FEASTS[1])}"
         if form == "ship":
             return f"“{pick(self.prose.SHIPS[0])}{pick(self.prose.SHIPS[1])}”"
         return str(pick(NUMBERS[:5] if form == "hours" else NUMBERS))

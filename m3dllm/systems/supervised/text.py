@@ -81,7 +81,8 @@ class TinyText(nn.Module):
     """Words and pairs of words by heart, letters, case, what the document repeats; then layers of convolution and
     attention. One piece a word.
 
-    ids: (windows, words, 4 + CHARACTERS): word, pair that ends here, case, repetition, letters.
+    ids: (windows, words, 4 + CHARACTERS): word, pair that ends here, case, repetition, letters. Of a word both pairs are
+    seen, the one that ends with it and the one that begins with it.
     """
 
     pretrained = False
@@ -101,7 +102,7 @@ class TinyText(nn.Module):
         self.repeats = nn.Embedding(8, small)
         self.letters = nn.Embedding(8 + len(self._letter), small, padding_idx=0)
         self.spell = nn.Conv1d(small, 2 * small, 3, padding=1)
-        self.join = nn.Linear(2 * config.hidden + 4 * small, config.hidden)
+        self.join = nn.Linear(3 * config.hidden + 4 * small, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(TinyLayer(config.hidden, config.dropout) for _ in range(config.layers))
         nn.init.normal_(self.words.weight, std=0.1)
@@ -125,15 +126,16 @@ class TinyText(nn.Module):
         words, pairs, cases, repeats = ids[..., :4].unbind(-1)
         letters = ids[..., 4:]
         if self.training and self.word_dropout:
-            chance = torch.rand(len(words), self.words.num_embeddings, device=words.device)
-            known = chance.gather(1, words) >= self.word_dropout  # all of a word in a window, or none
+            known = torch.rand(words.shape, device=words.device) >= self.word_dropout
             words, pairs = words * known, pairs * known * known.roll(1, -1)
             alone = (~known & (letters[..., 1] == 0))[..., None] & (letters != 0)  # its letter is the word
             letters = torch.where(alone, 1 + cases[..., None] % 7, letters)
         spelled = self.letters(letters.flatten(0, 1)).transpose(1, 2)  # (words, small, letters)
         spelled = self.spell(spelled).masked_fill((letters.flatten(0, 1) == 0)[:, None], -1e4).amax(2)
         spelled = torch.relu(spelled).unflatten(0, words.shape)
-        seen = [self.words(words), self.pairs(pairs), self.cases(cases), self.repeats(repeats), spelled]
+        ends = self.pairs(pairs)
+        begins = F.pad(ends[:, 1:], (0, 0, 0, 1))
+        seen = [self.words(words), ends, begins, self.cases(cases), self.repeats(repeats), spelled]
         x = self.join(self.dropout(torch.cat(seen, -1)))
         bias = distance_bias(mask, TinyLayer.heads).to(x.dtype)
         states = []

@@ -47,6 +47,20 @@ def _by_subtitles(document: Document, frames: Sequence[Frame], most: int, fps: f
     return tuple(frame for frame in frames if frame.index in chosen)
 
 
+def shown_size(size: tuple[int, int], *, longest_side: int) -> tuple[int, int]:
+    """Width and height of a picture made smaller where its longest side is above `longest_side`."""
+    scale = min(1.0, longest_side / max(size))
+    width, height = (max(1, round(side * scale)) for side in size)
+    return width, height
+
+
+def blank(frame: Frame, *, longest_side: int) -> Image:
+    """A black picture of the size in which the frame is shown."""
+    from PIL import Image as Images
+
+    return Images.new("RGB", shown_size((frame.width_px, frame.height_px), longest_side=longest_side))
+
+
 def load_image(frame: Frame, *, longest_side: int) -> Image:
     """The picture in colour, made smaller where its longest side is above `longest_side`.
 
@@ -59,8 +73,5 @@ def load_image(frame: Frame, *, longest_side: int) -> Image:
             image = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError, Images.DecompressionBombError) as error:
         raise ValueError(f"frame {frame.index} ({frame.path}) cannot be read: {error}") from error
-    scale = longest_side / max(image.size)
-    if scale < 1:
-        width, height = (max(1, round(side * scale)) for side in image.size)
-        image = image.resize((width, height), Images.Resampling.BICUBIC)
-    return image
+    size = shown_size(image.size, longest_side=longest_side)
+    return image if size == image.size else image.resize(size, Images.Resampling.BICUBIC)

@@ -5,21 +5,17 @@ The prompts of later stages depend on the answers before them, so only the first
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from m3dllm.labels import LabelSet
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Count, Engine, Reply, Request, make_engine
-from m3dllm.systems.videollm.engines.local import LocalModel
-from m3dllm.systems.videollm.prompt import Message, prompt_text
+from m3dllm.systems.videollm.engines import Count, Engine, make_engine
+from m3dllm.systems.videollm.engines.unloaded import Unloaded
+from m3dllm.systems.videollm.prompt import prompt_text
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.systems.videollm.views import converse
 from m3dllm.types import Document, Example, Issue
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +52,7 @@ def preview(
     Raises UserError for options or a model that cannot be, and ValueError for a document that cannot be shown. Of a
     server the list of its models is read.
     """
-    engine: Engine = make_engine(config) if config.engine == "openai" else _Unloaded(config)
+    engine: Engine = make_engine(config) if config.engine == "openai" else Unloaded(config)
     try:
         system = VideoLLM(config, labels=labels, examples=examples, engine=engine)
         views = system.views.of(document)
@@ -71,7 +67,7 @@ def preview(
     held = None
     if request.constraint is not None:
         held = request.constraint.grammar or str(request.constraint.schema)
-    chat = engine.local.chat if isinstance(engine, _Unloaded) else prompt_text
+    chat = engine.local.chat if isinstance(engine, Unloaded) else prompt_text
     return Preview(
         document=document.id,
         stage=question.stage,
@@ -82,38 +78,3 @@ def preview(
         constraint=held,
         issues=tuple(issue for view in views for issue in view.subject.issues),
     )
-
-
-class _Unloaded:
-    """An engine that prepares and counts as a local one does, and cannot answer."""
-
-    lanes = 1
-    memory_mb = None
-
-    def __init__(self, config: Config) -> None:
-        self.local = LocalModel(config)
-        self.family = self.local.family
-        self.specials = self.local.specials
-        self.context = min(config.context or self.local.context, self.local.context)
-
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        return {"model": self.local.name, "family": self.family.name}
-
-    def prepare(self, image: Image) -> Image:
-        return self.local.prepare(image)
-
-    def count(self, messages: Sequence[Message]) -> Count:
-        return self.local.count(messages)
-
-    def submit(self, key: int, request: Request) -> None:
-        raise RuntimeError("no weights are loaded")
-
-    def poll(self) -> list[tuple[int, Reply]]:
-        raise ValueError("nothing is under way")
-
-    def release(self, share: str) -> None:
-        pass
-
-    def close(self) -> None:
-        pass

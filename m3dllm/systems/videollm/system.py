@@ -16,7 +16,8 @@ from m3dllm.labels import LabelSet
 from m3dllm.systems.torchvision import make_importable
 from m3dllm.systems.videollm import embedded
 from m3dllm.systems.videollm.config import Config, at_least
-from m3dllm.systems.videollm.engines import Engine, Reply, Request, Tally, make_engine
+from m3dllm.systems.videollm.engines import Engine, Reply, Request, Room, Tally, make_engine
+from m3dllm.systems.videollm.engines.unloaded import Unloaded
 from m3dllm.systems.videollm.mqa import check_labels
 from m3dllm.systems.videollm.prompt import Message, Prompts, prompt_sha256, prompt_text
 from m3dllm.systems.videollm.shots import Shelf
@@ -59,13 +60,24 @@ class VideoLLM:
         self.shelf = Shelf(examples, self.config)
         if engine is not None:
             self.engine = engine
+        self.room: Room | None = None
         self.tally = Tally()
         self._sent: dict[str, str] = {}
 
     @cached_property
     def engine(self) -> Engine:
         """What generates, with its model loaded. Raises UserError for a model that is not there."""
-        return make_engine(self.config)
+        return make_engine(self.config, self.room)
+
+    def expect(self, documents: Iterable[Document]) -> None:
+        """Measure what these documents, all that will be asked about, need at most: vLLM makes room for no more.
+
+        No weights are loaded for it. Raises UserError for a model that is not there.
+        """
+        if self.config.engine == "vllm" and "engine" not in vars(self):
+            make_importable()
+            unloaded = Unloaded(self.config)
+            self.room = Views(self.config, self.labels, unloaded, self.prompts, self.shelf).room(documents)
 
     @cached_property
     def views(self) -> Views:

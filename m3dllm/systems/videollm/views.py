@@ -7,7 +7,7 @@ out. Each step is an Issue of the document.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,26 @@ from m3dllm.files import sha256_file
 from m3dllm.labels import LabelSet
 from m3dllm.normalize import normalize
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Engine, Reply
+from m3dllm.systems.videollm.engines import Engine, Reply, Room
 from m3dllm.systems.videollm.families import find_convention
-from m3dllm.systems.videollm.frames import choose_frames, load_image
+from m3dllm.systems.videollm.frames import blank, choose_frames, load_image
 from m3dllm.systems.videollm.prompt import Message, Prompts, Still, show_document
 from m3dllm.systems.videollm.shots import Shelf, shot
 from m3dllm.systems.videollm.shown import Shown
 from m3dllm.systems.videollm.strategies import STRATEGIES, later
 from m3dllm.systems.videollm.subject import Conversation, Question, Subject
 from m3dllm.systems.videollm.windows import OVERLAP, Window, cut, merge
-from m3dllm.types import BoxForm, Document, Example, Frame, Issue, RawOutput
+from m3dllm.types import BoxForm, Document, Example, Frame, Issue, Lang, RawOutput
 
 SHORTEST = 40
 """Characters of the shortest window that a text is cut to."""
 REPEATED = frozenset({"empty_answer", "empty_document", "bad_geometry", "box_outside"})
 """Issues of a window that either say nothing of the document or are found again in the merged answer."""
+
+SEAMS = 64
+"""Tokens kept for the seams of a prompt whose parts were counted one by one."""
+LATE = 9_000_000
+"""The number of a frame, as long as any."""
 
 SYSTEM: Mapping[str, str] = {"mqa": "mqa/system"}
 """The template of the system message, by strategy; of the others it is "document/system"."""
@@ -64,6 +69,8 @@ class Views:
         self.shelf = shelf
         self.convention = find_convention(engine.family, config.box_convention)
         self._lengths: dict[str, int] = {}
+        self._least: dict[Lang, int] = {}
+        self._seen: dict[tuple[Lang, tuple[tuple[int, int], ...]], int] = {}
 
     def of(self, document: Document) -> list[View]:
         """The document whole, or in windows.
@@ -111,6 +118,20 @@ class Views:
         lengths = [self._instruction(question) for question in later(subject)]
         more += max(0, max(lengths, default=0) - max(map(self._instruction, first)))
         return asked + more + self.config.max_tokens
+
+    def room(self, documents: Iterable[Document]) -> Room:
+        """What these documents need at most, whole, with all their frames and shots; no frame is read.
+
+        A few tokens more than that: where parts of a prompt meet, they may be cut otherwise than each alone.
+        """
+        tokens = images = 0
+        for document in documents:
+            sizes = tuple((frame.width_px, frame.height_px) for frame in self._chosen(document))
+            bare = self._subject(replace(document, frames=()), (), self.shelf.choose(document))
+            text = max(self.needed(bare), self._needed_at_least(document.lang))
+            tokens = max(tokens, text + self._sights(document.lang, sizes) + SEAMS)
+            images = max(images, len(sizes))
+        return Room(-(-tokens // 256) * 256, images)
 
     # --- fitting ------------------------------------------------------------------------------------------------------
 
@@ -185,6 +206,21 @@ class Views:
                 " --context, lower --max-tokens, or take a label set with fewer types"
             )
 
+    def _needed_at_least(self, lang: Lang) -> int:
+        """The tokens that a question about a text of one letter needs, with its answer."""
+        if lang not in self._least:
+            self._least[lang] = self.needed(self._subject(Document("a", lang, "a"), ()))
+        return self._least[lang]
+
+    def _sights(self, lang: Lang, sizes: tuple[tuple[int, int], ...]) -> int:
+        """The tokens that frames of these sizes add to a prompt."""
+        if (lang, sizes) not in self._seen:
+            frames = tuple(Frame(LATE + i, "", *size, sha256="blank") for i, size in enumerate(sizes))
+            document = Document("a", lang, "a", frames=frames)
+            needed = self.needed(self._subject(document, self._pictures(frames, read=blank)))
+            self._seen[lang, sizes] = needed - self._needed_at_least(lang)
+        return self._seen[lang, sizes]
+
     def _instruction(self, question: Question) -> int:
         """The tokens of a question's instruction, its last part, and of the longest answer to it."""
         text = question.request.messages[-1].parts[-1]
@@ -199,9 +235,9 @@ class Views:
     def _chosen(self, document: Document) -> tuple[Frame, ...]:
         return choose_frames(document, self.config.frames, how=self.config.frame_choice, fps=self.config.fps or 24.0)
 
-    def _pictures(self, frames: Iterable[Frame]) -> list[Picture]:
+    def _pictures(self, frames: Iterable[Frame], *, read: Callable[..., Any] = load_image) -> list[Picture]:
         """The images of these frames; those of a video are of one size. Raises ValueError."""
-        pictures = [(frame, load_image(frame, longest_side=self.config.longest_side)) for frame in frames]
+        pictures = [(frame, read(frame, longest_side=self.config.longest_side)) for frame in frames]
         if self.config.video:
             pictures = [(frame, image.resize(pictures[0][1].size)) for frame, image in pictures]
         return pictures

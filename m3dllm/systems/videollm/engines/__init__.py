@@ -72,6 +72,14 @@ class Count:
     exact: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What the documents of a run may need at most: tokens of a prompt with its answer, and images of a prompt."""
+
+    tokens: int
+    images: int
+
+
 class Engine(Protocol):
     """What generates."""
 
@@ -174,8 +182,11 @@ class Tally:
         return ", ".join(said)
 
 
-def make_engine(config: Config) -> Engine:
-    """The engine, with its model loaded. Raises UserError for what the user can mend."""
+def make_engine(config: Config, room: Room | None = None) -> Engine:
+    """The engine, with its model loaded; where `room` is known, it keeps no more than that.
+
+    Raises UserError for what the user can mend.
+    """
     try:
         if config.engine == "openai":
             from m3dllm.systems.videollm.engines.openai import OpenAIEngine
@@ -185,11 +196,11 @@ def make_engine(config: Config) -> Engine:
         if config.workers > 1:
             from m3dllm.systems.videollm.engines.workers import WorkersEngine
 
-            return WorkersEngine(config)
+            return WorkersEngine(config, room)
         if config.engine == "vllm":
             from m3dllm.systems.videollm.engines.vllm import VllmEngine
 
-            return VllmEngine(config)
+            return VllmEngine(config, room)
         from m3dllm.systems.videollm.engines.transformers import TransformersEngine
 
         return TransformersEngine(config)

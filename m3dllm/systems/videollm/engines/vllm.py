@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Count, Reply, Request
+from m3dllm.systems.videollm.engines import Count, Reply, Request, Room
 from m3dllm.systems.videollm.engines.local import LocalModel, clip_metadata, peak_memory_mb
 from m3dllm.systems.videollm.prompt import Clip, Message, Still
 from m3dllm.systems.videollm.tuning.adapter import Adapter, find_adapter
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CONTEXT = 32_768
-"""Tokens of prompt and answer, where the user does not say and the model would take more."""
+"""The most tokens of prompt and answer, where the user does not say and the model would take more."""
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that vLLM makes room for."""
@@ -35,7 +35,7 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 class VllmEngine:
     """A model in vLLM."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, room: Room | None = None) -> None:
         """Raises UserError where vLLM or the model is not there, or the model does not fit."""
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # read when vLLM is imported, as is the next
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -52,8 +52,11 @@ class VllmEngine:
         self.family = self.local.family
         self.specials = self.local.specials
         self.context = min(config.context or CONTEXT, self.local.context)
+        if room is not None:
+            self.context = min(self.context, room.tokens)
         self.lanes = max(1, config.batch)
-        limits: dict[str, Any] = {"image": 0 if config.video else config.frames}
+        images = config.frames if room is None else min(config.frames, room.images)
+        limits: dict[str, Any] = {"image": 0 if config.video else images}
         if config.video:
             limits["video"] = 1
         more: dict[str, Any] = {}

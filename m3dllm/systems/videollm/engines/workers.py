@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Count, Reply, Request, make_engine
+from m3dllm.systems.videollm.engines import Count, Reply, Request, Room, make_engine
 from m3dllm.systems.videollm.engines.local import LocalModel
 from m3dllm.systems.videollm.prompt import Message
 from m3dllm.types import Failure
@@ -66,14 +66,14 @@ class _Worker:
 class WorkersEngine:
     """As many engines as `config.workers`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, room: Room | None = None) -> None:
         """Raises UserError where there are not enough GPUs, or the model is not there."""
         self.local = LocalModel(config)
         self.family = self.local.family
         self.specials = self.local.specials
         self.lanes = config.workers * max(1, config.batch)
         shares = gpu_shares(config, visible_gpus(config))
-        self._workers = [_start(replace(config, workers=1), gpus) for gpus in shares]
+        self._workers = [_start(replace(config, workers=1), room, gpus) for gpus in shares]
         self._stop = Finalize(self, _end, args=(self._workers,), exitpriority=10)
         self._places: dict[str, _Worker] = {}
         ready = [self._first_word(worker) for worker in self._workers]
@@ -178,11 +178,11 @@ def visible_gpus(config: Config) -> list[str]:
 # --- this side --------------------------------------------------------------------------------------------------------
 
 
-def _start(config: Config, gpus: str | None) -> _Worker:
+def _start(config: Config, room: Room | None, gpus: str | None) -> _Worker:
     """A worker that sees these GPUs; it loads its model meanwhile."""
     context = get_context("spawn")  # a forked process could not use a GPU
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, config), name="m3dllm worker")
+    process = context.Process(target=_work, args=(theirs, config, room), name="m3dllm worker")
     with _environment(VISIBLE, gpus):
         process.start()
     theirs.close()
@@ -245,11 +245,11 @@ def _end(workers: Sequence[_Worker]) -> None:
 # --- the worker's side ------------------------------------------------------------------------------------------------
 
 
-def _work(connection: Connection, config: Config) -> None:
+def _work(connection: Connection, config: Config, room: Room | None) -> None:
     """Load the engine and answer what is asked, until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who stops the run closes the connection
     try:
-        engine = make_engine(config)
+        engine = make_engine(config, room)
     except UserError as error:
         connection.send(error)
         return
