@@ -17,26 +17,34 @@ from m3dllm import Experiment, load_corpus, run
 from m3dllm.corpora.demo import demo_corpus, frame_only_facts
 from m3dllm.corpora.native import Corpus, to_imported, write_corpus
 from m3dllm.runs import Run
-from m3dllm.types import PRF, Example, Relation
+from m3dllm.types import PRF, Example, Lang, Relation
 
 Pair = frozenset[str]
 Facts = frozenset[tuple[str, int]]
 
 
 def frames(fitted: Path, out: Path) -> None:
-    """F1 with the documents' own frames, with those of others, with none, and of the floor."""
-    corpus, only = load_corpus(demo_corpus()), frame_only_facts(demo_corpus())
+    """What `measured` finds, as lines."""
+    for (name, lang), counts in measured(fitted, out, demo_corpus()).items():
+        print(f"{name:10} {lang}  F1 {100 * (counts.f1 or 0):6.2f}  found {counts.r_num:.0f} of {counts.r_den:.0f}")
+
+
+def measured(fitted: Path, out: Path, folder: Path) -> dict[tuple[str, Lang], PRF]:
+    """By what is shown (own frames, those of others, none; or the floor) and language: the facts that only frames show.
+
+    `fitted` is a run on the generated corpus in `folder`.
+    """
+    corpus, only = load_corpus(folder), frame_only_facts(folder)
     test = [e for e in corpus["test"] if e.document.text and e.document.frames]
     shown = {"own": test, "exchanged": list(exchanged(test)), "none": [without_frames(e) for e in test]}
     rows = {"floor": floor(corpus["train"], test, only)}
     for name, examples in shown.items():
         rows[name] = said(asked(corpus, examples, fitted, out / name))
-    print(f"{sum((e.document.id, i) in only for e in test for i in range(len(e.gold.relations)))} facts only in frames")
-    for name, found in rows.items():
-        for lang in ("en", "zh"):
-            own = [e for e in test if e.document.lang == lang]
-            counts = PRF.sum(agreement(e, found.get(e.document.id, ()), only) for e in own)
-            print(f"{name:10} {lang}  F1 {100 * (counts.f1 or 0):6.2f}  found {counts.r_num:.0f} of {counts.r_den:.0f}")
+    return {
+        (name, lang): PRF.sum(agreement(e, found.get(e.document.id, ()), only) for e in test if e.document.lang == lang)
+        for name, found in rows.items()
+        for lang in sorted({e.document.lang for e in test})
+    }
 
 
 def exchanged(examples: Sequence[Example]) -> Iterator[Example]:

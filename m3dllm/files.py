@@ -109,6 +109,13 @@ def is_pickle(head: bytes) -> bool:
     return head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
+def pickle_beside(folder: Path) -> str:
+    """The end of a message about weights that are missing: which file of the folder is a pickle; "" where none is."""
+    suffixes = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+    found = sorted(path.name for path in folder.iterdir() if path.suffix in suffixes) if folder.is_dir() else []
+    return f"; {found[0]} is a pickle, which is never read" if found else ""
+
+
 def inside(root: Path, relative: str) -> Path:
     """`root / relative`, where that stays inside `root`. Raises ValueError for a path that leads out of it."""
     pure = Path(relative)

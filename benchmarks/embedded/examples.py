@@ -27,6 +27,7 @@ from m3dllm.corpora.demo.english import English
 from m3dllm.corpora.demo.names import names_of
 from m3dllm.corpora.demo.plan import new_story
 from m3dllm.corpora.demo.writing import Writer
+from m3dllm.systems.videollm.tuning.gold import named
 from m3dllm.types import Annotation, Document, Example, Lang
 
 SALT = "pretraining"
@@ -92,17 +93,11 @@ def clips(kind: Kind, lang: Lang, seed: int, *, split: str = "train") -> Iterato
 
 def answer(document: Document, gold: Annotation) -> str:
     """The answer as it is learned, in the joint form with boxes in thousandths."""
-    chains = sorted(gold.chains, key=lambda chain: min(chain.mentions))
-    order = {chain.id: i for i, chain in enumerate(chains)}
-    written = write_answer(document, Annotation(tuple(replace(c, mentions=tuple(sorted(c.mentions))) for c in chains)))
-    relations = sorted(
-        gold.relations,
-        key=lambda r: (max(order[r.head], order[r.tail]), min(order[r.head], order[r.tail]), order[r.head], r.type),
-    )
+    chains = (replace(chain, mentions=tuple(sorted(chain.mentions))) for chain in gold.chains)
+    gold = named(replace(gold, chains=tuple(sorted(chains, key=lambda chain: chain.mentions[0]))))
     regions = sorted(gold.regions, key=lambda r: (r.frame, r.box.x0))
     value = {
-        "chains": [{**chain, "id": f"c{order[chain['id']]}"} for chain in written["chains"]],
-        "relations": [{"head": f"c{order[r.head]}", "tail": f"c{order[r.tail]}", "type": r.type} for r in relations],
+        **write_answer(document, replace(gold, regions=())),
         "regions": [{"frame": r.frame, "type": r.type, "box": permille(r.box)} for r in regions],
     }
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -134,6 +134,15 @@ def test_an_answer_that_reaches_the_limit_says_so(engines):
     assert (reply.finish, reply.tokens_out) == ("length", 3)
 
 
+def test_an_answer_that_is_cut_amid_a_character_ends_before_it(engines):
+    engine, said = engines("qwen2_5_vl"), 8 * "𠮷"
+    held = Constraint(grammar=f'start: "{said}"')
+    asked = [request(engine, "zh", "What?", constraint=held, max_tokens=limit) for limit in range(1, 24)]
+    cut = [reply for reply in answers(engine, asked) if reply.finish == "length"]
+    assert any(0 < len(reply.text) < len(said) for reply in cut)
+    assert [reply.text for reply in cut if not said.startswith(reply.text)] == []
+
+
 def test_a_prompt_that_does_not_fit_fails_alone(engines):
     engine = engines("qwen2_5_vl")
     long = request(engine, "en", "word " * 9000)

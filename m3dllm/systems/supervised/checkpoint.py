@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from m3dllm.errors import UserError
+from m3dllm.files import pickle_beside
 from m3dllm.labels import LabelSet
 from m3dllm.systems.supervised.batch import Types
 from m3dllm.systems.supervised.config import SHAPE, Config
@@ -155,9 +156,8 @@ def load_model(folder: Path, config: Config, labels: LabelSet) -> tuple[Card, DF
     """
     path = folder / MODEL
     if not path.is_file():
-        pickles = [file.name for suffix in ("bin", "pt", "pth", "ckpt", "pkl") for file in folder.glob(f"*.{suffix}")]
-        found = f"; {sorted(pickles)[0]} is a pickle, which is never read" if pickles else ""
-        raise UserError.at(folder, f"has no {MODEL}{found}: expected a checkpoint that 'm3dllm fit' wrote")
+        beside = pickle_beside(folder)
+        raise UserError.at(folder, f"has no {MODEL}{beside}: expected a checkpoint that 'm3dllm fit' wrote")
     header, weights = read_checkpoint(path)
     card = Card.read(header, path)
     if encode_labels(card.labels) != encode_labels(labels):

@@ -81,8 +81,8 @@ class TinyText(nn.Module):
     """Words and pairs of words by heart, letters, case, what the document repeats; then layers of convolution and
     attention. One piece a word.
 
-    ids: (windows, words, 4 + CHARACTERS): word, pair that ends here, case, repetition, letters. Of a word both pairs are
-    seen, the one that ends with it and the one that begins with it.
+    ids: (windows, words, 4 + CHARACTERS): word, pair that ends here, case, repetition, letters. Of a word both
+    pairs are seen, the one that ends with it and the one that begins with it.
     """
 
     pretrained = False

@@ -35,6 +35,8 @@ log = logging.getLogger("m3dllm")
 
 Layers = list[tuple[Tensor, Tensor]]
 """Keys and values of each layer, (1, heads, tokens, width)."""
+HALF = "\N{REPLACEMENT CHARACTER}"
+"""What is read where an answer is cut amid a character."""
 
 
 @dataclass(slots=True)
@@ -287,11 +289,10 @@ class TransformersEngine:
             logits = self._step(tokens, active, cache, mask)
         for place, row in enumerate(rows):
             spent = masks.seconds[place] if isinstance(masks, GrammarMasks) else None
+            text = self.local.tokenizer.decode(row.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             row.reply = replace(
                 row.reply,
-                text=self.local.tokenizer.decode(
-                    row.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-                ),
+                text=text.rstrip(HALF) if row.finish == "length" else text,
                 finish=row.finish,
                 tokens_out=len(row.tokens),
                 seconds=time.perf_counter() - row.started,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from m3dllm.errors import UserError
-from m3dllm.files import is_pickle, read_bytes, read_text, sha256_file
+from m3dllm.files import is_pickle, pickle_beside, read_bytes, read_text, sha256_file
 from m3dllm.labels import LabelSet
 from m3dllm.wire import FORMAT, WireError, convert, encode_labels
 
@@ -139,9 +139,8 @@ class Adapter:
         """Raises UserError where a file is missing, pickled, cut off or changed, or has another rank than it says."""
         weights = self.folder / WEIGHTS
         if not weights.is_file():
-            pickles = sorted(p.name for suffix in ("bin", "pt", "pth", "pkl") for p in self.folder.glob(f"*.{suffix}"))
-            found = f"; {pickles[0]} is a pickle, which is never read" if pickles else ""
-            raise UserError.at(self.folder, f"has no {WEIGHTS}{found}: expected an adapter that 'm3dllm fit' wrote")
+            beside = pickle_beside(self.folder)
+            raise UserError.at(self.folder, f"has no {WEIGHTS}{beside}: expected an adapter that 'm3dllm fit' wrote")
         shapes = tensor_shapes(weights)
         rank = _rank(self.folder / CONFIG)
         for name, shape in shapes.items():

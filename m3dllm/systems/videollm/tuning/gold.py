@@ -27,7 +27,7 @@ class Gold:
 
     def __init__(self, subject: Subject, gold: Annotation) -> None:
         self.subject = subject
-        self.gold = _named(_sayable(subject, gold))
+        self.gold = named(_sayable(subject, gold))
 
     def answer(self, question: Question) -> str:
         """The reply to a question of the joint or of a staged strategy. Raises ValueError for any other."""
@@ -205,8 +205,11 @@ def _edges(subject: Subject) -> set[int]:
     return set(accumulate(map(len, mention_chunks(subject.document)), initial=first))
 
 
-def _named(gold: Annotation) -> Annotation:
-    """The chains named c0, c1, and so on, and the relations as a reader comes upon the later of their two chains."""
+def named(gold: Annotation) -> Annotation:
+    """The chains, which stand in order, named c0, c1, and so on.
+
+    The relations follow as a reader comes upon the later of their two chains.
+    """
     names = {chain.id: f"c{i}" for i, chain in enumerate(gold.chains)}
     order = {chain.id: i for i, chain in enumerate(gold.chains)}
     related = sorted(

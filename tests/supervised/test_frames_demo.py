@@ -1,0 +1,38 @@
+"""On the demo corpus: what only frames show is read off a document's own frames, and not off those of another."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch", reason="needs m3dllm[supervised]")
+
+from benchmarks.dffm_frames import measured
+from m3dllm import Experiment, run
+from m3dllm.corpora.demo import generate_demo
+from m3dllm.corpora.native import write_corpus
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """F1 over gold chains of the facts that only frames show, by what is shown."""
+    folder = tmp_path_factory.mktemp("demo")
+    write_corpus(folder / "corpus", generate_demo(0, documents={"train": 120, "dev": 0, "test": 36}, languages=("en",)))
+    experiment = Experiment(
+        system="dffm", corpus=folder / "corpus", pairs="both", options={"epochs": 10}, out=folder / "run"
+    )
+    run(experiment)
+    return {name: counts.f1 or 0.0 for (name, _), counts in measured(folder / "run", folder, folder / "corpus").items()}
+
+
+def test_its_own_frames_tell_more_than_the_floor(found):
+    assert found["own"] > 1.5 * found["floor"]
+
+
+def test_frames_of_another_document_tell_no_more_than_none(found):
+    assert found["exchanged"] < 1.25 * max(found["floor"], found["none"])
+
+
+def test_exchanged_frames_halve_what_is_found(found):
+    assert found["exchanged"] < 0.6 * found["own"]
