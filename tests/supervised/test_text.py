@@ -21,21 +21,45 @@ VOCABULARY = Vocabulary(("born", "in", "was", "出", "生"), tuple("abcdefghijkl
 
 def tiny(**options):
     torch.manual_seed(0)
-    return TinyText(Config(hidden=16, layers=3, dropout=0.0, word_dropout=0.0, **options), VOCABULARY).eval()
+    return TinyText(
+        Config(hidden=16, layers=3, dropout=0.0, word_dropout=0.0, name_dropout=0.0, **options), VOCABULARY
+    ).eval()
+
+
+def read(group, *words):
+    """A document of these words without mentions, as a vocabulary is made of."""
+    return group, words, [False] * len(words)
 
 
 # --- tiny -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_name_of_few_groups_is_an_unknown_word():
-    documents = [(f"g{i}", ["was", "born", f"Name{i % 2}", "in"]) for i in range(12)]
-    documents += [("g0", ["only"] * 50)]
+    documents = [read(f"g{i}", "was", "born", f"Name{i % 2}", "in") for i in range(12)]
+    documents += [read("g0", *["only"] * 50)]
     assert Vocabulary.of(documents).words == ("born", "in", "name0", "name1", "was")
     assert "only" not in Vocabulary.of(documents).words
 
 
 def test_a_small_corpus_has_a_vocabulary_too():
-    assert Vocabulary.of([("g", ["was", "born"])]).words == ("born", "was")
+    assert Vocabulary.of([read("g", "was", "born")]).words == ("born", "was")
+
+
+def test_a_word_that_mostly_stands_in_mentions_is_a_name():
+    marks = [[False, True], [False, True], [True, False]]
+    documents = [(f"g{i}", ["was", "An"], marks[i % 3]) for i in range(12)]
+    assert Vocabulary.of(documents).names == ("an",)
+
+
+def test_a_name_is_not_recognized_anywhere_in_a_document_or_everywhere():
+    vocabulary = Vocabulary(("an", "was"), tuple("anws"), names=("an",))
+    torch.manual_seed(0)
+    encoder = TinyText(Config(hidden=16, layers=3, dropout=0.0, word_dropout=0.0, name_dropout=0.5), vocabulary)
+    ids = encoder.pieces(["an", "was", "an", "was"]).ids.repeat(40, 1, 1)
+    read: list[torch.Tensor] = []
+    encoder.words.register_forward_hook(lambda module, given, made: read.append(given[0]))
+    encoder(ids, torch.ones(40, 4, dtype=torch.bool))
+    assert set(map(tuple, read[0].tolist())) == {(0, 2, 0, 2), (1, 2, 1, 2)}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +90,7 @@ def test_a_tiny_piece_is_a_word():
 
 
 def test_pairs_of_words_are_known_by_heart_as_words_are():
-    documents = [(f"g{i}", ["He", "was", f"name{i}", "born"]) for i in range(12)]
+    documents = [read(f"g{i}", "He", "was", f"name{i}", "born") for i in range(12)]
     vocabulary = Vocabulary.of(documents)
     assert vocabulary.pairs == ("he was",)
     encoder = TinyText(Config(hidden=16, layers=3), vocabulary)

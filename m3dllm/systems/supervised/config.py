@@ -117,8 +117,11 @@ class Config:
     """The chance that a training document is shown without its text or without its frames, so that MMCM learns."""
     attention_dropout: float = 0.0
     """Dropout of the attention weights in pretrained text encoders. Above 0 a CPU takes more than twice as long."""
-    word_dropout: float = 0.1
+    word_dropout: float = 0.05
     """The chance that the tiny text encoder does not recognize a known word in training."""
+    name_dropout: float = 0.3
+    """The chance that it does not recognize, in a whole document, a known word that mostly stands in mentions: names of
+    other documents are unknown too."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """The numbers of training and prediction; auto: bf16 on a GPU that has it, else fp32."""
     checkpointing: bool = False
@@ -192,6 +195,7 @@ class Config:
             "warmup",
             "hide",
             "word_dropout",
+            "name_dropout",
             "merge_iou",
             "text_alone",
         ):

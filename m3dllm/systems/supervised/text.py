@@ -7,7 +7,7 @@ pieces become words again is in `features`.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +49,12 @@ class Vocabulary:
     characters: tuple[str, ...]
     pairs: tuple[str, ...] = ()
     """Neighbouring words, with a blank between."""
+    names: tuple[str, ...] = ()
+    """Those of the words that stand in mentions more often than not."""
 
     @classmethod
-    def of(cls, documents: Iterable[tuple[str, Sequence[str]]], *, groups: int = 3) -> Vocabulary:
-        """From (group, words) of train documents: what stands in at least `groups` different groups.
+    def of(cls, documents: Iterable[tuple[str, Sequence[str], Sequence[bool]]], *, groups: int = 3) -> Vocabulary:
+        """From (group, words, whether each is in a mention) of train documents: what stands in `groups` groups or more.
 
         A name stands in few, so names are unknown words in training as they will be in use, and the encoder learns to
         read them by their letters and surroundings.
@@ -61,8 +63,11 @@ class Vocabulary:
         letters: dict[str, set[str]] = defaultdict(set)
         pairs: dict[str, set[str]] = defaultdict(set)
         everything: set[str] = set()
-        for group, words in documents:
+        inside: Counter[str] = Counter()
+        for group, words, mentioned in documents:
             everything.add(group)
+            for word, is_mentioned in zip(words, mentioned, strict=True):
+                inside[word.lower()] += 1 if is_mentioned else -1
             for pair in neighbours(words):
                 pairs[pair].add(group)
             for word in words:
@@ -70,10 +75,12 @@ class Vocabulary:
                 for letter in word:
                     letters[letter].add(group)
         least = min(groups, max(1, len(everything) // 4))
+        known = sorted(word for word, where in seen.items() if len(where) >= least)
         return cls(
-            tuple(sorted(word for word, where in seen.items() if len(where) >= least)),
+            tuple(known),
             tuple(sorted(letter for letter, where in letters.items() if len(where) >= least)),
             tuple(sorted(pair for pair, where in pairs.items() if len(where) >= least)),
+            tuple(word for word in known if inside[word] > 0),
         )
 
 
@@ -94,7 +101,10 @@ class TinyText(nn.Module):
         self._pair = {pair: i for i, pair in enumerate(vocabulary.pairs, start=1)}
         self._letter = {letter: i for i, letter in enumerate(vocabulary.characters, start=8)}
         self.width, self.limit, self.name = config.hidden, 512, "tiny"
-        self.word_dropout = config.word_dropout
+        self.word_dropout, self.name_dropout = config.word_dropout, config.name_dropout
+        named = torch.zeros(1 + len(self._word), dtype=torch.bool)
+        named[[self._word[word] for word in vocabulary.names]] = True
+        self.register_buffer("named", named, persistent=False)
         small = max(config.hidden // 4, 8)
         self.words = nn.Embedding(1 + len(self._word), config.hidden)
         self.pairs = nn.Embedding(1 + len(self._pair), config.hidden)
@@ -125,16 +135,17 @@ class TinyText(nn.Module):
         """(windows, words, columns), (windows, words) -> the layers' states, each (windows, words, hidden)."""
         words, pairs, cases, repeats = ids[..., :4].unbind(-1)
         letters = ids[..., 4:]
-        if self.training and self.word_dropout:
+        if self.training:
             known = torch.rand(words.shape, device=words.device) >= self.word_dropout
+            chance = torch.rand(len(words), len(self.named), device=words.device)  # one for each word of a window
+            known &= ~self.named[words] | (chance.gather(1, words) >= self.name_dropout)
             words, pairs = words * known, pairs * known * known.roll(1, -1)
             alone = (~known & (letters[..., 1] == 0))[..., None] & (letters != 0)  # its letter is the word
             letters = torch.where(alone, 1 + cases[..., None] % 7, letters)
         spelled = self.letters(letters.flatten(0, 1)).transpose(1, 2)  # (words, small, letters)
         spelled = self.spell(spelled).masked_fill((letters.flatten(0, 1) == 0)[:, None], -1e4).amax(2)
         spelled = torch.relu(spelled).unflatten(0, words.shape)
-        ends = self.pairs(pairs)
-        begins = F.pad(ends[:, 1:], (0, 0, 0, 1))
+        ends, begins = self.pairs(pairs), self.pairs(F.pad(pairs[:, 1:], (0, 1)))
         seen = [self.words(words), ends, begins, self.cases(cases), self.repeats(repeats), spelled]
         x = self.join(self.dropout(torch.cat(seen, -1)))
         bias = distance_bias(mask, TinyLayer.heads).to(x.dtype)

@@ -131,6 +131,15 @@ def find_device(config: Config) -> torch.device:
     return device
 
 
+def _read(example: Example) -> tuple[str, list[str], list[bool]]:
+    """(group, words, whether each is in a mention) of a document."""
+    document = example.document
+    spans, words = words_of(document)
+    mentions = [mention.span for mention in example.gold.mentions]
+    inside = [any(first < end and start < last for first, last in mentions) for start, end in spans]
+    return document.group or document.id, words, inside
+
+
 def describe(config: Config, labels: LabelSet, train: Sequence[Example], fingerprint: str = "") -> Card:
     """What the model for these documents will be. Raises UserError where no text encoder reads them."""
     documents = [example.document for example in train]
@@ -138,7 +147,7 @@ def describe(config: Config, labels: LabelSet, train: Sequence[Example], fingerp
     name = text_encoder_name(config, languages)
     vocabulary = None
     if name == "tiny":
-        vocabulary = Vocabulary.of((document.group or document.id, words_of(document)[1]) for document in documents)
+        vocabulary = Vocabulary.of(map(_read, train))
     has_frames = any(document.frames for document in documents)
     if not has_frames and config.vision_encoder not in ("tiny", "none"):
         raise UserError(
