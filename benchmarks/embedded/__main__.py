@@ -2,7 +2,7 @@
 
     python -m benchmarks.embedded tokenizer WORK                  from generated texts
     python -m benchmarks.embedded shelves WORK [--scale 1]        generated documents as arrays
-    python -m benchmarks.embedded train WORK [--ordinary] [--tokens 20e6] [--until 1e6]
+    python -m benchmarks.embedded train WORK [--ordinary] [--tokens 17e6] [--until 1e6]
     python -m benchmarks.embedded export WORK [FOLDER]            in half precision; else into the package
     python -m benchmarks.embedded curve WORK                      the log of each training as a table
     python -m benchmarks.embedded measure OUT                     on the demo corpus: alone, few-shot, tuned

@@ -35,7 +35,7 @@ STAGES: tuple[tuple[float, Mapping[str, float]], ...] = (
 class Recipe:
     """What a training is. `tokens` counts those of prompts and answers, without padding."""
 
-    tokens: float = 20e6
+    tokens: float = 17e6
     batch: int = 2560
     rate: float = 2e-3
     matrix_rate: float = 0.015

@@ -119,7 +119,7 @@ class Config:
     """Dropout of the attention weights in pretrained text encoders. Above 0 a CPU takes more than twice as long."""
     word_dropout: float = 0.05
     """The chance that the tiny text encoder does not recognize a known word in training."""
-    name_dropout: float = 0.3
+    name_dropout: float = 0.4
     """The chance that it does not recognize, in a whole document, a known word that mostly stands in mentions: names of
     other documents are unknown too."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -50,7 +50,7 @@ class Vocabulary:
     pairs: tuple[str, ...] = ()
     """Neighbouring words, with a blank between."""
     names: tuple[str, ...] = ()
-    """Those of the words that stand in mentions more often than not."""
+    """Those of the words that stand in mentions more often than not, and in a quarter of the groups at most."""
 
     @classmethod
     def of(cls, documents: Iterable[tuple[str, Sequence[str], Sequence[bool]]], *, groups: int = 3) -> Vocabulary:
@@ -80,7 +80,7 @@ class Vocabulary:
             tuple(known),
             tuple(sorted(letter for letter, where in letters.items() if len(where) >= least)),
             tuple(sorted(pair for pair, where in pairs.items() if len(where) >= least)),
-            tuple(word for word in known if inside[word] > 0),
+            tuple(word for word in known if inside[word] > 0 and len(seen[word]) <= len(everything) // 4),
         )
 
 
@@ -137,9 +137,10 @@ class TinyText(nn.Module):
         letters = ids[..., 4:]
         if self.training:
             known = torch.rand(words.shape, device=words.device) >= self.word_dropout
+            pairs = pairs * known * known.roll(1, -1)
             chance = torch.rand(len(words), len(self.named), device=words.device)  # one for each word of a window
             known &= ~self.named[words] | (chance.gather(1, words) >= self.name_dropout)
-            words, pairs = words * known, pairs * known * known.roll(1, -1)
+            words = words * known
             alone = (~known & (letters[..., 1] == 0))[..., None] & (letters != 0)  # its letter is the word
             letters = torch.where(alone, 1 + cases[..., None] % 7, letters)
         spelled = self.letters(letters.flatten(0, 1)).transpose(1, 2)  # (words, small, letters)
