@@ -24,7 +24,7 @@ EPOCHS = 100
 """To learn by heart; a quarter of them to be asked about what was not seen."""
 SMALL = {"image_size": 64, "batch_size": 2}
 """Frames of 16 patches: one clip has 138 of them."""
-BY_HEART = {"dropout": 0.0, "pair_dropout": 0.0, "word_dropout": 0.0, "weight_decay": 0.0, "hide": 0.0}
+BY_HEART = dict.fromkeys(("dropout", "pair_dropout", "word_dropout", "name_dropout", "weight_decay", "hide"), 0.0)
 """Nothing that keeps a model from learning by heart."""
 
 

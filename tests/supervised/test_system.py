@@ -16,7 +16,8 @@ from m3dllm.types import Chain, Document, Frame, Given
 from tests.small import annotated
 from tests.supervised.documents import ENGLISH, LABELS, four
 
-CONFIG = Config(hidden=64, image_size=64, lr=2e-3, epochs=24, batch_size=4, dropout=0.0, word_dropout=0.0, hide=0.0)
+NONE = dict.fromkeys(("dropout", "word_dropout", "name_dropout", "hide"), 0.0)
+CONFIG = Config(hidden=64, image_size=64, lr=2e-3, epochs=24, batch_size=4, **NONE)
 
 
 @pytest.fixture(scope="module")

@@ -56,6 +56,7 @@ def test_four_documents_are_learned_by_heart(tmp_path):
         batch_size=4,
         dropout=0.0,
         word_dropout=0.0,
+        name_dropout=0.0,
         hide=0.0,
         tune=False,
     )
