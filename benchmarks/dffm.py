@@ -1,6 +1,6 @@
 """DFFM and MMCM: ablations on the demo corpus, folds of M3D beside peers and floors, and what things cost.
 
-    python -m benchmarks.dffm demo OUT [--seeds 0,1,2] [--epochs N]            ablations, whole and with thirds missing
+    python -m benchmarks.dffm demo OUT [--seeds 0,1,2] [--epochs N] [--lang en]   ablations, whole and thirds missing
     python -m benchmarks.dffm m3d DATA OUT --lang en [--fold 0] [--epochs N]   folds by source video, or one of them
     python -m benchmarks.dffm mdocre DATA OUT [--epochs N]                     learned by heart, and each by the others
     python -m benchmarks.dffm frames RUN OUT                                   a demo run asked with frames of others
@@ -29,8 +29,9 @@ from benchmarks.dffm_step import full_steps
 from benchmarks.m3d_folds import FOLDS
 from benchmarks.tables import f1s, tell
 from m3dllm import Experiment, load_corpus, run
-from m3dllm.corpora.demo import demo_corpus
-from m3dllm.types import Example
+from m3dllm.corpora.demo import demo_corpus, generate_demo
+from m3dllm.corpora.native import write_corpus
+from m3dllm.types import Example, Lang
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "full": {},
@@ -45,14 +46,21 @@ ONCE = ("without alignment",)
 """Not of the paper: one seed."""
 
 
-def demo(out: Path, *, seeds: Sequence[int], epochs: int | None) -> None:
-    """Every ablation on whole documents, and the same models asked with thirds missing: mean, least and greatest."""
+def demo(out: Path, *, seeds: Sequence[int], epochs: int | None, lang: Lang | None) -> None:
+    """Every ablation on whole documents, and the same models asked with thirds missing: mean, least and greatest.
+
+    `lang`: on the documents of one language alone.
+    """
     told = {} if epochs is None else {"epochs": epochs}
+    corpus = None if lang is None else out / f"corpus-{lang}"
+    if corpus is not None and lang is not None and not corpus.exists():
+        write_corpus(corpus, generate_demo(languages=(lang,)))
     for name, ablation in ABLATIONS.items():
         whole, thirds = [], []
         for seed in seeds[:1] if name in ONCE else seeds:
             folder = out / f"{name.replace(' ', '-')}-{seed}"
-            asked: dict[str, Any] = {"system": "dffm", "pairs": "both", "seed": seed, "options": {**ablation, **told}}
+            asked: dict[str, Any] = {"system": "dffm", "corpus": corpus, "pairs": "both", "seed": seed}
+            asked["options"] = {**ablation, **told}
             started = time.perf_counter()
             whole.append(f1s(run(Experiment(**asked, out=folder / "whole"))))
             thirds.append(
@@ -168,6 +176,7 @@ def main() -> None:
     one = verbs.add_parser("demo")
     one.add_argument("out", type=Path)
     one.add_argument("--seeds", default="0,1,2")
+    one.add_argument("--lang", choices=("en", "zh"), help="on the documents of this language alone")
     two = verbs.add_parser("m3d")
     two.add_argument("data", type=Path)
     two.add_argument("out", type=Path)
@@ -192,7 +201,7 @@ def main() -> None:
     five.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     if asked.verb == "demo":
-        demo(asked.out, seeds=[int(seed) for seed in asked.seeds.split(",")], epochs=asked.epochs)
+        demo(asked.out, seeds=[int(seed) for seed in asked.seeds.split(",")], epochs=asked.epochs, lang=asked.lang)
     elif asked.verb == "m3d":
         options = {"precision": asked.precision} | ({} if asked.epochs is None else {"epochs": asked.epochs})
         m3d(

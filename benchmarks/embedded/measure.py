@@ -19,7 +19,7 @@ ASKED: Mapping[str, Mapping[str, Any]] = {
     "2 shots": {"shots": 2},
     "4 shots": {"shots": 4},
 }
-"""The adapter was made by `m3dllm fit --system video-llm --save-as demo --rank 8 --epochs 2 --patience 0
+"""The adapter was made by `m3dllm fit --system video-llm --save-as demo --rank 16 --lr 5e-3 --epochs 5 --patience 0
 --micro-batch 8 --checkpointing false --box-step 20`."""
 LEARNING = {"epochs": 4, "micro_batch": 8, "lr": 1e-3, "box_step": 20, "checkpointing": False}
 
