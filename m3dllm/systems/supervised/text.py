@@ -93,6 +93,8 @@ class TinyText(nn.Module):
     """
 
     pretrained = False
+    named: Tensor
+    """(1 + words,): which words are names."""
 
     def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
         super().__init__()
