@@ -93,6 +93,20 @@ def test_a_finished_run_keeps_its_times_and_its_tally_when_it_is_asked_for_again
     assert (again.finished, again.tally) == ("2020-01-01T00:00:00+00:00", {"tokens_in": 7})
 
 
+def test_a_system_that_wants_to_know_is_told_first_what_it_will_be_asked(corpus, tmp_path, monkeypatch):
+    told, real = [], pipeline.make_system
+
+    def listening(work, *, checkpoint):
+        system = real(work, checkpoint=checkpoint)
+        system.expect = lambda documents: told.extend((d.id, d.given and d.given.kind) for d in documents)
+        return system
+
+    monkeypatch.setattr(pipeline, "make_system", listening)
+    found = pipeline.run(majority(corpus, tmp_path / "run", pairs="both"))
+    assert told == list(found.raws())
+    assert {kind for _, kind in told} == {None, "mentions", "chains"}
+
+
 def test_without_out_the_same_experiment_finds_its_own_run(corpus, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = {"system": "majority", "corpus": corpus}
