@@ -59,7 +59,7 @@ def test_the_room_is_not_much_more_than_is_needed(tiny, stills):
     made = system(tiny)
     made.engine.context = 1 << 30
     one = document("both", "en", "Ada met Bela . " * 400, stills)
-    assert made.views.room([one]).tokens < 1.1 * made.needed(made.show(one)) + 512
+    assert made.views.room([one]).tokens < 1.3 * made.needed(made.show(one)) + 512
 
 
 def test_a_clip_and_examples_have_their_room_too(tiny, stills):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ SHORTEST = 40
 REPEATED = frozenset({"empty_answer", "empty_document", "bad_geometry", "box_outside"})
 """Issues of a window that either say nothing of the document or are found again in the merged answer."""
 
-SEAMS = 64
-"""Tokens kept for the seams of a prompt whose parts were counted one by one."""
+SPARE = 1.25
+"""How many times the tokens that were counted are kept free: where parts meet they are cut otherwise than each alone,
+and later questions are only estimated."""
 LATE = 9_000_000
 """The number of a frame, as long as any."""
 
@@ -120,18 +122,15 @@ class Views:
         return asked + more + self.config.max_tokens
 
     def room(self, documents: Iterable[Document]) -> Room:
-        """What these documents need at most, whole, with all their frames and shots; no frame is read.
-
-        A few tokens more than that: where parts of a prompt meet, they may be cut otherwise than each alone.
-        """
+        """What these documents need at most, whole, with all their frames and shots, and SPARE; no frame is read."""
         tokens = images = 0
         for document in documents:
             sizes = tuple((frame.width_px, frame.height_px) for frame in self._chosen(document))
             bare = self._subject(replace(document, frames=()), (), self.shelf.choose(document))
             text = max(self.needed(bare), self._needed_at_least(document.lang))
-            tokens = max(tokens, text + self._sights(document.lang, sizes) + SEAMS)
+            tokens = max(tokens, text + self._sights(document.lang, sizes))
             images = max(images, len(sizes))
-        return Room(-(-tokens // 256) * 256, images)
+        return Room(256 * ceil(SPARE * tokens / 256), images)
 
     # --- fitting ------------------------------------------------------------------------------------------------------
 
