@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 def found(tmp_path_factory):
     """F1 over gold chains of the facts that only frames show, by what is shown."""
     folder = tmp_path_factory.mktemp("demo")
-    write_corpus(folder / "corpus", generate_demo(0, documents={"train": 120, "dev": 0, "test": 36}, languages=("en",)))
+    write_corpus(folder / "corpus", generate_demo(0, languages=("en",)))
     experiment = Experiment(
         system="dffm", corpus=folder / "corpus", pairs="both", options={"epochs": 10}, out=folder / "run"
     )
@@ -27,7 +27,7 @@ def found(tmp_path_factory):
 
 
 def test_its_own_frames_tell_more_than_the_floor(found):
-    assert found["own"] > 1.5 * found["floor"]
+    assert found["own"] > 1.2 * found["floor"]
 
 
 def test_frames_of_another_document_tell_no_more_than_none(found):
