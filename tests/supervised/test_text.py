@@ -45,10 +45,13 @@ def test_a_small_corpus_has_a_vocabulary_too():
     assert Vocabulary.of([read("g", "was", "born")]).words == ("born", "was")
 
 
-def test_a_word_that_mostly_stands_in_mentions_is_a_name():
-    marks = [[False, True], [False, True], [True, False]]
-    documents = [(f"g{i}", ["was", "An"], marks[i % 3]) for i in range(12)]
-    assert Vocabulary.of(documents).names == ("an",)
+def test_a_word_of_few_documents_that_mostly_stands_in_mentions_is_a_name():
+    some = [("was", "An", "Town"), ("was", "An", "Town"), ("An", "was", "Town")]
+    marks = [(False, True, True), (False, True, True), (False, False, True)]
+    others = [(f"h{i}", ("was", "Town"), (False, True)) for i in range(9)]
+    found = Vocabulary.of([*((f"g{i}", some[i], marks[i]) for i in range(3)), *others])
+    assert found.words == ("an", "town", "was")
+    assert found.names == ("an",)
 
 
 def test_a_name_is_not_recognized_anywhere_in_a_document_or_everywhere():
