@@ -9,8 +9,9 @@
 
 `train` saves itself every few minutes and goes on where it stopped; the same command gives the same model on the same
 machine. `--ordinary` is the control: the library's own initialization, everything else the same. `--until` stops early,
-so that the control can be compared after as many tokens. The people of Chinese clips are given any surname while they
-are read, so that every character of a surname is learned; no given name of the demo corpus is among them.
+so that the control can be compared after as many tokens. In Chinese clips the characters that are surnames are
+exchanged for one another while they are read, so that each is learned; wherever else they stand they change too, which
+can make a few names of the demo corpus.
 """
 
 from __future__ import annotations

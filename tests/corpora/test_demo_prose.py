@@ -75,8 +75,8 @@ def test_no_long_stretch_of_the_demo_stands_in_what_it_learned_from(lang, own, l
 @pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)
 def test_every_other_sentence_reads_as_tokens_and_slots(writer: type[Writer]):
     for template in sentences(phrasings_en if writer is WRITERS["en"] else phrasings_zh):
-        literal = [piece for piece in writer.pieces(template) if isinstance(piece, str)]
-        assert not any(set(token) & set("{}[]|") - set("{}" if template.count("{}") else "") for token in literal)
+        literal = [piece for piece in writer.pieces(template.replace("{}", "")) if isinstance(piece, str)]
+        assert not set("".join(literal)) & set("{}[]|"), template
 
 
 def test_alternatives_are_resolved_in_all_their_ways():

@@ -18,7 +18,7 @@ from tests.small import LABELS, example
 from tests.videollm.documents import adversarial, document, frames
 
 SIZES = ((160, 90), (90, 160), (64, 64))
-CODED = ("qwen2_5_vl", "qwen3_vl", "llava", "internvl")
+FAMILIES = ("qwen2_5_vl", "qwen3_vl", "llava", "internvl")
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,11 @@ def stills(tmp_path_factory):
 
 
 def system(tiny, model: str = "qwen2_5_vl", *, examples=(), **options) -> VideoLLM:
+    """A system whose engine takes any prompt."""
     config = Config(model=tiny(model), **options)
-    return VideoLLM(config, labels=LABELS, examples=examples, engine=Unloaded(replace(config, context=1 << 30)))
+    engine = Unloaded(config)
+    engine.context = 1 << 30
+    return VideoLLM(config, labels=LABELS, examples=examples, engine=engine)
 
 
 def documents(stills) -> list[Document]:
@@ -44,10 +47,9 @@ def documents(stills) -> list[Document]:
 
 
 @pytest.mark.parametrize("strategy", ["joint", "staged", "mqa"])
-@pytest.mark.parametrize("model", CODED)
+@pytest.mark.parametrize("model", FAMILIES)
 def test_every_document_fits_the_room_that_is_made_for_it(tiny, stills, model, strategy):
     made = system(tiny, model, strategy=strategy)
-    made.engine.context = 1 << 30
     for one in documents(stills):
         subject = made.show(one)
         room = made.views.room([one])
@@ -57,7 +59,6 @@ def test_every_document_fits_the_room_that_is_made_for_it(tiny, stills, model, s
 
 def test_the_room_is_not_much_more_than_is_needed(tiny, stills):
     made = system(tiny)
-    made.engine.context = 1 << 30
     one = document("both", "en", "Ada met Bela . " * 400, stills)
     assert made.views.room([one]).tokens < 1.3 * made.needed(made.show(one)) + 512
 
@@ -66,7 +67,6 @@ def test_a_clip_and_examples_have_their_room_too(tiny, stills):
     train = [example("train", "[PER0 Ada] was here .", group="other")]
     for options in ({"video": True}, {"shots": 1}):
         made = system(tiny, examples=train, **options)
-        made.engine.context = 1 << 30
         one = document("both", "en", stills=stills)
         assert made.views.room([one]).tokens >= made.needed(made.show(one))
 
