@@ -61,14 +61,19 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         raise cannot_write(path, error) from error
 
 
+def check_free(path: Path) -> None:
+    """Raises UserError where `path` exists with something in it."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError.at(path, "exists already: name another folder, or remove it")
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A fresh folder to fill, moved to `path` when the block ends well and removed when it does not.
 
     Raises UserError where `path` exists with something in it, or cannot be written.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError.at(path, "exists already: name another folder, or remove it")
+    check_free(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from m3dllm.normalize import CODES, normalize
-from m3dllm.types import Box, BoxForm, Document, Failure, Prediction, RawOutput
+from m3dllm.types import Box, BoxForm, Document, Failure, Prediction, RawOutput, Relation
 from tests.said import EN, codes, issues, one_chain, read, spans
 from tests.small import LABELS
 
@@ -116,6 +116,31 @@ def test_a_chain_without_a_mention_that_could_be_used_is_empty(mentions):
     prediction = read({"chains": [{"id": "c0", "type": "PER", "mentions": mentions}]})
     assert prediction.annotation.chains == ()
     assert issues(prediction)[-1] == ("empty_chain", "chains[0]")
+
+
+def test_references_to_a_chain_that_is_said_again_mean_the_first():
+    said = [("a", ["Susan"]), ("b", ["Bush"]), ("c", ["Susan", "Napoleon"])]
+    prediction = read(
+        {
+            "chains": [{"id": name, "type": "PER", "mentions": texts} for name, texts in said],
+            "relations": [{"head": "c", "tail": "b", "type": "r"}],
+        }
+    )
+    assert [chain.id for chain in prediction.annotation.chains] == ["a", "b"]
+    assert prediction.annotation.relations == (Relation("a", "b", "r"),)
+    assert issues(prediction)[-1] == ("repeated_chain", "chains[2]")
+
+
+def test_a_chain_whose_places_two_chains_have_is_neither_of_them():
+    said = [("a", ["Susan"]), ("b", ["Bush"]), ("c", ["Susan", "Bush"])]
+    prediction = read(
+        {
+            "chains": [{"id": name, "type": "PER", "mentions": texts} for name, texts in said],
+            "relations": [{"head": "c", "tail": "b", "type": "r"}],
+        }
+    )
+    assert prediction.annotation.relations == ()
+    assert issues(prediction)[-2:] == [("empty_chain", "chains[2]"), ("dangling", "relations[0].head")]
 
 
 @pytest.mark.parametrize("chain", [3, "Susan", ["Susan"], None])

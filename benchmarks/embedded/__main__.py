@@ -2,16 +2,15 @@
 
     python -m benchmarks.embedded tokenizer WORK                  from generated texts
     python -m benchmarks.embedded shelves WORK [--scale 1]        generated documents as arrays
-    python -m benchmarks.embedded train WORK [--ordinary] [--tokens 17e6] [--until 1e6]
+    python -m benchmarks.embedded train WORK [--ordinary] [--tokens 33e6] [--until 1e6]
     python -m benchmarks.embedded export WORK [FOLDER]            in half precision; else into the package
     python -m benchmarks.embedded curve WORK                      the log of each training as a table
     python -m benchmarks.embedded measure OUT                     on the demo corpus: alone, few-shot, tuned
 
 `train` saves itself every few minutes and goes on where it stopped; the same command gives the same model on the same
 machine. `--ordinary` is the control: the library's own initialization, everything else the same. `--until` stops early,
-so that the control can be compared after as many tokens. In Chinese clips the characters that are surnames are
-exchanged for one another while they are read, so that each is learned; wherever else they stand they change too, which
-can make a few names of the demo corpus.
+so that the control can be compared after as many tokens. `--processes`: how many share the work of `shelves` and of
+`train`.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import shutil
 from collections.abc import Sequence
 from itertools import islice
@@ -35,12 +35,13 @@ LANGUAGES: tuple[Lang, ...] = ("en", "zh")
 MERGES = 1800
 SHELVES: tuple[tuple[str, int, int], ...] = (
     ("tiny", 3000, 0),
-    ("short", 4000, 0),
+    ("short", 6000, 0),
     ("single", 10000, 0),
     ("frames", 300, 0),
+    ("marks", 6000, 0),
     ("medium", 3000, 0),
-    ("full", 400, 0),
-    *(("full", 1200, 100 * part) for part in range(1, 9)),
+    *(("full", 1200, 100 * part) for part in range(1, 14)),
+    *(("shown", 1200, 100 * part) for part in range(1, 3)),
 )
 """Kind of document, how many in each language, and the seed."""
 
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     found["train"].add_argument("--tokens", type=float)
     found["train"].add_argument("--until", type=float, default=math.inf)
     found["train"].add_argument("--ordinary", action="store_true")
-    found["train"].add_argument("--threads", type=int, default=1)
+    for name in ("shelves", "train"):
+        found[name].add_argument("--processes", type=int, default=2)
     found["export"].add_argument("folder", type=Path, nargs="?", default=PACKAGE)
     args = parser.parse_args(argv)
     make_importable()
@@ -71,66 +73,44 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def tokenizer(args: argparse.Namespace) -> None:
-    """Learn the tokenizer from 1500 generated texts of each language."""
+    """Learn the tokenizer from 1000 generated texts of each of two kinds and each language."""
     from benchmarks.embedded.tokens import make_tokenizer
     from m3dllm.corpora.demo import chinese, names, prose_zh
 
     folder = args.work / "tokenizer"
     if (folder / "tokenizer.json").exists():
         return
-    texts = [example.document.text for lang in LANGUAGES for example, _ in islice(clips(KINDS["short"], lang, 0), 1500)]
+    drawn = (islice(clips(KINDS[kind], lang, 0), 1000) for kind in ("short", "marks") for lang in LANGUAGES)
+    texts = [example.document.text for examples in drawn for example, _ in examples]
     sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (prose_zh, names, chinese)]
     characters = sorted({c for text in [*texts, *sources] for c in text if ord(c) > 127 and c.isprintable()})
-    known = names.names_of("en", "train", salted=True)
-    of_people = (known.people.surnames, *known.people.given.values())
-    syllables = (names._EN_ONSETS, *names._EN_GIVEN.values(), *names._EN_SURNAMES, *names._EN_PLACES, *names._EN_STEMS)
-    make_tokenizer(
-        texts,
-        m3d_labels(),
-        merges=MERGES,
-        characters=characters,
-        names={name for part in (*of_people, known.places, known.stems) for name in part},
-        syllables=[syllable for part in syllables for syllable in part],
-    ).save_pretrained(folder)
+    made = make_tokenizer(texts, m3d_labels(), merges=MERGES, characters=characters, syllables=names.SYLLABLES)
+    made.save_pretrained(folder)
 
 
 def shelves(args: argparse.Namespace) -> None:
+    asked = [(args, *shelf, lang) for shelf in SHELVES for lang in LANGUAGES]
+    with multiprocessing.Pool(args.processes) as pool:
+        for name in pool.imap_unordered(_shelf, asked):
+            print(name, flush=True)
+
+
+def _shelf(asked: tuple[argparse.Namespace, str, int, int, Lang]) -> str:
     from benchmarks.embedded.shelves import fill
 
-    learned = _tokenizer(args.work)
-    for name, n, seed in SHELVES:
-        for lang in LANGUAGES:
-            part = f"-{seed // 100}" if seed else ""
-            folder = args.work / "shelves" / f"{name}-{lang}{part}"
-            fill(folder, name, lang, max(1, round(n * args.scale)), learned, seed=seed)
-            print(folder.name, flush=True)
+    args, name, n, seed, lang = asked
+    folder = args.work / "shelves" / f"{name}-{lang}-{seed // 100}"
+    fill(folder, name, lang, max(1, round(n * args.scale)), _tokenizer(args.work), seed=seed)
+    return folder.name
 
 
 def train(args: argparse.Namespace) -> None:
-    import torch
-
     from benchmarks.embedded.train import Recipe
     from benchmarks.embedded.train import train as learn
 
-    torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)
     recipe = Recipe(ordinary=args.ordinary, **({"tokens": args.tokens} if args.tokens else {}))
     folder = args.work / ("ordinary" if args.ordinary else "model")
-    learned = _tokenizer(args.work)
-    learn(args.work / "shelves", folder, learned, recipe, until=args.until, surnames=_surnames(learned))
-
-
-def _surnames(learned: Any) -> Any:
-    """The tokens of all Chinese surnames of one character, whoever bears them."""
-    import numpy as np
-
-    from m3dllm.corpora.demo.names import SHARES, names_of
-
-    known = {
-        s for half in (False, True) for split in SHARES for s in names_of("zh", split, salted=half).people.surnames
-    }
-    cut = [learned("，" + surname, add_special_tokens=False).input_ids[1:] for surname in sorted(known)]
-    return np.array(sorted(ids[0] for ids in cut if len(ids) == 1))
+    learn(args.work / "shelves", folder, args.work / "tokenizer", recipe, until=args.until, processes=args.processes)
 
 
 def export(args: argparse.Namespace) -> None:

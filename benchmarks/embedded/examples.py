@@ -1,14 +1,15 @@
 """What the embedded model learns from: generated clips with names and sentences of their own, as prompts and answers.
 
 A prompt is what `m3dllm run` would send; an answer is written in the answer form, in an order that follows the text:
-chains by first mention, relations by the later of their two chains, regions by frame and from left to right.
+chains by first mention, relations where their two chains are mentioned nearest to each other, regions by frame and
+from left to right.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from m3dllm.corpora.demo import prose_en, prose_zh
 from m3dllm.corpora.demo.chinese import Chinese
 from m3dllm.corpora.demo.clip import make_clip
 from m3dllm.corpora.demo.english import English
-from m3dllm.corpora.demo.names import names_of
+from m3dllm.corpora.demo.names import GENDERS, SHARES, Names, People, names_of
 from m3dllm.corpora.demo.plan import new_story
 from m3dllm.corpora.demo.writing import Writer
 from m3dllm.systems.videollm.tuning.gold import named
@@ -51,13 +52,17 @@ WRITERS: dict[Lang, type[Writer]] = {"en": OtherEnglish, "zh": OtherChinese}
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A sort of clip: how much happens in it, and what is left out of it."""
+    """A sort of clip: how much happens in it, and what is left out of it.
+
+    Of the frames that the demo leaves unannotated, `every_frame` keeps each with its regions; else they are dropped.
+    """
 
     name: str
     subset: str
     beats: tuple[int, ...] = (4, 4, 5)
     seen: tuple[int, ...] = (2, 2, 3)
     lengths: tuple[int, int] | None = None
+    every_frame: bool = False
 
 
 KINDS = {
@@ -65,16 +70,37 @@ KINDS = {
     for kind in (
         Kind("tiny", "no_video", (1,), (0,), (0, 90)),
         Kind("short", "no_video", (2, 3), (0,), (0, 150)),
+        Kind("marks", "full", (1,), (1, 2), (0, 110)),
         Kind("frames", "no_text"),
         Kind("medium", "full", (1, 2, 3), (1, 2), (20, 200)),
         Kind("full", "full"),
+        Kind("shown", "full", every_frame=True),
     )
 }
 
 
-def clips(kind: Kind, lang: Lang, seed: int, *, split: str = "train") -> Iterator[tuple[Example, dict[str, bytes]]]:
-    """Clips without end, one of each story; only annotated frames."""
-    names = names_of(lang, split, salted=True)
+def names_for(lang: Lang, *, held_out: bool = False) -> Names:
+    """The names of pretraining: none is the demo's, but a Chinese surname may be anybody's, as surnames are.
+
+    `held_out`: names to measure with, which are not learned from; surnames are in Chinese.
+    """
+    splits = ("dev",) if held_out else ("train", "test")
+    found = [names_of(lang, split, salted=True) for split in splits]
+    surnames = [names.people.surnames for names in found]
+    if lang == "zh":
+        surnames = [names_of(lang, split, salted=half).people.surnames for half in (False, True) for split in SHARES]
+    given = {gender: _all(names.people.given[gender] for names in found) for gender in GENDERS}
+    people = People(_all(surnames), given)
+    return Names(people, _all(names.places for names in found), _all(names.stems for names in found))
+
+
+def _all(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(sorted(set().union(*parts)))
+
+
+def clips(kind: Kind, lang: Lang, seed: int, *, held_out: bool = False) -> Iterator[tuple[Example, dict[str, bytes]]]:
+    """Clips without end, one of each story. `held_out`: with names that are not learned from."""
+    names, split = names_for(lang, held_out=held_out), "dev" if held_out else "train"
     n = 0
     while True:
         n += 1
@@ -82,7 +108,7 @@ def clips(kind: Kind, lang: Lang, seed: int, *, split: str = "train") -> Iterato
         story = new_story(rng, lang, split, names, WRITERS[lang].abbreviation, salted=True)
         clip = make_clip(
             rng, story, f"{kind.name}{n}", "", subset=kind.subset, beats=kind.beats, seen=kind.seen,
-            lengths=kind.lengths, writer_type=WRITERS[lang],
+            lengths=kind.lengths, writer_type=WRITERS[lang], all_annotated=kind.every_frame,
         )  # fmt: skip
         example = clip.example
         frames = tuple(frame for frame in example.document.frames if frame.annotated)[:FRAMES]

@@ -13,14 +13,14 @@ from m3dllm.systems.videollm import embedded
 
 ASKED: Mapping[str, Mapping[str, Any]] = {
     "zero-shot": {},
-    "lora": {"adapter": "demo"},
     "unconstrained": {"unconstrained": True},
     "1 shot": {"shots": 1},
     "2 shots": {"shots": 2},
     "4 shots": {"shots": 4},
+    "lora": {"adapter": "demo"},
 }
-"""The adapter was made by `m3dllm fit --system video-llm --save-as demo --rank 16 --lr 5e-3 --epochs 5 --patience 0
---micro-batch 8 --checkpointing false --box-step 20`."""
+"""The adapter was made by `m3dllm fit --system video-llm --save-as demo --rank 16 --lr 2e-3 --epochs 5 --patience 0
+--step-size 4 --micro-batch 4 --checkpointing false --box-step 20`."""
 LEARNING = {"epochs": 4, "micro_batch": 8, "lr": 1e-3, "box_step": 20, "checkpointing": False}
 
 

@@ -79,7 +79,6 @@ class Shelf:
     """A shelf that was filled."""
 
     def __init__(self, folder: Path) -> None:
-        self.chinese = "-zh" in folder.name
         self.ids = np.load(folder / "ids.npy", mmap_mode="r")
         self.rows = np.load(folder / "rows.npy")
         self.pictures = np.load(folder / "pictures.npy", mmap_mode="r")
@@ -93,18 +92,6 @@ class Shelf:
     def __getitem__(self, i: int) -> Item:
         start, length, asked, picture, n = map(int, self.rows[i])
         return Item(self.ids[start : start + length].astype(np.int64), asked, self.pictures[picture : picture + n])
-
-
-def exchanged(item: Item, surnames: np.ndarray, rng: np.random.Generator) -> Item:
-    """The item with each of the tokens `surnames` that it holds made another of them, in the prompt as in the answer.
-
-    A surname is one Chinese character. Those that no clip uses would never be written otherwise.
-    """
-    here = np.intersect1d(item.ids, surnames)
-    others = rng.permutation(np.setdiff1d(surnames, here))[: len(here)]
-    table = np.arange(max(item.ids.max(), surnames.max()) + 1)
-    table[here[: len(others)]] = others
-    return replace(item, ids=table[item.ids])
 
 
 def patches(pictures: np.ndarray, patch: int, merge: int) -> np.ndarray:

@@ -1,16 +1,20 @@
 """The tokenizer: a BPE over words, with the scaffolding of answers in few tokens, and copying made easy.
 
 What stands in a text and what an answer copies from it must be the same tokens. So a space belongs to the word before
-it, and only the last token of a mention differs: `isha` and `isha␣` are twins. Every Chinese character is a token,
-every name of a chain (`c7`), every coordinate that training uses and every frame number of the demo's clips.
+it, and only the last token of a mention differs: `isha` and `isha␣` are twins. An English name is always the same two
+tokens, its two syllables. Every Chinese character is a token, every name of a chain (`c7`), every coordinate that
+training uses and every frame number of the demo's clips.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from m3dllm.labels import LabelSet
 
@@ -60,28 +64,47 @@ def numbers() -> list[str]:
     return list(dict.fromkeys([*coordinates, *(f"{n}," for n in coordinates), *frames, *pairs]))
 
 
-def pretoken_pattern(labels: LabelSet) -> str:
+Syllables = tuple[Sequence[str], Sequence[str]]
+"""What names begin with, and what they end with."""
+
+
+def weights(tokenizer: Any, labels: LabelSet) -> Tensor:
+    """How much the loss of each token counts: relations are hard, and edges of boxes need not be exact.
+
+    Names of chains weigh as relations do: those that begin a chain are counted off, and cost nothing.
+    """
+    known = tokenizer.get_vocab()
+    found = torch.ones(len(tokenizer))
+    of_relations = [*(f"c{i}" for i in range(CHAINS)), *(f'","type":"{label.name}"}}' for label in labels.relations)]
+    found[[known[token] for token in of_relations]] = 3.0
+    found[[known[f"{n}{comma}"] for n in range(0, 1001, STEP) for comma in ("", ",")]] = 0.5
+    return found
+
+
+def pretoken_pattern(labels: LabelSet, syllables: Sequence[Syllables]) -> str:
     """A regular expression of what no token reaches beyond, apart from white space after a word."""
     pieces = [re.escape(text) for text in scaffolding(labels)]
+    pieces += [rf"(?:{'|'.join(first)})(?=(?:{'|'.join(last)})(?!\p{{L}}))" for first, last in syllables]
     pieces += [r"c\d{1,2}(?=\")", r"\d{1,4},(?=\d)", r"\d+(?=$|,\"type|\])", r"\d{2}(?=\d{2} ?)", r"\d{1,2} ?"]
     pieces += [_CJK, r"[A-Z](?=[A-Z])", r"\p{L}+ ?", r"\n+", r". ?"]
     return "|".join(pieces)
 
 
 def make_tokenizer(
-    texts: Iterable[str], labels: LabelSet, *, merges: int, characters: Sequence[str], names: Collection[str],
-    syllables: Sequence[str],
-) -> Any:  # fmt: skip
+    texts: Iterable[str], labels: LabelSet, *, merges: int, characters: Sequence[str], syllables: Sequence[Syllables]
+) -> Any:
     """A fast tokenizer of the transformers library.
 
-    `characters`: the Chinese characters that are tokens; `names`: words that merges are not learned from, but from
-    their `syllables`, so that a name never seen is cut like one that was.
+    `characters`: the Chinese characters that are tokens; `syllables`: of which names are made, whose words merges are
+    not learned from.
     """
+    parts = sorted({syllable for pair in syllables for part in pair for syllable in part})
+    name = re.compile("|".join(f"(?:{'|'.join(first)})(?:{'|'.join(last)})" for first, last in syllables))
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     def split() -> Any:
-        cut = pre_tokenizers.Split(Regex(pretoken_pattern(labels)), behavior="isolated")
+        cut = pre_tokenizers.Split(Regex(pretoken_pattern(labels, syllables)), behavior="isolated")
         return pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
     level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -90,7 +113,7 @@ def make_tokenizer(
         return "".join(piece for piece, _ in level.pre_tokenize_str(text))
 
     def plain(text: str) -> str:
-        kept = (word for word in re.findall(r"[^\W\d_]+", re.sub(_CJK, " ", text)) if word not in names)
+        kept = (word for word in re.findall(r"[^\W\d_]+", re.sub(_CJK, " ", text)) if not name.fullmatch(word))
         return " ".join(word for word in kept if not word.isupper())
 
     words = Tokenizer(models.BPE())
@@ -102,7 +125,7 @@ def make_tokenizer(
     )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     words.train_from_iterator(
-        [*(plain(text) for text in texts), *(" ".join(syllables) for _ in range(1000))],
+        (plain(text) for text in texts),
         trainers.BpeTrainer(
             vocab_size=len(alphabet) + merges, initial_alphabet=alphabet, show_progress=False, min_frequency=2
         ),
@@ -110,7 +133,7 @@ def make_tokenizer(
     learned = json.loads(words.to_str())["model"]
     pairs = [tuple(pair) for pair in learned["merges"]]
     vocabulary = {token: i for i, token in enumerate(SPECIALS)}
-    base = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
+    base = [*sorted(learned["vocab"], key=learned["vocab"].__getitem__), *parts]
     space = as_bytes(" ")
     twins = [token for token in base if re.fullmatch(r"[A-Za-z0-9.,()\"'-]+", token)]
     whole = [*scaffolding(labels), *(f"c{i}" for i in range(CHAINS)), *numbers(), *characters]

@@ -1,14 +1,16 @@
 """The training loop: small enough to read, the same from the same seed, and resumable after a kill.
 
 The loss is on the answers only. Documents come from shelves, mixed by stage; a pool of them is sorted by length and cut
-into batches of about as many tokens. Matrices inside the layers are learned by Muon, all else by AdamW; the rate is
-constant after a warm-up and falls to a tenth over the last part.
+into batches of about as many tokens. A step takes several batches, which one process reads or several share. Matrices
+inside the layers are learned by Muon, all else by AdamW; the rate is constant after a warm-up and falls twice.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import signal
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,26 +19,40 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from benchmarks.embedded.architecture import MERGE, PATCH, make_model
-from benchmarks.embedded.shelves import SIZE, Item, Shelf, collate, exchanged, patches
+from benchmarks.embedded.shelves import SIZE, Shelf, collate, patches
+from benchmarks.embedded.tokens import weights
+from m3dllm.corpora.m3d import m3d_labels
+from m3dllm.systems.torchvision import make_importable
 
 STAGES: tuple[tuple[float, Mapping[str, float]], ...] = (
-    (0.25e6, {"tiny": 6, "short": 2, "single": 6}),
-    (0.8e6, {"short": 5, "single": 6, "frames": 0.5, "medium": 2}),
-    (1.5e6, {"short": 1, "single": 3, "medium": 3, "full": 3}),
-    (math.inf, {"short": 0.5, "single": 0.5, "medium": 0.5, "full": 9, "frames": 0.2}),
+    (0.3e6, {"tiny": 6, "short": 2, "single": 6}),
+    (1e6, {"short": 5, "single": 6, "marks": 2}),
+    (3e6, {"short": 3, "single": 2, "marks": 6, "medium": 2, "full": 1}),
+    (30e6, {"short": 2, "single": 0.5, "marks": 2, "medium": 1, "full": 9, "frames": 0.2}),
+    (math.inf, {"short": 1, "single": 0.3, "marks": 1, "shown": 9}),
 )
 """Until how many tokens: how often each kind of document is drawn."""
+WEIGHED_FROM = 17e6
+"""From so many tokens on the loss of an answer's tokens is weighed, see `tokens.weights`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What a training is. `tokens` counts those of prompts and answers, without padding."""
+    """What a training is. `tokens` counts those of prompts and answers, without padding; a step has `parts` batches.
 
-    tokens: float = 17e6
+    The rates fall to a twentieth over the part `decay` of all but the `last` tokens; over these they fall again, from
+    the part `again`.
+    """
+
+    tokens: float = 33e6
+    last: float = 3e6
+    again: float = 0.3
     batch: int = 2560
+    parts: int = 2
     rate: float = 2e-3
     matrix_rate: float = 0.015
     warmup: int = 60
@@ -56,8 +72,6 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
                 state = self.state[parameter]
                 if not state:
                     state["mean"] = torch.zeros_like(parameter)
@@ -80,18 +94,20 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     return x.T if tall else x
 
 
+Row = tuple[Shelf, int]
+"""A document on a shelf."""
+
+
 class Library:
     """All shelves of a folder; batches drawn from them depend on the seed and their number alone."""
 
-    def __init__(self, folder: Path, surnames: np.ndarray) -> None:
-        """`surnames`: tokens to exchange for one another in Chinese, see `shelves.exchanged`."""
-        self.surnames = surnames
+    def __init__(self, folder: Path) -> None:
         self.shelves: dict[str, list[Shelf]] = {}
         for path in sorted(folder.iterdir()):
             if (path / "rows.npy").exists():
                 self.shelves.setdefault(path.name.partition("-")[0], []).append(Shelf(path))
 
-    def pool(self, weights: Mapping[str, float], number: int, seed: int, *, size: int = 512) -> list[tuple[Shelf, int]]:
+    def pool(self, weights: Mapping[str, float], number: int, seed: int, *, size: int = 512) -> list[Row]:
         """Documents of a pool; each kind's share is its weight."""
         rng = np.random.default_rng([seed, number])
         kinds = [kind for kind in weights if kind in self.shelves]
@@ -104,23 +120,20 @@ class Library:
             found.append((shelf, int(rng.integers(len(shelf)))))
         return found
 
-    def batches(self, weights: Mapping[str, float], number: int, seed: int, tokens: int) -> list[list[Item]]:
+    def batches(self, weights: Mapping[str, float], number: int, seed: int, tokens: int) -> list[list[Row]]:
         """The batches of a pool, in an order of their own."""
         rows = sorted(self.pool(weights, number, seed), key=lambda one: one[0].length(one[1]))
-        found: list[list[tuple[Shelf, int]]] = [[]]
+        found: list[list[Row]] = [[]]
         for shelf, i in rows:
             if found[-1] and (len(found[-1]) + 1) * shelf.length(i) > tokens:
                 found.append([])
             found[-1].append((shelf, i))
         order = np.random.default_rng([seed, number, 1]).permutation(len(found))
-        return [[self._item(shelf, i, [seed, number, 2, i]) for shelf, i in found[k]] for k in order]
-
-    def _item(self, shelf: Shelf, i: int, seed: list[int]) -> Item:
-        return exchanged(shelf[i], self.surnames, np.random.default_rng(seed)) if shelf.chinese else shelf[i]
+        return [found[k] for k in order]
 
 
 def answer_loss(model: Any, batch: Mapping[str, np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
-    """(mean loss of the answers' tokens, whether each is the likeliest, what they are)."""
+    """(loss of each of the answers' tokens, whether each is the likeliest, what they are)."""
     core = model.model
     ids = torch.from_numpy(batch["ids"])
     embeds = core.language_model.embed_tokens(ids)
@@ -137,8 +150,8 @@ def answer_loss(model: Any, batch: Mapping[str, np.ndarray]) -> tuple[Tensor, Te
     wanted = torch.from_numpy(batch["wanted"])
     logits = model.lm_head(hidden[wanted])
     targets = ids[:, 1:][wanted[:, :-1]]
-    loss = torch.nn.functional.cross_entropy(logits, targets)
-    return loss, logits.detach().argmax(-1) == targets, targets
+    losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    return losses, logits.detach().argmax(-1) == targets, targets
 
 
 def make_optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -154,73 +167,135 @@ def make_optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
     return found
 
 
-def rate_at(part: float, step: int, recipe: Recipe) -> float:
-    """What the rates are multiplied with, `part` of all tokens seen."""
+def rate_at(tokens: float, step: int, recipe: Recipe) -> float:
+    """What the rates are multiplied with after so many tokens."""
+    first = recipe.tokens - recipe.last
+    if tokens >= first:
+        return 0.05 + (recipe.again - 0.05) * max(0.0, recipe.tokens - tokens) / recipe.last
     warm = min(1.0, (step + 1) / recipe.warmup)
-    return warm * (min(1.0, 0.05 + 0.95 * max(0.0, 1 - part) / recipe.decay) if part > 1 - recipe.decay else 1.0)
+    return warm * min(1.0, 0.05 + 0.95 * (1 - tokens / first) / recipe.decay)
 
 
 def train(
     shelves: Path,
     folder: Path,
-    tokenizer: Any,
+    tokenizer: Path,
     recipe: Recipe,
     *,
     every: float = 240.0,
     until: float = math.inf,
-    surnames: np.ndarray,
-) -> Any:
-    """Train, or go on where `folder` stopped; `until`: stop after so many tokens."""
-    library = Library(shelves, surnames)
-    model = make_model(tokenizer, seed=recipe.seed, ordinary=recipe.ordinary)
-    optimizers = make_optimizers(model, recipe)
-    state: dict[str, Any] = {"step": 0, "tokens": 0, "pool": 0, "place": 0, "seconds": 0.0}
-    kept = folder / "state.pt"
+    processes: int = 1,
+) -> None:
+    """Train, or go on where `folder` stopped; saved there `every` so many seconds; `until`: stop after so many tokens.
+
+    `processes` share the batches of each step, up to as many as a step has.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    if kept.exists():
-        saved = torch.load(kept, weights_only=True)
-        model.load_state_dict(saved["model"])
-        for optimizer, values in zip(optimizers, saved["optimizers"], strict=True):
-            optimizer.load_state_dict(values)
-        state = saved["state"]
+    given = (shelves, folder, tokenizer, recipe, every, until)
+    if processes == 1:
+        _train(0, 1, None, *given)
+        return
+    with tempfile.TemporaryDirectory() as meeting:
+        torch.multiprocessing.spawn(_train, (processes, Path(meeting) / "store", *given), nprocs=processes)
+
+
+def _train(
+    rank: int, processes: int, meeting: Path | None, shelves: Path, folder: Path, tokenizer: Path, recipe: Recipe,
+    every: float, until: float,
+) -> None:  # fmt: skip
+    if processes > 1:  # one that is left alone is interrupted, whatever this one was told to ignore
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    make_importable()
+    from transformers import AutoTokenizer
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    if meeting is not None:
+        dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes)
+    library = Library(shelves)
+    known = AutoTokenizer.from_pretrained(tokenizer)
+    model = make_model(known, seed=recipe.seed, ordinary=recipe.ordinary)
+    image, pad = model.config.image_token_id, known.pad_token_id
+    optimizers = make_optimizers(model, recipe)
+    gradient = one_gradient(model)
+    weighed = weights(known, m3d_labels())
+    state = restored(folder / "state.pt", model, optimizers)
+    if rank == 0:
         drop_later(folder / "log.jsonl", state["step"])
     started, base = time.perf_counter(), state["seconds"]
     last_save = time.perf_counter()
-    sums = {"loss": 0.0, "right": 0, "n": 0}
+    sums = torch.zeros(3)  # of the losses, of the right answer tokens, and of all of them
+    stream = _stream(library, state, recipe)
     model.train()
-    for at, items in _stream(library, state, recipe):
-        batch = collate(items, image=model.config.image_token_id, pad=tokenizer.pad_token_id)
-        factor = rate_at(state["tokens"] / recipe.tokens, state["step"], recipe)
+    while state["tokens"] < min(recipe.tokens, until):
+        for number in range(recipe.parts):
+            rows = next(stream)
+            state["tokens"] += sum(shelf.length(i) for shelf, i in rows)
+            if number % processes == rank:
+                batch = collate([shelf[i] for shelf, i in rows], image=image, pad=pad)
+                losses, right, said = answer_loss(model, batch)
+                weight = weighed[said] if state["tokens"] >= WEIGHED_FROM else torch.ones_like(losses)
+                ((losses * weight).sum() / weight.sum()).backward()
+                sums += torch.tensor([losses.sum().item(), int(right.sum()), len(right)])
+        if processes > 1:
+            dist.all_reduce(gradient)
+        gradient /= recipe.parts
+        gradient /= gradient.norm().clamp(min=1.0)
+        factor = rate_at(state["tokens"], state["step"], recipe)
         for optimizer, rate in zip(optimizers, (recipe.rate, recipe.matrix_rate), strict=False):
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
-        loss, right, _ = answer_loss(model, batch)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        state["pool"], state["place"] = at
+        gradient.zero_()
         state["step"] += 1
-        state["tokens"] += sum(len(item.ids) for item in items)
         state["seconds"] = base + time.perf_counter() - started
-        sums["loss"] += loss.item() * len(right)
-        sums["right"] += int(right.sum())
-        sums["n"] += len(right)
         if state["step"] % 25 == 0:
-            row = {**state, "rate": factor, "loss": sums["loss"] / sums["n"], "right": sums["right"] / sums["n"]}
-            with (folder / "log.jsonl").open("a") as file:
-                file.write(json.dumps({k: round(v, 4) for k, v in row.items()}) + "\n")
-            sums = {"loss": 0.0, "right": 0, "n": 0}
+            if processes > 1:
+                dist.all_reduce(sums)
+            loss_sum, right_sum, n = sums.tolist()
+            row = {**state, "rate": factor, "loss": loss_sum / n, "right": right_sum / n}
+            if rank == 0:
+                with (folder / "log.jsonl").open("a") as file:
+                    file.write(json.dumps({k: round(v, 4) for k, v in row.items()}) + "\n")
+            sums.zero_()
         finished = state["tokens"] >= min(recipe.tokens, until)
-        if finished or time.perf_counter() - last_save > every:
-            values = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "state": state}
-            torch.save(values | {"recipe": asdict(recipe)}, kept.with_suffix(".new"))
-            kept.with_suffix(".new").replace(kept)
+        if rank == 0 and (finished or time.perf_counter() - last_save > every):
+            keep(folder / "state.pt", model, optimizers, state, recipe)
             last_save = time.perf_counter()
-        if finished:
-            break
-    return model
+    if processes > 1:
+        dist.destroy_process_group()
+
+
+def one_gradient(model: torch.nn.Module) -> Tensor:
+    """The gradients of all parameters in one row of numbers, zero at first; those of the parameters are views of it."""
+    parameters = list(model.parameters())
+    row = torch.zeros(sum(parameter.numel() for parameter in parameters))
+    for parameter, part in zip(parameters, row.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = part.view_as(parameter)
+    return row
+
+
+def restored(kept: Path, model: Any, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Any]:
+    """Where the training stands that was kept there, its weights taken up; where there is none, the beginning.
+
+    `pool` and `place` say which batch is next, `drawn` how many tokens had been seen when the pool was drawn.
+    """
+    if not kept.exists():
+        return {"step": 0, "tokens": 0, "pool": 0, "place": 0, "drawn": 0, "seconds": 0.0}
+    saved = torch.load(kept, weights_only=True)
+    model.load_state_dict(saved["model"])
+    for optimizer, values in zip(optimizers, saved["optimizers"], strict=True):
+        optimizer.load_state_dict(values)
+    return dict(saved["state"])
+
+
+def keep(
+    path: Path, model: Any, optimizers: Sequence[torch.optim.Optimizer], state: Mapping[str, Any], recipe: Recipe
+) -> None:
+    """Write what `restored` reads; a kill leaves what was there before."""
+    values = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "state": state}
+    torch.save(values | {"recipe": asdict(recipe)}, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
 
 
 def drop_later(log: Path, step: int) -> None:
@@ -230,12 +305,12 @@ def drop_later(log: Path, step: int) -> None:
         log.write_text("".join(row for row in rows if json.loads(row)["step"] <= step))
 
 
-def _stream(library: Library, state: Mapping[str, Any], recipe: Recipe) -> Iterator[tuple[tuple[int, int], list[Item]]]:
-    """Batches from where the state says; each with where the next one is."""
-    number, place = state["pool"], state["place"]
+def _stream(library: Library, state: dict[str, Any], recipe: Recipe) -> Iterator[list[Row]]:
+    """Batches from where the state says, which always says the next one."""
     while True:
-        weights = next(mix for end, mix in STAGES if state["tokens"] < end)
-        batches = library.batches(weights, number, recipe.seed, recipe.batch)
-        for i in range(place, len(batches)):
-            yield ((number, i + 1) if i + 1 < len(batches) else (number + 1, 0)), batches[i]
-        number, place = number + 1, 0
+        weights = next(mix for end, mix in STAGES if state["drawn"] < end)
+        batches = library.batches(weights, state["pool"], recipe.seed, recipe.batch)
+        while state["place"] < len(batches):
+            state["place"] += 1
+            yield batches[state["place"] - 1]
+        state |= {"pool": state["pool"] + 1, "place": 0, "drawn": state["tokens"]}

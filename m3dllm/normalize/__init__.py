@@ -40,6 +40,7 @@ CODES: Mapping[str, str] = {
     "covered": "every place of the text lies inside a longer mention of the answer",
     "duplicate_mention": "the span stands already in a chain of the answer, which keeps it",
     "duplicate_id": "another chain has the id, and keeps the references to it",
+    "repeated_chain": "all places of the chain stand in one chain before it: references to it mean that one",
     "empty_chain": "the chain has no mention that could be used",
     # types, relations, regions
     "unknown_type": "the type is missing, or not in the label set",

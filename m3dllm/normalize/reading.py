@@ -51,6 +51,7 @@ class Reading:
         self._frames = {frame.index for frame in document.frames}
         self._aligner = Aligner(document)
         self._ids: dict[str, str] = {}  # what the answer calls a chain -> its id
+        self._same: dict[str, str] = {}  # the id of a chain said again -> the id of the chain that it is
         self._chains: dict[str, Chain] = {}
 
     def annotation(self, raw: RawOutput) -> Annotation:
@@ -131,7 +132,8 @@ class Reading:
 
     def _settle(self, chain: _SaidChain, nesting: Nesting, owners: dict[Span, str]) -> None:
         """Give the chain those places of its mentions that no chain before it has."""
-        mentions = []
+        mentions: list[Mention] = []
+        before: set[str] = set()
         for said in chain.said:
             if not said.type:
                 continue
@@ -145,12 +147,16 @@ class Reading:
                     said.where,
                     f"{excerpt(said.text)} at {at} stands already in chain {excerpt(owners[taken[0]])}",
                 )
+                before |= {owners[span] for span in taken}
             for start, end in places:
                 if (start, end) not in owners:
                     owners[start, end] = chain.id
                     mentions.append(Mention(start, end, said.type))
         if mentions:
             self._chains[chain.id] = Chain(chain.id, tuple(mentions))
+        elif len(before) == 1:
+            (self._same[chain.id],) = before
+            self._note("repeated_chain", chain.where, f"{excerpt(chain.id)} is read as {excerpt(*before)}")
         else:
             self._note("empty_chain", chain.where, f"none of the mentions of {excerpt(chain.id)} could be used")
 
@@ -243,6 +249,7 @@ class Reading:
         """The id of the chain that `value` names."""
         name = _name(value)
         chain_id = None if name is None else self._ids.get(name)
+        chain_id = self._same.get(chain_id or "", chain_id)
         if chain_id in self._chains:
             return chain_id
         why = "there is none" if chain_id is None else "none of its mentions could be used"

@@ -216,6 +216,7 @@ OPEN = {
         "occurrence_out_of_range",
         "covered",
         "duplicate_mention",
+        "repeated_chain",
         "empty_chain",
         "dangling",
         "duplicate_relation",

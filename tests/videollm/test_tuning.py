@@ -451,6 +451,17 @@ def test_options_that_cannot_be_are_one_line(base, corpus, tmp_path, options, me
         VideoLLM(Config(**base | options), labels=LABELS).fit(found["train"], found["dev"], tmp_path)
 
 
+def test_an_adapter_of_that_name_is_told_before_anything_is_learned(base, corpus, tmp_path, monkeypatch):
+    found = load_corpus(corpus)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "adapters" / "mine").mkdir(parents=True)
+    (tmp_path / "adapters" / "mine" / "adapter.toml").write_text("")
+    system = VideoLLM(Config(**base | {"save_as": "mine"}), labels=LABELS)
+    with pytest.raises(UserError, match="adapters/mine: exists already"):
+        system.fit(found["train"], found["dev"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_full_disk_keeps_the_last_good_state(base, corpus, tmp_path):
     out = tmp_path / "out"
     made = trainer(base, corpus, out)

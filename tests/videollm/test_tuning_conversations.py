@@ -24,6 +24,7 @@ from m3dllm.systems.videollm.shown import Shown
 from m3dllm.systems.videollm.subject import Question
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.systems.videollm.tuning.conversations import answered, averages, ceiling, lessons_of
+from m3dllm.systems.videollm.tuning.course import Course
 from m3dllm.systems.videollm.tuning.encoding import answer_ids
 from m3dllm.systems.videollm.tuning.gold import Gold, written_box
 from m3dllm.tokens import tokenize
@@ -175,6 +176,15 @@ def test_a_prompt_of_training_is_the_prompt_of_prediction_token_by_token(make, s
             assert there["input_ids"].tolist() == here["input_ids"].tolist()
             assert [*there] == [*here]
             assert all(there[name].equal(here[name]) for name in there)
+
+
+def test_a_frame_that_nobody_annotated_is_not_learned_from(tiny, stills):
+    system = VideoLLM(Config(model=tiny("qwen2_5_vl"), device="cpu"), labels=LABELS)
+    whole = gold(stills)
+    first, *others = whole.document.frames
+    hidden, without = (gold(shown) for shown in ((replace(first, annotated=False), *others), others))
+    n = {name: Course(system, system.engine, [e]).tokens for name, e in (("hidden", hidden), ("without", without))}
+    assert n["hidden"] == n["without"] < Course(system, system.engine, [whole]).tokens
 
 
 def test_a_long_document_is_learned_window_by_window_as_it_will_be_asked_about(make):

@@ -7,7 +7,8 @@ import pytest
 pytest.importorskip("transformers", reason="needs the extra 'llm'")
 pytest.importorskip("llguidance", reason="needs the extra 'llm'")
 
-from m3dllm.corpora.native import load_corpus
+from m3dllm.corpora.demo import generate_demo
+from m3dllm.corpora.native import load_corpus, write_corpus
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.system import VideoLLM
@@ -51,6 +52,25 @@ def test_an_adapter_gives_the_same_greedy_answers_in_transformers_and_vllm(tiny,
         assert ("adapter" in system.provenance) == (name != "plain")
         system.engine.close()
     assert said["transformers"] == said["vllm"] != said["plain"]
+
+
+@pytest.mark.slow
+def test_the_embedded_model_and_its_adapter_answer_in_vllm_as_in_transformers(tmp_path):
+    pytest.importorskip("vllm", reason="needs the extra 'vllm'")
+    write_corpus(tmp_path / "corpus", generate_demo(5, documents={"test": 4}))
+    corpus = load_corpus(tmp_path / "corpus")
+    documents = [example.document for example in corpus["test"]]
+    said = {}
+    for engine in ("transformers", "vllm"):
+        for adapter in (None, "demo"):
+            system = VideoLLM(
+                Config(engine=engine, adapter=adapter, device="cpu", dtype="float32"), labels=corpus.labels
+            )
+            said[engine, adapter] = [raw.payload for raw in system.predict(documents)]
+            system.engine.close()
+    assert said["transformers", None] == said["vllm", None]
+    assert said["transformers", "demo"] == said["vllm", "demo"]
+    assert said["vllm", None] != said["vllm", "demo"]
 
 
 # --- a server ---------------------------------------------------------------------------------------------------------

@@ -76,11 +76,12 @@ def make_clip(
     seen: Sequence[int] = SEEN,
     lengths: tuple[int, int] | None = None,
     writer_type: type[Writer] | None = None,
+    all_annotated: bool = False,
 ) -> Clip:
     """The next clip of a story. `subset` "no_text" and "no_video" leave a modality out, None both.
 
     `beats` and `seen` are drawn from: what happens, and what only frames show; `lengths` bounds the text, in tokens;
-    `writer_type` tells it in words of its own.
+    `writer_type` tells it in words of its own; `all_annotated`: no frame is left without its regions.
     """
     told = set(story.told)
     while True:
@@ -106,10 +107,11 @@ def make_clip(
     if with_frames:
         for second, still in _schedule(rng, _stills(rng, plan, on_screen), segments):
             picture = draw(rng, still.shown, mark=still.mark if still.mark in MARK_COLOURS else None)
-            frame = Frame(second * FPS, f"frames/{name}/{second * FPS}.png", WIDTH, HEIGHT, annotated=still.annotated)
+            annotated = still.annotated or all_annotated
+            frame = Frame(second * FPS, f"frames/{name}/{second * FPS}.png", WIDTH, HEIGHT, annotated=annotated)
             frames.append(frame)
             images[frame.path] = picture.png
-            regions += _regions(picture, frame, ids) if still.annotated else []
+            regions += _regions(picture, frame, ids) if annotated else []
     if subset == "no_text":
         hidden = tuple(Region(region.frame, region.box, region.type) for region in regions)
         document = Document(name, story.lang, "", title, group, frames=tuple(frames))

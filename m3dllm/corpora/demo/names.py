@@ -49,6 +49,11 @@ _EN_STEMS = (
     words("bury dell ford gram hurst lock mont nell pole quist rand sey ton vale wold"),
 )
 
+SYLLABLES = (
+    *((_EN_ONSETS, endings) for endings in _EN_GIVEN.values()), _EN_SURNAMES, _EN_PLACES, _EN_STEMS,
+)  # fmt: skip
+"""What English names begin with, and what they end with."""
+
 _ZH_SURNAMES = words(
     "沈 顾 陆 程 韩 苏 叶 潘 杜 戴 夏 钟 汪 田 任 姜 范 方 石 姚 谭 廖 邹 熊 金 郝 孔 白 崔 康 毛 邱 秦 江 史 侯 邵 "
     "孟 龙 万 段 雷 钱 汤 尹 黎 常 武 乔 贺 赖 龚 文 庞 樊 兰 殷 施 陶 洪 翟 安 颜 倪 严 牛 温 芦 季 俞 章 鲁 葛 "

@@ -30,6 +30,8 @@ CONTEXT = 32_768
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that vLLM makes room for."""
+LIKELIEST = 20
+"""Of so many next tokens the log-probabilities are compared, to see what an adapter changes; vLLM's own limit."""
 
 
 class VllmEngine:
@@ -93,18 +95,22 @@ class VllmEngine:
             self._lora = self._load(self.adapter)
 
     def _load(self, adapter: Adapter) -> Any:
-        """What tells vLLM to use the adapter. Raises UserError where it cannot be loaded, or changes nothing."""
+        """What tells vLLM to use the adapter. Raises UserError where it cannot be loaded, or changes nothing.
+
+        What follows the probes is measured, not the probes themselves: on a CPU vLLM cannot score a prompt with an
+        adapter for every architecture (Qwen3-VL).
+        """
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
 
         request = LoRARequest(adapter.name, 1, str(adapter.folder.resolve()))
         texts = [self.local.tokenizer.encode(text, add_special_tokens=False) for text in PROBES]
-        measured = []
+        measured: list[list[dict[int, float]]] = []
         for lora in (request, None):
             try:
                 said = self.llm.generate(
                     [{"prompt_token_ids": ids} for ids in texts],
-                    SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0),
+                    SamplingParams(temperature=0, max_tokens=1, logprobs=LIKELIEST),
                     lora_request=lora,
                     use_tqdm=False,
                 )
@@ -113,12 +119,9 @@ class VllmEngine:
                     adapter.folder, f"adapter '{adapter.name}' is refused by vLLM: {_brief(error)}"
                 ) from error
             measured.append(
-                [
-                    [found[token].logprob for token, found in zip(ids[1:], one.prompt_logprobs[1:], strict=True)]
-                    for ids, one in zip(texts, said, strict=True)
-                ]
+                [{token: found.logprob for token, found in one.outputs[0].logprobs[0].items()} for one in said]
             )
-        prove(adapter.name, effect(*measured))
+        prove(adapter.name, effect(*_comparable(*measured)))
         return request
 
     @property
@@ -290,6 +293,17 @@ def _name(still: Still) -> str | None:
     """What tells a frame as it is shown from all others; None where its file is not known."""
     width, height = still.image.size
     return f"{still.sha256}-{width}x{height}" if still.sha256 else None
+
+
+def _comparable(
+    adapted: Sequence[Mapping[int, float]], plain: Sequence[Mapping[int, float]]
+) -> tuple[list[list[float]], list[list[float]]]:
+    """The log-probabilities of the tokens that are likely both times; where there are none, all differs."""
+    shared = [[token for token in a if token in b] for a, b in zip(adapted, plain, strict=True)]
+    return (
+        [[a[t] for t in tokens] or [math.inf] for a, tokens in zip(adapted, shared, strict=True)],
+        [[b[t] for t in tokens] or [0.0] for b, tokens in zip(plain, shared, strict=True)],
+    )
 
 
 def _brief(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from m3dllm.errors import UserError
@@ -55,7 +55,7 @@ class Course:
         self._bytes = 0
         raws: list[RawOutput] = []
         for example in train:
-            if (raw := self._enter(example)) is not None:
+            if (raw := self._enter(_annotated(example))) is not None:
                 raws.append(raw)
         self._judge_unfit(len(train))
         self.ceiling = ceiling(self.examples, raws, system.labels)
@@ -111,6 +111,14 @@ class Course:
         if not self.system.config.exclude_unfit:
             raise UserError(f"{said}: leave them out by --exclude-unfit, or make room for them")
         log.warning("%s: left out", said)
+
+
+def _annotated(example: Example) -> Example:
+    """The example with those frames alone that somebody annotated: what is right to say of the others is not known."""
+    frames = tuple(frame for frame in example.document.frames if frame.annotated)
+    kept = {frame.index for frame in frames}
+    regions = tuple(region for region in example.gold.regions if region.frame in kept)
+    return Example(replace(example.document, frames=frames), replace(example.gold, regions=regions))
 
 
 def steps_of(lengths: Sequence[int], config: Config, epoch: int) -> list[list[int]]:

@@ -11,7 +11,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, product
 from typing import Any
 
 from m3dllm.answers import Occurrences, Span, write_answer
@@ -208,19 +208,30 @@ def _edges(subject: Subject) -> set[int]:
 def named(gold: Annotation) -> Annotation:
     """The chains, which stand in order, named c0, c1, and so on.
 
-    The relations follow as a reader comes upon the later of their two chains.
+    The relations follow as a reader comes upon them: at the place where their two chains are mentioned nearest to each
+    other, the first such place.
     """
     names = {chain.id: f"c{i}" for i, chain in enumerate(gold.chains)}
     order = {chain.id: i for i, chain in enumerate(gold.chains)}
+    chains = {chain.id: chain for chain in gold.chains}
     related = sorted(
         gold.relations,
-        key=lambda r: (max(order[r.head], order[r.tail]), min(order[r.head], order[r.tail]), order[r.head], r.type),
+        key=lambda r: (_meeting(chains[r.head], chains[r.tail]), order[r.head], order[r.tail], r.type),
     )
     return Annotation(
         tuple(replace(chain, id=names[chain.id]) for chain in gold.chains),
         tuple(replace(r, head=names[r.head], tail=names[r.tail]) for r in related),
         tuple(replace(region, chain=names.get(region.chain or "")) for region in gold.regions),
     )
+
+
+def _meeting(one: Chain, other: Chain) -> tuple[int, int]:
+    """Where the later of two mentions ends, one of each chain, which stand nearest to each other; then the earlier."""
+    pairs = (
+        sorted((a.span, b.span), key=lambda span: (span[1], span[0])) for a, b in product(one.mentions, other.mentions)
+    )
+    _, end, before = min((late[0] - early[1], late[1], early[1]) for early, late in pairs)
+    return end, before
 
 
 def _numbered(mention: Any, most: int) -> Any:

@@ -23,6 +23,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from m3dllm.errors import UserError
+from m3dllm.files import check_free
 from m3dllm.labels import LabelSet
 from m3dllm.normalize import normalize
 from m3dllm.score import score
@@ -30,7 +31,7 @@ from m3dllm.systems.videollm.config import Config, at_least
 from m3dllm.systems.videollm.engines.local import LocalModel
 from m3dllm.systems.videollm.engines.transformers import TransformersEngine, find_device, load_model
 from m3dllm.systems.videollm.system import VideoLLM
-from m3dllm.systems.videollm.tuning.adapter import base_sha256
+from m3dllm.systems.videollm.tuning.adapter import OWN, base_sha256
 from m3dllm.systems.videollm.tuning.conversations import TAUGHT, averages
 from m3dllm.systems.videollm.tuning.course import Course, share_of, steps_of
 from m3dllm.systems.videollm.tuning.encoding import collate, loss_sum
@@ -312,6 +313,8 @@ def check(config: Config, train: Sequence[Example]) -> None:
         )
     if config.save_as and config.tune != "lora":
         raise UserError("--save-as keeps adapters: a model that is tuned fully stays in its run's checkpoint/model")
+    if config.save_as:
+        check_free(OWN / config.save_as)
     at_least(
         config, rank=1, alpha=1, epochs=1, step_size=1, micro_batch=1, save_every=1, box_step=1, patience=0, dev_limit=0
     )

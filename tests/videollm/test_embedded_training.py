@@ -1,0 +1,116 @@
+"""How the embedded model is made: shelves, batches, and a training that processes share and a kill interrupts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers", reason="needs the extra 'llm'")
+
+import torch
+from transformers import AutoTokenizer
+
+from benchmarks.embedded.examples import names_for
+from benchmarks.embedded.shelves import Shelf, fill
+from benchmarks.embedded.tokens import weights
+from benchmarks.embedded.train import Library, Recipe, one_gradient, train
+from m3dllm.corpora.m3d import m3d_labels
+from m3dllm.systems.videollm import embedded
+
+RECIPE = Recipe(tokens=40_000, last=1_000, batch=400, warmup=4)
+TOKENIZER = embedded.FOLDER
+
+
+@pytest.fixture(scope="module")
+def shelves(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work") / "shelves"
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
+    for name, lang in (("tiny", "en"), ("tiny", "zh"), ("single", "en")):
+        fill(folder / f"{name}-{lang}-0", name, lang, 12, tokenizer, seed=0)
+    return folder
+
+
+def learned(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "state.pt", weights_only=True)["model"]
+
+
+@pytest.fixture(scope="module")
+def whole(shelves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training of 25 steps in one go, which its log says."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(shelves, folder, TOKENIZER, RECIPE, until=18_500)
+    return folder
+
+
+def test_the_loss_falls(whole):
+    (row,) = map(json.loads, (whole / "log.jsonl").read_text().splitlines())
+    assert row["step"] == 25
+    assert row["loss"] < 0.8 * np.log(len(AutoTokenizer.from_pretrained(TOKENIZER)))
+
+
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(shelves, whole, tmp_path):
+    for tokens in (5_000, 18_500):
+        train(shelves, tmp_path, TOKENIZER, RECIPE, until=tokens)
+    assert _apart(learned(tmp_path), learned(whole)) == 0
+
+
+def test_two_processes_learn_what_one_learns(shelves, tmp_path):
+    for processes in (1, 2):
+        train(shelves, tmp_path / str(processes), TOKENIZER, RECIPE, until=4_000, processes=processes)
+    assert _apart(learned(tmp_path / "1"), learned(tmp_path / "2")) < 1e-4
+
+
+def _apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+def test_a_batch_is_no_longer_than_asked_and_of_documents_alike(shelves):
+    for batch in Library(shelves).batches({"tiny": 1, "single": 1}, 0, 0, 400):
+        lengths = [shelf.length(i) for shelf, i in batch]
+        assert len(lengths) * max(lengths) <= 400 or len(lengths) == 1
+
+
+def test_a_shelf_is_filled_once(shelves):
+    folder = shelves / "tiny-en-0"
+    before = (folder / "rows.npy").stat().st_mtime_ns
+    fill(folder, "tiny", "en", 3, None, seed=0)
+    assert (folder / "rows.npy").stat().st_mtime_ns == before
+    assert len(Shelf(folder)) == 12
+
+
+def test_all_gradients_are_one_row(shelves):
+    model = torch.nn.Linear(3, 2)
+    row = one_gradient(model)
+    model(torch.ones(1, 3)).sum().backward()
+    assert row.tolist() == [1.0] * 8
+
+
+def test_relations_weigh_more_than_boxes():
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
+    known, found = tokenizer.get_vocab(), weights(tokenizer, m3d_labels())
+    relation, chain, edge = (known[token] for token in ('","type":"PER-PER_couple"}', "c7", "120,"))
+    assert found[relation] == found[chain] > 1 > found[edge]
+
+
+def test_an_english_name_is_two_tokens():
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
+    names = names_for("en")
+    all_names = (
+        *names.people.surnames,
+        *names.people.given["f"],
+        *names.people.given["m"],
+        *names.places,
+        *names.stems,
+    )
+    assert {len(tokenizer.tokenize(name)) for name in all_names} == {2}
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_names_to_measure_with_are_not_learned_from(lang: Any):
+    learned_from, other = names_for(lang), names_for(lang, held_out=True)
+    assert set(other.places).isdisjoint(learned_from.places)
+    assert set(other.people.given["f"]).isdisjoint(learned_from.people.given["f"])
