@@ -314,7 +314,7 @@ MAY_BE = {
     "empty_chain",
     "dangling",
 }
-MAY_BE |= {"duplicate_relation", "empty_answer", "empty_document"}
+MAY_BE |= {"self_relation", "duplicate_relation", "empty_answer", "empty_document"}
 OF_THE_SERVER = {"model": "tiny", "family": "qwen2.5-vl", "batch": 4, "max_tokens": 300} | SMALL
 
 

@@ -219,6 +219,7 @@ OPEN = {
         "repeated_chain",
         "empty_chain",
         "dangling",
+        "self_relation",
         "duplicate_relation",
     },
     "staged": {"duplicate_relation"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 pytest.importorskip("transformers", reason="needs the extra 'llm'")
@@ -11,7 +13,9 @@ from m3dllm.corpora.demo import generate_demo
 from m3dllm.corpora.native import load_corpus, write_corpus
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.engines.vllm import _comparable
 from m3dllm.systems.videollm.system import VideoLLM
+from m3dllm.systems.videollm.tuning.probe import effect
 from tests.small import LABELS, small_corpus
 from tests.videollm.test_openai_engine import completion, serve  # noqa: F401  a fixture
 
@@ -71,6 +75,18 @@ def test_the_embedded_model_and_its_adapter_answer_in_vllm_as_in_transformers(tm
     assert said["transformers", None] == said["vllm", None]
     assert said["transformers", "demo"] == said["vllm", "demo"]
     assert said["vllm", None] != said["vllm", "demo"]
+
+
+@pytest.mark.parametrize(
+    ("adapted", "plain", "changed"),
+    [
+        ({1: -1.0, 2: -2.0}, {2: -2.5, 1: -1.0}, 0.5),
+        ({1: -1.0, 2: -2.0}, {1: -1.25, 3: -9.0}, 0.25),
+        ({1: -1.0}, {2: -1.0}, math.inf),
+    ],
+)
+def test_in_vllm_the_tokens_that_are_likely_with_and_without_an_adapter_are_compared(adapted, plain, changed):
+    assert effect(*_comparable([adapted], [plain])) == changed
 
 
 # --- a server ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ label set's; names of chains and mentions exist; head and tail differ; frames ar
 the frame and have an area; every list has a longest length. In the `relations` stage types fit head and tail.
 
 What the joint grammar leaves open: that an occurrence number exists for its text (only that some token stands so many
-times), that a relation's type fits, and that no mention stands in two chains. `normalize` makes Issues of these.
+times), that a relation's type fits, and that no mention stands in two chains: a chain may be said twice, and a relation
+join it with itself under both names. `normalize` makes Issues of these.
 """
 
 from __future__ import annotations
