@@ -118,27 +118,22 @@ def test_a_chain_without_a_mention_that_could_be_used_is_empty(mentions):
     assert issues(prediction)[-1] == ("empty_chain", "chains[0]")
 
 
+def with_a_third_chain(*texts: str) -> Prediction:
+    """An answer with the chains `a` (Susan) and `b` (Bush), and with `c`, which is related to `b`."""
+    said = {"a": ["Susan"], "b": ["Bush"], "c": list(texts)}
+    chains = [{"id": name, "type": "PER", "mentions": mentions} for name, mentions in said.items()]
+    return read({"chains": chains, "relations": [{"head": "c", "tail": "b", "type": "r"}]})
+
+
 def test_references_to_a_chain_that_is_said_again_mean_the_first():
-    said = [("a", ["Susan"]), ("b", ["Bush"]), ("c", ["Susan", "Napoleon"])]
-    prediction = read(
-        {
-            "chains": [{"id": name, "type": "PER", "mentions": texts} for name, texts in said],
-            "relations": [{"head": "c", "tail": "b", "type": "r"}],
-        }
-    )
+    prediction = with_a_third_chain("Susan", "Napoleon")
     assert [chain.id for chain in prediction.annotation.chains] == ["a", "b"]
     assert prediction.annotation.relations == (Relation("a", "b", "r"),)
     assert issues(prediction)[-1] == ("repeated_chain", "chains[2]")
 
 
 def test_a_chain_whose_places_two_chains_have_is_neither_of_them():
-    said = [("a", ["Susan"]), ("b", ["Bush"]), ("c", ["Susan", "Bush"])]
-    prediction = read(
-        {
-            "chains": [{"id": name, "type": "PER", "mentions": texts} for name, texts in said],
-            "relations": [{"head": "c", "tail": "b", "type": "r"}],
-        }
-    )
+    prediction = with_a_third_chain("Susan", "Bush")
     assert prediction.annotation.relations == ()
     assert issues(prediction)[-2:] == [("empty_chain", "chains[2]"), ("dangling", "relations[0].head")]
 

@@ -51,7 +51,6 @@ class Reading:
         self._frames = {frame.index for frame in document.frames}
         self._aligner = Aligner(document)
         self._ids: dict[str, str] = {}  # what the answer calls a chain -> its id
-        self._same: dict[str, str] = {}  # the id of a chain said again -> the id of the chain that it is
         self._chains: dict[str, Chain] = {}
 
     def annotation(self, raw: RawOutput) -> Annotation:
@@ -155,8 +154,10 @@ class Reading:
         if mentions:
             self._chains[chain.id] = Chain(chain.id, tuple(mentions))
         elif len(before) == 1:
-            (self._same[chain.id],) = before
-            self._note("repeated_chain", chain.where, f"{excerpt(chain.id)} is read as {excerpt(*before)}")
+            (first,) = before
+            if chain.id in self._ids:
+                self._ids[chain.id] = first
+            self._note("repeated_chain", chain.where, f"{excerpt(chain.id)} is read as {excerpt(first)}")
         else:
             self._note("empty_chain", chain.where, f"none of the mentions of {excerpt(chain.id)} could be used")
 
@@ -249,7 +250,6 @@ class Reading:
         """The id of the chain that `value` names."""
         name = _name(value)
         chain_id = None if name is None else self._ids.get(name)
-        chain_id = self._same.get(chain_id or "", chain_id)
         if chain_id in self._chains:
             return chain_id
         why = "there is none" if chain_id is None else "none of its mentions could be used"

@@ -1,4 +1,4 @@
-"""Documents for the tests of the video LLM system: ordinary ones, and ones that try to break it."""
+"""Documents for the tests of the video LLM system, some made to break it, and what answers to them may get wrong."""
 
 from __future__ import annotations
 
@@ -56,3 +56,21 @@ def adversarial(
         text = (" " if lang == "en" else "").join(pieces)
         made.append(Document(f"{lang}{i}", lang, text, frames=stills[: rnd.choice((0, 1, len(stills)))]))
     return made
+
+
+# What a finished, constrained answer may still be reproached with: see the module docstring of `grammar`.
+OPEN: dict[str, set[str]] = {
+    "joint": {
+        "occurrence_out_of_range",
+        "covered",
+        "duplicate_mention",
+        "repeated_chain",
+        "empty_chain",
+        "dangling",
+        "self_relation",
+        "duplicate_relation",
+    },
+    "staged": {"duplicate_relation"},
+    "mqa": set(),
+}
+HARMLESS = {"empty_answer", "empty_document"}

@@ -19,7 +19,7 @@ from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.types import Document, Frame, Given, Issue
 from m3dllm.wire import decode_raw, encode_raw
 from tests.small import LABELS, example
-from tests.videollm.documents import adversarial, document, frames
+from tests.videollm.documents import HARMLESS, OPEN, adversarial, document, frames
 
 SIZES = ((160, 90), (90, 160), (64, 64))
 SMALL = {"max_chains": 4, "max_mentions": 3, "max_relations": 3, "max_regions": 1, "max_mention_characters": 30}
@@ -210,23 +210,7 @@ def test_an_answer_that_is_cut_off_keeps_what_is_complete_and_says_so(make, stil
 
 # --- the claim --------------------------------------------------------------------------------------------------------
 
-# What a finished, constrained answer may still be reproached with: see the module docstring of `grammar`.
-OPEN = {
-    "joint": {
-        "occurrence_out_of_range",
-        "covered",
-        "duplicate_mention",
-        "repeated_chain",
-        "empty_chain",
-        "dangling",
-        "self_relation",
-        "duplicate_relation",
-    },
-    "staged": {"duplicate_relation"},
-    "mqa": set(),
-}
 CHOICES = {"type", "coreference", "relation", "seen"}
-HARMLESS = {"empty_answer", "empty_document"}
 
 
 @pytest.mark.slow
