@@ -146,6 +146,8 @@ def _task_names(text: str) -> tuple[Task, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if odd := [name for name in names if name not in TASKS]:
         raise UserError(f"--tasks: there is no task '{odd[0]}'; the tasks are {', '.join(TASKS)}")
+    if not names:
+        raise UserError(f"--tasks names none; the tasks are {', '.join(TASKS)}")
     return tuple(task for task in TASKS if task in names)
 
 
@@ -196,7 +198,7 @@ def run(
 
 @experiment_verb
 def fit(experiment: Experiment) -> None:
-    """Only fit, into the checkpoint/ of the run that 'm3dllm run' with the same options goes on from."""
+    """Only fit. 'm3dllm run' with the same options goes on from it; a tuned video LLM is given by --adapter."""
     from m3dllm import pipeline
 
     say(str(pipeline.fit(experiment).checkpoint))

@@ -10,10 +10,9 @@ import hashlib
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +24,9 @@ from m3dllm.files import file_name, sha256_file
 from m3dllm.options import resolve_config
 from m3dllm.registry import find_system
 from m3dllm.runs import CorpusRecord, RunRecord
-from m3dllm.system import SystemSpec
+from m3dllm.system import SystemSpec, versions_of
 from m3dllm.types import TASKS, Annotation, Example, GivenKind, Lang, Task
-from m3dllm.wire import WireError, decode, encode, encode_labels
+from m3dllm.wire import WireError, convert, decode, encode, encode_labels
 
 Pairs = Literal["end-to-end", "gold", "both"]
 PASSES: dict[Pairs, tuple[GivenKind | None, ...]] = {
@@ -95,6 +94,10 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
     tasks = _tasks(experiment, spec)
     if experiment.pairs != "end-to-end" and not spec.takes_given:
         raise UserError(f"system '{spec.name}' does not take given mentions and chains: only --pairs end-to-end")
+    if experiment.pairs not in PASSES:
+        raise UserError(f"there is no protocol '{experiment.pairs}' for pairs; expected {', '.join(PASSES)}")
+    if experiment.limit is not None and experiment.limit < 1:
+        raise UserError(f"a limit of {experiment.limit} leaves no document: expected 1 or more")
     config = resolve_config(spec, experiment.options, preset=experiment.preset, seed=experiment.seed)
     spec.require(config)
     notes = [] if experiment.corpus else ["no --corpus given: the embedded demo corpus is used"]
@@ -104,10 +107,10 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
     parts = _parts(experiment, spec, corpus, fits=fits)
     if parts.dev and parts.dev_name is None:
         notes.append(f"no dev split: {len(parts.dev)} of the train documents choose the settings")
-    checkpoint, checkpoint_hash = _checkpoint(experiment.checkpoint, spec, corpus)
+    checkpoint, checkpoint_hash, warning = _checkpoint(experiment, spec, corpus)
     manifest = None
     if experiment.missing is not None:
-        manifest = _manifest(experiment.missing, (parts.train, parts.dev, parts.test), experiment.seed)
+        manifest = _manifest(experiment, corpus, parts)
         parts = parts.seen(manifest)
     read = ("labels", experiment.split, parts.train_name, parts.dev_name)
     record = RunRecord(
@@ -119,6 +122,7 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
         tasks=tasks,
         missing=None if manifest is None else decode(encode(manifest), dict[str, Any]),
         checkpoint=checkpoint_hash,
+        sources=dict(config.sources()) if hasattr(config, "sources") else {},
         corpus=CorpusRecord(
             name=corpus.name,
             root=str(corpus.root.resolve()),
@@ -133,8 +137,9 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
         summary=spec.summary,
         trains=spec.trainable and (fits or checkpoint is not None),
         incidental=tuple(getattr(config, "incidental", ())),
+        notes=warning,
         command=experiment.command,
-        versions=_versions(),
+        versions={"python": platform.python_version()} | versions_of(*PACKAGES),
         git=_git_revision(),
         device=_device(),
         started=now(),
@@ -150,7 +155,7 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
         checkpoint=checkpoint,
         record=record,
         path=Path(experiment.out or Path("runs") / _run_name(record, alone=fits and not spec.fits_first)),
-        notes=tuple(notes),
+        notes=(*notes, *warning),
         fits=fits,
     )
 
@@ -208,6 +213,8 @@ def without_unseen(example: Example, manifest: Manifest) -> Example:
 
 
 def _tasks(experiment: Experiment, spec: SystemSpec) -> tuple[Task, ...]:
+    if experiment.tasks is not None and (isinstance(experiment.tasks, str) or not experiment.tasks):
+        raise UserError(f"tasks {experiment.tasks!r}: expected some of {', '.join(TASKS)}")
     asked = experiment.tasks or tuple(task for task in TASKS if task in spec.tasks)
     if missing := [task for task in asked if task not in spec.tasks]:
         answers = ", ".join(task for task in TASKS if task in spec.tasks) or "none"
@@ -249,24 +256,30 @@ def _shared_groups(corpus: Corpus) -> list[str]:
     return [f"group '{shared[0]}'{more} stands in two splits: what is learned from one clip is asked of its sister"]
 
 
-def _manifest(missing: str, parts: Sequence[Sequence[Example]], seed: int) -> Manifest:
-    for kind in KINDS:
-        if kind == missing:
-            return manifest_of(parts, kind=kind, seed=seed)
-    if not Path(missing).exists():
+def _manifest(experiment: Experiment, corpus: Corpus, parts: _Parts) -> Manifest:
+    """What each document is shown as: decided over whole splits, so that no language or limit changes it."""
+    missing = str(experiment.missing)
+    if missing in KINDS:
+        names = [name for name in (experiment.split, parts.train_name, parts.dev_name) if name]
+        manifest = manifest_of([corpus[name] for name in names], kind=missing, seed=experiment.seed)
+    elif Path(missing).exists():
+        manifest = read_manifest(Path(missing))
+    else:
         raise UserError(f"--missing {missing}: expected {', '.join(KINDS)}, or the file of a manifest")
-    manifest = read_manifest(Path(missing))
-    ids = [example.document.id for part in parts for example in part]
+    ids = [example.document.id for part in (parts.train, parts.dev, parts.test) for example in part]
     for name in ids:
         if name not in manifest.documents:
             raise UserError.at(missing, f"does not name document '{name}': make it from this corpus")
     return replace(manifest, documents={name: manifest.documents[name] for name in ids})
 
 
-def _checkpoint(given: Path | str | None, spec: SystemSpec, corpus: Corpus) -> tuple[Path | None, str | None]:
-    if given is None:
-        return None, None
-    path = Path(given)
+def _checkpoint(
+    experiment: Experiment, spec: SystemSpec, corpus: Corpus
+) -> tuple[Path | None, str | None, tuple[str, ...]]:
+    """(its folder, its hash, what must be known of it)."""
+    if experiment.checkpoint is None:
+        return None, None, ()
+    path = Path(experiment.checkpoint)
     if not spec.trainable:
         raise UserError(f"system '{spec.name}' takes no checkpoint: leave --checkpoint out")
     folder = path / "checkpoint" if (path / "checkpoint" / "done.json").is_file() else path
@@ -277,7 +290,17 @@ def _checkpoint(given: Path | str | None, spec: SystemSpec, corpus: Corpus) -> t
         raise UserError.at(
             folder, f"was fitted for another label set than that of {corpus.root}: fit again on this corpus"
         )
-    return folder, sha256_file(folder / "done.json")
+    return folder, sha256_file(folder / "done.json"), _already_seen(done, corpus, experiment.split)
+
+
+def _already_seen(done: Mapping[str, Any], corpus: Corpus, split: str) -> tuple[str, ...]:
+    """A line where the checkpoint was fitted to, or chosen by, the very split that it is asked about."""
+    fitted = convert(done["corpus"], CorpusRecord)
+    asked = corpus.hashes.get(f"{split}.jsonl")
+    for name, what in ((fitted.train, "fitted to"), (fitted.dev, "chosen by")):
+        if name is not None and asked is not None and fitted.sha256.get(f"{name}.jsonl") == asked:
+            return (f"the checkpoint was {what} '{name}', the very documents that it is asked about",)
+    return ()
 
 
 def read_done(folder: Path) -> dict[str, Any]:
@@ -316,25 +339,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in (
-        "m3dllm",
-        "numpy",
-        "scipy",
-        "msgspec",
-        "torch",
-        "transformers",
-        "peft",
-        "vllm",
-        "outlines",
-        "llguidance",
-    ):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+PACKAGES = ("m3dllm", "numpy", "scipy", "msgspec", "torch", "transformers", "peft", "vllm", "outlines", "llguidance")
 
 
 def _git_revision() -> str | None:

@@ -91,6 +91,15 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def clear_leftovers(folder: Path) -> None:
+    """Remove what `write_atomic` and `new_folder` leave in `folder` when they are killed."""
+    for path in [*folder.glob(".*.tmp"), *(path for path in folder.glob(".*.*") if path.is_dir())]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def cannot_write(path: Path, error: OSError) -> UserError:
     """The line for a file that the system would not write: a full disk, a folder without permission."""
     return UserError.at(error.filename or path, f"cannot be written: {error.strerror}: free or name another place")

@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +21,9 @@ from m3dllm.corpora.images import image_problem
 from m3dllm.corpora.missing import Manifest, show
 from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment, Plan, labels_hash, now, plan, read_done
-from m3dllm.files import read_bytes, sha256, sha256_file, write_atomic
+from m3dllm.files import clear_leftovers, read_bytes, sha256, sha256_file, write_atomic
 from m3dllm.normalize import normalize as normalize_one
-from m3dllm.runs import Run, RunRecord, open_run
+from m3dllm.runs import Run, RunRecord, made_now, open_run
 from m3dllm.score import Settings
 from m3dllm.score import score as score_all
 from m3dllm.types import Chain, Document, Example, Given, GivenKind, RawOutput, Subset
@@ -37,13 +37,14 @@ def run(experiment: Experiment, *, variants: Sequence[str] = ()) -> Run:
 
     Raises UserError for what the user can mend; answered documents are kept.
     """
+    settings = Settings(variants=tuple(variants))
     work = plan(experiment)
     with begun(work) as (found, record):
         if work.fits:
             record = _fit(found, record, work)
         record = _predict(found, record, work)
         _normalize(found, record)
-        _score(found, record, Settings(tasks=record.tasks, variants=tuple(variants)))
+        _score(found, record, replace(settings, tasks=record.tasks))
     return found
 
 
@@ -63,7 +64,13 @@ def fit(experiment: Experiment) -> Run:
             make_system(work, checkpoint=None).fit(work.train, work.dev, found.checkpoint)
         return found
     with begun(work) as (found, record):
+        finished = (found.checkpoint / "done.json").is_file()
         _fit(found, record, work)
+        if finished:
+            log.info("%s: the fit was finished before", found.path)
+            system = make_system(work, checkpoint=None)
+            if hasattr(system, "fitted"):
+                system.fitted(found.checkpoint)
     return found
 
 
@@ -135,7 +142,11 @@ def begun(work: Plan) -> Iterator[tuple[Run, RunRecord]]:
                 log.warning(note)
             if examples is not None:
                 found.write_examples(examples)
-            yield found, record
+            try:
+                yield found, record
+            except UserError:
+                found.drop_unused()
+                raise
 
 
 def _fit(found: Run, record: RunRecord, work: Plan) -> RunRecord:
@@ -143,6 +154,8 @@ def _fit(found: Run, record: RunRecord, work: Plan) -> RunRecord:
     if (folder / "done.json").is_file():
         read_done(folder)
         return record
+    clear_leftovers(folder)
+    record = made_now(record, work.record, beside=False)
     log.info("fit %s on %d documents, %d to choose by", work.spec.name, len(work.train), len(work.dev))
     folder.mkdir(exist_ok=True)
     started = time.perf_counter()
@@ -178,16 +191,18 @@ def _predict(found: Run, record: RunRecord, work: Plan) -> RunRecord:
         system = make_system(work, checkpoint=checkpoint)
         if hasattr(system, "expect"):
             system.expect(document for _, documents in asked for document in documents)
-        record = _told(record, system)
-        found.write_record(record)
+        record = made_now(_told(record, system, work), work.record, beside=bool(answered) or work.fits)
         if answered:
+            _check_model(found, dict(getattr(system, "provenance", {})))
+            _check_frames(found, (document for _, documents in asked for document in documents))
             log.info("%d answers are there already", len(answered))
+        found.write_record(record)
         with _logs(found, system) as keep, _progress(todo, f"{work.spec.name}: predict") as step:
             for kind, documents in asked:
                 for raw in checked_answers(system, documents, kind, work.spec.name):
                     keep(raw)
                     step()
-        record = _told(record, system)
+        record = _told(record, system, work)
         seconds = time.perf_counter() - started
         record = _spent(record, "predict", seconds)
     failed = [raw for raw in found.raws().values() if raw.failure]
@@ -204,9 +219,27 @@ def _predict(found: Run, record: RunRecord, work: Plan) -> RunRecord:
     return record
 
 
+def _check_model(found: Run, provenance: Mapping[str, Any]) -> None:
+    """Raises UserError where another model would answer than the one whose answers are there."""
+    before, now_ = found.record().provenance.get("sha256"), provenance.get("sha256")
+    if before and now_ and before != now_:
+        message = f"was answered by other weights ({before[:12]}) than these ({now_[:12]}): name another --out"
+        raise UserError.at(found.path, message)
+
+
+def _check_frames(found: Run, documents: Iterable[Document]) -> None:
+    """Raises UserError where a frame is no longer what it was when the run began."""
+    known = {e.document.id: [frame.sha256 for frame in e.document.frames] for e in found.examples()}
+    for document in documents:
+        for frame, expected in zip(document.frames, known.get(document.id, []), strict=False):
+            if sha256_file(Path(frame.path)) != expected:
+                message = "is another image than when the run began: put it back, or name another --out"
+                raise UserError.at(frame.path, message)
+
+
 def _normalize(found: Run, record: RunRecord) -> None:
     subsets = _subsets(record)
-    raws = found.raws()
+    raws = found.raws(missing_ok=False)
     predictions = []
     for example in found.examples():
         document = show(example.document, subsets.get(example.document.id, "full"))
@@ -214,6 +247,8 @@ def _normalize(found: Run, record: RunRecord) -> None:
         for raw in (raws.get((document.id, kind)) for kind in kinds):
             if raw is not None:
                 predictions.append(normalize_one(document, raw, record.labels))
+    if silent := sum((e.document.id, None) not in raws for e in found.examples()):
+        log.warning("%s: %d documents have no answer, which counts as an empty one", found.path, silent)
     found.write_predictions(predictions)
 
 
@@ -233,12 +268,12 @@ def make_system(work: Plan, *, checkpoint: Path | None) -> Any:
     )
 
 
-def _told(record: RunRecord, system: Any) -> RunRecord:
+def _told(record: RunRecord, system: Any, work: Plan) -> RunRecord:
     """`record` with what the system says of itself and of its work so far."""
     return replace(
         record,
         provenance=dict(getattr(system, "provenance", {})),
-        notes=tuple(getattr(system, "notes", ())),
+        notes=(*work.record.notes, *getattr(system, "notes", ())),
         tally=decode(encode(getattr(system, "tally", {})), dict[str, Any]),
     )
 

@@ -108,7 +108,7 @@ def find_system(name: str) -> SystemSpec:
             return found
     known = system_names()
     close = get_close_matches(name, known, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
+    hint = f"; did you mean '{close[0]}'?" if close else ";"
     raise UserError(f"there is no system '{name}'{hint} known: {', '.join(known)}")
 
 

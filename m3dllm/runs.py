@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ from m3dllm.wire import (
 
 Key = tuple[str, GivenKind | None]
 
+MADE_BY = ("versions", "git", "device")
+"""What of a record says by which software, and where, the run was made."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusRecord:
@@ -56,7 +59,8 @@ class CorpusRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """`run.json`: everything that is needed to make the run again. Fields up to `labels` are its identity."""
+    """`run.json`: everything that is needed to make the run again. Its identity: the fields up to `sources`, and
+    whether the system is fitted in it."""
 
     system: str
     config: dict[str, Any]
@@ -70,6 +74,8 @@ class RunRecord:
     """sha256 of the checkpoint that was brought along; None where the run fits its own or needs none."""
     corpus: CorpusRecord
     labels: LabelSet
+    sources: dict[str, str] = field(default_factory=dict)
+    """sha256 of the files that the system's options name, such as an adapter's."""
     format: int = FORMAT
     status: str = "running"
     """running, incomplete (some documents failed in a way that asking again may mend), or done."""
@@ -85,6 +91,8 @@ class RunRecord:
     versions: dict[str, str] = field(default_factory=dict)
     git: str | None = None
     device: str = ""
+    earlier: tuple[dict[str, Any], ...] = ()
+    """`versions`, `git` and `device` of former passes, where they were others and what they made still stands here."""
     started: str = ""
     finished: str | None = None
     tally: dict[str, Any] = field(default_factory=dict)
@@ -96,7 +104,10 @@ class RunRecord:
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for two commands to mean the same run, flat: dotted name to value."""
-        names = ("system", "config", "preset", "seed", "pairs", "tasks", "missing", "checkpoint", "corpus", "labels")
+        names = (
+            *("system", "config", "preset", "seed", "pairs", "tasks", "missing", "checkpoint", "corpus", "labels"),
+            *("sources", "trains"),
+        )
         value = decode(encode({name: getattr(self, name) for name in names}), dict[str, Any])
         del value["corpus"]["root"]
         value["config"] = {name: option for name, option in value["config"].items() if name not in self.incidental}
@@ -140,8 +151,13 @@ class Run:
         """The examples as scored; frames' paths are relative to the corpus."""
         return list(read_lines(self._there("documents.jsonl"), decode_example))
 
-    def raws(self) -> dict[Key, RawOutput]:
-        """The last answer of each document in each pass; a torn last line is passed over."""
+    def raws(self, *, missing_ok: bool = True) -> dict[Key, RawOutput]:
+        """The last answer of each document in each pass; a torn last line is passed over.
+
+        Raises UserError where there is no raw.jsonl, unless it may be missing.
+        """
+        if not missing_ok:
+            self._there("raw.jsonl")
         return {(raw.document, raw.given): raw for raw in self._raw_lines()[0]}
 
     def answered(self) -> frozenset[Key]:
@@ -185,6 +201,16 @@ class Run:
 
     # --- writing ---
 
+    def drop_unused(self) -> None:
+        """Remove what was begun where nothing was made: a run without an answer and without anything fitted."""
+        if (self.path / "raw.jsonl").exists() or (self.checkpoint.is_dir() and any(self.checkpoint.iterdir())):
+            return
+        for name in ("run.json", "documents.jsonl", "prompts.jsonl", "log.txt", ".lock"):
+            (self.path / name).unlink(missing_ok=True)
+        for folder in (self.checkpoint, self.path):
+            with suppress(OSError):
+                folder.rmdir()
+
     def write_record(self, record: RunRecord) -> None:
         write_atomic(self.path / "run.json", pretty(record))
 
@@ -211,7 +237,12 @@ class Run:
         file = self.path / "prompts.jsonl"
         data = file.read_bytes() if file.exists() else b""
         whole = data.rfind(b"\n") + 1
-        held = {decode(line, dict[str, str])["sha256"] for line in data[:whole].splitlines()}
+        held = set()
+        for number, line in enumerate(data[:whole].splitlines(), start=1):
+            try:
+                held.add(decode(line, dict[str, str]).get("sha256", ""))
+            except WireError as error:
+                raise error.at(file, number) from error
         with _appending(file, whole) as log:
             yield PromptLog(log, held)
 
@@ -281,9 +312,9 @@ def _appending(file: Path, whole: int) -> Iterator[Log]:
 
 
 def open_run(run: Run, record: RunRecord) -> RunRecord:
-    """Begin the run, or take it up again, and give its record; call under `Run.locked`.
+    """Begin the run, or take it up again, and give its record, which says what made what is there already.
 
-    Raises UserError, with what changed, where a run of another identity stands there.
+    Call under `Run.locked`. Raises UserError, with what changed, where a run of another identity stands there.
     """
     path = run.path
     if not (path / "run.json").exists():
@@ -298,7 +329,14 @@ def open_run(run: Run, record: RunRecord) -> RunRecord:
         shown = "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
         raise UserError.at(path, f"is a run of something else: {shown}. Name another --out, or remove it")
     kept = ("started", "finished", "seconds", "memory_mb", "provenance", "notes", "tally")
-    return replace(record, **{name: getattr(old, name) for name in kept})
+    return replace(record, **{name: getattr(old, name) for name in (*kept, "command", *MADE_BY, "earlier")})
+
+
+def made_now(record: RunRecord, now: RunRecord, *, beside: bool) -> RunRecord:
+    """`record` as of a pass made as `now` says; `beside`: what former passes made still stands."""
+    old, new = ({name: getattr(one, name) for name in MADE_BY} for one in (record, now))
+    earlier = (*record.earlier, old) if beside and old != new else record.earlier
+    return replace(record, command=now.command, **new, earlier=earlier)
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -38,7 +39,10 @@ class Trainable(System, Protocol):
     """A system that learns from examples before it predicts."""
 
     def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
-        """Learn, choose by `dev`, and write the checkpoint into the folder `out`. A killed fit may resume from it."""
+        """Learn, choose by `dev`, and write the checkpoint into the folder `out`. A killed fit may resume from it.
+
+        `fitted(out)`, where a system has it, is called instead where that very fit was finished before.
+        """
         ...
 
 
@@ -52,7 +56,8 @@ class SystemSpec:
     summary: str
     config: str | None = None
     """ "module:name" of a dataclass whose fields are the system's options (light to import), or None. Its property
-    `needs`, where it has one, gives the extra and the modules that these options need, in place of those below."""
+    `needs`, where it has one, gives the extra and the modules that these options need, in place of those below; its
+    method `sources`, where it has one, the hashes of files that the options name: with others it is another run."""
     tasks: Set[str] = frozenset()
     modalities: Set[str] = frozenset()
     languages: Set[str] = frozenset()
@@ -118,6 +123,17 @@ class SystemSpec:
         except Exception as error:  # a plugin may fail in any way while it is imported
             why = f"{type(error).__name__}: {error}"
             raise UserError(f"system '{self.name}' cannot be loaded from {where}: {why}") from error
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """The versions of those packages that are installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def _not_installed(modules: Sequence[str]) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def decode(data: bytes | str, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _wire_error(error) from error
+        raise _wire_error(error, kind) from error
 
 
 def convert(value: Any, kind: type[T], *, strict: bool = True) -> T:
@@ -74,7 +74,7 @@ def convert(value: Any, kind: type[T], *, strict: bool = True) -> T:
     try:
         return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
-        raise _wire_error(error) from error
+        raise _wire_error(error, kind) from error
 
 
 def encode(value: Any) -> bytes:
@@ -204,20 +204,20 @@ def lines(rows: Iterable[bytes]) -> bytes:
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-def _wire_error(error: Exception) -> WireError:
-    return WireError(*_split(error))
+def _wire_error(error: Exception, kind: Any) -> WireError:
+    return WireError(*_split(error, kind))
 
 
 def _first_error(line: bytes | str, kind: type[Any]) -> tuple[str, str]:
     try:
         msgspec.json.decode(line, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return _split(error)
+        return _split(error, kind)
     return "cannot be read", "$"
 
 
-def _split(error: Exception) -> tuple[str, str]:
-    """(message, path) of an error of msgspec, which writes `message - at `$.path``."""
+def _split(error: Exception, kind: Any) -> tuple[str, str]:
+    """(message, path) of an error of msgspec, which writes `message - at `$.path``, in reading a `kind`."""
     if isinstance(error, UnicodeDecodeError):
         return "holds bytes that are not UTF-8: save the file as UTF-8", "$"
     if isinstance(error, RecursionError):
@@ -226,7 +226,29 @@ def _split(error: Exception) -> tuple[str, str]:
         return f"not JSON: {error}", "$"
     match = re.fullmatch(r"(.*?)(?: - at `(.*)`)?", str(error), flags=re.DOTALL)
     message, place = match.groups() if match else (str(error), None)
+    if message.startswith("Invalid enum value") and (known := _choices(kind, place or "$")):
+        message += f"; expected {', '.join(known)}"
     return message.replace("Object missing required field", "lacks the field").replace("`", "'"), place or "$"
+
+
+def _choices(kind: Any, place: str) -> list[str]:
+    """The words of which one must stand at `place` of a `kind`."""
+    found = _flat(msgspec.inspect.type_info(kind))
+    for name in re.findall(r"\.(\w+)|\[", place):
+        found = [part for one in found for part in _parts(one, name)]
+    return [str(value) for one in found if isinstance(one, msgspec.inspect.LiteralType) for value in one.values]
+
+
+def _flat(one: Any) -> list[Any]:
+    return list(one.types) if isinstance(one, msgspec.inspect.UnionType) else [one]
+
+
+def _parts(one: Any, name: str) -> list[Any]:
+    """What stands under a field of that name; without one, the items."""
+    if name:
+        return [part for f in getattr(one, "fields", ()) if f.encode_name == name for part in _flat(f.type)]
+    inner = getattr(one, "item_type", None) or getattr(one, "value_type", None)
+    return _flat(inner) if inner is not None else []
 
 
 def _check_format(found: int) -> None:

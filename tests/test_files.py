@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m3dllm.errors import UserError
-from m3dllm.files import decode_text, file_name, inside, new_folder, read_text, write_atomic
+from m3dllm.files import clear_leftovers, decode_text, file_name, inside, new_folder, read_text, write_atomic
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -36,6 +36,16 @@ def test_a_folder_with_something_in_it_is_not_written_over(tmp_path):
     with pytest.raises(UserError, match="exists already"), new_folder(tmp_path):
         pass
     assert (tmp_path / "kept.txt").read_text() == "mine"
+
+
+def test_what_a_kill_leaves_of_files_and_folders_is_cleared(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / ".model.x3f").mkdir()
+    (tmp_path / ".model.x3f" / "part").write_text("")
+    (tmp_path / ".model.safetensors.17.tmp").write_text("")
+    (tmp_path / "training.safetensors").write_text("")
+    clear_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "training.safetensors"]
 
 
 def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path):

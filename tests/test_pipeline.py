@@ -22,7 +22,7 @@ from m3dllm.options import parse_options
 from m3dllm.runs import Run
 from m3dllm.types import Failure, RawOutput
 from m3dllm.wire import encode_raw
-from tests.small import small_corpus
+from tests.small import png, small_corpus
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -198,6 +198,14 @@ def test_thirds_store_their_manifest_with_the_run(corpus, tmp_path):
     assert set(record.missing["documents"].values()) == {"full", "no_text", "no_video"}
 
 
+def test_thirds_hide_the_same_whatever_part_of_a_split_is_asked(corpus, tmp_path):
+    def hidden(**words) -> dict[str, str]:
+        return plan(majority(corpus, tmp_path / "run", missing="thirds", **words)).record.missing["documents"]
+
+    for part in (hidden(limit=3), hidden(lang="zh")):
+        assert part.items() <= hidden().items()
+
+
 def test_a_manifest_file_says_what_is_hidden(corpus, tmp_path):
     first = pipeline.run(majority(corpus, tmp_path / "a", missing="thirds"))
     (tmp_path / "manifest.json").write_text(json.dumps(first.record().missing))
@@ -215,6 +223,67 @@ def test_a_torn_last_line_costs_that_document_only(corpus, tmp_path):
     raw.write_bytes(raw.read_bytes()[:-20])
     pipeline.run(majority(corpus, tmp_path / "run"))
     assert files(run.path) == whole
+
+
+def test_answers_of_another_time_keep_what_made_them(corpus, tmp_path):
+    run = pipeline.run(majority(corpus, tmp_path / "run"))
+    run.write_record(replace(run.record(), git="old", versions={"m3dllm": "0.0.1"}, command=("then",)))
+    again = pipeline.run(majority(corpus, tmp_path / "run", command=("now",))).record()
+    assert (again.git, again.versions, again.command) == ("old", {"m3dllm": "0.0.1"}, ("then",))
+
+
+def test_a_run_of_two_times_says_what_made_each_part(corpus, tmp_path):
+    run = pipeline.run(majority(corpus, tmp_path / "run"))
+    now = run.record()
+    run.write_record(replace(now, git="old"))
+    raw = run.path / "raw.jsonl"
+    raw.write_bytes(raw.read_bytes()[:-20])
+    again = pipeline.run(majority(corpus, tmp_path / "run")).record()
+    assert again.git == now.git
+    assert [earlier["git"] for earlier in again.earlier] == ["old"]
+
+
+def test_a_frame_that_changed_between_two_times_is_refused(corpus, tmp_path):
+    changed = shutil.copytree(corpus, tmp_path / "corpus")
+    run = pipeline.run(majority(changed, tmp_path / "run"))
+    last = next(e.document for e in run.examples() if e.document.frames)
+    lines = (run.path / "raw.jsonl").read_bytes().splitlines(keepends=True)
+    (run.path / "raw.jsonl").write_bytes(b"".join(line for line in lines if f'"{last.id}"'.encode() not in line))
+    (changed / last.frames[0].path).write_bytes(png(colour="red"))
+    with pytest.raises(UserError, match="is another image than when the run began"):
+        pipeline.run(majority(changed, tmp_path / "run"))
+
+
+def test_answers_from_a_file_that_changed_make_another_run(corpus, tmp_path):
+    answers = shutil.copy(corpus / "test.jsonl", tmp_path)
+    asked = Experiment(system="replay", corpus=corpus, options={"answers": str(answers)}, out=tmp_path / "run")
+    pipeline.run(asked)
+    Path(answers).write_bytes(Path(answers).read_bytes() + b"\n")
+    with pytest.raises(UserError, match=r"is a run of something else: sources.answers was"):
+        pipeline.run(asked)
+
+
+def test_without_answers_nothing_is_normalized(corpus, tmp_path):
+    run = pipeline.run(majority(corpus, tmp_path / "run"))
+    before = (run.path / "predictions.jsonl").read_bytes()
+    (run.path / "raw.jsonl").unlink()
+    with pytest.raises(UserError, match=r"has no raw.jsonl: run the same command again"):
+        pipeline.normalize(run.path)
+    assert (run.path / "predictions.jsonl").read_bytes() == before
+
+
+def test_documents_without_an_answer_are_counted(corpus, tmp_path, caplog):
+    run = pipeline.run(majority(corpus, tmp_path / "run"))
+    (run.path / "raw.jsonl").write_bytes(b"")
+    pipeline.normalize(run.path)
+    assert "8 documents have no answer" in caplog.text
+
+
+@pytest.mark.parametrize(("train", "what"), [("test", "fitted to"), ("train", "chosen by")])
+def test_a_checkpoint_that_knows_the_documents_says_so(corpus, tmp_path, train, what):
+    fitted = pipeline.fit(majority(corpus, tmp_path / "fit", split="dev", train=train, dev="test"))
+    run = pipeline.run(majority(corpus, tmp_path / "run", checkpoint=fitted.path))
+    assert run.record().notes == (f"the checkpoint was {what} 'test', the very documents that it is asked about",)
 
 
 def test_a_retryable_error_is_asked_again_and_another_is_not(corpus, tmp_path):
@@ -417,6 +486,12 @@ def test_a_system_that_stops_early_is_named(corpus, tmp_path):
         ({"missing": "nowhere.json"}, "nowhere.json"),
         ({"checkpoint": Path("nowhere")}, "nowhere: does not exist"),
         ({"corpus": Path("nowhere")}, "nowhere: does not exist"),
+        ({"pairs": "silver"}, "there is no protocol 'silver' for pairs; expected end-to-end, gold, both"),
+        ({"limit": -1}, "a limit of -1 leaves no document"),
+        ({"tasks": ()}, "expected some of entity, chain, relation, grounding"),
+        ({"tasks": "entity"}, "tasks 'entity': expected some of"),
+        ({"system": "nothing"}, "there is no system 'nothing'; known: "),
+        ({"options": {"boxes": "-3"}}, "boxes"),
     ],
 )
 def test_a_word_that_names_nothing_is_one_line_with_the_remedy(corpus, tmp_path, words, message):
@@ -463,6 +538,19 @@ def test_out_that_is_some_other_folder_is_refused(corpus, tmp_path):
     (tmp_path / "photos/one.jpg").write_bytes(b"")
     with pytest.raises(UserError, match="is no run directory"):
         pipeline.run(majority(corpus, tmp_path / "photos"))
+    assert (tmp_path / "photos/one.jpg").exists()
+
+
+def test_a_variant_that_is_not_known_is_told_before_anything_is_done(corpus, tmp_path):
+    with pytest.raises(UserError, match="variant 'foo' is not known"):
+        pipeline.run(majority(corpus, tmp_path / "run"), variants=("foo",))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_prompt_log_that_is_damaged_is_one_line(tmp_path):
+    (tmp_path / "prompts.jsonl").write_text('{"sha256": "a", "text": "b"}\n{bad\n')
+    with pytest.raises(UserError, match=r"prompts.jsonl:2"), Run(tmp_path).prompt_log():
+        pass
 
 
 @pytest.mark.parametrize(

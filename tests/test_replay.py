@@ -165,6 +165,13 @@ def test_predictions_come_back_as_they_are(tmp_path):
     assert facts(normalize(ADA.document, answer(system, ADA.document), None).annotation) == facts(nested)
 
 
+def test_predictions_say_again_which_frames_were_shown(tmp_path):
+    file = tmp_path / "predictions.jsonl"
+    file.write_bytes(lines([encode(Prediction("a", Annotation(), frames=(0, 24)))]))
+    (raw,) = Replay(Config(answers=str(file)), labels=LABELS).predict([Document("a", "en", "")])
+    assert raw.frames == (0, 24)
+
+
 def test_a_box_that_is_not_finite_comes_back_as_one(tmp_path):
     said = Prediction("ada", Annotation(regions=(Region(0, Box(0.0, 0.0, float("nan"), 1.0), "PER"),)))
     system = replay(written(tmp_path / "predictions.jsonl", [encode(said)]))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from m3dllm.corpora.missing import Manifest
 from m3dllm.errors import UserError
 from m3dllm.types import (
     Annotation,
@@ -23,6 +24,7 @@ from m3dllm.types import (
 )
 from m3dllm.wire import (
     WireError,
+    decode,
     decode_example,
     decode_labels,
     decode_prediction,
@@ -165,3 +167,13 @@ def test_a_prediction_says_which_frames_were_shown_only_where_not_all_were():
         prediction = Prediction("d", Annotation(), frames=frames)
         assert decode_prediction(encode_prediction(prediction)) == prediction
         assert (b'"frames"' in encode_prediction(prediction)) == (frames is not None)
+
+
+def test_a_word_that_cannot_stand_there_is_told_with_those_that_can():
+    with pytest.raises(WireError, match="^Invalid enum value 'fr'; expected en, zh$"):
+        decode_example(b'{"id": "a", "lang": "fr", "text": "", "gold": {}}')
+
+
+def test_the_words_of_a_table_are_told_too():
+    with pytest.raises(WireError, match="'half'; expected full, no_text, no_video"):
+        decode(b'{"kind": "thirds", "documents": {"a": "full", "b": "half"}}', Manifest)

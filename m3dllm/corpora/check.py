@@ -285,7 +285,7 @@ class _Corpus:
                 if self.types.mentions is not None and mention.type not in self.types.mentions:
                     pieces.problem(f"{where}.type", _unknown(mention.type, self.types.mentions))
                 if mention.span in spans:
-                    pieces.warn(where, f"its span is {spans[mention.span]} already: only the first is scored")
+                    pieces.warn(where, f"its span is {spans[mention.span]} already: no answer can say both")
                 spans.setdefault(mention.span, where)
 
     def _check_relations(self, pieces: Pieces, gold: _Gold) -> None:

@@ -53,13 +53,17 @@ def load_run(path: Path | str) -> ScoredRun:
 
 
 def compare(
-    runs: Iterable[ScoredRun | Path | str], *, baseline: str | None = None, resamples: int = RESAMPLES
+    runs: Iterable[ScoredRun | Path | str] | Path | str, *, baseline: str | None = None, resamples: int = RESAMPLES
 ) -> Comparison:
-    """The runs (or their folders) compared. Needs pandas; raises UserError where it, or every run, is missing."""
+    """The runs (or their folders, or one of them) compared.
+
+    Needs pandas; raises UserError where it, or every run, is missing.
+    """
     try:
         from pandas import DataFrame
     except ImportError as error:
         raise UserError("m3dllm.compare gives pandas DataFrames: pip install pandas") from error
+    runs = [runs] if isinstance(runs, str | Path) else runs
     found, left_out = read_runs(run.path if isinstance(run, ScoredRun) else Path(run) for run in runs)
     sets = fields(found)
     check_baseline(baseline, sets)

@@ -31,7 +31,7 @@ PAGES_AT_MOST = 100
 
 
 def write_report(
-    runs: Sequence[Path | str],
+    runs: Sequence[Path | str] | Path | str,
     out: Path | str,
     *,
     paper: str | None = None,
@@ -40,7 +40,7 @@ def write_report(
     figures: bool = True,
     resamples: int = RESAMPLES,
 ) -> Path:
-    """Write the report of `runs` into the folder `out`, and give its page: the same runs, the same bytes.
+    """Write the report of `runs` (or of one) into the folder `out`, and give its page: the same runs, the same bytes.
 
     `report.html` and `report.md` hold everything; `tables/` each table as .tex and .csv; `figures/` each figure as .svg
     and .pdf; `data/` the unrounded numbers as plain rows; `documents/` the pages of the documents, where `pages` says
@@ -51,7 +51,7 @@ def write_report(
     A run that is unfinished, broken or of another format is named in the report and left out. Raises UserError where
     none is left, where `out` lies in a run or cannot be written, and for names that are not known.
     """
-    folder, paths = Path(out), [Path(run) for run in runs]
+    folder, paths = Path(out), [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
     for run in paths:
         if folder.resolve().is_relative_to(run.resolve()):
             raise UserError.at(folder, f"lies in the run {run}, which a report does not touch: name another --out")

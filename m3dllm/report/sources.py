@@ -83,7 +83,7 @@ class ScoredRun:
         return floors(
             self.documents(lang),
             self.record.labels,
-            settings=Settings(self.scores.settings.modality),
+            settings=Settings(self.scores.settings.modality, tasks=self.scores.settings.tasks),
             subsets=self.subsets,
             over=self.annotations if pairs == "end_to_end" else None,
             counted=counted,

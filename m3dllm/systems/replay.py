@@ -13,6 +13,7 @@ from typing import Any
 
 from m3dllm.answers import write_answer
 from m3dllm.errors import UserError
+from m3dllm.files import sha256_file
 from m3dllm.labels import LabelSet
 from m3dllm.types import Annotation, Document, Example, Failure, GivenKind, Prediction, RawOutput
 from m3dllm.wire import WireError, decode, decode_example, decode_prediction, decode_raw, numbered_lines
@@ -27,6 +28,10 @@ class Config:
 
     answers: str
     """What to answer from: a run directory, a raw.jsonl, a predictions.jsonl, or a split of a corpus (its gold)."""
+
+    def sources(self) -> dict[str, str]:
+        """The hash of the file with the answers. Raises UserError where there is none."""
+        return {"answers": sha256_file(_file(Path(self.answers)))}
 
 
 class Replay:
@@ -113,8 +118,8 @@ def _prediction(line: bytes) -> tuple[Key, RawOutput]:
         for issue in said.issues:
             if issue.code in UNUSABLE:
                 why = issue.detail if issue.code == "error" else f"{issue.code}: {issue.detail}"
-                return key, RawOutput(*key, error=Failure(why))
-    return key, RawOutput(*key, payload=_by_offsets(said))
+                return key, RawOutput(*key, error=Failure(why), frames=said.frames)
+    return key, RawOutput(*key, payload=_by_offsets(said), frames=said.frames)
 
 
 def _gold(line: bytes) -> tuple[Key, Example]:

@@ -93,7 +93,7 @@ ONE_PROBLEM = {
     "deep nesting": (b"[" * 100_000, ": is nested too deeply"),
     "missing field": ({k: v for k, v in CLEAN.items() if k != "text"}, ": lacks the field 'text'"),
     "type of a field": (changed(title=7), ": $.title: Expected 'str', got 'int': found 7"),
-    "language": (changed(lang="fr"), ": $.lang: Invalid enum value 'fr': found 'fr'"),
+    "language": (changed(lang="fr"), ": $.lang: Invalid enum value 'fr'; expected en, zh: found 'fr'"),
     "id of two lines": (changed(id="a\nb"), ": $.id: the id 'a\\nb' has spaces at its ends or control characters"),
     "empty id": (changed(id=""), ": $.id: an id cannot be empty"),
     "id that is a path": (changed(id="../../x"), ": $.id: the id '../../x' reads as a path out of a folder"),
@@ -218,7 +218,7 @@ ONE_WARNING = {
     ),
     "span in two chains": (
         changed(gold_chains=[*CLEAN["gold"]["chains"], {"id": "c3", "mentions": [MENTION]}]),
-        ": $.gold.chains[3].mentions[0]: its span is $.gold.chains[0].mentions[0] already: only the first is scored",
+        ": $.gold.chains[3].mentions[0]: its span is $.gold.chains[0].mentions[0] already: no answer can say both",
     ),
     "relation between other types": (
         changed(gold_relations=[{"head": "c1", "tail": "c0", "type": "PER-LOC_birth"}]),

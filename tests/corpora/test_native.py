@@ -119,7 +119,7 @@ BROKEN_LINES = {
     ),
     "wrong type of a value": ({**LINE, "id": 5}, "train.jsonl:1: $.id: Expected 'str', got 'int'"),
     "missing field": ({"id": "a", "lang": "en", "text": ""}, "train.jsonl:1: lacks the field 'gold'"),
-    "unknown language": ({**LINE, "lang": "fr"}, "train.jsonl:1: $.lang: Invalid enum value 'fr'"),
+    "unknown language": ({**LINE, "lang": "fr"}, "train.jsonl:1: $.lang: Invalid enum value 'fr'; expected en, zh"),
     "an id that is a path": ({**LINE, "id": "../../x"}, "train.jsonl:1: $.id: the id '../../x' reads as a path"),
     "an id of two lines": (
         {**LINE, "id": "a\nb"},

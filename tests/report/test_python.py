@@ -45,6 +45,17 @@ def test_scores_of_runs_are_one_frame(runs):
     assert dict(zip(chain.run, chain.f1.round(4), strict=True)) == {"best": 1.0, "singles": 0.5397}
 
 
+def test_one_run_needs_no_list(runs):
+    pytest.importorskip("pandas", reason="needs pandas")
+    assert set(m3dllm.compare(runs[0], resamples=100).scores.run) == {"best"}
+
+
+def test_floors_are_of_the_scored_tasks_alone(runs, tmp_path):
+    corpus = small_corpus(tmp_path / "corpus")
+    run = pipeline.run(Experiment(system="majority", corpus=corpus, tasks=("chain",), out=tmp_path / "run"))
+    assert {floor.task for floor in m3dllm.load_run(run.path).floors("en", "end_to_end")} == {"chain"}
+
+
 def test_loaded_runs_compare_as_their_folders_do(runs):
     pytest.importorskip("pandas", reason="needs pandas")
     one, other = m3dllm.compare(runs, resamples=100), m3dllm.compare(map(m3dllm.load_run, runs), resamples=100)

@@ -79,14 +79,11 @@ def test_its_card_says_what_it_is():
 # --- who uses it ------------------------------------------------------------------------------------------------------
 
 
-def test_it_is_meant_where_no_model_is_named_and_no_server_is_asked(tmp_path):
+def test_it_is_meant_where_no_model_is_named_and_no_server_is_asked():
     assert embedded.is_meant(Config())
     assert embedded.is_meant(Config(engine="vllm"))
     assert not embedded.is_meant(Config(model="Qwen/Qwen3-VL-4B-Instruct"))
     assert not embedded.is_meant(Config(engine="openai"))
-    assert embedded.prompts_of(Config()) == embedded.PROMPTS
-    assert embedded.prompts_of(Config(prompts=str(tmp_path))) == tmp_path
-    assert embedded.prompts_of(Config(model="another")) is None
 
 
 def test_a_run_with_it_says_so(engine):

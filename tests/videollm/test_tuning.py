@@ -28,8 +28,10 @@ from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment, plan
 from m3dllm.labels import LabelSet
 from m3dllm.pipeline import fit, predict
+from m3dllm.systems.videollm import embedded
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines.transformers import TransformersEngine
+from m3dllm.systems.videollm.prompt import Prompts
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.systems.videollm.tuning import adapter as adapters
 from m3dllm.systems.videollm.tuning.adapter import CONFIG, WEIGHTS, find_adapter, open_adapter, to_toml
@@ -37,7 +39,7 @@ from m3dllm.systems.videollm.tuning.conversations import lessons_of
 from m3dllm.systems.videollm.tuning.course import share_of, steps_of
 from m3dllm.systems.videollm.tuning.encoding import IGNORED, answer_ids, collate, encode, loss_sum
 from m3dllm.systems.videollm.tuning.lora import linear_layers
-from m3dllm.systems.videollm.tuning.progress import Progress
+from m3dllm.systems.videollm.tuning.progress import Progress, save_progress
 from m3dllm.systems.videollm.tuning.trainer import Trainer
 from m3dllm.systems.videollm.tuning.verbs import merge, overview, push
 from tests.small import LABELS, small_corpus
@@ -255,6 +257,7 @@ def test_a_run_takes_the_adapter_by_checkpoint_and_by_name(corpus, base, run, tm
 
 def test_a_fit_that_was_killed_goes_on_and_ends_at_the_same_weights(corpus, base, tmp_path, monkeypatch):
     out, whole = tmp_path / "out", tmp_path / "whole"
+    base = base | {"dropout": 0.1}
     trainer(base, corpus, whole).fit()
     learn = Trainer._step
     taken = []
@@ -276,6 +279,36 @@ def test_a_fit_that_was_killed_goes_on_and_ends_at_the_same_weights(corpus, base
     assert all(here[name].equal(there[name]) for name in here)
 
 
+def test_a_fit_that_was_killed_after_its_last_step_keeps_what_it_learned(corpus, base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found, out = load_corpus(corpus), tmp_path / "out"
+    out.mkdir()
+    system = VideoLLM(Config(**base | {"epochs": 1, "save_as": "mine"}), labels=LABELS)
+    with pytest.MonkeyPatch.context() as dying:
+        dying.setattr(Path, "unlink", lambda self, **_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            system.fit(found["train"], (), out)
+    learned = (out / WEIGHTS).read_bytes()
+    assert (out / "training.safetensors").exists()
+    monkeypatch.setattr(Trainer, "_step", lambda *_: pytest.fail("it learns again"))
+    for _ in range(2):  # with its state, and without
+        system.fit(found["train"], (), out)
+        assert sorted(path.name for path in out.iterdir()) == ["README.md", "adapter.toml", CONFIG, WEIGHTS]
+        assert (out / WEIGHTS).read_bytes() == (tmp_path / "adapters" / "mine" / WEIGHTS).read_bytes() == learned
+
+
+def test_a_kill_between_the_state_and_the_best_weights_loses_neither(corpus, base, tmp_path, monkeypatch):
+    for name in ("whole", "cut"):
+        made = trainer(base, corpus, tmp_path / name)
+        made._epoch(Progress(made.fingerprint))
+    (tmp_path / "cut" / "best.safetensors").unlink()
+    monkeypatch.setattr(Trainer, "_is_over", lambda *_: True)
+    for name in ("whole", "cut"):
+        trainer(base, corpus, tmp_path / name).fit()
+    here, there = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "cut"))
+    assert all(here[name].equal(there[name]) for name in here)
+
+
 def test_a_state_of_another_fit_is_refused(corpus, base, tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "dev_scores", lambda self: (_ for _ in ()).throw(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
@@ -284,8 +317,9 @@ def test_a_state_of_another_fit_is_refused(corpus, base, tmp_path, monkeypatch):
         trainer(base, corpus, tmp_path / "out", rank=4, lr=1e-3).fit()
 
 
-def test_learning_stops_when_dev_gets_no_better(corpus, base, tmp_path, monkeypatch):
-    scores = iter([0.5, 0.4, 0.3, 0.9])
+@pytest.mark.parametrize("later", [(0.4, 0.3), (0.5, 0.5)], ids=["worse", "as good"])
+def test_learning_stops_when_dev_gets_no_better(corpus, base, tmp_path, monkeypatch, later):
+    scores = iter([0.5, *later, 0.9])
     monkeypatch.setattr(Trainer, "dev_scores", lambda self: {"average": next(scores)})
     made = trainer(base, corpus, tmp_path / "out", epochs=4, patience=2)
     made.dev = list(load_corpus(corpus)["dev"])
@@ -303,6 +337,55 @@ def test_a_model_that_is_tuned_fully_is_a_model_like_any_other(corpus, base, tmp
     assert [r.payload for r in by_checkpoint.raws().values()] == [r.payload for r in by_model.raws().values()]
     with pytest.raises(UserError, match="is a whole model, no adapter"):
         use(base, adapter=str(made.path))
+
+
+def test_what_was_tuned_of_the_embedded_model_is_asked_with_its_prompts(base, copy):
+    card = open_adapter(copy).card
+    prompts = Prompts(embedded.PROMPTS)
+    asked = replace(card.asked, sha256=adapters.prompts_sha256(prompts, "joint"))
+    (copy / "model").mkdir()
+    shape = replace(card.shape, tune="full")
+    made = replace(card, base=replace(card.base, model=""), asked=asked, shape=shape)
+    (copy / "adapter.toml").write_text(made.toml())
+    system = VideoLLM(Config(frames=0), labels=LABELS, checkpoint=copy)
+    assert system.prompts.hashes("joint") == prompts.hashes("joint")
+    assert embedded.NOTE in system.notes
+
+
+def test_an_adapter_brings_the_revision_of_its_base_model(copy):
+    card = open_adapter(copy).card
+    (copy / "adapter.toml").write_text(replace(card, base=replace(card.base, revision="abc")).toml())
+    assert adapters.tuned(Config(adapter=str(copy)), None)[0].revision == "abc"
+    assert adapters.tuned(Config(adapter=str(copy), model="another"), None)[0].revision is None
+
+
+def test_a_finished_fit_is_kept_under_a_name_that_is_asked_for_later(corpus, base, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Trainer, "__init__", lambda *_: pytest.fail("it learns again"))
+    fit(Experiment(system="video-llm", corpus=corpus, options=base | {"save_as": "later"}, out=run))
+    assert find_adapter("later").card == open_adapter(run / "checkpoint").card
+
+
+def test_a_run_is_not_taken_for_the_fit_whose_folder_it_names(corpus, base, run):
+    with pytest.raises(UserError, match="trains was true, is now false"):
+        predict(Experiment(system="video-llm", corpus=corpus, options=base, out=run))
+
+
+def test_an_adapter_that_was_tuned_again_makes_another_run(corpus, base, copy):
+    asked = Experiment(system="video-llm", corpus=corpus, options=base | {"adapter": str(copy)})
+    before = plan(asked).path
+    (copy / "adapter.toml").write_text(replace(open_adapter(copy).card, effect=9.0).toml())
+    assert plan(asked).path != before
+
+
+def test_a_changed_prompt_makes_another_run(corpus, base, tmp_path):
+    (tmp_path / "joint").mkdir()
+    file = tmp_path / "joint" / "system.en.v1.jinja"
+    paths = set()
+    for words in ("List.", "Tell."):
+        file.write_text(words)
+        paths.add(plan(Experiment(system="video-llm", corpus=corpus, options=base | {"prompts": str(tmp_path)})).path)
+    assert len(paths) == 2
 
 
 def test_merged_weights_answer_as_the_adapter_does(corpus, base, run, tmp_path):
@@ -391,6 +474,25 @@ def test_an_adapter_of_another_rank_than_its_configuration_says_is_refused(base,
         use(base, adapter=str(copy))
 
 
+@pytest.mark.parametrize("option", [{"video": True}, {"box_convention": "pixels"}], ids=["video", "boxes"])
+def test_an_adapter_whose_boxes_or_frames_mean_something_else_is_refused(base, run, option):
+    with pytest.raises(UserError, match="its answers mean something else then"):
+        VideoLLM(Config(**base | {"adapter": str(run)} | option), labels=LABELS)
+
+
+def test_an_adapter_that_is_asked_otherwise_than_it_learned_says_so(base, run, caplog):
+    VideoLLM(Config(**base | {"adapter": str(run), "longest_side": 32}), labels=LABELS)
+    assert "was tuned with --longest-side 64, and is asked with 32" in caplog.text
+
+
+def test_a_tensor_of_one_dimension_is_one_line(base, copy):
+    weights = load_file(copy / WEIGHTS)
+    name = next(name for name in weights if ".lora_B." in name)
+    save_file(weights | {name: weights[name].flatten()}, copy / WEIGHTS)
+    with pytest.raises(UserError, match=r"has rank 0, and adapter_config\.json says 4"):
+        open_adapter(copy).check_files()
+
+
 def test_a_changed_file_is_refused(base, copy):
     (copy / CONFIG).write_text((copy / CONFIG).read_text() + "\n")
     with pytest.raises(UserError, match=r"adapter_config.json: is not the file that the fit wrote"):
@@ -436,6 +538,7 @@ def test_a_corpus_without_train_is_one_line(tmp_path, base):
     ("options", "message"),
     [
         ({"engine": "vllm"}, "--engine vllm does not learn"),
+        ({"schema_only": True, "rank": 0}, "--rank 0"),
         ({"strategy": "mqa"}, "--strategy mqa: its questions have no right answers"),
         ({"rank": 0}, "--rank 0: expected at least 1"),
         ({"dropout": 1.0}, "--dropout and --warmup"),
@@ -460,6 +563,24 @@ def test_an_adapter_of_that_name_is_told_before_anything_is_learned(base, corpus
     with pytest.raises(UserError, match="adapters/mine: exists already"):
         system.fit(found["train"], found["dev"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_fit_may_be_asked_for_with_the_schema_alone(base, corpus, tmp_path):
+    assert trainer(base, corpus, tmp_path / "out", schema_only=True).course.entries
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut off"])
+def test_best_weights_that_are_lost_are_one_line(base, corpus, tmp_path, damage):
+    made = trainer(base, corpus, tmp_path)
+    progress = Progress(made.fingerprint)
+    made._epoch(progress)
+    save_progress(tmp_path, replace(progress, epoch=2), made.model, made.optimizer)
+    if damage == "missing":
+        (tmp_path / "best.safetensors").unlink()
+    else:
+        (tmp_path / "best.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match=r"best\.safetensors: is .*training\.safetensors.*, and fit again"):
+        trainer(base, corpus, tmp_path).fit()
 
 
 def test_a_full_disk_keeps_the_last_good_state(base, corpus, tmp_path):

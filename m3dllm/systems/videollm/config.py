@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from m3dllm.errors import UserError
+from m3dllm.files import sha256, sha256_file
 
 StrategyName = Literal["joint", "staged", "mqa"]
 EngineName = Literal["transformers", "vllm", "openai"]
@@ -147,8 +149,37 @@ class Config:
         """The extra that brings what these options need, and its modules: a server needs none of them here."""
         if self.engine == "openai":
             return "llm", ()
-        local = ("torch", "torchvision", "transformers", "llguidance", "outlines", "qwen_vl_utils")
+        local = (
+            "torch",
+            "torchvision",
+            "transformers",
+            "peft",
+            "accelerate",
+            "llguidance",
+            "outlines",
+            "qwen_vl_utils",
+        )
         return ("vllm", (*local, "vllm")) if self.engine == "vllm" else ("llm", local)
+
+    def sources(self) -> dict[str, str]:
+        """The hashes of the adapter and of the prompts that are named here.
+
+        Raises UserError where the adapter is not there; a server may have one that is not known here.
+        """
+        from m3dllm.systems.videollm.tuning.adapter import CARD, find_adapter
+
+        found = {}
+        if self.adapter:
+            try:
+                found["adapter"] = sha256_file(find_adapter(self.adapter).folder / CARD)
+            except UserError:
+                if self.engine != "openai":
+                    raise
+        if self.prompts:
+            files = sorted(Path(self.prompts).rglob("*.jinja"))
+            told = [(path.relative_to(self.prompts).as_posix(), sha256_file(path)) for path in files]
+            found["prompts"] = sha256(repr(told).encode())
+        return found
 
 
 def at_least(config: Config, **least: int) -> None:

@@ -53,7 +53,9 @@ class VideoLLM:
         self.config, self.adapter = tuned(config or Config(), checkpoint)
         self.labels = labels
         check(self.config, labels)
-        self.prompts = Prompts(embedded.prompts_of(self.config), version=self.config.prompt_version)
+        self.is_embedded = embedded.is_meant(self.config) or bool(self.adapter and not self.adapter.card.base.model)
+        folder = self.config.prompts or (embedded.PROMPTS if self.is_embedded else None)
+        self.prompts = Prompts(folder and Path(folder), version=self.config.prompt_version)
         self.prompts.check("document", *TEMPLATES[self.config.strategy])
         if self.adapter is not None:
             self.adapter.check_use(self.config, labels, self.prompts)
@@ -96,11 +98,18 @@ class VideoLLM:
             raise UserError(f"a fit lacks one of its parts ({error}): pip install 'm3dllm[llm]'") from error
         fit(self.config, self.labels, train, dev, out)
 
+    def fitted(self, out: Path) -> None:
+        """Keep what the finished fit in `out` learned under the name that is asked for. Raises UserError."""
+        if self.config.save_as:
+            from m3dllm.systems.videollm.tuning.saving import keep_as
+
+            keep_as(self.config, out)
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What whoever reads the scores must know."""
         tuned_as = (self.adapter.note,) if self.adapter is not None else ()
-        return ((embedded.NOTE,) if embedded.is_meant(self.config) else ()) + tuned_as
+        return ((embedded.NOTE,) if self.is_embedded else ()) + tuned_as
 
     @property
     def provenance(self) -> Mapping[str, Any]:

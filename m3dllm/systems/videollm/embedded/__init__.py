@@ -22,10 +22,3 @@ NOTE = "in-domain pretrained: the embedded demonstration model, made for the dem
 def is_meant(config: Config) -> bool:
     """Whether these options mean the embedded model: none is named, and no server is asked."""
     return config.model is None and config.engine != "openai"
-
-
-def prompts_of(config: Config) -> Path | None:
-    """The folder whose prompts come before the shipped ones: the user's, or those of the embedded model."""
-    if config.prompts:
-        return Path(config.prompts)
-    return PROMPTS if is_meant(config) else None

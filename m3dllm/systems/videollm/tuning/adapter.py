@@ -144,7 +144,8 @@ class Adapter:
         shapes = tensor_shapes(weights)
         rank = _rank(self.folder / CONFIG)
         for name, shape in shapes.items():
-            found_rank = shape[0] if ".lora_A." in name else shape[1] if ".lora_B." in name else rank
+            side = 0 if ".lora_A." in name else 1 if ".lora_B." in name else None
+            found_rank = rank if side is None else shape[side] if len(shape) == 2 else 0
             if found_rank != rank:
                 message = f"'{name}' has rank {found_rank}, and {CONFIG} says {rank}: fetch or fit the adapter again"
                 raise UserError.at(weights, message)
@@ -165,13 +166,23 @@ class Adapter:
             self._refuse("was tuned for another label set than that of this corpus: tune another on this corpus")
         if asked.sha256 != prompts_sha256(prompts, config.strategy):
             self._refuse("was tuned for prompts of other words: give the same --prompts, or tune another")
+        usual = type(config)()
+        for name in ("box_convention", "video", "frames", "frame_choice", "longest_side", "fps", "shots"):
+            given, learned = getattr(config, name), self.card.training.get(name, getattr(usual, name))
+            what = f"was tuned with --{name.replace('_', '-')} {learned}, and is asked with {given}"
+            if given != learned and name in ("box_convention", "video"):
+                self._refuse(f"{what}: its answers mean something else then")
+            if given != learned:
+                log.warning("adapter '%s' %s", self.name, what)
 
     def check_base(self, local: LocalModel) -> None:
         """Raises UserError where the model is not the one that was tuned."""
         base = self.card.base
         if (found := base_sha256(local)) != base.sha256:
-            what = f"was tuned on '{base.model}' ({base.sha256[:12]}), not on '{local.name}' ({found[:12]})"
-            self._refuse(f"{what}: give that model as --model, or tune another")
+            name = f"'{base.model}'" if base.model else "the embedded model"
+            remedy = "give that model as --model" if base.model else "leave --model out"
+            what = f"was tuned on {name} ({base.sha256[:12]}), not on '{local.name}' ({found[:12]})"
+            self._refuse(f"{what}: {remedy}, or tune another")
 
     def _refuse(self, why: str) -> None:
         raise UserError.at(self.folder, f"adapter '{self.name}' {why}")
@@ -248,7 +259,10 @@ def tuned(config: Config, checkpoint: Path | None) -> tuple[Config, Adapter | No
         if checkpoint is None:
             raise UserError.at(found.folder, f"is a whole model, no adapter: give --model {found.folder / MODEL}")
         return replace(config, model=str(found.folder / MODEL)), found
-    return replace(config, adapter=str(found.folder), model=config.model or found.card.base.model or None), found
+    base = found.card.base
+    if config.model is None:
+        config = replace(config, model=base.model or None, revision=config.revision or base.revision or None)
+    return replace(config, adapter=str(found.folder)), found
 
 
 # --- hashes and files -------------------------------------------------------------------------------------------------
@@ -287,7 +301,7 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         rows = {name: row for name, row in header.items() if name != "__metadata__"}
         end = max((row["data_offsets"][1] for row in rows.values()), default=0)
         shapes = {name: tuple(row["shape"]) for name, row in rows.items()}
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (struct.error, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError.at(
             path, "is damaged or cut off: expected safetensors; fetch or fit the adapter again"
         ) from error

@@ -55,8 +55,10 @@ class Course:
         self._bytes = 0
         raws: list[RawOutput] = []
         for example in train:
-            if (raw := self._enter(_annotated(example))) is not None:
+            if (raw := self._enter(_annotated(example) if self._asks_for_regions else example)) is not None:
                 raws.append(raw)
+        if self._asks_for_regions and (hidden := sum(not f.annotated for e in train for f in e.document.frames)):
+            log.info("%d frames that nobody annotated are not shown: the right answer about them is not known", hidden)
         self._judge_unfit(len(train))
         self.ceiling = ceiling(self.examples, raws, system.labels)
         if not self.entries:
@@ -71,6 +73,10 @@ class Course:
             lessons = lessons_of(self.system.views.of(example.document), example.gold)
             return encode(self.engine, lessons[entry.lesson])
         return self._kept[key]
+
+    @property
+    def _asks_for_regions(self) -> bool:
+        return bool(self.system.labels.regions) and not self.system.config.video
 
     @property
     def tokens(self) -> int:

@@ -1,7 +1,8 @@
 """A fit that is not finished, on disk, as safetensors: the weights that learn, the optimizer, and the best weights.
 
 `training.safetensors` is the state after some step, `best.safetensors` the weights of the best epoch so far. Each is
-written whole or not at all, so a full disk or a kill leaves the last good one.
+written whole or not at all, so a full disk or a kill leaves the last good one; the state is written first, and where it
+is that of the best epoch, the best weights are its own.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from m3dllm.errors import UserError
 from m3dllm.systems.weights import fill as put
-from m3dllm.systems.weights import read_weights, restore_state, save_state
+from m3dllm.systems.weights import read_weights, restore_state, save_state, write_weights
 
 TRAINING, BEST = "training.safetensors", "best.safetensors"
-AGAIN = "remove it, and fit again"
+AGAIN = f"remove it and whatever is beside it of '{TRAINING}' and '{BEST}', and fit again"
 
 
 @dataclass(slots=True)
@@ -34,6 +36,11 @@ class Progress:
     best: float = -1.0
     best_epoch: int = 0
     epochs: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def is_best(self) -> bool:
+        """Whether this is the end of the best epoch."""
+        return 0 < self.best_epoch == self.epoch and self.step == 0
 
     @property
     def waiting(self) -> int:
@@ -54,6 +61,19 @@ def fill(model: Any, weights: Mapping[str, Tensor], path: Path) -> None:
 def read_state(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """(header, tensors). Raises UserError where the file is damaged."""
     return read_weights(path, remedy=AGAIN)
+
+
+def keep_best(folder: Path, model: Any) -> None:
+    """Write the weights that learn as those of the best epoch."""
+    write_weights(folder / BEST, weights_of(model))
+
+
+def take_best(folder: Path, model: Any) -> None:
+    """Put the weights of the best epoch into `model`. Raises UserError where they are missing or damaged."""
+    path = folder / BEST
+    if not path.is_file():
+        raise UserError.at(path, f"is missing: remove '{TRAINING}' beside it, and fit again")
+    fill(model, read_state(path)[1], path)
 
 
 def save_progress(folder: Path, progress: Progress, model: Any, optimizer: torch.optim.Optimizer) -> None:

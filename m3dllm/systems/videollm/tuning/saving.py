@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
 from m3dllm.errors import UserError
-from m3dllm.files import cannot_write, new_folder, sha256_file, write_atomic
+from m3dllm.files import cannot_write, check_free, new_folder, sha256_file, write_atomic
+from m3dllm.system import versions_of
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.tuning.adapter import (
     CARD,
@@ -63,15 +63,39 @@ def save_fit(trainer: Trainer, progress: Progress, effect: float) -> None:
         _write_adapter(trainer.tuned, config, out)
         names = [CONFIG, WEIGHTS]
     else:
+        shutil.rmtree(out / MODEL, ignore_errors=True)  # left by a fit that was killed right after
         save_model(trainer.model, trainer.local, out / MODEL)
         names = [f"{MODEL}/{path.name}" for path in sorted((out / MODEL).iterdir())]
     card = replace(_card(trainer, progress, effect), files={name: sha256_file(out / name) for name in names})
+    if config.save_as and is_copy(OWN / config.save_as, out):  # likewise
+        shutil.rmtree(OWN / config.save_as)
     write_atomic(out / CARD, card.toml())
     write_atomic(out / "README.md", readme(card))
-    if config.save_as:
-        with new_folder(OWN / config.save_as) as folder:
-            for name in (*names, CARD, "README.md"):
-                shutil.copyfile(out / name, folder / name)
+    keep_as(config, out)
+
+
+def is_copy(folder: Path, out: Path) -> bool:
+    """Whether the adapter in `folder` is the one of the fit in `out`."""
+    cards = [path / CARD for path in (folder, out)]
+    return all(card.is_file() for card in cards) and cards[0].read_bytes() == cards[1].read_bytes()
+
+
+def check_name(config: Config, out: Path) -> None:
+    """Raises UserError where the fit in `out` cannot be kept under the name that the options give."""
+    if config.save_as and config.tune != "lora":
+        raise UserError("--save-as keeps adapters: a model that is tuned fully stays in its run's checkpoint/model")
+    if config.save_as and not is_copy(OWN / config.save_as, out):
+        check_free(OWN / config.save_as)
+
+
+def keep_as(config: Config, out: Path) -> None:
+    """Keep the adapter of the fit in `out` under the name that the options give. Raises UserError as `check_name`."""
+    check_name(config, out)
+    if not config.save_as or is_copy(OWN / config.save_as, out):
+        return
+    with new_folder(OWN / config.save_as) as fresh:
+        for name in (CONFIG, WEIGHTS, CARD, "README.md"):
+            shutil.copyfile(out / name, fresh / name)
 
 
 def _write_adapter(tuned: Any, config: Config, out: Path) -> None:
@@ -143,17 +167,13 @@ def _card(trainer: Trainer, progress: Progress, effect: float) -> Card:
         best_epoch=progress.best_epoch,
         effect=round(effect, 4),
         training={name: getattr(config, name) for name in LEARNING} | {"lr": learning_rate(config)},
-        versions=_versions(),
+        versions=versions_of("m3dllm", "torch", "transformers", "peft", "accelerate"),
         epochs=tuple(_rounded(epoch) for epoch in progress.epochs),
     )
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in values.items()}
-
-
-def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in ("m3dllm", "torch", "transformers", "peft", "accelerate")}
 
 
 def readme(card: Card) -> str:

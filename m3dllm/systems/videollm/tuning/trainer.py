@@ -23,7 +23,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from m3dllm.errors import UserError
-from m3dllm.files import check_free
+from m3dllm.files import sha256_file
 from m3dllm.labels import LabelSet
 from m3dllm.normalize import normalize
 from m3dllm.score import score
@@ -31,7 +31,7 @@ from m3dllm.systems.videollm.config import Config, at_least
 from m3dllm.systems.videollm.engines.local import LocalModel
 from m3dllm.systems.videollm.engines.transformers import TransformersEngine, find_device, load_model
 from m3dllm.systems.videollm.system import VideoLLM
-from m3dllm.systems.videollm.tuning.adapter import OWN, base_sha256
+from m3dllm.systems.videollm.tuning.adapter import CARD, base_sha256, prompts_sha256
 from m3dllm.systems.videollm.tuning.conversations import TAUGHT, averages
 from m3dllm.systems.videollm.tuning.course import Course, share_of, steps_of
 from m3dllm.systems.videollm.tuning.encoding import collate, loss_sum
@@ -41,14 +41,13 @@ from m3dllm.systems.videollm.tuning.progress import (
     BEST,
     TRAINING,
     Progress,
-    fill,
+    keep_best,
     load_progress,
-    read_state,
     save_progress,
+    take_best,
     weights_of,
 )
-from m3dllm.systems.videollm.tuning.saving import save_fit
-from m3dllm.systems.weights import write_weights
+from m3dllm.systems.videollm.tuning.saving import check_name, keep_as, save_fit
 from m3dllm.types import Example
 from m3dllm.wire import encode_example, encode_labels
 
@@ -61,7 +60,10 @@ def fit(config: Config, labels: LabelSet, train: Sequence[Example], dev: Sequenc
     Raises UserError for options that cannot be, documents that cannot be learned from, exhausted memory, a full disk,
     and a result without effect.
     """
-    check(config, train)
+    check(config, train, out)
+    if (out / CARD).is_file() and not (out / TRAINING).exists():  # killed right after
+        keep_as(config, out)
+        return
     with _memory_advice():
         Trainer(config, labels, train, dev, out).fit()
 
@@ -82,7 +84,8 @@ class Trainer:
         self.model, self.tuned = self._load()
         self.engine = TransformersEngine(self.config, local=self.local, model=self.model)
         self.system = VideoLLM(self.config, labels=labels, examples=train, engine=self.engine)
-        asking = VideoLLM(replace(self.config, unconstrained=True), labels=labels, examples=train, engine=self.engine)
+        freely = replace(self.config, unconstrained=True, schema_only=False)
+        asking = VideoLLM(freely, labels=labels, examples=train, engine=self.engine)
         self.course = Course(asking, self.engine, train)
         self.fingerprint = self._fingerprint(train)
         self.optimizer = torch.optim.AdamW(
@@ -106,16 +109,17 @@ class Trainer:
             self._announce()
         else:
             log.info("going on after epoch %d and step %d", progress.epoch, progress.step)
+            if progress.is_best and self.main:
+                keep_best(self.out, self.model)
         while progress.epoch < self.config.epochs and not self._is_over(progress):
             self._epoch(progress)
         if self.main:
-            path = self.out / BEST
-            fill(self.model, read_state(path)[1], path)
+            take_best(self.out, self.model)
             self.model.eval()
             effect = self._effect()
             save_fit(self, progress, effect)
             (self.out / TRAINING).unlink(missing_ok=True)
-            path.unlink()
+            (self.out / BEST).unlink()
         self.accelerator.wait_for_everyone()
 
     def _is_over(self, progress: Progress) -> bool:
@@ -145,13 +149,12 @@ class Trainer:
         progress.epochs.append({"loss": loss, "tokens_per_s": round(tokens / max(seconds, 1e-9), 1), **scores})
         progress.epoch, progress.step, progress.loss, progress.learned = progress.epoch + 1, 0, 0.0, 0
         average = scores.get("average", float(progress.epoch))
-        better = average >= progress.best
-        if better:
+        if average > progress.best:
             progress.best, progress.best_epoch = average, progress.epoch
         if self.main:
-            if better:
-                write_weights(self.out / BEST, weights_of(self.model))
             save_progress(self.out, progress, self.model, self.optimizer)
+            if progress.is_best:
+                keep_best(self.out, self.model)
         told = " ".join(f"{name} {value:.3f}" for name, value in scores.items())
         speed = progress.epochs[-1]["tokens_per_s"]
         log.info(
@@ -277,7 +280,7 @@ class Trainer:
         incidental = set(Config.incidental)
         options = {name: value for name, value in asdict(self.config).items() if name not in incidental}
         digest = hashlib.sha256(repr(sorted(options.items())).encode() + encode_labels(self.labels).encode())
-        digest.update(base_sha256(self.local).encode())
+        digest.update((base_sha256(self.local) + prompts_sha256(self.system.prompts, self.config.strategy)).encode())
         for part in (train, self.dev):
             digest.update(documents_sha256(part).encode())
         return digest.hexdigest()
@@ -295,8 +298,8 @@ class Trainer:
         log.info("the right answers themselves score %s against the gold of train", said)
 
 
-def check(config: Config, train: Sequence[Example]) -> None:
-    """Raises UserError for options that cannot be, before a model is loaded."""
+def check(config: Config, train: Sequence[Example], out: Path) -> None:
+    """Raises UserError for options that cannot be, before a model is loaded; `out` is where the fit is kept."""
     if not train:
         raise UserError("there is no train document: name a split by --train")
     if config.engine != "transformers":
@@ -311,10 +314,7 @@ def check(config: Config, train: Sequence[Example]) -> None:
         raise UserError(
             f"--strategy {config.strategy}: its questions have no right answers to learn; expected joint or staged"
         )
-    if config.save_as and config.tune != "lora":
-        raise UserError("--save-as keeps adapters: a model that is tuned fully stays in its run's checkpoint/model")
-    if config.save_as:
-        check_free(OWN / config.save_as)
+    check_name(config, out)
     at_least(
         config, rank=1, alpha=1, epochs=1, step_size=1, micro_batch=1, save_every=1, box_step=1, patience=0, dev_limit=0
     )
@@ -329,10 +329,13 @@ def learning_rate(config: Config) -> float:
 
 
 def documents_sha256(examples: Sequence[Example]) -> str:
-    """The hash of documents with their gold, in order; frames count by their hashes and not by where they lie."""
+    """The hash of documents with their gold, in order; frames count by their bytes and not by where they lie.
+
+    Raises UserError where a frame cannot be read.
+    """
     digest = hashlib.sha256()
     for example in examples:
-        frames = tuple(replace(frame, path="") for frame in example.document.frames)
+        frames = tuple(replace(f, path="", sha256=sha256_file(Path(f.path))) for f in example.document.frames)
         digest.update(encode_example(replace(example, document=replace(example.document, frames=frames))))
     return digest.hexdigest()
 

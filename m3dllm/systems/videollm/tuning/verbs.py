@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 
 from m3dllm.errors import UserError
 from m3dllm.systems.torchvision import make_importable
+from m3dllm.systems.videollm import embedded
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.tuning.adapter import Adapter, find_adapter, listed
 from m3dllm.wire import pretty
+
+log = logging.getLogger("m3dllm")
 
 
 def overview(*, json: bool = False) -> str:
@@ -57,6 +61,8 @@ def merge(adapter: str, out: Path, *, model: str | None = None, device: str = "c
     prove(found.name, effect_on(tuned, local, place))
     whole = tuned.merge_and_unload()
     save_model(whole, local, out)
+    if not found.card.base.model:
+        log.warning("the embedded model has prompts of its own: ask %s with --prompts %s", out, embedded.PROMPTS)
     return out
 
 
