@@ -2,7 +2,7 @@
 
     python -m benchmarks.embedded tokenizer WORK                  from generated texts
     python -m benchmarks.embedded shelves WORK [--scale 1]        generated documents as arrays
-    python -m benchmarks.embedded train WORK [--ordinary] [--tokens 33e6] [--until 1e6]
+    python -m benchmarks.embedded train WORK [--ordinary] [--tokens 65e6] [--until 1e6]
     python -m benchmarks.embedded export WORK [FOLDER]            in half precision; else into the package
     python -m benchmarks.embedded curve WORK                      the log of each training as a table
     python -m benchmarks.embedded measure OUT                     on the demo corpus: alone, few-shot, tuned
@@ -42,6 +42,10 @@ SHELVES: tuple[tuple[str, int, int], ...] = (
     ("medium", 3000, 0),
     *(("full", 1200, 100 * part) for part in range(1, 14)),
     *(("shown", 1200, 100 * part) for part in range(1, 3)),
+    ("told", 8000, 0),
+    ("paired", 6000, 0),
+    ("marked", 6000, 0),
+    *(("wide", 1200, 100 * part) for part in range(1, 13)),
 )
 """Kind of document, how many in each language, and the seed."""
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +22,7 @@ from PIL import Image
 
 from benchmarks.embedded import phrasings_en, phrasings_zh
 from benchmarks.embedded.tokens import STEP
+from benchmarks.embedded.ways import wordings
 from m3dllm.answers import write_answer
 from m3dllm.corpora.demo import prose_en, prose_zh
 from m3dllm.corpora.demo.chinese import Chinese
@@ -50,11 +53,23 @@ class OtherChinese(Chinese):
 WRITERS: dict[Lang, type[Writer]] = {"en": OtherEnglish, "zh": OtherChinese}
 
 
+@cache
+def wide_writer(lang: Lang) -> type[Writer]:
+    """A writer of many more sentences: those of `WRITERS` and those of the wordings' files."""
+    plain = WRITERS[lang]
+    more = wordings(lang)
+    beats = {name: told + more[name] for name, told in plain.prose.BEATS.items()}
+    tables = {name: getattr(plain.prose, name) + said for name, said in more.items() if name.isupper()}
+    prose = SimpleNamespace(**vars(plain.prose) | tables | {"BEATS": beats})
+    return type(f"Wide{plain.__name__}", (plain,), {"prose": prose})
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A sort of clip: how much happens in it, and what is left out of it.
 
     Of the frames that the demo leaves unannotated, `every_frame` keeps each with its regions; else they are dropped.
+    `pairs` keeps the frames alone that show two of the clip's cast; `wide` tells it in many more sentences.
     """
 
     name: str
@@ -63,6 +78,8 @@ class Kind:
     seen: tuple[int, ...] = (2, 2, 3)
     lengths: tuple[int, int] | None = None
     every_frame: bool = False
+    pairs: bool = False
+    wide: bool = False
 
 
 KINDS = {
@@ -75,6 +92,10 @@ KINDS = {
         Kind("medium", "full", (1, 2, 3), (1, 2), (20, 200)),
         Kind("full", "full"),
         Kind("shown", "full", every_frame=True),
+        Kind("told", "no_video", (2, 3), (0,), (0, 170), wide=True),
+        Kind("paired", "full", (1,), (1, 2), (0, 110), pairs=True, wide=True),
+        Kind("marked", "full", (1, 2), (1, 2), (0, 130), every_frame=True, wide=True),
+        Kind("wide", "full", every_frame=True, wide=True),
     )
 }
 
@@ -101,17 +122,21 @@ def _all(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
 def clips(kind: Kind, lang: Lang, seed: int, *, held_out: bool = False) -> Iterator[tuple[Example, dict[str, bytes]]]:
     """Clips without end, one of each story. `held_out`: with names that are not learned from."""
     names, split = names_for(lang, held_out=held_out), "dev" if held_out else "train"
+    writer = wide_writer(lang) if kind.wide else WRITERS[lang]
     n = 0
     while True:
         n += 1
         rng = Random(f"{SALT}|{seed}|{kind.name}|{lang}|{split}|{n}")
-        story = new_story(rng, lang, split, names, WRITERS[lang].abbreviation, salted=True)
+        story = new_story(rng, lang, split, names, writer.abbreviation, salted=True)
         clip = make_clip(
             rng, story, f"{kind.name}{n}", "", subset=kind.subset, beats=kind.beats, seen=kind.seen,
-            lengths=kind.lengths, writer_type=WRITERS[lang], all_annotated=kind.every_frame,
+            lengths=kind.lengths, writer_type=writer, all_annotated=kind.every_frame,
         )  # fmt: skip
         example = clip.example
-        frames = tuple(frame for frame in example.document.frames if frame.annotated)[:FRAMES]
+        shown = Counter(region.frame for region in example.gold.regions if region.chain is not None)
+        frames = tuple(
+            frame for frame in example.document.frames if frame.annotated and shown[frame.index] >= 2 * kind.pairs
+        )[:FRAMES]
         kept = {frame.index for frame in frames}
         gold = replace(example.gold, regions=tuple(r for r in example.gold.regions if r.frame in kept))
         yield Example(replace(example.document, frames=frames), gold), clip.images

@@ -2,7 +2,8 @@
 
 The loss is on the answers only. Documents come from shelves, mixed by stage; a pool of them is sorted by length and cut
 into batches of about as many tokens. A step takes several batches, which one process reads or several share. Matrices
-inside the layers are learned by Muon, all else by AdamW; the rate is constant after a warm-up and falls twice.
+inside the layers are learned by Muon, all else by AdamW; the rate is constant after a warm-up and falls twice, then
+rises for the wide sentences and falls to the end.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from benchmarks.embedded.architecture import MERGE, PATCH, make_model
+from benchmarks.embedded.blur import Blur
 from benchmarks.embedded.shelves import SIZE, Shelf, collate, patches
 from benchmarks.embedded.tokens import weights
 from m3dllm.corpora.m3d import m3d_labels
@@ -33,30 +35,30 @@ STAGES: tuple[tuple[float, Mapping[str, float]], ...] = (
     (1e6, {"short": 5, "single": 6, "marks": 2}),
     (3e6, {"short": 3, "single": 2, "marks": 6, "medium": 2, "full": 1}),
     (30e6, {"short": 2, "single": 0.5, "marks": 2, "medium": 1, "full": 9, "frames": 0.2}),
-    (math.inf, {"short": 1, "single": 0.3, "marks": 1, "shown": 9}),
+    (33e6, {"short": 1, "single": 0.3, "marks": 1, "shown": 9}),
+    (39e6, {"told": 6, "single": 0.3, "paired": 8, "marked": 4, "wide": 6}),
+    (math.inf, {"told": 5, "single": 0.3, "paired": 3, "marked": 4, "wide": 9}),
 )
 """Until how many tokens: how often each kind of document is drawn."""
+RATES = ((0.0, 1.0), (21e6, 1.0), (30e6, 0.05), (30e6, 0.3), (33e6, 0.05), (33.4e6, 0.7), (65e6, 0.02))
+"""(tokens, what the rates are multiplied with), straight lines between them."""
 WEIGHED_FROM = 17e6
 """From so many tokens on the loss of an answer's tokens is weighed, see `tokens.weights`."""
+
+BLURRED_FROM = 33e6
+"""From so many tokens on words of the prompts are replaced at random, see `blur`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What a training is. `tokens` counts those of prompts and answers, without padding; a step has `parts` batches.
+    """What a training is. `tokens` counts those of prompts and answers, without padding; a step has `parts` batches."""
 
-    The rates fall to a twentieth over the part `decay` of all but the `last` tokens; over these they fall again, from
-    the part `again`.
-    """
-
-    tokens: float = 33e6
-    last: float = 3e6
-    again: float = 0.3
+    tokens: float = 65e6
     batch: int = 2560
     parts: int = 2
     rate: float = 2e-3
     matrix_rate: float = 0.015
     warmup: int = 60
-    decay: float = 0.3
     seed: int = 0
     ordinary: bool = False
     muon: bool = True
@@ -168,12 +170,8 @@ def make_optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
 
 def rate_at(tokens: float, step: int, recipe: Recipe) -> float:
-    """What the rates are multiplied with after so many tokens."""
-    first = recipe.tokens - recipe.last
-    if tokens >= first:
-        return 0.05 + (recipe.again - 0.05) * max(0.0, recipe.tokens - tokens) / recipe.last
-    warm = min(1.0, (step + 1) / recipe.warmup)
-    return warm * min(1.0, 0.05 + 0.95 * (1 - tokens / first) / recipe.decay)
+    """What the rates are multiplied with after so many tokens and steps."""
+    return min(1.0, (step + 1) / recipe.warmup) * float(np.interp(tokens, *zip(*RATES, strict=True)))
 
 
 def train(
@@ -219,6 +217,7 @@ def _train(
     optimizers = make_optimizers(model, recipe)
     gradient = one_gradient(model)
     weighed = weights(known, m3d_labels())
+    blur = Blur(known)
     state = restored(folder / "state.pt", model, optimizers)
     if rank == 0:
         drop_later(folder / "log.jsonl", state["step"])
@@ -232,7 +231,11 @@ def _train(
             rows = next(stream)
             state["tokens"] += sum(shelf.length(i) for shelf, i in rows)
             if number % processes == rank:
-                batch = collate([shelf[i] for shelf, i in rows], image=image, pad=pad)
+                items = [shelf[i] for shelf, i in rows]
+                if state["tokens"] >= BLURRED_FROM:
+                    rng = np.random.default_rng([recipe.seed, state["pool"], state["place"]])
+                    items = [blur(item, rng) for item in items]
+                batch = collate(items, image=image, pad=pad)
                 losses, right, said = answer_loss(model, batch)
                 weight = weighed[said] if state["tokens"] >= WEIGHED_FROM else torch.ones_like(losses)
                 ((losses * weight).sum() / weight.sum()).backward()

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import islice
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from benchmarks.embedded import phrasings_en, phrasings_zh
-from benchmarks.embedded.examples import KINDS, WRITERS, clips
-from benchmarks.embedded.ways import ways
+from benchmarks.embedded.examples import KINDS, WRITERS, clips, wide_writer
+from benchmarks.embedded.ways import WORDINGS, ways, wordings
 from m3dllm.corpora.demo import prose_en, prose_zh
 from m3dllm.corpora.demo.beats import BEATS
 from m3dllm.corpora.demo.writing import Writer
 
-PROSE = [prose_en, prose_zh, phrasings_en, phrasings_zh]
-NAMES = ["en", "zh", "other-en", "other-zh"]
+PROSE = [prose_en, prose_zh, phrasings_en, phrasings_zh, wide_writer("en").prose, wide_writer("zh").prose]
+NAMES = ["en", "zh", "other-en", "other-zh", "wide-en", "wide-zh"]
 TABLES = (
     "COAT", "LANDMARK", "SIGN", "SEEN_PAIR", "SEEN_PLACE", "SEEN_ORG", "SEEN_NEW", "STRANGERS", "NAMESAKES", "FILLERS",
     "AFTER_TIME", "HEDGES", "TITLES",
@@ -25,7 +26,7 @@ SILENT = ("coat", "mark", "sight", "sign", "letter", "he", "him", "his", "child"
 """What a slot may ask for without naming anybody."""
 
 
-def sentences(prose: ModuleType) -> set[str]:
+def sentences(prose: ModuleType | SimpleNamespace) -> set[str]:
     found = {template for ways_to_tell in prose.BEATS.values() for template in ways_to_tell}
     return found.union(*(getattr(prose, table) for table in TABLES))
 
@@ -53,9 +54,30 @@ def test_a_template_has_only_the_roles_of_its_beat(prose):
             assert set(re.findall(r"\{([A-Z])", template)) <= roles, template
 
 
-@pytest.mark.parametrize(("own", "other"), [(prose_en, phrasings_en), (prose_zh, phrasings_zh)], ids=["en", "zh"])
-def test_no_sentence_of_the_demo_is_one_that_the_embedded_model_learned_from(own, other):
-    assert sentences(own).isdisjoint(sentences(other))
+@pytest.mark.parametrize(("lang", "own"), [("en", prose_en), ("zh", prose_zh)])
+def test_no_sentence_of_the_demo_is_one_that_the_embedded_model_learned_from(lang, own):
+    assert sentences(own).isdisjoint(sentences(wide_writer(lang).prose))
+
+
+@pytest.mark.parametrize(("lang", "own", "least"), [("en", prose_en, 5), ("zh", prose_zh, 8)])
+def test_no_wording_has_as_many_words_in_a_row_from_the_demo(lang, own, least):
+    def stretches(templates: Iterable[str]) -> set[tuple[str, ...]]:
+        parts = [WRITERS[lang].literals(part) for one in templates for part in re.split(r"\{[^}]*\}", one)]
+        return {tuple(part[i : i + least]) for part in parts for i in range(len(part) - least + 1)}
+
+    assert stretches(sentences(own))
+    assert stretches(sentences(own)).isdisjoint(stretches(one for said in wordings(lang).values() for one in said))
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_every_kind_of_fact_has_seventy_templates_more(lang):
+    counts = {beat.name: len((WORDINGS / lang / f"{beat.name}.txt").read_text().splitlines()) for beat in BEATS}
+    assert min(counts.values()) >= 70
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_every_file_of_wordings_is_of_a_kind_of_fact_or_a_table(lang):
+    assert set(wordings(lang)) <= {beat.name for beat in BEATS} | set(TABLES)
 
 
 @pytest.mark.parametrize(("lang", "own", "least"), [("en", prose_en, 5), ("zh", prose_zh, 8)])
@@ -74,7 +96,7 @@ def test_no_long_stretch_of_the_demo_stands_in_what_it_learned_from(lang, own, l
 
 @pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)
 def test_every_other_sentence_reads_as_tokens_and_slots(writer: type[Writer]):
-    for template in sentences(phrasings_en if writer is WRITERS["en"] else phrasings_zh):
+    for template in sentences(wide_writer("en" if writer is WRITERS["en"] else "zh").prose):
         literal = [piece for piece in writer.pieces(template.replace("{}", "")) if isinstance(piece, str)]
         assert not set("".join(literal)) & set("{}[]|"), template
 

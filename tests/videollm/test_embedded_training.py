@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,15 @@ pytest.importorskip("transformers", reason="needs the extra 'llm'")
 import torch
 from transformers import AutoTokenizer
 
-from benchmarks.embedded.examples import names_for
+from benchmarks.embedded.blur import SHARE, Blur
+from benchmarks.embedded.examples import KINDS, clips, names_for
 from benchmarks.embedded.shelves import Shelf, fill
 from benchmarks.embedded.tokens import weights
-from benchmarks.embedded.train import Library, Recipe, one_gradient, train
+from benchmarks.embedded.train import Library, Recipe, one_gradient, rate_at, train
 from m3dllm.corpora.m3d import m3d_labels
 from m3dllm.systems.videollm import embedded
 
-RECIPE = Recipe(tokens=40_000, last=1_000, batch=400, warmup=4)
+RECIPE = Recipe(tokens=40_000, batch=400, warmup=4)
 TOKENIZER = embedded.FOLDER
 
 
@@ -80,6 +82,42 @@ def test_a_shelf_is_filled_once(shelves):
     fill(folder, "tiny", "en", 3, None, seed=0)
     assert (folder / "rows.npy").stat().st_mtime_ns == before
     assert len(Shelf(folder)) == 12
+
+
+@pytest.fixture(scope="module")
+def blur() -> Blur:
+    return Blur(AutoTokenizer.from_pretrained(TOKENIZER))
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_blurred_words_leave_the_answer_and_what_it_copies(shelves, blur, lang):
+    for item in map(Shelf(shelves / f"tiny-{lang}-0").__getitem__, range(12)):
+        blurred = blur(item, np.random.default_rng(0)).ids
+        kept = np.isin(item.ids, item.ids[item.asked :])
+        assert (blurred[kept] == item.ids[kept]).all()
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_about_a_twentieth_of_the_words_is_blurred(shelves, blur, lang):
+    shelf = Shelf(shelves / f"tiny-{lang}-0")
+    shares = []
+    for seed in range(40):
+        for item in map(shelf.__getitem__, range(12)):
+            words = (blur.words | blur.characters)[item.ids] & ~np.isin(item.ids, item.ids[item.asked :])
+            shares.append((blur(item, np.random.default_rng(seed)).ids != item.ids).sum() / max(1, words.sum()))
+    assert np.mean(shares) == pytest.approx(SHARE / 4, abs=SHARE / 10)
+    assert np.median(shares) == 0 or min(shares) == 0
+
+
+@pytest.mark.parametrize(("tokens", "rate"), [(20e6, 1), (30e6 - 1, 0.05), (30e6, 0.3), (33e6, 0.05), (65e6, 0.02)])
+def test_the_rate_falls_twice_and_a_third_time(tokens, rate):
+    assert rate_at(tokens, 10_000, Recipe()) == pytest.approx(rate, abs=1e-4)
+
+
+def test_a_clip_of_pairs_shows_no_frame_without_two_of_its_cast():
+    for example, _ in islice(clips(KINDS["paired"], "en", 0), 10):
+        for frame in example.document.frames:
+            assert sum(r.frame == frame.index and r.chain is not None for r in example.gold.regions) >= 2
 
 
 def test_all_gradients_are_one_row(shelves):
