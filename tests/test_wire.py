@@ -170,7 +170,7 @@ def test_a_prediction_says_which_frames_were_shown_only_where_not_all_were():
 
 
 def test_a_word_that_cannot_stand_there_is_told_with_those_that_can():
-    with pytest.raises(WireError, match="^Invalid enum value 'fr'; expected en, zh$"):
+    with pytest.raises(WireError, match=r"^Invalid enum value 'fr'; expected en, zh$"):
         decode_example(b'{"id": "a", "lang": "fr", "text": "", "gold": {}}')
 
 

@@ -179,8 +179,8 @@ class Adapter:
         """Raises UserError where the model is not the one that was tuned."""
         base = self.card.base
         if (found := base_sha256(local)) != base.sha256:
-            name = f"'{base.model}'" if base.model else "the embedded model"
-            remedy = "give that model as --model" if base.model else "leave --model out"
+            name = f"'{base.model}'" if base.model else "an embedded model"
+            remedy = "give that model as --model" if base.model else "leave --model out, fetch the adapter again"
             what = f"was tuned on {name} ({base.sha256[:12]}), not on '{local.name}' ({found[:12]})"
             self._refuse(f"{what}: {remedy}, or tune another")
 

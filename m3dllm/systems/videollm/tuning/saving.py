@@ -27,6 +27,7 @@ from m3dllm.systems.videollm.tuning.adapter import (
     Shape,
     base_sha256,
     labels_sha256,
+    open_adapter,
     prompts_sha256,
 )
 from m3dllm.systems.videollm.tuning.progress import Progress, weights_of
@@ -76,8 +77,10 @@ def save_fit(trainer: Trainer, progress: Progress, effect: float) -> None:
 
 def is_copy(folder: Path, out: Path) -> bool:
     """Whether the adapter in `folder` is the one of the fit in `out`."""
-    cards = [path / CARD for path in (folder, out)]
-    return all(card.is_file() for card in cards) and cards[0].read_bytes() == cards[1].read_bytes()
+    try:
+        return open_adapter(folder).card.files == open_adapter(out).card.files
+    except UserError:
+        return False
 
 
 def check_name(config: Config, out: Path) -> None:
@@ -93,9 +96,12 @@ def keep_as(config: Config, out: Path) -> None:
     check_name(config, out)
     if not config.save_as or is_copy(OWN / config.save_as, out):
         return
+    card = replace(open_adapter(out).card, name=config.save_as)
     with new_folder(OWN / config.save_as) as fresh:
-        for name in (CONFIG, WEIGHTS, CARD, "README.md"):
+        for name in (CONFIG, WEIGHTS):
             shutil.copyfile(out / name, fresh / name)
+        write_atomic(fresh / CARD, card.toml())
+        write_atomic(fresh / "README.md", readme(card))
 
 
 def _write_adapter(tuned: Any, config: Config, out: Path) -> None:
