@@ -191,7 +191,12 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     given = (shelves, folder, tokenizer, recipe, every, until)
     if processes == 1:
-        _train(0, 1, None, *given)
+        threads = torch.get_num_threads()
+        try:
+            _train(0, 1, None, *given)
+        finally:
+            torch.set_flush_denormal(False)
+            torch.set_num_threads(threads)
         return
     with tempfile.TemporaryDirectory() as meeting:
         torch.multiprocessing.spawn(_train, (processes, Path(meeting) / "store", *given), nprocs=processes)

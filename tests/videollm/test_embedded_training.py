@@ -60,6 +60,11 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(shelves, whol
     assert _apart(learned(tmp_path), learned(whole)) == 0
 
 
+def test_numbers_are_as_exact_after_a_training_as_before(whole):
+    assert float(np.float64(5e-324)) > 0
+    assert float(torch.tensor(1e-310, dtype=torch.float64) * 0.5) > 0
+
+
 def test_two_processes_learn_what_one_learns(shelves, tmp_path):
     for processes in (1, 2):
         train(shelves, tmp_path / str(processes), TOKENIZER, RECIPE, until=4_000, processes=processes)
