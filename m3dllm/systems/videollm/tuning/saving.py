@@ -68,8 +68,6 @@ def save_fit(trainer: Trainer, progress: Progress, effect: float) -> None:
         save_model(trainer.model, trainer.local, out / MODEL)
         names = [f"{MODEL}/{path.name}" for path in sorted((out / MODEL).iterdir())]
     card = replace(_card(trainer, progress, effect), files={name: sha256_file(out / name) for name in names})
-    if config.save_as and is_copy(OWN / config.save_as, out):  # likewise
-        shutil.rmtree(OWN / config.save_as)
     write_atomic(out / CARD, card.toml())
     write_atomic(out / "README.md", readme(card))
     keep_as(config, out)

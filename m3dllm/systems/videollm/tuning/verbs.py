@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from m3dllm.errors import UserError
+from m3dllm.files import check_free
 from m3dllm.systems.torchvision import make_importable
 from m3dllm.systems.videollm import embedded
 from m3dllm.systems.videollm.config import Config
@@ -47,8 +48,7 @@ def merge(adapter: str, out: Path, *, model: str | None = None, device: str = "c
     from m3dllm.systems.videollm.tuning.probe import prove
     from m3dllm.systems.videollm.tuning.saving import save_model
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError.at(out, "exists already: name another folder, or remove it")
+    check_free(out)
     found = find_adapter(adapter)
     if found.card.shape.tune == "full":
         raise UserError.at(found.folder, "is a whole model already: there is nothing to merge")
