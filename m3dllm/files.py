@@ -93,10 +93,10 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 def clear_leftovers(folder: Path) -> None:
     """Remove what `write_atomic` and `new_folder` leave in `folder` when they are killed."""
-    for path in [*folder.glob(".*.tmp"), *(path for path in folder.glob(".*.*") if path.is_dir())]:
+    for path in folder.glob(".*.*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        else:
+        elif path.suffix == ".tmp":
             path.unlink(missing_ok=True)
 
 

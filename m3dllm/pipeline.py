@@ -221,9 +221,9 @@ def _predict(found: Run, record: RunRecord, work: Plan) -> RunRecord:
 
 def _check_model(found: Run, provenance: Mapping[str, Any]) -> None:
     """Raises UserError where another model would answer than the one whose answers are there."""
-    before, now_ = found.record().provenance.get("sha256"), provenance.get("sha256")
-    if before and now_ and before != now_:
-        message = f"was answered by other weights ({before[:12]}) than these ({now_[:12]}): name another --out"
+    before, after = found.record().provenance.get("sha256"), provenance.get("sha256")
+    if before and after and before != after:
+        message = f"was answered by other weights ({before[:12]}) than these ({after[:12]}): name another --out"
         raise UserError.at(found.path, message)
 
 
@@ -240,14 +240,15 @@ def _check_frames(found: Run, documents: Iterable[Document]) -> None:
 def _normalize(found: Run, record: RunRecord) -> None:
     subsets = _subsets(record)
     raws = found.raws(missing_ok=False)
+    examples = found.examples()
     predictions = []
-    for example in found.examples():
+    for example in examples:
         document = show(example.document, subsets.get(example.document.id, "full"))
         kinds: tuple[GivenKind | None, ...] = (None, "mentions", "chains")
         for raw in (raws.get((document.id, kind)) for kind in kinds):
             if raw is not None:
                 predictions.append(normalize_one(document, raw, record.labels))
-    if silent := sum((e.document.id, None) not in raws for e in found.examples()):
+    if silent := sum((e.document.id, None) not in raws for e in examples):
         log.warning("%s: %d documents have no answer, which counts as an empty one", found.path, silent)
     found.write_predictions(predictions)
 
