@@ -496,8 +496,8 @@ def view(
 ) -> None:
     """Look at each document: text, relations and frames, up to four systems side by side."""
     from m3dllm.files import file_name
-    from m3dllm.report.page import write_pages
     from m3dllm.runs import Run
+    from m3dllm.viewer import write_pages
 
     folder = out or Path("views") / file_name("+".join(run.resolve().name for run in runs))
     page = write_pages([Run(run) for run in runs], folder, gold=gold, embed=embed)

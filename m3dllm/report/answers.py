@@ -10,8 +10,8 @@ from m3dllm.report import cells
 from m3dllm.report.fields import Field
 from m3dllm.report.layout import Column, Panel, Plot, Point, Row, Series, Table
 from m3dllm.report.scores import by_rank, without_empty
-from m3dllm.report.sources import ScoredRun
 from m3dllm.score.scores import Pairs
+from m3dllm.scored import ScoredRun
 
 UNREADABLE = frozenset(("error", "no_answer", "not_json"))
 LOST = frozenset(("text_not_found", "bad_offsets", "occurrence_out_of_range", "covered"))

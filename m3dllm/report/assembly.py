@@ -19,8 +19,8 @@ from m3dllm.report.layout import Block, Bullets, Cell, Column, Facts, Report, Ro
 from m3dllm.report.numbers import decimals
 from m3dllm.report.provenance import UNKNOWN_COMMIT, again, origin
 from m3dllm.report.published import Published
-from m3dllm.report.sources import PAIRS, LeftOut, ScoredRun
 from m3dllm.score.scores import Pairs
+from m3dllm.scored import PAIRS, LeftOut, ScoredRun
 from m3dllm.types import TASKS
 from m3dllm.wire import encode
 

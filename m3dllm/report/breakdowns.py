@@ -12,10 +12,10 @@ from m3dllm.report.layout import Cell, Column, Row, Table, ranked
 from m3dllm.report.numbers import ABSENT
 from m3dllm.report.published import Published
 from m3dllm.report.scores import by_rank
-from m3dllm.report.sources import ScoredRun
 from m3dllm.score import total
 from m3dllm.score.errors import CLASSES
 from m3dllm.score.scores import Pairs
+from m3dllm.scored import ScoredRun
 from m3dllm.tokens import tokenize
 from m3dllm.types import TASKS, Example, Subset, Task
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from m3dllm.report import cells
 from m3dllm.report.fields import Field, SystemRuns, options_of
 from m3dllm.report.layout import Column, Panel, Plot, Point, Row, Series, Table
-from m3dllm.report.sources import ScoredRun
 from m3dllm.score.scores import Pairs
+from m3dllm.scored import ScoredRun
 from m3dllm.types import TASKS
 from m3dllm.wire import encode
 

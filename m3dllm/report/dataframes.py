@@ -12,8 +12,8 @@ from m3dllm.report.comparison import RESAMPLES
 from m3dllm.report.comparison import compare as compare_systems
 from m3dllm.report.fields import fields
 from m3dllm.report.files import check_baseline
-from m3dllm.report.sources import PAIRS, ScoredRun, read_run, read_runs
 from m3dllm.report.tidy import sheets
+from m3dllm.scored import PAIRS, ScoredRun, read_run, read_runs
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -17,10 +17,10 @@ from pathlib import PurePath
 from typing import Any
 
 from m3dllm.files import sha256
-from m3dllm.report.sources import PAIRS, ScoredRun
 from m3dllm.score import DocumentScore, TaskScores
 from m3dllm.score.floors import Counted, Floor
 from m3dllm.score.scores import Pairs
+from m3dllm.scored import PAIRS, ScoredRun
 from m3dllm.types import TASKS
 from m3dllm.wire import encode, encode_example, encode_labels, lines
 

@@ -21,10 +21,10 @@ from m3dllm.report.markdown import markdown
 from m3dllm.report.pdf import pdf
 from m3dllm.report.provenance import provenance
 from m3dllm.report.published import read_published
-from m3dllm.report.sources import PAIRS, ScoredRun, read_runs
 from m3dllm.report.svg import svg
 from m3dllm.report.tidy import sheet_csv, sheets, table_csv
 from m3dllm.runs import Run
+from m3dllm.scored import PAIRS, ScoredRun, read_runs
 
 PAGES_AT_MOST = 100
 """The most documents of which pages are made unasked: thumbnails of many frames take a while."""
@@ -104,7 +104,7 @@ def _remove_stale(folder: Path, files: Mapping[str, object]) -> None:
 
 def _pages(runs: Sequence[ScoredRun], folder: Path) -> str:
     """The pages of the documents; the link to them."""
-    from m3dllm.report.page import write_pages
+    from m3dllm.viewer import write_pages
 
     written = write_pages([Run(run.path) for run in runs], folder / "documents")
     return written.resolve().relative_to(folder.resolve()).as_posix()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import m3dllm
 from m3dllm.report.published import Published
-from m3dllm.report.sources import LeftOut, ScoredRun
+from m3dllm.scored import LeftOut, ScoredRun
 from m3dllm.wire import pretty
 
 UNKNOWN_COMMIT = "of an installed package"

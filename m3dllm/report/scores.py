@@ -11,9 +11,9 @@ from m3dllm.report.fields import Field, SystemRuns
 from m3dllm.report.layout import Cell, Column, Forest, Interval, Row, Table, ranked
 from m3dllm.report.numbers import percent, points, probability
 from m3dllm.report.published import Published
-from m3dllm.report.sources import ScoredRun
 from m3dllm.score.floors import Floor
 from m3dllm.score.scores import Pairs
+from m3dllm.scored import ScoredRun
 from m3dllm.types import TASKS
 
 BELOW = "↓"

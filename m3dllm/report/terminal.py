@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from m3dllm.report.numbers import count, percent
-from m3dllm.report.sources import PAIRS, read_run
 from m3dllm.runs import Run
 from m3dllm.score import Ratio, Scores, TaskScores
 from m3dllm.score.floors import Floor
 from m3dllm.score.scores import Pairs
+from m3dllm.scored import PAIRS, read_run
 from m3dllm.types import PRF, TASKS
 
 PAIRS_WORDS: dict[Pairs, str] = {"end_to_end": "end to end", "gold_pairs": "gold pairs"}

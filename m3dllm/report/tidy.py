@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from m3dllm.report.comparison import Comparison
 from m3dllm.report.fields import Field
 from m3dllm.report.layout import Table
-from m3dllm.report.sources import PAIRS, LeftOut, ScoredRun
 from m3dllm.score import Ratio
 from m3dllm.score.scores import Pairs
+from m3dllm.scored import PAIRS, LeftOut, ScoredRun
 from m3dllm.types import PRF
 
 Values = Sequence[object]

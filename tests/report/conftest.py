@@ -9,8 +9,8 @@ import pytest
 
 from m3dllm import pipeline
 from m3dllm.experiment import Experiment
-from tests.page.conftest import browser, chromium
 from tests.small import small_corpus
+from tests.viewer.conftest import browser, chromium
 
 __all__ = ["browser", "chromium"]
 

@@ -12,7 +12,7 @@ from m3dllm import pipeline
 from m3dllm.experiment import Experiment
 from m3dllm.report import answers, breakdowns, curves
 from m3dllm.report.fields import Field, fields
-from m3dllm.report.sources import read_run
+from m3dllm.scored import read_run
 from tests.small import small_corpus
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from m3dllm.errors import UserError
 from m3dllm.report import write_report
-from m3dllm.report.sources import read_run
+from m3dllm.scored import read_run
 from tests.report.reading import edit, reported, rows, table_rows
 
 

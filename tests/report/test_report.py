@@ -15,7 +15,7 @@ from m3dllm.report import write_report
 from m3dllm.report.fields import fields
 from m3dllm.report.published import read_published
 from m3dllm.report.scores import BELOW
-from m3dllm.report.sources import read_runs
+from m3dllm.scored import read_runs
 from tests.report.reading import change, edit, main_table, reported, rows, section, table_rows
 
 # --- what it shows ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from m3dllm.report import write_report
-from tests.page.browser import Browser
+from tests.viewer.browser import Browser
 
 
 @pytest.fixture(scope="module")

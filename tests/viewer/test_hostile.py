@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from m3dllm.labels import Label, LabelSet, RelationLabel
-from m3dllm.report.page import write_pages
 from m3dllm.runs import Run
 from m3dllm.types import Annotation, Chain, Document, Example, Mention, Relation
-from tests.page.documents import corpus, replay
+from m3dllm.viewer import write_pages
+from tests.viewer.documents import corpus, replay
 
 TAG = "<img src=x onerror=alert(1)>"
 SCRIPT = "</script><script>window.owned = true</script><!--"

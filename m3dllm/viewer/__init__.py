@@ -14,12 +14,12 @@ from pathlib import Path
 
 from m3dllm.errors import UserError
 from m3dllm.files import file_name, write_atomic
-from m3dllm.report.page.content import cases, document_content
-from m3dllm.report.page.html import data_file, embedded, index_page
-from m3dllm.report.page.index import document_entry, page_content
-from m3dllm.report.page.thumbnails import Thumbnails
-from m3dllm.report.sources import read_runs
 from m3dllm.runs import Run
+from m3dllm.scored import read_runs
+from m3dllm.viewer.content import cases, document_content
+from m3dllm.viewer.html import data_file, embedded, index_page
+from m3dllm.viewer.index import document_entry, page_content
+from m3dllm.viewer.thumbnails import Thumbnails
 
 __all__ = ["EMBED_LIMIT", "write_pages"]
 

@@ -7,8 +7,8 @@ import io
 import pytest
 from PIL import Image
 
-from m3dllm.report.page import write_pages
-from tests.page.documents import EN
+from m3dllm.viewer import write_pages
+from tests.viewer.documents import EN
 
 DOCUMENTS = ["en-1", "zh-1", "no-text", "no-frames", "nothing"]
 

@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from string import Template
 
-from m3dllm.report.page.content import Content
+from m3dllm.viewer.content import Content
 from m3dllm.wire import encode
 
 SCRIPTS = ("dom", "state", "list", "text", "tables", "graph", "frames", "dialogs", "document", "main")
@@ -73,4 +73,4 @@ def _program() -> str:
 
 @cache
 def _part(name: str) -> str:
-    return (files("m3dllm.report.page") / "app" / name).read_text("utf-8")
+    return (files("m3dllm.viewer") / "app" / name).read_text("utf-8")

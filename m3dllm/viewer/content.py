@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from m3dllm.files import sha256
-from m3dllm.report.page.entities import Entities
-from m3dllm.report.page.thumbnails import Thumbnails
-from m3dllm.report.sources import ScoredRun
 from m3dllm.score.corpus import EMPTY, Gold
 from m3dllm.score.relation import placed_facts
 from m3dllm.score.verdicts import Outcome, Verdicts, of_chains, of_mentions, of_regions, of_relations
+from m3dllm.scored import ScoredRun
 from m3dllm.types import (
     Annotation,
     Document,
@@ -34,6 +32,8 @@ from m3dllm.types import (
     Relation,
     Task,
 )
+from m3dllm.viewer.entities import Entities
+from m3dllm.viewer.thumbnails import Thumbnails
 from m3dllm.wire import encode_example
 
 Content = dict[str, Any]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from m3dllm.report.page.content import Content, cases, document_content
-from m3dllm.report.page.entities import Entities
-from m3dllm.report.page.thumbnails import Thumbnails
-from m3dllm.report.sources import read_run
+from m3dllm.scored import read_run
 from m3dllm.types import TASKS, Annotation, Chain, Mention
-from tests.page.documents import EN, english
+from m3dllm.viewer.content import Content, cases, document_content
+from m3dllm.viewer.entities import Entities
+from m3dllm.viewer.thumbnails import Thumbnails
+from tests.viewer.documents import EN, english
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from m3dllm.report.page import write_pages
 from m3dllm.runs import Run
-from tests.page.browser import Browser
-from tests.page.documents import corpus, replay, wrong_lines
+from m3dllm.viewer import write_pages
+from tests.viewer.browser import Browser
+from tests.viewer.documents import corpus, replay, wrong_lines
 
 
 @pytest.fixture(scope="session")

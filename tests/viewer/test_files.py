@@ -10,11 +10,11 @@ import sys
 
 import pytest
 
+from m3dllm import viewer as pages
 from m3dllm.errors import UserError
-from m3dllm.report import page as pages
-from m3dllm.report.page import write_pages
-from m3dllm.report.page.html import json_for_html
 from m3dllm.runs import Run
+from m3dllm.viewer import write_pages
+from m3dllm.viewer.html import json_for_html
 
 
 def files(folder) -> dict[str, bytes]:

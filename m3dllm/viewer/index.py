@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from m3dllm.report.page.content import Case, Content
-from m3dllm.report.sources import ScoredRun
+from m3dllm.scored import ScoredRun
+from m3dllm.viewer.content import Case, Content
 
 SEARCHED = 20_000
 """The characters of a text that the search looks at."""
