@@ -30,7 +30,7 @@ from m3dllm.corpora.native import write_corpus
 from m3dllm.corpora.split import split_corpus, write_split
 from m3dllm.pipeline import fit
 from m3dllm.runs import Run
-from m3dllm.systems.videollm.tuning.adapter import open_adapter
+from m3dllm.systems.videollm.adapters.card import open_adapter
 
 SMALL = {
     "max_chains": 12,

@@ -64,9 +64,9 @@ BUILT_IN = {
             preview="m3dllm.systems.videollm.preview:preview",
             tools={
                 "calibrate-boxes": "m3dllm.systems.videollm.calibrate:calibrate",
-                "adapters": "m3dllm.systems.videollm.tuning.verbs:overview",
-                "adapters merge": "m3dllm.systems.videollm.tuning.verbs:merge",
-                "adapters push": "m3dllm.systems.videollm.tuning.verbs:push",
+                "adapters": "m3dllm.systems.videollm.verbs:overview",
+                "adapters merge": "m3dllm.systems.videollm.verbs:merge",
+                "adapters push": "m3dllm.systems.videollm.verbs:push",
             },
             summary="a video LLM, asked with prompts and held to what is in the document while it answers",
             tasks=FOUR_TASKS,

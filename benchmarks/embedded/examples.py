@@ -31,7 +31,7 @@ from m3dllm.corpora.demo.english import English
 from m3dllm.corpora.demo.names import GENDERS, SHARES, Names, People, names_of
 from m3dllm.corpora.demo.plan import new_story
 from m3dllm.corpora.demo.writing import Writer
-from m3dllm.systems.videollm.tuning.gold import named
+from m3dllm.systems.videollm.gold import named
 from m3dllm.types import Annotation, Document, Example, Lang
 
 SALT = "pretraining"

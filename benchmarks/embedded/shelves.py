@@ -26,7 +26,7 @@ SIGHTS = 20
 
 def prompt(document: Document) -> str:
     """The prompt as the model reads it, with all tokens of its images written out."""
-    from m3dllm.systems.videollm.prompt import text_lines
+    from m3dllm.systems.videollm.prompts import text_lines
 
     image = "<|vision_start|>" + SIGHTS * "<|image_pad|>" + "<|vision_end|>"
     frames = "".join(f"{frame.index}{image}" for frame in sorted(document.frames, key=lambda f: f.index))

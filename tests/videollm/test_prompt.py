@@ -14,7 +14,7 @@ from PIL import Image
 
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.families import CONVENTIONS
-from m3dllm.systems.videollm.prompt import (
+from m3dllm.systems.videollm.prompts import (
     BREAK,
     SHIPPED,
     Clip,

@@ -14,7 +14,7 @@ from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Reply
 from m3dllm.systems.videollm.families import CONVENTIONS
 from m3dllm.systems.videollm.groups import marked
-from m3dllm.systems.videollm.prompt import Prompts
+from m3dllm.systems.videollm.prompts import Prompts
 from m3dllm.systems.videollm.shown import Shown
 from m3dllm.systems.videollm.strategies import joint, staged
 from m3dllm.systems.videollm.subject import Subject

@@ -29,19 +29,19 @@ from m3dllm.experiment import Experiment, plan
 from m3dllm.labels import LabelSet
 from m3dllm.pipeline import fit, predict
 from m3dllm.systems.videollm import embedded
+from m3dllm.systems.videollm.adapters import card as adapters
+from m3dllm.systems.videollm.adapters.card import CONFIG, WEIGHTS, find_adapter, open_adapter, to_toml
+from m3dllm.systems.videollm.adapters.lora import linear_layers
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines.transformers import TransformersEngine
-from m3dllm.systems.videollm.prompt import Prompts
+from m3dllm.systems.videollm.prompts import Prompts
 from m3dllm.systems.videollm.system import VideoLLM
-from m3dllm.systems.videollm.tuning import adapter as adapters
-from m3dllm.systems.videollm.tuning.adapter import CONFIG, WEIGHTS, find_adapter, open_adapter, to_toml
 from m3dllm.systems.videollm.tuning.conversations import lessons_of
 from m3dllm.systems.videollm.tuning.course import share_of, steps_of
 from m3dllm.systems.videollm.tuning.encoding import IGNORED, answer_ids, collate, encode, loss_sum
-from m3dllm.systems.videollm.tuning.lora import linear_layers
 from m3dllm.systems.videollm.tuning.progress import Progress, save_progress
 from m3dllm.systems.videollm.tuning.trainer import Trainer
-from m3dllm.systems.videollm.tuning.verbs import merge, overview, push
+from m3dllm.systems.videollm.verbs import merge, overview, push
 from tests.small import LABELS, small_corpus
 
 SMALL = {

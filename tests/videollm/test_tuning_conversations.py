@@ -19,14 +19,14 @@ from m3dllm.systems.videollm.engines.local import LocalModel
 from m3dllm.systems.videollm.engines.masks import compile_grammar
 from m3dllm.systems.videollm.engines.unloaded import Unloaded
 from m3dllm.systems.videollm.families import CONVENTIONS
-from m3dllm.systems.videollm.prompt import prompt_text
+from m3dllm.systems.videollm.gold import Gold, written_box
+from m3dllm.systems.videollm.prompts import prompt_text
 from m3dllm.systems.videollm.shown import Shown
 from m3dllm.systems.videollm.subject import Question
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.systems.videollm.tuning.conversations import answered, averages, ceiling, lessons_of
 from m3dllm.systems.videollm.tuning.course import Course
 from m3dllm.systems.videollm.tuning.encoding import answer_ids
-from m3dllm.systems.videollm.tuning.gold import Gold, written_box
 from m3dllm.tokens import tokenize
 from m3dllm.types import (
     Annotation,

@@ -12,10 +12,10 @@ pytest.importorskip("llguidance", reason="needs the extra 'llm'")
 from m3dllm.corpora.demo import generate_demo
 from m3dllm.corpora.native import load_corpus, write_corpus
 from m3dllm.errors import UserError
+from m3dllm.systems.videollm.adapters.probe import effect
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines.vllm import _comparable
 from m3dllm.systems.videollm.system import VideoLLM
-from m3dllm.systems.videollm.tuning.probe import effect
 from tests.small import LABELS, small_corpus
 from tests.videollm.test_openai_engine import completion, serve  # noqa: F401  a fixture
 

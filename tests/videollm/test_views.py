@@ -16,7 +16,7 @@ from m3dllm.normalize import CODES, normalize
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Count, Reply
 from m3dllm.systems.videollm.families import FAMILIES
-from m3dllm.systems.videollm.prompt import Still
+from m3dllm.systems.videollm.prompts import Still
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.types import Chain, Document, Frame, Given, Issue, Mention, Segment
 from m3dllm.wire import decode_raw, encode_raw

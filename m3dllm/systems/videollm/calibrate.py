@@ -20,7 +20,7 @@ from m3dllm.score.grounding import iou
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Constraint, Engine, Reply, Request, make_engine
 from m3dllm.systems.videollm.families import CONVENTIONS, Convention, Size, UnknownFamilyError, find_convention
-from m3dllm.systems.videollm.prompt import Message, Prompts, Still
+from m3dllm.systems.videollm.prompts import Message, Prompts, Still
 from m3dllm.types import Box, Document, Frame, RawOutput
 
 if TYPE_CHECKING:

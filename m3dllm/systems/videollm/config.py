@@ -166,7 +166,7 @@ class Config:
 
         Raises UserError where the adapter is not there; a server may have one that is not known here.
         """
-        from m3dllm.systems.videollm.tuning.adapter import CARD, find_adapter
+        from m3dllm.systems.videollm.adapters.card import CARD, find_adapter
 
         found = {}
         if self.adapter:

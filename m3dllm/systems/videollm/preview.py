@@ -12,7 +12,7 @@ from m3dllm.labels import LabelSet
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Count, Engine, make_engine
 from m3dllm.systems.videollm.engines.unloaded import Unloaded
-from m3dllm.systems.videollm.prompt import prompt_text
+from m3dllm.systems.videollm.prompts import prompt_text
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.systems.videollm.views import converse
 from m3dllm.types import Document, Example, Issue

@@ -9,7 +9,7 @@ from typing import Any
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Constraint, Reply, Request
-from m3dllm.systems.videollm.prompt import Message, Part, Prompts, harmless
+from m3dllm.systems.videollm.prompts import Message, Part, Prompts, harmless
 from m3dllm.systems.videollm.reading import read_object
 from m3dllm.systems.videollm.shown import Bounds, Shown
 from m3dllm.types import Document, Issue, Lang

@@ -15,15 +15,15 @@ from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.systems.torchvision import make_importable
 from m3dllm.systems.videollm import embedded
+from m3dllm.systems.videollm.adapters.card import tuned
 from m3dllm.systems.videollm.config import Config, at_least
 from m3dllm.systems.videollm.engines import Engine, Reply, Request, Room, Tally, make_engine
 from m3dllm.systems.videollm.engines.unloaded import Unloaded
 from m3dllm.systems.videollm.mqa import check_labels
-from m3dllm.systems.videollm.prompt import Message, Prompts, prompt_sha256, prompt_text
+from m3dllm.systems.videollm.prompts import Message, Prompts, prompt_sha256, prompt_text
 from m3dllm.systems.videollm.shots import Shelf
 from m3dllm.systems.videollm.strategies import STRATEGIES, TEMPLATES
 from m3dllm.systems.videollm.subject import Conversation, Question, Subject
-from m3dllm.systems.videollm.tuning.adapter import tuned
 from m3dllm.systems.videollm.views import View, Views, converse, form
 from m3dllm.types import Document, Example, Failure, RawOutput, Turn
 

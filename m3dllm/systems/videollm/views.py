@@ -21,7 +21,7 @@ from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Engine, Reply, Room
 from m3dllm.systems.videollm.families import find_convention
 from m3dllm.systems.videollm.frames import blank, choose_frames, load_image
-from m3dllm.systems.videollm.prompt import Message, Prompts, Still, show_document
+from m3dllm.systems.videollm.prompts import Message, Prompts, Still, show_document
 from m3dllm.systems.videollm.shots import Shelf, shot
 from m3dllm.systems.videollm.shown import Shown
 from m3dllm.systems.videollm.strategies import STRATEGIES, later

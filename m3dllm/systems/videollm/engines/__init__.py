@@ -15,7 +15,7 @@ from m3dllm.errors import UserError
 from m3dllm.systems.torchvision import make_importable
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.families import Family
-from m3dllm.systems.videollm.prompt import Message
+from m3dllm.systems.videollm.prompts import Message
 from m3dllm.types import Failure
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.embedded import FOLDER, NAME, is_meant
 from m3dllm.systems.videollm.engines import Count
 from m3dllm.systems.videollm.families import FAMILIES, Family, SmartResize, find_family
-from m3dllm.systems.videollm.prompt import Clip, Message, Still
+from m3dllm.systems.videollm.prompts import Clip, Message, Still
 
 if TYPE_CHECKING:
     from PIL.Image import Image

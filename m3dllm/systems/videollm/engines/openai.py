@@ -27,12 +27,12 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
 from m3dllm.errors import UserError
+from m3dllm.systems.videollm.adapters.probe import PROBES, effect, prove
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Constraint, Count, Reply, Request
 from m3dllm.systems.videollm.engines.local import pad_to_square
 from m3dllm.systems.videollm.families import FAMILIES, Family, find_family
-from m3dllm.systems.videollm.prompt import Message, Part, Still
-from m3dllm.systems.videollm.tuning.probe import PROBES, effect, prove
+from m3dllm.systems.videollm.prompts import Message, Part, Still
 from m3dllm.types import Failure
 
 if TYPE_CHECKING:

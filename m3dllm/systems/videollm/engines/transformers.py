@@ -22,13 +22,13 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Dyna
 
 from m3dllm.errors import UserError
 from m3dllm.files import sha256
+from m3dllm.systems.videollm.adapters.card import find_adapter
+from m3dllm.systems.videollm.adapters.probe import prove
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Count, Reply, Request
 from m3dllm.systems.videollm.engines.local import LocalModel, peak_memory_mb
 from m3dllm.systems.videollm.engines.masks import GrammarMasks, compile_grammar, schema_masks
-from m3dllm.systems.videollm.prompt import Clip, Message, prompt_sha256
-from m3dllm.systems.videollm.tuning.adapter import find_adapter
-from m3dllm.systems.videollm.tuning.probe import prove
+from m3dllm.systems.videollm.prompts import Clip, Message, prompt_sha256
 from m3dllm.types import Failure
 
 log = logging.getLogger("m3dllm")
@@ -96,7 +96,7 @@ class TransformersEngine:
         self.device = find_device(config.device)
         self.model: Any = model if model is not None else load_model(self.local, config.dtype, self.device)
         if self.adapter is not None:
-            from m3dllm.systems.videollm.tuning.lora import effect_on, load_adapter
+            from m3dllm.systems.videollm.adapters.lora import effect_on, load_adapter
 
             prove(self.adapter.name, effect_on(load_adapter(self.model, self.adapter), self.local, self.device))
         self.context = min(config.context or self.local.context, self.local.context)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Count, Reply, Request
 from m3dllm.systems.videollm.engines.local import LocalModel
-from m3dllm.systems.videollm.prompt import Message
+from m3dllm.systems.videollm.prompts import Message
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from m3dllm.errors import UserError
+from m3dllm.systems.videollm.adapters.card import Adapter, find_adapter
+from m3dllm.systems.videollm.adapters.probe import PROBES, effect, prove
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Count, Reply, Request, Room
 from m3dllm.systems.videollm.engines.local import LocalModel, clip_metadata, peak_memory_mb
-from m3dllm.systems.videollm.prompt import Clip, Message, Still
-from m3dllm.systems.videollm.tuning.adapter import Adapter, find_adapter
-from m3dllm.systems.videollm.tuning.probe import PROBES, effect, prove
+from m3dllm.systems.videollm.prompts import Clip, Message, Still
 from m3dllm.types import Failure
 
 if TYPE_CHECKING:

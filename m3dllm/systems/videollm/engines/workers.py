@@ -24,7 +24,7 @@ from m3dllm.errors import UserError
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Count, Reply, Request, Room, make_engine
 from m3dllm.systems.videollm.engines.local import LocalModel
-from m3dllm.systems.videollm.prompt import Message
+from m3dllm.systems.videollm.prompts import Message
 from m3dllm.types import Failure
 
 if TYPE_CHECKING:

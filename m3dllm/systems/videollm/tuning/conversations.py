@@ -14,9 +14,9 @@ from m3dllm.labels import LabelSet
 from m3dllm.normalize import normalize
 from m3dllm.score import Scores, score
 from m3dllm.systems.videollm.engines import Reply, Request
+from m3dllm.systems.videollm.gold import Gold
 from m3dllm.systems.videollm.strategies import STRATEGIES
 from m3dllm.systems.videollm.subject import Subject
-from m3dllm.systems.videollm.tuning.gold import Gold
 from m3dllm.systems.videollm.views import View, converse, form
 from m3dllm.systems.videollm.windows import cut_annotation
 from m3dllm.types import Annotation, Document, Example, RawOutput

@@ -13,8 +13,7 @@ from safetensors import SafetensorError
 from m3dllm.errors import UserError
 from m3dllm.files import cannot_write, check_free, new_folder, sha256_file, write_atomic
 from m3dllm.system import versions_of
-from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.tuning.adapter import (
+from m3dllm.systems.videollm.adapters.card import (
     CARD,
     CONFIG,
     MODEL,
@@ -30,6 +29,7 @@ from m3dllm.systems.videollm.tuning.adapter import (
     open_adapter,
     prompts_sha256,
 )
+from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.tuning.progress import Progress, weights_of
 from m3dllm.systems.weights import write_weights
 

@@ -27,16 +27,16 @@ from m3dllm.files import sha256_file
 from m3dllm.labels import LabelSet
 from m3dllm.normalize import normalize
 from m3dllm.score import score
+from m3dllm.systems.videollm.adapters.card import CARD, base_sha256, prompts_sha256
+from m3dllm.systems.videollm.adapters.lora import adapt, can_hold_four_bits, effect_on, unfreeze
+from m3dllm.systems.videollm.adapters.probe import prove
 from m3dllm.systems.videollm.config import Config, at_least
 from m3dllm.systems.videollm.engines.local import LocalModel
 from m3dllm.systems.videollm.engines.transformers import TransformersEngine, find_device, load_model
 from m3dllm.systems.videollm.system import VideoLLM
-from m3dllm.systems.videollm.tuning.adapter import CARD, base_sha256, prompts_sha256
 from m3dllm.systems.videollm.tuning.conversations import TAUGHT, averages
 from m3dllm.systems.videollm.tuning.course import Course, share_of, steps_of
 from m3dllm.systems.videollm.tuning.encoding import collate, loss_sum
-from m3dllm.systems.videollm.tuning.lora import adapt, can_hold_four_bits, effect_on, unfreeze
-from m3dllm.systems.videollm.tuning.probe import prove
 from m3dllm.systems.videollm.tuning.progress import (
     BEST,
     TRAINING,

@@ -25,7 +25,7 @@ from m3dllm.wire import FORMAT, WireError, convert, encode_labels
 if TYPE_CHECKING:
     from m3dllm.systems.videollm.config import Config
     from m3dllm.systems.videollm.engines.local import LocalModel
-    from m3dllm.systems.videollm.prompt import Prompts
+    from m3dllm.systems.videollm.prompts import Prompts
 
 log = logging.getLogger("m3dllm")
 

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from m3dllm.errors import UserError
+from m3dllm.systems.videollm.adapters.card import CONFIG, WEIGHTS, Adapter
+from m3dllm.systems.videollm.adapters.probe import PROBES, effect
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.tuning.adapter import CONFIG, WEIGHTS, Adapter
-from m3dllm.systems.videollm.tuning.probe import PROBES, effect
 
 if TYPE_CHECKING:
     from m3dllm.systems.videollm.engines.local import LocalModel
