@@ -80,7 +80,8 @@ class Frame:
 
     `index` is the frame's own number in the clip; `path` is relative to the corpus in files and absolute once loaded;
     `annotated` says that someone looked for regions in it: grounding is scored on these frames only, and an annotated
-    frame may be empty. `sha256` is of the image file, "" where nobody computed it.
+    frame may be empty. `sha256` is of the image file, "" where nobody computed it. `time_s` is when the clip shows it,
+    None where nobody noted that.
     """
 
     index: int
@@ -89,10 +90,13 @@ class Frame:
     height_px: int
     annotated: bool = False
     sha256: str = ""
+    time_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.index < 0:
             raise ValueError(f"frame index {self.index} is negative")
+        if self.time_s is not None and not 0 <= self.time_s < math.inf:
+            raise ValueError(f"frame {self.index} is shown at {self.time_s} s")
         if self.width_px <= 0 or self.height_px <= 0:
             raise ValueError(f"frame of {self.width_px} x {self.height_px} pixels")
 

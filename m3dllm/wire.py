@@ -106,6 +106,8 @@ def encode_example(example: Example) -> bytes:
     for frame in row["frames"]:
         if not frame["sha256"]:
             del frame["sha256"]
+        if frame["time_s"] is None:
+            del frame["time_s"]
     return encode(row | {"gold": example.gold})
 
 

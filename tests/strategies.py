@@ -100,7 +100,10 @@ def documents(draw: st.DrawFn, *, name: str = "d") -> Document:
     """A document: English, Chinese or without text; with frames, some of them annotated, or without."""
     text = draw(st.sampled_from(TEXTS))
     numbers = draw(st.sampled_from([(), (0,), (24, 72), (0, 24, 345)]))
-    frames = tuple(Frame(i, f"frames/{i}.jpg", 64, 48, annotated=draw(st.booleans())) for i in numbers)
+    frames = tuple(
+        Frame(i, f"frames/{i}.jpg", 64, 48, draw(st.booleans()), time_s=draw(st.sampled_from((None, i / 24))))
+        for i in numbers
+    )
     lang = draw(st.sampled_from(("en", "zh")))
     return Document(name, lang, text, group=draw(st.sampled_from(("", "g0", "g1"))), frames=frames)
 

@@ -86,13 +86,15 @@ def _row(example: Example) -> dict[str, Any]:
     row = decode(encode_example(example), dict[str, Any])
     for frame in row["frames"]:
         frame.setdefault("sha256", "")
+        frame.setdefault("time_s", None)
     return row
 
 
 def _features(datasets: Any) -> Any:
     text, number, real = datasets.Value("string"), datasets.Value("int64"), datasets.Value("float64")
     mention = {"start": number, "end": number, "type": text}
-    frame = {"index": number, "path": text, "width_px": number, "height_px": number, "sha256": text}
+    size = {"width_px": number, "height_px": number}
+    frame = {"index": number, "path": text, **size, "sha256": text, "time_s": real}
     gold = {
         "chains": [{"id": text, "mentions": [mention]}],
         "relations": [{"head": text, "tail": text, "type": text}],
