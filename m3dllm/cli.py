@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from m3dllm.commands import group
 from m3dllm.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ app = typer.Typer(
 UsageError: Any = typer.BadParameter.__mro__[1]  # what the parser raises; typer does not name it
 imports = typer.Typer(help="Turn annotations in another format into a native corpus.")
 app.add_typer(imports, name="import")
+exports = typer.Typer(help="Write a run's predictions, or a corpus' gold, in the format of another tool.")
 adapters = typer.Typer(help="LoRA adapters of video-llm: list them, merge them into full weights, push them.")
 app.add_typer(adapters, name="adapters", invoke_without_command=True)
 
@@ -381,6 +383,41 @@ def import_demo(out: NewCorpus, seed: Seed = 0) -> None:
     from m3dllm.corpora.demo import generate_demo
 
     _import(generate_demo(seed), out)
+
+
+def _exporter(name: str) -> Callable[..., None]:
+    from m3dllm.commands import with_options
+    from m3dllm.export import EXPORTERS
+    from m3dllm.plugins import summary
+
+    exporter = EXPORTERS.find(name)
+
+    def export(
+        source: Annotated[
+            Path, typer.Argument(metavar="RUN|CORPUS", help="A run, or a native corpus.", show_default=False)
+        ],
+        out: Annotated[Path, typer.Option("--out", help="The folder to write.", show_default=False)],
+        gold: Annotated[bool, typer.Option("--gold", help="The gold of a run, not its predictions.")] = False,
+        split: Annotated[str | None, typer.Option(help="Only this split of a corpus; left out: all.")] = None,
+        options: Any = None,
+    ) -> None:
+        from m3dllm.export import export
+
+        for line in export(name, source, out, gold=gold, split=split, **options).lines():
+            say(line)
+        say(f"written to {out}")
+
+    return with_options(export, exporter.export, doc=summary(exporter))
+
+
+def _export_formats() -> list[str]:
+    from m3dllm.export import EXPORTERS
+
+    return EXPORTERS.names()
+
+
+exports.info.cls = group(_export_formats, _exporter)
+app.add_typer(exports, name="export")
 
 
 class Hidden(StrEnum):

@@ -58,8 +58,8 @@ class Imported:
     def summary_lines(self, *, places: int = 3) -> Iterator[str]:
         """What came in, by split and language; what was left out or changed, by reason, each with its first places."""
         yield from count_table(count(self.splits))
-        yield from _reasons("left out", self.left_out, places)
-        yield from _reasons("changed", self.changed, places)
+        yield from reasons("left out", self.left_out, places)
+        yield from reasons("changed", self.changed, places)
         if not self.left_out:
             yield "nothing was left out"
 
@@ -156,7 +156,7 @@ def _kind(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-def _reasons(verb: str, things: list[LeftOut], places: int) -> Iterator[str]:
+def reasons(verb: str, things: list[LeftOut], places: int = 3) -> Iterator[str]:
     """One line for each (what, why), the most frequent first."""
     grouped: dict[tuple[str, str], list[str]] = defaultdict(list)
     for thing in things:

@@ -1,0 +1,88 @@
+"""Commands made of plain functions when they are asked for: a group lists names without importing what is behind them.
+
+The options of such a command are the keyword-only parameters of a function, with the help of its docstring.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Collection
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from m3dllm import plugins
+from m3dllm.errors import UserError
+
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+def group(names: Callable[[], list[str]], command: Callable[[str], Callable[..., None]]) -> type[TyperGroup]:
+    """A group of the commands of these names; `command` gives the function behind one, when it is needed.
+
+    It raises UserError for a name that is none.
+    """
+
+    class Group(TyperGroup):
+        def list_commands(self, ctx: Any) -> list[str]:
+            return names()
+
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:
+            one = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=SETTINGS)
+            try:
+                one.command(cmd_name)(command(cmd_name))
+            except UserError as error:
+                if cmd_name not in names():
+                    raise
+                one.command(cmd_name)(_broken(error))  # listed all the same
+            return typer.main.get_command(one)
+
+    return Group
+
+
+def _broken(error: UserError) -> Callable[..., None]:
+    def command() -> None:
+        raise error
+
+    command.__doc__ = f"Cannot be loaded: {error}"
+    return command
+
+
+def with_options(verb: Callable[..., None], function: Callable[..., Any], *, doc: str) -> Callable[..., None]:
+    """`verb` as a command that also takes the options of `function`, handed on in one mapping as its last argument."""
+    own = list(inspect.signature(verb, eval_str=True).parameters.values())[:-1]
+    helps = plugins.option_helps(function)
+    more = [_option(parameter, helps.get(parameter.name, "")) for parameter in plugins.options(function)]
+
+    def command(**values: Any) -> None:
+        words = {parameter.name: values.pop(parameter.name) for parameter in more}
+        options = {name: tuple(value) if isinstance(value, list) else value for name, value in words.items()}
+        verb(**values, options=options)
+
+    command.__doc__ = doc
+    command.__signature__ = inspect.Signature(own + more)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in own + more}
+    return command
+
+
+def _option(parameter: inspect.Parameter, text: str) -> inspect.Parameter:
+    flag = f"--{parameter.name.replace('_', '-')}"
+    flags = [flag] if parameter.annotation is not bool or parameter.default is False else [f"{flag}/--no-{flag[2:]}"]
+    kind, default = _several(parameter.annotation), parameter.default
+    kind = Annotated[kind, typer.Option(*flags, help=text)]
+    default = list(default) if isinstance(default, tuple) else default
+    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+
+
+def _several(kind: Any) -> Any:
+    """The type as the parser knows it: several values are a list."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        parts = tuple(_several(part) for part in typing.get_args(kind))
+        return typing.Union[parts]  # noqa: UP007
+    origin = typing.get_origin(kind)
+    if isinstance(origin, type) and issubclass(origin, Collection):
+        return list[typing.get_args(kind)[0]]  # type: ignore[misc]
+    return kind

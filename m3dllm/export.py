@@ -1,0 +1,326 @@
+"""Write a corpus' gold or a run's predictions in the format of another tool: any module in `exporters`.
+
+What a format has no place for is taken out here, by one rule for all of them, and counted by reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from m3dllm.corpora.imported import LeftOut, one_line, reasons
+from m3dllm.corpora.native import load_corpus, with_root
+from m3dllm.errors import UserError
+from m3dllm.files import inside, new_folder, read_bytes
+from m3dllm.labels import LabelSet
+from m3dllm.plugins import Modules
+from m3dllm.runs import Run
+from m3dllm.system import versions_of
+from m3dllm.types import Annotation, Chain, Document, Mention, Region
+
+EXPORTERS = Modules("export format", "m3dllm.exporters", "m3dllm.exporters")
+FPS = 24.0
+"""Frames a second, by which a frame's number is its time: the M3D clips."""
+
+Part = Literal[
+    "mentions",
+    "overlaps",
+    "repeats",
+    "spaces",
+    "chains",
+    "relations",
+    "frames",
+    "regions",
+    "region chains",
+    "segments",
+    "tokens",
+    "titles",
+    "groups",
+    "glosses",
+]
+"""What a format may have a place for. "overlaps": mentions that overlap or nest; "repeats": one span as several
+mentions; "spaces": white space at a mention's ends; "chains": which mentions are of one entity; "region chains": which
+entity a region shows; "segments": when the text is said; "groups": the source video; "glosses": what a type means."""
+PARTS: frozenset[Part] = frozenset(get_args(Part))
+File = tuple[str, str | bytes | Path | Iterable[str]]
+"""A file to write: its path in the folder, and what it holds, whole, by pieces, or as the file to copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A document and what is exported of it: its gold, or what a system predicts. Frames' paths are absolute."""
+
+    split: str
+    document: Document
+    annotation: Annotation
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is exported. `made_by` says of what, by which system and when, in words."""
+
+    name: str
+    labels: LabelSet
+    items: tuple[Item, ...]
+    made_by: Mapping[str, str]
+
+    def splits(self) -> dict[str, list[Item]]:
+        """The items of each split, in order."""
+        found: dict[str, list[Item]] = {}
+        for item in self.items:
+            found.setdefault(item.split, []).append(item)
+        return found
+
+
+@dataclass(slots=True)
+class Notes:
+    """What an export leaves out, or writes in another form."""
+
+    left_out: list[LeftOut] = field(default_factory=list)
+    changed: list[LeftOut] = field(default_factory=list)
+
+    def leave_out(self, what: str, why: str, where: str) -> None:
+        self.left_out.append(LeftOut(what, why, where))
+
+    def change(self, what: str, why: str, where: str) -> None:
+        self.changed.append(LeftOut(what, why, where))
+
+    def lines(self) -> Iterator[str]:
+        """One line for each reason, with its count and its first places."""
+        yield from reasons("left out", self.left_out)
+        yield from reasons("changed", self.changed)
+        if not self.left_out:
+            yield "nothing was left out"
+
+
+def export(name: str, path: Path, out: Path, *, gold: bool = False, split: str | None = None, **options: Any) -> Notes:
+    """Write the run or corpus at `path` into the new folder `out`, in the format `name`; what was left out comes back.
+
+    `gold` takes the gold of a run in place of its predictions; `split` only that split of a corpus. Raises UserError
+    for an unknown format, what is neither run nor corpus, a folder that is not empty, or a missing package.
+    """
+    exporter = EXPORTERS.find(name)
+    source, notes = read_source(path, gold=gold, split=split), Notes()
+    held = held_by(exporter.HOLDS, source, notes)
+    with new_folder(out) as new:
+        for relative, content in exporter.export(held, notes, **options):
+            _write(inside(new, relative), content)
+    return notes
+
+
+def _write(file: Path, content: str | bytes | Path | Iterable[str]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, Path):
+        content = read_bytes(content)
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+        return
+    with file.open("w", encoding="utf-8", newline="") as text:
+        text.writelines([content] if isinstance(content, str) else content)
+
+
+# --- what is exported -------------------------------------------------------------------------------------------------
+
+
+def read_source(path: Path, *, gold: bool = False, split: str | None = None) -> Source:
+    """The predictions of the run at `path` (its gold, where asked), or the gold of the corpus there."""
+    if (path / "run.json").is_file():
+        return _of_run(Run(path), gold=gold, split=split)
+    if not path.is_dir():
+        raise UserError.at(path, "does not exist; expected a run, or a native corpus")
+    corpus = load_corpus(path)
+    splits = corpus.splits if split is None else {split: corpus[split]}
+    items = (Item(name, one.document, one.gold) for name, examples in splits.items() for one in examples)
+    return Source(corpus.name, corpus.labels, tuple(items), _made_by(what="gold", corpus=corpus.name))
+
+
+def _of_run(run: Run, *, gold: bool, split: str | None) -> Source:
+    record = run.record()
+    if split not in (None, record.corpus.split):
+        raise UserError.at(run.path, f"is about the split '{record.corpus.split}', not '{split}'")
+    examples = run.examples()
+    predicted = {} if gold else {p.document: p.annotation for p in run.predictions() if p.given is None}
+    if not gold and not predicted:
+        what = "has no predictions from the system's own output; with --gold its gold is exported"
+        raise UserError.at(run.path, what)
+    root = Path(record.corpus.root)
+    items = tuple(
+        Item(
+            record.corpus.split,
+            with_root(example.document, root),
+            example.gold if gold else predicted.get(example.document.id, Annotation()),
+        )
+        for example in examples
+    )
+    words = {"system": record.system, "run": run.path.resolve().name, "made": record.finished or record.started}
+    made_by = _made_by(what="gold" if gold else "predictions", corpus=record.corpus.name, **({} if gold else words))
+    return Source(record.corpus.name if gold else run.path.resolve().name, record.labels, items, made_by)
+
+
+def _made_by(**words: str) -> dict[str, str]:
+    return words | {"exporter": " ".join(("m3dllm", *versions_of("m3dllm").values()))}
+
+
+# --- what a format holds ----------------------------------------------------------------------------------------------
+
+
+def held_by(parts: Iterable[Part], source: Source, notes: Notes) -> Source:
+    """`source` with only what a format holds that has a place for these parts; the rest is noted."""
+    holds = frozenset(parts)
+    items = tuple(_Reduction(item, holds, notes).item() for item in source.items)
+    labels = source.labels
+    if "glosses" not in holds:
+        for kind in ("mentions", "relations", "regions"):
+            for label in getattr(labels, kind):
+                if label.en or label.zh or getattr(label, "symmetric", False) or getattr(label, "head", ()):
+                    notes.leave_out("meaning of a type", "the format has no place for it", f"{kind}: {label.name}")
+    return replace(source, items=items)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reduction:
+    """One item on its way into a format that holds these parts."""
+
+    source: Item
+    holds: frozenset[Part]
+    notes: Notes
+
+    def item(self) -> Item:
+        document, found = self.source.document, self.source.annotation
+        chains: list[Chain] = []
+        names: dict[str, str] = {}
+        for old, chain in self._chains(found.chains):
+            chains.append(chain)
+            names.setdefault(old, chain.id)
+        relations = []
+        for relation in found.relations:
+            if "relations" not in self.holds:
+                self._leave_out("relation", "the format has no place for it", relation.type)
+            elif relation.head not in names or relation.tail not in names:
+                self._leave_out("relation", "one of its chains is left out", relation.type)
+            else:
+                relations.append(replace(relation, head=names[relation.head], tail=names[relation.tail]))
+        annotation = Annotation(tuple(chains), tuple(relations), tuple(self._regions(found.regions, names)))
+        return Item(self.source.split, self._document(document), annotation)
+
+    def _leave_out(self, what: str, why: str, detail: str) -> None:
+        self.notes.leave_out(what, why, one_line(f"{self.source.document.id}: {detail}"))
+
+    def _document(self, document: Document) -> Document:
+        kept: dict[str, Any] = {}
+        parts: tuple[tuple[Part, str, str], ...] = (
+            ("frames", "frames", "the frames of a document"),
+            ("segments", "segments", "the times of a document"),
+            ("tokens", "tokens", "the tokens of a document"),
+            ("titles", "title", "the title of a document"),
+            ("groups", "group", "the source video of a document"),
+        )
+        for part, name, what in parts:
+            value = getattr(document, name)
+            if value and part not in self.holds:
+                self._leave_out(
+                    what, "the format has no place for them", value if isinstance(value, str) else f"{len(value)}"
+                )
+                kept[name] = "" if isinstance(value, str) else ()
+        return replace(document, **kept) if kept else document
+
+    def _chains(self, chains: Iterable[Chain]) -> Iterator[tuple[str, Chain]]:
+        """(old id, chain) of the mentions that the format holds; a chain of which none is left goes with them."""
+        places = [(i, mention) for i, chain in enumerate(chains) for mention in self._trimmed(chain)]
+        kept = self._apart(places)
+        for i, chain in enumerate(chains):
+            mentions = tuple(mention for at, mention in kept if at == i)
+            if not mentions:
+                continue
+            if "chains" in self.holds or len(mentions) == 1:
+                yield chain.id, Chain(chain.id, mentions)
+                continue
+            self._leave_out("chain", "the format has no place for which mentions are of one entity", chain.id)
+            for n, mention in enumerate(mentions, start=1):
+                yield chain.id, Chain(f"{chain.id}.{n}", (mention,))
+
+    def _trimmed(self, chain: Chain) -> Iterator[Mention]:
+        """The mentions of a chain without white space at their ends, where the format cannot hold it."""
+        text = self.source.document.text
+        for mention in chain.mentions:
+            found = text[mention.start : mention.end]
+            detail = f"{mention.type} {mention.start} to {mention.end}"
+            if "mentions" not in self.holds:
+                self._leave_out("mention", "the format has no place for it", detail)
+            elif "spaces" in self.holds or found == found.strip():
+                yield mention
+            elif not found.strip():
+                self._leave_out("mention", "it has no text but white space", detail)
+            else:
+                start = mention.start + len(found) - len(found.lstrip())
+                self.notes.change(
+                    "mention", "white space at its ends was cut off", f"{self.source.document.id}: {detail}"
+                )
+                yield Mention(start, start + len(found.strip()), mention.type)
+
+    def _apart(self, places: list[tuple[int, Mention]]) -> list[tuple[int, Mention]]:
+        """The mentions that may stand together: of those that overlap, where none may, the longest."""
+        kept: list[tuple[int, Mention]] = places
+        if "repeats" not in self.holds:
+            kept, seen = [], set()
+            for i, mention in places:
+                if mention.span in seen:
+                    detail = f"{mention.type} {mention.start} to {mention.end}"
+                    self._leave_out("mention", "its span is a mention already", detail)
+                else:
+                    seen.add(mention.span)
+                    kept.append((i, mention))
+        if "overlaps" in self.holds:
+            return kept
+        taken: set[int] = set()
+        apart: set[int] = set()
+        for n in sorted(range(len(kept)), key=lambda n: (kept[n][1].start - kept[n][1].end, kept[n][1].start)):
+            mention = kept[n][1]
+            if taken.isdisjoint(range(mention.start, mention.end)):
+                taken.update(range(mention.start, mention.end))
+                apart.add(n)
+            else:
+                self._leave_out(
+                    "mention", "it overlaps a longer one", f"{mention.type} {mention.start} to {mention.end}"
+                )
+        return [one for n, one in enumerate(kept) if n in apart]
+
+    def _regions(self, regions: Iterable[Region], names: Mapping[str, str]) -> Iterator[Region]:
+        frames = {frame.index for frame in self.source.document.frames}
+        for region in regions:
+            detail = f"{region.type} in frame {region.frame}"
+            if "regions" not in self.holds:
+                self._leave_out("region", "the format has no place for it", detail)
+            elif region.frame not in frames:
+                self._leave_out("region", "its frame is none of the document", detail)
+            elif not all(map(math.isfinite, region.box)):
+                self._leave_out("region", "its box is no four finite numbers", detail)
+            elif region.chain is None:
+                yield region
+            elif "region chains" not in self.holds:
+                self._leave_out("link of a region to its entity", "the format has no place for it", detail)
+                yield replace(region, chain=None)
+            elif region.chain not in names:
+                self._leave_out("link of a region to its entity", "the entity is left out", detail)
+                yield replace(region, chain=None)
+            else:
+                yield replace(region, chain=names[region.chain])
+
+
+# --- what several formats need ----------------------------------------------------------------------------------------
+
+
+def spoken(document: Document, start: int, end: int) -> tuple[float, float] | None:
+    """When the text from `start` to `end` is said, in seconds: the times of the segments that it meets, or None."""
+    met = [s for s in document.segments if s.start < end and start < s.end and s.end_s > 0]
+    return (min(s.start_s for s in met), max(s.end_s for s in met)) if met else None
+
+
+def name_of(document: Document, chain: Chain) -> str:
+    """What an entity is called: its most frequent mention; of several, the longest, then the first."""
+    names = Counter(document.text[m.start : m.end] for m in chain.mentions)
+    return max(names, key=lambda text: (names[text], len(text)))
