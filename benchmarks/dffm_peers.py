@@ -125,12 +125,9 @@ def word_features(word: str) -> Mapping[str, Any]:
 def tagger(fold: Fold) -> float:
     """Token classification on MiniLM: a word's first piece carries its tag."""
     import torch
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
 
     from m3dllm.systems.supervised.text import minilm_folder
-    from m3dllm.systems.torchvision import make_importable
-
-    make_importable()
-    from transformers import AutoModelForTokenClassification, AutoTokenizer
 
     torch.manual_seed(0)
     names = sorted({tag for example in fold.train for tag in tags_of(example)})

@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from m3dllm.systems.torchvision import make_importable
-
 WORDS = tuple(f"word{i}" for i in range(400))
 
 
@@ -133,7 +131,6 @@ def memory_gb(device: Any) -> float:
 
 def full_steps(modes: Sequence[str], *, words: int, frames: int, device: str) -> None:
     """A step with checkpointing "on" or "off", each in a process of its own."""
-    make_importable()
     with tempfile.TemporaryDirectory() as folder:
         write_text_encoder(Path(folder) / "text")
         write_vision_encoder(Path(folder) / "vision")
@@ -145,6 +142,5 @@ def full_steps(modes: Sequence[str], *, words: int, frames: int, device: str) ->
 
 
 if __name__ == "__main__":
-    make_importable()
     where, n_words, n_frames, on, name = sys.argv[1:]
     step(Path(where), words=int(n_words), frames=int(n_frames), checkpointing=on == "on", device=name)

@@ -54,9 +54,7 @@ BANDWIDTH = {"H100": 3.35e12, "H200": 4.8e12, "A100": 2.04e12, "L4": 3.0e11}
 
 def model_folder(name: str, out: Path) -> str:
     """The folder of a model that is built here, in `out`; any other name as it is."""
-    from m3dllm.systems.torchvision import make_importable
 
-    make_importable()
     folder = out / "models" / name
     if name in TINY and not folder.exists():
         from tests.videollm import tiny

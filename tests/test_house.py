@@ -80,6 +80,8 @@ def test_the_wheel_carries_prompts_adapters_labels_and_types(tmp_path):
         "m3dllm/prompts/README.md",
         "m3dllm/adapters/README.md",
         "m3dllm/corpora/m3d_labels.json",
+        "_m3dllm_torchvision.py",
+        "_m3dllm_torchvision.pth",
     )
     assert [name for name in wanted if name not in names] == []
     assert [name for name in names if name.startswith(("tests/", "benchmarks/"))] == []

@@ -27,7 +27,6 @@ from typing import Any
 
 from benchmarks.embedded.examples import KINDS, clips
 from m3dllm.corpora.m3d import m3d_labels
-from m3dllm.systems.torchvision import make_importable
 from m3dllm.types import Lang
 
 PACKAGE = Path(__file__).resolve().parents[2] / "m3dllm" / "systems" / "videollm" / "embedded"
@@ -72,7 +71,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         found[name].add_argument("--processes", type=int, default=2)
     found["export"].add_argument("folder", type=Path, nargs="?", default=PACKAGE)
     args = parser.parse_args(argv)
-    make_importable()
     steps[args.verb](args)
 
 

@@ -28,7 +28,6 @@ from benchmarks.embedded.blur import Blur
 from benchmarks.embedded.shelves import SIZE, Shelf, collate, patches
 from benchmarks.embedded.tokens import weights
 from m3dllm.corpora.m3d import m3d_labels
-from m3dllm.systems.torchvision import make_importable
 
 STAGES: tuple[tuple[float, Mapping[str, float]], ...] = (
     (0.3e6, {"tiny": 6, "short": 2, "single": 6}),
@@ -208,7 +207,6 @@ def _train(
 ) -> None:  # fmt: skip
     if processes > 1:  # one that is left alone is interrupted, whatever this one was told to ignore
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    make_importable()
     from transformers import AutoTokenizer
 
     torch.set_num_threads(1)

@@ -1,40 +1,71 @@
-"""A torchvision that was built for GPUs, where torch was built for CPUs.
+"""A torchvision that was built for GPUs, where torch was built for CPUs: it can be imported all the same.
 
 The registry's torchvision is linked to CUDA. Beside a CPU build of torch its compiled side cannot be loaded, and its
 Python side then stumbles over two operators that nobody declared. Processors of images use neither: declaring them is
 enough.
+
+The wheel holds this file a second time, as the module `_m3dllm_torchvision` that a `.pth` file imports whenever the
+interpreter starts: the import must succeed in every child process, also in one that never loads m3dllm (vLLM inspects
+the classes of models in such a process). So it stands alone, and imports nothing before torchvision is imported.
 """
 
-from __future__ import annotations
-
-import importlib.util
 import sys
-from typing import Any
 
-_DECLARED: list[Any] = []
-"""The library that declares the operators; they vanish with it."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
+
+OPERATORS = ("nms", "qnms")
 
 
-def make_importable() -> None:
-    """Let `import torchvision` succeed where these operators are all that it lacks; call it before transformers.
+class TorchvisionFinder:
+    """Finds torchvision as the other finders do, and sees to it that its import succeeds."""
 
-    vLLM calls it too, as a plugin, in every process that it starts. Does nothing where torch has CUDA, where there is
-    no torchvision, or where it can be imported as it is.
-    """
-    if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
-        return
-    import torch
+    def find_spec(
+        self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
+        if name != "torchvision":
+            return None
+        for finder in sys.meta_path:
+            if finder is not self and (spec := finder.find_spec(name, path, target)) is not None:
+                if spec.loader is not None:
+                    spec.loader = TorchvisionLoader(spec.loader)  # type: ignore[assignment]
+                return spec
+        return None
 
-    if torch.version.cuda is not None:
-        return
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _DECLARED.append(library)
+
+class TorchvisionLoader:
+    """Loads torchvision as `loader` does; where operators are all that it lacks, declares them and loads it again."""
+
+    def __init__(self, loader: "Any") -> None:
+        self.loader = loader
+
+    def __getattr__(self, name: str) -> "Any":
+        return getattr(self.loader, name)
+
+    def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: "Any") -> None:
+        module.__loader__ = module.__spec__.loader = self.loader
+        try:
+            self.loader.exec_module(module)
+        except RuntimeError as error:
+            if "torchvision::nms" not in str(error):
+                raise
+            for name in [name for name in sys.modules if name.startswith("torchvision.")]:
+                del sys.modules[name]
+            import torch
+
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            for operator in OPERATORS:
+                library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            TorchvisionLoader.library = library  # type: ignore[attr-defined]  # the operators vanish with it
+            self.loader.exec_module(module)
+
+
+if not any(type(finder).__name__ == "TorchvisionFinder" for finder in sys.meta_path):
+    sys.meta_path.insert(0, TorchvisionFinder())  # type: ignore[arg-type]

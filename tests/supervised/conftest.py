@@ -5,9 +5,5 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from m3dllm.systems.torchvision import make_importable
-
 if any(find_spec(name) is None for name in ("torch", "transformers", "safetensors")):
     collect_ignore = [file.name for file in Path(__file__).parent.glob("test_*.py") if file.name != "test_config.py"]
-else:
-    make_importable()  # before a test imports transformers itself

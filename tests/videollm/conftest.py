@@ -13,7 +13,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads are far slower than
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from m3dllm.systems.torchvision import make_importable
 from tests.videollm.serving import vllm_serving
 
 
@@ -21,7 +20,6 @@ from tests.videollm.serving import vllm_serving
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """The folder of a tiny model: qwen2_5_vl, qwen3_vl, llava, internvl or text_only."""
     pytest.importorskip("transformers", reason="needs the extra 'llm'")
-    make_importable()
     from tests.videollm import tiny as models
 
     root = tmp_path_factory.mktemp("models")

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-SITE = Path(__file__).parent / "site"
-
 
 @contextmanager
 def vllm_serving(model: str, log: Path, *, context: int = 6000, lanes: int = 4) -> Iterator[str]:
@@ -28,7 +26,6 @@ def vllm_serving(model: str, log: Path, *, context: int = 6000, lanes: int = 4) 
     command += ["--structured-outputs-config", '{"backend": "guidance", "disable_any_whitespace": true}']
     with log.open("wb") as file:
         own = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")}
-        own["PYTHONPATH"] = str(SITE)
         process = subprocess.Popen(command, env=own, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             _wait(process, f"http://127.0.0.1:{port}/health", log)

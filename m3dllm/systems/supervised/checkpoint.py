@@ -24,8 +24,8 @@ from m3dllm.systems.supervised.decode import Thresholds
 from m3dllm.systems.supervised.model import DFFM, build
 from m3dllm.systems.supervised.text import TinyText, Vocabulary, empty_text_encoder, load_text_encoder
 from m3dllm.systems.supervised.vision import TinyVision, empty_vision_encoder, load_vision_encoder
-from m3dllm.systems.weights import fill as put
-from m3dllm.systems.weights import part_of, read_weights, restore_state, save_state, write_weights
+from m3dllm.weights import fill as put
+from m3dllm.weights import part_of, read_weights, restore_state, save_state, write_weights
 from m3dllm.wire import FORMAT, WireError, convert, decode, decode_labels, encode, encode_labels
 
 MODEL, TRAINING = "model.safetensors", "training.safetensors"

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from m3dllm.errors import UserError
-from m3dllm.systems.torchvision import make_importable
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 PATIENCE_S = 5.0
@@ -60,7 +59,6 @@ def minilm_folder() -> Path:
 @contextmanager
 def fetching(option: str, name: str) -> Iterator[None]:
     """Turns whatever a hub or a broken folder raises into one line, and keeps its own reports off the screen."""
-    make_importable()
     from transformers.utils import logging as reports
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from m3dllm.errors import UserError
-from m3dllm.systems.torchvision import make_importable
 from m3dllm.types import Document, Lang
 
 PIECE = 256
@@ -102,7 +101,6 @@ class Embedding:
 
 def _load(name: str) -> tuple[Any, Any]:
     """The tokenizer and the model. Raises UserError."""
-    make_importable()
     try:
         from transformers import AutoModel, AutoTokenizer
     except ImportError as error:

@@ -13,7 +13,6 @@ from typing import Any
 
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
-from m3dllm.systems.torchvision import make_importable
 from m3dllm.systems.videollm import embedded
 from m3dllm.systems.videollm.adapters.card import tuned
 from m3dllm.systems.videollm.config import Config, at_least
@@ -77,7 +76,6 @@ class VideoLLM:
         No weights are loaded for it. Raises UserError for a model that is not there.
         """
         if self.config.engine == "vllm" and "engine" not in vars(self):
-            make_importable()
             unloaded = Unloaded(self.config)
             self.room = Views(self.config, self.labels, unloaded, self.prompts, self.shelf).room(documents)
 
@@ -91,7 +89,6 @@ class VideoLLM:
 
         Raises UserError, see `tuning.trainer.fit`.
         """
-        make_importable()
         try:
             from m3dllm.systems.videollm.tuning.trainer import fit
         except ImportError as error:

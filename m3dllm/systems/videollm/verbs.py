@@ -10,7 +10,6 @@ from typing import Any
 
 from m3dllm.errors import UserError
 from m3dllm.files import check_free
-from m3dllm.systems.torchvision import make_importable
 from m3dllm.systems.videollm import embedded
 from m3dllm.systems.videollm.adapters.card import Adapter, find_adapter, listed
 from m3dllm.systems.videollm.config import Config
@@ -41,7 +40,6 @@ def merge(adapter: str, out: Path, *, model: str | None = None, device: str = "c
 
     Raises UserError where the adapter or its base model is not there or damaged, or `out` exists.
     """
-    make_importable()
     from m3dllm.systems.videollm.adapters.lora import effect_on, load_adapter
     from m3dllm.systems.videollm.adapters.probe import prove
     from m3dllm.systems.videollm.engines.local import LocalModel

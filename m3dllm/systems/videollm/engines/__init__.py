@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from m3dllm.errors import UserError
-from m3dllm.systems.torchvision import make_importable
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.families import Family
 from m3dllm.systems.videollm.prompts import Message
@@ -192,7 +191,6 @@ def make_engine(config: Config, room: Room | None = None) -> Engine:
             from m3dllm.systems.videollm.engines.openai import OpenAIEngine
 
             return OpenAIEngine(config)
-        make_importable()
         if config.workers > 1:
             from m3dllm.systems.videollm.engines.workers import WorkersEngine
 

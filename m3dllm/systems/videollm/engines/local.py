@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m3dllm.errors import UserError
-from m3dllm.systems.torchvision import make_importable
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.embedded import FOLDER, NAME, is_meant
 from m3dllm.systems.videollm.engines import Count
@@ -35,7 +34,6 @@ class LocalModel:
     """
 
     def __init__(self, config: Config) -> None:
-        make_importable()
         from transformers import AutoConfig, AutoProcessor, AutoTokenizer
         from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 

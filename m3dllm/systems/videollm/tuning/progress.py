@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from m3dllm.errors import UserError
-from m3dllm.systems.weights import fill as put
-from m3dllm.systems.weights import read_weights, restore_state, save_state, write_weights
+from m3dllm.weights import fill as put
+from m3dllm.weights import read_weights, restore_state, save_state, write_weights
 
 TRAINING, BEST = "training.safetensors", "best.safetensors"
 AGAIN = f"remove it and whatever is beside it of '{TRAINING}' and '{BEST}', and fit again"

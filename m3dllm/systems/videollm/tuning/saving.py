@@ -31,7 +31,7 @@ from m3dllm.systems.videollm.adapters.card import (
 )
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.tuning.progress import Progress, weights_of
-from m3dllm.systems.weights import write_weights
+from m3dllm.weights import write_weights
 
 if TYPE_CHECKING:
     from m3dllm.systems.videollm.engines.local import LocalModel
