@@ -437,7 +437,7 @@ def split(
     ] = None,
 ) -> None:
     """Divide a corpus into train, dev and test; a source video is never cut."""
-    from m3dllm.corpora.imported import count, count_table
+    from m3dllm.corpora.imported import count, count_table, unannotated, unannotated_lines
     from m3dllm.corpora.missing import encode_manifest, manifest_of
     from m3dllm.corpora.native import load_corpus
     from m3dllm.corpora.split import split_corpus, write_split
@@ -453,7 +453,7 @@ def split(
     if missing is not None:
         manifest = manifest_of(splits.values(), kind=missing.value, seed=seed)
         write_atomic(out / "missing.json", encode_manifest(manifest))
-    for line in count_table(count(splits)):
+    for line in (*count_table(count(splits)), *unannotated_lines(unannotated(splits))):
         say(line)
     say(f"written to {out}")
 

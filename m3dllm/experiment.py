@@ -206,7 +206,7 @@ def without_unseen(example: Example, manifest: Manifest) -> Example:
         gold = Annotation(regions=tuple(replace(region, chain=None) for region in gold.regions))
     elif subset == "no_video":
         gold = replace(gold, regions=())
-    return Example(document, gold)
+    return Example(document, gold, example.unannotated)
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def relation_rules(examples: Iterable[Example], symmetric: frozenset[str]) -> li
 
     A type in `symmetric` is counted and said once for a pair of chains, whichever is the head.
     """
-    examples = list(examples)
+    examples = _related(examples)
     found: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
     for example in examples:
         for rule in _facts(example, symmetric):
@@ -104,7 +104,7 @@ def relation_tallies(
     rules = list(rules)
     said: Counter[RelationRule] = Counter()
     hits: Counter[RelationRule] = Counter()
-    for example in examples:
+    for example in _related(examples):
         n = Counter(chain.type for chain in example.gold.chains)
         for rule in rules:
             same = rule.head == rule.tail
@@ -116,6 +116,11 @@ def relation_tallies(
 def n_relations(examples: Iterable[Example], symmetric: frozenset[str]) -> int:
     """How many relations the gold holds; a symmetric one counts once, whichever way it is written."""
     return sum(len(_facts(example, symmetric)) for example in examples)
+
+
+def _related(examples: Iterable[Example]) -> list[Example]:
+    """Those whose relations are known."""
+    return [example for example in examples if "relation" in example.annotated]
 
 
 def relate(chains: Sequence[Chain], rules: Iterable[RelationRule]) -> tuple[Relation, ...]:

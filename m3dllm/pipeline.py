@@ -26,6 +26,7 @@ from m3dllm.normalize import normalize as normalize_one
 from m3dllm.runs import Run, RunRecord, made_now, open_run
 from m3dllm.score import Settings
 from m3dllm.score import score as score_all
+from m3dllm.score.corpus import GIVEN
 from m3dllm.types import Chain, Document, Example, Given, GivenKind, RawOutput, Subset
 from m3dllm.wire import WireError, convert, decode, decode_raw, encode, encode_raw, pretty
 
@@ -181,7 +182,7 @@ def _predict(found: Run, record: RunRecord, work: Plan) -> RunRecord:
     subsets = _subsets(record)
     answered = found.answered()
     asked = [
-        (kind, [_given(e, kind, subsets) for e in work.test if (e.document.id, kind) not in answered])
+        (kind, [_given(e, kind, subsets) for e in asked_in(kind, work.test) if (e.document.id, kind) not in answered])
         for kind in work.passes
     ]
     todo = sum(len(documents) for _, documents in asked)
@@ -322,6 +323,12 @@ def checked_answers(
         except WireError as error:
             raw = RawOutput(document.id, error=f"the answer cannot be kept: {error.message}")
         yield replace(raw, given=kind)
+
+
+def asked_in(kind: GivenKind | None, examples: Iterable[Example]) -> list[Example]:
+    """The documents of the pass `kind`: with gold given, those on which what it is given for has a score."""
+    tasks = {task for task, given in GIVEN.items() if given == kind}
+    return [example for example in examples if kind is None or tasks & example.annotated]
 
 
 def _given(example: Example, kind: GivenKind | None, subsets: dict[str, Subset]) -> Document:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -194,6 +194,15 @@ class Annotation:
         return (mention for chain in self.chains for mention in chain.mentions)
 
 
+UNANNOTATED: dict[Task, Callable[[Annotation], object]] = {
+    "entity": lambda gold: gold.chains,
+    "chain": lambda gold: any(len(chain.mentions) > 1 for chain in gold.chains),
+    "relation": lambda gold: gold.relations,
+    "grounding": lambda gold: gold.regions,
+}
+"""What gold cannot hold where the task is not annotated."""
+
+
 @dataclass(frozen=True, slots=True)
 class Given(Annotation):
     """What the pipeline gives a system for the gold-pair protocol.
@@ -240,18 +249,34 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A document and its gold, whose offsets, frames and boxes fit the document."""
+    """A document and its gold, whose offsets, frames and boxes fit the document.
+
+    `unannotated` are the tasks that nobody annotated here: their part of the gold is empty and says nothing. They have
+    no score on this document, and nothing is learned from it for them. Without entities there are no chains, and
+    without these no relations; mentions without coreference are chains of one, and "chain" is unannotated.
+    """
 
     document: Document
     gold: Annotation
+    unannotated: frozenset[Task] = frozenset()
 
     def __post_init__(self) -> None:
+        if "entity" in self.unannotated:
+            object.__setattr__(self, "unannotated", self.unannotated | {"chain", "relation"})
         for _, problem in self.misfits():
             raise ValueError(problem)
+
+    @property
+    def annotated(self) -> frozenset[Task]:
+        """The tasks whose gold is known."""
+        return frozenset(TASKS) - self.unannotated
 
     def misfits(self) -> Iterator[tuple[str, str]]:
         """(place, problem) for every part of the gold that does not fit the document."""
         length = len(self.document.text)
+        for task, part in UNANNOTATED.items():
+            if task in self.unannotated and part(self.gold):
+                yield "gold", f"gold holds what is unannotated in it: {task}"
         for i, chain in enumerate(self.gold.chains):
             for j, mention in enumerate(chain.mentions):
                 if mention.end > length:

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,17 @@ import msgspec
 from m3dllm.errors import UserError
 from m3dllm.files import read_bytes, read_text
 from m3dllm.labels import LabelSet
-from m3dllm.types import Annotation, Document, Example, Prediction, RawOutput
+from m3dllm.types import (
+    Annotation,
+    Chain,
+    Document,
+    Example,
+    Prediction,
+    RawOutput,
+    Region,
+    Relation,
+    Task,
+)
 
 T = TypeVar("T")
 FORMAT = 1
@@ -37,9 +47,19 @@ class WireError(ValueError):
         return UserError.at(file, self.message, line=line, place="" if self.place == "$" else self.place)
 
 
+@dataclass(frozen=True, slots=True)
+class _Gold:
+    """The gold of a line: a part that is not there, or null, is not annotated, as is what `unannotated` names."""
+
+    chains: tuple[Chain, ...] | None = None
+    relations: tuple[Relation, ...] | None = None
+    regions: tuple[Region, ...] | None = None
+    unannotated: tuple[Task, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ExampleLine(Document):
-    gold: Annotation
+    gold: _Gold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +72,8 @@ class _LabelsFile(LabelSet):
     format: int = FORMAT
 
 
+PARTS: dict[Task, str] = {"entity": "chains", "relation": "relations", "grounding": "regions"}
+"""The part of the gold in which a task's annotation stands; "chain" shares that of "entity"."""
 _DOCUMENT_FIELDS = tuple(f.name for f in fields(Document))
 
 
@@ -93,10 +115,22 @@ def decode_example(line: bytes | str) -> Example:
     if row.given is not None:
         raise WireError("is filled by the pipeline and cannot stand in a file", "$.given")
     document = Document(*(getattr(row, name) for name in _DOCUMENT_FIELDS))
+    unannotated = unannotated_in(row.gold)
+    if "grounding" in unannotated and any(frame.annotated for frame in document.frames):
+        document = replace(document, frames=tuple(replace(frame, annotated=False) for frame in document.frames))
     try:
-        return Example(document, row.gold)
+        gold = Annotation(*(getattr(row.gold, part) or () for part in PARTS.values()))
+    except ValueError as error:
+        raise WireError(str(error), "$.gold") from error
+    try:
+        return Example(document, gold, unannotated)
     except ValueError as error:
         raise WireError(str(error)) from error
+
+
+def unannotated_in(gold: Any) -> frozenset[Task]:
+    """The tasks that the gold of a line leaves open: it names them, or lacks their part."""
+    return frozenset(gold.unannotated) | {task for task, part in PARTS.items() if getattr(gold, part) is None}
 
 
 def encode_example(example: Example) -> bytes:
@@ -108,7 +142,9 @@ def encode_example(example: Example) -> bytes:
             del frame["sha256"]
         if frame["time_s"] is None:
             del frame["time_s"]
-    return encode(row | {"gold": example.gold})
+    parts = {part: getattr(example.gold, part) for task, part in PARTS.items() if task not in example.unannotated}
+    rest = {"unannotated": ["chain"]} if example.unannotated & {"entity", "chain"} == {"chain"} else {}
+    return encode(row | {"gold": parts | rest})
 
 
 def decode_prediction(line: bytes | str) -> Prediction:

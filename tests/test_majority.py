@@ -272,3 +272,11 @@ def test_on_m3d_it_learns_more_than_nothing_and_reads_given_gold(shared_data, tm
         assert found["entity"].f1 > 0.3, lang
         assert found["chain"].f1 > 0.75, lang
         assert found["relation"].f1 > 0.05, lang
+
+
+def test_what_nobody_annotated_teaches_nothing(tmp_path):
+    known = example("a", "[PER0 Ada] was born in [LOC1 Arles] .", relations=BIRTH)
+    lacks = frozenset(("relation",))
+    silent = [replace(example(f"s{i}", f"[PER0 Bo{i}] saw [LOC1 Basel] ."), unannotated=lacks) for i in range(9)]
+    alone, beside = fitted(tmp_path / "1", [known]), fitted(tmp_path / "2", [known, *silent])
+    assert beside.model.languages["en"].relations == alone.model.languages["en"].relations != ()

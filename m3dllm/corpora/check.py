@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from m3dllm.corpora.images import image_problem
-from m3dllm.corpora.imported import Counts, count, count_table, id_problem
+from m3dllm.corpora.imported import Counts, count, count_table, id_problem, unannotated, unannotated_lines
 from m3dllm.corpora.native import split_files
 from m3dllm.corpora.pieces import BROKEN, Finding, Pieces, is_whole, whole
 from m3dllm.errors import UserError
 from m3dllm.files import inside, read_bytes
 from m3dllm.labels import Label, LabelSet, RelationLabel
-from m3dllm.types import Chain, Example, Frame, Lang, Region, Relation, Segment
+from m3dllm.types import Chain, Example, Frame, Lang, Region, Relation, Segment, Task
 from m3dllm.wire import FORMAT, WireError, convert, decode, decode_example
 
 T = TypeVar("T")
@@ -31,6 +31,8 @@ class Held:
     split: str
     lang: str
     counts: Counts
+    unannotated: Mapping[str, int] = field(default_factory=dict)
+    """task -> the documents in which nobody annotated it"""
 
 
 @dataclass(slots=True)
@@ -50,6 +52,7 @@ class Report:
         yield from (f"warning: {warning}" for warning in self.warnings)
         if self.held:
             yield from count_table({(held.split, held.lang): held.counts for held in self.held})
+            yield from unannotated_lines({(held.split, held.lang): held.unannotated for held in self.held})
         if self.uncounted:
             yield f"not counted: {_number(self.uncounted, 'document')} with problems"
         yield f"{_number(len(self.problems), 'problem')}, {_number(len(self.warnings), 'warning')}"
@@ -86,9 +89,10 @@ class _Chain(Chain):
 
 @dataclass(frozen=True, slots=True)
 class _Gold:
-    chains: tuple[_Chain, ...] = ()
-    relations: tuple[Relation, ...] = ()
-    regions: tuple[Region, ...] = ()
+    chains: tuple[_Chain, ...] | None = None
+    relations: tuple[Relation, ...] | None = None
+    regions: tuple[Region, ...] | None = None
+    unannotated: tuple[Task, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +206,10 @@ class _Corpus:
                 examples.append(example)
         if not lines:
             pieces.problem("$", "has no documents: expected one a line")
-        self.report.held += [Held(split, lang, counts) for (_, lang), counts in count({split: examples}).items()]
+        lacking = unannotated({split: examples})
+        self.report.held += [
+            Held(split, lang, counts, lacking[split, lang]) for (_, lang), counts in count({split: examples}).items()
+        ]
 
     def check_groups(self) -> None:
         """Warn of every group that stands in two splits."""
@@ -306,6 +313,8 @@ class _Corpus:
                     pieces.warn(place, f"joins {head} to {tail}; {label.name} joins {expected}")
 
     def _check_regions(self, pieces: Pieces, row: _Line) -> None:
+        if row.gold.regions is None and (looked := [i for i, frame in whole(row.frames) if frame.annotated]):
+            pieces.warn(f"$.frames[{looked[0]}].annotated", "is true, but gold has no regions: taken as not annotated")
         known = _known_chains(row.gold)
         annotated = {frame.index: frame.annotated for _, frame in whole(row.frames)}
         for i, region in whole(row.gold.regions):
@@ -343,9 +352,9 @@ def _check_offsets(pieces: Pieces, row: _Line) -> None:
 
 def _known_chains(gold: _Gold) -> set[str] | None:
     """The ids of the chains, or None where one is broken, so that nobody knows its id."""
-    if not is_whole(gold.chains) or any(chain.id is BROKEN for chain in gold.chains):
+    if not is_whole(gold.chains) or any(chain.id is BROKEN for chain in gold.chains or ()):
         return None
-    return {chain.id for chain in gold.chains}
+    return {chain.id for chain in gold.chains or ()}
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

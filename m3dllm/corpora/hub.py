@@ -87,6 +87,7 @@ def _row(example: Example) -> dict[str, Any]:
     for frame in row["frames"]:
         frame.setdefault("sha256", "")
         frame.setdefault("time_s", None)
+    row["gold"] |= {"unannotated": sorted(example.unannotated)}
     return row
 
 
@@ -99,6 +100,7 @@ def _features(datasets: Any) -> Any:
         "chains": [{"id": text, "mentions": [mention]}],
         "relations": [{"head": text, "tail": text, "type": text}],
         "regions": [{"frame": number, "box": [real], "type": text, "chain": text}],
+        "unannotated": [text],
     }
     columns = {
         **dict.fromkeys(("id", "lang", "text", "title", "group"), text),

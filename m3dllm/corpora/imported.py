@@ -17,7 +17,7 @@ from typing import Any
 from m3dllm.errors import UserError
 from m3dllm.files import read_text
 from m3dllm.labels import LabelSet
-from m3dllm.types import Example
+from m3dllm.types import TASKS, Example
 from m3dllm.wire import WireError, decode
 
 
@@ -58,6 +58,7 @@ class Imported:
     def summary_lines(self, *, places: int = 3) -> Iterator[str]:
         """What came in, by split and language; what was left out or changed, by reason, each with its first places."""
         yield from count_table(count(self.splits))
+        yield from unannotated_lines(unannotated(self.splits))
         yield from reasons("left out", self.left_out, places)
         yield from reasons("changed", self.changed, places)
         if not self.left_out:
@@ -98,6 +99,26 @@ def count(splits: Mapping[str, Iterable[Example]]) -> dict[tuple[str, str], Coun
             by_lang[example.document.lang].append(example)
         counts |= {(split, lang): Counts.of(by_lang[lang]) for lang in sorted(by_lang)}
     return counts
+
+
+def unannotated(splits: Mapping[str, Iterable[Example]]) -> dict[tuple[str, str], dict[str, int]]:
+    """For every (split, language) the tasks that are not annotated, each with the number of such documents."""
+    found: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for split, examples in splits.items():
+        for example in examples:
+            lacking = found[split, example.document.lang]
+            for task in TASKS:
+                if task in example.unannotated:
+                    lacking[task] = lacking.get(task, 0) + 1
+    return found
+
+
+def unannotated_lines(lacking: Mapping[tuple[str, str], Mapping[str, int]]) -> Iterator[str]:
+    """One line for each split and language in which something is not annotated."""
+    for (split, lang), tasks in lacking.items():
+        if tasks:
+            what = ", ".join(f"{task} in {n:,}" for task, n in tasks.items())
+            yield f"not annotated, so without a score ({split}, {lang}): {what} documents"
 
 
 def count_table(counts: Mapping[tuple[str, str], Counts]) -> list[str]:

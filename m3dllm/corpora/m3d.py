@@ -23,7 +23,20 @@ from m3dllm.corpora.imported import Imported, load_json_list, one_line, split_na
 from m3dllm.errors import UserError
 from m3dllm.files import file_name, inside, read_text
 from m3dllm.labels import Label, LabelSet, RelationLabel
-from m3dllm.types import Annotation, Box, Chain, Document, Example, Frame, Lang, Mention, Region, Relation, Segment
+from m3dllm.types import (
+    Annotation,
+    Box,
+    Chain,
+    Document,
+    Example,
+    Frame,
+    Lang,
+    Mention,
+    Region,
+    Relation,
+    Segment,
+    Task,
+)
 from m3dllm.wire import WireError, convert, read_labels
 
 # The box files have about six decimals: an edge may miss the frame's by that much, and is then meant to lie on it.
@@ -85,9 +98,9 @@ class _Relation(msgspec.Struct):
 
 
 class _Source(msgspec.Struct):
-    chains: dict[str, _Chain] = msgspec.field(name="entityLink")
-    relations: list[_Relation] = msgspec.field(name="relation")
     text: str = msgspec.field(name="doc")
+    chains: dict[str, _Chain] | None = msgspec.field(name="entityLink", default=None)
+    relations: list[_Relation] | None = msgspec.field(name="relation", default=None)
     sentences: dict[str, str] | None = msgspec.field(name="time_sent_pair", default=None)
     frames: list[Any] | None = msgspec.field(name="image", default=None)
     clip: str | None = msgspec.field(name="video_id", default=None)
@@ -99,9 +112,13 @@ def _load(file: Path) -> list[_Source]:
     """The documents of a file. Raises UserError with the place of the first value of another shape."""
     values = load_json_list(file)
     try:
-        return convert(values, list[_Source])
+        sources = convert(values, list[_Source])
     except WireError as error:
         raise next(_misshapen(values), error).at(file) from error
+    for i, source in enumerate(sources):
+        if source.chains is None and source.relations:
+            raise WireError("lacks the field 'entityLink'", f"$[{i}]").at(file)
+    return sources
 
 
 def _misshapen(values: list[Any]) -> Iterator[WireError]:
@@ -176,7 +193,7 @@ class _Reader:
             frames=frames,
         )
         gold = Annotation(tuple(chains.values()), self._relations(source, chains, place=place), regions)
-        self.imported.splits.setdefault(split, []).append(Example(document, gold))
+        self.imported.splits.setdefault(split, []).append(Example(document, gold, _unannotated(source)))
 
     def _id(self, clip: str, *, split: str, lang: Lang, i: int, place: str) -> str:
         by_place = f"{lang}-{split}-{i}"
@@ -209,7 +226,7 @@ class _Reader:
     def _chains(self, source: _Source, starts: Sequence[int], ends: Sequence[int], *, place: str) -> dict[str, Chain]:
         chains: dict[str, Chain] = {}
         seen: set[tuple[int, int]] = set()
-        for name, chain in source.chains.items():
+        for name, chain in (source.chains or {}).items():
             mentions = []
             for j, mention in enumerate(chain.mentions):
                 where = f"{place}.entityLink.{name}.link[{j}]"
@@ -238,7 +255,7 @@ class _Reader:
 
     def _relations(self, source: _Source, chains: dict[str, Chain], *, place: str) -> tuple[Relation, ...]:
         relations: dict[Relation, None] = {}
-        for j, relation in enumerate(source.relations):
+        for j, relation in enumerate(source.relations or ()):
             where = f"{place}.relation[{j}]"
             ends = relation.link1, relation.link2
             if missing := [end for end in ends if end not in chains]:
@@ -355,6 +372,13 @@ class _Reader:
         if name not in self.imported.labels.names(f"{kind}s") and (kind, name) not in self.new_types:
             self.new_types[kind, name] = None
             self.imported.change(f"{kind} type", "M3D does not have it: added to the labels", f"{where}: {name!r}")
+
+
+def _unannotated(source: _Source) -> frozenset[Task]:
+    """The tasks whose part the file does not have: a test file that is given out without its answers."""
+    if source.chains is None:
+        return frozenset(("entity", "chain", "relation"))
+    return frozenset(("relation",) if source.relations is None else ())
 
 
 def token_offsets(text: str, lang: Lang) -> tuple[list[int], list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
+from types import NoneType, UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from m3dllm.corpora.imported import one_line
@@ -100,8 +101,8 @@ class Pieces:
 
 
 def whole(items: Any) -> list[tuple[int, Any]]:
-    """(position, item) of the items of a list that are not BROKEN."""
-    return [] if items is BROKEN else [(i, item) for i, item in enumerate(items) if item is not BROKEN]
+    """(position, item) of the items of a list that are not BROKEN; none where there is no list."""
+    return [] if items is BROKEN or items is None else [(i, item) for i, item in enumerate(items) if item is not BROKEN]
 
 
 def is_whole(piece: Any) -> bool:
@@ -119,7 +120,9 @@ def _shape(kind: Hashable) -> dict[str, tuple[Any, bool]]:
 
 @cache
 def _item(kind: Any) -> Any:
-    """The type of the items of a `tuple[item, ...]`, or None."""
+    """The type of the items of a `tuple[item, ...]`, which may be missing (`| None`), or None."""
+    if get_origin(kind) is UnionType and NoneType in get_args(kind):
+        kind = get_args(kind)[0]
     return get_args(kind)[0] if get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis else None
 
 

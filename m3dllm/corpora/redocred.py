@@ -18,7 +18,7 @@ from m3dllm.corpora.imported import Imported, load_json_list, split_name, unused
 from m3dllm.errors import UserError
 from m3dllm.files import read_text
 from m3dllm.labels import Label, LabelSet, RelationLabel
-from m3dllm.types import Annotation, Chain, Document, Example, Mention, Relation
+from m3dllm.types import Annotation, Chain, Document, Example, Mention, Relation, Task
 from m3dllm.wire import WireError, convert, decode
 
 SPLITS = ("train", "dev", "test")
@@ -142,7 +142,8 @@ class _Reader:
             tokens=tuple((start, end) for start, end in spans if start < end),
         )
         gold = Annotation(tuple(chains.values()), self._relations(source, chains, place))
-        self.imported.splits.setdefault(split, []).append(Example(document, gold))
+        unannotated: frozenset[Task] = frozenset(("relation",) if source.relations is None else ())
+        self.imported.splits.setdefault(split, []).append(Example(document, gold, unannotated))
 
     def _chains(self, source: _Source, text: str, spans: Sequence[tuple[int, int]], place: str) -> dict[int, Chain]:
         """entity number -> its chain, `e0`, `e1`, …"""

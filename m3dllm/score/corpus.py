@@ -15,7 +15,7 @@ from m3dllm.labels import LabelSet
 from m3dllm.score.document import count
 from m3dllm.score.scores import DocumentScore, LanguageScores, Pairs, Scores, TaskScores, total
 from m3dllm.score.settings import Settings
-from m3dllm.types import Annotation, Example, GivenKind, Prediction, Subset, Task
+from m3dllm.types import TASKS, Annotation, Example, GivenKind, Prediction, Subset, Task
 
 EMPTY = Annotation()
 GIVEN: dict[Task, GivenKind | None] = {"entity": None, "chain": "mentions", "relation": "chains", "grounding": None}
@@ -26,7 +26,8 @@ GIVEN: dict[Task, GivenKind | None] = {"entity": None, "chain": "mentions", "rel
 class Gold:
     """The gold of a document, and what scoring must know of the document.
 
-    `frames` are its annotated frames (None: all that anyone names); `shown` are the tasks whose modality was there.
+    `frames` are its annotated frames (None: all that anyone names); `shown` are the tasks whose modality was there;
+    `annotated` those whose gold is known: no other counts.
     """
 
     document: str
@@ -36,6 +37,11 @@ class Gold:
     frames: frozenset[int] | None
     subset: Subset
     shown: frozenset[Task]
+    annotated: frozenset[Task] = frozenset(TASKS)
+
+    def counts(self, task: Task, settings: Settings) -> bool:
+        """Whether the task is scored on this document."""
+        return task in self.annotated and (settings.modality == "all" or task in self.shown)
 
     @classmethod
     def of(cls, example: Example, subset: Subset | None = None) -> Gold:
@@ -49,7 +55,9 @@ class Gold:
         if subset is None:
             subset = "no_text" if not document.text else "no_video" if not document.frames else "full"
         frames = frozenset(frame.index for frame in document.frames if frame.annotated)
-        return cls(document.id, document.lang, document.group, example.gold, frames, subset, frozenset(tasks))
+        shown = frozenset(tasks)
+        known = example.annotated
+        return cls(document.id, document.lang, document.group, example.gold, frames, subset, shown, known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +112,7 @@ class Answers:
         None for the latter where no answer says what was shown; a document whose answer does not say it was shown all,
         and one without an answer none.
         """
-        counted = [gold for gold in golds if gold.frames and (settings.modality == "all" or "grounding" in gold.shown)]
+        counted = [gold for gold in golds if gold.frames and gold.counts("grounding", settings)]
         if "grounding" not in settings.scored or not any(self._shown.get(gold.document) is not None for gold in golds):
             return 0, None
         annotated = [(gold.frames or frozenset(), self._shown.get(gold.document, frozenset())) for gold in counted]
@@ -112,8 +120,12 @@ class Answers:
         return sum(len(frames) for frames, _ in annotated), shown
 
     def lacks(self, gold: Gold) -> bool:
-        """Whether the document lacks the pass with nothing given, or another that its language has."""
-        return any((gold.document, given) not in self._found for given in {None} | self._passes[gold.lang])
+        """Whether the document lacks the pass with nothing given, or another that its language has.
+
+        Nothing is asked with a gold given that is not known, or whose answer is not.
+        """
+        asked = {GIVEN[task] for task in gold.annotated} & self._passes[gold.lang]
+        return any((gold.document, given) not in self._found for given in {None} | asked)
 
     def cases(self, gold: Gold, settings: Settings) -> Iterator[Case]:
         """The document under each protocol, with the tasks that count on it."""
@@ -124,7 +136,7 @@ class Answers:
                 {
                     task: self.get(gold.document, GIVEN[task] if pairs == "gold_pairs" else None)
                     for task in self.tasks(gold.lang, pairs, settings)
-                    if settings.modality == "all" or task in gold.shown
+                    if gold.counts(task, settings)
                 },
             )
 

@@ -25,7 +25,7 @@ from m3dllm.labels import LabelSet
 from m3dllm.score.corpus import score
 from m3dllm.score.scores import Ratio
 from m3dllm.score.settings import Settings
-from m3dllm.types import PRF, Annotation, Example, Prediction, Region, Subset
+from m3dllm.types import PRF, Annotation, Example, Prediction, Region, Subset, Task
 
 NAMES: dict[ChainRule, str] = {
     "singletons": "all singletons",
@@ -103,6 +103,10 @@ class _Stand:
     def with_text(self) -> list[Example]:
         return [e for e in self.examples if e.document.text and self.subsets.get(e.document.id) != "no_text"]
 
+    def of(self, task: Task) -> list[Example]:
+        """The documents with a text that was shown whose gold of the task is known."""
+        return [example for example in self.with_text if task in example.annotated]
+
     @property
     def with_video(self) -> list[Example]:
         return [e for e in self.examples if e.document.frames and self.subsets.get(e.document.id) != "no_video"]
@@ -122,7 +126,7 @@ def _chain_floors(stand: _Stand, found: Mapping[str, Annotation]) -> Iterator[Fl
     for rule, name in NAMES.items():
         if stand.lang == "zh" and rule == "same_last_word":
             name = ZH_LAST
-        documents = [e.document for e in stand.with_text]
+        documents = [e.document for e in stand.of("chain")]
         chains = {d.id: Annotation(chain_by(d, found[d.id].mentions, rule)) for d in documents}
         yield from stand.floor("chain", name, chains)
 
@@ -130,7 +134,7 @@ def _chain_floors(stand: _Stand, found: Mapping[str, Annotation]) -> Iterator[Fl
 def _relation_floors(
     stand: _Stand, found: Mapping[str, Annotation], learned: Sequence[Example], counted: Counted
 ) -> Iterator[Floor]:
-    learned = learned or stand.with_text
+    learned = [example for example in learned if "relation" in example.annotated] or stand.of("relation")
     declared = stand.labels.symmetric if stand.labels else frozenset()
     every = frozenset(relation.type for example in learned for relation in example.gold.relations)
     for key, symmetric in (("relation", declared), ("relation.undirected", every)):
@@ -138,7 +142,7 @@ def _relation_floors(
         if place not in counted:
             counted[place] = kept_relations(learned, symmetric)
         rules = counted[place]
-        chains = {e.document.id: found[e.document.id].chains for e in stand.with_text}
+        chains = {e.document.id: found[e.document.id].chains for e in stand.of("relation")}
         predicted = {name: Annotation(of, relate(of, rules)) for name, of in chains.items()}
         yield from stand.floor(key, TYPE_PAIRS, predicted)
 

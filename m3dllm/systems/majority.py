@@ -221,7 +221,7 @@ class Lexicon:
 
 def _entries(train: Iterable[Example]) -> list[Entry]:
     """Every text that was a mention, with the share of its token-aligned occurrences that were."""
-    train = list(train)
+    train = [example for example in train if "entity" in example.annotated]
     kinds: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     words_of: list[tuple[str, ...]] = []
     for example in train:
@@ -256,7 +256,7 @@ def _choose(entries: Sequence[Entry], dev: Sequence[Example], train: Sequence[Ex
     def f1(threshold: float, part: Sequence[Example]) -> float:
         lexicon = Lexicon(entry for entry in entries if entry.share >= threshold)
         hits = said = total = 0
-        for example in part:
+        for example in (example for example in part if "entity" in example.annotated):
             gold, found = set(example.gold.mentions), set(lexicon.find(example.document))
             hits, said, total = hits + len(gold & found), said + len(found), total + len(gold)
         return 2 * hits / (said + total) if hits else 0.0
@@ -279,7 +279,7 @@ def _best_chain_rule(dev: Sequence[Example], train: Sequence[Example]) -> ChainR
 def _links_f1(examples: Sequence[Example], rule: ChainRule) -> float:
     """F1 over the pairs of gold mentions that stand in one chain; singletons alone have none."""
     hits = said = total = 0
-    for example in examples:
+    for example in (example for example in examples if "chain" in example.annotated):
         chains = chain_by(example.document, example.gold.mentions, rule)
         owner = {mention.span: i for i, chain in enumerate(example.gold.chains) for mention in chain.mentions}
         said += _n_pairs(chains)

@@ -151,7 +151,7 @@ def _side(
     pred = prediction.annotation if prediction else EMPTY
     standard = Gold.of(example, run.subsets.get(example.document.id))
     settings = run.scores.settings
-    counted = {task for task in settings.scored if settings.modality == "all" or task in standard.shown}
+    counted = {task for task in settings.scored if standard.counts(task, settings)}
     scored = frozenset() if gold_numbers is None else counted & PASSES[given]
     judged = judge(example.gold, pred, scored, frames=standard.frames, symmetric=run.record.labels.symmetric)
     numbers = entities.add(pred)

@@ -79,6 +79,20 @@ def test_chains_cost_the_mean_over_pairs_of_a_document_then_over_documents():
     assert found.item() == pytest.approx(sum(documents) / 2, rel=1e-5)
 
 
+def test_a_document_whose_chains_nobody_annotated_has_no_chain_loss():
+    torch.manual_seed(0)
+    batch = make_mention_batch([mentions([0, 0], [PER]), mentions([0, 1], [PER, PER])])
+    logits = torch.randn(2, 2, 2, 2)
+    alone = chain_loss(logits[:1], make_mention_batch([mentions([0, 0], [PER])]), (1.0, 3.0))
+    assert torch.equal(chain_loss(logits, batch, (1.0, 3.0), torch.tensor([True, False])), alone)
+
+
+def test_the_weights_count_only_what_is_annotated():
+    known = gold(chain=[0, 0, 1], chain_type=[PER, LOC], relations=[[0, 1, BIRTH]])
+    silent = replace(gold(chain=[0, 1, 2], chain_type=[PER, PER, LOC]), unannotated=frozenset(("chain", "relation")))
+    assert Balance.of([known, silent], TYPES, Config()) == Balance.of([known], TYPES, Config())
+
+
 # --- relations --------------------------------------------------------------------------------------------------------
 
 TWO = gold(chain=[0, 1, 2], chain_type=[PER, LOC, PER], relations=[[0, 1, BIRTH], [0, 2, PARENTS], [0, 2, COUPLE]])

@@ -204,3 +204,10 @@ def test_what_an_example_says_becomes_no_command():
     config = Config(model="echo", shots=1, max_tokens=100)
     list(VideoLLM(config, labels=LABELS, examples=[evil], engine=engine).predict([asked()]))
     assert "<|im_end|>" not in engine.asked[0]
+
+
+@pytest.mark.parametrize(("strategy", "shown"), [("joint", False), ("staged", True)])
+def test_a_document_without_gold_for_relations_is_no_example_of_a_whole_answer(strategy, shown):
+    made = example("d", "[PER0 Ada] met [PER1 Bo] .")
+    lacks = replace(made, unannotated=frozenset(("relation",)))
+    assert can_be_shown(lacks, Config(strategy=strategy)) is shown

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("transformers", reason="needs the extra 'llm'")
 pytest.importorskip("llguidance", reason="needs the extra 'llm'")
 
+from m3dllm.errors import UserError
 from m3dllm.normalize import normalize
 from m3dllm.score import score
 from m3dllm.systems.videollm.config import Config
@@ -318,3 +319,34 @@ def test_averages_are_over_languages_and_tasks(stills):
     made = gold(stills)
     found = averages(score([made], [Prediction(made.document.id, made.gold)], labels=LABELS))
     assert found == {"entity": 1.0, "chain": 1.0, "relation": 1.0, "grounding": 1.0, "average": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("lacking", "learned"),
+    [
+        ("relation", {"entities", "chains", "grounding"}),
+        ("chain", {"entities", "relations", "grounding"}),
+        ("grounding", {"entities", "chains", "relations"}),
+    ],
+)
+def test_a_question_is_not_learned_from_where_nobody_annotated_its_answer(tiny, stills, lacking, learned):
+    system = VideoLLM(Config(model=tiny("qwen2_5_vl"), device="cpu", strategy="staged"), labels=LABELS)
+    whole = gold(stills)
+    lone = replace(whole.gold, relations=() if lacking == "relation" else whole.gold.relations)
+    if lacking == "chain":
+        lone = replace(lone, chains=tuple(replace(c, mentions=c.mentions[:1]) for c in lone.chains))
+    frames = whole.document.frames
+    if lacking == "grounding":
+        lone, frames = replace(lone, regions=()), tuple(replace(f, annotated=False) for f in frames)
+    lacks = Example(replace(whole.document, frames=frames), lone, frozenset((lacking,)))
+    course = Course(system, system.engine, [lacks])
+    lessons = lessons_of(system.views.of(course.examples[0].document), course.examples[0].gold)
+    assert {lessons[entry.lesson].stage for entry in course.entries} == learned
+
+
+def test_nothing_is_learned_from_a_joint_answer_that_is_not_all_annotated(tiny):
+    system = VideoLLM(Config(model=tiny("qwen2_5_vl"), device="cpu"), labels=LABELS)
+    whole = gold()
+    lacks = Example(whole.document, replace(whole.gold, relations=()), frozenset(("relation",)))
+    with pytest.raises(UserError, match="nothing to learn from"):
+        Course(system, system.engine, [lacks])

@@ -18,7 +18,7 @@ from m3dllm.labels import LabelSet
 from m3dllm.systems.supervised.pairs import pair_features
 from m3dllm.systems.supervised.text import Pieces
 from m3dllm.tokens import tokenize
-from m3dllm.types import Annotation, Chain, Document, Frame
+from m3dllm.types import Annotation, Chain, Document, Frame, Task
 
 T = TypeVar("T")
 Span = tuple[int, int]
@@ -162,6 +162,8 @@ class Gold:
     """(regions,): the chain that the region shows, -1 where nobody said."""
     annotated: Tensor
     """(frames,), booleans: where someone looked for regions."""
+    unannotated: frozenset[Task] = frozenset()
+    """The tasks whose gold nobody knows: they have no loss."""
 
     def without_text(self) -> Gold:
         """What is left to say where the text is hidden."""
@@ -179,7 +181,7 @@ class Gold:
         return replace(self, **{name: getattr(self, name)[:0] for name in names})
 
 
-def gold_of(inputs: Inputs, gold: Annotation, types: Types) -> Gold:
+def gold_of(inputs: Inputs, gold: Annotation, types: Types, unannotated: frozenset[Task] = frozenset()) -> Gold:
     """`gold` as numbers. What the document does not show (no text, no frames) is left out of it."""
     chains = gold.chains if inputs.words else ()
     mentions = mentions_of(inputs, chains, types)
@@ -202,6 +204,7 @@ def gold_of(inputs: Inputs, gold: Annotation, types: Types) -> Gold:
         torch.cat([(edges[:, :2] + edges[:, 2:]) / 2, edges[:, 2:] - edges[:, :2]], 1),
         torch.tensor([number.get(region.chain or "", -1) for region in regions], dtype=torch.long),
         torch.tensor([frame.annotated for frame in inputs.frames], dtype=torch.bool),
+        unannotated,
     )
 
 

@@ -20,6 +20,7 @@ from m3dllm.systems.supervised.batch import Gold, MentionBatch, Types, make_ment
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.heads import patch_centres
 from m3dllm.systems.supervised.model import DFFM, States
+from m3dllm.types import Task
 
 FOCUS = 2.0
 """The exponent of the focal loss."""
@@ -39,15 +40,17 @@ class Balance:
         pairs = same = possible = related = slots = regions = 0
         for gold in golds:
             n, chain = len(gold.mentions), gold.mentions.chain
-            pairs += n * (n - 1) // 2
-            same += (int((chain[:, None] == chain[None]).sum()) - n) // 2
+            if "chain" not in gold.unannotated:
+                pairs += n * (n - 1) // 2
+                same += (int((chain[:, None] == chain[None]).sum()) - n) // 2
             kinds = gold.mentions.chain_type
             joins = types.joins[kinds[:, None], kinds[None]]
             n_possible = joins.sum() - joins.diagonal(dim1=0, dim2=1).sum()
             if config.decision == "argmax":
                 n_possible = torch.tensor(len(kinds) * (len(kinds) - 1))
-            possible += int(n_possible)
-            related += len(gold.relations)
+            if "relation" not in gold.unannotated:
+                possible += int(n_possible)
+                related += len(gold.relations)
             slots += int(gold.annotated.sum()) * max(config.slots, 1)
             regions += min(len(gold.region_frame), int(gold.annotated.sum()) * max(config.slots, 1))
         power = config.balance
@@ -97,9 +100,11 @@ def losses(
     entity = chain = relation = region = box = seen = zero
     if states.word_mask.any():
         tags = pad([gold.tags for gold in golds], states.word_mask.shape[1]).to(device)
-        entity = entity_loss(model, states, tags)
+        entity = entity_loss(model, states, tags, has_gold(golds, "entity", device))
     if mentions.mask.any():
-        chain = chain_loss(model.chain_logits(states, mentions), mentions, balance.chain)
+        chain = chain_loss(
+            model.chain_logits(states, mentions), mentions, balance.chain, has_gold(golds, "chain", device)
+        )
         n_chains = mentions.chain_type.shape[1]
         shows = None
         aligned = model.alignment_logits(states, mentions)
@@ -119,21 +124,29 @@ def losses(
             types.joins.to(device),
             balance.relation,
             decision=model.config.decision,
+            known=has_gold(golds, "relation", device),
         )
     if model.vision is not None and states.frame_mask.any():
         region, box = region_losses(*model.region_outputs(states), golds, balance.region, slots=model.config.slots)
     return Losses(entity, chain, relation, region, box, seen, states.penalty.float())
 
 
-def entity_loss(model: DFFM, states: States, tags: Tensor) -> Tensor:
+def has_gold(golds: Sequence[Gold], task: Task, device: torch.device) -> Tensor:
+    """(documents,), booleans: whose gold of the task is known; the others have no loss."""
+    return torch.tensor([task not in gold.unannotated for gold in golds], device=device)
+
+
+def entity_loss(model: DFFM, states: States, tags: Tensor, known: Tensor | None = None) -> Tensor:
     """Eq. 19: the negative log-likelihood of the tags, divided by the document's words."""
     emissions = model.tagger(states.words)
     n = states.word_mask.sum(1)
     each = model.tagger.crf.nll(emissions, tags, states.word_mask) / n.clamp(min=1)
-    return average(each, n > 0)
+    return average(each, n > 0, known)
 
 
-def chain_loss(logits: Tensor, mentions: MentionBatch, weights: tuple[float, float]) -> Tensor:
+def chain_loss(
+    logits: Tensor, mentions: MentionBatch, weights: tuple[float, float], known: Tensor | None = None
+) -> Tensor:
     """Eq. 20 over the pairs of mentions of a document, each pair once: the earlier first."""
     n = logits.shape[1]
     earlier = torch.ones(n, n, dtype=torch.bool, device=logits.device).triu(1)
@@ -142,7 +155,7 @@ def chain_loss(logits: Tensor, mentions: MentionBatch, weights: tuple[float, flo
     each = F.cross_entropy(logits.flatten(0, 2), same.flatten(), reduction="none").view_as(same)
     weighted = each * torch.tensor(weights, device=logits.device)[same] * mask
     pairs = mask.sum((1, 2))
-    return average(weighted.sum((1, 2)) / pairs.clamp(min=1), pairs > 0)
+    return average(weighted.sum((1, 2)) / pairs.clamp(min=1), pairs > 0, known)
 
 
 def relation_target(gold: Gold, n_chains: int, n_types: int) -> Tensor:
@@ -174,6 +187,7 @@ def relation_loss(
     weights: tuple[float, float],
     *,
     decision: str,
+    known: Tensor | None = None,
 ) -> Tensor:
     """Eq. 21 over the ordered pairs of chains of a document.
 
@@ -194,7 +208,7 @@ def relation_loss(
         bits = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
         each = (bits * torch.where(target, yes, no) * allowed).sum(-1)
     pairs = mask.sum((1, 2))
-    return average((each * mask).sum((1, 2)) / pairs.clamp(min=1), pairs > 0)
+    return average((each * mask).sum((1, 2)) / pairs.clamp(min=1), pairs > 0, known)
 
 
 def shows_target(golds: Sequence[Gold], n_chains: int, n_frames: int) -> tuple[Tensor, Tensor]:
@@ -253,7 +267,7 @@ def frames_loss(says: Tensor, golds: Sequence[Gold], types: Types) -> Tensor:
     for i, gold in enumerate(golds):
         n_chains, n_frames = gold.mentions.n_chains, len(gold.annotated)
         named = gold.region_chain >= 0
-        if not named.any():
+        if not named.any() or "relation" in gold.unannotated:
             continue
         truth = torch.zeros(n_frames, n_chains)
         truth[gold.region_frame[named], gold.region_chain[named]] = 1
@@ -269,8 +283,9 @@ def frames_loss(says: Tensor, golds: Sequence[Gold], types: Types) -> Tensor:
     return average(each.sum(1) / frames.clamp(min=1), frames > 0)
 
 
-def average(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of `values` (documents,) where `mask`; 0 where there is none."""
+def average(values: Tensor, mask: Tensor, known: Tensor | None = None) -> Tensor:
+    """The mean of `values` (documents,) where `mask` and, where given, `known`; 0 where there is none."""
+    mask = mask if known is None else mask & known
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 

@@ -199,7 +199,7 @@ def check_language(model: DFFM, train: Sequence[Example], *, most: float = 0.2) 
 def lesson(model: DFFM, example: Example, types: Types) -> Lesson:
     """A train document as numbers."""
     inputs = prepare(model, example.document)
-    return Lesson(inputs, gold_of(inputs, example.gold, types))
+    return Lesson(inputs, gold_of(inputs, example.gold, types, example.unannotated))
 
 
 def make_optimizer(model: DFFM, config: Config) -> torch.optim.Optimizer:

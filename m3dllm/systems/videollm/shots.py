@@ -17,7 +17,7 @@ from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.groups import group_of, listed, marked
 from m3dllm.systems.videollm.retrieval import make_retriever
 from m3dllm.systems.videollm.subject import Subject
-from m3dllm.types import Annotation, Chain, Document, Example
+from m3dllm.types import Annotation, Chain, Document, Example, Task
 
 
 class Shelf:
@@ -62,6 +62,8 @@ def can_be_shown(example: Example, config: Config) -> bool:
     """Whether its answer says what its gold says, in texts that stand in it, within the bounds of an answer."""
     if not example.document.text.strip() or not example.gold.chains:
         return False
+    if config.strategy not in ("staged", "mqa") and not STAGES["joint"] <= example.annotated:
+        return False
     written = write_answer(example.document, example.gold)["chains"]
     texts = [text if isinstance(text, str) else text[0] for c in written for text in c["mentions"] if _is_text(text)]
     return (
@@ -76,7 +78,7 @@ def can_be_shown(example: Example, config: Config) -> bool:
 def shot(stage: str, example: Example, subject: Subject) -> dict[str, str] | None:
     """The example as the template of a stage wants it; None for a stage that has none."""
     make = _STAGES.get(stage)
-    if make is None:
+    if make is None or not STAGES[stage] <= example.annotated:
         return None
     about = replace(subject, document=example.document, issues=[])
     question, answer = make(about, _named(example.gold))
@@ -123,6 +125,16 @@ def _relations(about: Subject, gold: Annotation) -> tuple[str, Any]:
     return "\n".join(lines), {"relations": answer}
 
 
+STAGES: dict[str, frozenset[Task]] = {
+    "joint": frozenset(("entity", "chain", "relation")),
+    "entities": frozenset(("entity",)),
+    "spans": frozenset(("entity",)),
+    "chains": frozenset(("chain",)),
+    "relations": frozenset(("relation",)),
+    "grounding": frozenset(("grounding",)),
+}
+"""The tasks that must be annotated in a document for the right answer of a stage to be known. What a joint answer says
+of regions is known of annotated frames."""
 _STAGES = {"joint": _joint, "entities": _entities, "spans": _spans, "chains": _chains, "relations": _relations}
 
 

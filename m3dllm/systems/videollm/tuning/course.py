@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.shots import STAGES
 from m3dllm.systems.videollm.tuning.conversations import answered, ceiling, lessons_of
 from m3dllm.systems.videollm.tuning.encoding import Encoded, encode
 from m3dllm.systems.videollm.views import DoesNotFit
@@ -51,6 +52,8 @@ class Course:
         self.examples: list[Example] = []
         self.unfit: list[tuple[str, str]] = []
         """Documents that are left out, and why."""
+        self.unknown = 0
+        """Questions that are left out because nobody annotated their answers."""
         self._kept: dict[tuple[int, int], Encoded] = {}
         self._bytes = 0
         raws: list[RawOutput] = []
@@ -59,6 +62,8 @@ class Course:
                 raws.append(raw)
         if self._asks_for_regions and (hidden := sum(not f.annotated for e in train for f in e.document.frames)):
             log.info("%d frames that nobody annotated are not shown: the right answer about them is not known", hidden)
+        if self.unknown:
+            log.info("%d questions are not learned from: nobody annotated their answers", self.unknown)
         self._judge_unfit(len(train))
         self.ceiling = ceiling(self.examples, raws, system.labels)
         if not self.entries:
@@ -88,8 +93,9 @@ class Course:
         try:
             views = self.system.views.of(document)
             lessons = lessons_of(views, example.gold)
-            rows = [encode(self.engine, lesson) for lesson in lessons]
-            for row in rows:
+            known = [i for i, lesson in enumerate(lessons) if STAGES[lesson.stage] <= example.annotated]
+            rows = {i: encode(self.engine, lessons[i]) for i in known}
+            for row in rows.values():
                 if row.learned > (most := self.system.config.max_tokens):
                     raise DoesNotFit(f"the answer of {row.learned} tokens is longer than --max-tokens {most}")
                 if row.tokens > self.engine.context:
@@ -99,9 +105,10 @@ class Course:
             return None
         except ValueError as error:
             raise UserError(f"train document '{document.id}' cannot be shown: {error}") from error
+        self.unknown += len(lessons) - len(known)
         number = len(self.examples)
         self.examples.append(example)
-        for i, row in enumerate(rows):
+        for i, row in rows.items():
             self.entries.append(Entry(number, i, row.tokens, row.learned))
             if self._bytes + row.bytes <= KEPT_BYTES:
                 self._kept[number, i] = row
@@ -124,7 +131,8 @@ def _annotated(example: Example) -> Example:
     frames = tuple(frame for frame in example.document.frames if frame.annotated)
     kept = {frame.index for frame in frames}
     regions = tuple(region for region in example.gold.regions if region.frame in kept)
-    return Example(replace(example.document, frames=frames), replace(example.gold, regions=regions))
+    gold = replace(example.gold, regions=regions)
+    return Example(replace(example.document, frames=frames), gold, example.unannotated)
 
 
 def steps_of(lengths: Sequence[int], config: Config, epoch: int) -> list[list[int]]:
