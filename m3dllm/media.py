@@ -1,0 +1,502 @@
+"""The frames of a video, and what else the file holds. Needs PyAV, which brings its own ffmpeg.
+
+A frame's number counts the frames in the order in which they are shown, from 0; its time is in seconds from the
+beginning of the file. Which frames are taken is what ffmpeg's filters `select` and `fps` would take. Frames come one
+at a time, upright and with square pixels, so that a film of any length takes the memory of a few frames; those that
+nothing wanted depends on are not decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from m3dllm.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ONE_PACKET_A_FRAME = frozenset(("h264", "hevc", "mjpeg", "mpeg2video", "mpeg4"))
+"""Codecs whose packets say, undecoded, which frames there are."""
+UNREFERENCED = frozenset(("h264", "mpeg2video", "mpeg4"))
+"""Codecs in which a picture that is marked as unreferenced can be passed over without harm to any other."""
+SHORTEST_JUMP = 48
+"""So many unwanted packets in a row are passed over whole; fewer cost less decoded than the restart."""
+QUALITY = 90
+GRID = 16
+"""Frames are compared by the mean brightness of so many times so many cells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which frames are taken: exactly one of every so many, so many a second, or those shown at some times."""
+
+    every: int | None = None
+    fps: Fraction | None = None
+    at_s: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.every, self.fps, self.at_s)) != 1:
+            raise ValueError("frames are taken every so many, so many a second, or at some times: one of the three")
+        if self.every is not None and self.every < 1:
+            raise ValueError(f"every {self.every} frames: expected 1 or more")
+        if self.fps is not None and not 0 < self.fps <= 1000:
+            raise ValueError(f"{float(self.fps):g} frames a second: expected more than 0 and at most 1000")
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A subtitle track; `number` counts the file's subtitle tracks from 0, `text` is False for one of pictures."""
+
+    number: int
+    language: str
+    title: str
+    codec: str
+    text: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """What a file holds. `codec` is "" where there is no video, `duration_s` None where the file does not say."""
+
+    path: Path
+    duration_s: float | None
+    codec: str
+    has_sound: bool
+    tracks: tuple[Track, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """A frame as a picture, upright and with square pixels."""
+
+    number: int
+    time_s: float
+    image: Image
+
+    def jpeg(self) -> bytes:
+        data = io.BytesIO()
+        self.image.save(data, "JPEG", quality=QUALITY)
+        return data.getvalue()
+
+
+@dataclass(slots=True)
+class Notes:
+    """What was found while a video was read: how many frames were counted, where it ended, and what was wrong."""
+
+    frames: int = 0
+    end_s: float = 0.0
+    similar: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def decoder_versions() -> dict[str, str]:
+    """The versions of PyAV and of the ffmpeg in it. Raises UserError where PyAV is not installed."""
+    av = _av()
+    libraries = {name: ".".join(map(str, av.library_versions[name])) for name in ("libavcodec", "libavformat")}
+    return {"av": str(av.__version__), "ffmpeg": str(av.ffmpeg_version_info), **libraries}
+
+
+def probe(path: Path) -> Media:
+    """What the file holds. Raises UserError where it cannot be read as a video or sound file."""
+    with _opened(path) as container:
+        video = _video_stream(container)
+        tracks = tuple(
+            Track(
+                i,
+                stream.metadata.get("language", ""),
+                stream.metadata.get("title", ""),
+                stream.codec_context.name if stream.codec_context else "unknown",
+                bool(stream.codec_context and stream.codec_context.codec.text_sub),
+            )
+            for i, stream in enumerate(container.streams.subtitles)
+        )
+        return Media(
+            path,
+            container.duration / 1_000_000 if container.duration else None,
+            video.codec_context.name if video else "",
+            bool(container.streams.audio),
+            tracks,
+        )
+
+
+def stills(
+    path: Path,
+    sampling: Sampling,
+    *,
+    longest_side: int | None = None,
+    least_change: float = 0.0,
+    notes: Notes | None = None,
+) -> Iterator[Still]:
+    """The wanted frames of a video in the order in which they are shown; `notes` is filled on the way.
+
+    `longest_side` in pixels makes larger frames smaller. A frame in no part of which the brightness differs by more
+    than `least_change` (a share of the whole range) from the last one kept is passed over. Raises UserError where the
+    file cannot be read or holds no video.
+    """
+    notes = Notes() if notes is None else notes
+    last = None
+    for number, time_s, frame, stream in _frames(path, sampling, notes):
+        if least_change > 0:
+            cells = frame.reformat(GRID, GRID, "gray", interpolation="AREA").to_ndarray().astype(int)
+            if last is not None and abs(cells - last).max() <= least_change * 255:
+                notes.similar += 1
+                continue
+            last = cells
+        yield Still(number, time_s, _picture(frame, stream.sample_aspect_ratio, longest_side))
+
+
+def track_events(path: Path, number: int) -> Iterator[tuple[float, float, str]]:
+    """(start, end, ASS event text) of the subtitle track `number`, times in seconds.
+
+    Raises UserError where there is no such track, or it holds pictures.
+    """
+    media = probe(path)
+    if not 0 <= number < len(media.tracks):
+        raise UserError.at(path, f"has no subtitle track {number}; {track_list(media)}")
+    if not media.tracks[number].text:
+        what = f"subtitle track {number} holds pictures ({media.tracks[number].codec}), not text"
+        raise UserError.at(path, f"{what}: give its text by --subtitles FILE")
+    with _opened(path) as container:
+        stream = container.streams.subtitles[number]
+        begin_s = _begin_s(container)
+        for packet in _packets(container, stream):
+            if packet.pts is None:
+                continue
+            start_s = float(packet.pts * packet.time_base) - begin_s
+            end_s = start_s + float((packet.duration or 0) * packet.time_base)
+            for event in packet.decode():
+                fields = event.ass.decode("utf-8", "replace").split(",", 8)  # the ninth is the text
+                yield max(start_s, 0.0), max(end_s, 0.0), fields[-1]
+
+
+def track_list(media: Media) -> str:
+    """The subtitle tracks in words."""
+    if not media.tracks:
+        return "it has no subtitle tracks"
+    named = (f"{t.number} ({', '.join(filter(None, (t.language, t.title, t.codec)))})" for t in media.tracks)
+    return f"its subtitle tracks are {'; '.join(named)}"
+
+
+# --- which frames -----------------------------------------------------------------------------------------------------
+
+
+class Shown(NamedTuple):
+    """A frame in the order of showing: its time and duration in ticks of the stream, from the file's beginning."""
+
+    pts: int
+    duration: int
+    what: Any
+
+
+def chosen(frames: Iterable[Shown], sampling: Sampling, tick: Fraction) -> Iterator[tuple[int, Shown]]:
+    """(number, frame) of those that `sampling` takes. `tick` is the stream's time base, in seconds.
+
+    Every so many: as `select='not(mod(n,N))'`. So many a second: as the filter `fps`, which fills slots by rounding,
+    each with the last frame that falls into it or before it, but a frame is taken once. At times: the frame on screen.
+    A video that has a frame gives one.
+    """
+    if sampling.every is not None:
+        yield from ((n, shown) for n, shown in enumerate(frames) if n % sampling.every == 0)
+        return
+    times = sorted(Fraction(t) / tick for t in sampling.at_s or ())
+    slots = None if sampling.fps is None else sampling.fps * tick
+
+    def between(pts: int, end: int) -> bool:
+        """Whether something falls to a frame that is on screen from `pts` to `end`."""
+        if slots is not None:
+            return _nearest(pts * slots) < _nearest(end * slots)
+        while times and times[0] < pts:
+            times.pop(0)
+        return bool(times) and times[0] < end
+
+    held: tuple[int, Shown] | None = None
+    any_yet = False
+    for n, shown in enumerate(frames):
+        if held is None:
+            times = [max(time, Fraction(shown.pts)) for time in times]
+        elif between(held[1].pts, shown.pts):
+            any_yet = True
+            yield held
+        held = n, shown
+    if held is None:
+        return
+    end = held[1].pts + held[1].duration
+    if times and times[-1] >= end:  # asked for after the end: the last frame is the nearest
+        end = math.floor(times[-1]) + 1
+    if between(held[1].pts, end) or (slots is not None and not any_yet):
+        yield held
+
+
+def _nearest(value: Fraction) -> int:
+    return math.floor(value + Fraction(1, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class _Packets:
+    """The packets of a stream in the order of decoding: what they tell without being decoded."""
+
+    pts: list[int]
+    durations: list[int]
+    keys: list[int]
+    """The positions of those at which decoding can begin."""
+
+
+def _listed(container: Any, stream: Any) -> _Packets | None:
+    """The packets, where they can be relied on to be the frames; None where only decoding tells."""
+    codec = stream.codec_context.name
+    if codec not in ONE_PACKET_A_FRAME:
+        return None
+    found = _Packets([], [], [])
+    for packet in _packets(container, stream):
+        if not packet.size:
+            continue
+        if packet.pts is None or packet.is_corrupt or packet.is_discard:
+            return None
+        if packet.is_keyframe:
+            found.keys.append(len(found.pts))
+        found.pts.append(packet.pts)
+        found.durations.append(packet.duration or 0)
+    whole = found.keys[:1] == [0] and len(set(found.pts)) == len(found.pts)
+    return found if whole else None
+
+
+def _needed(packets: _Packets, wanted: set[int]) -> list[bool]:
+    """Which packets must be decoded for the frames of the `wanted` times, with everything between two near ones."""
+    needed = [False] * len(packets.pts)
+    bounds = [*packets.keys, len(packets.pts)]
+    for group in range(len(packets.keys)):
+        first, end = bounds[group], bounds[group + 1]
+        places = [i for i in range(first, end) if packets.pts[i] in wanted]
+        if not places:
+            continue
+        leads = any(packets.pts[i] < packets.pts[first] for i in places)  # it may refer to the group before
+        begin = bounds[group - 1] if leads and group else first
+        needed[begin : places[-1] + 1] = [True] * (places[-1] + 1 - begin)
+    at = 0
+    while at < len(needed):  # short gaps are decoded: a restart costs more
+        end = next((i for i in range(at, len(needed)) if needed[i] != needed[at]), len(needed))
+        if not needed[at] and end - at < SHORTEST_JUMP and at > 0 and end < len(needed):
+            needed[at:end] = [True] * (end - at)
+        at = end
+    return needed
+
+
+# --- decoding ---------------------------------------------------------------------------------------------------------
+
+
+def _frames(path: Path, sampling: Sampling, notes: Notes) -> Iterator[tuple[int, float, Any, Any]]:
+    """(number, time, frame, stream) of the wanted frames: from as few packets as will do, else from all."""
+    with _opened(path) as container:
+        stream = _require_video(path, container)
+        tick, declared = stream.time_base, _declared_s(container, stream)
+        begin = _nearest(Fraction(_begin_s(container)).limit_denominator(1_000_000) / tick)
+        packets = _listed(container, stream)
+    done = -1
+    if packets is not None:
+        order = sorted(range(len(packets.pts)), key=packets.pts.__getitem__)
+        shown = (Shown(packets.pts[i] - begin, packets.durations[i], packets.pts[i]) for i in order)
+        numbers = {s.what: n for n, s in chosen(shown, sampling, tick)}
+        last = order[-1]
+        notes.frames, notes.end_s = len(order), float((packets.pts[last] + packets.durations[last] - begin) * tick)
+        for number, frame, stream in _decoded_few(path, packets, numbers):
+            if number is None:
+                break  # the packets told something else than the pictures: all are decoded
+            done = number
+            yield number, float(max(frame.pts - begin, 0) * tick), frame, stream
+        else:
+            _check_end(notes, declared)
+            return
+    for number, s in chosen(_decoded_all(path, begin, notes), sampling, tick):
+        if number > done:
+            frame, stream = s.what
+            yield number, float(max(s.pts, 0) * tick), frame, stream
+    _check_end(notes, declared)
+    if not notes.frames:
+        raise UserError.at(path, "has a video stream without a single frame that can be decoded: it is damaged")
+
+
+def _decoded_few(path: Path, packets: _Packets, numbers: dict[int, int]) -> Iterator[tuple[int | None, Any, Any]]:
+    """(number, frame, stream) of the frames whose times are in `numbers`; a number None where one fails to come."""
+    needed = _needed(packets, set(numbers))
+    due = sorted(numbers, reverse=True)
+    with _opened(path) as container:
+        stream = _require_video(path, container)
+        context = stream.codec_context
+        skips = context.name in UNREFERENCED
+        restarted, passed_over = False, False
+        position = -1
+        for packet in _packets(container, stream):
+            if packet.size:
+                position += 1
+                if position >= len(needed) or packet.pts != packets.pts[position]:
+                    break
+                if not needed[position]:
+                    passed_over = True
+                    continue
+            try:
+                frames = []
+                if passed_over and packet.size:
+                    frames = list(context.decode(None))
+                    context.flush_buffers()
+                    restarted, passed_over = True, False
+                if skips and packet.size:
+                    context.skip_frame = "DEFAULT" if packet.pts in numbers else "NONREF"
+                frames += context.decode(packet if packet.size else None)
+            except _av().error.FFmpegError:
+                break
+            for frame in frames:
+                if restarted and frame.key_frame:
+                    restarted = False
+                    if frame.pict_type != 1:  # a gradual refresh: whole only some frames later
+                        yield None, None, stream
+                        return
+                if due and frame.pts == due[-1] and not frame.is_corrupt:
+                    yield numbers[due.pop()], frame, stream
+        if due:
+            yield None, None, stream
+
+
+def _decoded_all(path: Path, begin: int, notes: Notes) -> Iterator[Shown]:
+    """Every frame of the video in the order of showing, times from `begin`."""
+    notes.frames = 0
+    error_type = _av().error.FFmpegError
+    with _opened(path) as container:
+        stream = _require_video(path, container)
+        step = _step(stream)
+        next_pts = damaged = 0
+        for packet in _packets(container, stream, notes):
+            try:
+                frames = packet.decode()
+            except error_type:
+                damaged += 1
+                continue
+            for frame in frames:
+                pts = next_pts if frame.pts is None else frame.pts - begin
+                duration = frame.duration or step
+                next_pts = pts + duration
+                notes.frames += 1
+                notes.end_s = float(next_pts * stream.time_base)
+                yield Shown(pts, duration, (frame, stream))
+        if damaged:
+            notes.problems.append(f"{damaged} damaged packets of the video were passed over")
+
+
+def _picture(frame: Any, aspect: Fraction | None, longest_side: int | None) -> Image:
+    """The frame as it is meant to be seen: square pixels, upright, no larger than asked for."""
+    width, height = frame.width, frame.height
+    if aspect and aspect != 1:
+        width = max(1, round(width * aspect))
+    if longest_side and max(width, height) > longest_side:
+        scale = longest_side / max(width, height)
+        width, height = max(1, round(width * scale)), max(1, round(height * scale))
+    kind = "AREA" if width * height < frame.width * frame.height else "BICUBIC"
+    image: Image = frame.to_image(width=width, height=height, interpolation=kind)
+    turn = _turn(frame)
+    return image if turn is None else image.transpose(turn)
+
+
+def _turn(frame: Any) -> Any:
+    """How the display matrix in the frame turns or mirrors it, as Pillow names that; None where it does not."""
+    from PIL.Image import Transpose
+
+    side = frame.side_data.get("DISPLAYMATRIX")
+    if side is None:
+        return None
+    a, b, _, c, d = memoryview(bytes(side)).cast("i")[:5]
+    signs = tuple((value > 32768) - (value < -32768) for value in (a, b, c, d))  # 65536 is 1
+    return {
+        (0, 1, -1, 0): Transpose.ROTATE_270,
+        (-1, 0, 0, -1): Transpose.ROTATE_180,
+        (0, -1, 1, 0): Transpose.ROTATE_90,
+        (-1, 0, 0, 1): Transpose.FLIP_LEFT_RIGHT,
+        (1, 0, 0, -1): Transpose.FLIP_TOP_BOTTOM,
+        (0, 1, 1, 0): Transpose.TRANSPOSE,
+        (0, -1, -1, 0): Transpose.TRANSVERSE,
+    }.get(signs)
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise UserError("reading a video needs 'av': pip install 'm3dllm[video]'") from error
+    return av
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file, open. Raises UserError where it is missing or none that ffmpeg reads."""
+    av = _av()
+    if not path.is_file():
+        raise UserError.at(path, "is a folder" if path.is_dir() else "does not exist")
+    if not path.stat().st_size:
+        raise UserError.at(path, "is an empty file; expected a video")
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except (OSError, ValueError) as error:  # what PyAV raises is also one of these
+        why = getattr(error, "strerror", None) or str(error)
+        raise UserError.at(path, f"cannot be read as a video ({why}): it is truncated, damaged or none") from error
+    with container:
+        yield container
+
+
+def _packets(container: Any, stream: Any, notes: Notes | None = None) -> Iterator[Any]:
+    """The packets of a stream, up to the end or the place from which on the file cannot be read."""
+    try:
+        yield from container.demux(stream)
+    except _av().error.FFmpegError as error:
+        if notes is not None:
+            notes.problems.append(f"the file cannot be read on ({error.strerror})")
+
+
+def _video_stream(container: Any) -> Any:
+    """The stream that ffmpeg takes for the video; None where there is none but a cover picture."""
+    av = _av()
+    cover = av.stream.Disposition.attached_pic
+    best = container.streams.best("video")
+    if best is None or best.codec_context is None or best.disposition & cover:
+        return None
+    best.thread_type = "AUTO"
+    return best
+
+
+def _require_video(path: Path, container: Any) -> Any:
+    stream = _video_stream(container)
+    if stream is None:
+        what = "holds sound only" if container.streams.audio else "holds neither video nor sound"
+        raise UserError.at(path, f"{what}: there are no frames to take")
+    return stream
+
+
+def _begin_s(container: Any) -> float:
+    """When the file begins, which is what players call 0."""
+    return (container.start_time or 0) / 1_000_000
+
+
+def _declared_s(container: Any, stream: Any) -> float:
+    """The length that the file says its video has; 0 where it says none."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / 1_000_000
+
+
+def _check_end(notes: Notes, declared_s: float) -> None:
+    if notes.frames and notes.end_s < declared_s - max(1.0, 0.02 * declared_s):
+        ends = f"the video ends after {notes.end_s:.1f} s of the {declared_s:.1f} s that the file declares"
+        notes.problems.append(f"{ends}: it is truncated")
+
+
+def _step(stream: Any) -> int:
+    """The ticks of one frame, where nothing else says how long it is shown."""
+    rate = stream.guessed_rate or stream.average_rate or 25
+    return max(1, round(1 / (Fraction(rate) * stream.time_base)))
