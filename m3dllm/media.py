@@ -411,7 +411,7 @@ def _turn(frame: Any) -> Any:
         return None
     a, b, _, c, d = memoryview(bytes(side)).cast("i")[:5]
     signs = tuple((value > 32768) - (value < -32768) for value in (a, b, c, d))  # 65536 is 1
-    return {
+    turns: dict[tuple[int, ...], Transpose] = {
         (0, 1, -1, 0): Transpose.ROTATE_270,
         (-1, 0, 0, -1): Transpose.ROTATE_180,
         (0, -1, 1, 0): Transpose.ROTATE_90,
@@ -419,7 +419,8 @@ def _turn(frame: Any) -> Any:
         (1, 0, 0, -1): Transpose.FLIP_TOP_BOTTOM,
         (0, 1, 1, 0): Transpose.TRANSPOSE,
         (0, -1, -1, 0): Transpose.TRANSVERSE,
-    }.get(signs)
+    }
+    return turns.get(signs)
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
@@ -498,5 +499,5 @@ def _check_end(notes: Notes, declared_s: float) -> None:
 
 def _step(stream: Any) -> int:
     """The ticks of one frame, where nothing else says how long it is shown."""
-    rate = stream.guessed_rate or stream.average_rate or 25
-    return max(1, round(1 / (Fraction(rate) * stream.time_base)))
+    rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
+    return max(1, round(1 / (rate * Fraction(stream.time_base))))
