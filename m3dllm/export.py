@@ -12,21 +12,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from m3dllm.corpora.bilingual import language
 from m3dllm.corpora.imported import LeftOut, one_line, reasons
 from m3dllm.corpora.native import load_corpus, with_root
 from m3dllm.errors import UserError
-from m3dllm.files import inside, new_folder, read_bytes
+from m3dllm.files import file_name, inside, new_folder, read_bytes
 from m3dllm.labels import LabelSet
 from m3dllm.plugins import Modules
 from m3dllm.runs import Run
 from m3dllm.system import versions_of
-from m3dllm.types import Annotation, Chain, Document, Mention, Region
+from m3dllm.types import Annotation, Chain, Document, Frame, Mention, Region
 
 EXPORTERS = Modules("export format", "m3dllm.exporters", "m3dllm.exporters")
 FPS = 24.0
 """Frames a second, by which a frame's number is its time: the M3D clips."""
 
 Part = Literal[
+    "texts",
     "mentions",
     "overlaps",
     "repeats",
@@ -40,12 +42,15 @@ Part = Literal[
     "tokens",
     "titles",
     "groups",
+    "languages",
     "glosses",
 ]
-"""What a format may have a place for. "overlaps": mentions that overlap or nest; "repeats": one span as several
-mentions; "spaces": white space at a mention's ends; "chains": which mentions are of one entity; "region chains": which
-entity a region shows; "segments": when the text is said; "groups": the source video; "glosses": what a type means."""
+"""What a format may have a place for. "texts": the words of a document, in which mentions stand; "overlaps": mentions
+that overlap or nest; "repeats": one span as several mentions; "spaces": white space at a mention's ends; "chains":
+which mentions are of one entity; "region chains": which entity a region shows; "segments": when the text is said;
+"groups": the source video; "languages": of documents whose letters tell another; "glosses": what a type means."""
 PARTS: frozenset[Part] = frozenset(get_args(Part))
+_NO_PLACE = "the format has no place for it"
 File = tuple[str, str | bytes | Path | Iterable[str]]
 """A file to write: its path in the folder, and what it holds, whole, by pieces, or as the file to copy."""
 
@@ -177,7 +182,7 @@ def held_by(parts: Iterable[Part], source: Source, notes: Notes) -> Source:
         for kind in ("mentions", "relations", "regions"):
             for label in getattr(labels, kind):
                 if label.en or label.zh or getattr(label, "symmetric", False) or getattr(label, "head", ()):
-                    notes.leave_out("meaning of a type", "the format has no place for it", f"{kind}: {label.name}")
+                    notes.leave_out("meaning of a type", _NO_PLACE, f"{kind}: {label.name}")
     return replace(source, items=items)
 
 
@@ -199,7 +204,7 @@ class _Reduction:
         relations = []
         for relation in found.relations:
             if "relations" not in self.holds:
-                self._leave_out("relation", "the format has no place for it", relation.type)
+                self._leave_out("relation", _NO_PLACE, relation.type)
             elif relation.head not in names or relation.tail not in names:
                 self._leave_out("relation", "one of its chains is left out", relation.type)
             else:
@@ -213,6 +218,7 @@ class _Reduction:
     def _document(self, document: Document) -> Document:
         kept: dict[str, Any] = {}
         parts: tuple[tuple[Part, str, str], ...] = (
+            ("texts", "text", "the text of a document"),
             ("frames", "frames", "the frames of a document"),
             ("segments", "segments", "the times of a document"),
             ("tokens", "tokens", "the tokens of a document"),
@@ -222,10 +228,10 @@ class _Reduction:
         for part, name, what in parts:
             value = getattr(document, name)
             if value and part not in self.holds:
-                self._leave_out(
-                    what, "the format has no place for them", value if isinstance(value, str) else f"{len(value)}"
-                )
+                self._leave_out(what, _NO_PLACE, str(len(value)))
                 kept[name] = "" if isinstance(value, str) else ()
+        if "languages" not in self.holds and language(document.text) not in (None, document.lang):
+            self._leave_out("the language of a document", _NO_PLACE, f"{document.lang}, its letters tell another")
         return replace(document, **kept) if kept else document
 
     def _chains(self, chains: Iterable[Chain]) -> Iterator[tuple[str, Chain]]:
@@ -250,7 +256,7 @@ class _Reduction:
             found = text[mention.start : mention.end]
             detail = f"{mention.type} {mention.start} to {mention.end}"
             if "mentions" not in self.holds:
-                self._leave_out("mention", "the format has no place for it", detail)
+                self._leave_out("mention", _NO_PLACE, detail)
             elif "spaces" in self.holds or found == found.strip():
                 yield mention
             elif not found.strip():
@@ -294,7 +300,7 @@ class _Reduction:
         for region in regions:
             detail = f"{region.type} in frame {region.frame}"
             if "regions" not in self.holds:
-                self._leave_out("region", "the format has no place for it", detail)
+                self._leave_out("region", _NO_PLACE, detail)
             elif region.frame not in frames:
                 self._leave_out("region", "its frame is none of the document", detail)
             elif not all(map(math.isfinite, region.box)):
@@ -302,7 +308,7 @@ class _Reduction:
             elif region.chain is None:
                 yield region
             elif "region chains" not in self.holds:
-                self._leave_out("link of a region to its entity", "the format has no place for it", detail)
+                self._leave_out("link of a region to its entity", _NO_PLACE, detail)
                 yield replace(region, chain=None)
             elif region.chain not in names:
                 self._leave_out("link of a region to its entity", "the entity is left out", detail)
@@ -324,3 +330,25 @@ def name_of(document: Document, chain: Chain) -> str:
     """What an entity is called: its most frequent mention; of several, the longest, then the first."""
     names = Counter(document.text[m.start : m.end] for m in chain.mentions)
     return max(names, key=lambda text: (names[text], len(text)))
+
+
+def shown_at(frame: Frame, fps: float) -> float | None:
+    """When the clip shows a frame, in seconds: as noted, else by its number and `fps`; None where that is 0."""
+    if frame.time_s is not None:
+        return frame.time_s
+    return frame.index / fps if fps > 0 else None
+
+
+def image_name(document: Document, frame: Frame) -> str:
+    """Where the image of a frame stands in an export, for formats that carry images."""
+    return f"frames/{file_name(document.id)}/{frame.index}{Path(frame.path).suffix.lower()}"
+
+
+def images(items: Iterable[Item], notes: Notes) -> Iterator[File]:
+    """The images of all frames. One whose file is not there is noted."""
+    for item in items:
+        for frame in item.document.frames:
+            if Path(frame.path).is_file():
+                yield image_name(item.document, frame), Path(frame.path)
+            else:
+                notes.leave_out("image", "its file is not there", f"{item.document.id}: {frame.path}")

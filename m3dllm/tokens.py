@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from m3dllm.types import Document
 
@@ -11,9 +12,24 @@ from m3dllm.types import Document
 _HAN = (
     r"\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
+_DENSE = re.compile(rf"[{_HAN}\u3000-\u303f\uff00-\uffef]")
 _TOKEN = re.compile(rf"(?:(?![{_HAN}_])\w)+|\S")
 
 
 def tokenize(document: Document) -> tuple[tuple[int, int], ...]:
     """The offsets of the document's tokens: the corpus' own, or those found by one rule for both languages."""
     return document.tokens or tuple(match.span() for match in _TOKEN.finditer(document.text))
+
+
+def joined(tokens: Iterable[str]) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """(text, offsets of the tokens) of tokens whose white space is not known.
+
+    A space stands between two of them, unless both meet in characters of a script that is written without spaces.
+    """
+    text, spans = "", []
+    for token in tokens:
+        if text and token and not (_DENSE.match(text[-1]) and _DENSE.match(token[0])):
+            text += " "
+        spans.append((len(text), len(text) + len(token)))
+        text += token
+    return text, tuple(spans)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-from m3dllm.export import FPS, PARTS, File, Item, Notes, Source, name_of, spoken
+from m3dllm.export import FPS, PARTS, File, Item, Notes, Source, name_of, shown_at, spoken
 from m3dllm.types import Annotation, Document, Region, Relation
 from m3dllm.wire import encode
 
@@ -79,7 +79,7 @@ _FRAGMENTS = "http://www.w3.org/TR/media-frags/"
 def export(source: Source, notes: Notes, *, fps: float = FPS) -> Iterator[File]:
     """One file a split, which holds its whole graph.
 
-    - `fps`: frames a second, for the times of frames; 0: frames have no times.
+    - `fps`: Frames a second, for the times of frames where nobody noted them; 0: none.
     """
     for split, items in source.splits().items():
         yield f"{split}.jsonld", _pieces(source, items, fps)
@@ -186,8 +186,8 @@ class _Graph:
         place = ",".join(f"{100 * x:.12g}" for x in (box.x0, box.y0, box.x1 - box.x0, box.y1 - box.y0))
         xywh = f"xywh=percent:{place}"
         targets = [self._target(self._frame(region.frame), _fragment(xywh))]
-        if self._fps > 0:
-            start, end = region.frame / self._fps, (region.frame + 1) / self._fps
+        if (start := shown_at(self._frames[region.frame], self._fps)) is not None:
+            end = start + 1 / (self._fps or FPS)
             targets.append(self._target(self._video, _fragment(f"t={start:.3f},{end:.3f}&{xywh}")))
         return self._annotation(f"{self._id}/region/{n}", region.chain, region.type, targets)
 

@@ -1,0 +1,76 @@
+"""GraphML: entities as nodes, relations as edges; with `--all-nodes` documents, mentions, frames and regions too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from xml.sax.saxutils import escape, quoteattr
+
+from m3dllm.export import FPS, PARTS, File, Item, Notes, Source
+from m3dllm.exporters._graph import KINDS, RELATION, Value, links, nodes, relations
+
+HOLDS = PARTS - {"tokens", "glosses", "segments"}
+_TYPES = {str: "string", int: "long", float: "double", bool: "boolean"}
+_NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def export(source: Source, notes: Notes, *, all_nodes: bool = False, fps: float = FPS) -> Iterator[File]:
+    """One graph a split.
+
+    - `all_nodes`: Documents, mentions, frames and regions are nodes too, tied by links; left out: they are not there.
+    - `fps`: Frames a second, for the times of frames where nobody noted them; 0: none.
+    """
+    for split, items in source.splits().items():
+        if not all_nodes:
+            for item in items:
+                _leave_out_parts(item, notes)
+        yield f"{split}.graphml", _Writer(items, notes, all_nodes, fps).pieces()
+
+
+def _leave_out_parts(item: Item, notes: Notes) -> None:
+    found = item.annotation
+    parts = {"mention": list(found.mentions), "region": found.regions, "frame": item.document.frames}
+    for what, things in parts.items():
+        for _ in things:
+            notes.leave_out(what, "only --all-nodes writes it", item.document.id)
+
+
+class _Writer:
+    def __init__(self, items: list[Item], notes: Notes, all_nodes: bool, fps: float) -> None:
+        self._items, self._notes, self._fps = items, notes, fps
+        self._kinds = tuple(KINDS) if all_nodes else ("Entity",)
+        self._edges = (relations, links) if all_nodes else (relations,)
+        of_nodes = {name: kind for one in self._kinds for name, kind in KINDS[one].items()}
+        self._node_keys = {"kind": str} | of_nodes
+        self._edge_keys = {"type": str} | RELATION
+
+    def pieces(self) -> Iterator[str]:
+        yield '<?xml version="1.0" encoding="UTF-8"?>\n<graphml xmlns="http://graphml.graphdrawing.org/xmlns">\n'
+        for what, keys in (("node", self._node_keys), ("edge", self._edge_keys)):
+            for name, kind in keys.items():
+                about = f'id="{what}-{name}" for="{what}" attr.name="{name}" attr.type="{_TYPES[kind]}"'
+                yield f"<key {about}/>\n"
+        yield '<graph edgedefault="directed">\n'
+        for item in self._items:
+            for node in nodes(item, self._fps):
+                if node.kind in self._kinds:
+                    data = self._data("node", {"kind": node.kind, **node.properties})
+                    yield f"<node id={quoteattr(node.id)}>{data}</node>\n"
+        for item in self._items:
+            for edge in chain.from_iterable(edges_of(item) for edges_of in self._edges):
+                ends = f"source={quoteattr(edge.start)} target={quoteattr(edge.end)}"
+                yield f"<edge {ends}>{self._data('edge', {'type': edge.type, **edge.properties})}</edge>\n"
+        yield "</graph>\n</graphml>\n"
+
+    def _data(self, what: str, values: Mapping[str, Value]) -> str:
+        held = {name: value for name, value in values.items() if value is not None}
+        return "".join(f'<data key="{what}-{name}">{self._text(value)}</data>' for name, value in held.items())
+
+    def _text(self, value: Value) -> str:
+        if isinstance(value, bool):
+            return str(value).lower()
+        text = str(value)
+        if _NO_XML.search(text):
+            self._notes.change("text", "XML has no such character: it is written as �", text[:40])
+        return escape(_NO_XML.sub("�", text), {"\r": "&#13;"})

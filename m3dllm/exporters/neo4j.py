@@ -1,0 +1,52 @@
+"""Neo4j: nodes and relationships as CSV for `neo4j-admin database import`, and the script that calls it.
+
+Documents, frames, entities, mentions and regions are nodes; a relation between entities is a relationship of its own
+type, which says its document. A cell that a spreadsheet would take as a formula has a `'` before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from m3dllm.export import FPS, PARTS, File, Notes, Source
+from m3dllm.exporters._graph import KINDS, RELATION, Edge, Node, Value, links, nodes, relations
+from m3dllm.sheets import csv_lines, noted
+
+HOLDS = PARTS - {"tokens", "glosses", "segments"}
+_TYPES = {str: "", int: ":long", float: ":double", bool: ":boolean"}
+
+
+def export(source: Source, notes: Notes, *, fps: float = FPS) -> Iterator[File]:
+    """A file of nodes of each kind, two of relationships, and `import.sh`.
+
+    - `fps`: Frames a second, for the times of frames where nobody noted them; 0: none.
+    """
+    for kind, properties in KINDS.items():
+        head = ("id:ID", *(f"{name}{_TYPES[of]}" for name, of in properties.items()), ":LABEL")
+        found = (_row(node) for item in source.items for node in nodes(item, fps) if node.kind == kind)
+        yield f"{kind.lower()}.csv", csv_lines(noted(chain([head], found), notes.change, kind.lower()))
+    for name, edges_of in (("relation", relations), ("link", links)):
+        properties = RELATION if name == "relation" else {}
+        head = (":START_ID", ":END_ID", ":TYPE", *properties)
+        edges = (_edge(edge, properties) for item in source.items for edge in edges_of(item))
+        yield f"{name}.csv", csv_lines(noted(chain([head], edges), notes.change, name))
+    words = [f"--nodes={kind.lower()}.csv" for kind in KINDS]
+    words += ["--relationships=relation.csv", "--relationships=link.csv"]
+    command = " ".join(["neo4j-admin database import full neo4j --multiline-fields=true", *words])
+    yield "import.sh", f"#!/bin/sh\n# Run it in this folder; the database must not exist yet.\n{command}\n"
+
+
+def _row(node: Node) -> tuple[Value, ...]:
+    """An entity has its type as a second label, where that is one: labels are parted by `;`."""
+    kind = node.properties.get("type") if node.kind == "Entity" else None
+    labels = [node.kind] + ([kind] if isinstance(kind, str) and ";" not in kind else [])
+    return (node.id, *map(_value, node.properties.values()), ";".join(labels))
+
+
+def _edge(edge: Edge, properties: Iterable[str]) -> tuple[Value, ...]:
+    return (edge.start, edge.end, edge.type, *(edge.properties[name] for name in properties))
+
+
+def _value(value: Value) -> Value:
+    return str(value).lower() if isinstance(value, bool) else value
