@@ -21,7 +21,7 @@ from m3dllm.labels import LabelSet
 from m3dllm.plugins import Modules
 from m3dllm.runs import Run
 from m3dllm.system import versions_of
-from m3dllm.types import Annotation, Chain, Document, Frame, Mention, Region
+from m3dllm.types import Annotation, Chain, Document, Frame, Mention, Region, Task
 
 EXPORTERS = Modules("export format", "m3dllm.exporters", "m3dllm.exporters")
 FPS = 24.0
@@ -43,12 +43,14 @@ Part = Literal[
     "titles",
     "groups",
     "languages",
+    "unannotated",
     "glosses",
 ]
 """What a format may have a place for. "texts": the words of a document, in which mentions stand; "overlaps": mentions
 that overlap or nest; "repeats": one span as several mentions; "spaces": white space at a mention's ends; "chains":
 which mentions are of one entity; "region chains": which entity a region shows; "segments": when the text is said;
-"groups": the source video; "languages": of documents whose letters tell another; "glosses": what a type means."""
+"groups": the source video; "languages": of documents whose letters tell another; "unannotated": which tasks nobody
+annotated in a document; "glosses": what a type means."""
 PARTS: frozenset[Part] = frozenset(get_args(Part))
 _NO_PLACE = "the format has no place for it"
 File = tuple[str, str | bytes | Path | Iterable[str]]
@@ -62,6 +64,7 @@ class Item:
     split: str
     document: Document
     annotation: Annotation
+    unannotated: frozenset[Task] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,9 @@ def read_source(path: Path, *, gold: bool = False, split: str | None = None) -> 
         raise UserError.at(path, "does not exist; expected a run, or a native corpus")
     corpus = load_corpus(path)
     splits = corpus.splits if split is None else {split: corpus[split]}
-    items = (Item(name, one.document, one.gold) for name, examples in splits.items() for one in examples)
+    items = (
+        Item(name, one.document, one.gold, one.unannotated) for name, examples in splits.items() for one in examples
+    )
     return Source(corpus.name, corpus.labels, tuple(items), _made_by(what="gold", corpus=corpus.name))
 
 
@@ -158,6 +163,7 @@ def _of_run(run: Run, *, gold: bool, split: str | None) -> Source:
             record.corpus.split,
             with_root(example.document, root),
             example.gold if gold else predicted.get(example.document.id, Annotation()),
+            example.unannotated if gold else frozenset(),
         )
         for example in examples
     )
@@ -210,7 +216,14 @@ class _Reduction:
             else:
                 relations.append(replace(relation, head=names[relation.head], tail=names[relation.tail]))
         annotation = Annotation(tuple(chains), tuple(relations), tuple(self._regions(found.regions, names)))
-        return Item(self.source.split, self._document(document), annotation)
+        return Item(self.source.split, self._document(document), annotation, self._unannotated())
+
+    def _unannotated(self) -> frozenset[Task]:
+        found = self.source.unannotated
+        if found and "unannotated" not in self.holds:
+            self._leave_out("that a task is not annotated", _NO_PLACE, ", ".join(sorted(found)))
+            return frozenset()
+        return found
 
     def _leave_out(self, what: str, why: str, detail: str) -> None:
         self.notes.leave_out(what, why, one_line(f"{self.source.document.id}: {detail}"))

@@ -79,6 +79,12 @@ def test_each_part_that_has_no_place_is_counted(part):
     assert (item.document, item.annotation) != (ADA.document, ADA.gold)
 
 
+def test_that_a_task_is_not_annotated_is_counted_where_it_has_no_place():
+    item, left_out, _ = held(replace(SUSAN, unannotated=frozenset({"relation"})), "unannotated")
+    assert item.unannotated == frozenset()
+    assert left_out == [LeftOut("that a task is not annotated", "the format has no place for it", "苏珊: relation")]
+
+
 def test_boxes_that_no_format_can_hold_are_left_out():
     wild = (Region(24, Box(math.nan, 0, 1, 1), "PER"), Region(7, Box(0, 0, 1, 1), "PER"))
     what = source(SUSAN)

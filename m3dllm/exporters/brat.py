@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from m3dllm.export import PARTS, File, Item, Notes, Source
+from m3dllm.export import File, Item, Notes, Source
 from m3dllm.labels import LabelSet
 from m3dllm.types import Document, Frame
 from m3dllm.wire import encode
 
-HOLDS = PARTS - {"repeats", "spaces", "tokens", "titles", "groups", "segments", "glosses", "region chains", "languages"}
+HOLDS = frozenset(("texts", "mentions", "overlaps", "chains", "relations", "frames", "regions"))
 
 
 def export(source: Source, notes: Notes, *, frames: bool = True) -> Iterator[File]:

@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 from m3dllm.export import FPS, PARTS, File, Item, Notes, Source
 from m3dllm.exporters._graph import KINDS, RELATION, Value, links, nodes, relations
 
-HOLDS = PARTS - {"tokens", "glosses", "segments"}
+HOLDS = PARTS - {"tokens", "glosses", "segments", "unannotated"}
 _TYPES = {str: "string", int: "long", float: "double", bool: "boolean"}
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

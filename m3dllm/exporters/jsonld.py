@@ -14,7 +14,7 @@ from m3dllm.export import FPS, PARTS, File, Item, Notes, Source, name_of, shown_
 from m3dllm.types import Annotation, Document, Region, Relation
 from m3dllm.wire import encode
 
-HOLDS = PARTS - {"tokens", "glosses"}
+HOLDS = PARTS - {"tokens", "glosses", "unannotated"}
 
 CONTEXT: dict[str, Any] = {
     "@vocab": "https://schema.org/",

@@ -43,6 +43,8 @@ def _task(source: Source, item: Item, images_at: str) -> dict[str, Any]:
     frames = [_frame(document, frame, images_at) for frame in document.frames]
     data: dict[str, Any] = {"id": document.id, "lang": document.lang, "text": document.text, "frames": frames}
     data |= {name: value for name in ("title", "group", "tokens", "segments") if (value := getattr(document, name))}
+    if item.unannotated:
+        data["unannotated"] = sorted(item.unannotated)
     result = list(_results(item))
     if source.made_by["what"] == "gold":
         return {"data": data, "annotations": [{"result": result, "ground_truth": True}]}

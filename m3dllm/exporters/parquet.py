@@ -43,7 +43,8 @@ def _row(item: Item) -> dict[str, Any]:
     del row["given"]
     for frame, written in zip(item.document.frames, row["frames"], strict=True):
         written["path"] = image_name(item.document, frame)
-    return row | {"gold": msgspec.to_builtins(item.annotation)}
+    gold = msgspec.to_builtins(item.annotation) | {"unannotated": sorted(item.unannotated)}
+    return row | {"gold": gold}
 
 
 def _schema(pyarrow: Any) -> Any:
@@ -56,6 +57,7 @@ def _schema(pyarrow: Any) -> Any:
         "chains": rows(id=text, mentions=rows(start=number, end=number, type=text)),
         "relations": rows(head=text, tail=text, type=text),
         "regions": rows(frame=number, box=pyarrow.list_(real), type=text, chain=text),
+        "unannotated": pyarrow.list_(text),
     }
     frame = {"index": number, "path": text, "width_px": number, "height_px": number, "annotated": truth}
     return pyarrow.schema(

@@ -37,7 +37,7 @@ EMPTY = Example(Document("empty", "en", ""), Annotation())
 
 
 def source(*examples: Example, split: str = "train") -> Source:
-    items = tuple(Item(split, one.document, one.gold) for one in examples or (ADA, SUSAN, EMPTY))
+    items = tuple(Item(split, one.document, one.gold, one.unannotated) for one in examples or (ADA, SUSAN, EMPTY))
     return Source("corpus", LABELS, items, {"what": "gold", "corpus": "corpus", "exporter": "m3dllm"})
 
 
