@@ -1,0 +1,226 @@
+"""Subtitles of any common format as plain cues: no styles, no repetitions, no two at one time.
+
+SRT, WebVTT, ASS and SSA, SBV, SAMI and whatever else pysubs2 recognizes, TTML; files in any of the usual encodings, and
+the tracks of a video. Cues come in the order of time.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from m3dllm.errors import UserError
+from m3dllm.files import read_bytes
+from m3dllm.language import decoded
+from m3dllm.media import track_events
+
+SUFFIXES = frozenset((".srt", ".vtt", ".ass", ".ssa", ".sbv", ".ttml", ".dfxp", ".smi", ".sami"))
+_FORMATS = {".srt": "srt", ".sbv": "srt", ".vtt": "vtt", ".ass": "ass", ".ssa": "ssa", ".smi": "sami", ".sami": "sami"}
+_STYLE = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{[^{}]*\}")
+_TIMING = re.compile(r"\d[\d:.,]*\s*-->\s*\d|^\d+:\d+:\d+[.,]\d+,\d+:\d+:\d+[.,]\d+\s*$", re.MULTILINE)
+NO_TIME_S = 0.1
+"""Cues that are no further apart follow one another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """What is said from one time to another, in seconds; its lines are parted by line ends."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start_s <= self.end_s:
+            raise ValueError(f"cue runs backwards in time: {self.start_s} s to {self.end_s} s")
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.split("\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Subtitles:
+    """The cues of a film, and where they come from; `problems` says what could not be used."""
+
+    cues: tuple[Cue, ...]
+    source: str
+    encoding: str = ""
+    problems: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return "\n".join(cue.text for cue in self.cues)
+
+
+def read_subtitles(path: Path) -> Subtitles:
+    """The cues of a subtitle file. Raises UserError where it cannot be read, or holds none."""
+    text, encoding = decoded(read_bytes(path))
+    found = parse_subtitles(text, path)
+    return replace(found, source=path.name, encoding=encoding)
+
+
+def parse_subtitles(text: str, path: Path) -> Subtitles:
+    """The cues of a file's text, whose format is told by its suffix or its first lines. Raises UserError."""
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    is_xml = path.suffix.lower() in (".ttml", ".dfxp") or re.match(r"\s*<(\?xml|tt[\s>:])", text)
+    raw = list(_ttml(text, path)) if is_xml else list(_pysubs2(text, path))
+    problems = []
+    if not is_xml and (lost := len(_TIMING.findall(text)) - len(raw)) > 0:
+        problems.append(f"{lost} of its timing lines cannot be read")
+    if backwards := sum(end < start for start, end, _ in raw):
+        problems.append(f"{backwards} of its cues end before they begin: they are taken to end where they begin")
+    cues = tidy(Cue(max(start, 0.0), max(start, end, 0.0), plain(text)) for start, end, text in raw)
+    if not cues:
+        raise UserError.at(path, "holds no subtitles that can be read; expected SRT, WebVTT, ASS, SSA, SBV or TTML")
+    return Subtitles(cues, path.name, problems=tuple(problems))
+
+
+def read_track(video: Path, number: int) -> Subtitles:
+    """The cues of a video's subtitle track. Raises UserError where there is no such track, or none of text."""
+    cues = tidy(Cue(start_s, max(start_s, end_s), plain(text)) for start_s, end_s, text in track_events(video, number))
+    return Subtitles(cues, f"track {number}")
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+
+def _pysubs2(text: str, path: Path) -> Iterator[tuple[float, float, str]]:
+    """(start, end, text with its styles) of each event that is shown."""
+    try:
+        import pysubs2
+    except ImportError as error:
+        raise UserError("reading subtitles needs 'pysubs2': pip install 'm3dllm[video]'") from error
+    kind = _FORMATS.get(path.suffix.lower())
+    try:
+        found: Any = pysubs2.SSAFile.from_string(text, format_=kind)
+    except (pysubs2.Pysubs2Error, ValueError, IndexError, KeyError, TypeError) as error:
+        why = str(error) or type(error).__name__
+        raise UserError.at(
+            path, f"cannot be read as subtitles ({why}); expected SRT, WebVTT, ASS, SSA or SBV"
+        ) from error
+    for event in found:
+        if not event.is_comment and not event.is_drawing:
+            # what follows an unreadable timing line would else be said by the cue before
+            said = re.split(r"(?:\\N|\n)(?:\d+(?:\\N|\n))?[^\\\n]*-->", event.text)[0]
+            yield event.start / 1000, event.end / 1000, said
+
+
+def _ttml(text: str, path: Path) -> Iterator[tuple[float, float, str]]:
+    """(start, end, text) of each paragraph of a TTML file, whatever its namespace."""
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise UserError.at(path, "declares a document type, which TTML has no use for: it is not read")
+    try:
+        root = ElementTree.fromstring(text.encode("utf-8"))  # noqa: S314 (no document type, so no entities)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise UserError.at(path, f"is no TTML that can be read ({error})") from error
+    parameters = {_local(name): value for name, value in root.attrib.items()}
+    rate = float(parameters.get("frameRate") or 30)
+    tick_rate = float(parameters.get("tickRate") or 1)
+
+    def seconds(value: str | None) -> float | None:
+        if clock := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)(?::(\d+(?:\.\d+)?))?", value or ""):
+            hours, minutes, whole, frames = clock.groups()
+            return int(hours) * 3600 + int(minutes) * 60 + float(whole) + float(frames or 0) / rate
+        if offset := re.fullmatch(r"(\d+(?:\.\d+)?)(ms|h|m|s|f|t)", value or ""):
+            number, unit = offset.groups()
+            scale = {"h": 3600, "m": 60, "s": 1, "ms": 0.001, "f": 1 / rate, "t": 1 / tick_rate}
+            return float(number) * scale[unit]
+        return None
+
+    def walk(element: Any, parent_s: float, parent_end_s: float | None) -> Iterator[tuple[float, float, str]]:
+        begin = seconds(element.get("begin"))
+        start_s = parent_s + (begin or 0.0)
+        end, duration = seconds(element.get("end")), seconds(element.get("dur"))
+        end_s = start_s + duration if duration is not None else parent_s + end if end is not None else parent_end_s
+        if _local(element.tag) == "p":
+            words = _ttml_text(element)
+            if words.strip() and end_s is not None:
+                yield start_s, end_s, words
+            return
+        for child in element:
+            yield from walk(child, start_s, end_s)
+
+    yield from walk(root, 0.0, None)
+
+
+def _ttml_text(element: Any) -> str:
+    """The text in an element, a line end where it has a break, other white space as one space."""
+    text = re.sub(r"\s+", " ", element.text or "")
+    for child in element:
+        if _local(child.tag) != "metadata":
+            text += "\n" if _local(child.tag) == "br" else _ttml_text(child)
+        text += re.sub(r"\s+", " ", child.tail or "")
+    return text
+
+
+def _local(name: Any) -> str:
+    return name.rpartition("}")[2] if isinstance(name, str) else ""
+
+
+def plain(text: str) -> str:
+    """The text of an event without its styles: lines of single spaces, none of them empty."""
+    text = _STYLE.sub("", text.replace(r"\N", "\n").replace(r"\n", "\n").replace(r"\h", " "))
+    lines = (" ".join(line.split()) for line in html.unescape(text).split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
+# --- repetitions and overlaps -----------------------------------------------------------------------------------------
+
+
+def tidy(cues: Iterable[Cue]) -> tuple[Cue, ...]:
+    """The cues by time, none empty, none said twice by its layers or by rolling captions, and no two at one time."""
+    ordered = sorted((cue for cue in cues if cue.text), key=lambda cue: (cue.start_s, cue.end_s))
+    return tuple(_apart(_unrolled(_merged(ordered))))
+
+
+def _merged(cues: Iterable[Cue]) -> list[Cue]:
+    """Cues that begin together as one; a cue that says again what is still on screen only lengthens it."""
+    kept: list[Cue] = []
+    for cue in cues:
+        same = next((i for i in range(len(kept) - 1, -1, -1) if kept[i].text == cue.text), None)
+        if same is not None and cue.start_s < kept[same].end_s:
+            kept[same] = replace(kept[same], end_s=max(kept[same].end_s, cue.end_s))
+        elif kept and kept[-1].start_s == cue.start_s:
+            new = [line for line in cue.lines if line not in kept[-1].lines]
+            text = "\n".join([*kept[-1].lines, *new])
+            kept[-1] = Cue(cue.start_s, max(kept[-1].end_s, cue.end_s), text)
+        else:
+            kept.append(cue)
+    return kept
+
+
+def _unrolled(cues: Sequence[Cue]) -> list[Cue]:
+    """Rolling captions say the last lines again before the new one: those are dropped, in a file that rolls."""
+
+    def repeated(before: Cue, cue: Cue) -> int:
+        """How many of the first lines of `cue` are the last ones of the cue right before."""
+        if cue.start_s > before.end_s + NO_TIME_S:
+            return 0
+        sizes = range(min(len(before.lines), len(cue.lines)), 0, -1)
+        return next((n for n in sizes if before.lines[-n:] == cue.lines[:n]), 0)
+
+    rolls = sum(0 < repeated(before, cue) < len(cue.lines) for before, cue in pairwise(cues))
+    if rolls < max(2, len(cues) / 10):
+        return list(cues)
+    kept = list(cues[:1])
+    for before, cue in pairwise(cues):
+        new = cue.lines[repeated(before, cue) :]
+        if new:
+            kept.append(replace(cue, text="\n".join(new)))
+        elif kept:
+            kept[-1] = replace(kept[-1], end_s=max(kept[-1].end_s, cue.end_s))
+    return kept
+
+
+def _apart(cues: Sequence[Cue]) -> Iterator[Cue]:
+    """The cues with the end of each no later than the beginning of the next."""
+    for cue, after in pairwise(cues):
+        yield replace(cue, end_s=min(cue.end_s, after.start_s))
+    yield from cues[-1:]

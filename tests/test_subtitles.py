@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m3dllm.errors import UserError
+from m3dllm.subtitles import Cue, parse_subtitles, read_subtitles, read_track, tidy
+from tests.clips import write_clip
+
+pytest.importorskip("pysubs2", reason="needs pysubs2 (the extra video)")
+
+SRT = "1\n00:00:01,000 --> 00:00:02,500\n<i>Ada</i> wrote.\n\n2\n00:00:03,000 --> 00:00:04,000\n她写了信。\n"
+VTT = "WEBVTT\n\n00:01.000 --> 00:02.500 align:start\n<v Ada><i>Ada</i> wrote.\n\n00:03.000 --> 00:04.000\n她写了信。\n"
+SBV = "0:00:01.000,0:00:02.500\nAda wrote.\n\n0:00:03.000,0:00:04.000\n她写了信。\n"
+ASS = """[Script Info]
+ScriptType: v4.00+
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize
+Style: Default,Arial,20
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+Comment: 0,0:00:00.00,0:00:09.00,Default,,0,0,0,,nobody says this
+Dialogue: 1,0:00:01.00,0:00:02.50,Default,,0,0,0,,{\\pos(4,5)\\b1}Ada{\\b0} wrote.
+Dialogue: 0,0:00:01.00,0:00:02.50,Default,,0,0,0,,{\\blur3}Ada wrote.
+Dialogue: 0,0:00:01.00,0:00:02.50,Default,,0,0,0,,{\\p1}m 0 0 l 100 0 100 100{\\p0}
+Dialogue: 0,0:00:03.00,0:00:04.00,Default,,0,0,0,,她写了信。
+"""
+TTML = """<?xml version="1.0"?>
+<tt xmlns="http://www.w3.org/ns/ttml" xmlns:ttp="http://www.w3.org/ns/ttml#parameter" ttp:frameRate="10">
+<body><div begin="1s"><p begin="0s" dur="1500ms"><span>Ada</span>
+ wrote.</p></div><div><p begin="00:00:03:00" end="00:00:04.000">她写<br/>了信。</p></div></body></tt>
+"""
+TWO = (Cue(1.0, 2.5, "Ada wrote."), Cue(3.0, 4.0, "她写了信。"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.srt", SRT), ("a.vtt", VTT), ("a.sbv", SBV), ("a.ass", ASS), ("a.ssa", ASS), ("a.txt", SRT)],
+)
+def test_every_format_gives_the_same_cues_without_styles(name, text):
+    assert parse_subtitles(text, Path(name)).cues == TWO
+
+
+def test_ttml_gives_paragraphs_by_clock_frames_and_offsets():
+    assert parse_subtitles(TTML, Path("a.ttml")).cues == (TWO[0], Cue(3.0, 4.0, "她写\n了信。"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gbk"])
+def test_a_file_in_another_encoding_is_read_and_the_encoding_named(tmp_path, encoding):
+    (tmp_path / "a.srt").write_bytes((SRT + "\n3\n00:00:05,000 --> 00:00:06,000\n我们不知道。\n").encode(encoding))
+    found = read_subtitles(tmp_path / "a.srt")
+    assert (found.cues[:2], found.encoding) == (TWO, encoding)
+
+
+def test_the_track_of_a_video_is_read_like_a_file(tmp_path):
+    clip = write_clip(tmp_path / "a.mkv", 100, subtitles=[(1.0, 2.5, "<i>Ada</i> wrote."), (3.0, 4.0, "她写了信。")])
+    assert read_track(clip, 0).cues == TWO
+
+
+def test_windows_line_ends_are_line_ends():
+    assert parse_subtitles(SRT.replace("\n", "\r\n"), Path("a.srt")).cues == TWO
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.srt", ""),
+        ("a.vtt", "WEBVTT\n\n"),
+        ("a.ass", "nothing"),
+        ("a.ttml", "<tt><body/></tt>"),
+        ("a.ttml", "<tt><body>"),
+        ("a.ttml", '<!DOCTYPE tt [<!ENTITY a "b">]><tt><body><p begin="0s" end="1s">&a;</p></body></tt>'),
+        ("a.srt", "just a text\n" * 5),
+    ],
+)
+def test_a_file_without_subtitles_is_refused_in_one_line(name, text):
+    with pytest.raises(UserError, match=r"^a\.\w+: ") as raised:
+        parse_subtitles(text, Path(name))
+    assert "\n" not in str(raised.value)
+
+
+def test_timing_lines_that_cannot_be_read_are_counted_and_said_by_nobody():
+    found = parse_subtitles(SRT + "\n3\n0:5 --> 00:00:09\nlost words\n", Path("a.srt"))
+    assert found.cues == TWO
+    assert found.problems == ("1 of its timing lines cannot be read",)
+
+
+# --- repetitions and overlaps -----------------------------------------------------------------------------------------
+
+
+def test_a_cue_ends_where_the_next_begins():
+    assert tidy([Cue(0, 5, "one"), Cue(3, 6, "two")]) == (Cue(0, 3, "one"), Cue(3, 6, "two"))
+
+
+def test_cues_that_begin_together_become_one():
+    assert tidy([Cue(0, 5, "one"), Cue(0, 6, "two")]) == (Cue(0, 6, "one\ntwo"),)
+
+
+def test_what_is_still_on_screen_is_not_said_again():
+    assert tidy([Cue(0, 5, "one"), Cue(2, 7, "one")]) == (Cue(0, 7, "one"),)
+
+
+def test_what_is_said_twice_stays_twice():
+    assert tidy([Cue(0, 1, "No."), Cue(1, 2, "No.")]) == (Cue(0, 1, "No."), Cue(1, 2, "No."))
+
+
+def test_rolling_captions_are_said_once():
+    rolling = [Cue(0, 2, "a"), Cue(2, 4, "a\nb"), Cue(4, 4.01, "b"), Cue(4.01, 6, "b\nc"), Cue(6, 8, "c\nd")]
+    assert [cue.text for cue in tidy(rolling)] == ["a", "b", "c", "d"]
+
+
+def test_empty_cues_are_none():
+    assert tidy([Cue(0, 1, "")]) == ()
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 50), st.integers(0, 9), st.sampled_from(("a", "b", "a\nb", "", "她"))), max_size=12
+    )
+)
+def test_tidy_cues_do_not_overlap_and_lose_no_line(raw):
+    cues = tidy(Cue(start, start + length, text) for start, length, text in raw)
+    assert all(before.end_s <= after.start_s for before, after in pairwise(cues))
+    assert all(cue.text for cue in cues)
+    assert {line for cue in cues for line in cue.lines} == {
+        line for _, _, text in raw if text for line in text.split("\n")
+    }
+
+
+# --- real files -------------------------------------------------------------------------------------------------------
+
+
+def test_every_real_subtitle_file_is_read(shared_data):
+    files = [p for p in (shared_data / "videos").rglob("*") if p.suffix in (".srt", ".vtt", ".ssa", ".sbv", ".ttml")]
+    counts = {file.name: len(read_subtitles(file).cues) for file in files}
+    assert counts["TOS-en.srt"] == counts["TOS-no.srt"] == 76
+    assert (counts["data.sbv"], counts["data.ssa"], counts["data.srt"]) == (3, 3, 4)
+    assert (counts["data.ttml"], counts["captions.en.vtt"]) == (10, 78)
