@@ -33,7 +33,6 @@ app = typer.Typer(
 )
 UsageError: Any = typer.BadParameter.__mro__[1]  # what the parser raises; typer does not name it
 imports = typer.Typer(help="Turn annotations in another format into a native corpus.")
-app.add_typer(imports, name="import")
 exports = typer.Typer(help="Write a run's predictions, or a corpus' gold, in the format of another tool.")
 adapters = typer.Typer(help="LoRA adapters of video-llm: list them, merge them into full weights, push them.")
 app.add_typer(adapters, name="adapters", invoke_without_command=True)
@@ -286,103 +285,59 @@ def _print(scores: dict[str, Any], *, json: bool) -> None:
 
 # --- corpora ----------------------------------------------------------------------------------------------------------
 
-Source = Annotated[Path, typer.Argument(metavar="PATH", help="Where the annotations are.", show_default=False)]
 NewCorpus = Annotated[
     Path, typer.Option("--out", help="The corpus to make; a folder that is not there yet.", show_default=False)
 ]
+ReportFile = Annotated[
+    Path | None, typer.Option("--report", help="Write every left-out and changed place to this file, as JSON.")
+]
 
 
-def _import(imported: Any, out: Path) -> None:
+def _importer(name: str) -> Callable[..., None]:
+    from m3dllm.commands import with_options
+    from m3dllm.corpora.importers import find_importer
+
+    importer = find_importer(name)
+
+    def from_path(
+        path: Annotated[Path, typer.Argument(metavar="PATH", help="Where the annotations are.", show_default=False)],
+        out: NewCorpus,
+        report: ReportFile = None,
+        options: Any = None,
+    ) -> None:
+        _import(name, path, importer.by_options()(path, **options), out, report)
+
+    def from_nothing(out: NewCorpus, report: ReportFile = None, options: Any = None) -> None:
+        _import(name, None, importer.by_options()(**options), out, report)
+
+    verb = from_path if importer.takes_path else from_nothing
+    return with_options(verb, importer.by_options(), doc=importer.summary)
+
+
+def _import(name: str, path: Path | None, imported: Any, out: Path, report: Path | None) -> None:
     from m3dllm.corpora.native import write_corpus
+    from m3dllm.files import write_atomic
+    from m3dllm.wire import pretty
 
-    write_corpus(out, imported)
+    if report is not None:
+        write_atomic(
+            report, pretty({"importer": name, "path": None if path is None else str(path)} | imported.report())
+        )
     for line in imported.summary_lines():
         say(line)
+    imported.require_gold(path)
+    write_corpus(out, imported)
     say(f"written to {out}")
 
 
-@imports.command("m3d")
-def import_m3d(
-    path: Source,
-    out: NewCorpus,
-    images: Annotated[Path | None, typer.Option(help="The folder of frames and boxes; left out: img/ beside.")] = None,
-) -> None:
-    """The M3D release: data/{lang}/{split}_{lang}.json, and img/{video_id}/ where it is there."""
-    from m3dllm.corpora.m3d import read_m3d
+def _import_formats() -> list[str]:
+    from m3dllm.corpora.importers import IMPORTERS
 
-    _import(read_m3d(path, images=images), out)
+    return IMPORTERS.names()
 
 
-class Pieces(StrEnum):
-    cover = "cover"
-    leave_out = "leave-out"
-
-
-@imports.command("brat")
-def import_brat(
-    path: Source,
-    out: NewCorpus,
-    text: Annotated[Path | None, typer.Option(help="The folder of the .txt files, where they stand elsewhere.")] = None,
-    lang: Annotated[Lang | None, typer.Option(help="Of all documents; left out: told by their letters.")] = None,
-    split_languages: Annotated[
-        bool, typer.Option("--split-languages", help="A text in both languages becomes two documents of one group.")
-    ] = False,
-    coreference: Annotated[
-        list[str] | None, typer.Option(help="A relation that joins mentions of one entity; repeatable.")
-    ] = None,
-    entity_type: Annotated[
-        list[str] | None, typer.Option(help="Only these mention types: TYPE or TYPE=NEW, * and ? allowed; repeatable.")
-    ] = None,
-    relation_type: Annotated[list[str] | None, typer.Option(help="Likewise for relation types.")] = None,
-    region_type: Annotated[list[str] | None, typer.Option(help="Likewise for region types.")] = None,
-    discontinuous: Annotated[
-        Pieces, typer.Option(help="A mention in pieces: the span that covers them, or nothing.")
-    ] = Pieces.cover,
-    repair_offsets: Annotated[
-        bool, typer.Option("--repair-offsets", help="Move a mention to the one place nearby where its text stands.")
-    ] = False,
-    frames: Annotated[Path | None, typer.Option(help="A folder or zip of images, a folder or zip a document.")] = None,
-    boxes: Annotated[Path | None, typer.Option(help="A folder or zip of LabelMe JSON or YOLO text files.")] = None,
-    yolo_names: Annotated[Path | None, typer.Option(help="The file that names YOLO's numbered classes.")] = None,
-    split: Annotated[str, typer.Option(help="The split to write.")] = "train",
-) -> None:
-    """BRAT standoff: .ann and .txt files, with frames, and LabelMe or YOLO boxes."""
-    from m3dllm.corpora.brat import COREFERENCE, read_brat
-    from m3dllm.corpora.choice import parse_choice
-
-    imported = read_brat(
-        path,
-        text=text,
-        lang=lang.value if lang else None,
-        split_languages=split_languages,
-        coreference=coreference or COREFERENCE,
-        entity_types=parse_choice(entity_type, option="--entity-type") if entity_type else None,
-        relation_types=parse_choice(relation_type, option="--relation-type") if relation_type else None,
-        region_types=parse_choice(region_type, option="--region-type") if region_type else None,
-        discontinuous=discontinuous.value,
-        repair_offsets=repair_offsets,
-        frames=frames,
-        boxes=boxes,
-        yolo_names=yolo_names,
-        split=split,
-    )
-    _import(imported, out)
-
-
-@imports.command("redocred")
-def import_redocred(path: Source, out: NewCorpus) -> None:
-    """DocRED and Re-DocRED JSON: a file, or a folder of them."""
-    from m3dllm.corpora.redocred import read_redocred
-
-    _import(read_redocred(path), out)
-
-
-@imports.command("demo")
-def import_demo(out: NewCorpus, seed: Seed = 0) -> None:
-    """The embedded demo corpus, invented biographies in English and Chinese with drawn frames."""
-    from m3dllm.corpora.demo import generate_demo
-
-    _import(generate_demo(seed), out)
+imports.info.cls = group(_import_formats, _importer)
+app.add_typer(imports, name="import")
 
 
 def _exporter(name: str) -> Callable[..., None]:
@@ -462,18 +417,24 @@ def split(
 def check(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A native corpus.", show_default=False)],
     json: JsonOption = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write every problem and warning to this file, as JSON.")
+    ] = None,
 ) -> None:
     """Every problem of a corpus in one pass, and a count of what it holds."""
     from m3dllm.corpora.check import check as check_corpus
+    from m3dllm.files import write_atomic
     from m3dllm.wire import pretty
 
-    report = check_corpus(path)
+    found = check_corpus(path)
+    if report is not None:
+        write_atomic(report, pretty(found))
     if json:
-        say(pretty(report))
+        say(pretty(found))
     else:
-        for line in report.lines():
+        for line in found.lines():
             say(line)
-    if report.problems:
+    if found.problems:
         raise SystemExit(2)
 
 

@@ -83,6 +83,7 @@ def read_brat(
     - `frames`, `boxes`: a folder or zip archive of images, of LabelMe or YOLO files, or of both; a file belongs to the
       document whose name a folder or archive around it bears (see `frames`).
     - `yolo_names`: the names of YOLO's numbered classes, or the file of them; left out, a `classes.txt` there.
+    - `split`: the split to write.
 
     Raises UserError where there is no document, a file cannot be read or an option does not make sense.
     """
@@ -558,3 +559,6 @@ def _nearby(said: str, text: str, start: int, end: int) -> tuple[int, int] | Non
     # A lookahead, so that occurrences that overlap count as several.
     spans = [match.span(1) for match in re.finditer(f"(?=({words}))", window)]
     return (first + spans[0][0], first + spans[0][1]) if len(spans) == 1 else None
+
+
+IMPORTER = read_brat

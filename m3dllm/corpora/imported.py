@@ -39,6 +39,8 @@ class Imported:
     images: dict[str, Path | bytes] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
     changed: list[LeftOut] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """Why the import as a whole cannot be what was meant, such as a type that never occurs."""
 
     def leave_out(self, what: str, why: str, where: str) -> None:
         """Note something that does not come in."""
@@ -54,6 +56,34 @@ class Imported:
             why = f": {self.left_out[0].why} ({self.left_out[0].where})" if self.left_out else ""
             raise UserError.at(path, f"has no document to import{why}")
         return self
+
+    def require_gold(self, path: Path | None = None) -> None:
+        """Raises UserError where this import cannot be what was meant.
+
+        It keeps no mention and no region though something is annotated, or an option names what never occurs.
+        """
+        for problem in self.problems:
+            raise UserError(problem)
+        examples = [example for part in self.splits.values() for example in part]
+        if all(not any(e.gold.mentions) and not e.gold.regions for e in examples):
+            if examples and all("entity" in example.unannotated for example in examples):
+                return
+            first = f": {self.left_out[0].why} ({self.left_out[0].where})" if self.left_out else ""
+            where = "the import" if path is None else path
+            raise UserError.at(where, f"no mention and no region is kept, and nothing is written{first}")
+
+    def report(self) -> dict[str, Any]:
+        """Every place that was left out or changed, and the counts, as plain values."""
+        lacking = unannotated(self.splits)
+        return {
+            "held": [
+                {"split": split, "lang": lang, "counts": counts, "unannotated": lacking[split, lang]}
+                for (split, lang), counts in count(self.splits).items()
+            ],
+            "left_out": self.left_out,
+            "changed": self.changed,
+            "problems": self.problems,
+        }
 
     def summary_lines(self, *, places: int = 3) -> Iterator[str]:
         """What came in, by split and language; what was left out or changed, by reason, each with its first places."""

@@ -55,7 +55,8 @@ def m3d_labels() -> LabelSet:
 def read_m3d(path: Path, *, images: Path | None = None) -> Imported:
     """The documents at `path`: the released folder, its `data` folder, a folder of JSON files, or one JSON file.
 
-    `images` is the folder that holds one folder of frames a clip; left out, it is the `img` beside or above the data.
+    - `images`: the folder that holds one folder of frames a clip; left out, it is the `img` beside or above the data.
+
     Documents of both languages share a split; `group` is the source video. Types that M3D does not have are added to
     its label set. Raises UserError where there is no document or a file has another shape.
     """
@@ -424,3 +425,6 @@ def _with_types(labels: LabelSet, found: Iterable[tuple[str, str]]) -> LabelSet:
         head, tail = types.groups() if types and known >= set(types.groups()) else (None, None)
         relations.append(RelationLabel(name, head=(head,) if head else (), tail=(tail,) if tail else ()))
     return LabelSet(mentions, (*labels.relations, *relations), (*labels.regions, *map(Label, kinds["region"])))
+
+
+IMPORTER = read_m3d

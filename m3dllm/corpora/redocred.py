@@ -205,3 +205,6 @@ class _Reader:
 def _letters(text: str) -> str:
     """Without white space: an entity's name in these files is spaced as people write, not as tokens."""
     return "".join(text.split())
+
+
+IMPORTER = read_redocred

@@ -118,3 +118,14 @@ def _subsets(rng: Random, split: str, n: int) -> list[Subset | None]:
     subsets = [*odd, *[full] * (n - len(odd))]
     rng.shuffle(subsets)
     return subsets
+
+
+def import_demo(*, seed: int = 0) -> Imported:
+    """The demo corpus as the command line makes it.
+
+    - `seed`: the seed of everything random.
+    """
+    return generate_demo(seed)
+
+
+IMPORTER = import_demo

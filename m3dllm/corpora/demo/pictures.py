@@ -15,12 +15,13 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import NamedTuple
-
-from PIL import Image, ImageDraw
+from typing import TYPE_CHECKING, NamedTuple
 
 from m3dllm.corpora.demo.cast import Org, Person, Place
 from m3dllm.types import Box
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 WIDTH, HEIGHT = 160, 120
 SCALE = 2
@@ -104,6 +105,8 @@ def draw(rng: Random, shown: Sequence[Shown], *, mark: str | None = None) -> Pic
 
     `mark` is a relation type of MARK_COLOURS.
     """
+    from PIL import Image
+
     image = Image.new("RGB", (WIDTH * SCALE, HEIGHT * SCALE), rng.choice(_SKIES))
     _scenery(_Pen(image), rng)
     sizes = {id(one): _size(rng, one, len(shown)) for one in shown}
@@ -140,6 +143,8 @@ class _Pen:
     """Draws in units of the finished frame, and remembers how far it went."""
 
     def __init__(self, image: Image.Image) -> None:
+        from PIL import ImageDraw
+
         self._draw = ImageDraw.Draw(image)
         self.x0 = self.y0 = math.inf
         self.x1 = self.y1 = -math.inf
