@@ -16,9 +16,10 @@ nothing here reads what a model wrote.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -26,6 +27,8 @@ from m3dllm.tokens import tokenize
 from m3dllm.types import Annotation, Document
 
 Span = tuple[int, int]
+LONG = 64
+"""Characters from which a text that overlaps itself is searched for in another way."""
 LISTS = ("chains", "relations", "regions")
 """The keys of an answer."""
 
@@ -38,21 +41,61 @@ class Occurrences:
         self.text = document.text
         self.starts = frozenset(start for start, _ in tokens)
         self.ends = frozenset(end for _, end in tokens)
+        self._at_tokens = Search(self.text, self.starts)
+        self._anywhere = Search(self.text, range(len(self.text)))
         self._found: dict[str, tuple[Span, ...]] = {}
 
     def of(self, text: str) -> tuple[Span, ...]:
         """The spans of `text` that begin and end on token boundaries (they may overlap); () when there is none."""
         if text not in self._found:
-            self._found[text] = tuple(filter(self.aligned, self.anywhere(text)))
+            self._found[text] = tuple(filter(self.aligned, self._at_tokens.spans(text)))
         return self._found[text]
 
     def anywhere(self, text: str) -> list[Span]:
         """The spans of `text` wherever they begin and end."""
-        return find_all(text, self.text)
+        return self._anywhere.spans(text)
 
     def aligned(self, span: Span) -> bool:
         """Whether the span begins and ends on token boundaries."""
         return span[0] in self.starts and span[1] in self.ends
+
+
+class Search:
+    """Finds texts in one text that begin at some of its places: by reading through it, or by an index.
+
+    The index, the places sorted by what stands there, is made only when more is asked than it costs: the time for n
+    questions to a text of n characters does not grow with n².
+    """
+
+    KEY = 32
+    """The characters of a place by which it is sorted."""
+
+    def __init__(self, text: str, places: Collection[int], *, scans: int = 64) -> None:
+        """The first `scans` questions are answered by reading the whole text."""
+        self._text, self._places = text, places
+        self._scans = scans
+        self._sorted: list[int] = []
+        self._keys: list[str] = []
+
+    def spans(self, text: str) -> list[Span]:
+        """Every span of `text` that begins at one of the places, overlapping ones too, in order; none for ""."""
+        if self._scans > 0:
+            self._scans -= 1
+            return [span for span in find_all(text, self._text) if span[0] in self._places]
+        if not text:
+            return []
+        if not self._keys:
+            self._sorted = sorted(self._places, key=lambda at: self._text[at : at + self.KEY])
+            self._keys = [self._text[at : at + self.KEY] for at in self._sorted]
+        key = text[: self.KEY]
+        first = bisect_left(self._keys, key)
+        last = bisect_right(self._keys, key, lo=first, key=lambda found: found[: len(key)])
+        starts = self._sorted[first:last]
+        if len(text) > self.KEY:
+            if len(starts) * len(text) > len(self._text):
+                return [span for span in find_all(text, self._text) if span[0] in self._places]
+            starts = [at for at in starts if self._text.startswith(text, at)]
+        return [(at, at + len(text)) for at in sorted(starts)]
 
 
 class Nesting:
@@ -74,10 +117,32 @@ class Nesting:
 
 def find_all(text: str, within: str) -> list[Span]:
     """Every span of `text` in `within`, overlapping ones too, in order; none for the empty text."""
-    spans, at = [], within.find(text) if text else -1
+    spans: list[Span] = []
+    at = within.find(text) if text else -1
     while at >= 0:
+        if spans and at < spans[-1][1] and len(text) > LONG:
+            return spans + _overlapping(text, within, at)
         spans.append((at, at + len(text)))
         at = within.find(text, at + 1)
+    return spans
+
+
+def _overlapping(text: str, within: str, start: int) -> list[Span]:
+    """The spans of `text` from `start` on, in one pass over `within` however much they overlap (Knuth, Morris, Pratt)."""
+    borders = [0]  # of each beginning of the text, how long an end of it is that the text also begins with
+    matched = 0
+    for letter in text[1:]:
+        while matched and letter != text[matched]:
+            matched = borders[matched - 1]
+        matched += letter == text[matched]
+        borders.append(matched)
+    spans, matched = [], 0
+    for at in range(start, len(within)):
+        while matched and (matched == len(text) or within[at] != text[matched]):
+            matched = borders[matched - 1]
+        matched += within[at] == text[matched]
+        if matched == len(text):
+            spans.append((at + 1 - len(text), at + 1))
     return spans
 
 
@@ -88,8 +153,7 @@ def write_answer(document: Document, annotation: Annotation) -> dict[str, Any]:
     numbers where they do not, and as offsets where it stands on no token boundaries or its type is not the chain's.
     Mentions of one text and type are joined, so their order may change; a span that stands twice comes back once.
     """
-    occurrences = Occurrences(document)
-    nesting = Nesting(mention.span for mention in annotation.mentions)
+    known = _KnownTexts(Occurrences(document), Nesting(mention.span for mention in annotation.mentions))
     chains = []
     for chain in annotation.chains:
         by_text: dict[tuple[str, str], list[Span]] = defaultdict(list)
@@ -97,13 +161,13 @@ def write_answer(document: Document, annotation: Annotation) -> dict[str, Any]:
             by_text[document.text[mention.start : mention.end], mention.type].append(mention.span)
         mentions: list[Any] = []
         for (text, kind), spans in by_text.items():
-            found = {span: n for n, span in enumerate(occurrences.of(text), start=1)}
-            if kind != chain.type or not found.keys() >= set(spans):
+            found, distinct = known.of(text), set(spans)
+            if kind != chain.type or not all(span in found.numbers for span in distinct):
                 mentions += [{"start": start, "end": end, "type": kind} for start, end in spans]
-            elif set(spans) == {span for span in found if not nesting.inside_longer(span)}:
+            elif len(distinct) == len(found.free) and distinct <= found.free:
                 mentions.append(text)
             else:
-                mentions.append([text, *sorted(found[span] for span in set(spans))])
+                mentions.append([text, *sorted(found.numbers[span] for span in distinct)])
         chains.append({"id": chain.id, "type": chain.type, "mentions": mentions})
     return {
         "chains": chains,
@@ -112,3 +176,26 @@ def write_answer(document: Document, annotation: Annotation) -> dict[str, Any]:
             {"frame": r.frame, "type": r.type, "box": list(r.box), "chain": r.chain} for r in annotation.regions
         ],
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownText:
+    """The number of each place of a text, from 1, and those places that lie inside no longer mention."""
+
+    numbers: dict[Span, int]
+    free: frozenset[Span]
+
+
+class _KnownTexts:
+    """What is known of each text of an annotation: looked up once, however many chains have a mention of it."""
+
+    def __init__(self, occurrences: Occurrences, nesting: Nesting) -> None:
+        self._occurrences, self._nesting = occurrences, nesting
+        self._known: dict[str, _KnownText] = {}
+
+    def of(self, text: str) -> _KnownText:
+        if text not in self._known:
+            places = self._occurrences.of(text)
+            free = frozenset(span for span in places if not self._nesting.inside_longer(span))
+            self._known[text] = _KnownText({span: n for n, span in enumerate(places, start=1)}, free)
+        return self._known[text]

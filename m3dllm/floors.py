@@ -106,9 +106,9 @@ def relation_tallies(
     hits: Counter[RelationRule] = Counter()
     for example in _related(examples):
         n = Counter(chain.type for chain in example.gold.chains)
-        for rule in rules:
-            same = rule.head == rule.tail
-            said[rule] += n[rule.head] * (n[rule.head] - 1) // 2 if same else n[rule.head] * n[rule.tail]
+        for rule in rules if n else ():
+            if many := n[rule.head] and n[rule.tail]:
+                said[rule] += many * (many - 1) // 2 if rule.head == rule.tail else n[rule.head] * many
         hits.update(_facts(example, symmetric))
     return {rule: Tally(said[rule], hits[rule]) for rule in rules}
 

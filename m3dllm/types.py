@@ -132,11 +132,14 @@ class Chain:
     @property
     def type(self) -> str:
         """The majority of the mentions' types; on a tie, the one that comes first."""
+        first = self.mentions[0].type
+        if all(mention.type == first for mention in self.mentions):  # as nearly always, and many times quicker
+            return first
         return Counter(mention.type for mention in self.mentions).most_common(1)[0][0]
 
     @property
     def spans(self) -> frozenset[tuple[int, int]]:
-        return frozenset(mention.span for mention in self.mentions)
+        return frozenset([(mention.start, mention.end) for mention in self.mentions])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m3dllm.answers import Nesting, Occurrences, find_all, write_answer
+from m3dllm.answers import LONG, Nesting, Occurrences, Search, find_all, write_answer
 from m3dllm.corpora.brat import read_brat
 from m3dllm.corpora.demo import generate_demo
 from m3dllm.corpora.m3d import read_m3d
@@ -178,3 +179,49 @@ def test_gold_of_the_demo_corpus_comes_back_whole():
     assert {e.document.lang for e in examples} == {"en", "zh"}
     assert any(e.gold.regions for e in examples)
     assert [e.document.id for e in examples if facts(again(e.document, e.gold)) != facts(e.gold)] == []
+
+
+# --- many and long texts ----------------------------------------------------------------------------------------------
+
+
+@given(st.text("ab ", max_size=30), st.lists(st.text("ab ", max_size=4), max_size=8), st.sets(st.integers(0, 29)))
+def test_an_index_finds_what_reading_finds(within, texts, places):
+    places = {at for at in places if at < len(within)}
+    indexed, read = Search(within, places, scans=0), Search(within, places, scans=len(texts))
+    assert [indexed.spans(text) for text in texts] == [read.spans(text) for text in texts]
+
+
+@given(st.text("ab", min_size=1, max_size=5), st.integers(1, 60), st.integers(1, 60), st.text("ab", max_size=3))
+def test_long_texts_that_overlap_themselves_are_found_at_every_place(part, often, less, end):
+    within, text = part * (often + less) + end, part * (LONG // len(part) + 1 + less)
+    slow = [(i, i + len(text)) for i in range(len(within)) if within.startswith(text, i)]
+    assert find_all(text, within) == slow
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_thousands_of_mentions_of_one_text_are_written_and_read_in_a_moment(lang):
+    word, gap, n = ("Ada", " ", 20_000) if lang == "en" else ("艾达", "，", 20_000)
+    step = len(word) + len(gap)
+    document = Document("d", lang, (word + gap) * n)
+    gold = Annotation(tuple(Chain(f"c{i}", (Mention(step * i, step * i + len(word), "PER"),)) for i in range(n)))
+    started = time.process_time()
+    assert again(document, gold) == gold
+    assert time.process_time() - started < 15
+
+
+def test_a_text_said_thousands_of_times_costs_no_more_than_its_places():
+    n = 20_000
+    payload = {"chains": [{"id": f"c{i}", "type": "PER", "mentions": ["Ada"]} for i in range(n)]}
+    started = time.process_time()
+    prediction = normalize(Document("d", "en", "Ada " * n), RawOutput("d", payload=payload))
+    assert time.process_time() - started < 15
+    assert [len(chain.mentions) for chain in prediction.annotation.chains] == [n]
+    assert Counter(issue.code for issue in prediction.issues) == {"duplicate_mention": n - 1, "repeated_chain": n - 1}
+
+
+def test_chains_of_one_id_are_numbered_in_a_moment():
+    n = 20_000
+    rows = [{"id": "c"} for _ in range(n)] + [{"id": f"c_{i}"} for i in range(2 * n)]
+    started = time.process_time()
+    normalize(Document("d", "en", "Ada"), RawOutput("d", payload={"chains": rows}))
+    assert time.process_time() - started < 15

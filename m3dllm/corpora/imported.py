@@ -6,6 +6,7 @@ and `summary_lines` is the count that closes every import.
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -175,8 +176,8 @@ def unused_id(wanted: str, used: Iterable[str], *, instead: Iterable[str]) -> st
     taken = used if isinstance(used, (set, frozenset, dict)) else set(used)
     candidates = [name for name in (wanted, *instead) if id_problem(name) is None]
     last = candidates[-1] if candidates else "document"
-    numbered = (f"{last}-{n}" for n in range(2, len(taken) + 3))
-    return next(name for name in (*candidates, *numbered) if name not in taken)
+    numbered = (f"{last}-{n}" for n in itertools.count(2))
+    return next(name for name in itertools.chain(candidates, numbered) if name not in taken)
 
 
 def one_line(text: str) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise, product
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from m3dllm.answers import Occurrences, Span, find_all
+from m3dllm.answers import Occurrences, Search, Span
 from m3dllm.types import Document
 
 NEARLY = 0.8
@@ -30,8 +31,12 @@ LOOKUPS = 100
 Status = Literal["exact", "folded", "unaligned", "fuzzy"]
 
 
-class Alignment(NamedTuple):
-    """How a text was found, the document's words for it, its places in order, and those that the bare text means."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Alignment:
+    """How a text was found, the document's words for it, its places in order, and those that the bare text means.
+
+    Two are equal only where they are one lookup, so that what is worked out about its places is worked out once.
+    """
 
     status: Status
     read_as: str
@@ -46,6 +51,7 @@ class Aligner:
         self._text = document.text
         self._occurrences = Occurrences(document)
         self._known: dict[str, Alignment | None] = {}
+        self._known_folded: dict[str, Alignment | None] = {}
         self._lookups = 0
 
     def find(self, text: str) -> Alignment | None:
@@ -64,8 +70,11 @@ class Aligner:
         return _alignment("exact", text, self._occurrences.of(text))
 
     def _fold(self, text: str) -> Alignment | None:
-        spans = tuple(filter(self._occurrences.aligned, self._folded_document.spans(fold(text))))
-        return _alignment("folded", self._words(spans[0]), spans) if spans else None
+        folded = fold(text)
+        if folded not in self._known_folded:
+            spans = tuple(filter(self._occurrences.aligned, self._folded_document.spans(folded)))
+            self._known_folded[folded] = _alignment("folded", self._words(spans[0]), spans) if spans else None
+        return self._known_folded[folded]
 
     def _unaligned(self, text: str) -> Alignment | None:
         spans = self._occurrences.anywhere(text)
@@ -131,10 +140,11 @@ class _Folded:
         self._origin = [at for at, piece in enumerate(pieces) for _ in piece]
         # A place in the middle of what one character became (the "f" of a ligature "fi") is no place in the text.
         self._inner = {i for i, (a, b) in enumerate(pairwise(self._origin), start=1) if a == b}
+        self._search = Search(self.text, range(len(self.text)))
 
     def spans(self, folded: str) -> list[Span]:
         """The spans of the original text whose folded form is `folded`."""
-        found = find_all(folded, self.text)
+        found = self._search.spans(folded)
         return [self.original(s, e) for s, e in found if s not in self._inner and e not in self._inner]
 
     def original(self, start: int, end: int) -> Span:

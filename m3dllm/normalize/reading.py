@@ -9,12 +9,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
-from itertools import count
+from itertools import chain as chain_all
+from itertools import count, islice
 from typing import Any, NamedTuple
 
 from m3dllm.answers import LISTS, Nesting, Span
 from m3dllm.labels import LabelSet
-from m3dllm.normalize.align import Aligner
+from m3dllm.normalize.align import Aligner, Alignment
 from m3dllm.normalize.details import WHOLE, clean, excerpt, shown
 from m3dllm.normalize.salvage import read_object
 from m3dllm.types import Annotation, Box, BoxForm, Chain, Document, Issue, Mention, RawOutput, Region, Relation
@@ -23,14 +24,14 @@ from m3dllm.types import Annotation, Box, BoxForm, Chain, Document, Issue, Menti
 class _Said(NamedTuple):
     """A mention with its places. `type` is None where it is the chain's, "" where it cannot be used.
 
-    `free` takes only those places that lie inside no longer mention of the answer.
+    A text without numbers is `bare`: it takes only those of its places that lie inside no longer mention of the answer.
     """
 
     where: str
     text: str
     type: str | None
     places: tuple[Span, ...]
-    free: bool = False
+    bare: Alignment | None = None
 
 
 class _SaidChain(NamedTuple):
@@ -52,6 +53,11 @@ class Reading:
         self._aligner = Aligner(document)
         self._ids: dict[str, str] = {}  # what the answer calls a chain -> its id
         self._chains: dict[str, Chain] = {}
+        self._numbers: dict[str, int] = {}  # an id -> up to which number it is taken with one
+        # Of texts without numbers, each looked at once however often the answer repeats it: the places that lie inside
+        # no longer mention, and, once a chain has taken them, the chains that have them.
+        self._free: dict[Alignment, tuple[Span, ...]] = {}
+        self._owners: dict[Alignment, frozenset[str]] = {}
 
     def annotation(self, raw: RawOutput) -> Annotation:
         """What the answer says; empty, with an Issue that says why, where nothing can be used."""
@@ -59,7 +65,10 @@ class Reading:
         if answer is None:
             return Annotation()
         said = list(self._said_chains(self._items(answer, "chains", "")))
-        nesting = Nesting(span for chain in said for mention in chain.said for span in mention.places)
+        mentions = [mention for chain in said for mention in chain.said]
+        bare = {mention.bare: mention.places for mention in mentions if mention.bare}
+        numbered = (mention.places for mention in mentions if not mention.bare)
+        nesting = Nesting(span for places in chain_all(bare.values(), numbered) for span in places)
         owners: dict[Span, str] = {}
         for chain in said:
             self._settle(chain, nesting, owners)
@@ -109,10 +118,10 @@ class Reading:
             if name is None:
                 if row.get("id") is not None:
                     self._note("bad_shape", f"{where}.id", f"expected a name, not {shown(row['id'])}")
-                chain_id = _fresh(f"c{i}", taken, i)
+                chain_id = self._fresh(f"c{i}", taken, i)
                 self._ids[chain_id] = chain_id
             elif name in self._ids:
-                chain_id = _fresh(name, taken, i)
+                chain_id = self._fresh(name, taken, i)
                 self._note("duplicate_id", where, f"{excerpt(name)} is taken; the chain is now {excerpt(chain_id)}")
             else:
                 chain_id = self._ids[name] = name
@@ -136,21 +145,27 @@ class Reading:
         for said in chain.said:
             if not said.type:
                 continue
-            places = [span for span in said.places if not (said.free and nesting.inside_longer(span))]
+            places = self._places(said, nesting)
             if not places:
                 self._note("covered", said.where, excerpt(said.text))
-            if taken := [span for span in places if span in owners]:
+            repeated = said.bare in self._owners
+            if taken := places if repeated else tuple(span for span in places if span in owners):
                 at = ", ".join(str(start) for start, _ in taken[:5]) + (", …" if len(taken) > 5 else "")
                 self._note(
                     "duplicate_mention",
                     said.where,
                     f"{excerpt(said.text)} at {at} stands already in chain {excerpt(owners[taken[0]])}",
                 )
-                before |= {owners[span] for span in taken}
+                has = self._owners[said.bare] if said.bare and repeated else {owners[span] for span in taken}
+                before.update(islice(has, 2))  # whether it is one chain is all that is asked
+            if repeated:
+                continue
             for start, end in places:
                 if (start, end) not in owners:
                     owners[start, end] = chain.id
                     mentions.append(Mention(start, end, said.type))
+            if said.bare:
+                self._owners[said.bare] = frozenset(owners[span] for span in places)
         if mentions:
             self._chains[chain.id] = Chain(chain.id, tuple(mentions))
         elif len(before) == 1:
@@ -160,6 +175,14 @@ class Reading:
             self._note("repeated_chain", chain.where, f"{excerpt(chain.id)} is read as {excerpt(first)}")
         else:
             self._note("empty_chain", chain.where, f"none of the mentions of {excerpt(chain.id)} could be used")
+
+    def _places(self, said: _Said, nesting: Nesting) -> tuple[Span, ...]:
+        """Those of the mention's places that it takes, unless another chain has them."""
+        if said.bare is None:
+            return said.places
+        if said.bare not in self._free:
+            self._free[said.bare] = tuple(span for span in said.places if not nesting.inside_longer(span))
+        return self._free[said.bare]
 
     # --- mentions -----------------------------------------------------------------------------------------------------
 
@@ -200,7 +223,7 @@ class Reading:
         if found.status != "exact":
             self._note(found.status, where, f"{excerpt(text)} read as {excerpt(found.read_as)}")
         if not wanted:
-            return _Said(where, text, None, found.meant, free=True)
+            return _Said(where, text, None, found.meant, bare=found)
         places = []
         for n in dict.fromkeys(wanted):
             if n is not None and 1 <= n <= len(found.places):
@@ -311,6 +334,15 @@ class Reading:
             self._note("bad_shape", f"{where}.{key}" if where else key, f"expected a list, not {shown(value)}")
         return ()
 
+    def _fresh(self, name: str, taken: set[str], i: int) -> str:
+        """`name`, or the first of name_i, name_i+1, … that is not taken; it is taken then. `i` grows from call to call."""
+        fresh = name
+        if name in taken:
+            n = next(n for n in count(max(i, self._numbers.get(name, 0))) if f"{name}_{n}" not in taken)
+            fresh, self._numbers[name] = f"{name}_{n}", n + 1
+        taken.add(fresh)
+        return fresh
+
     def _is_object(self, value: Any, where: str, keys: Collection[str]) -> bool:
         """Whether `value` is an object; keys that are not among `keys` are noted."""
         if not isinstance(value, dict):
@@ -396,13 +428,6 @@ def _name(value: Any) -> str | None:
     if isinstance(value, int):
         return str(value) if value.bit_length() <= 1000 else hex(value)
     return repr(value) if isinstance(value, float) and math.isfinite(value) else None
-
-
-def _fresh(name: str, taken: set[str], i: int) -> str:
-    """`name`, or the first of name_i, name_i+1, … that is not taken; it is taken then."""
-    fresh = name if name not in taken else next(f"{name}_{n}" for n in count(i) if f"{name}_{n}" not in taken)
-    taken.add(fresh)
-    return fresh
 
 
 def _rounded(box: Box) -> str:

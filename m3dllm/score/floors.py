@@ -7,8 +7,10 @@ how much is free to who knows the frequencies, and a learned system that stays b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from m3dllm.floors import (
     ChainRule,
@@ -22,10 +24,14 @@ from m3dllm.floors import (
     relation_tallies,
 )
 from m3dllm.labels import LabelSet
-from m3dllm.score.corpus import score
-from m3dllm.score.scores import Ratio
+from m3dllm.score.chain import b3, ceaf_e, muc, partition
+from m3dllm.score.corpus import EMPTY, Gold
+from m3dllm.score.document import Counts
+from m3dllm.score.grounding import grounding
+from m3dllm.score.relation import relation, relation_undirected
+from m3dllm.score.scores import Ratio, total
 from m3dllm.score.settings import Settings
-from m3dllm.types import PRF, Annotation, Example, Prediction, Region, Subset, Task
+from m3dllm.types import PRF, Annotation, Example, Region, Subset, Task
 
 NAMES: dict[ChainRule, str] = {
     "singletons": "all singletons",
@@ -89,7 +95,7 @@ def floors(
     return tuple(rows)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Stand:
     """The documents of one language, and how they are scored."""
 
@@ -98,6 +104,10 @@ class _Stand:
     labels: LabelSet | None
     settings: Settings
     subsets: Mapping[str, Subset]
+
+    @cached_property
+    def golds(self) -> list[Gold]:
+        return [Gold.of(example, self.subsets.get(example.document.id)) for example in self.examples]
 
     @property
     def with_text(self) -> list[Example]:
@@ -113,13 +123,42 @@ class _Stand:
 
     def floor(self, key: str, name: str, predicted: Mapping[str, Annotation]) -> Iterator[Floor]:
         """What the annotations reach in the score `key`, if there is anything to score."""
-        task, *variants = key.split(".")
-        settings = Settings(self.settings.modality, tuple(variants), (task,))  # type: ignore[arg-type]
-        predictions = [Prediction(document, annotation) for document, annotation in predicted.items()]
-        scores = score(self.examples, predictions, labels=self.labels, settings=settings, subsets=self.subsets)
-        reached = scores.languages[self.lang].end_to_end.tasks[key]
-        if reached.f1 is not None:
+        task: Task = key.partition(".")[0]  # type: ignore[assignment]
+        symmetric = self.labels.symmetric if self.labels else frozenset()
+        rows = [
+            METRICS[key](gold.annotation, predicted.get(gold.document, EMPTY), gold.frames, symmetric)
+            for gold in self.golds
+            if gold.counts(task, self.settings)
+        ]
+        reached = total(rows).tasks.get(key)
+        if reached is not None and reached.f1 is not None:
             yield Floor(self.lang, key, name, reached)
+
+
+def _chain(gold: Annotation, pred: Annotation, _frames: object, _symmetric: object) -> Counts:
+    wanted, said = partition(gold), partition(pred)
+    return {"chain.muc": muc(wanted, said), "chain.b3": b3(wanted, said), "chain.ceaf_e": ceaf_e(wanted, said)}
+
+
+def _relation(gold: Annotation, pred: Annotation, _frames: object, symmetric: frozenset[str]) -> Counts:
+    return {"relation": relation(gold, pred, symmetric=symmetric)}
+
+
+def _undirected(gold: Annotation, pred: Annotation, _frames: object, _symmetric: object) -> Counts:
+    return {"relation.undirected": relation_undirected(gold, pred)}
+
+
+def _grounding(gold: Annotation, pred: Annotation, frames: Collection[int] | None, _symmetric: object) -> Counts:
+    return {"grounding": grounding(gold, pred, frames=frames)}
+
+
+METRICS: dict[str, Callable[[Annotation, Annotation, Any, Any], Counts]] = {
+    "chain": _chain,
+    "relation": _relation,
+    "relation.undirected": _undirected,
+    "grounding": _grounding,
+}
+"""What a floor is counted by: its score and no other."""
 
 
 def _chain_floors(stand: _Stand, found: Mapping[str, Annotation]) -> Iterator[Floor]:

@@ -1,0 +1,181 @@
+"""How time and memory grow: each verb over 100, 1,000, 10,000, … documents, and one document of as many mentions.
+
+    python -m benchmarks.load WORK [N …] [--only STEP,…]      WORK keeps the corpora and runs; N: 100 1000 10000
+    python -m benchmarks.load WORK [N …] --functions          write_answer and normalize on one document of N mentions
+
+Documents are invented: 60 words, twelve mentions in six chains, three relations, no frames; the answers of two systems
+are the gold with every seventh mention or every fifth relation left out. Every step is a process of its own, of which
+the processor's time and the largest memory are measured. `python` is the one that runs this script, the package is the one
+that it imports: to compare two states of the code, give each its own checkout as the working directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+NAMES = ("Ada", "Grace", "Alan", "Edsger", "Barbara", "Donald", "Leslie", "Tony", "Niklaus", "John", "Dennis", "Ken")
+WORDS = "met saw followed praised in of the and a town river house letter paper year by night later often never".split()
+SIZES = (100, 1_000, 10_000)
+
+
+def document(i: int) -> tuple[list[str], list[list[tuple[int, str]]], list[tuple[int, int]]]:
+    """(tokens, chains of (token, type), relations between chains) of the i-th document."""
+    random_ = random.Random(i)
+    tokens = [random_.choice(WORDS) for _ in range(60)]
+    chains = []
+    for n, name in enumerate(random_.sample(NAMES, 6)):
+        places = [n * 10 + random_.randrange(5), n * 10 + 5 + random_.randrange(5)]
+        for place in places:
+            tokens[place] = name
+        chains.append([(place, "PER" if n % 2 else "LOC") for place in places])
+    return tokens, chains, [(0, 1), (2, 3), (4, 5)]
+
+
+def write_redocred(path: Path, n: int) -> None:
+    rows = []
+    for i in range(n):
+        tokens, chains, relations = document(i)
+        entities = [
+            [{"name": tokens[at], "sent_id": 0, "pos": [at, at + 1], "type": kind} for at, kind in chain]
+            for chain in chains
+        ]
+        labels = [{"h": h, "t": t, "r": "met", "evidence": []} for h, t in relations]
+        rows.append({"title": f"document {i}", "sents": [tokens], "vertexSet": entities, "labels": labels})
+    path.mkdir(parents=True)
+    (path / "dev.json").write_text(json.dumps(rows), encoding="utf-8")
+
+
+def write_brat(path: Path, n: int) -> None:
+    path.mkdir(parents=True)
+    for i in range(n):
+        tokens, chains, relations = document(i)
+        starts = [sum(len(t) + 1 for t in tokens[:at]) for at in range(len(tokens))]
+        lines, first = [], []
+        for chain in chains:
+            first.append(len(lines) + 1)
+            for at, kind in chain:
+                lines.append(f"T{len(lines) + 1}\t{kind} {starts[at]} {starts[at] + len(tokens[at])}\t{tokens[at]}")
+        links = [f"*\tCoreference T{t} T{t + 1}" for t in first]
+        links += [f"R{k}\tmet Arg1:T{first[h]} Arg2:T{first[t]}" for k, (h, t) in enumerate(relations, start=1)]
+        (path / f"{i}.txt").write_text(" ".join(tokens), encoding="utf-8")
+        (path / f"{i}.ann").write_text("\n".join([*lines, *links]) + "\n", encoding="utf-8")
+
+
+def write_answers(corpus: Path, folder: Path) -> None:
+    """Two systems' answers to the corpus: lines of the native form with some of the gold left out."""
+    for name in ("a", "b"):
+        rows = []
+        for i, line in enumerate((corpus / "dev.jsonl").read_text(encoding="utf-8").splitlines()):
+            row = json.loads(line)
+            gold = row["gold"]
+            if name == "a":
+                for n, chain in enumerate(gold["chains"]):
+                    if (i + n) % 7 == 0:
+                        chain["mentions"] = chain["mentions"][:1]
+            elif i % 5 == 0:
+                gold["relations"] = gold["relations"][1:]
+            rows.append(json.dumps(row))
+        (folder / f"{name}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def measured(*arguments: object) -> tuple[float, float]:
+    """(seconds of the processor, megabytes at most) of the program, in a process of its own."""
+    command = [sys.executable, "-m", "m3dllm", *map(str, arguments)]
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    pid = os.posix_spawn(command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, quiet, 1)])
+    _, status, usage = os.wait4(pid, 0)
+    os.close(quiet)
+    if status:
+        raise SystemExit(f"failed: {' '.join(command)}")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000
+
+
+def fresh(folder: Path) -> Path:
+    """`folder`, without what a former measurement left there."""
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+def steps(work: Path, n: int) -> Iterator[tuple[str, Callable[[], tuple[float, float]]]]:
+    """Every step with what runs it, in the order in which one needs the other."""
+    here = work / str(n)
+    corpus = here / "corpus"
+    for kind, write in (("redocred", write_redocred), ("brat", write_brat)):
+        if not (here / kind).exists():
+            write(here / kind, n)
+        out = corpus if kind == "redocred" else here / f"corpus-{kind}"
+        yield f"import {kind}", lambda kind=kind, out=out: measured("import", kind, here / kind, "--out", fresh(out))
+    if not (here / "b.jsonl").exists():
+        write_answers(corpus, here)
+    yield "check", lambda: measured("check", corpus)
+    run = ("run", "--corpus", corpus, "--split", "dev", "--system", "replay")
+    for name in ("a", "b"):
+        yield (
+            f"run {name}",
+            lambda name=name: measured(*run, "--answers", here / f"{name}.jsonl", "--out", fresh(here / f"run-{name}")),
+        )
+    yield "normalize", lambda: measured("normalize", here / "run-a")
+    yield "score", lambda: measured("score", here / "run-a")
+    yield "report", lambda: measured("report", here / "run-a", here / "run-b", "--out", fresh(here / "report"))
+    yield "view", lambda: measured("view", here / "run-a", here / "run-b", "--out", fresh(here / "view"))
+
+
+def functions(n: int) -> Iterator[tuple[str, float]]:
+    """(name, seconds) of the functions on one document with n mentions: of one text, of long texts, each once."""
+    from m3dllm.answers import write_answer
+    from m3dllm.normalize import normalize
+    from m3dllm.types import Annotation, Chain, Document, Mention, RawOutput
+
+    def seconds(function: Callable[[], Any]) -> float:
+        started = time.process_time()
+        function()
+        return time.process_time() - started
+
+    text = "Ada " * n
+    document_ = Document("d", "en", text)
+    chains = tuple(Chain(f"c{i}", (Mention(4 * i, 4 * i + 3, "PER"),)) for i in range(n))
+    yield "write_answer, one text", seconds(lambda: write_answer(document_, Annotation(chains)))
+    one = {"chains": [{"id": f"c{i}", "type": "PER", "mentions": [["Ada", i + 1]]} for i in range(n)]}
+    yield "normalize, one text by number", seconds(lambda: normalize(document_, RawOutput("d", payload=one)))
+    same = {"chains": [{"id": f"c{i}", "type": "PER", "mentions": ["Ada"]} for i in range(n)]}
+    yield "normalize, one text again and again", seconds(lambda: normalize(document_, RawOutput("d", payload=same)))
+    long = {"chains": [{"id": f"c{i}", "type": "PER", "mentions": [text[:400]]} for i in range(n)]}
+    yield "normalize, long texts repeated", seconds(lambda: normalize(document_, RawOutput("d", payload=long)))
+    words = [f"w{i}" for i in range(n)]
+    many = Document("d", "en", " ".join(words))
+    each = {"chains": [{"id": f"c{i}", "type": "PER", "mentions": [word]} for i, word in enumerate(words)]}
+    yield "normalize, every word once", seconds(lambda: normalize(many, RawOutput("d", payload=each)))
+    none = {"chains": [{"id": f"c{i}", "type": "PER", "mentions": [f"x{i}"]} for i in range(n)]}
+    yield "normalize, words that are not there", seconds(lambda: normalize(many, RawOutput("d", payload=none)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("work", type=Path)
+    parser.add_argument("sizes", type=int, nargs="*", default=SIZES)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--functions", action="store_true", help="the functions on one document, not the verbs")
+    given = parser.parse_args()
+    for n in given.sizes:
+        if given.functions:
+            for name, seconds in functions(n):
+                print(f"{name:36s} {n:8,d} {seconds:9.3f} s", flush=True)
+            continue
+        for name, step in steps(given.work, n):
+            if not given.only or any(name.startswith(part) for part in given.only.split(",")):
+                seconds, megabytes = step()
+                print(f"{name:18s} {n:8,d} {seconds:9.2f} s {megabytes:8.0f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
