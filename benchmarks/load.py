@@ -5,8 +5,8 @@
 
 Documents are invented: 60 words, twelve mentions in six chains, three relations, no frames; the answers of two systems
 are the gold with every seventh mention or every fifth relation left out. Every step is a process of its own, of which
-the processor's time and the largest memory are measured. `python` is the one that runs this script, the package is the one
-that it imports: to compare two states of the code, give each its own checkout as the working directory.
+the processor's time and the largest memory are measured. To compare two states
+of the code, run it in the checkout of each.
 """
 
 from __future__ import annotations
@@ -22,7 +22,28 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("Ada", "Grace", "Alan", "Edsger", "Barbara", "Donald", "Leslie", "Tony", "Niklaus", "John", "Dennis", "Ken")
-WORDS = "met saw followed praised in of the and a town river house letter paper year by night later often never".split()
+WORDS = [
+    "met",
+    "saw",
+    "followed",
+    "praised",
+    "in",
+    "of",
+    "the",
+    "and",
+    "a",
+    "town",
+    "river",
+    "house",
+    "letter",
+    "paper",
+    "year",
+    "by",
+    "night",
+    "later",
+    "often",
+    "never",
+]
 SIZES = (100, 1_000, 10_000)
 
 

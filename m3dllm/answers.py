@@ -128,7 +128,7 @@ def find_all(text: str, within: str) -> list[Span]:
 
 
 def _overlapping(text: str, within: str, start: int) -> list[Span]:
-    """The spans of `text` from `start` on, in one pass over `within` however much they overlap (Knuth, Morris, Pratt)."""
+    """The spans of `text` from `start` on, in one pass however much they overlap (Knuth, Morris and Pratt)."""
     borders = [0]  # of each beginning of the text, how long an end of it is that the text also begins with
     matched = 0
     for letter in text[1:]:

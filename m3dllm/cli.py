@@ -6,6 +6,7 @@ user can mend, in one line. Nothing heavy is imported before a verb needs it.
 
 from __future__ import annotations
 
+import gc
 import inspect
 import logging
 import sys
@@ -56,6 +57,7 @@ class Modality(StrEnum):
 
 def main() -> None:
     """The entry point: `app` with errors in one line and the three exit codes."""
+    gc.set_threshold(100_000, 50, 100)  # documents are many small values that live: looking for dead ones costs half
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         raise SystemExit(app(standalone_mode=False))

@@ -335,7 +335,7 @@ class Reading:
         return ()
 
     def _fresh(self, name: str, taken: set[str], i: int) -> str:
-        """`name`, or the first of name_i, name_i+1, … that is not taken; it is taken then. `i` grows from call to call."""
+        """`name`, or the first of name_i, name_i+1, … that is not taken; it is taken then. `i` grows call by call."""
         fresh = name
         if name in taken:
             n = next(n for n in count(max(i, self._numbers.get(name, 0))) if f"{name}_{n}" not in taken)
