@@ -78,75 +78,66 @@ def ratios() -> None:
     """Each time is the least of three, on the same weights and the same documents of the demo's train split."""
     import torch
 
-    from m3dllm.systems.supervised.batch import Types
-    from m3dllm.systems.supervised.checkpoint import new_model
-    from m3dllm.systems.supervised.config import Config
-    from m3dllm.systems.supervised.losses import Balance
-    from m3dllm.systems.supervised.train import describe, lesson, make_optimizer, one_epoch
+    from m3dllm.systems.dffm import Config
+    from m3dllm.systems.dffm.model import DFFM
+    from m3dllm.systems.supervised.learner import SupervisedLearner, describe
+    from m3dllm.training import Progress, Training
 
     corpus = load_corpus(demo_corpus())
-    types, device = Types.of(corpus.labels), torch.device("cpu")
 
-    def model_of(config: Config, examples: Sequence[Example]) -> Any:
-        return new_model(describe(config, corpus.labels, examples)).eval()
+    def training_of(config: Config, examples: Sequence[Example], out: Path) -> Training:
+        system = DFFM(config, labels=corpus.labels)
+        model = system.new_model(describe(config, corpus.labels, examples)).eval()
+        return Training(SupervisedLearner(model, corpus.labels, system.device, ""), examples, (), out)
 
     whole = [e for e in corpus["train"] if e.document.text and e.document.frames][:32]
-    model = model_of(Config(), whole)
-    lessons = [lesson(model, example, types) for example in whole]
+    folder = Path(tempfile.mkdtemp())
+    training = training_of(Config(), whole, folder)
+    model, items = training.learner.model, training.items
 
     with torch.no_grad():
-        batch = model.text.batch([one.inputs for one in lessons[:8]])
-        states, mentions = model.encode(batch), [one.gold.mentions for one in lessons[:8]]
+        batch = model.batch([one.inputs for one in items[:8]])
+        states, mentions = model.encode(batch), [one.gold.mentions for one in items[:8]]
         pairs_at_once(model, states, mentions)
 
         def encode(size: int) -> None:
-            for i in range(0, len(lessons), size):
-                model.encode(model.text.batch([one.inputs for one in lessons[i : i + size]]))
+            for i in range(0, len(items), size):
+                model.encode(model.batch([one.inputs for one in items[i : i + size]]))
 
         compare("32 documents encoded: batch 1 / batch 8", lambda: encode(1), lambda: encode(8))
 
-    def epoch(config: Config, learner: Any, own: Sequence[Any]) -> None:
-        one_epoch(learner, own, types, Balance(), make_optimizer(learner, config), 0, device)
+    def epoch_of(config: Config, examples: Sequence[Example]) -> Callable[[], None]:
+        own = training_of(config, examples, folder)
+        return lambda: own.epoch(Progress(""))
 
-    small, large = Config(batch_size=1), Config(batch_size=8)
-    learners = [(config, model_of(config, whole)) for config in (small, large)]
-    compare(
-        "an epoch over them: batch 1 / batch 8",
-        *(lambda config=config, learner=learner: epoch(config, learner, lessons) for config, learner in learners),
-    )
+    sizes = (epoch_of(Config(batch_size=size), whole) for size in (1, 8))
+    compare("an epoch over them: batch 1 / batch 8", *sizes)
     english = [e for e in whole if e.document.lang == "en"]
-    times = []
-    with tempfile.TemporaryDirectory() as folder:
-        for cache_gb in (0.0, 1.0):
-            os.environ["M3DLLM_CACHE"] = folder
-            config = Config(text_encoder=("minilm",), freeze=("text",), vision_encoder="none", cache_gb=cache_gb)
-            learner = model_of(config, english)
-            own = [lesson(learner, example, types) for example in english]
-            epoch(config, learner, own)
-            times.append((config, learner, own))
-        compare(
-            f"an epoch over {len(english)} with MiniLM frozen: uncached / cached",
-            *(lambda row=row: epoch(*row) for row in times),
-        )
+    os.environ["M3DLLM_CACHE"] = str(folder)
+    frozen: dict[str, Any] = {"text_encoder": ("minilm",), "freeze": ("text",), "vision_encoder": "none"}
+    times = [epoch_of(Config(**frozen, cache_gb=cache_gb), english) for cache_gb in (0.0, 1.0)]
+    for work in times:
+        work()
+    compare(f"an epoch over {len(english)} with MiniLM frozen: uncached / cached", *times)
 
 
 def pairs_at_once(model: Any, states: Any, mentions: Sequence[Any]) -> None:
     """The bilinear forms of eq. 16 and 17 over all pairs of eight documents, against a loop over pairs."""
-    from m3dllm.systems.supervised.batch import make_mention_batch
-    from m3dllm.systems.supervised.heads import chain_means, span_means
+    from m3dllm.systems.supervised.data import make_mention_batch
+    from m3dllm.systems.supervised.scorers import chain_means, span_means
 
     together = make_mention_batch(mentions)
     vectors = span_means(states.words, together.first, together.last)
     chains = chain_means(vectors, together)
 
     def at_once() -> None:
-        for head, x in ((model.chains, vectors), (model.relations, chains)):
+        for head, x in ((model.chain.scorer, vectors), (model.relation.scorer, chains)):
             left, right = (part(x) for part in head.shrink)
             head.bilinear(left, right)
 
     def in_a_loop() -> None:
         for i, one in enumerate(mentions):
-            for head, x, n in ((model.chains, vectors, len(one)), (model.relations, chains, one.n_chains)):
+            for head, x, n in ((model.chain.scorer, vectors, len(one)), (model.relation.scorer, chains, one.n_chains)):
                 for row in range(n):
                     for column in range(n):
                         left, right = (

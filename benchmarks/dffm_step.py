@@ -83,11 +83,10 @@ def step(folder: Path, *, words: int, frames: int, checkpointing: bool, device: 
     import torch
 
     from m3dllm.corpora.m3d import m3d_labels
-    from m3dllm.systems.supervised.batch import Types
-    from m3dllm.systems.supervised.checkpoint import new_model
-    from m3dllm.systems.supervised.config import Config
-    from m3dllm.systems.supervised.losses import Balance, losses
-    from m3dllm.systems.supervised.train import describe, lesson, make_optimizer
+    from m3dllm.systems.dffm import Config
+    from m3dllm.systems.dffm.model import DFFM
+    from m3dllm.systems.supervised.learner import describe, parameter_groups, training_item
+    from m3dllm.training import weighted_sum
 
     preset = dict(Config.presets["paper"]) | {
         "text_encoder": (str(folder / "text"),),
@@ -95,16 +94,16 @@ def step(folder: Path, *, words: int, frames: int, checkpointing: bool, device: 
         "checkpointing": checkpointing,
     }
     config, labels = Config(**preset), m3d_labels()
-    types, where = Types.of(labels), torch.device(device)
+    where = torch.device(device)
     example = write_example(folder, words=words, frames=frames)
-    model = new_model(describe(config, labels, [example])).to(where).train()
-    optimizer = make_optimizer(model, config)
-    one = lesson(model, example, types)
-    batch = model.text.batch([one.inputs])
+    model = DFFM(config, labels=labels).new_model(describe(config, labels, [example])).to(where).train()
+    optimizer = torch.optim.AdamW(parameter_groups(model))
+    one = training_item(model, example)
+    batch = model.batch([one.inputs])
     before = memory_gb(where)
     started = time.perf_counter()
     states = model.encode(batch)
-    loss = losses(model, states, [one.gold], types, Balance(), device=where).total(config)
+    loss = weighted_sum(model.losses(states, [one.gold]), config.loss_weights)
     forward = time.perf_counter() - started
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)

@@ -15,6 +15,7 @@ import argparse
 import importlib.util
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -105,8 +106,8 @@ def one(out: Path, options: dict, documents: int) -> None:
     """One epoch over demo documents with these options; what it took, as a line of JSON."""
     from m3dllm.systems.videollm.config import Config
     from m3dllm.systems.videollm.engines.local import peak_memory_mb
-    from m3dllm.systems.videollm.tuning.course import steps_of
     from m3dllm.systems.videollm.tuning.trainer import Trainer
+    from m3dllm.training import batches
 
     corpus = load_corpus(demo_corpus())
     folder = out / "speed"
@@ -114,13 +115,15 @@ def one(out: Path, options: dict, documents: int) -> None:
     config = Config(**SMALL | LEARNING | {"frames": 2, "longest_side": 128, "max_tokens": 3000} | options)
     trainer = Trainer(config, corpus.labels, corpus["train"][:documents], (), folder)
     trainer.model.train()
-    steps = steps_of([entry.tokens for entry in trainer.course.entries], config, 0)
-    trainer._step(steps[0], 0, 0)  # warm
+    entries, rng = trainer.course.entries, random.Random(0)
+    steps = batches([entry.tokens for entry in entries], trainer.schedule, rng)
+    steps = [[entries[i] for i in step] for step in steps]
+    trainer.training.step(steps[0])  # warm
     started, loss, learned, tokens = time.perf_counter(), 0.0, 0, 0
-    for k, step in enumerate(steps):
-        loss += trainer._step(step, 0, k)
-        learned += sum(trainer.course.entries[i].learned for i in step)
-        tokens += sum(trainer.course.entries[i].tokens for i in step)
+    for step in steps:
+        loss += trainer.training.step(step)
+        learned += sum(entry.learned for entry in step)
+        tokens += sum(entry.tokens for entry in step)
     seconds = time.perf_counter() - started
     print(json.dumps({"tokens_per_s": tokens / seconds, "memory_mb": peak_memory_mb(), "loss": loss / learned}))
 

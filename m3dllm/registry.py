@@ -25,8 +25,8 @@ BUILT_IN = {
     for spec in (
         SystemSpec(
             name="dffm",
-            factory="m3dllm.systems.supervised.system:Supervised",
-            config="m3dllm.systems.supervised.config:Config",
+            factory="m3dllm.systems.dffm.model:DFFM",
+            config="m3dllm.systems.dffm:Config",
             summary="denoised fusion of text and frames, missing modalities constructed (DFFM and MMCM of M3D)",
             tasks=FOUR_TASKS,
             modalities=TEXT_AND_VIDEO,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -49,51 +47,14 @@ def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
 
 
-def save_state(
-    path: Path,
-    told: Mapping[str, Any],
-    own: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    *,
-    best: Mapping[str, Tensor] | None = None,
-) -> None:
-    """Write a fit that is not finished, in one step: what is told of it, its weights, the best ones, its optimizer."""
-    parts = {"model": own, "best": best or {}, "optimizer": _optimizer_state(optimizer)}
-    tensors = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
-    write_weights(path, tensors, {"progress": json.dumps(told)})
-
-
-def restore_state(
-    path: Path,
-    header: Mapping[str, str],
-    tensors: Mapping[str, Tensor],
-    fingerprint: str,
-    own: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    *,
-    other: str,
-    remedy: str,
-) -> dict[str, Any]:
-    """Put back what `save_state` wrote into `path`, and give what was told.
-
-    Raises UserError where it is of a fit with another fingerprint, which says of `other` what, or does not fit.
-    """
-    told: dict[str, Any] = json.loads(header.get("progress", "{}"))
-    if told.get("fingerprint") != fingerprint:
-        raise UserError.at(path, f"is of a fit with other {other}")
-    fill(own, part_of(tensors, "model"), path, remedy=remedy)
-    _restore_optimizer(optimizer, part_of(tensors, "optimizer"))
-    return told
-
-
-def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What the optimizer remembers of each weight, as tensors named `number.name`."""
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the optimizer keeps of each weight, as tensors named `number.name`."""
     states = optimizer.state_dict()["state"]
     return {f"{i}.{name}": torch.as_tensor(value) for i, state in states.items() for name, value in state.items()}
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `_optimizer_state` gave."""
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `optimizer_state` gave."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, _, rest = name.partition(".")

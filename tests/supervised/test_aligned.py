@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from m3dllm.systems.supervised.aligned import Alignment, FrameRelations, Looks, shown, with_frames
+from m3dllm.systems.supervised.alignment import Alignment, ContextAttention, FrameRelations, shown, with_frames
 from tests.supervised.test_heads import FIRST, LAST, MENTIONS
 
 PATCHES = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(2))
@@ -20,7 +20,7 @@ PATCHES_WIDE = torch.randn(2, 3, 4, HIDDEN, generator=torch.Generator().manual_s
 
 def test_the_words_near_a_mention_that_name_nobody_say_how_it_looks():
     torch.manual_seed(0)
-    looks = Looks(HIDDEN)
+    looks = ContextAttention(HIDDEN)
     found = looks(WIDE, WORD_MASK, MENTIONS)
     for b, m in ((0, 0), (0, 1), (0, 2), (1, 0)):
         first, last = int(FIRST[b, m]), int(LAST[b, m])
@@ -43,7 +43,7 @@ def test_a_patch_matches_a_chain_as_well_as_its_best_mention():
     align = Alignment(HIDDEN, SIZE, 2, 0.0)
     found = align(WIDE, WORD_MASK, PATCHES_WIDE, MENTIONS)
     assert found.shape == (2, 3, 4, 3)
-    looks = align.looks(WIDE, WORD_MASK, MENTIONS)
+    looks = align.context(WIDE, WORD_MASK, MENTIONS)
     for b, chain, members in ((0, 0, (0, 2)), (0, 1, (1,)), (1, 0, (0,))):
         for f in range(3):
             for p in range(4):

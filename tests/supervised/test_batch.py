@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from m3dllm.systems.supervised.batch import (
+from m3dllm.systems.supervised.data import (
     Inputs,
+    LabelIndex,
     Mentions,
-    Types,
     bio,
     cut_windows,
     gold_of,
@@ -21,18 +21,18 @@ from m3dllm.systems.supervised.batch import (
     words_of,
 )
 from m3dllm.systems.supervised.pairs import N_FEATURES
-from m3dllm.systems.supervised.text import Pieces
+from m3dllm.systems.supervised.text import Subwords
 from m3dllm.types import Annotation, Box, Chain, Document, Frame, Mention, Region, Relation
 from tests.small import annotated
 from tests.supervised.documents import ENGLISH, LABELS, four
 
-TYPES = Types.of(LABELS)
+TYPES = LabelIndex.of(LABELS)
 
 
 def inputs_of(document, *, pieces_a_word=1):
     spans, words = words_of(document)
     numbers = torch.arange(len(words)).repeat_interleave(pieces_a_word)
-    return Inputs(document, spans, Pieces(numbers[:, None] + 1, numbers), document.frames)
+    return Inputs(document, spans, Subwords(numbers[:, None] + 1, numbers), document.frames)
 
 
 def mentions(spans, *, n_chains=None):
@@ -147,10 +147,10 @@ def test_a_batch_finds_each_piece_in_the_windows_again():
     batch = make_batch(inputs, window=5, overlap=2)
     flat = batch.windows.flatten(0, 1)[:, 0]
     for i, one in enumerate(inputs):
-        n = len(one.pieces.word)
-        assert flat[batch.piece_place[i, :n]].tolist() == one.pieces.ids[:, 0].tolist()
-        assert batch.piece_word[i, :n].tolist() == one.pieces.word.tolist()
-        assert (batch.piece_word[i, n:] == 7).all()
+        n = len(one.subwords.word)
+        assert flat[batch.subword_place[i, :n]].tolist() == one.subwords.ids[:, 0].tolist()
+        assert batch.subword_word[i, :n].tolist() == one.subwords.word.tolist()
+        assert (batch.subword_word[i, n:] == 7).all()
     assert batch.word_mask.sum(1).tolist() == [7, 0, 3]
 
 

@@ -9,15 +9,7 @@ import pytest
 from m3dllm.catalogue import option_table
 from m3dllm.errors import UserError
 from m3dllm.experiment import resolve_config
-from m3dllm.system import SystemSpec
-from m3dllm.systems.supervised.config import SHAPE, Config
-
-SPEC = SystemSpec(
-    name="dffm",
-    factory="m3dllm.systems.supervised.system:Supervised",
-    config="m3dllm.systems.supervised.config:Config",
-    summary="",
-)
+from m3dllm.systems.dffm import SPEC, Config
 
 
 def config(preset=None, **options):
@@ -93,10 +85,10 @@ def test_every_option_says_what_it_is():
 
 
 def test_the_options_that_shape_the_weights_are_options():
-    assert set(SHAPE) <= {field.name for field in dataclasses.fields(Config)}
+    assert set(Config.shape) <= {field.name for field in dataclasses.fields(Config)}
 
 
 def test_the_options_are_read_without_torch():
-    code = "import sys, m3dllm.systems.supervised.config; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    code = "import sys, m3dllm.systems.dffm; print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

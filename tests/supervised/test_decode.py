@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m3dllm.systems.supervised.batch import Mentions, Types, make_mention_batch
-from m3dllm.systems.supervised.decode import choose_relations, linked, log_odds, merged
+from m3dllm.systems.supervised.data import LabelIndex, Mentions, make_mention_batch
+from m3dllm.systems.supervised.decoding import choose_relations, linked, log_odds, merged
 from tests.supervised.documents import LABELS
 
-TYPES = Types.of(LABELS)
+TYPES = LabelIndex.of(LABELS)
 BIRTH, PARENTS, COUPLE, MEMBER = range(4)
 PER, LOC, ORG = range(3)
 

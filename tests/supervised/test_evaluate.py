@@ -5,14 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from m3dllm.systems.supervised.batch import Types
-from m3dllm.systems.supervised.checkpoint import new_model
-from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.decode import Thresholds
-from m3dllm.systems.supervised.evaluate import decoders, dev_scores, tune
-from m3dllm.systems.supervised.train import describe
+from m3dllm.systems.dffm import Config
+from m3dllm.systems.supervised.decoding import Thresholds
+from m3dllm.systems.supervised.predict import decoders, dev_scores, tune
 from m3dllm.types import Given
 from tests.supervised.documents import LABELS, four
+from tests.supervised.models import new_model
 
 CPU = torch.device("cpu")
 NEVER = Thresholds(1.0, 1.0, 1.0, 1.0, 1.0)
@@ -23,7 +21,7 @@ def made(tmp_path_factory):
     """A model that has learned nothing, and four documents."""
     examples = four(tmp_path_factory.mktemp("four"))
     config = Config(hidden=16, latent_size=8, image_size=32, layers=3, pair_size=8, batch_size=2)
-    return new_model(describe(config, LABELS, examples)).eval(), examples
+    return new_model(config, LABELS, examples).eval(), examples
 
 
 def given(examples, kind):
@@ -38,7 +36,7 @@ def given(examples, kind):
 
 
 def answers(model, documents, thresholds, **options):
-    decoded = decoders(model, documents, Types.of(LABELS), CPU, 4)
+    decoded = decoders(model, documents, CPU, 4)
     return [answer for decoder in decoded for answer in decoder.answers(thresholds, **options)]
 
 
@@ -57,7 +55,7 @@ def test_an_answer_is_the_same_whichever_was_asked_before(made):
     model, examples = made
     documents = [example.document for example in examples]
     asked = [Thresholds(), Thresholds(chain=0.0, relation=0.3), Thresholds(relation=0.1, region=0.0), Thresholds()]
-    (kept,) = decoders(model, documents, Types.of(LABELS), CPU, 4)
+    (kept,) = decoders(model, documents, CPU, 4)
     for thresholds in asked:
         assert kept.answers(thresholds) == answers(model, documents, thresholds)
 
@@ -74,7 +72,7 @@ def test_regions_are_written_where_they_are_asked_for(made):
 def test_tuned_thresholds_do_as_well_on_dev_as_the_middle_ones(made):
     model, examples = made
     best = tune(model, examples, LABELS, CPU)
-    decoded = decoders(model, given(examples, "chains"), Types.of(LABELS), CPU, 2)
+    decoded = decoders(model, given(examples, "chains"), CPU, 2)
     found = dev_scores(examples, decoded, LABELS, best)
     assert found["relation"] >= dev_scores(examples, decoded, LABELS, Thresholds())["relation"]
     assert found["entity"] == found["chain"] == 1.0  # as given

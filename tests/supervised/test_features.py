@@ -7,16 +7,16 @@ import torch
 from torch import nn
 
 from m3dllm.errors import UserError
-from m3dllm.systems.supervised.batch import Inputs
+from m3dllm.systems.supervised.data import Inputs
 from m3dllm.systems.supervised.features import (
     FeatureCache,
     FrameFeatures,
     TextFeatures,
     cache_folder,
     hierarchy,
-    words_from_pieces,
+    words_from_subwords,
 )
-from m3dllm.systems.supervised.text import Pieces
+from m3dllm.systems.supervised.text import Subwords
 from m3dllm.types import Document
 from tests.supervised.documents import four
 
@@ -47,7 +47,7 @@ def document(*pieces_of_words):
     ids = torch.tensor([number for word in pieces_of_words for number in word], dtype=torch.long)
     word = torch.tensor([i for i, own in enumerate(pieces_of_words) for _ in own], dtype=torch.long)
     text = " ".join("x" for _ in words)
-    return Inputs(Document(f"d{len(words)}", "en", text), words, Pieces(ids.reshape(-1, 1), word), ())
+    return Inputs(Document(f"d{len(words)}", "en", text), words, Subwords(ids.reshape(-1, 1), word), ())
 
 
 def test_levels_are_the_averages_of_thirds():
@@ -63,7 +63,7 @@ def test_six_and_seven_layers_are_cut_in_thirds():
 
 def test_a_word_is_the_maximum_of_its_pieces():
     states = torch.tensor([[[1.0, -5.0], [3.0, -7.0], [2.0, 2.0]]])
-    words = words_from_pieces(states, torch.tensor([[0, 1, 2]]), torch.tensor([[0, 0, 1]]), 2)
+    words = words_from_subwords(states, torch.tensor([[0, 1, 2]]), torch.tensor([[0, 0, 1]]), 2)
     assert words.tolist() == [[[3.0, -5.0], [2.0, 2.0]]]
 
 
@@ -85,7 +85,7 @@ def test_a_long_document_is_read_in_windows_and_nothing_is_lost():
 
 
 def test_a_window_longer_than_the_encoder_sees_is_refused():
-    with pytest.raises(UserError, match="window 9 is longer than the 8 pieces that numbers sees"):
+    with pytest.raises(UserError, match="window 9 is longer than the 8 subwords that numbers sees"):
         TextFeatures(Numbers(limit=8), window=9, overlap=1)
 
 
@@ -163,7 +163,7 @@ class Colours(nn.Module):
 
 def frame_inputs(example):
     return Inputs(
-        example.document, (), Pieces(torch.zeros(0, 1, dtype=torch.long), torch.zeros(0)), example.document.frames
+        example.document, (), Subwords(torch.zeros(0, 1, dtype=torch.long), torch.zeros(0)), example.document.frames
     )
 
 

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.normalize import normalize
 from m3dllm.score.relation import relation
-from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.system import Supervised
+from m3dllm.systems.dffm import Config
+from m3dllm.systems.dffm.model import DFFM
 from m3dllm.types import PRF, Annotation, Box, Document, Example, Frame, Given, Region, Relation
 from tests.small import annotated
 
@@ -66,7 +66,7 @@ def fitted(tmp_path_factory):
     config = Config(
         hidden=32, layers=3, latent_size=16, image_size=64, pair_size=32, epochs=30, batch_size=8, hide=0.0, dropout=0.0
     )
-    system = Supervised(config, labels=LABELS)
+    system = DFFM(config, labels=LABELS)
     system.fit([clip(folder, i) for i in range(40)], [], folder / "checkpoint")
     return system, [clip(folder, i) for i in range(100, 120)]
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from m3dllm.systems.supervised.fusion import FrameVectors, Fusion, Latent
+from m3dllm.systems.dffm.fusion import FrameVectors, Fusion, Latent
 
 LEVELS = ("low", "mid", "high")
 

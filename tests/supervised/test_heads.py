@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from m3dllm.systems.supervised.batch import MentionBatch
-from m3dllm.systems.supervised.heads import (
+from m3dllm.systems.supervised.data import MentionBatch
+from m3dllm.systems.supervised.pairs import N_FEATURES
+from m3dllm.systems.supervised.scorers import (
     Bilinear,
-    ChainHead,
+    ChainScorer,
     MentionPairs,
-    PatchHead,
-    RelationHead,
-    SlotHead,
+    PatchScorer,
+    RelationScorer,
+    SlotScorer,
     Tagger,
     between_means,
     chain_means,
@@ -19,7 +20,6 @@ from m3dllm.systems.supervised.heads import (
     patch_centres,
     span_means,
 )
-from m3dllm.systems.supervised.pairs import N_FEATURES
 
 WORDS = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(0))
 FIRST = torch.tensor([[0, 3, 6], [2, 0, 0]])
@@ -73,8 +73,8 @@ def test_a_bilinear_form_is_that_of_every_pair_alone():
 
 
 def test_the_heads_of_the_paper_are_bilinear_forms_over_the_full_vectors():
-    chains = ChainHead(6, size=0, lexical=False, n_types=2, dropout=0.0)
-    relations = RelationHead(6, 5, size=0, lexical=False, n_types=2, dropout=0.0)
+    chains = ChainScorer(6, size=0, lexical=False, n_types=2, dropout=0.0)
+    relations = RelationScorer(6, 5, size=0, lexical=False, n_types=2, dropout=0.0)
     assert sorted(name for name, _ in chains.named_parameters()) == ["bilinear.bias", "bilinear.weight"]
     vectors = span_means(WORDS, FIRST, LAST)
     torch.testing.assert_close(chains(WORDS, MENTIONS), chains.bilinear(vectors, vectors))
@@ -86,7 +86,7 @@ def test_the_heads_of_the_paper_are_bilinear_forms_over_the_full_vectors():
 
 def test_chains_are_read_off_texts_alone_where_training_leaves_the_vectors_out():
     torch.manual_seed(0)
-    head = ChainHead(6, size=4, lexical=True, n_types=2, dropout=0.0, text_alone=1.0).train()
+    head = ChainScorer(6, size=4, lexical=True, n_types=2, dropout=0.0, text_alone=1.0).train()
     torch.testing.assert_close(head(WORDS, MENTIONS), head(WORDS + 1, MENTIONS))
     head.eval()
     assert not torch.allclose(head(WORDS, MENTIONS), head(WORDS + 1, MENTIONS))
@@ -103,7 +103,7 @@ def test_a_pair_of_chains_has_the_greatest_value_of_its_mentions():
 
 def test_pairs_with_texts_give_each_document_what_it_gives_alone():
     torch.manual_seed(0)
-    head = RelationHead(6, 5, size=4, lexical=True, n_types=2, dropout=0.0)
+    head = RelationScorer(6, 5, size=4, lexical=True, n_types=2, dropout=0.0)
     together = head(WORDS, MENTIONS)
     alone = MentionBatch(
         *(getattr(MENTIONS, name)[1:, :1] for name in ("first", "last", "type")),
@@ -128,7 +128,7 @@ def test_every_word_has_a_score_for_every_tag():
 
 
 def test_a_frame_has_its_slots():
-    head = SlotHead(6, 2, 3)
+    head = SlotScorer(6, 2, 3)
     frames = torch.randn(1, 5, 6)
     types, boxes = head(torch.zeros(1, 5, 4, 6), frames)
     assert (types.shape, boxes.shape) == ((1, 5, 2, 4), (1, 5, 2, 4))
@@ -142,7 +142,7 @@ def test_patches_lie_row_by_row():
 
 def test_a_patch_places_its_box_near_itself():
     torch.manual_seed(0)
-    head = PatchHead(6, 4, 2)
+    head = PatchScorer(6, 4, 2)
     types, boxes = head(100 * torch.randn(1, 3, 16, 6), torch.randn(1, 3, 6))
     assert types.shape == (1, 3, 16, 3)
     assert ((boxes[..., :2] - patch_centres(4)).abs() <= 2 / 4 + 1e-6).all()
@@ -151,5 +151,5 @@ def test_a_patch_places_its_box_near_itself():
 
 
 def test_a_patch_shows_nothing_before_it_has_learned():
-    types, _ = PatchHead(6, 4, 2)(torch.randn(1, 3, 16, 6), torch.randn(1, 3, 6))
+    types, _ = PatchScorer(6, 4, 2)(torch.randn(1, 3, 16, 6), torch.randn(1, 3, 6))
     assert (types.argmax(-1) == 2).all()

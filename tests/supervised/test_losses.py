@@ -8,12 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from m3dllm.systems.supervised.batch import Gold, Mentions, Types, make_mention_batch
-from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.heads import patch_centres
+from m3dllm.systems.dffm import Config
+from m3dllm.systems.supervised.data import Gold, LabelIndex, Mentions, make_mention_batch
 from m3dllm.systems.supervised.losses import (
-    Balance,
-    Losses,
+    ClassWeights,
     alignment_loss,
     chain_loss,
     frames_loss,
@@ -27,9 +25,11 @@ from m3dllm.systems.supervised.losses import (
     relation_target,
     shows_target,
 )
+from m3dllm.systems.supervised.scorers import patch_centres
+from m3dllm.training import weighted_sum
 from tests.supervised.documents import LABELS
 
-TYPES = Types.of(LABELS)  # mentions PER LOC ORG; relations birth parents couple member; regions PER LOC
+TYPES = LabelIndex.of(LABELS)  # mentions PER LOC ORG; relations birth parents couple member; regions PER LOC
 BIRTH, PARENTS, COUPLE, MEMBER = range(4)
 PER, LOC = 0, 1
 
@@ -90,7 +90,7 @@ def test_a_document_whose_chains_nobody_annotated_has_no_chain_loss():
 def test_the_weights_count_only_what_is_annotated():
     known = gold(chain=[0, 0, 1], chain_type=[PER, LOC], relations=[[0, 1, BIRTH]])
     silent = replace(gold(chain=[0, 1, 2], chain_type=[PER, PER, LOC]), unannotated=frozenset(("chain", "relation")))
-    assert Balance.of([known, silent], TYPES, Config()) == Balance.of([known], TYPES, Config())
+    assert ClassWeights.of([known, silent], TYPES, Config()) == ClassWeights.of([known], TYPES, Config())
 
 
 # --- relations --------------------------------------------------------------------------------------------------------
@@ -236,7 +236,8 @@ def test_patches_know_where_they_are():
 def test_the_total_weighs_the_terms():
     one = torch.ones(())
     config = Config(weight_entity=1, weight_chain=2, weight_relation=4, weight_region=8, weight_box=16, weight_shows=32)
-    assert Losses(one, one, one, one, one, one, one).total(config) == 1 + 2 + 4 + 8 + 16 + 32 + 1
+    terms = dict.fromkeys(("entity", "chain", "relation", "region", "box", "shows", "auxiliary"), one)
+    assert weighted_sum(terms, config.loss_weights) == 1 + 2 + 4 + 8 + 16 + 32 + 1
 
 
 # --- which chains a frame shows ---------------------------------------------------------------------------------------
@@ -298,15 +299,15 @@ def test_a_frame_of_two_chains_is_asked_for_their_relations():
 def test_classes_weigh_against_their_number():
     golds = [replace(TWO, annotated=torch.tensor([True, True, True, True])), gold(chain=[0, 0], chain_type=[PER])]
     golds[0] = replace(golds[0], region_frame=torch.tensor([0]))
-    found = Balance.of(golds, TYPES, Config(balance=1.0))
+    found = ClassWeights.of(golds, TYPES, Config(balance=1.0))
     assert found.chain == pytest.approx((4 / (2 * 3), 4 / (2 * 1)))  # 3 pairs of different chains, 1 of the same
     assert found.relation == pytest.approx((6 / (2 * 3), 6 / (2 * 3)))  # 2 births, 2 parents, 2 couples possible
     assert found.region == pytest.approx((4 / (2 * 3), 4 / (2 * 1)))
 
 
 def test_without_balance_every_class_weighs_one():
-    assert Balance.of([TWO], TYPES, Config(balance=0.0)) == Balance()
+    assert ClassWeights.of([TWO], TYPES, Config(balance=0.0)) == ClassWeights()
 
 
 def test_no_gold_at_all_weighs_one():
-    assert Balance.of([gold()], TYPES, Config()) == Balance()
+    assert ClassWeights.of([gold()], TYPES, Config()) == ClassWeights()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from m3dllm.systems.supervised.missing import Blank, Construction
+from m3dllm.systems.dffm.missing import Blank, Construction
 
 LEVELS = ("low", "mid", "high")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from m3dllm.systems.supervised.batch import word_ranges, words_of
+from m3dllm.systems.supervised.data import word_ranges, words_of
 from m3dllm.systems.supervised.pairs import N_FEATURES, NAMES, pair_features
 from m3dllm.types import Document
 

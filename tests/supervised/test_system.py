@@ -9,9 +9,9 @@ from m3dllm.errors import UserError
 from m3dllm.labels import Label, LabelSet
 from m3dllm.normalize import normalize
 from m3dllm.system import Trainable
+from m3dllm.systems.dffm import Config
+from m3dllm.systems.dffm.model import DFFM
 from m3dllm.systems.supervised.checkpoint import MODEL
-from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.system import Supervised
 from m3dllm.types import Chain, Document, Frame, Given
 from tests.small import annotated
 from tests.supervised.documents import ENGLISH, LABELS, four
@@ -25,7 +25,7 @@ def fitted(tmp_path_factory):
     """(folder of the checkpoint, the documents, the system that was fitted on them)."""
     folder = tmp_path_factory.mktemp("fitted")
     examples = four(folder)
-    system = Supervised(CONFIG, labels=LABELS)
+    system = DFFM(CONFIG, labels=LABELS)
     system.fit(examples, examples, folder / "checkpoint")
     return folder / "checkpoint", examples, system
 
@@ -41,7 +41,7 @@ def test_it_is_a_system_that_learns(fitted):
 def test_a_checkpoint_answers_as_the_system_that_wrote_it(fitted):
     checkpoint, examples, system = fitted
     documents = [example.document for example in examples]
-    again = Supervised(CONFIG, labels=LABELS, checkpoint=checkpoint)
+    again = DFFM(CONFIG, labels=LABELS, checkpoint=checkpoint)
     assert [raw.payload for raw in answer(again, *documents)] == [raw.payload for raw in answer(system, *documents)]
     assert again.provenance["text_encoder"] == "tiny"
 
@@ -119,7 +119,7 @@ def test_a_broken_frame_is_the_error_of_its_document_only(fitted, tmp_path):
 
 
 def test_another_language_is_an_error_of_the_document(tmp_path):
-    system = Supervised(replace(CONFIG, epochs=1), labels=LABELS)
+    system = DFFM(replace(CONFIG, epochs=1), labels=LABELS)
     system.fit([example for example in four(tmp_path) if example.document.lang == "en"], (), tmp_path / "out")
     (raw,) = answer(system, Document("d", "zh", "苏珊来了"))
     assert raw.failure.message == "the document is in 'zh', and the model was fitted on en"
@@ -133,24 +133,24 @@ def test_a_given_type_that_is_unknown_is_an_error_of_the_document(fitted):
 
 def test_a_model_that_is_not_fitted_says_so():
     with pytest.raises(UserError, match="not fitted"):
-        answer(Supervised(CONFIG, labels=LABELS), Document("d", "en", "x"))
+        answer(DFFM(CONFIG, labels=LABELS), Document("d", "en", "x"))
 
 
 def test_a_checkpoint_of_another_label_set_is_refused(fitted):
     other = LabelSet(mentions=(Label("PER"),))
     with pytest.raises(UserError, match="was fitted for another label set"):
-        Supervised(CONFIG, labels=other, checkpoint=fitted[0])
+        DFFM(CONFIG, labels=other, checkpoint=fitted[0])
 
 
 def test_a_checkpoint_of_other_options_is_refused_by_their_name(fitted):
     with pytest.raises(
         UserError, match=r"was fitted with --text-encoder tiny: give the options or the preset of its fit"
     ):
-        Supervised(Config(**Config.presets["minilm"]), labels=LABELS, checkpoint=fitted[0])
+        DFFM(Config(**Config.presets["minilm"]), labels=LABELS, checkpoint=fitted[0])
 
 
 def test_options_of_training_may_differ(fitted):
-    Supervised(replace(CONFIG, lr=1.0, batch_size=1), labels=LABELS, checkpoint=fitted[0])
+    DFFM(replace(CONFIG, lr=1.0, batch_size=1), labels=LABELS, checkpoint=fitted[0])
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_weights_that_cannot_be_read_are_refused(fitted, tmp_path, content, told
     if content is not None:
         (tmp_path / MODEL).write_bytes(content)
     with pytest.raises(UserError) as error:
-        Supervised(CONFIG, labels=LABELS, checkpoint=tmp_path)
+        DFFM(CONFIG, labels=LABELS, checkpoint=tmp_path)
     assert told in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -179,7 +179,7 @@ def test_weights_that_cannot_be_read_are_refused(fitted, tmp_path, content, told
 def test_pickled_weights_beside_are_named(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"pytorch_model\.bin is a pickle, which is never read"):
-        Supervised(CONFIG, labels=LABELS, checkpoint=tmp_path)
+        DFFM(CONFIG, labels=LABELS, checkpoint=tmp_path)
 
 
 def test_safetensors_of_something_else_are_refused(tmp_path):
@@ -188,7 +188,7 @@ def test_safetensors_of_something_else_are_refused(tmp_path):
 
     save_file({"x": torch.ones(1)}, tmp_path / MODEL)
     with pytest.raises(UserError, match="is no model of this system"):
-        Supervised(CONFIG, labels=LABELS, checkpoint=tmp_path)
+        DFFM(CONFIG, labels=LABELS, checkpoint=tmp_path)
 
 
 def test_regions_are_not_answered_where_nobody_looked_for_them_in_train(tmp_path):
@@ -202,6 +202,6 @@ def test_regions_are_not_answered_where_nobody_looked_for_them_in_train(tmp_path
         )
         for example in examples
     ]
-    system = Supervised(replace(CONFIG, epochs=1), labels=LABELS)
+    system = DFFM(replace(CONFIG, epochs=1), labels=LABELS)
     system.fit(blind, (), tmp_path / "out")
     assert [raw.payload["regions"] for raw in answer(system, *(example.document for example in examples))] == [[], []]

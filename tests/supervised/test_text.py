@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from m3dllm.errors import UserError
-from m3dllm.systems.supervised.config import Config
+from m3dllm.systems.dffm import Config
 from m3dllm.systems.supervised.hub import minilm_folder, weights_hash
 from m3dllm.systems.supervised.shapes import repetition, word_case
 from m3dllm.systems.supervised.text import (
@@ -58,7 +58,7 @@ def test_a_name_is_not_recognized_anywhere_in_a_document_or_everywhere():
     vocabulary = Vocabulary(("an", "was"), tuple("anws"), names=("an",))
     torch.manual_seed(0)
     encoder = TinyText(Config(hidden=16, layers=3, dropout=0.0, word_dropout=0.0, name_dropout=0.5), vocabulary)
-    ids = encoder.pieces(["an", "was", "an", "was"]).ids.repeat(40, 1, 1)
+    ids = encoder.subwords(["an", "was", "an", "was"]).ids.repeat(40, 1, 1)
     read: list[torch.Tensor] = []
     encoder.words.register_forward_hook(lambda module, given, made: read.append(given[0]))
     encoder(ids, torch.ones(40, 4, dtype=torch.bool))
@@ -85,7 +85,7 @@ def test_how_a_word_is_written(word, case):
 
 
 def test_a_tiny_piece_is_a_word():
-    found = tiny().pieces(["Born", "in", "Zzyzx", "é" * 40])
+    found = tiny().subwords(["Born", "in", "Zzyzx", "é" * 40])
     assert found.word.tolist() == [0, 1, 2, 3]
     assert found.ids[:, 0].tolist() == [1, 2, 0, 0]
     assert found.ids[:, 2].tolist() == [2, 1, 2, 1]
@@ -97,7 +97,7 @@ def test_pairs_of_words_are_known_by_heart_as_words_are():
     vocabulary = Vocabulary.of(documents)
     assert vocabulary.pairs == ("he was",)
     encoder = TinyText(Config(hidden=16, layers=3), vocabulary)
-    assert encoder.pieces(["he", "Was", "name1", "born"]).ids[:, 1].tolist() == [0, 1, 0, 0]
+    assert encoder.subwords(["he", "Was", "name1", "born"]).ids[:, 1].tolist() == [0, 1, 0, 0]
 
 
 def test_what_a_document_repeats_is_marked():
@@ -109,17 +109,17 @@ def test_what_a_document_repeats_is_marked():
 def test_an_unrecognized_character_is_not_given_away_by_its_letter():
     encoder = TinyText(Config(hidden=16, layers=3, dropout=0.0, word_dropout=1.0), VOCABULARY)
     mask = torch.ones(1, 2, dtype=torch.bool)
-    known, unknown = encoder.pieces(["出", "生"]).ids[None], encoder.pieces(["甲", "乙"]).ids[None]
+    known, unknown = encoder.subwords(["出", "生"]).ids[None], encoder.subwords(["甲", "乙"]).ids[None]
     torch.testing.assert_close(encoder(known, mask)[-1], encoder(unknown, mask)[-1])
 
 
 def test_no_words_are_no_pieces():
-    assert tiny().pieces([]).ids.shape == (0, 20)
+    assert tiny().subwords([]).ids.shape == (0, 20)
 
 
 def test_a_window_gives_what_it_gives_alone():
     encoder = tiny()
-    long, short = encoder.pieces(["was", "born", "in", "Ada", "."]).ids, encoder.pieces(["出", "生"]).ids
+    long, short = encoder.subwords(["was", "born", "in", "Ada", "."]).ids, encoder.subwords(["出", "生"]).ids
     ids = torch.zeros(2, 5, long.shape[1], dtype=torch.long)
     ids[0], ids[1, :2] = long, short
     mask = torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
@@ -133,7 +133,7 @@ def test_a_window_gives_what_it_gives_alone():
 def test_an_unknown_name_is_read_by_its_letters():
     encoder = tiny()
     one, other = (
-        encoder(encoder.pieces([word]).ids[None], torch.ones(1, 1, dtype=torch.bool)) for word in ("abc", "xyz")
+        encoder(encoder.subwords([word]).ids[None], torch.ones(1, 1, dtype=torch.bool)) for word in ("abc", "xyz")
     )
     assert not torch.allclose(one[-1], other[-1])
 
@@ -186,7 +186,7 @@ def write_longformer(folder, *, disguised=False):
 
 
 def run(encoder, words):
-    found = encoder.pieces(words)
+    found = encoder.subwords(words)
     with torch.no_grad():
         return encoder.eval()(found.ids[None], torch.ones(1, len(found.word), dtype=torch.bool))
 
@@ -222,7 +222,7 @@ def test_files_that_lack_more_are_refused(tmp_path):
 
 def test_the_mark_of_a_words_beginning_is_no_piece_where_it_stands_alone(tmp_path):
     encoder = load_text_encoder(str(write_longformer(tmp_path)))
-    found = encoder.pieces(["北", "ab"])
+    found = encoder.subwords(["北", "ab"])
     assert encoder.tokenizer.convert_ids_to_tokens(found.ids[:, 0].tolist()) == ["北", "a", "b"]
     assert found.word.tolist() == [0, 1, 1]
 
@@ -230,7 +230,7 @@ def test_the_mark_of_a_words_beginning_is_no_piece_where_it_stands_alone(tmp_pat
 def test_the_words_of_a_pretrained_encoder_carry_their_shapes(tmp_path):
     folder = str(write_longformer(tmp_path))
     plain, shaped = load_text_encoder(folder).eval(), load_text_encoder(folder, shapes=True).eval()
-    found = shaped.pieces(["Ab", "ab", "ab"])
+    found = shaped.subwords(["Ab", "ab", "ab"])
     mask = torch.ones(1, len(found.word), dtype=torch.bool)
     assert len({tuple(row[1:].tolist()) for row in found.ids}) > 1
     with torch.no_grad():
@@ -251,13 +251,13 @@ def test_the_dropout_of_attention_is_as_it_was_asked_for(tmp_path):
 
 def test_every_word_has_a_piece(tmp_path):
     encoder = load_text_encoder(str(write_longformer(tmp_path)))
-    found = encoder.pieces(["\u200b", "ab", "🙂"])
+    found = encoder.subwords(["\u200b", "ab", "🙂"])
     assert set(found.word.tolist()) == {0, 1, 2}
 
 
 def test_a_window_of_a_longformer_gives_what_it_gives_alone(tmp_path):
     encoder = load_text_encoder(str(write_longformer(tmp_path))).eval()
-    long, short = encoder.pieces(["abcdefgh"] * 3).ids, encoder.pieces(["ab", "c"]).ids
+    long, short = encoder.subwords(["abcdefgh"] * 3).ids, encoder.subwords(["ab", "c"]).ids
     ids = torch.zeros(2, len(long), 3, dtype=torch.long)
     ids[0], ids[1, : len(short)] = long, short
     mask = torch.arange(len(long))[None] < torch.tensor([[len(long)], [len(short)]])

@@ -5,31 +5,23 @@ import random
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from m3dllm import training
+from m3dllm.devices import find_device, is_out_of_memory, memory_advice
 from m3dllm.errors import UserError
-from m3dllm.systems.supervised import train as training
-from m3dllm.systems.supervised.batch import Types
-from m3dllm.systems.supervised.checkpoint import MODEL, TRAINING, new_model, read_checkpoint
-from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.decode import Thresholds
-from m3dllm.systems.supervised.evaluate import decoders, dev_scores
-from m3dllm.systems.supervised.train import (
-    describe,
-    fit,
-    hidden,
-    is_out_of_memory,
-    lesson,
-    make_optimizer,
-    make_order,
-    memory_advice,
-    set_rates,
-)
+from m3dllm.systems.dffm import Config
+from m3dllm.systems.supervised.checkpoint import MODEL, read_checkpoint
+from m3dllm.systems.supervised.decoding import Thresholds
+from m3dllm.systems.supervised.learner import hidden, parameter_groups, training_item
+from m3dllm.systems.supervised.predict import decoders, dev_scores
+from m3dllm.training import TRAINING, Schedule, Training, batches
 from tests.supervised.documents import LABELS, four
+from tests.supervised.models import fit, new_model
 from tests.supervised.test_text import write_longformer
 from tests.supervised.test_vision import write_vit
 
@@ -38,7 +30,7 @@ SMALL = {"hidden": 16, "latent_size": 8, "image_size": 32, "layers": 3, "pair_si
 
 def scores_of(model, examples, thresholds):
     documents = [example.document for example in examples]
-    decoded = decoders(model, documents, Types.of(LABELS), torch.device("cpu"), 4)
+    decoded = decoders(model, documents, torch.device("cpu"), 4)
     return dev_scores(examples, decoded, LABELS, thresholds)
 
 
@@ -71,7 +63,7 @@ def test_a_fit_that_was_cut_off_ends_at_the_same_numbers(tmp_path, monkeypatch):
     config = Config(epochs=3, hide=0.5, **SMALL)
     fit(config, LABELS, examples, examples, tmp_path / "whole")
 
-    done, real = [], training.one_epoch
+    done, real = [], Training.epoch
 
     def cut_off(*args):
         if len(done) == 2:
@@ -79,11 +71,11 @@ def test_a_fit_that_was_cut_off_ends_at_the_same_numbers(tmp_path, monkeypatch):
         done.append(args)
         return real(*args)
 
-    monkeypatch.setattr(training, "one_epoch", cut_off)
+    monkeypatch.setattr(Training, "epoch", cut_off)
     with pytest.raises(KeyboardInterrupt):
         fit(config, LABELS, examples, examples, tmp_path / "cut")
     assert (tmp_path / "cut" / TRAINING).exists()
-    monkeypatch.setattr(training, "one_epoch", real)
+    monkeypatch.setattr(Training, "epoch", real)
     fit(config, LABELS, examples, examples, tmp_path / "cut")
     assert names_in(tmp_path / "cut") == [MODEL]
     assert (tmp_path / "cut" / MODEL).read_bytes() == (tmp_path / "whole" / MODEL).read_bytes()
@@ -93,13 +85,15 @@ def test_a_finished_fit_is_not_done_again(tmp_path, monkeypatch):
     examples = four(tmp_path)
     config = Config(epochs=1, **SMALL)
     fit(config, LABELS, examples, examples, tmp_path / "out")
-    monkeypatch.setattr(training, "one_epoch", None)
+    monkeypatch.setattr(Training, "epoch", None)
     fit(config, LABELS, examples, examples, tmp_path / "out")
 
 
 def test_a_half_finished_fit_of_other_options_is_refused(tmp_path, monkeypatch):
     examples = four(tmp_path)
-    monkeypatch.setattr(training, "save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        "m3dllm.systems.supervised.system.save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         fit(Config(epochs=1, **SMALL), LABELS, examples, examples, tmp_path)
     with pytest.raises(UserError, match="is of a fit with other options or documents"):
@@ -112,7 +106,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path):
     for k, seed in enumerate((1, 1, 2)):
         fit(Config(epochs=1, seed=seed, **SMALL), LABELS, examples, (), tmp_path / str(k))
         weights.append(read_checkpoint(tmp_path / str(k) / MODEL)[1])
-    name = "tagger.emit.weight"
+    name = "entity.tagger.emit.weight"
     assert torch.equal(weights[0][name], weights[1][name])
     assert not torch.equal(weights[0][name], weights[2][name])
 
@@ -151,8 +145,8 @@ def test_frozen_encoders_stay_as_they_are_and_are_not_kept(tmp_path, monkeypatch
     config = Config(vision_encoder=str(vision), freeze=("vision",), epochs=2, **SMALL)
     _, model = fit(config, LABELS, four(tmp_path), (), tmp_path / "out")
     names = read_checkpoint(tmp_path / "out" / MODEL)[1]
-    assert not [name for name in names if name.startswith("vision.encoder")]
-    assert not [p for p in model.vision.encoder.parameters() if p.requires_grad]
+    assert not [name for name in names if "vision.encoder" in name]
+    assert not [p for p in model.backbone.vision.encoder.parameters() if p.requires_grad]
     assert len(list((tmp_path / "cache" / "features").glob("*/*"))) == 7  # the seven frames
 
 
@@ -171,18 +165,17 @@ def test_a_pretrained_vision_encoder_needs_frames(tmp_path):
 
 def test_every_document_stands_in_one_batch_of_its_length():
     lengths = [n % 17 for n in range(70)]
-    batches = list(make_order(lengths, 4, random.Random(0)))
-    assert sorted(n for batch in batches for n in batch) == list(range(70))
-    assert max(map(len, batches)) == 4
-    spread = [max(lengths[n] for n in batch) - min(lengths[n] for n in batch) for batch in batches]
+    made = batches(lengths, Schedule(epochs=1, batch_size=4), random.Random(0))
+    assert sorted(n for batch in made for n in batch) == list(range(70))
+    assert max(map(len, made)) == 4
+    spread = [max(lengths[n] for n in batch) - min(lengths[n] for n in batch) for batch in made]
     assert sum(spread) / len(spread) < 3
 
 
 def test_a_lesson_is_hidden_by_chance_only_where_it_has_both(tmp_path):
     examples = four(tmp_path)
-    model = new_model(describe(Config(**SMALL), LABELS, examples))
-    types = Types.of(LABELS)
-    both, no_frames = (lesson(model, examples[i], types) for i in (0, 3))
+    model = new_model(Config(**SMALL), LABELS, examples)
+    both, no_frames = (training_item(model, examples[i]) for i in (0, 3))
     dice = random.Random(0)
     found = [hidden(both, 0.5, dice).inputs for _ in range(400)]
     assert 60 < sum(not one.words for one in found) < 140
@@ -192,37 +185,44 @@ def test_a_lesson_is_hidden_by_chance_only_where_it_has_both(tmp_path):
     assert all(hidden(both, 0.0, dice) is both for _ in range(20))
 
 
+def rated(optimizer, warmup):
+    """A training of one epoch whose rates alone are of interest."""
+    made = Training.__new__(Training)
+    made.schedule, made.optimizer = Schedule(epochs=1, batch_size=1, warmup=warmup), optimizer
+    return made
+
+
 def test_the_rates_rise_and_fall_linearly():
     optimizer = torch.optim.AdamW([{"params": [torch.zeros(1)], "lr": 1.0}, {"params": [torch.zeros(1)], "lr": 0.1}])
     rates = []
     for k in range(10):
-        set_rates(optimizer, Config(warmup=0.2), k / 10, 1 / 10)
+        rated(optimizer, 0.2).set_rates(k / 10, 10)
         rates.append(optimizer.param_groups[0]["lr"])
         assert optimizer.param_groups[1]["lr"] == pytest.approx(rates[-1] / 10)
     assert rates[:3] == pytest.approx([0.5, 1.0, 1.0])
     assert [a - b for a, b in itertools.pairwise(rates[2:])] == pytest.approx([1 / 9] * 7)
-    set_rates(optimizer, Config(warmup=0.0), 0.0, 1 / 10)
+    rated(optimizer, 0.0).set_rates(0.0, 10)
     assert optimizer.param_groups[0]["lr"] == 1.0
 
 
 def test_pretrained_encoders_have_their_own_rate_and_vectors_no_decay(tmp_path):
     vision = write_vit(tmp_path / "vision")
     config = Config(vision_encoder=str(vision), lr=0.5, encoder_lr=0.25, weight_decay=0.1, **SMALL)
-    model = new_model(describe(config, LABELS, four(tmp_path)))
-    groups = make_optimizer(model, config).param_groups
+    model = new_model(config, LABELS, four(tmp_path))
+    groups = parameter_groups(model)
     rate = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
-    assert {rate[id(p)][0] for p in model.vision.encoder.parameters()} == {0.25}
-    assert rate[id(model.tagger.emit.weight)] == (0.5, 0.1)
-    assert rate[id(model.tagger.emit.bias)] == (0.5, 0.0)
+    assert {rate[id(p)][0] for p in model.backbone.vision.encoder.parameters()} == {0.25}
+    assert rate[id(model.entity.tagger.emit.weight)] == (0.5, 0.1)
+    assert rate[id(model.entity.tagger.emit.bias)] == (0.5, 0.0)
     assert len(rate) == len(list(model.parameters()))
 
 
 def test_exhausted_memory_names_the_options_that_help():
-    with pytest.raises(UserError, match="--batch-size 1"), memory_advice():
+    with pytest.raises(UserError, match="--batch-size 1"), memory_advice("try --batch-size 1"):
         torch.empty(10**15)
     assert is_out_of_memory(MemoryError())
     assert not is_out_of_memory(RuntimeError("shape"))
-    with pytest.raises(RuntimeError, match="shape"), memory_advice():
+    with pytest.raises(RuntimeError, match="shape"), memory_advice(""):
         raise RuntimeError("shape")
 
 
@@ -230,7 +230,7 @@ def test_a_device_that_is_not_there_is_one_line():
     if torch.cuda.is_available():
         pytest.skip("needs a machine without a GPU")
     with pytest.raises(UserError, match="device cuda: cannot be used"):
-        training.find_device(Config(device="cuda"))
+        find_device("cuda")
 
 
 @pytest.mark.slow
@@ -240,9 +240,10 @@ def test_a_killed_fit_leaves_what_it_had(tmp_path):
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
-from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.train import fit
+from m3dllm.systems.dffm import Config
+from tests.supervised.models import fit
 from tests.supervised.documents import LABELS, four
+from tests.supervised.models import fit, new_model
 root = Path({str(tmp_path)!r})
 (root / "pictures").mkdir(exist_ok=True)
 examples = four(root / "pictures")
@@ -262,8 +263,12 @@ fit(Config(epochs=6, **{SMALL!r}), LABELS, examples, examples, root / sys.argv[1
 def test_the_config_decides_the_fingerprint(tmp_path):
     examples = four(tmp_path)
     config = Config(**SMALL)
-    one = training.fingerprint_of(config, LABELS, examples, ())
-    assert one == training.fingerprint_of(config, LABELS, examples, ())
-    assert one != training.fingerprint_of(replace(config, lr=0.1), LABELS, examples, ())
-    assert one != training.fingerprint_of(config, LABELS, examples[:3], ())
-    assert one != training.fingerprint_of(config, LABELS, examples[:3], examples[3:])
+
+    def fingerprint(config, train, dev):
+        return training.fingerprint_of(asdict(config), LABELS, train, dev)
+
+    one = fingerprint(config, examples, ())
+    assert one == fingerprint(config, examples, ())
+    assert one != fingerprint(replace(config, lr=0.1), examples, ())
+    assert one != fingerprint(config, examples[:3], ())
+    assert one != fingerprint(config, examples[:3], examples[3:])

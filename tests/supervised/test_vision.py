@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from m3dllm.errors import UserError
-from m3dllm.systems.supervised.config import Config
+from m3dllm.systems.dffm import Config
 from m3dllm.systems.supervised.vision import (
     SHADES,
     FrameStore,

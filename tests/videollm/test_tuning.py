@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 import resource
 import signal
 import subprocess
@@ -37,11 +38,10 @@ from m3dllm.systems.videollm.engines.transformers import TransformersEngine
 from m3dllm.systems.videollm.prompts import Prompts
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.systems.videollm.tuning.conversations import lessons_of
-from m3dllm.systems.videollm.tuning.course import share_of, steps_of
 from m3dllm.systems.videollm.tuning.encoding import IGNORED, answer_ids, collate, encode, loss_sum
-from m3dllm.systems.videollm.tuning.progress import Progress, save_progress
 from m3dllm.systems.videollm.tuning.trainer import Trainer
 from m3dllm.systems.videollm.verbs import merge, overview, push
+from m3dllm.training import Progress, Schedule, Training, batches, save_progress, share_of
 from tests.small import LABELS, small_corpus
 
 SMALL = {
@@ -192,15 +192,18 @@ def test_no_weight_of_the_vision_tower_learns(tiny, base, corpus, tmp_path):
 
 def test_steps_hold_every_lesson_once_and_lessons_of_one_length():
     lengths = [(7 * i) % 50 for i in range(100)]
-    config = Config(step_size=8)
-    steps = steps_of(lengths, config, 0)
+
+    def steps_of(epoch, **options):
+        return batches(lengths, Schedule(epochs=1, batch_size=8, **options), random.Random(f"0:{epoch}"))
+
+    steps = steps_of(0)
     assert sorted(n for step in steps for n in step) == list(range(100))
     spread = [max(lengths[n] for n in step) - min(lengths[n] for n in step) for step in steps]
     assert max(spread) < 10
-    assert steps == steps_of(lengths, config, 0) != steps_of(lengths, config, 1)
+    assert steps == steps_of(0) != steps_of(1)
     assert max(
         max(lengths[n] for n in step) - min(lengths[n] for n in step)
-        for step in steps_of(lengths, Config(step_size=8, group_by_length=False), 0)
+        for step in steps_of(0, group_by_length=False)
     ) > 20  # fmt: skip
 
 
@@ -259,20 +262,20 @@ def test_a_fit_that_was_killed_goes_on_and_ends_at_the_same_weights(corpus, base
     out, whole = tmp_path / "out", tmp_path / "whole"
     base = base | {"dropout": 0.1}
     trainer(base, corpus, whole).fit()
-    learn = Trainer._step
+    step = Training.step
     taken = []
 
-    def dies(self, step, epoch, k):
-        taken.append((epoch, k))
+    def dies(self, items):
+        taken.append(items)
         if len(taken) == 4:
             raise KeyboardInterrupt
-        return learn(self, step, epoch, k)
+        return step(self, items)
 
-    monkeypatch.setattr(Trainer, "_step", dies)
+    monkeypatch.setattr(Training, "step", dies)
     with pytest.raises(KeyboardInterrupt):
         trainer(base, corpus, out, save_every=1).fit()
     monkeypatch.undo()
-    assert taken == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert len(taken) == 4  # the second step of the second epoch
     trainer(base, corpus, out, save_every=1).fit()
     here, there = load_file(out / WEIGHTS), load_file(whole / WEIGHTS)
     assert here.keys() == there.keys()
@@ -290,7 +293,7 @@ def test_a_fit_that_was_killed_after_its_last_step_keeps_what_it_learned(corpus,
             system.fit(found["train"], (), out)
     learned = (out / WEIGHTS).read_bytes()
     assert (out / "training.safetensors").exists()
-    monkeypatch.setattr(Trainer, "_step", lambda *_: pytest.fail("it learns again"))
+    monkeypatch.setattr(Training, "step", lambda *_: pytest.fail("it learns again"))
     for _ in range(2):  # with its state, and without
         system.fit(found["train"], (), out)
         assert sorted(path.name for path in out.iterdir()) == ["README.md", "adapter.toml", CONFIG, WEIGHTS]
@@ -300,9 +303,9 @@ def test_a_fit_that_was_killed_after_its_last_step_keeps_what_it_learned(corpus,
 def test_a_kill_between_the_state_and_the_best_weights_loses_neither(corpus, base, tmp_path, monkeypatch):
     for name in ("whole", "cut"):
         made = trainer(base, corpus, tmp_path / name)
-        made._epoch(Progress(made.fingerprint))
+        made.training.epoch(Progress(made.fingerprint))
     (tmp_path / "cut" / "best.safetensors").unlink()
-    monkeypatch.setattr(Trainer, "_is_over", lambda *_: True)
+    monkeypatch.setattr(Training, "is_over", lambda *_: True)
     for name in ("whole", "cut"):
         trainer(base, corpus, tmp_path / name).fit()
     here, there = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "cut"))
@@ -310,7 +313,7 @@ def test_a_kill_between_the_state_and_the_best_weights_loses_neither(corpus, bas
 
 
 def test_a_state_of_another_fit_is_refused(corpus, base, tmp_path, monkeypatch):
-    monkeypatch.setattr(Trainer, "dev_scores", lambda self: (_ for _ in ()).throw(KeyboardInterrupt()))
+    monkeypatch.setattr(Training, "dev_scores", lambda self: (_ for _ in ()).throw(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         trainer(base, corpus, tmp_path / "out", save_every=1).fit()
     with pytest.raises(UserError, match="of a fit with other options"):
@@ -320,9 +323,9 @@ def test_a_state_of_another_fit_is_refused(corpus, base, tmp_path, monkeypatch):
 @pytest.mark.parametrize("later", [(0.4, 0.3), (0.5, 0.5)], ids=["worse", "as good"])
 def test_learning_stops_when_dev_gets_no_better(corpus, base, tmp_path, monkeypatch, later):
     scores = iter([0.5, *later, 0.9])
-    monkeypatch.setattr(Trainer, "dev_scores", lambda self: {"average": next(scores)})
+    monkeypatch.setattr(Training, "dev_scores", lambda self: {"average": next(scores)})
     made = trainer(base, corpus, tmp_path / "out", epochs=4, patience=2)
-    made.dev = list(load_corpus(corpus)["dev"])
+    made.training.dev = list(load_corpus(corpus)["dev"])
     made.fit()
     card = open_adapter(tmp_path / "out").card
     assert (card.best_epoch, len(card.epochs)) == (1, 3)
@@ -402,7 +405,7 @@ def test_checkpointing_changes_no_loss(base, corpus, tmp_path):
     for on in (True, False):
         made = trainer(base, corpus, tmp_path / str(on), checkpointing=on, dev_limit=1)
         made.model.train()
-        curves.append([made._step([0, 1], 0, 0), made._step([2, 3], 0, 1)])
+        curves.append([made.training.step(made.course.entries[i : i + 2]) for i in (0, 2)])
     assert curves[0] == pytest.approx(curves[1], rel=1e-5)
 
 
@@ -573,8 +576,8 @@ def test_a_fit_may_be_asked_for_with_the_schema_alone(base, corpus, tmp_path):
 def test_best_weights_that_are_lost_are_one_line(base, corpus, tmp_path, damage):
     made = trainer(base, corpus, tmp_path)
     progress = Progress(made.fingerprint)
-    made._epoch(progress)
-    save_progress(tmp_path, replace(progress, epoch=2), made.model, made.optimizer)
+    made.training.epoch(progress)
+    save_progress(tmp_path, replace(progress, epoch=2), made.weights(), made.training.optimizer)
     if damage == "missing":
         (tmp_path / "best.safetensors").unlink()
     else:
@@ -587,7 +590,7 @@ def test_a_full_disk_keeps_the_last_good_state(base, corpus, tmp_path):
     out = tmp_path / "out"
     made = trainer(base, corpus, out)
     progress = Progress(made.fingerprint)
-    made._epoch(progress)
+    made.training.epoch(progress)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     assert sorted(before) == ["best.safetensors", "training.safetensors"]
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -595,7 +598,7 @@ def test_a_full_disk_keeps_the_last_good_state(base, corpus, tmp_path):
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
         with pytest.raises(UserError, match="cannot be written: "):
-            made._epoch(progress)
+            made.training.epoch(progress)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)

@@ -1,1 +1,6 @@
-"""The supervised system of the M3D paper: denoised feature fusion (DFFM), missing modality construction (MMCM)."""
+"""What supervised systems share: a new one is its `SPEC`, its `Config` and its `Backbone`.
+
+`config` (options, without torch) · `data` (documents as numbers) · `text`, `vision`, `encoders`, `features` (encoders
+and what they give) · `backbone` (States, the interface) · `heads` (a head for each task: its losses, its decoding) on
+`pairs`, `scorers`, `alignment`, `crf`, `losses` · `decoding` · `checkpoint` · `learner`, `system` (fit and predict).
+"""

@@ -22,8 +22,8 @@ from torch.utils.checkpoint import checkpoint
 
 from m3dllm.errors import UserError
 from m3dllm.files import write_atomic
-from m3dllm.systems.supervised.batch import Batch, Inputs, make_batch, to_device
 from m3dllm.systems.supervised.config import LEVELS
+from m3dllm.systems.supervised.data import Batch, Inputs, make_batch, to_device
 from m3dllm.systems.supervised.vision import FrameStore
 
 
@@ -43,6 +43,11 @@ class Features:
         levels = {name: level[index] for name, level in self.levels.items()}
         return Features(self.last[index], levels, self.mask[index])
 
+    def mean(self) -> Tensor:
+        """The mean of the real ones: (batch, hidden); 0 where there is none."""
+        share = self.mask.to(self.last.dtype) / self.mask.sum(1, keepdim=True).clamp(min=1)
+        return torch.einsum("bn,bnh->bh", share, self.last)
+
 
 def hierarchy(layers: Sequence[Tensor]) -> dict[str, Tensor]:
     """Low, mid and high features: the averages of the layers 1 … n/3, n/3 + 1 … 2n/3, and the rest (eq. 7).
@@ -57,18 +62,18 @@ def hierarchy(layers: Sequence[Tensor]) -> dict[str, Tensor]:
     }
 
 
-def words_from_pieces(states: Tensor, place: Tensor, word: Tensor, n_words: int) -> Tensor:
-    """The maximum over a word's pieces.
+def words_from_subwords(states: Tensor, place: Tensor, word: Tensor, n_words: int) -> Tensor:
+    """The maximum over a word's subwords.
 
-    states: (windows, pieces, width); place, word: (batch, pieces), see `Batch` -> (batch, n_words, width).
+    states: (windows, subwords, width); place, word: (batch, subwords), see `Batch` -> (batch, n_words, width).
     """
     width = states.shape[2]
     if not place.numel():
         return states.new_zeros(len(place), n_words, width)
-    pieces = states.flatten(0, 1)[place]  # (batch, pieces, width)
-    words = pieces.new_zeros(len(place), n_words + 1, width)
+    subwords = states.flatten(0, 1)[place]  # (batch, subwords, width)
+    words = subwords.new_zeros(len(place), n_words + 1, width)
     index = word[..., None].expand(-1, -1, width)
-    return words.scatter_reduce(1, index, pieces, "amax", include_self=False)[:, :n_words]
+    return words.scatter_reduce(1, index, subwords, "amax", include_self=False)[:, :n_words]
 
 
 class TextFeatures(nn.Module):
@@ -80,7 +85,7 @@ class TextFeatures(nn.Module):
         super().__init__()
         if window > encoder.limit:
             raise UserError(
-                f"window {window} is longer than the {encoder.limit} pieces that {encoder.name} sees at once"
+                f"window {window} is longer than the {encoder.limit} subwords that {encoder.name} sees at once"
             )
         self.encoder, self.frozen, self.cache = encoder, frozen, cache if frozen else None
         self.window, self.overlap = window or encoder.limit, overlap
@@ -109,7 +114,7 @@ class TextFeatures(nn.Module):
             empty = torch.zeros(len(batch), n, self.width, device=batch.word_mask.device)
             return Features(empty, dict.fromkeys(LEVELS, empty), batch.word_mask)
         layers = self.encoder(batch.windows, batch.window_mask)
-        words = [words_from_pieces(layer, batch.piece_place, batch.piece_word, n) for layer in layers]
+        words = [words_from_subwords(layer, batch.subword_place, batch.subword_word, n) for layer in layers]
         return Features(words[-1], hierarchy(words), batch.word_mask)
 
     def _cached(self, batch: Batch, cache: FeatureCache) -> Features:
@@ -119,8 +124,8 @@ class TextFeatures(nn.Module):
         for i, one in enumerate(batch.inputs):
             if not one.words:
                 continue
-            pieces = one.pieces.ids.numpy().tobytes() + b"|" + one.pieces.word.numpy().tobytes()
-            key = content_key(self._identity, f"{self.window} {self.overlap}", pieces)
+            subwords = one.subwords.ids.numpy().tobytes() + b"|" + one.subwords.word.numpy().tobytes()
+            key = content_key(self._identity, f"{self.window} {self.overlap}", subwords)
             found = cache.get(key)
             if found is None:
                 with torch.no_grad():

@@ -1,231 +1,267 @@
-"""What is read off the fused features: tags, chains, relations and regions (eq. 15 to 18), all pairs at once.
+"""A head for each task: what it costs to be wrong, and what it adds to an answer.
 
-With `pair_size` 0 and `lexical` off the pair heads are the bilinear forms of the paper over d_h x d_h weights a class;
-otherwise smaller forms stand beside what the texts of the mentions say (`pairs`) and the words between them.
+The heads are independent modules over `States`. Chains are scored over mentions and relations over chains, which are
+gold in training and predicted in use: each head reads of the `Draft` what the heads before it decided.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from m3dllm.systems.supervised.batch import MentionBatch
-from m3dllm.systems.supervised.crf import CRF
-from m3dllm.systems.supervised.pairs import N_FEATURES
+from m3dllm.systems.supervised.alignment import Alignment, FrameRelations, shown, with_frames
+from m3dllm.systems.supervised.backbone import Backbone, States
+from m3dllm.systems.supervised.config import Config
+from m3dllm.systems.supervised.data import LabelIndex, MentionBatch, make_mention_batch, pad, to_device
+from m3dllm.systems.supervised.decoding import (
+    Draft,
+    Thresholds,
+    choose_relations,
+    link_all,
+    mentions_in,
+    write_regions,
+)
+from m3dllm.systems.supervised.losses import (
+    GoldBatch,
+    alignment_loss,
+    chain_loss,
+    entity_loss,
+    frames_loss,
+    patch_owners,
+    region_losses,
+    relation_loss,
+    relation_target,
+    shows_target,
+)
+from m3dllm.systems.supervised.scorers import ChainScorer, PatchScorer, RelationScorer, SlotScorer, Tagger
+from m3dllm.types import Task
 
 
-class Tagger(nn.Module):
-    """BIO tags of the words by a linear layer and a CRF (eq. 15)."""
+class Head(nn.Module, ABC):
+    """One task."""
 
-    def __init__(self, hidden: int, n_types: int, dropout: float) -> None:
+    task: ClassVar[Task]
+    reads: ClassVar[tuple[Task, ...]] = ()
+    """The tasks on whose thresholds its scores depend."""
+
+    @abstractmethod
+    def losses(self, states: States, gold: GoldBatch) -> dict[str, Tensor]:
+        """The losses of a batch by name; none where it has nothing to train this task on."""
+
+    @abstractmethod
+    def scores(self, states: States, draft: Draft) -> Any:
+        """What its decisions rest on, whatever its threshold; None where there is nothing to decide."""
+
+    @abstractmethod
+    def decode(self, scores: Any, draft: Draft, thresholds: Thresholds) -> Draft:
+        """The draft with the decisions of this task."""
+
+
+class EntityHead(Head):
+    """Mentions: BIO tags by a linear layer and a CRF (eq. 15, 19)."""
+
+    task = "entity"
+
+    def __init__(self, config: Config, labels: LabelIndex, backbone: Backbone) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.emit = nn.Linear(hidden, 1 + 2 * n_types)
-        self.crf = CRF(n_types)
+        self.labels = labels
+        self.tagger = Tagger(backbone.hidden, len(labels.mentions), config.dropout)
 
-    def forward(self, words: Tensor) -> Tensor:
-        """(batch, words, hidden) -> emissions (batch, words, tags)."""
-        emissions: Tensor = self.emit(self.dropout(words))
-        return emissions
+    def losses(self, states: States, gold: GoldBatch) -> dict[str, Tensor]:
+        if not states.word_mask.any():
+            return {}
+        tags = pad([one.tags for one in gold.documents], states.word_mask.shape[1]).to(states.words.device)
+        nll = self.tagger.crf.nll(self.tagger(states.words), tags, states.word_mask)
+        return {"entity": entity_loss(nll, states.word_mask, gold.known(self.task))}
+
+    def scores(self, states: States, draft: Draft) -> np.ndarray[Any, Any]:
+        """(batch, words): the best tags; zeros where all mentions are given."""
+        inputs = draft.batch.inputs
+        if not any(one.words and one.document.given is None for one in inputs):
+            return np.zeros(draft.batch.word_mask.shape, dtype=np.int64)
+        tags: np.ndarray[Any, Any] = self.tagger.crf.decode(self.tagger(states.words), states.word_mask).cpu().numpy()
+        return tags
+
+    def decode(self, scores: np.ndarray[Any, Any], draft: Draft, thresholds: Thresholds) -> Draft:
+        rows = zip(scores, draft.batch.inputs, strict=True)
+        return replace(draft, mentions=tuple(mentions_in(inputs, row, self.labels) for row, inputs in rows))
 
 
-class Bilinear(nn.Module):
-    """x W_c y for every x, every y and every class c, at once.
+class ChainHead(Head):
+    """Chains: whether two mentions are one entity (eq. 16, 20), and what clustering makes of it."""
 
-    x: (batch, n, hidden), y: (batch, m, hidden) -> (batch, n, m, classes).
-    """
+    task = "chain"
 
-    def __init__(self, hidden: int, classes: int) -> None:
+    def __init__(self, config: Config, labels: LabelIndex, backbone: Backbone) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(classes, hidden, hidden) / hidden)
-        self.bias = nn.Parameter(torch.zeros(classes))
+        self.linkage = config.linkage
+        self.scorer = ChainScorer(
+            backbone.hidden,
+            size=config.pair_size,
+            lexical=config.lexical,
+            n_types=len(labels.mentions),
+            dropout=config.pair_dropout,
+            text_alone=config.text_alone,
+        )
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        left = torch.einsum("bnd,cde->bnce", x, self.weight)
-        return torch.einsum("bnce,bme->bnmc", left, y) + self.bias
+    def logits(self, states: States, mentions: MentionBatch) -> Tensor:
+        """(batch, mentions, mentions, 2)."""
+        logits: Tensor = self.scorer(states.words, mentions)
+        return logits.float()
 
+    def losses(self, states: States, gold: GoldBatch) -> dict[str, Tensor]:
+        if not gold.mentions.mask.any():
+            return {}
+        logits, known = self.logits(states, gold.mentions), gold.known(self.task)
+        return {"chain": chain_loss(logits, gold.mentions, gold.weights.chain, known)}
 
-def span_means(words: Tensor, first: Tensor, last: Tensor) -> Tensor:
-    """The average of each mention's words. words: (batch, words, hidden); first, last: (batch, mentions)."""
-    place = torch.arange(words.shape[1], device=words.device)
-    inside = (place >= first[..., None]) & (place <= last[..., None])  # (batch, mentions, words)
-    share = inside.to(words.dtype) / inside.sum(-1, keepdim=True).clamp(min=1)
-    return share @ words
+    def scores(self, states: States, draft: Draft) -> np.ndarray[Any, Any] | None:
+        """(batch, mentions, mentions): the probability that two mentions are one entity."""
+        if not any(len(one) for one in draft.mentions):
+            return None
+        mentions = to_device(make_mention_batch(draft.mentions), states.words.device)
+        links: np.ndarray[Any, Any] = self.logits(states, mentions).softmax(-1)[..., 1].cpu().numpy()
+        return links
 
-
-def between_means(words: Tensor, first: Tensor, last: Tensor) -> Tensor:
-    """The average of the words between two mentions, 0 where there is none: (batch, mentions, mentions, hidden)."""
-    sums = nn.functional.pad(words.float().cumsum(1), (0, 0, 1, 0))  # sums[i]: the first i words
-    start = torch.minimum(last[:, :, None], last[:, None, :]) + 1
-    stop = torch.maximum(first[:, :, None], first[:, None, :])
-    length = (stop - start).clamp(min=0)
-    rows = torch.arange(len(words), device=words.device)[:, None, None]
-    total = sums[rows, torch.maximum(start, stop)] - sums[rows, start]
-    return (total / length.clamp(min=1)[..., None]).to(words.dtype)
-
-
-def chain_means(vectors: Tensor, mentions: MentionBatch) -> Tensor:
-    """The average of each chain's mentions. vectors: (batch, mentions, hidden) -> (batch, chains, hidden)."""
-    number = torch.arange(mentions.chain_type.shape[1], device=vectors.device)
-    inside = (mentions.chain[:, None, :] == number[None, :, None]) & mentions.mask[:, None, :]
-    share = inside.to(vectors.dtype) / inside.sum(-1, keepdim=True).clamp(min=1)
-    return share @ vectors
-
-
-def chain_pair_maxima(pairs: Tensor, mentions: MentionBatch) -> Tensor:
-    """For two chains the greatest value of any two of their mentions.
-
-    pairs: (batch, mentions, mentions, size) -> (batch, chains, chains, size).
-    """
-    batch, _, _, size = pairs.shape
-    n_chains = mentions.chain_type.shape[1] + 1  # the last gathers padding
-    index = mentions.chain[:, :, None] * n_chains + mentions.chain[:, None, :]
-    index = index.flatten(1)[..., None].expand(-1, -1, size)
-    out = pairs.new_zeros(batch, n_chains * n_chains, size)
-    out = out.scatter_reduce(1, index, pairs.flatten(1, 2), "amax", include_self=False)
-    return out.unflatten(1, (n_chains, n_chains))[:, :-1, :-1]
+    def decode(self, scores: np.ndarray[Any, Any] | None, draft: Draft, thresholds: Thresholds) -> Draft:
+        if scores is None:
+            return draft
+        limits = thresholds.limits(self.task, draft.given)
+        return replace(draft, mentions=link_all(draft, scores, limits, linkage=self.linkage))
 
 
-class MentionPairs(nn.Module):
-    """Every pair of mentions as a vector: who they are, what their texts say, what stands between them.
+class RelationHead(Head):
+    """Relations between chains (eq. 17, 21), by their texts and by the frames that show both."""
 
-    -> (batch, mentions, mentions, size).
-    """
+    task = "relation"
+    reads = ("chain",)
 
-    def __init__(self, hidden: int, size: int, n_types: int, dropout: float) -> None:
+    def __init__(self, config: Config, labels: LabelIndex, backbone: Backbone) -> None:
         super().__init__()
-        self.types = nn.Embedding(n_types, size)
-        self.left = nn.Linear(3 * hidden, size)
-        self.right = nn.Linear(3 * hidden, size)
-        self.between = nn.Linear(hidden, size, bias=False)
-        self.texts = nn.Sequential(nn.Linear(N_FEATURES, size), nn.GELU(), nn.Linear(size, size, bias=False))
-        self.think = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(size, size), nn.GELU())
+        self.labels, self.decision = labels, config.decision
+        n_types = len(labels.mentions)
+        self.scorer = RelationScorer(
+            backbone.hidden,
+            len(labels.relations) + (config.decision == "argmax"),
+            size=config.pair_size,
+            lexical=config.lexical,
+            n_types=n_types,
+            dropout=config.pair_dropout,
+        )
+        self.alignment = self.frame_relations = None
+        if config.aligned and backbone.vision is not None:
+            size = config.pair_size or backbone.hidden
+            self.alignment = Alignment(backbone.hidden, size, n_types, config.dropout)
+            self.frame_relations = FrameRelations(backbone.hidden, size, len(labels.relations), config.dropout)
 
-    def forward(self, words: Tensor, mentions: MentionBatch) -> Tensor:
-        rows = torch.arange(len(words), device=words.device)[:, None]
-        mean = span_means(words, mentions.first, mentions.last)
-        full = torch.cat([words[rows, mentions.first], words[rows, mentions.last], mean], -1)
-        kind = self.types(mentions.type)
-        left, right = self.left(full) + kind, self.right(full) + kind.roll(1, -1)
-        between = between_means(self.between(words), mentions.first, mentions.last)  # as after it, and cheaper
-        joined: Tensor = self.think(left[:, :, None] + right[:, None, :] + between + self.texts(mentions.pairs))
-        return joined
+    def alignment_logits(self, states: States, mentions: MentionBatch) -> Tensor | None:
+        """Which chain a patch shows: (batch, frames, patches, chains + 1); None where `aligned` is off."""
+        if self.alignment is None or not states.frame_mask.any():
+            return None
+        logits: Tensor = self.alignment(states.words, states.word_mask, states.patches, mentions)
+        return logits.float()
+
+    def frame_logits(self, states: States) -> Tensor:
+        """The relations of the two chains that a frame shows: (batch, frames, relation types)."""
+        assert self.frame_relations is not None
+        logits: Tensor = self.frame_relations(states.patches)
+        return logits.float()
+
+    def shows(self, states: States, mentions: MentionBatch) -> Tensor | None:
+        """The probability that a frame shows a chain: (batch, chains, frames); None where `aligned` is off."""
+        logits = self.alignment_logits(states, mentions)
+        return None if logits is None else shown(logits) * states.frame_mask[:, None]
+
+    def logits(self, states: States, mentions: MentionBatch, shows: Tensor | None) -> Tensor:
+        """(batch, chains, chains, relation types), and one more class for none where the decision is "argmax"."""
+        logits: Tensor = self.scorer(states.words, mentions).float()
+        return logits if shows is None else with_frames(logits, self.frame_logits(states), shows)
+
+    def losses(self, states: States, gold: GoldBatch) -> dict[str, Tensor]:
+        mentions, device = gold.mentions, states.words.device
+        if not mentions.mask.any():
+            return {}
+        n_chains, shows, terms = mentions.chain_type.shape[1], None, {}
+        aligned = self.alignment_logits(states, mentions)
+        if aligned is not None:
+            truth, known = (part.to(device) for part in shows_target(gold.documents, n_chains, aligned.shape[1]))
+            owner = patch_owners(gold.documents, aligned.shape[1:3], n_chains).to(device)
+            of_frames = frames_loss(self.frame_logits(states), gold.documents, self.labels)
+            terms["shows"] = alignment_loss(aligned, owner) + of_frames
+            # half of what the heads are trained on is true: they need not wait until the alignment is
+            shows = shown(aligned) * states.frame_mask[:, None]
+            shows = torch.where(known, (shows + truth) / 2, shows)
+        targets = [relation_target(one, n_chains, len(self.labels.relations)) for one in gold.documents]
+        terms["relation"] = relation_loss(
+            self.logits(states, mentions, shows),
+            torch.stack(targets).to(device),
+            mentions,
+            self.labels.joins.to(device),
+            gold.weights.relation,
+            decision=self.decision,
+            known=gold.known(self.task),
+        )
+        return terms
+
+    def scores(self, states: States, draft: Draft) -> tuple[MentionBatch, Tensor] | None:
+        """The chains, and the logits of their relations."""
+        if not any(one.n_chains for one in draft.mentions):
+            return None
+        chains = to_device(make_mention_batch(draft.mentions), states.words.device)
+        return chains, self.logits(states, chains, self.shows(states, chains))
+
+    def decode(self, scores: tuple[MentionBatch, Tensor] | None, draft: Draft, thresholds: Thresholds) -> Draft:
+        if scores is None:
+            return draft
+        chains, logits = scores
+        limits = torch.tensor(thresholds.limits(self.task, draft.given), device=logits.device)
+        found = choose_relations(logits, chains, self.labels, limits, decision=self.decision)
+        asked = [kind != "mentions" for kind in draft.given]  # over given mentions only their chains are asked for
+        return replace(draft, relations=tuple(tuple(row) for row in found.tolist() if asked[row[0]]))
 
 
-class TextPairs(nn.Module):
-    """Every pair of mentions by their texts and types alone -> (batch, mentions, mentions, size)."""
+class GroundingHead(Head):
+    """Regions: types and boxes from frames or their patches (eq. 18, 22, 23)."""
 
-    def __init__(self, size: int, n_types: int, dropout: float) -> None:
+    task = "grounding"
+
+    def __init__(self, config: Config, labels: LabelIndex, backbone: Backbone) -> None:
         super().__init__()
-        self.read = nn.Linear(N_FEATURES, size)
-        self.types = nn.Embedding(n_types, 2 * size)
-        self.think = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(size, size), nn.GELU())
+        self.labels, self.slots, self.merge_iou = labels, config.slots, config.merge_iou
+        self.scorer: nn.Module
+        if config.slots:
+            self.scorer = SlotScorer(backbone.hidden, config.slots, len(labels.regions))
+        else:
+            self.scorer = PatchScorer(backbone.hidden, backbone.grid, len(labels.regions))
 
-    def forward(self, mentions: MentionBatch) -> Tensor:
-        left, right = self.types(mentions.type).chunk(2, -1)
-        joined: Tensor = self.think(self.read(mentions.pairs) + left[:, :, None] + right[:, None, :])
-        return joined
+    def outputs(self, states: States) -> tuple[Tensor, Tensor]:
+        """Types (batch, frames, slots, region types + 1) and boxes (batch, frames, slots, 4), centre and size."""
+        types, boxes = self.scorer(states.patches, states.frames)
+        return types.float(), boxes.float()
 
+    def losses(self, states: States, gold: GoldBatch) -> dict[str, Tensor]:
+        if not states.frame_mask.any():
+            return {}
+        types, boxes = self.outputs(states)
+        region, box = region_losses(types, boxes, gold.documents, gold.weights.region, slots=self.slots)
+        return {"region": region, "box": box}
 
-class ChainHead(nn.Module):
-    """Whether two mentions are one entity (eq. 16): (batch, mentions, mentions, 2), the second class saying yes.
+    def scores(self, states: States, draft: Draft) -> tuple[Tensor, Tensor] | None:
+        """See `outputs`."""
+        return self.outputs(states) if draft.batch.frame_mask.shape[1] else None
 
-    Vectors learn names by heart, and what texts say is not learned then. So, with `lexical`, they only add to it, and
-    in training a document is read without them by the chance `text_alone`.
-    """
-
-    def __init__(
-        self, hidden: int, *, size: int, lexical: bool, n_types: int, dropout: float, text_alone: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.text_alone = text_alone
-        self.texts = TextPairs(size or hidden, n_types, dropout) if lexical else None
-        self.decide_texts = nn.Linear(size or hidden, 2) if lexical else None
-        self.shrink = nn.ModuleList(nn.Linear(hidden, size) for _ in range(2)) if size else None
-        self.bilinear = Bilinear(size or hidden, 2)
-        self.dropout = nn.Dropout(dropout)
-        self.pairs = MentionPairs(hidden, size or hidden, n_types, dropout) if lexical else None
-        self.decide = nn.Linear(size or hidden, 2) if lexical else None
-
-    def forward(self, words: Tensor, mentions: MentionBatch) -> Tensor:
-        vectors = self.dropout(span_means(words, mentions.first, mentions.last))
-        left, right = (vectors, vectors) if self.shrink is None else (part(vectors) for part in self.shrink)
-        logits: Tensor = self.bilinear(left, right)
-        if self.pairs is None or self.decide is None or self.texts is None or self.decide_texts is None:
-            return logits
-        logits = logits + self.decide(self.pairs(words, mentions))
-        if self.training:
-            logits = logits * (torch.rand(len(words), 1, 1, 1, device=words.device) >= self.text_alone)
-        return logits + self.decide_texts(self.texts(mentions))
-
-
-class RelationHead(nn.Module):
-    """How one chain relates to another (eq. 17): (batch, chains, chains, classes), head by row and tail by column."""
-
-    def __init__(self, hidden: int, classes: int, *, size: int, lexical: bool, n_types: int, dropout: float) -> None:
-        super().__init__()
-        self.shrink = nn.ModuleList(nn.Linear(hidden, size) for _ in range(2)) if size else None
-        self.bilinear = Bilinear(size or hidden, classes)
-        self.dropout = nn.Dropout(dropout)
-        self.pairs = MentionPairs(hidden, size or hidden, n_types, dropout) if lexical else None
-        self.decide = nn.Linear(size or hidden, classes) if lexical else None
-
-    def forward(self, words: Tensor, mentions: MentionBatch) -> Tensor:
-        vectors = self.dropout(chain_means(span_means(words, mentions.first, mentions.last), mentions))
-        left, right = (vectors, vectors) if self.shrink is None else (part(vectors) for part in self.shrink)
-        logits: Tensor = self.bilinear(left, right)
-        if self.pairs is not None and self.decide is not None:
-            logits = logits + self.decide(chain_pair_maxima(self.pairs(words, mentions), mentions))
-        return logits
-
-
-class SlotHead(nn.Module):
-    """Types and boxes from a frame's vector (eq. 18), `slots` of them; the last type says that there is none.
-
-    frames: (batch, frames, hidden) -> types (batch, frames, slots, types + 1), boxes (…, slots, 4) as centre and size.
-    """
-
-    def __init__(self, hidden: int, slots: int, n_types: int) -> None:
-        super().__init__()
-        self.slots = slots
-        self.kind = nn.Linear(hidden, slots * (n_types + 1))
-        self.box = nn.Linear(hidden, slots * 4)
-
-    def forward(self, patches: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """`patches` are not looked at."""
-        types = self.kind(frames).unflatten(-1, (self.slots, -1))
-        boxes = self.box(frames).unflatten(-1, (self.slots, 4)).sigmoid()
-        return types, boxes
-
-
-class PatchHead(nn.Module):
-    """Types and boxes from each patch and its frame's vector; a patch answers for what has its centre near it.
-
-    patches: (batch, frames, patches, hidden), frames: (batch, frames, hidden) -> as `SlotHead`, a slot a patch.
-    """
-
-    centres: Tensor
-
-    def __init__(self, hidden: int, grid: int, n_types: int) -> None:
-        super().__init__()
-        self.grid = grid
-        self.look = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.GELU())
-        self.kind = nn.Linear(hidden, n_types + 1)
-        self.box = nn.Linear(hidden, 4)
-        bias = torch.zeros(n_types + 1)
-        bias[-1] = 4.0  # nearly every patch shows nothing
-        self.kind.bias = nn.Parameter(bias)
-        self.register_buffer("centres", patch_centres(grid), persistent=False)
-
-    def forward(self, patches: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        seen = self.look(torch.cat([patches, frames[:, :, None].expand_as(patches)], -1))
-        raw = self.box(seen)
-        centre = self.centres + 2 / self.grid * raw[..., :2].tanh()
-        return self.kind(seen), torch.cat([centre, raw[..., 2:].sigmoid()], -1)
-
-
-def patch_centres(grid: int) -> Tensor:
-    """(patches, 2): x and y of the centres of a grid's patches, row by row, as fractions."""
-    place = (torch.arange(grid) + 0.5) / grid
-    y, x = torch.meshgrid(place, place, indexing="ij")
-    return torch.stack([x.flatten(), y.flatten()], 1)
+    def decode(self, scores: tuple[Tensor, Tensor] | None, draft: Draft, thresholds: Thresholds) -> Draft:
+        if scores is None:
+            return draft
+        limits = thresholds.limits(self.task, draft.given)
+        regions = []
+        for i, inputs in enumerate(draft.batch.inputs):
+            own = slice(len(inputs.frames) if draft.given[i] is None else 0)
+            kinds, boxes = (part[i, own] for part in scores)
+            regions.append(write_regions(kinds, boxes, inputs, self.labels, limits[i], merge_iou=self.merge_iou))
+        return replace(draft, regions=tuple(regions))

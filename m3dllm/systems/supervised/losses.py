@@ -15,11 +15,17 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from m3dllm.systems.supervised.aligned import shown
-from m3dllm.systems.supervised.batch import Gold, MentionBatch, Types, make_mention_batch, pad, to_device
 from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.heads import patch_centres
-from m3dllm.systems.supervised.model import DFFM, States
+from m3dllm.systems.supervised.data import (
+    Gold,
+    LabelIndex,
+    MentionBatch,
+    chain_pairs,
+    joinable,
+    make_mention_batch,
+    to_device,
+)
+from m3dllm.systems.supervised.scorers import patch_centres
 from m3dllm.types import Task
 
 FOCUS = 2.0
@@ -27,7 +33,7 @@ FOCUS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Balance:
+class ClassWeights:
     """The weights of (no, yes) in the losses of chains, relations and region types."""
 
     chain: tuple[float, float] = (1.0, 1.0)
@@ -35,7 +41,7 @@ class Balance:
     region: tuple[float, float] = (1.0, 1.0)
 
     @classmethod
-    def of(cls, golds: Sequence[Gold], types: Types, config: Config) -> Balance:
+    def of(cls, golds: Sequence[Gold], types: LabelIndex, config: Config) -> ClassWeights:
         """Counted over the train documents."""
         pairs = same = possible = related = slots = regions = 0
         for gold in golds:
@@ -67,81 +73,28 @@ def _weights(no: int, yes: int, power: float) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Losses:
-    """The terms of eq. 24, each averaged over the documents that have something to say to it."""
+class GoldBatch:
+    """What the documents of a batch should say."""
 
-    entity: Tensor
-    chain: Tensor
-    relation: Tensor
-    region: Tensor
-    box: Tensor
-    shows: Tensor
-    latent: Tensor
+    documents: Sequence[Gold]
+    mentions: MentionBatch
+    """Their gold mentions and chains."""
+    weights: ClassWeights
 
-    def total(self, config: Config) -> Tensor:
-        """Eq. 24; the latent's own terms carry their weights already."""
-        return (
-            config.weight_entity * self.entity
-            + config.weight_chain * self.chain
-            + config.weight_relation * self.relation
-            + config.weight_region * self.region
-            + config.weight_box * self.box
-            + config.weight_shows * self.shows
-            + self.latent
-        )
+    @classmethod
+    def of(cls, documents: Sequence[Gold], weights: ClassWeights, device: torch.device) -> GoldBatch:
+        return cls(documents, to_device(make_mention_batch([gold.mentions for gold in documents]), device), weights)
+
+    def known(self, task: Task) -> Tensor:
+        """(documents,), booleans: whose gold of the task is known; the others have no loss."""
+        known = [task not in gold.unannotated for gold in self.documents]
+        return torch.tensor(known, device=self.mentions.mask.device)
 
 
-def losses(
-    model: DFFM, states: States, golds: Sequence[Gold], types: Types, balance: Balance, *, device: torch.device
-) -> Losses:
-    """The losses of a batch against its gold mentions, chains and regions."""
-    mentions = to_device(make_mention_batch([gold.mentions for gold in golds]), device)
-    zero = states.words.new_zeros((), dtype=torch.float32)
-    entity = chain = relation = region = box = seen = zero
-    if states.word_mask.any():
-        tags = pad([gold.tags for gold in golds], states.word_mask.shape[1]).to(device)
-        entity = entity_loss(model, states, tags, has_gold(golds, "entity", device))
-    if mentions.mask.any():
-        chain = chain_loss(
-            model.chain_logits(states, mentions), mentions, balance.chain, has_gold(golds, "chain", device)
-        )
-        n_chains = mentions.chain_type.shape[1]
-        shows = None
-        aligned = model.alignment_logits(states, mentions)
-        if aligned is not None:
-            truth, known = (part.to(device) for part in shows_target(golds, n_chains, aligned.shape[1]))
-            owner = patch_owners(golds, aligned.shape[1:3], n_chains).to(device)
-            says = frames_loss(model.frame_relation_logits(states), golds, types)
-            seen = alignment_loss(aligned, owner) + says
-            # half of what the heads learn from is true: they need not wait until the alignment is
-            shows = shown(aligned) * states.frame_mask[:, None]
-            shows = torch.where(known, (shows + truth) / 2, shows)
-        target = torch.stack([relation_target(gold, n_chains, len(types.relations)) for gold in golds]).to(device)
-        relation = relation_loss(
-            model.relation_logits(states, mentions, shows),
-            target,
-            mentions,
-            types.joins.to(device),
-            balance.relation,
-            decision=model.config.decision,
-            known=has_gold(golds, "relation", device),
-        )
-    if model.vision is not None and states.frame_mask.any():
-        region, box = region_losses(*model.region_outputs(states), golds, balance.region, slots=model.config.slots)
-    return Losses(entity, chain, relation, region, box, seen, states.penalty.float())
-
-
-def has_gold(golds: Sequence[Gold], task: Task, device: torch.device) -> Tensor:
-    """(documents,), booleans: whose gold of the task is known; the others have no loss."""
-    return torch.tensor([task not in gold.unannotated for gold in golds], device=device)
-
-
-def entity_loss(model: DFFM, states: States, tags: Tensor, known: Tensor | None = None) -> Tensor:
-    """Eq. 19: the negative log-likelihood of the tags, divided by the document's words."""
-    emissions = model.tagger(states.words)
-    n = states.word_mask.sum(1)
-    each = model.tagger.crf.nll(emissions, tags, states.word_mask) / n.clamp(min=1)
-    return average(each, n > 0, known)
+def entity_loss(nll: Tensor, word_mask: Tensor, known: Tensor | None = None) -> Tensor:
+    """Eq. 19: the negative log-likelihood (documents,) of the tags, divided by the document's words."""
+    n = word_mask.sum(1)
+    return average(nll / n.clamp(min=1), n > 0, known)
 
 
 def chain_loss(
@@ -164,19 +117,6 @@ def relation_target(gold: Gold, n_chains: int, n_types: int) -> Tensor:
     head, tail, kind = gold.relations.unbind(1)
     target[head, tail, kind] = True
     return target
-
-
-def chain_pairs(mentions: MentionBatch) -> Tensor:
-    """(batch, chains, chains), booleans: the ordered pairs of different chains."""
-    n = mentions.chain_mask.shape[1]
-    different = ~torch.eye(n, dtype=torch.bool, device=mentions.chain_mask.device)
-    return different & mentions.chain_mask[:, :, None] & mentions.chain_mask[:, None, :]
-
-
-def joinable(mentions: MentionBatch, joins: Tensor) -> Tensor:
-    """(batch, chains, chains, types), booleans: the relation types that may stand from head to tail."""
-    kinds = mentions.chain_type
-    return joins[kinds[:, :, None], kinds[:, None, :]] & chain_pairs(mentions)[..., None]
 
 
 def relation_loss(
@@ -257,7 +197,7 @@ def alignment_loss(logits: Tensor, owner: Tensor) -> Tensor:
     return average(total, (owner >= 0).any(2).any(1))
 
 
-def frames_loss(says: Tensor, golds: Sequence[Gold], types: Types) -> Tensor:
+def frames_loss(says: Tensor, golds: Sequence[Gold], types: LabelIndex) -> Tensor:
     """The binary cross-entropy of what frames say of the two chains that they show.
 
     says: (batch, frames, relation types). A frame of two chains is asked for their relations among the types that may

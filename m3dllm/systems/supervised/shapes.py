@@ -48,9 +48,9 @@ def repetition(words: Sequence[str]) -> list[int]:
 
 
 class WordShapes(nn.Module):
-    """What pieces in small letters do not tell: how a word and its neighbours are written, and what comes again.
+    """What subwords in small letters do not tell: how a word and its neighbours are written, and what comes again.
 
-    case, repeat: (windows, pieces) -> (windows, pieces, width), 0 before training.
+    case, repeat: (windows, subwords) -> (windows, subwords, width), 0 before training.
     """
 
     def __init__(self, width: int, size: int = 32) -> None:

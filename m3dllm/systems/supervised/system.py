@@ -1,27 +1,51 @@
-"""The system `dffm`: fits the model of the M3D paper and answers with it."""
+"""A supervised system: fits its model and answers with it. A new one names its backbone."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
+
+from m3dllm.devices import find_device, is_out_of_memory, memory_advice
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
-from m3dllm.systems.supervised.batch import Types
-from m3dllm.systems.supervised.checkpoint import Card, load_model
+from m3dllm.systems.supervised.backbone import Backbone
+from m3dllm.systems.supervised.checkpoint import (
+    MODEL,
+    Card,
+    fill_model,
+    new_encoders_of,
+    read_checkpoint,
+    read_model,
+    save_model,
+    saved_encoders_of,
+)
 from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.evaluate import decoders
-from m3dllm.systems.supervised.model import DFFM
-from m3dllm.systems.supervised.train import find_device, fit, is_out_of_memory
+from m3dllm.systems.supervised.data import LabelIndex
+from m3dllm.systems.supervised.decoding import Thresholds
+from m3dllm.systems.supervised.encoders import Encoders
+from m3dllm.systems.supervised.learner import SupervisedLearner, check_language, describe
+from m3dllm.systems.supervised.model import Model
+from m3dllm.systems.supervised.predict import decoders, tune
+from m3dllm.training import TRAINING, Training, fingerprint_of
 from m3dllm.types import Document, Example, Failure, RawOutput
+
+log = logging.getLogger("m3dllm")
 
 
 class Supervised:
-    """Entities, chains, relations and regions by one model (DFFM and MMCM); takes given mentions and chains."""
+    """Entities, chains, relations and regions by one model; takes given mentions and chains.
+
+    A subclass names its `backbone`; one with heads of its own overrides `make_model`.
+    """
+
+    backbone: ClassVar[type[Backbone]]
 
     def __init__(
         self,
@@ -33,12 +57,17 @@ class Supervised:
     ) -> None:
         """Raises UserError where the checkpoint is not one of this label set and these options, or is damaged."""
         self.config, self.labels = config, labels
-        self.types = Types.of(labels)
-        self.device = find_device(config)
-        self._fitted: tuple[Card, DFFM] | None = None
+        self.device = find_device(config.device)
+        self._fitted: tuple[Card, Model] | None = None
         if checkpoint is not None:
-            card, model = load_model(checkpoint, config, labels)
+            card, weights = read_model(checkpoint, config, labels)
+            model = self.make_model(card, saved_encoders_of(card, checkpoint))
+            fill_model(model, weights, checkpoint / MODEL)
             self._fitted = card, model.to(self.device).eval()
+
+    def make_model(self, card: Card, encoders: Encoders) -> Model:
+        """The model around its encoders, its weights random."""
+        return Model(card.config, LabelIndex.of(card.labels), self.backbone(card.config, *encoders))
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -49,18 +78,59 @@ class Supervised:
         thresholds = ", ".join(f"{name} {value}" for name, value in asdict(card.thresholds).items())
         return {"text_encoder": card.text_encoder, "thresholds": thresholds}
 
-    def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
-        """Learn from `train`, choose by `dev`, write the checkpoint into `out`; a killed fit goes on from there.
+    # --- fit ----------------------------------------------------------------------------------------------------------
 
-        Raises UserError, see `train.fit`.
+    def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
+        """Train on `train`, choose the epoch by `dev` (the last where it is empty), write the checkpoint into `out`.
+
+        An interrupted fit resumes from there. Raises UserError where there is nothing to train on, where an encoder
+        cannot be had or does not read the documents, or where memory runs out.
         """
-        self._fitted = fit(self.config, self.labels, train, dev, out)
+        if not train:
+            raise UserError("there is no train document: name a split by --train")
+        fingerprint = fingerprint_of(asdict(self.config), self.labels, train, dev)
+        card = describe(self.config, self.labels, train, fingerprint)
+        advice = "try --batch-size 1, a smaller --frame-chunk, --checkpointing true, or --freeze text,vision"
+        with memory_advice(advice):
+            model = self.new_model(card)
+            check_language(model, train)
+            done = self._finished(model, fingerprint, out)
+            if done is None:
+                done = self._train(model, card, train, dev, out)
+        self._fitted = done, model.eval()
+
+    def new_model(self, card: Card) -> Model:
+        """A model before training: pretrained encoders loaded, everything else random by the seed."""
+        torch.manual_seed(card.config.seed)
+        return self.make_model(card, new_encoders_of(card)).to(self.device)
+
+    def _finished(self, model: Model, fingerprint: str, out: Path) -> Card | None:
+        """The card of that very fit where it was finished before, its weights put into the model."""
+        if not (out / MODEL).is_file() or (out / TRAINING).exists():
+            return None
+        header, weights = read_checkpoint(out / MODEL)
+        card = Card.read(header, out / MODEL, type(self.config))
+        if card.fingerprint != fingerprint:
+            return None
+        fill_model(model, weights, out / MODEL)
+        return card
+
+    def _train(self, model: Model, card: Card, train: Sequence[Example], dev: Sequence[Example], out: Path) -> Card:
+        training = Training(SupervisedLearner(model, self.labels, self.device, card.fingerprint), train, dev, out)
+        progress = training.fit()
+        thresholds = tune(model, dev, self.labels, self.device) if self.config.tune and dev else Thresholds()
+        card = replace(card, thresholds=thresholds, history=tuple(progress.epochs))
+        save_model(out, card, model)
+        training.finish()
+        return card
+
+    # --- predict ------------------------------------------------------------------------------------------------------
 
     def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
         """One answer a document, in order, `batch_size` documents at a time.
 
         Raises UserError before the first answer where nothing was fitted or loaded; a document that cannot be read, or
-        is in a language that the model did not learn, is answered with its error.
+        is in a language that the model was not trained on, is answered with its error.
         """
         if self._fitted is None:
             raise UserError("the model is not fitted: fit it, or give --checkpoint")
@@ -92,7 +162,7 @@ class Supervised:
             if document.text and document.lang not in card.languages:
                 known = " and ".join(card.languages)
                 raise UserError(f"the document is in '{document.lang}', and the model was fitted on {known}")
-        (decoder,) = decoders(model, documents, self.types, self.device, len(documents))
+        (decoder,) = decoders(model, documents, self.device, len(documents))
         found = decoder.answers(card.thresholds)
         if not card.grounds:
             found = [answer | {"regions": []} for answer in found]

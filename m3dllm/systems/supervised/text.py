@@ -1,7 +1,7 @@
-"""Text encoders: a tiny one learned from scratch, and pretrained ones by Hugging Face id or folder (eq. 5).
+"""Text encoders: a tiny one trained from scratch, and pretrained ones by Hugging Face id or folder (eq. 5).
 
-An encoder turns words into pieces and windows of pieces into the states of its layers. How windows are cut and how
-pieces become words again is in `features`.
+An encoder turns words into subwords and windows of subwords into the states of its layers. How windows are cut and how
+subwords become words again is in `features`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ CHARACTERS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
-    """A document's words in pieces: `ids` (pieces, columns), and for each piece the number of its word, rising."""
+class Subwords:
+    """A document's words in subwords: `ids` (subwords, columns), and the number of the word of each, rising."""
 
     ids: Tensor
     word: Tensor
 
-    def none(self) -> Pieces:
-        """No piece at all, in the same columns."""
-        return Pieces(self.ids[:0], self.word[:0])
+    def none(self) -> Subwords:
+        """No subword at all, in the same columns."""
+        return Subwords(self.ids[:0], self.word[:0])
 
 
 # --- tiny -------------------------------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What the tiny encoder knows by heart: lower-cased words and characters; 0 is what it does not know."""
+    """The known words, lower-cased, and characters of the tiny encoder; 0 is what it does not know."""
 
     words: tuple[str, ...]
     characters: tuple[str, ...]
@@ -85,8 +85,8 @@ class Vocabulary:
 
 
 class TinyText(nn.Module):
-    """Words and pairs of words by heart, letters, case, what the document repeats; then layers of convolution and
-    attention. One piece a word.
+    """Known words and pairs of words, letters, case, what the document repeats; then layers of convolution and
+    attention. One subword a word.
 
     ids: (windows, words, 4 + CHARACTERS): word, pair that ends here, case, repetition, letters. Of a word both
     pairs are seen, the one that ends with it and the one that begins with it.
@@ -120,8 +120,8 @@ class TinyText(nn.Module):
         nn.init.normal_(self.words.weight, std=0.1)
         nn.init.normal_(self.pairs.weight, std=0.1)
 
-    def pieces(self, words: Sequence[str]) -> Pieces:
-        """One piece a word."""
+    def subwords(self, words: Sequence[str]) -> Subwords:
+        """One subword a word."""
         rows = torch.zeros(len(words), 4 + CHARACTERS, dtype=torch.long)
         small = [word.lower() for word in words]
         before = ["", *neighbours(words)]
@@ -131,7 +131,7 @@ class TinyText(nn.Module):
             row = [self._word.get(small[i], 0), self._pair.get(pair, 0), word_case(word), repeat]
             row += [self._letter.get(letter, 1 + word_case(letter) % 7) for letter in letters]
             rows[i, : len(row)] = torch.tensor(row)
-        return Pieces(rows, torch.arange(len(words)))
+        return Subwords(rows, torch.arange(len(words)))
 
     def forward(self, ids: Tensor, mask: Tensor) -> list[Tensor]:
         """(windows, words, columns), (windows, words) -> the layers' states, each (windows, words, hidden)."""
@@ -140,8 +140,8 @@ class TinyText(nn.Module):
         if self.training:
             known = torch.rand(words.shape, device=words.device) >= self.word_dropout
             pairs = pairs * known * known.roll(1, -1)
-            chance = torch.rand(len(words), len(self.named), device=words.device)  # one for each word of a window
-            known &= ~self.named[words] | (chance.gather(1, words) >= self.name_dropout)
+            probability = torch.rand(len(words), len(self.named), device=words.device)  # one for each word of a window
+            known &= ~self.named[words] | (probability.gather(1, words) >= self.name_dropout)
             words = words * known
             alone = (~known & (letters[..., 1] == 0))[..., None] & (letters != 0)  # its letter is the word
             letters = torch.where(alone, 1 + cases[..., None] % 7, letters)
@@ -186,7 +186,7 @@ class TinyLayer(nn.Module):
         self.near = nn.Conv1d(hidden, 2 * hidden, 3, padding=1)
         self.mix = nn.Linear(hidden, 3 * hidden, bias=False)
         self.out = nn.Linear(hidden, hidden)
-        self.think = nn.Sequential(nn.Linear(hidden, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, hidden))
+        self.mlp = nn.Sequential(nn.Linear(hidden, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, hidden))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
@@ -198,16 +198,16 @@ class TinyLayer(nn.Module):
         )
         far = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
         x = x + self.dropout(self.out(far))
-        return x + self.dropout(self.think(self.norms[2](x)))
+        return x + self.dropout(self.mlp(self.norms[2](x)))
 
 
 # --- pretrained -------------------------------------------------------------------------------------------------------
 
 
 class PretrainedText(nn.Module):
-    """A Hugging Face encoder. ids: (windows, pieces, 3) of piece, case and repetition of its word, see `shape_codes`.
+    """A Hugging Face encoder. ids: (windows, subwords, 3) of subword, case and repetition of its word (`shape_codes`).
 
-    The special pieces are not among them: it adds them itself. With `shapes` the last layer's states carry them too.
+    Special tokens are not among them: it adds them itself. With `shapes` the last layer's states carry them too.
     """
 
     pretrained = True
@@ -222,21 +222,21 @@ class PretrainedText(nn.Module):
         if model.config.model_type in ("longformer", "roberta", "xlm-roberta", "camembert"):
             positions -= model.config.pad_token_id + 1  # these count positions from there
         known = min(positions, int(tokenizer.model_max_length))
-        self.limit = known - 2  # the two special pieces
+        self.limit = known - 2  # the two special tokens
         self.first = _piece_id(tokenizer, "cls_token_id", "bos_token_id")
         self.last = _piece_id(tokenizer, "sep_token_id", "eos_token_id")
 
-    def pieces(self, words: Sequence[str]) -> Pieces:
-        """Each word has at least one piece: the unknown one where the tokenizer gives none.
+    def subwords(self, words: Sequence[str]) -> Subwords:
+        """Each word has at least one subword: the unknown one where the tokenizer gives none.
 
-        The mark of a word's beginning, where it stands by itself before the pieces of a Chinese character, is no piece.
+        The mark of a word's beginning is none where it stands by itself before a Chinese character.
         """
         if not words:
-            return Pieces(torch.zeros(0, 3, dtype=torch.long), torch.zeros(0, dtype=torch.long))
+            return Subwords(torch.zeros(0, 3, dtype=torch.long), torch.zeros(0, dtype=torch.long))
         found = self.tokenizer(list(words), is_split_into_words=True, add_special_tokens=False, truncation=False)
         of_word: list[list[int]] = [[] for _ in words]
-        for piece, word in zip(found["input_ids"], found.word_ids(), strict=True):
-            of_word[word].append(piece)
+        for subword, word in zip(found["input_ids"], found.word_ids(), strict=True):
+            of_word[word].append(subword)
         mark = self.tokenizer.convert_tokens_to_ids("▁")
         ids, numbers = [], []
         for i, own in enumerate(of_word):
@@ -246,10 +246,10 @@ class PretrainedText(nn.Module):
             numbers += [i] * len(kept)
         word = torch.tensor(numbers)
         codes = torch.tensor(shape_codes(words))[word]
-        return Pieces(torch.cat([torch.tensor(ids)[:, None], codes], 1), word)
+        return Subwords(torch.cat([torch.tensor(ids)[:, None], codes], 1), word)
 
     def forward(self, ids: Tensor, mask: Tensor) -> list[Tensor]:
-        """(windows, pieces, 3), (windows, pieces) -> the layers' states, each (windows, pieces, width)."""
+        """(windows, subwords, 3), (windows, subwords) -> the layers' states, each (windows, subwords, width)."""
         n_windows, n = mask.shape
         lengths = mask.sum(1, keepdim=True)
         rows = torch.full((n_windows, n + 2), self.model.config.pad_token_id or 0, device=ids.device)

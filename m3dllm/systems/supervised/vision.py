@@ -102,10 +102,10 @@ class TinyVisionLayer(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(1, hidden)
         self.near = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.think = nn.Conv2d(hidden, hidden, 1)
+        self.mlp = nn.Conv2d(hidden, hidden, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.think(F.gelu(self.near(self.norm(x))))
+        return x + self.mlp(F.gelu(self.near(self.norm(x))))
 
 
 class PretrainedVision(nn.Module):

@@ -40,10 +40,11 @@ def merge(adapter: str, out: Path, *, model: str | None = None, device: str = "c
 
     Raises UserError where the adapter or its base model is not there or damaged, or `out` exists.
     """
+    from m3dllm.devices import find_device
     from m3dllm.systems.videollm.adapters.lora import effect_on, load_adapter
     from m3dllm.systems.videollm.adapters.probe import prove
     from m3dllm.systems.videollm.engines.local import LocalModel
-    from m3dllm.systems.videollm.engines.transformers import find_device, load_model
+    from m3dllm.systems.videollm.engines.transformers import load_model
     from m3dllm.systems.videollm.tuning.saving import save_model
 
     check_free(out)
@@ -53,7 +54,7 @@ def merge(adapter: str, out: Path, *, model: str | None = None, device: str = "c
     config = Config(model=model or found.card.base.model or None, revision=found.card.base.revision or None, frames=0)
     local = LocalModel(replace(config, device=device))
     found.check_base(local)
-    place = find_device(device)
+    place = find_device(device, metal=True)
     base = load_model(local, "float32", place)
     tuned = load_adapter(base, found)
     prove(found.name, effect_on(tuned, local, place))

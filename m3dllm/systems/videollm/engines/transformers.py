@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, DynamicCache
 
+from m3dllm.devices import find_device
 from m3dllm.errors import UserError
 from m3dllm.files import sha256
 from m3dllm.systems.videollm.adapters.card import find_adapter
@@ -93,7 +94,7 @@ class TransformersEngine:
         self.family = self.local.family
         self.lanes = max(1, config.batch)
         self.specials = self.local.specials
-        self.device = find_device(config.device)
+        self.device = find_device(config.device, metal=True)
         self.model: Any = model if model is not None else load_model(self.local, config.dtype, self.device)
         if self.adapter is not None:
             from m3dllm.systems.videollm.adapters.lora import effect_on, load_adapter
@@ -413,19 +414,6 @@ def load_model(local: LocalModel, dtype: str, device: torch.device, **more: Any)
         raise UserError(message) from error
     except Exception as error:  # weights can be broken in any way
         raise UserError(f"model '{local.name}' cannot be loaded: {_brief(error)}") from error
-
-
-def find_device(name: str) -> torch.device:
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name}: there is no such device here ({_brief(error)})") from error
-    return device
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from m3dllm.labels import LabelSet
 from m3dllm.normalize import normalize
-from m3dllm.score import Scores, score
+from m3dllm.score import score
 from m3dllm.systems.videollm.engines import Reply, Request
 from m3dllm.systems.videollm.gold import Gold
 from m3dllm.systems.videollm.strategies import STRATEGIES
 from m3dllm.systems.videollm.subject import Subject
 from m3dllm.systems.videollm.views import View, converse, form
 from m3dllm.systems.videollm.windows import cut_annotation
+from m3dllm.training import averages
 from m3dllm.types import Annotation, Document, Example, RawOutput
 
 TAUGHT = ("joint", "staged")
@@ -75,21 +75,3 @@ def ceiling(examples: Sequence[Example], raws: Iterable[RawOutput], labels: Labe
     """What the right answers themselves score: how much of the gold can be said at all."""
     predictions = [normalize(e.document, raw, labels) for e, raw in zip(examples, raws, strict=True)]
     return averages(score(examples, predictions, labels=labels))
-
-
-def averages(scores: Scores) -> dict[str, float]:
-    """F1 of each task and the mean of them, averaged over the languages."""
-    rows: dict[str, list[float]] = {}
-    for name, value in _f1(scores):
-        if value is not None:
-            rows.setdefault(name, []).append(value)
-    return {name: sum(values) / len(values) for name, values in rows.items()}
-
-
-def _f1(scores: Scores) -> Iterator[tuple[str, Any]]:
-    for language in scores.languages.values():
-        tasks = language.end_to_end.tasks
-        for name in ("entity", "chain", "relation", "grounding"):
-            if name in tasks:
-                yield name, tasks[name].f1
-        yield "average", language.end_to_end.average_f1

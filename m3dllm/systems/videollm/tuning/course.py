@@ -1,15 +1,13 @@
-"""What is learned, in which order: lessons made when they are needed, and the steps of an epoch."""
+"""What is trained on: the answers of a train split, encoded when they are needed."""
 
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from m3dllm.errors import UserError
-from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.shots import STAGES
 from m3dllm.systems.videollm.tuning.conversations import answered, ceiling, lessons_of
 from m3dllm.systems.videollm.tuning.encoding import Encoded, encode
@@ -24,8 +22,6 @@ log = logging.getLogger("m3dllm")
 
 KEPT_BYTES = 1 << 30
 """How much of the encoded lessons is kept in memory; the rest is made again when its turn comes."""
-POOL = 16
-"""Lessons are sorted by length within pools of so many steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +65,8 @@ class Course:
         if not self.entries:
             raise UserError("there is nothing to learn from: no train document has anything that is asked about")
 
-    def __getitem__(self, i: int) -> Encoded:
-        """The lesson of the i-th entry."""
-        entry = self.entries[i]
+    def encoded(self, entry: Entry) -> Encoded:
+        """The lesson of an entry."""
         key = entry.document, entry.lesson
         if key not in self._kept:
             example = self.examples[entry.document]
@@ -133,28 +128,3 @@ def _annotated(example: Example) -> Example:
     regions = tuple(region for region in example.gold.regions if region.frame in kept)
     gold = replace(example.gold, regions=regions)
     return Example(replace(example.document, frames=frames), gold, example.unannotated)
-
-
-def steps_of(lengths: Sequence[int], config: Config, epoch: int) -> list[list[int]]:
-    """An epoch as steps: the numbers of the lessons of each, drawn by the seed.
-
-    With `group_by_length` the lessons of a step are of about one length, the longest first.
-    """
-    dice = random.Random(f"{config.seed}:{epoch}")
-    numbers = list(range(len(lengths)))
-    dice.shuffle(numbers)
-    size = config.step_size
-    if not config.group_by_length:
-        return [numbers[i : i + size] for i in range(0, len(numbers), size)]
-    steps = []
-    for i in range(0, len(numbers), POOL * size):
-        pool = sorted(numbers[i : i + POOL * size], key=lambda n: -lengths[n])
-        steps += [pool[j : j + size] for j in range(0, len(pool), size)]
-    dice.shuffle(steps)
-    return steps
-
-
-def share_of(step: Sequence[int], size: int, *, process: int, processes: int) -> list[list[int]]:
-    """What one of several processes computes of a step, `size` lessons at once. Their parts make up the step."""
-    parts = [list(step[i : i + size]) for i in range(0, len(step), size)]
-    return parts[process::processes]

@@ -30,7 +30,7 @@ from m3dllm.systems.videollm.adapters.card import (
     prompts_sha256,
 )
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.tuning.progress import Progress, weights_of
+from m3dllm.training import Progress, documents_sha256
 from m3dllm.weights import write_weights
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def save_model(model: Any, local: LocalModel, folder: Path) -> None:
 
 
 def _card(trainer: Trainer, progress: Progress, effect: float) -> Card:
-    from m3dllm.systems.videollm.tuning.trainer import documents_sha256, learning_rate
+    from m3dllm.systems.videollm.tuning.trainer import learning_rate
 
     config, course = trainer.config, trainer.course
     lora = config.tune == "lora"
@@ -151,7 +151,7 @@ def _card(trainer: Trainer, progress: Progress, effect: float) -> Card:
             dropout=config.dropout if lora else 0.0,
             targets=tuple(sorted(targets)),
             train_fully=config.train_fully,
-            parameters=sum(weight.numel() for weight in weights_of(trainer.model).values()),
+            parameters=sum(weight.numel() for weight in trainer.weights().values()),
         ),
         asked=Asked(
             strategy=config.strategy,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from m3dllm.labels import LabelSet
 from m3dllm.systems.supervised.pairs import pair_features
-from m3dllm.systems.supervised.text import Pieces
+from m3dllm.systems.supervised.text import Subwords
 from m3dllm.tokens import tokenize
 from m3dllm.types import Annotation, Chain, Document, Frame, Task
 
@@ -25,7 +25,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Types:
+class LabelIndex:
     """The label set by numbers: mention, relation and region types in their order."""
 
     labels: LabelSet
@@ -38,7 +38,7 @@ class Types:
     """(relation types,), booleans."""
 
     @classmethod
-    def of(cls, labels: LabelSet) -> Types:
+    def of(cls, labels: LabelSet) -> LabelIndex:
         numbers = [
             {label.name: i for i, label in enumerate(kind)}
             for kind in (labels.mentions, labels.relations, labels.regions)
@@ -63,15 +63,15 @@ class Types:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """One document: the offsets of its words, their pieces, and its frames."""
+    """One document: the offsets of its words, their subwords, and its frames."""
 
     document: Document
     words: tuple[Span, ...]
-    pieces: Pieces
+    subwords: Subwords
     frames: tuple[Frame, ...]
 
     def without_text(self) -> Inputs:
-        return replace(self, words=(), pieces=self.pieces.none())
+        return replace(self, words=(), subwords=self.subwords.none())
 
     def without_frames(self) -> Inputs:
         return replace(self, frames=())
@@ -114,7 +114,7 @@ class Mentions:
         return Mentions(**cut | {"pairs": self.pairs[:0, :0]})
 
 
-def mentions_of(inputs: Inputs, chains: Sequence[Chain], types: Types) -> Mentions:
+def mentions_of(inputs: Inputs, chains: Sequence[Chain], types: LabelIndex) -> Mentions:
     """The mentions of `chains` in text order. Raises ValueError for a type that the label set does not have."""
     found = sorted((m.span, m.type, c) for c, chain in enumerate(chains) for m in chain.mentions)
     for _, kind, _ in found:
@@ -181,7 +181,7 @@ class Gold:
         return replace(self, **{name: getattr(self, name)[:0] for name in names})
 
 
-def gold_of(inputs: Inputs, gold: Annotation, types: Types, unannotated: frozenset[Task] = frozenset()) -> Gold:
+def gold_of(inputs: Inputs, gold: Annotation, types: LabelIndex, unannotated: frozenset[Task] = frozenset()) -> Gold:
     """`gold` as numbers. What the document does not show (no text, no frames) is left out of it."""
     chains = gold.chains if inputs.words else ()
     mentions = mentions_of(inputs, chains, types)
@@ -238,12 +238,12 @@ class Batch:
 
     inputs: tuple[Inputs, ...]
     windows: Tensor
-    """(windows, pieces, columns): what the text encoder sees, of all documents."""
+    """(windows, subwords, columns): what the text encoder sees, of all documents."""
     window_mask: Tensor
-    piece_place: Tensor
-    """(batch, pieces): where the state of each piece stands in the flattened windows."""
-    piece_word: Tensor
-    """(batch, pieces): its word; past the last word on padding."""
+    subword_place: Tensor
+    """(batch, subwords): where the state of each subword stands in the flattened windows."""
+    subword_word: Tensor
+    """(batch, subwords): its word; past the last word on padding."""
     word_mask: Tensor
     """(batch, words)."""
     frame_mask: Tensor
@@ -254,26 +254,26 @@ class Batch:
 
 
 def make_batch(inputs: Sequence[Inputs], *, window: int, overlap: int) -> Batch:
-    """Several documents side by side; texts longer than `window` pieces in overlapping windows."""
-    cut = [cut_windows(len(one.pieces.word), window=window, overlap=overlap) for one in inputs]
-    columns = max((one.pieces.ids.shape[1] for one in inputs), default=1)
+    """Several documents side by side; texts longer than `window` subwords in overlapping windows."""
+    cut = [cut_windows(len(one.subwords.word), window=window, overlap=overlap) for one in inputs]
+    columns = max((one.subwords.ids.shape[1] for one in inputs), default=1)
     longest = max((int(size) for _, size, _ in cut), default=0)
     n_words = max((len(one.words) for one in inputs), default=0)
-    n_pieces = max((len(one.pieces.word) for one in inputs), default=0)
+    n_subwords = max((len(one.subwords.word) for one in inputs), default=0)
     n_frames = max((len(one.frames) for one in inputs), default=0)
     total = sum(len(starts) for starts, _, _ in cut)
     windows = torch.zeros(total, longest, columns, dtype=torch.long)
     window_mask = torch.zeros(total, longest, dtype=torch.bool)
-    place = torch.zeros(len(inputs), n_pieces, dtype=torch.long)
-    word = torch.full((len(inputs), n_pieces), n_words, dtype=torch.long)
+    place = torch.zeros(len(inputs), n_subwords, dtype=torch.long)
+    word = torch.full((len(inputs), n_subwords), n_words, dtype=torch.long)
     at = 0
     for i, (one, (starts, size, owner)) in enumerate(zip(inputs, cut, strict=True)):
-        n = len(one.pieces.word)
+        n = len(one.subwords.word)
         for k, start in enumerate(starts.tolist()):
-            windows[at + k, :size] = one.pieces.ids[start : start + size]
+            windows[at + k, :size] = one.subwords.ids[start : start + size]
             window_mask[at + k, :size] = True
         place[i, :n] = (at + owner) * longest + torch.arange(n) - starts[owner] if n else place[i, :n]
-        word[i, :n] = one.pieces.word
+        word[i, :n] = one.subwords.word
         at += len(starts)
     return Batch(
         tuple(inputs),
@@ -287,14 +287,14 @@ def make_batch(inputs: Sequence[Inputs], *, window: int, overlap: int) -> Batch:
 
 
 def cut_windows(n: int, *, window: int, overlap: int) -> tuple[Tensor, int, Tensor]:
-    """(starts of the windows, their size, the window of each of `n` pieces): the one in which it is most central."""
+    """(starts of the windows, their size, the window of each of `n` subwords): the one in which it is most central."""
     size = min(n, window)
     if n == 0:
         return torch.zeros(0, dtype=torch.long), 0, torch.zeros(0, dtype=torch.long)
     step = max(1, window - min(overlap, window // 2))
     n_windows = 1 + max(0, -(-(n - size) // step))
     starts = (torch.arange(n_windows) * step).clamp(max=n - size)
-    inside = torch.arange(n)[None] - starts[:, None]  # (windows, pieces)
+    inside = torch.arange(n)[None] - starts[:, None]  # (windows, subwords)
     margin = torch.minimum(inside, size - 1 - inside)
     return starts, size, margin.argmax(0)
 
@@ -358,3 +358,16 @@ def to_device(value: T, device: torch.device) -> T:
         return value
     moved = {f.name: getattr(value, f.name) for f in fields(value)}  # type: ignore[arg-type]
     return type(value)(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
+
+
+def chain_pairs(mentions: MentionBatch) -> Tensor:
+    """(batch, chains, chains), booleans: the ordered pairs of different chains."""
+    n = mentions.chain_mask.shape[1]
+    different = ~torch.eye(n, dtype=torch.bool, device=mentions.chain_mask.device)
+    return different & mentions.chain_mask[:, :, None] & mentions.chain_mask[:, None, :]
+
+
+def joinable(mentions: MentionBatch, joins: Tensor) -> Tensor:
+    """(batch, chains, chains, types), booleans: the relation types that may stand from head to tail."""
+    kinds = mentions.chain_type
+    return joins[kinds[:, :, None], kinds[:, None, :]] & chain_pairs(mentions)[..., None]

@@ -1,7 +1,7 @@
-"""Which chains a frame shows, and what it says of two that it shows together.
+"""Which chains a frame shows, and the relations of two that it shows together.
 
 The paper has none of this; our presets put it beside eq. 17, because what stands only in a frame concerns the two
-things in that frame, which the fused vectors, averaged over many patches, do not tell apart.
+things in that frame, which the fused vectors, averages over many patches, do not distinguish.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from m3dllm.systems.supervised.batch import MentionBatch
-from m3dllm.systems.supervised.heads import span_means
+from m3dllm.systems.supervised.data import MentionBatch
+from m3dllm.systems.supervised.scorers import span_means
 
 NEVER = -1e4
 """The logit of what is impossible."""
 LEAST = 1e-6
-"""The least chance that a frame shows a chain: the logarithm of 0 has no gradient."""
+"""The least probability that a frame shows a chain: the logarithm of 0 has no gradient."""
 
 
-class Looks(nn.Module):
-    """What is said near a mention: each mention attends to the words that name nobody, the nearer the more.
+class ContextAttention(nn.Module):
+    """The context of a mention: each mention attends to the words outside mentions, the nearer the more.
 
-    words: (batch, words, hidden) -> (batch, mentions, hidden). How something looks is never in its name, and a name is
-    soon learned by heart.
+    words: (batch, words, hidden) -> (batch, mentions, hidden). What something looks like is never in its name, and
+    names are soon memorized.
     """
 
     slopes = (0.03, 0.06, 0.12, 0.25)
@@ -50,14 +50,14 @@ class Looks(nn.Module):
 
 
 class Alignment(nn.Module):
-    """Which chain a patch shows: (batch, frames, patches, chains + 1), the last saying none.
+    """Which chain a patch shows: (batch, frames, patches, chains + 1), the last class for none.
 
-    A chain matches a patch as well as its best mention does: by its type and what is said near it.
+    A chain matches a patch as well as its best mention does: by its type and its context.
     """
 
     def __init__(self, hidden: int, size: int, n_types: int, dropout: float) -> None:
         super().__init__()
-        self.looks = Looks(hidden)
+        self.context = ContextAttention(hidden)
         self.types = nn.Embedding(n_types, size)
         self.ask = nn.Linear(hidden, size)
         self.answer = nn.Linear(hidden, size)
@@ -66,8 +66,8 @@ class Alignment(nn.Module):
         nn.init.constant_(self.nothing.bias, 2.0)  # most patches show none of the chains
 
     def forward(self, words: Tensor, word_mask: Tensor, patches: Tensor, mentions: MentionBatch) -> Tensor:
-        said = self.dropout(self.looks(words, word_mask, mentions))
-        asked = self.ask(said) + self.types(mentions.type)  # (batch, mentions, size)
+        context = self.dropout(self.context(words, word_mask, mentions))
+        asked = self.ask(context) + self.types(mentions.type)  # (batch, mentions, size)
         match = torch.einsum("bms,bfps->bmfp", asked, self.answer(self.dropout(patches))) / asked.shape[2] ** 0.5
         n_chains = mentions.chain_type.shape[1]
         index = mentions.chain[..., None, None].expand_as(match)
@@ -78,37 +78,37 @@ class Alignment(nn.Module):
 
 
 def shown(logits: Tensor) -> Tensor:
-    """The chance that a frame shows a chain: that of its surest patch. As `Alignment` -> (batch, chains, frames)."""
+    """The probability that a frame shows a chain: that of its best patch. As `Alignment` -> (batch, chains, frames)."""
     return logits.softmax(-1)[..., :-1].amax(2).transpose(1, 2)
 
 
 class FrameRelations(nn.Module):
-    """What a frame says of the two chains that it shows, whoever they are: (batch, frames, relation types).
+    """The relations of the two chains that a frame shows, whichever they are: (batch, frames, relation types).
 
     patches: (batch, frames, patches, hidden).
     """
 
     def __init__(self, hidden: int, size: int, n_types: int, dropout: float) -> None:
         super().__init__()
-        self.look = nn.Linear(hidden, size)
-        self.says = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Dropout(dropout), nn.Linear(size, n_types))
+        self.project = nn.Linear(hidden, size)
+        self.mlp = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Dropout(dropout), nn.Linear(size, n_types))
 
     def forward(self, patches: Tensor) -> Tensor:
-        says: Tensor = self.says(nn.functional.gelu(self.look(patches)).amax(2))
-        return says
+        logits: Tensor = self.mlp(nn.functional.gelu(self.project(patches)).amax(2))
+        return logits
 
 
-def with_frames(logits: Tensor, says: Tensor, shows: Tensor) -> Tensor:
-    """Relation logits where a frame may say what the text does not: odds of the text and of every frame, summed.
+def with_frames(logits: Tensor, of_frames: Tensor, shows: Tensor) -> Tensor:
+    """Relation logits of text and frames: the odds of the text and of every frame, summed.
 
-    logits: (batch, chains, chains, classes) of the text, says: (batch, frames, types) of the frames, shows: (batch,
-    chains, frames), the chance that a frame shows a chain. A frame speaks of two as far as it shows both; it does not
-    speak of a class after the types (none).
+    logits: (batch, chains, chains, classes) of the text, of_frames: (batch, frames, types), shows: (batch, chains,
+    frames), the probability that a frame shows a chain. A frame counts for two as far as it shows both; it adds nothing
+    to a class after the types (none).
     """
-    n_types = says.shape[2]
-    if not says.shape[1] or not n_types:
+    n_types = of_frames.shape[2]
+    if not of_frames.shape[1] or not n_types:
         return logits
     sure = shows.clamp(min=LEAST).log()
     both = sure[:, :, None] + sure[:, None]  # (batch, chains, chains, frames)
-    top = (both[..., None] + says[:, None, None]).logsumexp(3)  # (batch, chains, chains, types)
+    top = (both[..., None] + of_frames[:, None, None]).logsumexp(3)  # (batch, chains, chains, types)
     return torch.cat([torch.logaddexp(logits[..., :n_types], top), logits[..., n_types:]], -1)

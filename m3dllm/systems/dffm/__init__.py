@@ -1,0 +1,107 @@
+"""The supervised system of the M3D paper: denoised feature fusion (DFFM), missing modality construction (MMCM).
+
+Its options and presets; nothing here imports torch. `paper` is the paper's model with its settings and those that the
+authors' training has; `minilm` fine-tunes a small real encoder of English; `tiny`, the default, trains small encoders
+for English and Chinese from scratch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from m3dllm.system import SystemSpec
+from m3dllm.systems.supervised import config as base
+from m3dllm.systems.supervised.config import LEVELS, check_words
+
+MODULES = ("dffm", "mmcm")
+
+SPEC = SystemSpec(
+    name="dffm",
+    factory="m3dllm.systems.dffm.model:DFFM",
+    config="m3dllm.systems.dffm:Config",
+    summary="denoised fusion of text and frames, missing modalities constructed (DFFM and MMCM of M3D)",
+    **base.CAPABILITIES,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(base.Config):
+    """The options of `dffm`; the defaults are the preset `tiny`."""
+
+    without: tuple[str, ...] = ()
+    """Ablations: 'dffm' (no fusion between the modalities), 'mmcm' (blanks instead of a missing modality)."""
+    levels: tuple[str, ...] = LEVELS
+    """The levels of features that are fused: 'low', 'mid', 'high'."""
+    latent: Literal["ae", "vae"] = "ae"
+    """The latent space of the fusion: a plain autoencoder, or a variational one with the two weights below."""
+    latent_size: int = 32
+    """The width of the latent space."""
+    attention_heads: int = 4
+    """Attention heads in the latent space."""
+    kl_weight: float = 0.001
+    """Weight of the latent's divergence from a standard normal (vae only)."""
+    reconstruction_weight: float = 0.01
+    """Weight of the latent's reconstruction error (vae only)."""
+    prompt_length: int = 8
+    """The length of the prompt of a missing modality."""
+    max_frames: int = 256
+    """Frame positions that are trained; further frames share the last."""
+    hide: float = 0.1
+    """The probability that a training document is given without its text or without its frames, so that MMCM is
+    trained."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tiny": {},
+        "minilm": {
+            "text_encoder": ("minilm",),
+            "encoder_lr": 2e-4,
+            "epochs": 8,
+            "batch_size": 2,
+        },
+        "paper": {
+            "text_encoder": (
+                "en=allenai/longformer-base-4096",
+                "zh=markussagen/xlm-roberta-longformer-base-4096",
+            ),
+            "vision_encoder": "google/vit-base-patch16-224",
+            "latent_size": 64,
+            "attention_heads": 16,
+            "prompt_length": 64,
+            "slots": 1,
+            "merge_iou": 0.9,
+            "word_shapes": False,
+            "lexical": False,
+            "aligned": False,
+            "pair_size": 0,
+            "linkage": "single",
+            "decision": "argmax",
+            "tune": False,
+            "balance": 0.0,
+            "epochs": 20,
+            "batch_size": 1,
+            "lr": 1e-3,
+            "pair_dropout": 0.1,
+            "attention_dropout": 0.1,
+            "warmup": 0.0,
+            "hide": 0.0,
+            "checkpointing": True,
+            "frame_chunk": 16,
+        },
+    }
+    shape: ClassVar[tuple[str, ...]] = (
+        *base.Config.shape,
+        *("without", "levels", "latent", "latent_size", "attention_heads", "prompt_length", "max_frames"),
+    )
+
+    def __post_init__(self) -> None:
+        base.Config.__post_init__(self)
+        check_words(self, without=MODULES, levels=LEVELS)
+        base.at_least(self, 1, "latent_size", "attention_heads", "prompt_length", "max_frames")
+        if not self.levels:
+            raise ValueError(f"levels is empty; expected one or more of {', '.join(LEVELS)}")
+        if self.latent_size % self.attention_heads:
+            raise ValueError(
+                f"latent_size {self.latent_size} is not a multiple of attention_heads {self.attention_heads}"
+            )

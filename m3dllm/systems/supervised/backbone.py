@@ -1,0 +1,72 @@
+"""All in which supervised systems differ: how a batch of documents becomes the states that the heads read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from m3dllm.systems.supervised.config import LEVELS
+from m3dllm.systems.supervised.data import Batch
+from m3dllm.systems.supervised.features import Features, FrameFeatures, TextFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """What the heads read of a batch."""
+
+    words: Tensor
+    """(batch, words, hidden)."""
+    word_mask: Tensor
+    patches: Tensor
+    """(batch, frames, patches, hidden): the patches of a frame lie in a square `grid`, row by row."""
+    frames: Tensor
+    """(batch, frames, hidden)."""
+    frame_mask: Tensor
+    aux_losses: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the backbone itself adds to the loss, weighted already."""
+
+
+class Backbone(nn.Module, ABC):
+    """Encoders, and how the two modalities meet. A system implements `forward`; `features` and `states` help."""
+
+    def __init__(self, config: Any, text: TextFeatures, vision: FrameFeatures | None) -> None:
+        """`vision` is None where no frames are read: then there are no patches and no frames."""
+        super().__init__()
+        self.config, self.text, self.vision = config, text, vision
+        self.hidden = text.width
+        self.grid = vision.encoder.grid if vision is not None else 1
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> States:
+        """The states of a batch; a document may lack its text or its frames."""
+
+    def features(self, batch: Batch) -> tuple[Features, Features]:
+        """Words and patches: (batch, words, hidden), (batch, frames * patches, hidden), each with its levels."""
+        words = self.text(batch)
+        if self.vision is not None:
+            return words, self.vision(batch)
+        none = words.last.new_zeros(len(batch), 0, self.hidden)
+        return words, Features(none, dict.fromkeys(LEVELS, none), batch.frame_mask[:, :0])
+
+    def states(
+        self,
+        batch: Batch,
+        words: Tensor,
+        patches: Tensor,
+        *,
+        frames: Tensor | None = None,
+        aux_losses: Mapping[str, Tensor] | None = None,
+    ) -> States:
+        """States of words (batch, words, hidden) and patches (batch, frames * patches, hidden).
+
+        `frames` (batch, frames, hidden): left out, the means of their patches.
+        """
+        mask = batch.frame_mask if self.vision is not None else batch.frame_mask[:, :0]
+        shaped = patches.unflatten(1, (mask.shape[1], self.grid**2))
+        return States(
+            words, batch.word_mask, shaped, shaped.mean(2) if frames is None else frames, mask, aux_losses or {}
+        )

@@ -1,0 +1,237 @@
+"""From scores to an answer: mentions, chains by clustering of pairs, relations, regions.
+
+Thresholds say how probable a decision must be; 0.5 everywhere is "more likely than not". Answers have offsets, and
+boxes as fractions; given mentions or chains are kept as they were given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.cluster import hierarchy
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from m3dllm.systems.supervised.config import LinkageName
+from m3dllm.systems.supervised.data import (
+    Batch,
+    Inputs,
+    LabelIndex,
+    MentionBatch,
+    Mentions,
+    joinable,
+    mentions_of,
+    spans_of_tags,
+)
+from m3dllm.types import Chain, GivenKind, Mention
+
+MOST_BOXES = 100
+"""Boxes of one frame that are considered when overlapping ones are merged, the most probable first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """How probable a link between mentions, a relation, or a region must be to be predicted."""
+
+    chain: float = 0.5
+    relation: float = 0.5
+    region: float = 0.5
+    given_chain: float = 0.5
+    """Of links between given mentions: there are no wrong ones among them."""
+    given_relation: float = 0.5
+    """Of relations between given chains."""
+
+    def limits(self, task: str, given: Sequence[GivenKind | None]) -> list[float]:
+        """The threshold of a task in each document, by what was given of it."""
+        name = "region" if task == "grounding" else task
+        with_given = getattr(self, f"given_{name}", getattr(self, name))
+        return [getattr(self, name) if kind is None else with_given for kind in given]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is decided of a batch so far; each head adds its part."""
+
+    batch: Batch
+    mentions: tuple[Mentions, ...] = ()
+    """Of each document: chains of one until chains are decided."""
+    relations: tuple[tuple[int, int, int, int], ...] = ()
+    """Document, head chain, tail chain, type."""
+    regions: tuple[list[dict[str, Any]], ...] = ()
+    """Of each document, as they are written."""
+
+    @property
+    def given(self) -> list[GivenKind | None]:
+        """What was given of each document."""
+        return [None if one.document.given is None else one.document.given.kind for one in self.batch.inputs]
+
+    def answers(self, labels: LabelIndex) -> list[dict[str, Any]]:
+        """One answer a document, in the offsets form."""
+        written: list[dict[str, Any]] = []
+        for i, (mentions, inputs) in enumerate(zip(self.mentions, self.batch.inputs, strict=True)):
+            chains, regions = write_chains(mentions, inputs, labels), self.regions[i] if self.regions else []
+            written.append({"chains": chains, "relations": [], "regions": regions})
+        for i, head, tail, kind in self.relations:
+            named = written[i]["chains"]
+            relation = {"head": named[head]["id"], "tail": named[tail]["id"]}
+            written[i]["relations"].append(relation | {"type": labels.labels.relations[kind].name})
+        return written
+
+
+# --- mentions and chains ----------------------------------------------------------------------------------------------
+
+
+def mentions_in(inputs: Inputs, tags: np.ndarray[Any, Any], labels: LabelIndex) -> Mentions:
+    """The mentions of a document: those given, or those of its BIO tags (words,), each as a chain of one."""
+    chains: Sequence[Chain]
+    if inputs.document.given is not None:
+        chains = inputs.document.given.chains if inputs.words else ()
+    else:
+        names = [label.name for label in labels.labels.mentions]
+        chains = [
+            Chain(f"m{i}", (Mention(inputs.words[first][0], inputs.words[last][1], names[kind]),))
+            for i, (first, last, kind) in enumerate(spans_of_tags(tags[: len(inputs.words)]))
+        ]
+    return mentions_of(inputs, chains, labels)
+
+
+def link_all(
+    draft: Draft, links: np.ndarray[Any, Any], limits: Sequence[float], *, linkage: LinkageName
+) -> tuple[Mentions, ...]:
+    """The mentions of each document in chains; those of given chains as they were given."""
+    return tuple(
+        one if kind == "chains" else linked(one, own, limit, linkage=linkage)
+        for one, kind, own, limit in zip(draft.mentions, draft.given, links, limits, strict=True)
+    )
+
+
+def linked(mentions: Mentions, links: np.ndarray[Any, Any], threshold: float, *, linkage: LinkageName) -> Mentions:
+    """The mentions in the chains that their links make; chains in the order of their first mentions.
+
+    links: (mentions, mentions), the probabilities that two are one, of which the earlier mention's row counts. single:
+    all that a path of links above the threshold joins; one wrong link joins two chains. average: from chains of one,
+    the two with the greatest log-odds on average over their mentions are joined, while that is above the threshold's.
+    """
+    n = len(mentions)
+    if n == 0:
+        return mentions
+    upper = np.triu(links[:n, :n], 1)
+    if linkage == "single" or n == 1:
+        _, part = connected_components(upper > threshold, directed=False)
+    else:
+        farthest = log_odds(1.0)
+        tree = hierarchy.average(farthest - log_odds(upper[np.triu_indices(n, 1)]))
+        part = hierarchy.fcluster(tree, farthest - log_odds(threshold), "distance")
+    _, first, number = np.unique(part, return_index=True, return_inverse=True)
+    order = np.argsort(np.argsort(first))
+    chain = torch.from_numpy(order[number].reshape(-1))
+    votes = torch.zeros(len(first), int(mentions.type.max()) + 1).index_put(
+        (chain, mentions.type), torch.ones(n), accumulate=True
+    )
+    early = mentions.type[torch.from_numpy(np.sort(first))]
+    votes[torch.arange(len(first)), early] += 0.5  # the first mention's type on a tie
+    return replace(mentions, chain=chain, chain_type=votes.argmax(1))
+
+
+def log_odds(probability: Any) -> Any:
+    """log p / (1 - p); beyond a millionth of 0 or 1 all are the same."""
+    inside = np.clip(np.asarray(probability, dtype=np.float64), 1e-6, 1 - 1e-6)
+    return np.log(inside) - np.log1p(-inside)
+
+
+def choose_relations(
+    logits: Tensor, mentions: MentionBatch, types: LabelIndex, threshold: Tensor, *, decision: str
+) -> Tensor:
+    """The relations predicted: (relations, 4) of document, head chain, tail chain, type. A symmetric one is there once.
+
+    argmax: the likeliest type of a pair, where it is likelier than none; threshold: every type likelier than that of
+    the document, (batch,).
+    """
+    n_types = len(types.relations)
+    joins, symmetric = types.joins.to(logits.device), types.symmetric.to(logits.device)
+    allowed = joinable(mentions, joins)
+    if decision == "argmax":
+        scores = torch.cat([logits[..., :-1].masked_fill(~allowed, -1e4), logits[..., -1:]], -1)
+        probability, none = scores.softmax(-1).split([n_types, 1], -1)
+    else:
+        probability, none = logits.sigmoid() * allowed, None
+    probability = torch.where(symmetric, (probability + probability.transpose(1, 2)) / 2, probability)
+    later = torch.ones(probability.shape[1:3], dtype=torch.bool, device=logits.device).tril()
+    probability = probability.masked_fill(later[..., None] & symmetric, 0.0)
+    if none is None:
+        return (probability > threshold[:, None, None, None]).nonzero()
+    if n_types == 0:
+        return probability.nonzero()
+    best = torch.zeros_like(probability, dtype=torch.bool).scatter(-1, probability.argmax(-1, keepdim=True), True)
+    return (best & (probability > none)).nonzero()
+
+
+def write_chains(mentions: Mentions, inputs: Inputs, types: LabelIndex) -> list[dict[str, Any]]:
+    """The chains with ids c0, c1, …, or those that were given."""
+    names = [label.name for label in types.labels.mentions]
+    given = inputs.document.given
+    if given is not None and given.kind == "chains":
+        chains = given.chains if inputs.words else ()
+        return [
+            {"id": chain.id, "type": chain.type, "mentions": [_mention(m.span, m.type) for m in chain.mentions]}
+            for chain in chains
+        ]
+    written: list[dict[str, Any]] = [
+        {"id": f"c{i}", "type": names[kind], "mentions": []} for i, kind in enumerate(mentions.chain_type.tolist())
+    ]
+    for span, kind, chain in zip(mentions.spans, mentions.type.tolist(), mentions.chain.tolist(), strict=True):
+        written[chain]["mentions"].append(_mention(span, names[kind]))
+    return written
+
+
+def _mention(span: tuple[int, int], kind: str) -> dict[str, Any]:
+    return {"start": span[0], "end": span[1], "type": kind}
+
+
+def write_regions(
+    kinds: Tensor, boxes: Tensor, inputs: Inputs, types: LabelIndex, threshold: float, *, merge_iou: float
+) -> list[dict[str, Any]]:
+    """The regions of one document. kinds: (frames, slots, types + 1), boxes: (frames, slots, 4).
+
+    A slot is as sure as its likeliest type against none; of boxes of one type that overlap the surest stays.
+    """
+    probability = kinds.softmax(-1)
+    if probability.shape[-1] < 2:
+        return []
+    best, kind = probability[..., :-1].max(-1)
+    sure = best / (best + probability[..., -1])
+    edges = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1).clamp(0, 1)
+    found = []
+    for frame in (sure > threshold).any(-1).nonzero()[:, 0].tolist():
+        slots = (sure[frame] > threshold).nonzero()[:, 0]
+        slots = slots[sure[frame, slots].argsort(descending=True)][:MOST_BOXES]
+        corners = edges[frame, slots].double().cpu().numpy()
+        labels = kind[frame, slots].cpu().numpy()
+        for i in merged(corners, labels, merge_iou):
+            found.append(
+                {
+                    "frame": inputs.frames[frame].index,
+                    "type": types.labels.regions[labels[i]].name,
+                    "box": [float(edge) for edge in corners[i]],
+                }
+            )
+    return found
+
+
+def merged(corners: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], limit: float) -> list[int]:
+    """Which of the boxes (n, 4), the surest first, stay: each that overlaps no surer one of its type beyond `limit`."""
+    low = np.maximum(corners[:, None, :2], corners[None, :, :2])
+    high = np.minimum(corners[:, None, 2:], corners[None, :, 2:])
+    both = (high - low).clip(min=0).prod(-1)
+    area = (corners[:, 2:] - corners[:, :2]).prod(-1)
+    overlap = both / np.maximum(area[:, None] + area[None, :] - both, 1e-12)
+    rival = (overlap > limit) & (labels[:, None] == labels[None, :])
+    kept: list[int] = []
+    for i in range(len(corners)):
+        if not rival[i, kept].any():
+            kept.append(i)
+    return kept

@@ -1,0 +1,184 @@
+"""A supervised model as `training.Training` sees it: documents with their gold, and what their losses are."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from m3dllm.devices import autocast
+from m3dllm.errors import UserError
+from m3dllm.labels import LabelSet
+from m3dllm.systems.supervised.checkpoint import Card
+from m3dllm.systems.supervised.config import Config
+from m3dllm.systems.supervised.data import Gold, Inputs, gold_of, to_device, words_of
+from m3dllm.systems.supervised.decoding import Thresholds
+from m3dllm.systems.supervised.encoders import text_encoder_name
+from m3dllm.systems.supervised.losses import ClassWeights
+from m3dllm.systems.supervised.model import Model
+from m3dllm.systems.supervised.predict import decoders
+from m3dllm.systems.supervised.text import Vocabulary
+from m3dllm.training import Learner, Schedule
+from m3dllm.types import Document, Example, RawOutput
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingItem:
+    """A train document as numbers, and what it should say."""
+
+    inputs: Inputs
+    gold: Gold
+
+
+class SupervisedLearner(Learner[TrainingItem]):
+    """One item is one document; a loss is a mean over the documents that have something to say to it."""
+
+    model: Model
+
+    def __init__(self, model: Model, labels: LabelSet, device: torch.device, fingerprint: str) -> None:
+        config = model.config
+        self.model, self.labels, self.device, self.fingerprint = model, labels, device, fingerprint
+        self.loss_weights = config.loss_weights
+        self.class_weights = ClassWeights()
+        self.schedule = Schedule(
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            warmup=config.warmup,
+            clip=config.clip,
+            seed=config.seed,
+        )
+
+    def items(self, train: Sequence[Example]) -> list[TrainingItem]:
+        """The documents as numbers; the classes are counted on the way."""
+        items = [training_item(self.model, example) for example in train]
+        self.class_weights = ClassWeights.of([item.gold for item in items], self.model.labels, self.model.config)
+        return items
+
+    def length(self, item: TrainingItem) -> int:
+        return len(item.inputs.words)
+
+    def vary(self, item: TrainingItem, rng: random.Random) -> TrainingItem:
+        return hidden(item, self.model.config.hide, rng)
+
+    def losses(self, items: Sequence[TrainingItem]) -> dict[str, Tensor]:
+        batch = to_device(self.model.batch([item.inputs for item in items]), self.device)
+        with autocast(self.model.config.precision, self.device):
+            states = self.model.encode(batch)
+            return self.model.losses(states, [item.gold for item in items], self.class_weights)
+
+    def weights(self) -> dict[str, Tensor]:
+        return self.model.trained_weights()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return parameter_groups(self.model)
+
+    def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
+        documents = list(documents)
+        decoded = decoders(self.model, documents, self.device, self.schedule.batch_size)
+        answers = [answer for decoder in decoded for answer in decoder.answers(Thresholds())]
+        for document, payload in zip(documents, answers, strict=True):
+            yield RawOutput(document.id, payload=payload)
+
+
+def training_item(model: Model, example: Example) -> TrainingItem:
+    """A train document as numbers."""
+    inputs = model.inputs(example.document)
+    return TrainingItem(inputs, gold_of(inputs, example.gold, model.labels, example.unannotated))
+
+
+def hidden(item: TrainingItem, probability: float, rng: random.Random) -> TrainingItem:
+    """The item, at random without its text or without its frames where it has both."""
+    drawn = rng.random()
+    if not (item.inputs.words and item.inputs.frames) or drawn >= probability:
+        return item
+    if drawn < probability / 2:
+        return TrainingItem(item.inputs.without_text(), item.gold.without_text())
+    return TrainingItem(item.inputs.without_frames(), item.gold.without_frames())
+
+
+def parameter_groups(model: Model) -> list[dict[str, Any]]:
+    """Of AdamW: pretrained encoders at `encoder_lr`, the rest at `lr`; no weight decay on vectors (biases, norms)."""
+    config = model.config
+    slow = {
+        id(p)
+        for features in (model.backbone.text, model.backbone.vision)
+        if features is not None and features.encoder.pretrained
+        for p in features.encoder.model.parameters()
+    }
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    for p in model.parameters():
+        if p.requires_grad:
+            groups.setdefault((id(p) in slow, p.ndim > 1), []).append(p)
+    return [
+        {
+            "params": params,
+            "lr": config.encoder_lr if is_slow else config.lr,
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "fused": True,
+        }
+        for (is_slow, decays), params in groups.items()
+    ]
+
+
+# --- before -----------------------------------------------------------------------------------------------------------
+
+
+def describe(config: Config, labels: LabelSet, train: Sequence[Example], fingerprint: str = "") -> Card:
+    """What the model for these documents will be. Raises UserError where no text encoder reads them."""
+    documents = [example.document for example in train]
+    languages = tuple(sorted({document.lang for document in documents}))
+    name = text_encoder_name(config, languages)
+    vocabulary = None
+    if name == "tiny":
+        vocabulary = Vocabulary.of(map(_read, train))
+    has_frames = any(document.frames for document in documents)
+    if not has_frames and config.vision_encoder not in ("tiny", "none"):
+        raise UserError(
+            f"vision_encoder {config.vision_encoder}: no train document has frames: "
+            "give --vision-encoder none, or a corpus with frames"
+        )
+    return Card(
+        config=config,
+        labels=labels,
+        languages=languages,
+        text_encoder=name,
+        vocabulary=vocabulary,
+        sees=has_frames and config.vision_encoder != "none",
+        grounds=any(frame.annotated for document in documents for frame in document.frames),
+        fingerprint=fingerprint,
+    )
+
+
+def _read(example: Example) -> tuple[str, list[str], list[bool]]:
+    """(group, words, whether each is in a mention) of a document."""
+    document = example.document
+    spans, words = words_of(document)
+    mentions = [mention.span for mention in example.gold.mentions]
+    inside = [any(first < end and start < last for first, last in mentions) for start, end in spans]
+    return document.group or document.id, words, inside
+
+
+def check_language(model: Model, train: Sequence[Example], *, most: float = 0.2) -> None:
+    """Raises UserError where a pretrained text encoder does not know the words of a language."""
+    encoder = model.backbone.text.encoder
+    if not encoder.pretrained:
+        return
+    for lang in sorted({example.document.lang for example in train}):
+        some = [example.document for example in train if example.document.lang == lang and example.document.text][:20]
+        rows = [encoder.subwords(words_of(document)[1]).ids[:, 0] for document in some]
+        ids = torch.cat(rows) if rows else torch.zeros(0)
+        unknown = float((ids == encoder.tokenizer.unk_token_id).float().mean()) if len(ids) else 0.0
+        if unknown > most:
+            raise UserError(
+                f"text_encoder {encoder.name}: does not know '{lang}': {unknown:.0%} of the subwords are unknown: "
+                "give another --text-encoder, or another language by --lang"
+            )
+
+
+def options_of(config: Config) -> dict[str, Any]:
+    """The options that a fit depends on."""
+    return asdict(config)

@@ -1,0 +1,231 @@
+"""Scores of tags, chains, relations and regions from the states (eq. 15 to 18), all pairs at once.
+
+With `pair_size` 0 and `lexical` off the pair heads are the bilinear forms of the paper over d_h x d_h weights a class;
+otherwise smaller forms stand beside the features of the mentions' texts (`pairs`) and the words between them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from m3dllm.systems.supervised.crf import CRF
+from m3dllm.systems.supervised.data import MentionBatch
+from m3dllm.systems.supervised.pairs import N_FEATURES
+
+
+class Tagger(nn.Module):
+    """BIO tags of the words by a linear layer and a CRF (eq. 15)."""
+
+    def __init__(self, hidden: int, n_types: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.emit = nn.Linear(hidden, 1 + 2 * n_types)
+        self.crf = CRF(n_types)
+
+    def forward(self, words: Tensor) -> Tensor:
+        """(batch, words, hidden) -> emissions (batch, words, tags)."""
+        emissions: Tensor = self.emit(self.dropout(words))
+        return emissions
+
+
+class Bilinear(nn.Module):
+    """x W_c y for every x, every y and every class c, at once.
+
+    x: (batch, n, hidden), y: (batch, m, hidden) -> (batch, n, m, classes).
+    """
+
+    def __init__(self, hidden: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(classes, hidden, hidden) / hidden)
+        self.bias = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        left = torch.einsum("bnd,cde->bnce", x, self.weight)
+        return torch.einsum("bnce,bme->bnmc", left, y) + self.bias
+
+
+def span_means(words: Tensor, first: Tensor, last: Tensor) -> Tensor:
+    """The average of each mention's words. words: (batch, words, hidden); first, last: (batch, mentions)."""
+    place = torch.arange(words.shape[1], device=words.device)
+    inside = (place >= first[..., None]) & (place <= last[..., None])  # (batch, mentions, words)
+    share = inside.to(words.dtype) / inside.sum(-1, keepdim=True).clamp(min=1)
+    return share @ words
+
+
+def between_means(words: Tensor, first: Tensor, last: Tensor) -> Tensor:
+    """The average of the words between two mentions, 0 where there is none: (batch, mentions, mentions, hidden)."""
+    sums = nn.functional.pad(words.float().cumsum(1), (0, 0, 1, 0))  # sums[i]: the first i words
+    start = torch.minimum(last[:, :, None], last[:, None, :]) + 1
+    stop = torch.maximum(first[:, :, None], first[:, None, :])
+    length = (stop - start).clamp(min=0)
+    rows = torch.arange(len(words), device=words.device)[:, None, None]
+    total = sums[rows, torch.maximum(start, stop)] - sums[rows, start]
+    return (total / length.clamp(min=1)[..., None]).to(words.dtype)
+
+
+def chain_means(vectors: Tensor, mentions: MentionBatch) -> Tensor:
+    """The average of each chain's mentions. vectors: (batch, mentions, hidden) -> (batch, chains, hidden)."""
+    number = torch.arange(mentions.chain_type.shape[1], device=vectors.device)
+    inside = (mentions.chain[:, None, :] == number[None, :, None]) & mentions.mask[:, None, :]
+    share = inside.to(vectors.dtype) / inside.sum(-1, keepdim=True).clamp(min=1)
+    return share @ vectors
+
+
+def chain_pair_maxima(pairs: Tensor, mentions: MentionBatch) -> Tensor:
+    """For two chains the greatest value of any two of their mentions.
+
+    pairs: (batch, mentions, mentions, size) -> (batch, chains, chains, size).
+    """
+    batch, _, _, size = pairs.shape
+    n_chains = mentions.chain_type.shape[1] + 1  # the last gathers padding
+    index = mentions.chain[:, :, None] * n_chains + mentions.chain[:, None, :]
+    index = index.flatten(1)[..., None].expand(-1, -1, size)
+    out = pairs.new_zeros(batch, n_chains * n_chains, size)
+    out = out.scatter_reduce(1, index, pairs.flatten(1, 2), "amax", include_self=False)
+    return out.unflatten(1, (n_chains, n_chains))[:, :-1, :-1]
+
+
+class MentionPairs(nn.Module):
+    """Every pair of mentions as a vector: their vectors, the features of their texts, the words between them.
+
+    -> (batch, mentions, mentions, size).
+    """
+
+    def __init__(self, hidden: int, size: int, n_types: int, dropout: float) -> None:
+        super().__init__()
+        self.types = nn.Embedding(n_types, size)
+        self.left = nn.Linear(3 * hidden, size)
+        self.right = nn.Linear(3 * hidden, size)
+        self.between = nn.Linear(hidden, size, bias=False)
+        self.texts = nn.Sequential(nn.Linear(N_FEATURES, size), nn.GELU(), nn.Linear(size, size, bias=False))
+        self.mlp = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(size, size), nn.GELU())
+
+    def forward(self, words: Tensor, mentions: MentionBatch) -> Tensor:
+        rows = torch.arange(len(words), device=words.device)[:, None]
+        mean = span_means(words, mentions.first, mentions.last)
+        full = torch.cat([words[rows, mentions.first], words[rows, mentions.last], mean], -1)
+        kind = self.types(mentions.type)
+        left, right = self.left(full) + kind, self.right(full) + kind.roll(1, -1)
+        between = between_means(self.between(words), mentions.first, mentions.last)  # as after it, and cheaper
+        joined: Tensor = self.mlp(left[:, :, None] + right[:, None, :] + between + self.texts(mentions.pairs))
+        return joined
+
+
+class TextPairs(nn.Module):
+    """Every pair of mentions by their texts and types alone -> (batch, mentions, mentions, size)."""
+
+    def __init__(self, size: int, n_types: int, dropout: float) -> None:
+        super().__init__()
+        self.read = nn.Linear(N_FEATURES, size)
+        self.types = nn.Embedding(n_types, 2 * size)
+        self.mlp = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(size, size), nn.GELU())
+
+    def forward(self, mentions: MentionBatch) -> Tensor:
+        left, right = self.types(mentions.type).chunk(2, -1)
+        joined: Tensor = self.mlp(self.read(mentions.pairs) + left[:, :, None] + right[:, None, :])
+        return joined
+
+
+class ChainScorer(nn.Module):
+    """Whether two mentions are one entity (eq. 16): (batch, mentions, mentions, 2), the second class for yes.
+
+    Vectors memorize names, and the features of texts are not trained then. So, with `lexical`, vectors only add to
+    these, and in training a document is scored without them with probability `text_alone`.
+    """
+
+    def __init__(
+        self, hidden: int, *, size: int, lexical: bool, n_types: int, dropout: float, text_alone: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.text_alone = text_alone
+        self.texts = TextPairs(size or hidden, n_types, dropout) if lexical else None
+        self.decide_texts = nn.Linear(size or hidden, 2) if lexical else None
+        self.shrink = nn.ModuleList(nn.Linear(hidden, size) for _ in range(2)) if size else None
+        self.bilinear = Bilinear(size or hidden, 2)
+        self.dropout = nn.Dropout(dropout)
+        self.pairs = MentionPairs(hidden, size or hidden, n_types, dropout) if lexical else None
+        self.decide = nn.Linear(size or hidden, 2) if lexical else None
+
+    def forward(self, words: Tensor, mentions: MentionBatch) -> Tensor:
+        vectors = self.dropout(span_means(words, mentions.first, mentions.last))
+        left, right = (vectors, vectors) if self.shrink is None else (part(vectors) for part in self.shrink)
+        logits: Tensor = self.bilinear(left, right)
+        if self.pairs is None or self.decide is None or self.texts is None or self.decide_texts is None:
+            return logits
+        logits = logits + self.decide(self.pairs(words, mentions))
+        if self.training:
+            logits = logits * (torch.rand(len(words), 1, 1, 1, device=words.device) >= self.text_alone)
+        return logits + self.decide_texts(self.texts(mentions))
+
+
+class RelationScorer(nn.Module):
+    """How one chain relates to another (eq. 17): (batch, chains, chains, classes), head by row and tail by column."""
+
+    def __init__(self, hidden: int, classes: int, *, size: int, lexical: bool, n_types: int, dropout: float) -> None:
+        super().__init__()
+        self.shrink = nn.ModuleList(nn.Linear(hidden, size) for _ in range(2)) if size else None
+        self.bilinear = Bilinear(size or hidden, classes)
+        self.dropout = nn.Dropout(dropout)
+        self.pairs = MentionPairs(hidden, size or hidden, n_types, dropout) if lexical else None
+        self.decide = nn.Linear(size or hidden, classes) if lexical else None
+
+    def forward(self, words: Tensor, mentions: MentionBatch) -> Tensor:
+        vectors = self.dropout(chain_means(span_means(words, mentions.first, mentions.last), mentions))
+        left, right = (vectors, vectors) if self.shrink is None else (part(vectors) for part in self.shrink)
+        logits: Tensor = self.bilinear(left, right)
+        if self.pairs is not None and self.decide is not None:
+            logits = logits + self.decide(chain_pair_maxima(self.pairs(words, mentions), mentions))
+        return logits
+
+
+class SlotScorer(nn.Module):
+    """Types and boxes from a frame's vector (eq. 18), `slots` of them; the last type is none.
+
+    frames: (batch, frames, hidden) -> types (batch, frames, slots, types + 1), boxes (…, slots, 4) as centre and size.
+    """
+
+    def __init__(self, hidden: int, slots: int, n_types: int) -> None:
+        super().__init__()
+        self.slots = slots
+        self.kind = nn.Linear(hidden, slots * (n_types + 1))
+        self.box = nn.Linear(hidden, slots * 4)
+
+    def forward(self, patches: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """`patches` are not used."""
+        types = self.kind(frames).unflatten(-1, (self.slots, -1))
+        boxes = self.box(frames).unflatten(-1, (self.slots, 4)).sigmoid()
+        return types, boxes
+
+
+class PatchScorer(nn.Module):
+    """Types and boxes from each patch and its frame's vector; a patch answers for what has its centre near it.
+
+    patches: (batch, frames, patches, hidden), frames: (batch, frames, hidden) -> as `SlotScorer`, a slot a patch.
+    """
+
+    centres: Tensor
+
+    def __init__(self, hidden: int, grid: int, n_types: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.join = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.GELU())
+        self.kind = nn.Linear(hidden, n_types + 1)
+        self.box = nn.Linear(hidden, 4)
+        bias = torch.zeros(n_types + 1)
+        bias[-1] = 4.0  # nearly every patch shows nothing
+        self.kind.bias = nn.Parameter(bias)
+        self.register_buffer("centres", patch_centres(grid), persistent=False)
+
+    def forward(self, patches: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        seen = self.join(torch.cat([patches, frames[:, :, None].expand_as(patches)], -1))
+        raw = self.box(seen)
+        centre = self.centres + 2 / self.grid * raw[..., :2].tanh()
+        return self.kind(seen), torch.cat([centre, raw[..., 2:].sigmoid()], -1)
+
+
+def patch_centres(grid: int) -> Tensor:
+    """(patches, 2): x and y of the centres of a grid's patches, row by row, as fractions."""
+    place = (torch.arange(grid) + 0.5) / grid
+    y, x = torch.meshgrid(place, place, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()], 1)

@@ -1,0 +1,478 @@
+"""One training loop for everything that is trained: AdamW, a linear schedule, the epoch that does best on dev.
+
+A `Learner` says what its items are and what they cost; `Training` does the rest. A step is trained on `batch_size`
+items, whichever process computes which of them. The state is on disk after every epoch, and every `save_every` steps
+where that is set; all that is random is drawn from the seed, the epoch and the step: an interrupted training resumes
+and ends at the same numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from m3dllm.errors import UserError
+from m3dllm.files import sha256_file
+from m3dllm.labels import LabelSet
+from m3dllm.normalize import normalize
+from m3dllm.score import Scores, score
+from m3dllm.types import TASKS, Document, Example, RawOutput
+from m3dllm.weights import fill, optimizer_state, part_of, read_weights, restore_optimizer, write_weights
+from m3dllm.wire import encode_example, encode_labels
+
+log = logging.getLogger("m3dllm")
+
+Item = TypeVar("Item")
+
+TRAINING, BEST = "training.safetensors", "best.safetensors"
+AGAIN = f"remove it and whatever is beside it of '{TRAINING}' and '{BEST}', and fit again"
+POOL = 16
+"""Items are sorted by length within random pools of so many steps."""
+REPORT_S = 30.0
+"""How often a long epoch reports how far it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """The options of the loop."""
+
+    epochs: int
+    """Passes over the train items, at most."""
+    batch_size: int
+    """Items of a step."""
+    micro_batch: int = 0
+    """Items that go through the model at once; 0: all of a step."""
+    warmup: float = 0.0
+    """The share of the steps in which the learning rates rise; then they fall linearly to 0."""
+    clip: float = 1.0
+    """Gradients are clipped to this norm."""
+    seed: int = 0
+    group_by_length: bool = True
+    """Whether the items of a step are of about one length."""
+    longest_first: bool = False
+    """Whether a step begins with its longest item."""
+    patience: int = 0
+    """Stop after so many epochs without a better dev score; 0: never."""
+    save_every: int = 0
+    """Steps between saved states within an epoch, each step then having random numbers of its own; 0: whole epochs."""
+
+
+class Processes:
+    """The processes that train together; this one alone. `index` 0 is the one that writes."""
+
+    index: int = 0
+    count: int = 1
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum of what all processes give."""
+        return value
+
+    def gather(self, values: list[Any]) -> list[Any]:
+        """What all processes give, one behind the other."""
+        return values
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+
+
+class Learner(ABC, Generic[Item]):
+    """What `Training` needs of something that is trained. The hooks with a default are there to be overridden."""
+
+    model: nn.Module
+    labels: LabelSet
+    schedule: Schedule
+    fingerprint: str
+    """A hash of all that the result depends on, see `fingerprint_of`."""
+    loss_weights: Mapping[str, float] = {}
+    """How much each loss counts in the sum; those that are not named count 1."""
+    speed: ClassVar[str | None] = None
+    """What the lengths of items a second are called in the history of epochs; None: they are not kept."""
+
+    @abstractmethod
+    def items(self, train: Sequence[Example]) -> list[Item]:
+        """What is trained on: light values; what they stand for may be made when their turn comes."""
+
+    @abstractmethod
+    def losses(self, items: Sequence[Item]) -> dict[str, Tensor]:
+        """The losses of some items by name, each a mean over documents, or a sum over what `count` counts."""
+
+    @abstractmethod
+    def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
+        """The answers of the model as it is, in eval mode: dev is scored with them."""
+
+    def length(self, item: Item) -> int:
+        """How long an item is: batches are of about equal length."""
+        return 1
+
+    def count(self, items: Sequence[Item]) -> int:
+        """What the losses of a step are divided by; 1 where they are means."""
+        return 1
+
+    def vary(self, item: Item, rng: random.Random) -> Item:
+        """The item as it is trained on this time, such as with a modality hidden."""
+        return item
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that are trained, by name: they make up the saved state."""
+        return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The groups of AdamW, each with its learning rate."""
+        raise NotImplementedError
+
+
+# --- state ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a training stands: `epoch` epochs are done, and `step` steps of the next one."""
+
+    fingerprint: str
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    """The losses of the steps of this epoch so far, summed, and what they are divided by."""
+    learned: int = 0
+    best: float = -1.0
+    best_epoch: int = 0
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    """Loss and dev scores of each epoch."""
+
+    @property
+    def is_best(self) -> bool:
+        """Whether this is the end of the best epoch."""
+        return 0 < self.best_epoch == self.epoch and self.step == 0
+
+    @property
+    def waiting(self) -> int:
+        """Epochs since the best one."""
+        return self.epoch - self.best_epoch
+
+
+def save_progress(
+    folder: Path, progress: Progress, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+) -> None:
+    """Write the state in one step."""
+    parts = {"model": weights, "optimizer": optimizer_state(optimizer)}
+    tensors = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+    write_weights(folder / TRAINING, tensors, {"progress": json.dumps(asdict(progress))})
+
+
+def load_progress(
+    folder: Path, fingerprint: str, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+) -> Progress | None:
+    """The state that `save_progress` wrote, put into weights and optimizer; None where there is none.
+
+    Raises UserError where it is damaged, of another fit, or of an older version.
+    """
+    path = folder / TRAINING
+    if not path.exists():
+        return None
+    header, tensors = read_weights(path, remedy=AGAIN)
+    saved: dict[str, Any] = json.loads(header.get("progress", "{}"))
+    if saved.keys() != asdict(Progress("")).keys():
+        raise UserError.at(path, f"was written by another version of this package: {AGAIN}")
+    if saved["fingerprint"] != fingerprint:
+        other = "options or documents, or of another model: remove it, or name another --out"
+        raise UserError.at(path, f"is of a fit with other {other}")
+    fill(weights, part_of(tensors, "model"), path, remedy=AGAIN)
+    restore_optimizer(optimizer, part_of(tensors, "optimizer"))
+    return Progress(**saved)
+
+
+def take_best(folder: Path, weights: Mapping[str, Tensor]) -> None:
+    """Put the weights of the best epoch into the model. Raises UserError where they are missing or damaged."""
+    path = folder / BEST
+    if not path.is_file():
+        raise UserError.at(path, f"is missing: remove '{TRAINING}' beside it, and fit again")
+    fill(weights, read_weights(path, remedy=AGAIN)[1], path, remedy=AGAIN)
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------------
+
+
+class Training(Generic[Item]):
+    """One training, from the beginning or from where it was interrupted."""
+
+    def __init__(
+        self,
+        learner: Learner[Item],
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        out: Path,
+        processes: Processes | None = None,
+    ) -> None:
+        self.learner, self.dev, self.out = learner, list(dev), out
+        self.processes = processes or Processes()
+        self.schedule = learner.schedule
+        self.items = learner.items(train)
+        self.lengths = [learner.length(item) for item in self.items]
+        self.optimizer = torch.optim.AdamW(learner.parameter_groups())
+
+    def fit(self) -> Progress:
+        """Train to the end; the model then has the weights of the best epoch. `finish` removes the saved state.
+
+        Raises UserError where the saved state is damaged or of another fit, or the disk is full.
+        """
+        learner = self.learner
+        progress = load_progress(self.out, learner.fingerprint, learner.weights(), self.optimizer)
+        if progress is None:
+            progress = Progress(learner.fingerprint)
+        else:
+            log.info("resuming after epoch %d and step %d", progress.epoch, progress.step)
+            if progress.is_best and self.is_main:  # interrupted between the state and the best weights
+                write_weights(self.out / BEST, learner.weights())
+        clock = _Clock(self.schedule.epochs)
+        while progress.epoch < self.schedule.epochs and not self.is_over(progress):
+            self.epoch(progress, clock)
+        if self.is_main:
+            take_best(self.out, learner.weights())
+        learner.model.eval()
+        return progress
+
+    def finish(self) -> None:
+        """Remove the saved state: the result is on disk."""
+        if self.is_main:
+            (self.out / TRAINING).unlink(missing_ok=True)
+            (self.out / BEST).unlink(missing_ok=True)
+        self.processes.wait()
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.processes.index == 0
+
+    def is_over(self, progress: Progress) -> bool:
+        """Whether dev gets no better."""
+        over = bool(self.dev) and 0 < self.schedule.patience <= progress.waiting
+        if over:
+            log.info("no better dev score since epoch %d: stopping", progress.best_epoch)
+        return over
+
+    def epoch(self, progress: Progress, clock: _Clock | None = None) -> None:
+        """Train on every item once, score dev, save the state."""
+        learner, schedule = self.learner, self.schedule
+        clock = clock or _Clock(schedule.epochs)
+        rng = random.Random(f"{schedule.seed}:{progress.epoch}")
+        steps = batches(self.lengths, schedule, rng)
+        if not schedule.save_every:
+            torch.manual_seed(schedule.seed * 1_000_003 + progress.epoch + 1)
+        learner.model.train()
+        clock.start(progress.epoch, len(steps) - progress.step)
+        size = 0
+        for k in range(progress.step, len(steps)):
+            self.set_rates((progress.epoch * len(steps) + k) / (schedule.epochs * len(steps)), len(steps))
+            if schedule.save_every:
+                torch.manual_seed(_number(f"{schedule.seed}:{progress.epoch}:{k}:{self.processes.index}"))
+                rng = random.Random(f"{schedule.seed}:{progress.epoch}:{k}")
+            items = [learner.vary(self.items[i], rng) for i in steps[k]]
+            progress.loss += self.step(items)
+            progress.learned += learner.count(items)
+            size += sum(self.lengths[i] for i in steps[k])
+            progress.step = k + 1
+            clock.step(k + 1, len(steps))
+            if schedule.save_every and progress.step % schedule.save_every == 0 and progress.step < len(steps):
+                self._save(progress)
+        seconds = clock.trained()
+        learner.model.eval()
+        scores = self.dev_scores()
+        loss = progress.loss / max(1, progress.learned)
+        speed = {} if learner.speed is None else {learner.speed: round(size / max(seconds, 1e-9), 1)}
+        progress.epochs.append({"loss": loss, **speed, **scores})
+        progress.epoch, progress.step, progress.loss, progress.learned = progress.epoch + 1, 0, 0.0, 0
+        average = scores.get("average", float(progress.epoch))
+        if average > progress.best:
+            progress.best, progress.best_epoch = average, progress.epoch
+        self._save(progress)
+        if progress.is_best and self.is_main:
+            write_weights(self.out / BEST, learner.weights())
+        clock.end(progress.epochs[-1])
+
+    def step(self, items: Sequence[Item]) -> float:
+        """Train on some items once; their loss, over all processes."""
+        learner, size = self.learner, self.schedule.micro_batch or len(items)
+        total = learner.count(items)
+        weights = list(learner.weights().values())
+        loss = torch.zeros((), device=weights[0].device)
+        self.optimizer.zero_grad(set_to_none=True)
+        for part in share_of(items, size, process=self.processes.index, processes=self.processes.count):
+            one = weighted_sum(learner.losses(part), learner.loss_weights)
+            if one.requires_grad:
+                (one / total).backward()
+            loss += one.detach()
+        self._add_gradients(weights)
+        if any(weight.grad is not None for weight in weights):
+            torch.nn.utils.clip_grad_norm_(weights, self.schedule.clip)
+            self.optimizer.step()
+        return float(self.processes.sum(loss))
+
+    def set_rates(self, done: float, steps: int) -> None:
+        """Linearly up during `warmup`, then down to 0; `done` is the share of the training behind this step."""
+        one, warmup = 1 / (self.schedule.epochs * steps), self.schedule.warmup
+        rising = min(1.0, (done + one) / warmup) if warmup else 1.0
+        factor = rising * (1 - max(0.0, done - warmup) / (1 - warmup + one))
+        for group in self.optimizer.param_groups:
+            group.setdefault("full_lr", group["lr"])
+            group["lr"] = factor * group["full_lr"]
+
+    def dev_scores(self) -> dict[str, float]:
+        """F1 of each task and their average; each process answers its share of the documents."""
+        if not self.dev:
+            return {}
+        mine = self.dev[self.processes.index :: self.processes.count]
+        answers = self.processes.gather(list(self.learner.predict(example.document for example in mine)))
+        return f1_scores(self.dev, answers, self.learner.labels)
+
+    def _add_gradients(self, weights: Sequence[Tensor]) -> None:
+        """The gradients of all processes together. A process without items adds nothing."""
+        if self.processes.count == 1:
+            return
+        flat = torch.cat([(w.grad if w.grad is not None else torch.zeros_like(w)).flatten() for w in weights])
+        flat = self.processes.sum(flat)
+        for weight, part in zip(weights, flat.split([w.numel() for w in weights]), strict=True):
+            weight.grad = part.view_as(weight)
+
+    def _save(self, progress: Progress) -> None:
+        if self.is_main:
+            save_progress(self.out, progress, self.learner.weights(), self.optimizer)
+
+
+def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """The losses, each as much as it counts; those that are not named count 1."""
+    return sum((weights.get(name, 1.0) * loss for name, loss in losses.items()), start=torch.zeros(()))
+
+
+def batches(lengths: Sequence[int], schedule: Schedule, rng: random.Random) -> list[list[int]]:
+    """An epoch as steps: the numbers of the items of each, in random order.
+
+    With `group_by_length` the items of a step are of about one length: sorted within random pools.
+    """
+    numbers = list(range(len(lengths)))
+    rng.shuffle(numbers)
+    size = schedule.batch_size
+    if not schedule.group_by_length:
+        return [numbers[i : i + size] for i in range(0, len(numbers), size)]
+    sign = -1 if schedule.longest_first else 1
+    steps = []
+    for i in range(0, len(numbers), POOL * size):
+        pool = sorted(numbers[i : i + POOL * size], key=lambda n: sign * lengths[n])
+        steps += [pool[j : j + size] for j in range(0, len(pool), size)]
+    rng.shuffle(steps)
+    return steps
+
+
+def share_of(step: Sequence[Item], size: int, *, process: int, processes: int) -> list[list[Item]]:
+    """What one of several processes computes of a step, `size` items at once. Their parts make up the step."""
+    parts = [list(step[i : i + size]) for i in range(0, len(step), size)]
+    return parts[process::processes]
+
+
+def _number(text: str) -> int:
+    """A seed from a text."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
+
+
+class _Clock:
+    """Reports how far a training is and how long the rest may take, from what the epochs so far took."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs, self.epoch = epochs, 0
+        self.begun = self.reported = time.monotonic()
+        self.first = 0
+        self.training_s = 0.0
+        self.whole_s: float | None = None
+
+    def start(self, epoch: int, steps: int) -> None:
+        self.epoch, self.first = epoch, steps
+        self.begun = self.reported = time.monotonic()
+
+    def step(self, done: int, steps: int) -> None:
+        """Report, now and then, within an epoch."""
+        now = time.monotonic()
+        if now - self.reported < REPORT_S:
+            return
+        self.reported = now
+        walked = done - (steps - self.first)
+        of_epoch = (now - self.begun) / walked * steps
+        rest = of_epoch * (1 - done / steps) + (self.whole_s or of_epoch) * (self.epochs - self.epoch - 1)
+        log.info("epoch %d of %d: step %d of %d, %s", self.epoch + 1, self.epochs, done, steps, _left(rest))
+
+    def trained(self) -> float:
+        """The seconds since `start`."""
+        return time.monotonic() - self.begun
+
+    def end(self, row: Mapping[str, float]) -> None:
+        """Report a finished epoch."""
+        self.whole_s = time.monotonic() - self.begun
+        scores = " ".join(f"{name} {value:.4g}" for name, value in row.items())
+        rest = self.whole_s * (self.epochs - self.epoch - 1)
+        log.info("epoch %d of %d: %s (%.1f s, %s)", self.epoch + 1, self.epochs, scores, self.whole_s, _left(rest))
+
+
+def _left(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {seconds:.0f} s left"
+    return f"about {seconds / 60:.0f} min left" if seconds < 5400 else f"about {seconds / 3600:.1f} h left"
+
+
+# --- dev --------------------------------------------------------------------------------------------------------------
+
+
+def f1_scores(examples: Sequence[Example], answers: Iterable[RawOutput], labels: LabelSet) -> dict[str, float]:
+    """F1 of each task and their average by the shared scorer, averaged over the languages of `examples`."""
+    raws = {raw.document: raw for raw in answers}
+    predictions = [normalize(e.document, raws[e.document.id], labels) for e in examples]
+    return averages(score(examples, predictions, labels=labels))
+
+
+def averages(scores: Scores) -> dict[str, float]:
+    """End-to-end F1 of each task and the average of them, averaged over the languages."""
+    rows: dict[str, list[float]] = {}
+    for language in scores.languages.values():
+        tasks = language.end_to_end.tasks
+        found = {name: tasks[name].f1 for name in TASKS if name in tasks}
+        for name, value in (found | {"average": language.end_to_end.average_f1}).items():
+            if value is not None:
+                rows.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in rows.items()}
+
+
+# --- what a training depends on ---------------------------------------------------------------------------------------
+
+
+def fingerprint_of(
+    options: Mapping[str, Any], labels: LabelSet, train: Sequence[Example], dev: Sequence[Example], *more: str
+) -> str:
+    """A hash of options, label set, documents with their gold, and `more` hashes.
+
+    Raises UserError where a frame cannot be read.
+    """
+    digest = hashlib.sha256(repr(sorted(options.items())).encode() + encode_labels(labels).encode())
+    digest.update("".join(more).encode())
+    for part in (train, dev):
+        digest.update(documents_sha256(part).encode())
+    return digest.hexdigest()
+
+
+def documents_sha256(examples: Sequence[Example]) -> str:
+    """The hash of documents with their gold, in order; frames count by their bytes and not by where they lie.
+
+    Raises UserError where a frame cannot be read.
+    """
+    digest = hashlib.sha256()
+    for example in examples:
+        frames = tuple(replace(f, path="", sha256=sha256_file(Path(f.path))) for f in example.document.frames)
+        digest.update(encode_example(replace(example, document=replace(example.document, frames=frames))))
+    return digest.hexdigest()
