@@ -299,6 +299,8 @@ class Example:
 class Turn:
     """One exchange with a generating model: what was asked (by hash), what it said, why it stopped, and what it cost.
 
+    `reasoning` is what it thought apart from the answer, `refusal` what it said instead of one.
+
     Of the `tokens_in` of the prompt, `tokens_vision` stand for images and `tokens_reused` were not computed again.
     """
 
@@ -314,6 +316,8 @@ class Turn:
     first_token_s: float | None = None
     grammar_s: float | None = None
     retries: int = 0
+    reasoning: str = ""
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

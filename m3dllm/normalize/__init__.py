@@ -29,6 +29,7 @@ CODES: Mapping[str, str] = {
     "extra_answer": "a second answer follows the one that was read",
     "bad_shape": "the value has not the shape expected there, or nothing is expected there",
     "shortened": "the prompt did not fit into the model's context: examples or frames were left out",
+    "prompt_cut": "the server counted far fewer tokens than the prompt has: it answered without the whole document",
     "windows": "the text did not fit into the model's context: it was read in overlapping windows",
     # mentions and chains
     "text_not_found": "the text of a mention is not in the document: it is invented",
@@ -52,6 +53,7 @@ CODES: Mapping[str, str] = {
     "bad_box": "the box is not four numbers",
     "bad_geometry": "the box has no area or is not finite; it is kept, and the scorer counts it as wrong",
     "box_outside": "the box leaves the frame; it is kept as it was said",
+    "box_convention": "the numbers of the box are not in the unit that is declared for the model; it is kept",
 }
 
 

@@ -18,7 +18,15 @@ from m3dllm.labels import LabelSet
 from m3dllm.normalize.align import Aligner, Alignment
 from m3dllm.normalize.details import WHOLE, clean, excerpt, shown
 from m3dllm.normalize.salvage import read_object
+from m3dllm.normalize.spelling import four, spelled
 from m3dllm.types import Annotation, Box, BoxForm, Chain, Document, Issue, Mention, RawOutput, Region, Relation
+
+CHAIN, RELATION = ("id", "type", "mentions"), ("head", "tail", "type")
+MENTION = ("start", "end", "type", "text", "occurrence", "occurrences")
+REGION = ("frame", "box", "type", "chain")
+"""The keys of the parts of an answer."""
+UNREAD = frozenset(("not_json", "truncated", "no_answer", "error"))
+"""Issues of a system's own after which an empty payload does not mean that the model said that nothing is here."""
 
 
 class _Said(NamedTuple):
@@ -99,9 +107,11 @@ class Reading:
         if not isinstance(payload, dict):
             self._note("bad_shape", WHOLE, f"expected an object, not {shown(payload)}")
             return None
+        payload = spelled(payload, LISTS)
         self._check_keys(payload, LISTS, "")
         is_answer = not payload or not payload.keys().isdisjoint(LISTS)
-        if is_answer and not self._has("truncated") and all(payload.get(name) in (None, [], ()) for name in LISTS):
+        unread = self._has("truncated") or any(issue.code in UNREAD for issue in raw.issues)
+        if is_answer and not unread and all(payload.get(name) in (None, [], ()) for name in LISTS):
             nothing_there = not self._document.text.strip() and not self._document.frames
             self._note("empty_document" if nothing_there else "empty_answer", WHOLE, "nothing was said to be here")
         return payload
@@ -109,11 +119,12 @@ class Reading:
     # --- chains -------------------------------------------------------------------------------------------------------
 
     def _said_chains(self, rows: Collection[Any]) -> Iterator[_SaidChain]:
+        rows = [spelled(row, CHAIN) if isinstance(row, dict) else row for row in rows]
         names = [_name(row.get("id")) if isinstance(row, dict) else None for row in rows]
         taken = {name for name in names if name is not None}
         for i, (row, name) in enumerate(zip(rows, names, strict=True)):
             where = f"chains[{i}]"
-            if not self._is_object(row, where, ("id", "type", "mentions")):
+            if not self._is_object(row, where, CHAIN):
                 continue
             if name is None:
                 if row.get("id") is not None:
@@ -192,7 +203,8 @@ class Reading:
             return self._by_text(value, where)
         if isinstance(value, (list, tuple)) and value and isinstance(value[0], str):
             return self._by_text(value[0], where, numbers=value[1:])
-        if not self._is_object(value, where, ("start", "end", "type", "text", "occurrence", "occurrences")):
+        value = spelled(value, MENTION) if isinstance(value, dict) else value
+        if not self._is_object(value, where, MENTION):
             return None
         kind = None if value.get("type") is None else self._type(value["type"], "mentions", f"{where}.type")
         text = value.get("text")
@@ -252,8 +264,9 @@ class Reading:
         seen: set[Relation] = set()
         for i, row in enumerate(rows):
             where = f"relations[{i}]"
+            row = spelled(row, RELATION) if isinstance(row, dict) else row
             if (
-                not self._is_object(row, where, ("head", "tail", "type"))
+                not self._is_object(row, where, RELATION)
                 or not (kind := self._type(row.get("type"), "relations", f"{where}.type"))
                 or (head := self._chain(row.get("head"), f"{where}.head")) is None
                 or (tail := self._chain(row.get("tail"), f"{where}.tail")) is None
@@ -284,7 +297,8 @@ class Reading:
     def _regions(self, rows: Collection[Any]) -> Iterator[Region]:
         for i, row in enumerate(rows):
             where = f"regions[{i}]"
-            if not self._is_object(row, where, ("frame", "box", "type", "chain")):
+            row = spelled(row, REGION) if isinstance(row, dict) else row
+            if not self._is_object(row, where, REGION):
                 continue
             chain = None if row.get("chain") is None else self._chain(row["chain"], f"{where}.chain")
             kind = self._chains[chain].type if chain is not None and row.get("type") is None else row.get("type")
@@ -302,13 +316,19 @@ class Reading:
 
         null stands for a number that is not finite, as it does in files.
         """
+        value = four(value)
         numbers = [_float(number) for number in value] if isinstance(value, (list, tuple)) and len(value) == 4 else []
         if not numbers or None in numbers:
             self._note("bad_box", where, f"expected four numbers, not {shown(value)}")
             return None
         if any(isinstance(number, str) for number in value):
             self._note("repaired", where, "numbers written as text")
-        box = _fractions([number for number in numbers if number is not None], self._boxes, frame)
+        coordinates = [number for number in numbers if number is not None]
+        box = _fractions(coordinates, self._boxes, frame)
+        if box is not None and self._boxes is not None and _are_fractions(coordinates, self._boxes.sizes[frame]):
+            across, down = self._boxes.sizes[frame]
+            said = ", ".join(f"{number:g}" for number in coordinates)
+            self._note("box_convention", where, f"[{said}] look like fractions, not 0 to {across:g} and {down:g}")
         if box is None:
             self._note("no_box_size", where, f"what is the right and bottom edge of frame {frame}?")
         elif not box.has_area:
@@ -402,6 +422,11 @@ def _fractions(numbers: list[float], form: BoxForm | None, frame: int) -> Box | 
     width, height = form.sizes[frame]
     x, y = form.offsets.get(frame, (0.0, 0.0))
     return Box((x0 - x) / width, (y0 - y) / height, (x1 - x) / width, (y1 - y) / height)
+
+
+def _are_fractions(numbers: list[float], size: tuple[float, float]) -> bool:
+    """Whether numbers that should be of a frame of this size are all between 0 and 1, and not all whole."""
+    return min(size) > 2 and all(0 <= n <= 1 for n in numbers) and not all(n.is_integer() for n in numbers)
 
 
 def _float(value: Any) -> float | None:

@@ -1,49 +1,96 @@
-"""The object in what a model wrote: fenced, among prose, cut off, or malformed. What it means is not asked here."""
+"""The object in what a model wrote: the one reader of answers, for `normalize` and for the stages of a conversation.
+
+It is found in fences, among prose and after thoughts, inside wrappers and as a list alone, with keys in another case;
+what is cut off is kept up to its last complete element, and what is malformed is mended. What it means is not asked
+here.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from json.decoder import JSONDecoder
 from typing import Any, NamedTuple
 
 from m3dllm.answers import LISTS
 from m3dllm.normalize.details import WHOLE, excerpt
 from m3dllm.normalize.malformed import integer, mend
+from m3dllm.normalize.spelling import spelled
 from m3dllm.types import Issue
 
 ATTEMPTS = 20
 """At how many places of a text an object is looked for."""
+WRAPPERS = 4
+"""How many objects or lists may stand around an answer."""
 
-_ANSWER = re.compile(r"""\{\s*["'“]?(?:chains|relations|regions)["'”]?\s*:|"(?:chains|relations|regions)"\s*:\s*\[""")
-_FENCED = re.compile(r"```\w*\s*(?=\{)")
+_TAG = r"(?:[a-z]+[:_])?(?:think\w*|thoughts?|reason\w*|reflect\w*|analysis|scratch_?pad|draft|inner_monologue|plan\w*)"
+_THOUGHT_ENDS = re.compile(
+    rf"</{_TAG}>|◁/think▷|\[/THINK\]|<\|?(?:end_of_thought|end_think)\|?>|<\|channel\|>\s*final\s*<\|message\|>", re.I
+)
+_THOUGHT_BEGINS = re.compile(
+    rf"<{_TAG}>|◁think▷|\[THINK\]|<\|?(?:begin_of_thought|begin_think)\|?>|<\|channel\|>\s*analysis\s*<\|message\|>",
+    re.I,
+)
+_FENCED = re.compile(r"```\w*\s*(?=[{\[])")
 
 
-def read_object(text: str) -> tuple[Any, tuple[Issue, ...]]:
+def read_object(text: str, keys: Collection[str] = LISTS) -> tuple[Any, tuple[Issue, ...]]:
     """(the value, what had to be done to read it); None and the Issue `not_json` where nothing can be used.
 
-    The first whole object that has one of the lists wins; then one that is cut off, up to its last complete element;
-    then one that is mended. What a model thought aloud, between <think> and </think>, is passed over. Never raises.
+    `keys` are those of the answer; () where any object will do. The first whole object that has one of them wins; then
+    one that is cut off, up to its last complete element; then one that is mended. What a model thought aloud, in any
+    tag, is passed over: where it answered nowhere else, its last whole answer there is read. Never raises.
     """
-    body = text.rpartition("</think>")[2].partition("<think>")[0]
-    braces = {body.find("{"), *(match.end() for match in _FENCED.finditer(body))} - {-1}
-    answers = [match.start() for match in _ANSWER.finditer(body)]
-    starts = sorted({*braces, *answers[:ATTEMPTS]})[:ATTEMPTS]
-    if not starts:
-        return None, (Issue("not_json", WHOLE, f"no object in {excerpt(text)}"),)
-    other: Any = None
-    for start in starts:
-        read = _decode(body, start)
-        if read.is_answer:
-            return read.value, read.issues + _second(body, read.end)
-        if other is None and isinstance(read.value, dict):
-            other = read
-    if other is not None and not answers:
-        return other.value, other.issues
-    return _salvage(body, answers[0] if answers else starts[-1])
+    body = without_thoughts(text)
+    read = _read(body, keys)
+    if read.value is None and body != text and (thought := _last_thought(text, keys)) is not None:
+        return thought.value, (
+            *thought.issues,
+            Issue("repaired", WHOLE, "the answer stands among the model's thoughts"),
+        )
+    if read.value is None:
+        return None, (Issue("not_json", WHOLE, f"{read.why}: {excerpt(body.strip() or text)}"),)
+    return read.value, read.issues
 
 
-# --- decoding ---------------------------------------------------------------------------------------------------------
+def is_whole(text: str) -> bool:
+    """Whether a text holds a whole object, as JSON, after its thoughts."""
+    body = without_thoughts(text)
+    return any(isinstance(_decode(body, start).value, dict) for start in _starts(body, ())[:2])
+
+
+def without_thoughts(text: str) -> str:
+    """What a model wrote after, or outside of, what it thought aloud."""
+    ends = list(_THOUGHT_ENDS.finditer(text))
+    body = text[ends[-1].end() :] if ends else text
+    begun = _THOUGHT_BEGINS.search(body)
+    return body[: begun.start()] if begun else body
+
+
+def complete(text: str) -> str:
+    """`text`, an object that is cut off somewhere, up to its last complete element, with its brackets closed.
+
+    "" where it is not cut off but malformed, or holds nothing complete.
+    """
+    stack: list[str] = []
+    best, end = -1, ""
+    for match in re.finditer(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\],]', text, re.DOTALL):
+        mark = match[0]
+        if mark in "{[":
+            stack.append("}" if mark == "{" else "]")
+            if mark == "[":
+                best, end = match.end(), "".join(reversed(stack))
+        elif mark in "}]":
+            if not stack or stack.pop() != mark or not stack:
+                return ""
+            best, end = match.end(), "".join(reversed(stack))
+        elif mark == "," and stack and stack[-1] == "]":
+            best, end = match.start(), "".join(reversed(stack))
+    return text[:best] + end if best >= 0 else ""
+
+
+# --- where to look ----------------------------------------------------------------------------------------------------
 
 
 class _Read(NamedTuple):
@@ -54,9 +101,157 @@ class _Read(NamedTuple):
     issues: tuple[Issue, ...] = ()
     why: str = ""
 
-    @property
-    def is_answer(self) -> bool:
-        return isinstance(self.value, dict) and not self.value.keys().isdisjoint(LISTS)
+
+def _read(body: str, keys: Collection[str]) -> _Read:
+    answers = _answers(body, keys)
+    starts = _starts(body, answers)
+    if not starts:
+        return _Read(why="no object")
+    other: _Read | None = None
+    echoed = False
+    for start in starts:
+        read = _decode(body, start)
+        answer = _answer_in(read.value, keys)
+        if answer is not None:
+            return read._replace(value=answer, issues=read.issues + _second(body, read.end, keys))
+        echoed = echoed or _is_schema(read.value)
+        if other is None and isinstance(read.value, dict) and not _is_schema(read.value):
+            other = read
+    if other is not None and not answers:
+        return other
+    if echoed:
+        after = max((_decode(body, start).end for start in starts if _is_schema(_decode(body, start).value)), default=0)
+        answers = [start for start in answers if start >= after]
+        if not answers:
+            return _Read(why="the schema of the answer, and no answer")
+    alone = _list_alone(body)
+    if alone >= 0 and not (answers and answers[0] < alone) and (name := _list_name(body[alone:], keys)):
+        return _salvage(f'{{"{name}":{body[alone:]}', 0, keys)
+    places = answers[:1] or [start for start in starts if body[start] == "{"]
+    return _salvage(body, places[-1], keys) if places else _Read(why="no object")
+
+
+def _list_name(text: str, keys: Collection[str]) -> str | None:
+    """The key whose list `text`, cut off or malformed, begins with."""
+    if len(keys) == 1:
+        return next((key for key in keys if key in _LISTED), None)
+    named = {"mentions": "chains", "head": "relations", "frame": "regions"} if keys is LISTS else {}
+    return next((name for mark, name in named.items() if re.search(rf"\b{mark}\b\W*:", text[:400])), None)
+
+
+def _answers(body: str, keys: Collection[str]) -> list[int]:
+    """Where an object begins with one of the keys, or one of them stands before a list."""
+    return [match.start() for match in _pattern(keys).finditer(body)] if keys else []
+
+
+def _pattern(keys: Collection[str]) -> re.Pattern[str]:
+    names = "|".join(map(re.escape, keys))
+    return re.compile(rf"""\{{\s*["'“]?(?:{names})["'”]?\s*:|"(?:{names})"\s*:\s*\[""", re.IGNORECASE)
+
+
+def _starts(body: str, answers: Collection[int]) -> list[int]:
+    """The places at which a value is looked for, in order."""
+    braces = {body.find("{"), _list_alone(body), *(match.end() for match in _FENCED.finditer(body))} - {-1}
+    return sorted({*braces, *list(answers)[:ATTEMPTS]})[:ATTEMPTS]
+
+
+def _list_alone(body: str) -> int:
+    """Where a list begins that stands in no object; -1 where there is none."""
+    start = body.find("[")
+    before = body[: max(start, 0)]
+    return -1 if "{" in before or re.search(r"""["'”\w]\s*:\s*\Z""", before) else start
+
+
+def _last_thought(text: str, keys: Collection[str]) -> _Read | None:
+    """The last whole answer among thoughts that ended; None where there is none."""
+    ends = list(_THOUGHT_ENDS.finditer(text))
+    if not ends:
+        return None
+    body = text[: ends[-1].start()]
+    for start in reversed(_answers(body, keys)[-ATTEMPTS:]):
+        read = _decode(body, start)
+        if (answer := _answer_in(read.value, keys)) is not None:
+            return read._replace(value=answer)
+    return None
+
+
+def _second(body: str, end: int, keys: Collection[str]) -> tuple[Issue, ...]:
+    """An Issue where another answer follows the one that was read."""
+    more = _pattern(keys).search(body, end) if keys else None
+    return (Issue("extra_answer", WHOLE, f"not read: {excerpt(body[more.start() :])}"),) if more else ()
+
+
+# --- what is an answer ------------------------------------------------------------------------------------------------
+
+
+def _answer_in(value: Any, keys: Collection[str], depth: int = WRAPPERS) -> dict[str, Any] | None:
+    """The answer that a value is, or that it wraps: an object with one of the keys, as they should be spelled."""
+    if depth < 0:
+        return None
+    if isinstance(value, dict):
+        if _is_schema(value):
+            return _answer_in(value.get("properties"), keys, 0) if _holds_data(value, keys) else None
+        if not keys:
+            return value if depth == WRAPPERS else None
+        own = spelled(value, keys)
+        if not own.keys().isdisjoint(keys):
+            return own
+        for inner in value.values():
+            if isinstance(inner, str) and inner.lstrip().startswith("{"):
+                inner = _decode(inner.strip()).value
+            if isinstance(inner, dict | list) and (found := _answer_in(inner, keys, depth - 1)) is not None:
+                return found
+        return None
+    if isinstance(value, list) and keys and depth:
+        return _of_list(value, keys, depth)
+    return None
+
+
+def _of_list(rows: list[Any], keys: Collection[str], depth: int) -> dict[str, Any] | None:
+    """A list alone, as the list of an answer that its rows fit; or the answer in it."""
+    if len(rows) == 1 and (found := _answer_in(rows[0], keys, depth - 1)) is not None:
+        return found
+    if not rows or depth < WRAPPERS:  # an empty list says nothing of what is empty
+        return None
+    first = rows[0]
+    if tuple(keys) == LISTS and isinstance(first, dict):
+        own = {str(key).lower() for key in first}
+        if "mentions" in own:
+            return {"chains": rows}
+        if {"head", "tail"} <= own:
+            return {"relations": rows}
+        if "frame" in own or any("box" in key for key in own):
+            return {"regions": rows}
+        return None
+    name = next(iter(keys)) if len(keys) == 1 else None
+    return {str(name): rows} if name in _LISTED and isinstance(first, _LISTED[name]) else None
+
+
+_LISTED: dict[str | None, tuple[type, ...]] = {
+    "chains": (list,),
+    "relations": (dict,),
+    "regions": (dict,),
+    "mentions": (str,),
+    "box": (int, float),
+}
+"""The keys whose list may stand alone where only one is expected, and what is in it."""
+
+
+def _is_schema(value: Any) -> bool:
+    """Whether an object is a JSON schema, which a model repeated instead of answering."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("properties"), dict)
+        and ("type" in value or "$schema" in value)
+    )
+
+
+def _holds_data(schema: dict[str, Any], keys: Collection[str]) -> bool:
+    """Whether the answer was written into the schema, in the place of what its lists may hold."""
+    return any(isinstance(value, list) for key, value in schema["properties"].items() if key in keys)
+
+
+# --- decoding ---------------------------------------------------------------------------------------------------------
 
 
 def _decode(text: str, start: int = 0) -> _Read:
@@ -81,20 +276,19 @@ def _decode(text: str, start: int = 0) -> _Read:
     return _Read(value, end, tuple(issues))
 
 
-def _second(body: str, end: int) -> tuple[Issue, ...]:
-    """An Issue where another answer follows the one that was read."""
-    more = _ANSWER.search(body, end)
-    return (Issue("extra_answer", WHOLE, f"not read: {excerpt(body[more.start() :])}"),) if more else ()
-
-
 # --- salvage ----------------------------------------------------------------------------------------------------------
 
 
-def _salvage(body: str, start: int) -> tuple[Any, tuple[Issue, ...]]:
+def _salvage(body: str, start: int, keys: Collection[str]) -> _Read:
     """The answer that begins at `start` and is cut off, malformed, or both."""
     if body[start] != "{":
         body, start = "{" + body[start:], 0
     strict = _decode(body, start)
+    if keys is not LISTS and (kept := complete(body[start:].partition("```")[0])):
+        cut = _decode(kept)
+        if isinstance(cut.value, dict):
+            issue = Issue("truncated", WHOLE, f"kept up to character {len(kept)}")
+            return cut._replace(value=spelled(cut.value, keys), issues=(issue, *cut.issues))
     mended = mend(body, start)
     issues: tuple[Issue, ...] = ()
     if mended.cut:
@@ -102,7 +296,9 @@ def _salvage(body: str, start: int) -> tuple[Any, tuple[Issue, ...]]:
         issues = (Issue("truncated", mended.cut, f"left out: {excerpt(left_out)}"),)
         strict = _decode(body[start : mended.end] + mended.closing)
         if strict.value is not None:
-            return strict.value, issues + strict.issues
-    if not _Read(mended.value).is_answer:
-        return None, (Issue("not_json", WHOLE, f"{strict.why or 'no answer'}: {excerpt(body[start:])}"),)
-    return mended.value, (*issues, Issue("repaired", WHOLE, f"malformed JSON: {strict.why or 'no opening bracket'}"))
+            return strict._replace(value=_answer_in(strict.value, keys) or strict.value, issues=issues + strict.issues)
+    answer = _answer_in(mended.value, keys)
+    if answer is None:
+        return _Read(why=strict.why or "no answer")
+    problem = f"malformed JSON: {strict.why or 'no opening bracket'}"
+    return _Read(answer, mended.end, (*issues, Issue("repaired", WHOLE, problem)))

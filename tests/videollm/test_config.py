@@ -82,9 +82,11 @@ def test_an_engine_that_is_not_installed_is_one_line(monkeypatch):
         make_engine(Config(model="/nowhere", engine="vllm"))
 
 
-@pytest.mark.parametrize(("engine", "extra"), [("transformers", "llm"), ("vllm", "vllm")])
-def test_what_an_engine_needs_is_asked_for_by_its_extra(monkeypatch, engine, extra):
+@pytest.mark.parametrize(
+    ("engine", "module", "extra"),
+    [("transformers", "torch", "llm"), ("vllm", "torch", "vllm"), ("openai", "openai", "server")],
+)
+def test_what_an_engine_needs_is_asked_for_by_its_extra(monkeypatch, engine, module, extra):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=rf"needs 'torch'.*pip install 'm3dllm\[{extra}\]'"):
+    with pytest.raises(UserError, match=rf"needs '{module}'.*pip install 'm3dllm\[{extra}\]'"):
         find_system("video-llm").require(Config(engine=engine))
-    find_system("video-llm").require(Config(engine="openai"))

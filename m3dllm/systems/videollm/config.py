@@ -18,7 +18,8 @@ class Config:
     """The options of `video-llm`."""
 
     incidental: ClassVar = (
-        *("base_url", "batch", "retries", "timeout", "device", "tensor_parallel", "workers"),
+        *("base_url", "api_key_env", "header", "query", "batch", "retries", "timeout", "max_wait", "rpm", "tpm"),
+        *("device", "tensor_parallel", "workers"),
         *("micro_batch", "checkpointing", "save_every", "save_as"),
     )
     """What may change between a run and its resumption."""
@@ -28,7 +29,26 @@ class Config:
     engine: EngineName = "transformers"
     """What generates: transformers or vllm on this machine, or openai: a server."""
     base_url: str | None = None
-    """Where the server is, for --engine openai; its key is read from OPENAI_API_KEY."""
+    """Where the server is, for --engine openai."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """The environment variable with the server's key; where it is not set, none is sent."""
+    header: tuple[str, ...] = ()
+    """A header of every request, 'Name: value'; $VARIABLE stands for an environment variable; repeatable. Only its name
+    is kept."""
+    query: tuple[str, ...] = ()
+    """A parameter of the server's address, name=value, as api-version=… of an Azure deployment; likewise."""
+    extra_body: str | None = None
+    """A JSON object that is added to every request of a server, such as '{"provider": {"sort": "price"}}'."""
+    omit: tuple[str, ...] = ()
+    """Parameters that are not sent to a server, such as temperature,seed; what it refuses by name is learned."""
+    reasoning_effort: str | None = None
+    """How long a server's model thinks: low, medium, high, or what the server takes."""
+    rpm: int = 0
+    """The most requests a minute that a server is sent; 0: no limit."""
+    tpm: int = 0
+    """The most tokens a minute, prompts and longest answers by our estimate; 0: no limit."""
+    max_wait: float = 600.0
+    """How many seconds a request waits in all where a server says that its rate limit is reached."""
     strategy: StrategyName = "joint"
     """How to ask: joint (one answer), staged (entities, chains, relations, grounding), mqa (spans, then choices)."""
     shots: int = 0
@@ -148,7 +168,7 @@ class Config:
     def needs(self) -> tuple[str, tuple[str, ...]]:
         """The extra that brings what these options need, and its modules: a server needs none of them here."""
         if self.engine == "openai":
-            return "llm", ()
+            return "server", ("openai",)
         local = (
             "torch",
             "torchvision",

@@ -18,7 +18,6 @@ with the highest mean log-probability wins: models favour some letters. Elsewher
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +30,7 @@ from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.systems.videollm import grammar, schema
 from m3dllm.systems.videollm.engines import Constraint, Reply
 from m3dllm.systems.videollm.groups import Group, group_of, listed, place
-from m3dllm.systems.videollm.reading import strings
+from m3dllm.systems.videollm.reading import read_object, strings, without_thoughts
 from m3dllm.systems.videollm.subject import Conversation, Question, Subject
 from m3dllm.types import Issue, Mention
 
@@ -127,7 +126,7 @@ def _mentions(subject: Subject) -> Generator[list[Question], list[Reply], tuple[
         ),
     )
     (reply,) = yield [question]
-    said = subject.read(reply, "mentions").get("mentions")
+    said = subject.read(reply, "mentions", "mentions").get("mentions")
     texts = list(dict.fromkeys(text for text in strings(said) if text))[:most]
     options = [_label(label, subject) for label in subject.labels.mentions]
     names = [label.name for label in subject.labels.mentions]
@@ -229,7 +228,7 @@ def _grounding(subject: Subject, groups: Sequence[Group]) -> Generator[list[Ques
     questions = [_where(subject, frame, text) for frame, _, _, text in seen]
     replies = (yield questions) if questions else []
     return [
-        {"frame": frame, "type": kind, "chain": chain, "box": subject.read(reply, f"regions[{i}]").get("box")}
+        {"frame": frame, "type": kind, "chain": chain, "box": subject.read(reply, f"regions[{i}]", "box").get("box")}
         for i, ((frame, kind, chain, _), reply) in enumerate(zip(seen, replies, strict=True))
     ]
 
@@ -329,12 +328,10 @@ def _said(subject: Subject, stage: str, reply: Reply, order: Sequence[int]) -> i
 
 def read_letter(text: str, letters: str) -> str | None:
     """The option that an answer names: alone or in an object; else the last letter in brackets; else the last alone."""
-    body = text.rpartition("</think>")[2].strip()
-    try:
-        value = json.loads(body)
-        body = str(value.get("choice", "")) if isinstance(value, dict) else body
-    except (ValueError, RecursionError):
-        pass
+    body = without_thoughts(text).strip()
+    value = read_object(body, "choice", ("choice",))[0] if "{" in body else {}
+    if isinstance(value.get("choice"), str):
+        body = value["choice"]
     if body.strip(" .:()[]（）") in (known := list(letters)):
         return body.strip(" .:()[]（）")
     for pattern in (r"[(\[（]([A-Za-z])[)\]）]", r"(?<![A-Za-z'’])([A-Z])(?![A-Za-z'’])"):

@@ -1,64 +1,61 @@
 """What a model wrote in the middle of a conversation, as an object: the next question is made from it.
 
-The last word on an answer is `normalize`'s. Here only what a stage needs is read, and what had to be mended, or could
-not be read, becomes an Issue.
+The reader is `normalize`'s own. Here only what a stage needs is read, and what had to be mended, or could not be read,
+becomes an Issue.
 """
 
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from m3dllm.normalize import salvage
+from m3dllm.normalize.salvage import complete, is_whole, without_thoughts
+from m3dllm.normalize.salvage import read_object as read
 from m3dllm.types import Issue
 
+__all__ = ["complete", "has_shape", "is_whole", "read_object", "rows", "strings", "without_thoughts"]
 
-def read_object(text: str, where: str) -> tuple[dict[str, Any], tuple[Issue, ...]]:
-    """(the object in `text`, Issues at the place `where`); empty, with an Issue, where there is none."""
-    start = text.find("{", text.rfind("</think>") + 1)
-    body = text[start:].strip() if start >= 0 else ""
-    for candidate, code in ((body, ""), (body.partition("```")[0], ""), (complete(body), "truncated")):
-        try:
-            value = json.loads(candidate, strict=False)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            return value, (Issue(code, where, f"kept up to character {len(candidate)}"),) if code else ()
-    value, issues = salvage.read_object(text)
+
+def read_object(text: str, where: str, keys: Collection[str] = ()) -> tuple[dict[str, Any], tuple[Issue, ...]]:
+    """(the object in `text`, Issues at the place `where`); empty, with an Issue, where there is none.
+
+    `keys` are those that the answer may have; () where any will do.
+    """
+    value, issues = read(text, keys)
     return value if isinstance(value, dict) else {}, tuple(replace(issue, where=where) for issue in issues)
 
 
-def complete(text: str) -> str:
-    """`text`, an object that is cut off somewhere, up to its last complete element, with its brackets closed.
+def has_shape(text: str, schema: Mapping[str, Any]) -> bool:
+    """Whether a text is an object with the keys, and the kinds of values, that `schema` wants; no more is checked.
 
-    "" where it is not cut off but malformed, or holds nothing complete.
+    A server that holds answers to a schema writes nothing else.
     """
-    stack: list[str] = []
-    best = ""
-    for match in re.finditer(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\],]', text, re.DOTALL):
-        mark = match[0]
-        if mark in "{[":
-            stack.append("}" if mark == "{" else "]")
-            if mark == "[":
-                best = text[: match.end()] + "".join(reversed(stack))
-        elif mark in "}]":
-            if not stack or stack.pop() != mark:
-                return ""
-            if not stack:
-                return ""
-            best = text[: match.end()] + "".join(reversed(stack))
-        elif mark == "," and stack and stack[-1] == "]":
-            best = text[: match.start()] + "".join(reversed(stack))
-    return best
+    kinds = {"array": list, "object": dict, "string": str, "integer": int, "number": (int, float)}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and all(
+        name in value and isinstance(value[name], kinds.get(inner.get("type"), object))  # type: ignore[arg-type]
+        for name, inner in schema.get("properties", {}).items()
+    )
 
 
 def strings(value: Any) -> list[str]:
-    """The strings of a list; nothing else."""
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+    """The texts of a list, also where one stands in a list or an object of its own; nothing else."""
+    return [text for item in value if isinstance(text := _text(item), str)] if isinstance(value, list) else []
 
 
-def rows(value: Any) -> list[dict[str, Any]]:
-    """The objects of a list; nothing else."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+def _text(item: Any) -> Any:
+    if isinstance(item, list):
+        return item[0] if item else None
+    if isinstance(item, dict):
+        return next((item[name] for name in ("text", "mention", "name") if name in item), None)
+    return item
+
+
+def rows(value: Any) -> list[Any]:
+    """The items of a list as they are, or what stands in its place: `normalize` says what is wrong with them."""
+    return value if isinstance(value, list) else [] if value is None else [value]

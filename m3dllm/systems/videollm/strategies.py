@@ -60,7 +60,9 @@ def staged(subject: Subject) -> Conversation:
             form=form.replace(" ", ""),
         )
         (reply,) = yield [question]
-        mentions, loose = place(subject, subject.read(reply, "turns[0]"))
+        mentions, loose = place(
+            subject, subject.read(reply, "turns[0]", *(label.name for label in subject.labels.mentions))
+        )
     groups = yield from chains(subject, mentions)
     for i, group in enumerate(loose, start=len(groups)):
         group.name = f"c{i}"
@@ -92,7 +94,7 @@ def chains(subject: Subject, mentions: Sequence[Mention]) -> Generator[list[Ques
         )
         (reply,) = yield [question]
         numbers = {one.name: i for i, one in enumerate(named)}
-        answer = subject.read(reply, "chains")
+        answer = subject.read(reply, "chains", "chains")
         said = answer.get("chains")
         for j, names in enumerate(said if isinstance(said, list) else []):
             members: list[int] = []
@@ -133,7 +135,7 @@ def relations(subject: Subject, groups: Sequence[Group]) -> Generator[list[Quest
         chains=listed(subject, groups),
     )
     (reply,) = yield [question]
-    return rows(subject.read(reply, "relations").get("relations"))
+    return rows(subject.read(reply, "relations", "relations").get("relations"))
 
 
 def grounding(subject: Subject, groups: Sequence[Group]) -> Generator[list[Question], list[Reply], list[Any]]:
@@ -151,7 +153,7 @@ def grounding(subject: Subject, groups: Sequence[Group]) -> Generator[list[Quest
         chains=listed(subject, groups),
     )
     (reply,) = yield [question]
-    return rows(subject.read(reply, "regions").get("regions"))
+    return rows(subject.read(reply, "regions", "regions").get("regions"))
 
 
 # --- what is given ----------------------------------------------------------------------------------------------------

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import Constraint, Reply, Request
+from m3dllm.systems.videollm.grammar import mention_chunks
 from m3dllm.systems.videollm.prompts import Message, Part, Prompts, harmless
 from m3dllm.systems.videollm.reading import read_object
 from m3dllm.systems.videollm.shown import Bounds, Shown
@@ -83,6 +84,8 @@ class Subject:
         held = None if self.config.unconstrained else constraint()
         if held is not None and self.config.schema_only:
             held = Constraint(schema=held.schema)
+        if held is not None and held.grammar is not None and self.config.engine == "openai":
+            held = replace(held, chunks=tuple(mention_chunks(self.document)))
         request = Request(messages=messages, max_tokens=self.config.max_tokens, constraint=held, share=self.share)
         return Question(stage, request, about)
 
@@ -90,9 +93,9 @@ class Subject:
         """A text of the document, as a prompt may hold it."""
         return harmless(text, self.specials)
 
-    def read(self, reply: Reply, where: str) -> dict[str, Any]:
-        """The object of a reply; what had to be mended is noted."""
-        value, issues = read_object(reply.text, where)
+    def read(self, reply: Reply, where: str, *keys: str) -> dict[str, Any]:
+        """The object of a reply, with these keys (any, where none is named); what had to be mended is noted."""
+        value, issues = read_object(reply.text, where, keys)
         self.issues += [issue for issue in issues if issue.code != "truncated" or reply.finish != "length"]
         return value
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from m3dllm.systems.videollm.shots import Shelf
 from m3dllm.systems.videollm.strategies import STRATEGIES, TEMPLATES
 from m3dllm.systems.videollm.subject import Conversation, Question, Subject
 from m3dllm.systems.videollm.views import View, Views, converse, form
-from m3dllm.types import Document, Example, Failure, RawOutput, Turn
+from m3dllm.types import Document, Example, Failure, Issue, RawOutput, Turn
 
 log = logging.getLogger("m3dllm")
 
@@ -106,16 +106,17 @@ class VideoLLM:
     def notes(self) -> tuple[str, ...]:
         """What whoever reads the scores must know."""
         tuned_as = (self.adapter.note,) if self.adapter is not None else ()
-        return ((embedded.NOTE,) if self.is_embedded else ()) + tuned_as
+        served = tuple(getattr(vars(self).get("engine"), "notes", ()))
+        return ((embedded.NOTE,) if self.is_embedded else ()) + tuned_as + served
 
     @property
     def provenance(self) -> Mapping[str, Any]:
         """What the answers were made with."""
         held = "none" if self.config.unconstrained else "schema" if self.config.schema_only else "grammar"
         return {
+            "constraint": held,
             **self.engine.provenance,
             "box_convention": self.views.convention.name,
-            "constraint": held,
             "prompts": self.prompts.hashes(*TEMPLATES[self.config.strategy]),
         }
 
@@ -241,6 +242,8 @@ class _Session:
     received: dict[int, Reply] = field(default_factory=dict)
     replies: list[Reply] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
+    """What the engine noted of the requests."""
     raw: RawOutput | None = None
 
     @property
@@ -263,6 +266,7 @@ class _Session:
             return
         self.replies = [self.received[k] for k in self.keys]
         for question, prompt, said in zip(self.questions, self.prompts, self.replies, strict=True):
+            self.issues += [replace(issue, where=f"turns[{len(self.turns)}].{issue.where}") for issue in said.issues]
             self.turns.append(
                 Turn(
                     stage=question.stage,
@@ -277,6 +281,8 @@ class _Session:
                     first_token_s=said.first_token_s,
                     grammar_s=said.grammar_s,
                     retries=said.retries,
+                    reasoning=said.reasoning,
+                    refusal=said.refusal,
                 )
             )
         self.questions = []
@@ -295,7 +301,7 @@ class _Session:
             tokens_out=sum(turn.tokens_out or 0 for turn in self.turns),
             error=failure,
             frames=tuple(sorted(frame for subject in subjects for frame in subject.frames)),
-            issues=tuple(issue for subject in subjects for issue in subject.issues),
+            issues=(*self.issues, *(issue for subject in subjects for issue in subject.issues)),
         )
         self.views, self.conversation = [], None
 

@@ -15,7 +15,7 @@ from m3dllm.errors import UserError
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.families import Family
 from m3dllm.systems.videollm.prompts import Message
-from m3dllm.types import Failure
+from m3dllm.types import Failure, Issue
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,6 +27,9 @@ class Constraint:
 
     grammar: str | None = None
     schema: dict[str, Any] | None = None
+    chunks: tuple[str, ...] = ()
+    """The document's tokens and the white space between them, for servers whose grammars are written from the schema:
+    see `grammar.mention_chunks`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,7 +45,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """One answer and what it cost. `finish` is "stop", "length" (cut at the token limit) or "error".
+    """One answer and what it cost. `finish` is "stop", "length" (cut at the token limit), "error", or why a server held
+    an answer back.
+
+    `reasoning` is what the model thought apart from its answer, `refusal` what it said instead of one; `issues` is what
+    the engine noted of the request.
 
     `scores` are the log-probabilities of the request's options, relative to one another; None where the engine gives
     none. Of the prompt's tokens, `tokens_vision` are images and `tokens_reused` were encoded before.
@@ -60,6 +67,9 @@ class Reply:
     grammar_s: float | None = None
     retries: int = 0
     failure: Failure | None = None
+    reasoning: str = ""
+    refusal: str = ""
+    issues: tuple[Issue, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

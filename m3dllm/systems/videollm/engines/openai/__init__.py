@@ -1,0 +1,479 @@
+"""The `openai` engine: a model behind a server that speaks OpenAI's chat interface, by the official client.
+
+Answers are held to the grammar where the server is of a kind that takes one and a probe shows that it does; any other
+is given the JSON schema, which leaves mentions and references free, and less where it refuses that. How many tokens a
+prompt has is estimated before it is sent: only the server knows.
+
+`address` is where the server is and what is secret, `client` one call, `refusals` what an error means, `pace` how fast
+it is asked, `dialect` what it takes of the interface, `kinds` how kinds of servers differ, `completion` what it says.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import math
+import queue
+import random
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from m3dllm.errors import UserError
+from m3dllm.systems.videollm.adapters.probe import PROBES, effect, prove
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.engines import Constraint, Count, Reply, Request
+from m3dllm.systems.videollm.engines.local import pad_to_square
+from m3dllm.systems.videollm.engines.openai.address import Address, read_key, read_pairs
+from m3dllm.systems.videollm.engines.openai.client import Client
+from m3dllm.systems.videollm.engines.openai.completion import read_completion
+from m3dllm.systems.videollm.engines.openai.dialect import Dialect
+from m3dllm.systems.videollm.engines.openai.kinds import PROBE, kind_of
+from m3dllm.systems.videollm.engines.openai.pace import Pace
+from m3dllm.systems.videollm.engines.openai.refusals import RefusalError
+from m3dllm.systems.videollm.families import FAMILIES, Family, find_family
+from m3dllm.systems.videollm.prompts import Message, Part, Still
+from m3dllm.systems.videollm.reading import has_shape
+from m3dllm.types import Failure, Issue
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+log = logging.getLogger("m3dllm")
+
+KEY = "OPENAI_API_KEY"
+"""The environment variable with the key, where no other is named; nothing is sent where it is not set."""
+CONTEXT = 32_768
+"""Tokens of prompt and answer, where neither the server nor the user says."""
+PIXELS_A_TOKEN = 28 * 28
+"""How much of an image a token stands for, where the family does not say."""
+LONGEST_WAIT_S = 30.0
+"""The longest wait before a server that is down is asked again."""
+FIRST = {"request": 3, "down": 6, "busy": 6}
+"""So many of the first requests that all fail for one reason end the run: a refusal sooner than what may pass."""
+CUT, LEAST_COUNT = 0.4, 400
+"""A prompt of at least LEAST_COUNT tokens by our count was cut where the server counts less than this share of them."""
+
+
+class OpenAIEngine:
+    """A server and the model that it serves."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises UserError where the server does not answer as expected, or it is not clear which model is asked."""
+        if not config.base_url:
+            raise UserError("--engine openai needs --base-url, such as http://127.0.0.1:8000/v1")
+        if config.video:
+            raise UserError("--video: a server is shown frames as images; leave --video out, or take another engine")
+        self.config = config
+        self.extra = extra_body(config)
+        self.client = Client(
+            Address.parse(config.base_url),
+            key=read_key(config.api_key_env),
+            key_name=config.api_key_env,
+            headers=read_pairs(config.header, option="--header", mark=":"),
+            query=read_pairs(config.query, option="--query", mark="="),
+            timeout=config.timeout,
+        )
+        self.url = self.client.url
+        self.lanes = max(1, config.batch)
+        self.specials: tuple[str, ...] = ()
+        self._pace = Pace(rpm=config.rpm, tpm=config.tpm)
+        self._lock = threading.Lock()
+        self._dialect = Dialect(omitted=frozenset(config.omit))
+        self._down = False
+        self._answered = False
+        self._first_failures: Counter[str] = Counter()
+        self._seen: dict[str, dict[str, None]] = {"response_models": {}, "fingerprints": {}}
+        self._loose = 0
+        """How many whole answers were not of the shape to which the server was to hold them."""
+        self._way: int | None = None
+        """By which of its kind's ways the server is given grammars; None: by none."""
+        models = self._listed()
+        adapter = self._served(models, config.adapter, "--adapter") if config.adapter else {}
+        self.served = self._served(models, config.model or adapter.get("parent"), "--model")
+        self.model = str(self.served["id"])
+        self.kind = kind_of(self.served)
+        known = self.kind.context(self.served)
+        self.context = min(config.context or known or CONTEXT, known or config.context or CONTEXT)
+        self.family = self._family()
+        if config.adapter:
+            self._check_effect(config.adapter)
+            self.model = config.adapter
+        if not (config.unconstrained or config.schema_only):
+            self._way = self._proven_way()
+        self._todo: queue.SimpleQueue[tuple[int, Request] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[int, Reply | BaseException]] = queue.SimpleQueue()
+        self._under_way = 0
+        for _ in range(self.lanes):  # daemons: an interrupted run waits for no server
+            threading.Thread(target=self._work, daemon=True).start()
+
+    # --- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What answered, and how it had to be asked. Another `model`, `root` or `response_models` is another run."""
+        found: dict[str, Any] = {
+            "model": self.model,
+            "family": self.family.name,
+            "server": self.kind.name,
+            "base_url": self.url,
+        }
+        root = self.served.get("root")
+        found |= {"root": str(root)} if root and root != self.model else {}
+        found |= {name: list(values) for name, values in self._seen.items() if values}
+        if self._dialect.learned:
+            found["dialect"] = list(self._dialect.learned)
+        return found | {"constraint": self.constraint}
+
+    @property
+    def constraint(self) -> str:
+        """What really holds the answers: "grammar", "schema", "json" or "none"."""
+        if self.config.unconstrained:
+            return "none"
+        if self._way is not None:
+            return "grammar"
+        held = "none" if "response_format" in self._dialect.omitted else self._dialect.held
+        return "none" if self._loose else held
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever reads the scores must know of the server."""
+        notes = []
+        if self._dialect.learned:
+            notes.append(f"the server was asked with {', '.join(self._dialect.learned)}")
+        if self._loose and self._way is None and not self.config.unconstrained:
+            notes.append("the server took a schema and did not hold its answers to it")
+        if len(self._seen["response_models"]) > 1:
+            notes.append(f"the answers are of several models: {', '.join(self._seen['response_models'])}")
+        return tuple(notes)
+
+    def _list(self) -> Any:
+        self._pace.wait(0)
+        return self.client.get("models")
+
+    def _listed(self) -> dict[str, dict[str, Any]]:
+        """What the server says of each of its models, by name; nothing where it has no list.
+
+        Raises UserError where nobody can be asked: no server, a key that is wrong, no list and no --model.
+        """
+        wanted = self.config.model or self.config.adapter
+        try:
+            answer = self._patiently(self._list)[0]
+        except RefusalError as trouble:
+            if not wanted or trouble.status in (401, 403) or trouble.status is None:
+                hint = "" if wanted else ", or name the model by --model"
+                message = f"{trouble.message}: expected an OpenAI-compatible server at --base-url{hint}"
+                raise UserError(message) from trouble
+            log.warning("%s: '%s' is asked for as it is", trouble.message, wanted)
+            return {}
+        rows = answer
+        if isinstance(answer, dict):
+            rows = next((answer[name] for name in ("data", "models") if isinstance(answer.get(name), list)), [])
+        found = {}
+        for row in rows if isinstance(rows, list) else []:
+            row = {"id": row} if isinstance(row, str) else row
+            if isinstance(row, dict) and isinstance(name := row.get("id") or row.get("name"), str):
+                found[name] = row | {"id": name}
+        if not found and not wanted:
+            raise UserError(f"{self.url}/models lists no model: expected an OpenAI-compatible server at --base-url")
+        return found
+
+    def _served(self, models: Mapping[str, dict[str, Any]], wanted: str | None, option: str) -> dict[str, Any]:
+        """What the list says of the model that is asked for. Raises UserError where it is not clear which that is."""
+        names = ", ".join(list(models)[:12])
+        if wanted is None:
+            if len(models) > 1:
+                raise UserError(f"{self.url} serves several models: name one by --model ({names})")
+            return next(iter(models.values()))
+        for row in models.values():
+            aliases = row.get("aliases")
+            known = {str(row["id"]), str(row["id"]).rpartition("models/")[2]}
+            if wanted in known or (isinstance(aliases, list) and wanted in aliases):
+                return row | {"id": wanted}
+        first = next(iter(models.values()), {})
+        if models:
+            log.warning("%s does not list '%s' (%s): it is asked for as it is, %s", self.url, wanted, names, option)
+        return {"id": wanted} | ({"owned_by": first["owned_by"]} if "owned_by" in first else {})
+
+    def _family(self) -> Family:
+        if not self.config.frames and self.config.family is None:
+            return FAMILIES["generic"]
+        try:
+            return find_family(self.model, family=self.config.family)
+        except UserError:
+            if not self.served.get("root"):  # vLLM also says which model it loaded under this name
+                raise
+            return find_family(str(self.served["root"]), family=self.config.family)
+
+    # --- what it does before it is asked ------------------------------------------------------------------------------
+
+    def _proven_way(self) -> int | None:
+        """The first way of giving this server a grammar that it answers to; None where it answers to none."""
+        for i, way in enumerate(self.kind.probes()):
+            question = {"role": "user", "content": "Say hello."}
+            body = {"model": self.model, "messages": [question], "max_tokens": 64, "temperature": 0, **way}
+            try:
+                answer, _ = self._patiently(lambda body=body: self._ask(body, 64))  # type: ignore[misc]
+                text = read_completion(answer, self.url, key=self.config.api_key_env).text
+            except RefusalError as trouble:
+                if trouble.kind == "fatal" or trouble.status is None:
+                    raise UserError(trouble.message) from trouble
+                text = ""
+            if text.strip() == PROBE:
+                return i
+        if self.kind.probes():
+            log.warning("%s does not hold an answer to a grammar: it is given the schema", self.url)
+        return None
+
+    def _check_effect(self, name: str) -> None:
+        """Raises UserError where the adapter `name` answers as its base model does."""
+        measured = [[self._first_token(model, text) for text in PROBES] for model in (name, self.model)]
+        if not all(all(rows) for rows in measured):
+            log.warning("%s gives no log-probabilities: whether '%s' does anything cannot be checked", self.url, name)
+            return
+        changes = []
+        for adapted, plain in zip(*measured, strict=True):
+            shared = sorted(adapted.keys() & plain.keys())
+            changes.append(([adapted[t] for t in shared] or [0.0], [plain[t] for t in shared] or [-1.0]))
+        prove(name, effect([adapted for adapted, _ in changes], [plain for _, plain in changes]))
+
+    def _first_token(self, model: str, text: str) -> dict[str, float]:
+        """The log-probabilities of the likeliest first tokens of an answer to `text`; none where it does not say."""
+        message = {"role": "user", "content": text}
+        body = {"model": model, "messages": [message], "max_tokens": 1, "temperature": 0}
+        body |= {"logprobs": True, "top_logprobs": 5}
+        try:
+            answer = self._patiently(lambda: self._ask(body, 1))[0]
+            rows = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+            return {str(row["token"]): float(row["logprob"]) for row in rows}
+        except (RefusalError, KeyError, IndexError, TypeError, ValueError):
+            return {}
+
+    # --- the interface ------------------------------------------------------------------------------------------------
+
+    def prepare(self, image: Image) -> Image:
+        """In the size to which the model's processor would bring it, or padded to a square, as the family wants it."""
+        if self.family.resize is not None:
+            size = self.family.resize(image.size)
+            return image if image.size == size else image.resize(size)
+        return pad_to_square(image) if self.family.pads else image
+
+    def count(self, messages: Sequence[Message]) -> Count:
+        """An estimate: a token for three bytes of text; an image by its area."""
+        parts = [part for message in messages for part in message.parts]
+        area = self.family.resize.factor**2 if self.family.resize else PIXELS_A_TOKEN
+        vision = sum(math.ceil(p.image.width * p.image.height / area) for p in parts if isinstance(p, Still))
+        text = sum(math.ceil(len(p.encode("utf-8", "replace")) / 3) for p in parts if isinstance(p, str))
+        return Count(text + vision + 16 * len(messages), vision, exact=False)
+
+    def submit(self, key: int, request: Request) -> None:
+        self._under_way += 1
+        self._todo.put((key, request))
+
+    def poll(self) -> list[tuple[int, Reply]]:
+        """Raises UserError where the server refuses all documents alike."""
+        if not self._under_way:
+            raise ValueError("nothing is under way")
+        ready = [self._done.get()]
+        while True:
+            try:
+                ready.append(self._done.get_nowait())
+            except queue.Empty:
+                break
+        self._under_way -= len(ready)
+        replies = []
+        for key, reply in ready:
+            if isinstance(reply, BaseException):
+                raise reply
+            replies.append((key, reply))
+        return replies
+
+    @property
+    def memory_mb(self) -> float | None:
+        return None
+
+    def release(self, share: str) -> None:
+        pass
+
+    def close(self) -> None:
+        for _ in range(self.lanes):
+            self._todo.put(None)
+
+    # --- a request ----------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Answer requests, until there are no more."""
+        while (item := self._todo.get()) is not None:
+            key, request = item
+            reply: Reply | BaseException
+            try:
+                reply = self._answer(request)
+            except RefusalError as trouble:
+                reply = UserError(trouble.message)
+            except Exception as error:  # ours: it must reach the main thread
+                reply = error
+            self._done.put((key, reply))
+
+    def _answer(self, request: Request) -> Reply:
+        """The reply to a request. Raises RefusalError, or UserError, where it concerns all documents."""
+        started = time.perf_counter()
+        count = self.count(request.messages)
+
+        def ask() -> Reply:
+            answer = self._ask(self._body(request), count.tokens + request.max_tokens)
+            return self._noted(read_completion(answer, self.url, key=self.config.api_key_env), answer, request, count)
+
+        try:
+            reply, retries = self._patiently(ask)
+        except RefusalError as trouble:
+            if trouble.kind == "fatal":
+                raise
+            self._note_failure(trouble)
+            failure = Failure(trouble.message, retryable=trouble.retryable)
+            retries = self.config.retries if trouble.kind in ("down", "busy") else 0
+            return Reply(finish="error", seconds=time.perf_counter() - started, retries=retries, failure=failure)
+        if reply.failure is None:
+            self._answered = True
+        return replace(reply, tokens_vision=count.vision, seconds=time.perf_counter() - started, retries=retries)
+
+    def _noted(self, reply: Reply, answer: Mapping[str, Any], request: Request, count: Count) -> Reply:
+        """The reply, with what it shows of the server kept, and an Issue where the prompt was cut."""
+        with self._lock:
+            for name, key in (("response_models", "model"), ("fingerprints", "system_fingerprint")):
+                if isinstance(value := answer.get(key), str) and value:
+                    self._seen[name][value] = None
+            schema = request.constraint.schema if request.constraint else None
+            if schema and self._way is None and reply.finish == "stop" and reply.failure is None:
+                self._loose += not has_shape(reply.text, schema)
+        counted, own = reply.tokens_in, count.tokens - count.vision
+        if counted is None or own < LEAST_COUNT or counted >= CUT * own:
+            return reply
+        said = f"the server counts {counted} tokens of a prompt of about {own} and its images: it cut it"
+        return replace(reply, issues=(Issue("prompt_cut", "prompt", said),))
+
+    def _note_failure(self, trouble: RefusalError) -> None:
+        """Raises UserError where the first requests have all failed for one reason."""
+        if self._answered or trouble.kind == "document":
+            return
+        alike = re.sub(r"\w*\d\w*", "#", trouble.message)  # but for the numbers and names of a request
+        with self._lock:
+            self._first_failures[alike] += 1
+            if (n := self._first_failures[alike]) >= FIRST[trouble.kind]:
+                raise UserError(f"the first {n} requests all failed for one reason: {trouble.message}")
+
+    # --- what is sent -------------------------------------------------------------------------------------------------
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        messages = []
+        for message in request.messages:
+            texts = [part for part in message.parts if isinstance(part, str)]
+            alone = len(texts) == len(message.parts)
+            content: Any = "".join(texts) if alone else [self._content(part) for part in message.parts]
+            messages.append({"role": message.role, "content": content})
+        body = {
+            "model": self.model,
+            "messages": messages,
+            "max_tokens": request.max_tokens,
+            "temperature": self.config.temperature,
+            "seed": self.config.seed,
+        }
+        if self.config.reasoning_effort:
+            body["reasoning_effort"] = self.config.reasoning_effort
+        return {**body, **self._held(request)}
+
+    def _held(self, request: Request) -> Mapping[str, Any]:
+        """What holds the answer, as the server wants to be told."""
+        constraint = request.constraint or Constraint()
+        if self._way is not None:
+            if request.options and (way := self.kind.options(request.options)):
+                return way
+            if way := self.kind.grammar_ways(constraint)[self._way]:
+                return way
+        if constraint.schema is None:
+            return {}
+        schema = {"name": "answer", "schema": constraint.schema, "strict": True}
+        return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+    def _content(self, part: Part) -> dict[str, Any]:
+        if isinstance(part, str):
+            return {"type": "text", "text": part}
+        if not isinstance(part, Still):
+            raise TypeError("a server is shown no videos")
+        file = io.BytesIO()
+        part.image.convert("RGB").save(file, "JPEG", quality=92)
+        encoded = base64.b64encode(file.getvalue()).decode("ascii")
+        return {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{encoded}"}}
+
+    def _ask(self, body: Mapping[str, Any], tokens: int) -> dict[str, Any]:
+        """What the server answers to a request, written in its dialect; a refusal that teaches one is asked again.
+
+        Raises RefusalError.
+        """
+        while True:
+            dialect = self._dialect
+            sent = dialect.write(body) | self.extra
+            self._pace.wait(tokens)
+            try:
+                return self.client.post("chat/completions", sent)
+            except RefusalError as trouble:
+                if trouble.kind != "request" or not self._learn(dialect, sent, trouble):
+                    raise
+
+    def _learn(self, spoken: Dialect, sent: Mapping[str, Any], trouble: RefusalError) -> bool:
+        """Whether the refusal of a request in the dialect `spoken` teaches another, or another was learned since."""
+        with self._lock:
+            if self._dialect != spoken:
+                return True
+            learned = spoken.learn({n: v for n, v in sent.items() if n not in self.extra}, trouble.reason)
+            if learned is None:
+                return False
+            self._dialect = learned
+        log.warning("%s: asked with %s from here on", trouble.message, learned.learned[-1])
+        return True
+
+    def _patiently(self, call: Any) -> tuple[Any, int]:
+        """(what the call gives, how often it had to be made again). Raises RefusalError.
+
+        A server that says when it wants to be asked again pauses all requests until then, as long as the user's
+        patience allows. Once one has been found dead, everyone asks only once, until it answers again.
+        """
+        tries = pauses = 0
+        waited = 0.0
+        while True:
+            try:
+                found = call()
+            except RefusalError as trouble:
+                if trouble.kind == "busy" and trouble.wait_s is not None:
+                    pause = max(trouble.wait_s, min(LONGEST_WAIT_S, 0.1 * 2**pauses))
+                    if (waited := waited + pause) > self.config.max_wait:
+                        raise
+                    self._pace.pause(pause)
+                    pauses += 1
+                    continue
+                if trouble.kind not in ("down", "busy") or tries >= self.config.retries or self._down:
+                    self._down = self._down or trouble.kind == "down"
+                    raise
+                time.sleep(min(LONGEST_WAIT_S, 0.5 * 2**tries) * random.uniform(0.5, 1.0))
+                tries += 1
+            else:
+                self._down = False
+                return found, tries + pauses
+
+
+def extra_body(config: Config) -> dict[str, Any]:
+    """What the user adds to every request. Raises UserError where it is no JSON object."""
+    if not config.extra_body:
+        return {}
+    try:
+        found = json.loads(config.extra_body)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"--extra-body: is no JSON ({error}); expected an object such as '{{\"top_k\": 1}}'") from error
+    if not isinstance(found, dict):
+        raise UserError("--extra-body: expected a JSON object such as '{\"top_k\": 1}'")
+    return found

@@ -1,0 +1,133 @@
+"""Where a server is, and the secrets that go to it: none of them is ever written to a file or shown in a message."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from m3dllm.errors import UserError
+
+EXPECTED = "expected an address such as http://127.0.0.1:8000/v1"
+SHORTEST_SECRET = 6
+"""Shorter values are no secrets, and would be found everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server's address. `shown` has no user name, password or query: the only form that may be written anywhere."""
+
+    shown: str
+    host: str
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+    @classmethod
+    def parse(cls, text: str, *, option: str = "--base-url") -> Address:
+        """Raises UserError, without printing what may be secret."""
+        try:
+            parts = urlsplit(text.strip())
+            port = parts.port
+        except ValueError as error:
+            raise UserError(f"{option} {without_secrets(text)}: {error}; {EXPECTED}") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UserError(f"{option} {without_secrets(text)}: {EXPECTED}")
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        path = parts.path.rstrip("/").removesuffix("/chat/completions")
+        return cls(
+            shown=f"{parts.scheme}://{host}{f':{port}' if port else ''}{path}",
+            host=parts.hostname,
+            query=dict(parse_qsl(parts.query, keep_blank_values=True)),
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+        )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is this machine: it is reached without a proxy."""
+        return self.host in ("localhost", "127.0.0.1", "::1")
+
+
+def without_secrets(text: str) -> str:
+    """An address as far as it may be shown, also where it is none."""
+    bare = re.split(r"[?#]", text.strip(), maxsplit=1)[0]
+    return re.sub(r"^((?:[a-z][a-z0-9+.-]*:)?//)?.*@", lambda match: match[1] or "", bare, flags=re.IGNORECASE)
+
+
+def read_key(variable: str) -> str:
+    """The key in an environment variable; "" where it is not set.
+
+    Raises UserError, without printing it, for one that no header can hold: it was copied with something around it.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
+        raise UserError("--api-key-env: expected the name of an environment variable, not the key itself")
+    key = os.environ.get(variable, "")
+    if not key.strip():
+        return ""
+    odd = {'"': "a quotation mark", "'": "a quotation mark", "\n": "a line break", "\r": "a line break"}
+    found = next((what for mark, what in odd.items() if mark in key), "")
+    if not found and not re.fullmatch(r"[!-~]+", key):
+        found = "a space" if key.isprintable() and key.isascii() else "a character that no key has"
+    if found:
+        raise UserError(f"the key in ${variable} holds {found}: set it again, the bare key alone")
+    return key
+
+
+def read_pairs(words: Iterable[str], *, option: str, mark: str) -> dict[str, str]:
+    """`name` and value of options such as `--header 'Name: value'`; `$NAME` in a value is an environment variable.
+
+    Words are as the command line parts them, at commas: one without a mark goes on from the one before it. Raises
+    UserError without printing a value.
+    """
+    joined: list[str] = []
+    for word in words:
+        if re.match(rf"[\w.-]+\s*{mark}", word):
+            joined.append(word)
+        elif joined:
+            joined[-1] += f",{word}"
+        else:
+            raise UserError(f"{option}: expected 'name{mark} value'")
+    found = {}
+    for word in joined:
+        name, _, value = word.partition(mark)
+        name, value = name.strip(), re.sub(r"\$(\w+)|\$\{(\w+)\}", _from_environment(option), value.strip())
+        if re.search(r"[\r\n\x00]", value):
+            raise UserError(f"{option} {name}: its value holds a line break")
+        found[name] = value
+    return found
+
+
+def _from_environment(option: str) -> Any:
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if name not in os.environ:
+            raise UserError(f"{option}: there is no environment variable {name}")
+        return os.environ[name]
+
+    return value
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What must not be seen: where a server echoes it, it is struck out."""
+
+    values: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, values: Iterable[str]) -> Secrets:
+        words = {part for value in values for part in (value, *value.split())}
+        return cls(tuple(sorted((w for w in words if len(w) >= SHORTEST_SECRET), key=len, reverse=True)))
+
+    def strike(self, value: Any) -> Any:
+        """`value`, a text or a JSON value, without any of the secrets. Raises RecursionError for one nested deeply."""
+        if isinstance(value, str):
+            for secret in self.values:
+                value = value.replace(secret, "***")
+            return value
+        if isinstance(value, dict):
+            return {self.strike(name): self.strike(item) for name, item in value.items()}
+        return [self.strike(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,130 @@
+"""A completion as a Reply: every text in it is kept, and whether the answer is whole is judged by the text itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from m3dllm.systems.videollm.engines import Reply
+from m3dllm.systems.videollm.engines.openai.refusals import RefusalError, code_of, one_line, refusal
+from m3dllm.systems.videollm.reading import is_whole
+from m3dllm.types import Failure
+
+LENGTH = frozenset(("length", "max_tokens", "max_output_tokens", "model_length", "max_length", "token_limit"))
+"""Reasons, in lower case, that mean that the answer was cut off at its longest."""
+WITHHELD = frozenset(
+    ("content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii", "refusal", "sensitive")
+)
+"""Reasons that mean that the server held the answer, or the rest of it, back."""
+BROKEN = frozenset(
+    ("error", "failed", "abort", "aborted", "cancelled", "network_error", "insufficient_system_resource")
+)
+"""Reasons that mean that the server broke off."""
+
+
+def read_completion(answer: Mapping[str, Any], url: str, *, key: str) -> Reply:
+    """The reply in a completion.
+
+    Raises RefusalError where it holds an error and no text. A reply whose answer was held back, refused or broken off,
+    and is not whole, is a failure that keeps its text.
+    """
+    where = f"{url}/chat/completions"
+    choices = answer.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
+    error = answer.get("error") or (choice or {}).get("error")
+    if choice is None:
+        blocked = answer.get("promptFeedback") or answer.get("prompt_feedback")
+        if not error and blocked:
+            raise RefusalError(f"{where} holds the answer back ({one_line(json.dumps(blocked))})", "document")
+        if error:
+            raise _inside(where, error, key)
+        said = one_line(json.dumps(answer, ensure_ascii=False))[:300]
+        raise RefusalError(f"{where} answers without a completion ({said})", "down")
+    text, reasoning, refused = _texts(choice)
+    if error and not text:
+        raise _inside(where, error, key)
+    if not text and is_whole(reasoning):  # some servers take an answer that a schema holds for a thought
+        text, reasoning = reasoning, ""
+    stated = str(choice.get("finish_reason") or "").strip().lower()
+    usage = answer.get("usage") if isinstance(answer.get("usage"), dict) else {}
+    finish, failure = _finish(where, stated, text, refused, error)
+    if finish == "stop" and not text and not refused and "message" not in choice and "text" not in choice:
+        said = one_line(json.dumps(answer, ensure_ascii=False))[:300]
+        raise RefusalError(f"{where} answers without a completion ({said})", "down")
+    details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
+    return Reply(
+        text=text,
+        finish=finish,
+        reasoning=reasoning,
+        refusal=refused,
+        failure=failure,
+        tokens_in=_number(usage, "prompt_tokens"),
+        tokens_out=_number(usage, "completion_tokens"),
+        tokens_reused=_number(details, "cached_tokens"),
+    )
+
+
+def _inside(where: str, error: Any, key: str) -> RefusalError:
+    """An error that came with HTTP status 200."""
+    return refusal(where, code_of(error), json.dumps({"error": error}, ensure_ascii=False), {}, key=key)
+
+
+def _finish(where: str, stated: str, text: str, refused: str, error: Any) -> tuple[str, Failure | None]:
+    """("stop", "length" or another reason, the failure where the answer cannot be used)."""
+    if stated in LENGTH:
+        return "length", None
+    if refused and not text:
+        return "refusal", Failure(f"the model refused: {one_line(refused)}")
+    if stated in WITHHELD and not is_whole(text):
+        return stated, Failure(f"{where} held the answer back ({stated})")
+    if (stated in BROKEN or error) and not is_whole(text):
+        why = one_line(json.dumps(error, ensure_ascii=False)) if error else stated
+        return "error", Failure(f"{where} broke the answer off ({why})", retryable=True)
+    return "stop", None
+
+
+def _texts(choice: Mapping[str, Any]) -> tuple[str, str, str]:
+    """(the answer, what was thought, what was said instead of an answer) of a choice."""
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return str(choice.get("text") or ""), "", ""
+    said: list[str] = []
+    thought: list[str] = []
+    refused: list[str] = []
+    for kind, text in _parts(message.get("content")):
+        (thought if kind in ("thinking", "reasoning") else refused if kind == "refusal" else said).append(text)
+    calls = message.get("tool_calls")
+    if not "".join(said).strip():
+        functions = (
+            [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+        )
+        for function in (*functions, message.get("function_call")):
+            if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+                said.append(function["arguments"])
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        found = [text for _, text in _parts(message.get(name))]
+        if any(found):
+            thought += found
+            break
+    refused += [text for _, text in _parts(message.get("refusal"))]
+    return "".join(said), "\n".join(thought), "\n".join(filter(None, refused))
+
+
+def _parts(content: Any) -> Iterator[tuple[str, str]]:
+    """(type, text) of each part of a content, which may be a text, a list of parts, or a part alone."""
+    if isinstance(content, str):
+        yield "text", content
+    elif isinstance(content, list):
+        for part in content:
+            yield from _parts(part)
+    elif isinstance(content, dict):
+        kind = str(content.get("type") or "text")
+        for name in ("text", "thinking", "reasoning", "refusal", "content"):
+            for _, text in _parts(content.get(name)):
+                yield kind, text
+
+
+def _number(mapping: Any, name: str) -> int | None:
+    value = mapping.get(name) if isinstance(mapping, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40 else None

@@ -1,0 +1,101 @@
+"""Kinds of servers: how each wants to be told what holds an answer, and what it says of itself.
+
+A new kind is a class of a few lines that overrides what it does differently, and a line in `KINDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from m3dllm.systems.videollm.engines import Constraint
+from m3dllm.systems.videollm.engines.openai import gbnf
+
+Way = Mapping[str, Any]
+"""What is added to a request so that its answer is held."""
+
+PROBE = "zqx-7-kfl"
+"""What no model would answer by itself: a server that writes it holds answers to a grammar."""
+
+
+class Server:
+    """A server of which nothing more is known: it is given the JSON schema."""
+
+    name: ClassVar[str] = "other"
+
+    @classmethod
+    def is_it(cls, model: Mapping[str, Any]) -> bool:
+        """Whether a server that lists this model is of this kind."""
+        return True
+
+    def grammar_ways(self, constraint: Constraint) -> Sequence[Way]:
+        """How it may be given the grammar of `constraint`, the best first; {} for one that cannot say it."""
+        return ()
+
+    def probes(self) -> Sequence[Way]:
+        """The same ways, in the same order, for a grammar in which only PROBE can be written."""
+        return ()
+
+    def options(self, options: Sequence[str]) -> Way | None:
+        """How it is told that the answer is one of these texts; None where only a schema can say it."""
+        return None
+
+    def context(self, model: Mapping[str, Any]) -> int | None:
+        """How many tokens prompt and answer may have together, where it says so."""
+        for name in ("max_model_len", "context_length", "max_context_length", "context_window"):
+            if isinstance(value := model.get(name), int) and value > 0:
+                return value
+        return None
+
+
+class Vllm(Server):
+    """vLLM takes llguidance's grammars: `structured_outputs`, before 0.11 `guided_grammar`."""
+
+    name = "vllm"
+
+    @classmethod
+    def is_it(cls, model: Mapping[str, Any]) -> bool:
+        return model.get("owned_by") == "vllm"
+
+    def grammar_ways(self, constraint: Constraint) -> Sequence[Way]:
+        text = constraint.grammar
+        return ({}, {}) if text is None else ({"structured_outputs": {"grammar": text}}, {"guided_grammar": text})
+
+    def probes(self) -> Sequence[Way]:
+        return self.grammar_ways(Constraint(grammar=f'start: "{PROBE}"\n'))
+
+    def options(self, options: Sequence[str]) -> Way | None:
+        return {"structured_outputs": {"choice": list(options)}}
+
+
+class LlamaCpp(Server):
+    """llama.cpp takes llguidance's grammars where it was built with it; else GBNF, which says less (see `gbnf`)."""
+
+    name = "llama.cpp"
+
+    @classmethod
+    def is_it(cls, model: Mapping[str, Any]) -> bool:
+        return model.get("owned_by") == "llamacpp"
+
+    def grammar_ways(self, constraint: Constraint) -> Sequence[Way]:
+        own = gbnf.write(constraint.schema, constraint.chunks) if constraint.schema else None
+        return tuple({"grammar": text} if text else {} for text in (constraint.grammar, own))
+
+    def probes(self) -> Sequence[Way]:
+        return {"grammar": f'%llguidance {{}}\nstart: "{PROBE}"\n'}, {"grammar": f'root ::= "{PROBE}"\n'}
+
+    def options(self, options: Sequence[str]) -> Way | None:
+        return {"grammar": gbnf.one_of(options)}
+
+    def context(self, model: Mapping[str, Any]) -> int | None:
+        meta = model.get("meta")
+        own = meta.get("n_ctx") if isinstance(meta, dict) else None
+        return own if isinstance(own, int) and own > 0 else super().context(model)
+
+
+KINDS: tuple[type[Server], ...] = (Vllm, LlamaCpp, Server)
+
+
+def kind_of(model: Mapping[str, Any]) -> Server:
+    """The kind of the server that lists this model."""
+    return next(kind for kind in KINDS if kind.is_it(model))()

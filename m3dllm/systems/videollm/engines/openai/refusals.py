@@ -1,0 +1,167 @@
+"""What it means that a server did not answer: whom it concerns, and whether asking again may help."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+LONGEST_REASON = 2000
+"""Characters of a server's reason that are kept."""
+
+Kind = Literal["document", "busy", "down", "request", "fatal"]
+
+
+@dataclass(eq=False)
+class RefusalError(Exception):
+    """Why a request was not answered, in one line.
+
+    `kind`: the "document" cannot be answered; the server is "busy" (a rate limit) or "down" (it may be up again); the
+    "request" has something that the server does not take, whatever the document; or no request can be answered until
+    the user changes something ("fatal"). `reason` is what the server said, `wait_s` when it wants to be asked again.
+    """
+
+    message: str
+    kind: Kind
+    reason: str = ""
+    status: int | None = None
+    wait_s: float | None = None
+
+    @property
+    def retryable(self) -> bool:
+        """Whether asking again, in another run, may help."""
+        return self.kind != "document"
+
+
+_TOO_LONG = re.compile(
+    r"context[ _](?:length|window|size)|too (?:long|large|many (?:input )?tokens)|maximum (?:context|input|prompt)"
+    r"|exceed\w*.{0,40}(?:tokens|context|length)|input (?:token count|length)|prompt is too|payload size"
+    r"|string_above_max",
+    re.IGNORECASE,
+)
+_MODERATED = re.compile(
+    r"moderation|content[ _-]?(?:filter|policy|management)|flagged|safety|responsible[ _]?ai|data_inspection"
+    r"|inappropriate|prohibited_content|usage polic|risk[ _]control",
+    re.IGNORECASE,
+)
+_QUOTA = re.compile(r"insufficient[ _](?:quota|balance|credit|funds)|billing|out of credits|payment", re.IGNORECASE)
+_AGAIN_IN = re.compile(
+    r"(?:try again|retry|reset|wait)\D{0,40}?((?:\d+(?:\.\d+)?\s*(?:ms|h|m|s)[a-z]*\s*)+)", re.IGNORECASE
+)
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|milli|h|m|s)", re.IGNORECASE)
+_UNITS = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def refusal(url: str, status: int, body: str, headers: Mapping[str, str], *, key: str) -> RefusalError:
+    """What an HTTP status, or a code inside a body, means. `key` names the environment variable with the key."""
+    why = reason(body)
+    limits = "; ".join(f"{name} {value}" for name, value in headers.items() if "ratelimit-limit" in name.lower())
+    said = f"{url} answers {status} ({why}{f'; {limits}' if limits and status == 429 else ''})"
+    wait_s = wait_of(headers, body)
+
+    def made(kind: Kind, message: str = said) -> RefusalError:
+        return RefusalError(message, kind, why, status, wait_s)
+
+    if 300 <= status < 400:
+        where = "it sends elsewhere: give the final address as --base-url"
+        return made("fatal", f"{url} answers {status}: {where} (the key goes to no other)")
+    if status in (400, 403, 413, 422, 451) and _MODERATED.search(why):
+        return made("document")
+    if status == 413 or (status in (400, 422) and _TOO_LONG.search(why)):
+        return made("document")
+    if status in (401, 403):
+        return made("fatal", f"{url} answers {status}: it wants a valid key: set {key} in the environment ({why})")
+    if status == 404 and not _names_parameter(why):
+        what = "no such address or model: see --base-url (it often ends in /v1) and --model"
+        return made("fatal", f"{url} answers {status}: {what} ({why})")
+    if status == 429 or status == 529:
+        return made("down" if _QUOTA.search(why) else "busy")
+    if status in (402, 408, 409, 425) or (status >= 500 and status != 501):
+        return made("busy" if status == 503 and wait_s else "down")
+    return made("request")
+
+
+def _names_parameter(why: str) -> bool:
+    """OpenRouter says 404 where no provider of the model takes a parameter."""
+    return re.search(r"parameter|endpoints found that (?:support|can handle)", why, re.IGNORECASE) is not None
+
+
+def code_of(error: Any) -> int:
+    """The HTTP status that an error inside a body stands for; 502 where it names none."""
+    found = [error.get(name) for name in ("code", "status", "status_code")] if isinstance(error, dict) else []
+    for value in found:
+        if isinstance(value, int | str) and re.fullmatch(r"[345]\d\d", str(value)):
+            return int(value)
+    text = json.dumps(error) if isinstance(error, dict) else str(error)
+    if re.search(r"rate.?limit|too many requests|resource_exhausted", text, re.IGNORECASE):
+        return 429
+    if re.search(r"invalid.?request|bad.?request|invalid_argument|context_length", text, re.IGNORECASE):
+        return 400
+    return 502
+
+
+# --- what the server says ---------------------------------------------------------------------------------------------
+
+
+def reason(body: str) -> str:
+    """What a body says went wrong, whole: its message and code, and what a provider behind the server said."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return one_line(body) or "and says nothing"
+    if isinstance(value, list) and value:  # Gemini puts its error into a list
+        value = value[0]
+    error = value.get("error", value) if isinstance(value, dict) else value
+    if not isinstance(error, dict):
+        return one_line(error if isinstance(error, str) else json.dumps(error, ensure_ascii=False))
+    parts = [error.get("message") or error.get("detail") or json.dumps(error, ensure_ascii=False)]
+    parts += [error[name] for name in ("code", "param", "type", "status") if error.get(name)]
+    metadata = error.get("metadata")
+    if isinstance(metadata, dict):
+        parts += [metadata[name] for name in ("provider_name", "raw", "reasons") if metadata.get(name)]
+    inner = error.get("innererror") or error.get("inner_error")
+    parts += [inner] if inner else []
+    texts = [part if isinstance(part, str) else json.dumps(part, ensure_ascii=False) for part in parts]
+    kept = [text for i, text in enumerate(texts) if i == 0 or text not in texts[0]]
+    return one_line("; ".join(kept)) or "and says nothing"
+
+
+def one_line(text: str) -> str:
+    """`text` in one line, without control characters; of a very long one the beginning."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]} … ({len(line)} characters)"
+
+
+def wait_of(headers: Mapping[str, str], body: str = "") -> float | None:
+    """After how many seconds the server wants to be asked again; None where it does not say.
+
+    Retry-After in seconds or as a date, retry-after-ms, Gemini's retryDelay, or the words of its message.
+    """
+    low = {name.lower(): value for name, value in headers.items()}
+    for name, scale in (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            if (seconds := float(low.get(name, "")) * scale) >= 0:  # not NaN
+                return seconds
+        except ValueError:
+            continue
+    try:
+        date = parsedate_to_datetime(low.get("retry-after", ""))
+        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - datetime.now(UTC).timestamp())
+    except (TypeError, ValueError, OverflowError):
+        pass
+    if delay := re.search(r'"retryDelay"\s*:\s*"(\d+(?:\.\d+)?)s"', body):
+        return float(delay[1])
+    for text in (
+        body,
+        *(
+            low.get(f"x-ratelimit-reset-{what}", "") and f"reset {low[f'x-ratelimit-reset-{what}']}"
+            for what in ("requests", "tokens")
+        ),
+    ):
+        if found := _AGAIN_IN.search(text):
+            return sum(float(n) * _UNITS[unit.lower()] for n, unit in _SPAN.findall(found[1]))
+    return None
