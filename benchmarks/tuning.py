@@ -105,7 +105,7 @@ def speed(out: Path, *, model: str, documents: int, device: str) -> None:
 def one(out: Path, options: dict, documents: int) -> None:
     """One epoch over demo documents with these options; what it took, as a line of JSON."""
     from m3dllm.systems.videollm.config import Config
-    from m3dllm.systems.videollm.engines.local import peak_memory_mb
+    from m3dllm.systems.videollm.engines.local.model import peak_memory_mb
     from m3dllm.systems.videollm.tuning.trainer import Trainer
     from m3dllm.training import batches
 

@@ -224,7 +224,7 @@ def grammars(out: Path, data: Path, *, vocabulary: int) -> None:
     import llguidance.hf
 
     from m3dllm.systems.videollm.config import Config
-    from m3dllm.systems.videollm.engines.unloaded import Unloaded
+    from m3dllm.systems.videollm.engines.local.tokenizer_only import TokenizerOnlyEngine
     from m3dllm.systems.videollm.system import VideoLLM
     from m3dllm.systems.videollm.tuning.conversations import lessons_of
 
@@ -239,10 +239,10 @@ def grammars(out: Path, data: Path, *, vocabulary: int) -> None:
         for words in (100, 500, 4000):
             made = joined([e for e in examples if e.document.lang == lang], words)
             config = Config(model=model_folder("qwen2_5_vl", out), frames=0, context=CONTEXT)
-            unloaded = Unloaded(config)
+            unloaded = TokenizerOnlyEngine(config)
             unloaded.context = 10 * CONTEXT  # a document is not to be cut into windows here
             system = VideoLLM(config, labels=imported.labels, engine=unloaded)
-            (lesson,) = lessons_of([*system.views.of(made.document)], made.gold)
+            (lesson,) = lessons_of([*system.builder.of(made.document)], made.gold)
             held = lesson.request.constraint
             assert held is not None
             ids = tokenizer.encode(lesson.answer, add_special_tokens=False)
@@ -253,7 +253,7 @@ def grammars(out: Path, data: Path, *, vocabulary: int) -> None:
 
 def _cost(constraint: Any, ids: Sequence[int], tokens: Any) -> Cost:
     """Along the answer `ids`, which must be allowed."""
-    from m3dllm.systems.videollm.engines.masks import compile_grammar
+    from m3dllm.systems.videollm.engines.local.masks import compile_grammar
 
     compiled, masked = [], []
     for _ in range(5):

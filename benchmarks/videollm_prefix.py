@@ -26,7 +26,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads are far slower than
 from m3dllm import load_corpus
 from m3dllm.corpora.demo import demo_corpus
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Request, make_engine
+from m3dllm.systems.videollm.engines import make_engine
+from m3dllm.systems.videollm.engines.base import Request
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.systems.videollm.tuning.conversations import lessons_of
 from m3dllm.types import Example
@@ -81,7 +82,7 @@ def main() -> None:
 
 def requests(system: VideoLLM, example: Example) -> Iterator[Request]:
     """The prompts about a document, in order, each to be answered by one free token."""
-    for lesson in lessons_of(system.views.of(example.document), example.gold):
+    for lesson in lessons_of(system.builder.of(example.document), example.gold):
         yield replace(lesson.request, constraint=None, max_tokens=1)
 
 

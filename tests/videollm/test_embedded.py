@@ -28,7 +28,7 @@ from benchmarks.embedded.examples import KINDS, answer, clips, names_for, permil
 from benchmarks.embedded.shelves import SIZE, patches, pixels, positions, prompt
 from m3dllm import load_corpus
 from m3dllm.systems.videollm.engines import make_engine
-from m3dllm.systems.videollm.engines.masks import compile_grammar
+from m3dllm.systems.videollm.engines.local.masks import compile_grammar
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.types import Box
 
@@ -80,10 +80,10 @@ def test_its_card_says_what_it_is():
 
 
 def test_it_is_meant_where_no_model_is_named_and_no_server_is_asked():
-    assert embedded.is_meant(Config())
-    assert embedded.is_meant(Config(engine="vllm"))
-    assert not embedded.is_meant(Config(model="Qwen/Qwen3-VL-4B-Instruct"))
-    assert not embedded.is_meant(Config(engine="openai"))
+    assert VideoLLM(Config(), labels=LABELS).is_embedded
+    assert VideoLLM(Config(engine="vllm"), labels=LABELS).is_embedded
+    assert not VideoLLM(Config(model="Qwen/Qwen3-VL-4B-Instruct"), labels=LABELS).is_embedded
+    assert not VideoLLM(Config(engine="openai"), labels=LABELS).is_embedded
 
 
 def test_a_run_with_it_says_so(engine):
@@ -147,7 +147,7 @@ def test_what_it_learned_to_say_is_allowed_and_means_the_gold(engine, learned):
             assert allowed[token], (engine.local.tokenizer.decode([token]), said)
             assert matcher.consume_token(token), said
         sizes = {frame.index: SIZE for frame in document.frames}
-        raw = RawOutput(document.id, payload=said, boxes=system.views.convention.form(sizes))
+        raw = RawOutput(document.id, payload=said, boxes=system.builder.convention.form(sizes))
         read = normalize(document, raw, LABELS).annotation
         assert {m for c in read.chains for m in c.mentions} == set(example.gold.mentions)
         assert len(read.relations) == len(example.gold.relations)
@@ -159,7 +159,7 @@ def test_what_it_learned_to_say_is_allowed_and_means_the_gold(engine, learned):
 def _question(system: VideoLLM, document: Any) -> Any:
     from m3dllm.systems.videollm.strategies import STRATEGIES
 
-    (question,) = next(STRATEGIES["joint"](system.show(document)))
+    (question,) = next(STRATEGIES["joint"](system.builder.show(document)))
     return question.request
 
 

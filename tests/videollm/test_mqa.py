@@ -13,9 +13,9 @@ from m3dllm.errors import UserError
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.normalize import CODES, normalize
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Reply
+from m3dllm.systems.videollm.context import PromptContext
+from m3dllm.systems.videollm.engines.base import Reply
 from m3dllm.systems.videollm.mqa import CANDIDATES, LETTERS, check_labels, mqa, read_letter
-from m3dllm.systems.videollm.subject import Subject
 from m3dllm.types import Chain, Document, Given, Mention, RawOutput
 from tests.small import LABELS, example
 from tests.videollm.test_strategies import annotation, instruction, subject
@@ -66,7 +66,7 @@ RIGHT = {
 }
 
 
-def talk(about: Subject, speaker: Speaker) -> object:
+def talk(about: PromptContext, speaker: Speaker) -> object:
     """What the conversation comes to."""
     conversation = mqa(about)
     try:
@@ -77,7 +77,7 @@ def talk(about: Subject, speaker: Speaker) -> object:
         return end.value
 
 
-def about(text: str = TEXT, **options) -> Subject:
+def about(text: str = TEXT, **options) -> PromptContext:
     return subject(Document("d", "en", text, frames=subject().document.frames), strategy="mqa", **options)
 
 

@@ -14,19 +14,8 @@ from PIL import Image
 
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.families import CONVENTIONS
-from m3dllm.systems.videollm.prompts import (
-    BREAK,
-    SHIPPED,
-    Clip,
-    Message,
-    Prompts,
-    Still,
-    harmless,
-    prompt_sha256,
-    prompt_text,
-    show_document,
-    text_lines,
-)
+from m3dllm.systems.videollm.messages import Clip, Message, Still, prompt_sha256, prompt_text
+from m3dllm.systems.videollm.prompts import BREAK, SHIPPED, Prompts, harmless, show_document, text_lines
 from m3dllm.types import Document, Segment
 from tests.videollm.documents import EN, NASTY, ZH, document
 

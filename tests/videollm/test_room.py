@@ -10,8 +10,8 @@ pytest.importorskip("transformers", reason="needs the extra 'llm'")
 pytest.importorskip("llguidance", reason="needs the extra 'llm'")
 
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Room
-from m3dllm.systems.videollm.engines.unloaded import Unloaded
+from m3dllm.systems.videollm.engines.base import ContextBudget
+from m3dllm.systems.videollm.engines.local.tokenizer_only import TokenizerOnlyEngine
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.types import Chain, Document, Given, Mention
 from tests.small import LABELS, example
@@ -29,7 +29,7 @@ def stills(tmp_path_factory):
 def system(tiny, model: str = "qwen2_5_vl", *, examples=(), **options) -> VideoLLM:
     """A system whose engine takes any prompt."""
     config = Config(model=tiny(model), **options)
-    engine = Unloaded(config)
+    engine = TokenizerOnlyEngine(config)
     engine.context = 1 << 30
     return VideoLLM(config, labels=LABELS, examples=examples, engine=engine)
 
@@ -51,16 +51,16 @@ def documents(stills) -> list[Document]:
 def test_every_document_fits_the_room_that_is_made_for_it(tiny, stills, model, strategy):
     made = system(tiny, model, strategy=strategy)
     for one in documents(stills):
-        subject = made.show(one)
-        room = made.views.room([one])
-        assert room.tokens >= made.needed(subject), one.id
+        subject = made.builder.show(one)
+        room = made.builder.budget([one])
+        assert room.tokens >= made.builder.needed(subject), one.id
         assert room.images == len(subject.frames)
 
 
 def test_the_room_is_not_much_more_than_is_needed(tiny, stills):
     made = system(tiny)
     one = document("both", "en", "Ada met Bela . " * 400, stills)
-    assert made.views.room([one]).tokens < 1.3 * made.needed(made.show(one)) + 512
+    assert made.builder.budget([one]).tokens < 1.3 * made.builder.needed(made.builder.show(one)) + 512
 
 
 def test_a_clip_and_examples_have_their_room_too(tiny, stills):
@@ -68,26 +68,26 @@ def test_a_clip_and_examples_have_their_room_too(tiny, stills):
     for options in ({"video": True}, {"shots": 1}):
         made = system(tiny, examples=train, **options)
         one = document("both", "en", stills=stills)
-        assert made.views.room([one]).tokens >= made.needed(made.show(one))
+        assert made.builder.budget([one]).tokens >= made.builder.needed(made.builder.show(one))
 
 
 def test_the_longest_document_decides(tiny):
     made = system(tiny)
     short, long = document("short"), document("long", text="Ada met Bela . " * 2000)
-    assert made.views.room([short, long]) == made.views.room([long])
-    assert made.views.room([short]).tokens < made.views.room([long]).tokens
+    assert made.builder.budget([short, long]) == made.builder.budget([long])
+    assert made.builder.budget([short]).tokens < made.builder.budget([long]).tokens
 
 
 def test_no_frame_is_read_for_it(tiny, stills):
     gone = tuple(replace(frame, path="/nowhere.png") for frame in stills)
-    assert system(tiny).views.room([document("gone", stills=gone)]).images == len(SIZES)
+    assert system(tiny).builder.budget([document("gone", stills=gone)]).images == len(SIZES)
 
 
 def test_no_documents_need_no_room(tiny):
-    assert system(tiny).views.room([]) == Room(0, 0)
+    assert system(tiny).builder.budget([]) == ContextBudget(0, 0)
 
 
 def test_only_vllm_is_told(tiny):
     made = VideoLLM(Config(model=tiny("qwen2_5_vl")), labels=LABELS)
     made.expect([document("one")])
-    assert made.room is None
+    assert made.budget is None

@@ -11,9 +11,9 @@ pytest.importorskip("jinja2", reason="needs the extra 'llm'")
 from m3dllm.errors import UserError
 from m3dllm.normalize import normalize
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Count, Reply
+from m3dllm.systems.videollm.engines.base import Count, Engine, Reply
 from m3dllm.systems.videollm.families import FAMILIES
-from m3dllm.systems.videollm.shots import Shelf, can_be_shown
+from m3dllm.systems.videollm.fewshot import FewShotSelector, can_be_shown
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.types import Annotation, Chain, Document, Example, Mention, RawOutput
 from tests.small import LABELS, example, examples
@@ -21,8 +21,8 @@ from tests.small import LABELS, example, examples
 TRAIN = examples("t", 20)
 
 
-def ids(shelf: Shelf, document: Document) -> list[str]:
-    return [one.document.id for one in shelf.choose(document)]
+def ids(selector: FewShotSelector, document: Document) -> list[str]:
+    return [one.document.id for one in selector.choose(document)]
 
 
 def asked(text: str = "Ada was born in Delft .", **kwargs) -> Document:
@@ -32,10 +32,10 @@ def asked(text: str = "Ada was born in Delft .", **kwargs) -> Document:
 @pytest.mark.parametrize("choice", ["random", "similar"])
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_examples_are_of_the_language_and_of_other_videos(choice, lang):
-    shelf = Shelf(TRAIN, Config(shots=3, shot_choice=choice))
+    selector = FewShotSelector(TRAIN, Config(shots=3, shot_choice=choice))
     for one in TRAIN:
         document = replace(one.document, lang=lang)
-        chosen = shelf.choose(document)
+        chosen = selector.choose(document)
         assert len(chosen) == 3
         assert {c.document.lang for c in chosen} == {lang}
         assert document.group not in {c.document.group for c in chosen}
@@ -45,13 +45,13 @@ def test_examples_are_of_the_language_and_of_other_videos(choice, lang):
 @pytest.mark.parametrize("choice", ["random", "similar"])
 def test_the_choice_depends_on_seed_and_document_alone(choice):
     config = Config(shots=3, shot_choice=choice, seed=1)
-    shelf = Shelf(TRAIN, config)
-    first = ids(shelf, asked())
-    ids(shelf, asked(id="other"))
-    assert ids(shelf, asked()) == ids(Shelf(TRAIN, config), asked()) == first
+    selector = FewShotSelector(TRAIN, config)
+    first = ids(selector, asked())
+    ids(selector, asked(id="other"))
+    assert ids(selector, asked()) == ids(FewShotSelector(TRAIN, config), asked()) == first
     if choice == "random":
-        assert len({tuple(ids(Shelf(TRAIN, replace(config, seed=seed)), asked())) for seed in range(8)}) > 1
-        assert len({tuple(ids(shelf, asked(id=str(i)))) for i in range(8)}) > 1
+        assert len({tuple(ids(FewShotSelector(TRAIN, replace(config, seed=seed)), asked())) for seed in range(8)}) > 1
+        assert len({tuple(ids(selector, asked(id=str(i)))) for i in range(8)}) > 1
 
 
 def test_similar_examples_are_those_that_share_rare_words_the_nearest_last():
@@ -62,9 +62,9 @@ def test_similar_examples_are_those_that_share_rare_words_the_nearest_last():
         example("zh", "[PER0 苏珊]在港口画红船。", lang="zh"),
         example("zh-far", "[PER0 乔治]很高兴。", lang="zh"),
     ]
-    shelf = Shelf(train, Config(shots=2, shot_choice="similar"))
-    assert ids(shelf, asked("Red boats , she paints red boats .")) == ["near", "nearest"]
-    assert ids(shelf, asked("他在港口看红船", lang="zh"))[-1] == "zh"
+    selector = FewShotSelector(train, Config(shots=2, shot_choice="similar"))
+    assert ids(selector, asked("Red boats , she paints red boats .")) == ["near", "nearest"]
+    assert ids(selector, asked("他在港口看红船", lang="zh"))[-1] == "zh"
 
 
 def test_an_encoder_finds_what_is_near_without_a_shared_word():
@@ -75,17 +75,17 @@ def test_an_encoder_finds_what_is_near_without_a_shared_word():
         example("zh", "[PER0 苏珊]在港口画红船。", lang="zh"),
         example("zh-far", "[PER0 乔治]很高兴。", lang="zh"),
     ]
-    shelf = Shelf(train, Config(shots=1, shot_choice="similar", retriever="minilm"))
+    selector = FewShotSelector(train, Config(shots=1, shot_choice="similar", retriever="minilm"))
     about = asked("A ship at sea in stormy weather")
-    assert ids(shelf, about) == ["near"]
-    assert ids(shelf, asked("一艘" + "他在港口看红船", lang="zh")) == ["zh"]
-    assert ids(shelf, asked("word " * 2000)) == ids(shelf, asked("word " * 2000))
+    assert ids(selector, about) == ["near"]
+    assert ids(selector, asked("一艘" + "他在港口看红船", lang="zh")) == ["zh"]
+    assert ids(selector, asked("word " * 2000)) == ids(selector, asked("word " * 2000))
 
 
 def test_an_encoder_that_is_not_there_is_one_line(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"--retriever .*: expected lexical, minilm, or an encoder's folder") as caught:
-        Shelf(TRAIN, Config(shots=1, shot_choice="similar", retriever=str(tmp_path)))
+        FewShotSelector(TRAIN, Config(shots=1, shot_choice="similar", retriever=str(tmp_path)))
     assert "\n" not in str(caught.value)
 
 
@@ -102,29 +102,25 @@ def test_an_answer_that_cannot_be_written_with_texts_is_no_example():
 
 def test_more_shots_than_the_train_split_has_is_one_line():
     with pytest.raises(UserError, match="--shots 30: 16 of the 20 documents of the train split"):
-        Shelf(TRAIN, Config(shots=30))
+        FewShotSelector(TRAIN, Config(shots=30))
     with pytest.raises(UserError, match="--shots 1: 0 of the 0"):
-        Shelf([], Config(shots=1))
+        FewShotSelector([], Config(shots=1))
 
 
 # --- in the prompt ----------------------------------------------------------------------------------------------------
 
 
-class Echo:
+class Echo(Engine):
     """An engine that says what it is told to, and keeps the questions."""
 
     family = FAMILIES["generic"]
-    lanes = 1
-    specials = ()
-    memory_mb = None
+    supports = frozenset({"schema"})
+    provenance = {"model": "echo"}  # noqa: RUF012
 
     def __init__(self, *answers: str, context: int = 100_000):
         self.answers, self.context = list(answers), context
         self.asked = []
         self.keys = []
-
-    def prepare(self, image):
-        return image
 
     def count(self, messages):
         return Count(sum(len(part) for message in messages for part in message.parts))
@@ -135,9 +131,6 @@ class Echo:
 
     def poll(self):
         return [(self.keys.pop(), Reply(text=self.answers[len(self.asked) - 1]))]
-
-    def release(self, share):
-        pass
 
 
 SHOT = example(
@@ -183,7 +176,7 @@ def test_without_shots_no_example_stands_in_the_prompt():
 def test_a_prompt_that_is_too_long_loses_its_examples_and_says_so():
     engine = Echo(EMPTY)
     made = system(engine)
-    whole = made.needed(made.show(asked()))
+    whole = made.builder.needed(made.builder.show(asked()))
     engine.context = whole - 1
     (raw,) = made.predict([asked()])
     assert raw.failure is None

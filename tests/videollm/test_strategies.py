@@ -11,24 +11,24 @@ pytest.importorskip("jinja2", reason="needs the extra 'llm'")
 
 from m3dllm.normalize import normalize
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Reply
+from m3dllm.systems.videollm.context import PromptContext
+from m3dllm.systems.videollm.engines.base import Reply
 from m3dllm.systems.videollm.families import CONVENTIONS
 from m3dllm.systems.videollm.groups import marked
 from m3dllm.systems.videollm.prompts import Prompts
 from m3dllm.systems.videollm.shown import Shown
 from m3dllm.systems.videollm.strategies import joint, staged
-from m3dllm.systems.videollm.subject import Subject
 from m3dllm.types import Chain, Document, Frame, Given, Mention, RawOutput
 from tests.small import LABELS, example
 
 TEXT = "Ada met Bela in Arles . Ada left Bela ."
 
 
-def subject(document: Document | None = None, *, frames: int = 1, **options) -> Subject:
-    return Subject(
+def subject(document: Document | None = None, *, frames: int = 1, **options) -> PromptContext:
+    return PromptContext(
         document=document or Document("d", "en", TEXT, frames=(Frame(24, "24.png", 640, 360),)),
         labels=LABELS,
-        config=Config(**options),
+        options=Config(**options),
         prompts=Prompts(),
         shown=Shown({24 * i: (640, 360) for i in range(1, frames + 1)}, CONVENTIONS["permille"]),
         system="System.",
@@ -36,7 +36,7 @@ def subject(document: Document | None = None, *, frames: int = 1, **options) -> 
     )
 
 
-def talk(strategy, about: Subject, *said: object) -> tuple[object, list]:
+def talk(strategy, about: PromptContext, *said: object) -> tuple[object, list]:
     """(the payload, the questions) of a conversation in which the model says this."""
     conversation, asked = strategy(about), []
     words = [word if isinstance(word, str) else json.dumps(word) for word in said]
@@ -51,7 +51,7 @@ def talk(strategy, about: Subject, *said: object) -> tuple[object, list]:
         return end.value, asked
 
 
-def annotation(about: Subject, payload: object):
+def annotation(about: PromptContext, payload: object):
     return normalize(about.document, RawOutput("d", payload=payload, issues=tuple(about.issues)), LABELS).annotation
 
 
@@ -177,7 +177,7 @@ def test_mentions_inside_others_are_marked_inside_them():
 # --- what is given ----------------------------------------------------------------------------------------------------
 
 
-def given(kind: str) -> Subject:
+def given(kind: str) -> PromptContext:
     made = example("d", "[PER0 Ada] met [PER1 Bela] . [PER0 Ada] left [LOC2 Arles] .")
     chains = made.gold.chains
     if kind == "mentions":

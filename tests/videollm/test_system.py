@@ -135,7 +135,7 @@ def test_a_frame_that_cannot_be_read_fails_its_document_alone(make, stills, tmp_
 def test_frames_that_do_not_fit_are_left_out_and_the_document_says_so(make, stills, strategy):
     whole = document("both", "en", stills=stills)
     one = make(frames=1, strategy=strategy)
-    enough = one.needed(one.show(whole))
+    enough = one.builder.needed(one.builder.show(whole))
     (raw,) = make(context=enough, strategy=strategy).predict([whole])
     assert raw.failure is None
     assert raw.frames == (48,)
@@ -147,7 +147,7 @@ def test_frames_that_do_not_fit_are_left_out_and_the_document_says_so(make, stil
 def test_a_context_too_small_for_one_frame_is_one_line(make, stills):
     text_only = make(max_tokens=32)
     silent = document("silent", "en", "", stills[:1])
-    enough = text_only.needed(text_only.show(silent))
+    enough = text_only.builder.needed(text_only.builder.show(silent))
     (raw,) = make(max_tokens=32, context=enough - 1).predict([silent])
     assert "too small: the document with one frame" in raw.failure.message
     assert "\n" not in raw.failure.message

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from m3dllm.systems.videollm.engines import Reply, Tally
+from m3dllm.systems.videollm.engines.base import Reply
+from m3dllm.systems.videollm.tally import Tally
 
 
 def test_rates_are_over_the_time_that_the_user_waited():

@@ -17,10 +17,11 @@ from PIL import Image
 
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Constraint, Request, make_engine
+from m3dllm.systems.videollm.engines import make_engine
+from m3dllm.systems.videollm.engines.base import Constraint, Request
 from m3dllm.systems.videollm.families import CONVENTIONS
 from m3dllm.systems.videollm.grammar import choice_grammar, joint_grammar
-from m3dllm.systems.videollm.prompts import Clip, Message, Still
+from m3dllm.systems.videollm.messages import Clip, Message, Still
 from m3dllm.systems.videollm.schema import joint_schema
 from m3dllm.systems.videollm.shown import Bounds, Shown
 from tests.small import LABELS

@@ -131,7 +131,7 @@ def encoded(system, engine, corpus, count: int = 4):
     taught = [
         lesson
         for e in load_corpus(corpus)["train"][:count]
-        for lesson in lessons_of(system.views.of(e.document), e.gold)
+        for lesson in lessons_of(system.builder.of(e.document), e.gold)
     ]
     return taught, [encode(engine, lesson) for lesson in taught]
 
@@ -345,7 +345,7 @@ def test_a_model_that_is_tuned_fully_is_a_model_like_any_other(corpus, base, tmp
 def test_what_was_tuned_of_the_embedded_model_is_asked_with_its_prompts(base, copy):
     card = open_adapter(copy).card
     prompts = Prompts(embedded.PROMPTS)
-    asked = replace(card.asked, sha256=adapters.prompts_sha256(prompts, "joint"))
+    asked = replace(card.asked, sha256=prompts.sha256("joint"))
     (copy / "model").mkdir()
     shape = replace(card.shape, tune="full")
     made = replace(card, base=replace(card.base, model=""), asked=asked, shape=shape)

@@ -15,15 +15,15 @@ from m3dllm.errors import UserError
 from m3dllm.normalize import normalize
 from m3dllm.score import score
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Reply
-from m3dllm.systems.videollm.engines.local import LocalModel
-from m3dllm.systems.videollm.engines.masks import compile_grammar
-from m3dllm.systems.videollm.engines.unloaded import Unloaded
+from m3dllm.systems.videollm.context import Question
+from m3dllm.systems.videollm.engines.base import Reply
+from m3dllm.systems.videollm.engines.local.masks import compile_grammar
+from m3dllm.systems.videollm.engines.local.model import LocalModel
+from m3dllm.systems.videollm.engines.local.tokenizer_only import TokenizerOnlyEngine
 from m3dllm.systems.videollm.families import CONVENTIONS
 from m3dllm.systems.videollm.gold import Gold, written_box
-from m3dllm.systems.videollm.prompts import prompt_text
+from m3dllm.systems.videollm.messages import prompt_text
 from m3dllm.systems.videollm.shown import Shown
-from m3dllm.systems.videollm.subject import Question
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.systems.videollm.tuning.conversations import answered, averages, ceiling, lessons_of
 from m3dllm.systems.videollm.tuning.course import Course
@@ -62,7 +62,7 @@ def make(tiny):
         config = Config(model=tiny(model), **options)
         key = model, config.context
         if key not in loaded:
-            loaded[key] = Unloaded(config)
+            loaded[key] = TokenizerOnlyEngine(config)
         return VideoLLM(config, labels=LABELS, engine=loaded[key])
 
     return system
@@ -140,7 +140,7 @@ def accepts(local: LocalModel, grammar: str, answer: str) -> bool:
 class Parrot:
     """An engine that answers with what it is told, and keeps what it was asked."""
 
-    lanes = 1
+    max_concurrency = 1
 
     def __init__(self, engine, words) -> None:
         self.engine, self.words, self.asked, self._pending = engine, list(words), [], []
@@ -162,7 +162,7 @@ class Parrot:
 def test_a_prompt_of_training_is_the_prompt_of_prediction_token_by_token(make, stills, model, strategy):
     system = make(model, strategy=strategy)
     for made in examples(stills):
-        views = system.views.of(made.document)
+        views = system.builder.of(made.document)
         lessons = lessons_of(views, made.gold)
         said = answered(made.document, views, lessons)
         parrot = Parrot(system.engine, [lesson.answer for lesson in lessons])
@@ -184,8 +184,11 @@ def test_a_frame_that_nobody_annotated_is_not_learned_from(tiny, stills):
     whole = gold(stills)
     first, *others = whole.document.frames
     hidden, without = (gold(shown) for shown in ((replace(first, annotated=False), *others), others))
-    n = {name: Course(system, system.engine, [e]).tokens for name, e in (("hidden", hidden), ("without", without))}
-    assert n["hidden"] == n["without"] < Course(system, system.engine, [whole]).tokens
+    n = {
+        name: Course(system.builder, system.engine, [e], system.config).tokens
+        for name, e in (("hidden", hidden), ("without", without))
+    }
+    assert n["hidden"] == n["without"] < Course(system.builder, system.engine, [whole], system.config).tokens
 
 
 def test_a_long_document_is_learned_window_by_window_as_it_will_be_asked_about(make):
@@ -193,9 +196,9 @@ def test_a_long_document_is_learned_window_by_window_as_it_will_be_asked_about(m
     long = example("long", sentence * 12, relations=[("c0", "c1", "PER-LOC_birth")])
     options = {"frames": 0, "max_tokens": 300}
     short = make(**options)
-    context = short.views.needed(short.show(example("short", sentence * 5).document))
+    context = short.builder.needed(short.builder.show(example("short", sentence * 5).document))
     system = make(**options, context=context)
-    views = system.views.of(long.document)
+    views = system.builder.of(long.document)
     assert len(views) > 1
     lessons = lessons_of(views, long.gold)
     assert len(lessons) == len(views)
@@ -211,7 +214,7 @@ def test_a_long_document_is_learned_window_by_window_as_it_will_be_asked_about(m
 def test_the_answer_is_accepted_by_the_documents_own_grammar(make, local, stills, strategy):
     system = make(strategy=strategy)
     for made in examples(stills):
-        for lesson in lessons_of(system.views.of(made.document), made.gold):
+        for lesson in lessons_of(system.builder.of(made.document), made.gold):
             assert accepts(local, lesson.request.constraint.grammar, lesson.answer), lesson
 
 
@@ -222,7 +225,7 @@ def test_any_gold_gives_answers_that_the_grammars_accept(make, local, stills, st
     system = make(strategy=strategy, max_chains=5, max_mentions=3, max_relations=2, max_regions=2)
     rnd = random.Random(lang)
     for made in adversarial(40, lang, stills, seed=1, longest=30):
-        for lesson in lessons_of(system.views.of(made), noise(made, rnd)):
+        for lesson in lessons_of(system.builder.of(made), noise(made, rnd)):
             assert accepts(local, lesson.request.constraint.grammar, lesson.answer), lesson.answer
 
 
@@ -232,7 +235,7 @@ def test_right_answers_are_read_as_the_gold(make, stills, strategy):
     made = [e for e in examples(stills) if e.document.id in ("d", "zh", "silent")]
     raws = []
     for e in made:
-        views = system.views.of(e.document)
+        views = system.builder.of(e.document)
         raws.append(answered(e.document, views, lessons_of(views, e.gold)))
     if strategy == "joint":
         found = ceiling(made, raws, LABELS)
@@ -244,16 +247,16 @@ def test_right_answers_are_read_as_the_gold(make, stills, strategy):
 
 def test_a_text_of_two_chains_is_one_chains_in_stages_and_each_ones_own_when_asked_at_once(make):
     one = gold()
-    joint = lessons_of(make(strategy="joint").views.of(one.document), one.gold)[0].answer
+    joint = lessons_of(make(strategy="joint").builder.of(one.document), one.gold)[0].answer
     assert '["Ada",2]' in joint
     assert '["Ada",3]' in joint
-    entities = lessons_of(make(strategy="staged").views.of(one.document), one.gold)[0].answer
+    entities = lessons_of(make(strategy="staged").builder.of(one.document), one.gold)[0].answer
     assert entities == '{"PER":["Ada Lovelace","Ada","Bela","She"],"LOC":["Arles","Ada"]}'
 
 
 def test_a_document_that_nothing_is_asked_about_teaches_nothing(make):
     made = document("empty", "en", "")
-    views = make().views.of(made)
+    views = make().builder.of(made)
     assert lessons_of(views, Annotation()) == []
     assert answered(made, views, []).payload == {"chains": [], "relations": [], "regions": []}
 
@@ -263,7 +266,7 @@ def test_what_cannot_be_said_is_left_out(make, local):
     chains = (Chain("a", (Mention(0, 3, "PER"), Mention(9, 13, "PER"))), Chain("b", (Mention(1, 4, "PER"),)))
     made = Document("d", "en", text)
     gold = Annotation(chains, (Relation("a", "b", "PER-PER_couple"),))
-    (lesson,) = lessons_of(make().views.of(made), gold)
+    (lesson,) = lessons_of(make().builder.of(made), gold)
     assert lesson.answer == '{"chains":[{"id":"c0","type":"PER","mentions":["Bela"]}],"relations":[],"regions":[]}'
 
 
@@ -271,7 +274,7 @@ def test_an_answer_keeps_within_its_bounds(make, local, stills):
     many = example(
         "d", " ".join(f"[PER{i} Ada{i}] met ." for i in range(9)), relations=[("c0", "c8", "PER-PER_couple")]
     )
-    (lesson,) = lessons_of(make(max_chains=4).views.of(many.document), many.gold)
+    (lesson,) = lessons_of(make(max_chains=4).builder.of(many.document), many.gold)
     assert lesson.answer.count('"id"') == 4
     assert accepts(local, lesson.request.constraint.grammar, lesson.answer)
 
@@ -279,7 +282,7 @@ def test_an_answer_keeps_within_its_bounds(make, local, stills):
 @pytest.mark.parametrize("name", [*CONVENTIONS])
 @pytest.mark.parametrize("size", [(640, 360), (360, 640), (64, 64), (1280, 720)])
 def test_a_box_is_written_in_the_numbers_that_its_model_speaks(make, name, size):
-    subject = make().show(document("d", "en"))
+    subject = make().builder.show(document("d", "en"))
     subject.shown = Shown({24: size}, CONVENTIONS[name])
     rnd = random.Random(name)
     for _ in range(50):
@@ -295,21 +298,21 @@ def test_a_box_is_written_in_the_numbers_that_its_model_speaks(make, name, size)
 
 
 def test_boxes_are_learned_in_steps_where_the_user_says_so(make):
-    subject = make(box_step=20, box_convention="permille").show(document("d", "en"))
+    subject = make(box_convention="permille").builder.show(document("d", "en"))
     subject.shown = Shown({24: (640, 360)}, CONVENTIONS["permille"])
-    assert written_box(Box(0.217, 0.165, 0.417, 0.799), 24, subject) == "[220,160,420,800]"
+    assert written_box(Box(0.217, 0.165, 0.417, 0.799), 24, subject, step=20) == "[220,160,420,800]"
 
 
 def test_a_relation_is_said_where_the_later_of_its_chains_comes_up(make):
     pairs = [("c0", "c2", "PER-PER_couple"), ("c1", "c2", "PER-PER_couple"), ("c0", "c1", "PER-PER_couple")]
     made = example("d", "[PER0 Ada] met [PER1 Bela] and [PER2 Cora] .", relations=pairs)
-    (lesson,) = lessons_of(make().views.of(made.document), made.gold)
+    (lesson,) = lessons_of(make().builder.of(made.document), made.gold)
     said = [(r["head"], r["tail"]) for r in json.loads(lesson.answer)["relations"]]
     assert said == [("c0", "c1"), ("c0", "c2"), ("c1", "c2")]
 
 
 def test_a_strategy_without_right_answers_is_refused(make):
-    subject = make().show(document("d", "en"))
+    subject = make().builder.show(document("d", "en"))
 
     with pytest.raises(ValueError, match="no right answer"):
         Gold(subject, Annotation()).answer(Question("guess", None))
@@ -339,7 +342,7 @@ def test_a_question_is_not_learned_from_where_nobody_annotated_its_answer(tiny, 
     if lacking == "grounding":
         lone, frames = replace(lone, regions=()), tuple(replace(f, annotated=False) for f in frames)
     lacks = Example(replace(whole.document, frames=frames), lone, frozenset((lacking,)))
-    course = Course(system, system.engine, [lacks])
+    course = Course(system.builder, system.engine, [lacks], system.config)
     lessons = lessons_of(system.views.of(course.examples[0].document), course.examples[0].gold)
     assert {lessons[entry.lesson].stage for entry in course.entries} == learned
 
@@ -349,4 +352,4 @@ def test_nothing_is_learned_from_a_joint_answer_that_is_not_all_annotated(tiny):
     whole = gold()
     lacks = Example(whole.document, replace(whole.gold, relations=()), frozenset(("relation",)))
     with pytest.raises(UserError, match="nothing to learn from"):
-        Course(system, system.engine, [lacks])
+        Course(system.builder, system.engine, [lacks], system.config)

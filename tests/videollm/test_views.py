@@ -14,9 +14,9 @@ pytest.importorskip("jinja2", reason="needs the extra 'llm'")
 from m3dllm.answers import Occurrences
 from m3dllm.normalize import CODES, normalize
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Count, Reply
+from m3dllm.systems.videollm.engines.base import Count, Engine, Reply
 from m3dllm.systems.videollm.families import FAMILIES
-from m3dllm.systems.videollm.prompts import Still
+from m3dllm.systems.videollm.messages import Still
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.types import Chain, Document, Frame, Given, Issue, Mention, Segment
 from m3dllm.wire import decode_raw, encode_raw
@@ -27,25 +27,20 @@ NAMES = ("Ada", "Bela", "Cora")
 PICTURE = 50
 
 
-class Reader:
+class Reader(Engine):
     """An engine that reads: it finds the names in the subtitles it is shown, one chain each, and boxes every frame.
 
     A token is a character, and a picture is PICTURE of them. `mangled` are the questions it answers with noise.
     """
 
     family = FAMILIES["generic"]
-    lanes = 2
-    specials = ()
-    memory_mb = None
+    max_concurrency = 2
     provenance = {"model": "reader"}  # noqa: RUF012
 
     def __init__(self, context: int, *, mangled: tuple[int, ...] = ()):
         self.context, self.mangled = context, mangled
         self.asked: list[list] = []
         self._todo: list[tuple[int, str]] = []
-
-    def prepare(self, image):
-        return image
 
     def count(self, messages):
         parts = [part for message in messages for part in message.parts]
@@ -66,9 +61,6 @@ class Reader:
     def poll(self):
         key, said = self._todo.pop(0)
         return [(key, Reply(text=said))]
-
-    def release(self, share):
-        pass
 
     @property
     def seen(self) -> list[list[int]]:
@@ -107,7 +99,7 @@ def stills(tmp_path_factory):
 def room(stills) -> int:
     """What a document of a third of the text needs, with two frames."""
     made = system(Reader(1_000_000))
-    return made.needed(made.show(long(stills[:2], lines=20)))
+    return made.builder.needed(made.builder.show(long(stills[:2], lines=20)))
 
 
 def test_a_long_text_is_read_in_windows_and_nothing_of_it_is_left_out(room):
@@ -156,8 +148,8 @@ def test_shots_then_frames_are_left_out_before_a_text_is_cut(stills):
     document = long(stills, lines=6)
     sizes = []
     for given, pictures in ((shots, stills), ((), stills), ((), stills[1::2]), ((), stills[3:])):
-        fitting = made.views._pictures(pictures)
-        sizes.append(made.needed(made.views._subject(document, fitting, given)))
+        fitting = made.builder._pictures(pictures)
+        sizes.append(made.builder.needed(made.builder._context(document, fitting, given)))
     assert sizes == sorted(sizes, reverse=True)
     details = []
     for size in [*sizes, sizes[-1] - 1]:
@@ -190,7 +182,7 @@ def test_where_no_window_says_anything_readable_the_answer_does_not_look_empty(r
 
 def test_a_text_that_cannot_be_cut_small_enough_fails_by_name():
     made = system(Reader(1_000_000))
-    least = made.needed(made.show(Document("d", "en", "a")))
+    least = made.builder.needed(made.builder.show(Document("d", "en", "a")))
     raw, _ = answer(Reader(least + 10), long())
     assert "too small" in raw.failure.message
     assert "its text cannot be cut any smaller" in raw.failure.message

@@ -12,7 +12,7 @@ import llguidance
 
 from m3dllm.normalize import normalize
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import masks
+from m3dllm.systems.videollm.engines.local import masks
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.types import Document
 from tests.small import LABELS
@@ -136,8 +136,8 @@ def test_it_makes_room_for_what_the_documents_need_and_answers_as_with_more(tiny
     system = VideoLLM(more.config, labels=LABELS)
     system.expect(documents)
     try:
-        assert system.room is not None
-        assert system.engine.context == system.room.tokens < more.engine.context
+        assert system.budget is not None
+        assert system.engine.context == system.budget.tokens < more.engine.context
         answers = [raw.payload for raw in system.predict(documents)]
         assert answers == [raw.payload for raw in more.predict(documents)]
     finally:

@@ -12,9 +12,10 @@ pytest.importorskip("llguidance", reason="needs the extra 'llm'")
 
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Request, make_engine
-from m3dllm.systems.videollm.engines.workers import gpu_shares, visible_gpus
-from m3dllm.systems.videollm.prompts import Message
+from m3dllm.systems.videollm.engines import make_engine
+from m3dllm.systems.videollm.engines.base import Request
+from m3dllm.systems.videollm.engines.local.workers import gpu_shares, visible_gpus
+from m3dllm.systems.videollm.messages import Message
 from m3dllm.systems.videollm.system import VideoLLM
 from tests.small import LABELS
 from tests.videollm.documents import document, frames

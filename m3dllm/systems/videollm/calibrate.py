@@ -18,9 +18,11 @@ from m3dllm.labels import Label, LabelSet
 from m3dllm.normalize import normalize
 from m3dllm.score.grounding import iou
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Constraint, Engine, Reply, Request, make_engine
+from m3dllm.systems.videollm.engines import make_engine
+from m3dllm.systems.videollm.engines.base import Constraint, Engine, Reply, Request
 from m3dllm.systems.videollm.families import CONVENTIONS, Convention, Size, UnknownFamilyError, find_convention
-from m3dllm.systems.videollm.prompts import Message, Prompts, Still
+from m3dllm.systems.videollm.messages import Message, Still
+from m3dllm.systems.videollm.prompts import Prompts
 from m3dllm.types import Box, Document, Frame, RawOutput
 
 if TYPE_CHECKING:

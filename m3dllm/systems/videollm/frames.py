@@ -75,3 +75,13 @@ def load_image(frame: Frame, *, longest_side: int) -> Image:
         raise ValueError(f"frame {frame.index} ({frame.path}) cannot be read: {error}") from error
     size = shown_size(image.size, longest_side=longest_side)
     return image if size == image.size else image.resize(size, Images.Resampling.BICUBIC)
+
+
+def pad_to_square(image: Image) -> Image:
+    """The image in the middle of a grey square."""
+    from PIL import Image as Images
+
+    side = max(image.size)
+    square = Images.new("RGB", (side, side), (127, 127, 127))
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square

@@ -15,19 +15,20 @@ from itertools import accumulate, product
 from typing import Any
 
 from m3dllm.answers import Occurrences, Span, write_answer
+from m3dllm.systems.videollm.context import PromptContext, Question
 from m3dllm.systems.videollm.grammar import CELLS, fits, mention_chunks
 from m3dllm.systems.videollm.groups import Group
-from m3dllm.systems.videollm.subject import Question, Subject
 from m3dllm.tokens import tokenize
 from m3dllm.types import Annotation, Box, Chain, Region
 
 
 class Gold:
-    """The gold of one subject. `answer` writes what a model should reply to a question about it."""
+    """The gold of one context. `answer` writes what a model should reply to a question about it."""
 
-    def __init__(self, subject: Subject, gold: Annotation) -> None:
-        self.subject = subject
-        self.gold = named(_sayable(subject, gold))
+    def __init__(self, context: PromptContext, gold: Annotation, *, box_step: int = 1) -> None:
+        """`box_step`: boxes are written in steps of so many units of the last digit."""
+        self.context, self.box_step = context, box_step
+        self.gold = named(_sayable(context, gold))
 
     def answer(self, question: Question) -> str:
         """The reply to a question of the joint or of a staged strategy. Raises ValueError for any other."""
@@ -40,8 +41,8 @@ class Gold:
 
     def joint(self, _: Question) -> str:
         """Chains, relations and regions in one object."""
-        bounds = self.subject.bounds
-        written = write_answer(self.subject.document, replace(self.gold, regions=()))
+        bounds = self.context.bounds
+        written = write_answer(self.context.document, replace(self.gold, regions=()))
         for chain in written["chains"]:
             texts = [m for m in chain["mentions"] if isinstance(m, str | list)]
             chain["mentions"] = [_numbered(m, bounds.mentions) for m in texts][: bounds.mentions]
@@ -56,9 +57,9 @@ class Gold:
 
     def entities(self, _: Question) -> str:
         """For each mention type its texts, in the order of the document."""
-        text, bounds = self.subject.document.text, self.subject.bounds
+        text, bounds = self.context.document.text, self.context.bounds
         said = [(m.type, text[m.start : m.end]) for m in sorted(self.gold.mentions)]
-        types = [label.name for label in self.subject.labels.mentions]
+        types = [label.name for label in self.context.labels.mentions]
         return _json(
             {kind: list(dict.fromkeys(text for k, text in said if k == kind))[: bounds.mentions] for kind in types}
         )
@@ -71,23 +72,23 @@ class Gold:
             if mention.span in owner:
                 lists[owner[mention.span], mention.type].append(f"m{i}")
         several = [names for names in lists.values() if len(names) > 1]
-        return _json({"chains": several[: self.subject.bounds.chains]})
+        return _json({"chains": several[: self.context.bounds.chains]})
 
     def relations(self, question: Question) -> str:
         """The relations among the groups, of types that may join them."""
         groups = self._groups(question.about)
-        labels = {label.name: label for label in self.subject.labels.relations}
+        labels = {label.name: label for label in self.context.labels.relations}
         rows = []
         for relation in self.gold.relations:
             head, tail = groups.get(relation.head), groups.get(relation.tail)
             if head is not None and tail is not None and fits(labels[relation.type], head.type, tail.type):
                 rows.append({"head": head.name, "tail": tail.name, "type": relation.type})
-        return _json({"relations": rows[: self.subject.bounds.relations]})
+        return _json({"relations": rows[: self.context.bounds.relations]})
 
     def grounding(self, question: Question) -> str:
         """The regions, each with the group that it shows where one of its type is known."""
         groups = self._groups(question.about)
-        mention_types = self.subject.labels.names("mentions")
+        mention_types = self.context.labels.names("mentions")
         rows = []
         for region, box in self._regions():
             shown = groups.get(region.chain or "")
@@ -115,11 +116,13 @@ class Gold:
 
     def _regions(self) -> list[tuple[Region, str]]:
         """Regions of frames that are shown, frame by frame and from left to right, with their boxes as written."""
-        shown, most = self.subject.shown, self.subject.bounds.regions
+        shown, most = self.context.shown, self.context.bounds.regions
         order = {frame: i for i, frame in enumerate(shown.sizes)}
         here = [region for region in self.gold.regions if region.frame in order]
         here.sort(key=lambda region: (order[region.frame], region.box))
-        return [(region, written_box(region.box, region.frame, self.subject)) for region in here][: most * len(order)]
+        return [(region, written_box(region.box, region.frame, self.context, step=self.box_step)) for region in here][
+            : most * len(order)
+        ]
 
 
 _STAGES = {
@@ -131,16 +134,16 @@ _STAGES = {
 }
 
 
-def written_box(box: Box, frame: int, subject: Subject) -> str:
+def written_box(box: Box, frame: int, context: PromptContext, *, step: int = 1) -> str:
     """A box in the numbers of the model's convention: the inverse of how `normalize` reads it.
 
     Where the grammar tells the two sides of an edge apart by tens only, a very narrow box is made wider.
     """
-    shown = subject.shown
+    shown = context.shown
     convention, size = shown.convention, shown.sizes[frame]
     form = convention.form({frame: size})
     units, (left, top) = form.sizes[frame], form.offsets.get(frame, (0.0, 0.0))
-    scale, step = 10**convention.decimals, subject.config.box_step
+    scale = 10**convention.decimals
     sides = []
     for low, high, unit, offset, limit in (
         (box.x0, box.x1, units[0], left, convention.limits(size)[0]),
@@ -164,14 +167,14 @@ def _apart(low: int, high: int, limit: int) -> tuple[int, int]:
     return low, max(high, (low // cell + 1) * cell)
 
 
-def _sayable(subject: Subject, gold: Annotation) -> Annotation:
+def _sayable(context: PromptContext, gold: Annotation) -> Annotation:
     """The gold of what is shown, without what the grammars cannot say."""
-    document, labels, bounds = subject.document, subject.labels, subject.bounds
-    edges = _edges(subject)
+    document, labels, bounds = context.document, context.labels, context.bounds
+    edges = _edges(context)
     occurrences = Occurrences(document)
     seen: set[Span] = set()
     chains = []
-    for chain in gold.chains if subject.has_text else ():
+    for chain in gold.chains if context.has_text else ():
         mentions = []
         for mention in sorted(chain.mentions):
             text = document.text[mention.start : mention.end]
@@ -196,13 +199,13 @@ def _sayable(subject: Subject, gold: Annotation) -> Annotation:
     )
 
 
-def _edges(subject: Subject) -> set[int]:
+def _edges(context: PromptContext) -> set[int]:
     """Where a mention may begin or end."""
-    tokens = tokenize(subject.document)
+    tokens = tokenize(context.document)
     if not tokens:
         return set()
     first = min(start for start, _ in tokens)
-    return set(accumulate(map(len, mention_chunks(subject.document)), initial=first))
+    return set(accumulate(map(len, mention_chunks(context.document)), initial=first))
 
 
 def named(gold: Annotation) -> Annotation:

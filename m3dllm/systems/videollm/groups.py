@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from m3dllm.answers import Nesting, Occurrences
+from m3dllm.systems.videollm.context import PromptContext
 from m3dllm.systems.videollm.reading import strings
 from m3dllm.systems.videollm.shown import Named
-from m3dllm.systems.videollm.subject import Subject
 from m3dllm.types import Chain, Mention
 
 TEXTS = 6
@@ -40,14 +40,14 @@ def group_of(number: int, chain: Chain) -> Group:
     return Group(f"c{number}", chain.type, list(chain.mentions))
 
 
-def place(subject: Subject, answer: dict[str, Any]) -> tuple[list[Mention], list[Group]]:
+def place(context: PromptContext, answer: dict[str, Any]) -> tuple[list[Mention], list[Group]]:
     """(the mentions that an `entities` answer means, in order; those of its texts that stand nowhere).
 
     A text means each of its token-aligned occurrences that does not lie inside a longer mention; a span that two types
     claim is the first one's. What stands nowhere is kept as it was written: `normalize` says what was wrong with it.
     """
-    occurrences = Occurrences(subject.document)
-    said = [(label.name, text) for label in subject.labels.mentions for text in strings(answer.get(label.name))]
+    occurrences = Occurrences(context.document)
+    said = [(label.name, text) for label in context.labels.mentions for text in strings(answer.get(label.name))]
     said = list(dict.fromkeys(said))
     nesting = Nesting(span for _, text in said for span in occurrences.of(text))
     found: dict[tuple[int, int], Mention] = {}
@@ -62,9 +62,9 @@ def place(subject: Subject, answer: dict[str, Any]) -> tuple[list[Mention], list
     return sorted(found.values()), loose
 
 
-def marked(subject: Subject, mentions: Sequence[Mention]) -> str:
+def marked(context: PromptContext, mentions: Sequence[Mention]) -> str:
     """The text with `[m3 …]` around each mention; a longer one stands around those inside it."""
-    text = subject.document.text
+    text = context.document.text
     opens: dict[int, list[tuple[int, int]]] = {}
     closes: dict[int, int] = {}
     for i, mention in enumerate(mentions):
@@ -72,20 +72,20 @@ def marked(subject: Subject, mentions: Sequence[Mention]) -> str:
         closes[mention.end] = closes.get(mention.end, 0) + 1
     pieces, at = [], 0
     for edge in sorted({*opens, *closes, len(text)}):
-        pieces += [subject.say(text[at:edge]), "]" * closes.get(edge, 0)]
+        pieces += [context.say(text[at:edge]), "]" * closes.get(edge, 0)]
         pieces += [f"[m{i} " for _, i in sorted(opens.get(edge, []))]
         at = edge
     return "".join(pieces)
 
 
-def listed(subject: Subject, groups: Sequence[Group]) -> list[dict[str, Any]]:
+def listed(context: PromptContext, groups: Sequence[Group]) -> list[dict[str, Any]]:
     """Chains as a prompt lists them: name, type, and a few of their texts."""
     return [
-        {"name": group.name, "type": group.type, "texts": [subject.say(text) for text in _texts(subject, group)]}
+        {"name": group.name, "type": group.type, "texts": [context.say(text) for text in _texts(context, group)]}
         for group in groups
     ]
 
 
-def _texts(subject: Subject, group: Group) -> list[str]:
-    texts = [subject.document.text[m.start : m.end] for m in group.mentions]
+def _texts(context: PromptContext, group: Group) -> list[str]:
+    texts = [context.document.text[m.start : m.end] for m in group.mentions]
     return list(dict.fromkeys([*texts, *group.loose]))[:TEXTS]

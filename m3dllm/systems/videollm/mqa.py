@@ -28,10 +28,10 @@ from typing import Any
 from m3dllm.errors import UserError
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.systems.videollm import grammar, schema
-from m3dllm.systems.videollm.engines import Constraint, Reply
+from m3dllm.systems.videollm.context import Conversation, PromptContext, Question
+from m3dllm.systems.videollm.engines.base import Constraint, Reply
 from m3dllm.systems.videollm.groups import Group, group_of, listed, place
 from m3dllm.systems.videollm.reading import read_object, strings, without_thoughts
-from m3dllm.systems.videollm.subject import Conversation, Question, Subject
 from m3dllm.types import Issue, Mention
 
 CANDIDATES = 8
@@ -54,34 +54,34 @@ class Choice:
     meanings: Sequence[Any]
 
 
-def mqa(subject: Subject) -> Conversation:
+def mqa(context: PromptContext) -> Conversation:
     """Spans, their types, chains, relations and regions; of what is given, chains or relations alone."""
-    given = subject.document.given
+    given = context.document.given
     if given is not None and given.kind == "chains":
         groups = [group_of(i, chain) for i, chain in enumerate(given.chains)]
-        related = yield from _relations(subject, groups)
+        related = yield from _relations(context, groups)
         return _answer(groups, related, [])
     loose: list[Group] = []
     if given is not None:
         mentions = sorted(given.mentions)
     else:
-        mentions, loose = yield from _mentions(subject)
-    groups = yield from _chains(subject, mentions)
+        mentions, loose = yield from _mentions(context)
+    groups = yield from _chains(context, mentions)
     if given is not None:
         return _answer(groups, [], [])
-    related = yield from _relations(subject, groups)
-    regions = yield from _grounding(subject, groups)
+    related = yield from _relations(context, groups)
+    regions = yield from _grounding(context, groups)
     for i, group in enumerate(loose, start=len(groups)):
         group.name = f"c{i}"
     return _answer([*groups, *loose], related, regions)
 
 
-def longest(subject: Subject) -> list[Question]:
+def longest(context: PromptContext) -> list[Question]:
     """The question with the most options that could come after the first."""
-    types = [label for label in subject.labels.relations for _ in range(1 if label.symmetric else 2)]
-    options = [_relation("…", "…", label, subject) for label in types[: len(LETTERS) - 1]]
+    types = [label for label in context.labels.relations for _ in range(1 if label.symmetric else 2)]
+    options = [_relation("…", "…", label, context) for label in types[: len(LETTERS) - 1]]
     choice = Choice({"first": "…", "second": "…"}, options, range(len(options)))
-    return [_question(subject, "relation", choice, _order(choice)[0])] if options else []
+    return [_question(context, "relation", choice, _order(choice)[0])] if options else []
 
 
 def check_labels(labels: LabelSet) -> None:
@@ -113,27 +113,27 @@ def _answer(groups: Sequence[Group], relations: list[Any], regions: list[Any]) -
 # --- the decisions ----------------------------------------------------------------------------------------------------
 
 
-def _mentions(subject: Subject) -> Generator[list[Question], list[Reply], tuple[list[Mention], list[Group]]]:
+def _mentions(context: PromptContext) -> Generator[list[Question], list[Reply], tuple[list[Mention], list[Group]]]:
     """(the mentions, those texts that stand nowhere): spans, then the type of each."""
-    if not subject.has_text or not subject.labels.mentions:
+    if not context.has_text or not context.labels.mentions:
         return [], []
-    most = subject.bounds.mentions * len(subject.labels.mentions)
-    question = subject.ask(
+    most = context.bounds.mentions * len(context.labels.mentions)
+    question = context.ask(
         "mqa/spans",
         lambda: Constraint(
-            grammar=grammar.spans_grammar(subject.document, subject.bounds, most),
-            schema=schema.spans_schema(subject.bounds, most),
+            grammar=grammar.spans_grammar(context.document, context.bounds, most),
+            schema=schema.spans_schema(context.bounds, most),
         ),
     )
     (reply,) = yield [question]
-    said = subject.read(reply, "mentions", "mentions").get("mentions")
+    said = context.read(reply, "mentions", "mentions").get("mentions")
     texts = list(dict.fromkeys(text for text in strings(said) if text))[:most]
-    options = [_label(label, subject) for label in subject.labels.mentions]
-    names = [label.name for label in subject.labels.mentions]
-    choices = [Choice({"text": subject.say(text)}, options, names) for text in texts]
-    types = yield from decide(subject, "type", choices)
+    options = [_label(label, context) for label in context.labels.mentions]
+    names = [label.name for label in context.labels.mentions]
+    choices = [Choice({"text": context.say(text)}, options, names) for text in texts]
+    types = yield from decide(context, "type", choices)
     found = {name: [text for text, kind in zip(texts, types, strict=True) if kind == name] for name in names}
-    return place(subject, found)
+    return place(context, found)
 
 
 @dataclass(slots=True)
@@ -145,23 +145,23 @@ class _Unit:
     mentions: list[Mention] = field(default_factory=list)
 
 
-def _chains(subject: Subject, mentions: Sequence[Mention]) -> Generator[list[Question], list[Reply], list[Group]]:
+def _chains(context: PromptContext, mentions: Sequence[Mention]) -> Generator[list[Question], list[Reply], list[Group]]:
     """Chains of `mentions`: each text is put to one before it, or begins a chain."""
     units: dict[tuple[str, str], _Unit] = {}
     for mention in mentions:
-        key = subject.document.text[mention.start : mention.end], mention.type
+        key = context.document.text[mention.start : mention.end], mention.type
         units.setdefault(key, _Unit(*key)).mentions.append(mention)
     rows = list(units.values())
     asked = {i: before for i in range(len(rows)) if (before := _candidates(rows, i))}
     choices = [
         Choice(
-            {"text": subject.say(rows[i].text), "kind": _gloss(rows[i].type, subject)},
-            [{"text": subject.say(rows[k].text)} for k in before],
+            {"text": context.say(rows[i].text), "kind": _gloss(rows[i].type, context)},
+            [{"text": context.say(rows[k].text)} for k in before],
             before,
         )
         for i, before in asked.items()
     ]
-    chosen = yield from decide(subject, "coreference", choices)
+    chosen = yield from decide(context, "coreference", choices)
     antecedent = dict(zip(asked, chosen, strict=True))
     groups: list[Group] = []
     owner: dict[int, Group] = {}
@@ -182,9 +182,9 @@ def _candidates(units: Sequence[_Unit], i: int) -> list[int]:
     return list(dict.fromkeys([*akin, *before]))[:CANDIDATES]
 
 
-def _relations(subject: Subject, groups: Sequence[Group]) -> Generator[list[Question], list[Reply], list[Any]]:
+def _relations(context: PromptContext, groups: Sequence[Group]) -> Generator[list[Question], list[Reply], list[Any]]:
     """Relations among the chains."""
-    fitting_types = cache(lambda head, tail: _fitting(subject.labels, head, tail))
+    fitting_types = cache(lambda head, tail: _fitting(context.labels, head, tail))
     pairs = []
     for i, one in enumerate(groups):
         for other in groups[i + 1 :]:
@@ -193,55 +193,55 @@ def _relations(subject: Subject, groups: Sequence[Group]) -> Generator[list[Ques
             if fitting and one.mentions and other.mentions:
                 pairs.append((_distance(one, other), one, other, fitting))
     pairs.sort(key=lambda pair: pair[0])
-    names = {one["name"]: " / ".join(one["texts"]) for one in listed(subject, groups)}
+    names = {one["name"]: " / ".join(one["texts"]) for one in listed(context, groups)}
     choices = []
-    for _, one, other, fitting in pairs[: subject.bounds.relations]:
+    for _, one, other, fitting in pairs[: context.bounds.relations]:
         choices.append(
             Choice(
                 {"first": names[one.name], "second": names[other.name]},
-                [_relation(names[head.name], names[tail.name], label, subject) for head, tail, label in fitting],
+                [_relation(names[head.name], names[tail.name], label, context) for head, tail, label in fitting],
                 [{"head": head.name, "tail": tail.name, "type": label.name} for head, tail, label in fitting],
             )
         )
-    chosen = yield from decide(subject, "relation", choices)
+    chosen = yield from decide(context, "relation", choices)
     return [relation for relation in chosen if relation is not None]
 
 
-def _grounding(subject: Subject, groups: Sequence[Group]) -> Generator[list[Question], list[Reply], list[Any]]:
+def _grounding(context: PromptContext, groups: Sequence[Group]) -> Generator[list[Question], list[Reply], list[Any]]:
     """Regions: who or what is seen in each frame, then where."""
     choices = []
-    for frame in subject.shown.sizes:
-        for label in subject.labels.regions:
-            fitting = [g for g in groups if g.type == label.name or label.name not in subject.labels.names("mentions")]
+    for frame in context.shown.sizes:
+        for label in context.labels.regions:
+            fitting = [g for g in groups if g.type == label.name or label.name not in context.labels.names("mentions")]
             fitting = sorted(fitting, key=lambda group: -len(group.mentions))[:CANDIDATES]
-            options = [{"text": " / ".join(one["texts"])} for one in listed(subject, fitting)]
+            options = [{"text": " / ".join(one["texts"])} for one in listed(context, fitting)]
             meanings: list[Any] = [
                 (frame, label.name, group.name, o["text"]) for group, o in zip(fitting, options, strict=True)
             ]
-            if not subject.has_text:
-                gloss = label.gloss(subject.lang)
+            if not context.has_text:
+                gloss = label.gloss(context.lang)
                 options, meanings = [{"text": gloss}], [(frame, label.name, None, gloss)]
             if options:
-                values = {"frame": frame, "kind": label.gloss(subject.lang)}
+                values = {"frame": frame, "kind": label.gloss(context.lang)}
                 choices.append(Choice(values, options, meanings))
-    seen = [one for one in (yield from decide(subject, "seen", choices)) if one is not None]
-    questions = [_where(subject, frame, text) for frame, _, _, text in seen]
+    seen = [one for one in (yield from decide(context, "seen", choices)) if one is not None]
+    questions = [_where(context, frame, text) for frame, _, _, text in seen]
     replies = (yield questions) if questions else []
     return [
-        {"frame": frame, "type": kind, "chain": chain, "box": subject.read(reply, f"regions[{i}]", "box").get("box")}
+        {"frame": frame, "type": kind, "chain": chain, "box": context.read(reply, f"regions[{i}]", "box").get("box")}
         for i, ((frame, kind, chain, _), reply) in enumerate(zip(seen, replies, strict=True))
     ]
 
 
-def _where(subject: Subject, frame: int, text: str) -> Question:
+def _where(context: PromptContext, frame: int, text: str) -> Question:
     """The question for the box of something that is seen."""
 
     def held() -> Constraint:
         return Constraint(
-            grammar=grammar.box_grammar(frame, subject.shown), schema=schema.box_schema(frame, subject.shown)
+            grammar=grammar.box_grammar(frame, context.shown), schema=schema.box_schema(frame, context.shown)
         )
 
-    return subject.ask("mqa/box", held, frame=frame, text=text)
+    return context.ask("mqa/box", held, frame=frame, text=text)
 
 
 def _distance(one: Group, other: Group) -> tuple[int, int, int]:
@@ -250,23 +250,23 @@ def _distance(one: Group, other: Group) -> tuple[int, int, int]:
     return min(gaps), one.mentions[0].start, other.mentions[0].start
 
 
-def _label(label: Label, subject: Subject) -> dict[str, Any]:
-    return {"name": label.name, "gloss": label.gloss(subject.lang)}
+def _label(label: Label, context: PromptContext) -> dict[str, Any]:
+    return {"name": label.name, "gloss": label.gloss(context.lang)}
 
 
-def _relation(head: str, tail: str, label: Label, subject: Subject) -> dict[str, Any]:
-    return _label(label, subject) | {"head": head, "tail": tail}
+def _relation(head: str, tail: str, label: Label, context: PromptContext) -> dict[str, Any]:
+    return _label(label, context) | {"head": head, "tail": tail}
 
 
-def _gloss(kind: str, subject: Subject) -> str:
-    return next((label.gloss(subject.lang) for label in subject.labels.mentions if label.name == kind), kind)
+def _gloss(kind: str, context: PromptContext) -> str:
+    return next((label.gloss(context.lang) for label in context.labels.mentions if label.name == kind), kind)
 
 
 # --- a choice ---------------------------------------------------------------------------------------------------------
 
 
 def decide(
-    subject: Subject, stage: str, choices: Sequence[Choice]
+    context: PromptContext, stage: str, choices: Sequence[Choice]
 ) -> Generator[list[Question], list[Reply], list[Any]]:
     """What is chosen in each of the choices: its meaning, or None for none of the options."""
     if not choices:
@@ -275,9 +275,9 @@ def decide(
     chosen: list[int | None] = [None] * len(choices)
     for turn in range(2):
         orders = [_order(choice)[turn] for choice in choices]
-        replies = yield [_question(subject, stage, c, o) for c, o in zip(choices, orders, strict=True)]
+        replies = yield [_question(context, stage, c, o) for c, o in zip(choices, orders, strict=True)]
         if any(reply.scores is None for reply in replies):
-            chosen = [_said(subject, stage, r, o) for r, o in zip(replies, orders, strict=True)]
+            chosen = [_said(context, stage, r, o) for r, o in zip(replies, orders, strict=True)]
             break
         for row, reply, order in zip(scores, replies, orders, strict=True):
             for number, score in zip(order, reply.scores or (), strict=True):
@@ -295,7 +295,7 @@ def _order(choice: Choice) -> tuple[list[int], list[int]]:
     return numbers, numbers[::-1]
 
 
-def _question(subject: Subject, stage: str, choice: Choice, order: Sequence[int]) -> Question:
+def _question(context: PromptContext, stage: str, choice: Choice, order: Sequence[int]) -> Question:
     options = [
         {"letter": letter, "none": number == len(choice.options)}
         | (dict(choice.options[number]) if number < len(choice.options) else {})
@@ -306,22 +306,22 @@ def _question(subject: Subject, stage: str, choice: Choice, order: Sequence[int]
     def held() -> Constraint:
         return Constraint(grammar=grammar.choice_grammar(letters), schema=schema.choice_schema(letters))
 
-    question = subject.ask(f"mqa/{stage}", held, options=options, **choice.values)
-    free = subject.config.unconstrained
+    question = context.ask(f"mqa/{stage}", held, options=options, **choice.values)
+    free = context.options.unconstrained
     request = replace(
         question.request,
-        options=() if free or subject.config.schema_only else letters,
-        max_tokens=subject.config.max_tokens if free else min(LETTER_TOKENS, subject.config.max_tokens),
+        options=() if free or context.options.schema_only else letters,
+        max_tokens=context.options.max_tokens if free else min(LETTER_TOKENS, context.options.max_tokens),
     )
     return replace(question, request=request)
 
 
-def _said(subject: Subject, stage: str, reply: Reply, order: Sequence[int]) -> int | None:
+def _said(context: PromptContext, stage: str, reply: Reply, order: Sequence[int]) -> int | None:
     """The option that a reply names; None, with an Issue, where it names none."""
     letter = read_letter(reply.text, LETTERS[: len(order)])
     if letter is None:
         detail = f"expected a letter from A to {LETTERS[len(order) - 1]}, not {reply.text[:60]!r}"
-        subject.issues.append(Issue("bad_shape", stage, detail))
+        context.issues.append(Issue("bad_shape", stage, detail))
         return None
     return order[LETTERS.index(letter)]
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from m3dllm.labels import LabelSet
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Count, Engine, make_engine
-from m3dllm.systems.videollm.engines.unloaded import Unloaded
-from m3dllm.systems.videollm.prompts import prompt_text
+from m3dllm.systems.videollm.dialogue import converse
+from m3dllm.systems.videollm.engines import find_engine, make_engine
+from m3dllm.systems.videollm.engines.base import Count, Engine
+from m3dllm.systems.videollm.engines.local.tokenizer_only import TokenizerOnlyEngine
+from m3dllm.systems.videollm.messages import prompt_text
 from m3dllm.systems.videollm.system import VideoLLM
-from m3dllm.systems.videollm.views import converse
 from m3dllm.types import Document, Example, Issue
 
 
@@ -52,10 +53,11 @@ def preview(
     Raises UserError for options or a model that cannot be, and ValueError for a document that cannot be shown. Of a
     server the list of its models is read.
     """
-    engine: Engine = make_engine(config) if config.engine == "openai" else Unloaded(config)
+    local = "local" in find_engine(config.engine).supports
+    engine: Engine = TokenizerOnlyEngine(config) if local else make_engine(config)
     try:
         system = VideoLLM(config, labels=labels, examples=examples, engine=engine)
-        views = system.views.of(document)
+        views = system.builder.of(document)
         conversation = converse(document, views)
         question = next(conversation, [None])[0]
         conversation.close()
@@ -67,7 +69,7 @@ def preview(
     held = None
     if request.constraint is not None:
         held = request.constraint.grammar or str(request.constraint.schema)
-    chat = engine.local.chat if isinstance(engine, Unloaded) else prompt_text
+    chat = engine.local.chat if isinstance(engine, TokenizerOnlyEngine) else prompt_text
     return Preview(
         document=document.id,
         stage=question.stage,
@@ -76,5 +78,5 @@ def preview(
         max_tokens=request.max_tokens,
         context=engine.context,
         constraint=held,
-        issues=tuple(issue for view in views for issue in view.subject.issues),
+        issues=tuple(issue for view in views for issue in view.context.issues),
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.families import CONVENTIONS, Convention, Size
+from m3dllm.systems.videollm.options import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,13 @@ class Bounds:
     characters: int = 120
 
     @classmethod
-    def of(cls, config: Config) -> Bounds:
+    def of(cls, options: Options) -> Bounds:
         return cls(
-            chains=config.max_chains,
-            mentions=config.max_mentions,
-            relations=config.max_relations,
-            regions=config.max_regions,
-            characters=config.max_mention_characters,
+            chains=options.max_chains,
+            mentions=options.max_mentions,
+            relations=options.max_relations,
+            regions=options.max_regions,
+            characters=options.max_mention_characters,
         )
 
 

@@ -43,8 +43,8 @@ def merge(adapter: str, out: Path, *, model: str | None = None, device: str = "c
     from m3dllm.devices import find_device
     from m3dllm.systems.videollm.adapters.lora import effect_on, load_adapter
     from m3dllm.systems.videollm.adapters.probe import prove
-    from m3dllm.systems.videollm.engines.local import LocalModel
-    from m3dllm.systems.videollm.engines.transformers import load_model
+    from m3dllm.systems.videollm.engines.local.loading import load_model
+    from m3dllm.systems.videollm.engines.local.model import LocalModel
     from m3dllm.systems.videollm.tuning.saving import save_model
 
     check_free(out)
@@ -53,11 +53,11 @@ def merge(adapter: str, out: Path, *, model: str | None = None, device: str = "c
         raise UserError.at(found.folder, "is a whole model already: there is nothing to merge")
     config = Config(model=model or found.card.base.model or None, revision=found.card.base.revision or None, frames=0)
     local = LocalModel(replace(config, device=device))
-    found.check_base(local)
+    found.check_base(local.name, local.weights_sha256)
     place = find_device(device, metal=True)
     base = load_model(local, "float32", place)
     tuned = load_adapter(base, found)
-    prove(found.name, effect_on(tuned, local, place))
+    prove(found.name, effect_on(tuned, local.tokenizer, place))
     whole = tuned.merge_and_unload()
     save_model(whole, local, out)
     if not found.card.base.model:

@@ -7,27 +7,17 @@ tuned fully, in `model/`.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 import struct
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from m3dllm.errors import UserError
 from m3dllm.files import is_pickle, pickle_beside, read_bytes, read_text, sha256_file
-from m3dllm.labels import LabelSet
-from m3dllm.wire import FORMAT, WireError, convert, encode_labels
-
-if TYPE_CHECKING:
-    from m3dllm.systems.videollm.config import Config
-    from m3dllm.systems.videollm.engines.local import LocalModel
-    from m3dllm.systems.videollm.prompts import Prompts
-
-log = logging.getLogger("m3dllm")
+from m3dllm.wire import FORMAT, WireError, convert
 
 CARD, CONFIG, WEIGHTS, MODEL = "adapter.toml", "adapter_config.json", "adapter_model.safetensors", "model"
 
@@ -154,38 +144,18 @@ class Adapter:
                 message = "is not the file that the fit wrote (cut off or changed): fetch or fit the adapter again"
                 raise UserError.at(self.folder / name, message)
 
-    def check_use(self, config: Config, labels: LabelSet, prompts: Prompts) -> None:
-        """Raises UserError where the adapter was tuned for other prompts or another label set."""
-        asked = self.card.asked
-        if asked.strategy != config.strategy:
-            self._refuse(f"was tuned to be asked with --strategy {asked.strategy}, not {config.strategy}")
-        if asked.version != config.prompt_version:
-            wanted = f"version {asked.version} of the prompts, not {config.prompt_version}"
-            self._refuse(f"was tuned for {wanted}: give --prompt-version {asked.version}, or tune another")
-        if asked.labels_sha256 != labels_sha256(labels):
-            self._refuse("was tuned for another label set than that of this corpus: tune another on this corpus")
-        if asked.sha256 != prompts_sha256(prompts, config.strategy):
-            self._refuse("was tuned for prompts of other words: give the same --prompts, or tune another")
-        usual = type(config)()
-        for name in ("box_convention", "video", "frames", "frame_choice", "longest_side", "fps", "shots"):
-            given, learned = getattr(config, name), self.card.training.get(name, getattr(usual, name))
-            what = f"was tuned with --{name.replace('_', '-')} {learned}, and is asked with {given}"
-            if given != learned and name in ("box_convention", "video"):
-                self._refuse(f"{what}: its answers mean something else then")
-            if given != learned:
-                log.warning("adapter '%s' %s", self.name, what)
-
-    def check_base(self, local: LocalModel) -> None:
-        """Raises UserError where the model is not the one that was tuned."""
+    def check_base(self, name: str, sha256: str) -> None:
+        """Raises UserError where the model of that name and hash is not the one that was tuned."""
         base = self.card.base
-        if (found := base_sha256(local)) != base.sha256:
-            name = f"'{base.model}'" if base.model else "an embedded model"
+        if sha256 != base.sha256:
+            named = f"'{base.model}'" if base.model else "an embedded model"
             remedy = "give that model as --model" if base.model else "leave --model out, fetch the adapter again"
-            what = f"was tuned on {name} ({base.sha256[:12]}), not on '{local.name}' ({found[:12]})"
-            self._refuse(f"{what}: {remedy}, or tune another")
+            what = f"was tuned on {named} ({base.sha256[:12]}), not on '{name}' ({sha256[:12]})"
+            raise self.refusal(f"{what}: {remedy}, or tune another")
 
-    def _refuse(self, why: str) -> None:
-        raise UserError.at(self.folder, f"adapter '{self.name}' {why}")
+    def refusal(self, why: str) -> UserError:
+        """Why this adapter may not be used."""
+        return UserError.at(self.folder, f"adapter '{self.name}' {why}")
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------
@@ -235,59 +205,7 @@ def _roots() -> list[Path]:
     return [root for root in (OWN, SHIPPED) if root is not None and root.is_dir()]
 
 
-def tuned(config: Config, checkpoint: Path | None) -> tuple[Config, Adapter | None]:
-    """(the options with the model that they mean, what was tuned of it or None).
-
-    `checkpoint` is the result of a fit: an adapter, or a whole model. Where no model was named, it is the adapter's.
-    A server's adapter may be unknown here. Raises UserError.
-    """
-    if checkpoint is not None and config.adapter:
-        raise UserError("--checkpoint and --adapter name two adapters: give one of them")
-    given = str(checkpoint) if checkpoint is not None else config.adapter
-    if given is None:
-        return config, None
-    if config.engine == "openai":
-        if checkpoint is not None:
-            raise UserError("--checkpoint: a server loads its adapters itself: give the name it has there as --adapter")
-        try:
-            return config, find_adapter(given)
-        except UserError:
-            log.warning("adapter '%s' is not known here: its prompts and label set cannot be checked", given)
-            return config, None
-    found = find_adapter(given)
-    if found.card.shape.tune == "full":
-        if checkpoint is None:
-            raise UserError.at(found.folder, f"is a whole model, no adapter: give --model {found.folder / MODEL}")
-        return replace(config, model=str(found.folder / MODEL)), found
-    base = found.card.base
-    if config.model is None:
-        config = replace(config, model=base.model or None, revision=config.revision or base.revision or None)
-    return replace(config, adapter=str(found.folder)), found
-
-
-# --- hashes and files -------------------------------------------------------------------------------------------------
-
-
-def base_sha256(local: LocalModel) -> str:
-    """What tells a model apart: its revision on the hub; in a folder the hash of its weights and configuration."""
-    folder = Path(local.source)
-    if not folder.is_dir():
-        return local.sha256
-    total = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), folder / "config.json", folder / "tokenizer.json"]):
-        if path.is_file():
-            total.update(f"{path.name}\0{sha256_file(path)}\0".encode())
-    return total.hexdigest()
-
-
-def labels_sha256(labels: LabelSet) -> str:
-    """The hash of a label set's meaning, glosses too: they stand in the prompts."""
-    return hashlib.sha256(encode_labels(labels).encode()).hexdigest()
-
-
-def prompts_sha256(prompts: Prompts, strategy: str) -> str:
-    """The hash of all templates that a strategy asks with."""
-    return hashlib.sha256(json.dumps(prompts.hashes(strategy), sort_keys=True).encode()).hexdigest()
+# --- files  -------------------------------------------------------------------------------------------------
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:

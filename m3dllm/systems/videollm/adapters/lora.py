@@ -6,7 +6,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,13 +14,10 @@ from torch import nn
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.adapters.card import CONFIG, WEIGHTS, Adapter
 from m3dllm.systems.videollm.adapters.probe import PROBES, effect
-from m3dllm.systems.videollm.config import Config
-
-if TYPE_CHECKING:
-    from m3dllm.systems.videollm.engines.local import LocalModel
+from m3dllm.systems.videollm.options import TuningOptions
 
 
-def adapt(model: Any, config: Config) -> Any:
+def adapt(model: Any, config: TuningOptions) -> Any:
     """`model` with fresh LoRA layers, as peft makes them; only they, and modules to train fully, learn.
 
     Raises UserError where an option names a module that is not there.
@@ -40,7 +37,7 @@ def adapt(model: Any, config: Config) -> Any:
     return get_peft_model(model, lora)
 
 
-def unfreeze(model: Any, config: Config) -> None:
+def unfreeze(model: Any, config: TuningOptions) -> None:
     """Let all weights of the language model learn, and the modules that `train_fully` names; nothing else.
 
     Raises UserError where an option names a module that is not there.
@@ -135,13 +132,13 @@ def _known(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in kind.__dataclass_fields__}
 
 
-def effect_on(tuned: Any, local: LocalModel, device: torch.device) -> float:
+def effect_on(tuned: Any, tokenizer: Any, device: torch.device) -> float:
     """By how much the adapter changes a log-probability of the PROBES, at most."""
     model = tuned.get_base_model()
     learning = model.training
     model.eval()
     with torch.inference_mode():
-        texts = [local.tokenizer.encode(text, add_special_tokens=False) for text in PROBES]
+        texts = [tokenizer.encode(text, add_special_tokens=False) for text in PROBES]
         adapted = [_log_probabilities(model, ids, device) for ids in texts]
         with tuned.disable_adapter():
             plain = [_log_probabilities(model, ids, device) for ids in texts]

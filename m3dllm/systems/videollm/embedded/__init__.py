@@ -7,18 +7,9 @@ It is a demonstration: a few million parameters, pretrained in the domain of the
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from m3dllm.systems.videollm.config import Config
 
 FOLDER = Path(__file__).resolve().parent
 PROMPTS = FOLDER / "prompts"
 NAME = "embedded"
 """What records and messages call it."""
 NOTE = "in-domain pretrained: the embedded demonstration model, made for the demo corpus, of no use outside it"
-
-
-def is_meant(config: Config) -> bool:
-    """Whether these options mean the embedded model: none is named, and no server is asked."""
-    return config.model is None and config.engine != "openai"

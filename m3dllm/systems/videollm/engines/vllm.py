@@ -11,15 +11,15 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.adapters.card import Adapter, find_adapter
 from m3dllm.systems.videollm.adapters.probe import PROBES, effect, prove
-from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Count, Reply, Request, Room
-from m3dllm.systems.videollm.engines.local import LocalModel, clip_metadata, peak_memory_mb
-from m3dllm.systems.videollm.prompts import Clip, Message, Still
+from m3dllm.systems.videollm.engines.base import ContextBudget, Count, Engine, Reply, Request
+from m3dllm.systems.videollm.engines.local.model import NEEDS, LocalModel, clip_metadata, peak_memory_mb
+from m3dllm.systems.videollm.messages import Clip, Message, Still
+from m3dllm.systems.videollm.options import Options
 from m3dllm.types import Failure
 
 if TYPE_CHECKING:
@@ -34,10 +34,20 @@ LIKELIEST = 20
 """Of so many next tokens the log-probabilities are compared, to see what an adapter changes; vLLM's own limit."""
 
 
-class VllmEngine:
+class VllmEngine(Engine):
     """A model in vLLM."""
 
-    def __init__(self, config: Config, room: Room | None = None) -> None:
+    name: ClassVar = "vllm"
+    extra: ClassVar = "vllm"
+    needs: ClassVar = (*NEEDS, "vllm")
+    supports = frozenset(
+        {
+            *("grammar", "schema", "option_scores", "images", "video", "lora", "local", "workers"),
+            *("tensor_parallel", "budget"),
+        }
+    )
+
+    def __init__(self, options: Options, budget: ContextBudget | None = None) -> None:
         """Raises UserError where vLLM or the model is not there, or the model does not fit."""
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # read when vLLM is imported, as is the next
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -48,18 +58,18 @@ class VllmEngine:
         except ImportError as error:
             why = " ".join(str(error).split())[:160]
             raise UserError(f"--engine vllm needs 'vllm': pip install 'm3dllm[vllm]' ({why})") from error
-        self.config = config
-        self.local = LocalModel(config)
-        self.adapter = find_adapter(config.adapter) if config.adapter else None
+        self.options = options
+        self.local = LocalModel(options)
+        self.adapter = find_adapter(options.adapter) if options.adapter else None
         self.family = self.local.family
         self.specials = self.local.specials
-        self.context = min(config.context or CONTEXT, self.local.context)
-        if room is not None:
-            self.context = min(self.context, room.tokens)
-        self.lanes = max(1, config.batch)
-        images = config.frames if room is None else min(config.frames, room.images)
-        limits: dict[str, Any] = {"image": 0 if config.video else images}
-        if config.video:
+        self.context = min(options.context or CONTEXT, self.local.context)
+        if budget is not None:
+            self.context = min(self.context, budget.tokens)
+        self.max_concurrency = max(1, options.batch)
+        images = options.frames if budget is None else min(options.frames, budget.images)
+        limits: dict[str, Any] = {"image": 0 if options.video else images}
+        if options.video:
             limits["video"] = 1
         more: dict[str, Any] = {}
         if self.local.sees:
@@ -71,13 +81,13 @@ class VllmEngine:
         try:
             self.llm = LLM(
                 model=self.local.source,
-                revision=config.revision,
-                trust_remote_code=config.trust_remote_code,
-                dtype=config.dtype,  # type: ignore[arg-type]  # vLLM itself checks the name
+                revision=options.revision,
+                trust_remote_code=options.trust_remote_code,
+                dtype=options.dtype,  # type: ignore[arg-type]  # vLLM itself checks the name
                 max_model_len=self.context,
-                max_num_seqs=self.lanes,
-                seed=config.seed,
-                tensor_parallel_size=config.tensor_parallel,
+                max_num_seqs=self.max_concurrency,
+                seed=options.seed,
+                tensor_parallel_size=options.tensor_parallel,
                 enable_prefix_caching=True,
                 disable_log_stats=False,  # they hold the time of the first token
                 structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
@@ -169,9 +179,6 @@ class VllmEngine:
     def memory_mb(self) -> float | None:
         return peak_memory_mb()
 
-    def release(self, share: str) -> None:
-        pass
-
     def close(self) -> None:
         del self.engine, self.llm
 
@@ -213,9 +220,9 @@ class VllmEngine:
         elif constraint is not None and constraint.schema is not None:
             held = StructuredOutputsParams(json=constraint.schema)
         return SamplingParams(
-            temperature=self.config.temperature,
+            temperature=self.options.temperature,
             max_tokens=request.max_tokens,
-            seed=self.config.seed,
+            seed=self.options.seed,
             structured_outputs=held,
             stop_token_ids=list(self.local.stops),
         )
@@ -249,7 +256,7 @@ class VllmEngine:
 
 def _room_for(adapter: Adapter, local: LocalModel) -> dict[str, Any]:
     """The options of vLLM that an adapter needs. Raises UserError for one that it cannot hold."""
-    adapter.check_base(local)
+    adapter.check_base(local.name, local.weights_sha256)
     adapter.check_files()
     shape = adapter.card.shape
     if shape.train_fully:
@@ -274,7 +281,7 @@ def _raise_limits(engine: Any) -> None:
         serialize_guidance_grammar,
     )
 
-    from m3dllm.systems.videollm.engines.masks import compile_grammar
+    from m3dllm.systems.videollm.engines.local.masks import compile_grammar
 
     class Roomy(GuidanceBackend):
         def compile_grammar(self, request_type: Any, grammar_spec: str, stop_token_ids: Any = None) -> Any:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from m3dllm.labels import LabelSet
 from m3dllm.normalize import normalize
 from m3dllm.score import score
-from m3dllm.systems.videollm.engines import Reply, Request
+from m3dllm.systems.videollm.builder import View
+from m3dllm.systems.videollm.context import PromptContext
+from m3dllm.systems.videollm.dialogue import converse, form
+from m3dllm.systems.videollm.engines.base import Reply, Request
 from m3dllm.systems.videollm.gold import Gold
 from m3dllm.systems.videollm.strategies import STRATEGIES
-from m3dllm.systems.videollm.subject import Subject
-from m3dllm.systems.videollm.views import View, converse, form
 from m3dllm.systems.videollm.windows import cut_annotation
 from m3dllm.training import averages
 from m3dllm.types import Annotation, Document, Example, RawOutput
@@ -35,17 +36,17 @@ class Lesson:
     answer: str
 
 
-def lessons_of(views: Sequence[View], gold: Annotation) -> list[Lesson]:
+def lessons_of(views: Sequence[View], gold: Annotation, *, box_step: int = 1) -> list[Lesson]:
     """The questions about a document as it is shown, window by window, with their answers.
 
     None for a document that nothing is asked about. Raises ValueError for a strategy that is not among TAUGHT.
     """
-    return [lesson for view in views for lesson in _about(view.subject, cut_annotation(gold, view.window))]
+    return [lesson for view in views for lesson in _about(view.context, cut_annotation(gold, view.window), box_step)]
 
 
-def _about(subject: Subject, gold: Annotation) -> Iterator[Lesson]:
-    speaker = Gold(subject, gold)
-    conversation = STRATEGIES[subject.config.strategy](subject)
+def _about(context: PromptContext, gold: Annotation, box_step: int) -> Iterator[Lesson]:
+    speaker = Gold(context, gold, box_step=box_step)
+    conversation = STRATEGIES[context.options.strategy](context)
     replies: list[Reply] | None = None
     while True:
         try:
@@ -55,7 +56,7 @@ def _about(subject: Subject, gold: Annotation) -> Iterator[Lesson]:
         replies = []
         for question in questions:
             answer = speaker.answer(question)
-            yield Lesson(subject.document.id, question.stage, question.request, answer)
+            yield Lesson(context.document.id, question.stage, question.request, answer)
             replies.append(Reply(text=answer))
 
 
@@ -67,7 +68,7 @@ def answered(document: Document, views: Sequence[View], lessons: Iterable[Lesson
         while True:
             questions = conversation.send([Reply(text=next(words).answer) for _ in questions])
     except StopIteration as end:
-        frames = sorted(frame for view in views for frame in view.subject.frames)
+        frames = sorted(frame for view in views for frame in view.context.frames)
         return RawOutput(document.id, payload=end.value, boxes=form(views), frames=tuple(frames))
 
 

@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from m3dllm.errors import UserError
-from m3dllm.systems.videollm.shots import STAGES
+from m3dllm.systems.videollm.builder import DoesNotFit
+from m3dllm.systems.videollm.fewshot import STAGES
+from m3dllm.systems.videollm.options import TuningOptions
 from m3dllm.systems.videollm.tuning.conversations import answered, ceiling, lessons_of
 from m3dllm.systems.videollm.tuning.encoding import Encoded, encode
-from m3dllm.systems.videollm.views import DoesNotFit
 from m3dllm.types import Example, RawOutput
 
 if TYPE_CHECKING:
+    from m3dllm.systems.videollm.builder import PromptBuilder
     from m3dllm.systems.videollm.engines.transformers import TransformersEngine
-    from m3dllm.systems.videollm.system import VideoLLM
 
 log = logging.getLogger("m3dllm")
 
@@ -35,15 +36,17 @@ class Entry:
 
 
 class Course:
-    """The lessons of a train split, as `system` asks about it."""
+    """The lessons of a train split, as `builder` shows it."""
 
-    def __init__(self, system: VideoLLM, engine: TransformersEngine, train: Sequence[Example]) -> None:
+    def __init__(
+        self, builder: PromptBuilder, engine: TransformersEngine, train: Sequence[Example], options: TuningOptions
+    ) -> None:
         """Reads every document once.
 
         Raises UserError, which counts and names them, where documents or their answers do not fit into the context and
         are not to be left out; and where nothing is left.
         """
-        self.system, self.engine = system, engine
+        self.builder, self.engine, self.options = builder, engine, options
         self.entries: list[Entry] = []
         self.examples: list[Example] = []
         self.unfit: list[tuple[str, str]] = []
@@ -61,7 +64,7 @@ class Course:
         if self.unknown:
             log.info("%d questions are not learned from: nobody annotated their answers", self.unknown)
         self._judge_unfit(len(train))
-        self.ceiling = ceiling(self.examples, raws, system.labels)
+        self.ceiling = ceiling(self.examples, raws, builder.labels)
         if not self.entries:
             raise UserError("there is nothing to learn from: no train document has anything that is asked about")
 
@@ -70,13 +73,13 @@ class Course:
         key = entry.document, entry.lesson
         if key not in self._kept:
             example = self.examples[entry.document]
-            lessons = lessons_of(self.system.views.of(example.document), example.gold)
+            lessons = lessons_of(self.builder.of(example.document), example.gold, box_step=self.options.box_step)
             return encode(self.engine, lessons[entry.lesson])
         return self._kept[key]
 
     @property
     def _asks_for_regions(self) -> bool:
-        return bool(self.system.labels.regions) and not self.system.config.video
+        return bool(self.builder.labels.regions) and not self.builder.options.video
 
     @property
     def tokens(self) -> int:
@@ -86,12 +89,12 @@ class Course:
         """Add a document's lessons; None, with a note of it, where it does not fit. Raises UserError."""
         document = example.document
         try:
-            views = self.system.views.of(document)
-            lessons = lessons_of(views, example.gold)
+            views = self.builder.of(document)
+            lessons = lessons_of(views, example.gold, box_step=self.options.box_step)
             known = [i for i, lesson in enumerate(lessons) if STAGES[lesson.stage] <= example.annotated]
             rows = {i: encode(self.engine, lessons[i]) for i in known}
             for row in rows.values():
-                if row.learned > (most := self.system.config.max_tokens):
+                if row.learned > (most := self.builder.options.max_tokens):
                     raise DoesNotFit(f"the answer of {row.learned} tokens is longer than --max-tokens {most}")
                 if row.tokens > self.engine.context:
                     raise DoesNotFit(f"{row.tokens} tokens do not fit into the context of {self.engine.context}")
@@ -116,7 +119,7 @@ class Course:
         (name, why), count = self.unfit[0], len(self.unfit)
         named = ", ".join(f"'{name}'" for name, _ in self.unfit[:5]) + (", …" if count > 5 else "")
         said = f"{count} of {total} train documents cannot be learned from ({named}); of '{name}' {why}"
-        if not self.system.config.exclude_unfit:
+        if not self.options.exclude_unfit:
             raise UserError(f"{said}: leave them out by --exclude-unfit, or make room for them")
         log.warning("%s: left out", said)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from m3dllm.systems.videollm.tuning.conversations import Lesson
 
 if TYPE_CHECKING:
-    from m3dllm.systems.videollm.engines.local import LocalModel
+    from m3dllm.systems.videollm.engines.local.model import LocalModel
     from m3dllm.systems.videollm.engines.transformers import TransformersEngine
 
 

@@ -24,17 +24,15 @@ from m3dllm.systems.videollm.adapters.card import (
     Card,
     Data,
     Shape,
-    base_sha256,
-    labels_sha256,
     open_adapter,
-    prompts_sha256,
 )
+from m3dllm.systems.videollm.adapters.use import labels_sha256
 from m3dllm.systems.videollm.config import Config
 from m3dllm.training import Progress, documents_sha256
 from m3dllm.weights import write_weights
 
 if TYPE_CHECKING:
-    from m3dllm.systems.videollm.engines.local import LocalModel
+    from m3dllm.systems.videollm.engines.local.model import LocalModel
     from m3dllm.systems.videollm.tuning.trainer import Trainer
 
 LEARNING = (
@@ -140,7 +138,7 @@ def _card(trainer: Trainer, progress: Progress, effect: float) -> Card:
         name=config.save_as or "adapter",
         base=Base(
             model=config.model or "",
-            sha256=base_sha256(trainer.local),
+            sha256=trainer.local.weights_sha256,
             revision=config.revision or "",
             four_bit=trainer.four_bit,
         ),
@@ -156,7 +154,7 @@ def _card(trainer: Trainer, progress: Progress, effect: float) -> Card:
         asked=Asked(
             strategy=config.strategy,
             version=config.prompt_version,
-            sha256=prompts_sha256(trainer.system.prompts, config.strategy),
+            sha256=trainer.prompts.sha256(config.strategy),
             labels_sha256=labels_sha256(trainer.labels),
         ),
         data=Data(

@@ -20,13 +20,17 @@ from torch import Tensor
 from m3dllm.devices import find_device, memory_advice
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
-from m3dllm.systems.videollm.adapters.card import CARD, base_sha256, prompts_sha256
+from m3dllm.systems.videollm.adapters.card import CARD
 from m3dllm.systems.videollm.adapters.lora import adapt, can_hold_four_bits, effect_on, unfreeze
 from m3dllm.systems.videollm.adapters.probe import prove
+from m3dllm.systems.videollm.builder import PromptBuilder
 from m3dllm.systems.videollm.config import Config, at_least
-from m3dllm.systems.videollm.engines.local import LocalModel
-from m3dllm.systems.videollm.engines.transformers import TransformersEngine, load_model
-from m3dllm.systems.videollm.system import VideoLLM
+from m3dllm.systems.videollm.dialogue import Dialogue, prompts_of
+from m3dllm.systems.videollm.engines import find_engine
+from m3dllm.systems.videollm.engines.local.loading import load_model
+from m3dllm.systems.videollm.engines.local.model import LocalModel
+from m3dllm.systems.videollm.engines.transformers import TransformersEngine
+from m3dllm.systems.videollm.fewshot import FewShotSelector
 from m3dllm.systems.videollm.tuning.conversations import TAUGHT
 from m3dllm.systems.videollm.tuning.course import Course, Entry
 from m3dllm.systems.videollm.tuning.encoding import collate, loss_sum
@@ -88,7 +92,8 @@ class Trainer(Learner[Entry]):
         self.local = LocalModel(config)
         self.model, self.tuned = self._load()
         self.engine = TransformersEngine(self.config, local=self.local, model=self.model)
-        self.system = VideoLLM(self.config, labels=labels, examples=train, engine=self.engine)
+        self.prompts = prompts_of(config, embedded_model=config.model is None)
+        self.dialogue = self._dialogue(self.config, train)
         self.fingerprint = self._fingerprint(train)
         self.schedule = Schedule(
             epochs=config.epochs,
@@ -121,8 +126,7 @@ class Trainer(Learner[Entry]):
 
     def items(self, train: Sequence[Example]) -> list[Entry]:
         freely = replace(self.config, unconstrained=True, schema_only=False)
-        asking = VideoLLM(freely, labels=self.labels, examples=train, engine=self.engine)
-        self.course = Course(asking, self.engine, train)
+        self.course = Course(self._dialogue(freely, train).builder, self.engine, train, freely)
         return self.course.entries
 
     def length(self, item: Entry) -> int:
@@ -142,8 +146,12 @@ class Trainer(Learner[Entry]):
         return [{"params": weights, "lr": learning_rate(self.config), "weight_decay": self.config.weight_decay}]
 
     def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
-        yield from self.system.predict(documents)
-        self.system.take_prompts()
+        yield from self.dialogue.predict(documents)
+        self.dialogue.take_prompts()
+
+    def _dialogue(self, options: Config, train: Sequence[Example]) -> Dialogue:
+        selector = FewShotSelector(train, options)
+        return Dialogue(PromptBuilder(options, self.labels, self.engine, self.prompts, selector))
 
     @property
     def _padding(self) -> int:
@@ -196,7 +204,7 @@ class Trainer(Learner[Entry]):
         """By how much the adapter changes log-probabilities. Raises UserError where it changes none."""
         if self.tuned is None:
             return 0.0
-        effect = effect_on(self.tuned, self.local, self.device)
+        effect = effect_on(self.tuned, self.local.tokenizer, self.device)
         prove(self.config.save_as or "adapter", effect)
         return effect
 
@@ -204,7 +212,7 @@ class Trainer(Learner[Entry]):
         """A hash of everything that a fit depends on."""
         incidental = set(Config.incidental)
         options = {name: value for name, value in asdict(self.config).items() if name not in incidental}
-        hashes = (base_sha256(self.local), prompts_sha256(self.system.prompts, self.config.strategy))
+        hashes = (self.local.weights_sha256, self.prompts.sha256(self.config.strategy))
         return fingerprint_of(options, self.labels, train, self.dev, *hashes)
 
     def _announce(self) -> None:
@@ -222,7 +230,7 @@ def check(config: Config, train: Sequence[Example], out: Path) -> None:
     """Raises UserError for options that cannot be, before a model is loaded; `out` is where the fit is kept."""
     if not train:
         raise UserError("there is no train document: name a split by --train")
-    if config.engine != "transformers":
+    if "fit" not in find_engine(config.engine).supports:
         raise UserError(
             f"--engine {config.engine} does not learn: leave it out to fit; the adapter works in every engine"
         )

@@ -23,22 +23,21 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.adapters.probe import PROBES, effect, prove
-from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Constraint, Count, Reply, Request
-from m3dllm.systems.videollm.engines.local import pad_to_square
+from m3dllm.systems.videollm.engines.base import Constraint, ContextBudget, Count, Engine, Reply, Request
 from m3dllm.systems.videollm.engines.openai.address import Address, read_key, read_pairs
-from m3dllm.systems.videollm.engines.openai.client import Client
 from m3dllm.systems.videollm.engines.openai.completion import read_completion
 from m3dllm.systems.videollm.engines.openai.dialect import Dialect
 from m3dllm.systems.videollm.engines.openai.kinds import PROBE, kind_of
 from m3dllm.systems.videollm.engines.openai.pace import Pace
 from m3dllm.systems.videollm.engines.openai.refusals import RefusalError
 from m3dllm.systems.videollm.families import FAMILIES, Family, find_family
-from m3dllm.systems.videollm.prompts import Message, Part, Still
+from m3dllm.systems.videollm.frames import pad_to_square
+from m3dllm.systems.videollm.messages import Message, Part, Still
+from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.reading import has_shape
 from m3dllm.types import Failure, Issue
 
@@ -61,17 +60,22 @@ CUT, LEAST_COUNT = 0.4, 400
 """A prompt of at least LEAST_COUNT tokens by our count was cut where the server counts less than this share of them."""
 
 
-class OpenAIEngine:
+class OpenAIEngine(Engine):
     """A server and the model that it serves."""
 
-    def __init__(self, config: Config) -> None:
+    name: ClassVar = "openai"
+    extra: ClassVar = "server"
+    needs: ClassVar = ("openai",)
+    supports = frozenset({"schema", "chunks", "images", "lora"})
+
+    def __init__(self, config: Options, budget: ContextBudget | None = None) -> None:
         """Raises UserError where the server does not answer as expected, or it is not clear which model is asked."""
+        from m3dllm.systems.videollm.engines.openai.client import Client
+
         if not config.base_url:
             raise UserError("--engine openai needs --base-url, such as http://127.0.0.1:8000/v1")
-        if config.video:
-            raise UserError("--video: a server is shown frames as images; leave --video out, or take another engine")
-        self.config = config
-        self.extra = extra_body(config)
+        self.config = self.options = config
+        self.extra_body = extra_body(config)
         self.client = Client(
             Address.parse(config.base_url),
             key=read_key(config.api_key_env),
@@ -81,8 +85,7 @@ class OpenAIEngine:
             timeout=config.timeout,
         )
         self.url = self.client.url
-        self.lanes = max(1, config.batch)
-        self.specials: tuple[str, ...] = ()
+        self.max_concurrency = max(1, config.batch)
         self._pace = Pace(rpm=config.rpm, tpm=config.tpm)
         self._lock = threading.Lock()
         self._dialect = Dialect(omitted=frozenset(config.omit))
@@ -107,10 +110,12 @@ class OpenAIEngine:
             self.model = config.adapter
         if not (config.unconstrained or config.schema_only):
             self._way = self._proven_way()
+        if self._way is not None:
+            self.supports = self.supports | {"grammar"}
         self._todo: queue.SimpleQueue[tuple[int, Request] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[int, Reply | BaseException]] = queue.SimpleQueue()
         self._under_way = 0
-        for _ in range(self.lanes):  # daemons: an interrupted run waits for no server
+        for _ in range(self.max_concurrency):  # daemons: an interrupted run waits for no server
             threading.Thread(target=self._work, daemon=True).start()
 
     # --- what it is ---------------------------------------------------------------------------------------------------
@@ -294,15 +299,8 @@ class OpenAIEngine:
             replies.append((key, reply))
         return replies
 
-    @property
-    def memory_mb(self) -> float | None:
-        return None
-
-    def release(self, share: str) -> None:
-        pass
-
     def close(self) -> None:
-        for _ in range(self.lanes):
+        for _ in range(self.max_concurrency):
             self._todo.put(None)
 
     # --- a request ----------------------------------------------------------------------------------------------------
@@ -417,7 +415,7 @@ class OpenAIEngine:
         """
         while True:
             dialect = self._dialect
-            sent = dialect.write(body) | self.extra
+            sent = dialect.write(body) | self.extra_body
             self._pace.wait(tokens)
             try:
                 return self.client.post("chat/completions", sent)
@@ -430,7 +428,7 @@ class OpenAIEngine:
         with self._lock:
             if self._dialect != spoken:
                 return True
-            learned = spoken.learn({n: v for n, v in sent.items() if n not in self.extra}, trouble.reason)
+            learned = spoken.learn({n: v for n, v in sent.items() if n not in self.extra_body}, trouble.reason)
             if learned is None:
                 return False
             self._dialect = learned
@@ -466,7 +464,7 @@ class OpenAIEngine:
                 return found, tries + pauses
 
 
-def extra_body(config: Config) -> dict[str, Any]:
+def extra_body(config: Options) -> dict[str, Any]:
     """What the user adds to every request. Raises UserError where it is no JSON object."""
     if not config.extra_body:
         return {}

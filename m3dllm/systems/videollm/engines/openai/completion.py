@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from m3dllm.systems.videollm.engines import Reply
+from m3dllm.systems.videollm.engines.base import Reply
 from m3dllm.systems.videollm.engines.openai.refusals import RefusalError, code_of, one_line, refusal
 from m3dllm.systems.videollm.reading import is_whole
 from m3dllm.types import Failure

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from m3dllm.systems.videollm.engines import Constraint
+from m3dllm.systems.videollm.engines.base import Constraint
 from m3dllm.systems.videollm.engines.openai import gbnf
 
 Way = Mapping[str, Any]

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Count, Reply, Request
-from m3dllm.systems.videollm.engines.local import LocalModel
-from m3dllm.systems.videollm.prompts import Message
+from m3dllm.systems.videollm.engines.base import ContextBudget, Count, Engine, Reply, Request
+from m3dllm.systems.videollm.engines.local.model import LocalModel
+from m3dllm.systems.videollm.messages import Message
+from m3dllm.systems.videollm.options import Options
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-class Unloaded:
+class TokenizerOnlyEngine(Engine):
     """An engine that prepares and counts as a local one does, and cannot answer."""
 
-    lanes = 1
-    memory_mb = None
+    supports = frozenset({"grammar", "schema", "images", "video", "local"})
 
-    def __init__(self, config: Config) -> None:
-        self.local = LocalModel(config)
+    def __init__(self, options: Options, budget: ContextBudget | None = None) -> None:
+        super().__init__(options)
+        self.local = LocalModel(options)
         self.family = self.local.family
         self.specials = self.local.specials
-        self.context = min(config.context or self.local.context, self.local.context)
+        self.context = min(options.context or self.local.context, self.local.context)
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -41,9 +41,3 @@ class Unloaded:
 
     def poll(self) -> list[tuple[int, Reply]]:
         raise ValueError("nothing is under way")
-
-    def release(self, share: str) -> None:
-        pass
-
-    def close(self) -> None:
-        pass

@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m3dllm.errors import UserError
-from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.embedded import FOLDER, NAME, is_meant
-from m3dllm.systems.videollm.engines import Count
+from m3dllm.files import sha256_file
+from m3dllm.systems.videollm.embedded import FOLDER, NAME
+from m3dllm.systems.videollm.engines.base import Count
 from m3dllm.systems.videollm.families import FAMILIES, Family, SmartResize, find_family
-from m3dllm.systems.videollm.prompts import Clip, Message, Still
+from m3dllm.systems.videollm.frames import pad_to_square
+from m3dllm.systems.videollm.messages import Clip, Message, Still
+from m3dllm.systems.videollm.options import Options
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+NEEDS = ("torch", "torchvision", "transformers", "peft", "accelerate", "llguidance", "outlines", "qwen_vl_utils")
+"""The modules that models on this machine need."""
 HASHED_BYTES = 1 << 28
 """Weights up to this size are hashed whole; of larger ones the name, the size and the first megabyte count."""
 
@@ -33,13 +37,13 @@ class LocalModel:
     it has no chat format.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, options: Options) -> None:
         from transformers import AutoConfig, AutoProcessor, AutoTokenizer
         from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
-        self.name = config.model or NAME
-        self.source = str(FOLDER) if is_meant(config) else self.name
-        self.loading: dict[str, Any] = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+        self.name = options.model or NAME
+        self.source = options.model or str(FOLDER)
+        self.loading: dict[str, Any] = {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
         _be_quiet()
         folder = Path(self.source)
         if folder.exists() and not (folder / "config.json").is_file():
@@ -47,7 +51,7 @@ class LocalModel:
         try:
             self.config = AutoConfig.from_pretrained(self.source, **self.loading)
             self.sees = type(self.config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-            if config.frames and not self.sees:
+            if options.frames and not self.sees:
                 what = f"is a '{self.config.model_type}' model, which reads no images"
                 raise UserError(f"model '{self.name}' {what}: take one that does, or show no frames by --frames 0")
             loader = AutoProcessor if self.sees else AutoTokenizer
@@ -59,12 +63,12 @@ class LocalModel:
         self.tokenizer: Any = getattr(self.processor, "tokenizer", self.processor)
         if not getattr(self.processor, "chat_template", None) and not getattr(self.tokenizer, "chat_template", None):
             raise UserError(f"model '{self.name}' has no chat format: take its instruct version")
-        self.family = self._family(config)
+        self.family = self._family(options)
 
-    def _family(self, config: Config) -> Family:
-        if not config.frames and config.family is None:
+    def _family(self, options: Options) -> Family:
+        if not options.frames and options.family is None:
             return FAMILIES["generic"]
-        return find_family(self.name, model_type=self.config.model_type, family=config.family)
+        return find_family(self.name, model_type=self.config.model_type, family=options.family)
 
     # --- what is known of the model -----------------------------------------------------------------------------------
 
@@ -129,6 +133,18 @@ class LocalModel:
                 total.update(
                     hashlib.file_digest(file, "sha256").digest() if size <= HASHED_BYTES else file.read(1 << 20)
                 )
+        return total.hexdigest()
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """What tells a model apart: its revision on the hub; in a folder the hash of its weights and configuration."""
+        folder = Path(self.source)
+        if not folder.is_dir():
+            return self.sha256
+        total = hashlib.sha256()
+        for path in sorted([*folder.glob("*.safetensors"), folder / "config.json", folder / "tokenizer.json"]):
+            if path.is_file():
+                total.update(f"{path.name}\0{sha256_file(path)}\0".encode())
         return total.hexdigest()
 
     # --- images -------------------------------------------------------------------------------------------------------
@@ -230,16 +246,6 @@ class LocalModel:
     def count(self, messages: Sequence[Message]) -> Count:
         inputs = self.encode(messages)
         return Count(inputs["input_ids"].shape[1], self.vision_tokens(inputs))
-
-
-def pad_to_square(image: Image) -> Image:
-    """The image in the middle of a grey square."""
-    from PIL import Image as Images
-
-    side = max(image.size)
-    square = Images.new("RGB", (side, side), (127, 127, 127))
-    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return square
 
 
 def peak_memory_mb() -> float:

@@ -13,74 +13,74 @@ from typing import Any
 
 from m3dllm.answers import write_answer
 from m3dllm.errors import UserError
-from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.context import PromptContext
 from m3dllm.systems.videollm.groups import group_of, listed, marked
+from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.retrieval import make_retriever
-from m3dllm.systems.videollm.subject import Subject
 from m3dllm.types import Annotation, Chain, Document, Example, Task
 
 
-class Shelf:
+class FewShotSelector:
     """The train documents that can be examples, and the choice among them.
 
     An example can be shown if its answer can be written with texts that stand in it, and is not longer than answers may
     be. None comes from the video of the document that is asked about.
     """
 
-    def __init__(self, examples: Sequence[Example], config: Config) -> None:
-        """Raises UserError where there are fewer than `config.shots` that can be shown."""
-        self.config = config
+    def __init__(self, examples: Sequence[Example], options: Options) -> None:
+        """Raises UserError where there are fewer than `options.shots` that can be shown."""
+        self.options = options
         self.usable: tuple[Example, ...] = ()
-        if not config.shots:
+        if not options.shots:
             return
-        self.usable = tuple(example for example in examples if can_be_shown(example, config))
-        if len(self.usable) < config.shots:
+        self.usable = tuple(example for example in examples if can_be_shown(example, options))
+        if len(self.usable) < options.shots:
             raise UserError(
-                f"--shots {config.shots}: {len(self.usable)} of the {len(examples)} documents of the train split can be"
-                " examples: ask for fewer, or name another split by --train"
+                f"--shots {options.shots}: {len(self.usable)} of the {len(examples)} documents of the train split can"
+                " be examples: ask for fewer, or name another split by --train"
             )
-        if config.shot_choice == "similar":
-            self._retriever = make_retriever(config.retriever, [example.document for example in self.usable])
+        if options.shot_choice == "similar":
+            self._retriever = make_retriever(options.retriever, [example.document for example in self.usable])
 
     def choose(self, document: Document) -> list[Example]:
         """At most `shots` examples in the document's language, from other videos; of similar ones the nearest last.
 
         The choice depends on the seed and the document, and not on what was asked before.
         """
-        if not self.config.shots:
+        if not self.options.shots:
             return []
         open_ = [i for i, example in enumerate(self.usable) if _is_apart(example.document, document)]
-        rnd = random.Random(f"{self.config.seed}:{document.id}")
+        rnd = random.Random(f"{self.options.seed}:{document.id}")
         rnd.shuffle(open_)
-        if self.config.shot_choice == "similar":
+        if self.options.shot_choice == "similar":
             near = self._retriever.nearness(document)
             open_.sort(key=lambda i: -near.get(i, 0.0))  # stable: the shuffle decides between equals
-        return [self.usable[i] for i in reversed(open_[: self.config.shots])]
+        return [self.usable[i] for i in reversed(open_[: self.options.shots])]
 
 
-def can_be_shown(example: Example, config: Config) -> bool:
+def can_be_shown(example: Example, options: Options) -> bool:
     """Whether its answer says what its gold says, in texts that stand in it, within the bounds of an answer."""
     if not example.document.text.strip() or not example.gold.chains:
         return False
-    if config.strategy not in ("staged", "mqa") and not STAGES["joint"] <= example.annotated:
+    if options.strategy not in ("staged", "mqa") and not STAGES["joint"] <= example.annotated:
         return False
     written = write_answer(example.document, example.gold)["chains"]
     texts = [text if isinstance(text, str) else text[0] for c in written for text in c["mentions"] if _is_text(text)]
     return (
         all(_is_text(mention) for chain in written for mention in chain["mentions"])
-        and all(text in example.document.text and len(text) <= config.max_mention_characters for text in texts)
-        and len(written) <= config.max_chains
-        and all(len(chain["mentions"]) <= config.max_mentions for chain in written)
-        and len(example.gold.relations) <= config.max_relations
+        and all(text in example.document.text and len(text) <= options.max_mention_characters for text in texts)
+        and len(written) <= options.max_chains
+        and all(len(chain["mentions"]) <= options.max_mentions for chain in written)
+        and len(example.gold.relations) <= options.max_relations
     )
 
 
-def shot(stage: str, example: Example, subject: Subject) -> dict[str, str] | None:
+def shot(stage: str, example: Example, context: PromptContext) -> dict[str, str] | None:
     """The example as the template of a stage wants it; None for a stage that has none."""
     make = _STAGES.get(stage)
     if make is None or not STAGES[stage] <= example.annotated:
         return None
-    about = replace(subject, document=example.document, issues=[])
+    about = replace(context, document=example.document, issues=[])
     question, answer = make(about, _named(example.gold))
     return {"text": about.say(example.document.text), "question": question, "answer": about.say(_json(answer))}
 
@@ -95,30 +95,30 @@ def _named(gold: Annotation) -> Annotation:
     )
 
 
-def _joint(about: Subject, gold: Annotation) -> tuple[str, Any]:
+def _joint(about: PromptContext, gold: Annotation) -> tuple[str, Any]:
     answer = write_answer(about.document, gold)
     return "", {"chains": answer["chains"], "relations": answer["relations"]}
 
 
-def _entities(about: Subject, gold: Annotation) -> tuple[str, Any]:
+def _entities(about: PromptContext, gold: Annotation) -> tuple[str, Any]:
     said = [(m.type, about.document.text[m.start : m.end]) for m in sorted(gold.mentions)]
     types = [label.name for label in about.labels.mentions]
     return "", {kind: list(dict.fromkeys(text for k, text in said if k == kind)) for kind in types}
 
 
-def _spans(about: Subject, gold: Annotation) -> tuple[str, Any]:
+def _spans(about: PromptContext, gold: Annotation) -> tuple[str, Any]:
     said = [about.document.text[m.start : m.end] for m in sorted(gold.mentions)]
     return "", {"mentions": list(dict.fromkeys(said))}
 
 
-def _chains(about: Subject, gold: Annotation) -> tuple[str, Any]:
+def _chains(about: PromptContext, gold: Annotation) -> tuple[str, Any]:
     mentions = sorted(gold.mentions)
     number = {mention: i for i, mention in enumerate(mentions)}
     lists = [[f"m{number[m]}" for m in chain.mentions] for chain in gold.chains if len(chain.mentions) > 1]
     return marked(about, mentions), {"chains": lists}
 
 
-def _relations(about: Subject, gold: Annotation) -> tuple[str, Any]:
+def _relations(about: PromptContext, gold: Annotation) -> tuple[str, Any]:
     groups = [group_of(i, chain) for i, chain in enumerate(gold.chains)]
     lines = [f"{one['name']} ({one['type']}): {' / '.join(one['texts'])}" for one in listed(about, groups)]
     answer = [{"head": r.head, "tail": r.tail, "type": r.type} for r in gold.relations]

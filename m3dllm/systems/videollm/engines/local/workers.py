@@ -12,7 +12,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -21,15 +21,16 @@ from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
 from m3dllm.errors import UserError
-from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Count, Reply, Request, Room, make_engine
-from m3dllm.systems.videollm.engines.local import LocalModel
-from m3dllm.systems.videollm.prompts import Message
+from m3dllm.systems.videollm.engines.base import ContextBudget, Count, Engine, Reply, Request
+from m3dllm.systems.videollm.engines.local.model import LocalModel
+from m3dllm.systems.videollm.messages import Message
+from m3dllm.systems.videollm.options import Options
 from m3dllm.types import Failure
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MakeEngine = Callable[[Options, ContextBudget | None], Engine]
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """The environment variable that says which GPUs a process sees."""
 
@@ -63,17 +64,23 @@ class _Worker:
     memory_mb: float | None = None
 
 
-class WorkersEngine:
-    """As many engines as `config.workers`."""
+class WorkersEngine(Engine):
+    """As many engines as `options.workers`."""
 
-    def __init__(self, config: Config, room: Room | None = None) -> None:
-        """Raises UserError where there are not enough GPUs, or the model is not there."""
-        self.local = LocalModel(config)
+    supports = frozenset({"grammar", "schema", "option_scores", "images", "video", "lora", "local", "workers"})
+
+    def __init__(self, options: Options, budget: ContextBudget | None = None, *, make: MakeEngine) -> None:
+        """`make` makes the engine of each worker, in its process.
+
+        Raises UserError where there are not enough GPUs, or the model is not there.
+        """
+        super().__init__(options)
+        self.local = LocalModel(options)
         self.family = self.local.family
         self.specials = self.local.specials
-        self.lanes = config.workers * max(1, config.batch)
-        shares = gpu_shares(config, visible_gpus(config))
-        self._workers = [_start(replace(config, workers=1), room, gpus) for gpus in shares]
+        self.max_concurrency = options.workers * max(1, options.batch)
+        shares = gpu_shares(options, visible_gpus(options))
+        self._workers = [_start(replace(options, workers=1), budget, gpus, make) for gpus in shares]
         self._stop = Finalize(self, _end, args=(self._workers,), exitpriority=10)
         self._places: dict[str, _Worker] = {}
         ready = [self._first_word(worker) for worker in self._workers]
@@ -144,28 +151,28 @@ class WorkersEngine:
         self._stop()
 
 
-def gpu_shares(config: Config, gpus: Sequence[str]) -> list[str | None]:
+def gpu_shares(options: Options, gpus: Sequence[str]) -> list[str | None]:
     """Which of `gpus` each worker sees, by commas; None for all of them where there are no GPUs to share.
 
     Raises UserError where there are not enough.
     """
     if not gpus:
-        return [None] * config.workers
-    each = config.tensor_parallel if config.engine == "vllm" else 1
-    if (needed := config.workers * each) > len(gpus):
-        how = f"--workers {config.workers}" + (f" with --tensor-parallel {each}" if each > 1 else "")
+        return [None] * options.workers
+    each = options.tensor_parallel
+    if (needed := options.workers * each) > len(gpus):
+        how = f"--workers {options.workers}" + (f" with --tensor-parallel {each}" if each > 1 else "")
         raise UserError(f"{how} needs {needed} GPUs, and {len(gpus)} can be seen: take fewer --workers")
-    return [",".join(gpus[i * each : (i + 1) * each]) for i in range(config.workers)]
+    return [",".join(gpus[i * each : (i + 1) * each]) for i in range(options.workers)]
 
 
-def visible_gpus(config: Config) -> list[str]:
+def visible_gpus(options: Options) -> list[str]:
     """The GPUs that the workers may share, as CUDA names them; none where the model is to run elsewhere.
 
     Raises UserError where one GPU is named for all of them.
     """
-    if config.device.startswith("cuda:"):
-        raise UserError(f"--device {config.device} names one GPU: with --workers say --device cuda, or leave it out")
-    if config.device not in ("auto", "cuda"):
+    if options.device.startswith("cuda:"):
+        raise UserError(f"--device {options.device} names one GPU: with --workers say --device cuda, or leave it out")
+    if options.device not in ("auto", "cuda"):
         return []
     import torch
 
@@ -178,11 +185,11 @@ def visible_gpus(config: Config) -> list[str]:
 # --- this side --------------------------------------------------------------------------------------------------------
 
 
-def _start(config: Config, room: Room | None, gpus: str | None) -> _Worker:
+def _start(options: Options, budget: ContextBudget | None, gpus: str | None, make: MakeEngine) -> _Worker:
     """A worker that sees these GPUs; it loads its model meanwhile."""
     context = get_context("spawn")  # a forked process could not use a GPU
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, config, room), name="m3dllm worker")
+    process = context.Process(target=_work, args=(theirs, options, budget, make), name="m3dllm worker")
     with _environment(VISIBLE, gpus):
         process.start()
     theirs.close()
@@ -245,11 +252,11 @@ def _end(workers: Sequence[_Worker]) -> None:
 # --- the worker's side ------------------------------------------------------------------------------------------------
 
 
-def _work(connection: Connection, config: Config, room: Room | None) -> None:
+def _work(connection: Connection, options: Options, budget: ContextBudget | None, make: MakeEngine) -> None:
     """Load the engine and answer what is asked, until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who stops the run closes the connection
     try:
-        engine = make_engine(config, room)
+        engine = make(options, budget)
     except UserError as error:
         connection.send(error)
         return

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from m3dllm.labels import Label, LabelSet, RelationLabel
-from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Constraint, Reply, Request
+from m3dllm.systems.videollm.engines.base import Constraint, Reply, Request
 from m3dllm.systems.videollm.grammar import mention_chunks
-from m3dllm.systems.videollm.prompts import Message, Part, Prompts, harmless
+from m3dllm.systems.videollm.messages import Message, Part
+from m3dllm.systems.videollm.options import Options
+from m3dllm.systems.videollm.prompts import Prompts, harmless
 from m3dllm.systems.videollm.reading import read_object
 from m3dllm.systems.videollm.shown import Bounds, Shown
 from m3dllm.types import Document, Issue, Lang
@@ -29,12 +30,12 @@ Conversation = Generator[list[Question], list[Reply], Any]
 
 
 @dataclass(slots=True)
-class Subject:
+class PromptContext:
     """One document, as it is shown, and all that is needed to ask about it. `issues` collects what was wrong."""
 
     document: Document
     labels: LabelSet
-    config: Config
+    options: Options
     prompts: Prompts
     shown: Shown
     system: str
@@ -44,6 +45,8 @@ class Subject:
     frames: tuple[int, ...] = ()
     """The frames that are shown; those of a video stand here only."""
     specials: Sequence[str] = ()
+    supports: frozenset[str] = frozenset()
+    """What the engine supports, see `engines.base`."""
     shots: Callable[[str], list[dict[str, str]]] = field(default=lambda stage: [])
     """The examples of a stage, as its template wants them."""
     share: str = ""
@@ -55,7 +58,7 @@ class Subject:
 
     @property
     def bounds(self) -> Bounds:
-        return Bounds.of(self.config)
+        return Bounds.of(self.options)
 
     @property
     def has_text(self) -> bool:
@@ -81,12 +84,12 @@ class Subject:
             **values,
         )
         messages = (Message("system", (self.system,)), Message("user", (*self.view, "\n\n" + text)))
-        held = None if self.config.unconstrained else constraint()
-        if held is not None and self.config.schema_only:
+        held = None if self.options.unconstrained else constraint()
+        if held is not None and self.options.schema_only:
             held = Constraint(schema=held.schema)
-        if held is not None and held.grammar is not None and self.config.engine == "openai":
+        if held is not None and held.grammar is not None and "chunks" in self.supports:
             held = replace(held, chunks=tuple(mention_chunks(self.document)))
-        request = Request(messages=messages, max_tokens=self.config.max_tokens, constraint=held, share=self.share)
+        request = Request(messages=messages, max_tokens=self.options.max_tokens, constraint=held, share=self.share)
         return Question(stage, request, about)
 
     def say(self, text: str) -> str:

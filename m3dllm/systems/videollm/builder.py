@@ -7,7 +7,7 @@ out. Each step is an Issue of the document.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -16,24 +16,21 @@ from typing import Any
 from m3dllm.errors import UserError
 from m3dllm.files import sha256_file
 from m3dllm.labels import LabelSet
-from m3dllm.normalize import normalize
-from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.engines import Engine, Reply, Room
+from m3dllm.systems.videollm.context import PromptContext, Question
+from m3dllm.systems.videollm.engines.base import ContextBudget, Engine
 from m3dllm.systems.videollm.families import find_convention
+from m3dllm.systems.videollm.fewshot import FewShotSelector, shot
 from m3dllm.systems.videollm.frames import blank, choose_frames, load_image
-from m3dllm.systems.videollm.prompts import Message, Prompts, Still, show_document
-from m3dllm.systems.videollm.shots import Shelf, shot
+from m3dllm.systems.videollm.messages import Message, Still
+from m3dllm.systems.videollm.options import Options
+from m3dllm.systems.videollm.prompts import Prompts, show_document
 from m3dllm.systems.videollm.shown import Shown
 from m3dllm.systems.videollm.strategies import STRATEGIES, later
-from m3dllm.systems.videollm.subject import Conversation, Question, Subject
-from m3dllm.systems.videollm.windows import OVERLAP, Window, cut, merge
-from m3dllm.types import BoxForm, Document, Example, Frame, Issue, Lang, RawOutput
+from m3dllm.systems.videollm.windows import OVERLAP, Window, cut
+from m3dllm.types import Document, Example, Frame, Issue, Lang
 
 SHORTEST = 40
 """Characters of the shortest window that a text is cut to."""
-REPEATED = frozenset({"empty_answer", "empty_document", "bad_geometry", "box_outside"})
-"""Issues of a window that either say nothing of the document or are found again in the merged answer."""
-
 SPARE = 1.25
 """How many times the tokens that were counted are kept free: where parts meet they are cut otherwise than each alone,
 and later questions are only estimated."""
@@ -53,23 +50,25 @@ class DoesNotFit(ValueError):  # noqa: N818  it says what is the matter
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A document as it is shown, or a window of it, which has its own subject."""
+    """A document as it is shown, or a window of it, which has its own context."""
 
     window: Window
-    subject: Subject
+    context: PromptContext
 
 
-class Views:
+class PromptBuilder:
     """Shows documents to one engine."""
 
-    def __init__(self, config: Config, labels: LabelSet, engine: Engine, prompts: Prompts, shelf: Shelf) -> None:
+    def __init__(
+        self, options: Options, labels: LabelSet, engine: Engine, prompts: Prompts, selector: FewShotSelector
+    ) -> None:
         """Raises UserError for a convention of boxes that is not there."""
-        self.config = config
+        self.options = options
         self.labels = labels
         self.engine = engine
         self.prompts = prompts
-        self.shelf = shelf
-        self.convention = find_convention(engine.family, config.box_convention)
+        self.selector = selector
+        self.convention = find_convention(engine.family, options.box_convention)
         self._lengths: dict[str, int] = {}
         self._least: dict[Lang, int] = {}
         self._seen: dict[tuple[Lang, tuple[tuple[int, int], ...]], int] = {}
@@ -83,7 +82,7 @@ class Views:
         try:
             return [View(Window(0, document), self.show(document))]
         except DoesNotFit as error:
-            self._check_room(document)
+            self._check_budget(document)
             views = self._in_windows(document)
             if views is None:
                 raise
@@ -91,21 +90,21 @@ class Views:
                 raise DoesNotFit(f"{error}; its text cannot be cut any smaller") from error
             return views
 
-    def show(self, document: Document) -> Subject:
+    def show(self, document: Document) -> PromptContext:
         """The document as a whole. Raises ValueError for a frame that cannot be read, or a context too small."""
         pictures = self._pictures(self._chosen(document))
-        subject, shots = self._fit(document, pictures, self.shelf.choose(document))
-        if shots < self.config.shots:
-            subject.issues.insert(0, _shortened(f"{shots} of {self.config.shots} shots are shown"))
-        return subject
+        context, shots = self._fit(document, pictures, self.selector.choose(document))
+        if shots < self.options.shots:
+            context.issues.insert(0, _shortened(f"{shots} of {self.options.shots} shots are shown"))
+        return context
 
-    def needed(self, subject: Subject) -> int:
+    def needed(self, context: PromptContext) -> int:
         """The tokens that a question about a document may need at most, with its answer; 0 where nothing is asked.
 
         The first question is counted. Those of later stages are made from its answer; they repeat the text with its
         mentions marked, and list chains: room is kept for that.
         """
-        conversation = STRATEGIES[self.config.strategy](subject)
+        conversation = STRATEGIES[self.options.strategy](context)
         try:
             first = next(conversation)
         except StopIteration:
@@ -114,41 +113,41 @@ class Views:
             conversation.close()
         asked = max(self.engine.count(question.request.messages).tokens for question in first)
         more = 0
-        if self.config.strategy == "staged" and not subject.document.given:
-            shown = sum(len(one["text"].encode("utf-8", "replace")) // 3 for one in subject.shots("entities"))
-            more = 3 * (len(subject.document.text.encode("utf-8", "replace")) // 3) + 2 * shown
-        lengths = [self._instruction(question) for question in later(subject)]
+        if self.options.strategy == "staged" and not context.document.given:
+            shown = sum(len(one["text"].encode("utf-8", "replace")) // 3 for one in context.shots("entities"))
+            more = 3 * (len(context.document.text.encode("utf-8", "replace")) // 3) + 2 * shown
+        lengths = [self._instruction(question) for question in later(context)]
         more += max(0, max(lengths, default=0) - max(map(self._instruction, first)))
-        return asked + more + self.config.max_tokens
+        return asked + more + self.options.max_tokens
 
-    def room(self, documents: Iterable[Document]) -> Room:
+    def budget(self, documents: Iterable[Document]) -> ContextBudget:
         """What these documents need at most, whole, with all their frames and shots, and SPARE; no frame is read."""
         tokens = images = 0
         for document in documents:
             sizes = tuple((frame.width_px, frame.height_px) for frame in self._chosen(document))
-            bare = self._subject(replace(document, frames=()), (), self.shelf.choose(document))
+            bare = self._context(replace(document, frames=()), (), self.selector.choose(document))
             text = max(self.needed(bare), self._needed_at_least(document.lang))
             tokens = max(tokens, text + self._sights(document.lang, sizes))
             images = max(images, len(sizes))
-        return Room(256 * ceil(SPARE * tokens / 256), images)
+        return ContextBudget(256 * ceil(SPARE * tokens / 256), images)
 
     # --- fitting ------------------------------------------------------------------------------------------------------
 
     def _fit(
         self, document: Document, pictures: Sequence[Picture], examples: Sequence[Example] = ()
-    ) -> tuple[Subject, int]:
+    ) -> tuple[PromptContext, int]:
         """(the document with as many of the examples, then of the frames, as fit; how many examples these are).
 
         Raises DoesNotFit.
         """
         frames = len(pictures)
         while True:
-            subject = self._subject(document, pictures, examples)
-            needed = self.needed(subject)
+            context = self._context(document, pictures, examples)
+            needed = self.needed(context)
             if needed <= self.engine.context:
                 if len(pictures) < frames:
-                    subject.issues.append(_shortened(f"{len(pictures)} of {frames} frames are shown"))
-                return subject, len(examples)
+                    context.issues.append(_shortened(f"{len(pictures)} of {frames} frames are shown"))
+                return context, len(examples)
             if examples:
                 examples = examples[1:]
                 continue
@@ -156,7 +155,7 @@ class Views:
                 what = "one frame" if pictures else "its text"
                 raise DoesNotFit(
                     f"the context of {self.engine.context} tokens is too small: the document with {what} and an answer"
-                    f" of {self.config.max_tokens} needs {needed}: raise --context, or lower --max-tokens"
+                    f" of {self.options.max_tokens} needs {needed}: raise --context, or lower --max-tokens"
                 )
             fewer = len(pictures) // 2
             pictures = [pictures[(2 * i + 1) * len(pictures) // (2 * fewer)] for i in range(fewer)]
@@ -171,44 +170,44 @@ class Views:
         pictures = {frame.index: (frame, image) for frame, image in self._pictures(chosen)}
         count = self._fewest(document)
         while len(text) >= SHORTEST * (count - (count - 1) * OVERLAP):
-            windows = cut(shown, count, fps=self.config.fps)
+            windows = cut(shown, count, fps=self.options.fps)
             try:
-                subjects = [self._fit(w.document, [pictures[f.index] for f in w.document.frames])[0] for w in windows]
+                contexts = [self._fit(w.document, [pictures[f.index] for f in w.document.frames])[0] for w in windows]
             except DoesNotFit:
                 count += 1 + count // 8
                 continue
             noted = [Issue("windows", "prompt", f"the text is read in {len(windows)} overlapping windows")]
-            if self.config.shots:
-                noted.append(_shortened(f"0 of {self.config.shots} shots are shown"))
-            subjects[0].issues[:0] = noted
-            return [View(window, subject) for window, subject in zip(windows, subjects, strict=True)]
+            if self.options.shots:
+                noted.append(_shortened(f"0 of {self.options.shots} shots are shown"))
+            contexts[0].issues[:0] = noted
+            return [View(window, context) for window, context in zip(windows, contexts, strict=True)]
         return []
 
     def _fewest(self, document: Document) -> int:
         """At least how many windows it takes, if tokens were spread evenly over the text."""
         bare, whole = (
-            self.needed(self._subject(shown, ())) for shown in (_of_one_letter(document), replace(document, frames=()))
+            self.needed(self._context(shown, ())) for shown in (_of_one_letter(document), replace(document, frames=()))
         )
         room = max(self.engine.context - bare, 1)
         return max(2, int(((whole - bare) / room - OVERLAP) / (1 - OVERLAP)))
 
-    def _check_room(self, document: Document) -> None:
+    def _check_budget(self, document: Document) -> None:
         """Raises UserError where not even a document of one letter fits."""
-        needed = self.needed(self._subject(_of_one_letter(document), ()))
+        needed = self.needed(self._context(_of_one_letter(document), ()))
         if needed > self.engine.context:
             sizes = [
                 f"{len(getattr(self.labels, kind))} types of {kind}" for kind in ("mentions", "relations", "regions")
             ]
             raise UserError(
                 f"the context of {self.engine.context} tokens is too small for any document: the question with the"
-                f" label set ({', '.join(sizes)}) and an answer of {self.config.max_tokens} take {needed}: raise"
+                f" label set ({', '.join(sizes)}) and an answer of {self.options.max_tokens} take {needed}: raise"
                 " --context, lower --max-tokens, or take a label set with fewer types"
             )
 
     def _needed_at_least(self, lang: Lang) -> int:
         """The tokens that a question about a text of one letter needs, with its answer."""
         if lang not in self._least:
-            self._least[lang] = self.needed(self._subject(Document("a", lang, "a"), ()))
+            self._least[lang] = self.needed(self._context(Document("a", lang, "a"), ()))
         return self._least[lang]
 
     def _sights(self, lang: Lang, sizes: tuple[tuple[int, int], ...]) -> int:
@@ -216,7 +215,7 @@ class Views:
         if (lang, sizes) not in self._seen:
             frames = tuple(Frame(LATE + i, "", *size, sha256="blank") for i, size in enumerate(sizes))
             document = Document("a", lang, "a", frames=frames)
-            needed = self.needed(self._subject(document, self._pictures(frames, read=blank)))
+            needed = self.needed(self._context(document, self._pictures(frames, read=blank)))
             self._seen[lang, sizes] = needed - self._needed_at_least(lang)
         return self._seen[lang, sizes]
 
@@ -232,47 +231,50 @@ class Views:
     # --- one view -----------------------------------------------------------------------------------------------------
 
     def _chosen(self, document: Document) -> tuple[Frame, ...]:
-        return choose_frames(document, self.config.frames, how=self.config.frame_choice, fps=self.config.fps or 24.0)
+        return choose_frames(document, self.options.frames, how=self.options.frame_choice, fps=self.options.fps or 24.0)
 
     def _pictures(self, frames: Iterable[Frame], *, read: Callable[..., Any] = load_image) -> list[Picture]:
         """The images of these frames; those of a video are of one size. Raises ValueError."""
-        pictures = [(frame, read(frame, longest_side=self.config.longest_side)) for frame in frames]
-        if self.config.video:
+        pictures = [(frame, read(frame, longest_side=self.options.longest_side)) for frame in frames]
+        if self.options.video:
             pictures = [(frame, image.resize(pictures[0][1].size)) for frame, image in pictures]
         return pictures
 
-    def _subject(self, document: Document, pictures: Sequence[Picture], examples: Sequence[Example] = ()) -> Subject:
+    def _context(
+        self, document: Document, pictures: Sequence[Picture], examples: Sequence[Example] = ()
+    ) -> PromptContext:
         sizes = {}
         stills = []
         for frame, image in pictures:
             prepared = self.engine.prepare(image)
             sizes[frame.index] = image.size if self.engine.family.pads else prepared.size
             stills.append(Still(frame.index, prepared, frame.sha256 or sha256_file(Path(frame.path))))
-        shown = {} if self.config.video else sizes  # of a video nobody can say where in which frame something is
+        shown = {} if self.options.video else sizes  # of a video nobody can say where in which frame something is
         view = show_document(
             self.prompts,
             document,
             stills,
-            fps=self.config.fps,
-            as_video=self.config.video,
+            fps=self.options.fps,
+            as_video=self.options.video,
             specials=self.engine.specials,
         )
-        subject = Subject(
+        context = PromptContext(
             document=document,
             labels=self.labels,
-            config=self.config,
+            options=self.options,
             prompts=self.prompts,
             shown=Shown(shown, self.convention),
             frames=tuple(sizes),
-            system=self.prompts.render(SYSTEM.get(self.config.strategy, "document/system"), document.lang),
+            system=self.prompts.render(SYSTEM.get(self.options.strategy, "document/system"), document.lang),
             view=view,
             specials=self.engine.specials,
+            supports=self.engine.supports,
             share=document.id,
         )
-        subject.shots = lambda stage: [
-            made for example in examples if (made := shot(stage, example, subject)) is not None
+        context.shots = lambda stage: [
+            made for example in examples if (made := shot(stage, example, context)) is not None
         ]
-        return subject
+        return context
 
 
 def _of_one_letter(document: Document) -> Document:
@@ -282,60 +284,3 @@ def _of_one_letter(document: Document) -> Document:
 
 def _shortened(detail: str) -> Issue:
     return Issue("shortened", "prompt", detail)
-
-
-# --- answers ----------------------------------------------------------------------------------------------------------
-
-
-def converse(document: Document, views: Sequence[View]) -> Conversation:
-    """The conversation about a document: of a whole one the strategy's own; else window after window, then merged."""
-    first = views[0].subject
-    if len(views) == 1:
-        return (yield from STRATEGIES[first.config.strategy](first))
-    payloads, readings, unread = [], [], []
-    for i, view in enumerate(views):
-        subject = view.subject
-        finishes: set[str] = set()
-        payload = yield from _watched(STRATEGIES[subject.config.strategy](subject), finishes)
-        raw = RawOutput(subject.document.id, payload=payload, boxes=form([view]))
-        found = normalize(subject.document, raw, subject.labels)
-        payloads.append(payload)
-        readings.append((view.window, found.annotation))
-        unread.append(any(issue.code in ("not_json", "no_answer") for issue in found.issues))
-        passed_over = REPEATED | ({"truncated"} if "length" in finishes else set())
-        subject.issues += [issue for issue in found.issues if issue.code not in passed_over]
-        subject.issues[:] = [_placed(issue, i) for issue in subject.issues]
-    if all(unread):  # then there is nothing to merge, and what was said says so itself
-        return payloads[0]
-    return merge(readings, known=document.given.chains if document.given else ())
-
-
-def form(views: Sequence[View]) -> BoxForm | None:
-    """What the numbers of the boxes in an answer mean; those of merged windows are fractions."""
-    if len(views) > 1:
-        return None
-    shown = views[0].subject.shown
-    return shown.convention.form(shown.sizes)
-
-
-def _watched(conversation: Conversation, finishes: set[str]) -> Generator[list[Question], list[Reply], Any]:
-    """The conversation; why its replies ended is added to `finishes`."""
-    try:
-        questions = next(conversation)
-        while True:
-            replies = yield questions
-            finishes.update(reply.finish for reply in replies)
-            questions = conversation.send(replies)
-    except StopIteration as end:
-        return end.value
-    finally:
-        conversation.close()
-
-
-def _placed(issue: Issue, window: int) -> Issue:
-    """An Issue of a window as one of the document."""
-    return (
-        issue
-        if issue.code == "windows" or issue.where.startswith("windows[")
-        else replace(issue, where=f"windows[{window}].{issue.where}")
-    )

@@ -1,0 +1,81 @@
+"""Whether an adapter may be used: it was tuned for these prompts, this label set and this model."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from m3dllm.errors import UserError
+from m3dllm.labels import LabelSet
+from m3dllm.systems.videollm.adapters.card import MODEL, Adapter, find_adapter
+from m3dllm.systems.videollm.options import Options
+from m3dllm.wire import encode_labels
+
+log = logging.getLogger("m3dllm")
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+BOUND = ("box_convention", "video")
+"""The options that change what an answer means."""
+USUAL = (*BOUND, "frames", "frame_choice", "longest_side", "fps", "shots")
+"""The options that an adapter should be used with as it was tuned."""
+
+
+def tuned(options: AnyOptions, checkpoint: Path | None, *, local: bool) -> tuple[AnyOptions, Adapter | None]:
+    """(the options with the model that they mean, what was tuned of it or None).
+
+    `checkpoint` is the result of a fit: an adapter, or a whole model. Where no model was named, it is the adapter's.
+    `local`: whether the engine's models are on this machine; a server's adapter may be unknown here. Raises UserError.
+    """
+    if checkpoint is not None and options.adapter:
+        raise UserError("--checkpoint and --adapter name two adapters: give one of them")
+    given = str(checkpoint) if checkpoint is not None else options.adapter
+    if given is None:
+        return options, None
+    if not local:
+        if checkpoint is not None:
+            raise UserError("--checkpoint: a server loads its adapters itself: give the name it has there as --adapter")
+        try:
+            return options, find_adapter(given)
+        except UserError:
+            log.warning("adapter '%s' is not known here: its prompts and label set cannot be checked", given)
+            return options, None
+    found = find_adapter(given)
+    if found.card.shape.tune == "full":
+        if checkpoint is None:
+            raise UserError.at(found.folder, f"is a whole model, no adapter: give --model {found.folder / MODEL}")
+        return replace(options, model=str(found.folder / MODEL)), found
+    base = found.card.base
+    if options.model is None:
+        options = replace(options, model=base.model or None, revision=options.revision or base.revision or None)
+    return replace(options, adapter=str(found.folder)), found
+
+
+def check_use(adapter: Adapter, options: Options, labels: LabelSet, prompts_sha256: str) -> None:
+    """Raises UserError where the adapter was tuned for other prompts or another label set."""
+    asked = adapter.card.asked
+    if asked.strategy != options.strategy:
+        raise adapter.refusal(f"was tuned to be asked with --strategy {asked.strategy}, not {options.strategy}")
+    if asked.version != options.prompt_version:
+        wanted = f"version {asked.version} of the prompts, not {options.prompt_version}"
+        raise adapter.refusal(f"was tuned for {wanted}: give --prompt-version {asked.version}, or tune another")
+    if asked.labels_sha256 != labels_sha256(labels):
+        raise adapter.refusal("was tuned for another label set than that of this corpus: tune another on this corpus")
+    if asked.sha256 != prompts_sha256:
+        raise adapter.refusal("was tuned for prompts of other words: give the same --prompts, or tune another")
+    usual = Options()
+    for name in USUAL:
+        given, learned = getattr(options, name), adapter.card.training.get(name, getattr(usual, name))
+        what = f"was tuned with --{name.replace('_', '-')} {learned}, and is asked with {given}"
+        if given != learned and name in BOUND:
+            raise adapter.refusal(f"{what}: its answers mean something else then")
+        if given != learned:
+            log.warning("adapter '%s' %s", adapter.name, what)
+
+
+def labels_sha256(labels: LabelSet) -> str:
+    """The hash of a label set's meaning, glosses too: they stand in the prompts."""
+    return hashlib.sha256(encode_labels(labels).encode()).hexdigest()

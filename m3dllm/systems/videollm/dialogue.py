@@ -1,0 +1,285 @@
+"""Who is asked what next: documents in, answers out, as many conversations under way as the engine takes at once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from m3dllm.normalize import normalize
+from m3dllm.systems.videollm import embedded
+from m3dllm.systems.videollm.builder import PromptBuilder, View
+from m3dllm.systems.videollm.context import Conversation, Question
+from m3dllm.systems.videollm.engines.base import Engine, Reply, Request
+from m3dllm.systems.videollm.messages import Message, prompt_sha256, prompt_text
+from m3dllm.systems.videollm.options import Options
+from m3dllm.systems.videollm.prompts import Prompts
+from m3dllm.systems.videollm.strategies import STRATEGIES, TEMPLATES
+from m3dllm.systems.videollm.tally import Tally
+from m3dllm.systems.videollm.windows import merge
+from m3dllm.types import BoxForm, Document, Failure, Issue, RawOutput, Turn
+
+log = logging.getLogger("m3dllm")
+
+REPEATED = frozenset({"empty_answer", "empty_document", "bad_geometry", "box_outside"})
+"""Issues of a window that either say nothing of the document or are found again in the merged answer."""
+
+
+class Dialogue:
+    """Conversations about documents with one engine.
+
+    `tally` says what they have cost so far.
+    """
+
+    def __init__(self, builder: PromptBuilder) -> None:
+        self.builder = builder
+        self.engine: Engine = builder.engine
+        self.tally = Tally()
+        self._sent: dict[str, str] = {}
+
+    def take_prompts(self) -> dict[str, str]:
+        """The prompts that were sent since the last call: sha256 to text, see `prompt.prompt_text`."""
+        sent, self._sent = self._sent, {}
+        return sent
+
+    def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
+        """One answer a document, in order; a document that fails says so, and the others go on."""
+        engine, started, answered = self.engine, time.perf_counter(), 0
+        try:
+            for raw in self._answers(documents):
+                answered += 1
+                yield raw
+        finally:
+            wall_s = time.perf_counter() - started
+            self.tally.end_pass(answered, wall_s, memory_mb=engine.memory_mb, processes=self.builder.options.workers)
+            if answered:
+                log.info("%s", self.tally)
+
+    def _answers(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
+        waiting = iter(documents)
+        order: deque[_Session] = deque()
+        asked: dict[int, _Session] = {}
+        numbers = iter(range(1 << 62))
+        exhausted = False
+        while True:
+            while (
+                not exhausted and len({id(s) for s in asked.values()}) < self.engine.max_concurrency > len(order) // 4
+            ):
+                document = next(waiting, None)
+                if document is None:
+                    exhausted = True
+                    break
+                session = _Session(document, time.perf_counter())
+                order.append(session)
+                self._begin(session)
+                self._submit(session, asked, numbers)
+            while order and order[0].raw is not None:
+                raw = order.popleft().raw
+                if raw is not None:
+                    yield raw
+            if asked:
+                for key, reply in self.engine.poll():
+                    session = asked.pop(key)
+                    session.receive(key, reply)
+                    self.tally.add(reply)
+                    if session.is_answered:
+                        self._go_on(session)
+                        self._submit(session, asked, numbers)
+            elif exhausted and not order:
+                return
+
+    # --- one document -------------------------------------------------------------------------------------------------
+
+    def _begin(self, session: _Session) -> None:
+        """Show the document and ask the first questions."""
+        try:
+            session.views = self.builder.of(session.document)
+        except ValueError as error:
+            session.raw = RawOutput(session.document.id, given=session.given, error=Failure(str(error)), frames=())
+            return
+        session.conversation = converse(session.document, session.views)
+        self._go_on(session)
+
+    def _go_on(self, session: _Session) -> None:
+        """Give the replies to the conversation; its next questions stand in `session.questions`, or it is done."""
+        if session.conversation is None:
+            return
+        failure = next((reply.failure for reply in session.replies if reply.failure is not None), None)
+        payload = None
+        try:
+            if failure is None:
+                session.ask(session.conversation.send(session.replies or None))  # type: ignore[arg-type]
+                return
+        except StopIteration as end:
+            payload = end.value
+        session.conversation.close()
+        self.engine.release(session.document.id)
+        session.finish(payload, failure)
+
+    def _submit(self, session: _Session, asked: dict[int, _Session], numbers: Iterator[int]) -> None:
+        """Hand the session's questions to the engine."""
+        for question in session.questions:
+            key = next(numbers)
+            asked[key] = session
+            session.keys.append(key)
+            session.prompts.append(self._note(session, question.request))
+            self.engine.submit(key, question.request)
+        session.questions = session.questions if session.raw is None else []
+
+    def _note(self, session: _Session, request: Request) -> str:
+        """Keep a prompt as it is sent; of a later one of the same view, what it adds to the first."""
+        name = prompt_sha256(request.messages)
+        first = session.first
+        if first is None or first[1][-1].parts[0] is not request.messages[-1].parts[0]:
+            session.first, first = (name, request.messages), None
+        self._sent.setdefault(name, prompt_text(request.messages, like=first))
+        return name
+
+
+@dataclass(slots=True)
+class _Session:
+    """A document while it is asked about."""
+
+    document: Document
+    started: float
+    views: list[View] = field(default_factory=list)
+    conversation: Conversation | None = None
+    questions: list[Question] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=list)
+    first: tuple[str, tuple[Message, ...]] | None = None
+    """The first prompt of the view that is asked about, and its hash."""
+    received: dict[int, Reply] = field(default_factory=dict)
+    replies: list[Reply] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
+    """What the engine noted of the requests."""
+    raw: RawOutput | None = None
+
+    @property
+    def given(self) -> Any:
+        return self.document.given.kind if self.document.given else None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether all questions have their replies."""
+        return len(self.received) == len(self.keys)
+
+    def ask(self, questions: list[Question]) -> None:
+        self.questions, self.keys, self.prompts = questions, [], []
+        self.received, self.replies = {}, []
+
+    def receive(self, key: int, reply: Reply) -> None:
+        """Take a reply; when it is the last, all stand in `replies` and among the turns, in the questions' order."""
+        self.received[key] = reply
+        if not self.is_answered:
+            return
+        self.replies = [self.received[k] for k in self.keys]
+        for question, prompt, said in zip(self.questions, self.prompts, self.replies, strict=True):
+            self.issues += [replace(issue, where=f"turns[{len(self.turns)}].{issue.where}") for issue in said.issues]
+            self.turns.append(
+                Turn(
+                    stage=question.stage,
+                    prompt_sha256=prompt,
+                    text=said.text,
+                    finish=said.finish,
+                    tokens_in=said.tokens_in,
+                    tokens_vision=said.tokens_vision,
+                    tokens_reused=said.tokens_reused,
+                    tokens_out=said.tokens_out,
+                    seconds=said.seconds,
+                    first_token_s=said.first_token_s,
+                    grammar_s=said.grammar_s,
+                    retries=said.retries,
+                    reasoning=said.reasoning,
+                    refusal=said.refusal,
+                )
+            )
+        self.questions = []
+
+    def finish(self, payload: Any, failure: Failure | None) -> None:
+        """Make the answer."""
+        contexts = [view.context for view in self.views]
+        self.raw = RawOutput(
+            document=self.document.id,
+            given=self.given,
+            payload=None if failure else payload,
+            turns=tuple(self.turns),
+            boxes=form(self.views),
+            seconds=time.perf_counter() - self.started,
+            tokens_in=sum(turn.tokens_in or 0 for turn in self.turns),
+            tokens_out=sum(turn.tokens_out or 0 for turn in self.turns),
+            error=failure,
+            frames=tuple(sorted(frame for context in contexts for frame in context.frames)),
+            issues=(*self.issues, *(issue for context in contexts for issue in context.issues)),
+        )
+        self.views, self.conversation = [], None
+
+
+# --- a document whole, or in windows --------------------------------------------------------------------------------
+
+
+def converse(document: Document, views: Sequence[View]) -> Conversation:
+    """The conversation about a document: of a whole one the strategy's own; else window after window, then merged."""
+    first = views[0].context
+    if len(views) == 1:
+        return (yield from STRATEGIES[first.options.strategy](first))
+    payloads, readings, unread = [], [], []
+    for i, view in enumerate(views):
+        context = view.context
+        finishes: set[str] = set()
+        payload = yield from _watched(STRATEGIES[context.options.strategy](context), finishes)
+        raw = RawOutput(context.document.id, payload=payload, boxes=form([view]))
+        found = normalize(context.document, raw, context.labels)
+        payloads.append(payload)
+        readings.append((view.window, found.annotation))
+        unread.append(any(issue.code in ("not_json", "no_answer") for issue in found.issues))
+        passed_over = REPEATED | ({"truncated"} if "length" in finishes else set())
+        context.issues += [issue for issue in found.issues if issue.code not in passed_over]
+        context.issues[:] = [_placed(issue, i) for issue in context.issues]
+    if all(unread):  # then there is nothing to merge, and what was said says so itself
+        return payloads[0]
+    return merge(readings, known=document.given.chains if document.given else ())
+
+
+def form(views: Sequence[View]) -> BoxForm | None:
+    """What the numbers of the boxes in an answer mean; those of merged windows are fractions."""
+    if len(views) > 1:
+        return None
+    shown = views[0].context.shown
+    return shown.convention.form(shown.sizes)
+
+
+def _watched(conversation: Conversation, finishes: set[str]) -> Generator[list[Question], list[Reply], Any]:
+    """The conversation; why its replies ended is added to `finishes`."""
+    try:
+        questions = next(conversation)
+        while True:
+            replies = yield questions
+            finishes.update(reply.finish for reply in replies)
+            questions = conversation.send(replies)
+    except StopIteration as end:
+        return end.value
+    finally:
+        conversation.close()
+
+
+def _placed(issue: Issue, window: int) -> Issue:
+    """An Issue of a window as one of the document."""
+    return (
+        issue
+        if issue.code == "windows" or issue.where.startswith("windows[")
+        else replace(issue, where=f"windows[{window}].{issue.where}")
+    )
+
+
+def prompts_of(options: Options, *, embedded_model: bool) -> Prompts:
+    """The prompts that these options ask with; the embedded model has its own. Raises UserError."""
+    folder = options.prompts or (embedded.PROMPTS if embedded_model else None)
+    prompts = Prompts(folder and Path(folder), version=options.prompt_version)
+    prompts.check("document", *TEMPLATES[options.strategy])
+    return prompts

@@ -1,0 +1,175 @@
+"""What an engine is: it takes requests whenever it is given some, and gives replies as they are ready.
+
+So the documents of a run proceed independently. Requests of one document name the same `share`: what their prompts have
+in common is encoded once. No model library is loaded here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from m3dllm.systems.videollm.families import Family
+from m3dllm.systems.videollm.messages import Message
+from m3dllm.systems.videollm.options import Options
+from m3dllm.types import Failure, Issue
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+CAPABILITIES = {
+    "grammar": "answers are constrained by a grammar",
+    "schema": "answers are constrained by a JSON schema",
+    "chunks": "grammars are written by the engine, from the schema and the document's tokens",
+    "option_scores": "says how likely each option of a request is as the answer's beginning",
+    "images": "prompts may hold images",
+    "video": "prompts may hold a video",
+    "lora": "answers with a LoRA adapter",
+    "fit": "its models can be tuned here",
+    "local": "the model is on this machine: its processor and its adapters can be read without its weights",
+    "workers": "several processes may share the documents, each with a model of its own",
+    "tensor_parallel": "a model may be spread over GPUs",
+    "budget": "is made for the longest of the documents to come: they are measured before it is loaded",
+}
+"""What an engine may support; it is asked for this, never for its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """What constrains an answer: a grammar where the engine takes one, else the schema. One may be missing."""
+
+    grammar: str | None = None
+    schema: dict[str, Any] | None = None
+    chunks: tuple[str, ...] = ()
+    """The document's tokens and the white space between them, for engines whose grammars are written from the schema:
+    see `grammar.mention_chunks`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Request:
+    """One question. With `options`, the engine also says how likely each of them is as the answer's beginning."""
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    constraint: Constraint | None = None
+    options: tuple[str, ...] = ()
+    share: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One answer and what it cost. `finish` is "stop", "length" (cut at the token limit), "error", or why a server held
+    an answer back.
+
+    `reasoning` is what the model thought apart from its answer, `refusal` what it said instead of one; `issues` is what
+    the engine noted of the request.
+
+    `scores` are the log-probabilities of the request's options, relative to one another; None where the engine gives
+    none. Of the prompt's tokens, `tokens_vision` are images and `tokens_reused` were encoded before.
+    """
+
+    text: str = ""
+    finish: str = "stop"
+    scores: tuple[float, ...] | None = None
+    tokens_in: int | None = None
+    tokens_vision: int | None = None
+    tokens_reused: int | None = None
+    tokens_out: int | None = None
+    seconds: float | None = None
+    first_token_s: float | None = None
+    grammar_s: float | None = None
+    retries: int = 0
+    failure: Failure | None = None
+    reasoning: str = ""
+    refusal: str = ""
+    issues: tuple[Issue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The tokens of a prompt, and those of them that are images; exact or estimated."""
+
+    tokens: int
+    vision: int = 0
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ContextBudget:
+    """What the documents of a run may need at most: tokens of a prompt with its answer, and images of a prompt."""
+
+    tokens: int
+    images: int
+
+
+class Engine(ABC):
+    """What generates. It is made from the options: `Kind(options, budget=None)`, with its model loaded.
+
+    An engine is one module of `engines/`, named as the engine is and light to import (model libraries are loaded when
+    an engine is made), with one class. `submit`, `poll`, `count` and `provenance` are its own; the rest has defaults.
+    """
+
+    name: ClassVar[str] = ""
+    """What --engine calls it: its module's name."""
+    extra: ClassVar[str] = "llm"
+    """The extra of this package that brings what it needs."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """The modules that must be there."""
+    supports: frozenset[str] = frozenset()
+    """Which of CAPABILITIES it has; an engine may know more of itself once it is made."""
+
+    family: Family
+    max_concurrency: int = 1
+    """How many documents are worth having under way at once."""
+    context: int
+    """How many tokens prompt and answer may have together."""
+    specials: tuple[str, ...] = ()
+    """The special tokens, which no document may speak."""
+
+    def __init__(self, options: Options, budget: ContextBudget | None = None) -> None:
+        """Load the model; where `budget` is known, make room for no more. Raises UserError."""
+        self.options = options
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if odd := cls.supports - CAPABILITIES.keys():
+            raise TypeError(f"{cls.__name__} supports {', '.join(sorted(odd))}: known are {', '.join(CAPABILITIES)}")
+
+    @property
+    @abstractmethod
+    def provenance(self) -> Mapping[str, Any]:
+        """What the model is: its name, revision or hash, and the precision that it computes with."""
+
+    @abstractmethod
+    def count(self, messages: Sequence[Message]) -> Count:
+        """The tokens of a prompt."""
+
+    @abstractmethod
+    def submit(self, key: int, request: Request) -> None:
+        """Take a request; its reply comes with the same key."""
+
+    @abstractmethod
+    def poll(self) -> list[tuple[int, Reply]]:
+        """At least one reply, as soon as there is one. Raises ValueError where nothing is under way."""
+
+    def prepare(self, image: Image) -> Image:
+        """A frame as it must be handed over, so that the engine changes nothing of its geometry any more."""
+        return image
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever reads the scores must know of it."""
+        return ()
+
+    @property
+    def memory_mb(self) -> float | None:
+        """The most memory that the model has needed so far, in megabytes; None where that is not known."""
+        return None
+
+    def release(self, share: str) -> None:  # noqa: B027  nothing is kept
+        """No more requests of this document will come."""
+
+    def close(self) -> None:  # noqa: B027  nothing is held
+        """Let go of the model, or of the connections."""

@@ -1,0 +1,333 @@
+"""Answers from a model of the transformers library, a batch of requests at a time.
+
+Each prompt is encoded by itself, without padding, and a batch is decoded together; so a request is answered as it
+would be alone. What a prompt has in common with the one before it of the same document (frames and subtitles, when they
+come first) is not encoded again: its keys and values are kept until the document is done.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from m3dllm.files import sha256
+from m3dllm.systems.videollm.engines.base import Reply, Request
+from m3dllm.systems.videollm.engines.local.masks import GrammarMasks, compile_grammar, schema_masks
+from m3dllm.systems.videollm.engines.local.model import LocalModel
+from m3dllm.systems.videollm.messages import Clip, Message, prompt_sha256
+from m3dllm.systems.videollm.options import Options
+from m3dllm.types import Failure
+
+Layers = list[tuple[Tensor, Tensor]]
+"""Keys and values of each layer, (1, heads, tokens, width)."""
+HALF = "\N{REPLACEMENT CHARACTER}"
+"""What is read where an answer is cut amid a character."""
+
+
+@dataclass(slots=True)
+class _Prefix:
+    """What a document's last prompt left behind: its tokens, its images, and their keys and values."""
+
+    ids: Tensor
+    images: tuple[Any, ...]
+    layers: Layers
+
+
+@dataclass(slots=True)
+class _Row:
+    """One request while it is answered."""
+
+    key: int
+    request: Request
+    logits: Tensor
+    """(vocabulary,): the numbers for the first token."""
+    layers: Layers
+    position: int
+    """Where the first token stands, as the model counts."""
+    reply: Reply
+    started: float
+    tokens: list[int] = field(default_factory=list)
+    finish: str = ""
+    generator: torch.Generator | None = None
+    matcher: Any = None
+    compile_s: float = 0.0
+
+    @property
+    def schema(self) -> dict[str, Any] | None:
+        """The schema that the row is held to, where it has no grammar."""
+        constraint = self.request.constraint
+        return constraint.schema if constraint is not None and constraint.grammar is None else None
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt."""
+        return int(self.layers[0][0].shape[-2])
+
+
+class Generator:
+    """A model on one device, and what it keeps of the documents that are under way."""
+
+    def __init__(self, options: Options, local: LocalModel, model: Any, device: torch.device) -> None:
+        self.options, self.local, self.model, self.device = options, local, model, device
+        self.context = min(options.context or local.context, local.context)
+        self.accepted = set(inspect.signature(model.forward).parameters)
+        self._prefixes: dict[str, _Prefix] = {}
+        self._encoded: dict[str, Any] = {}
+        self._outlines: Any = None
+
+    def forget(self, share: str | None = None) -> None:
+        """Let go of what is kept of a document; None: of everything."""
+        if share is not None:
+            self._prefixes.pop(share, None)
+            return
+        self._prefixes.clear()
+        self._encoded.clear()
+
+    # --- a batch ------------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def answer(self, batch: Sequence[tuple[int, Request]]) -> list[tuple[int, Reply]]:
+        rows, done = [], []
+        for key, request in batch:
+            row = self._prefill(key, request)
+            if isinstance(row, Reply):
+                done.append((key, row))
+            elif request.options:
+                done.append((key, self._choose(row)))
+            else:
+                rows.append(row)
+        if rows:
+            self._decode(rows)
+            done += [(row.key, row.reply) for row in rows]
+        return done
+
+    def _prefill(self, key: int, request: Request) -> _Row | Reply:
+        """Encode a prompt; what its document's last prompt shares with it comes from there."""
+        started = time.perf_counter()
+        inputs = self.encode(request.messages)
+        ids = inputs["input_ids"]
+        length = ids.shape[1]
+        if length + request.max_tokens > self.context:
+            message = (
+                f"the prompt has {length} tokens; the model takes {self.context} with an answer of {request.max_tokens}"
+            )
+            return Reply(finish="error", tokens_in=length, failure=Failure(message))
+        matcher, compile_s = None, 0.0
+        if (constraint := request.constraint) is not None and not request.options:
+            begun = time.perf_counter()
+            try:
+                matcher = compile_grammar(constraint.grammar or constraint.schema or {}, self.local.grammar_tokenizer)
+            except ValueError as error:
+                return Reply(finish="error", tokens_in=length, failure=Failure(str(error)))
+            compile_s = time.perf_counter() - begun
+        vision = self.local.vision_tokens(inputs)
+        positions = self.positions(inputs)
+        cache = DynamicCache()
+        reused = self._reuse(request, ids, cache)
+        feed = {"input_ids": ids[:, reused:].to(self.device), "position_ids": positions[..., reused:].to(self.device)}
+        feed["attention_mask"] = torch.ones_like(ids).to(self.device)
+        if not reused:
+            rest = {name: value for name, value in inputs.items() if name not in feed and name in self.accepted}
+            feed |= {
+                name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in rest.items()
+            }
+        output = self.model(**feed, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        layers = _layers(cache)
+        if request.share:
+            self._prefixes[request.share] = _Prefix(ids, _images(request.messages), layers)
+        reply = Reply(tokens_in=length, tokens_vision=vision, tokens_reused=reused, tokens_out=0)
+        generator = None
+        if self.options.temperature > 0:
+            seed = int(sha256(f"{self.options.seed}:{prompt_sha256(request.messages)}".encode())[:12], 16)
+            generator = torch.Generator().manual_seed(seed)
+        return _Row(
+            key=key,
+            request=request,
+            logits=output.logits[0, -1],
+            layers=layers,
+            position=int(positions.max()) + 1,
+            reply=reply,
+            started=started,
+            generator=generator,
+            matcher=matcher,
+            compile_s=compile_s,
+        )
+
+    def _reuse(self, request: Request, ids: Tensor, cache: Any) -> int:
+        """Fill `cache` with what is known of a prompt that begins with these tokens; how many they are.
+
+        All images must lie in the known part, and be the same: their pixels are encoded with it or not at all.
+        """
+        known = self._prefixes.get(request.share) if request.share else None
+        if known is None or known.images != _images(request.messages):
+            return 0
+        common = min(known.ids.shape[1], ids.shape[1] - 1)
+        same = (known.ids[0, :common] == ids[0, :common]).long().cumprod(0)
+        common = int(same.sum())
+        if self.local.vision_tokens({"input_ids": ids[:, common:]}) or not common:
+            return 0
+        for i, (keys, values) in enumerate(known.layers):
+            cache.update(keys[..., :common, :], values[..., :common, :], i)
+        return common
+
+    def _choose(self, row: _Row) -> Reply:
+        """How likely each option is as the beginning of the answer, by its first token."""
+        scores = row.logits.float()[self.local.first_tokens(row.request.options)].log_softmax(-1).tolist()
+        best = max(range(len(scores)), key=scores.__getitem__)
+        seconds = time.perf_counter() - row.started
+        return replace(
+            row.reply,
+            text=row.request.options[best],
+            scores=tuple(scores),
+            tokens_out=1,
+            seconds=seconds,
+            first_token_s=seconds,
+        )
+
+    # --- decoding -----------------------------------------------------------------------------------------------------
+
+    def _decode(self, rows: list[_Row]) -> None:
+        """Write the answers of all rows, a token of each at a time; a row that has come to its end leaves the batch."""
+        masks = self._masks(rows)
+        active = list(rows)
+        cache, mask = _merge(active, self.device)
+        logits = torch.stack([row.logits for row in active])
+        while True:
+            history = torch.tensor([row.tokens[-1:] or [0] for row in active], device=self.device)
+            tokens = self._sample(masks(history, logits.float()), active)
+            for row, token in zip(active, tokens, strict=True):
+                self._take(row, token)
+            if isinstance(masks, GrammarMasks):
+                for place, message in masks.errors.items():
+                    rows[place].finish = "error"
+                    rows[place].reply = replace(rows[place].reply, failure=Failure(message))
+            going = [i for i, row in enumerate(active) if not row.finish]
+            if not going:
+                break
+            if len(going) < len(active) and isinstance(masks, GrammarMasks):
+                masks.keep(going)
+                tokens, active = [tokens[i] for i in going], [active[i] for i in going]
+                cache.batch_select_indices(torch.tensor(going, device=self.device))
+                mask = mask[going]
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+            logits = self._step(tokens, active, cache, mask)
+        for place, row in enumerate(rows):
+            spent = masks.seconds[place] if isinstance(masks, GrammarMasks) else None
+            text = self.local.tokenizer.decode(row.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            row.reply = replace(
+                row.reply,
+                text=text.rstrip(HALF) if row.finish == "length" else text,
+                finish=row.finish,
+                tokens_out=len(row.tokens),
+                seconds=time.perf_counter() - row.started,
+                grammar_s=spent,
+            )
+
+    def _masks(self, rows: Sequence[_Row]) -> Callable[[Tensor, Tensor], Tensor]:
+        """What holds the rows to their constraints: one matcher each, or outlines where all share one schema."""
+        schemas = [row.schema for row in rows]
+        if schemas[0] is not None and all(schema == schemas[0] for schema in schemas):
+            if self._outlines is None:
+                import outlines
+
+                self._outlines = outlines.from_transformers(self.model, self.local.processor)
+            return schema_masks(schemas[0], self._outlines)
+        return GrammarMasks([row.matcher for row in rows], seconds=[row.compile_s for row in rows])
+
+    def _take(self, row: _Row, token: int) -> None:
+        """Add a token to a row, and see whether it ends there."""
+        if row.finish:
+            return
+        if row.reply.first_token_s is None:
+            row.reply = replace(row.reply, first_token_s=time.perf_counter() - row.started)
+        row.tokens.append(token)
+        if token in self.local.stops:
+            row.finish = "stop"
+        elif len(row.tokens) >= row.request.max_tokens:
+            row.finish = "length"
+
+    def _sample(self, scores: Tensor, rows: Sequence[_Row]) -> list[int]:
+        if self.options.temperature <= 0:
+            return [int(token) for token in scores.argmax(-1)]
+        shares = (scores / self.options.temperature).softmax(-1).cpu()
+        return [
+            int(torch.multinomial(share, 1, generator=row.generator)) for share, row in zip(shares, rows, strict=True)
+        ]
+
+    def _step(self, tokens: Sequence[int], rows: Sequence[_Row], cache: Any, mask: Tensor) -> Tensor:
+        """The numbers for the next token of each row, (rows, vocabulary), after `tokens`."""
+        where = torch.tensor([[row.position + len(row.tokens) - 1] for row in rows], device=self.device)
+        if self._mrope:
+            where = where.unsqueeze(0).expand(3, -1, -1)
+        output = self.model(
+            input_ids=torch.tensor([[token] for token in tokens], device=self.device),
+            position_ids=where,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        result: Tensor = output.logits[:, -1]
+        return result
+
+    # --- inputs -------------------------------------------------------------------------------------------------------
+
+    def encode(self, messages: Sequence[Message]) -> Any:
+        """The prompt as the model takes it; the last few are kept, because a prompt is counted before it is sent."""
+        name = prompt_sha256(messages)
+        if name not in self._encoded:
+            for old in list(itertools.islice(self._encoded, max(0, len(self._encoded) - 2 * self.options.batch))):
+                del self._encoded[old]
+            self._encoded[name] = self.local.encode(messages)
+        return self._encoded[name]
+
+    @property
+    def _mrope(self) -> bool:
+        """Whether positions have three parts (time, height, width), as in the Qwen-VL families."""
+        return hasattr(getattr(self.model, "model", None), "get_rope_index")
+
+    def positions(self, inputs: Any) -> Tensor:
+        """Where each token stands, (1, tokens) or (3, 1, tokens)."""
+        ids = inputs["input_ids"]
+        if not self._mrope:
+            return torch.arange(ids.shape[1]).unsqueeze(0)
+        index = self.model.model.get_rope_index
+        names = set(inspect.signature(index).parameters)
+        positions: Tensor = index(**{name: value for name, value in inputs.items() if name in names})[0]
+        return positions
+
+
+def _images(messages: Sequence[Message]) -> tuple[Any, ...]:
+    """What tells the images of a prompt apart, in order."""
+    parts = [part for message in messages for part in message.parts if not isinstance(part, str)]
+    stills = [still for part in parts for still in (part.stills if isinstance(part, Clip) else (part,))]
+    return tuple((still.sha256 or id(still.image), still.image.size) for still in stills)
+
+
+def _layers(cache: Any) -> Layers:
+    """The keys and values of a cache."""
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _merge(rows: Sequence[_Row], device: torch.device) -> tuple[Any, Tensor]:
+    """One cache for all rows, the shorter ones padded on the left, and the mask of what is no padding."""
+    cache = DynamicCache()
+    longest = max(row.length for row in rows)
+    mask = torch.zeros(len(rows), longest, dtype=torch.long, device=device)
+    for i, row in enumerate(rows):
+        mask[i, longest - row.length :] = 1
+    for i in range(len(rows[0].layers)):
+        sides = [
+            torch.cat([torch.nn.functional.pad(row.layers[i][side], (0, 0, longest - row.length, 0)) for row in rows])
+            for side in (0, 1)
+        ]
+        cache.update(sides[0], sides[1], i)
+    return cache, mask

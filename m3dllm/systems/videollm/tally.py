@@ -1,0 +1,63 @@
+"""What a run has cost so far, in tokens and in time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from m3dllm.systems.videollm.engines.base import Reply
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run has cost so far; it adds up over the replies and the passes.
+
+    `seconds` add up over requests that were under way together; `wall_s` is what the user waited for documents to be
+    answered, and the rates are over it. `grammar_share` is the share of that time in which grammars were compiled and
+    tokens ruled out; None where no engine tells.
+    """
+
+    requests: int = 0
+    documents: int = 0
+    tokens_in: int = 0
+    tokens_vision: int = 0
+    tokens_reused: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
+    grammar_s: float | None = None
+    retries: int = 0
+    finishes: dict[str, int] = field(default_factory=dict)
+    wall_s: float = 0.0
+    documents_a_minute: float | None = None
+    tokens_a_second: float | None = None
+    grammar_share: float | None = None
+    memory_mb: float | None = None
+
+    def add(self, reply: Reply) -> None:
+        self.requests += 1
+        for name in ("tokens_in", "tokens_vision", "tokens_reused", "tokens_out", "seconds", "retries"):
+            setattr(self, name, getattr(self, name) + (getattr(reply, name) or 0))
+        if reply.grammar_s is not None:
+            self.grammar_s = (self.grammar_s or 0.0) + reply.grammar_s
+        self.finishes[reply.finish] = self.finishes.get(reply.finish, 0) + 1
+
+    def end_pass(self, documents: int, wall_s: float, *, memory_mb: float | None, processes: int = 1) -> None:
+        """So many documents were answered in so many seconds, by `processes` that worked side by side."""
+        self.documents += documents
+        self.wall_s += wall_s
+        if memory_mb is not None:
+            self.memory_mb = max(self.memory_mb or 0.0, memory_mb)
+        if self.wall_s > 0:
+            self.documents_a_minute = 60 * self.documents / self.wall_s
+            self.tokens_a_second = self.tokens_out / self.wall_s
+            if self.grammar_s is not None:
+                self.grammar_share = self.grammar_s / (self.wall_s * processes)
+
+    def __str__(self) -> str:
+        """The rates, in one line."""
+        said = [f"{self.documents_a_minute or 0:.1f} documents a minute"]
+        said.append(f"{self.tokens_a_second or 0:.0f} tokens a second")
+        if self.grammar_share is not None:
+            said.append(f"{self.grammar_share:.1%} of the time in grammar work")
+        if self.memory_mb is not None:
+            said.append(f"at most {self.memory_mb:,.0f} MB")
+        return ", ".join(said)
