@@ -343,7 +343,7 @@ def test_a_question_is_not_learned_from_where_nobody_annotated_its_answer(tiny, 
         lone, frames = replace(lone, regions=()), tuple(replace(f, annotated=False) for f in frames)
     lacks = Example(replace(whole.document, frames=frames), lone, frozenset((lacking,)))
     course = Course(system.builder, system.engine, [lacks], system.config)
-    lessons = lessons_of(system.views.of(course.examples[0].document), course.examples[0].gold)
+    lessons = lessons_of(system.builder.of(course.examples[0].document), course.examples[0].gold)
     assert {lessons[entry.lesson].stage for entry in course.entries} == learned
 
 
