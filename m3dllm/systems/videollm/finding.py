@@ -9,8 +9,8 @@ from typing import Any
 
 
 def modules_of(path: Iterable[str]) -> list[str]:
-    """The names of the modules of a package, without its subpackages. None is imported."""
-    return sorted(found.name for found in pkgutil.iter_modules(path) if not found.ispkg)
+    """The names of the modules of a package. None is imported."""
+    return sorted(found.name for found in pkgutil.iter_modules(path))
 
 
 def load_class(module: str, kind: type, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The engines: each module here that is not `base` is one, found by its name."""
+"""The engines: each module here but `base` and `local` is one, found by its name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from m3dllm.systems.videollm.options import Options
 @cache
 def engine_names() -> tuple[str, ...]:
     """The names of all engines. None is imported."""
-    return tuple(name for name in modules_of(__path__) if name != "base")
+    return tuple(name for name in modules_of(__path__) if name not in ("base", "local"))
 
 
 @cache
