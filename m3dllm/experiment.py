@@ -20,7 +20,7 @@ from m3dllm.corpora.missing import KINDS, Manifest, manifest_of, read_manifest, 
 from m3dllm.corpora.native import Corpus, load_corpus
 from m3dllm.corpora.split import hold_out
 from m3dllm.errors import UserError
-from m3dllm.files import file_name, sha256_file
+from m3dllm.files import file_name, is_within, read_bytes, sha256_file
 from m3dllm.options import resolve_config
 from m3dllm.registry import find_system
 from m3dllm.runs import CorpusRecord, RunRecord
@@ -310,11 +310,13 @@ def read_done(folder: Path) -> dict[str, Any]:
         what = "has no done.json: its fit did not finish" if folder.is_dir() else "does not exist"
         raise UserError.at(folder, f"{what}; expected a checkpoint that 'm3dllm fit' wrote")
     try:
-        done = decode(file.read_bytes(), dict[str, Any])
+        done = decode(read_bytes(file), dict[str, Any])
         files = dict(done["files"])
     except (WireError, KeyError, TypeError, ValueError) as error:
         raise UserError.at(file, "is no record of a checkpoint: fit again") from error
     for name, expected in files.items():
+        if not is_within(folder, name):
+            raise UserError.at(file, f"names '{name}', which is not in the checkpoint: fit again")
         if sha256_file(folder / name) != expected:
             raise UserError.at(folder / name, "is not the file that the fit wrote (truncated or changed): fit again")
     return done

@@ -6,24 +6,45 @@ its place and renamed into it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 
 from m3dllm.errors import UserError
 
 
+def open_file(path: Path) -> BufferedReader:
+    """The file, open to read. Raises OSError, also for a pipe or a device, which may never end or never begin."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    mode = os.fstat(file.fileno()).st_mode
+    if not stat.S_ISREG(mode):
+        file.close()
+        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(code, os.strerror(code) if code == errno.EISDIR else "it is a pipe or a device", str(path))
+    return file
+
+
+NAME_BYTES = 160
+"""Bytes of one name: file systems take 255, and what is added (a hash, a suffix, `.tmp`) needs room."""
+
+
 def read_bytes(path: Path) -> bytes:
     """The file's bytes. Raises UserError where it cannot be read."""
     try:
-        return path.read_bytes()
+        with open_file(path) as file:
+            return file.read()
     except OSError as error:
         raise UserError.at(path, f"cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a name with a NUL in it
+        raise UserError.at(path, f"cannot be read: {error}") from error
 
 
 def read_text(path: Path) -> str:
@@ -47,6 +68,9 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     """Put `data` at `path` in one step. Raises UserError (nothing is changed) where the disk is full or refuses."""
     if isinstance(data, str):
         data = data.encode("utf-8")
+    if path.exists() and not path.is_file():
+        what = "is a folder" if path.is_dir() else "is a pipe or a device"
+        raise UserError.at(path, f"{what}; expected a file to write: name another")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +136,7 @@ def sha256(data: bytes) -> str:
 def sha256_file(path: Path) -> str:
     """The hash of the file's bytes. Raises UserError where it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError.at(path, f"cannot be read: {error.strerror}") from error
@@ -138,10 +162,19 @@ def inside(root: Path, relative: str) -> Path:
     return root / pure
 
 
+def is_within(root: Path, relative: str) -> bool:
+    """Whether `root / relative` lies in `root`, whatever links stand on the way."""
+    try:
+        return inside(root, relative).resolve().is_relative_to(root.resolve())
+    except (ValueError, OSError, RuntimeError):  # a name out of the folder or with a NUL; links that go in circles
+        return False
+
+
 def file_name(text: str) -> str:
     """`text` as one safe name of a file or folder: an id such as `../../x` never becomes a path.
 
-    Ordinary ids stay as they are; whatever was changed or cut is told apart by a hash.
+    Ordinary ids stay as they are; whatever was changed or cut is told apart by a hash. A name takes at most NAME_BYTES.
     """
     safe = re.sub(r"[^\w.-]+", "_", text).lstrip(".")[:80]
-    return safe if safe == text else f"{safe or 'id'}-{sha256(text.encode())[:8]}"
+    safe = safe.encode("utf-8", "replace")[:NAME_BYTES].decode("utf-8", "ignore")
+    return safe if safe == text else f"{safe or 'id'}-{sha256(text.encode('utf-8', 'surrogatepass'))[:8]}"

@@ -29,7 +29,7 @@ from m3dllm.normalize import normalize
 from m3dllm.score import Scores, score
 from m3dllm.types import TASKS, Document, Example, RawOutput
 from m3dllm.weights import fill, optimizer_state, part_of, read_weights, restore_optimizer, write_weights
-from m3dllm.wire import encode_example, encode_labels
+from m3dllm.wire import encode_example, encode_labels, read_json
 
 log = logging.getLogger("m3dllm")
 
@@ -181,7 +181,10 @@ def load_progress(
     if not path.exists():
         return None
     header, tensors = read_weights(path, remedy=AGAIN)
-    saved: dict[str, Any] = json.loads(header.get("progress", "{}"))
+    try:
+        saved: dict[str, Any] = dict(read_json(header.get("progress", "{}")))
+    except (ValueError, TypeError) as error:
+        raise UserError.at(path, f"is damaged ({error}): {AGAIN}") from error
     if saved.keys() != asdict(Progress("")).keys():
         raise UserError.at(path, f"was written by another version of this package: {AGAIN}")
     if saved["fingerprint"] != fingerprint:

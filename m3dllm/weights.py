@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from m3dllm.errors import UserError
-from m3dllm.files import is_pickle, write_atomic
+from m3dllm.files import is_pickle, open_file, write_atomic
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:
@@ -23,10 +23,11 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], header: Mapping[str
 def read_weights(path: Path, *, remedy: str) -> tuple[dict[str, str], dict[str, Tensor]]:
     """(header, tensors) of a safetensors file. Raises UserError, which ends with `remedy`, where it is none."""
     try:
+        open_file(path).close()  # a pipe or a device is refused, not waited for
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             pickled = is_pickle(file.read(2))
         why = "is a pickle, which is never read" if pickled else f"is damaged or cut off ({error})"
         raise UserError.at(path, f"{why}: {remedy}") from error

@@ -34,6 +34,9 @@ from m3dllm.types import (
 
 T = TypeVar("T")
 FORMAT = 1
+NESTING = 100
+"""How deep a value may be nested that is read without a type: what walks through it may be nested itself."""
+_DEEP = "is nested too deeply to be what is expected here"
 
 
 class WireError(ValueError):
@@ -83,9 +86,37 @@ _DOCUMENT_FIELDS = tuple(f.name for f in fields(Document))
 def decode(data: bytes | str, kind: type[T]) -> T:
     """The JSON value `data` as a `kind`. Raises WireError."""
     try:
-        return msgspec.json.decode(data, type=kind)
+        value = msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _wire_error(error, kind) from error
+    if isinstance(value, dict | list) and is_deep(value):
+        raise WireError(_DEEP)
+    return value
+
+
+def read_json(text: bytes | str, *, strict: bool = True) -> Any:
+    """Any JSON value, as the json module reads it: NaN and keys that stand twice are let through.
+
+    `strict=False` lets control characters stand in strings. Raises ValueError, also for what is nested too deeply.
+    """
+    try:
+        value = json.loads(text, strict=strict)
+    except RecursionError as error:
+        raise ValueError(_DEEP) from error
+    if is_deep(value):
+        raise ValueError(_DEEP)
+    return value
+
+
+def is_deep(value: Any) -> bool:
+    """Whether a value is nested deeper than NESTING."""
+    level = [value]
+    for _ in range(NESTING):
+        parts = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [part for of in parts if isinstance(of, Iterable) for part in of if isinstance(part, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def convert(value: Any, kind: type[T], *, strict: bool = True) -> T:
@@ -153,10 +184,11 @@ def decode_prediction(line: bytes | str) -> Prediction:
         return decode(line, Prediction)
     except WireError:
         try:
-            value = json.loads(line)
+            value = read_json(line)
             for region in value["annotation"]["regions"]:
                 region["box"] = [math.nan if x is None else x for x in region["box"]]
-        except (ValueError, TypeError, KeyError, RecursionError):
+            json.dumps(value, ensure_ascii=False).encode()  # half a character, which the json module lets through
+        except (ValueError, TypeError, KeyError):
             raise WireError(*_first_error(line, Prediction)) from None
         return convert(value, Prediction)
 
@@ -173,6 +205,8 @@ def decode_raw(line: bytes | str) -> RawOutput:
     """A line of `raw.jsonl`. Raises WireError."""
     row = decode(line, _RawLine)
     _check_format(row.format)
+    if is_deep([row.payload]):
+        raise WireError(_DEEP, "$.payload")
     return RawOutput(*(getattr(row, f.name) for f in fields(RawOutput)))
 
 
@@ -259,7 +293,7 @@ def _split(error: Exception, kind: Any) -> tuple[str, str]:
     if isinstance(error, UnicodeDecodeError):
         return "holds bytes that are not UTF-8: save the file as UTF-8", "$"
     if isinstance(error, RecursionError):
-        return "is nested too deeply to be what is expected here", "$"
+        return _DEEP, "$"
     if not isinstance(error, msgspec.ValidationError):
         return f"not JSON: {error}", "$"
     match = re.fullmatch(r"(.*?)(?: - at `(.*)`)?", str(error), flags=re.DOTALL)

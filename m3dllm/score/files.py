@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -13,7 +12,7 @@ from m3dllm.score.corpus import Gold, given_words, score_golds
 from m3dllm.score.scores import Scores
 from m3dllm.score.settings import Settings
 from m3dllm.types import TASKS, Annotation, Example, Prediction
-from m3dllm.wire import WireError, decode, decode_example, decode_prediction, numbered_lines, read_labels
+from m3dllm.wire import WireError, decode, decode_example, decode_prediction, numbered_lines, read_json, read_labels
 
 T = TypeVar("T")
 UNKNOWN_LANGUAGE = "und"
@@ -115,7 +114,7 @@ def _form(file: Path) -> Literal["corpus", "predictions"] | None:
 def _keys(line: bytes) -> frozenset[str]:
     """The keys of a JSON object, in which a box may hold NaN. Raises WireError."""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+        value = read_json(line)
+    except ValueError:
         value = decode(line, dict[str, Any])
     return frozenset(value) if isinstance(value, dict) else frozenset()

@@ -18,6 +18,10 @@ PATIENCE_S = 5.0
 """How long the hub may take to answer."""
 
 
+NO_CODE = {"trust_remote_code": False}
+"""Weights and their description are read; a program that lies beside them is never run, nor offered to be."""
+
+
 def loading_options(name: str) -> dict[str, bool]:
     """How `name` is loaded: where it is a folder or the hub answers, as ever; else only from what was fetched before.
 

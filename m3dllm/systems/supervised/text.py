@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from m3dllm.errors import UserError
 from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.hub import fetching, loading_options, minilm_folder, weights_hash
+from m3dllm.systems.supervised.hub import NO_CODE, fetching, loading_options, minilm_folder, weights_hash
 from m3dllm.systems.supervised.shapes import WordShapes, neighbours, repetition, shape_codes, word_case
 
 CHARACTERS = 16
@@ -295,13 +295,13 @@ def load_text_encoder(
         options = loading_options(where)
         description = _description(where, options)
         chosen = {k: attention_dropout for k in _ATTENTION_DROPOUT if k in description}
-        tokenizer = AutoTokenizer.from_pretrained(where, use_fast=True, add_prefix_space=True, **options)
+        tokenizer = AutoTokenizer.from_pretrained(where, use_fast=True, add_prefix_space=True, **options, **NO_CODE)
         model: Any
         if "attention_window" in description and description.get("model_type") != "longformer":
             model = load_longformer(where, description | chosen, options)
         else:
             pooler = {"add_pooling_layer": False} if description.get("model_type") in _POOLED else {}
-            model = AutoModel.from_pretrained(where, dtype=torch.float32, **pooler, **chosen, **options)
+            model = AutoModel.from_pretrained(where, dtype=torch.float32, **pooler, **chosen, **options, **NO_CODE)
     if checkpointing:
         model.gradient_checkpointing_enable()
     return PretrainedText(model, tokenizer, name=name, shapes=shapes)
@@ -312,10 +312,10 @@ def empty_text_encoder(folder: Path, *, name: str, shapes: bool = False, checkpo
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     with fetching("checkpoint", str(folder)):
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, **NO_CODE)
         pooler = {"add_pooling_layer": False} if config.model_type in _POOLED else {}
-        model = AutoModel.from_config(config, dtype=torch.float32, **pooler)
-        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
+        model = AutoModel.from_config(config, dtype=torch.float32, **pooler, **NO_CODE)
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, **NO_CODE)
     if checkpointing:
         model.gradient_checkpointing_enable()
     return PretrainedText(model, tokenizer, name=name, shapes=shapes)

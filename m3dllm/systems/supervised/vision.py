@@ -22,7 +22,7 @@ from torch.nn import functional as F  # noqa: N812
 from m3dllm.errors import UserError
 from m3dllm.files import write_atomic
 from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.hub import fetching, loading_options, weights_hash
+from m3dllm.systems.supervised.hub import NO_CODE, fetching, loading_options, weights_hash
 from m3dllm.types import Frame
 
 SHADES = 7
@@ -147,11 +147,11 @@ def load_vision_encoder(name: str) -> PretrainedVision:
 
     with fetching("vision_encoder", name):
         options = loading_options(name)
-        config = AutoConfig.from_pretrained(name, **options)
+        config = AutoConfig.from_pretrained(name, **options, **NO_CODE)
         if not hasattr(config, "patch_size") or not isinstance(getattr(config, "image_size", None), int):
             raise UserError(f"vision_encoder {name}: is a '{config.model_type}', not a ViT of square pictures")
         pooler = {"add_pooling_layer": False} if config.model_type == "vit" else {}
-        model = AutoModel.from_pretrained(name, dtype=torch.float32, **pooler, **options)
+        model = AutoModel.from_pretrained(name, dtype=torch.float32, **pooler, **options, **NO_CODE)
     return PretrainedVision(model, name=name, **pixel_statistics(name, options))
 
 
@@ -160,9 +160,9 @@ def empty_vision_encoder(folder: Path, *, name: str) -> PretrainedVision:
     from transformers import AutoConfig, AutoModel
 
     with fetching("checkpoint", str(folder)):
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, **NO_CODE)
         pooler = {"add_pooling_layer": False} if config.model_type == "vit" else {}
-        model = AutoModel.from_config(config, dtype=torch.float32, **pooler)
+        model = AutoModel.from_config(config, dtype=torch.float32, **pooler, **NO_CODE)
     return PretrainedVision(model, name=name, **pixel_statistics(str(folder)))
 
 

@@ -6,7 +6,6 @@ convention then reads the same answers, and the one that finds the shapes fits.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from m3dllm.systems.videollm.families import CONVENTIONS, Convention, Size, Unkn
 from m3dllm.systems.videollm.messages import Message, Still
 from m3dllm.systems.videollm.prompts import Prompts
 from m3dllm.types import Box, Document, Frame, RawOutput
+from m3dllm.wire import read_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -218,8 +218,8 @@ def calibrate(config: Config, *, engine: Engine | None = None) -> Calibration:
 def _numbers(reply: Reply) -> tuple[float, ...] | None:
     """The four numbers of an answer; None where it has none."""
     try:
-        box = json.loads(reply.text)["box"]
+        box = read_json(reply.text)["box"]
         numbers = tuple(float(number) for number in box)
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, OverflowError):
         return None
     return numbers if len(numbers) == 4 else None

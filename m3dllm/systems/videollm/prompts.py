@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from m3dllm.errors import UserError
 from m3dllm.files import sha256, sha256_file
@@ -34,6 +35,10 @@ _SPECIAL = re.compile(
 )
 
 
+_FAULTS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError)
+"""What a template can raise that is filled."""
+
+
 class Prompts:
     """The templates of one version."""
 
@@ -43,12 +48,13 @@ class Prompts:
             raise UserError.at(folder, "is no folder; expected one with <strategy>/<stage>.<language>.v1.jinja")
         self.version = version
         self._folders = [*([folder] if folder else []), SHIPPED]
-        self._environment = jinja2.Environment(
+        # A template may come from anyone: in the sandbox it can fill in values and reach nothing behind them.
+        self._environment = ImmutableSandboxedEnvironment(
             loader=jinja2.FileSystemLoader([str(path) for path in self._folders], encoding="utf-8"),
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
-            autoescape=False,  # noqa: S701  the text goes to a model, not to a browser
+            autoescape=False,
         )
 
     def render(self, name: str, lang: Lang, **values: Any) -> str:
@@ -62,7 +68,7 @@ class Prompts:
         template = self._template(file)
         try:
             text = template.render(values)
-        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        except (jinja2.TemplateError, *_FAULTS) as error:
             where, line = _place(error, template.filename or file)
             raise UserError.at(where, f"cannot be filled: {error}", line=line) from error
         return re.sub(r"\n{3,}", "\n\n", text).strip()

@@ -107,7 +107,9 @@ def _load(name: str) -> tuple[Any, Any]:
         raise UserError(f"--retriever {name} needs 'transformers': pip install 'm3dllm[llm]'") from error
     where = str(_minilm()) if name == "minilm" else name
     try:
-        return AutoTokenizer.from_pretrained(where), AutoModel.from_pretrained(where, use_safetensors=True).eval()
+        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+        model = AutoModel.from_pretrained(where, use_safetensors=True, trust_remote_code=False)
+        return tokenizer, model.eval()
     except Exception as error:  # a folder can hold anything
         why = " ".join(str(error).split())[:160]
         raise UserError(

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from m3dllm.errors import UserError
-from m3dllm.files import is_pickle, pickle_beside, read_bytes, read_text, sha256_file
-from m3dllm.wire import FORMAT, WireError, convert
+from m3dllm.files import is_pickle, is_within, pickle_beside, read_bytes, read_text, sha256_file
+from m3dllm.wire import FORMAT, WireError, convert, read_json
 
 CARD, CONFIG, WEIGHTS, MODEL = "adapter.toml", "adapter_config.json", "adapter_model.safetensors", "model"
 
@@ -140,6 +140,8 @@ class Adapter:
                 message = f"'{name}' has rank {found_rank}, and {CONFIG} says {rank}: fetch or fit the adapter again"
                 raise UserError.at(weights, message)
         for name, expected in self.card.files.items():
+            if not is_within(self.folder, name):
+                raise UserError.at(self.folder / CARD, f"names '{name}', which is not in the adapter: fit it again")
             if sha256_file(self.folder / name) != expected:
                 message = "is not the file that the fit wrote (cut off or changed): fetch or fit the adapter again"
                 raise UserError.at(self.folder / name, message)
@@ -179,7 +181,7 @@ def open_adapter(folder: Path) -> Adapter:
     try:
         table = tomllib.loads(read_text(path))
         card = convert(table, Card, strict=False)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError.at(path, f"is no TOML ({error}): fetch or fit the adapter again") from error
     except WireError as error:
         raise error.at(path) from error
@@ -215,11 +217,11 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise UserError.at(path, "is a pickle, which is never read: expected safetensors; fetch the adapter again")
     try:
         (length,) = struct.unpack("<Q", data[:8])
-        header = json.loads(data[8 : 8 + length])
+        header = read_json(data[8 : 8 + length])
         rows = {name: row for name, row in header.items() if name != "__metadata__"}
         end = max((row["data_offsets"][1] for row in rows.values()), default=0)
         shapes = {name: tuple(row["shape"]) for name, row in rows.items()}
-    except (struct.error, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (struct.error, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
         raise UserError.at(
             path, "is damaged or cut off: expected safetensors; fetch or fit the adapter again"
         ) from error
@@ -231,8 +233,8 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 def _rank(path: Path) -> int:
     try:
-        return int(json.loads(read_bytes(path))["r"])
-    except (ValueError, KeyError, TypeError) as error:
+        return int(read_json(read_bytes(path))["r"])
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError.at(path, "is no configuration of a LoRA adapter: fetch or fit the adapter again") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,9 +11,12 @@ import torch
 from torch import nn
 
 from m3dllm.errors import UserError
+from m3dllm.files import read_bytes
 from m3dllm.systems.videollm.adapters.card import CONFIG, WEIGHTS, Adapter
+from m3dllm.systems.videollm.adapters.patterns import safe_settings
 from m3dllm.systems.videollm.adapters.probe import PROBES, effect
 from m3dllm.systems.videollm.options import TuningOptions
+from m3dllm.wire import read_json
 
 
 def adapt(model: Any, config: TuningOptions) -> Any:
@@ -114,11 +116,13 @@ def load_adapter(model: Any, adapter: Adapter) -> Any:
 
     adapter.check_files()
     try:
-        lora = LoraConfig(**_known(LoraConfig, json.loads((adapter.folder / CONFIG).read_bytes())))
+        settings = dict(read_json(read_bytes(adapter.folder / CONFIG)))
+        modules = [name for name, _ in model.named_modules()]
+        lora = LoraConfig(**_known(LoraConfig, safe_settings(settings, modules)))
         lora.inference_mode = True
         tuned = get_peft_model(model, lora)
         result: Any = set_peft_model_state_dict(tuned, load_file(adapter.folder / WEIGHTS))
-    except (ValueError, TypeError, RuntimeError, KeyError) as error:
+    except (ValueError, TypeError, RuntimeError, KeyError, AttributeError) as error:
         why = " ".join(str(error).split())[:160]
         raise UserError.at(adapter.folder, f"adapter '{adapter.name}' does not fit the model ({why})") from error
     if result.unexpected_keys:
