@@ -152,5 +152,5 @@ def test_patterns_of_an_adapter_become_the_names_that_they_match():
     ],
 )
 def test_what_an_adapter_may_not_say_is_refused(values):
-    with pytest.raises(ValueError, match="not supported|no layer|no pattern|not the name"):
+    with pytest.raises(ValueError, match=r"not supported|no layer|no pattern|not the name"):
         settings(**values)
