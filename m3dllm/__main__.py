@@ -1,5 +1,17 @@
-"""`python -m m3dllm`."""
+"""`python -m m3dllm`, and the program `m3dllm`."""
 
-from m3dllm.cli import main
+from __future__ import annotations
 
-main()
+from m3dllm.ending import one_line
+
+
+def main() -> None:
+    """The command line, with Ctrl-C in one line while it is loaded as well."""
+    with one_line():
+        from m3dllm.cli import main as command
+
+        command()
+
+
+if __name__ == "__main__":
+    main()

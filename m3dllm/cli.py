@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from m3dllm.commands import group
-from m3dllm.errors import UserError
+from m3dllm.ending import Terminal, one_line
+from m3dllm.errors import UserError, printable
 
 if TYPE_CHECKING:
     from m3dllm.experiment import Experiment
@@ -32,7 +33,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-UsageError: Any = typer.BadParameter.__mro__[1]  # what the parser raises; typer does not name it
 imports = typer.Typer(help="Turn annotations in another format into a native corpus.")
 exports = typer.Typer(help="Write a run's predictions, or a corpus' gold, in the format of another tool.")
 adapters = typer.Typer(help="LoRA adapters of video-llm: list them, merge them into full weights, push them.")
@@ -56,30 +56,28 @@ class Modality(StrEnum):
 
 
 def main() -> None:
-    """The entry point: `app` with errors in one line and the three exit codes."""
+    """The entry point: `app` with errors in one line and the exit codes."""
     gc.set_threshold(100_000, 50, 100)  # documents are many small values that live: looking for dead ones costs half
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        raise SystemExit(app(standalone_mode=False))
-    except UserError as error:
-        print(f"m3dllm: {error}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(2) from None
-    except UsageError as error:
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context else "m3dllm"
-        print(f"m3dllm: {error.format_message()} (see '{command} --help')", file=sys.stderr)  # noqa: T201
-        raise SystemExit(2) from None
-    except BrokenPipeError:  # `m3dllm … | head`
-        sys.stderr.close()
-        raise SystemExit(0) from None
-    except KeyboardInterrupt:
-        print("m3dllm: stopped; the same command goes on from here", file=sys.stderr)  # noqa: T201
-        raise SystemExit(130) from None
+    logging.basicConfig(level=logging.INFO, handlers=[Terminal()])
+    with one_line():
+        _check_names()
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+        raise SystemExit(code)
+
+
+def _check_names() -> None:
+    """Raises UserError for a word of the command, or a working directory, that no file of ours could hold."""
+    for word in (*sys.argv[1:], str(Path.cwd())):
+        if not word.isascii() and word != word.encode("utf-8", "replace").decode():
+            raise UserError(f"the name {word!r} is not UTF-8: rename it, or work in another folder")
 
 
 def say(text: str) -> None:
-    """A result, to stdout."""
-    typer.echo(text.rstrip("\n"))
+    """A result, to stdout; what does not print is shown as an escape."""
+    text = printable(text.rstrip("\n"))
+    encoding = sys.stdout.encoding or "utf-8"
+    typer.echo(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 # --- run and its parts ------------------------------------------------------------------------------------------------
@@ -263,7 +261,8 @@ def score(
     scores = score_files(gold, pred, labels=labels, settings=Settings(modality=modality.value, variants=variants))
     if scores.unanswered:
         first, count = scores.unanswered[0], len(scores.unanswered)
-        typer.echo(f"{count} documents lack a prediction, '{first}' first: they count as empty answers", err=True)
+        text = f"{count} documents lack a prediction, '{first}' first: they count as empty answers"
+        typer.echo(printable(text), err=True)
     if per_document is not None:
         write_atomic(per_document, lines(map(encode, scores.rows())))
     _print(scores.to_wire(), json=json)

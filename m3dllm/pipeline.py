@@ -19,9 +19,10 @@ from typing import Any
 
 from m3dllm.corpora.images import image_problem
 from m3dllm.corpora.missing import Manifest, show
+from m3dllm.ending import Shown
 from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment, Plan, labels_hash, now, plan, read_done
-from m3dllm.files import clear_leftovers, read_bytes, sha256, sha256_file, write_atomic
+from m3dllm.files import cannot_write, clear_leftovers, read_bytes, sha256, sha256_file, write_atomic
 from m3dllm.normalize import normalize as normalize_one
 from m3dllm.runs import Run, RunRecord, made_now, open_run
 from m3dllm.score import Settings
@@ -362,11 +363,25 @@ def _as_scored(work: Plan) -> Iterable[Example]:
         yield replace(example, document=replace(example.document, frames=tuple(frames)))
 
 
+class RunLog(logging.FileHandler):
+    """The run's log.txt."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self.setFormatter(Shown("%(asctime)s %(levelname)s %(message)s"))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Raises UserError where the disk refuses a line."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise cannot_write(Path(self.baseFilename), error) from error
+        super().handleError(record)
+
+
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
     """Log lines go to the run's log.txt as well."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler = RunLog(path)
     log.addHandler(handler)
     try:
         yield

@@ -190,8 +190,12 @@ def _start(options: Options, budget: ContextBudget | None, gpus: str | None, mak
     context = get_context("spawn")  # a forked process could not use a GPU
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, options, budget, make), name="m3dllm worker")
-    with _environment(VISIBLE, gpus):
-        process.start()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: a worker never tells of Ctrl-C, even as it loads
+    try:
+        with _environment(VISIBLE, gpus):
+            process.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
     theirs.close()
     return _Worker(process, ours)
 

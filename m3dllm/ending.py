@@ -1,0 +1,136 @@
+"""How a command ends: a result, one line that the user can act on, or the traceback of a bug of ours.
+
+Exit 0: done; 1: a bug of ours; 2: something the user can mend; 130: stopped by Ctrl-C, and resumed by the same command.
+Light, so that Ctrl-C is one line too while the rest is still being loaded.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
+
+from m3dllm.errors import UserError, printable
+
+STOPPED = "m3dllm: stopped; the same command resumes"
+OUTSIDE = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT),
+        *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENODEV),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETXTBSY, errno.EBUSY, errno.EXDEV, errno.EINVAL),
+    }
+)
+"""What a disk or a file's name can be the reason of."""
+
+
+class Shown(logging.Formatter):
+    """Log lines in which names and answers from outside cannot move the cursor."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+class Terminal(logging.StreamHandler[Any]):
+    """Log lines on stderr. Where that cannot be written, nothing else stops for it."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self.setFormatter(Shown())
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Pass over a line that cannot be shown."""
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Run a command: errors in one line, the exit codes, and Ctrl-C, which stops at once when it is pressed again."""
+    pressed = False
+
+    def interrupt(*_: Any) -> None:
+        nonlocal pressed
+        if pressed:
+            _leave()
+        pressed = True
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    listens = threading.current_thread() is threading.main_thread() and before != signal.SIG_IGN  # as under nohup
+    if listens:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except BaseException as error:
+        if pressed and not (isinstance(error, SystemExit) and error.code == 0):
+            _leave()  # whatever came of it on its way here
+        _end(error)
+    finally:
+        if listens:
+            signal.signal(signal.SIGINT, before)
+
+
+def _end(error: BaseException) -> NoReturn:
+    """Say how a command ended, and end it. Raises what is a bug of ours."""
+    if isinstance(error, BrokenPipeError):  # `m3dllm … | head`
+        _drop(sys.stdout)
+        raise SystemExit(0) from None
+    if line := _line(error):
+        _tell(f"m3dllm: {printable(line)}")
+        _drop(sys.stdout)
+        raise SystemExit(2) from None
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
+        _leave()
+    raise error
+
+
+def _line(error: BaseException) -> str:
+    """What the user can do about an error; "" where it is none of theirs."""
+    if isinstance(error, UserError):
+        return str(error)
+    if hasattr(error, "format_message"):  # of the parser of the command line
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "m3dllm"
+        return f"{error.format_message()} (see '{command} --help')"
+    if isinstance(error, OSError) and error.errno in OUTSIDE:
+        name = error.filename if error.filename is not None else "the output"
+        name = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+        name = name if len(name) <= 200 else f"{name[:80]}…{name[-20:]}"
+        return f"{name}: {error.strerror}: free or name another place"
+    if isinstance(error, MemoryError):
+        return "the memory is full: give it fewer documents, shorter ones, or a smaller batch"
+    return ""
+
+
+def _tell(line: str) -> None:
+    """One line on stderr, if it can be written."""
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _drop(stream: Any) -> None:
+    """Let a stream that cannot be written go, so that the end of the process does not try again."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+
+
+def _leave() -> NoReturn:
+    """End a command that was stopped, without waiting for threads that wait for others."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    _tell(STOPPED)
+    main = threading.main_thread()
+    if any(thread is not main and not thread.daemon for thread in threading.enumerate()):
+        if "multiprocessing" in sys.modules:
+            for child in sys.modules["multiprocessing"].active_children():
+                child.terminate()
+        os._exit(130)
+    raise SystemExit(130)

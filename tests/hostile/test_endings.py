@@ -1,0 +1,183 @@
+"""A command ends in its result, in one line, or where it was stopped: never in a traceback."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from m3dllm.ending import STOPPED, one_line
+from m3dllm.errors import UserError, printable
+from tests.small import small_corpus
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    return small_corpus(tmp_path_factory.mktemp("endings") / "corpus")
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "m3dllm", *map(str, words)]
+
+
+def ended(*words: object, cwd: Path = ROOT, **streams) -> subprocess.CompletedProcess[str]:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+    return subprocess.run(command(*words), text=True, env=ENVIRONMENT, cwd=cwd, timeout=120, **streams)
+
+
+def is_one_line(done: subprocess.CompletedProcess[str]) -> bool:
+    last = done.stderr.rstrip("\n").rpartition("\n")[2]
+    return done.returncode == 2 and last.startswith("m3dllm: ") and "Traceback" not in done.stderr
+
+
+# --- Ctrl-C -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after_s", [0.03, 0.1, 0.2, 0.4, 0.8])
+@pytest.mark.parametrize("verb", ["import", "run"])
+def test_ctrl_c_in_a_pipe_is_one_line_at_any_moment(verb, after_s, corpus, tmp_path):
+    words = {
+        "import": ("import", "demo", "--out", tmp_path / "demo"),
+        "run": ("run", "--system", "majority", "--corpus", corpus, "--out", tmp_path / "run"),
+    }[verb]
+    program = "from m3dllm.__main__ import main; print('begun', flush=True); main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=ROOT,
+    )
+    assert process.stdout.readline() == "begun\n"  # before that Ctrl-C is Python's
+    time.sleep(after_s)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert "Traceback" not in said
+    assert process.returncode in (130, 0)
+    if process.returncode == 130:
+        assert said.rstrip("\n").rpartition("\n")[2] == STOPPED
+        assert not (tmp_path / "demo").exists()
+
+
+def test_ctrl_c_in_a_terminal_stops_the_command_and_the_same_command_resumes(corpus, tmp_path):
+    words = command("run", "--system", "majority", "--corpus", corpus, "--out", tmp_path / "run")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execve(words[0], words, ENVIRONMENT)
+    time.sleep(0.7)
+    os.write(terminal, b"\x03")
+    said = b""
+    try:
+        while part := os.read(terminal, 4096):
+            said += part
+    except OSError:  # the other side is gone
+        pass
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert b"Traceback" not in said
+    assert code in (130, 0)
+    if code == 130:
+        assert STOPPED.encode() in said
+    assert ended(*words[3:]).returncode == 0
+
+
+def test_ctrl_c_is_one_line_whatever_it_becomes_on_its_way(capsys):
+    def stopped(error: BaseException) -> int:
+        with pytest.raises(SystemExit) as told, one_line():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise error from None
+        return told.value.code
+
+    for error in (KeyboardInterrupt(), RuntimeError("a library's"), ImportError("x"), UserError("a server is gone")):
+        assert stopped(error) == 130
+        assert capsys.readouterr().err.strip() == STOPPED
+
+
+# --- a full disk ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [("systems",), ("systems", "majority"), ("--help",), ("--version",)])
+def test_a_result_that_cannot_be_written_is_one_line(words):
+    with Path("/dev/full").open("w") as full:
+        done = ended(*words, stdout=full)
+    assert done.returncode == 2
+    assert done.stderr.startswith("m3dllm: ")
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_a_log_that_cannot_be_written_stops_nothing_else(corpus, tmp_path):
+    with Path("/dev/full").open("w") as full:
+        done = ended("run", "--system", "majority", "--corpus", corpus, "--out", tmp_path / "r", stderr=full)
+    assert done.returncode == 0
+    assert "average F1" in done.stdout
+
+
+def test_a_reader_that_leaves_is_no_error():
+    done = subprocess.run(
+        f"{' '.join(command('systems'))} | true", shell=True, capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT
+    )
+    assert done.stderr == ""
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "长" * 90, "a/" * 3000])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("check", "{}"),
+        ("score", "{}"),
+        ("normalize", "{}"),
+        ("report", "{}", "--out", "{}"),
+        ("import", "demo", "--out", "{}"),
+        ("run", "--system", "majority", "--corpus", "{}"),
+        ("run", "--system", "majority", "--checkpoint", "{}"),
+        ("run", "--system", "majority", "--missing", "{}"),
+        ("run", "--system", "majority", "--out", "{}"),
+    ],
+)
+def test_a_name_longer_than_the_disk_takes_is_one_line(words, name, tmp_path):
+    assert is_one_line(ended(*(word.format(tmp_path / name) for word in words)))
+
+
+def test_names_that_are_not_utf8_are_one_line(corpus, tmp_path):
+    odd = os.fsencode(tmp_path) + b"/\xff\xfe"
+    for words in (["check", odd], ["run", "--system", "majority", "--corpus", odd], ["import", "demo", "--out", odd]):
+        done = subprocess.run([*command(), *words], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT)
+        assert is_one_line(done), done.stderr
+    os.mkdir(odd)
+    done = subprocess.run(command("systems", "majority"), capture_output=True, text=True, env=ENVIRONMENT, cwd=odd)
+    assert is_one_line(done), done.stderr
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+ESCAPES = ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "\r", "\x08", "\u202e", "\u2066", "\x7f", "\udc80", "\u2028"]
+
+
+@pytest.mark.parametrize("sent", ESCAPES)
+def test_what_would_move_the_cursor_is_shown_not_sent(sent):
+    shown = printable(f"Ada {sent} 艾达")
+    assert sent not in shown
+    assert shown.startswith("Ada \\")
+    assert shown.endswith(" 艾达")
+
+
+def test_ordinary_text_stays_as_it_is():
+    text = "F1 12.5\N{NO-BREAK SPACE}% · 艾达\u3000é\n\tb"
+    assert printable(text) == text
