@@ -43,7 +43,7 @@ class Terminal(logging.StreamHandler[Any]):
         super().__init__(sys.stderr)
         self.setFormatter(Shown())
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name that logging calls
         """Pass over a line that cannot be shown."""
 
 

@@ -370,7 +370,7 @@ class RunLog(logging.FileHandler):
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
         self.setFormatter(Shown("%(asctime)s %(levelname)s %(message)s"))
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name that logging calls
         """Raises UserError where the disk refuses a line."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):

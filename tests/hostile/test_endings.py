@@ -93,12 +93,16 @@ def test_ctrl_c_in_a_terminal_stops_the_command_and_the_same_command_resumes(cor
 
 def test_ctrl_c_is_one_line_whatever_it_becomes_on_its_way(capsys):
     def stopped(error: BaseException) -> int:
-        with pytest.raises(SystemExit) as told, one_line():
+        with pytest.raises(SystemExit) as told:
+            interrupted(error)
+        return told.value.code
+
+    def interrupted(error: BaseException) -> None:
+        with one_line():
             try:
                 signal.raise_signal(signal.SIGINT)
             except KeyboardInterrupt:
                 raise error from None
-        return told.value.code
 
     for error in (KeyboardInterrupt(), RuntimeError("a library's"), ImportError("x"), UserError("a server is gone")):
         assert stopped(error) == 130
@@ -160,7 +164,7 @@ def test_names_that_are_not_utf8_are_one_line(corpus, tmp_path):
     for words in (["check", odd], ["run", "--system", "majority", "--corpus", odd], ["import", "demo", "--out", odd]):
         done = subprocess.run([*command(), *words], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT)
         assert is_one_line(done), done.stderr
-    os.mkdir(odd)
+    Path(os.fsdecode(odd)).mkdir()
     done = subprocess.run(command("systems", "majority"), capture_output=True, text=True, env=ENVIRONMENT, cwd=odd)
     assert is_one_line(done), done.stderr
 
