@@ -1,0 +1,109 @@
+"""Subtitles for a film that has none: what a program or whisper hears in it, or what is written in its pictures."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from m3dllm.errors import UserError
+from m3dllm.media import Sampling, stills
+from m3dllm.subtitles import Cue, Subtitles, parse_subtitles, tidy
+
+WHISPER = "whisper"
+"""The word that stands for faster-whisper instead of a program; whisper:NAME names its model."""
+OCR_FPS = 2
+"""Pictures a second that are read."""
+CAPTION_AREA = 0.6
+"""Captions are burnt in below this part of the height."""
+LEAST_SURE = 0.6
+"""Text of which the reader is less sure is passed over."""
+
+
+def transcribe(video: Path, command: str, *, lang: str | None) -> Subtitles:
+    """What is said in a video. `command` is "whisper", "whisper:MODEL", or a program that prints SRT.
+
+    The program is called with the video as its last argument, or where {} stands; no shell is involved. Raises
+    UserError where it cannot be run, fails, or prints no SRT.
+    """
+    if command.partition(":")[0] == WHISPER:
+        return _whispered(video, command.partition(":")[2] or "small", lang)
+    words = shlex.split(command)
+    if not words:
+        raise UserError("--transcribe is empty; expected whisper, or a program that prints SRT")
+    words = [word.replace("{}", str(video)) for word in words] if "{}" in command else [*words, str(video)]
+    try:
+        done = subprocess.run(words, capture_output=True, check=False)  # noqa: S603 (the user's own program)
+    except OSError as error:
+        raise UserError(f"--transcribe {command}: cannot be run: {error.strerror}") from error
+    if done.returncode:
+        last = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it says nothing"])[-1]
+        raise UserError(f"--transcribe {command}: ended with {done.returncode} for {video}: {last}")
+    try:
+        found = parse_subtitles(done.stdout.decode("utf-8", "replace"), Path("transcript.srt"))
+    except UserError as error:
+        raise UserError(f"--transcribe {command}: printed no SRT for {video}") from error
+    return Subtitles(found.cues, f"transcribed by {words[0]}", problems=found.problems)
+
+
+def _whispered(video: Path, model: str, lang: str | None) -> Subtitles:
+    try:
+        import faster_whisper
+    except ImportError as error:
+        raise UserError("--transcribe whisper needs 'faster_whisper': pip install 'm3dllm[whisper]'") from error
+    try:
+        whisper = faster_whisper.WhisperModel(model)
+    except Exception as error:  # of the hub, the network, or the runtime
+        raise UserError(
+            f"whisper's model '{model}' cannot be loaded ({error}): name its folder, whisper:FOLDER"
+        ) from error
+    segments, _ = whisper.transcribe(str(video), language=lang)
+    cues = tidy(Cue(max(0.0, s.start), max(0.0, s.start, s.end), s.text.strip()) for s in segments)
+    return Subtitles(cues, f"transcribed by faster-whisper {faster_whisper.__version__}, model {model}")
+
+
+def read_captions(video: Path) -> Subtitles:
+    """The captions that are burnt into a video's pictures. Raises UserError where rapidocr is not installed."""
+    read = _reader()
+    lines = ((still.time_s, read(still.image)) for still in stills(video, Sampling(fps=Fraction(OCR_FPS))))
+    return Subtitles(tuple(_held(lines)), "captions read by rapidocr")
+
+
+def _reader() -> Callable[[Any], str]:
+    """A function that gives the text in the lower part of a picture, its lines from top to bottom."""
+    try:
+        import rapidocr
+    except ImportError as error:
+        raise UserError("--ocr needs 'rapidocr': pip install 'm3dllm[ocr]'") from error
+    import logging
+
+    import numpy as np
+
+    engine = rapidocr.RapidOCR()
+    logging.getLogger("RapidOCR").setLevel(logging.ERROR)
+
+    def read(image: Any) -> str:
+        lower = image.crop((0, int(CAPTION_AREA * image.height), image.width, image.height))
+        found = engine(np.asarray(lower)[:, :, ::-1])  # it takes blue, green, red
+        if found.txts is None:
+            return ""
+        rows = sorted(zip(found.boxes, found.txts, found.scores, strict=True), key=lambda row: float(row[0][0][1]))
+        return "\n".join(text.strip() for _, text, score in rows if score >= LEAST_SURE and text.strip())
+
+    return read
+
+
+def _held(lines: Iterator[tuple[float, str]]) -> Iterator[Cue]:
+    """A cue for each text, from the picture in which it is first seen to the one in which it is gone."""
+    since_s, held, last_s = 0.0, "", 0.0
+    for time_s, text in lines:
+        if text != held:
+            if held:
+                yield Cue(since_s, time_s, held)
+            since_s, held = time_s, text
+        last_s = time_s
+    if held:
+        yield Cue(since_s, last_s + 1 / OCR_FPS, held)

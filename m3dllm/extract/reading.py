@@ -1,0 +1,271 @@
+"""A source as documents: its subtitles found, its language told, its frames written, long films cut."""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from m3dllm.corpora.bilingual import is_bilingual, language
+from m3dllm.corpora.images import image_size
+from m3dllm.errors import UserError
+from m3dllm.extract.cutting import LONGEST_S, SHORTEST_S, Piece, cut
+from m3dllm.extract.hearing import read_captions, transcribe
+from m3dllm.extract.sources import Source
+from m3dllm.files import cannot_write, read_bytes
+from m3dllm.language import NAMES, decoded, language_of
+from m3dllm.media import Media, Notes, Sampling, probe, stills, track_list
+from m3dllm.subtitles import Cue, Subtitles, read_subtitles, read_track
+from m3dllm.types import Document, Frame, Lang, Segment
+
+log = logging.getLogger("m3dllm")
+
+_ENDS = frozenset(".,;:?!…。，、；：？！—-–\"'”’）)》」』")
+_TRACK_LANGUAGES: dict[Lang, frozenset[str]] = {
+    "en": frozenset(("en", "eng")),
+    "zh": frozenset(("zh", "chi", "zho", "cmn", "yue")),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How sources are read: what makes the documents what they are."""
+
+    lang: Lang | None = None
+    every: int | None = None
+    fps: float | None = None
+    at_subtitles: bool = False
+    longest_side: int = 1280
+    """Larger frames are made smaller, to so many pixels; 0: they stay as they are."""
+    least_change: float = 0.0
+    track: int | None = None
+    transcribe: str | None = None
+    ocr: bool = False
+    shortest_s: float = SHORTEST_S
+    longest_s: float = LONGEST_S
+
+    def __post_init__(self) -> None:
+        if sum((self.every is not None, self.fps is not None, self.at_subtitles)) > 1:
+            raise UserError("--every, --fps and --at-subtitles exclude one another: give one of them")
+        if self.every is not None and self.every < 1:
+            raise UserError(f"--every {self.every}: expected 1 or more")
+        if self.fps is not None and not 0 < self.fps <= 1000:
+            raise UserError(f"--fps {self.fps:g}: expected more than 0, and at most 1000")
+        if not 0 <= self.least_change <= 1:
+            raise UserError(f"--min-change {self.least_change:g}: expected a share from 0 to 1")
+        if self.longest_side < 0:
+            raise UserError(f"--longest-side {self.longest_side}: expected pixels, or 0")
+        if not 0 < self.shortest_s <= self.longest_s / 2:
+            limits = f"--shortest {self.shortest_s:g} --longest {self.longest_s:g}"
+            raise UserError(f"{limits}: the longest must be twice the shortest, or more")
+
+    def sampling(self, cues: Sequence[Cue]) -> Sampling:
+        """Which frames are taken. At subtitles: the frame on screen in the middle of each cue."""
+        if self.at_subtitles:
+            return Sampling(at_s=tuple((cue.start_s + cue.end_s) / 2 for cue in cues))
+        if self.fps is not None:
+            return Sampling(fps=Fraction(str(self.fps)))
+        return Sampling(every=self.every or 24)
+
+
+@dataclass(slots=True)
+class Read:
+    """The documents of a source, frames by paths in its folder; `told` says what it was and how it was read."""
+
+    documents: list[Document]
+    told: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def read_source(source: Source, name: str, reading: Reading, folder: Path) -> Read:
+    """The documents of `source`, called `name`; its frames are written into `folder`/frames/`name`.
+
+    Raises UserError for what cannot be read, or is in a language that is not.
+    """
+    if source.kind == "film":
+        return _film(source, name, reading, folder)
+    return (_text if source.kind == "text" else _picture)(source, name, reading, folder)
+
+
+# --- texts and pictures -----------------------------------------------------------------------------------------------
+
+
+def _text(source: Source, name: str, reading: Reading, folder: Path) -> Read:
+    assert source.path is not None
+    text, encoding = _decoded(source.path)
+    if not text.strip():
+        raise UserError.at(source.path, "is empty; expected a text")
+    lang = _lang(source.path, text, reading.lang)
+    return Read(
+        [Document(name, lang, text, title=source.name)], {"kind": "text", "encoding": encoding, "language": lang}
+    )
+
+
+def _picture(source: Source, name: str, reading: Reading, folder: Path) -> Read:
+    assert source.path is not None
+    try:
+        size = image_size(source.path)
+    except ValueError as error:
+        raise UserError.at(source.path, str(error)) from error
+    caption = _decoded(source.subtitles[0])[0].strip() if source.subtitles else ""
+    lang = _lang(source.subtitles[0], caption, reading.lang) if caption else reading.lang or "en"
+    path = f"frames/{name}/0{source.path.suffix.lower()}"
+    _write(folder / path, read_bytes(source.path))
+    document = Document(name, lang, caption, title=source.name, group=source.folder, frames=(Frame(0, path, *size),))
+    return Read([document], {"kind": "picture", "caption": bool(caption), "language": lang})
+
+
+def _decoded(path: Path) -> tuple[str, str]:
+    text, encoding = decoded(read_bytes(path))
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"), encoding
+
+
+# --- films ------------------------------------------------------------------------------------------------------------
+
+
+def _film(source: Source, name: str, reading: Reading, folder: Path) -> Read:
+    media = None if source.path is None else probe(source.path)
+    found, lang = _subtitles(source, media, reading)
+    cues = found.cues if found else ()
+    read = Read([], {"kind": "film", "language": lang})
+    read.problems += found.problems if found else ()
+    if found:
+        read.told |= {"subtitles": found.source, "encoding": found.encoding, "cues": len(cues)}
+        kept = in_language(cues, lang)
+        if len(kept) < len(cues) or kept != tuple(cues):
+            read.problems.append(f"the subtitles are in two languages: only what is in {NAMES[lang]} is taken")
+            cues = kept
+    frames: list[Frame] = []
+    if media is not None and media.codec:
+        frames = _frames(media, name, reading, cues, folder, read)
+    elif not cues:
+        what = "holds neither pictures nor subtitles" if media else "holds no subtitles"
+        raise UserError.at(source.files[0], f"{what}; with its sound: --transcribe, or --subtitles FILE")
+    elif media is not None:
+        read.problems.append("there is sound only: its documents have no frames")
+    if not found:
+        hint = "give --subtitles, --transcribe or --ocr" if media and media.has_sound else "it has no sound either"
+        read.problems.append(f"no subtitles: its documents have frames and no text ({hint})")
+    duration_s = max([media.duration_s or 0.0 if media else 0.0, *(f.time_s or 0.0 for f in frames[-1:])])
+    pieces = cut(cues, duration_s, shortest_s=reading.shortest_s, longest_s=reading.longest_s)
+    read.documents += _documents(pieces, frames, name, source.name, lang)
+    read.told |= {"duration_s": round(duration_s, 3), "frames": len(frames), "documents": len(read.documents)}
+    return read
+
+
+def _frames(media: Media, name: str, reading: Reading, cues: Sequence[Cue], folder: Path, read: Read) -> list[Frame]:
+    """The film's frames, each written as a JPEG file as it comes."""
+    notes, frames = Notes(), []
+    sampling = reading.sampling(cues)
+    for still in stills(
+        media.path,
+        sampling,
+        longest_side=reading.longest_side or None,
+        least_change=reading.least_change,
+        notes=notes,
+    ):
+        path = f"frames/{name}/{still.number}.jpg"
+        _write(folder / path, still.jpeg())
+        frames.append(Frame(still.number, path, *still.image.size, time_s=round(still.time_s, 6)))
+    read.told |= {"codec": media.codec, "frames_in_film": notes.frames}
+    if notes.similar:
+        read.told["similar_frames_passed_over"] = notes.similar
+    read.problems += notes.problems
+    return frames
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def _documents(pieces: Sequence[Piece], frames: Sequence[Frame], name: str, title: str, lang: Lang) -> list[Document]:
+    """A document for each piece that has text or frames; one that has neither says nothing."""
+    starts = [piece.start_s for piece in pieces]
+    shown: list[list[Frame]] = [[] for _ in pieces]
+    for frame in frames:
+        shown[max(0, bisect_right(starts, frame.time_s or 0.0) - 1)].append(frame)
+    documents = []
+    for n, (piece, its) in enumerate(zip(pieces, shown, strict=True), start=1):
+        text, segments = joined(piece.cues, lang)
+        if text or its:
+            own = name if len(pieces) == 1 else f"{name}-{n:03}"
+            documents.append(Document(own, lang, text, title=title, group=name, segments=segments, frames=tuple(its)))
+    return documents
+
+
+def joined(cues: Sequence[Cue], lang: Lang) -> tuple[str, tuple[Segment, ...]]:
+    """The cues as one text, and where in it each is said. Chinese that ends in a mark is joined without a space."""
+    text, segments = "", []
+    for cue in cues:
+        said = _run_on(cue.lines, lang)
+        text = _run_on([text, said], lang) if text else said
+        segments.append(Segment(len(text) - len(said), len(text), cue.start_s, cue.end_s))
+    return text, tuple(segments)
+
+
+def _run_on(lines: Sequence[str], lang: Lang) -> str:
+    text = ""
+    for line in lines:
+        tight = lang == "zh" and text and text[-1] in _ENDS and not text[-1].isascii()
+        text += line if not text or tight else f" {line}"
+    return text
+
+
+def in_language(cues: Sequence[Cue], lang: Lang) -> tuple[Cue, ...]:
+    """The cues without the lines of the other language, where the subtitles have both."""
+    if not is_bilingual("\n".join(cue.text for cue in cues)):
+        return tuple(cues)
+    kept = (replace(cue, text="\n".join(x for x in cue.lines if language(x) in (lang, None))) for cue in cues)
+    return tuple(cue for cue in kept if cue.text)
+
+
+# --- subtitles and language -------------------------------------------------------------------------------------------
+
+
+def _subtitles(source: Source, media: Media | None, reading: Reading) -> tuple[Subtitles | None, Lang]:
+    """The film's subtitles and language: those named, beside it, in it, heard or read; None where there are none."""
+    if source.subtitles and (source.given or reading.track is None):
+        return _chosen([read_subtitles(path) for path in source.subtitles], source.subtitles[0], reading.lang)
+    if media is not None and source.path is not None:
+        if reading.track is not None:
+            if reading.track >= len(media.tracks):
+                raise UserError.at(source.path, f"has no subtitle track {reading.track}; {track_list(media)}")
+            return _chosen([read_track(source.path, reading.track)], source.path, reading.lang)
+        tracks = [t for t in media.tracks if t.text]
+        wanted = [lang for lang in _TRACK_LANGUAGES if reading.lang in (lang, None)]
+        tagged = [t for lang in wanted for t in tracks if t.language in _TRACK_LANGUAGES[lang]]
+        read = [s for t in tagged or tracks if (s := read_track(source.path, t.number)).cues]
+        if read:
+            return _chosen(read, source.path, reading.lang)
+        if reading.transcribe is not None:
+            return _chosen([transcribe(source.path, reading.transcribe, lang=reading.lang)], source.path, reading.lang)
+        if reading.ocr and media.codec and (captions := read_captions(source.path)).cues:
+            return _chosen([captions], source.path, reading.lang)
+    return None, reading.lang or "en"
+
+
+def _chosen(found: Sequence[Subtitles], path: Path, lang: Lang | None) -> tuple[Subtitles, Lang]:
+    """The first that is in the wanted language, or in one that is read. Raises UserError where there is none."""
+    names = {NAMES[lang]} if lang else set(NAMES.values())
+    first = next((one for one in found if language_of(one.text) in names), found[0])
+    return first, _lang(path, first.text, lang)
+
+
+def _lang(path: Path, text: str, lang: Lang | None) -> Lang:
+    """The language of a text, as named or as found. Raises UserError where it is one that is not read."""
+    if lang is not None:
+        return lang
+    name = language_of(text) or "English"
+    for known, known_name in NAMES.items():
+        if name == known_name:
+            return known
+    what = f"is in {name}: only English and Chinese are read"
+    raise UserError.at(path, f"{what}. Give others, or take it for one of these by --lang en or --lang zh")

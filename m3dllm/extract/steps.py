@@ -1,0 +1,288 @@
+"""From a video, or texts, to a corpus without gold, a run over it, the page to look at it, and the graph.
+
+`extract` walks from one to the next; each step stands in files, and the same command goes on where it stopped:
+
+    sources.json    what was read, how, with which decoder; what was odd about it
+    corpus/         the native corpus, one split "test", without gold
+    fit/            only where the system had to be fitted: on the demo corpus
+    run/            the run
+    joins.jsonl     which chains are one entity across the documents of a film, by which rule; and which were not joined
+    graph/          the graph of each film, in JSON-LD
+    page/           the page to look at it
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from m3dllm import pipeline
+from m3dllm.corpora.imported import Imported, unused_id
+from m3dllm.corpora.m3d import m3d_labels
+from m3dllm.corpora.native import with_root, write_corpus
+from m3dllm.errors import UserError
+from m3dllm.experiment import Experiment
+from m3dllm.export import EXPORTERS, Item, Notes, held_by, name_of
+from m3dllm.export import Source as Exported
+from m3dllm.extract.joining import Found, Join, by_film, join, names, whole_film
+from m3dllm.extract.reading import Read, Reading, read_source
+from m3dllm.extract.sources import Source, find_sources
+from m3dllm.files import check_free, file_name, inside, new_folder, read_bytes, sha256, sha256_file, write_atomic
+from m3dllm.labels import LabelSet
+from m3dllm.media import decoder_versions
+from m3dllm.options import resolve_config
+from m3dllm.registry import find_system
+from m3dllm.runs import Run
+from m3dllm.system import versions_of
+from m3dllm.types import TASKS, Annotation, Document, Example
+from m3dllm.viewer import write_pages
+from m3dllm.wire import WireError, decode, encode, encode_labels, lines, pretty, read_labels, read_lines
+
+log = logging.getLogger("m3dllm")
+
+SPLIT = "test"
+"""The one split of the corpus: what 'm3dllm run' predicts when nothing else is said."""
+TRIPLES = 8
+"""How many triples are printed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extraction:
+    """What the user asks for."""
+
+    sources: Sequence[Path]
+    out: Path
+    system: str = "video-llm"
+    subtitles: Sequence[Path] = ()
+    reading: Reading = field(default_factory=Reading)
+    labels: Path | None = None
+    """A labels.json: the types to look for; None: those of the checkpoint, else those of M3D."""
+    checkpoint: Path | None = None
+    preset: str | None = None
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The system's own options."""
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """What was made: the run, the page, the folder of graphs, and a few triples in words."""
+
+    run: Run
+    page: Path
+    graphs: Path
+    triples: tuple[str, ...]
+    complete: bool
+
+
+def extract(wanted: Extraction) -> Extracted:
+    """Read the sources, run the system over them, join what it found, and write graph and page.
+
+    Raises UserError for what the user can mend: before the work where that can be known.
+    """
+    spec = find_system(wanted.system)
+    spec.require(resolve_config(spec, wanted.options, preset=wanted.preset, seed=wanted.seed))
+    sources = find_sources(wanted.sources, wanted.subtitles)
+    corpus = _corpus(wanted, sources)
+    checkpoint = wanted.checkpoint
+    if spec.trainable and spec.fits_first and checkpoint is None:
+        checkpoint = _fitted_to_the_demo(wanted)
+    experiment = Experiment(
+        system=wanted.system,
+        corpus=corpus,
+        split=SPLIT,
+        preset=wanted.preset,
+        checkpoint=checkpoint,
+        seed=wanted.seed,
+        options=wanted.options,
+        out=wanted.out / "run",
+        command=wanted.command,
+    )
+    run = pipeline.run(experiment)
+    _note_decoder(run, wanted.out)
+    films, joins = _films(run)
+    write_atomic(wanted.out / "joins.jsonl", lines(map(encode, joins)))
+    graphs = _graphs(run, films, wanted.out / "graph")
+    page = write_pages([run], wanted.out / "page", gold=False)
+    for note in run.record().notes:
+        log.warning("%s: %s", wanted.system, note)
+    triples = [triple for document, annotation in films for triple in _triples(document, annotation)]
+    return Extracted(run, page, graphs, tuple(triples[:TRIPLES]), run.record().status == "done")
+
+
+# --- corpus -----------------------------------------------------------------------------------------------------------
+
+
+def _corpus(wanted: Extraction, sources: Sequence[Source]) -> Path:
+    """The corpus of the sources, made or found as it was made. Raises UserError where another one stands there."""
+    out, told_file = wanted.out, wanted.out / "sources.json"
+    labels = _labels(wanted)
+    made_of: dict[str, Any] = {
+        "reading": decode(encode(asdict(wanted.reading)), dict[str, Any]),
+        "labels_sha256": sha256(encode_labels(labels).encode()),
+        "sources": [[{"name": file.name, "sha256": sha256_file(file)} for file in s.files] for s in sources],
+    }
+    if told_file.exists():
+        _check_same(told_file, made_of)
+        if (out / "corpus").exists():
+            return out / "corpus"
+    else:
+        check_free(out)
+    told = {"made_of": made_of, "versions": _versions(sources)}
+    write_atomic(told_file, pretty(told))
+    parts = out / "parts"
+    imported = Imported(labels, {SPLIT: []})
+    read_as: list[dict[str, Any]] = []
+    for name, source, its in _named(sources, made_of["sources"]):
+        folder = parts / name
+        of = encode({"reading": made_of["reading"], "files": its})
+        if not (folder / "read.json").exists() or read_bytes(folder / "made_of.json") != of:
+            shutil.rmtree(folder, ignore_errors=True)
+            with new_folder(folder) as new:
+                read = read_source(source, name, wanted.reading, new)
+                (new / "documents.jsonl").write_bytes(lines(encode(document) for document in read.documents))
+                (new / "read.json").write_text(pretty({"told": read.told, "problems": read.problems}), encoding="utf-8")
+                (new / "made_of.json").write_bytes(of)
+        read = _read_before(folder)
+        for document in read.documents:
+            imported.splits[SPLIT].append(Example(document, Annotation(), frozenset(TASKS)))
+            imported.images |= {frame.path: folder / frame.path for frame in document.frames}
+        read_as.append({"name": name, "files": [file.name for file in source.files], **read.told})
+        for problem in read.problems:
+            log.warning("%s: %s", source.files[0], problem)
+        if read.problems:
+            read_as[-1]["problems"] = read.problems
+        log.info("%s: %s", source.files[0], ", ".join(f"{key} {value}" for key, value in read.told.items()))
+    write_corpus(out / "corpus", imported, link=True)
+    write_atomic(told_file, pretty(told | {"read": read_as}))
+    shutil.rmtree(parts, ignore_errors=True)
+    return out / "corpus"
+
+
+def _named(sources: Sequence[Source], files: list[Any]) -> Iterator[tuple[str, Source, Any]]:
+    """(its name, which no other has, source, its files) of each source."""
+    used: set[str] = set()
+    for source, its in zip(sources, files, strict=True):
+        stem = f"{source.folder}-{source.name}" if source.folder else source.name
+        name = unused_id(file_name(stem), used, instead=("document",))
+        used.add(name)
+        yield name, source, its
+
+
+def _read_before(folder: Path) -> Read:
+    """What stands in the folder of a source that was read."""
+    try:
+        kept = decode(read_bytes(folder / "read.json"), dict[str, Any])
+    except WireError as error:
+        raise error.at(folder / "read.json") from error
+    documents = list(read_lines(folder / "documents.jsonl", lambda line: decode(line, Document)))
+    return Read(documents, kept["told"], kept["problems"])
+
+
+def _check_same(told_file: Path, made_of: Mapping[str, Any]) -> None:
+    try:
+        before = decode(read_bytes(told_file), dict[str, Any]).get("made_of", {})
+    except WireError as error:
+        raise error.at(told_file) from error
+    changed = [name for name in made_of if before.get(name) != made_of[name]]
+    if changed:
+        what = {"reading": "how the sources are read", "labels_sha256": "the labels", "sources": "the sources"}
+        named = " and ".join(what[name] for name in changed)
+        raise UserError.at(told_file.parent, f"was made of something else ({named}): name another --out, or remove it")
+
+
+def _labels(wanted: Extraction) -> LabelSet:
+    """The types to look for: those named, those that the checkpoint was fitted to, else those of M3D."""
+    if wanted.labels is not None:
+        return read_labels(wanted.labels)
+    if wanted.checkpoint is not None:
+        for folder in (wanted.checkpoint, wanted.checkpoint.parent):
+            if (folder / "run.json").is_file():
+                return Run(folder).record().labels
+        raise UserError.at(wanted.checkpoint, "lies in no run, which would say its label set: give it by --labels")
+    log.info("no --labels: the types are those of M3D, people, places, organizations and times")
+    return m3d_labels()
+
+
+def _versions(sources: Sequence[Source]) -> dict[str, str]:
+    films = any(source.kind == "film" and source.path is not None for source in sources)
+    return (decoder_versions() if films else {}) | versions_of("m3dllm", "pysubs2", "pillow")
+
+
+# --- run --------------------------------------------------------------------------------------------------------------
+
+
+def _fitted_to_the_demo(wanted: Extraction) -> Path:
+    """A checkpoint for a system that cannot answer without one: fitted to the demo corpus."""
+    what = f"system '{wanted.system}' has no --checkpoint: it is fitted to the demo corpus, invented biographies with "
+    how = f"drawn frames. For real results fit it to documents of yours: m3dllm fit --system {wanted.system} --corpus …"
+    log.warning("%s%s", what, how)
+    experiment = Experiment(
+        system=wanted.system,
+        preset=wanted.preset,
+        seed=wanted.seed,
+        options=wanted.options,
+        out=wanted.out / "fit",
+        command=wanted.command,
+    )
+    return pipeline.fit(experiment).checkpoint
+
+
+def _note_decoder(run: Run, out: Path) -> None:
+    """The versions of what read the sources stand in the run too."""
+    versions = decode(read_bytes(out / "sources.json"), dict[str, Any]).get("versions", {})
+    with run.locked():
+        record = run.record()
+        if not versions.items() <= record.versions.items():
+            run.write_record(replace(record, versions=versions | record.versions))
+
+
+# --- films ------------------------------------------------------------------------------------------------------------
+
+
+def _films(run: Run) -> tuple[list[tuple[Document, Annotation]], list[Join]]:
+    """Each film as one document with what was found in it, chains joined; and the joins."""
+    root = Path(run.record().corpus.root)
+    predicted = {p.document: p.annotation for p in run.predictions() if p.given is None}
+    found = (Found(with_root(e.document, root), predicted.get(e.document.id, Annotation())) for e in run.examples())
+    films, joins = [], []
+    for film, documents in by_film(found):
+        firsts, its = join(film, documents)
+        films.append(whole_film(film, documents, firsts))
+        joins += its
+    return films, joins
+
+
+def _graphs(run: Run, films: Sequence[tuple[Document, Annotation]], out: Path) -> Path:
+    """The graph of each film in JSON-LD, one file a film, all of them anew."""
+    record = run.record()
+    exporter, notes = EXPORTERS.find("jsonld"), Notes()
+    words = {"what": "predictions", "corpus": record.corpus.name, "system": record.system, "run": run.path.name}
+    shutil.rmtree(out, ignore_errors=True)
+    for document, annotation in films:
+        item = Item(file_name(document.id), document, annotation)
+        source = held_by(exporter.HOLDS, Exported(document.id, record.labels, (item,), words), notes)
+        for relative, content in exporter.export(source, notes):
+            write_atomic(inside(out, relative), content if isinstance(content, (str, bytes)) else "".join(content))
+    for line in notes.lines():
+        if not line.startswith("nothing"):
+            log.warning("graph: %s", line)
+    return out
+
+
+def _triples(document: Document, annotation: Annotation) -> Iterator[str]:
+    """The relations of a film in words: head, type, tail, and the first time at which both are named."""
+    chains = {chain.id: chain for chain in annotation.chains}
+    called = {
+        chain.id: max(names(document, chain), key=len, default=name_of(document, chain)) for chain in chains.values()
+    }
+    for relation in annotation.relations:
+        head = chains[relation.head]
+        said = [s.start_s for s in document.segments for m in head.mentions if s.start <= m.start < s.end]
+        at = f", {int(said[0]) // 60}:{int(said[0]) % 60:02}" if said else ""
+        yield f"{called[relation.head]} —{relation.type}→ {called[relation.tail]}  ({document.id}{at})"

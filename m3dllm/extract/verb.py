@@ -1,0 +1,100 @@
+"""The command 'm3dllm extract': its options. Light to import: the work is loaded when it begins."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+class Lang(StrEnum):
+    en = "en"
+    zh = "zh"
+
+
+def extract(
+    context: typer.Context,
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE…", help="Videos, subtitles, texts, or folders of these.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write.", show_default=False)],
+    system: Annotated[str, typer.Option(help="The system; 'm3dllm systems' lists them.")] = "video-llm",
+    subtitles: Annotated[
+        list[Path] | None,
+        typer.Option(help="The subtitles of the first video, again for the second …; else those beside or in it."),
+    ] = None,
+    track: Annotated[int | None, typer.Option(min=0, help="The number of the video's subtitle track, from 0.")] = None,
+    lang: Annotated[Lang | None, typer.Option(help="The language of all; left out: told by the text.")] = None,
+    every: Annotated[int | None, typer.Option(min=1, help="Take every so many frames; left out: 24.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Take so many frames a second instead.")] = None,
+    at_subtitles: Annotated[
+        bool, typer.Option("--at-subtitles", help="Take the frame in the middle of each subtitle instead.")
+    ] = False,
+    min_change: Annotated[
+        float, typer.Option(help="Pass over a frame no part of which changes by this share in brightness, such as 0.1.")
+    ] = 0.0,
+    longest_side: Annotated[int, typer.Option(min=0, help="Make larger frames so small, in pixels; 0: never.")] = 1280,
+    transcribe: Annotated[
+        str | None,
+        typer.Option(help="Where there are no subtitles: whisper, whisper:MODEL, or a program that prints SRT."),
+    ] = None,
+    ocr: Annotated[bool, typer.Option("--ocr", help="Where there are none: read captions in the pictures.")] = False,
+    shortest: Annotated[float, typer.Option(help="The shortest document of a long film, in seconds.")] = 60.0,
+    longest: Annotated[float, typer.Option(help="The longest.")] = 120.0,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="A labels.json: the types to look for; left out: the checkpoint's, else M3D's."),
+    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="A fitted system: its run, or the checkpoint in it.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A named set of the system's options.")] = None,
+    seed: Annotated[int, typer.Option(help="The seed of everything random.")] = 0,
+) -> None:
+    """From videos, or texts, to a knowledge graph: corpus, run, page and JSON-LD in one folder.
+
+    The same command again goes on where it stopped. The system's own options follow as --name value; 'm3dllm systems
+    NAME' lists them.
+    """
+    from m3dllm.extract.reading import Reading
+    from m3dllm.extract.steps import Extraction, extract
+    from m3dllm.options import parse_options
+
+    first = next((i for i, word in enumerate(sources) if word.startswith("--")), len(sources))
+    reading = Reading(
+        lang=lang.value if lang else None,
+        every=every,
+        fps=fps,
+        at_subtitles=at_subtitles,
+        longest_side=longest_side,
+        least_change=min_change,
+        track=track,
+        transcribe=transcribe,
+        ocr=ocr,
+        shortest_s=shortest,
+        longest_s=longest,
+    )
+    done = extract(
+        Extraction(
+            sources=[Path(word) for word in sources[:first]],
+            out=out,
+            system=system,
+            subtitles=subtitles or (),
+            reading=reading,
+            labels=labels,
+            checkpoint=checkpoint,
+            preset=preset,
+            seed=seed,
+            options=parse_options([*sources[first:], *context.args]),
+            command=("m3dllm", *sys.argv[1:]),
+        )
+    )
+    for line in (*done.triples, "" if done.triples else "no relation was found"):
+        typer.echo(line)
+    typer.echo(f"run    {done.run.path}\ngraph  {done.graphs}\npage   {done.page}")
+    if not done.complete:
+        raise SystemExit(2)
