@@ -1,7 +1,7 @@
 """The command line: each verb parses, calls one function, and prints what it returns.
 
 Results go to stdout, progress and logs to stderr. Exit 0: done; 1: a bug of ours, with its traceback; 2: something the
-user can mend, in one line. Nothing heavy is imported before a verb needs it.
+user can mend, in one line, or documents that failed. Nothing heavy is imported before a verb needs it.
 """
 
 from __future__ import annotations
@@ -91,6 +91,9 @@ Variants = Annotated[
         help="Also any_match, undirected, exact_chains, no_singletons, triple, iou=X, released; repeatable.",
     ),
 ]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Ask again also about documents that failed for good.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -179,6 +182,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the first prompt and what holds its answer.")
     ] = False,
+    retry_failed: RetryFailed = False,
     json: JsonOption = False,
 ) -> None:
     """Fit where the system trains, predict, normalize, score, and print the four-task table.
@@ -191,9 +195,9 @@ def run(
     if dry_run:
         say(pipeline.preview(experiment))
         return
-    done = pipeline.run(experiment, variants=tuple(variant or ()))
+    done = pipeline.run(experiment, variants=tuple(variant or ()), retry_failed=retry_failed)
     _print_scores(done, json=json)
-    if done.record().status == "incomplete":
+    if done.failed():
         raise SystemExit(2)
 
 
@@ -206,11 +210,14 @@ def fit(experiment: Experiment) -> None:
 
 
 @experiment_verb
-def predict(experiment: Experiment) -> None:
+def predict(experiment: Experiment, retry_failed: RetryFailed = False) -> None:
     """Only predict: the run's raw.jsonl, with a finished checkpoint where the system trains."""
     from m3dllm import pipeline
 
-    say(str(pipeline.predict(experiment).path / "raw.jsonl"))
+    done = pipeline.predict(experiment, retry_failed=retry_failed)
+    say(str(done.path / "raw.jsonl"))
+    if done.failed():
+        raise SystemExit(2)
 
 
 @app.command()

@@ -21,7 +21,7 @@ from m3dllm.corpora.native import Corpus, load_corpus
 from m3dllm.corpora.split import hold_out
 from m3dllm.errors import UserError
 from m3dllm.files import file_name, is_within, read_bytes, sha256_file
-from m3dllm.options import resolve_config
+from m3dllm.options import public, public_command, resolve_config
 from m3dllm.registry import find_system
 from m3dllm.runs import CorpusRecord, RunRecord
 from m3dllm.system import SystemSpec, versions_of
@@ -115,7 +115,7 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
     read = ("labels", experiment.split, parts.train_name, parts.dev_name)
     record = RunRecord(
         system=spec.name,
-        config={} if config is None else decode(encode(config), dict[str, Any]),
+        config=public(config),
         preset=experiment.preset,
         seed=experiment.seed,
         pairs=experiment.pairs,
@@ -138,7 +138,7 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
         trains=spec.trainable and (fits or checkpoint is not None),
         incidental=tuple(getattr(config, "incidental", ())),
         notes=warning,
-        command=experiment.command,
+        command=public_command(experiment.command, config),
         versions={"python": platform.python_version()} | versions_of(*PACKAGES),
         git=_git_revision(),
         device=_device(),

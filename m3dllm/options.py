@@ -19,7 +19,7 @@ from typing import Any
 
 from m3dllm.errors import UserError
 from m3dllm.system import SystemSpec
-from m3dllm.wire import WireError, convert
+from m3dllm.wire import WireError, convert, decode, encode
 
 
 def flag(name: str) -> str:
@@ -75,6 +75,31 @@ def resolve_config(spec: SystemSpec, options: Mapping[str, Any], *, preset: str 
         name = error.place.removeprefix("$.").split("[")[0]
         where = f"{flag(name)} {options.get(name, '')}: ".replace(" : ", ": ") if name in fields else ""
         raise UserError(f"system '{spec.name}': {where}{error.message}") from error
+
+
+def public(config: Any) -> dict[str, Any]:
+    """The options as a run keeps them: what may be secret as its `public()`, where the config has that, shows it."""
+    if config is None:
+        return {}
+    shown = config.public() if hasattr(config, "public") else {}
+    return decode(encode(config), dict[str, Any]) | decode(encode(shown), dict[str, Any])
+
+
+def public_command(words: Sequence[str], config: Any) -> tuple[str, ...]:
+    """The words of a command line, with the values of options that may be secret as `public` shows them."""
+    shown = config.public() if hasattr(config, "public") else {}
+    hidden = {
+        flag(name): ",".join(value) if isinstance(value, list | tuple) else value for name, value in shown.items()
+    }
+    found: list[str] = []
+    for i, word in enumerate(words):
+        name, equals, _ = word.partition("=")
+        if name in hidden and equals:
+            word = f"{name}={hidden[name]}"
+        elif i and words[i - 1] in hidden:
+            word = str(hidden[words[i - 1]])
+        found.append(word)
+    return tuple(found)
 
 
 def option_table(config: type[Any] | None) -> list[dict[str, str]]:

@@ -34,8 +34,10 @@ from m3dllm.wire import WireError, convert, decode, decode_raw, encode, encode_r
 log = logging.getLogger("m3dllm")
 
 
-def run(experiment: Experiment, *, variants: Sequence[str] = ()) -> Run:
+def run(experiment: Experiment, *, variants: Sequence[str] = (), retry_failed: bool = False) -> Run:
     """Fit where the system trains, predict, normalize and score; the same experiment again takes up where it stopped.
+
+    `retry_failed`: documents that failed for good are asked again too.
 
     Raises UserError for what the user can mend; answered documents are kept.
     """
@@ -44,7 +46,7 @@ def run(experiment: Experiment, *, variants: Sequence[str] = ()) -> Run:
     with begun(work) as (found, record):
         if work.fits:
             record = _fit(found, record, work)
-        record = _predict(found, record, work)
+        record = _predict(found, record, work, retry_failed=retry_failed)
         _normalize(found, record)
         _score(found, record, replace(settings, tasks=record.tasks))
     return found
@@ -76,7 +78,7 @@ def fit(experiment: Experiment) -> Run:
     return found
 
 
-def predict(experiment: Experiment) -> Run:
+def predict(experiment: Experiment, *, retry_failed: bool = False) -> Run:
     """Only predict: raw.jsonl. Raises UserError where a system that trains has no finished checkpoint."""
     work = plan(experiment)
     with begun(work) as (found, record):
@@ -85,7 +87,7 @@ def predict(experiment: Experiment) -> Run:
                 "has no finished checkpoint: fit first with 'm3dllm fit' and the same options, or give --checkpoint"
             )
             raise UserError.at(found.path, message)
-        _predict(found, record, work)
+        _predict(found, record, work, retry_failed=retry_failed)
     return found
 
 
@@ -179,9 +181,9 @@ def _fit(found: Run, record: RunRecord, work: Plan) -> RunRecord:
     return record
 
 
-def _predict(found: Run, record: RunRecord, work: Plan) -> RunRecord:
+def _predict(found: Run, record: RunRecord, work: Plan, *, retry_failed: bool) -> RunRecord:
     subsets = _subsets(record)
-    answered = found.answered()
+    answered = found.answered(retry_failed=retry_failed)
     asked = [
         (kind, [_given(e, kind, subsets) for e in asked_in(kind, work.test) if (e.document.id, kind) not in answered])
         for kind in work.passes
@@ -199,34 +201,61 @@ def _predict(found: Run, record: RunRecord, work: Plan) -> RunRecord:
             _check_frames(found, (document for _, documents in asked for document in documents))
             log.info("%d answers are there already", len(answered))
         found.write_record(record)
+        resumes = bool(answered)
         with _logs(found, system) as keep, _progress(todo, f"{work.spec.name}: predict") as step:
             for kind, documents in asked:
                 for raw in checked_answers(system, documents, kind, work.spec.name):
+                    if resumes and raw.failure is None:  # a server tells its model with its first answer
+                        _check_model(found, dict(getattr(system, "provenance", {})))
+                        resumes = False
                     keep(raw)
                     step()
         record = _told(record, system, work)
         seconds = time.perf_counter() - started
         record = _spent(record, "predict", seconds)
-    failed = [raw for raw in found.raws().values() if raw.failure]
+    failed = found.failed()
     again = [raw for raw in failed if raw.failure and raw.failure.retryable]
     status = "incomplete" if again else "done"
     record = replace(record, status=status, finished=record.finished if not todo and record.finished else now())
     found.write_record(record)
     for raw in failed[:3]:
         log.warning("document %s was not answered: %s", raw.document, raw.failure and raw.failure.message)
-    if len(failed) > 3:
-        log.warning("and %d more were not answered", len(failed) - 3)
-    if again:
-        log.warning("%d of these may be answered when asked again: give the same command again", len(again))
+    if failed:
+        n = len(found.raws())
+        log.warning("%d of %d answered; %d failed", n - len(failed), n, len(failed))
+        for what, n in (("the same command", len(again)), ("--retry-failed", len(failed) - len(again))):
+            if n:
+                log.warning("%d of these are asked again by %s", n, what)
     return record
 
 
 def _check_model(found: Run, provenance: Mapping[str, Any]) -> None:
-    """Raises UserError where another model would answer than the one whose answers are there."""
-    before, after = found.record().provenance.get("sha256"), provenance.get("sha256")
-    if before and after and before != after:
-        message = f"was answered by other weights ({before[:12]}) than these ({after[:12]}): name another --out"
+    """Raises UserError where another model would answer than the one whose answers are there.
+
+    Of what a server says of its model with each answer, one of those seen now must have been seen then.
+    """
+    recorded = found.record().provenance
+    for name, what in IDENTITY.items():
+        before, after = recorded.get(name), provenance.get(name)
+        if not before or not after or before == after:
+            continue
+        if isinstance(before, list) and isinstance(after, list):
+            if not {*before}.isdisjoint(after):
+                continue
+            before, after = ", ".join(map(str, before)), ", ".join(map(str, after))
+        shown = [str(value)[:12] if name == "sha256" else str(value)[:80] for value in (before, after)]
+        message = f"was answered by {what} ({shown[0]}) than now ({shown[1]}): name another --out"
         raise UserError.at(found.path, message)
+
+
+IDENTITY = {
+    "sha256": "other weights",
+    "model": "another model",
+    "root": "another model",
+    "response_models": "another model",
+    "fingerprints": "another state of the server's model",
+}
+"""What of a system's provenance says which model answered."""
 
 
 def _check_frames(found: Run, documents: Iterable[Document]) -> None:

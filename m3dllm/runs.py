@@ -160,9 +160,15 @@ class Run:
             self._there("raw.jsonl")
         return {(raw.document, raw.given): raw for raw in self._raw_lines()[0]}
 
-    def answered(self) -> frozenset[Key]:
-        """What need not be asked again: answered, or failed in a way that asking again will not mend."""
-        return frozenset(key for key, raw in self.raws().items() if not (raw.failure and raw.failure.retryable))
+    def answered(self, *, retry_failed: bool = False) -> frozenset[Key]:
+        """What need not be asked again: answered, or (but with `retry_failed`) failed for good."""
+        return frozenset(
+            key for key, raw in self.raws().items() if not (raw.failure and (retry_failed or raw.failure.retryable))
+        )
+
+    def failed(self) -> list[RawOutput]:
+        """The last answers of the documents on which the system failed."""
+        return [raw for raw in self.raws().values() if raw.failure]
 
     def predictions(self) -> list[Prediction]:
         return list(read_lines(self._there("predictions.jsonl"), decode_prediction))

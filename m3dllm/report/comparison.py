@@ -47,9 +47,10 @@ def compare(
 ) -> tuple[Comparison, ...]:
     """The systems of the table against the best, and against the one that `baseline` names where it is another.
 
-    Nothing where there is one system only. The best has the highest average F1 among those with most tasks.
+    A system that failed on documents is not compared. Nothing where there is one system only. The best has the highest
+    average F1 among those with most tasks.
     """
-    systems = field.with_pairs(pairs)
+    systems = [system for system in field.with_pairs(pairs) if not system.has_failed(field.lang)]
     if len(systems) < 2:
         return ()
     winner = best(systems, field.lang, pairs)
@@ -94,10 +95,13 @@ def _against(
 
 
 def best(systems: Sequence[SystemRuns], lang: str, pairs: Pairs) -> SystemRuns:
-    """The system with most tasks, of these the one with the highest mean average F1, of these the first by name."""
+    """The system with most tasks, of these the one with the highest mean average F1, of these the first by name.
 
-    def rank(system: SystemRuns) -> tuple[int, float]:
+    One that failed on documents comes after all others.
+    """
+
+    def rank(system: SystemRuns) -> tuple[bool, int, float]:
         f1s = system.f1s(lang, pairs, "average")
-        return -len(system.average_of(lang, pairs)), -sum(f1s) / len(f1s) if f1s else 0.0
+        return system.has_failed(lang), -len(system.average_of(lang, pairs)), -sum(f1s) / len(f1s) if f1s else 0.0
 
     return min(systems, key=rank)

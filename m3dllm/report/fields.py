@@ -19,7 +19,7 @@ from typing import Any
 from m3dllm.files import sha256
 from m3dllm.score import DocumentScore, TaskScores
 from m3dllm.score.floors import Counted, Floor
-from m3dllm.score.scores import Pairs
+from m3dllm.score.scores import Pairs, answered
 from m3dllm.scored import PAIRS, ScoredRun
 from m3dllm.types import TASKS
 from m3dllm.wire import encode, encode_example, encode_labels, lines
@@ -61,6 +61,10 @@ class SystemRuns:
     label: str
     runs: tuple[ScoredRun, ...]
     color: int = 0
+
+    def has_failed(self, lang: str) -> bool:
+        """Whether it failed on documents: it then has no rank, and is compared with nothing."""
+        return any(run.scores.languages[lang].failed for run in self.runs)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -142,11 +146,19 @@ def fields(runs: Sequence[ScoredRun]) -> list[Field]:
         Field(
             protocol,
             tuple(
-                SystemRuns(label, members, names.index(label)) for label, members in sorted(systems, key=itemgetter(0))
+                SystemRuns(label + _answered(members, protocol.lang), members, names.index(label))
+                for label, members in sorted(systems, key=itemgetter(0))
             ),
         )
         for protocol, systems in grouped
     ]
+
+
+def _answered(runs: Sequence[ScoredRun], lang: str) -> str:
+    """How many documents a system answered, where it failed on some; of several runs the one with the fewest."""
+    found = [run.scores.languages[lang] for run in runs]
+    worst = max(found, key=lambda of: of.failed)
+    return f" ({answered(worst)} answered)" if worst.failed else ""
 
 
 def _protocol(run: ScoredRun, lang: str) -> Protocol:

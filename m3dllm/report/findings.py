@@ -15,7 +15,15 @@ from m3dllm.types import TASKS
 
 def finding(field: Field, pairs: Pairs, comparisons: Sequence[Comparison]) -> str:
     """A few sentences: the best by the average, the best in each task, and where it fails to reach a floor."""
-    systems = scores.by_rank(field, pairs)
+    every = scores.by_rank(field, pairs)
+    systems = [system for system in every if not system.has_failed(field.lang)]
+    if failed := [system.label for system in every if system.has_failed(field.lang)]:
+        note = f"Not ranked, because documents failed: {joined(failed)}"
+        return " ".join([f"{note}.", *([_finding(systems, field, pairs, comparisons)] if systems else [])])
+    return _finding(systems, field, pairs, comparisons)
+
+
+def _finding(systems: Sequence[SystemRuns], field: Field, pairs: Pairs, comparisons: Sequence[Comparison]) -> str:
     first = systems[0]
     f1s = first.f1s(field.lang, pairs, "average")
     mean = f", average F1 {percent(fsum(f1s) / len(f1s))}" if f1s else ""

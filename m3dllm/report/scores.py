@@ -17,6 +17,7 @@ from m3dllm.scored import ScoredRun
 from m3dllm.types import TASKS
 
 BELOW = "↓"
+FAILED = " Where documents failed, the scores are of the others: not ranked, not compared."
 RATIOS = {"precision": "P", "recall": "R", "f1": "F1"}
 LETTERS = "abcdeghijklmnoprstuvwxyz"  # of notes; f and q stand for floors and quoted rows
 SYSTEM = Column("system", "system", number=False)
@@ -28,7 +29,8 @@ def main_table(name: str, field: Field, pairs: Pairs, published: Published | Non
     floors = best_floors(field, pairs, systems)
     notes = _notes(systems)
     columns = [SYSTEM, *_score_columns(TASKS), Column("average.f1", "F1", "average")]
-    rows = _marked([_system_row(system, field, pairs, notes) for system in systems], columns)
+    n_ranked = sum(not system.has_failed(field.lang) for system in systems)
+    rows = _marked([_system_row(system, field, pairs, notes) for system in systems], columns, n_ranked)
     if floors:
         cells_of = [_floor_cell(floors.get(task), ratio) for task in TASKS for ratio in RATIOS]
         rows.append(Row((cells.word("best floor", refs="f"), *cells_of, cells.NOTHING), "floor", starts=True))
@@ -46,6 +48,7 @@ def main_table(name: str, field: Field, pairs: Pairs, published: Published | Non
         "F1 in percent with precision and recall; the best F1 of a column bold, the second underlined"
         f"{'; of several seeds the mean, and the sample variance in brackets' if _has_seeds(systems) else ''}. "
         f"{BELOW} below the best floor.{_average_of(systems, field, pairs)}"
+        f"{'' if n_ranked == len(systems) else FAILED}"
     )
     table = Table(name, "Scores", caption, tuple(columns), tuple(rows), tuple(under))
     return without_empty(table)
@@ -88,7 +91,8 @@ def part_table(
         for system in systems
     ]
     columns = (SYSTEM, *_score_columns(there, keys))
-    return without_empty(Table(name, title, caption, columns, tuple(_marked(rows, columns))))
+    n_ranked = sum(not system.has_failed(field.lang) for system in systems)
+    return without_empty(Table(name, title, caption, columns, tuple(_marked(rows, columns, n_ranked))))
 
 
 def floor_table(name: str, field: Field, pairs: Pairs) -> Table | None:
@@ -257,12 +261,13 @@ def _ratios(system: SystemRuns, lang: str, pairs: Pairs, key: str, ratio: str) -
     return [value for value in found if value is not None]
 
 
-def _marked(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
-    """`rows` with the best and second best of each F1 column marked; an average over fewer tasks is no candidate."""
+def _marked(rows: Sequence[Row], columns: Sequence[Column], n_ranked: int) -> list[Row]:
+    """`rows` with the best and second best of each F1 column marked, among the first `n_ranked`: the others failed on
+    documents. An average over fewer tasks is no candidate."""
     grid = [list(row.cells) for row in rows]
     for j, column in enumerate(columns):
         if column.key.endswith(".f1"):
-            among = [i for i, row in enumerate(grid) if "of " not in row[j].small]
+            among = [i for i, row in enumerate(grid[:n_ranked]) if "of " not in row[j].small]
             for row, cell in zip(grid, ranked([row[j] for row in grid], among), strict=True):
                 row[j] = cell
     return [replace(row, cells=tuple(found)) for row, found in zip(rows, grid, strict=True)]

@@ -10,7 +10,7 @@ from m3dllm.report.numbers import count, percent
 from m3dllm.runs import Run
 from m3dllm.score import Ratio, Scores, TaskScores
 from m3dllm.score.floors import Floor
-from m3dllm.score.scores import Pairs
+from m3dllm.score.scores import Pairs, answered
 from m3dllm.scored import PAIRS, read_run
 from m3dllm.types import PRF, TASKS
 
@@ -51,6 +51,7 @@ def table(scores: Scores | Mapping[str, Any], floors: Floors | None = None) -> s
             part = of.gold_pairs if pairs == "gold_pairs" else of.end_to_end
             if part is not None:
                 n = f"{of.documents} document{'' if of.documents == 1 else 's'}"
+                n = f"{answered(of)} documents answered" if of.failed else n
                 lines = [f"{lang} · {n} · {PAIRS_WORDS[pairs]} · modality {found.settings.modality}"]
                 lines += _aligned([COLUMNS, *_rows(part)])
                 lines += [_average(part), *_beside((floors or {}).get((lang, pairs), ()), pairs)]
@@ -58,6 +59,8 @@ def table(scores: Scores | Mapping[str, Any], floors: Floors | None = None) -> s
                     share = percent(of.frames_shown / of.frames_annotated)
                     counted = f"{of.frames_shown} of {of.frames_annotated} annotated frames ({share} %)"
                     lines.append(f"grounding saw {counted}; regions in the others count as missed")
+                if of.failed:
+                    lines.append(f"failed: {of.failed} (they count nowhere: this is no score of all documents)")
                 if of.unanswered:
                     lines.append(f"not answered: {of.unanswered} (scored as empty)")
                 if of.regions_unannotated:

@@ -82,6 +82,7 @@ class Answers:
             raise UserError("there are no gold documents: nothing to score")
         self._found: dict[tuple[str, GivenKind | None], Annotation] = {}
         self._shown: dict[str, frozenset[int] | None] = {}
+        self._failed: set[tuple[str, GivenKind | None]] = set()
         self._passes: dict[str, set[GivenKind | None]] = {lang: set() for lang in lang_of.values()}
         for prediction in predictions:
             key = prediction.document, prediction.given
@@ -90,6 +91,8 @@ class Answers:
             if key in self._found:
                 raise UserError(f"document '{prediction.document}' has two predictions {given_words(prediction.given)}")
             self._found[key] = prediction.annotation
+            if any(issue.code == "error" for issue in prediction.issues):
+                self._failed.add(key)
             if prediction.given is None:
                 self._shown[prediction.document] = None if prediction.frames is None else frozenset(prediction.frames)
             self._passes[lang_of[prediction.document]].add(prediction.given)
@@ -127,6 +130,10 @@ class Answers:
         asked = {GIVEN[task] for task in gold.annotated} & self._passes[gold.lang]
         return any((gold.document, given) not in self._found for given in {None} | asked)
 
+    def failed(self, gold: Gold) -> bool:
+        """Whether the system failed on the document, in any pass."""
+        return any((gold.document, given) in self._failed for given in self._passes[gold.lang])
+
     def cases(self, gold: Gold, settings: Settings) -> Iterator[Case]:
         """The document under each protocol, with the tasks that count on it."""
         for pairs in self.protocols(gold.lang):
@@ -137,6 +144,7 @@ class Answers:
                     task: self.get(gold.document, GIVEN[task] if pairs == "gold_pairs" else None)
                     for task in self.tasks(gold.lang, pairs, settings)
                     if gold.counts(task, settings)
+                    and (gold.document, GIVEN[task] if pairs == "gold_pairs" else None) not in self._failed
                 },
             )
 
@@ -155,8 +163,9 @@ def score(
     """The scores of predictions, by language.
 
     `labels` says which relation types are symmetric (None: none is); `subsets` what was shown of each document (None,
-    or a document left out: all of it). A document without a prediction is scored as an empty one. Raises UserError for
-    a prediction of a document that is not there, and for a second one of the same document and pass.
+    or a document left out: all of it). A document without a prediction is scored as an empty one; one on which the
+    system failed counts nowhere, and `LanguageScores.failed` says how many these are. Raises UserError for a prediction
+    of a document that is not there, and for a second one of the same document and pass.
     """
     subsets = subsets or {}
     golds = [Gold.of(example, subsets.get(example.document.id)) for example in examples]
@@ -182,6 +191,7 @@ def score_golds(
             documents=len(here),
             **{pairs: _total(rows, lang, pairs, answers, settings) for pairs in answers.protocols(lang)},
             unanswered=sum(map(answers.lacks, here)),
+            failed=sum(map(answers.failed, here)),
             regions_unannotated=sum(
                 region.frame not in gold.frames
                 for gold in here

@@ -89,6 +89,8 @@ class LanguageScores:
     regions_unannotated: int = 0
     frames_annotated: int = 0
     frames_shown: int | None = None
+    failed: int = 0
+    """Documents on which the system failed, in any pass: they count nowhere, and the scores are of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,11 @@ class Scores:
             languages={lang: _language_from_wire(scores) for lang, scores in found.languages.items()},
             per_document=tuple(map(_row_from_wire, rows)),
         )
+
+
+def answered(of: LanguageScores) -> str:
+    """How many documents the system answered, such as "57 of 60"."""
+    return f"{of.documents - of.failed - of.unanswered} of {of.documents}"
 
 
 def total(documents: Iterable[Mapping[str, PRF]], names: Iterable[str] = ()) -> TaskScores:
@@ -214,6 +221,7 @@ class _LanguageObject:
     unanswered: int = 0
     regions_unannotated: int = 0
     gold_frames: _FramesObject | None = None
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +265,7 @@ def _language_to_wire(scores: LanguageScores) -> dict[str, Any]:
     row: dict[str, Any] = {"documents": scores.documents, "end_to_end": _tasks_to_wire(scores.end_to_end)}
     if scores.gold_pairs is not None:
         row["gold_pairs"] = _tasks_to_wire(scores.gold_pairs)
-    for name in ("unanswered", "regions_unannotated"):
+    for name in ("unanswered", "failed", "regions_unannotated"):
         if getattr(scores, name):
             row[name] = getattr(scores, name)
     if scores.frames_shown is not None:
@@ -281,8 +289,17 @@ def _tasks_from_wire(found: _TasksObject) -> TaskScores:
 def _language_from_wire(found: _LanguageObject) -> LanguageScores:
     gold_pairs = None if found.gold_pairs is None else _tasks_from_wire(found.gold_pairs)
     end_to_end = _tasks_from_wire(found.end_to_end)
-    frames = (found.gold_frames.annotated, found.gold_frames.shown) if found.gold_frames else (0, None)
-    return LanguageScores(found.documents, end_to_end, gold_pairs, found.unanswered, found.regions_unannotated, *frames)
+    frames = found.gold_frames
+    return LanguageScores(
+        documents=found.documents,
+        end_to_end=end_to_end,
+        gold_pairs=gold_pairs,
+        unanswered=found.unanswered,
+        regions_unannotated=found.regions_unannotated,
+        frames_annotated=frames.annotated if frames else 0,
+        frames_shown=frames.shown if frames else None,
+        failed=found.failed,
+    )
 
 
 def _row_from_wire(row: Any) -> DocumentScore:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from m3dllm.errors import UserError
 from m3dllm.files import sha256, sha256_file
@@ -30,6 +30,16 @@ class Config(TuningOptions):
 
     def __post_init__(self) -> None:
         find_engine(self.engine)
+
+    def public(self) -> dict[str, Any]:
+        """The options that may hold secrets, without them: the address bare, of headers and parameters the names."""
+        from m3dllm.systems.videollm.address import without_secrets
+
+        return {
+            "base_url": self.base_url and without_secrets(self.base_url),
+            "header": [f"{word.partition(':')[0].strip()}: …" for word in self.header if ":" in word],
+            "query": [f"{word.partition('=')[0].strip()}=…" for word in self.query if "=" in word],
+        }
 
     @property
     def needs(self) -> tuple[str, tuple[str, ...]]:

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.adapters.probe import PROBES, effect, prove
+from m3dllm.systems.videollm.address import Address, read_key, read_pairs
 from m3dllm.systems.videollm.engines.base import Constraint, ContextBudget, Count, Engine, Reply, Request
-from m3dllm.systems.videollm.engines.openai.address import Address, read_key, read_pairs
 from m3dllm.systems.videollm.engines.openai.completion import read_completion
 from m3dllm.systems.videollm.engines.openai.dialect import Dialect
 from m3dllm.systems.videollm.engines.openai.kinds import PROBE, kind_of
@@ -202,8 +202,10 @@ class OpenAIEngine(Engine):
             if wanted in known or (isinstance(aliases, list) and wanted in aliases):
                 return row | {"id": wanted}
         first = next(iter(models.values()), {})
+        if models and option == "--adapter":  # a model that is not listed may be an alias; an adapter was not loaded
+            raise UserError(f"{self.url} does not serve '{wanted}': expected one of {names} as {option}")
         if models:
-            log.warning("%s does not list '%s' (%s): it is asked for as it is, %s", self.url, wanted, names, option)
+            log.warning("%s does not list '%s' (%s): it is asked for as it is", self.url, wanted, names)
         return {"id": wanted} | ({"owned_by": first["owned_by"]} if "owned_by" in first else {})
 
     def _family(self) -> Family:

@@ -20,7 +20,7 @@ import httpcore2
 import httpx2
 import openai
 
-from m3dllm.systems.videollm.engines.openai.address import Address, Secrets
+from m3dllm.systems.videollm.address import Address, Secrets
 from m3dllm.systems.videollm.engines.openai.refusals import RefusalError, one_line, refusal
 
 MOST_BYTES = 64 << 20
