@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -337,7 +337,7 @@ class _Reader:
         path = f"{folder}/{number}{suffix}"
         clip.images[path] = source
         clip.frames.append(Frame(number, path, *size, annotated=annotated))
-        clip.regions += self._regions(said)
+        clip.regions += regions_in_frame(said, self.notes, self.region_types)
 
     def _labelme(self, file: ClipFile) -> LabelMe | None:
         try:
@@ -363,26 +363,33 @@ class _Reader:
                 self.notes.leave_out("frame", "its image is broken", f"{still.labelme.where}: $.imageData: {error}")
         return None
 
-    def _regions(self, said: Iterable[tuple[str, Region]]) -> list[Region]:
-        """The regions whose types are chosen and whose boxes are legal, or can be cut to the frame."""
-        kept: dict[Region, None] = {}
-        for where, region in said:
-            name = chosen(region.type, self.region_types)
-            inside = cut_to_frame(region.box)
-            if name is None:
-                self.notes.leave_out("region", f"its type {region.type!r} is not chosen", where)
-            elif inside is None:
-                why = "its box sticks out of the frame" if region.box.has_area else "its box has no area"
-                self.notes.leave_out("region", why, f"{where}: {_fractions(region.box)}")
-            else:
-                new = Region(region.frame, inside, name)
-                if new in kept:
-                    self.notes.leave_out("region", "it stands twice", where)
-                elif _overhang(region.box) > ROUNDING:
-                    why = "its box stuck out of the frame: cut to it"
-                    self.notes.change("region", why, f"{where}: {_fractions(region.box)}")
-                kept[new] = None
-        return list(kept)
+
+def regions_in_frame(
+    said: Iterable[tuple[str, Region]], notes: Imported, region_types: Choice | None = None
+) -> list[Region]:
+    """The regions whose types are chosen and whose boxes are legal, or can be cut to the frame; others are noted.
+
+    `said` are (place, region).
+    """
+    kept: dict[Region, None] = {}
+    for where, region in said:
+        name = chosen(region.type, region_types)
+        inside = cut_to_frame(region.box)
+        if name is None:
+            notes.leave_out("region", f"its type {region.type!r} is not chosen", where)
+        elif inside is None:
+            why = "its box sticks out of the frame" if region.box.has_area else "its box has no area"
+            notes.leave_out("region", why, f"{where}: {_fractions(region.box)}")
+        else:
+            new = replace(region, box=inside, type=name)
+            if new in kept:
+                notes.leave_out("region", "it stands twice", where)
+            elif _overhang(region.box) > ROUNDING:
+                notes.change(
+                    "region", "its box stuck out of the frame: cut to it", f"{where}: {_fractions(region.box)}"
+                )
+            kept[new] = None
+    return list(kept)
 
 
 def cut_to_frame(box: Box) -> Box | None:

@@ -100,6 +100,8 @@ def _frame(item: Item, frame: Frame, notes: Notes) -> Iterator[File]:
     regions = [region for region in item.annotation.regions if region.frame == frame.index]
     if not frame.annotated and not regions:
         return
+    if not frame.annotated:
+        notes.change("frame", "a file of boxes makes it an annotated one", f"{document.id}: {frame.index}")
     width, height = frame.width_px, frame.height_px
     shapes: list[dict[str, Any]] = [
         {

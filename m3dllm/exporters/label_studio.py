@@ -16,7 +16,7 @@ from m3dllm.labels import Label
 from m3dllm.types import Chain, Document, Frame, Region
 from m3dllm.wire import encode
 
-HOLDS = PARTS - {"glosses"}
+HOLDS = PARTS - {"glosses", "repeats", "spaces"}
 COREFERENCE = "Coreference"
 SHOWS = "shows"
 

@@ -1,0 +1,153 @@
+"""COCO: `images`, `annotations` and `categories` in one JSON file; an image is a document, unless its keys say more.
+
+`m3dllm export coco` adds `document`, `frame`, `lang`, `group`, `annotated` and `time_s` to images: they are read.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from m3dllm.corpora.frames import frame_number
+from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.jsonfiles import objects, read_json, real, whole_number, words
+from m3dllm.corpora.marks import Marks
+from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.stills import find_image, still
+from m3dllm.corpora.voc import ONLY_REGIONS
+from m3dllm.errors import UserError
+from m3dllm.types import Box, Document, Example, Frame, Lang, Region
+
+
+@dataclass(slots=True)
+class _Clip:
+    """The images of one document: (frame, the entry, its place)."""
+
+    images: dict[int, tuple[dict[str, Any], str]] = field(default_factory=dict)
+
+    def first(self, key: str) -> str:
+        return next((words(entry.get(key)) for entry, _ in self.images.values()), "")
+
+
+def read_coco(path: Path, *, images: Path | None = None, clips: bool = False, split: str | None = None) -> Imported:
+    """The images of the file, or of the files in the folder, at `path`.
+
+    - `images`: the folder of the images; left out, they are looked for beside, and in `images` and `images/<split>`.
+    - `clips`: the images of one folder are the frames of one document, numbered as their names are.
+    - `split`: the split to write; left out, it is told by the names of the files: train, val, test.
+
+    Masks, keypoints and captions are left out by name. Raises UserError where a file is no COCO, or there is no image.
+    """
+    incoming = Incoming()
+    for file in files_at(path, (".json",), "COCO files"):
+        value = read_json(file)
+        if not isinstance(value, dict) or not isinstance(value.get("images"), list):
+            if file == path:
+                raise UserError.at(file, "is no COCO file: it has no list of images")
+            incoming.notes.leave_out("file", "it is no COCO file: it has no list of images", file.name)
+            continue
+        root = file.parent
+        folders = [images] if images else [root, root / "images", root.parent / "images", root.parent]
+        said = _regions(value, file.name, incoming.notes)
+        for name, clip in _clips(value, file.name, clips, incoming.notes).items():
+            example = _example(name, clip, said, folders, file, incoming)
+            if example:
+                incoming.add(split or split_of(file, path if path.is_dir() else None), example)
+    return incoming.done(path)
+
+
+def _clips(value: dict[str, Any], where: str, clips: bool, notes: Imported) -> dict[str, _Clip]:
+    found: dict[str, _Clip] = defaultdict(_Clip)
+    for i, entry in enumerate(objects(value["images"])):
+        place, name = f"{where}: $.images[{i}]", words(entry.get("file_name"))
+        own, index = words(entry.get("document")), whole_number(entry.get("frame"))
+        if not own or index is None or index < 0:
+            pure = PurePosixPath(name.replace("\\", "/"))
+            own, index = str(pure.with_suffix("")) if pure.name else f"image-{words(entry.get('id'))}", 0
+            if clips:
+                own = str(pure.parent) if pure.parent.name else PurePosixPath(where).stem
+                index = frame_number(name)
+        if index is None:
+            notes.leave_out("frame", "its name holds no frame number", f"{place}: {name}")
+        elif index in found[own].images:
+            notes.leave_out("frame", "another image of the document has its number", f"{place}: {name}")
+        else:
+            found[own].images[index] = entry, place
+    return {name: clip for name, clip in found.items() if clip.images}
+
+
+def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object, list[tuple[str, str, list[float]]]]:
+    """image id -> (place, type, bbox in pixels) of its annotations."""
+    names = {entry.get("id"): words(entry.get("name")) for entry in objects(value.get("categories"))}
+    known = {entry.get("id") for entry in objects(value["images"])}
+    found: dict[object, list[tuple[str, str, list[float]]]] = defaultdict(list)
+    for i, entry in enumerate(objects(value.get("annotations"))):
+        place = f"{where}: $.annotations[{i}]"
+        box = entry.get("bbox")
+        numbers = [number for one in box if (number := real(one)) is not None] if isinstance(box, list) else []
+        kind = names.get(entry.get("category_id"), "")
+        if "caption" in entry:
+            notes.leave_out("caption", "captions have no place in a corpus", place)
+        elif entry.get("image_id") not in known:
+            notes.leave_out("region", "its image is not there", f"{place}: {entry.get('image_id')}")
+        elif len(numbers) != 4:
+            notes.leave_out("region", "it has no bbox of four numbers", place)
+        elif not kind:
+            notes.leave_out("region", "its category has no name", f"{place}: {entry.get('category_id')}")
+        elif entry.get("iscrowd"):
+            notes.leave_out("region", "it is a crowd, not one thing", place)
+        else:
+            if entry.get("segmentation") or entry.get("keypoints"):
+                notes.change("region", "its outline or keypoints were left out: its box stands", place)
+            found[entry.get("image_id")].append((place, kind, numbers))
+    return found
+
+
+def _example(
+    name: str,
+    clip: _Clip,
+    said: dict[object, list[tuple[str, str, list[float]]]],
+    folders: list[Path],
+    file: Path,
+    incoming: Incoming,
+) -> Example | None:
+    notes = incoming.notes
+    own = incoming.id_for(name, f"{file.stem}-{len(incoming.ids)}", file.name)
+    marks, frames = Marks("", notes, own), []
+    for index, (entry, place) in sorted(clip.images.items()):
+        width, height = whole_number(entry.get("width")) or 0, whole_number(entry.get("height")) or 0
+        source = words(entry.get("file_name"))
+        frame = still(
+            own,
+            index,
+            find_image(source, folders),
+            (width, height) if width > 0 and height > 0 else None,
+            notes,
+            where=f"{place}: {source}",
+            annotated=bool(entry["annotated"]) if "document" in entry and "annotated" in entry else True,
+            time_s=real(entry.get("time_s")),
+        )
+        if frame:
+            frames.append(frame)
+            for where, region in _boxes(said.get(entry.get("id"), []), frame, width, height):
+                marks.shows(region, where)
+    if not frames:
+        notes.leave_out("document", "none of its images has a size", own)
+        return None
+    lang: Lang = "zh" if clip.first("lang") == "zh" else "en"
+    document = Document(own, lang, "", group=clip.first("group"), frames=tuple(frames))
+    return Example(document, marks.gold(), ONLY_REGIONS)
+
+
+def _boxes(
+    found: list[tuple[str, str, list[float]]], frame: Frame, width: int, height: int
+) -> Iterator[tuple[str, Region]]:
+    size = (width, height) if width > 0 and height > 0 else (frame.width_px, frame.height_px)
+    for place, kind, (x, y, w, h) in found:
+        yield place, Region(frame.index, Box(x / size[0], y / size[1], (x + w) / size[0], (y + h) / size[1]), kind)
+
+
+IMPORTER = read_coco

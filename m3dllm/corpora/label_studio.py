@@ -1,0 +1,441 @@
+"""Label Studio JSON: spans of text, relations, rectangles on images and in videos. A task is a document.
+
+Offsets are held against the words that stand beside them, in code points or in UTF-16 units, whichever agree. Boxes are
+percents; frames of videos count from 1 there and from 0 here. Of several annotations of a task one is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from m3dllm.corpora.brat import COREFERENCE
+from m3dllm.corpora.images import SUFFIXES
+from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.jsonfiles import objects, read_json, real, whole_number, words
+from m3dllm.corpora.marks import Marks, language_of
+from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.stills import Size, find_image, still
+from m3dllm.errors import UserError
+from m3dllm.types import TASKS, Box, Document, Example, Frame, Lang, Region, Segment, Task
+from m3dllm.wire import WireError, convert
+
+_NO_SIZE = "the size of its video is not said: give --video-size"
+_TEXT_KINDS = ("labels", "rectanglelabels", "videorectangle", "relation")
+
+
+def read_label_studio(
+    path: Path,
+    *,
+    lang: Lang | None = None,
+    images: Path | None = None,
+    video_size: str | None = None,
+    predictions: bool = False,
+    coreference: Sequence[str] = COREFERENCE,
+    split: str | None = None,
+) -> Imported:
+    """The tasks of the export, or of the exports in the folder, at `path`.
+
+    - `lang`: the language of all documents; left out, it is told by `lang` of the data or by their letters.
+    - `images`: the folder of the images; left out, they are looked for beside the export.
+    - `video_size`: WIDTHxHEIGHT of videos, in pixels, where results do not say it.
+    - `predictions`: the pre-annotations are taken, not what people made of them.
+    - `coreference`: the relations that join mentions of one entity, in any case.
+    - `split`: the split to write; left out, it is told by the names of the files.
+
+    Raises UserError where a file is no export with results, or there is no task.
+    """
+    incoming = Incoming()
+    options = _Options(lang, images, _size(video_size), predictions, frozenset(map(str.casefold, coreference)))
+    for file in files_at(path, (".json",), "a JSON export of Label Studio"):
+        tasks = read_json(file)
+        known = isinstance(tasks, list) and any(_is_task(task) for task in tasks)
+        if not known and file == path:
+            raise UserError.at(file, "is no JSON export of Label Studio: no task in it has data (JSON-MIN has not)")
+        if not known:
+            incoming.notes.leave_out("file", "it is no JSON export of Label Studio", file.name)
+            continue
+        links = {label.casefold() for task in tasks for label in _links(task)}
+        said = bool(links - options.coreference), bool(links & options.coreference)
+        for i, task in enumerate(tasks):
+            where = f"{file.name}: $[{i}]"
+            if not _is_task(task):
+                incoming.notes.leave_out("document", "it has no data", where)
+            elif example := _Task(task, where, file, incoming, options, *said).example():
+                incoming.add(split or split_of(file, path if path.is_dir() else None), example)
+    return incoming.done(path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    lang: Lang | None
+    images: Path | None
+    video_size: Size | None
+    predictions: bool
+    coreference: frozenset[str]
+
+
+def _size(text: str | None) -> Size | None:
+    if text is None:
+        return None
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise UserError(f"--video-size {text}: expected WIDTHxHEIGHT in pixels, such as 1280x720")
+    return int(width), int(height)
+
+
+def _is_task(task: object) -> bool:
+    return isinstance(task, dict) and isinstance(task.get("data"), dict)
+
+
+def _links(task: object) -> Iterator[str]:
+    """The labels of all relations of a task, whoever made them."""
+    if not isinstance(task, dict):
+        return
+    for key in ("annotations", "completions", "predictions"):
+        for made in objects(task.get(key)):
+            for result in objects(made.get("result")):
+                yield from _labels(result, "labels") if result.get("type") == "relation" else ()
+
+
+@dataclass(slots=True)
+class _Pictures:
+    """The images of a task by the name of the control that shows them, and by their position in it."""
+
+    frames: dict[tuple[str, int], tuple[Frame, Size | None]] = field(default_factory=dict)
+
+    def of(self, result: dict[str, Any]) -> tuple[Frame, Size | None] | None:
+        """The frame that a result is drawn in: by its control, else the only one there is."""
+        name, item = words(result.get("to_name")), whole_number(result.get("item_index")) or 0
+        found = self.frames.get((name, item)) or self.frames.get((name, 0))
+        if found is None and len({control for control, _ in self.frames}) == 1:
+            control = next(iter(self.frames))[0]
+            found = self.frames.get((control, item))
+        return found
+
+
+@dataclass(slots=True)
+class _Task:
+    """One task on its way to a document."""
+
+    task: dict[str, Any]
+    where: str
+    file: Path
+    incoming: Incoming
+    options: _Options
+    relations: bool
+    coreference: bool
+
+    @property
+    def notes(self) -> Imported:
+        return self.incoming.notes
+
+    def example(self) -> Example | None:
+        data = self.task["data"]
+        made = self._results()
+        results = [one for one in made or () if not self._passed_over(one)]
+        key = self._text_key(results)
+        text = data[key] if key else ""
+        number = words(self.task.get("id"))
+        name = self.incoming.id_for(
+            words(data.get("id")) or number, f"{self.file.stem}-{len(self.incoming.ids)}", self.where
+        )
+        pictures, stills = self._pictures(name, results)
+        if key is None and not stills:
+            videos = any(result.get("type") == "videorectangle" for result in results)
+            why = _NO_SIZE if videos else "it has neither a text nor an image with a size"
+            self.notes.leave_out("document", why, self.where)
+            return None
+        marks = Marks(text, self.notes, self.where)
+        self._mark(marks, results, pictures)
+        told: Lang | None = "zh" if data.get("lang") == "zh" else "en" if data.get("lang") == "en" else None
+        about = self._about(data, text)
+        kind = language_of(text, self.options.lang or told)
+        document = Document(name, kind, text, frames=tuple(stills), **about)
+        return Example(document, marks.gold(), self._unannotated(data, made, bool(text)))
+
+    # --- which results ---
+
+    def _results(self) -> list[dict[str, Any]] | None:
+        """The results of the annotation that is taken: the ground truth, else the first that was not cancelled.
+
+        None where nobody annotated the task.
+        """
+        made = objects(self.task.get("annotations")) or objects(self.task.get("completions"))
+        kept = [one for one in made if not one.get("was_cancelled")]
+        for _ in range(len(made) - len(kept)):
+            self.notes.leave_out("annotation", "it was cancelled", self.where)
+        guesses = objects(self.task.get("predictions"))
+        if self.options.predictions or (not kept and guesses):
+            if not self.options.predictions:
+                self.notes.change("document", "nobody annotated it: its pre-annotations were taken", self.where)
+            kept = guesses
+        kept.sort(key=lambda one: not one.get("ground_truth"))
+        for other in kept[1:]:
+            self.notes.leave_out(
+                "annotation", "another one of its task is taken", f"{self.where}: {other.get('id', '')}"
+            )
+        return objects(kept[0].get("result")) if kept else None
+
+    def _passed_over(self, result: dict[str, Any]) -> bool:
+        """Whether a result is of a kind that a corpus has no place for; it is noted."""
+        kind = words(result.get("type"))
+        if kind in _TEXT_KINDS:
+            return False
+        self.notes.leave_out(
+            "result", f"results of the kind {kind!r} have no place", f"{self.where}: {result.get('id', '')}"
+        )
+        return True
+
+    # --- the document ---
+
+    def _text_key(self, results: list[dict[str, Any]]) -> str | None:
+        """The data that the spans are of: `text`, or the one string in which most of their words stand."""
+        data = self.task["data"]
+        spans = list(_spans(results))
+        strings: list[str] = [key for key, value in data.items() if isinstance(value, str)]
+        if isinstance(data.get("text"), str):
+            return "text"
+        if not spans or not strings:
+            return None
+        return max(strings, key=lambda key: sum(_says(data[key], span) for span in spans))
+
+    def _about(self, data: dict[str, Any], text: str) -> dict[str, Any]:
+        """Title, group, tokens and segments, where `m3dllm export` wrote them."""
+        found: dict[str, Any] = {key: data[key] for key in ("title", "group") if isinstance(data.get(key), str)}
+        kinds: tuple[tuple[str, Any], ...] = (
+            ("tokens", tuple[tuple[int, int], ...]),
+            ("segments", tuple[Segment, ...]),
+        )
+        for key, kind in kinds:
+            try:
+                value = convert(data.get(key) or [], kind)
+                Document("x", "en", text, **{key: value})
+                found[key] = value
+            except (WireError, ValueError):
+                self.notes.leave_out(key, f"they are no {key} of the text", self.where)
+        return found
+
+    def _unannotated(self, data: dict[str, Any], made: list[dict[str, Any]] | None, text: bool) -> frozenset[Task]:
+        """What nobody annotated: as our own export says; else all, where nobody annotated the task, mentions, where
+        its results are of other kinds, and links, where no task of the file has any."""
+        if "frames" in data:
+            said = data.get("unannotated")
+            return frozenset(task for task in TASKS if isinstance(said, list) and task in said)
+        if made is None:
+            return frozenset(TASKS)
+        found: set[Task] = set() if self.relations else {"relation"}
+        found |= set() if self.coreference else {"chain"}
+        if not text or (made and all(result.get("type") != "labels" for result in made)):
+            found |= {"entity", "chain", "relation"}
+        return frozenset(found)
+
+    def _pictures(self, name: str, results: list[dict[str, Any]]) -> tuple[_Pictures, list[Frame]]:
+        pictures = _Pictures()
+        frames: list[Frame] = []
+        folders = [self.options.images] if self.options.images else [self.file.parent, self.file.parent / "images"]
+        sizes = {(words(r.get("to_name")), whole_number(r.get("item_index")) or 0): _original(r) for r in results}
+        for control, position, index, source, about in _images(self.task["data"]):
+            said = _original(about) or sizes.get((control, position)) or next(filter(None, sizes.values()), None)
+            where = f"{self.where}: {source}"
+            time_s, drawn = real(about.get("time_s")), about.get("annotated", True) is not False
+            image = find_image(source, folders)
+            frame = still(name, index, image, said, self.notes, where=where, annotated=drawn, time_s=time_s)
+            if frame:
+                pictures.frames[control, position] = frame, said
+                frames.append(frame)
+        for result in results:
+            if result.get("type") == "videorectangle":
+                frames += self._video_frames(name, result, {frame.index for frame in frames})
+        return pictures, sorted(frames, key=lambda frame: frame.index)
+
+    def _video_frames(self, name: str, result: dict[str, Any], known: set[int]) -> Iterator[Frame]:
+        """The frames of a video in which a rectangle has a keyframe."""
+        size = _original(result) or self.options.video_size
+        for key in objects(_value(result).get("sequence")):
+            number = whole_number(key.get("frame"))
+            if size and number and number > 0 and number - 1 not in known:
+                known.add(number - 1)
+                where = f"{self.where}: frame {number}"
+                if frame := still(name, number - 1, None, size, self.notes, where=where, time_s=real(key.get("time"))):
+                    yield frame
+
+    # --- the marks ---
+
+    def _mark(self, marks: Marks, results: list[dict[str, Any]], pictures: _Pictures) -> None:
+        spans = list(_spans(results))
+        units = self._units(marks.text, spans)
+        for name, start, end, said, kinds in spans:
+            for other in kinds[1:]:
+                self.notes.leave_out("type of a mention", "it has another one", f"{self.where}: {said!r}: {other}")
+            first, last = (units[at] if 0 <= at < len(units) else -1 for at in (start, end))
+            marks.mention(name, first, last, kinds[0] if kinds else "", said=said)
+        drawn: dict[str, list[tuple[str, Region]]] = {}
+        for n, result in enumerate(results):
+            name = words(result.get("id")) or f"result {n}"
+            if result.get("type") == "rectanglelabels":
+                drawn[name] = list(self._rectangle(result, pictures))
+            elif result.get("type") == "videorectangle":
+                drawn[name] = list(self._track(result))
+        shown: dict[str, str] = {}
+        mentions = {span[0] for span in spans}
+        for result in results:
+            if result.get("type") == "relation":
+                self._relation(marks, result, mentions, drawn, shown)
+        for name, regions in drawn.items():
+            for where, region in regions:
+                marks.shows(region, where, shown.get(name))
+
+    def _relation(
+        self,
+        marks: Marks,
+        result: dict[str, Any],
+        mentions: set[str],
+        drawn: dict[str, list[tuple[str, Region]]],
+        shown: dict[str, str],
+    ) -> None:
+        head, tail = words(result.get("from_id")), words(result.get("to_id"))
+        if result.get("direction") == "left":
+            head, tail = tail, head
+        labels = _labels(result, "labels")
+        where = f"{self.where}: {head} to {tail}"
+        if head in drawn or tail in drawn:
+            region, mention = (head, tail) if head in drawn else (tail, head)
+            if mention in mentions and region not in shown:
+                shown[region] = mention
+            else:
+                self.notes.leave_out("relation", "an end is a region", where)
+            return
+        if any(label.casefold() in self.options.coreference for label in labels):
+            marks.join((head, tail))
+            return
+        if not labels:
+            self.notes.leave_out("relation", "it has no type", where)
+        for label in labels:
+            marks.relate(head, tail, label)
+
+    def _units(self, text: str, spans: list[tuple[str, int, int, str | None, list[str]]]) -> Sequence[int]:
+        """offset as the file counts -> code point: UTF-16 units, where more of the words agree then."""
+        points = range(len(text) + 1)
+        if text.isascii() or max(map(ord, text), default=0) < 0x10000:
+            return points
+        units = [i for i, c in enumerate(text) for _ in range(1 + (ord(c) > 0xFFFF))] + [len(text)]
+
+        def agreeing(table: Sequence[int]) -> int:
+            held = [s for s in spans if s[3] is not None and 0 <= s[1] < s[2] < len(table)]
+            return sum(
+                text[table[start] : table[end]].split() == said.split() for _, start, end, said, _ in held if said
+            )
+
+        if agreeing(units) > agreeing(points):
+            self.notes.change("document", "its offsets count UTF-16 units", self.where)
+            return units
+        return points
+
+    def _rectangle(self, result: dict[str, Any], pictures: _Pictures) -> Iterator[tuple[str, Region]]:
+        where = f"{self.where}: {result.get('id', '')}"
+        found = pictures.of(result)
+        kinds = _labels(_value(result), "rectanglelabels")
+        box = _percents(_value(result))
+        if found is None:
+            self.notes.leave_out("region", "its image is not there, or has no size", where)
+        elif why := _unfit(box, kinds, _value(result)):
+            self.notes.leave_out("region", why, where)
+        elif box:
+            for kind in kinds:
+                yield where, Region(found[0].index, box, kind)
+
+    def _track(self, result: dict[str, Any]) -> Iterator[tuple[str, Region]]:
+        """The keyframes of a rectangle in a video; frames between them are not made up."""
+        kinds = _labels(_value(result), "labels")
+        size = _original(result) or self.options.video_size
+        for key in objects(_value(result).get("sequence")):
+            number, box = whole_number(key.get("frame")), _percents(key)
+            where = f"{self.where}: {result.get('id', '')}: frame {number}"
+            if number is None or number < 1:
+                self.notes.leave_out("region", "it has no frame number from 1", where)
+            elif size is None:
+                self.notes.leave_out("region", _NO_SIZE, where)
+            elif why := _unfit(box, kinds, key):
+                self.notes.leave_out("region", why, where)
+            elif box:
+                for kind in kinds:
+                    yield where, Region(number - 1, box, kind)
+
+
+# --- parts of a result ------------------------------------------------------------------------------------------------
+
+
+def _value(result: dict[str, Any]) -> dict[str, Any]:
+    value = result.get("value")
+    return value if isinstance(value, dict) else {}
+
+
+def _labels(holder: dict[str, Any], key: str) -> list[str]:
+    found = holder.get(key)
+    return [label for label in found if isinstance(label, str)] if isinstance(found, list) else []
+
+
+def _spans(results: list[dict[str, Any]]) -> Iterator[tuple[str, int, int, str | None, list[str]]]:
+    """(id, start, end, words, types) of each span of text."""
+    for n, result in enumerate(results):
+        if result.get("type") == "labels":
+            value = _value(result)
+            start, end = whole_number(value.get("start")), whole_number(value.get("end"))
+            said = value["text"] if isinstance(value.get("text"), str) else None
+            name = words(result.get("id")) or f"result {n}"
+            yield name, -1 if start is None else start, -1 if end is None else end, said, _labels(value, "labels")
+
+
+def _says(text: str, span: tuple[str, int, int, str | None, list[str]]) -> bool:
+    _, start, end, said, _ = span
+    return 0 <= start < end <= len(text) and (said is None or text[start:end].split() == said.split())
+
+
+def _original(holder: dict[str, Any]) -> Size | None:
+    """(width, height) in pixels of the image of a result, or of a frame of ours."""
+    width = whole_number(holder.get("original_width", holder.get("width")))
+    height = whole_number(holder.get("original_height", holder.get("height")))
+    return (width, height) if width and height and width > 0 and height > 0 else None
+
+
+def _percents(holder: dict[str, Any]) -> Box | None:
+    found = [real(holder.get(key)) for key in ("x", "y", "width", "height")]
+    x, y, width, height = ((one or 0.0) / 100 for one in found)
+    return None if None in found else Box(x, y, x + width, y + height)
+
+
+def _unfit(box: Box | None, kinds: list[str], holder: dict[str, Any]) -> str | None:
+    """Why a rectangle cannot come in, or None."""
+    if box is None:
+        return "it has no x, y, width and height"
+    if real(holder.get("rotation")):
+        return "it is turned: it is no box"
+    return None if kinds else "it has no type"
+
+
+def _images(data: dict[str, Any]) -> Iterator[tuple[str, int, int, str, dict[str, Any]]]:
+    """(control, position, frame, name, what is said of it) of each image in a task's data."""
+    frames = objects(data.get("frames"))
+    if frames:
+        for i, about in enumerate(frames):
+            index = whole_number(about.get("index"))
+            yield f"frame_{i}", 0, i if index is None else index, words(about.get("image")), about
+        return
+    index = 0
+    for key, value in data.items():
+        for position, name in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(name, str) and _is_image(key, name):
+                yield key, position, index, name, {}
+                index += 1
+
+
+def _is_image(key: str, name: str) -> bool:
+    suffix = PurePosixPath(urlsplit(name).path).suffix.lower() if len(name) < 4096 else ""
+    return suffix in SUFFIXES or (key in ("image", "img") and "\n" not in name)
+
+
+IMPORTER = read_label_studio

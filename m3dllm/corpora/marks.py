@@ -1,0 +1,147 @@
+"""The marks that a tool keeps of one text, on their way into gold: spans, links between spans, regions of images.
+
+Spans come by a name of the tool's; `Marks` sorts out which become mentions, chains and relations, and notes the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field, replace
+
+from m3dllm.corpora.bilingual import language
+from m3dllm.corpora.frames import regions_in_frame
+from m3dllm.corpora.imported import Imported
+from m3dllm.types import Annotation, Chain, Lang, Mention, Region, Relation
+
+
+class Sets:
+    """Sets of things that grow together (union-find)."""
+
+    def __init__(self) -> None:
+        self._parents: dict[Hashable, Hashable] = {}
+
+    def root(self, thing: Hashable) -> Hashable:
+        while (parent := self._parents.get(thing, thing)) != thing:
+            self._parents[thing] = thing = self._parents.get(parent, parent)
+        return thing
+
+    def join(self, things: Iterable[Hashable]) -> None:
+        roots = [self.root(thing) for thing in things]
+        for other in roots[1:]:
+            self._parents[self.root(other)] = self.root(roots[0])
+
+
+@dataclass(slots=True)
+class Marks:
+    """The marks of the text of one document; `where` is its place for notes."""
+
+    text: str
+    notes: Imported
+    where: str
+    _mentions: dict[Hashable, Mention] = field(default_factory=dict)
+    _by_span: dict[tuple[int, int], Hashable] = field(default_factory=dict)
+    _stand_ins: dict[Hashable, Hashable] = field(default_factory=dict)
+    _sets: Sets = field(default_factory=Sets)
+    _relations: list[tuple[Hashable, Hashable, str]] = field(default_factory=list)
+    _regions: list[tuple[Region, Hashable | None]] = field(default_factory=list)
+
+    def mention(self, name: Hashable, start: int, end: int, kind: str, *, said: str | None = None) -> None:
+        """A span. What has no place in the text, or says other words than stand there, is left out."""
+        detail = f"{self.where}: {kind} {start} to {end}" + ("" if said is None else f" {said!r}")
+        if not 0 <= start < end <= len(self.text):
+            self._leave_out("its offsets do not fit the text", f"{detail}; the text has {len(self.text)} characters")
+            return
+        found = self.text[start:end]
+        if said is not None and said.split() != found.split():
+            self._leave_out("the text at its offsets is another", f"{detail}, the text has {found!r}")
+        elif not found.strip():
+            self._leave_out("it has no text but white space", detail)
+        elif not kind.strip():
+            self._leave_out("it has no type", detail)
+        else:
+            if found != found.strip():
+                self.notes.change("mention", "white space at its ends was cut off", detail)
+                start, end = start + len(found) - len(found.lstrip()), end - len(found) + len(found.rstrip())
+            mention = Mention(start, end, kind)
+            if first := self._by_span.get(mention.span):
+                self._leave_out("its span is a mention already", detail)
+                self._stand_ins[name] = first
+            else:
+                self._by_span[mention.span] = name
+                self._mentions[name] = mention
+
+    def join(self, names: Iterable[Hashable], what: str = "link of mentions") -> None:
+        """Mentions of one entity."""
+        known = [found for name in names if (found := self._known(name, what)) is not None]
+        self._sets.join(known)
+
+    def relate(self, head: Hashable, tail: Hashable, kind: str) -> None:
+        """A relation between the entities of two mentions, which may still be joined to others."""
+        first, second = self._known(head, "relation"), self._known(tail, "relation") if head != tail else head
+        if not kind.strip():
+            self.notes.leave_out("relation", "it has no type", f"{self.where}: {head} to {tail}")
+        elif first is not None and second is not None:
+            self._relations.append((first, second, kind))
+
+    def shows(self, region: Region, where: str, name: Hashable | None = None) -> None:
+        """A region at the place `where`, and where it is known a mention of the entity that it shows."""
+        mention = None if name is None else self._known(name, "link of a region to its entity")
+        self._regions += [(legal, mention) for legal in regions_in_frame([(where, region)], self.notes)]
+
+    def named(self, words: str) -> list[Hashable]:
+        """The mentions whose words these are, but for white space and, where none is then, for case."""
+        wanted = "".join(words.split())
+        for change in (str, str.casefold):
+            found = [
+                name
+                for name, mention in self._mentions.items()
+                if change("".join(self.text[slice(*mention.span)].split())) == change(wanted)
+            ]
+            if found:
+                return found
+        return []
+
+    def kind(self, name: Hashable) -> str:
+        """The type of a mention."""
+        return self._mentions[name].type
+
+    def gold(self) -> Annotation:
+        """Chains `c0`, `c1`, … in the order of their first mentions; relations and regions between and of them."""
+        members: dict[Hashable, list[Mention]] = {}
+        for name, mention in sorted(self._mentions.items(), key=lambda item: item[1]):
+            members.setdefault(self._sets.root(name), []).append(mention)
+        ids = {root: f"c{i}" for i, root in enumerate(members)}
+        relations: dict[Relation, None] = {}
+        for head, tail, kind in self._relations:
+            first, second = (ids[self._sets.root(end)] for end in (head, tail))
+            if first == second:
+                self.notes.leave_out("relation", "both its ends are in one chain", f"{self.where}: {kind}")
+                continue
+            relation = Relation(first, second, kind)
+            if relation in relations:
+                self.notes.leave_out("relation", "its chains have it already", f"{self.where}: {kind}")
+            relations[relation] = None
+        regions: dict[Region, None] = {}
+        for region, name in self._regions:
+            shown = region if name is None else replace(region, chain=ids[self._sets.root(name)])
+            if shown in regions:
+                self.notes.leave_out("region", "it stands twice", f"{self.where}: {shown.type} in frame {shown.frame}")
+            regions[shown] = None
+        chains = tuple(Chain(ids[root], tuple(mentions)) for root, mentions in members.items())
+        return Annotation(chains, tuple(relations), tuple(regions))
+
+    def _known(self, name: Hashable, what: str) -> Hashable | None:
+        """The mention that a name stands for; None, noted, where there is none."""
+        found = self._stand_ins.get(name, name)
+        if found in self._mentions:
+            return found
+        self.notes.leave_out(what, "an end names no mention", f"{self.where}: {name}")
+        return None
+
+    def _leave_out(self, why: str, detail: str) -> None:
+        self.notes.leave_out("mention", why, detail)
+
+
+def language_of(text: str, lang: Lang | None) -> Lang:
+    """`lang`, or what the letters of the text tell; English where they tell nothing."""
+    return lang or language(text) or "en"

@@ -1,0 +1,121 @@
+"""MNRE: a pair of mentions a line, with their relation; the lines of one tweet and its image are one document.
+
+A line is a Python dict or JSON: `token`, `h` and `t` with `name` and `pos` (half open, in tokens), `img_id`, and
+`relation`, whose path says the types of its ends: `/per/loc/place_of_birth`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from m3dllm.corpora.conll import UNANNOTATED
+from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.marks import Marks, language_of
+from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.stills import find_image, still
+from m3dllm.errors import UserError
+from m3dllm.files import read_text
+from m3dllm.tokens import joined
+from m3dllm.types import Document, Example
+from m3dllm.wire import WireError, convert
+
+UNKNOWN = "MISC"
+"""The type of a mention that no relation says the type of."""
+
+
+class _End(msgspec.Struct):
+    name: str
+    pos: tuple[int, int]
+
+
+class _Pair(msgspec.Struct):
+    token: list[str]
+    head: _End = msgspec.field(name="h")
+    tail: _End = msgspec.field(name="t")
+    image: str = msgspec.field(name="img_id")
+    relation: str
+
+    def parts(self) -> tuple[str, str, str]:
+        """(type of the head, type of the tail, relation), each "" where it is not said."""
+        words = self.relation.strip("/").split("/")
+        return (words[0], words[1], words[2]) if len(words) == 3 else ("", "", "")
+
+
+def read_mnre(path: Path, *, images: Path | None = None, split: str | None = None) -> Imported:
+    """The tweets of the file, or of the files in the folder, at `path`. Chains are not annotated: mentions stand alone.
+
+    - `images`: the folder of the images that `img_id` names.
+    - `split`: the split to write; left out, it is told by the names of the files: train, val, test.
+
+    A pair whose relation is None says that there is none. Raises UserError where a line is no such pair.
+    """
+    incoming = Incoming()
+    for file in files_at(path, (".txt", ".json", ".jsonl"), "MNRE files of pairs, or a folder of them"):
+        if file != path and not read_text(file).lstrip().startswith("{"):
+            incoming.notes.leave_out("file", "its lines are no pairs", file.name)
+            continue
+        tweets: dict[tuple[str, tuple[str, ...]], list[tuple[int, _Pair]]] = {}
+        for number, line in enumerate(read_text(file).split("\n"), start=1):
+            if line.strip():
+                pair = _pair(line, file, number)
+                tweets.setdefault((pair.image, tuple(pair.token)), []).append((number, pair))
+        for pairs in tweets.values():
+            incoming.add(split or split_of(file, path), _tweet(pairs, incoming, file, images))
+    return incoming.done(path)
+
+
+def _pair(line: str, file: Path, number: int) -> _Pair:
+    try:
+        value: Any = ast.literal_eval(line.strip()) if "'" in line[:12] else msgspec.json.decode(line)
+        return convert(value, _Pair)
+    except WireError as error:
+        raise error.at(file, number) from error
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError, msgspec.DecodeError) as error:
+        raise UserError.at(file, f"is neither a Python dict nor JSON ({error})", line=number) from error
+
+
+def _tweet(pairs: list[tuple[int, _Pair]], incoming: Incoming, file: Path, images: Path | None) -> Example:
+    number, first = pairs[0]
+    where = f"{file.name}:{number}"
+    text, spans = joined(first.token)
+    kinds: dict[tuple[int, int], Counter[str]] = {}
+    said: dict[tuple[int, int], str] = {}
+    for _, pair in pairs:
+        for side, kind in ((pair.head, pair.parts()[0]), (pair.tail, pair.parts()[1])):
+            said.setdefault(side.pos, side.name)
+            kinds.setdefault(side.pos, Counter()).update([kind] if kind else [])
+    marks = Marks(text, incoming.notes, where)
+    for (start, end), told in sorted(kinds.items()):
+        if not 0 <= start < end <= len(spans):
+            incoming.notes.leave_out("mention", "its tokens are not in the text", f"{where}: {start} to {end}")
+            continue
+        if not told:
+            incoming.notes.change("mention", f"no relation says its type: {UNKNOWN}", f"{where}: {said[start, end]!r}")
+        elif len(told) > 1:
+            detail = f"{where}: {said[start, end]!r} is {', '.join(sorted(told))}"
+            incoming.notes.change("mention", "relations say several types of it: the most frequent", detail)
+        kind = told.most_common(1)[0][0] if told else UNKNOWN
+        marks.mention((start, end), spans[start][0], spans[end - 1][1], kind)
+    for _, pair in pairs:
+        if relation := pair.parts()[2]:
+            marks.relate(pair.head.pos, pair.tail.pos, f"{pair.parts()[0]}/{pair.parts()[1]}/{relation}")
+        elif pair.relation not in ("None", "none", "NA", ""):
+            incoming.notes.leave_out("relation", "it is no path of two types and a name", f"{where}: {pair.relation}")
+    name = incoming.id_for(Path(first.image).stem, f"{file.stem}-{number}", where)
+    image = find_image(first.image, [images]) if images else None
+    frame = (
+        still(name, 0, image, None, incoming.notes, where=f"{where}: {first.image}", annotated=False)
+        if images
+        else None
+    )
+    tokens = tuple(span for span in spans if span[0] < span[1])
+    document = Document(name, language_of(text, None), text, tokens=tokens, frames=(frame,) if frame else ())
+    return Example(document, marks.gold(), UNANNOTATED - {"relation"})
+
+
+IMPORTER = read_mnre

@@ -1,0 +1,104 @@
+"""Pascal VOC: an XML file an image, its boxes in pixels (LabelImg, CVAT and others write it); an image is a document.
+
+`ImageSets/Main/<split>.txt` says of which split an image is. A pixel's far edge is one past its number only where a
+tool counts from 1; the tools of today write edges, and these are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.marks import Marks
+from m3dllm.corpora.markup import Element, number, read_xml, text_of
+from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.stills import Size, find_image, still
+from m3dllm.errors import UserError
+from m3dllm.types import Box, Document, Example, Region, Task
+
+ONLY_REGIONS: frozenset[Task] = frozenset(("entity", "chain", "relation"))
+
+
+@dataclass(frozen=True, slots=True)
+class Boxed:
+    """A file: its image, that image's size where it is said, and the boxes as (place, name, corners in pixels)."""
+
+    image: str
+    size: Size | None
+    boxes: tuple[tuple[str, str, tuple[float, float, float, float]], ...]
+
+    def regions(self, frame: int, size: Size) -> Iterator[tuple[str, str, Region]]:
+        """(place, name, region) of each box, in an image that has this size if the file does not say one."""
+        for where, name, corners in self.boxes:
+            yield where, name, Region(frame, Box.from_corners(*corners, size=self.size or size), name)
+
+
+def parse_voc(root: Element, where: str, notes: Imported) -> Boxed:
+    """What a file says. An object without a box or a name is noted."""
+    sizes = number(text_of(root, "size/width")), number(text_of(root, "size/height"))
+    width, height = (int(size) if size and size > 0 else 0 for size in sizes)
+    boxes = []
+    for n, thing in enumerate(root.findall("object")):
+        place = f"{where}: object {n + 1}"
+        corners = [number(text_of(thing, f"bndbox/{name}")) for name in ("xmin", "ymin", "xmax", "ymax")]
+        name = text_of(thing, "name")
+        if any(corner is None for corner in corners):
+            notes.leave_out("region", "it has no bndbox of four numbers", place)
+        elif not name:
+            notes.leave_out("region", "it has no type", place)
+        else:
+            xa, ya, xb, yb = (corner or 0.0 for corner in corners)
+            boxes.append((place, name, (xa, ya, xb, yb)))
+        for part in thing.findall("part"):
+            notes.leave_out("part of a region", "parts have no place in a corpus", f"{place}: {text_of(part, 'name')}")
+    return Boxed(text_of(root, "filename"), (width, height) if width and height else None, tuple(boxes))
+
+
+def read_voc(path: Path, *, images: Path | None = None, split: str | None = None) -> Imported:
+    """The images of the XML files at `path`: a file, or a folder searched through.
+
+    - `images`: the folder of the images; left out, they are looked for beside, in `JPEGImages`, and by their names.
+    - `split`: the split to write; left out, it is told by `ImageSets/Main`, or by the names of files and folders.
+
+    Raises UserError where there is no image, or a file is no XML.
+    """
+    incoming = Incoming()
+    root = path if path.is_dir() else path.parent
+    listed = _listed(root)
+    for file in files_at(path, (".xml",), "Pascal VOC XML files"):
+        try:
+            found = parse_voc(read_xml(file, "annotation"), file.name, incoming.notes)
+        except UserError as error:
+            if file == path:
+                raise
+            incoming.notes.leave_out("file", "it is no Pascal VOC file", str(error))
+            continue
+        folders = [images] if images else [file.parent, file.parent.parent / "JPEGImages", root]
+        image = find_image(found.image or f"{file.stem}.jpg", folders) or find_image(f"{file.stem}.jpg", folders)
+        name = incoming.id_for(file.stem, f"image-{len(incoming.ids)}", file.name)
+        frame = still(name, 0, image, found.size, incoming.notes, where=f"{file.name}: {found.image}")
+        if frame is None:
+            incoming.notes.leave_out("document", "its image has no size", file.name)
+            continue
+        marks = Marks("", incoming.notes, file.name)
+        for where, _, region in found.regions(0, (frame.width_px, frame.height_px)):
+            marks.shows(region, where)
+        document = Document(name, "en", "", frames=(frame,))
+        part = split or listed.get(file.stem) or split_of(file, root)
+        incoming.add(part, Example(document, marks.gold(), ONLY_REGIONS))
+    return incoming.done(path)
+
+
+def _listed(root: Path) -> dict[str, str]:
+    """image -> split, of the lists in `ImageSets/Main` that are of a whole split."""
+    found: dict[str, str] = {}
+    for name, split in (("train", "train"), ("val", "dev"), ("test", "test")):
+        file = root / "ImageSets" / "Main" / f"{name}.txt"
+        if file.is_file():
+            found |= {line.split()[0]: split for line in file.read_text(encoding="utf-8").splitlines() if line.split()}
+    return found
+
+
+IMPORTER = read_voc

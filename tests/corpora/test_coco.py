@@ -1,0 +1,81 @@
+"""COCO files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from m3dllm.corpora.coco import read_coco
+from m3dllm.corpora.imported import Imported
+from m3dllm.errors import UserError
+from m3dllm.types import Box
+from tests.corpora.tools import changes, counts, reasons
+from tests.small import png
+
+CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 5, "name": ""}]
+
+
+def image(number: int, name: str, **more) -> dict:
+    return {"id": number, "file_name": name, "width": 100, "height": 50, **more}
+
+
+def box(number: int, *bbox: float, category: int = 3, **more) -> dict:
+    return {"id": 1, "image_id": number, "category_id": category, "bbox": list(bbox), "iscrowd": 0, **more}
+
+
+def read(folder: Path, images: list, annotations: list, **options) -> Imported:
+    value = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+    (folder / "instances_val.json").write_text(json.dumps(value), encoding="utf-8")
+    return read_coco(folder / "instances_val.json", **options)
+
+
+def test_an_image_is_a_document_and_boxes_are_pixels(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(png(100, 50))
+    imported = read(tmp_path, [image(1, "a.png"), image(2, "b.png")], [box(1, 10, 10, 20, 30)])
+    first, second = imported.splits["dev"]
+    assert [(r.type, r.box) for r in first.gold.regions] == [("cat", Box(0.1, 0.2, 0.3, 0.8))]
+    assert (second.gold.regions, second.document.frames[0].annotated) == ((), True)
+    assert imported.images == {"frames/a/0.png": tmp_path / "images/a.png"}
+
+
+def test_the_images_of_a_folder_are_the_frames_of_a_clip_where_that_is_asked_for(tmp_path):
+    images = [image(1, "film/frame_0024.jpg"), image(2, "film/frame_0048.jpg"), image(3, "film/cover.jpg")]
+    imported = read(tmp_path, images, [box(2, 0, 0, 50, 50)], clips=True)
+    (film,) = imported.splits["dev"]
+    assert (film.document.id, [f.index for f in film.document.frames]) == ("film", [24, 48])
+    assert film.gold.regions[0].frame == 48
+    assert ("frame", "its name holds no frame number") in reasons(imported)
+
+
+def test_what_is_no_box_is_counted(tmp_path):
+    wrong = [box(1, 1, 1, 5), box(9, 1, 1, 5, 5), box(1, 1, 1, 5, 5, category=5), box(1, 1, 1, 5, 5, category=7)]
+    wrong += [box(1, 1, 1, 5, 5, iscrowd=1), {"image_id": 1, "caption": "a cat"}, box(1, 1, 1, 0, 5)]
+    imported = read(tmp_path, [image(1, "a.jpg")], [*wrong, box(1, 0, 0, 9, 9, segmentation=[[1, 2]])])
+    assert sorted(why for what, why in reasons(imported) if what != "image") == [
+        "captions have no place in a corpus",
+        "it has no bbox of four numbers",
+        "it is a crowd, not one thing",
+        "its box has no area",
+        "its category has no name",
+        "its category has no name",
+        "its image is not there",
+    ]
+    assert changes(imported) == [("region", "its outline or keypoints were left out: its box stands")]
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"images": 3}', "{", '{"images": [{"id": 1}]}'])
+def test_what_is_no_coco_is_named(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UserError, match=r"x\.json"):
+        read_coco(tmp_path / "x.json")
+
+
+def test_the_sets_of_datumaro_and_label_studio(shared_data):
+    found = read_coco(shared_data / "cvat_datumaro_assets/tests/assets/coco_dataset/coco_instances")
+    assert counts(found) == {"train": (1, 0, 0, 0, 1, 1), "dev": (1, 0, 0, 0, 1, 1)}
+    assert ("region", "it is a crowd, not one thing") in reasons(found)
+    studio = shared_data / "label_studio/tests/custom/converter/data/test_import_coco/coco_import_input.json"
+    assert counts(read_coco(studio)) == {"train": (2, 0, 0, 0, 0, 2)}  # both annotations are crowds

@@ -1,0 +1,83 @@
+"""Pascal VOC: an XML file an image."""
+
+from __future__ import annotations
+
+import pytest
+
+from m3dllm.corpora.voc import read_voc
+from m3dllm.errors import UserError
+from m3dllm.types import Box
+from tests.corpora.tools import changes, counts, reasons
+from tests.corpora.voc import voc
+from tests.small import png
+
+
+def test_an_image_is_a_document_with_its_boxes(tmp_path):
+    (tmp_path / "cat.png").write_bytes(png(100, 100))
+    (tmp_path / "cat.xml").write_text(voc("cat.png", ("cat", 10, 20, 30, 40)), encoding="utf-8")
+    imported = read_voc(tmp_path / "cat.xml")
+    (example,) = imported.splits["train"]
+    assert (example.document.id, example.document.text, example.document.frames[0].annotated) == ("cat", "", True)
+    assert [(r.type, r.box, r.chain) for r in example.gold.regions] == [("cat", Box(0.1, 0.2, 0.3, 0.4), None)]
+    assert example.unannotated == {"entity", "chain", "relation"}
+    assert imported.images == {"frames/cat/0.png": tmp_path / "cat.png"}
+    assert imported.left_out == []
+
+
+def test_boxes_are_scaled_to_the_image_that_is_there(tmp_path):
+    (tmp_path / "cat.png").write_bytes(png(50, 50))
+    (tmp_path / "cat.xml").write_text(voc("cat.png", ("cat", 10, 20, 30, 40)), encoding="utf-8")
+    imported = read_voc(tmp_path)
+    assert imported.splits["train"][0].gold.regions[0].box == Box(0.1, 0.2, 0.3, 0.4)
+    assert changes(imported) == [("image", "it has another size than its boxes: they were scaled")]
+
+
+def test_corners_may_stand_in_any_order_and_what_is_no_box_is_counted(tmp_path):
+    boxes = (("cat", 30, 40, 10, 20), ("dog", 5, 5, 5, 9), ("far", 90, 90, 150, 100), ("", 1, 1, 2, 2))
+    (tmp_path / "a.xml").write_text(voc("a.jpg", *boxes), encoding="utf-8")
+    imported = read_voc(tmp_path)
+    assert [r.type for r in imported.splits["train"][0].gold.regions] == ["cat"]
+    assert sorted(why for what, why in reasons(imported) if what == "region") == [
+        "it has no type",
+        "its box has no area",
+        "its box sticks out of the frame",
+    ]
+
+
+def test_an_image_without_a_size_is_left_out(tmp_path):
+    (tmp_path / "a.xml").write_text(voc("a.jpg", ("cat", 1, 1, 2, 2)), encoding="utf-8")
+    (tmp_path / "b.xml").write_text(voc("b.jpg", ("cat", 1, 1, 2, 2), size=None), encoding="utf-8")
+    assert ("document", "its image has no size") in reasons(read_voc(tmp_path))
+
+
+def test_lists_of_images_tell_their_split(tmp_path):
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/val.txt").write_text("a\n")
+    (tmp_path / "Annotations").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "Annotations" / f"{name}.xml").write_text(voc(f"{name}.jpg", ("cat", 1, 1, 9, 9)))
+    assert counts(read_voc(tmp_path)) == {"dev": (1, 0, 0, 0, 1, 1), "train": (1, 0, 0, 0, 1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"<annotation>", "is no XML that can be read"),
+        (b"<other/>", "begins with <other>; expected <annotation>"),
+        (b"<!DOCTYPE x [<!ENTITY e 'a'>]><annotation>&e;</annotation>", "declares a document type"),
+        (b"\xff\xfe\x00", "is no XML that can be read"),
+    ],
+)
+def test_what_is_no_voc_is_named(tmp_path, data, why):
+    (tmp_path / "a.xml").write_bytes(data)
+    with pytest.raises(UserError, match=why):
+        read_voc(tmp_path / "a.xml")
+
+
+def test_the_sets_of_datumaro(shared_data):
+    data = shared_data / "cvat_datumaro_assets/tests/assets/voc_dataset"
+    first = read_voc(data / "voc_dataset1")  # two objects, one with a part
+    assert counts(first) == {"train": (1, 0, 0, 0, 2, 1)}
+    assert reasons(first) == [("part of a region", "parts have no place in a corpus")]
+    with pytest.raises(UserError, match="neither a file of it nor its size"):
+        read_voc(data / "voc_dataset2")
