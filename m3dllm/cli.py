@@ -20,6 +20,7 @@ import typer
 from m3dllm.commands import group
 from m3dllm.ending import Terminal, one_line
 from m3dllm.errors import UserError, printable
+from m3dllm.extract import verb as extraction
 
 if TYPE_CHECKING:
     from m3dllm.experiment import Experiment
@@ -218,6 +219,9 @@ def predict(experiment: Experiment, retry_failed: RetryFailed = False) -> None:
     say(str(done.path / "raw.jsonl"))
     if done.failed():
         raise SystemExit(2)
+
+
+app.command("extract", context_settings=extraction.SETTINGS)(extraction.extract)
 
 
 @app.command()

@@ -15,6 +15,10 @@ WIDEST_S = 5.0
 """A wider gap is no better to cut at than one of so many seconds."""
 SENTENCE_END_S = 2.0
 """What the end of a sentence is worth, as seconds of a gap."""
+BEST_WORTH = WIDEST_S + SENTENCE_END_S
+"""What the best place to cut at is worth."""
+STEP_S = 1.0
+"""How far the places are apart at which a long silence may be cut."""
 _ENDS = tuple('.?!…。？！"”’」』')
 
 
@@ -41,9 +45,9 @@ def cut(
 ) -> list[Piece]:
     """The film from 0 to `duration_s`, or to its last cue, in pieces; `cues` are by time and do not overlap.
 
-    Of all ways to cut it into pieces of `shortest_s` to `longest_s`, that with the widest gaps and the most ends of
-    sentences at its cuts; a piece is longer or shorter only where no way is left. Where nobody speaks for longer than
-    `shortest_s`, a film may be cut anywhere. A film that is no longer than `longest_s` is one piece.
+    Of all ways to cut it into pieces of `shortest_s` to `longest_s`, that with the fewest cuts that are not in a wide
+    gap at the end of a sentence; a piece is longer or shorter only where no way is left. Where nobody speaks for longer
+    than `shortest_s`, a film may be cut anywhere. A film that is no longer than `longest_s` is one piece.
     """
     if not 0 < shortest_s <= longest_s / 2:
         raise ValueError(f"pieces of {shortest_s} to {longest_s} s: the longest must be twice the shortest, or more")
@@ -66,7 +70,7 @@ def _places(cues: Sequence[Cue], end_s: float, shortest_s: float) -> list[_Place
     for (_, before_s, n), (after_s, _, _) in pairwise(spoken):
         gap_s = after_s - before_s
         worth = min(gap_s, WIDEST_S) + (SENTENCE_END_S if n and cues[n - 1].text.endswith(_ENDS) else 0.0)
-        steps = max(1, math.ceil(2 * gap_s / shortest_s)) if gap_s > shortest_s else 1
+        steps = math.ceil(gap_s / STEP_S) if gap_s > shortest_s else 1
         for step in range(steps):
             time_s = before_s + gap_s * (step + 0.5) / steps
             if places[-1].time_s < time_s < end_s:
@@ -76,15 +80,15 @@ def _places(cues: Sequence[Cue], end_s: float, shortest_s: float) -> list[_Place
 
 def _best(places: Sequence[_Place], shortest_s: float, longest_s: float) -> list[_Place]:
     """The places of the best way to cut: each second beyond the limits outweighs all gaps together."""
-    beyond = len(places) * (WIDEST_S + SENTENCE_END_S)
+    beyond = len(places) * BEST_WORTH
     costs, before = [0.0], [0]
     for j in range(1, len(places)):
         best, best_at = math.inf, j - 1
         for i in range(j - 1, -1, -1):
             length = places[j].time_s - places[i].time_s
             excess = max(0.0, length - longest_s)
-            cost = costs[i] + beyond * (excess + max(0.0, shortest_s - length)) - places[j].worth
-            if cost < best:
+            cost = costs[i] + beyond * (excess + max(0.0, shortest_s - length)) + BEST_WORTH - places[j].worth
+            if cost <= best:  # of equals the longest piece
                 best, best_at = cost, i
             if excess > 0:  # earlier beginnings are only longer
                 break

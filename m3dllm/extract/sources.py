@@ -12,11 +12,11 @@ from m3dllm.errors import UserError
 from m3dllm.subtitles import SUFFIXES as SUBTITLES
 
 TEXTS = frozenset((".txt", ".md"))
-VIDEOS = frozenset(
-    (".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".flv", ".ogv")
-    + (".3gp", ".vob", ".mp3", ".m4a", ".wav", ".ogg", ".flac")
+FILMS = frozenset(
+    (".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp")
 )
-"""Files that are taken for films where a folder is given; a file that is named is tried whatever its suffix."""
+SOUNDS = frozenset((".mp3", ".m4a", ".wav", ".ogg", ".flac"))
+"""FILMS and SOUNDS are what counts as a film in a folder; a file that is named is tried whatever its suffix."""
 Kind = Literal["film", "text", "picture"]
 
 
@@ -95,7 +95,7 @@ def _picture(path: Path, folder: str) -> Source:
 
 def _in_folder(folder: Path) -> list[Source]:
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    sources = [_one(p) for p in files if p.suffix.lower() in VIDEOS]
+    sources = [_one(p) for p in files if p.suffix.lower() in FILMS | SOUNDS]
     sources += [_picture(p, folder.resolve().name) for p in files if p.suffix.lower() in IMAGES]
     used = {file for source in sources for file in source.files}
     sources += [_one(p) for p in files if p not in used and p.suffix.lower() in SUBTITLES | TEXTS]

@@ -157,11 +157,18 @@ def _corpus(wanted: Extraction, sources: Sequence[Source]) -> Path:
             log.warning("%s: %s", source.files[0], problem)
         if read.problems:
             read_as[-1]["problems"] = read.problems
-        log.info("%s: %s", source.files[0], ", ".join(f"{key} {value}" for key, value in read.told.items()))
+        log.info("%s: %s", source.files[0], _in_words(read))
     write_corpus(out / "corpus", imported, link=True)
     write_atomic(told_file, pretty(told | {"read": read_as}))
     shutil.rmtree(parts, ignore_errors=True)
     return out / "corpus"
+
+
+def _in_words(read: Read) -> str:
+    told = read.told
+    source = f"subtitles: {told['subtitles']}" if "subtitles" in told else f"a {told['kind']}"
+    frames = sum(len(document.frames) for document in read.documents)
+    return f"{source}, {told['language']}; {len(read.documents)} documents, {frames} frames"
 
 
 def _named(sources: Sequence[Source], files: list[Any]) -> Iterator[tuple[str, Source, Any]]:
@@ -169,7 +176,7 @@ def _named(sources: Sequence[Source], files: list[Any]) -> Iterator[tuple[str, S
     used: set[str] = set()
     for source, its in zip(sources, files, strict=True):
         stem = f"{source.folder}-{source.name}" if source.folder else source.name
-        name = unused_id(file_name(stem), used, instead=("document",))
+        name = unused_id(file_name(stem), used, instead=())
         used.add(name)
         yield name, source, its
 
@@ -266,7 +273,7 @@ def _graphs(run: Run, films: Sequence[tuple[Document, Annotation]], out: Path) -
     shutil.rmtree(out, ignore_errors=True)
     for document, annotation in films:
         item = Item(file_name(document.id), document, annotation)
-        source = held_by(exporter.HOLDS, Exported(document.id, record.labels, (item,), words), notes)
+        source = held_by(exporter.HOLDS | {"glosses"}, Exported(document.id, record.labels, (item,), words), notes)
         for relative, content in exporter.export(source, notes):
             write_atomic(inside(out, relative), content if isinstance(content, (str, bytes)) else "".join(content))
     for line in notes.lines():
