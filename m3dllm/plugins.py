@@ -28,6 +28,8 @@ class Modules:
     noun: str
     package: str
     group: str
+    besides: tuple[str, ...] = ()
+    """Modules of the package that are none of the kind."""
 
     def names(self) -> list[str]:
         """Every name, without importing a module. A file `label_studio.py` is named `label-studio`; `_x.py` is none."""
@@ -53,10 +55,21 @@ class Modules:
     def _own(self) -> list[str]:
         folder = importlib.import_module(self.package).__path__
         found = (module.name for module in pkgutil.iter_modules(folder))
-        return [name.replace("_", "-") for name in found if not name.startswith("_")]
+        return [name.replace("_", "-") for name in found if not name.startswith("_") and name not in self.besides]
 
     def _points(self) -> list[EntryPoint]:
         return sorted(entry_points(group=self.group), key=lambda point: point.name)
+
+
+def class_in(found: Any, kind: type, name: str) -> Any:
+    """The class of that kind and `name` in a module, or the one that an entry point names.
+
+    Raises UserError where there is none.
+    """
+    for one in [found] if isinstance(found, type) else vars(found).values():
+        if isinstance(one, type) and issubclass(one, kind) and getattr(one, "name", None) == name:
+            return one
+    raise UserError(f"{found!r} is no {kind.__name__} named '{name}', and holds none")
 
 
 def summary(module: Any) -> str:

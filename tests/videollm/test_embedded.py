@@ -157,9 +157,9 @@ def test_what_it_learned_to_say_is_allowed_and_means_the_gold(engine, learned):
 
 
 def _question(system: VideoLLM, document: Any) -> Any:
-    from m3dllm.systems.videollm.strategies import STRATEGIES
+    from m3dllm.systems.videollm.strategies import find_strategy
 
-    (question,) = next(STRATEGIES["joint"](system.builder.show(document)))
+    (question,) = next(find_strategy("joint").run(system.builder.show(document)))
     return question.request
 
 

@@ -15,7 +15,8 @@ from m3dllm.normalize import CODES, normalize
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.context import PromptContext
 from m3dllm.systems.videollm.engines.base import Reply
-from m3dllm.systems.videollm.mqa import CANDIDATES, LETTERS, check_labels, mqa, read_letter
+from m3dllm.systems.videollm.strategies import find_strategy
+from m3dllm.systems.videollm.strategies.mqa import CANDIDATES, LETTERS, check_labels, read_letter
 from m3dllm.types import Chain, Document, Given, Mention, RawOutput
 from tests.small import LABELS, example
 from tests.videollm.test_strategies import annotation, instruction, subject
@@ -68,7 +69,7 @@ RIGHT = {
 
 def talk(about: PromptContext, speaker: Speaker) -> object:
     """What the conversation comes to."""
-    conversation = mqa(about)
+    conversation = find_strategy("mqa").run(about)
     try:
         questions = next(conversation)
         while True:
@@ -200,7 +201,7 @@ def test_a_letter_is_read_from_what_was_answered(text, letter):
 
 def test_an_answer_without_a_letter_is_none_of_them_and_noted():
     asked = about(unconstrained=True)
-    conversation = mqa(asked)
+    conversation = find_strategy("mqa").run(asked)
     (question,) = next(conversation)
     assert question.request.constraint is None
     questions = conversation.send([Reply(text='{"mentions":["Ada"]}')])

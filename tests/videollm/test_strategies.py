@@ -17,9 +17,11 @@ from m3dllm.systems.videollm.families import CONVENTIONS
 from m3dllm.systems.videollm.groups import marked
 from m3dllm.systems.videollm.prompts import Prompts
 from m3dllm.systems.videollm.shown import Shown
-from m3dllm.systems.videollm.strategies import joint, staged
+from m3dllm.systems.videollm.strategies import find_strategy
 from m3dllm.types import Chain, Document, Frame, Given, Mention, RawOutput
 from tests.small import LABELS, example
+
+joint, staged = find_strategy("joint"), find_strategy("staged")
 
 TEXT = "Ada met Bela in Arles . Ada left Bela ."
 
@@ -38,7 +40,7 @@ def subject(document: Document | None = None, *, frames: int = 1, **options) -> 
 
 def talk(strategy, about: PromptContext, *said: object) -> tuple[object, list]:
     """(the payload, the questions) of a conversation in which the model says this."""
-    conversation, asked = strategy(about), []
+    conversation, asked = strategy.run(about), []
     words = [word if isinstance(word, str) else json.dumps(word) for word in said]
     try:
         questions = next(conversation)

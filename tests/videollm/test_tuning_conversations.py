@@ -15,7 +15,6 @@ from m3dllm.errors import UserError
 from m3dllm.normalize import normalize
 from m3dllm.score import score
 from m3dllm.systems.videollm.config import Config
-from m3dllm.systems.videollm.context import Question
 from m3dllm.systems.videollm.engines.base import Reply
 from m3dllm.systems.videollm.engines.local.masks import compile_grammar
 from m3dllm.systems.videollm.engines.local.model import LocalModel
@@ -24,8 +23,10 @@ from m3dllm.systems.videollm.families import CONVENTIONS
 from m3dllm.systems.videollm.gold import Gold, written_box
 from m3dllm.systems.videollm.messages import prompt_text
 from m3dllm.systems.videollm.shown import Shown
+from m3dllm.systems.videollm.strategies.base import Question
+from m3dllm.systems.videollm.strategies.mqa import BOX
 from m3dllm.systems.videollm.system import VideoLLM
-from m3dllm.systems.videollm.tuning.conversations import answered, averages, ceiling, lessons_of
+from m3dllm.systems.videollm.tuning.conversations import answered, averages, ceiling, lessons_of, target_of
 from m3dllm.systems.videollm.tuning.course import Course
 from m3dllm.systems.videollm.tuning.encoding import answer_ids
 from m3dllm.tokens import tokenize
@@ -314,8 +315,8 @@ def test_a_relation_is_said_where_the_later_of_its_chains_comes_up(make):
 def test_a_strategy_without_right_answers_is_refused(make):
     subject = make().builder.show(document("d", "en"))
 
-    with pytest.raises(ValueError, match="no right answer"):
-        Gold(subject, Annotation()).answer(Question("guess", None))
+    with pytest.raises(ValueError, match="no gold answer to a question of the stage 'box'"):
+        target_of(Question(BOX, None), Gold(subject, Annotation()))
 
 
 def test_averages_are_over_languages_and_tasks(stills):

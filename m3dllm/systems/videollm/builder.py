@@ -7,7 +7,7 @@ out. Each step is an Issue of the document.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -16,16 +16,17 @@ from typing import Any
 from m3dllm.errors import UserError
 from m3dllm.files import sha256_file
 from m3dllm.labels import LabelSet
-from m3dllm.systems.videollm.context import PromptContext, Question
+from m3dllm.systems.videollm.context import PromptContext
 from m3dllm.systems.videollm.engines.base import ContextBudget, Engine
 from m3dllm.systems.videollm.families import find_convention
-from m3dllm.systems.videollm.fewshot import FewShotSelector, shot
+from m3dllm.systems.videollm.fewshot import FewShotSelector
 from m3dllm.systems.videollm.frames import blank, choose_frames, load_image
 from m3dllm.systems.videollm.messages import Message, Still
 from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.prompts import Prompts, show_document
 from m3dllm.systems.videollm.shown import Shown
-from m3dllm.systems.videollm.strategies import STRATEGIES, later
+from m3dllm.systems.videollm.strategies import find_strategy
+from m3dllm.systems.videollm.strategies.base import Question
 from m3dllm.systems.videollm.windows import OVERLAP, Window, cut
 from m3dllm.types import Document, Example, Frame, Issue, Lang
 
@@ -36,9 +37,6 @@ SPARE = 1.25
 and later questions are only estimated."""
 LATE = 9_000_000
 """The number of a frame, as long as any."""
-
-SYSTEM: Mapping[str, str] = {"mqa": "mqa/system"}
-"""The template of the system message, by strategy; of the others it is "document/system"."""
 
 Picture = tuple[Frame, Any]
 """A frame, and its image as it is read from its file."""
@@ -68,6 +66,7 @@ class PromptBuilder:
         self.engine = engine
         self.prompts = prompts
         self.selector = selector
+        self.strategy = find_strategy(options.strategy)
         self.convention = find_convention(engine.family, options.box_convention)
         self._lengths: dict[str, int] = {}
         self._least: dict[Lang, int] = {}
@@ -104,7 +103,7 @@ class PromptBuilder:
         The first question is counted. Those of later stages are made from its answer; they repeat the text with its
         mentions marked, and list chains: room is kept for that.
         """
-        conversation = STRATEGIES[self.options.strategy](context)
+        conversation = self.strategy.run(context)
         try:
             first = next(conversation)
         except StopIteration:
@@ -112,11 +111,8 @@ class PromptBuilder:
         finally:
             conversation.close()
         asked = max(self.engine.count(question.request.messages).tokens for question in first)
-        more = 0
-        if self.options.strategy == "staged" and not context.document.given:
-            shown = sum(len(one["text"].encode("utf-8", "replace")) // 3 for one in context.shots("entities"))
-            more = 3 * (len(context.document.text.encode("utf-8", "replace")) // 3) + 2 * shown
-        lengths = [self._instruction(question) for question in later(context)]
+        more = self.strategy.growth(context)
+        lengths = [self._instruction(question) for question in self.strategy.later(context)]
         more += max(0, max(lengths, default=0) - max(map(self._instruction, first)))
         return asked + more + self.options.max_tokens
 
@@ -258,23 +254,20 @@ class PromptBuilder:
             as_video=self.options.video,
             specials=self.engine.specials,
         )
-        context = PromptContext(
+        return PromptContext(
             document=document,
             labels=self.labels,
             options=self.options,
             prompts=self.prompts,
             shown=Shown(shown, self.convention),
             frames=tuple(sizes),
-            system=self.prompts.render(SYSTEM.get(self.options.strategy, "document/system"), document.lang),
+            system=self.prompts.render(self.strategy.system, document.lang),
             view=view,
             specials=self.engine.specials,
             supports=self.engine.supports,
+            examples=examples,
             share=document.id,
         )
-        context.shots = lambda stage: [
-            made for example in examples if (made := shot(stage, example, context)) is not None
-        ]
-        return context
 
 
 def _of_one_letter(document: Document) -> Document:

@@ -15,11 +15,12 @@ from m3dllm.labels import LabelSet
 from m3dllm.systems.videollm.adapters.card import CARD, find_adapter
 from m3dllm.systems.videollm.engines import engine_names, find_engine
 from m3dllm.systems.videollm.options import Options, TuningOptions
+from m3dllm.systems.videollm.strategies import check_strategy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(TuningOptions):
-    """The options of `video-llm`. Raises UserError, when it is made, for an engine that is none."""
+    """The options of `video-llm`. Raises UserError, when it is made, for an engine or a strategy that is none."""
 
     incidental: ClassVar = (
         *("base_url", "api_key_env", "header", "query", "batch", "retries", "timeout", "max_wait", "rpm", "tpm"),
@@ -30,6 +31,7 @@ class Config(TuningOptions):
 
     def __post_init__(self) -> None:
         find_engine(self.engine)
+        check_strategy(self.strategy)
 
     def public(self) -> dict[str, Any]:
         """The options that may hold secrets, without them: the address bare, of headers and parameters the names."""

@@ -1,8 +1,8 @@
-"""One document as it is asked about, and what a conversation about it is made of."""
+"""One document as it is shown, and all that questions about it are made from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,19 +14,7 @@ from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.prompts import Prompts, harmless
 from m3dllm.systems.videollm.reading import read_object
 from m3dllm.systems.videollm.shown import Bounds, Shown
-from m3dllm.types import Document, Issue, Lang
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A request, and the stage that asks it. `about` are the mentions or the groups that it lists by name."""
-
-    stage: str
-    request: Request
-    about: Sequence[Any] = ()
-
-
-Conversation = Generator[list[Question], list[Reply], Any]
+from m3dllm.types import Document, Example, Issue, Lang
 
 
 @dataclass(slots=True)
@@ -47,8 +35,10 @@ class PromptContext:
     specials: Sequence[str] = ()
     supports: frozenset[str] = frozenset()
     """What the engine supports, see `engines.base`."""
-    shots: Callable[[str], list[dict[str, str]]] = field(default=lambda stage: [])
-    """The examples of a stage, as its template wants them."""
+    examples: Sequence[Example] = ()
+    """The few-shot examples that stand in its prompts, the nearest last."""
+    roles: dict[str, PromptContext] = field(default_factory=dict)
+    """The document as other models than the main one are shown it, by their roles."""
     share: str = ""
     issues: list[Issue] = field(default_factory=list)
 
@@ -64,33 +54,32 @@ class PromptContext:
     def has_text(self) -> bool:
         return bool(self.document.text.strip())
 
-    def ask(
-        self, template: str, constraint: Callable[[], Constraint], *, about: Sequence[Any] = (), **values: Any
-    ) -> Question:
-        """A question from a template. `constraint` is made only where one is wanted."""
-        stage = template.rpartition("/")[2]
-        text = self.prompts.render(
-            template,
-            self.lang,
-            mention_types=[_label(label, self.lang) for label in self.labels.mentions],
-            relation_types=[_relation_label(label, self.lang) for label in self.labels.relations],
-            region_types=[_label(label, self.lang) for label in self.labels.regions],
-            convention=self.shown.convention,
-            has_text=self.has_text,
-            has_frames=bool(self.shown.sizes),
-            example_frame=next(iter(self.shown.sizes), 0),
-            example_type=self.labels.mentions[0].name if self.labels.mentions else "…",
-            shots=self.shots(stage),
-            **values,
-        )
+    def of(self, model: str) -> PromptContext:
+        """The document as the model of that role is shown it; the main one's where the role has no model of its own."""
+        return self.roles.get(model, self)
+
+    def render(self, template: str, **values: Any) -> str:
+        """The text of a template, filled with what all questions are made from, and with `values`."""
+        common = {
+            "mention_types": [_label(label, self.lang) for label in self.labels.mentions],
+            "relation_types": [_relation_label(label, self.lang) for label in self.labels.relations],
+            "region_types": [_label(label, self.lang) for label in self.labels.regions],
+            "convention": self.shown.convention,
+            "has_text": self.has_text,
+            "has_frames": bool(self.shown.sizes),
+            "example_frame": next(iter(self.shown.sizes), 0),
+            "example_type": self.labels.mentions[0].name if self.labels.mentions else "…",
+        }
+        return self.prompts.render(template, self.lang, **common, **values)
+
+    def request(self, text: str, constraint: Constraint | None) -> Request:
+        """A request with this instruction after the document; with the schema alone where that is wanted."""
+        if constraint is not None and self.options.schema_only:
+            constraint = Constraint(schema=constraint.schema)
+        if constraint is not None and constraint.grammar is not None and "chunks" in self.supports:
+            constraint = replace(constraint, chunks=tuple(mention_chunks(self.document)))
         messages = (Message("system", (self.system,)), Message("user", (*self.view, "\n\n" + text)))
-        held = None if self.options.unconstrained else constraint()
-        if held is not None and self.options.schema_only:
-            held = Constraint(schema=held.schema)
-        if held is not None and held.grammar is not None and "chunks" in self.supports:
-            held = replace(held, chunks=tuple(mention_chunks(self.document)))
-        request = Request(messages=messages, max_tokens=self.options.max_tokens, constraint=held, share=self.share)
-        return Question(stage, request, about)
+        return Request(messages=messages, max_tokens=self.options.max_tokens, constraint=constraint, share=self.share)
 
     def say(self, text: str) -> str:
         """A text of the document, as a prompt may hold it."""

@@ -13,12 +13,12 @@ from typing import Any
 from m3dllm.normalize import normalize
 from m3dllm.systems.videollm import embedded
 from m3dllm.systems.videollm.builder import PromptBuilder, View
-from m3dllm.systems.videollm.context import Conversation, Question
 from m3dllm.systems.videollm.engines.base import Engine, Reply, Request
 from m3dllm.systems.videollm.messages import Message, prompt_sha256, prompt_text
 from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.prompts import Prompts
-from m3dllm.systems.videollm.strategies import STRATEGIES, TEMPLATES
+from m3dllm.systems.videollm.strategies import find_strategy
+from m3dllm.systems.videollm.strategies.base import Conversation, Question
 from m3dllm.systems.videollm.tally import Tally
 from m3dllm.systems.videollm.windows import merge
 from m3dllm.types import BoxForm, Document, Failure, Issue, RawOutput, Turn
@@ -226,13 +226,14 @@ class _Session:
 def converse(document: Document, views: Sequence[View]) -> Conversation:
     """The conversation about a document: of a whole one the strategy's own; else window after window, then merged."""
     first = views[0].context
+    strategy = find_strategy(first.options.strategy)
     if len(views) == 1:
-        return (yield from STRATEGIES[first.options.strategy](first))
+        return (yield from strategy.run(first))
     payloads, readings, unread = [], [], []
     for i, view in enumerate(views):
         context = view.context
         finishes: set[str] = set()
-        payload = yield from _watched(STRATEGIES[context.options.strategy](context), finishes)
+        payload = yield from _watched(strategy.run(context), finishes)
         raw = RawOutput(context.document.id, payload=payload, boxes=form([view]))
         found = normalize(context.document, raw, context.labels)
         payloads.append(payload)
@@ -279,7 +280,9 @@ def _placed(issue: Issue, window: int) -> Issue:
 
 def prompts_of(options: Options, *, embedded_model: bool) -> Prompts:
     """The prompts that these options ask with; the embedded model has its own. Raises UserError."""
-    folder = options.prompts or (embedded.PROMPTS if embedded_model else None)
-    prompts = Prompts(folder and Path(folder), version=options.prompt_version)
-    prompts.check("document", *TEMPLATES[options.strategy])
+    strategy = find_strategy(options.strategy)
+    own = options.prompts or (embedded.PROMPTS if embedded_model else None)
+    folders = [Path(folder) for folder in (own, strategy.templates) if folder is not None]
+    prompts = Prompts(*folders, version=options.prompt_version)
+    prompts.check("document", *strategy.folders)
     return prompts

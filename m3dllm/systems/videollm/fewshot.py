@@ -5,19 +5,16 @@ An example's frames are not shown, so its regions are not either: what is asked 
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from m3dllm.answers import write_answer
 from m3dllm.errors import UserError
-from m3dllm.systems.videollm.context import PromptContext
-from m3dllm.systems.videollm.groups import group_of, listed, marked
 from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.retrieval import make_retriever
-from m3dllm.types import Annotation, Chain, Document, Example, Task
+from m3dllm.systems.videollm.strategies import find_strategy
+from m3dllm.types import Document, Example
 
 
 class FewShotSelector:
@@ -62,7 +59,7 @@ def can_be_shown(example: Example, options: Options) -> bool:
     """Whether its answer says what its gold says, in texts that stand in it, within the bounds of an answer."""
     if not example.document.text.strip() or not example.gold.chains:
         return False
-    if options.strategy not in ("staged", "mqa") and not STAGES["joint"] <= example.annotated:
+    if not find_strategy(options.strategy).example_tasks <= example.annotated:
         return False
     written = write_answer(example.document, example.gold)["chains"]
     texts = [text if isinstance(text, str) else text[0] for c in written for text in c["mentions"] if _is_text(text)]
@@ -75,69 +72,6 @@ def can_be_shown(example: Example, options: Options) -> bool:
     )
 
 
-def shot(stage: str, example: Example, context: PromptContext) -> dict[str, str] | None:
-    """The example as the template of a stage wants it; None for a stage that has none."""
-    make = _STAGES.get(stage)
-    if make is None or not STAGES[stage] <= example.annotated:
-        return None
-    about = replace(context, document=example.document, issues=[])
-    question, answer = make(about, _named(example.gold))
-    return {"text": about.say(example.document.text), "question": question, "answer": about.say(_json(answer))}
-
-
-def _named(gold: Annotation) -> Annotation:
-    """The chains in the order of their first mentions, named c0, c1, and so on, and no regions."""
-    chains = sorted(gold.chains, key=lambda chain: min(chain.mentions))
-    names = {chain.id: f"c{i}" for i, chain in enumerate(chains)}
-    return Annotation(
-        tuple(Chain(names[c.id], tuple(sorted(c.mentions))) for c in chains),
-        tuple(replace(r, head=names[r.head], tail=names[r.tail]) for r in gold.relations),
-    )
-
-
-def _joint(about: PromptContext, gold: Annotation) -> tuple[str, Any]:
-    answer = write_answer(about.document, gold)
-    return "", {"chains": answer["chains"], "relations": answer["relations"]}
-
-
-def _entities(about: PromptContext, gold: Annotation) -> tuple[str, Any]:
-    said = [(m.type, about.document.text[m.start : m.end]) for m in sorted(gold.mentions)]
-    types = [label.name for label in about.labels.mentions]
-    return "", {kind: list(dict.fromkeys(text for k, text in said if k == kind)) for kind in types}
-
-
-def _spans(about: PromptContext, gold: Annotation) -> tuple[str, Any]:
-    said = [about.document.text[m.start : m.end] for m in sorted(gold.mentions)]
-    return "", {"mentions": list(dict.fromkeys(said))}
-
-
-def _chains(about: PromptContext, gold: Annotation) -> tuple[str, Any]:
-    mentions = sorted(gold.mentions)
-    number = {mention: i for i, mention in enumerate(mentions)}
-    lists = [[f"m{number[m]}" for m in chain.mentions] for chain in gold.chains if len(chain.mentions) > 1]
-    return marked(about, mentions), {"chains": lists}
-
-
-def _relations(about: PromptContext, gold: Annotation) -> tuple[str, Any]:
-    groups = [group_of(i, chain) for i, chain in enumerate(gold.chains)]
-    lines = [f"{one['name']} ({one['type']}): {' / '.join(one['texts'])}" for one in listed(about, groups)]
-    answer = [{"head": r.head, "tail": r.tail, "type": r.type} for r in gold.relations]
-    return "\n".join(lines), {"relations": answer}
-
-
-STAGES: dict[str, frozenset[Task]] = {
-    "joint": frozenset(("entity", "chain", "relation")),
-    "entities": frozenset(("entity",)),
-    "spans": frozenset(("entity",)),
-    "chains": frozenset(("chain",)),
-    "relations": frozenset(("relation",)),
-    "grounding": frozenset(("grounding",)),
-}
-"""The tasks that must be annotated in a document for the right answer of a stage to be known. What a joint answer says
-of regions is known of annotated frames."""
-_STAGES = {"joint": _joint, "entities": _entities, "spans": _spans, "chains": _chains, "relations": _relations}
-
-
 def _is_text(mention: Any) -> bool:
     """Whether a mention of the answer form names a text, as a model must, and not a place."""
     return isinstance(mention, str | list)
@@ -147,7 +81,3 @@ def _is_apart(one: Document, other: Document) -> bool:
     """Whether a document may be an example for another: same language, not the same, nor of the same video."""
     same_video = bool(one.group) and one.group == other.group
     return one.lang == other.lang and one.id != other.id and not same_video
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

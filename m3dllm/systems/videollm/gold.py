@@ -8,100 +8,34 @@ scorer says: see `conversations.ceiling`.
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate, product
 from typing import Any
 
-from m3dllm.answers import Occurrences, Span, write_answer
-from m3dllm.systems.videollm.context import PromptContext, Question
-from m3dllm.systems.videollm.grammar import CELLS, fits, mention_chunks
+from m3dllm.answers import Occurrences, Span
+from m3dllm.systems.videollm.context import PromptContext
+from m3dllm.systems.videollm.grammar import CELLS, mention_chunks
 from m3dllm.systems.videollm.groups import Group
 from m3dllm.tokens import tokenize
 from m3dllm.types import Annotation, Box, Chain, Region
 
 
 class Gold:
-    """The gold of one context. `answer` writes what a model should reply to a question about it."""
+    """The gold of a document as it is shown: `annotation`, with its chains named c0, c1 and so on.
+
+    Each stage writes its own answer from it, its `target`.
+    """
 
     def __init__(self, context: PromptContext, gold: Annotation, *, box_step: int = 1) -> None:
         """`box_step`: boxes are written in steps of so many units of the last digit."""
         self.context, self.box_step = context, box_step
-        self.gold = named(_sayable(context, gold))
+        self.annotation = named(_sayable(context, gold))
 
-    def answer(self, question: Question) -> str:
-        """The reply to a question of the joint or of a staged strategy. Raises ValueError for any other."""
-        write = _STAGES.get(question.stage)
-        if write is None:
-            raise ValueError(f"there is no right answer to a question of the stage '{question.stage}'")
-        return write(self, question)
-
-    # --- joint --------------------------------------------------------------------------------------------------------
-
-    def joint(self, _: Question) -> str:
-        """Chains, relations and regions in one object."""
-        bounds = self.context.bounds
-        written = write_answer(self.context.document, replace(self.gold, regions=()))
-        for chain in written["chains"]:
-            texts = [m for m in chain["mentions"] if isinstance(m, str | list)]
-            chain["mentions"] = [_numbered(m, bounds.mentions) for m in texts][: bounds.mentions]
-        written["chains"] = [chain for chain in written["chains"] if chain["mentions"]]
-        regions = ",".join(
-            f'{{"frame":{region.frame},"type":{_json(region.type)},"box":{box}}}' for region, box in self._regions()
-        )
-        chains, relations = _json(written["chains"]), _json(written["relations"][: bounds.relations])
-        return f'{{"chains":{chains},"relations":{relations},"regions":[{regions}]}}'
-
-    # --- staged -------------------------------------------------------------------------------------------------------
-
-    def entities(self, _: Question) -> str:
-        """For each mention type its texts, in the order of the document."""
-        text, bounds = self.context.document.text, self.context.bounds
-        said = [(m.type, text[m.start : m.end]) for m in sorted(self.gold.mentions)]
-        types = [label.name for label in self.context.labels.mentions]
-        return _json(
-            {kind: list(dict.fromkeys(text for k, text in said if k == kind))[: bounds.mentions] for kind in types}
-        )
-
-    def chains(self, question: Question) -> str:
-        """The lists of names of the mentions that are of one chain and one type, where there are several."""
-        owner = {mention.span: chain.id for chain in self.gold.chains for mention in chain.mentions}
-        lists: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for i, mention in enumerate(question.about):
-            if mention.span in owner:
-                lists[owner[mention.span], mention.type].append(f"m{i}")
-        several = [names for names in lists.values() if len(names) > 1]
-        return _json({"chains": several[: self.context.bounds.chains]})
-
-    def relations(self, question: Question) -> str:
-        """The relations among the groups, of types that may join them."""
-        groups = self._groups(question.about)
-        labels = {label.name: label for label in self.context.labels.relations}
-        rows = []
-        for relation in self.gold.relations:
-            head, tail = groups.get(relation.head), groups.get(relation.tail)
-            if head is not None and tail is not None and fits(labels[relation.type], head.type, tail.type):
-                rows.append({"head": head.name, "tail": tail.name, "type": relation.type})
-        return _json({"relations": rows[: self.context.bounds.relations]})
-
-    def grounding(self, question: Question) -> str:
-        """The regions, each with the group that it shows where one of its type is known."""
-        groups = self._groups(question.about)
-        mention_types = self.context.labels.names("mentions")
-        rows = []
-        for region, box in self._regions():
-            shown = groups.get(region.chain or "")
-            right = shown is not None and (shown.type == region.type or region.type not in mention_types)
-            name = shown.name if shown is not None and right else None
-            rows.append(f'{{"frame":{region.frame},"type":{_json(region.type)},"chain":{_json(name)},"box":{box}}}')
-        return f'{{"regions":[{",".join(rows)}]}}'
-
-    # --- parts --------------------------------------------------------------------------------------------------------
-
-    def _groups(self, groups: Sequence[Group]) -> dict[str, Group]:
+    def groups(self, groups: Sequence[Group]) -> dict[str, Group]:
         """For each gold chain the group that holds most of its mentions."""
-        owner = {mention.span: chain.id for chain in self.gold.chains for mention in chain.mentions}
+        owner = {mention.span: chain.id for chain in self.annotation.chains for mention in chain.mentions}
         shares = Counter(
             (owner[mention.span], i)
             for i, group in enumerate(groups)
@@ -114,24 +48,15 @@ class Gold:
                 best[chain] = i
         return {chain: groups[i] for chain, i in best.items()}
 
-    def _regions(self) -> list[tuple[Region, str]]:
+    def regions(self) -> list[tuple[Region, str]]:
         """Regions of frames that are shown, frame by frame and from left to right, with their boxes as written."""
         shown, most = self.context.shown, self.context.bounds.regions
         order = {frame: i for i, frame in enumerate(shown.sizes)}
-        here = [region for region in self.gold.regions if region.frame in order]
+        here = [region for region in self.annotation.regions if region.frame in order]
         here.sort(key=lambda region: (order[region.frame], region.box))
         return [(region, written_box(region.box, region.frame, self.context, step=self.box_step)) for region in here][
             : most * len(order)
         ]
-
-
-_STAGES = {
-    "joint": Gold.joint,
-    "entities": Gold.entities,
-    "chains": Gold.chains,
-    "relations": Gold.relations,
-    "grounding": Gold.grounding,
-}
 
 
 def written_box(box: Box, frame: int, context: PromptContext, *, step: int = 1) -> str:
@@ -235,11 +160,6 @@ def _meeting(one: Chain, other: Chain) -> tuple[int, int]:
     )
     _, end, before = min((late[0] - early[1], late[1], early[1]) for early, late in pairs)
     return end, before
-
-
-def _numbered(mention: Any, most: int) -> Any:
-    """A mention with at most so many occurrence numbers."""
-    return mention if isinstance(mention, str) else mention[: most + 1]
 
 
 def _json(value: Any) -> str:

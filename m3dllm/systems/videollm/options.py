@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-StrategyName = Literal["joint", "staged", "mqa"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -37,7 +35,7 @@ class Options:
     """The most tokens a minute, prompts and longest answers by our estimate; 0: no limit."""
     max_wait: float = 600.0
     """How many seconds a request waits in all where a server says that its rate limit is reached."""
-    strategy: StrategyName = "joint"
+    strategy: str = "joint"
     """How to ask: joint (one answer), staged (entities, chains, relations, grounding), mqa (spans, then choices)."""
     shots: int = 0
     """How many examples from the train split stand in a prompt."""

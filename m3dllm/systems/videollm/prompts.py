@@ -42,12 +42,14 @@ _FAULTS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, 
 class Prompts:
     """The templates of one version."""
 
-    def __init__(self, folder: Path | None = None, *, version: int = 1) -> None:
-        """`folder`: templates that come before the shipped ones. Raises UserError where it is no folder."""
-        if folder is not None and not folder.is_dir():
-            raise UserError.at(folder, "is no folder; expected one with <strategy>/<stage>.<language>.v1.jinja")
+    def __init__(self, *folders: Path, version: int = 1) -> None:
+        """`folders`: templates that come before the shipped ones, the first first. Raises UserError where one is no
+        folder."""
+        for folder in folders:
+            if not folder.is_dir():
+                raise UserError.at(folder, "is no folder; expected one with <strategy>/<stage>.<language>.v1.jinja")
         self.version = version
-        self._folders = [*([folder] if folder else []), SHIPPED]
+        self._folders = [*folders, SHIPPED]
         # A template may come from anyone: in the sandbox it can fill in values and reach nothing behind them.
         self._environment = ImmutableSandboxedEnvironment(
             loader=jinja2.FileSystemLoader([str(path) for path in self._folders], encoding="utf-8"),

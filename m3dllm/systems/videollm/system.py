@@ -17,9 +17,8 @@ from m3dllm.systems.videollm.dialogue import Dialogue, prompts_of
 from m3dllm.systems.videollm.engines import find_engine, make_engine
 from m3dllm.systems.videollm.engines.base import ContextBudget, Engine
 from m3dllm.systems.videollm.fewshot import FewShotSelector
-from m3dllm.systems.videollm.mqa import check_labels
 from m3dllm.systems.videollm.options import Options
-from m3dllm.systems.videollm.strategies import TEMPLATES
+from m3dllm.systems.videollm.strategies import find_strategy
 from m3dllm.systems.videollm.tally import Tally
 from m3dllm.types import Document, Example, RawOutput
 
@@ -49,14 +48,14 @@ class VideoLLM:
         self.config, self.adapter = tuned(config, checkpoint, local=local)
         self.labels = labels
         check(self.config, labels)
-        if self.config.strategy == "mqa":
-            check_labels(labels)
+        self.strategy = find_strategy(self.config.strategy)
+        self.strategy.check(labels)
         self.is_embedded = bool(
             (local and self.config.model is None) or (self.adapter and not self.adapter.card.base.model)
         )
         self.prompts = prompts_of(self.config, embedded_model=self.is_embedded)
         if self.adapter is not None:
-            check_use(self.adapter, self.config, labels, self.prompts.sha256(self.config.strategy))
+            check_use(self.adapter, self.config, labels, self.prompts.sha256(self.strategy.folders[0]))
         self.selector = FewShotSelector(examples, self.config)
         self.budget: ContextBudget | None = None
         if engine is not None:
@@ -122,7 +121,7 @@ class VideoLLM:
             "constraint": constraint_of(self.config, self.engine),
             **self.engine.provenance,
             "box_convention": self.builder.convention.name,
-            "prompts": self.prompts.hashes(*TEMPLATES[self.config.strategy]),
+            "prompts": self.prompts.hashes(*self.strategy.folders),
         }
 
     @property

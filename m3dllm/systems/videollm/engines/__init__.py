@@ -1,19 +1,23 @@
-"""The engines: each module here but `base` and `local` is one, found by its name."""
+"""The engines: each module here but `base` and `local` is one, found by its name; other packages bring more.
+
+A package names an engine's class by an entry point of the group "m3dllm.engines".
+"""
 
 from __future__ import annotations
 
 from functools import cache
 
 from m3dllm.errors import UserError
+from m3dllm.plugins import Modules, class_in
 from m3dllm.systems.videollm.engines.base import ContextBudget, Engine
-from m3dllm.systems.videollm.finding import load_class, modules_of
 from m3dllm.systems.videollm.options import Options
 
+_MODULES = Modules("engine", __name__, "m3dllm.engines", besides=("base", "local"))
 
-@cache
-def engine_names() -> tuple[str, ...]:
+
+def engine_names() -> list[str]:
     """The names of all engines. None is imported."""
-    return tuple(name for name in modules_of(__path__) if name not in ("base", "local"))
+    return _MODULES.names()
 
 
 @cache
@@ -21,8 +25,8 @@ def find_engine(name: str) -> type[Engine]:
     """The engine's class; no model library is loaded. Raises UserError for a name that is none."""
     if name not in engine_names():
         raise UserError(f"--engine {name}: expected {', '.join(engine_names())}")
-    found: type[Engine] = load_class(f"{__name__}.{name}", Engine, name)
-    return found
+    kind: type[Engine] = class_in(_MODULES.find(name), Engine, name)
+    return kind
 
 
 def make_engine(options: Options, budget: ContextBudget | None = None) -> Engine:

@@ -17,13 +17,11 @@ from m3dllm.systems.videollm.context import PromptContext
 from m3dllm.systems.videollm.dialogue import converse, form
 from m3dllm.systems.videollm.engines.base import Reply, Request
 from m3dllm.systems.videollm.gold import Gold
-from m3dllm.systems.videollm.strategies import STRATEGIES
+from m3dllm.systems.videollm.strategies import find_strategy
+from m3dllm.systems.videollm.strategies.base import Question
 from m3dllm.systems.videollm.windows import cut_annotation
 from m3dllm.training import averages
-from m3dllm.types import Annotation, Document, Example, RawOutput
-
-TAUGHT = ("joint", "staged")
-"""The strategies whose questions have right answers."""
+from m3dllm.types import Annotation, Document, Example, RawOutput, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +32,21 @@ class Lesson:
     stage: str
     request: Request
     answer: str
+    tasks: frozenset[Task]
+    """What must be annotated for the answer to be known."""
 
 
 def lessons_of(views: Sequence[View], gold: Annotation, *, box_step: int = 1) -> list[Lesson]:
     """The questions about a document as it is shown, window by window, with their answers.
 
-    None for a document that nothing is asked about. Raises ValueError for a strategy that is not among TAUGHT.
+    None for a document that nothing is asked about. Raises ValueError for a question that has no gold answer.
     """
     return [lesson for view in views for lesson in _about(view.context, cut_annotation(gold, view.window), box_step)]
 
 
 def _about(context: PromptContext, gold: Annotation, box_step: int) -> Iterator[Lesson]:
     speaker = Gold(context, gold, box_step=box_step)
-    conversation = STRATEGIES[context.options.strategy](context)
+    conversation = find_strategy(context.options.strategy).run(context)
     replies: list[Reply] | None = None
     while True:
         try:
@@ -55,9 +55,16 @@ def _about(context: PromptContext, gold: Annotation, box_step: int) -> Iterator[
             return
         replies = []
         for question in questions:
-            answer = speaker.answer(question)
-            yield Lesson(context.document.id, question.stage, question.request, answer)
+            answer = target_of(question, speaker)
+            yield Lesson(context.document.id, question.stage, question.request, answer, question.asked.tasks)
             replies.append(Reply(text=answer))
+
+
+def target_of(question: Question, gold: Gold) -> str:
+    """The gold answer to a question. Raises ValueError where it has none."""
+    if question.asked.target is None:
+        raise ValueError(f"there is no gold answer to a question of the stage '{question.stage}'")
+    return question.asked.target(gold, question.about)
 
 
 def answered(document: Document, views: Sequence[View], lessons: Iterable[Lesson]) -> RawOutput:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.builder import DoesNotFit
-from m3dllm.systems.videollm.fewshot import STAGES
 from m3dllm.systems.videollm.options import TuningOptions
 from m3dllm.systems.videollm.tuning.conversations import answered, ceiling, lessons_of
 from m3dllm.systems.videollm.tuning.encoding import Encoded, encode
@@ -91,7 +90,7 @@ class Course:
         try:
             views = self.builder.of(document)
             lessons = lessons_of(views, example.gold, box_step=self.options.box_step)
-            known = [i for i, lesson in enumerate(lessons) if STAGES[lesson.stage] <= example.annotated]
+            known = [i for i, lesson in enumerate(lessons) if lesson.tasks <= example.annotated]
             rows = {i: encode(self.engine, lessons[i]) for i in known}
             for row in rows.values():
                 if row.learned > (most := self.builder.options.max_tokens):

@@ -154,7 +154,7 @@ def _card(trainer: Trainer, progress: Progress, effect: float) -> Card:
         asked=Asked(
             strategy=config.strategy,
             version=config.prompt_version,
-            sha256=trainer.prompts.sha256(config.strategy),
+            sha256=trainer.prompts.sha256(trainer.dialogue.builder.strategy.folders[0]),
             labels_sha256=labels_sha256(trainer.labels),
         ),
         data=Data(

@@ -31,7 +31,7 @@ from m3dllm.systems.videollm.engines.local.loading import load_model
 from m3dllm.systems.videollm.engines.local.model import LocalModel
 from m3dllm.systems.videollm.engines.transformers import TransformersEngine
 from m3dllm.systems.videollm.fewshot import FewShotSelector
-from m3dllm.systems.videollm.tuning.conversations import TAUGHT
+from m3dllm.systems.videollm.strategies import find_strategy, strategy_names
 from m3dllm.systems.videollm.tuning.course import Course, Entry
 from m3dllm.systems.videollm.tuning.encoding import collate, loss_sum
 from m3dllm.systems.videollm.tuning.saving import check_name, keep_as, save_fit
@@ -212,7 +212,7 @@ class Trainer(Learner[Entry]):
         """A hash of everything that a fit depends on."""
         incidental = set(Config.incidental)
         options = {name: value for name, value in asdict(self.config).items() if name not in incidental}
-        hashes = (self.local.weights_sha256, self.prompts.sha256(self.config.strategy))
+        hashes = (self.local.weights_sha256, self.prompts.sha256(self.dialogue.builder.strategy.folders[0]))
         return fingerprint_of(options, self.labels, train, self.dev, *hashes)
 
     def _announce(self) -> None:
@@ -238,9 +238,10 @@ def check(config: Config, train: Sequence[Example], out: Path) -> None:
         raise UserError(
             "--adapter: a fit makes a new adapter; leave it out, or merge it first ('m3dllm adapters merge')"
         )
-    if config.strategy not in TAUGHT:
+    if not find_strategy(config.strategy).has_targets:
+        able = " or ".join(name for name in strategy_names() if find_strategy(name).has_targets)
         raise UserError(
-            f"--strategy {config.strategy}: its questions have no right answers to learn; expected joint or staged"
+            f"--strategy {config.strategy}: its questions have no gold answers to train on; expected {able}"
         )
     check_name(config, out)
     at_least(

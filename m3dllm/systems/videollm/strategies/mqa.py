@@ -18,20 +18,23 @@ with the highest mean log-probability wins: models favour some letters. Elsewher
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from string import ascii_lowercase, ascii_uppercase
-from typing import Any
+from typing import Any, ClassVar
 
 from m3dllm.errors import UserError
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.systems.videollm import grammar, schema
-from m3dllm.systems.videollm.context import Conversation, PromptContext, Question
+from m3dllm.systems.videollm.context import PromptContext
 from m3dllm.systems.videollm.engines.base import Constraint, Reply
+from m3dllm.systems.videollm.gold import Gold
 from m3dllm.systems.videollm.groups import Group, group_of, listed, place
 from m3dllm.systems.videollm.reading import read_object, strings, without_thoughts
+from m3dllm.systems.videollm.strategies.base import About, Conversation, Question, Stage, Strategy
 from m3dllm.types import Issue, Mention
 
 CANDIDATES = 8
@@ -54,34 +57,103 @@ class Choice:
     meanings: Sequence[Any]
 
 
-def mqa(context: PromptContext) -> Conversation:
+# --- stages -----------------------------------------------------------------------------------------------------------
+
+
+def _most(context: PromptContext) -> int:
+    """The most texts of the first answer."""
+    return context.bounds.mentions * len(context.labels.mentions)
+
+
+def _spans_constraint(context: PromptContext, about: About) -> Constraint:
+    return Constraint(
+        grammar=grammar.spans_grammar(context.document, context.bounds, _most(context)),
+        schema=schema.spans_schema(context.bounds, _most(context)),
+    )
+
+
+def _spans_target(gold: Gold, about: About) -> str:
+    """The texts of all mentions, each once, in document order."""
+    text = gold.context.document.text
+    texts = dict.fromkeys(text[m.start : m.end] for m in sorted(gold.annotation.mentions))
+    answer = {"mentions": list(texts)[: _most(gold.context)]}
+    return json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+
+
+def _spans_parse(context: PromptContext, reply: Reply, about: About) -> list[str]:
+    said = context.read(reply, "mentions", "mentions").get("mentions")
+    return list(dict.fromkeys(text for text in strings(said) if text))[: _most(context)]
+
+
+SPANS = Stage(
+    template="mqa/spans",
+    constraint=_spans_constraint,
+    target=_spans_target,
+    parse=_spans_parse,
+    tasks=frozenset(("entity",)),
+)
+"""The texts that are mentions, whatever their types."""
+
+
+def _choice_constraint(context: PromptContext, letters: About) -> Constraint:
+    return Constraint(grammar=grammar.choice_grammar(letters), schema=schema.choice_schema(letters))
+
+
+TYPE, COREFERENCE, RELATION, SEEN = (
+    Stage(template=f"mqa/{name}", constraint=_choice_constraint) for name in ("type", "coreference", "relation", "seen")
+)
+"""Questions with options; each is about its letters."""
+
+
+def _box_constraint(context: PromptContext, frames: About) -> Constraint:
+    (frame,) = frames
+    return Constraint(grammar=grammar.box_grammar(frame, context.shown), schema=schema.box_schema(frame, context.shown))
+
+
+BOX = Stage(template="mqa/box", constraint=_box_constraint)
+"""The box of something that is seen in a frame."""
+
+
+# --- the conversation -------------------------------------------------------------------------------------------------
+
+
+class Mqa(Strategy):
     """Spans, their types, chains, relations and regions; of what is given, chains or relations alone."""
-    given = context.document.given
-    if given is not None and given.kind == "chains":
-        groups = [group_of(i, chain) for i, chain in enumerate(given.chains)]
+
+    name: ClassVar = "mqa"
+    stages: ClassVar = (SPANS, TYPE, COREFERENCE, RELATION, SEEN, BOX)
+    system: ClassVar = "mqa/system"
+
+    def run(self, context: PromptContext) -> Conversation:
+        given = context.document.given
+        if given is not None and given.kind == "chains":
+            groups = [group_of(i, chain) for i, chain in enumerate(given.chains)]
+            related = yield from _relations(context, groups)
+            return _answer(groups, related, [])
+        loose: list[Group] = []
+        if given is not None:
+            mentions = sorted(given.mentions)
+        else:
+            mentions, loose = yield from _mentions(context)
+        groups = yield from _chains(context, mentions)
+        if given is not None:
+            return _answer(groups, [], [])
         related = yield from _relations(context, groups)
-        return _answer(groups, related, [])
-    loose: list[Group] = []
-    if given is not None:
-        mentions = sorted(given.mentions)
-    else:
-        mentions, loose = yield from _mentions(context)
-    groups = yield from _chains(context, mentions)
-    if given is not None:
-        return _answer(groups, [], [])
-    related = yield from _relations(context, groups)
-    regions = yield from _grounding(context, groups)
-    for i, group in enumerate(loose, start=len(groups)):
-        group.name = f"c{i}"
-    return _answer([*groups, *loose], related, regions)
+        regions = yield from _grounding(context, groups)
+        for i, group in enumerate(loose, start=len(groups)):
+            group.name = f"c{i}"
+        return _answer([*groups, *loose], related, regions)
 
+    def check(self, labels: LabelSet) -> None:
+        """Raises UserError where a question would have more options than there are letters."""
+        check_labels(labels)
 
-def longest(context: PromptContext) -> list[Question]:
-    """The question with the most options that could come after the first."""
-    types = [label for label in context.labels.relations for _ in range(1 if label.symmetric else 2)]
-    options = [_relation("…", "…", label, context) for label in types[: len(LETTERS) - 1]]
-    choice = Choice({"first": "…", "second": "…"}, options, range(len(options)))
-    return [_question(context, "relation", choice, _order(choice)[0])] if options else []
+    def later(self, context: PromptContext) -> list[Question]:
+        """The question with the most options that could come after the first."""
+        types = [label for label in context.labels.relations for _ in range(1 if label.symmetric else 2)]
+        options = [_relation("…", "…", label, context) for label in types[: len(LETTERS) - 1]]
+        choice = Choice({"first": "…", "second": "…"}, options, range(len(options)))
+        return [_question(context, RELATION, choice, _order(choice)[0])] if options else []
 
 
 def check_labels(labels: LabelSet) -> None:
@@ -117,21 +189,11 @@ def _mentions(context: PromptContext) -> Generator[list[Question], list[Reply], 
     """(the mentions, those texts that stand nowhere): spans, then the type of each."""
     if not context.has_text or not context.labels.mentions:
         return [], []
-    most = context.bounds.mentions * len(context.labels.mentions)
-    question = context.ask(
-        "mqa/spans",
-        lambda: Constraint(
-            grammar=grammar.spans_grammar(context.document, context.bounds, most),
-            schema=schema.spans_schema(context.bounds, most),
-        ),
-    )
-    (reply,) = yield [question]
-    said = context.read(reply, "mentions", "mentions").get("mentions")
-    texts = list(dict.fromkeys(text for text in strings(said) if text))[:most]
+    texts: list[str] = yield from SPANS.put(context)
     options = [_label(label, context) for label in context.labels.mentions]
     names = [label.name for label in context.labels.mentions]
     choices = [Choice({"text": context.say(text)}, options, names) for text in texts]
-    types = yield from decide(context, "type", choices)
+    types = yield from decide(context, TYPE, choices)
     found = {name: [text for text, kind in zip(texts, types, strict=True) if kind == name] for name in names}
     return place(context, found)
 
@@ -161,7 +223,7 @@ def _chains(context: PromptContext, mentions: Sequence[Mention]) -> Generator[li
         )
         for i, before in asked.items()
     ]
-    chosen = yield from decide(context, "coreference", choices)
+    chosen = yield from decide(context, COREFERENCE, choices)
     antecedent = dict(zip(asked, chosen, strict=True))
     groups: list[Group] = []
     owner: dict[int, Group] = {}
@@ -203,7 +265,7 @@ def _relations(context: PromptContext, groups: Sequence[Group]) -> Generator[lis
                 [{"head": head.name, "tail": tail.name, "type": label.name} for head, tail, label in fitting],
             )
         )
-    chosen = yield from decide(context, "relation", choices)
+    chosen = yield from decide(context, RELATION, choices)
     return [relation for relation in chosen if relation is not None]
 
 
@@ -224,24 +286,13 @@ def _grounding(context: PromptContext, groups: Sequence[Group]) -> Generator[lis
             if options:
                 values = {"frame": frame, "kind": label.gloss(context.lang)}
                 choices.append(Choice(values, options, meanings))
-    seen = [one for one in (yield from decide(context, "seen", choices)) if one is not None]
-    questions = [_where(context, frame, text) for frame, _, _, text in seen]
+    seen = [one for one in (yield from decide(context, SEEN, choices)) if one is not None]
+    questions = [BOX.ask(context, (frame,), frame=frame, text=text) for frame, _, _, text in seen]
     replies = (yield questions) if questions else []
     return [
         {"frame": frame, "type": kind, "chain": chain, "box": context.read(reply, f"regions[{i}]", "box").get("box")}
         for i, ((frame, kind, chain, _), reply) in enumerate(zip(seen, replies, strict=True))
     ]
-
-
-def _where(context: PromptContext, frame: int, text: str) -> Question:
-    """The question for the box of something that is seen."""
-
-    def held() -> Constraint:
-        return Constraint(
-            grammar=grammar.box_grammar(frame, context.shown), schema=schema.box_schema(frame, context.shown)
-        )
-
-    return context.ask("mqa/box", held, frame=frame, text=text)
 
 
 def _distance(one: Group, other: Group) -> tuple[int, int, int]:
@@ -266,7 +317,7 @@ def _gloss(kind: str, context: PromptContext) -> str:
 
 
 def decide(
-    context: PromptContext, stage: str, choices: Sequence[Choice]
+    context: PromptContext, stage: Stage, choices: Sequence[Choice]
 ) -> Generator[list[Question], list[Reply], list[Any]]:
     """What is chosen in each of the choices: its meaning, or None for none of the options."""
     if not choices:
@@ -277,7 +328,7 @@ def decide(
         orders = [_order(choice)[turn] for choice in choices]
         replies = yield [_question(context, stage, c, o) for c, o in zip(choices, orders, strict=True)]
         if any(reply.scores is None for reply in replies):
-            chosen = [_said(context, stage, r, o) for r, o in zip(replies, orders, strict=True)]
+            chosen = [_said(context, stage.name, r, o) for r, o in zip(replies, orders, strict=True)]
             break
         for row, reply, order in zip(scores, replies, orders, strict=True):
             for number, score in zip(order, reply.scores or (), strict=True):
@@ -295,7 +346,7 @@ def _order(choice: Choice) -> tuple[list[int], list[int]]:
     return numbers, numbers[::-1]
 
 
-def _question(context: PromptContext, stage: str, choice: Choice, order: Sequence[int]) -> Question:
+def _question(context: PromptContext, stage: Stage, choice: Choice, order: Sequence[int]) -> Question:
     options = [
         {"letter": letter, "none": number == len(choice.options)}
         | (dict(choice.options[number]) if number < len(choice.options) else {})
@@ -303,10 +354,7 @@ def _question(context: PromptContext, stage: str, choice: Choice, order: Sequenc
     ]
     letters = tuple(LETTERS[: len(order)])
 
-    def held() -> Constraint:
-        return Constraint(grammar=grammar.choice_grammar(letters), schema=schema.choice_schema(letters))
-
-    question = context.ask(f"mqa/{stage}", held, options=options, **choice.values)
+    question = stage.ask(context, letters, options=options, **choice.values)
     free = context.options.unconstrained
     request = replace(
         question.request,

@@ -1,0 +1,71 @@
+"""`joint`: everything in one answer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from m3dllm.answers import write_answer
+from m3dllm.systems.videollm import grammar, schema
+from m3dllm.systems.videollm.context import PromptContext
+from m3dllm.systems.videollm.engines.base import Constraint
+from m3dllm.systems.videollm.gold import Gold
+from m3dllm.systems.videollm.strategies.base import About, Conversation, Stage, Strategy
+from m3dllm.systems.videollm.strategies.staged import CHAINS, RELATIONS, about_given
+
+
+def _constraint(context: PromptContext, about: About) -> Constraint:
+    return Constraint(
+        grammar=grammar.joint_grammar(context.document, context.labels, context.shown, context.bounds),
+        schema=schema.joint_schema(context.labels, context.shown, context.bounds),
+    )
+
+
+def _target(gold: Gold, about: About) -> str:
+    """Chains, relations and regions in one object."""
+    bounds = gold.context.bounds
+    written = write_answer(gold.context.document, replace(gold.annotation, regions=()))
+    for chain in written["chains"]:
+        texts = [m for m in chain["mentions"] if isinstance(m, str | list)]
+        chain["mentions"] = [_numbered(m, bounds.mentions) for m in texts][: bounds.mentions]
+    written["chains"] = [chain for chain in written["chains"] if chain["mentions"]]
+    regions = ",".join(
+        f'{{"frame":{region.frame},"type":{_json(region.type)},"box":{box}}}' for region, box in gold.regions()
+    )
+    chains, relations = _json(written["chains"]), _json(written["relations"][: bounds.relations])
+    return f'{{"chains":{chains},"relations":{relations},"regions":[{regions}]}}'
+
+
+JOINT = Stage(
+    template="joint/joint",
+    constraint=_constraint,
+    target=_target,
+    tasks=frozenset(("entity", "chain", "relation")),
+)
+"""The chains, relations and regions of a document in the answer form. What is said of regions follows the frames that
+are shown: those that nobody annotated are left out."""
+
+
+class Joint(Strategy):
+    """One question. What is given bounds it: then only chains, or only relations, are asked, as `staged` does."""
+
+    name: ClassVar = "joint"
+    stages: ClassVar = (JOINT, CHAINS, RELATIONS)
+    example_tasks: ClassVar = JOINT.tasks
+
+    def run(self, context: PromptContext) -> Conversation:
+        if context.document.given is not None:
+            return (yield from about_given(context, context.document.given))
+        if not context.has_text and not context.shown.sizes:  # nothing could be said about it
+            return {"chains": [], "relations": [], "regions": []}
+        return (yield from JOINT.put(context))
+
+
+def _numbered(mention: Any, most: int) -> Any:
+    """A mention with at most so many occurrence numbers."""
+    return mention if isinstance(mention, str) else mention[: most + 1]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

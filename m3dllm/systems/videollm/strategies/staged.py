@@ -1,0 +1,309 @@
+"""`staged`: entities, then chains of them, then relations between these, then regions: each bounded by those before."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from m3dllm.systems.videollm import grammar, schema
+from m3dllm.systems.videollm.context import PromptContext
+from m3dllm.systems.videollm.engines.base import Constraint, Reply
+from m3dllm.systems.videollm.gold import Gold
+from m3dllm.systems.videollm.groups import Group, group_of, listed, marked, place
+from m3dllm.systems.videollm.reading import rows, strings
+from m3dllm.systems.videollm.shown import Named
+from m3dllm.systems.videollm.strategies.base import About, Conversation, Question, Stage, Strategy
+from m3dllm.types import Given, Issue, Mention
+
+# --- entities ---------------------------------------------------------------------------------------------------------
+
+
+def _entities_constraint(context: PromptContext, about: About) -> Constraint:
+    return Constraint(
+        grammar=grammar.entities_grammar(context.document, context.labels, context.bounds),
+        schema=schema.entities_schema(context.labels, context.bounds),
+    )
+
+
+def _entities_values(context: PromptContext, about: About) -> Mapping[str, Any]:
+    form = json.dumps({label.name: ["…"] for label in context.labels.mentions}, ensure_ascii=False)
+    return {"form": form.replace(" ", "")}
+
+
+def _entities_target(gold: Gold, about: About) -> str:
+    """For each mention type its texts, in document order."""
+    text, bounds = gold.context.document.text, gold.context.bounds
+    texts = [(m.type, text[m.start : m.end]) for m in sorted(gold.annotation.mentions)]
+    types = [label.name for label in gold.context.labels.mentions]
+    return _json(
+        {kind: list(dict.fromkeys(text for k, text in texts if k == kind))[: bounds.mentions] for kind in types}
+    )
+
+
+def _entities_parse(context: PromptContext, reply: Reply, about: About) -> tuple[list[Mention], list[Group]]:
+    """(the mentions, in order; texts that stand nowhere)."""
+    return place(context, context.read(reply, "turns[0]", *(label.name for label in context.labels.mentions)))
+
+
+ENTITIES = Stage(
+    template="staged/entities",
+    constraint=_entities_constraint,
+    values=_entities_values,
+    target=_entities_target,
+    parse=_entities_parse,
+    tasks=frozenset(("entity",)),
+)
+"""For each mention type the list of the texts that are mentions of it."""
+
+
+# --- chains -----------------------------------------------------------------------------------------------------------
+
+
+def _named_mentions(mentions: About) -> list[Named]:
+    return [Named(f"m{i}", mention.type) for i, mention in enumerate(mentions)]
+
+
+def _by_type(mentions: About) -> dict[str, list[str]]:
+    by_type: dict[str, list[str]] = {}
+    for i, mention in enumerate(mentions):
+        by_type.setdefault(mention.type, []).append(f"m{i}")
+    return by_type
+
+
+def _chains_constraint(context: PromptContext, mentions: About) -> Constraint:
+    named = _named_mentions(mentions)
+    return Constraint(
+        grammar=grammar.chains_grammar(named, context.bounds),
+        schema=schema.chains_schema(named, context.bounds),
+    )
+
+
+def _chains_values(context: PromptContext, mentions: About) -> Mapping[str, Any]:
+    groups = [{"type": kind, "names": names} for kind, names in _by_type(mentions).items()]
+    return {"marked": marked(context, mentions), "groups": groups}
+
+
+def _chains_target(gold: Gold, mentions: About) -> str:
+    """The lists of names of the mentions that are of one chain and one type, where there are several."""
+    owner = {mention.span: chain.id for chain in gold.annotation.chains for mention in chain.mentions}
+    lists: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for i, mention in enumerate(mentions):
+        if mention.span in owner:
+            lists[owner[mention.span], mention.type].append(f"m{i}")
+    several = [names for names in lists.values() if len(names) > 1]
+    return _json({"chains": several[: gold.context.bounds.chains]})
+
+
+def _chains_listed(gold: Gold) -> tuple[About, str]:
+    mentions = sorted(gold.annotation.mentions)
+    return mentions, marked(gold.context, mentions)
+
+
+def _chains_parse(context: PromptContext, reply: Reply, mentions: About) -> list[Group]:
+    """Chains of `mentions`; one that is in no list of the answer is a chain of its own."""
+    numbers = {f"m{i}": i for i in range(len(mentions))}
+    owner: dict[int, int] = {}
+    lists: list[list[int]] = []
+    said = context.read(reply, "chains", "chains").get("chains")
+    for j, names in enumerate(said if isinstance(said, list) else []):
+        members: list[int] = []
+        for name in strings(names):
+            if name not in numbers:
+                context.issues.append(Issue("dangling", f"chains[{j}]", f"names mention {name[:40]!r}: there is none"))
+            elif numbers[name] in owner:
+                context.issues.append(Issue("duplicate_mention", f"chains[{j}]", f"{name} stands already in a chain"))
+            else:
+                owner[numbers[name]] = j
+                members.append(numbers[name])
+        if members:
+            lists.append(members)
+    return _groups(mentions, lists)
+
+
+def _groups(mentions: About, lists: Sequence[Sequence[int]]) -> list[Group]:
+    """The lists of mentions, and each mention that is in none, as chains in document order."""
+    alone = set(range(len(mentions))).difference(*lists)
+    ordered = sorted(sorted(members) for members in [*lists, *([i] for i in sorted(alone))])
+    return [
+        Group(f"c{i}", mentions[members[0]].type, [mentions[m] for m in members]) for i, members in enumerate(ordered)
+    ]
+
+
+CHAINS = Stage(
+    template="staged/chains",
+    constraint=_chains_constraint,
+    values=_chains_values,
+    target=_chains_target,
+    listed=_chains_listed,
+    parse=_chains_parse,
+    tasks=frozenset(("chain",)),
+)
+"""Lists of the names of mentions."""
+
+
+# --- relations --------------------------------------------------------------------------------------------------------
+
+
+def _relations_constraint(context: PromptContext, groups: About) -> Constraint:
+    named = [group.named for group in groups]
+    return Constraint(
+        grammar=grammar.relations_grammar(named, context.labels, context.bounds),
+        schema=schema.relations_schema(named, context.labels, context.bounds),
+    )
+
+
+def _listed_values(context: PromptContext, groups: About) -> Mapping[str, Any]:
+    return {"chains": listed(context, groups)}
+
+
+def _relations_target(gold: Gold, groups: About) -> str:
+    """The relations among the groups, of types that may join them."""
+    best = gold.groups(groups)
+    labels = {label.name: label for label in gold.context.labels.relations}
+    found = []
+    for relation in gold.annotation.relations:
+        head, tail = best.get(relation.head), best.get(relation.tail)
+        if head is not None and tail is not None and grammar.fits(labels[relation.type], head.type, tail.type):
+            found.append({"head": head.name, "tail": tail.name, "type": relation.type})
+    return _json({"relations": found[: gold.context.bounds.relations]})
+
+
+def _relations_listed(gold: Gold) -> tuple[About, str]:
+    groups = [group_of(i, chain) for i, chain in enumerate(gold.annotation.chains)]
+    lines = [f"{one['name']} ({one['type']}): {' / '.join(one['texts'])}" for one in listed(gold.context, groups)]
+    return groups, "\n".join(lines)
+
+
+def _relations_parse(context: PromptContext, reply: Reply, groups: About) -> list[Any]:
+    return rows(context.read(reply, "relations", "relations").get("relations"))
+
+
+RELATIONS = Stage(
+    template="staged/relations",
+    constraint=_relations_constraint,
+    values=_listed_values,
+    target=_relations_target,
+    listed=_relations_listed,
+    parse=_relations_parse,
+    tasks=frozenset(("relation",)),
+)
+"""Relations among chains, by their names."""
+
+
+# --- grounding --------------------------------------------------------------------------------------------------------
+
+
+def _grounding_constraint(context: PromptContext, groups: About) -> Constraint:
+    named = [group.named for group in groups]
+    return Constraint(
+        grammar=grammar.regions_grammar(named, context.labels, context.shown, context.bounds),
+        schema=schema.regions_schema(named, context.labels, context.shown, context.bounds),
+    )
+
+
+def _grounding_target(gold: Gold, groups: About) -> str:
+    """The regions, each with the group that it shows where one of its type is known."""
+    best = gold.groups(groups)
+    mention_types = gold.context.labels.names("mentions")
+    written = []
+    for region, box in gold.regions():
+        shown = best.get(region.chain or "")
+        right = shown is not None and (shown.type == region.type or region.type not in mention_types)
+        name = shown.name if shown is not None and right else None
+        written.append(f'{{"frame":{region.frame},"type":{_json(region.type)},"chain":{_json(name)},"box":{box}}}')
+    return f'{{"regions":[{",".join(written)}]}}'
+
+
+def _grounding_parse(context: PromptContext, reply: Reply, groups: About) -> list[Any]:
+    return rows(context.read(reply, "regions", "regions").get("regions"))
+
+
+GROUNDING = Stage(
+    template="staged/grounding",
+    constraint=_grounding_constraint,
+    values=_listed_values,
+    target=_grounding_target,
+    parse=_grounding_parse,
+    tasks=frozenset(("grounding",)),
+)
+"""Regions of the frames shown, each of a chain or of none."""
+
+
+# --- the conversation -------------------------------------------------------------------------------------------------
+
+
+class Staged(Strategy):
+    """Four stages, each asked only where it can have an answer."""
+
+    name: ClassVar = "staged"
+    stages: ClassVar = (ENTITIES, CHAINS, RELATIONS, GROUNDING)
+
+    def run(self, context: PromptContext) -> Conversation:
+        if context.document.given is not None:
+            return (yield from about_given(context, context.document.given))
+        mentions: list[Mention] = []
+        loose: list[Group] = []
+        if context.has_text and context.labels.mentions:
+            mentions, loose = yield from ENTITIES.put(context)
+        groups = yield from chains_of(context, mentions)
+        for i, group in enumerate(loose, start=len(groups)):
+            group.name = f"c{i}"
+        groups += loose
+        related = yield from relations_of(context, groups)
+        regions: list[Any] = []
+        if context.shown.sizes and context.labels.regions:
+            regions = yield from GROUNDING.put(context, groups)
+        return {"chains": [group.written() for group in groups], "relations": related, "regions": regions}
+
+    def later(self, context: PromptContext) -> list[Question]:
+        if context.document.given is not None:
+            return []
+        stages = [CHAINS] if context.has_text else []
+        if context.has_text and context.labels.relations:
+            stages.append(RELATIONS)
+        if context.shown.sizes and context.labels.regions:
+            stages.append(GROUNDING)
+        return [stage.blank(context, marked="") for stage in stages]
+
+    def growth(self, context: PromptContext) -> int:
+        """The text with its mentions marked, of the document and of the examples, at three bytes a token."""
+        if context.document.given is not None:
+            return 0
+        texts = [context.say(example.document.text) for example in context.examples]
+        examples = sum(len(text.encode("utf-8", "replace")) // 3 for text in texts)
+        return 3 * (len(context.document.text.encode("utf-8", "replace")) // 3) + 2 * examples
+
+
+def about_given(context: PromptContext, given: Given) -> Conversation:
+    """The gold-mention setting: chains of the given mentions, or relations among the given chains."""
+    if given.kind == "mentions":
+        groups = yield from chains_of(context, sorted(given.mentions))
+        return {"chains": [group.written() for group in groups], "relations": [], "regions": []}
+    groups = [group_of(i, chain) for i, chain in enumerate(given.chains)]
+    related = yield from relations_of(context, groups)
+    return {"chains": [group.written() for group in groups], "relations": related, "regions": []}
+
+
+def chains_of(
+    context: PromptContext, mentions: Sequence[Mention]
+) -> Generator[list[Question], list[Reply], list[Group]]:
+    """Chains of `mentions`, asked only where two could be of one entity."""
+    if not any(len(names) > 1 for names in _by_type(mentions).values()):
+        return _groups(mentions, [])
+    groups: list[Group] = yield from CHAINS.put(context, mentions)
+    return groups
+
+
+def relations_of(context: PromptContext, groups: Sequence[Group]) -> Generator[list[Question], list[Reply], list[Any]]:
+    """Relations among the chains, asked only where some type fits some pair of them."""
+    pairs = ((head, tail) for head in groups for tail in groups if head is not tail)
+    if not any(grammar.fits(label, head.type, tail.type) for head, tail in pairs for label in context.labels.relations):
+        return []
+    related: list[Any] = yield from RELATIONS.put(context, groups)
+    return related
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
