@@ -95,6 +95,7 @@ Variants = Annotated[
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Ask again also about documents that failed for good.")
 ]
+LinkedFrames = Annotated[bool, typer.Option("--linked-frames", help="Frames may be links to files out of the corpus.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -121,6 +122,7 @@ def _words(
     seed: Seed = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many documents of the split.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run; left out: runs/<system>-<corpus>-<split>-<hash>.")] = None,
+    linked_frames: LinkedFrames = False,
 ) -> Experiment:
     from m3dllm.experiment import Experiment
     from m3dllm.options import parse_options
@@ -140,6 +142,7 @@ def _words(
         seed=seed,
         limit=limit,
         out=out,
+        linked_frames=linked_frames,
         options=parse_options(context.args),
         command=("m3dllm", *sys.argv[1:]),
     )
@@ -402,6 +405,7 @@ def split(
     missing: Annotated[
         Hidden | None, typer.Option(help="Also write missing.json, which 'run --missing' takes.")
     ] = None,
+    linked_frames: LinkedFrames = False,
 ) -> None:
     """Divide a corpus into train, dev and test; a source video is never cut."""
     from m3dllm.corpora.imported import count, count_table, unannotated, unannotated_lines
@@ -414,7 +418,7 @@ def split(
         ratios = [float(part) for part in ratio.split(":")]
     except ValueError:
         raise UserError(f"--ratio {ratio}: expected three numbers, such as 8:1:1") from None
-    corpus = load_corpus(path)
+    corpus = load_corpus(path, linked_frames=linked_frames)
     splits = split_corpus(corpus, ratios=ratios, seed=seed)
     write_split(out, corpus, splits)
     if missing is not None:
@@ -432,13 +436,14 @@ def check(
     report: Annotated[
         Path | None, typer.Option("--report", help="Write every problem and warning to this file, as JSON.")
     ] = None,
+    linked_frames: LinkedFrames = False,
 ) -> None:
     """Every problem of a corpus in one pass, and a count of what it holds."""
     from m3dllm.corpora.check import check as check_corpus
     from m3dllm.files import write_atomic
     from m3dllm.wire import pretty
 
-    found = check_corpus(path)
+    found = check_corpus(path, linked_frames=linked_frames)
     if report is not None:
         write_atomic(report, pretty(found))
     if json:

@@ -60,6 +60,8 @@ class Experiment:
     options: Mapping[str, Any] = field(default_factory=dict)
     """The system's own options, by field name; strings are read as the field's type."""
     out: Path | str | None = None
+    linked_frames: bool = False
+    """Whether frames may be links to files out of the corpus."""
     command: tuple[str, ...] = ()
 
 
@@ -101,7 +103,7 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
     config = resolve_config(spec, experiment.options, preset=experiment.preset, seed=experiment.seed)
     spec.require(config)
     notes = [] if experiment.corpus else ["no --corpus given: the embedded demo corpus is used"]
-    corpus = load_corpus(experiment.corpus or _demo())
+    corpus = load_corpus(experiment.corpus or _demo(), linked_frames=experiment.linked_frames)
     notes += _shared_groups(corpus)
     fits = spec.trainable and (spec.fits_first or only_fit) and experiment.checkpoint is None
     parts = _parts(experiment, spec, corpus, fits=fits)

@@ -162,6 +162,22 @@ def inside(root: Path, relative: str) -> Path:
     return root / pure
 
 
+LINKED = "is a link out of the corpus: copy the file there, or allow it with --linked-frames"
+
+
+def links_out(root: Path, path: Path, known: dict[Path, Path] | None = None) -> bool:
+    """Whether a link leads from `path`, a place in `root`, out of it. `known` keeps where folders really are."""
+    known = {} if known is None else known
+    try:
+        for folder in (root, path.parent):
+            if folder not in known:
+                known[folder] = folder.resolve()
+        real = path.resolve() if path.is_symlink() else known[path.parent] / path.name
+    except (OSError, RuntimeError, ValueError):  # links that go in circles; names that no disk takes
+        return False
+    return not real.is_relative_to(known[root])
+
+
 def is_within(root: Path, relative: str) -> bool:
     """Whether `root / relative` lies in `root`, whatever links stand on the way."""
     try:

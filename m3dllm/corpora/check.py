@@ -16,7 +16,7 @@ from m3dllm.corpora.imported import Counts, count, count_table, id_problem, unan
 from m3dllm.corpora.native import split_files
 from m3dllm.corpora.pieces import BROKEN, Finding, Pieces, is_whole, whole
 from m3dllm.errors import UserError
-from m3dllm.files import inside, read_bytes
+from m3dllm.files import LINKED, inside, links_out, read_bytes
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.types import Chain, Example, Frame, Lang, Region, Relation, Segment, Task
 from m3dllm.wire import FORMAT, WireError, convert, decode, decode_example
@@ -62,15 +62,17 @@ class Report:
         return Pieces(str(file), line, self.problems, self.warnings, (_Line, _Gold, _Chain, _Labels))
 
 
-def check(path: str | Path) -> Report:
+def check(path: str | Path, *, linked_frames: bool = False) -> Report:
     """Everything that is wrong with the native corpus in the folder `path`.
+
+    `linked_frames`: frames may be links to files out of it.
 
     Raises UserError only where there is no such folder; all else is in the report.
     """
     root = Path(path)
     files = split_files(root)
     report = Report(str(path))
-    corpus = _Corpus(root, report, _read_types(root / "labels.json", report))
+    corpus = _Corpus(root, report, _read_types(root / "labels.json", report), linked_frames)
     if not files:
         report.pieces(root).problem("$", "has no <split>.jsonl file, such as train.jsonl: the corpus is empty")
     for split, file in files.items():
@@ -185,6 +187,9 @@ class _Corpus:
     root: Path
     report: Report
     types: _Types
+    linked_frames: bool = False
+    folders: dict[Path, Path] = field(default_factory=dict)
+    """folder -> where it really is"""
     ids: dict[str, str] = field(default_factory=dict)
     groups: dict[str, dict[str, tuple[Path, int]]] = field(default_factory=dict)
     """group -> split -> where the group stands there first"""
@@ -271,7 +276,10 @@ class _Corpus:
 
     def _image_problem(self, path: str, width_px: int, height_px: int) -> str | None:
         try:
-            return image_problem(inside(self.root, path), (width_px, height_px))
+            file = inside(self.root, path)
+            if not self.linked_frames and links_out(self.root, file, self.folders):
+                return LINKED
+            return image_problem(file, (width_px, height_px))
         except ValueError as error:
             return str(error)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from m3dllm.corpora.imported import Imported, id_problem
 from m3dllm.errors import UserError
-from m3dllm.files import inside, new_folder, read_bytes, sha256
+from m3dllm.files import LINKED, inside, links_out, new_folder, read_bytes, sha256
 from m3dllm.labels import Label, LabelSet, RelationLabel
-from m3dllm.types import Annotation, Document, Example
+from m3dllm.types import Annotation, Document, Example, Frame
 from m3dllm.wire import WireError, decode_example, encode_example, encode_labels, lines, numbered_lines, read_labels
 
 
@@ -36,8 +36,8 @@ class Corpus:
         return self.splits[split]
 
 
-def load_corpus(path: str | Path) -> Corpus:
-    """The native corpus in the folder `path`.
+def load_corpus(path: str | Path, *, linked_frames: bool = False) -> Corpus:
+    """The native corpus in the folder `path`. `linked_frames`: frames may be links to files out of it.
 
     Raises UserError, with file, line and place, for the first thing that is wrong.
     """
@@ -59,7 +59,7 @@ def load_corpus(path: str | Path) -> Corpus:
                     raise WireError(f"the id {name!r} stands already in {seen[name]}: ids are unique", "$.id")
                 seen[name] = f"{file.name}:{number}"
                 if example.document.frames:
-                    example = replace(example, document=with_root(example.document, root))
+                    example = replace(example, document=with_root(example.document, root, linked_frames=linked_frames))
                 examples.append(example)
             except WireError as error:
                 raise error.at(file, number) from error
@@ -91,14 +91,22 @@ def split_files(root: Path) -> dict[str, Path]:
     return {file.stem: file for file in sorted(root.glob("*.jsonl"), key=_split_order)}
 
 
-def with_root(document: Document, root: Path) -> Document:
-    """`document` with its frames' paths made absolute. Raises WireError for a path that leads out of the corpus."""
-    frames = []
+def with_root(document: Document, root: Path, *, linked_frames: bool = False) -> Document:
+    """`document` with its frames' paths made absolute.
+
+    Raises WireError for a path, or a link that is not allowed, which leads out of the corpus.
+    """
+    root = root.absolute()
+    frames: list[Frame] = []
+    known: dict[Path, Path] = {}
     for i, frame in enumerate(document.frames):
         try:
-            frames.append(replace(frame, path=str(inside(root.absolute(), frame.path))))
+            path = inside(root, frame.path)
         except ValueError as error:
             raise WireError(str(error), f"$.frames[{i}].path") from error
+        if not linked_frames and links_out(root, path, known):
+            raise WireError(f"{frame.path!r} {LINKED}", f"$.frames[{i}].path")
+        frames.append(replace(frame, path=str(path)))
     return replace(document, frames=tuple(frames)) if frames else document
 
 

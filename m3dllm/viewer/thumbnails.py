@@ -15,7 +15,7 @@ from threading import get_ident
 from typing import Any
 
 from m3dllm.errors import UserError
-from m3dllm.files import cannot_write, inside, read_bytes, sha256
+from m3dllm.files import cannot_write, inside, links_out, read_bytes, sha256
 from m3dllm.types import Frame
 
 SIDE_PX = 400
@@ -38,7 +38,10 @@ class Thumbnails:
         why = "the file is gone"
         for root in roots:
             try:
-                data = read_bytes(inside(root, frame.path))
+                file = inside(root, frame.path)
+                if not frame.sha256 and links_out(root, file):
+                    return {"gone": "it is a link out of the corpus"}
+                data = read_bytes(file)
             except ValueError:
                 return {"gone": "its path leads out of the corpus"}
             except UserError:
