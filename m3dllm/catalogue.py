@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from m3dllm.options import option_table
+from m3dllm.options import option_table, presets_of
 from m3dllm.registry import Broken, all_systems, find_system
 from m3dllm.system import SystemSpec
 from m3dllm.types import TASKS
@@ -31,7 +32,7 @@ def describe(name: str, *, json: bool = False) -> str:
     """One system and its options. Raises UserError for an unknown name or a plugin that fails on import."""
     spec = find_system(name)
     options = list(option_table(spec.config_class()))
-    presets = list(getattr(spec.config_class(), "presets", {}))
+    presets = list(presets_of(spec.config_class()))
     if json:
         return pretty(_facts(spec) | {"presets": presets, "options": options})
     lines = [
@@ -41,9 +42,20 @@ def describe(name: str, *, json: bool = False) -> str:
     ]
     if presets:
         lines += ["", f"presets: {', '.join(presets)}"]
-    lines += ["", "options:" if options else "It has no options of its own."]
-    lines += ["  " + line for line in _columns([(o["flag"], o["default"], o["help"]) for o in options]).splitlines()]
+    parts = {
+        "options:": [option for option in options if "for" not in option],
+        "options of its fit:": [option for option in options if "for" in option],
+    }
+    for title, part in parts.items():
+        rows = [(o["flag"], o["default"], " ".join(filter(None, (o["help"], _range(o))))) for o in part]
+        lines += ["", title, *("  " + line for line in _columns(rows).splitlines())] if part else []
+    if not options:
+        lines += ["", "It has no options of its own."]
     return "\n".join(lines)
+
+
+def _range(option: Mapping[str, str]) -> str:
+    return f"({option['range']})" if "range" in option else ""
 
 
 def _row(spec: SystemSpec) -> tuple[str, ...]:
@@ -77,7 +89,7 @@ def _facts(system: SystemSpec | Broken) -> dict[str, Any]:
     }
 
 
-def _columns(rows: list[tuple[str, ...]]) -> str:
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

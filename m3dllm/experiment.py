@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from m3dllm.config import FIT, INCIDENTAL, Options, flag, named
 from m3dllm.corpora.missing import KINDS, Manifest, manifest_of, read_manifest, show
 from m3dllm.corpora.native import Corpus, load_corpus
 from m3dllm.corpora.split import hold_out
@@ -110,6 +111,8 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
     if parts.dev and parts.dev_name is None:
         notes.append(f"no dev split: {len(parts.dev)} of the train documents choose the settings")
     checkpoint, checkpoint_hash, warning = _checkpoint(experiment, spec, corpus)
+    if not fits and (idle := [flag(name) for name in named(spec.config_class(), FIT) if name in experiment.options]):
+        notes.append(f"{', '.join(idle)}: only of use to a fit, and nothing is fitted here")
     manifest = None
     if experiment.missing is not None:
         manifest = _manifest(experiment, corpus, parts)
@@ -124,7 +127,7 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
         tasks=tasks,
         missing=None if manifest is None else decode(encode(manifest), dict[str, Any]),
         checkpoint=checkpoint_hash,
-        sources=dict(config.sources()) if hasattr(config, "sources") else {},
+        sources=dict(config.sources()) if isinstance(config, Options) else {},
         corpus=CorpusRecord(
             name=corpus.name,
             root=str(corpus.root.resolve()),
@@ -138,7 +141,7 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
         labels=corpus.labels,
         summary=spec.summary,
         trains=spec.trainable and (fits or checkpoint is not None),
-        incidental=tuple(getattr(config, "incidental", ())),
+        incidental=named(type(config), INCIDENTAL, *([] if fits else [FIT])) if config is not None else (),
         notes=warning,
         command=public_command(experiment.command, config),
         versions={"python": platform.python_version()} | versions_of(*PACKAGES),
@@ -231,7 +234,7 @@ def _readable(corpus: Corpus, split: str, lang: Lang | None, spec: SystemSpec) -
     kept = tuple(e for e in corpus[split] if lang in (None, e.document.lang))
     if not kept:
         raise UserError(f"split '{split}' has no document in '{lang}'")
-    for found in sorted({e.document.lang for e in kept} - spec.languages):
+    for found in sorted({e.document.lang for e in kept}.difference(spec.languages)):
         n = sum(e.document.lang == found for e in kept)
         others = " or ".join(f"--lang {name}" for name in sorted(spec.languages))
         what = f"does not read {found}, the language of {n} documents of '{split}'"

@@ -1,36 +1,25 @@
-"""A system's own options: the fields of its config dataclass, from the words of a command line, and as a table.
-
-Presets stand in the config class as `presets`, a mapping of name to values; the names of options that may change when a
-run is taken up again as `incidental`.
-"""
+"""A system's own options, which `m3dllm.config` reads off its config class: from a command line, and as a table."""
 
 from __future__ import annotations
 
 import ast
-import dataclasses
 import inspect
 import textwrap
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
 
+from m3dllm.config import FIT, Option, Options, flag, options_of
 from m3dllm.errors import UserError
 from m3dllm.system import SystemSpec
-from m3dllm.wire import WireError, convert, decode, encode
-
-
-def flag(name: str) -> str:
-    """The option of the field `name`."""
-    return f"--{name.replace('_', '-')}"
+from m3dllm.wire import decode, encode
 
 
 def parse_options(words: Sequence[str]) -> dict[str, str]:
     """`--name value`, `--name=value` and `--flag` (true) as a mapping of field names.
 
-    A repeated name collects its values, parted by commas. Raises UserError for a word that belongs to no option.
+    A repeated name collects its values, with commas between. Raises UserError for a word that belongs to no option.
     """
     options: dict[str, str] = {}
     rest = list(words)
@@ -49,45 +38,45 @@ def parse_options(words: Sequence[str]) -> dict[str, str]:
 def resolve_config(spec: SystemSpec, options: Mapping[str, Any], *, preset: str | None, seed: int) -> Any:
     """The system's config: its defaults, then the preset's values, then the options; `seed` where it has such a field.
 
-    Strings are read as the field's type; a field of several values takes them parted by commas. None for a system
-    without a config. Raises UserError for an unknown, missing or wrong option, or an unknown preset.
+    Strings are read as the field's type; a field of several values takes them with commas. None for a system without
+    a config. Raises UserError for an unknown, missing or wrong option, or an unknown preset.
     """
     kind = spec.config_class()
-    fields = {} if kind is None else {field.name: field for field in dataclasses.fields(kind)}
-    _check_names(spec, options, list(fields))
-    presets: Mapping[str, Mapping[str, Any]] = getattr(kind, "presets", {})
+    known = {option.name: option for option in options_of(kind)}
+    _check_names(spec, options, list(known))
+    presets = presets_of(kind)
     if preset is not None and preset not in presets:
         raise UserError(f"system '{spec.name}' has no preset '{preset}'; it has {', '.join(presets) or 'none'}")
     if kind is None:
         return None
-    values: dict[str, Any] = {"seed": seed} if "seed" in fields else {}
+    values: dict[str, Any] = {"seed": seed} if "seed" in known else {}
     values |= presets[preset] if preset is not None else {}
-    hints = typing.get_type_hints(kind)
-    for name, value in options.items():
-        several = isinstance(value, str) and _takes_several(hints[name])
-        values[name] = [part.strip() for part in value.split(",") if part.strip()] if several else value
-    for name, field in fields.items():
-        if name not in values and _is_required(field):
-            raise UserError(f"system '{spec.name}' needs {flag(name)}: see 'm3dllm systems {spec.name}'")
+    values |= options
+    for name, option in known.items():
+        if name not in values and option.is_required:
+            raise UserError(f"system '{spec.name}' needs {option.flag}: see 'm3dllm systems {spec.name}'")
     try:
-        return convert(values, kind, strict=False)
-    except WireError as error:
-        name = error.place.removeprefix("$.").split("[")[0]
-        where = f"{flag(name)} {options.get(name, '')}: ".replace(" : ", ": ") if name in fields else ""
-        raise UserError(f"system '{spec.name}': {where}{error.message}") from error
+        return kind(**{name: known[name].read(value) for name, value in values.items()})
+    except (UserError, ValueError) as error:
+        raise UserError(f"system '{spec.name}': {error}") from error
+
+
+def presets_of(config: type[Any] | None) -> Mapping[str, Mapping[str, Any]]:
+    """Named sets of values; a dataclass that does not extend `Options` has none."""
+    return config.presets if config is not None and issubclass(config, Options) else {}
 
 
 def public(config: Any) -> dict[str, Any]:
-    """The options as a run keeps them: what may be secret as its `public()`, where the config has that, shows it."""
+    """The options as a run keeps them: what may be secret as its `public()` shows it."""
     if config is None:
         return {}
-    shown = config.public() if hasattr(config, "public") else {}
+    shown = config.public() if isinstance(config, Options) else {}
     return decode(encode(config), dict[str, Any]) | decode(encode(shown), dict[str, Any])
 
 
 def public_command(words: Sequence[str], config: Any) -> tuple[str, ...]:
     """The words of a command line, with the values of options that may be secret as `public` shows them."""
-    shown = config.public() if hasattr(config, "public") else {}
+    shown = config.public() if isinstance(config, Options) else {}
     hidden = {
         flag(name): ",".join(value) if isinstance(value, list | tuple) else value for name, value in shown.items()
     }
@@ -103,18 +92,19 @@ def public_command(words: Sequence[str], config: Any) -> tuple[str, ...]:
 
 
 def option_table(config: type[Any] | None) -> list[dict[str, str]]:
-    """The fields of a config dataclass as options: flag, type, default, and the docstring under the field."""
-    if config is None:
-        return []
-    helps = _field_docstrings(config)
+    """The options of a config: flag, type, default, help (the docstring under the field), and, where there is one, the
+    range, and what it is for."""
+    helps = {} if config is None else _field_docstrings(config)
     return [
         {
-            "flag": flag(field.name),
-            "type": field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type)),
-            "default": _default(field),
-            "help": helps.get(field.name, ""),
+            "flag": option.flag,
+            "type": option.type_text,
+            "default": _default_text(option),
+            "help": helps.get(option.name, ""),
+            **({"range": option.expected} if option.expected and not option.words else {}),
+            **({"for": "fit"} if FIT in option.marks else {}),
         }
-        for field in dataclasses.fields(config)
+        for option in options_of(config)
     ]
 
 
@@ -127,22 +117,10 @@ def _check_names(spec: SystemSpec, options: Mapping[str, Any], known: Sequence[s
             raise UserError(f"system '{spec.name}' has no option {flag(name)}{hint} (its options: {listed})")
 
 
-def _takes_several(kind: Any) -> bool:
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return any(map(_takes_several, typing.get_args(kind)))
-    return (typing.get_origin(kind) or kind) in (tuple, list, set, frozenset)
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _default(field: dataclasses.Field[Any]) -> str:
-    if _is_required(field):
+def _default_text(option: Option) -> str:
+    if option.is_required:
         return "(required)"
-    value = field.default
-    if value is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
-        value = field.default_factory()
+    value = option.default
     if isinstance(value, (tuple, list, frozenset, set)):
         return ",".join(map(str, value)) or "(none)"
     return "(none)" if value is None or value == "" else str(value)

@@ -12,7 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from m3dllm.runs import Run, RunRecord, made_now, open_run
 from m3dllm.score import Settings
 from m3dllm.score import score as score_all
 from m3dllm.score.corpus import GIVEN
+from m3dllm.system import System
 from m3dllm.types import Chain, Document, Example, Given, GivenKind, RawOutput, Subset
 from m3dllm.wire import WireError, convert, decode, decode_raw, encode, encode_raw, pretty
 
@@ -72,9 +73,7 @@ def fit(experiment: Experiment) -> Run:
         _fit(found, record, work)
         if finished:
             log.info("%s: the fit was finished before", found.path)
-            system = make_system(work, checkpoint=None)
-            if hasattr(system, "fitted"):
-                system.fitted(found.checkpoint)
+            make_system(work, checkpoint=None).fitted(found.checkpoint)
     return found
 
 
@@ -185,38 +184,41 @@ def _predict(found: Run, record: RunRecord, work: Plan, *, retry_failed: bool) -
     subsets = _subsets(record)
     answered = found.answered(retry_failed=retry_failed)
     asked = [
-        (kind, [_given(e, kind, subsets) for e in asked_in(kind, work.test) if (e.document.id, kind) not in answered])
+        _given(example, kind, subsets)
         for kind in work.passes
+        for example in asked_in(kind, work.test)
+        if (example.document.id, kind) not in answered
     ]
-    todo = sum(len(documents) for _, documents in asked)
-    if todo:
+    if asked:
         checkpoint = work.checkpoint or (found.checkpoint if work.fits else None)
         started = time.perf_counter()
         system = make_system(work, checkpoint=checkpoint)
-        if hasattr(system, "expect"):
-            system.expect(document for _, documents in asked for document in documents)
+        answers = checked_answers(system, asked, work.spec.name)
         record = made_now(_told(record, system, work), work.record, beside=bool(answered) or work.fits)
         if answered:
-            _check_model(found, dict(getattr(system, "provenance", {})))
-            _check_frames(found, (document for _, documents in asked for document in documents))
+            _check_model(found, system.provenance)
+            _check_frames(found, asked)
             log.info("%d answers are there already", len(answered))
         found.write_record(record)
         resumes = bool(answered)
-        with _logs(found, system) as keep, _progress(todo, f"{work.spec.name}: predict") as step:
-            for kind, documents in asked:
-                for raw in checked_answers(system, documents, kind, work.spec.name):
-                    if resumes and raw.failure is None:  # a server tells its model with its first answer
-                        _check_model(found, dict(getattr(system, "provenance", {})))
-                        resumes = False
-                    keep(raw)
-                    step()
+        with (
+            found.raw_log() as raws,
+            found.prompt_log() as prompts,
+            _progress(len(asked), f"{work.spec.name}: predict") as step,
+        ):
+            for raw, line in answers:
+                if resumes and raw.failure is None:  # a server tells its model with its first answer
+                    _check_model(found, system.provenance)
+                    resumes = False
+                prompts.add(system.take_prompts())
+                raws.append(line)
+                step()
         record = _told(record, system, work)
-        seconds = time.perf_counter() - started
-        record = _spent(record, "predict", seconds)
+        record = _spent(record, "predict", time.perf_counter() - started)
     failed = found.failed()
     again = [raw for raw in failed if raw.failure and raw.failure.retryable]
     status = "incomplete" if again else "done"
-    record = replace(record, status=status, finished=record.finished if not todo and record.finished else now())
+    record = replace(record, status=status, finished=record.finished if not asked and record.finished else now())
     found.write_record(record)
     for raw in failed[:3]:
         log.warning("document %s was not answered: %s", raw.document, raw.failure and raw.failure.message)
@@ -293,20 +295,20 @@ def _score(found: Run, record: RunRecord, settings: Settings) -> None:
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-def make_system(work: Plan, *, checkpoint: Path | None) -> Any:
+def make_system(work: Plan, *, checkpoint: Path | None) -> System:
     """The plan's system, made by its factory."""
     return work.spec.load(work.config)(
         work.config, labels=work.corpus.labels, examples=work.train, checkpoint=checkpoint
     )
 
 
-def _told(record: RunRecord, system: Any, work: Plan) -> RunRecord:
+def _told(record: RunRecord, system: System, work: Plan) -> RunRecord:
     """`record` with what the system says of itself and of its work so far."""
     return replace(
         record,
-        provenance=dict(getattr(system, "provenance", {})),
-        notes=(*work.record.notes, *getattr(system, "notes", ())),
-        tally=decode(encode(getattr(system, "tally", {})), dict[str, Any]),
+        provenance=dict(system.provenance),
+        notes=(*work.record.notes, *system.notes),
+        tally=decode(encode(system.tally), dict[str, Any]),
     )
 
 
@@ -321,26 +323,17 @@ def _spent(record: RunRecord, step: str, seconds: float) -> RunRecord:
     )
 
 
-@contextmanager
-def _logs(found: Run, system: Any) -> Iterator[Callable[[RawOutput], None]]:
-    """Keeps answers, and before each the prompts that led to it where the system tells them."""
-    with ExitStack() as stack:
-        raw_log = stack.enter_context(found.raw_log())
-        prompt_log = stack.enter_context(found.prompt_log()) if hasattr(system, "take_prompts") else None
+def checked_answers(system: System, documents: Sequence[Document], name: str) -> Iterator[tuple[RawOutput, bytes]]:
+    """The system's answers and their lines in raw.jsonl, each checked to be of the document that is next.
 
-        def keep(raw: RawOutput) -> None:
-            if prompt_log is not None:
-                prompt_log.add(system.take_prompts())
-            raw_log.append(encode_raw(raw))
-
-        yield keep
+    The system is called before the first answer is taken. Raises UserError for an answer to another document.
+    """
+    return _lines_of(iter(system.predict(documents)), documents, name)
 
 
-def checked_answers(
-    system: Any, documents: Sequence[Document], kind: GivenKind | None, name: str
-) -> Iterator[RawOutput]:
-    """The system's answers, each checked to be of the document that is next."""
-    answers = iter(system.predict(iter(documents)))
+def _lines_of(
+    answers: Iterator[RawOutput], documents: Sequence[Document], name: str
+) -> Iterator[tuple[RawOutput, bytes]]:
     for document in documents:
         raw = next(answers, None)
         if raw is None:
@@ -348,11 +341,14 @@ def checked_answers(
         if not isinstance(raw, RawOutput) or raw.document != document.id:
             said = raw.document if isinstance(raw, RawOutput) else type(raw).__name__
             raise UserError(f"system '{name}' answered '{said}' where document '{document.id}' was next")
+        raw = replace(raw, given=document.given.kind if document.given else None)
         try:
-            decode_raw(encode_raw(raw))
+            line = encode_raw(raw)
+            decode_raw(line)
         except WireError as error:
-            raw = RawOutput(document.id, error=f"the answer cannot be kept: {error.message}")
-        yield replace(raw, given=kind)
+            raw = RawOutput(document.id, raw.given, error=f"the answer cannot be kept: {error.message}")
+            line = encode_raw(raw)
+        yield raw, line
 
 
 def asked_in(kind: GivenKind | None, examples: Iterable[Example]) -> list[Example]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -114,8 +114,12 @@ class RunRecord:
         return dict(_flat(value))
 
     def differences(self, other: RunRecord) -> Iterator[str]:
-        """`name: was X, is now Y` for every difference in identity; `self` is the older."""
-        old, new = self.identity(), other.identity()
+        """`name was X, is now Y` for every difference in identity; `self` is the older.
+
+        An option counts for neither where one of them says that it may change.
+        """
+        incidental = tuple({*self.incidental, *other.incidental})
+        old, new = (replace(record, incidental=incidental).identity() for record in (self, other))
         for name in sorted(old.keys() | new.keys()):
             if old.get(name) != new.get(name):
                 yield f"{name} was {_brief(old.get(name))}, is now {_brief(new.get(name))}"
@@ -239,18 +243,9 @@ class Run:
 
     @contextmanager
     def prompt_log(self) -> Iterator[PromptLog]:
-        """prompts.jsonl, which keeps each distinct prompt once, open for appending."""
-        file = self.path / "prompts.jsonl"
-        data = file.read_bytes() if file.exists() else b""
-        whole = data.rfind(b"\n") + 1
-        held = set()
-        for number, line in enumerate(data[:whole].splitlines(), start=1):
-            try:
-                held.add(decode(line, dict[str, str]).get("sha256", ""))
-            except WireError as error:
-                raise error.at(file, number) from error
-        with _appending(file, whole) as log:
-            yield PromptLog(log, held)
+        """prompts.jsonl, which keeps each distinct prompt once; it is made with the first prompt."""
+        with ExitStack() as stack:
+            yield PromptLog(self.path / "prompts.jsonl", stack)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -291,19 +286,33 @@ class Log:
             raise cannot_write(self.path, error) from error
 
 
-@dataclass(frozen=True, slots=True)
 class PromptLog:
     """Keeps prompts by their hash, each once."""
 
-    _log: Log
-    _held: set[str]
+    def __init__(self, file: Path, stack: ExitStack) -> None:
+        self._file, self._stack = file, stack
+        self._held: set[str] = set()
+        self._log = self._open() if file.exists() else None
 
     def add(self, prompts: Mapping[str, str]) -> None:
-        """Keep the prompts (sha256 to text) that are not there yet."""
+        """Keep the prompts (sha256 to text) that are not there yet. Raises UserError for a broken prompts.jsonl."""
+        if not prompts:
+            return
+        log = self._log = self._log or self._open()
         for name, text in prompts.items():
             if name not in self._held:
-                self._log.append(encode({"sha256": name, "text": text}))
+                log.append(encode({"sha256": name, "text": text}))
                 self._held.add(name)
+
+    def _open(self) -> Log:
+        data = self._file.read_bytes() if self._file.exists() else b""
+        whole = data.rfind(b"\n") + 1
+        for number, line in enumerate(data[:whole].splitlines(), start=1):
+            try:
+                self._held.add(decode(line, dict[str, str]).get("sha256", ""))
+            except WireError as error:
+                raise error.at(self._file, number) from error
+        return self._stack.enter_context(_appending(self._file, whole))
 
 
 @contextmanager

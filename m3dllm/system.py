@@ -1,49 +1,68 @@
-"""What a system is: one method, and a declaration of what it can do.
+"""What a system is: a class with one method to write, and a declaration of what it can do.
 
-A third party ships one light module with a `SystemSpec` named by an entry point of the group "m3dllm.systems". Nothing
-here imports a system; `SystemSpec.load` does, when one is about to work.
+A third party ships one light module with a `SystemSpec` named by an entry point of the group "m3dllm.systems"; those of
+the project stand as `SPEC` in the modules of `m3dllm.systems`. Nothing here imports a system; `SystemSpec.load` does,
+when one is about to work.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
+from m3dllm.config import Options
 from m3dllm.errors import UserError
-from m3dllm.types import Document, Example, RawOutput
+from m3dllm.labels import LabelSet
+from m3dllm.types import TASKS, Document, Example, RawOutput
 
 
-@runtime_checkable
-class System(Protocol):
-    """Answers documents. A factory makes it: `make(config, *, labels, examples=(), checkpoint=None)`.
+class System(ABC):
+    """Answers documents. A subclass overrides `predict`, and of the rest what it needs."""
 
-    `expect(documents)`, where a system has it, is told before all else what it will be asked about, in all passes.
+    def __init__(
+        self, config: Any, *, labels: LabelSet, examples: Sequence[Example] = (), checkpoint: Path | None = None
+    ) -> None:
+        """`config`: its options, or None; `examples`: of the train split; `checkpoint`: the folder that `fit` wrote."""
+        self.config, self.labels, self.examples, self.checkpoint = config, labels, examples, checkpoint
 
-    Four more things are kept with the run where a system has them: `provenance` (a mapping: what it was made of, with
-    hashes), `notes` (lines that a report shows beside its scores, such as 'in-domain pretrained'), `tally` (what it
-    counted of its work), and `take_prompts()` (sha256 to text of the prompts sent since).
-    """
+    @abstractmethod
+    def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
+        """One answer a document, in order. A document that fails is answered with `error=…`; it never raises.
 
-    def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
-        """One RawOutput a document, in order. A document that fails yields `error=…`; it never raises."""
-        ...
-
-
-@runtime_checkable
-class Trainable(System, Protocol):
-    """A system that learns from examples before it predicts."""
+        Called once a run, with the documents of all its passes: one that stands in several has another `given` in each.
+        """
 
     def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
-        """Learn, choose by `dev`, and write the checkpoint into the folder `out`. A killed fit may resume from it.
+        """Learn, choose by `dev`, and write the checkpoint into the folder `out`. A killed fit may resume from it."""
+        raise UserError(f"{type(self).__name__} does not train: it has no fit")
 
-        `fitted(out)`, where a system has it, is called instead where that very fit was finished before.
-        """
-        ...
+    def fitted(self, out: Path) -> None:  # noqa: B027  # most have nothing to do
+        """Called in place of `fit` where that very fit was finished before."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What it was made of, with hashes: kept with the run. Other weights (`sha256`) do not go on with a run."""
+        return {}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines that a report shows beside its scores, such as 'in-domain pretrained'."""
+        return ()
+
+    @property
+    def tally(self) -> Any:
+        """What it counted of its own work (tokens, retries, …): a mapping or a dataclass, kept with the run."""
+        return {}
+
+    def take_prompts(self) -> Mapping[str, str]:
+        """The prompts that were sent since the last call, sha256 to text: kept with the run."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +71,14 @@ class SystemSpec:
 
     name: str
     factory: str
-    """ "module:name" of a callable `(config, *, labels, examples=(), checkpoint=None) -> System`."""
+    """ "module:name" of a `System`, or of a callable with the arguments of its `__init__` that makes one."""
     summary: str
-    config: str | None = None
-    """ "module:name" of a dataclass whose fields are the system's options (light to import), or None. Its property
-    `needs`, where it has one, gives the extra and the modules that these options need, in place of those below; its
-    method `sources`, where it has one, the hashes of files that the options name: with others it is another run."""
-    tasks: Set[str] = frozenset()
-    modalities: Set[str] = frozenset()
-    languages: Set[str] = frozenset()
+    config: str | type[Any] | None = None
+    """The frozen dataclass whose fields are the system's options (see `m3dllm.config.Options`), or its "module:name",
+    light to import; None where there are none."""
+    tasks: Collection[str] = frozenset()
+    modalities: Collection[str] = frozenset()
+    languages: Collection[str] = frozenset()
     preview: str | None = None
     """ "module:name" of a callable `(config, document, *, labels, examples)`, for systems that ask with prompts: its
     result, as text, is what would be asked about the document; None where nothing would be."""
@@ -80,7 +98,7 @@ class SystemSpec:
         for name in ("tasks", "modalities", "languages"):
             object.__setattr__(self, name, frozenset(getattr(self, name)))
         for name, known in (("tasks", _TASKS), ("modalities", _MODALITIES), ("languages", _LANGUAGES)):
-            if odd := getattr(self, name) - known:
+            if odd := set(getattr(self, name)) - known:
                 raise ValueError(f"{name} of system {self.name!r}: {sorted(odd)} are not among {sorted(known)}")
 
     @property
@@ -90,19 +108,29 @@ class SystemSpec:
 
     def require(self, config: Any = None) -> None:
         """Raises UserError, with the command that mends it, where a module that `config` needs is not installed."""
-        extra, needs = getattr(config, "needs", (self.extra, self.needs))
+        needed = config.needs if isinstance(config, Options) else None
+        extra, needs = needed or (self.extra, self.needs)
         if missing := _not_installed(needs):
             hint = f": pip install 'm3dllm[{extra}]'" if extra else ""
             raise UserError(f"system '{self.name}' needs {', '.join(map(repr, missing))}{hint}")
 
     def config_class(self) -> type[Any] | None:
         """The dataclass of the system's options. Raises UserError when the module cannot be imported."""
-        return None if self.config is None else self._resolve(self.config)
+        return self._resolve(self.config) if isinstance(self.config, str) else self.config
 
-    def load(self, config: Any = None) -> Any:
+    def load(self, config: Any = None) -> Callable[..., System]:
         """The factory. Raises UserError when something is not installed or its module cannot be imported."""
         self.require(config)
-        return self._resolve(self.factory)
+        factory = self._resolve(self.factory)
+
+        def make(*args: Any, **values: Any) -> System:
+            system = factory(*args, **values)
+            if not isinstance(system, System):
+                message = f"system '{self.name}': {self.factory} makes no System: extend m3dllm.system.System"
+                raise UserError(f"{message}, which has a default for all but predict")
+            return system
+
+        return make
 
     def load_preview(self, config: Any = None) -> Any:
         """The preview. Raises UserError where the system has none, or it cannot be loaded."""
@@ -140,6 +168,6 @@ def _not_installed(modules: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in modules if importlib.util.find_spec(name) is None)
 
 
-_TASKS = frozenset(("entity", "chain", "relation", "grounding"))
+_TASKS = frozenset(TASKS)
 _MODALITIES = frozenset(("text", "video"))
 _LANGUAGES = frozenset(("en", "zh"))

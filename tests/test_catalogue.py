@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from m3dllm.catalogue import describe, overview
+from m3dllm.config import Options
 from m3dllm.errors import UserError
 from m3dllm.options import option_table, resolve_config
 from m3dllm.registry import find_system
@@ -15,7 +16,7 @@ from m3dllm.system import SystemSpec
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Options):
     presets = {"paper": {"rank": 64, "levels": ("low",)}}  # noqa: RUF012
 
     rank: int = 8

@@ -16,7 +16,7 @@ from m3dllm.floors import BoxRule, RelationRule
 from m3dllm.labels import Label, RelationLabel
 from m3dllm.normalize import normalize
 from m3dllm.score import score
-from m3dllm.system import Trainable
+from m3dllm.system import System
 from m3dllm.systems.majority import Config, Majority
 from m3dllm.types import Box, Chain, Document, Frame, Given, Mention
 from tests import strategies
@@ -45,7 +45,7 @@ def spans(payload, document: Document) -> list[tuple[str, list[str]]]:
 
 
 def test_it_is_a_trainable_system():
-    assert isinstance(Majority(None, labels=LABELS), Trainable)
+    assert isinstance(Majority(None, labels=LABELS), System)
 
 
 # --- mentions ---

@@ -18,10 +18,12 @@ import pytest
 from m3dllm import pipeline
 from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment, plan
+from m3dllm.labels import LabelSet
 from m3dllm.options import parse_options
 from m3dllm.runs import Run
+from m3dllm.system import System
 from m3dllm.types import Failure, RawOutput
-from m3dllm.wire import encode_raw
+from m3dllm.wire import decode_raw, encode_raw
 from tests.small import png, small_corpus
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,18 +95,20 @@ def test_a_finished_run_keeps_its_times_and_its_tally_when_it_is_asked_for_again
     assert (again.finished, again.tally) == ("2020-01-01T00:00:00+00:00", {"tokens_in": 7})
 
 
-def test_a_system_that_wants_to_know_is_told_first_what_it_will_be_asked(corpus, tmp_path, monkeypatch):
-    told, real = [], pipeline.make_system
+def test_a_system_is_called_once_with_the_documents_of_all_passes(corpus, tmp_path, monkeypatch):
+    calls, real = [], pipeline.make_system
 
     def listening(work, *, checkpoint):
         system = real(work, checkpoint=checkpoint)
-        system.expect = lambda documents: told.extend((d.id, d.given and d.given.kind) for d in documents)
+        predict = system.predict
+        system.predict = lambda documents: calls.append(documents) or predict(documents)
         return system
 
     monkeypatch.setattr(pipeline, "make_system", listening)
     found = pipeline.run(majority(corpus, tmp_path / "run", pairs="both"))
-    assert told == list(found.raws())
-    assert {kind for _, kind in told} == {None, "mentions", "chains"}
+    (documents,) = calls
+    assert [(d.id, d.given and d.given.kind) for d in documents] == list(found.raws())
+    assert {d.given and d.given.kind for d in documents} == {None, "mentions", "chains"}
 
 
 def test_without_out_the_same_experiment_finds_its_own_run(corpus, tmp_path, monkeypatch):
@@ -441,34 +445,35 @@ def test_a_plugin_that_fails_on_import_is_one_line_and_leaves_the_others_alone(t
 def test_an_answer_that_cannot_be_kept_fails_its_document_alone(corpus, tmp_path):
     payloads = ["\ud800", object(), {"x": 10**400}, "fine"]
 
-    class Odd:
+    class Odd(System):
         def predict(self, documents):
             for document, payload in zip(documents, payloads, strict=False):
                 yield RawOutput(document.id, payload=payload)
 
     documents = [e.document for e in plan(majority(corpus, tmp_path / "run")).test[:4]]
-    errors = [raw.error for raw in pipeline.checked_answers(Odd(), documents, None, "odd")]
+    lines = pipeline.checked_answers(Odd(None, labels=LabelSet()), documents, "odd")
+    errors = [decode_raw(line).error for _, line in lines]
     assert [bool(error) for error in errors] == [True, True, False, False]
 
 
 def test_a_system_that_answers_the_wrong_document_is_named(corpus, tmp_path):
-    class Wrong:
+    class Wrong(System):
         def predict(self, documents):
             yield from (RawOutput("elsewhere") for _ in documents)
 
     documents = [e.document for e in plan(majority(corpus, tmp_path / "run")).test]
     with pytest.raises(UserError, match="'wrong' answered 'elsewhere' where document 'test0' was next"):
-        list(pipeline.checked_answers(Wrong(), documents, None, "wrong"))
+        list(pipeline.checked_answers(Wrong(None, labels=LabelSet()), documents, "wrong"))
 
 
 def test_a_system_that_stops_early_is_named(corpus, tmp_path):
-    class Short:
+    class Short(System):
         def predict(self, documents):
             return iter(())
 
     documents = [e.document for e in plan(majority(corpus, tmp_path / "run")).test]
     with pytest.raises(UserError, match="'short' stopped before document 'test0'"):
-        list(pipeline.checked_answers(Short(), documents, None, "short"))
+        list(pipeline.checked_answers(Short(None, labels=LabelSet()), documents, "short"))
 
 
 # --- what the user can mend -------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from m3dllm.config import AtLeast0, Options
 from m3dllm.errors import UserError
 from m3dllm.files import read_bytes, write_atomic
 from m3dllm.floors import (
@@ -30,8 +31,9 @@ from m3dllm.floors import (
     relation_tallies,
 )
 from m3dllm.labels import LabelSet
+from m3dllm.system import System, SystemSpec
 from m3dllm.tokens import tokenize
-from m3dllm.types import Chain, Document, Example, Mention, RawOutput
+from m3dllm.types import TASKS, Chain, Document, Example, Mention, RawOutput
 from m3dllm.wire import FORMAT, WireError, decode, pretty
 
 FILE = "model.json"
@@ -39,13 +41,26 @@ THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(Options):
     """The options of `majority`."""
 
     chain_rule: Literal["dev", "singletons", "same_text", "same_last_word"] = "dev"
     """How mentions are joined: singletons, same_text, same_last_word, or dev, the one that does best there."""
-    boxes: int = 8
+    boxes: AtLeast0 = 8
     """At most so many boxes a frame; dev chooses how many."""
+
+
+SPEC = SystemSpec(
+    name="majority",
+    factory="m3dllm.systems.majority:Majority",
+    config=Config,
+    summary="the floors as a system: dictionaries, same-text chains, frequent types and boxes",
+    tasks=TASKS,
+    modalities=("text", "video"),
+    languages=("en", "zh"),
+    takes_given=True,
+    trainable=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +91,7 @@ class Model:
     format: int = FORMAT
 
 
-class Majority:
+class Majority(System):
     """Predicts what was most frequent in train."""
 
     def __init__(
@@ -87,11 +102,8 @@ class Majority:
         examples: Sequence[Example] = (),
         checkpoint: Path | None = None,
     ) -> None:
-        """Raises UserError for an option out of range, and for a checkpoint that is broken or of other labels."""
-        self.config = config or Config()
-        self.labels = labels
-        if self.config.boxes < 0:
-            raise UserError(f"system 'majority': --boxes {self.config.boxes}: expected 0 or more")
+        """Raises UserError for a checkpoint that is broken or of other labels."""
+        super().__init__(config or Config(), labels=labels, examples=examples, checkpoint=checkpoint)
         self.model = None if checkpoint is None else read_model(checkpoint / FILE, labels)
 
     def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
@@ -105,7 +117,7 @@ class Majority:
         self.model = Model(self.labels, languages)
         write_atomic(out / FILE, pretty(self.model))
 
-    def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
+    def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
         """One answer a document, mentions as offsets and boxes as fractions."""
         if self.model is None:
             raise UserError("system 'majority' has no checkpoint: fit it first, or give --checkpoint")

@@ -6,16 +6,18 @@ nothing is lost on the way. Nothing here judges an answer; one that is not in th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from m3dllm.answers import write_answer
+from m3dllm.config import Options
 from m3dllm.errors import UserError
 from m3dllm.files import sha256_file
 from m3dllm.labels import LabelSet
-from m3dllm.types import Annotation, Document, Example, Failure, GivenKind, Prediction, RawOutput
+from m3dllm.system import System, SystemSpec
+from m3dllm.types import TASKS, Annotation, Document, Example, Failure, GivenKind, Prediction, RawOutput
 from m3dllm.wire import WireError, decode, decode_example, decode_prediction, decode_raw, numbered_lines
 
 UNUSABLE = ("error", "no_answer", "not_json")
@@ -23,7 +25,7 @@ UNUSABLE = ("error", "no_answer", "not_json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(Options):
     """The options of `replay`."""
 
     answers: str
@@ -34,16 +36,29 @@ class Config:
         return {"answers": sha256_file(_file(Path(self.answers)))}
 
 
-class Replay:
+SPEC = SystemSpec(
+    name="replay",
+    factory="m3dllm.systems.replay:Replay",
+    config=Config,
+    summary="answers from a file: a run's, or the gold of a corpus",
+    tasks=TASKS,
+    modalities=("text", "video"),
+    languages=("en", "zh"),
+    takes_given=True,
+)
+
+
+class Replay(System):
     """Says again what the file says. Raises UserError where the file cannot be read."""
 
     def __init__(
         self, config: Config, *, labels: LabelSet, examples: Sequence[Example] = (), checkpoint: Path | None = None
     ) -> None:
+        super().__init__(config, labels=labels, examples=examples, checkpoint=checkpoint)
         self._path = _file(Path(config.answers))
         self._answers = _read(self._path)
 
-    def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
+    def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
         """The answer of each document in the pass it is asked in; the gold is the answer of every pass."""
         for document in documents:
             kind = document.given.kind if document.given else None

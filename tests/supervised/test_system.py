@@ -8,7 +8,7 @@ import pytest
 from m3dllm.errors import UserError
 from m3dllm.labels import Label, LabelSet
 from m3dllm.normalize import normalize
-from m3dllm.system import Trainable
+from m3dllm.system import System
 from m3dllm.systems.dffm import Config
 from m3dllm.systems.dffm.model import DFFM
 from m3dllm.systems.supervised.checkpoint import MODEL
@@ -35,7 +35,7 @@ def answer(system, *documents):
 
 
 def test_it_is_a_system_that_learns(fitted):
-    assert isinstance(fitted[2], Trainable)
+    assert isinstance(fitted[2], System)
 
 
 def test_a_checkpoint_answers_as_the_system_that_wrote_it(fitted):

@@ -89,5 +89,5 @@ def test_no_documents_need_no_room(tiny):
 
 def test_only_vllm_is_told(tiny):
     made = VideoLLM(Config(model=tiny("qwen2_5_vl")), labels=LABELS)
-    made.expect([document("one")])
+    made.predict([document("one")])
     assert made.budget is None

@@ -95,8 +95,8 @@ class Config(base.Config):
         *("without", "levels", "latent", "latent_size", "attention_heads", "prompt_length", "max_frames"),
     )
 
-    def __post_init__(self) -> None:
-        base.Config.__post_init__(self)
+    def check(self) -> None:
+        base.Config.check(self)
         check_words(self, without=MODULES, levels=LEVELS)
         base.at_least(self, 1, "latent_size", "attention_heads", "prompt_length", "max_frames")
         if not self.levels:

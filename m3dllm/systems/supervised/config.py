@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from m3dllm.config import Options
 from m3dllm.types import TASKS
 
 LEVELS = ("low", "mid", "high")
@@ -25,7 +26,7 @@ CAPABILITIES: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(Options):
     """The options of a supervised system. A system extends it with its own, and may give other defaults."""
 
     text_encoder: tuple[str, ...] = ("tiny",)
@@ -131,7 +132,7 @@ class Config:
     )
     """The options that a checkpoint's weights are made for: predicting with others is refused."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         check_words(self, freeze=ENCODERS)
         if not self.text_encoder:
             raise ValueError("text_encoder is empty; expected 'tiny', 'minilm', or a Hugging Face id or folder")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ import torch
 from m3dllm.devices import find_device, is_out_of_memory, memory_advice
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
+from m3dllm.system import System
 from m3dllm.systems.supervised.backbone import Backbone
 from m3dllm.systems.supervised.checkpoint import (
     MODEL,
@@ -39,7 +40,7 @@ from m3dllm.types import Document, Example, Failure, RawOutput
 log = logging.getLogger("m3dllm")
 
 
-class Supervised:
+class Supervised(System):
     """Entities, chains, relations and regions by one model; takes given mentions and chains.
 
     A subclass names its `backbone`; one with heads of its own overrides `make_model`.
@@ -56,7 +57,7 @@ class Supervised:
         checkpoint: Path | None = None,
     ) -> None:
         """Raises UserError where the checkpoint is not one of this label set and these options, or is damaged."""
-        self.config, self.labels = config, labels
+        super().__init__(config, labels=labels, examples=examples, checkpoint=checkpoint)
         self.device = find_device(config.device)
         self._fitted: tuple[Card, Model] | None = None
         if checkpoint is not None:
@@ -126,17 +127,17 @@ class Supervised:
 
     # --- predict ------------------------------------------------------------------------------------------------------
 
-    def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
-        """One answer a document, in order, `batch_size` documents at a time.
+    def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
+        """One answer a document, in order, `batch_size` documents of one pass at a time.
 
         Raises UserError before the first answer where nothing was fitted or loaded; a document that cannot be read, or
         is in a language that the model was not trained on, is answered with its error.
         """
         if self._fitted is None:
             raise UserError("the model is not fitted: fit it, or give --checkpoint")
-        rest = iter(documents)
-        while batch := list(itertools.islice(rest, self.config.batch_size)):
-            yield from self._answer(batch)
+        for _, of_pass in itertools.groupby(documents, key=lambda document: document.given and document.given.kind):
+            while batch := list(itertools.islice(of_pass, self.config.batch_size)):
+                yield from self._answer(batch)
 
     def _answer(self, documents: Sequence[Document]) -> list[RawOutput]:
         """The answers of a batch; where it fails as a whole, each document is tried alone."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from m3dllm.errors import UserError
 from m3dllm.files import sha256, sha256_file
@@ -22,14 +22,7 @@ from m3dllm.systems.videollm.strategies import check_strategy
 class Config(TuningOptions):
     """The options of `video-llm`. Raises UserError, when it is made, for an engine or a strategy that is none."""
 
-    incidental: ClassVar = (
-        *("base_url", "api_key_env", "header", "query", "batch", "retries", "timeout", "max_wait", "rpm", "tpm"),
-        *("device", "tensor_parallel", "workers"),
-        *("micro_batch", "checkpointing", "save_every", "save_as"),
-    )
-    """What may change between a run and its resumption."""
-
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         find_engine(self.engine)
         check_strategy(self.strategy)
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from m3dllm import config
+from m3dllm.config import INCIDENTAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(config.Options):
     """How documents are answered. They make a run what it is."""
 
     model: str | None = None
     """A model's folder or hub id, or its name on a server; left out: the embedded one, or what is served."""
     engine: str = "transformers"
     """What generates: transformers or vllm on this machine, or openai: a server."""
-    base_url: str | None = None
+    base_url: Annotated[str | None, INCIDENTAL] = None
     """Where the server is, for --engine openai."""
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: Annotated[str, INCIDENTAL] = "OPENAI_API_KEY"
     """The environment variable with the server's key; where it is not set, none is sent."""
-    header: tuple[str, ...] = ()
+    header: Annotated[tuple[str, ...], INCIDENTAL] = ()
     """A header of every request, 'Name: value'; $VARIABLE stands for an environment variable; repeatable. Only its name
     is kept."""
-    query: tuple[str, ...] = ()
+    query: Annotated[tuple[str, ...], INCIDENTAL] = ()
     """A parameter of the server's address, name=value, as api-version=… of an Azure deployment; likewise."""
     extra_body: str | None = None
     """A JSON object that is added to every request of a server, such as '{"provider": {"sort": "price"}}'."""
@@ -29,11 +32,11 @@ class Options:
     """Parameters that are not sent to a server, such as temperature,seed; what it refuses by name is learned."""
     reasoning_effort: str | None = None
     """How long a server's model thinks: low, medium, high, or what the server takes."""
-    rpm: int = 0
+    rpm: Annotated[int, INCIDENTAL] = 0
     """The most requests a minute that a server is sent; 0: no limit."""
-    tpm: int = 0
+    tpm: Annotated[int, INCIDENTAL] = 0
     """The most tokens a minute, prompts and longest answers by our estimate; 0: no limit."""
-    max_wait: float = 600.0
+    max_wait: Annotated[float, INCIDENTAL] = 600.0
     """How many seconds a request waits in all where a server says that its rate limit is reached."""
     strategy: str = "joint"
     """How to ask: joint (one answer), staged (entities, chains, relations, grounding), mqa (spans, then choices)."""
@@ -77,7 +80,7 @@ class Options:
     """The longest mention."""
     temperature: float = 0.0
     """0: the likeliest token each time; above: sampled, with the seed."""
-    batch: int = 4
+    batch: Annotated[int, INCIDENTAL] = 4
     """Documents that are answered at once; of a server, requests that are under way at once."""
     prompts: str | None = None
     """A folder with prompts of your own, laid out as prompts/; what it lacks is taken from there."""
@@ -87,16 +90,16 @@ class Options:
     """The revision of a model of the hub."""
     trust_remote_code: bool = False
     """Run code that comes with the model."""
-    tensor_parallel: int = 1
+    tensor_parallel: Annotated[int, INCIDENTAL] = 1
     """Over how many GPUs vLLM spreads a model."""
-    workers: int = 1
+    workers: Annotated[int, INCIDENTAL] = 1
     """How many processes share the documents, each with a model of its own, and with GPUs of its own where there are
     GPUs."""
-    retries: int = 5
+    retries: Annotated[int, INCIDENTAL] = 5
     """How often a server that fails is asked again, ever more seldom."""
-    timeout: float = 600.0
+    timeout: Annotated[float, INCIDENTAL] = 600.0
     """The longest wait for an answer of a server, in seconds."""
-    device: str = "auto"
+    device: Annotated[str, INCIDENTAL] = "auto"
     """Where the model runs: cuda, cuda:1, cpu, mps; auto: a GPU if there is one."""
     dtype: str = "auto"
     """The numbers that it computes with: bfloat16, float16, float32; auto: what the model was saved in."""
@@ -137,9 +140,9 @@ class TuningOptions(Options):
     """The longest gradient."""
     step_size: int = 16
     """Answers that a step learns from, however many devices share them."""
-    micro_batch: int = 1
+    micro_batch: Annotated[int, INCIDENTAL] = 1
     """How many of them go through the model at once."""
-    checkpointing: bool = True
+    checkpointing: Annotated[bool, INCIDENTAL] = True
     """Save memory: compute what lies between layers again when it is needed."""
     group_by_length: bool = True
     """Let the answers of a step be of about one length."""
@@ -147,11 +150,11 @@ class TuningOptions(Options):
     """Stop after so many epochs without a better dev score; 0: never."""
     dev_limit: int = 0
     """Choose the best epoch by so many documents of the dev split, drawn by the seed; 0: all."""
-    save_every: int = 200
+    save_every: Annotated[int, INCIDENTAL] = 200
     """After how many steps the state is saved, besides at the end of each epoch."""
     box_step: int = 1
     """Boxes are learned in steps of so many units of the last digit: coarser ones are learned sooner."""
     exclude_unfit: bool = False
     """Leave out train documents whose question and answer do not fit into context and --max-tokens: else an error."""
-    save_as: str | None = None
+    save_as: Annotated[str | None, INCIDENTAL] = None
     """Also keep the adapter as adapters/NAME."""

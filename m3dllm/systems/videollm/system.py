@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
+from m3dllm.system import System
 from m3dllm.systems.videollm import embedded
 from m3dllm.systems.videollm.adapters.use import check_use, tuned
 from m3dllm.systems.videollm.builder import PromptBuilder
@@ -23,7 +24,7 @@ from m3dllm.systems.videollm.tally import Tally
 from m3dllm.types import Document, Example, RawOutput
 
 
-class VideoLLM:
+class VideoLLM(System):
     """A video LLM that is prompted for annotations.
 
     `provenance` says what was used (model and prompts, with their hashes); `tally` what it has cost so far; and
@@ -45,8 +46,8 @@ class VideoLLM:
         """
         config = config or Config()
         local = "local" in find_engine(config.engine).supports
-        self.config, self.adapter = tuned(config, checkpoint, local=local)
-        self.labels = labels
+        config, self.adapter = tuned(config, checkpoint, local=local)
+        super().__init__(config, labels=labels, examples=examples, checkpoint=checkpoint)
         check(self.config, labels)
         self.strategy = find_strategy(self.config.strategy)
         self.strategy.check(labels)
@@ -78,16 +79,6 @@ class VideoLLM:
 
     def _builder(self, engine: Engine) -> PromptBuilder:
         return PromptBuilder(self.config, self.labels, engine, self.prompts, self.selector)
-
-    def expect(self, documents: Iterable[Document]) -> None:
-        """Measure what these documents, all that will be asked about, need at most, for an engine that wants to know.
-
-        No weights are loaded for it. Raises UserError for a model that is not there.
-        """
-        if "budget" in find_engine(self.config.engine).supports and "engine" not in vars(self):
-            from m3dllm.systems.videollm.engines.local.tokenizer_only import TokenizerOnlyEngine
-
-            self.budget = self._builder(TokenizerOnlyEngine(self.config)).budget(documents)
 
     def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
         """Tune the model to the answers of `train`, choose the epoch by `dev`, and write what was learned into `out`.
@@ -133,8 +124,16 @@ class VideoLLM:
         """The prompts that were sent since the last call: sha256 to text, see `messages.prompt_text`."""
         return self.dialogue.take_prompts()
 
-    def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
-        """One answer a document, in order; a document that fails says so, and the others go on."""
+    def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
+        """One answer a document, in order; a document that fails says so, and the others go on.
+
+        The engine is loaded before the first answer is taken; one that wants to know what the documents need at most
+        is told that first. Raises UserError for a model that is not there.
+        """
+        if "budget" in find_engine(self.config.engine).supports and "engine" not in vars(self):
+            from m3dllm.systems.videollm.engines.local.tokenizer_only import TokenizerOnlyEngine
+
+            self.budget = self._builder(TokenizerOnlyEngine(self.config)).budget(documents)
         return self.dialogue.predict(documents)
 
 

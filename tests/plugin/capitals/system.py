@@ -2,21 +2,20 @@ import re
 import time
 from dataclasses import dataclass
 
+from m3dllm.config import NotNegative, Options
+from m3dllm.system import System
 from m3dllm.types import RawOutput
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Options):
     type: str = "PER"
     """The type that every mention gets."""
-    pause_s: float = 0.0
+    pause_s: NotNegative = 0.0
     """Wait so long before each document, as a slow model would."""
 
 
-class Capitals:
-    def __init__(self, config, *, labels, examples=(), checkpoint=None):
-        self.config = config
-
+class Capitals(System):
     def predict(self, documents):
         for document in documents:
             time.sleep(self.config.pause_s)

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from m3dllm.config import INCIDENTAL, named
 from m3dllm.devices import find_device, memory_advice
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
@@ -210,7 +211,7 @@ class Trainer(Learner[Entry]):
 
     def _fingerprint(self, train: Sequence[Example]) -> str:
         """A hash of everything that a fit depends on."""
-        incidental = set(Config.incidental)
+        incidental = named(Config, INCIDENTAL)
         options = {name: value for name, value in asdict(self.config).items() if name not in incidental}
         hashes = (self.local.weights_sha256, self.prompts.sha256(self.dialogue.builder.strategy.folders[0]))
         return fingerprint_of(options, self.labels, train, self.dev, *hashes)
