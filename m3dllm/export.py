@@ -347,9 +347,7 @@ def name_of(document: Document, chain: Chain) -> str:
 
 def shown_at(frame: Frame, fps: float) -> float | None:
     """When the clip shows a frame, in seconds: as noted, else by its number and `fps`; None where that is 0."""
-    if frame.time_s is not None:
-        return frame.time_s
-    return frame.index / fps if fps > 0 else None
+    return frame.at_s(fps)
 
 
 def image_name(document: Document, frame: Frame) -> str:

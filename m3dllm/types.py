@@ -100,6 +100,12 @@ class Frame:
         if self.width_px <= 0 or self.height_px <= 0:
             raise ValueError(f"frame of {self.width_px} x {self.height_px} pixels")
 
+    def at_s(self, fps: float) -> float | None:
+        """When the clip shows it: as noted, else by its number and the frames a second; None where these are 0."""
+        if self.time_s is not None:
+            return self.time_s
+        return self.index / fps if fps > 0 else None
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mention:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ from m3dllm.errors import UserError
 from m3dllm.systems.videollm.families import CONVENTIONS
 from m3dllm.systems.videollm.messages import Clip, Message, Still, prompt_sha256, prompt_text
 from m3dllm.systems.videollm.prompts import BREAK, SHIPPED, Prompts, harmless, show_document, text_lines
-from m3dllm.types import Document, Segment
+from m3dllm.types import Document, Frame, Segment
 from tests.videollm.documents import EN, NASTY, ZH, document
 
 STILLS = [Still(24, Image.new("RGB", (8, 8)), "a"), Still(345, Image.new("RGB", (8, 8)), "b")]
@@ -93,6 +94,13 @@ def test_frames_may_be_shown_without_times_or_as_one_video():
     assert before == "The clip is made of these frames: 24 (1.0 s), 345 (14.4 s)\n"
     assert isinstance(clip, Clip)
     assert clip.seconds == (1.0, 345 / 24)
+
+
+def test_a_time_that_was_noted_goes_before_the_frame_rate():
+    noted = (Frame(24, "24.png", 8, 8, time_s=0.8), Frame(345, "345.png", 8, 8))
+    before, clip, _ = shown(replace(document("d"), frames=noted), as_video=True)
+    assert before == "The clip is made of these frames: 24 (0.8 s), 345 (14.4 s)\n"
+    assert clip.seconds == (0.8, 345 / 24)
 
 
 def test_what_is_missing_is_said_to_be_missing():

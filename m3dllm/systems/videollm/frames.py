@@ -40,7 +40,7 @@ def _by_subtitles(document: Document, frames: Sequence[Frame], most: int, fps: f
     spoken = sorted(document.segments, key=lambda segment: segment.start_s)
     shares = [spoken[len(spoken) * i // most : len(spoken) * (i + 1) // most] for i in range(min(most, len(spoken)))]
     middles = [(share[0].start_s + share[-1].end_s) / 2 for share in shares if share]
-    chosen = {min(frames, key=lambda frame: (abs(frame.index / fps - s), frame.index)).index for s in middles}
+    chosen = {min(frames, key=lambda frame: (abs((frame.at_s(fps) or 0.0) - s), frame.index)).index for s in middles}
     for frame in _evenly(frames, most):
         if len(chosen) < most:
             chosen.add(frame.index)

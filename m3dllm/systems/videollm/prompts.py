@@ -166,11 +166,13 @@ def show_document(
     specials: Sequence[str] = (),
 ) -> tuple[Part, ...]:
     """The frames and the subtitles as parts of a message: what all stages of a document have in common."""
+    noted = {frame.index: frame.at_s(fps) for frame in document.frames}
+    times = [noted.get(still.frame, still.frame / fps) if fps else None for still in stills]
     mark = f"\0{sha256(document.text.encode('utf-8', 'replace'))[:16]}:"
     frames = [
         {
             "index": still.frame,
-            "seconds": f"{still.frame / fps:.1f}" if fps else None,
+            "seconds": None if times[i] is None else f"{times[i]:.1f}",
             "picture": f"{mark}{i}\0",
         }
         for i, still in enumerate(stills)
@@ -184,7 +186,8 @@ def show_document(
         lines=lines,
         timed=any(line.start is not None for line in lines),
     )
-    clip = Clip(tuple(stills), tuple(still.frame / (fps or 24.0) for still in stills))
+    seconds = (still.frame / 24.0 if time is None else time for still, time in zip(stills, times, strict=True))
+    clip = Clip(tuple(stills), tuple(seconds))
     parts: list[Part] = []
     for i, piece in enumerate(re.split(re.escape(mark) + r"(\w+)\0", text)):
         if i % 2:

@@ -206,7 +206,7 @@ def _owners(document: Document, spans: Sequence[Span], fps: float) -> dict[int, 
     for rank, frame in enumerate(sorted(document.frames, key=lambda frame: frame.index)):
         at = (rank + 0.5) / len(document.frames) * len(document.text)
         if timed:
-            moment = frame.index / fps
+            moment = frame.at_s(fps) or 0.0
             line = min(timed, key=lambda s: (max(s.start_s - moment, moment - s.end_s, 0.0), s.start))
             at = (line.start + line.end) / 2
         owners[frame.index] = min(range(len(spans)), key=lambda i: abs(sum(spans[i]) / 2 - at))
