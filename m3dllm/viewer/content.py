@@ -111,7 +111,8 @@ def document_content(case: Case, thumbnails: Thumbnails, *, gold: bool) -> Conte
                 answers.append(where | _answer(raw, prediction))
     pictures = thumbnails.of(document.frames, [Path(viewed.run.record.corpus.root) for _, viewed in case.runs])
     frames = [
-        {"index": f.index, "width": f.width_px, "height": f.height_px, "annotated": f.annotated} | picture
+        {"index": f.index, "time_s": f.time_s, "width": f.width_px, "height": f.height_px, "annotated": f.annotated}
+        | picture
         for f, picture in zip(document.frames, pictures, strict=True)
     ]
     return {
