@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from m3dllm.pictures import open_picture, orientation, upright_size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"))
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
+"""Of the images that are read. Importers write TIFF as PNG, since browsers do not show it."""
+TIFF = (".tif", ".tiff")
+UNREAD = frozenset((".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".psd", ".ppm", ".pgm", ".tga", ".ico"))
+"""Of images of kinds that are not read."""
 
 
 def image_size(source: Path | bytes) -> tuple[int, int]:
-    """(width, height) in pixels of a whole image. Raises ValueError, which says why, where it is none.
+    """(width, height) in pixels of a whole image, upright. Raises ValueError, which says why, where it is none.
 
     A JPEG that ends with its end mark and a PNG whose checksums are right count as whole; any other file is decoded.
     """
     with _open(source) as image:
-        size = image.size
         try:
+            # Metadata of a PNG may stand behind its pixels, and checksums are only checked in a file just opened.
+            turn = image_turn(source) if image.format == "PNG" else orientation(image, source)
+            size = upright_size(image, turn)
             if image.format == "PNG":
                 image.verify()
             elif image.format != "JPEG" or not _ends_with(source, b"\xff\xd9"):
@@ -27,6 +34,12 @@ def image_size(source: Path | bytes) -> tuple[int, int]:
         except (OSError, SyntaxError, EOFError, ValueError) as error:
             raise ValueError(f"the image is damaged or cut off ({error}): replace it") from error
     return size
+
+
+def image_turn(source: Path | bytes) -> int:
+    """The orientation of an image that `image_size` has measured: 1 (upright) to 8."""
+    with _open(source) as image:
+        return orientation(image, source)
 
 
 def image_problem(source: Path | bytes, size: tuple[int, int]) -> str | None:
@@ -45,7 +58,7 @@ def _open(source: Path | bytes) -> Image:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        return open_picture(source)
     except UnidentifiedImageError as error:
         raise ValueError("is not an image of a known kind: replace it") from error
     except FileNotFoundError as error:

@@ -16,6 +16,7 @@ from typing import Any
 
 from m3dllm.errors import UserError
 from m3dllm.files import cannot_write, inside, links_out, read_bytes, sha256
+from m3dllm.pictures import open_picture, orientation, upright
 from m3dllm.types import Frame
 
 SIDE_PX = 400
@@ -72,11 +73,12 @@ def thumbnail(data: bytes) -> bytes:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_picture(data) as image:
+            turn = 1 if image.format == "TIFF" else orientation(image, data)
             share = min(1, SIDE_PX / max(image.size))
             size = max(1, round(share * image.width)), max(1, round(share * image.height))
             image.draft("RGB", size)
-            small = image.convert("RGB").resize(size, Image.Resampling.BICUBIC, reducing_gap=2)
+            small = upright(image.convert("RGB").resize(size, Image.Resampling.BICUBIC, reducing_gap=2), turn)
     except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"no image: {error}") from error
     written = io.BytesIO()

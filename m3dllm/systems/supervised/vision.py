@@ -21,6 +21,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from m3dllm.errors import UserError
 from m3dllm.files import write_atomic
+from m3dllm.pictures import load_upright
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.hub import NO_CODE, fetching, loading_options, weights_hash
 from m3dllm.types import Frame
@@ -199,8 +200,8 @@ class FrameStore:
         from PIL import Image
 
         try:
-            with Image.open(frame.path) as picture:
-                resized = picture.convert("RGB").resize((self.side, self.side), Image.Resampling.BILINEAR)
+            picture = load_upright(Path(frame.path))
+            resized = picture.resize((self.side, self.side), Image.Resampling.BILINEAR)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError.at(frame.path, f"cannot be read as a picture: {error}") from error
         pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from m3dllm.pictures import load_upright
 from m3dllm.types import Document, Frame
 
 if TYPE_CHECKING:
@@ -69,8 +70,7 @@ def load_image(frame: Frame, *, longest_side: int) -> Image:
     from PIL import Image as Images
 
     try:
-        with Images.open(Path(frame.path)) as opened:
-            image = opened.convert("RGB")
+        image = load_upright(Path(frame.path))
     except (OSError, ValueError, SyntaxError, Images.DecompressionBombError) as error:
         raise ValueError(f"frame {frame.index} ({frame.path}) cannot be read: {error}") from error
     size = shown_size(image.size, longest_side=longest_side)

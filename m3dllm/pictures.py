@@ -1,0 +1,110 @@
+"""Pictures as people see them: upright, by the orientation that a camera wrote beside the pixels (EXIF).
+
+Everything that reads, measures, shows or draws on a frame does so through here, so that a box means one place for all.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from m3dllm.types import Box
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""What is opened as a picture; anything else that Pillow could open is none of ours."""
+ORIENTATION = 0x0112
+TURNS: dict[int, Callable[[float, float], tuple[float, float]]] = {
+    1: lambda x, y: (x, y),
+    2: lambda x, y: (1 - x, y),
+    3: lambda x, y: (1 - x, 1 - y),
+    4: lambda x, y: (x, 1 - y),
+    5: lambda x, y: (y, x),
+    6: lambda x, y: (1 - y, x),
+    7: lambda x, y: (1 - y, 1 - x),
+    8: lambda x, y: (y, 1 - x),
+}
+"""Orientation -> where a place of the stored pixels stands in the upright picture, both as fractions."""
+_PNG_TEXT = (b"Raw profile type", b"XML:com.adobe.xmp")
+
+
+def open_picture(source: Path | bytes) -> Image:
+    """The picture as it is stored, with its header read. Raises what Pillow raises."""
+    from PIL import Image
+
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+
+
+def orientation(image: Image, source: Path | bytes) -> int:
+    """How the picture is turned, 1 (upright) to 8, by EXIF; 1 where nothing readable says it. `source` is its file."""
+    if image.format == "PNG" and not _png_says_more(source):
+        return 1
+    try:
+        found = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # broken metadata, which Pillow meets with errors of many kinds; the pixels may be whole
+        return 1
+    return found if isinstance(found, int) and found in TURNS else 1
+
+
+def upright_size(image: Image, turn: int) -> tuple[int, int]:
+    """(width, height) of the picture of this orientation as it is seen. Pillow turns TIFF by itself."""
+    width, height = image.size
+    return (height, width) if turn > 4 and image.format != "TIFF" else (width, height)
+
+
+def upright(image: Image, turn: int) -> Image:
+    """The pixels of a picture of this orientation as they are seen; the picture itself where it is upright."""
+    from PIL.Image import Transpose
+
+    methods = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(methods[turn]) if turn in methods else image
+
+
+def load_upright(source: Path | bytes) -> Image:
+    """The whole picture in colour, upright. Raises what Pillow raises."""
+    with open_picture(source) as image:
+        turn = 1 if image.format == "TIFF" else orientation(image, source)
+        return upright(image.convert("RGB"), turn)
+
+
+def turn_box(box: Box, turn: int) -> Box:
+    """A box of the stored pixels in the upright picture, both as fractions."""
+    corners = TURNS[turn](box.x0, box.y0), TURNS[turn](box.x1, box.y1)
+    return Box.from_corners(*corners[0], *corners[1])
+
+
+def as_png(source: Path | bytes) -> bytes:
+    """The picture, upright, as PNG. Raises what Pillow raises."""
+    written = io.BytesIO()
+    load_upright(source).save(written, "PNG")
+    return written.getvalue()
+
+
+def _png_says_more(source: Path | bytes) -> bool:
+    """Whether a PNG holds a chunk in which an orientation may stand: only then are its pixels read to find it."""
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        return _has_exif(file)
+
+
+def _has_exif(file: BinaryIO) -> bool:
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        begin = file.read(min(length, 32)) if kind in (b"tEXt", b"zTXt", b"iTXt") else b""
+        if kind == b"eXIf" or begin.startswith(_PNG_TEXT):
+            return True
+        file.seek(length - len(begin) + 4, 1)
+    return False
