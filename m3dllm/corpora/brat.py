@@ -18,7 +18,7 @@ from typing import Literal
 
 from m3dllm.corpora.bilingual import Part, by_language, is_bilingual, language, repetition, whole
 from m3dllm.corpora.choice import Choice, chosen
-from m3dllm.corpora.frames import Clip, ClipFiles, read_clip
+from m3dllm.corpora.frames import BoxOrientation, Clip, ClipFiles, read_clip
 from m3dllm.corpora.imported import Imported, split_name, unused_id
 from m3dllm.corpora.native import labels_of
 from m3dllm.corpora.standoff import Link, Standoff, TextBound, parse_standoff
@@ -64,6 +64,8 @@ def read_brat(
     frames: Path | None = None,
     boxes: Path | None = None,
     yolo_names: Path | Sequence[str] | None = None,
+    shapes: Literal["leave-out", "cover"] = "leave-out",
+    box_orientation: BoxOrientation = "auto",
     split: str = "train",
 ) -> Imported:
     """The documents of the `.ann` files at `path`: a folder, searched through, or one file. Ids are paths in it.
@@ -83,6 +85,9 @@ def read_brat(
     - `frames`, `boxes`: a folder or zip archive of images, of LabelMe or YOLO files, or of both; a file belongs to the
       document whose name a folder or archive around it bears (see `frames`).
     - `yolo_names`: the names of YOLO's numbered classes, or the file of them; left out, a `classes.txt` there.
+    - `shapes`: polygons, circles, masks and rotated boxes become the box that covers them ("cover"), or are left out.
+    - `box_orientation`: whether boxes in images that a camera turned (EXIF) were drawn on the upright image or on the
+      pixels as they are stored; "auto" asks the size in the box file, and takes upright where it does not tell.
     - `split`: the split to write.
 
     Raises UserError where there is no document, a file cannot be read or an option does not make sense.
@@ -117,6 +122,8 @@ def read_brat(
                 notes=imported,
                 region_types=region_types,
                 class_names=class_names,
+                cover=shapes == "cover",
+                orientation=box_orientation,
             )
             if clips and not clip.frames:
                 imported.leave_out("clip", "there is no frame of the document", name)

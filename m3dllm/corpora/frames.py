@@ -13,20 +13,27 @@ import struct
 import zipfile
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from types import TracebackType
+from typing import Literal
 
 from m3dllm.corpora.choice import Choice, chosen
-from m3dllm.corpora.images import SUFFIXES, image_problem, image_size
-from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.images import TIFF, image_as_png, image_problem, image_size, image_turn
+from m3dllm.corpora.imported import Imported, LeftOut
 from m3dllm.corpora.labelme import LabelMe, parse_labelme
-from m3dllm.corpora.yolo import NAMES_FILES, parse_names, parse_yolo
+from m3dllm.corpora.framefiles import ClipFile, Still, frame_number, number_in, pair_files
+from m3dllm.corpora.walk import is_hidden, walk_files
+from m3dllm.corpora.yolo import is_names_file, parse_names, parse_yolo
 from m3dllm.errors import UserError
 from m3dllm.files import decode_text, file_name, read_bytes
+from m3dllm.pictures import turn_box
 from m3dllm.types import Box, Frame, Region
+
+__all__ = ["BoxOrientation", "Clip", "ClipFile", "ClipFiles", "cut_to_frame", "frame_number", "read_clip"]
 
 OVERHANG = 0.02
 """How far, as a part of the frame's side, a box may stick out of it and still be cut to it."""
@@ -35,34 +42,18 @@ ROUNDING = 1e-5
 LARGEST_FILE = 64 * 2**20
 LARGEST_ARCHIVE = 4 * 2**30
 
-_KINDS = ((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"), (b"RIFF", ".webp"), (b"BM", ".bmp"), (b"GIF8", ".gif"))
+BoxOrientation = Literal["auto", "upright", "stored"]
+_KINDS = (
+    (b"\xff\xd8", ".jpg"),
+    (b"\x89PNG", ".png"),
+    (b"RIFF", ".webp"),
+    (b"BM", ".bmp"),
+    (b"GIF8", ".gif"),
+    (b"II*\x00", ".tif"),
+    (b"MM\x00*", ".tif"),
+)
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError)
 _ZIP_REFUSALS = (NotImplementedError, RuntimeError)  # a compression that is not known; a password
-
-
-@dataclass(frozen=True, slots=True)
-class ClipFile:
-    """A file of a clip; `where` is its place for people. `path` is None in an archive. `read` raises ValueError."""
-
-    name: str
-    where: str
-    read: Callable[[], bytes]
-    path: Path | None = None
-
-    @property
-    def suffix(self) -> str:
-        return PurePosixPath(self.name).suffix.lower()
-
-    @property
-    def number(self) -> int | None:
-        """The number of the frame that the file is of, or None."""
-        return frame_number(self.name)
-
-
-def frame_number(name: str) -> int | None:
-    """The last number in a file's name, without the suffix, where it has one of at most nine digits."""
-    numbers = re.findall(r"[0-9]+", PurePosixPath(name).stem)
-    return int(numbers[-1]) if numbers and len(numbers[-1]) <= 9 else None
 
 
 # --- folders and archives ---------------------------------------------------------------------------------------------
@@ -74,8 +65,17 @@ class ClipFiles:
     Hidden files and what macOS adds to archives are passed over. A context manager: it keeps one archive open.
     """
 
-    def __init__(self, root: Path, documents: Iterable[str], notes: Imported, *, besides: Iterable[Path] = ()) -> None:
-        """`besides` are files that may stand there and are none of a clip.
+    def __init__(
+        self,
+        root: Path,
+        documents: Iterable[str],
+        notes: Imported,
+        *,
+        besides: Iterable[Path] = (),
+        noted: Collection[Path] = (),
+    ) -> None:
+        """`besides` are files that may stand there and are none of a clip; `noted` are named by others where they are
+        of no document.
 
         Raises UserError where `root` is neither a folder nor a zip archive.
         """
@@ -84,7 +84,7 @@ class ClipFiles:
         self._open: tuple[Path, zipfile.ZipFile] | None = None
         self._owned: dict[str, list[ClipFile]] = defaultdict(list)
         self._others: Counter[str] = Counter()
-        self.class_names: tuple[str, ...] = ()
+        self._names: list[ClipFile] = []
         names = list(documents)
         owners = _owners(names)
         orphans: list[tuple[tuple[str, ...], ClipFile]] = []
@@ -92,18 +92,21 @@ class ClipFiles:
             for folders, file in self._files(root):
                 if owner := _owner(folders, owners):
                     self._owned[owner].append(file)
-                elif file.name in NAMES_FILES:
-                    self.class_names = self.class_names or _class_names(file, notes)
+                elif is_names_file(file.name):
+                    self._names.append(file)
+                elif found := _owner_by_name(folders, file, owners):
+                    self._owned[found[0]].append(replace(file, rest=found[1]))
                 else:
                     orphans.append((folders, file))
         except BaseException:
             self.close()
             raise
+        self.class_names = next(filter(None, (_class_names(file, notes) for file in self._names)), ())
         to_one = names[0] if len(names) == 1 and not self._owned else None
         for folders, file in orphans:
             if to_one and (root.is_file() or len(folders) == 1):
                 self._owned[to_one].append(file)
-            else:
+            elif file.path not in noted:
                 self._others[file.where if len(folders) == 1 else file.where.removesuffix(file.name)] += 1
 
     def __enter__(self) -> ClipFiles:
@@ -121,6 +124,11 @@ class ClipFiles:
         """The files of a document, by frame."""
         return sorted(self._owned.get(document, ()), key=lambda file: (file.number or 0, file.name, file.where))
 
+    def used(self) -> set[Path]:
+        """The files in folders that belong to a document, or name classes."""
+        owned = (file for files in self._owned.values() for file in files)
+        return {file.path for file in (*owned, *self._names) if file.path}
+
     def leave_out_others(self) -> None:
         """Note the files that belong to no document: those in a folder of their own by folder."""
         for place, count in sorted(self._others.items()):
@@ -137,11 +145,9 @@ class ClipFiles:
             return
         if not root.is_dir():
             raise UserError.at(root, "does not exist; expected a folder or a zip archive of frames or boxes")
-        for path in sorted(root.rglob("*")):
+        for path in walk_files(root, self._notes):
             inside = path.relative_to(root)
-            if any(_is_hidden(part) for part in inside.parts) or not path.is_file():
-                continue
-            if path.suffix in (".ann", ".txt") and path.resolve() in self._besides:
+            if path.suffix.lower() in (".ann", ".txt") and path.resolve() in self._besides:
                 continue
             folders, shown = (root.name, *inside.parts[:-1]), _shown(f"{root.name}/{inside.as_posix()}")
             if path.suffix.lower() == ".zip":
@@ -151,13 +157,14 @@ class ClipFiles:
 
     def _zipped(self, path: Path, folders: tuple[str, ...], shown: str) -> Iterator[tuple[tuple[str, ...], ClipFile]]:
         total = 0
-        infos = [info for info in self._archive(path).infolist() if not _is_passed_over(info.filename)]
+        infos = [(info, _name_in_archive(info)) for info in self._archive(path).infolist()]
+        infos = [(info, name) for info, name in infos if not _is_passed_over(name)]
         if not infos:
             self._notes.leave_out("archive", "it has no files", shown)
-        for info in infos:
-            parts = PurePosixPath(info.filename).parts
-            where = f"{shown}/{_shown(info.filename)}"
-            if parts[0] == "/" or ".." in parts or "\\" in info.filename:
+        for info, name in infos:
+            parts = PurePosixPath(name).parts
+            where = f"{shown}/{_shown(name)}"
+            if parts[0] == "/" or ".." in parts or parts[0].endswith(":"):
                 self._notes.leave_out("file", "its name leads out of the archive", where)
             elif info.file_size > LARGEST_FILE:
                 limit = f"it is larger than {LARGEST_FILE // 2**20} MiB"
@@ -199,13 +206,34 @@ def _owner(folders: Sequence[str], owners: Mapping[str, str]) -> str | None:
     return next((owners[name] for start, end in spans if (name := "/".join(folders[start:end])) in owners), None)
 
 
-def _is_hidden(part: str) -> bool:
-    return (part.startswith(".") and part != "..") or part == "__MACOSX"
+def _owner_by_name(folders: Sequence[str], file: ClipFile, owners: Mapping[str, str]) -> tuple[str, str] | None:
+    """(the document that a file bears the name of, what its name says besides): `d.jpg`, `d_0001.jpg`."""
+    stem = PurePosixPath(file.name).stem
+    cuts = [(stem, "")] + [(stem[: m.start()], stem[m.end() :]) for m in reversed([*re.finditer("[-_. ]", stem)])]
+    for name, rest in cuts:
+        if not rest or number_in(rest) is not None:
+            for start in range(len(folders) + 1):
+                if owner := owners.get("/".join((*folders[start:], name))):
+                    return owner, rest
+    return None
+
+
+def _name_in_archive(info: zipfile.ZipInfo) -> str:
+    """The name in an archive, with slashes; one that is not marked as UTF-8 is read as that, or as GBK, if it can."""
+    name = info.filename
+    if not info.flag_bits & 0x800:
+        with suppress(UnicodeEncodeError):
+            data = name.encode("cp437")
+            for encoding in ("utf-8", "gb18030"):
+                with suppress(UnicodeDecodeError):
+                    name = data.decode(encoding)
+                    break
+    return name.replace("\\", "/")
 
 
 def _is_passed_over(name: str) -> bool:
     """Whether a name in an archive is of a folder, hidden, or none at all."""
-    return not name.strip("/.") or name.endswith("/") or any(map(_is_hidden, PurePosixPath(name).parts))
+    return not name.strip("/.") or name.endswith("/") or any(map(is_hidden, PurePosixPath(name).parts))
 
 
 def _shown(name: str) -> str:
@@ -240,13 +268,16 @@ class Clip:
     images: dict[str, Path | bytes] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Still:
-    """The files of one frame."""
+@dataclass(frozen=True, slots=True)
+class BoxOptions:
+    """How boxes are read: which types come in, what YOLO's numbers mean, whether shapes are covered by boxes, and
+    whether they were drawn on the upright image or on the pixels as they are stored ("auto": as the file's size tells,
+    else upright)."""
 
-    image: ClipFile | None = None
-    labelme: ClipFile | None = None
-    yolo: ClipFile | None = None
+    region_types: Choice | None = None
+    class_names: Sequence[str] = ()
+    cover: bool = False
+    orientation: BoxOrientation = "auto"
 
 
 def read_clip(
@@ -256,40 +287,22 @@ def read_clip(
     notes: Imported,
     region_types: Choice | None = None,
     class_names: Sequence[str] = (),
+    cover: bool = False,
+    orientation: BoxOrientation = "auto",
 ) -> Clip:
     """The clip that these files make; whatever is of no use is noted.
 
-    A frame with a box file is annotated, even where the file is empty. Its image is its image file, or the one inside
-    the LabelMe file. `class_names` are what YOLO's numbers mean (left out: the file of names among the files).
+    A frame with a box file is annotated, even where the file is empty, but not where all that it draws is of no use.
+    Its image is its image file, or the one inside the LabelMe file. `class_names` are what YOLO's numbers mean (left
+    out: the file of names among the files).
     """
     clip = Clip()
-    stills, names = _stills(files, notes)
-    reader = _Reader(notes, class_names or names, region_types)
-    for number, still in sorted(stills.items()):
+    stills, names = pair_files(files, notes)
+    named = next(filter(None, (_class_names(file, notes) for file in names)), ())
+    reader = _Reader(notes, BoxOptions(region_types, class_names or named, cover, orientation))
+    for number, still in stills.items():
         reader.add(clip, number, still, folder=f"frames/{file_name(document)}")
     return clip
-
-
-def _stills(files: Iterable[ClipFile], notes: Imported) -> tuple[dict[int, _Still], tuple[str, ...]]:
-    """The files of each frame, and the names of YOLO's classes where a file of them is there."""
-    slots = dict.fromkeys(SUFFIXES, "image") | {".json": "labelme", ".txt": "yolo"}
-    stills: dict[int, _Still] = defaultdict(_Still)
-    names: tuple[str, ...] = ()
-    for file in files:
-        slot = slots.get(file.suffix)
-        if file.name in NAMES_FILES:
-            names = names or _class_names(file, notes)
-        elif slot is None:
-            notes.leave_out("file", "it is neither an image nor a file of boxes", file.where)
-        elif file.number is None:
-            what = "frame" if slot == "image" else "box file"
-            notes.leave_out(what, "its name holds no frame number", file.where)
-        elif first := getattr(stills[file.number], slot):
-            what = "frame" if slot == "image" else "box file"
-            notes.leave_out(what, "another file has its number", f"{file.where}, after {first.where}")
-        else:
-            setattr(stills[file.number], slot, file)
-    return stills, names
 
 
 def _class_names(file: ClipFile, notes: Imported) -> tuple[str, ...]:
@@ -300,31 +313,42 @@ def _class_names(file: ClipFile, notes: Imported) -> tuple[str, ...]:
         return ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """The image of a frame: where it is from, its suffix, its size and how it is stored (see `pictures`)."""
+
+    source: Path | bytes
+    suffix: str
+    size: tuple[int, int]
+    turn: int
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        width, height = self.size
+        return (height, width) if self.turn > 4 else (width, height)
+
+
 @dataclass(slots=True)
 class _Reader:
     notes: Imported
-    class_names: Sequence[str]
-    region_types: Choice | None
+    options: BoxOptions
 
-    def add(self, clip: Clip, number: int, still: _Still, *, folder: str) -> None:
+    def add(self, clip: Clip, number: int, still: Still, *, folder: str) -> None:
         """Add the frame of these files, and its regions, to the clip."""
         labelme = self._labelme(still.labelme) if still.labelme else None
-        found = self._image(still, labelme)
-        if found is None:
+        picture = self._picture(still, labelme)
+        if picture is None:
             why = "the image of its frame cannot be used" if still.image else "there is no image of its frame"
             for file in (still.labelme if labelme else None, still.yolo):
                 if file:
                     self.notes.leave_out("box file", why, file.where)
             return
-        source, suffix, size = found
+        before = len(self.notes.left_out)
         said: list[tuple[str, Region]] = []
         annotated = False
         if labelme and still.labelme:
             annotated = True
-            if labelme.size not in (None, size):
-                detail = f"{still.labelme.where}: for {_pixels(labelme.size or size)}, the image has {_pixels(size)}"
-                self.notes.change("box file", "its image has another size: the boxes were scaled", detail)
-            said += labelme.regions(number, size=labelme.size or size, where=still.labelme.where, notes=self.notes)
+            said += self._drawn(labelme, still.labelme, number, picture)
         if still.yolo:
             try:
                 text = _text(still.yolo)
@@ -332,12 +356,57 @@ class _Reader:
                 self.notes.leave_out("box file", "it cannot be read", f"{still.yolo.where}: {error}")
             else:
                 annotated = True
-                where = still.yolo.where
-                said += parse_yolo(text, number, names=self.class_names, where=where, notes=self.notes)
-        path = f"{folder}/{number}{suffix}"
-        clip.images[path] = source
-        clip.frames.append(Frame(number, path, *size, annotated=annotated))
-        clip.regions += regions_in_frame(said, self.notes, self.region_types)
+                said += self._listed(text, still.yolo, number, picture)
+        regions = regions_in_frame(said, self.notes, self.options.region_types)
+        path = f"{folder}/{number}{picture.suffix}"
+        if annotated and not regions and any(map(_is_unusable, self.notes.left_out[before:])):
+            annotated = False
+            why = "nothing that was drawn on it could be used: it counts as not annotated"
+            self.notes.change("frame", why, still.name.where)
+        clip.images[path] = picture.source
+        clip.frames.append(Frame(number, path, *picture.size, annotated=annotated))
+        clip.regions += regions
+
+    def _drawn(self, labelme: LabelMe, file: ClipFile, number: int, picture: _Picture) -> list[tuple[str, Region]]:
+        """The shapes of a LabelMe file in the upright image."""
+        stored = picture.turn > 4 and labelme.size == picture.stored_size != picture.size
+        surely = stored or (picture.turn > 4 and labelme.size == picture.size != picture.stored_size)
+        as_stored = self._as_stored(picture, file, told=stored, surely=surely)
+        size = picture.stored_size if as_stored else picture.size
+        if labelme.size not in (None, size):
+            detail = f"{file.where}: for {_pixels(labelme.size or size)}, the image has {_pixels(size)}"
+            self.notes.change("box file", "its image has another size: the boxes were scaled", detail)
+        named = number_in(PurePosixPath(labelme.image_path.replace("\\", "/")).stem)
+        if named is not None and file.number is not None and named != file.number:
+            why = "it names the image of another frame: its boxes are taken for the image of its own name"
+            self.notes.change("box file", why, f"{file.where}: $.imagePath: {labelme.image_path!r}")
+        labelme.note_extras(file.where, self.notes)
+        scale, cover = labelme.size or size, self.options.cover
+        found = labelme.regions(number, size=scale, where=file.where, notes=self.notes, cover=cover)
+        return [_turned(one, picture.turn) for one in found] if as_stored else found
+
+    def _listed(self, text: str, file: ClipFile, number: int, picture: _Picture) -> list[tuple[str, Region]]:
+        """The lines of a YOLO file in the upright image."""
+        names, cover = self.options.class_names, self.options.cover
+        found = parse_yolo(text, number, names=names, where=file.where, notes=self.notes, cover=cover)
+        if found and self._as_stored(picture, file):
+            return [_turned(one, picture.turn) for one in found]
+        return found
+
+    def _as_stored(self, picture: _Picture, file: ClipFile, *, told: bool = False, surely: bool = False) -> bool:
+        """Whether the boxes of the file were drawn on the pixels as they are stored; a reading that may be wrong is
+        noted. `told`: its size says so; `surely`: its size leaves no doubt."""
+        if picture.turn == 1:
+            return False
+        option = self.options.orientation
+        stored = told if option == "auto" else option == "stored"
+        if stored or not surely:
+            where = "the pixels as they are stored" if stored else "the upright image"
+            other = "upright" if stored else "stored"
+            remedy = f"'--box-orientation {other}' reads the other way"
+            why = f"its image is turned (EXIF): its boxes were read on {where}; {remedy}"
+            self.notes.change("box file", why, f"{file.where}: orientation {picture.turn}")
+        return stored
 
     def _labelme(self, file: ClipFile) -> LabelMe | None:
         try:
@@ -346,22 +415,29 @@ class _Reader:
             self.notes.leave_out("box file", str(error).partition(" (")[0], f"{file.where}: {error}")
             return None
 
-    def _image(self, still: _Still, labelme: LabelMe | None) -> tuple[Path | bytes, str, tuple[int, int]] | None:
-        """(source, suffix, size) of the frame's image: its file, or else the one inside the LabelMe file."""
+    def _picture(self, still: Still, labelme: LabelMe | None) -> _Picture | None:
+        """The frame's image: its file, or else the one inside the LabelMe file."""
         if file := still.image:
             try:
-                source = file.path or file.read()
-                return source, file.suffix, _whole_image(source)
+                return self._measured(file.path or file.read(), file.suffix, file.where)
             except ValueError as error:
                 self.notes.leave_out("frame", "its image is broken", f"{file.where}: {error}")
         if labelme and labelme.image and still.labelme:
             data = labelme.image
             suffix = next((suffix for mark, suffix in _KINDS if data.startswith(mark)), ".jpg")
             try:
-                return data, suffix, _whole_image(data)
+                return self._measured(data, suffix, still.labelme.where)
             except ValueError as error:
                 self.notes.leave_out("frame", "its image is broken", f"{still.labelme.where}: $.imageData: {error}")
         return None
+
+    def _measured(self, source: Path | bytes, suffix: str, where: str) -> _Picture:
+        """The image, whole; TIFF is made PNG. Raises ValueError where it is broken."""
+        size, turn = _whole_image(source), image_turn(source)
+        if suffix in TIFF:
+            source, suffix = image_as_png(source), ".png"
+            self.notes.change("frame", "it is TIFF, which browsers do not show: written as PNG", where)
+        return _Picture(source, suffix, size, turn)
 
 
 def regions_in_frame(
@@ -403,6 +479,16 @@ def cut_to_frame(box: Box) -> Box | None:
 def _overhang(box: Box) -> float:
     """How far the box sticks out of the frame, as a part of the frame's side; 0 where it does not."""
     return max(-box.x0, -box.y0, box.x1 - 1, box.y1 - 1, 0.0)
+
+
+def _turned(one: tuple[str, Region], turn: int) -> tuple[str, Region]:
+    where, region = one
+    return where, replace(region, box=turn_box(region.box, turn))
+
+
+def _is_unusable(left: LeftOut) -> bool:
+    """Whether a region was drawn that nobody can use, rather than one that is not wanted, or stands already."""
+    return left.what == "region" and not left.why.endswith("is not chosen") and left.why != "it stands twice"
 
 
 def _whole_image(source: Path | bytes) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m3dllm.pictures import open_picture, orientation, upright_size
+from m3dllm.pictures import as_png, open_picture, orientation, upright_size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,10 +36,23 @@ def image_size(source: Path | bytes) -> tuple[int, int]:
     return size
 
 
+def is_tiff(name: str) -> bool:
+    """Whether a file of this name is a TIFF image."""
+    return name.lower().endswith(TIFF)
+
+
 def image_turn(source: Path | bytes) -> int:
     """The orientation of an image that `image_size` has measured: 1 (upright) to 8."""
     with _open(source) as image:
         return orientation(image, source)
+
+
+def image_as_png(source: Path | bytes) -> bytes:
+    """The image, upright, as PNG. Raises ValueError where it cannot be read."""
+    try:
+        return as_png(source)
+    except (OSError, SyntaxError, EOFError, ValueError) as error:
+        raise ValueError(f"the image is damaged or cut off ({error}): replace it") from error
 
 
 def image_problem(source: Path | bytes, size: tuple[int, int]) -> str | None:

@@ -1,64 +1,127 @@
-"""LabelMe JSON: the rectangles drawn in one image, in its pixels, and often the image itself as base64.
+"""LabelMe JSON: the shapes drawn in one image, in its pixels, and often the image itself as base64.
 
-Corners may stand in any order. Polygons, circles and other shapes that are no boxes are left out by name.
+Rectangles are boxes, their corners in any order. Other shapes that have an area are left out by name, or covered by a
+box where that is asked for. What a corpus has no place for (groups, flags, descriptions) is counted.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from m3dllm.corpora.imported import Imported
 from m3dllm.types import Box, Region
 from m3dllm.wire import WireError, decode
 
+AREAS = frozenset(
+    ("polygon", "circle", "mask", "ai_mask", "ai_polygon", "oriented_rectangle", "rotation", "rectangle", "ellipse")
+)
+"""The shapes of which a box can be made; points and lines have no area."""
+_FILE_KEYS = frozenset(("version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth"))
+_SHAPE_KEYS = frozenset(("label", "points", "group_id", "description", "shape_type", "flags", "mask"))
+Corners = tuple[float, float, float, float]
+
 
 @dataclass(frozen=True, slots=True)
 class LabelMe:
-    """A file: its shapes as they stand, (width, height) of its image, and the image itself; None where not said."""
+    """A file: its shapes as they stand, (width, height) of its image, and the image itself; None where not said.
+
+    `image_path` is the image that it names, "" where it names none; `extras` is all else that it holds, by its key.
+    """
 
     shapes: tuple[Any, ...]
     size: tuple[float, float] | None
     image: bytes | None
+    image_path: str = ""
+    extras: dict[str, Any] = field(default_factory=dict)
 
     def regions(
-        self, frame: int, *, size: tuple[float, float], where: str, notes: Imported
+        self, frame: int, *, size: tuple[float, float], where: str, notes: Imported, cover: bool = False
     ) -> list[tuple[str, Region]]:
-        """(place, region) of each rectangle in an image of `size` pixels; other shapes are noted as left out."""
+        """(place, region) of each rectangle in an image of `size` pixels; other shapes are noted as left out.
+
+        `cover` makes a box of every shape that has an area: the one that covers it.
+        """
         found = []
         for i, shape in enumerate(self.shapes):
             place = f"{where}: $.shapes[{i}]"
             if not isinstance(shape, dict):
                 notes.leave_out("region", "it is no object", place)
-            elif (kind := shape.get("shape_type") or "rectangle") != "rectangle":
-                notes.leave_out("region", "its shape is no rectangle", f"{place}: {kind!r}")
-            elif (corners := _corners(shape.get("points"))) is None:
+                continue
+            kind = shape.get("shape_type") or "rectangle"
+            covers = cover and isinstance(kind, str) and kind in AREAS
+            corners = _corners(shape.get("points")) if kind == "rectangle" else None
+            if corners is None and covers:
+                corners = _covering(kind, shape.get("points"))
+            if kind != "rectangle" and not covers:
+                notes.leave_out("region", "its shape is no rectangle", f"{place}: {kind!r}{_remedy(kind)}")
+            elif corners is None:
                 notes.leave_out("region", "its points are not two opposite corners", place)
             elif not isinstance(name := shape.get("label"), str) or not name.strip():
                 notes.leave_out("region", "it has no type", place)
             else:
                 found.append((place, Region(frame, Box.from_corners(*corners, size=size), name.strip())))
+                if kind != "rectangle" or _corners(shape.get("points")) is None:
+                    notes.change("region", "its shape is no rectangle: the box that covers it", f"{place}: {kind!r}")
         return found
+
+    def note_extras(self, where: str, notes: Imported) -> None:
+        """Count what the file says beyond types and boxes."""
+        _note_flags(self.extras.get("flags"), f"{where}: $", notes)
+        for key in self.extras.keys() - {"flags"}:
+            notes.leave_out("key", "a corpus has no place for it", f"{where}: $.{key}")
+        for i, shape in enumerate(self.shapes):
+            if not isinstance(shape, dict):
+                continue
+            place = f"{where}: $.shapes[{i}]"
+            for key, what in (("group_id", "group of shapes"), ("description", "description")):
+                if shape.get(key) not in (None, ""):
+                    notes.leave_out(what, "a corpus has no place for it", f"{place}.{key}: {shape[key]!r}")
+            _note_flags(shape.get("flags"), place, notes)
+            for key in shape.keys() - _SHAPE_KEYS:
+                if shape[key] not in (None, "", False, [], {}):
+                    notes.leave_out("key", "a corpus has no place for it", f"{place}.{key}")
 
 
 def parse_labelme(data: bytes) -> LabelMe:
     """The LabelMe file of these bytes. Raises ValueError, which says why, where it is none."""
+    data = data.removeprefix(b"\xef\xbb\xbf")
     try:
-        value = decode(data.removeprefix(b"\xef\xbb\xbf"), Any)
+        value = decode(data, Any)
     except WireError as error:
-        raise ValueError(f"it is no JSON ({error})") from error
+        try:
+            value = json.loads(data)  # which takes NaN and Infinity, as Python writes them
+        except (ValueError, RecursionError):
+            raise ValueError(f"it is no JSON ({error})") from error
     if not isinstance(value, dict) or not isinstance(shapes := value.get("shapes"), list):
         raise ValueError("it is no LabelMe file: it has no list of shapes")
     size = _number(value.get("imageWidth")), _number(value.get("imageHeight"))
     width, height = size
+    named = value.get("imagePath")
+    extras = {key: part for key, part in value.items() if key not in _FILE_KEYS and part not in (None, "", [], {})}
     return LabelMe(
         tuple(shapes),
         (width, height) if width and height and width > 0 and height > 0 else None,
         _image(value.get("imageData")),
+        named if isinstance(named, str) else "",
+        extras | {"flags": value.get("flags")},
     )
+
+
+def _note_flags(flags: object, place: str, notes: Imported) -> None:
+    if isinstance(flags, dict):
+        for name, value in flags.items():
+            if value:
+                notes.leave_out("flag", "a corpus has no place for it", f"{place}.flags: {name!r}")
+
+
+def _remedy(kind: object) -> str:
+    return " ('--shapes cover' makes a box of it)" if isinstance(kind, str) and kind in AREAS else ""
 
 
 def _image(text: object) -> bytes | None:
@@ -70,17 +133,40 @@ def _image(text: object) -> bytes | None:
         return None
 
 
-def _corners(points: object) -> tuple[float, float, float, float] | None:
+def _corners(points: object) -> Corners | None:
     """Two opposite corners, of two points or of the four corners of a rectangle that stands upright."""
-    pairs = [_pair(point) for point in points] if isinstance(points, list) else []
-    xs, ys = [pair[0] for pair in pairs if pair], [pair[1] for pair in pairs if pair]
-    if len(pairs) not in (2, 4) or len(xs) < len(pairs):
+    pairs = _points(points)
+    if pairs is None or len(pairs) not in (2, 4):
         return None
-    corners = min(xs), min(ys), max(xs), max(ys)
+    corners = _around(pairs)
     upright = {(x, y) for x in (corners[0], corners[2]) for y in (corners[1], corners[3])}
-    if len(pairs) == 4 and set(zip(xs, ys, strict=True)) != upright:
+    return None if len(pairs) == 4 and set(pairs) != upright else corners
+
+
+def _covering(kind: str, points: object) -> Corners | None:
+    """Two opposite corners of the box that covers a shape. A circle is its centre and a point on it."""
+    pairs = _points(points)
+    if pairs is None or len(pairs) < 2:
         return None
-    return corners
+    if kind == "circle":
+        if len(pairs) != 2:
+            return None
+        (x, y), edge = pairs
+        radius = math.dist((x, y), edge)
+        return x - radius, y - radius, x + radius, y + radius
+    return _around(pairs)
+
+
+def _around(pairs: Sequence[tuple[float, float]]) -> Corners:
+    xs, ys = [x for x, _ in pairs], [y for _, y in pairs]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _points(points: object) -> list[tuple[float, float]] | None:
+    """The points as pairs of numbers; None where one is none."""
+    pairs = [_pair(point) for point in points] if isinstance(points, list) else []
+    found = [pair for pair in pairs if pair]
+    return found if found and len(found) == len(pairs) else None
 
 
 def _pair(point: object) -> tuple[float, float] | None:

@@ -14,15 +14,17 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from m3dllm.corpora.images import SUFFIXES, image_size
+from m3dllm.corpora.images import SUFFIXES, UNREAD, image_as_png, image_size, image_turn, is_tiff
 from m3dllm.corpora.imported import Imported, load_json_list, one_line, split_name, unused_id
+from m3dllm.corpora.framefiles import frame_number
 from m3dllm.errors import UserError
 from m3dllm.files import file_name, inside, read_text
 from m3dllm.labels import Label, LabelSet, RelationLabel
+from m3dllm.pictures import turn_box
 from m3dllm.types import (
     Annotation,
     Box,
@@ -52,16 +54,20 @@ def m3d_labels() -> LabelSet:
     return read_labels(Path(__file__).with_name("m3d_labels.json"))
 
 
-def read_m3d(path: Path, *, images: Path | None = None) -> Imported:
+def read_m3d(
+    path: Path, *, images: Path | None = None, box_orientation: Literal["upright", "stored"] = "upright"
+) -> Imported:
     """The documents at `path`: the released folder, its `data` folder, a folder of JSON files, or one JSON file.
 
     - `images`: the folder that holds one folder of frames a clip; left out, it is the `img` beside or above the data.
+    - `box_orientation`: whether boxes in images that a camera turned (EXIF) were drawn on the upright image or on the
+      pixels as they are stored.
 
     Documents of both languages share a split; `group` is the source video. Types that M3D does not have are added to
     its label set. Raises UserError where there is no document or a file has another shape.
     """
     imported = Imported(m3d_labels())
-    reader = _Reader(imported)
+    reader = _Reader(imported, box_orientation)
     for file in _data_files(path):
         named = _FILE.fullmatch(file.stem)
         split = split_name(named["split"] if named else file.stem)
@@ -173,6 +179,7 @@ class _Reader:
     """Brings documents into `imported`, naming whatever cannot come in."""
 
     imported: Imported
+    box_orientation: Literal["upright", "stored"] = "upright"
     ids: set[str] = field(default_factory=set)
     new_types: dict[tuple[str, str], None] = field(default_factory=dict)
 
@@ -302,11 +309,19 @@ class _Reader:
                 if box_file:
                     self.imported.leave_out("box file", "its frame was left out", f"{box_file}")
                 continue
-            path = f"frames/{file_name(name)}/{number}{image.suffix.lower()}"
-            self.imported.images[path] = image
+            path = f"frames/{file_name(name)}/{number}{'.png' if is_tiff(image.name) else image.suffix.lower()}"
+            self.imported.images[path] = image_as_png(image) if is_tiff(image.name) else image
+            if is_tiff(image.name):
+                self.imported.change("frame", "it is TIFF, which browsers do not show: written as PNG", f"{image}")
+            before = len(self.imported.left_out)
+            boxes_here = self._boxes(box_file, number, image) if box_file else []
             annotated = box_file is not None or number in listed
+            if annotated and not boxes_here and len(self.imported.left_out) > before:
+                annotated = False
+                why = "nothing that was drawn on it could be used: it counts as not annotated"
+                self.imported.change("frame", why, f"{image}")
             frames.append(Frame(number, path, width_px, height_px, annotated))
-            regions += self._boxes(box_file, number) if box_file else []
+            regions += boxes_here
         for file in boxes.values():
             self.imported.leave_out("box file", "there is no image of its name", f"{file}")
         for number in sorted(listed - images.keys()):
@@ -330,23 +345,35 @@ class _Reader:
         images: dict[int, Path] = {}
         boxes: dict[str, Path] = {}
         for file in sorted(folder.iterdir()):
-            numbers = re.findall(r"[0-9]+", file.stem)
+            number = frame_number(file.name)
             if file.name.startswith(".") or not file.is_file():
                 continue
             if file.suffix.lower() == ".txt":
                 boxes[file.stem] = file
+            elif file.suffix.lower() in UNREAD:
+                kind = file.suffix[1:].upper()
+                why = f"images of the kind {kind} are not read: save it as JPEG or PNG"
+                self.imported.leave_out("frame", why, f"{file}")
             elif file.suffix.lower() not in SUFFIXES:
                 self.imported.leave_out("file", "it is neither an image nor a .txt file of boxes", f"{file}")
-            elif not numbers or len(numbers[-1]) > 9:
+            elif number is None:
                 self.imported.leave_out("frame", "its name holds no frame number", f"{file}")
-            elif int(numbers[-1]) in images:
+            elif number in images:
                 self.imported.leave_out("frame", "another image has its number", f"{file}")
             else:
-                images[int(numbers[-1])] = file
+                images[number] = file
         return images, boxes
 
-    def _boxes(self, file: Path, number: int) -> list[Region]:
+    def _boxes(self, file: Path, number: int, image: Path) -> list[Region]:
         regions: dict[Region, None] = {}
+        turn = image_turn(image)
+        if turn != 1:
+            stored = self.box_orientation == "stored"
+            where = "the pixels as they are stored" if stored else "the upright image"
+            remedy = f"'--box-orientation {'upright' if stored else 'stored'}' reads the other way"
+            why = f"its image is turned (EXIF): its boxes were read on {where}; {remedy}"
+            self.imported.change("box file", why, f"{file}: orientation {turn}")
+            turn = turn if stored else 1
         for line, text in enumerate(read_text(file).splitlines(), start=1):
             where = f"{file}:{line}"
             if not text.strip():
@@ -357,7 +384,7 @@ class _Reader:
             except ValueError:
                 self.imported.leave_out("region", "it is not 'TYPE cx cy w h'", f"{where}: {text.strip()!r}")
                 continue
-            box = _onto_the_frame(Box.from_cxcywh(centre_x, centre_y, width, height))
+            box = _onto_the_frame(turn_box(Box.from_cxcywh(centre_x, centre_y, width, height), turn))
             region = Region(number, box, kind)
             if not box.is_legal:
                 why = "its box does not lie in the frame, as fractions"

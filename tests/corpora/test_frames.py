@@ -155,7 +155,10 @@ def test_what_is_no_archive_is_refused_by_name(tmp_path, data):
         clip(tmp_path / "v")
 
 
-@pytest.mark.parametrize("name", ["../../9005/1.png", "/9005/1.png", "9005/../../1.png", "9005\\1.png"])
+OUTSIDE = ("../../9005/1.png", "/9005/1.png", "9005/../../1.png", "9005\\..\\..\\1.png", "\\9005\\1.png", "C:\\1.png")
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
 def test_a_name_that_leads_out_of_its_archive_is_left_out_by_name(tmp_path, name):
     found, notes = clip(archive(tmp_path / "9005.zip", {name: png()}))
     assert found.frames == []

@@ -123,3 +123,33 @@ def test_a_broken_file_is_read_or_says_why(value, size):
     notes = Imported(LabelSet())
     read = found.regions(1, size=size, where="f", notes=notes)
     assert len(read) + len(notes.left_out) == len(found.shapes)
+
+
+# --- other shapes -----------------------------------------------------------------------------------------------------
+
+SHAPES = {
+    "polygon": [[10, 10], [30, 20], [20, 40]],
+    "circle": [[20, 25], [20, 40]],
+    "mask": [[10, 10], [30, 40]],
+    "rotation": [[20, 10], [30, 25], [20, 40], [10, 25]],
+    "oriented_rectangle": [[20, 10], [30, 25], [20, 40], [10, 25]],
+    "rectangle": [[20, 10], [30, 25], [20, 40], [10, 25]],
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_shapes_are_covered_by_a_box_where_that_is_asked_for_by_name(kind):
+    notes = Imported(LabelSet())
+    shape = RECTANGLE | {"shape_type": kind, "points": SHAPES[kind]}
+    found = parse_labelme(json.dumps({"shapes": [shape]}).encode())
+    ((_, region),) = found.regions(1, size=(100, 50), where="f", notes=notes, cover=True)
+    assert region.box == (Box(0.05, 0.2, 0.35, 0.8) if kind == "circle" else Box(0.1, 0.2, 0.3, 0.8))
+    assert [change.why for change in notes.changed] == ["its shape is no rectangle: the box that covers it"]
+
+
+@pytest.mark.parametrize("kind", ["point", "points", "line", "linestrip"])
+def test_what_has_no_area_is_never_covered(kind):
+    notes = Imported(LabelSet())
+    found = parse_labelme(json.dumps({"shapes": [RECTANGLE | {"shape_type": kind}]}).encode())
+    assert found.regions(1, size=(100, 50), where="f", notes=notes, cover=True) == []
+    assert [left.why for left in notes.left_out] == ["its shape is no rectangle"]

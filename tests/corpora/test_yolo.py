@@ -67,3 +67,79 @@ def test_a_file_without_names_is_refused(tmp_path):
 def test_every_line_is_a_box_or_left_out(text, names):
     found, notes = parsed(text, *names)
     assert len(found) + len(notes.left_out) == sum(bool(line.strip()) for line in text.split("\n"))
+
+
+# --- classes and shapes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["1", "1.0", "+1", "01", "1.", "1e0", "10e-1"])
+def test_a_class_is_a_whole_number_in_any_notation(kind):
+    found, _ = parsed(f"{kind} 0.5 0.5 0.5 0.25", "PER", "LOC")
+    assert [region.type for region in found] == ["LOC"]
+
+
+@pytest.mark.parametrize("kind", ["-1", "1.5", "-0.5", "1e-1", "1e999"])
+def test_a_number_that_is_no_class_is_left_out_by_name(kind):
+    found, notes = parsed(f"{kind} 0.5 0.5 0.5 0.25", "PER", "LOC")
+    assert found == []
+    assert [left.why for left in notes.left_out] == ["its class is no whole number from 0"]
+
+
+OUTLINES = {
+    "a triangle": "0 0.1 0.2 0.5 0.6 0.3 0.8",
+    "a rotated box": "0 0.3 0.2 0.5 0.4 0.3 0.8 0.1 0.5",
+    "a segment": "0 0.1 0.2 0.3 0.2 0.5 0.3 0.4 0.8 0.2 0.7",
+}
+
+
+@pytest.mark.parametrize("what", OUTLINES)
+def test_outlines_are_left_out_by_name_or_covered(what):
+    _, notes = parsed(OUTLINES[what], "PER")
+    assert "it is a polygon or a rotated box" in notes.left_out[0].why
+    covered = parse_yolo(OUTLINES[what], 1, names=("PER",), where="f", notes=Imported(LabelSet()), cover=True)
+    assert covered[0][1].box == Box(0.1, 0.2, 0.5, 0.8)
+
+
+# --- files of names ---------------------------------------------------------------------------------------------------
+
+NAMED = {
+    "classes.txt": "PER\nLOC\n",
+    "obj.names": "PER\r\nLOC\r\n",
+    "a list in one line": "nc: 2\nnames: ['PER', \"LOC\"]\n",
+    "a list over lines": "train: x\nnames: [PER,\n  LOC]\n",
+    "a list of items": "names:\n- PER\n- LOC  # places\nnc: 2\n",
+    "indented items": "path: ../d\nnames:\n  - 'PER'\n  - LOC\n",
+    "numbers": "names:\n  0: PER\n  1: LOC\nnc: 2\n",
+    "numbers in one line": "names: {0: PER, 1: 'LOC'}\n",
+    "JSON": '["PER", "LOC"]',
+}
+
+
+@pytest.mark.parametrize("what", NAMED)
+def test_names_are_read_from_every_file_that_holds_them(what):
+    assert parse_names(NAMED[what]) == ("PER", "LOC")
+
+
+def test_a_number_without_a_name_has_none():
+    assert parse_names("names:\n  0: PER\n  2: LOC\n") == ("PER", "", "LOC")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nc: 2\ntrain: images\n",
+        "classes = 2\nnames = data/obj.names\n",
+        "0 0.5 0.5 0.5 0.25\n",
+        "data/obj_train_data/1.jpg\n",
+        '{"shapes": []}',
+        "<annotation>\n",
+        "names:\nnc: 2\n",
+        "names: [PER, LOC\n",
+        "PER\x00LOC\n",
+        "x" * 200,
+    ],
+)
+def test_any_other_file_than_names_is_refused(text, tmp_path):
+    (tmp_path / "names.txt").write_text(text)
+    with pytest.raises(UserError, match=r"names\.txt: (line|has|is)"):
+        read_names(tmp_path / "names.txt")

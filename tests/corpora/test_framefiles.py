@@ -1,0 +1,327 @@
+"""Which boxes belong to which image, what numbers a frame, and on which picture boxes were drawn."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from PIL import Image
+
+from m3dllm.corpora.frames import frame_number
+from m3dllm.corpora.m3d import read_m3d
+from m3dllm.types import Box
+from tests.corpora.m3d_release import EN, release
+from tests.corpora.m3d_release import clip as m3d_clip
+from tests.corpora.test_frames import PERSON, archive, clip, folder, labelme, whys
+from tests.small import png
+from tests.test_pictures import dark, turned
+
+BOX = b"PER 0.5 0.5 0.5 0.5"
+OTHER = b"LOC 0.5 0.5 0.5 0.5"
+
+
+def regions(found) -> list[tuple[str, str]]:
+    """(file of the image, type) of each region."""
+    paths = {frame.index: found.images[frame.path].name for frame in found.frames}
+    return [(paths[region.frame], region.type) for region in found.regions]
+
+
+def changes(notes) -> list[tuple[str, str]]:
+    return [(change.what, change.why) for change in notes.changed]
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("clip-0001_jpg.rf.3c2f0a1e9b7d4f6a.jpg", 1),
+        ("clip-0002_png.rf.aa12bb34cc56dd61.jpg", 2),
+        ("clip-0003_jpeg.rf.1234567.jpg", 3),
+        ("0001_720p.jpg", 1),
+        ("0002_1920x1080.png", 2),
+        ("12_4k_30fps.jpg", 12),
+        ("7_w640_h480.jpg", 7),
+        ("5@2x.png", 5),
+        ("frame_3_550e8400-e29b-41d4-a716-446655440000.jpg", 3),
+        ("9_d41d8cd98f00b204e9800998ecf8427e.jpg", 9),
+        ("d41d8cd98f00b204e9800998ecf8427e.jpg", None),
+        ("第12帧.jpg", 12),
+        ("video_57_17_00345.jpg", 345),
+    ],
+)
+def test_digits_of_hashes_and_resolutions_number_no_frame(name, number):
+    assert frame_number(name) == number
+
+
+def test_frames_whose_numbers_stand_twice_are_all_kept_in_the_order_of_their_names_by_name(tmp_path):
+    found, notes = clip(folder(tmp_path / "v", {"9005/a_10.png": png(), "9005/b_10.png": png(32, 32)}))
+    assert [(frame.index, frame.width_px) for frame in found.frames] == [(0, 64), (1, 32)]
+    assert notes.left_out == []
+    assert [change.where for change in notes.changed] == ["v/9005/a_10.png is 0", "v/9005/b_10.png is 1"]
+
+
+# --- pairs ------------------------------------------------------------------------------------------------------------
+
+
+def test_boxes_belong_to_the_image_of_their_name_not_of_their_number(tmp_path):
+    found, _ = clip(folder(tmp_path / "v", {"9005/a_10.png": png(), "9005/b_10.png": png(), "9005/b_10.txt": BOX}))
+    assert regions(found) == [("b_10.png", "PER")]
+
+
+def test_boxes_belong_to_the_image_of_their_folder(tmp_path):
+    files = {"9005/x/1.png": png(), "9005/x/1.txt": BOX, "9005/y/2.png": png(), "9005/y/2.txt": OTHER}
+    found, notes = clip(folder(tmp_path / "v", files))
+    assert regions(found) == [("1.png", "PER"), ("2.png", "LOC")]
+    assert notes.changed == []
+
+
+def test_boxes_in_a_folder_of_labels_belong_to_the_only_image_of_their_name(tmp_path):
+    files = {"9005/images/1.png": png(), "9005/images/2.png": png(), "9005/labels/2.txt": BOX}
+    found, notes = clip(folder(tmp_path / "v", files))
+    assert regions(found) == [("2.png", "PER")]
+    assert notes.changed == []
+
+
+def test_boxes_of_another_name_belong_to_the_only_image_of_their_number_by_name(tmp_path):
+    found, notes = clip(folder(tmp_path / "v", {"9005/img_3.png": png(), "9005/label_3.txt": BOX}))
+    assert regions(found) == [("img_3.png", "PER")]
+    assert changes(notes) == [("box file", "no image has its name: it was paired by its number")]
+
+
+def test_boxes_whose_number_several_images_have_are_left_out_by_name(tmp_path):
+    files = {"9005/a_3.png": png(), "9005/b_3.png": png(), "9005/label_3.txt": BOX}
+    found, notes = clip(folder(tmp_path / "v", files))
+    assert found.regions == []
+    assert whys(notes) == [("box file", "no image has its name, and several files have its number")]
+
+
+def test_the_boxes_of_an_image_that_is_left_out_go_to_no_other(tmp_path):
+    files = {"9005/x/1.png": png(), "9005/y/1.png": png(), "9005/y/1.txt": BOX}
+    found, notes = clip(folder(tmp_path / "v", files))
+    assert found.regions == []
+    assert whys(notes) == [("frame", "another file has its number"), ("box file", "its image was left out")]
+
+
+# --- one picture a text -----------------------------------------------------------------------------------------------
+
+
+def test_an_image_named_as_its_document_is_its_only_frame(tmp_path):
+    root = folder(tmp_path / "v", {"9005.png": png(), "9009.png": png()})
+    for document in ("9005", "9009"):
+        found, notes = clip(root, document)
+        assert [frame.index for frame in found.frames] == [0]
+        assert notes.left_out == []
+
+
+def test_images_in_one_flat_folder_begin_with_their_documents_name(tmp_path):
+    found, notes = clip(folder(tmp_path / "v", {"9005_0001.png": png(), "9005-24.png": png(), "9009_2.png": png()}))
+    assert [frame.index for frame in found.frames] == [1, 24]
+    assert notes.left_out == []
+
+
+def test_boxes_beside_them_are_theirs(tmp_path):
+    found, _ = clip(folder(tmp_path / "v", {"9005_1.png": png(), "9005_1.txt": BOX, "9009_1.txt": OTHER}))
+    assert regions(found) == [("9005_1.png", "PER")]
+
+
+def test_an_image_beside_each_of_two_documents_of_one_name_is_that_folders(tmp_path):
+    root = folder(tmp_path / "v", {"a/x.png": png(64, 48), "b/x.png": png(32, 32)})
+    for document, width in (("a/x", 64), ("b/x", 32)):
+        found, _ = clip(root, document, documents=("a/x", "b/x"))
+        assert [frame.width_px for frame in found.frames] == [width]
+
+
+# --- what was drawn and could not be used -----------------------------------------------------------------------------
+
+POLYGON = {"label": "P", "points": [[1, 1], [9, 1], [5, 9]], "shape_type": "polygon"}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"1.json": labelme(POLYGON)},
+        {"1.json": labelme({"label": "P", "points": [[1, 1]]})},
+        {"1.json": labelme({"label": "", "points": [[1, 1], [2, 2]]})},
+        {"1.txt": b"7 0.5 0.5 0.5 0.5"},
+        {"1.txt": b"PER 0.5 0.5 0 0.5"},
+        {"1.txt": b"PER 320 240 64 48"},
+        {"1.txt": b"some words"},
+        {"1.txt": b"PER 0.1 0.1 0.9 0.1 0.5 0.9"},
+    ],
+    ids=str,
+)
+def test_a_frame_of_which_nothing_that_was_drawn_can_be_used_is_not_annotated_by_name(files, tmp_path):
+    found, notes = clip(folder(tmp_path / "v", {"9005/1.png": png()} | {f"9005/{n}": d for n, d in files.items()}))
+    assert [frame.annotated for frame in found.frames] == [False]
+    assert ("frame", "nothing that was drawn on it could be used: it counts as not annotated") in changes(notes)
+
+
+def test_a_frame_of_which_no_type_is_chosen_is_annotated_and_empty(tmp_path):
+    found, _ = clip(folder(tmp_path / "v", {"9005/1.png": png(), "9005/1.txt": BOX}), region_types={"LOC": ""})
+    assert (found.frames[0].annotated, found.regions) == (True, [])
+
+
+def test_a_frame_of_m3d_of_which_nothing_can_be_used_is_not_annotated(tmp_path):
+    root = m3d_clip(release(tmp_path, en=[EN]), f24_png=png(), f24_txt=b"PER 3 3 1 1\n")
+    (example,) = read_m3d(root).splits["dev"]
+    assert [frame.annotated for frame in example.document.frames] == [False]
+
+
+# --- the picture on which boxes were drawn ----------------------------------------------------------------------------
+
+SEEN = Box(0, 0, 0.5, 0.5)
+"""Where the black quarter of `turned` is seen."""
+
+
+def yolo(box) -> bytes:
+    x0, y0, x1, y1 = box
+    return f"PER {(x0 + x1) / 2} {(y0 + y1) / 2} {x1 - x0} {y1 - y0}".encode()
+
+
+def stored(turn: int) -> tuple[float, float, float, float]:
+    """Where it stands among the stored pixels."""
+    return dark(Image.open(io.BytesIO(turned(turn, "PNG"))))
+
+
+@pytest.mark.parametrize("turn", range(2, 9))
+def test_boxes_are_read_on_the_upright_image_and_the_count_says_so(turn, tmp_path):
+    found, notes = clip(folder(tmp_path / "v", {"9005/1.jpg": turned(turn), "9005/1.txt": yolo(SEEN)}))
+    assert ((found.frames[0].width_px, found.frames[0].height_px), found.regions[0].box) == ((32, 64), SEEN)
+    assert "read on the upright image; '--box-orientation stored' reads the other way" in notes.changed[0].why
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("turn", range(2, 9))
+def test_boxes_on_the_stored_pixels_are_read_so_where_the_option_says_it(turn, kind, tmp_path):
+    suffix = {"JPEG": "jpg"}.get(kind, kind.lower())
+    files = {f"9005/1.{suffix}": turned(turn, kind), "9005/1.txt": yolo(stored(turn))}
+    found, _ = clip(folder(tmp_path / "v", files), orientation="stored")
+    assert found.regions[0].box == pytest.approx(SEEN)
+
+
+def test_an_image_that_stands_upright_needs_no_word(tmp_path):
+    _, notes = clip(folder(tmp_path / "v", {"9005/1.jpg": turned(1), "9005/1.txt": yolo(SEEN)}))
+    assert notes.changed == []
+
+
+def drawn(box, size) -> bytes:
+    """A LabelMe file with the box, in pixels of an image of this size."""
+    (width, height), (x0, y0, x1, y1) = size, box
+    shape = PERSON | {"points": [[x0 * width, y0 * height], [x1 * width, y1 * height]]}
+    return labelme(shape, size=size)
+
+
+@pytest.mark.parametrize("turn", range(5, 9))
+def test_the_size_in_a_labelme_file_tells_on_which_it_was_drawn(turn, tmp_path):
+    for box, size, said in ((SEEN, (32, 64), 0), (stored(turn), (64, 32), 1)):
+        root = tmp_path / str(size[0])
+        found, notes = clip(folder(root, {"9005/1.jpg": turned(turn), "9005/1.json": drawn(box, size)}))
+        assert found.regions[0].box == pytest.approx(SEEN)
+        assert len(notes.changed) == said
+
+
+@pytest.mark.parametrize("turn", range(2, 5))
+def test_a_mirrored_image_has_one_size_both_ways_and_is_read_upright_by_name(turn, tmp_path):
+    files = {"9005/1.jpg": turned(turn), "9005/1.json": drawn(SEEN, (32, 64))}
+    found, notes = clip(folder(tmp_path / "v", files))
+    assert found.regions[0].box == SEEN
+    assert "read on the upright image" in notes.changed[0].why
+
+
+def test_a_zip_holds_turned_images_too(tmp_path):
+    found, _ = clip(archive(tmp_path / "9005.zip", {"1.jpg": turned(6), "1.txt": yolo(SEEN)}))
+    assert (found.frames[0].width_px, found.frames[0].height_px) == (32, 64)
+
+
+@pytest.mark.parametrize(("option", "box"), [("upright", SEEN), ("stored", stored(6))])
+def test_m3d_reads_boxes_of_turned_images_by_its_option(option, box, tmp_path):
+    root = m3d_clip(release(tmp_path, en=[EN]), f24_jpg=turned(6), f24_txt=yolo(box))
+    imported = read_m3d(root, box_orientation=option)
+    (example,) = imported.splits["dev"]
+    assert example.gold.regions[0].box == pytest.approx(SEEN)
+    assert (example.document.frames[0].width_px, example.document.frames[0].height_px) == (32, 64)
+
+
+def test_tiff_comes_in_as_png_by_name(tmp_path):
+    found, notes = clip(folder(tmp_path / "v", {"9005/1.tif": turned(1, "TIFF"), "9005/1.txt": BOX}))
+    assert Image.open(io.BytesIO(found.images["frames/9005/1.png"])).format == "PNG"
+    assert changes(notes) == [("frame", "it is TIFF, which browsers do not show: written as PNG")]
+
+
+@pytest.mark.parametrize("suffix", ["heic", "HEIF", "avif", "jp2", "svg"])
+def test_an_image_of_a_kind_that_is_not_read_is_one_line_with_its_boxes(suffix, tmp_path):
+    _, notes = clip(folder(tmp_path / "v", {f"9005/1.{suffix}": b"x", "9005/1.txt": BOX, "9005/2.png": png()}))
+    assert [(left.why, left.where) for left in notes.left_out] == [
+        (
+            f"images of the kind {suffix.upper()} are not read: save it as JPEG or PNG",
+            f"v/9005/1.{suffix}, with v/9005/1.txt",
+        )
+    ]
+
+
+# --- archives and links -----------------------------------------------------------------------------------------------
+
+
+def test_names_with_back_slashes_are_paths(tmp_path):
+    found, notes = clip(archive(tmp_path / "all.zip", {"9005\\1.png": png(), "9009\\2.png": png()}))
+    assert ([frame.index for frame in found.frames], notes.left_out) == ([1], [])
+
+
+def test_names_in_gbk_are_read(tmp_path):
+    path = archive(tmp_path / "all.zip", {"XXXX/1.png": png(), "b/1.png": png()})
+    path.write_bytes(path.read_bytes().replace(b"XXXX", "北京".encode("gbk")))
+    found, notes = clip(path, "北京", documents=("北京", "b"))
+    assert ([frame.index for frame in found.frames], notes.left_out) == ([1], [])
+
+
+def test_linked_folders_and_files_are_followed(tmp_path):
+    folder(tmp_path / "real", {"1.png": png(), "2.png": png()})
+    (tmp_path / "v/9009").mkdir(parents=True)
+    (tmp_path / "v/9005").symlink_to(tmp_path / "real")
+    (tmp_path / "v/9009/7.png").symlink_to(tmp_path / "real/1.png")
+    assert len(clip(tmp_path / "v")[0].frames) == 2
+    assert len(clip(tmp_path / "v", "9009")[0].frames) == 1
+
+
+def test_links_that_lead_nowhere_or_in_a_circle_are_left_out_by_name(tmp_path):
+    folder(tmp_path / "v", {"9005/1.png": png()})
+    (tmp_path / "v/9005/again").symlink_to(tmp_path / "v")
+    (tmp_path / "v/9005/2.png").symlink_to(tmp_path / "gone.png")
+    _, notes = clip(tmp_path / "v")
+    assert whys(notes) == [
+        ("file", "it is a link that leads nowhere"),
+        ("folder", "it is a link to a folder around it"),
+    ]
+
+
+# --- what LabelMe says beyond boxes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("extra", "what"),
+    [
+        ({"group_id": 3}, "group of shapes"),
+        ({"description": "Ada"}, "description"),
+        ({"flags": {"occluded": True}}, "flag"),
+        ({"attributes": {"a": 1}}, "key"),
+        ({"difficult": True}, "key"),
+    ],
+)
+def test_what_a_shape_says_beyond_its_box_is_counted(extra, what, tmp_path):
+    _, notes = clip(folder(tmp_path / "v", {"9005/1.png": png(), "9005/1.json": labelme(PERSON | extra)}))
+    assert whys(notes) == [(what, "a corpus has no place for it")]
+
+
+@pytest.mark.parametrize("extra", [{"group_id": None}, {"description": ""}, {"flags": {"x": False}}, {"mask": None}])
+def test_what_a_shape_does_not_say_is_not_counted(extra, tmp_path):
+    _, notes = clip(folder(tmp_path / "v", {"9005/1.png": png(), "9005/1.json": labelme(PERSON | extra)}))
+    assert notes.left_out == []
+
+
+def test_the_name_of_another_frame_is_counted(tmp_path):
+    value = json.loads(labelme(PERSON)) | {"imagePath": "..\\frames\\0077.png"}
+    _, notes = clip(folder(tmp_path / "v", {"9005/1.png": png(), "9005/1.json": json.dumps(value).encode()}))
+    assert "names the image of another frame" in notes.changed[0].why
