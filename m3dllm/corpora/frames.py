@@ -22,10 +22,10 @@ from types import TracebackType
 from typing import Literal
 
 from m3dllm.corpora.choice import Choice, chosen
+from m3dllm.corpora.framefiles import ClipFile, Still, frame_number, number_in, pair_files
 from m3dllm.corpora.images import TIFF, image_as_png, image_problem, image_size, image_turn
 from m3dllm.corpora.imported import Imported, LeftOut
 from m3dllm.corpora.labelme import LabelMe, parse_labelme
-from m3dllm.corpora.framefiles import ClipFile, Still, frame_number, number_in, pair_files
 from m3dllm.corpora.walk import is_hidden, walk_files
 from m3dllm.corpora.yolo import is_names_file, parse_names, parse_yolo
 from m3dllm.errors import UserError

@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from m3dllm.corpora.framefiles import frame_number
 from m3dllm.corpora.images import SUFFIXES, UNREAD, image_as_png, image_size, image_turn, is_tiff
 from m3dllm.corpora.imported import Imported, load_json_list, one_line, split_name, unused_id
-from m3dllm.corpora.framefiles import frame_number
 from m3dllm.errors import UserError
 from m3dllm.files import file_name, inside, read_text
 from m3dllm.labels import Label, LabelSet, RelationLabel
