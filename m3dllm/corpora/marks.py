@@ -101,6 +101,10 @@ class Marks:
                 return found
         return []
 
+    def holds(self, name: Hashable) -> bool:
+        """Whether a span became a mention, or stands for one."""
+        return self._stand_ins.get(name, name) in self._mentions
+
     def kind(self, name: Hashable) -> str:
         """The type of a mention."""
         return self._mentions[name].type

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from m3dllm.export import File, Item, Notes, Source
 from m3dllm.exporters._tokens import escaped, tokens_of
 
-HOLDS = frozenset(("texts", "mentions", "overlaps", "repeats", "chains", "tokens", "groups", "languages"))
+HOLDS = frozenset(("texts", "mentions", "overlaps", "chains", "tokens", "groups", "languages"))
 _ODD = r"\s()\-|\[\],=#"
 _SPACES = {" ": "\\s", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 Place = tuple[int, int]

@@ -5,8 +5,6 @@ Fractions are unrounded, counts are as they are, and nothing stands where there 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +14,7 @@ from m3dllm.report.layout import Table
 from m3dllm.score import Ratio
 from m3dllm.score.scores import Pairs
 from m3dllm.scored import PAIRS, LeftOut, ScoredRun
+from m3dllm.sheets import csv_lines
 from m3dllm.types import PRF
 
 Values = Sequence[object]
@@ -115,8 +114,4 @@ def _numbers(score: PRF | Ratio) -> Values:
 
 
 def _csv(head: Values, rows: Iterable[Values]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return out.getvalue()
+    return "".join(csv_lines((head, *rows)))

@@ -1,0 +1,188 @@
+"""CVAT XML: boxes of images, and tracks of videos with their keyframes and the frames in which they are outside.
+
+A video task is one document whose annotated frames are those of the task (start, stop, step of its filter); an image of
+an image task is a document. Polygons, points, skeletons, masks and tags are left out by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from m3dllm.corpora.frames import frame_number
+from m3dllm.corpora.images import SUFFIXES
+from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.marks import Marks
+from m3dllm.corpora.markup import Element, number, read_xml, text_of
+from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.stills import Size, find_image, still
+from m3dllm.corpora.voc import ONLY_REGIONS
+from m3dllm.errors import UserError
+from m3dllm.types import Box, Document, Example, Frame, Region
+
+_LONGEST_TASK = 1_000_000
+
+
+def read_cvat(path: Path, *, images: Path | None = None, clips: bool = False, split: str | None = None) -> Imported:
+    """The images or videos of the file, or of the files in the folder, at `path`.
+
+    - `images`: the folder of the images, or of a video's frames, by their numbers; left out, they are looked for beside
+      and in `images`.
+    - `clips`: the images of one folder are the frames of one document, numbered as their names are.
+    - `split`: the split to write; left out, it is told by the names of the files.
+
+    Raises UserError where a file is no CVAT XML, or there is no image.
+    """
+    incoming = Incoming()
+    for file in files_at(path, (".xml",), "CVAT XML files"):
+        try:
+            root = read_xml(file, "annotations")
+        except UserError as error:
+            if file == path:
+                raise
+            incoming.notes.leave_out("file", "it is no CVAT file", str(error))
+            continue
+        folders = [images] if images else [file.parent / "images", file.parent]
+        made = _Task(root, file, folders, incoming)
+        part = split or split_of(file, path if path.is_dir() else None)
+        for example in (*made.video(), *made.stills(clips=clips)):
+            incoming.add(part, example)
+    return incoming.done(path)
+
+
+class _Task:
+    def __init__(self, root: Element, file: Path, folders: list[Path], incoming: Incoming) -> None:
+        self._root, self._file, self._folders, self._incoming = root, file, folders, incoming
+        self._notes = incoming.notes
+        self._task = next(
+            (found for name in ("task", "job", "project") if (found := root.find(f"meta/{name}")) is not None), None
+        )
+
+    # --- images ---
+
+    def stills(self, *, clips: bool) -> Iterator[Example]:
+        """A document for each image, or for each folder of them."""
+        groups: dict[str, list[tuple[int, Element]]] = {}
+        for image in self._root.findall("image"):
+            pure = PurePosixPath(image.get("name", "").replace("\\", "/"))
+            name, index = str(pure.with_suffix("")) if pure.name else f"image-{image.get('id', '')}", 0
+            if clips:
+                name = str(pure.parent) if pure.parent.name else self._file.stem
+                found = frame_number(pure.name)
+                if found is None:
+                    self._notes.leave_out("frame", "its name holds no frame number", f"{self._file.name}: {pure}")
+                    continue
+                index = found
+            groups.setdefault(name, []).append((index, image))
+        for name, members in groups.items():
+            own = self._incoming.id_for(name, f"{self._file.stem}-{len(self._incoming.ids)}", self._file.name)
+            marks, frames = Marks("", self._notes, own), {}
+            for index, image in members:
+                where = f"{self._file.name}: {image.get('name', '')}"
+                if index in frames:
+                    self._notes.leave_out("frame", "another image of the document has its number", where)
+                    continue
+                size = _size(image.get("width"), image.get("height"))
+                found_image = find_image(image.get("name", ""), self._folders)
+                frame = still(own, index, found_image, size, self._notes, where=where)
+                if frame:
+                    frames[index] = frame
+                    for shape in image:
+                        self._shape(shape, shape.get("label", ""), frame, size, marks, where)
+            yield from self._document(own, marks, list(frames.values()))
+
+    # --- videos ---
+
+    def video(self) -> Iterator[Example]:
+        """The document of a video task, if it is one."""
+        tracks = self._root.findall("track")
+        if not tracks and text_of(self._task, "mode") != "interpolation":
+            return
+        size = _size(text_of(self._task, "original_size/width"), text_of(self._task, "original_size/height"))
+        name = PurePosixPath(text_of(self._root, "meta/source") or text_of(self._task, "source")).stem
+        own = self._incoming.id_for(name or text_of(self._task, "name"), self._file.stem, self._file.name)
+        marks = Marks("", self._notes, own)
+        numbered = {
+            n: f for folder in self._folders for f in _images(folder) if (n := frame_number(f.name)) is not None
+        }
+        shapes = [(track, shape) for track in tracks for shape in track]
+        wanted = {*self._frames(), *(n for _, shape in shapes if (n := _whole(shape.get("frame"))) is not None)}
+        frames: dict[int, Frame] = {}
+        missing = sorted(wanted - numbered.keys())
+        for index in sorted(wanted):
+            where = f"{self._file.name}: frame {index}"
+            if frame := still(own, index, numbered.get(index), size, Imported(self._notes.labels), where=where):
+                frames[index] = frame
+                if index in numbered:
+                    self._notes.images[frame.path] = numbered[index]
+        if missing:
+            why = (
+                "there is no file of it: its frame stands without"
+                if size
+                else "there is neither a file of it nor its size"
+            )
+            for index in missing:
+                self._notes.leave_out("image", why, f"{self._file.name}: frame {index}")
+        for track, shape in shapes:
+            where = f"{self._file.name}: track {track.get('id', '')}, frame {shape.get('frame', '')}"
+            found = frames.get(_whole(shape.get("frame")) or 0) if shape.get("frame") else None
+            if shape.tag == "track":
+                self._notes.leave_out("track", "it is a part of a skeleton", where)
+            elif shape.get("outside") == "1" and shape.tag == "box":
+                continue  # the thing is not in the picture
+            elif found is None:
+                self._notes.leave_out("region", "its frame has no number or no size", where)
+            else:
+                self._shape(shape, track.get("label", ""), found, size, marks, where)
+        yield from self._document(own, marks, list(frames.values()))
+
+    def _frames(self) -> range:
+        """The numbers of the frames that the task has: all of them were looked at."""
+        start, stop = _whole(text_of(self._task, "start_frame")), _whole(text_of(self._task, "stop_frame"))
+        step = re.fullmatch(r"step=([1-9][0-9]{0,5})", text_of(self._task, "frame_filter"))
+        if start is None or stop is None or not 0 <= start <= stop <= start + _LONGEST_TASK:
+            return range(0)
+        return range(start, stop + 1, int(step[1]) if step else 1)
+
+    # --- both ---
+
+    def _shape(self, shape: Element, kind: str, frame: Frame, size: Size | None, marks: Marks, where: str) -> None:
+        if shape.tag != "box":
+            self._notes.leave_out(shape.tag, f"a {shape.tag} is no box", where)
+            return
+        corners = [number(shape.get(key)) for key in ("xtl", "ytl", "xbr", "ybr")]
+        if any(corner is None for corner in corners):
+            self._notes.leave_out("region", "it has no corners of four numbers", where)
+        elif number(shape.get("rotation")):
+            self._notes.leave_out("region", "it is turned: it is no box", where)
+        elif not kind:
+            self._notes.leave_out("region", "it has no type", where)
+        else:
+            xa, ya, xb, yb = (corner or 0.0 for corner in corners)
+            box = Box.from_corners(xa, ya, xb, yb, size=size or (frame.width_px, frame.height_px))
+            marks.shows(Region(frame.index, box, kind), where)
+
+    def _document(self, name: str, marks: Marks, frames: list[Frame]) -> Iterator[Example]:
+        if frames:
+            document = Document(name, "en", "", frames=tuple(sorted(frames, key=lambda frame: frame.index)))
+            yield Example(document, marks.gold(), ONLY_REGIONS)
+        else:
+            self._notes.leave_out("document", "none of its images has a size", name)
+
+
+def _size(width: str | None, height: str | None) -> Size | None:
+    found = _whole(width), _whole(height)
+    return (found[0], found[1]) if found[0] and found[1] and min(found[0], found[1]) > 0 else None
+
+
+def _whole(text: str | None) -> int | None:
+    value = number(text)
+    return int(value) if value is not None and value == int(value) and value >= 0 else None
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+
+
+IMPORTER = read_cvat

@@ -1,0 +1,69 @@
+"""Parquet files of documents with their gold, a file a split, as `m3dllm export parquet` writes them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.sources import Incoming, files_at
+from m3dllm.corpora.stills import find_image
+from m3dllm.errors import UserError
+from m3dllm.labels import LabelSet
+from m3dllm.types import Example
+from m3dllm.wire import WireError, decode_example, decode_labels, encode
+
+_COLUMNS = ("id", "lang", "text", "title", "group", "tokens", "segments", "frames", "gold")
+_ROWS = 1000
+
+
+def read_parquet(path: Path) -> Imported:
+    """The documents of the file, or of the files in the folder, at `path`; images stand beside, by their paths.
+
+    Raises UserError where pyarrow is not installed, or a row is no document.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError("parquet needs 'pyarrow': pip install 'm3dllm[parquet]'") from error
+    incoming = Incoming()
+    labels: LabelSet | None = None
+    for file in files_at(path, (".parquet",), "Parquet files of documents"):
+        try:
+            table = pyarrow.parquet.ParquetFile(file)
+            labels = labels or _labels(table.schema_arrow.metadata or {})
+            rows = (row for batch in table.iter_batches(_ROWS) for row in batch.to_pylist())
+            for number, row in enumerate(rows):
+                incoming.add(file.stem, _example(row, file, number, incoming))
+        except (pyarrow.ArrowException, OSError) as error:
+            raise UserError.at(file, f"is no Parquet file that can be read: {error}") from error
+    return incoming.done(path, labels)
+
+
+def _labels(metadata: dict[bytes, bytes]) -> LabelSet | None:
+    try:
+        return decode_labels(metadata[b"labels"])
+    except (KeyError, WireError):
+        return None
+
+
+def _example(row: dict[str, Any], file: Path, number: int, incoming: Incoming) -> Example:
+    where = f"{file.name}[{number}]"
+    try:
+        example = decode_example(encode({key: row[key] for key in _COLUMNS if row.get(key) is not None}))
+    except WireError as error:
+        raise error.at(where) from error
+    name = incoming.id_for(example.document.id, f"{file.stem}-{number}", where)
+    for frame in example.document.frames:
+        if image := find_image(frame.path, [file.parent]):
+            incoming.notes.images[frame.path] = image
+        else:
+            incoming.notes.leave_out(
+                "image", "there is no file of it: its frame stands without", f"{where}: {frame.path}"
+            )
+    return replace(example, document=replace(example.document, id=name))
+
+
+IMPORTER = read_parquet

@@ -1,0 +1,128 @@
+"""Prodigy JSONL: texts with `spans` and `relations` (coreference among them), images with boxes; accepted ones only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from m3dllm.corpora.brat import COREFERENCE
+from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.jsonfiles import objects, read_objects, real, whole_number, words
+from m3dllm.corpora.marks import Marks, language_of
+from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.stills import Size, find_image, still
+from m3dllm.corpora.voc import ONLY_REGIONS
+from m3dllm.types import Box, Document, Example, Frame, Lang, Region, Task
+
+
+def read_prodigy(
+    path: Path,
+    *,
+    lang: Lang | None = None,
+    images: Path | None = None,
+    coreference: Sequence[str] = COREFERENCE,
+    split: str | None = None,
+) -> Imported:
+    """The examples of the export, or of the exports in the folder, at `path`. Rejected and ignored ones are left out.
+
+    - `lang`: the language of all documents; left out, it is told by their letters.
+    - `images`: the folder of the images; left out, they are looked for beside the export.
+    - `coreference`: the relations that join mentions of one entity, in any case.
+    - `split`: the split to write; left out, it is told by the names of the files.
+
+    Raises UserError where a file is no JSON, or there is no document.
+    """
+    incoming = Incoming()
+    joining = frozenset(map(str.casefold, coreference))
+    for file in files_at(path, (".jsonl", ".json"), "a JSONL export of Prodigy"):
+        rows = list(read_objects(file))
+        labels = {words(one.get("label")).casefold() for _, row in rows for one in objects(row.get("relations"))}
+        unannotated: set[Task] = set() if labels & joining else {"chain"}
+        unannotated |= set() if labels - joining else {"relation"}
+        part = split or split_of(file, path if path.is_dir() else None)
+        for n, (line, row) in enumerate(rows, start=1):
+            where, answer = f"{file.name}:{line}", row.get("answer", "accept")
+            if answer != "accept":
+                incoming.notes.leave_out("document", "its answer is not accept", f"{where}: {answer}")
+            elif isinstance(row.get("text"), str) or isinstance(row.get("image"), str):
+                name = incoming.id_for(_name(row), f"{file.stem}-{n}", where)
+                folders = [images] if images else [file.parent]
+                incoming.add(part, _example(row, name, where, incoming.notes, lang, folders, joining, unannotated))
+            else:
+                incoming.notes.leave_out("document", "it has neither a text nor an image", where)
+    return incoming.done(path)
+
+
+def _name(row: dict[str, Any]) -> str:
+    meta = row.get("meta")
+    return words(meta.get("id")) if isinstance(meta, dict) else ""
+
+
+def _example(
+    row: dict[str, Any],
+    name: str,
+    where: str,
+    notes: Imported,
+    lang: Lang | None,
+    folders: list[Path],
+    joining: frozenset[str],
+    unannotated: set[Task],
+) -> Example:
+    text = row["text"] if isinstance(row.get("text"), str) and not isinstance(row.get("image"), str) else ""
+    marks = Marks(text, notes, where)
+    frame, size = _frame(row, name, where, notes, folders)
+    for span in objects(row.get("spans")):
+        if frame is not None or isinstance(row.get("image"), str):
+            _box(span, frame, size, marks, where)
+        else:
+            start, end = whole_number(span.get("start")), whole_number(span.get("end"))
+            kind = words(span.get("label"))
+            marks.mention((start, end), -1 if start is None else start, -1 if end is None else end, kind)
+    for relation in objects(row.get("relations")):
+        ends = [_ends(relation.get(key)) for key in ("head_span", "child_span")]
+        kind = words(relation.get("label"))
+        if kind.casefold() in joining:
+            marks.join(ends)
+        else:
+            marks.relate(ends[0], ends[1], kind)
+    only = ONLY_REGIONS if isinstance(row.get("image"), str) else frozenset(unannotated)
+    document = Document(name, language_of(text, lang), text, frames=(frame,) if frame else ())
+    return Example(document, marks.gold(), only)
+
+
+def _ends(span: object) -> tuple[int | None, int | None]:
+    found: dict[str, Any] = span if isinstance(span, dict) else {}
+    return whole_number(found.get("start")), whole_number(found.get("end"))
+
+
+def _frame(
+    row: dict[str, Any], name: str, where: str, notes: Imported, folders: list[Path]
+) -> tuple[Frame | None, Size | None]:
+    """The frame of an example with an image, and the size that its boxes are drawn in."""
+    source = row.get("image")
+    if not isinstance(source, str):
+        return None, None
+    width, height = whole_number(row.get("width")), whole_number(row.get("height"))
+    size = (width, height) if width and height and width > 0 and height > 0 else None
+    found = words(row.get("path")) or source
+    image = None if found.startswith("data:") else find_image(found, folders)
+    return still(name, 0, image, size, notes, where=f"{where}: {found[:80]}"), size
+
+
+def _box(span: dict[str, Any], frame: Frame | None, size: Size | None, marks: Marks, where: str) -> None:
+    numbers = [real(span.get(key)) for key in ("x", "y", "width", "height")]
+    if frame is None:
+        marks.notes.leave_out("region", "its image has no size", where)
+    elif span.get("type", "rect") != "rect" or None in numbers:
+        marks.notes.leave_out("region", "its shape is no rectangle", f"{where}: {span.get('type', '')}")
+    elif not words(span.get("label")):
+        marks.notes.leave_out("region", "it has no type", where)
+    else:
+        x, y, width, height = (value or 0.0 for value in numbers)
+        whole = size or (frame.width_px, frame.height_px)
+        box = Box.from_corners(x, y, x + width, y + height, size=whole)
+        marks.shows(Region(0, box, words(span["label"])), where)
+
+
+IMPORTER = read_prodigy

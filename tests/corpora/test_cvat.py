@@ -1,0 +1,94 @@
+"""CVAT XML: images and videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from m3dllm.corpora.cvat import read_cvat
+from m3dllm.corpora.imported import Imported
+from m3dllm.errors import UserError
+from m3dllm.types import Box
+from tests.corpora.tools import counts, reasons
+from tests.small import png
+
+BOX = '<box label="PER" xtl="10" ytl="20" xbr="30" ybr="40" {}/>'
+VIDEO = (
+    "<meta><task><mode>interpolation</mode><start_frame>10</start_frame><stop_frame>19</stop_frame>"
+    "<frame_filter>step=3</frame_filter><original_size><width>100</width><height>50</height></original_size></task>"
+    "<source>film.mp4</source></meta>"
+)
+
+
+def read(folder: Path, inside: str, **options) -> Imported:
+    (folder / "a.xml").write_text(f"<annotations>{inside}</annotations>", encoding="utf-8")
+    return read_cvat(folder / "a.xml", **options)
+
+
+def image(name: str, *shapes: str) -> str:
+    return f'<image id="0" name="{name}" width="100" height="50">{"".join(shapes)}</image>'
+
+
+def test_an_image_is_a_document_and_boxes_are_pixels(tmp_path):
+    (tmp_path / "cat.png").write_bytes(png(100, 50))
+    imported = read(tmp_path, image("cat.png", BOX.format("")) + image("dog.png"))
+    first, second = imported.splits["train"]
+    assert [(r.type, r.box) for r in first.gold.regions] == [("PER", Box(0.1, 0.4, 0.3, 0.8))]
+    assert (second.document.id, second.gold.regions, second.document.frames[0].annotated) == ("dog", (), True)
+    assert imported.images == {"frames/cat/0.png": tmp_path / "cat.png"}
+
+
+def test_the_images_of_a_folder_are_a_clip_where_that_is_asked_for(tmp_path):
+    found = image("film/000024.png", BOX.format("")) + image("film/000048.png")
+    (film,) = read(tmp_path, found, clips=True).splits["train"]
+    assert (film.document.id, [f.index for f in film.document.frames]) == ("film", [24, 48])
+
+
+def test_a_thing_is_in_no_frame_in_which_it_is_outside(tmp_path):
+    boxes = "".join(BOX.format(f'frame="{n}" outside="{out}" keyframe="1"') for n, out in ((10, 0), (13, 0), (16, 1)))
+    imported = read(tmp_path, f'{VIDEO}<track id="0" label="LOC">{boxes}</track>')
+    (film,) = imported.splits["train"]
+    assert (film.document.id, [f.index for f in film.document.frames]) == ("film", [10, 13, 16, 19])
+    assert [(r.frame, r.type) for r in film.gold.regions] == [(10, "LOC"), (13, "LOC")]
+    assert all(frame.annotated for frame in film.document.frames)
+
+
+def test_frames_of_a_video_are_found_by_their_numbers(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/frame_000013.png").write_bytes(png(100, 50))
+    imported = read(tmp_path, VIDEO)
+    assert imported.images == {"frames/film/13.png": tmp_path / "images/frame_000013.png"}
+    assert [what for what, _ in reasons(imported)] == ["image"] * 3
+
+
+def test_what_is_no_box_is_counted_by_its_shape(tmp_path):
+    shapes = [
+        '<polygon label="a" points="1,2;3,4"/>',
+        "<tag label='b'/>",
+        BOX.format('rotation="30"'),
+        '<box label="c"/>',
+    ]
+    assert [reason for reason in reasons(read(tmp_path, image("a.jpg", *shapes))) if reason[0] != "image"] == [
+        ("polygon", "a polygon is no box"),
+        ("tag", "a tag is no box"),
+        ("region", "it is turned: it is no box"),
+        ("region", "it has no corners of four numbers"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["<annotations>", "<annotation/>", "<annotations/>", "<!DOCTYPE a><annotations/>"])
+def test_what_is_no_cvat_is_named(tmp_path, text):
+    (tmp_path / "x.xml").write_text(text)
+    with pytest.raises(UserError, match=r"x\.xml"):
+        read_cvat(tmp_path / "x.xml")
+
+
+def test_the_sets_of_datumaro(shared_data):
+    data = shared_data / "cvat_datumaro_assets/tests/assets/cvat_dataset"
+    images = read_cvat(data / "for_images/train.xml")  # one box, a polyline, a polygon, points, two skeletons
+    assert counts(images) == {"train": (2, 0, 0, 0, 1, 2)}
+    assert sorted(what for what, _ in reasons(images)) == ["points", "polygon", "polyline", "skeleton", "skeleton"]
+    video = read_cvat(data / "for_video")  # frames 10, 13, 16, 19; one box that is not outside; images of 10 and 13
+    assert counts(video) == {"train": (1, 0, 0, 0, 1, 4)}
+    assert len(video.images) == 2

@@ -1,0 +1,142 @@
+"""doccano and Prodigy: JSON lines of texts with spans."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m3dllm.corpora.doccano import read_doccano
+from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.jsonfiles import read_objects, real, whole_number, words
+from m3dllm.corpora.prodigy import read_prodigy
+from m3dllm.errors import UserError
+from m3dllm.types import Box
+from tests.corpora import tools
+from tests.corpora.tools import counts, facts, reasons
+from tests.small import png
+
+
+def read(importer, folder: Path, *rows: Any, **options) -> Imported:
+    (folder / "all.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return importer(folder / "all.jsonl", **options)
+
+
+# --- doccano ----------------------------------------------------------------------------------------------------------
+
+
+def test_spans_are_mentions(tmp_path):
+    (example,) = read(read_doccano, tmp_path, {"id": 3, "text": "苏珊去北京", "label": [[0, 2, "PER"]]}).splits["train"]
+    assert (example.document.id, example.document.lang) == ("3", "zh")
+    assert tools.words(example) == [("PER", ["苏珊"])]
+    assert example.unannotated == {"chain", "relation"}
+
+
+def test_entities_are_related_by_their_ids(tmp_path):
+    entities = [
+        {"id": 7, "start_offset": 0, "end_offset": 3, "label": "PER"},
+        {"id": 9, "start_offset": 8, "end_offset": 10, "label": "PER"},
+    ]
+    relations = [{"from_id": 7, "to_id": 9, "type": "met"}, {"from_id": 7, "to_id": 1, "type": "met"}]
+    imported = read(read_doccano, tmp_path, {"text": "Ada met Bo", "entities": entities, "relations": relations})
+    assert facts(imported.splits["train"][0]) == [("Ada", "met", "Bo")]
+    assert imported.splits["train"][0].unannotated == {"chain"}
+    assert reasons(imported) == [("relation", "an end names no mention")]
+
+
+def test_labels_of_whole_texts_are_counted_and_say_nothing_of_mentions(tmp_path):
+    imported = read(read_doccano, tmp_path, {"text": "Ada", "label": ["good"]}, {"data": "Bo"})
+    assert [e.unannotated for e in imported.splits["train"]] == [{"entity", "chain", "relation"}] * 2
+    assert reasons(imported) == [("label", "it is of a whole text, not of a span")]
+
+
+@pytest.mark.parametrize(
+    "span", [[0, 99, "A"], [3, 1, "A"], ["a", None, "A"], [0, 3, ""], [0.5, 2, "A"], [True, 2, "A"]]
+)
+def test_spans_that_fit_no_text_are_counted(tmp_path, span):
+    imported = read(read_doccano, tmp_path, {"text": "Ada", "label": [span]})
+    assert [what for what, _ in reasons(imported)] == ["mention"]
+
+
+def test_keys_may_have_other_names(tmp_path):
+    row = {"column_data": "Ada met", "column_label": [[0, 3, "PER"]]}
+    imported = read(read_doccano, tmp_path, row, text="column_data", label="column_label")
+    assert tools.words(imported.splits["train"][0]) == [("PER", ["Ada"])]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("data_import/tests/data/relation_extraction/example.jsonl", (1, 4, 4, 3, 0, 0)),
+        ("data_export/pipeline/examples/relation_extraction/example.jsonl", (1, 4, 4, 3, 0, 0)),
+        ("data_export/pipeline/examples/sequence_labeling/example.jsonl", (3, 4, 4, 0, 0, 0)),
+        ("data_import/tests/data/sequence_labeling/example.jsonl", (2, 1, 1, 0, 0, 0)),
+    ],
+)
+def test_its_own_examples(shared_data, name, found):
+    assert counts(read_doccano(shared_data / "doccano/backend" / name)) == {"train": found}
+
+
+# --- Prodigy ----------------------------------------------------------------------------------------------------------
+
+
+def span(start: int, end: int, label: str) -> dict:
+    return {"start": start, "end": end, "label": label}
+
+
+def test_spans_relations_and_coreference(tmp_path):
+    ada, she, bo = span(0, 3, "PER"), span(13, 16, "PER"), span(8, 10, "PER")
+    relations = [
+        {"head": 0, "child": 3, "head_span": ada, "child_span": she, "label": "COREF"},
+        {"head": 3, "child": 2, "head_span": she, "child_span": bo, "label": "MET"},
+    ]
+    row = {"text": "Ada met Bo . She ran", "spans": [ada, she, bo], "relations": relations, "answer": "accept"}
+    (example,) = read(read_prodigy, tmp_path, row).splits["train"]
+    assert tools.words(example) == [("PER", ["Ada", "She"]), ("PER", ["Bo"])]
+    assert facts(example) == [("Ada", "MET", "Bo")]
+    assert example.unannotated == frozenset()
+
+
+def test_only_accepted_examples_come_in(tmp_path):
+    rows = [{"text": "Ada", "answer": answer} for answer in ("accept", "reject", "ignore")] + [{"meta": {}}]
+    imported = read(read_prodigy, tmp_path, *rows)
+    assert len(imported.splits["train"]) == 1
+    assert [why for _, why in reasons(imported)] == [
+        *["its answer is not accept"] * 2,
+        "it has neither a text nor an image",
+    ]
+
+
+def test_boxes_of_images(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(100, 50))
+    boxes = [
+        {"type": "rect", "x": 10, "y": 20, "width": 20, "height": 20, "label": "PER"},
+        {"type": "polygon", "label": "x"},
+    ]
+    row = {"image": "a.png", "width": 100, "height": 50, "spans": boxes, "answer": "accept"}
+    imported = read(read_prodigy, tmp_path, row)
+    assert imported.splits["train"][0].gold.regions[0].box == Box(0.1, 0.4, 0.3, 0.8)
+    assert reasons(imported) == [("region", "its shape is no rectangle")]
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def test_objects_may_stand_on_lines_over_lines_or_in_a_list(tmp_path):
+    (tmp_path / "a").write_text('{"a": 1}\n\n{"a":\n 2}\n[{"a": 3}]\n')
+    assert list(read_objects(tmp_path / "a")) == [(1, {"a": 1}), (3, {"a": 2}), (5, {"a": 3})]
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}\n{', '{"a": 1}\n3', '{"a": 1}\n' + "[" * 100_000])
+def test_what_is_no_object_is_named_with_its_line(tmp_path, text):
+    (tmp_path / "a").write_text(text)
+    with pytest.raises(UserError, match=r"a:2: "):
+        list(read_objects(tmp_path / "a"))
+
+
+def test_numbers_are_finite_and_no_truths():
+    assert [real(value) for value in (1, 2.5, True, "1", float("nan"), 10**400, None)] == [1, 2.5, *[None] * 5]
+    assert [whole_number(value) for value in (3, 3.0, 3.5)] == [3, 3, None]
+    assert [words(value) for value in ("a", 3, None, True, [])] == ["a", "3", "", "", ""]
