@@ -64,20 +64,24 @@ def decode_text(data: bytes, path: Path) -> str:
         raise UserError.at(path, message, line=line) from error
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Put `data` at `path` in one step. Raises UserError (nothing is changed) where the disk is full or refuses."""
+def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None:
+    """Put `data` at `path` in one step. Raises UserError (nothing is changed) where the disk is full or refuses.
+
+    `durable` waits for the disk: what can be made again at once need not be.
+    """
     if isinstance(data, str):
         data = data.encode("utf-8")
     if path.exists() and not path.is_file():
         what = "is a folder" if path.is_dir() else "is a pipe or a device"
         raise UserError.at(path, f"{what}; expected a file to write: name another")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{_short(path.name)}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -100,7 +104,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     check_free(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        clear_abandoned(path.parent, of=path.name)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{_short(path.name)}.{os.getpid()}.", dir=path.parent))
     except OSError as error:
         raise cannot_write(path, error) from error
     try:
@@ -116,12 +121,53 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what `write_atomic` and `new_folder` leave in `folder` when they are killed."""
+    """Remove what `write_atomic` and `new_folder` leave in `folder`, which is ours alone, when they are killed."""
     for path in folder.glob(".*.*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         elif path.suffix == ".tmp":
             path.unlink(missing_ok=True)
+
+
+def clear_abandoned(folder: Path, *, of: str | None = None) -> None:
+    """Remove what `write_atomic` and `new_folder` leave when they are killed in a `folder` that others may write into.
+
+    What a process that still lives is writing stays. `of`: only what is left of the file or folder of that name.
+    """
+    begin = "." if of is None else f".{_short(of)}."
+    for path in folder.glob(".*.*") if folder.is_dir() else ():
+        left = path.name.startswith(begin) and _LEFT.fullmatch(path.name, len(begin) - 1)
+        if not left or _lives(left["pid"] or left["by"]):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.suffix == ".tmp":
+            with suppress(OSError):
+                path.unlink()
+
+
+_LEFT = re.compile(
+    r".*\.(?:(?P<pid>[0-9]+)\.(?:[0-9]+\.)?tmp|(?P<by>[0-9]+)\.[a-z0-9_]{8}|(?=[a-z]*[0-9_])[a-z0-9_]{8})", re.DOTALL
+)
+"""How a name goes on that `write_atomic`, thumbnails or `new_folder` have made."""
+
+
+def _lives(pid: str | None) -> bool:
+    """Whether another process of that number runs."""
+    if pid is None or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _short(name: str) -> str:
+    """`name`, or its hash where something added to it would be more than a disk takes."""
+    return name if len(os.fsencode(name)) <= NAME_BYTES else sha256(os.fsencode(name))[:16]
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:

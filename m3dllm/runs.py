@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from m3dllm.errors import UserError
-from m3dllm.files import cannot_write, read_bytes, write_atomic
+from m3dllm.files import cannot_write, clear_abandoned, read_bytes, write_atomic
 from m3dllm.labels import LabelSet
 from m3dllm.types import Example, GivenKind, Prediction, RawOutput, Task
 from m3dllm.wire import (
@@ -199,7 +199,7 @@ class Run:
     def _raw_lines(self) -> tuple[list[RawOutput], int]:
         """The whole lines of raw.jsonl, and the number of bytes that they take."""
         file = self.path / "raw.jsonl"
-        data = file.read_bytes() if file.exists() else b""
+        data = read_bytes(file) if file.exists() else b""
         whole = data.rfind(b"\n") + 1
         rows = []
         for number, line in enumerate(data[:whole].split(b"\n")[:-1], start=1):
@@ -264,6 +264,7 @@ class Run:
             except BlockingIOError as error:
                 message = "is in use by another process: wait for it, or name another --out"
                 raise UserError.at(self.path, message) from error
+            clear_abandoned(self.path)
             yield
 
 
@@ -305,7 +306,7 @@ class PromptLog:
                 self._held.add(name)
 
     def _open(self) -> Log:
-        data = self._file.read_bytes() if self._file.exists() else b""
+        data = self._read_bytes(file) if self._file.exists() else b""
         whole = data.rfind(b"\n") + 1
         for number, line in enumerate(data[:whole].splitlines(), start=1):
             try:

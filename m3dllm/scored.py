@@ -19,6 +19,8 @@ from m3dllm.score.scores import Pairs
 from m3dllm.types import Annotation, Example, Prediction, RawOutput, Subset, Task
 from m3dllm.wire import WireError, convert
 
+MOST = 1e15
+"""What no time, memory or count of a run comes near."""
 PAIRS: tuple[Pairs, ...] = ("end_to_end", "gold_pairs")
 
 
@@ -107,6 +109,7 @@ def read_run(path: Path, name: str | None = None) -> ScoredRun:
     for file in ("scores.json", "per_document.jsonl"):
         if not (path / file).is_file():
             raise UserError.at(path, f"has no {file}: make it with 'm3dllm score {path}'")
+    _check_cost(path, record, raws)
     scores = read_scores(path / "scores.json", path / "per_document.jsonl")
     _check_scores(path, examples, scores)
     subsets = _subsets(path, record)
@@ -160,10 +163,36 @@ def read_runs(paths: Iterable[Path]) -> tuple[list[ScoredRun], list[LeftOut]]:
             runs.append(run)
         except UserError as error:
             left_out.append(LeftOut(name, str(error).removeprefix(f"{path}: ").removeprefix(f"{path}/")))
+        except Exception as error:  # a file of a run can hold anything, and one bad run is not to stop the others
+            left_out.append(LeftOut(name, broken(error)))
     if not runs:
         why = "; ".join(f"{run.name}: {run.why}" for run in left_out)
         raise UserError(f"no run to report{': ' if why else ': name at least one run directory'}{why}")
     return runs, left_out
+
+
+def broken(error: Exception) -> str:
+    """Why a run is left out in which something stands that nobody thought of."""
+    said = " ".join(f"{type(error).__name__} {error}".split())
+    return f"holds what no run writes ({said[:160]}): make it again"
+
+
+def _check_cost(path: Path, record: RunRecord, raws: Iterable[RawOutput]) -> None:
+    """Raises UserError for a time, memory or count of tokens that cannot be one."""
+    for name, numbers in (("seconds", record.seconds), ("memory_mb", record.memory_mb)):
+        for step, number in numbers.items():
+            if not 0 <= number <= MOST:
+                raise UserError.at(path / "run.json", f"{name}.{step} is {number:g}, which cannot be: make it again")
+    for name, value in record.tally.items():
+        if isinstance(value, int | float) and not abs(value) <= MOST:
+            raise UserError.at(path / "run.json", f"tally.{name} is a number that cannot be: make it again")
+    for raw in raws:
+        for of in (raw, *raw.turns):
+            for name in ("seconds", "tokens_in", "tokens_out", "tokens_vision", "first_token_s", "grammar_s"):
+                value = getattr(of, name, None)
+                if value is not None and not 0 <= value <= MOST:
+                    what = f"{name} of document '{raw.document}' is a number that cannot be: make the run again"
+                    raise UserError.at(path / "raw.jsonl", what)
 
 
 def _names(paths: Mapping[Path, Path]) -> dict[str, Path]:

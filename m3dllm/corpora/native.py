@@ -13,7 +13,7 @@ from pathlib import Path
 
 from m3dllm.corpora.imported import Imported, id_problem
 from m3dllm.errors import UserError
-from m3dllm.files import LINKED, inside, links_out, new_folder, read_bytes, sha256
+from m3dllm.files import LINKED, inside, links_out, new_folder, read_bytes, sha256, sha256_file
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.types import Annotation, Document, Example, Frame
 from m3dllm.wire import WireError, decode_example, encode_example, encode_labels, lines, numbered_lines, read_labels
@@ -134,6 +134,8 @@ def write_corpus(folder: Path, imported: Imported, *, link: bool = False) -> Non
     `link` makes hard links of image files where the disk allows it, instead of copies. Raises UserError where the
     folder exists with something in it, cannot be written, or an image cannot be read.
     """
+    if _is_written(folder, imported):  # by a process that was killed at its very end
+        return
     with new_folder(folder) as new:
         (new / "labels.json").write_text(encode_labels(imported.labels), encoding="utf-8")
         for split, examples in imported.splits.items():
@@ -145,6 +147,24 @@ def write_corpus(folder: Path, imported: Imported, *, link: bool = False) -> Non
                 target.write_bytes(image)
             elif not (link and _linked(image, target)):
                 _copy(image, target)
+
+
+def _is_written(folder: Path, imported: Imported) -> bool:
+    """Whether `folder` is this corpus already, to the last byte."""
+    texts = {f"{split}.jsonl": lines(map(encode_example, examples)) for split, examples in imported.splits.items()}
+    texts["labels.json"] = encode_labels(imported.labels).encode()
+    if not all((folder / name).is_file() for name in (*texts, *imported.images)):
+        return False
+    there = sum(path.is_file() for path in folder.rglob("*"))
+    if there != len(texts) + len(imported.images):
+        return False
+    if any(read_bytes(folder / name) != data for name, data in texts.items()):
+        return False
+    return all(_is_same(folder / name, image) for name, image in imported.images.items())
+
+
+def _is_same(file: Path, image: Path | bytes) -> bool:
+    return sha256_file(file) == (sha256(image) if isinstance(image, bytes) else sha256_file(image))
 
 
 def _linked(source: Path, target: Path) -> bool:

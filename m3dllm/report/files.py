@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from m3dllm.errors import UserError
-from m3dllm.files import write_atomic
+from m3dllm.files import clear_abandoned, write_atomic
 from m3dllm.report.assembly import assemble
 from m3dllm.report.comparison import RESAMPLES, compare, named
 from m3dllm.report.fields import Field, fields
@@ -66,6 +66,11 @@ def write_report(
     documents = {example.document.id for run in found for example in run.examples}
     if pages or (pages is None and len(documents) <= PAGES_AT_MOST):
         report = replace(report, pages=_pages(found, folder))
+    elif (folder / "documents/index.html").is_file():
+        from m3dllm.viewer import remove_pages, remove_thumbnails
+
+        remove_pages(folder / "documents")
+        remove_thumbnails(folder / "documents")
     files: dict[str, str | bytes] = {
         f"data/{sheet.name}.csv": sheet_csv(sheet) for sheet in sheets(sets, left_out, comparisons)
     }
@@ -74,6 +79,8 @@ def write_report(
     files |= {f"{folder_of_csv}/provenance.json": made_of for folder_of_csv in ("tables", "data")}
     if figures:
         files |= dict(_figure_files(report))
+    for place in (folder, *(folder / name for name in ("tables", "figures", "data"))):
+        clear_abandoned(place)
     _remove_stale(folder, files)
     for name, data in (files | {"report.md": markdown(report), "report.html": html(report)}).items():
         write_atomic(folder / name, data)

@@ -92,4 +92,5 @@ def _small(text: str, slot: int) -> str:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    """`text` as a comment, which nothing in it can end."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -25,7 +25,7 @@ def svg(figure: Figure, *, origin: str) -> str:
     """The figure as a file of its own, on white; it keeps its `origin` as description."""
     drawing = draw(figure)
     colors = "".join(f".c{i}{{color:{color}}}" for i, color in enumerate(COLORS))
-    head = f"<title>{_name(figure)}</title><desc>{escape(origin)}</desc><style>{ON_WHITE}{colors}</style>"
+    head = f"<title>{_name(figure)}</title><desc>{escape(visible(origin))}</desc><style>{ON_WHITE}{colors}</style>"
     paper = '<rect width="100%" height="100%" fill="#fff"/>'
     return f'<svg {_size(drawing)} xmlns="http://www.w3.org/2000/svg">{head}{paper}{_items(drawing)}</svg>\n'
 
@@ -51,7 +51,7 @@ def _size(drawing: Drawing) -> str:
 
 
 def _name(figure: Figure) -> str:
-    return escape(f"{figure.title}. {figure.caption}")
+    return escape(visible(f"{figure.title}. {figure.caption}"))
 
 
 def _items(drawing: Drawing) -> str:
@@ -66,16 +66,16 @@ def _item(item: Item) -> Iterator[str]:
         case Dot(x, y, r, style):
             yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r}" class="{style}"/>'
         case Words(x, y, text, style, anchor):
-            yield f'<text x="{x:.1f}" y="{y:.1f}" class="{style} {anchor}">{escape(_visible(text))}</text>'
+            yield f'<text x="{x:.1f}" y="{y:.1f}" class="{style} {anchor}">{escape(visible(text))}</text>'
         case Group(color, items, told):
             yield f'<g class="c{color % len(COLORS)}">'
             if told:
-                yield f"<title>{escape(_visible(told))}</title>"
+                yield f"<title>{escape(visible(told))}</title>"
             for part in items:
                 yield from _item(part)
             yield "</g>"
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """`text` without control characters, which XML does not allow."""
     return "".join(c if c.isprintable() else " " for c in text)

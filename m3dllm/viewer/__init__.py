@@ -9,11 +9,11 @@ are those of `m3dllm.score.verdicts`, and the page only draws them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from m3dllm.errors import UserError
-from m3dllm.files import file_name, write_atomic
+from m3dllm.files import clear_abandoned, file_name, write_atomic
 from m3dllm.runs import Run
 from m3dllm.scored import read_runs
 from m3dllm.viewer.content import cases, document_content
@@ -21,7 +21,7 @@ from m3dllm.viewer.html import data_file, embedded, index_page
 from m3dllm.viewer.index import document_entry, page_content
 from m3dllm.viewer.thumbnails import Thumbnails
 
-__all__ = ["EMBED_LIMIT", "write_pages"]
+__all__ = ["EMBED_LIMIT", "remove_pages", "remove_thumbnails", "write_pages"]
 
 EMBED_LIMIT = 50_000_000
 """The most bytes that a page of one file may have."""
@@ -41,6 +41,8 @@ def write_pages(runs: Sequence[Run], out: Path, *, gold: bool = True, embed: boo
     found, left_out = read_runs([run.path for run in runs])
     for missing in left_out:
         _log.warning("left out: %s: %s", missing.name, missing.why)
+    if not embed:
+        remove_pages(out)
     entries, bodies, size = [], [], 0
     thumbnails = Thumbnails(None if embed else out)
     for number, case in enumerate(cases(found)):
@@ -52,12 +54,29 @@ def write_pages(runs: Sequence[Run], out: Path, *, gold: bool = True, embed: boo
             size += len(bodies[-1])
             _check_size(size, out, number + 1)
         else:
-            write_atomic(out / name, data_file(number, content))
+            write_atomic(out / name, data_file(number, content), durable=False)
     page = index_page(page_content(found, entries, gold=gold), bodies)
     if embed:
         _check_size(len(page), out, len(entries))
+        remove_pages(out)
+    remove_thumbnails(out, but=thumbnails.used)
     write_atomic(out / "index.html", page)
     return out / "index.html"
+
+
+def remove_pages(out: Path) -> None:
+    """Remove from `out` the pages of other runs, or of a gold that is not to be shown."""
+    for folder in (out, out / "documents", *out.glob("thumbs/??")):
+        clear_abandoned(folder)
+    for file in (out / "index.html", *out.glob("documents/[0-9][0-9][0-9][0-9][0-9]*-*.js")):
+        file.unlink(missing_ok=True)
+
+
+def remove_thumbnails(out: Path, *, but: Collection[str] = ()) -> None:
+    """Remove the thumbnails in `out` which no page shows; `but` are those that one does."""
+    for file in out.glob(f"thumbs/??/{'[0-9a-f]' * 64}.jpg"):
+        if file.relative_to(out).as_posix() not in but:
+            file.unlink()
 
 
 def _check_size(size: int, out: Path, documents: int) -> None:

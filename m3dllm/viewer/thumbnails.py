@@ -29,6 +29,7 @@ class Thumbnails:
 
     def __init__(self, out: Path | None) -> None:
         self._out = out
+        self.used: set[str] = set()
         self._pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
 
     def of(self, frames: Sequence[Frame], roots: Sequence[Path]) -> list[dict[str, Any]]:
@@ -56,6 +57,8 @@ class Thumbnails:
 
     def _kept(self, digest: str, data: bytes) -> dict[str, Any]:
         name = f"thumbs/{digest[:2]}/{digest}.jpg"
+        if self._out is not None:
+            self.used.add(name)
         if self._out is not None and (self._out / name).is_file():
             return {"src": name}
         try:
