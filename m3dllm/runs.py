@@ -306,7 +306,7 @@ class PromptLog:
                 self._held.add(name)
 
     def _open(self) -> Log:
-        data = self._read_bytes(file) if self._file.exists() else b""
+        data = read_bytes(self._file) if self._file.exists() else b""
         whole = data.rfind(b"\n") + 1
         for number, line in enumerate(data[:whole].splitlines(), start=1):
             try:
