@@ -62,7 +62,8 @@ def write_clip(
         video = None
         if n:
             video = out.add_stream(codec, rate=rate, options=options or {"g": "12", "bf": "2"})
-            video.width, video.height, video.pix_fmt = BITS * STRIPE_PX, 48, "yuv420p"
+            video.height, video.width = images[0].shape[:2] if images else (48, BITS * STRIPE_PX)
+            video.pix_fmt = "yuv420p"
             if aspect:
                 video.codec_context.sample_aspect_ratio = aspect
             if turn:

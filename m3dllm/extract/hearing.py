@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from m3dllm.subtitles import Cue, Subtitles, parse_subtitles, tidy
 
 WHISPER = "whisper"
 """The word that stands for faster-whisper instead of a program; whisper:NAME names its model."""
-OCR_FPS = 2
+OCR_FPS = 1
 """Pictures a second that are read."""
 CAPTION_AREA = 0.6
 """Captions are burnt in below this part of the height."""
@@ -90,10 +90,32 @@ def _reader() -> Callable[[Any], str]:
         found = engine(np.asarray(lower)[:, :, ::-1])  # it takes blue, green, red
         if found.txts is None:
             return ""
-        rows = sorted(zip(found.boxes, found.txts, found.scores, strict=True), key=lambda row: float(row[0][0][1]))
-        return "\n".join(text.strip() for _, text, score in rows if score >= LEAST_SURE and text.strip())
+        sure = zip(found.boxes, found.txts, found.scores, strict=True)
+        return in_rows([(box, text.strip()) for box, text, score in sure if score >= LEAST_SURE and text.strip()])
 
     return read
+
+
+def in_rows(found: Sequence[tuple[Any, str]]) -> str:
+    """The texts of (corners, text) as lines from top to bottom: what stands at one height is one line."""
+    boxes = []
+    for corners, text in found:
+        across, down = [float(x) for x, _ in corners], [float(y) for _, y in corners]
+        boxes.append(((min(down) + max(down)) / 2, max(down) - min(down), min(across), text))
+    rows: list[list[tuple[float, float, float, str]]] = []
+    for box in sorted(boxes):
+        if rows and box[0] - rows[-1][0][0] < rows[-1][0][1] / 2:
+            rows[-1].append(box)
+        else:
+            rows.append([box])
+    return "\n".join(_side_by_side([text for *_, text in sorted(row, key=lambda box: box[2])]) for row in rows)
+
+
+def _side_by_side(texts: Sequence[str]) -> str:
+    line = texts[0]
+    for text in texts[1:]:
+        line += text if not line[-1].isascii() and not text[0].isascii() else f" {text}"  # Chinese has no spaces
+    return line
 
 
 def _held(lines: Iterator[tuple[float, str]]) -> Iterator[Cue]:
