@@ -6,11 +6,13 @@ options, the documents as they will be shown, and the record that `run.json` wil
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import platform
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +24,9 @@ from m3dllm.corpora.native import Corpus, load_corpus
 from m3dllm.corpora.split import hold_out
 from m3dllm.errors import UserError
 from m3dllm.files import file_name, is_within, read_bytes, sha256_file
-from m3dllm.options import public, public_command, resolve_config
+from m3dllm.options import default_values, public, public_command, resolve_config
 from m3dllm.registry import find_system
-from m3dllm.runs import CorpusRecord, RunRecord
+from m3dllm.runs import CorpusRecord, Run, RunRecord
 from m3dllm.system import SystemSpec, versions_of
 from m3dllm.types import TASKS, Annotation, Example, GivenKind, Lang, Task
 from m3dllm.wire import WireError, convert, decode, encode, encode_labels
@@ -83,6 +85,8 @@ class Plan:
     path: Path
     notes: tuple[str, ...]
     """What the user should know before the work begins."""
+    defaults: Mapping[str, Any]
+    """The defaults of the system's options, as a record keeps them."""
     fits: bool
     """Whether the system is fitted to `train` before it predicts."""
 
@@ -149,6 +153,7 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
         device=_device(),
         started=now(),
     )
+    defaults = default_values(spec.config_class())
     return Plan(
         spec=spec,
         config=config,
@@ -159,7 +164,8 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
         passes=PASSES[experiment.pairs],
         checkpoint=checkpoint,
         record=record,
-        path=Path(experiment.out or Path("runs") / _run_name(record, alone=fits and not spec.fits_first)),
+        path=Path(experiment.out or _run_path(record, defaults, alone=fits and not spec.fits_first)),
+        defaults=defaults,
         notes=(*notes, *warning),
         fits=fits,
     )
@@ -335,11 +341,21 @@ def labels_hash(corpus: Corpus) -> str:
 # --- record -----------------------------------------------------------------------------------------------------------
 
 
-def _run_name(record: RunRecord, *, alone: bool) -> str:
-    """`alone`: a fit that no prediction belongs to."""
+def _run_path(record: RunRecord, defaults: Mapping[str, Any], *, alone: bool) -> Path:
+    """The run's own place in runs/; where there is none yet, one of this identity that another version named.
+
+    `alone`: a fit that no prediction belongs to.
+    """
     digest = hashlib.sha256(repr(sorted(record.identity().items())).encode()).hexdigest()[:8]
     what = "fit" if alone else record.corpus.split
-    return "-".join(map(file_name, (record.system, record.corpus.name, what))) + f"-{digest}"
+    name = "-".join(map(file_name, (record.system, record.corpus.name, what)))
+    path = Path("runs") / f"{name}-{digest}"
+    if not path.exists():
+        for other in sorted(path.parent.glob(f"{glob.escape(name)}-????????")):
+            with suppress(UserError):
+                if not any(Run(other).record().differences(record, defaults=defaults)):
+                    return other
+    return path
 
 
 def now() -> str:

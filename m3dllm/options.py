@@ -74,6 +74,11 @@ def public(config: Any) -> dict[str, Any]:
     return decode(encode(config), dict[str, Any]) | decode(encode(shown), dict[str, Any])
 
 
+def default_values(config: type[Any] | None) -> dict[str, Any]:
+    """The defaults of the options that have one, as a run keeps them."""
+    return decode(encode({o.name: o.default for o in options_of(config) if not o.is_required}), dict[str, Any])
+
+
 def public_command(words: Sequence[str], config: Any) -> tuple[str, ...]:
     """The words of a command line, with the values of options that may be secret as `public` shows them."""
     shown = config.public() if isinstance(config, Options) else {}

@@ -113,13 +113,15 @@ class RunRecord:
         value["config"] = {name: option for name, option in value["config"].items() if name not in self.incidental}
         return dict(_flat(value))
 
-    def differences(self, other: RunRecord) -> Iterator[str]:
+    def differences(self, other: RunRecord, *, defaults: Mapping[str, Any] | None = None) -> Iterator[str]:
         """`name was X, is now Y` for every difference in identity; `self` is the older.
 
-        An option counts for neither where one of them says that it may change.
+        An option counts for neither where one of them says that it may change; one that the older lacks had its
+        default.
         """
         incidental = tuple({*self.incidental, *other.incidental})
-        old, new = (replace(record, incidental=incidental).identity() for record in (self, other))
+        older = replace(self, config={**(defaults or {}), **self.config})
+        old, new = (replace(record, incidental=incidental).identity() for record in (older, other))
         for name in sorted(old.keys() | new.keys()):
             if old.get(name) != new.get(name):
                 yield f"{name} was {_brief(old.get(name))}, is now {_brief(new.get(name))}"
@@ -162,13 +164,11 @@ class Run:
         """
         if not missing_ok:
             self._there("raw.jsonl")
-        return {(raw.document, raw.given): raw for raw in self._raw_lines()[0]}
+        return {(raw.document, raw.given): raw for raw in self._raw_lines()}
 
     def answered(self, *, retry_failed: bool = False) -> frozenset[Key]:
-        """What need not be asked again: answered, or (but with `retry_failed`) failed for good."""
-        return frozenset(
-            key for key, raw in self.raws().items() if not (raw.failure and (retry_failed or raw.failure.retryable))
-        )
+        """What need not be asked again, see `answered_in`."""
+        return answered_in(self.raws(), retry_failed=retry_failed)
 
     def failed(self) -> list[RawOutput]:
         """The last answers of the documents on which the system failed."""
@@ -196,20 +196,38 @@ class Run:
             raise UserError.at(self.path, f"has no {name}{hint}")
         return file
 
-    def _raw_lines(self) -> tuple[list[RawOutput], int]:
-        """The whole lines of raw.jsonl, and the number of bytes that they take."""
+    def _raw_lines(self) -> Iterator[RawOutput]:
+        """The whole lines of raw.jsonl."""
         file = self.path / "raw.jsonl"
         data = read_bytes(file) if file.exists() else b""
-        whole = data.rfind(b"\n") + 1
-        rows = []
-        for number, line in enumerate(data[:whole].split(b"\n")[:-1], start=1):
+        for number, line in enumerate(data[: data.rfind(b"\n") + 1].split(b"\n")[:-1], start=1):
             try:
-                rows.append(decode_raw(line))
+                yield decode_raw(line)
             except WireError as error:
                 raise error.at(file, number) from error
-        return rows, whole
 
     # --- writing ---
+
+    def begin(self, record: RunRecord, *, defaults: Mapping[str, Any] | None = None) -> RunRecord:
+        """Begin the run, or resume it, and give its record, which says what made what is there already.
+
+        `defaults` are the options that a record of an older version may lack. Call under `locked`. Raises UserError,
+        with what changed, where a run of another identity stands there.
+        """
+        path = self.path
+        if not (path / "run.json").exists():
+            strange = [p.name for p in path.iterdir() if p.name != ".lock" and not p.name.endswith(".tmp")]
+            if strange:
+                raise UserError.at(path, f"is no run directory, and not empty ({strange[0]}): name another --out")
+            self.write_record(record)
+            return record
+        old = self.record()
+        changes = list(old.differences(record, defaults=defaults))
+        if changes:
+            shown = "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
+            raise UserError.at(path, f"is a run of something else: {shown}. Name another --out, or remove it")
+        kept = ("started", "finished", "seconds", "memory_mb", "provenance", "notes", "tally")
+        return replace(record, **{name: getattr(old, name) for name in (*kept, "command", *MADE_BY, "earlier")})
 
     def drop_unused(self) -> None:
         """Remove what was begun where nothing was made: a run without an answer and without anything fitted."""
@@ -237,8 +255,9 @@ class Run:
     @contextmanager
     def raw_log(self) -> Iterator[Log]:
         """raw.jsonl open for appending, its torn last line dropped first."""
-        _, whole = self._raw_lines()
-        with _appending(self.path / "raw.jsonl", whole) as log:
+        file = self.path / "raw.jsonl"
+        whole = read_bytes(file).rfind(b"\n") + 1 if file.exists() else 0
+        with _appending(file, whole) as log:
             yield log
 
     @contextmanager
@@ -327,28 +346,12 @@ def _appending(file: Path, whole: int) -> Iterator[Log]:
         raise cannot_write(file, error) from error
 
 
-def open_run(run: Run, record: RunRecord) -> RunRecord:
-    """Begin the run, or take it up again, and give its record, which says what made what is there already.
-
-    Call under `Run.locked`. Raises UserError, with what changed, where a run of another identity stands there.
-    """
-    path = run.path
-    if not (path / "run.json").exists():
-        strange = [p.name for p in path.iterdir() if p.name != ".lock" and not p.name.endswith(".tmp")]
-        if strange:
-            raise UserError.at(path, f"is no run directory, and not empty ({strange[0]}): name another --out")
-        run.write_record(record)
-        return record
-    old = run.record()
-    changes = list(old.differences(record))
-    if changes:
-        shown = "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
-        raise UserError.at(path, f"is a run of something else: {shown}. Name another --out, or remove it")
-    kept = ("started", "finished", "seconds", "memory_mb", "provenance", "notes", "tally")
-    return replace(record, **{name: getattr(old, name) for name in (*kept, "command", *MADE_BY, "earlier")})
+def answered_in(raws: Mapping[Key, RawOutput], *, retry_failed: bool = False) -> frozenset[Key]:
+    """What need not be asked again: answered, or (but with `retry_failed`) failed for good."""
+    return frozenset(key for key, raw in raws.items() if not (raw.failure and (retry_failed or raw.failure.retryable)))
 
 
-def made_now(record: RunRecord, now: RunRecord, *, beside: bool) -> RunRecord:
+def with_environment(record: RunRecord, now: RunRecord, *, beside: bool) -> RunRecord:
     """`record` as of a pass made as `now` says; `beside`: what former passes made still stands."""
     old, new = ({name: getattr(one, name) for name in MADE_BY} for one in (record, now))
     earlier = (*record.earlier, old) if beside and old != new else record.earlier

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from m3dllm import pipeline
+from m3dllm import pipeline, session
 from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment, plan
 from m3dllm.labels import LabelSet
@@ -96,7 +96,7 @@ def test_a_finished_run_keeps_its_times_and_its_tally_when_it_is_asked_for_again
 
 
 def test_a_system_is_called_once_with_the_documents_of_all_passes(corpus, tmp_path, monkeypatch):
-    calls, real = [], pipeline.make_system
+    calls, real = [], session.make_system
 
     def listening(work, *, checkpoint):
         system = real(work, checkpoint=checkpoint)
@@ -451,7 +451,7 @@ def test_an_answer_that_cannot_be_kept_fails_its_document_alone(corpus, tmp_path
                 yield RawOutput(document.id, payload=payload)
 
     documents = [e.document for e in plan(majority(corpus, tmp_path / "run")).test[:4]]
-    lines = pipeline.checked_answers(Odd(None, labels=LabelSet()), documents, "odd")
+    lines = session.checked_answers(Odd(None, labels=LabelSet()), documents, "odd")
     errors = [decode_raw(line).error for _, line in lines]
     assert [bool(error) for error in errors] == [True, True, False, False]
 
@@ -463,7 +463,7 @@ def test_a_system_that_answers_the_wrong_document_is_named(corpus, tmp_path):
 
     documents = [e.document for e in plan(majority(corpus, tmp_path / "run")).test]
     with pytest.raises(UserError, match="'wrong' answered 'elsewhere' where document 'test0' was next"):
-        list(pipeline.checked_answers(Wrong(None, labels=LabelSet()), documents, "wrong"))
+        list(session.checked_answers(Wrong(None, labels=LabelSet()), documents, "wrong"))
 
 
 def test_a_system_that_stops_early_is_named(corpus, tmp_path):
@@ -473,7 +473,7 @@ def test_a_system_that_stops_early_is_named(corpus, tmp_path):
 
     documents = [e.document for e in plan(majority(corpus, tmp_path / "run")).test]
     with pytest.raises(UserError, match="'short' stopped before document 'test0'"):
-        list(pipeline.checked_answers(Short(None, labels=LabelSet()), documents, "short"))
+        list(session.checked_answers(Short(None, labels=LabelSet()), documents, "short"))
 
 
 # --- what the user can mend -------------------------------------------------------------------------------------------
@@ -575,3 +575,59 @@ def test_a_systems_own_options_are_read_from_the_command_line(words, options):
 def test_a_word_without_an_option_is_refused():
     with pytest.raises(UserError, match="'stray' belongs to no option"):
         parse_options(["stray"])
+
+
+# --- runs of an older version -----------------------------------------------------------------------------------------
+
+
+def older(run, **changes):
+    """The run's record as a version wrote it that lacked an option, or had another."""
+    record = json.loads((run.path / "run.json").read_text())
+    record["config"] |= changes
+    record["config"] = {name: value for name, value in record["config"].items() if value is not None}
+    (run.path / "run.json").write_text(json.dumps(record))
+
+
+def test_a_run_whose_version_lacked_an_option_is_resumed_where_the_option_has_its_default(corpus, tmp_path):
+    run = pipeline.run(majority(corpus, tmp_path / "run"))
+    older(run, boxes=None)
+    (run.path / "raw.jsonl").write_bytes((run.path / "raw.jsonl").read_bytes().splitlines(keepends=True)[0])
+    before = run.raws()
+    again = pipeline.run(majority(corpus, tmp_path / "run")).raws()
+    assert len(again) > len(before)
+    assert again.items() >= before.items()
+    older(run, boxes=None)
+    with pytest.raises(UserError, match=r"config.boxes was 8, is now 3"):
+        pipeline.run(majority(corpus, tmp_path / "run", options={"boxes": 3}))
+
+
+def test_a_run_with_an_option_that_is_gone_is_refused_in_one_line(corpus, tmp_path):
+    run = pipeline.run(majority(corpus, tmp_path / "run"))
+    older(run, lemmas=True)
+    with pytest.raises(UserError, match=r"is a run of something else: config.lemmas was true, is now nothing"):
+        pipeline.run(majority(corpus, tmp_path / "run"))
+
+
+def test_without_out_a_run_is_found_that_an_older_version_named(corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = pipeline.run(Experiment(system="majority", corpus=corpus))
+    named = run.path.rename(run.path.with_name(run.path.name[:-8] + "0123abcd"))
+    older(Run(named), boxes=None)
+    assert plan(Experiment(system="majority", corpus=corpus)).path == named
+    assert plan(Experiment(system="majority", corpus=corpus, seed=1)).path != named
+
+
+def test_each_file_of_a_run_is_parsed_at_most_once(corpus, tmp_path, monkeypatch):
+    parsed = []
+    for name in ("examples", "raws", "predictions"):
+        real = getattr(Run, name)
+        monkeypatch.setattr(Run, name, lambda run, *a, _r=real, _n=name, **k: parsed.append(_n) or _r(run, *a, **k))
+    out = pipeline.run(majority(corpus, tmp_path / "run", pairs="both")).path
+    assert sorted(parsed) == ["raws"]
+    parsed.clear()
+    pipeline.run(majority(corpus, out, pairs="both"))
+    assert sorted(parsed) == ["examples", "raws"]
+    parsed.clear()
+    pipeline.normalize(out)
+    pipeline.score(out)
+    assert sorted(parsed) == ["examples", "examples", "predictions", "raws"]

@@ -1,0 +1,217 @@
+"""A run at work: its plan, its directory and its record together, and the answers of a system on their way into it."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from m3dllm.corpora.images import image_problem
+from m3dllm.ending import Shown
+from m3dllm.errors import UserError
+from m3dllm.experiment import Plan
+from m3dllm.files import cannot_write, read_bytes, sha256, sha256_file
+from m3dllm.runs import Key, Run, RunRecord
+from m3dllm.system import System
+from m3dllm.types import Document, Example, RawOutput
+from m3dllm.wire import WireError, decode, decode_raw, encode, encode_raw
+
+log = logging.getLogger("m3dllm")
+
+MODEL = {
+    "sha256": "other weights",
+    "model": "another model",
+    "root": "another model",
+    "response_models": "another model",
+    "fingerprints": "another state of the server's model",
+}
+"""What of a system's provenance says which model answered."""
+
+
+@dataclass(eq=False)
+class RunSession:
+    """A run that this process alone may write; each of its files is parsed once, when it is needed."""
+
+    plan: Plan
+    run: Run
+    record: RunRecord
+
+    @cached_property
+    def examples(self) -> list[Example]:
+        """documents.jsonl."""
+        return self.run.examples()
+
+    @cached_property
+    def raws(self) -> dict[Key, RawOutput]:
+        """The last answer of each document in each pass, those that are kept now included."""
+        return self.run.raws()
+
+    def write(self, record: RunRecord) -> None:
+        """`record` is the run's from now on."""
+        self.record = record
+        self.run.write_record(record)
+
+    @contextmanager
+    def keeping(self, system: System) -> Iterator[Callable[[RawOutput, bytes], None]]:
+        """Keeps answers of `system`, each with its line, and before each the prompts that led to it."""
+        with self.run.raw_log() as raws, self.run.prompt_log() as prompts:
+
+            def keep(raw: RawOutput, line: bytes) -> None:
+                prompts.add(system.take_prompts())
+                raws.append(line)
+                self.raws[raw.document, raw.given] = raw
+
+            yield keep
+
+    def check_frames(self, documents: Iterable[Document]) -> None:
+        """Raises UserError where a frame is no longer what it was when the run began."""
+        known = {e.document.id: [frame.sha256 for frame in e.document.frames] for e in self.examples}
+        for document in documents:
+            for frame, expected in zip(document.frames, known.get(document.id, []), strict=False):
+                if sha256_file(Path(frame.path)) != expected:
+                    message = "is another image than when the run began: put it back, or name another --out"
+                    raise UserError.at(frame.path, message)
+
+
+@contextmanager
+def open_run(plan: Plan) -> Iterator[RunSession]:
+    """The plan's run, begun or resumed, locked, with its documents written and its log open."""
+    run = Run(plan.path)
+    examples = None
+    if not (plan.path / "documents.jsonl").exists():  # what fails here leaves no run behind
+        plan.spec.load(plan.config)
+        examples = list(_as_scored(plan))
+    with run.locked():
+        session = RunSession(plan, run, run.begin(plan.record, defaults=plan.defaults))
+        with _logged(plan.path / "log.txt"):
+            for note in plan.notes:
+                log.warning(note)
+            if examples is not None:
+                run.write_examples(examples)
+                session.examples = examples
+            try:
+                yield session
+            except UserError:
+                run.drop_unused()
+                raise
+
+
+def make_system(plan: Plan, *, checkpoint: Path | None) -> System:
+    """The plan's system, made by its factory."""
+    return plan.spec.load(plan.config)(
+        plan.config, labels=plan.corpus.labels, examples=plan.train, checkpoint=checkpoint
+    )
+
+
+def with_provenance(record: RunRecord, plan: Plan, system: System) -> RunRecord:
+    """`record` with what the system reports of itself and of its work so far."""
+    return replace(
+        record,
+        provenance=dict(system.provenance),
+        notes=(*plan.record.notes, *system.notes),
+        tally=decode(encode(system.tally), dict[str, Any]),
+    )
+
+
+def with_timing(record: RunRecord, step: str, seconds: float) -> RunRecord:
+    """`record` with the time of a step, and the most memory that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak_mb = peak / (1_000_000 if sys.platform == "darwin" else 1_000)  # kilobytes, but bytes on macOS
+    return replace(
+        record,
+        seconds=record.seconds | {step: round(seconds, 3)},
+        memory_mb=record.memory_mb | {step: round(peak_mb, 1)},
+    )
+
+
+def check_model(path: Path, recorded: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+    """Raises UserError where another model would answer than the one that is recorded for the answers there.
+
+    Of what a server says of its model with each answer, one of those seen now must have been seen then.
+    """
+    for name, what in MODEL.items():
+        before, after = recorded.get(name), provenance.get(name)
+        if not before or not after or before == after:
+            continue
+        if isinstance(before, list) and isinstance(after, list):
+            if not {*before}.isdisjoint(after):
+                continue
+            before, after = ", ".join(map(str, before)), ", ".join(map(str, after))
+        shown = [str(value)[:12] if name == "sha256" else str(value)[:80] for value in (before, after)]
+        message = f"was answered by {what} ({shown[0]}) than now ({shown[1]}): name another --out"
+        raise UserError.at(path, message)
+
+
+def checked_answers(system: System, documents: Sequence[Document], name: str) -> Iterator[tuple[RawOutput, bytes]]:
+    """The system's answers and their lines in raw.jsonl, each checked to be of the document that is next.
+
+    The system is called before the first answer is taken. Raises UserError for an answer to another document.
+    """
+    return _lines_of(iter(system.predict(documents)), documents, name)
+
+
+def _lines_of(
+    answers: Iterator[RawOutput], documents: Sequence[Document], name: str
+) -> Iterator[tuple[RawOutput, bytes]]:
+    for document in documents:
+        raw = next(answers, None)
+        if raw is None:
+            raise UserError(f"system '{name}' stopped before document '{document.id}': it owes one answer a document")
+        if not isinstance(raw, RawOutput) or raw.document != document.id:
+            said = raw.document if isinstance(raw, RawOutput) else type(raw).__name__
+            raise UserError(f"system '{name}' answered '{said}' where document '{document.id}' was next")
+        raw = replace(raw, given=document.given.kind if document.given else None)
+        try:
+            line = encode_raw(raw)
+            decode_raw(line)
+        except WireError as error:
+            raw = RawOutput(document.id, raw.given, error=f"the answer cannot be kept: {error.message}")
+            line = encode_raw(raw)
+        yield raw, line
+
+
+def _as_scored(plan: Plan) -> Iterable[Example]:
+    """The full examples, frames relative to the corpus and hashed. Raises UserError for a frame that is no image."""
+    root = plan.corpus.root.absolute()
+    for example in plan.test:
+        frames = []
+        for frame in example.document.frames:
+            data = read_bytes(Path(frame.path))
+            if problem := image_problem(data, (frame.width_px, frame.height_px)):
+                raise UserError.at(frame.path, f"{problem}: see 'm3dllm check {plan.corpus.root}'")
+            relative = Path(frame.path).relative_to(root).as_posix()
+            frames.append(replace(frame, path=relative, sha256=sha256(data)))
+        yield replace(example, document=replace(example.document, frames=tuple(frames)))
+
+
+class RunLog(logging.FileHandler):
+    """The run's log.txt."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self.setFormatter(Shown("%(asctime)s %(levelname)s %(message)s"))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name that logging calls
+        """Raises UserError where the disk refuses a line."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise cannot_write(Path(self.baseFilename), error) from error
+        super().handleError(record)
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Log lines go to the run's log.txt as well."""
+    handler = RunLog(path)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
