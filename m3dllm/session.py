@@ -26,6 +26,7 @@ log = logging.getLogger("m3dllm")
 
 MODEL = {
     "sha256": "other weights",
+    "weights_sha256": "other weights",
     "model": "another model",
     "root": "another model",
     "response_models": "another model",
@@ -143,7 +144,7 @@ def check_model(path: Path, recorded: Mapping[str, Any], provenance: Mapping[str
             if not {*before}.isdisjoint(after):
                 continue
             before, after = ", ".join(map(str, before)), ", ".join(map(str, after))
-        shown = [str(value)[:12] if name == "sha256" else str(value)[:80] for value in (before, after)]
+        shown = [str(value)[:12] if name.endswith("sha256") else str(value)[:80] for value in (before, after)]
         message = f"was answered by {what} ({shown[0]}) than now ({shown[1]}): name another --out"
         raise UserError.at(path, message)
 

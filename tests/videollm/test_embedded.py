@@ -91,7 +91,7 @@ def test_a_run_with_it_says_so(engine):
     assert system.notes == (embedded.NOTE,)
     assert "in-domain pretrained" in system.notes[0]
     assert system.provenance["model"] == "embedded"
-    assert len(system.provenance["sha256"]) == 64
+    assert len(system.provenance["weights_sha256"]) == 64
     assert VideoLLM(Config(model="another"), labels=LABELS, engine=engine).notes == ()
 
 

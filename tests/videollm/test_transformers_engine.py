@@ -312,3 +312,25 @@ def test_other_weights_have_another_hash(tiny, tmp_path):
     other = models.qwen2_5_vl(tmp_path / "other", seed=1)
     hashes = {make_engine(config(path)).provenance["sha256"] for path in (tiny("qwen2_5_vl"), str(other))}
     assert len(hashes) == 2
+
+
+@pytest.mark.parametrize("model", ["qwen2_5_vl", "qwen3_vl"])
+def test_the_frames_of_a_clip_are_of_one_size_that_the_video_processor_keeps(engines, model):
+    local = engines(model).local
+    images = [Image.new("RGB", size, "teal") for size in ((640, 360), (360, 640), (64, 64))]
+    prepared = local.prepare_clip(images)
+    (size,) = {image.size for image in prepared}
+    assert len(prepared) == 3
+    assert all(side % local.clip_bounds.factor == 0 for side in size)
+    assert size[0] * size[1] <= local.clip_bounds.max_pixels
+    assert prepared[0].getpixel((0, 0)) == (0, 128, 128)
+
+
+def test_a_schema_is_left_to_outlines_whatever_the_others_of_its_batch_are_held_to(engines):
+    engine = engines("qwen3_vl")
+    schema = {"type": "object", "properties": {"n": {"const": 5}}, "required": ["n"], "additionalProperties": False}
+    held = (Constraint(schema=schema), Constraint(grammar='start: "yes"'), None)
+    requests = [request(engine, f"en{i}", "Number?", constraint=c, max_tokens=20) for i, c in enumerate(held)]
+    first, second, _ = answers(engine, requests)
+    assert (first.text, second.text) == ('{"n":5}', "yes")
+    assert (first.grammar_s, second.grammar_s is None) == (None, False)

@@ -230,19 +230,18 @@ class PromptBuilder:
         return choose_frames(document, self.options.frames, how=self.options.frame_choice, fps=self.options.fps or 24.0)
 
     def _pictures(self, frames: Iterable[Frame], *, read: Callable[..., Any] = load_image) -> list[Picture]:
-        """The images of these frames; those of a video are of one size. Raises ValueError."""
-        pictures = [(frame, read(frame, longest_side=self.options.longest_side)) for frame in frames]
-        if self.options.video:
-            pictures = [(frame, image.resize(pictures[0][1].size)) for frame, image in pictures]
-        return pictures
+        """The images of these frames. Raises ValueError."""
+        return [(frame, read(frame, longest_side=self.options.longest_side)) for frame in frames]
 
     def _context(
         self, document: Document, pictures: Sequence[Picture], examples: Sequence[Example] = ()
     ) -> PromptContext:
         sizes = {}
         stills = []
-        for frame, image in pictures:
-            prepared = self.engine.prepare(image)
+        images = [image for _, image in pictures]
+        as_clip = self.options.video and images
+        ready = self.engine.prepare_clip(images) if as_clip else [self.engine.prepare(image) for image in images]
+        for (frame, image), prepared in zip(pictures, ready, strict=True):
             sizes[frame.index] = image.size if self.engine.family.pads else prepared.size
             stills.append(Still(frame.index, prepared, frame.sha256 or sha256_file(Path(frame.path))))
         shown = {} if self.options.video else sizes  # of a video nobody can say where in which frame something is

@@ -14,7 +14,6 @@ from m3dllm.systems.videollm.dialogue import converse
 from m3dllm.systems.videollm.engines import find_engine, make_engine
 from m3dllm.systems.videollm.engines.base import Count, Engine
 from m3dllm.systems.videollm.engines.local.tokenizer_only import TokenizerOnlyEngine
-from m3dllm.systems.videollm.messages import prompt_text
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.types import Document, Example, Issue
 
@@ -69,11 +68,10 @@ def preview(
     held = None
     if request.constraint is not None:
         held = request.constraint.grammar or str(request.constraint.schema)
-    chat = engine.local.chat if isinstance(engine, TokenizerOnlyEngine) else prompt_text
     return Preview(
         document=document.id,
         stage=question.stage,
-        prompt=chat(request.messages),
+        prompt=engine.chat(request.messages),
         count=engine.count(request.messages),
         max_tokens=request.max_tokens,
         context=engine.context,

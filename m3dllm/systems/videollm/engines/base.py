@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from m3dllm.systems.videollm.families import Family
-from m3dllm.systems.videollm.messages import Message
+from m3dllm.systems.videollm.messages import Message, prompt_text
 from m3dllm.systems.videollm.options import Options
 from m3dllm.types import Failure, Issue
 
@@ -157,6 +157,14 @@ class Engine(ABC):
     def prepare(self, image: Image) -> Image:
         """A frame as it must be handed over, so that the engine changes nothing of its geometry any more."""
         return image
+
+    def prepare_clip(self, images: Sequence[Image]) -> list[Image]:
+        """The frames of a clip, likewise, all of one size."""
+        return [self.prepare(image.resize(images[0].size)) for image in images]
+
+    def chat(self, messages: Sequence[Message]) -> str:
+        """The prompt as text: in the model's chat format, where that is known."""
+        return prompt_text(messages)
 
     @property
     def notes(self) -> tuple[str, ...]:

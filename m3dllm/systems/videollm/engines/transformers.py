@@ -76,7 +76,7 @@ class TransformersEngine(Engine):
     def provenance(self) -> Mapping[str, Any]:
         return {
             "model": self.local.name,
-            "sha256": self.local.sha256,
+            **self.local.identity,
             "family": self.family.name,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": str(self.device),
@@ -84,6 +84,9 @@ class TransformersEngine(Engine):
 
     def prepare(self, image: Image) -> Image:
         return self.local.prepare(image)
+
+    def prepare_clip(self, images: Sequence[Image]) -> list[Image]:
+        return self.local.prepare_clip(images)
 
     def count(self, messages: Sequence[Message]) -> Count:
         inputs = self.generator.encode(messages)

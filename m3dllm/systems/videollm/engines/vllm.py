@@ -139,7 +139,7 @@ class VllmEngine(Engine):
         dtype = str(self.engine.model_config.dtype).removeprefix("torch.")
         return {
             "model": self.local.name,
-            "sha256": self.local.sha256,
+            **self.local.identity,
             "family": self.family.name,
             "dtype": dtype,
             "device": "vllm",
@@ -149,6 +149,9 @@ class VllmEngine(Engine):
 
     def prepare(self, image: Image) -> Image:
         return self.local.prepare(image)
+
+    def prepare_clip(self, images: Sequence[Image]) -> list[Image]:
+        return self.local.prepare_clip(images)
 
     def count(self, messages: Sequence[Message]) -> Count:
         return self.local.count(messages)

@@ -62,7 +62,7 @@ class _Row:
 
     @property
     def schema(self) -> dict[str, Any] | None:
-        """The schema that the row is held to, where it has no grammar."""
+        """The schema that constrains the row, where it has no grammar."""
         constraint = self.request.constraint
         return constraint.schema if constraint is not None and constraint.grammar is None else None
 
@@ -104,9 +104,12 @@ class Generator:
                 done.append((key, self._choose(row)))
             else:
                 rows.append(row)
-        if rows:
-            self._decode(rows)
-            done += [(row.key, row.reply) for row in rows]
+        for group in _by_constraint(rows):
+            try:
+                self._decode(group)
+            except ValueError as error:  # a schema that cannot be compiled
+                group = [replace(row, reply=Reply(finish="error", failure=Failure(str(error)))) for row in group]
+            done += [(row.key, row.reply) for row in group]
         return done
 
     def _prefill(self, key: int, request: Request) -> _Row | Reply:
@@ -121,10 +124,11 @@ class Generator:
             )
             return Reply(finish="error", tokens_in=length, failure=Failure(message))
         matcher, compile_s = None, 0.0
-        if (constraint := request.constraint) is not None and not request.options:
+        grammar = request.constraint.grammar if request.constraint is not None else None
+        if grammar is not None and not request.options:
             begun = time.perf_counter()
             try:
-                matcher = compile_grammar(constraint.grammar or constraint.schema or {}, self.local.grammar_tokenizer)
+                matcher = compile_grammar(grammar, self.local.grammar_tokenizer)
             except ValueError as error:
                 return Reply(finish="error", tokens_in=length, failure=Failure(str(error)))
             compile_s = time.perf_counter() - begun
@@ -232,14 +236,13 @@ class Generator:
             )
 
     def _masks(self, rows: Sequence[_Row]) -> Callable[[Tensor, Tensor], Tensor]:
-        """What holds the rows to their constraints: one matcher each, or outlines where all share one schema."""
-        schemas = [row.schema for row in rows]
-        if schemas[0] is not None and all(schema == schemas[0] for schema in schemas):
+        """What constrains the rows: outlines by the schema that they share, or a matcher each by its grammar."""
+        if (schema := rows[0].schema) is not None:
             if self._outlines is None:
                 import outlines
 
                 self._outlines = outlines.from_transformers(self.model, self.local.processor)
-            return schema_masks(schemas[0], self._outlines)
+            return schema_masks(schema, self._outlines)
         return GrammarMasks([row.matcher for row in rows], seconds=[row.compile_s for row in rows])
 
     def _take(self, row: _Row, token: int) -> None:
@@ -303,6 +306,17 @@ class Generator:
         names = set(inspect.signature(index).parameters)
         positions: Tensor = index(**{name: value for name, value in inputs.items() if name in names})[0]
         return positions
+
+
+def _by_constraint(rows: Sequence[_Row]) -> list[list[_Row]]:
+    """The rows that are decoded together: those of one schema, and those that have a grammar each or are free."""
+    groups: list[list[_Row]] = []
+    for row in rows:
+        group = next((group for group in groups if group[0].schema == row.schema), None)
+        if group is None:
+            groups.append(group := [])
+        group.append(row)
+    return groups
 
 
 def _images(messages: Sequence[Message]) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 LIMITS = llguidance.LLParserLimits(initial_lexer_fuel=10_000_000, step_lexer_fuel=5_000_000)
-"""ContextBudget for a mention that may begin at any of thousands of characters: with a vocabulary of 131,072 tokens the
+"""Space for a mention that may begin at any of thousands of characters: with a vocabulary of 131,072 tokens the
 library's own limits end between 1,000 and 1,500 Chinese characters."""
 
 

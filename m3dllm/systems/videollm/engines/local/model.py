@@ -15,6 +15,7 @@ from m3dllm.errors import UserError
 from m3dllm.files import sha256_file
 from m3dllm.systems.videollm.embedded import FOLDER, NAME
 from m3dllm.systems.videollm.engines.base import Count
+from m3dllm.systems.videollm.engines.local.vision import prepare_clip, prepare_frame
 from m3dllm.systems.videollm.families import FAMILIES, Family, SmartResize, find_family
 from m3dllm.systems.videollm.frames import pad_to_square
 from m3dllm.systems.videollm.messages import Clip, Message, Still
@@ -135,6 +136,14 @@ class LocalModel:
                 )
         return total.hexdigest()
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What says in a run's record which model it was. The embedded one is known by its weights alone: beside them
+        lies code."""
+        if self.source == str(FOLDER):
+            return {"weights_sha256": self.weights_sha256}
+        return {"sha256": self.sha256}
+
     @cached_property
     def weights_sha256(self) -> str:
         """What tells a model apart: its revision on the hub; in a folder the hash of its weights and configuration."""
@@ -162,15 +171,23 @@ class LocalModel:
     def prepare(self, image: Image) -> Image:
         """The image in the size in which the model sees it, or padded to a square, as the family wants it."""
         if self.resize is not None:
-            from qwen_vl_utils.vision_process import fetch_image
-
-            width, height = self.resize(image.size)
-            merge = getattr(getattr(self.processor, "image_processor", None), "merge_size", 2)
-            wanted = {"image": image, "resized_width": width, "resized_height": height}
-            prepared: Image = fetch_image(wanted, image_patch_size=self.resize.factor // merge)
-            # Its own limits are not this model's: the last word is the processor's arithmetic.
-            return prepared if prepared.size == (width, height) else image.resize((width, height))
+            return prepare_frame(image, self.resize)
         return pad_to_square(image) if self.family.pads else image
+
+    def prepare_clip(self, images: Sequence[Image]) -> list[Image]:
+        """The frames of a clip, all of one size."""
+        if self.clip_bounds is not None:
+            return prepare_clip(images, self.clip_bounds, self.context)
+        return [self.prepare(image.resize(images[0].size)) for image in images]
+
+    @property
+    def clip_bounds(self) -> SmartResize | None:
+        """What the processor does to the frames of a clip, where it keeps their own sides."""
+        size = getattr(getattr(self.processor, "video_processor", None), "size", None)
+        if self.resize is None or not size:
+            return self.resize
+        shortest, longest = (int(size[name]) for name in ("shortest_edge", "longest_edge"))
+        return SmartResize(self.resize.factor, shortest, longest)
 
     # --- prompts ------------------------------------------------------------------------------------------------------
 

@@ -33,8 +33,14 @@ class TokenizerOnlyEngine(Engine):
     def prepare(self, image: Image) -> Image:
         return self.local.prepare(image)
 
+    def prepare_clip(self, images: Sequence[Image]) -> list[Image]:
+        return self.local.prepare_clip(images)
+
     def count(self, messages: Sequence[Message]) -> Count:
         return self.local.count(messages)
+
+    def chat(self, messages: Sequence[Message]) -> str:
+        return self.local.chat(messages)
 
     def submit(self, key: int, request: Request) -> None:
         raise RuntimeError("no weights are loaded")

@@ -113,6 +113,9 @@ class WorkersEngine(Engine):
     def prepare(self, image: Image) -> Image:
         return self.local.prepare(image)
 
+    def prepare_clip(self, images: Sequence[Image]) -> list[Image]:
+        return self.local.prepare_clip(images)
+
     def count(self, messages: Sequence[Message]) -> Count:
         return self.local.count(messages)
 

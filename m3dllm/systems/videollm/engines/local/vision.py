@@ -1,0 +1,50 @@
+"""Frames and clips as the Qwen-VL families want them, by their own library: sizes, pixel budgets, videos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from m3dllm.systems.videollm.families import SmartResize
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SHARE = 0.9
+"""How much of a context the tokens of a clip may take, as the library has it for its own models."""
+
+
+def prepare_frame(image: Image, bounds: SmartResize) -> Image:
+    """The image in the size in which the model sees it. Raises ValueError for one that is too long for its width."""
+    from qwen_vl_utils import vision_process as library
+
+    size = bounds(image.size)
+    limits = {"min_pixels": bounds.min_pixels, "max_pixels": bounds.max_pixels}
+    try:
+        prepared: Image = library.fetch_image({"image": image, **limits}, image_patch_size=_patch(bounds))
+    except ValueError:  # of a very long image within few pixels it would leave no width
+        prepared = image
+    return prepared if prepared.size == size else image.resize(size)  # the processor's arithmetic has the last word
+
+
+def prepare_clip(images: Sequence[Image], bounds: SmartResize, context: int) -> list[Image]:
+    """The frames of a clip, all of one size: within `bounds` each, and together within their share of the context."""
+    from PIL import Image as Images
+    from qwen_vl_utils import vision_process as library
+
+    first = images[0].size
+    wanted = {
+        "video": [image if image.size == first else image.resize(first) for image in images],
+        "min_pixels": bounds.min_pixels,
+        "max_pixels": bounds.max_pixels,
+        "total_pixels": max(int(SHARE * context * bounds.factor**2), len(images) * bounds.min_pixels),
+    }
+    video = library.fetch_video(wanted, image_patch_size=_patch(bounds))  # (frames made even, 3, height, width)
+    return [Images.fromarray(frame.byte().permute(1, 2, 0).numpy()) for frame in video[: len(images)]]
+
+
+def _patch(bounds: SmartResize) -> int:
+    """The library multiplies it by what it merges, 2, to what sides must be multiples of."""
+    from qwen_vl_utils.vision_process import SPATIAL_MERGE_SIZE
+
+    return bounds.factor // int(SPATIAL_MERGE_SIZE)

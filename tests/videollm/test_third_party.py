@@ -1,0 +1,79 @@
+"""A strategy of another package: one file, its templates and one entry point."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("transformers", reason="needs the extra 'llm'")
+pytest.importorskip("llguidance", reason="needs the extra 'llm'")
+
+from m3dllm.errors import UserError
+from m3dllm.normalize import normalize
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.strategies import find_strategy, strategy_names
+from m3dllm.systems.videollm.system import VideoLLM
+from m3dllm.systems.videollm.tuning.conversations import lessons_of
+from tests.small import LABELS, example
+from tests.videollm.documents import document
+
+PLUGIN = Path(__file__).resolve().parents[1] / "plugin/name-list"
+TRAIN = example("shot", "[PER0 Ada] met [PER1 Bela] . [PER0 Ada] left .", group="other")
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """The plugin is on the path, and its entry points stand where an installation puts them."""
+    project = tomllib.loads((PLUGIN / "pyproject.toml").read_text())["project"]
+    folder = tmp_path / "m3dllm_name_list-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1.0\n")
+    groups = [
+        f"[{group}]\n" + "".join(f"{name} = {where}\n" for name, where in points.items())
+        for group, points in project["entry-points"].items()
+    ]
+    (folder / "entry_points.txt").write_text("\n".join(groups))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(PLUGIN), *sys.path])
+    yield
+    find_strategy.cache_clear()
+
+
+def system(**options) -> VideoLLM:
+    config = Config(strategy="names", device="cpu", max_tokens=64, frames=0, **options)
+    return VideoLLM(config, labels=LABELS, examples=[TRAIN])
+
+
+def test_it_is_known_only_where_it_is_installed(installed):
+    assert strategy_names() == ["joint", "mqa", "names", "staged"]
+
+
+def test_without_it_its_name_is_refused():
+    with pytest.raises(UserError, match="--strategy names: expected joint, mqa, staged"):
+        Config(strategy="names")
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_embedded_model_answers_its_question_within_its_grammar(installed, lang):
+    made = document("d", lang)
+    (raw,) = (asked := system()).predict([made])
+    assert raw.failure is None
+    assert [turn.stage for turn in raw.turns] == ["names"]
+    prediction = normalize(made, raw, LABELS)
+    assert "text_not_found" not in {issue.code for issue in prediction.issues}
+    assert f"names/names.{lang}.v1.jinja" in asked.provenance["prompts"]
+    assert "mentions" in next(iter(asked.take_prompts().values()))
+
+
+def test_a_document_without_text_is_not_asked_about(installed):
+    (raw,) = system().predict([document("d", "en", "")])
+    assert (raw.turns, raw.payload) == ((), {"chains": [], "relations": [], "regions": []})
+
+
+def test_its_gold_answer_is_the_example_in_a_prompt_and_what_is_tuned_to(installed):
+    asked = system(shots=1)
+    (lesson,) = lessons_of(asked.builder.of(document("d", text="Cora left .")), example("d", "[PER0 Cora] left .").gold)
+    assert lesson.answer == '{"mentions":["Cora"]}'
+    assert '{"mentions":["Ada","Bela"]}' in lesson.request.messages[-1].parts[-1]
