@@ -1,0 +1,117 @@
+"""UIMA CAS JSON, as INCEpTION and WebAnno write it: named entities, relations and coreference over one text.
+
+Offsets count UTF-16 units there and code points here. An annotation is a mention where it has a type and stands in a
+layer of entities, a relation where it has a governor and a dependent, a link of coreference where it has a next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.jsonfiles import objects, read_json, whole_number, words
+from m3dllm.corpora.marks import Marks, language_of
+from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.errors import UserError
+from m3dllm.types import Document, Example, Lang, Task
+
+MENTIONS = ("NamedEntity", "Entity", "Span", "CoreferenceLink")
+_TYPES = ("value", "label", "type", "referenceType", "entityType")
+_PASSED_OVER = ("Sofa", "Sentence", "Token", "DocumentMetaData", "DocumentAnnotation", "TagsetDescription")
+_UNKNOWN = "MISC"
+
+
+def read_uima(
+    path: Path, *, layer: Sequence[str] = MENTIONS, lang: Lang | None = None, split: str | None = None
+) -> Imported:
+    """The texts of the file, or of the files in the folder, at `path`.
+
+    - `layer`: the layers that hold mentions, by the last part of their names.
+    - `lang`: the language of all documents; left out, it is told by their letters.
+    - `split`: the split to write; left out, it is told by the names of the files.
+
+    Raises UserError where a file is no CAS, or there is no document.
+    """
+    incoming = Incoming()
+    for file in files_at(path, (".json",), "UIMA CAS JSON files"):
+        value = read_json(file)
+        if not isinstance(value, dict) or not isinstance(value.get("%FEATURE_STRUCTURES"), list):
+            if file == path:
+                raise UserError.at(file, "is no UIMA CAS JSON: it has no %FEATURE_STRUCTURES")
+            incoming.notes.leave_out("file", "it is no UIMA CAS JSON", file.name)
+            continue
+        things = objects(value["%FEATURE_STRUCTURES"])
+        text = next((words(one.get("sofaString")) for one in things if _kind(one) == "Sofa"), "")
+        marks = Marks(text, incoming.notes, file.name)
+        unannotated = _mark(marks, things, frozenset(layer))
+        name = incoming.id_for(file.stem, f"document-{len(incoming.ids)}", file.name)
+        document = Document(name, language_of(text, lang), text)
+        incoming.add(split or split_of(file, path), Example(document, marks.gold(), unannotated))
+    return incoming.done(path)
+
+
+def _kind(thing: dict[str, Any]) -> str:
+    return words(thing.get("%TYPE")).rpartition(".")[2]
+
+
+def _mark(marks: Marks, things: list[dict[str, Any]], layers: frozenset[str]) -> frozenset[Task]:
+    """Put the annotations into `marks`; what nobody annotated comes back."""
+    text = marks.text
+    units = [i for i, c in enumerate(text) for _ in range(1 + (ord(c) > 0xFFFF))] + [len(text)]
+    by_id = {one.get("%ID"): one for one in things}
+    spans = {one.get("%ID"): span for one in things if (span := _span(one, units))}
+    chained = {one.get("%ID") for one in things if _kind(one) == "CoreferenceLink"}
+    typed = {
+        spans[one.get("%ID")]: _type(one)
+        for one in things
+        if one.get("%ID") in spans.keys() - chained and _kind(one) in layers and _type(one)
+    }
+    relations = False
+    for thing in things:
+        name, kind = thing.get("%ID"), _kind(thing)
+        if name in spans and kind in layers:
+            label = typed.get(spans[name]) or (_UNKNOWN if name in chained else _type(thing))
+            if not (name in chained and marks.holds(("span", spans[name]))):
+                marks.mention(("span", spans[name]), *spans[name], label)
+        elif "@Governor" in thing or "@Dependent" in thing:
+            relations = True
+        elif kind not in (*_PASSED_OVER, "CoreferenceChain"):
+            detail = f"{marks.where}: {name}"
+            marks.notes.leave_out(kind or "annotation", f"the layer {kind!r} has no place", detail)
+    for thing in things:
+        if "@Governor" in thing or "@Dependent" in thing:
+            ends = [("span", spans.get(thing.get(key), (-1, -1))) for key in ("@Governor", "@Dependent")]
+            marks.relate(ends[0], ends[1], _type(thing))
+        elif _kind(thing) == "CoreferenceChain":
+            links = list(_links(thing.get("@first"), by_id))
+            marks.join(("span", spans[link]) for link in links if link in spans)
+    lacking: set[Task] = set() if relations else {"relation"}
+    if not any(_kind(one) == "CoreferenceChain" for one in things):
+        lacking.add("chain")
+    return frozenset(lacking)
+
+
+def _span(thing: dict[str, Any], units: Sequence[int]) -> tuple[int, int] | None:
+    """The span of an annotation in code points; None where it has none in the text."""
+    begin, end = whole_number(thing.get("begin")), whole_number(thing.get("end"))
+    if begin is None or end is None or not 0 <= begin < end < len(units):
+        return None
+    return units[begin], units[end]
+
+
+def _type(thing: dict[str, Any]) -> str:
+    return next((words(thing[key]) for key in _TYPES if words(thing.get(key))), "")
+
+
+def _links(first: object, by_id: dict[Any, dict[str, Any]]) -> Iterator[object]:
+    """The links of a chain, from its first on."""
+    seen: set[object] = set()
+    while isinstance(first, int) and first in by_id and first not in seen:
+        seen.add(first)
+        yield first
+        first = by_id[first].get("@next")
+
+
+IMPORTER = read_uima

@@ -1,0 +1,108 @@
+"""YOLO datasets: folders of images with a text file of boxes each, in the layouts of Ultralytics and of Darknet.
+
+`images/<split>/x.jpg` has its boxes in `labels/<split>/x.txt`, or beside it; an image without a file shows nothing. An
+image is a document.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from m3dllm.corpora.frames import frame_number
+from m3dllm.corpora.images import SUFFIXES
+from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.marks import Marks
+from m3dllm.corpora.sources import Incoming, split_of
+from m3dllm.corpora.stills import still
+from m3dllm.corpora.voc import ONLY_REGIONS
+from m3dllm.corpora.yolo import is_names_file, parse_yolo, read_names
+from m3dllm.errors import UserError
+from m3dllm.files import read_text
+from m3dllm.types import Document, Example, Frame
+
+
+def read_yolo_dataset(
+    path: Path,
+    *,
+    names: Path | None = None,
+    clips: bool = False,
+    shapes: Literal["boxes", "cover"] = "boxes",
+    split: str | None = None,
+) -> Imported:
+    """The images of the folder at `path`, searched through.
+
+    - `names`: the file that names the classes; left out, it is the `data.yaml`, `classes.txt` or `obj.names` there.
+    - `clips`: the images of one folder are the frames of one document, numbered as their names are.
+    - `shapes`: polygons and rotated boxes are left out ("boxes"), or become the box that covers them ("cover").
+    - `split`: the split to write; left out, it is told by the names of the folders: train, val, test.
+
+    Raises UserError where no image has a file of boxes.
+    """
+    if not path.is_dir():
+        raise UserError.at(path, "is no folder; expected one of images and text files of boxes")
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path)))
+    found = names or next((file for file in files if is_names_file(file.name)), None)
+    classes = read_names(found) if found else ()
+    incoming, read = Incoming(), set()
+    groups: dict[str, list[tuple[int, Path]]] = {}
+    for file in files:
+        if file.suffix.lower() in SUFFIXES:
+            inside = file.relative_to(path)
+            number = frame_number(file.name)
+            if not clips:
+                groups.setdefault(inside.with_suffix("").as_posix(), []).append((0, file))
+            elif number is None:
+                incoming.notes.leave_out("frame", "its name holds no frame number", inside.as_posix())
+            else:
+                groups.setdefault(inside.parent.as_posix(), []).append((number, file))
+    for name, members in groups.items():
+        own = incoming.id_for(name.removeprefix("images/"), f"image-{len(incoming.ids)}", name)
+        marks, frames = Marks("", incoming.notes, own), dict[int, Frame]()
+        for number, image in members:
+            where = image.relative_to(path).as_posix()
+            if number in frames:
+                incoming.notes.leave_out("frame", "another image of the document has its number", where)
+            elif frame := still(own, number, image, None, incoming.notes, where=where):
+                frames[number] = frame
+                boxes = next((file for file in _boxes_of(image) if file.is_file()), None)
+                if boxes:
+                    read.add(boxes)
+                    said = parse_yolo(
+                        read_text(boxes),
+                        number,
+                        names=classes,
+                        where=boxes.relative_to(path).as_posix(),
+                        notes=incoming.notes,
+                        cover=shapes == "cover",
+                    )
+                    for place, region in said:
+                        marks.shows(region, place)
+        if frames:
+            document = Document(own, "en", "", frames=tuple(frames[n] for n in sorted(frames)))
+            part = split or split_of(members[0][1], path)
+            incoming.add(part, Example(document, marks.gold(), ONLY_REGIONS))
+    for file in files:
+        if file.suffix == ".txt" and file not in read and file != found and "labels" in file.relative_to(path).parts:
+            incoming.notes.leave_out("box file", "there is no image of it", file.relative_to(path).as_posix())
+    if not read:
+        raise UserError.at(path, "has no text file of boxes for any image; expected labels/x.txt for images/x.jpg")
+    return incoming.done(path)
+
+
+def _boxes_of(image: Path) -> list[Path]:
+    """Where the boxes of an image may stand: `labels` in place of the last `images` of its path, or beside it."""
+    parts = list(image.parts)
+    places = [i for i, part in enumerate(parts[:-1]) if part == "images"]
+    beside = image.with_suffix(".txt")
+    if not places:
+        return [beside]
+    parts[places[-1]] = "labels"
+    return [Path(*parts).with_suffix(".txt"), beside]
+
+
+def _is_hidden(inside: Path) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in inside.parts)
+
+
+IMPORTER = read_yolo_dataset

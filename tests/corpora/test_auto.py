@@ -1,0 +1,85 @@
+"""A guess at the format, printed and obeyed."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from m3dllm.corpora.auto import guess, read_auto
+from m3dllm.errors import UserError
+from m3dllm.export import export
+from tests.small import small_corpus
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("a.ann", "T1\tPER 0 3\tAda\n", "brat"),
+        ("a.conllu", "", "corefud"),
+        ("a.txt", "IMGID:7\nAda\tB-PER\n", "conll"),
+        ("a.conll", "Ada NNP B-PER\n", "conll"),
+        ("a.txt", "{'token': ['a'], 'h': {}}\n", "mnre"),
+        ("a.json", '{"images": [], "annotations": [], "categories": []}', "coco"),
+        ("a.json", '[{"id": 1, "data": {}, "annotations": []}]', "label-studio"),
+        ("a.json", '[{"vertexSet": [], "sents": []}]', "redocred"),
+        ("a.json", '{"%FEATURE_STRUCTURES": []}', "uima"),
+        ("a.jsonl", '{"text": "Ada", "label": []}\n', "doccano"),
+        ("a.jsonl", '{"text": "Ada", "spans": [], "_input_hash": 3}\n', "prodigy"),
+        ("a.xml", '<?xml version="1.0"?>\n<annotations>', "cvat"),
+        ("a.xml", "<annotation>", "voc"),
+        ("a.eaf", "", "elan"),
+    ],
+)
+def test_files_tell_their_format(tmp_path, name, text, found):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert guess(tmp_path)[0] == guess(tmp_path / name)[0] == found
+
+
+def test_the_guess_is_printed_and_obeyed(tmp_path, caplog):
+    (tmp_path / "train.conll").write_text("Ada\tB-PER\n", encoding="utf-8")
+    with caplog.at_level(logging.INFO):
+        imported = read_auto(tmp_path)
+    assert "read as conll, for train.conll has a token and its tag a line" in caplog.text
+    assert len(imported.splits["train"]) == 1
+
+
+@pytest.mark.parametrize("name", ["brat", "coco", "conll", "corefud", "label-studio", "parquet"])
+def test_what_is_exported_is_known_again(tmp_path, name):
+    if name == "parquet":
+        pytest.importorskip("pyarrow", reason="needs the extra 'parquet'")
+    export(name, small_corpus(tmp_path / "corpus", train=2, dev=0, test=0), tmp_path / "out")
+    assert guess(tmp_path / "out")[0] == name
+
+
+def test_what_cannot_be_told_is_named(tmp_path):
+    (tmp_path / "a.md").write_text("words")
+    (tmp_path / "b.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"no format that can be told \(its files: \.json, \.md\)"):
+        guess(tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        guess(tmp_path / "nothing")
+    with pytest.raises(UserError, match="is a native corpus already"):
+        guess(small_corpus(tmp_path / "corpus", train=1, dev=0, test=0))
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("twitter", "conll"),
+        ("mnre", "mnre"),
+        ("gmner/Twitter10000_v2.0", "gmner"),
+        ("m3d", "m3d"),
+        ("re_docred", "redocred"),
+        ("litbank", "brat"),
+        ("cvat_datumaro_assets/tests/assets/cvat_dataset/for_video", "cvat"),
+        ("cvat_datumaro_assets/tests/assets/voc_dataset/voc_dataset1", "voc"),
+        ("cvat_datumaro_assets/tests/assets/coco_dataset", "coco"),
+        ("cvat_datumaro_assets/tests/assets/yolo_dataset/yolo", "yolo-dataset"),
+        ("label_studio/tests/custom/converter/data/test_export_yolo", "label-studio"),
+        ("doccano/backend/data_import/tests/data/relation_extraction", "doccano"),
+    ],
+)
+def test_the_real_sets_are_known(shared_data, name, found):
+    assert guess(Path(shared_data / name))[0] == found

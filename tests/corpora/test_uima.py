@@ -1,0 +1,119 @@
+"""UIMA CAS JSON and ELAN: what INCEpTION writes of a text, and the times of what is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from m3dllm.corpora.elan import read_elan
+from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.uima import read_uima
+from m3dllm.errors import UserError
+from m3dllm.types import TASKS
+from tests.corpora.tools import facts, reasons, words
+
+NER = "de.tudarmstadt.ukp.dkpro.core.api.ner.type.NamedEntity"
+LINK = "de.tudarmstadt.ukp.dkpro.core.api.coref.type.CoreferenceLink"
+CHAIN = "de.tudarmstadt.ukp.dkpro.core.api.coref.type.CoreferenceChain"
+
+
+def thing(number: int, kind: str, begin: int | None = None, end: int | None = None, **more) -> dict:
+    place = {} if begin is None else {"begin": begin, "end": end, "@sofa": 1}
+    return {"%ID": number, "%TYPE": kind, **place, **more}
+
+
+def read(folder: Path, text: str, *things: dict, **options) -> Imported:
+    sofa = {"%ID": 1, "%TYPE": "uima.cas.Sofa", "sofaString": text}
+    (folder / "a.json").write_text(json.dumps({"%FEATURE_STRUCTURES": [sofa, *things]}), encoding="utf-8")
+    return read_uima(folder / "a.json", **options)
+
+
+TEXT = "Ada met Bo . She ran ."
+
+
+def test_entities_relations_and_chains(tmp_path):
+    things = [
+        thing(2, NER, 0, 3, value="PER"),
+        thing(3, NER, 8, 10, value="PER"),
+        thing(4, LINK, 0, 3, **{"@next": 5}),
+        thing(5, LINK, 13, 16, referenceType="she"),
+        thing(6, CHAIN, **{"@first": 4}),
+        {"%ID": 7, "%TYPE": "custom.Relation", "@Governor": 2, "@Dependent": 3, "label": "met", "begin": 8, "end": 10},
+        thing(8, "x.Token", 0, 3),
+    ]
+    imported = read(tmp_path, TEXT, *things)
+    (example,) = imported.splits["train"]
+    assert words(example) == [("PER", ["Ada", "She"]), ("PER", ["Bo"])]
+    assert facts(example) == [("Ada", "met", "Bo")]
+    assert example.unannotated == frozenset()
+    assert imported.left_out == []
+
+
+def test_offsets_count_utf16_units(tmp_path):
+    imported = read(tmp_path, "🎬 Ada", thing(2, NER, 3, 6, value="PER"))
+    assert words(imported.splits["train"][0]) == [("PER", ["Ada"])]
+    assert imported.splits["train"][0].unannotated == {"relation", "chain"}
+
+
+def test_other_layers_are_counted_and_may_be_chosen(tmp_path):
+    event = thing(2, "custom.Event", 4, 7, value="MEET")
+    assert reasons(read(tmp_path, TEXT, event)) == [("Event", "the layer 'Event' has no place")]
+    assert words(read(tmp_path, TEXT, event, layer=("Event",)).splits["train"][0]) == [("MEET", ["met"])]
+
+
+def test_chains_that_go_round_end(tmp_path):
+    things = [
+        thing(2, LINK, 0, 3, **{"@next": 3}),
+        thing(3, LINK, 13, 16, **{"@next": 2}),
+        thing(4, CHAIN, **{"@first": 2}),
+    ]
+    assert words(read(tmp_path, TEXT, *things).splits["train"][0]) == [("MISC", ["Ada", "She"])]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"%FEATURE_STRUCTURES": 3}'])
+def test_what_is_no_cas_is_named(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UserError, match=r"x\.json"):
+        read_uima(tmp_path / "x.json")
+
+
+# --- ELAN -------------------------------------------------------------------------------------------------------------
+
+EAF = """<?xml version="1.0" encoding="UTF-8"?>
+<ANNOTATION_DOCUMENT><HEADER><MEDIA_DESCRIPTOR MEDIA_URL="file:///c:/clips/film.mp4"/></HEADER>
+<TIME_ORDER><TIME_SLOT TIME_SLOT_ID="t1" TIME_VALUE="1000"/><TIME_SLOT TIME_SLOT_ID="t2" TIME_VALUE="2500"/>
+<TIME_SLOT TIME_SLOT_ID="t3" TIME_VALUE="3000"/><TIME_SLOT TIME_SLOT_ID="t4"/></TIME_ORDER>
+<TIER TIER_ID="speech"><ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a2" TIME_SLOT_REF1="t2" TIME_SLOT_REF2="t3">
+<ANNOTATION_VALUE>She wrote.</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>
+<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1" TIME_SLOT_REF1="t1" TIME_SLOT_REF2="t2">
+<ANNOTATION_VALUE>Ada spoke.</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>
+<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a3" TIME_SLOT_REF1="t3" TIME_SLOT_REF2="t4">
+<ANNOTATION_VALUE>lost</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION></TIER>
+<TIER TIER_ID="gesture"><ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="g" TIME_SLOT_REF1="t1" TIME_SLOT_REF2="t2">
+<ANNOTATION_VALUE>nod</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION></TIER></ANNOTATION_DOCUMENT>"""
+
+
+def test_a_tier_is_a_text_with_times(tmp_path):
+    (tmp_path / "clip.eaf").write_text(EAF)
+    imported = read_elan(tmp_path / "clip.eaf")
+    (example,) = imported.splits["train"]
+    assert (example.document.text, example.document.group) == ("Ada spoke.\nShe wrote.", "film")
+    assert [(s.start, s.end, s.start_s, s.end_s) for s in example.document.segments] == [
+        (0, 10, 1.0, 2.5),
+        (11, 21, 2.5, 3.0),
+    ]
+    assert example.unannotated == set(TASKS)
+    assert reasons(imported) == [
+        ("annotation", "it has no time"),
+        ("annotation", "the tier 'gesture' is not the text"),
+    ]
+
+
+def test_tiers_may_be_chosen_and_one_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "clip.eaf").write_text(EAF)
+    (example,) = read_elan(tmp_path, tier=("gesture",)).splits["train"]
+    assert example.document.text == "nod"
+    with pytest.raises(UserError, match="has no tier 'gaze'; it has 'speech', 'gesture'"):
+        read_elan(tmp_path, tier=("gaze",))

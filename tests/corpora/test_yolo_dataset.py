@@ -1,0 +1,83 @@
+"""YOLO datasets in the layouts of Ultralytics and Darknet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from m3dllm.corpora.yolo_dataset import read_yolo_dataset
+from m3dllm.errors import UserError
+from m3dllm.types import Box
+from tests.corpora.tools import counts, reasons
+from tests.small import png
+
+LINE = "1 0.5 0.5 0.25 0.5\n"
+
+
+def put(folder: Path, **files: str | bytes) -> Path:
+    """Files by path, written `images__train__a.png` for images/train/a.png."""
+    for name, content in files.items():
+        file = folder / name.replace("__", "/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder
+
+
+def test_boxes_stand_in_labels_for_images_and_names_in_yaml(tmp_path):
+    files = {"data.yaml": "names: [cat, dog]\n", "images__val__a.png": png(), "labels__val__a.txt": LINE}
+    imported = read_yolo_dataset(put(tmp_path, **files, images__train__b__png=b"no image"))
+    (example,) = imported.splits["dev"]
+    assert (example.document.id, [(r.type, r.box) for r in example.gold.regions]) == (
+        "val/a",
+        [("dog", Box(0.375, 0.25, 0.625, 0.75))],
+    )
+
+
+def test_boxes_may_stand_beside_images_and_an_image_without_any_shows_nothing(tmp_path):
+    files = {"obj.names": "cat\ndog\n", "obj_train_data__a.png": png(), "obj_train_data__b.png": png()}
+    imported = read_yolo_dataset(put(tmp_path, **files, **{"obj_train_data__a.txt": LINE}))
+    assert [len(e.gold.regions) for e in imported.splits["train"]] == [1, 0]
+    assert all(e.document.frames[0].annotated for e in imported.splits["train"])
+
+
+def test_the_images_of_a_folder_are_a_clip_where_that_is_asked_for(tmp_path):
+    files = {"classes.txt": "a\nb\n", "film__24.png": png(), "film__48.png": png(), "film__48.txt": LINE}
+    (film,) = read_yolo_dataset(put(tmp_path, **files), clips=True).splits["train"]
+    assert (film.document.id, [f.index for f in film.document.frames], film.gold.regions[0].frame) == (
+        "film",
+        [24, 48],
+        48,
+    )
+
+
+def test_boxes_without_an_image_are_counted(tmp_path):
+    files = {"classes.txt": "a\nb\n", "images__a.png": png(), "labels__a.txt": LINE, "labels__b.txt": LINE}
+    assert reasons(read_yolo_dataset(put(tmp_path, **files))) == [("box file", "there is no image of it")]
+
+
+def test_a_folder_without_boxes_is_named(tmp_path):
+    with pytest.raises(UserError, match="has no text file of boxes"):
+        read_yolo_dataset(put(tmp_path, **{"images__a.png": png()}))
+    with pytest.raises(UserError, match="is no folder"):
+        read_yolo_dataset(tmp_path / "images/a.png")
+
+
+@pytest.mark.parametrize("name", ["yolo", "yolov8_detection", "yolov8_detection_with_subset_txt"])
+def test_the_layouts_of_datumaro(shared_data, name):
+    folder = shared_data / "cvat_datumaro_assets/tests/assets/yolo_dataset" / name
+    imported = read_yolo_dataset(folder)
+    assert counts(imported) == {"train": (1, 0, 0, 0, 2, 1)}
+    assert sorted(r.type for r in imported.splits["train"][0].gold.regions) == ["label_2", "label_4"]
+
+
+def test_outlines_are_covered_where_that_is_asked_for(shared_data):
+    folder = shared_data / "cvat_datumaro_assets/tests/assets/yolo_dataset/yolov8_segmentation"
+    assert counts(read_yolo_dataset(folder, shapes="cover")) == {"train": (1, 0, 0, 0, 2, 1)}
+    assert len(read_yolo_dataset(folder).left_out) == 2
+
+
+def test_the_exports_of_label_studio(shared_data):
+    data = shared_data / "label_studio/tests/custom/converter/data"
+    assert counts(read_yolo_dataset(data / "test_import_yolo_data"))["train"][0] == 7
+    assert counts(read_yolo_dataset(data / "test_import_yolo_data_unif_dims"))["train"][0] == 5
