@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Iterator
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -141,15 +143,16 @@ def stills(
     file cannot be read or holds no video.
     """
     notes = Notes() if notes is None else notes
+    scale = _scaler()
     last = None
     for number, time_s, frame, stream in _frames(path, sampling, notes):
         if least_change > 0:
-            cells = frame.reformat(GRID, GRID, "gray", interpolation="AREA").to_ndarray().astype(int)
+            cells = scale(frame, GRID, GRID, "gray", "AREA").astype(int)
             if last is not None and abs(cells - last).max() <= least_change * 255:
                 notes.similar += 1
                 continue
             last = cells
-        yield Still(number, time_s, _picture(frame, stream.sample_aspect_ratio, longest_side))
+        yield Still(number, time_s, _picture(frame, stream.sample_aspect_ratio, longest_side, scale))
 
 
 def track_events(path: Path, number: int) -> Iterator[tuple[float, float, str]]:
@@ -242,8 +245,8 @@ def _nearest(value: Fraction) -> int:
 class _Packets:
     """The packets of a stream in the order of decoding: what they tell without being decoded."""
 
-    pts: list[int]
-    durations: list[int]
+    pts: array[int]
+    durations: array[int]
     keys: list[int]
     """The positions of those at which decoding can begin."""
 
@@ -253,7 +256,7 @@ def _listed(container: Any, stream: Any) -> _Packets | None:
     codec = stream.codec_context.name
     if codec not in ONE_PACKET_A_FRAME:
         return None
-    found = _Packets([], [], [])
+    found = _Packets(array("q"), array("q"), [])
     for packet in _packets(container, stream):
         if not packet.size:
             continue
@@ -388,16 +391,32 @@ def _decoded_all(path: Path, begin: int, notes: Notes) -> Iterator[Shown]:
             notes.problems.append(f"{damaged} damaged packets of the video were passed over")
 
 
-def _picture(frame: Any, aspect: Fraction | None, longest_side: int | None) -> Image:
+def _scaler() -> Callable[[Any, int, int, str, str], Any]:
+    """A function of (frame, width, height, format, interpolation) that gives an array.
+
+    It keeps a scaler for each format: one that is made for each frame, as frames do by themselves, takes twice the time
+    and stays in memory until cycles are collected.
+    """
+    scalers: dict[str, Any] = defaultdict(_av().video.reformatter.VideoReformatter)
+
+    def scale(frame: Any, width: int, height: int, kind: str, interpolation: str) -> Any:
+        return scalers[kind].reformat(frame, width, height, kind, interpolation=interpolation).to_ndarray()
+
+    return scale
+
+
+def _picture(frame: Any, aspect: Fraction | None, longest_side: int | None, scale: Callable[..., Any]) -> Image:
     """The frame as it is meant to be seen: square pixels, upright, no larger than asked for."""
+    from PIL import Image as Images
+
     width, height = frame.width, frame.height
     if aspect and aspect != 1:
         width = max(1, round(width * aspect))
     if longest_side and max(width, height) > longest_side:
-        scale = longest_side / max(width, height)
-        width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        share = longest_side / max(width, height)
+        width, height = max(1, round(width * share)), max(1, round(height * share))
     kind = "AREA" if width * height < frame.width * frame.height else "BICUBIC"
-    image: Image = frame.to_image(width=width, height=height, interpolation=kind)
+    image = Images.fromarray(scale(frame, width, height, "rgb24", kind))
     turn = _turn(frame)
     return image if turn is None else image.transpose(turn)
 
