@@ -544,7 +544,7 @@ def test_a_corpus_without_train_is_one_line(tmp_path, base):
         ({"schema_only": True, "rank": 0}, "--rank 0"),
         ({"strategy": "mqa"}, "--strategy mqa: its questions have no right answers"),
         ({"rank": 0}, "--rank 0: expected at least 1"),
-        ({"dropout": 1.0}, "--dropout and --warmup"),
+        ({"dropout": 1.0}, "--dropout 1.0: expected 0 or more and less than 1"),
         ({"four_bit": "yes"}, "--four-bit yes: this needs a GPU and bitsandbytes"),
         ({"tune": "full", "save_as": "x"}, "--save-as keeps adapters"),
         ({"targets": ("nope",)}, "--targets nope"),

@@ -61,13 +61,6 @@ class Config(TuningOptions):
         return found
 
 
-def at_least(options: Options, **least: int) -> None:
-    """Raises UserError for an option below the least value that it may have."""
-    for name, value in least.items():
-        if getattr(options, name) < value:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(options, name)}: expected at least {value}")
-
-
 def check(options: Options, labels: LabelSet) -> None:
     """Raises UserError for options that cannot be, before a model is loaded."""
     kind = find_engine(options.engine)
@@ -80,21 +73,6 @@ def check(options: Options, labels: LabelSet) -> None:
         raise UserError(f"--tensor-parallel: only {able} spreads a model over GPUs")
     if options.video and "video" not in kind.supports:
         raise UserError("--video: a server is shown frames as images; leave --video out, or take another engine")
-    at_least(
-        options,
-        max_tokens=16,
-        max_chains=1,
-        max_mentions=1,
-        max_mention_characters=2,
-        longest_side=28,
-        tensor_parallel=1,
-        workers=1,
-    )
-    if options.timeout <= 0:
-        raise UserError(f"--timeout {options.timeout}: expected more than 0 seconds")
-    for name in ("frames", "max_relations", "max_regions", "temperature", "fps", "retries", "shots"):
-        if getattr(options, name) < 0:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(options, name)}: expected 0 or more")
     if not labels.mentions and not labels.regions:
         raise UserError("the label set has no types of mentions or regions: there is nothing to ask for")
 

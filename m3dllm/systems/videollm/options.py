@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from msgspec import Meta
+
 from m3dllm import config
-from m3dllm.config import INCIDENTAL
+from m3dllm.config import FIT, INCIDENTAL, AtLeast0, AtLeast1, NotNegative
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,29 +34,29 @@ class Options(config.Options):
     """Parameters that are not sent to a server, such as temperature,seed; what it refuses by name is learned."""
     reasoning_effort: str | None = None
     """How long a server's model thinks: low, medium, high, or what the server takes."""
-    rpm: Annotated[int, INCIDENTAL] = 0
+    rpm: Annotated[AtLeast0, INCIDENTAL] = 0
     """The most requests a minute that a server is sent; 0: no limit."""
-    tpm: Annotated[int, INCIDENTAL] = 0
+    tpm: Annotated[AtLeast0, INCIDENTAL] = 0
     """The most tokens a minute, prompts and longest answers by our estimate; 0: no limit."""
-    max_wait: Annotated[float, INCIDENTAL] = 600.0
+    max_wait: Annotated[NotNegative, INCIDENTAL] = 600.0
     """How many seconds a request waits in all where a server says that its rate limit is reached."""
     strategy: str = "joint"
     """How to ask: joint (one answer), staged (entities, chains, relations, grounding), mqa (spans, then choices)."""
-    shots: int = 0
+    shots: AtLeast0 = 0
     """How many examples from the train split stand in a prompt."""
     shot_choice: Literal["random", "similar"] = "random"
     """Which examples: any, or those with the most similar text."""
     retriever: str = "lexical"
     """What similar means: lexical (shared words), minilm (English), or a text encoder's folder or hub id."""
-    frames: int = 8
+    frames: AtLeast0 = 8
     """At most so many frames of a document are shown."""
     frame_choice: Literal["uniform", "subtitles", "annotated"] = "uniform"
     """Which frames: spread evenly, one for each stretch of subtitles, or those that were annotated."""
-    longest_side: int = 640
+    longest_side: Annotated[int, Meta(ge=28)] = 640
     """The longest side of a frame as shown, in pixels."""
     video: bool = False
     """Show the frames as one video instead of separate, labelled images; regions are not asked for then."""
-    fps: float = 24.0
+    fps: NotNegative = 24.0
     """Frames a second of the clips, by which a frame's number becomes a time; 0: frames are shown without times."""
     family: str | None = None
     """What kind of model it is, where its name does not say: it decides how boxes are read and images prepared."""
@@ -64,45 +66,45 @@ class Options(config.Options):
     """Let the model write freely, and salvage what it wrote: the control experiment."""
     schema_only: bool = False
     """Constrain to the JSON schema only, as for servers that take no grammar: mentions and references stay free."""
-    max_tokens: int = 2048
+    max_tokens: Annotated[int, Meta(ge=16)] = 2048
     """The longest answer, in tokens."""
-    context: int | None = None
+    context: AtLeast1 | None = None
     """Tokens that prompt and answer may have together; left out: what the model allows, in vLLM at most 32768."""
-    max_chains: int = 48
+    max_chains: AtLeast1 = 48
     """The most chains of an answer."""
-    max_mentions: int = 24
+    max_mentions: AtLeast1 = 24
     """The most texts of a chain, or of a type."""
-    max_relations: int = 64
+    max_relations: AtLeast0 = 64
     """The most relations of an answer."""
-    max_regions: int = 8
+    max_regions: AtLeast0 = 8
     """The most regions of a frame; an answer has at most so many times the number of its frames."""
-    max_mention_characters: int = 120
+    max_mention_characters: Annotated[int, Meta(ge=2)] = 120
     """The longest mention."""
-    temperature: float = 0.0
+    temperature: NotNegative = 0.0
     """0: the likeliest token each time; above: sampled, with the seed."""
-    batch: Annotated[int, INCIDENTAL] = 4
+    batch: Annotated[AtLeast1, INCIDENTAL] = 4
     """Documents that are answered at once; of a server, requests that are under way at once."""
     prompts: str | None = None
     """A folder with prompts of your own, laid out as prompts/; what it lacks is taken from there."""
-    prompt_version: int = 1
+    prompt_version: AtLeast1 = 1
     """Which version of the prompts."""
     revision: str | None = None
     """The revision of a model of the hub."""
     trust_remote_code: bool = False
     """Run code that comes with the model."""
-    tensor_parallel: Annotated[int, INCIDENTAL] = 1
+    tensor_parallel: Annotated[AtLeast1, INCIDENTAL] = 1
     """Over how many GPUs vLLM spreads a model."""
-    workers: Annotated[int, INCIDENTAL] = 1
+    workers: Annotated[AtLeast1, INCIDENTAL] = 1
     """How many processes share the documents, each with a model of its own, and with GPUs of its own where there are
     GPUs."""
-    retries: Annotated[int, INCIDENTAL] = 5
+    retries: Annotated[AtLeast0, INCIDENTAL] = 5
     """How often a server that fails is asked again, ever more seldom."""
-    timeout: Annotated[float, INCIDENTAL] = 600.0
+    timeout: Annotated[float, Meta(gt=0), INCIDENTAL] = 600.0
     """The longest wait for an answer of a server, in seconds."""
     device: Annotated[str, INCIDENTAL] = "auto"
     """Where the model runs: cuda, cuda:1, cpu, mps; auto: a GPU if there is one."""
     dtype: str = "auto"
-    """The numbers that it computes with: bfloat16, float16, float32; auto: what the model was saved in."""
+    """The precision that it computes with: bfloat16, float16, float32; auto: what the model was saved in."""
     seed: int = 0
     """The seed of what is chosen at random."""
     adapter: str | None = None
@@ -114,47 +116,47 @@ class Options(config.Options):
 class TuningOptions(Options):
     """How a model is tuned to the answers that these options ask for. Only a fit depends on them."""
 
-    tune: Literal["lora", "full"] = "lora"
-    """What 'm3dllm fit' learns: lora (an adapter), or full (all weights of the language model)."""
-    rank: int = 16
+    tune: Annotated[Literal["lora", "full"], FIT] = "lora"
+    """What 'm3dllm fit' trains: lora (an adapter), or full (all weights of the language model)."""
+    rank: Annotated[AtLeast1, FIT] = 16
     """LoRA: the rank of the adapter."""
-    alpha: int = 32
-    """LoRA: what the adapter says counts alpha / rank times."""
-    dropout: float = 0.05
-    """LoRA: the share of an adapter's inputs that is dropped while it learns."""
-    targets: tuple[str, ...] = ()
+    alpha: Annotated[AtLeast1, FIT] = 32
+    """LoRA: what the adapter adds is scaled by alpha / rank."""
+    dropout: Annotated[float, Meta(ge=0, lt=1), FIT] = 0.05
+    """LoRA: the share of an adapter's inputs that is dropped in training."""
+    targets: Annotated[tuple[str, ...], FIT] = ()
     """LoRA: the linear layers that are adapted, by the end of their names; left out: all of the language model."""
-    train_fully: tuple[str, ...] = ()
-    """Modules that learn all of their weights besides, by the end of their names, such as lm_head or visual."""
-    four_bit: Literal["auto", "yes", "no"] = "auto"
-    """LoRA: hold the model in 4 bits while it learns; auto: where bitsandbytes and a GPU are there."""
-    epochs: int = 3
+    train_fully: Annotated[tuple[str, ...], FIT] = ()
+    """Modules of which all weights are trained besides, by the end of their names, such as lm_head or visual."""
+    four_bit: Annotated[Literal["auto", "yes", "no"], FIT] = "auto"
+    """LoRA: hold the model in 4 bits while it is trained; auto: where bitsandbytes and a GPU are there."""
+    epochs: Annotated[AtLeast1, FIT] = 3
     """The most passes over the train split."""
-    lr: float | None = None
+    lr: Annotated[Annotated[float, Meta(gt=0)] | None, FIT] = None
     """The learning rate; left out: 2e-4 for lora, 2e-5 for full."""
-    warmup: float = 0.03
+    warmup: Annotated[float, Meta(ge=0, lt=1), FIT] = 0.03
     """The share of all steps in which the learning rate rises; it falls to 0 after."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[NotNegative, FIT] = 0.0
     """AdamW's weight decay."""
-    clip: float = 1.0
+    clip: Annotated[float, Meta(gt=0), FIT] = 1.0
     """The longest gradient."""
-    step_size: int = 16
-    """Answers that a step learns from, however many devices share them."""
-    micro_batch: Annotated[int, INCIDENTAL] = 1
+    step_size: Annotated[AtLeast1, FIT] = 16
+    """Answers that a step is trained on, however many devices share them."""
+    micro_batch: Annotated[AtLeast1, FIT, INCIDENTAL] = 1
     """How many of them go through the model at once."""
-    checkpointing: Annotated[bool, INCIDENTAL] = True
+    checkpointing: Annotated[bool, FIT, INCIDENTAL] = True
     """Save memory: compute what lies between layers again when it is needed."""
-    group_by_length: bool = True
+    group_by_length: Annotated[bool, FIT] = True
     """Let the answers of a step be of about one length."""
-    patience: int = 2
+    patience: Annotated[AtLeast0, FIT] = 2
     """Stop after so many epochs without a better dev score; 0: never."""
-    dev_limit: int = 0
+    dev_limit: Annotated[AtLeast0, FIT] = 0
     """Choose the best epoch by so many documents of the dev split, drawn by the seed; 0: all."""
-    save_every: Annotated[int, INCIDENTAL] = 200
+    save_every: Annotated[AtLeast1, FIT, INCIDENTAL] = 200
     """After how many steps the state is saved, besides at the end of each epoch."""
-    box_step: int = 1
-    """Boxes are learned in steps of so many units of the last digit: coarser ones are learned sooner."""
-    exclude_unfit: bool = False
+    box_step: Annotated[AtLeast1, FIT] = 1
+    """Boxes are written in steps of so many units of the last digit: coarser ones are learned sooner."""
+    exclude_unfit: Annotated[bool, FIT] = False
     """Leave out train documents whose question and answer do not fit into context and --max-tokens: else an error."""
-    save_as: Annotated[str | None, INCIDENTAL] = None
+    save_as: Annotated[str | None, FIT, INCIDENTAL] = None
     """Also keep the adapter as adapters/NAME."""

@@ -25,7 +25,7 @@ from m3dllm.systems.videollm.adapters.card import CARD
 from m3dllm.systems.videollm.adapters.lora import adapt, can_hold_four_bits, effect_on, unfreeze
 from m3dllm.systems.videollm.adapters.probe import prove
 from m3dllm.systems.videollm.builder import PromptBuilder
-from m3dllm.systems.videollm.config import Config, at_least
+from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.dialogue import Dialogue, prompts_of
 from m3dllm.systems.videollm.engines import find_engine
 from m3dllm.systems.videollm.engines.local.loading import load_model
@@ -245,13 +245,6 @@ def check(config: Config, train: Sequence[Example], out: Path) -> None:
             f"--strategy {config.strategy}: its questions have no gold answers to train on; expected {able}"
         )
     check_name(config, out)
-    at_least(
-        config, rank=1, alpha=1, epochs=1, step_size=1, micro_batch=1, save_every=1, box_step=1, patience=0, dev_limit=0
-    )
-    if learning_rate(config) <= 0 or config.clip <= 0 or config.weight_decay < 0:
-        raise UserError("--lr and --clip must be above 0, and --weight-decay 0 or more")
-    if not (0 <= config.dropout < 1 and 0 <= config.warmup < 1):
-        raise UserError("--dropout and --warmup must be 0 or more, and below 1")
 
 
 def learning_rate(config: Config) -> float:
