@@ -108,22 +108,23 @@ def _read(body: str, keys: Collection[str]) -> _Read:
     if not starts:
         return _Read(why="no object")
     other: _Read | None = None
-    echoed = False
+    schema_end = 0
     for start in starts:
+        if start < schema_end:
+            continue
         read = _decode(body, start)
         answer = _answer_in(read.value, keys)
         if answer is not None:
             return read._replace(value=answer, issues=read.issues + _second(body, read.end, keys))
-        echoed = echoed or _is_schema(read.value)
-        if other is None and isinstance(read.value, dict) and not _is_schema(read.value):
+        if _is_schema(read.value):
+            schema_end = read.end
+        elif other is None and isinstance(read.value, dict):
             other = read
+    answers = [start for start in answers if start >= schema_end]
     if other is not None and not answers:
         return other
-    if echoed:
-        after = max((_decode(body, start).end for start in starts if _is_schema(_decode(body, start).value)), default=0)
-        answers = [start for start in answers if start >= after]
-        if not answers:
-            return _Read(why="the schema of the answer, and no answer")
+    if schema_end and not answers:
+        return _Read(why="the schema of the answer, and no answer")
     alone = _list_alone(body)
     if alone >= 0 and not (answers and answers[0] < alone) and (name := _list_name(body[alone:], keys)):
         return _salvage(f'{{"{name}":{body[alone:]}', 0, keys)

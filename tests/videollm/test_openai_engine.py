@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import io
 import json
 import os
@@ -34,7 +35,8 @@ def completion(text: str | None, finish: str = "stop") -> dict:
 
 
 class Server:
-    """A server on this machine. `says` gives (status, body) for the n-th completion, from 0.
+    """A server on this machine. `says` gives (status, body) for the n-th completion, from 0, or from its number and the
+    request; or (status, body, headers), None to hang up, or what is done with the handler.
 
     `obeys`: it writes what a probe of its grammar asks for, which is no completion.
     """
@@ -50,6 +52,7 @@ class Server:
         self.asked: list[dict] = []
         self.headers: list[dict] = []
         lock = threading.Lock()
+        takes_body = len(inspect.signature(says).parameters) > 1
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -67,16 +70,22 @@ class Server:
                         outer.asked.pop()
                         self.send(200, completion(PROBE))
                         return
-                said = says(number)
+                said = says(number, body) if takes_body else says(number)
                 if said is None:
                     self.close_connection = True
-                    return
-                self.send(*said)
+                elif callable(said):
+                    said(self)
+                else:
+                    self.send(*said)
 
-            def send(self, status, body, **headers):
+            def send(self, status, body, headers=None):
                 data = body if isinstance(body, bytes) else json.dumps(body).encode()
                 self.send_response(status)
-                for name, value in {"Content-Length": str(len(data)), "Location": "/elsewhere"}.items():
+                for name, value in {
+                    "Content-Length": str(len(data)),
+                    "Location": "/elsewhere",
+                    **(headers or {}),
+                }.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(data)

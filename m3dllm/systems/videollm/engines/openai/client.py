@@ -56,6 +56,8 @@ class Client:
         self._auth: dict[str, Any] = {}
         if "authorization" not in named:
             self._auth["Authorization"] = f"Bearer {key}" if key else openai.Omit()
+        if not address.host.endswith("openai.com"):  # what the environment says of OpenAI's is not for others
+            self._auth |= {name: openai.Omit() for name in ("OpenAI-Organization", "OpenAI-Project")}
         shared: dict[str, Any] = {
             "base_url": address.shown,
             "api_key": key or next((value for name, value in headers.items() if name.lower() == "api-key"), "none"),
@@ -107,13 +109,15 @@ class Client:
         try:
             return self.secrets.strike(json.loads(text))
         except ValueError as error:
-            raise RefusalError(f"{url} answers with something that is no JSON ({said})", "down") from error
+            message = f"{url} answers with something that is no JSON ({said})"
+            raise RefusalError(message, "down", status=response.status_code) from error
         except RecursionError as error:
-            raise RefusalError(f"{url} answers with JSON that is nested too deeply ({said})", "down") from error
+            message = f"{url} answers with JSON that is nested too deeply ({said})"
+            raise RefusalError(message, "down", status=response.status_code) from error
 
     def _why(self, error: BaseException) -> str:
         """The innermost reason, in a few words."""
-        while (inner := error.__cause__ or error.__context__) is not None:
+        while (inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
             error = inner
         return one_line(self.secrets.strike(str(error)))[:200] or type(error).__name__
 
@@ -151,8 +155,11 @@ class _Limits(threading.local):
         """The seconds until the end, at most `timeout`."""
         left = self.until - time.monotonic()
         if left <= 0:
-            raise httpcore2.ReadTimeout(f"no whole answer within {self.seconds:g} s: see --timeout")
+            raise self.over()
         return left if timeout is None else min(left, timeout)
+
+    def over(self) -> httpcore2.ReadTimeout:
+        return httpcore2.ReadTimeout(f"no whole answer within {self.seconds:g} s: see --timeout")
 
     def count(self, data: bytes) -> bytes:
         self.left -= len(data)
@@ -188,8 +195,7 @@ class _Stream(httpcore2.NetworkStream):
         try:
             return self._limits.count(self._inner.read(max_bytes, timeout=seconds))
         except httpcore2.ReadTimeout:
-            self._limits.remaining(timeout)  # says that it is the whole time that is over
-            raise
+            raise self._limits.over() from None
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._inner.write(buffer, timeout=self._limits.remaining(timeout))
