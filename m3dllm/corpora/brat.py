@@ -9,39 +9,52 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+from m3dllm.corpora.annconf import AnnConf, conf_for
 from m3dllm.corpora.bilingual import Part, by_language, is_bilingual, language, repetition, whole
 from m3dllm.corpora.choice import Choice, chosen
 from m3dllm.corpora.frames import BoxOrientation, Clip, ClipFiles, read_clip
-from m3dllm.corpora.imported import Imported, split_name, unused_id
+from m3dllm.corpora.imported import Imported, unused_id
 from m3dllm.corpora.native import labels_of
+from m3dllm.corpora.offsets import (
+    Reading,
+    Span,
+    differ_in_marks,
+    nearby,
+    other_readings,
+    plain_readings,
+    says_what_stands,
+    stands,
+)
+from m3dllm.corpora.places import Places
 from m3dllm.corpora.standoff import Link, Standoff, TextBound, parse_standoff
+from m3dllm.corpora.walk import shown, walk_files
 from m3dllm.corpora.yolo import read_names
 from m3dllm.errors import UserError
 from m3dllm.files import decode_text, file_name, read_bytes, read_text
 from m3dllm.labels import LabelSet
-from m3dllm.types import Annotation, Chain, Document, Example, Lang, Mention, Relation
+from m3dllm.types import Annotation, Chain, Document, Example, Lang, Mention, Relation, Task
 
 COREFERENCE = ("Coreference", "Coref", "same_mention", "same_as", "Identity", "Equiv")
 """The relations that join mentions of one entity, where nobody says which; compared without case."""
 CHAIN_NAMES = r".+-[0-9]+"
-"""The types that name a chain, not a type, where they stand on a mention's span (`narrator-0`)."""
-REACH = 100
-"""How many characters from its offsets a mention's text is looked for, to repair them."""
+"""The types that may name a chain, not a type, where they stand on a mention's span (`narrator-0`)."""
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Options:
     lang: Lang | None
     by_language: bool
-    coreference: frozenset[str]
+    coreference: frozenset[str] | None
     chain_names: re.Pattern[str] | None
+    chains_are_numbered: bool
     entity_types: Choice | None
     relation_types: Choice | None
     cover: bool
@@ -54,8 +67,8 @@ def read_brat(
     text: Path | None = None,
     lang: Lang | None = None,
     split_languages: bool = False,
-    coreference: Sequence[str] = COREFERENCE,
-    chain_names: str | None = CHAIN_NAMES,
+    coreference: Sequence[str] | None = None,
+    chain_names: str | None = AUTO,
     entity_types: Choice | None = None,
     relation_types: Choice | None = None,
     region_types: Choice | None = None,
@@ -66,7 +79,9 @@ def read_brat(
     yolo_names: Path | Sequence[str] | None = None,
     shapes: Literal["leave-out", "cover"] = "leave-out",
     box_orientation: BoxOrientation = "auto",
-    split: str = "train",
+    group: str | None = None,
+    split: str | None = None,
+    annotated: Sequence[str] | None = None,
 ) -> Imported:
     """The documents of the `.ann` files at `path`: a folder, searched through, or one file. Ids are paths in it.
 
@@ -74,9 +89,10 @@ def read_brat(
     - `lang`: the language of all documents; left out, it is told by their letters.
     - `split_languages`: a text that holds lines in both languages becomes `<id>.en` and `<id>.zh`, of one group and
       with the same frames and regions. Lines at its end that say all others again are left out by name.
-    - `coreference`: the names of the relations and `*` lines that join mentions of one entity, in any case. `Equiv`
-      always does.
-    - `chain_names`: a type of this pattern on a span that has another type too names the chain of that mention.
+    - `coreference`: a relation or `*` line that joins mentions of one entity, in any case; `Equiv` always does. Left
+      out: Coreference, Coref, same_mention, same_as, Identity, and what `annotation.conf` declares as transitive.
+    - `chain_names`: a type of this pattern on a span that has another type too names the chain of that mention; ""
+      for none. "auto": types such as `narrator-0` where they are numbered from 0, or say what their mention says.
     - `entity_types`, `relation_types`, `region_types`: which types come in, and under which names.
     - `discontinuous`: a mention in pieces becomes the span that covers them ("cover"), or is left out ("leave-out").
       Pieces with nothing but white space between them are always joined.
@@ -88,7 +104,10 @@ def read_brat(
     - `shapes`: polygons, circles, masks and rotated boxes become the box that covers them ("cover"), or are left out.
     - `box_orientation`: whether boxes in images that a camera turned (EXIF) were drawn on the upright image or on the
       pixels as they are stored; "auto" asks the size in the box file, and takes upright where it does not tell.
-    - `split`: the split to write.
+    - `group`: a pattern; what it finds in a document's name, or its first group in brackets, is the source video that
+      no split cuts. Left out: the folder of the document, where there are several.
+    - `split`: the split to write; left out: what a folder named train, dev, val, test, … says, else train.
+    - `annotated`: chain or relation: a task that was annotated even where no file of a split has any of it; repeatable.
 
     Raises UserError where there is no document, a file cannot be read or an option does not make sense.
     """
@@ -96,11 +115,14 @@ def read_brat(
         raise UserError(
             f"the language {lang!r} of all documents is given, and they are to be split by language: choose"
         )
+    if odd := set(annotated or ()) - {"chain", "relation"}:
+        raise UserError(f"--annotated {min(odd)}: expected chain or relation")
     options = _Options(
         lang=lang,
         by_language=split_languages,
-        coreference=frozenset(_plain(name) for name in (*coreference, "Equiv")),
-        chain_names=_pattern(chain_names),
+        coreference=None if coreference is None else frozenset(_plain(name) for name in (*coreference, "Equiv")),
+        chain_names=_pattern(CHAIN_NAMES if chain_names == AUTO else chain_names, "--chain-names"),
+        chains_are_numbered=chain_names == AUTO,
         entity_types=entity_types,
         relation_types=relation_types,
         cover=discontinuous == "cover",
@@ -109,11 +131,20 @@ def read_brat(
     class_names = read_names(yolo_names) if isinstance(yolo_names, Path) else tuple(yolo_names or ())
     imported = Imported(LabelSet())
     reader = _Reader(imported, options)
-    pairs = _pairs(path, text, imported)
+    pairs, alone = _pairs(path, text, imported)
+    places = Places(pairs, group=_pattern(group, "--group"), split=split, notes=imported)
     roots = dict.fromkeys(root for root in (frames, boxes) if root)
     own = [file for pair in pairs.values() for file in (pair.ann, pair.txt)]
+    folder = path if path.is_dir() else path.parent
+    confs: dict[Path, AnnConf | None] = {}
     with ExitStack() as stack:
-        clips = [stack.enter_context(ClipFiles(root, pairs, imported, besides=own)) for root in roots]
+        clips = [
+            stack.enter_context(ClipFiles(root, pairs, imported, besides=own, noted=alone.values())) for root in roots
+        ]
+        used = set().union(*(found.used() for found in clips))
+        for name, file in alone.items():
+            if file not in used:
+                imported.leave_out("file", "there is no .ann file of its name", f"{name}{file.suffix}")
         class_names = class_names or next((found.class_names for found in clips if found.class_names), ())
         for name, pair in pairs.items():
             clip = read_clip(
@@ -128,9 +159,14 @@ def read_brat(
             if clips and not clip.frames:
                 imported.leave_out("clip", "there is no frame of the document", name)
             imported.images |= clip.images
-            imported.splits.setdefault(split_name(split), []).extend(reader.examples(name, pair, clip))
+            conf = conf_for(pair.ann, folder, confs, imported)
+            imported.splits.setdefault(places.split(name), []).extend(
+                reader.examples(name, pair, clip, conf, places.group(name))
+            )
         for found in clips:
             found.leave_out_others()
+    reader.leave_open(set(annotated or ()), [conf for conf in confs.values() if conf])
+    reader.check_names(coreference)
     imported.labels = labels_of(example.gold for examples in imported.splits.values() for example in examples)
     return imported.require_documents(path)
 
@@ -140,11 +176,14 @@ def _plain(name: str) -> str:
     return name.casefold().replace("-", "_")
 
 
-def _pattern(text: str | None) -> re.Pattern[str] | None:
+def _pattern(text: str | None, option: str) -> re.Pattern[str] | None:
     try:
         return re.compile(text) if text else None
     except re.error as error:
-        raise UserError(f"{text!r} is no pattern of the names of chains: {error}") from error
+        raise UserError(f"{option}: {text!r} is no pattern: {error}") from error
+
+
+_DEFAULT = frozenset(map(_plain, COREFERENCE))
 
 
 # --- the files --------------------------------------------------------------------------------------------------------
@@ -160,20 +199,19 @@ class _Pair:
     txt_name: str
 
 
-def _pairs(path: Path, text: Path | None, notes: Imported) -> dict[str, _Pair]:
-    """document -> its files. A file without its other half is noted."""
+def _pairs(path: Path, text: Path | None, notes: Imported) -> tuple[dict[str, _Pair], dict[str, Path]]:
+    """(document -> its files, name -> text without annotations). Annotations without a text are noted."""
     if not path.exists():
         raise UserError.at(path, "does not exist; expected a folder of .ann and .txt files, or one of them")
     if text is not None and not text.exists():
         raise UserError.at(text, "does not exist; expected the folder of the .txt files")
     if path.is_dir():
-        anns, txts = _found(path, ".ann"), _found(text or path, ".txt")
-    elif path.suffix in (".ann", ".txt"):
+        anns, txts = _found(path, ".ann", notes), _found(text or path, ".txt", notes)
+    elif path.suffix.lower() in (".ann", ".txt"):
         stem = path.name.removesuffix(path.suffix)
-        beside = path.with_name(f"{stem}.txt")
-        txt = beside if text is None else text / beside.name if text.is_dir() else text
-        anns, txts = {stem: path.with_name(f"{stem}.ann")}, {stem: txt}
-        anns, txts = ({name: file for name, file in half.items() if file.is_file()} for half in (anns, txts))
+        anns, txts = _beside(path.parent, stem, ".ann"), _beside(path.parent, stem, ".txt")
+        if text is not None:
+            txts = _beside(text, stem, ".txt") if text.is_dir() else {stem: text}
     else:
         raise UserError.at(path, "is no .ann or .txt file; expected a folder of them, or one")
     pairs = {}
@@ -183,21 +221,25 @@ def _pairs(path: Path, text: Path | None, notes: Imported) -> dict[str, _Pair]:
         else:
             why = "there is no .txt file of its name; where the texts lie elsewhere, name their folder"
             notes.leave_out("document", why, f"{name}.ann")
-    for name in sorted(txts.keys() - anns.keys()):
-        notes.leave_out("file", "there is no .ann file of its name", f"{name}.txt")
-    return pairs
+    return pairs, {name: txts[name] for name in sorted(txts.keys() - anns.keys())}
 
 
-def _found(folder: Path, suffix: str) -> dict[str, Path]:
-    """path in the folder without the suffix -> file, in the order of the paths; what is hidden is passed over."""
-    found = {}
-    for file in sorted(folder.rglob(f"*{suffix}")):
-        inside = file.relative_to(folder)
-        if file.is_file() and not any(part.startswith(".") or part == "__MACOSX" for part in inside.parts):
-            # A name that is no UTF-8 stands in no file of ours.
-            name = inside.as_posix().removesuffix(suffix).encode("utf-8", "replace").decode()
-            found[name] = file
+def _found(folder: Path, suffix: str, notes: Imported) -> dict[str, Path]:
+    """path in the folder without the suffix -> file, in the order of the paths, the suffix in any case."""
+    found: dict[str, Path] = {}
+    for file in walk_files(folder, notes):
+        if file.suffix.lower() == suffix:
+            name = shown(file, folder)[: -len(suffix)]
+            if name in found:
+                notes.leave_out("file", "another file has its name", f"{name}{file.suffix}, after {found[name].name}")
+            found.setdefault(name, file)
     return found
+
+
+def _beside(folder: Path, stem: str, suffix: str) -> dict[str, Path]:
+    """stem -> the file of that stem and suffix, in any case, where the folder has it."""
+    files = (file for file in sorted(folder.iterdir()) if file.suffix.lower() == suffix and file.is_file())
+    return next(({stem: file} for file in files if file.name[: -len(suffix)] == stem), {})
 
 
 # --- one document -----------------------------------------------------------------------------------------------------
@@ -239,19 +281,31 @@ class _Reader:
     notes: Imported
     options: _Options
     ids: set[str] = field(default_factory=set)
+    link_names: set[str] = field(default_factory=set)
+    chain_types: set[str] = field(default_factory=set)
 
-    def examples(self, name: str, pair: _Pair, clip: Clip) -> list[Example]:
+    def examples(self, name: str, pair: _Pair, clip: Clip, conf: AnnConf, group: str) -> list[Example]:
         """The document of the pair, or one for each of its languages."""
         data = read_bytes(pair.txt)
         standoff = parse_standoff(read_text(pair.ann))
         for fault in standoff.faults:
             self.notes.leave_out(fault.what, fault.why, f"{pair.ann_name}:{fault.line}: {fault.text[:80]}")
-        text, shift = self._reading(decode_text(data, pair.txt), data, standoff, pair)
-        spans = self._spans(standoff, text, shift, pair)
-        mentions = self._mentions(spans, standoff, pair)
+        self.link_names |= {_plain(link.name) for link in (*standoff.relations, *standoff.equivalences)}
+        reading = self._reading(decode_text(data, pair.txt), data, standoff, pair)
+        text = reading.text
+        spans = self._spans(standoff, reading, pair)
+        mentions = self._mentions(spans, standoff, pair, text, conf)
         parts = self._parts(text, spans.values(), pair)
         placed = self._placed(mentions, parts, pair)
-        linker = _Linker(self.notes, self.options, pair.ann_name, standoff, mentions, placed)
+        linker = _Linker(
+            self.notes,
+            self._coreference(standoff, conf, pair),
+            self.options.relation_types,
+            pair.ann_name,
+            _directed(standoff, conf),
+            mentions,
+            placed,
+        )
         examples = []
         for part, (chains, relations) in zip(parts, linker.golds(len(parts)), strict=True):
             wanted = f"{name}.{part.lang}" if self.options.by_language else name
@@ -259,7 +313,7 @@ class _Reader:
                 self._id(wanted),
                 part.lang,
                 part.text,
-                group=name if self.options.by_language else "",
+                group=group or (name if self.options.by_language else ""),
                 frames=tuple(clip.frames),
             )
             examples.append(Example(document, Annotation(chains, relations, tuple(clip.regions))))
@@ -274,56 +328,49 @@ class _Reader:
 
     # --- text and spans ---
 
-    def _reading(self, text: str, data: bytes, standoff: Standoff, pair: _Pair) -> tuple[str, int]:
-        """(text, shift of the offsets) under which most annotations say what stands at their offsets.
+    def _reading(self, text: str, data: bytes, standoff: Standoff, pair: _Pair) -> Reading:
+        """The reading of the offsets under which most annotations say what stands at them.
 
-        Offsets count characters of the file as it is; some tools count a CR LF as one, or a byte-order mark too.
+        Those that count something else than characters and line ends are only taken where offsets are repaired.
         """
-        texts = [(text, "")]
-        if "\r\n" in text:
-            texts.append((text.replace("\r\n", "\n"), "a line end as one character"))
-        marks = [(0, "")]
-        if data.startswith(b"\xef\xbb\xbf"):
-            marks.append((-1, "the byte-order mark"))
-        readings = [
-            (held, shift, " and ".join(filter(None, (ends, mark)))) for held, ends in texts for shift, mark in marks
-        ]
-        if len(readings) == 1:
-            return text, 0
+        bounds = [bound for bound in standoff.texts.values() if bound.text]
+        marked = data.startswith(b"\xef\xbb\xbf")
+        best = max(plain_readings(text, marked=marked), key=lambda reading: reading.agreeing(bounds))
+        agreeing = best.agreeing(bounds)
+        if agreeing < len(bounds):
+            other = max(other_readings(text, marked=marked), key=lambda r: r.agreeing(bounds), default=best)
+            if other.agreeing(bounds) > agreeing:
+                if self.options.repair:
+                    best = other
+                else:
+                    why = f"its offsets fit where they count {other.how}: '--repair-offsets' reads them so"
+                    self.notes.remark("document", why, pair.ann_name)
+        if best.how:
+            self.notes.change("document", f"its offsets count {best.how}", pair.ann_name)
+        return best
 
-        def agreeing(reading: tuple[str, int, str]) -> int:
-            held, shift, _ = reading
-            bounds = standoff.texts.values()
-            return sum(_says(bound.text, _stands(held, _shifted(bound, shift))) for bound in bounds if bound.text)
-
-        held, shift, how = max(readings, key=agreeing)
-        if how:
-            self.notes.change("document", f"its offsets count {how}", pair.ann_name)
-        return held, shift
-
-    def _spans(self, standoff: Standoff, text: str, shift: int, pair: _Pair) -> dict[str, tuple[int, int]]:
+    def _spans(self, standoff: Standoff, reading: Reading, pair: _Pair) -> dict[str, tuple[int, int]]:
         """id -> the span of each text-bound annotation whose span is sound or could be mended."""
         spans = {}
         for bound in standoff.texts.values():
             where = f"{pair.ann_name}:{bound.line}: {bound.id}"
-            span = self._span(bound, _shifted(bound, shift), text, where)
+            span = self._span(bound, reading.spans(bound), reading.text, where)
             if span:
                 spans[bound.id] = span
         return spans
 
-    def _span(
-        self, bound: TextBound, fragments: Sequence[tuple[int, int]], text: str, where: str
-    ) -> tuple[int, int] | None:
+    def _span(self, bound: TextBound, listed: Sequence[Span], text: str, where: str) -> Span | None:
+        fragments = sorted(listed)
         start, end = fragments[0][0], max(end for _, end in fragments)
-        fits = start >= 0 and end <= len(text)
-        found = _stands(text, fragments) if fits else ""
+        fits = start >= 0 and end <= len(text) and all(first < last for first, last in fragments)
+        found = stands(text, fragments) if fits else ""
         said = found if bound.text is None else bound.text
-        if fits and _says(said, found):
+        if fits and says_what_stands(said, text, listed):
             return self._covering(fragments, text, where)
-        if fits and _differ_in_marks(said, found):
+        if fits and differ_in_marks(said, found):
             self.notes.change("mention", "its text differs in marks", f"{where} {said!r}, the text has {found!r}")
             return self._covering(fragments, text, where)
-        if self.options.repair and (moved := _nearby(said, text, start, end)):
+        if self.options.repair and (moved := nearby(said, text, start, end)):
             why = "its offsets were wrong: moved to where its text stands"
             self.notes.change("mention", why, f"{where} {said!r}: from {start} to {moved[0]}")
             return moved
@@ -344,7 +391,7 @@ class _Reader:
             self.notes.leave_out("mention", "it has no text", f"{where} {start} to {end}")
             return None
         if any(gap.strip() for gap in gaps):
-            detail = f"{where} {_stands(text, fragments)!r} in {found!r}"
+            detail = f"{where} {stands(text, fragments)!r} in {found!r}"
             if not self.options.cover:
                 self.notes.leave_out("mention", "it is in pieces", detail)
                 return None
@@ -356,15 +403,20 @@ class _Reader:
             start, end = start + len(found) - len(found.lstrip()), end - len(found) + len(found.rstrip())
         return start, end
 
-    def _mentions(self, spans: Mapping[str, tuple[int, int]], standoff: Standoff, pair: _Pair) -> _Mentions:
+    def _mentions(
+        self, spans: Mapping[str, tuple[int, int]], standoff: Standoff, pair: _Pair, text: str, conf: AnnConf
+    ) -> _Mentions:
         """The annotations that are mentions: one a span, of a chosen type, and no trigger of an event."""
         found = _Mentions()
         triggers = set(standoff.triggers.values())
         shared: dict[tuple[int, int], list[TextBound]] = defaultdict(list)
         for name, span in spans.items():
             shared[span].append(standoff.texts[name])
+        names = self._chain_names(shared, text, conf, pair)
+        self.chain_types |= names
         for span, bounds in sorted(shared.items()):
-            naming = self._naming(bounds)
+            naming = [bound for bound in bounds if bound.type in names]
+            naming = naming if len(naming) < len(bounds) else []
             kept: str | None = None
             for bound in bounds:
                 where = f"{pair.ann_name}:{bound.line}: {bound.id} {bound.type} {bound.text or ''!r}"
@@ -390,11 +442,74 @@ class _Reader:
                     found.named.setdefault(bound.type, []).append(kept)
         return found
 
-    def _naming(self, bounds: Sequence[TextBound]) -> list[TextBound]:
-        """The annotations of one span that name a chain: those of the pattern, where another is not."""
+    def _chain_names(
+        self, shared: Mapping[Span, Sequence[TextBound]], text: str, conf: AnnConf, pair: _Pair
+    ) -> set[str]:
+        """The types that name chains: of the pattern, on a span that has another type too, and no declared types.
+
+        Where no pattern is given, their numbers must be those of chains: one a name, and from 0, unless the names say
+        what their mentions say.
+        """
         pattern = self.options.chain_names
-        naming = [bound for bound in bounds if pattern and pattern.fullmatch(bound.type)]
-        return naming if len(naming) < len(bounds) else []
+        if pattern is None:
+            return set()
+        said: dict[str, list[str]] = defaultdict(list)
+        for span, bounds in shared.items():
+            named = [bound.type for bound in bounds if pattern.fullmatch(bound.type)]
+            for name in named if len(named) < len(bounds) else ():
+                said[name].append(text[slice(*span)])
+        if not self.options.chains_are_numbered:
+            return set(said)
+        names = set(said) - conf.entities
+        parts = [name.rpartition("-") for name in names]
+        numbers = {int(number) for _, _, number in parts}
+        are_said = sum(_letters(base) in map(_letters, said[f"{base}-{number}"]) for base, _, number in parts)
+        schemes = {base for base, _, _ in parts}
+        are_numbered = 0 in numbers and len(numbers) == len(names) and (len(schemes) > 1 or len(names) == 1)
+        if are_numbered or 2 * are_said > len(names) > 0:
+            return names
+        for name in sorted(names):
+            why = "its number does not look like a chain's: a type; '--chain-names' reads it as the name of a chain"
+            self.notes.remark("second type", why, f"{pair.ann_name}: {name}")
+        return set()
+
+    def _coreference(self, standoff: Standoff, conf: AnnConf, pair: _Pair) -> frozenset[str]:
+        """The names that join mentions in this file; those that nobody declared are noted."""
+        if self.options.coreference is not None:
+            return self.options.coreference
+        declared = {_plain(name) for name in conf.coreference}
+        for name in dict.fromkeys(link.name for link in (*standoff.relations, *standoff.equivalences)):
+            if _plain(name) in _DEFAULT and _plain(name) not in declared | {"equiv"}:
+                why = f"{name!r} is read as coreference by default: '--coreference' says which names are"
+                self.notes.remark("relation", why, pair.ann_name)
+        return frozenset(_DEFAULT | declared)
+
+    # --- the whole import ---
+
+    def leave_open(self, annotated: Collection[str], confs: Iterable[AnnConf]) -> None:
+        """Note as not annotated what no file of a split has and nobody declares: chains, relations."""
+        confs = list(confs)
+        declared = set(annotated)
+        if self.options.coreference is not None or self.chain_types or any(conf.coreference for conf in confs):
+            declared.add("chain")
+        if any(conf.relations for conf in confs):
+            declared.add("relation")
+        for split, examples in self.notes.splits.items():
+            golds = [example.gold for example in examples]
+            lacking: set[Task] = set()
+            if not any(len(chain.mentions) > 1 for gold in golds for chain in gold.chains):
+                lacking.add("chain")
+            if not any(gold.relations for gold in golds):
+                lacking.add("relation")
+            lacking -= declared
+            self.notes.splits[split] = [replace(example, unannotated=frozenset(lacking)) for example in examples]
+
+    def check_names(self, coreference: Sequence[str] | None) -> None:
+        """Note the names of coreference that never occur as a problem of the import."""
+        for name in coreference or ():
+            if _plain(name) not in self.link_names:
+                known = ", ".join(sorted(self.link_names)) or "none"
+                self.notes.problems.append(f"--coreference {name}: no relation is called so; there are {known}")
 
     # --- languages ---
 
@@ -431,12 +546,23 @@ class _Reader:
         return placed
 
 
+def _directed(standoff: Standoff, conf: AnnConf) -> Standoff:
+    """The lines with the ends of relations in the order of the roles that are declared for them."""
+    relations = [link.ordered(conf.relations.get(link.name, ())) for link in standoff.relations]
+    return replace(standoff, relations=relations)
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]", "", text).casefold()
+
+
 @dataclass(slots=True)
 class _Linker:
     """Makes chains and relations of the mentions of one file: `placed` is id -> (number of its part, mention there)."""
 
     notes: Imported
-    options: _Options
+    coreference: frozenset[str]
+    relation_types: Choice | None
     file: str
     standoff: Standoff
     mentions: _Mentions
@@ -477,7 +603,7 @@ class _Linker:
         for link in self.standoff.equivalences:
             if not self._is_coreference(link):
                 why = f"{link.name!r} is not among the names of coreference"
-                self.notes.leave_out("equivalence", why, self._where(link))
+                self.notes.leave_out("equivalence", why, f"{self._where(link)}; --coreference {link.name} makes it one")
                 continue
             ends, whys = self._ends(link)
             for why in whys:
@@ -499,7 +625,7 @@ class _Linker:
 
     def _related(self, link: Link, sets: _Sets) -> tuple[int, str, str, str] | None:
         """(part, root of the head, root of the tail, type) of a relation; None, noted, where it has no place."""
-        kind = chosen(link.name, self.options.relation_types)
+        kind = chosen(link.name, self.relation_types)
         ends, whys = self._ends(link)
         if kind is None:
             whys = [f"its type {link.name!r} is not chosen"]
@@ -526,46 +652,10 @@ class _Linker:
         return ends, whys
 
     def _is_coreference(self, link: Link) -> bool:
-        return _plain(link.name) in self.options.coreference
+        return _plain(link.name) in self.coreference
 
     def _where(self, link: Link) -> str:
         return f"{self.file}:{link.line}: {link.name} {' '.join(link.ends)}"
-
-
-# --- spans of text ----------------------------------------------------------------------------------------------------
-
-
-def _shifted(bound: TextBound, shift: int) -> list[tuple[int, int]]:
-    return [(start + shift, end + shift) for start, end in bound.fragments]
-
-
-def _stands(text: str, fragments: Iterable[tuple[int, int]]) -> str:
-    """What stands at these spans, joined as BRAT joins them; "" before the start of a text."""
-    return " ".join(text[start:end] if start >= 0 else "" for start, end in fragments)
-
-
-def _says(said: str, found: str) -> bool:
-    """Whether the two agree; BRAT writes a line end as a space."""
-    return said == found or said.split() == found.split()
-
-
-def _differ_in_marks(said: str, found: str) -> bool:
-    """Whether they have the same letters at the same places, and only marks are others."""
-    pairs = list(zip(said, found, strict=False))
-    marks = all(a == b or not any(c.isalnum() or c.isspace() for c in (a, b)) for a, b in pairs)
-    return len(said) == len(found) and marks and any(a.isalnum() for a, _ in pairs)
-
-
-def _nearby(said: str, text: str, start: int, end: int) -> tuple[int, int] | None:
-    """Where `said` stands within REACH characters of its offsets, if it stands there exactly once."""
-    words = r"\s+".join(map(re.escape, said.split()))
-    if not words:
-        return None
-    first = max(0, min(start, len(text)) - REACH)
-    window = text[first : max(end, 0) + REACH]
-    # A lookahead, so that occurrences that overlap count as several.
-    spans = [match.span(1) for match in re.finditer(f"(?=({words}))", window)]
-    return (first + spans[0][0], first + spans[0][1]) if len(spans) == 1 else None
 
 
 IMPORTER = read_brat

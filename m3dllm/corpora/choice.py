@@ -11,12 +11,26 @@ Choice = Mapping[str, str]
 """Pattern (`*` and `?` as in file names) -> new name, "" to keep the name; the first pattern that fits decides."""
 
 
-def parse_choice(texts: Iterable[str], *, option: str) -> dict[str, str]:
+class Chosen(dict[str, str]):
+    """A choice that knows its option, and which types it was asked about."""
+
+    def __init__(self, option: str) -> None:
+        super().__init__()
+        self.option, self.seen = option, set[str]()
+
+    def never(self) -> list[str]:
+        """What is to say about each pattern that no type has."""
+        known = ", ".join(sorted(self.seen)) or "none"
+        unused = [pattern for pattern in self if not any(fnmatchcase(name, pattern) for name in self.seen)]
+        return [f"{self.option} {pattern}: no type is called so; there are {known}" for pattern in unused]
+
+
+def parse_choice(texts: Iterable[str], *, option: str) -> Chosen:
     """The choice that words such as `PROP_PER=PER`, `*_LOC=LOC` or `Person` make; `option` is where they stand.
 
     Several may stand in one text, parted by commas. Raises UserError for one without a pattern, or given twice.
     """
-    choice: dict[str, str] = {}
+    choice = Chosen(option)
     for word in (word.strip() for text in texts for word in text.split(",")):
         pattern, equals, name = (part.strip() for part in word.partition("="))
         if not pattern or (equals and not name):
@@ -33,4 +47,6 @@ def chosen(name: str, choice: Choice | None) -> str | None:
     """What the type `name` is called in the new corpus; None where it does not come in. No choice keeps every type."""
     if choice is None:
         return name
+    if isinstance(choice, Chosen):
+        choice.seen.add(name)
     return next((new or name for pattern, new in choice.items() if fnmatchcase(name, pattern)), None)

@@ -40,6 +40,7 @@ class Imported:
     images: dict[str, Path | bytes] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
     changed: list[LeftOut] = field(default_factory=list)
+    remarks: list[LeftOut] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """Why the import as a whole cannot be what was meant, such as a type that never occurs."""
 
@@ -50,6 +51,10 @@ class Imported:
     def change(self, what: str, why: str, where: str) -> None:
         """Note something that comes in, but not as it stood."""
         self.changed.append(LeftOut(what, why, where))
+
+    def remark(self, what: str, why: str, where: str) -> None:
+        """Note how something was understood that comes in as it stood."""
+        self.remarks.append(LeftOut(what, why, where))
 
     def require_documents(self, path: Path) -> Imported:
         """This import, where it holds a document. Raises UserError where everything was left out or nothing stood."""
@@ -83,6 +88,7 @@ class Imported:
             ],
             "left_out": self.left_out,
             "changed": self.changed,
+            "remarks": self.remarks,
             "problems": self.problems,
         }
 
@@ -92,6 +98,7 @@ class Imported:
         yield from unannotated_lines(unannotated(self.splits))
         yield from reasons("left out", self.left_out, places)
         yield from reasons("changed", self.changed, places)
+        yield from reasons("note", self.remarks, places)
         if not self.left_out:
             yield "nothing was left out"
 

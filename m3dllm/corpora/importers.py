@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from m3dllm import plugins
-from m3dllm.corpora.choice import parse_choice
+from m3dllm.corpora.choice import Chosen, parse_choice
 from m3dllm.corpora.imported import Imported
 from m3dllm.errors import UserError
 
@@ -66,9 +66,12 @@ class Importer:
 
         @functools.wraps(self.read)
         def read(*path: Path, **values: Any) -> Imported:
-            return self.read(
-                *path, **{name: convert(values[p.name]) for name, p, convert in shaped if p.name in values}
-            )
+            given = {name: convert(values[p.name]) for name, p, convert in shaped if p.name in values}
+            imported = self.read(*path, **given)
+            for choice in given.values():
+                if isinstance(choice, Chosen):
+                    imported.problems += choice.never()
+            return imported
 
         for name, parameter, _ in shaped:
             text = text.replace(f"`{name}`", f"`{parameter.name}`")

@@ -7,12 +7,23 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 _SPAN = "[0-9]{1,9} [0-9]{1,9}"
 _TEXT_BOUND = re.compile(
     rf"(T[^\t ]*)[\t ]+([^\t ](?:[^\t]*?[^\t ])?)[\t ]+({_SPAN}(?:;{_SPAN})*)(?:[\t ](.*))?", re.DOTALL
 )
+_HEAD_TAIL = (
+    ("arg1", "arg2"),
+    ("arg0", "arg1"),
+    ("head", "tail"),
+    ("subj", "obj"),
+    ("subject", "object"),
+    ("source", "target"),
+    ("from", "to"),
+)
+"""Names of roles, in lower case, that say which end is the head."""
 _KINDS = {"A": "attribute", "M": "attribute", "N": "normalization", "#": "note"}
 
 
@@ -29,11 +40,21 @@ class TextBound:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An `R` line (`ends` are its two arguments, head first) or a `*` line (`ends` are its members)."""
+    """An `R` line (`ends` are its two arguments, head first) or a `*` line (`ends` are its members).
+
+    `roles` are the names of the two arguments, where these do not say themselves which is the head.
+    """
 
     name: str
     ends: tuple[str, ...]
     line: int
+    roles: tuple[str, ...] = field(default=(), compare=False)
+
+    def ordered(self, roles: Sequence[str]) -> Link:
+        """The link with its ends in the order of these roles, where they are its own."""
+        if sorted(self.roles) != sorted(roles) or tuple(roles) == self.roles:
+            return self
+        return replace(self, ends=self.ends[::-1], roles=self.roles[::-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +81,19 @@ class Standoff:
 def parse_standoff(text: str) -> Standoff:
     """The annotations in the text of an `.ann` file. Never raises: a line that cannot be used is a Fault."""
     found = Standoff()
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_lines(text), start=1):
         line = line.rstrip("\r")
         if not line.strip():
             continue
         if fault := _add(found, line, number):
             found.faults.append(Fault(*fault, number, " ".join(line.split())))
     return found
+
+
+def _lines(text: str) -> list[str]:
+    """The lines; those of an old Mac end with a CR alone."""
+    first, *others = text.split("\r")
+    return [first, *others] if others and "\n" not in text and _TEXT_BOUND.fullmatch(first) else text.split("\n")
 
 
 def _add(found: Standoff, line: str, number: int) -> tuple[str, str] | None:
@@ -100,21 +127,26 @@ def _add_text_bound(found: Standoff, line: str, number: int) -> tuple[str, str] 
     if name in found.texts:
         return "mention", "its id stands already"
     fragments = tuple((int(start), int(end)) for start, end in (span.split(" ") for span in spans.split(";")))
-    if any(start >= end for start, end in fragments) or list(fragments) != sorted(fragments):
+    length = sum(end - start + 1 for start, end in fragments) - 1
+    in_order = list(fragments) == sorted(fragments) or not text or len(text) == length
+    if any(start >= end for start, end in fragments) or not in_order:
         return "mention", "its offsets run backwards or are empty"
     found.texts[name] = TextBound(name, kind, fragments, text or None, number)
     return None
 
 
 def _add_relation(found: Standoff, line: str, number: int) -> tuple[str, str] | None:
-    """Roles decide the direction where they are numbered (`Arg2:T5 Arg1:T4`), else their order."""
+    """Roles decide the direction where their names do (`Arg2:T5 Arg1:T4`), in any case; else their order."""
     _, *parts = line.split()
     if not parts:
         return "relation", "it is not 'R1, type Arg1:T1 Arg2:T2'"
     roles = [part.partition(":") for part in parts[1:]]
     if len(roles) != 2 or not all(role and end for role, _, end in roles):
         return "relation", "it is not 'R1, type Arg1:T1 Arg2:T2'"
-    if {role for role, _, _ in roles} == {"Arg1", "Arg2"}:
-        roles.sort()
-    found.relations.append(Link(parts[0], (roles[0][2], roles[1][2]), number))
+    names = [role.lower() for role, _, _ in roles]
+    told = next((pair for pair in _HEAD_TAIL if sorted(pair) == sorted(names)), None)
+    if told and tuple(names) != told:
+        roles.reverse()
+    link = Link(parts[0], (roles[0][2], roles[1][2]), number, () if told else tuple(role for role, _, _ in roles))
+    found.relations.append(link)
     return None

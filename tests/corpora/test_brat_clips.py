@@ -115,7 +115,8 @@ def test_both_languages_have_the_frames_and_the_regions(tmp_path):
 def test_frames_may_stand_among_the_documents(tmp_path):
     imported = read_brat(pair(clip(tmp_path)), frames=tmp_path)
     assert len(one(imported).document.frames) == 2
-    assert [left.where for left in imported.left_out] == ["d/24.txt"]
+    assert [region.type for region in one(imported).gold.regions] == ["Person", "Place"]
+    assert imported.left_out == []
 
 
 def test_the_only_document_does_not_take_the_texts_beside_it_for_boxes(tmp_path):

@@ -15,9 +15,11 @@ import pytest
 
 from m3dllm import plugins
 from m3dllm.corpora.choice import Choice
+from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.importers import IMPORTERS, Importer, find_importer
 from m3dllm.corpora.native import load_corpus
 from m3dllm.errors import UserError
+from m3dllm.labels import LabelSet
 
 ROOT = Path(__file__).resolve().parents[2]
 BRACKETS = ROOT / "tests" / "plugin" / "brackets"
@@ -87,20 +89,32 @@ def read(
 
     - `types`: which types.
     """
-    return path, types, names, words, how
+    imported = Imported(LabelSet())
+    imported.images = {"given": (path, types, names, words, how)}
+    return imported
+
+
+def given(imported: Imported):
+    """The options that `read` got."""
+    return imported.images["given"]
+
+
+def test_a_pattern_that_no_type_has_is_a_problem_of_the_import():
+    imported = Importer(read, "").by_options()(Path("p"), type=("Person",))
+    assert imported.problems == ["--type Person: no type is called so; there are none"]
 
 
 def test_a_choice_of_types_is_given_by_one_flag_for_each():
     called = Importer(read, "").by_options()
-    assert called(Path("p"), type=("Person=PER", "*_LOC"))[1] == {"Person": "PER", "*_LOC": ""}
+    assert given(called(Path("p"), type=("Person=PER", "*_LOC")))[1] == {"Person": "PER", "*_LOC": ""}
 
 
 def test_no_choice_is_no_choice():
-    assert Importer(read, "").by_options()(Path("p"), type=())[1] is None
+    assert given(Importer(read, "").by_options()(Path("p"), type=()))[1] is None
 
 
 def test_options_that_are_not_given_are_those_of_the_function():
-    assert Importer(read, "").by_options()(Path("p")) == (Path("p"), None, None, ("a",), "this")
+    assert given(Importer(read, "").by_options()(Path("p"))) == (Path("p"), None, None, ("a",), "this")
 
 
 # --- a third party's --------------------------------------------------------------------------------------------------
