@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from m3dllm.types import Document, Frame, Lang, Segment
 
 log = logging.getLogger("m3dllm")
 
+TELL_S = 10
+"""How often a line says how far a film is read, in seconds."""
 _ENDS = frozenset(".,;:?!…。，、；：？！—-–\"'”’）)》」』")
 _TRACK_LANGUAGES: dict[Lang, frozenset[str]] = {
     "en": frozenset(("en", "eng")),
@@ -161,6 +164,7 @@ def _frames(media: Media, name: str, reading: Reading, cues: Sequence[Cue], fold
     """The film's frames, each written as a JPEG file as it comes."""
     notes, frames = Notes(), []
     sampling = reading.sampling(cues)
+    told_at = time.monotonic()
     for still in stills(
         media.path,
         sampling,
@@ -171,6 +175,9 @@ def _frames(media: Media, name: str, reading: Reading, cues: Sequence[Cue], fold
         path = f"frames/{name}/{still.number}.jpg"
         _write(folder / path, still.jpeg())
         frames.append(Frame(still.number, path, *still.image.size, time_s=round(still.time_s, 6)))
+        if time.monotonic() - told_at > TELL_S:
+            told_at = time.monotonic()
+            log.info("%s: %.0f of %.0f s", media.path, still.time_s, media.duration_s or 0)
     read.told |= {"codec": media.codec, "frames_in_film": notes.frames}
     if notes.similar:
         read.told["similar_frames_passed_over"] = notes.similar

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -127,16 +128,32 @@ def _corpus(wanted: Extraction, sources: Sequence[Source]) -> Path:
         "labels_sha256": sha256(encode_labels(labels).encode()),
         "sources": [[{"name": file.name, "sha256": sha256_file(file)} for file in s.files] for s in sources],
     }
-    if told_file.exists():
-        _check_same(told_file, made_of)
-        if (out / "corpus").exists():
-            return out / "corpus"
-    else:
+    if not told_file.exists():
         check_free(out)
+    elif (out / "corpus").exists():
+        _check_same(told_file, made_of)
+        return out / "corpus"
     told = {"made_of": made_of, "versions": _versions(sources)}
     write_atomic(told_file, pretty(told))
-    parts = out / "parts"
-    imported = Imported(labels, {SPLIT: []})
+    try:
+        imported, read_as = _read_all(wanted, sources, made_of, Imported(labels, {SPLIT: []}), out / "parts")
+    except UserError:
+        if not any((out / "parts").glob("[!.]*")):  # nothing was read: nothing stays
+            told_file.unlink()
+            for folder in (out / "parts", out):
+                with suppress(OSError):
+                    folder.rmdir()
+        raise
+    write_corpus(out / "corpus", imported, link=True)
+    write_atomic(told_file, pretty(told | {"read": read_as}))
+    shutil.rmtree(out / "parts", ignore_errors=True)
+    return out / "corpus"
+
+
+def _read_all(
+    wanted: Extraction, sources: Sequence[Source], made_of: Mapping[str, Any], imported: Imported, parts: Path
+) -> tuple[Imported, list[dict[str, Any]]]:
+    """(the corpus to be, what each source was read as); each source in a folder of its own in `parts`, once."""
     read_as: list[dict[str, Any]] = []
     for name, source, its in _named(sources, made_of["sources"]):
         folder = parts / name
@@ -158,10 +175,7 @@ def _corpus(wanted: Extraction, sources: Sequence[Source]) -> Path:
         if read.problems:
             read_as[-1]["problems"] = read.problems
         log.info("%s: %s", source.files[0], _in_words(read))
-    write_corpus(out / "corpus", imported, link=True)
-    write_atomic(told_file, pretty(told | {"read": read_as}))
-    shutil.rmtree(parts, ignore_errors=True)
-    return out / "corpus"
+    return imported, read_as
 
 
 def _in_words(read: Read) -> str:

@@ -151,6 +151,15 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path, film, answers):
         extract(wanted(tmp_path, film, answers))
 
 
+def test_what_cannot_be_read_leaves_nothing_behind_and_another_command_may_follow(tmp_path, film, answers):
+    german = tmp_path / "film.de.srt"
+    german.write_text("1\n00:00:01,000 --> 00:00:02,000\nIch weiß nicht, was das ist.\n", encoding="utf-8")
+    with pytest.raises(UserError, match="is in German"):
+        extract(wanted(tmp_path, film, answers, subtitles=[german]))
+    assert not (tmp_path / "out").exists()
+    extract(wanted(tmp_path, film, answers, subtitles=[german], reading=Reading(lang="en")))
+
+
 def test_texts_alone_need_no_video(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     (tmp_path / "a.txt").write_text("Ada Lovelace met the king.", encoding="utf-8")
