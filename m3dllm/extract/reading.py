@@ -25,6 +25,8 @@ from m3dllm.types import Document, Frame, Lang, Segment
 
 log = logging.getLogger("m3dllm")
 
+LATE_S = 60.0
+"""Subtitles that come so much later than the last frame are of another cut of the film, or of another one."""
 TELL_S = 10
 """How often a line says how far a film is read, in seconds."""
 _ENDS = frozenset(".,;:?!…。，、；：？！—-–\"'”’）)》」』")
@@ -151,8 +153,12 @@ def _film(source: Source, name: str, reading: Reading, folder: Path) -> Read:
     elif media is not None:
         read.problems.append("there is sound only: its documents have no frames")
     if not found:
-        hint = "give --subtitles, --transcribe or --ocr" if media and media.has_sound else "it has no sound either"
+        hint = "give --subtitles, --transcribe or --ocr" if media and media.has_sound else "give --subtitles or --ocr"
         read.problems.append(f"no subtitles: its documents have frames and no text ({hint})")
+    if frames and (late := sum(cue.start_s > (frames[-1].time_s or 0.0) + LATE_S for cue in cues)):
+        read.problems.append(
+            f"{late} of {len(cues)} subtitles come after the last frame: do they belong to this video?"
+        )
     duration_s = max([media.duration_s or 0.0 if media else 0.0, *(f.time_s or 0.0 for f in frames[-1:])])
     pieces = cut(cues, duration_s, shortest_s=reading.shortest_s, longest_s=reading.longest_s)
     read.documents += _documents(pieces, frames, name, source.name, lang)

@@ -105,7 +105,13 @@ def test_frames_that_show_the_same_can_be_passed_over_and_are_counted(tmp_path):
 def test_a_silent_film_has_frames_only_and_says_so(tmp_path):
     found = read(tmp_path, write_clip(tmp_path / "a.mp4", 30))
     assert [(d.text, len(d.frames)) for d in found.documents] == [("", 2)]
-    assert found.problems == ["no subtitles: its documents have frames and no text (it has no sound either)"]
+    assert found.problems == ["no subtitles: its documents have frames and no text (give --subtitles or --ocr)"]
+
+
+def test_subtitles_of_a_longer_film_are_told(tmp_path):
+    subtitles = text_file(tmp_path / "x.srt", ENGLISH + "\n2\n00:09:01,000 --> 00:09:02,000\nThis is the end.\n")
+    found = read(tmp_path, write_clip(tmp_path / "a.mp4", 30), subtitles=(subtitles,))
+    assert found.problems == ["1 of 2 subtitles come after the last frame: do they belong to this video?"]
 
 
 def test_sound_with_subtitles_has_text_only_and_says_so(tmp_path):
