@@ -390,6 +390,26 @@ exports.info.cls = group(_export_formats, _exporter)
 app.add_typer(exports, name="export")
 
 
+@app.command()
+def merge(
+    corpora: Annotated[list[Path], typer.Argument(metavar="CORPUS…", help="Native corpora.", show_default=False)],
+    out: NewCorpus,
+    map: Annotated[
+        Path | None, typer.Option(help="A CSV file of types: kind, from, to (empty: taken out), and corpus if need be.")
+    ] = None,
+) -> None:
+    """Make one corpus of several, their types mapped by a table; every change is counted."""
+    from m3dllm.corpora.merge import merge_corpora, read_map
+    from m3dllm.corpora.native import load_corpus, write_corpus
+
+    types = read_map(map) if map else None
+    imported = merge_corpora([load_corpus(path) for path in corpora], types, where=map)
+    for line in imported.summary_lines():
+        say(line)
+    write_corpus(out, imported, link=True)
+    say(f"written to {out}")
+
+
 class Hidden(StrEnum):
     text = "text"
     video = "video"

@@ -1,0 +1,116 @@
+"""Several corpora become one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from m3dllm.cli import app
+from m3dllm.corpora.check import check
+from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.merge import merge_corpora, read_map
+from m3dllm.corpora.native import load_corpus, write_corpus
+from m3dllm.errors import UserError
+from m3dllm.labels import Label, LabelSet, RelationLabel
+from tests.corpora.tools import changes, facts, reasons, words
+from tests.small import LABELS, example, small_corpus
+
+OTHER = LabelSet(
+    (Label("PERSON", "a human"), Label("CITY")), (RelationLabel("born", head=("PERSON",), tail=("CITY",)),), ()
+)
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A corpus of PER and LOC, and one of PERSON and CITY with a document of the same id."""
+    first = small_corpus(tmp_path / "first", train=2, dev=1, test=0)
+    one = example("train0", "[PERSON0 Zoe] was born in [CITY1 Rome] .", relations=[("c0", "c1", "born")])
+    write_corpus(tmp_path / "second", Imported(OTHER, {"train": [one]}))
+    return load_corpus(first), load_corpus(tmp_path / "second")
+
+
+def table(folder: Path, *rows: str, head: str = "kind,from,to") -> Path:
+    (folder / "labels.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+    return folder / "labels.csv"
+
+
+def test_documents_come_split_by_split_and_ids_are_made_different(two):
+    merged = merge_corpora(two)
+    assert [e.document.id for e in merged.splits["train"]] == ["train0", "train1", "second-train0"]
+    assert [e.document.id for e in merged.splits["dev"]] == ["dev0"]
+    assert changes(merged) == [("document", "its id stands in another corpus: renamed")]
+    assert {label.name for label in merged.labels.mentions} == {"PER", "LOC", "PERSON", "CITY"}
+
+
+def test_types_are_mapped_and_every_change_is_counted(two, tmp_path):
+    types = read_map(table(tmp_path, "mention,PERSON,PER", "mention,CITY,LOC", "relation,born,PER-LOC_birth"))
+    merged = merge_corpora(two, types)
+    last = merged.splits["train"][-1]
+    assert words(last) == [("PER", ["Zoe"]), ("LOC", ["Rome"])]
+    assert facts(last) == [("Zoe", "PER-LOC_birth", "Rome")]
+    assert merged.labels == LABELS
+    assert changes(merged)[1:] == [
+        ("mention", "the map makes the type 'PERSON' a 'PER'"),
+        ("mention", "the map makes the type 'CITY' a 'LOC'"),
+        ("relation", "the map makes the type 'born' a 'PER-LOC_birth'"),
+    ]
+
+
+def test_what_is_taken_out_goes_with_what_hangs_on_it(two, tmp_path):
+    merged = merge_corpora(two, read_map(table(tmp_path, "mentions,CITY,")))
+    assert words(merged.splits["train"][-1]) == [("PERSON", ["Zoe"])]
+    assert reasons(merged) == [
+        ("mention", "the map takes the type 'CITY' out"),
+        ("relation", "one of its chains is taken out"),
+    ]
+    assert merged.labels.relation("born").tail == ()
+
+
+def test_a_row_may_be_of_one_corpus(two, tmp_path):
+    rows = ("mention,PER,HUMAN,first", "mention,PERSON,HUMAN,")
+    merged = merge_corpora(two, read_map(table(tmp_path, *rows, head="kind,from,to,corpus")))
+    assert merged.labels.mentions[0] == Label("HUMAN", "person", "人物")
+
+
+def test_the_merged_corpus_is_sound_and_has_its_images(two, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        app(
+            [
+                "merge",
+                *(str(c.root) for c in two),
+                "--map",
+                str(table(tmp_path, "mention,CITY,LOC")),
+                "--out",
+                str(tmp_path / "all"),
+            ]
+        )
+    assert ended.value.code == 0
+    assert "the map makes the type 'CITY' a 'LOC'" in capsys.readouterr().out
+    assert list(check(tmp_path / "all").lines())[-1] == "0 problems, 0 warnings"
+    assert (tmp_path / "all/frames/train0/0.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("rows", "head", "why"),
+    [
+        (
+            ["mention,CITY,LOC"],
+            "kind,old,new",
+            r"labels\.csv:1: has the columns kind, new, old; expected kind, from, to",
+        ),
+        (["thing,CITY,LOC"], "kind,from,to", r"labels\.csv:2: the kind 'thing': expected mention, relation, region"),
+        (["mention,,LOC"], "kind,from,to", r"labels\.csv:2: names no type"),
+        (["mention,A,B", "mention,A,C"], "kind,from,to", r"labels\.csv:3: maps the mention 'A' again, after line 2"),
+    ],
+)
+def test_a_table_that_is_none_is_named(tmp_path, rows, head, why):
+    with pytest.raises(UserError, match=why):
+        read_map(table(tmp_path, *rows, head=head))
+
+
+def test_a_row_of_no_type_and_too_few_corpora_are_named(two, tmp_path):
+    with pytest.raises(UserError, match=r"labels\.csv:2: maps the mention 'TOWN', which no corpus has"):
+        merge_corpora(two, read_map(table(tmp_path, "mention,TOWN,LOC")), where=tmp_path / "labels.csv")
+    with pytest.raises(UserError, match="merge takes two corpora or more"):
+        merge_corpora(two[:1])
