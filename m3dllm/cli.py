@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from m3dllm.commands import group
+from m3dllm import formats
+from m3dllm.commands import say
 from m3dllm.ending import Terminal, one_line
 from m3dllm.errors import UserError, printable
 from m3dllm.extract import verb as extraction
+from m3dllm.formats import NewCorpus
 
 if TYPE_CHECKING:
     from m3dllm.experiment import Experiment
@@ -34,8 +36,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-imports = typer.Typer(help="Turn annotations in another format into a native corpus.")
-exports = typer.Typer(help="Write a run's predictions, or a corpus' gold, in the format of another tool.")
 adapters = typer.Typer(help="LoRA adapters of video-llm: list them, merge them into full weights, push them.")
 app.add_typer(adapters, name="adapters", invoke_without_command=True)
 
@@ -72,13 +72,6 @@ def _check_names() -> None:
     for word in (*sys.argv[1:], str(Path.cwd())):
         if not word.isascii() and word != word.encode("utf-8", "replace").decode():
             raise UserError(f"the name {word!r} is not UTF-8: rename it, or work in another folder")
-
-
-def say(text: str) -> None:
-    """A result, to stdout; what does not print is shown as an escape."""
-    text = printable(text.rstrip("\n"))
-    encoding = sys.stdout.encoding or "utf-8"
-    typer.echo(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 # --- run and its parts ------------------------------------------------------------------------------------------------
@@ -246,6 +239,10 @@ def score(
         Path | None,
         typer.Option(help="labels.json of the two files; left out: every type is allowed, relations are directed."),
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="The two files are in this format: both are imported first, as by 'import'."),
+    ] = None,
     modality: Annotated[
         Modality, typer.Option(help="Score a task where its modality was there, or on all documents.")
     ] = Modality.available,
@@ -262,7 +259,7 @@ def score(
 
     variants = tuple(variant or ())
     if run is not None:
-        if gold or pred or labels:
+        if gold or pred or labels or form:
             raise UserError("score takes a run, or --gold and --pred: not both")
         tasks = Run(run).record().tasks
         done = pipeline.score(run, settings=Settings(modality=modality.value, variants=variants, tasks=tasks))
@@ -272,7 +269,15 @@ def score(
         return
     if gold is None or pred is None:
         raise UserError("score takes a run, or both --gold FILE and --pred FILE")
-    scores = score_files(gold, pred, labels=labels, settings=Settings(modality=modality.value, variants=variants))
+    settings = Settings(modality=modality.value, variants=variants)
+    if form is None:
+        scores = score_files(gold, pred, labels=labels, settings=settings)
+    else:
+        from m3dllm.imports import score_imported
+
+        scores, notes = score_imported(gold, pred, form, labels=labels, settings=settings)
+        for note in notes:
+            typer.echo(printable(note), err=True)
     if scores.unanswered:
         first, count = scores.unanswered[0], len(scores.unanswered)
         text = f"{count} documents lack a prediction, '{first}' first: they count as empty answers"
@@ -300,94 +305,8 @@ def _print(scores: dict[str, Any], *, json: bool) -> None:
 
 # --- corpora ----------------------------------------------------------------------------------------------------------
 
-NewCorpus = Annotated[
-    Path, typer.Option("--out", help="The corpus to make; a folder that is not there yet.", show_default=False)
-]
-ReportFile = Annotated[
-    Path | None, typer.Option("--report", help="Write every left-out and changed place to this file, as JSON.")
-]
-
-
-def _importer(name: str) -> Callable[..., None]:
-    from m3dllm.commands import with_options
-    from m3dllm.corpora.importers import find_importer
-
-    importer = find_importer(name)
-
-    def from_path(
-        path: Annotated[Path, typer.Argument(metavar="PATH", help="Where the annotations are.", show_default=False)],
-        out: NewCorpus,
-        report: ReportFile = None,
-        options: Any = None,
-    ) -> None:
-        _import(name, path, importer.by_options()(path, **options), out, report)
-
-    def from_nothing(out: NewCorpus, report: ReportFile = None, options: Any = None) -> None:
-        _import(name, None, importer.by_options()(**options), out, report)
-
-    verb = from_path if importer.takes_path else from_nothing
-    return with_options(verb, importer.by_options(), doc=importer.summary)
-
-
-def _import(name: str, path: Path | None, imported: Any, out: Path, report: Path | None) -> None:
-    from m3dllm.corpora.native import write_corpus
-    from m3dllm.files import write_atomic
-    from m3dllm.wire import pretty
-
-    if report is not None:
-        write_atomic(
-            report, pretty({"importer": name, "path": None if path is None else str(path)} | imported.report())
-        )
-    for line in imported.summary_lines():
-        say(line)
-    imported.require_gold(path)
-    write_corpus(out, imported)
-    say(f"written to {out}")
-
-
-def _import_formats() -> list[str]:
-    from m3dllm.corpora.importers import IMPORTERS
-
-    return IMPORTERS.names()
-
-
-imports.info.cls = group(_import_formats, _importer)
-app.add_typer(imports, name="import")
-
-
-def _exporter(name: str) -> Callable[..., None]:
-    from m3dllm.commands import with_options
-    from m3dllm.export import EXPORTERS
-    from m3dllm.plugins import summary
-
-    exporter = EXPORTERS.find(name)
-
-    def export(
-        source: Annotated[
-            Path, typer.Argument(metavar="RUN|CORPUS", help="A run, or a native corpus.", show_default=False)
-        ],
-        out: Annotated[Path, typer.Option("--out", help="The folder to write.", show_default=False)],
-        gold: Annotated[bool, typer.Option("--gold", help="The gold of a run, not its predictions.")] = False,
-        split: Annotated[str | None, typer.Option(help="Only this split of a corpus; left out: all.")] = None,
-        options: Any = None,
-    ) -> None:
-        from m3dllm.export import export
-
-        for line in export(name, source, out, gold=gold, split=split, **options).lines():
-            say(line)
-        say(f"written to {out}")
-
-    return with_options(export, exporter.export, doc=summary(exporter))
-
-
-def _export_formats() -> list[str]:
-    from m3dllm.export import EXPORTERS
-
-    return EXPORTERS.names()
-
-
-exports.info.cls = group(_export_formats, _exporter)
-app.add_typer(exports, name="export")
+app.add_typer(formats.imports, name="import")
+app.add_typer(formats.exports, name="export")
 
 
 @app.command()

@@ -6,6 +6,7 @@ The options of such a command are the keyword-only parameters of a function, wit
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection
@@ -15,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from m3dllm import plugins
-from m3dllm.errors import UserError
+from m3dllm.errors import UserError, printable
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -86,3 +87,10 @@ def _several(kind: Any) -> Any:
     if isinstance(origin, type) and issubclass(origin, Collection):
         return list[typing.get_args(kind)[0]]  # type: ignore[misc]
     return kind
+
+
+def say(text: str) -> None:
+    """A result, to stdout; what does not print is shown as an escape."""
+    text = printable(text.rstrip("\n"))
+    encoding = sys.stdout.encoding or "utf-8"
+    typer.echo(text.encode(encoding, "backslashreplace").decode(encoding))

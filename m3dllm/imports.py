@@ -1,0 +1,73 @@
+"""Gold and predictions in the formats of other tools, scored: both sides are imported first."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.importers import find_importer
+from m3dllm.errors import UserError
+from m3dllm.labels import LabelSet
+from m3dllm.plugins import options
+from m3dllm.score import Settings
+from m3dllm.score.corpus import Gold, score_golds
+from m3dllm.score.scores import Scores
+from m3dllm.types import Example, Prediction
+from m3dllm.wire import read_labels
+
+
+def score_imported(
+    gold: Path, pred: Path, form: str, *, labels: Path | None = None, settings: Settings | None = None
+) -> tuple[Scores, list[str]]:
+    """The scores of what is in `pred` against what is in `gold`, both in the format `form`; and what both left out.
+
+    Documents are those of one id; where ids differ, as where they come from file names, those of one text, in order.
+    Where both sides are one file of Label Studio, its pre-annotations are scored against its annotations. Without
+    `labels` every type is allowed. Raises UserError where an import does, or a predicted document is none of the gold.
+    """
+    importer = find_importer(form)
+    if not importer.takes_path:
+        raise UserError(f"--format {form} reads no files: it cannot be scored")
+    known = {parameter.name for parameter in options(importer.read)}
+    words = {"predictions": True} if "predictions" in known and gold.resolve() == pred.resolve() else {}
+    golds, preds = importer.read(gold), importer.read(pred, **words)
+    label_set = read_labels(labels) if labels is not None else None
+    examples = list(_examples(golds, gold, label_set))
+    predictions = list(_matched(examples, list(_examples(preds, pred, label_set)), pred))
+    scores = score_golds(
+        [Gold.of(one) for one in examples], predictions, labels=label_set, settings=settings or Settings()
+    )
+    return scores, [f"{path}: {line}" for path, side in ((gold, golds), (pred, preds)) for line in _lines(side)]
+
+
+def _examples(imported: Imported, path: Path, labels: LabelSet | None) -> Iterator[Example]:
+    for examples in imported.splits.values():
+        for example in examples:
+            for place, problem in labels.unknown(example.gold) if labels is not None else ():
+                raise UserError.at(path, problem, place=f"{example.document.id}: {place}")
+            yield example
+
+
+def _matched(golds: Iterable[Example], preds: list[Example], path: Path) -> Iterator[Prediction]:
+    """The predictions under the ids of the gold documents that they are of."""
+    texts = {example.document.id: example.document.text for example in golds}
+    taken = {example.document.id for example in preds} & texts.keys()
+    waiting: dict[str, deque[str]] = defaultdict(deque)
+    for name, text in texts.items():
+        if name not in taken:
+            waiting[text].append(name)
+    for example in preds:
+        name, text = example.document.id, example.document.text
+        if name not in texts:
+            if not text or not waiting[text]:
+                raise UserError.at(path, f"document '{name}' is none of the gold: neither its id nor its text is there")
+            name = waiting[text].popleft()
+        elif text != texts[name]:
+            raise UserError.at(path, f"document '{name}' has another text than in the gold: offsets would not agree")
+        yield Prediction(name, example.gold)
+
+
+def _lines(imported: Imported) -> list[str]:
+    return [line for line in imported.summary_lines() if line.startswith(("left out", "changed"))]
