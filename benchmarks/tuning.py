@@ -115,7 +115,7 @@ def one(out: Path, options: dict, documents: int) -> None:
     config = Config(**SMALL | LEARNING | {"frames": 2, "longest_side": 128, "max_tokens": 3000} | options)
     trainer = Trainer(config, corpus.labels, corpus["train"][:documents], (), folder)
     trainer.model.train()
-    entries, rng = trainer.course.entries, random.Random(0)
+    entries, rng = trainer.dataset.entries, random.Random(0)
     steps = batches([entry.tokens for entry in entries], trainer.schedule, rng)
     steps = [[entries[i] for i in step] for step in steps]
     trainer.training.step(steps[0])  # warm

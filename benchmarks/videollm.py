@@ -226,7 +226,7 @@ def grammars(out: Path, data: Path, *, vocabulary: int) -> None:
     from m3dllm.systems.videollm.config import Config
     from m3dllm.systems.videollm.engines.local.tokenizer_only import TokenizerOnlyEngine
     from m3dllm.systems.videollm.system import VideoLLM
-    from m3dllm.systems.videollm.tuning.conversations import lessons_of
+    from m3dllm.systems.videollm.tuning.conversations import items_of
 
     imported = read_m3d(data / "m3d")
     examples = [example for split in imported.splits.values() for example in split]
@@ -242,10 +242,10 @@ def grammars(out: Path, data: Path, *, vocabulary: int) -> None:
             unloaded = TokenizerOnlyEngine(config)
             unloaded.context = 10 * CONTEXT  # a document is not to be cut into windows here
             system = VideoLLM(config, labels=imported.labels, engine=unloaded)
-            (lesson,) = lessons_of([*system.builder.of(made.document)], made.gold)
-            held = lesson.request.constraint
+            (item,) = items_of([*system.builder.of(made.document)], made.gold)
+            held = item.request.constraint
             assert held is not None
-            ids = tokenizer.encode(lesson.answer, add_special_tokens=False)
+            ids = tokenizer.encode(item.answer, add_special_tokens=False)
             costs = [_cost(constraint, ids, tokens) for constraint in (held.grammar, held.schema)]
             shown = "".join(f"{c.compile_ms:9.1f} ms {c.mask_us:7.0f} us" for c in costs)
             print(f"{lang}, {words:5} words{len(ids):18}{shown}{free_us:7.0f} us", flush=True)

@@ -29,7 +29,7 @@ from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import make_engine
 from m3dllm.systems.videollm.engines.base import Request
 from m3dllm.systems.videollm.system import VideoLLM
-from m3dllm.systems.videollm.tuning.conversations import lessons_of
+from m3dllm.systems.videollm.tuning.conversations import items_of
 from m3dllm.types import Example
 
 STRATEGIES = ("joint", "staged")
@@ -82,8 +82,8 @@ def main() -> None:
 
 def requests(system: VideoLLM, example: Example) -> Iterator[Request]:
     """The prompts about a document, in order, each to be answered by one free token."""
-    for lesson in lessons_of(system.builder.of(example.document), example.gold):
-        yield replace(lesson.request, constraint=None, max_tokens=1)
+    for item in items_of(system.builder.of(example.document), example.gold):
+        yield replace(item.request, constraint=None, max_tokens=1)
 
 
 def spend(engine: Any, counter: Images, found: Sequence[Sequence[Request]], *, shared: bool) -> Cost:

@@ -16,7 +16,7 @@ from m3dllm.normalize import normalize
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.strategies import find_strategy, strategy_names
 from m3dllm.systems.videollm.system import VideoLLM
-from m3dllm.systems.videollm.tuning.conversations import lessons_of
+from m3dllm.systems.videollm.tuning.conversations import items_of
 from tests.small import LABELS, example
 from tests.videollm.documents import document
 
@@ -74,6 +74,6 @@ def test_a_document_without_text_is_not_asked_about(installed):
 
 def test_its_gold_answer_is_the_example_in_a_prompt_and_what_is_tuned_to(installed):
     asked = system(shots=1)
-    (lesson,) = lessons_of(asked.builder.of(document("d", text="Cora left .")), example("d", "[PER0 Cora] left .").gold)
-    assert lesson.answer == '{"mentions":["Cora"]}'
-    assert '{"mentions":["Ada","Bela"]}' in lesson.request.messages[-1].parts[-1]
+    (item,) = items_of(asked.builder.of(document("d", text="Cora left .")), example("d", "[PER0 Cora] left .").gold)
+    assert item.answer == '{"mentions":["Cora"]}'
+    assert '{"mentions":["Ada","Bela"]}' in item.request.messages[-1].parts[-1]

@@ -37,7 +37,7 @@ from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines.transformers import TransformersEngine
 from m3dllm.systems.videollm.prompts import Prompts
 from m3dllm.systems.videollm.system import VideoLLM
-from m3dllm.systems.videollm.tuning.conversations import lessons_of
+from m3dllm.systems.videollm.tuning.conversations import items_of
 from m3dllm.systems.videollm.tuning.encoding import IGNORED, answer_ids, collate, encode, loss_sum
 from m3dllm.systems.videollm.tuning.trainer import Trainer
 from m3dllm.systems.videollm.verbs import merge, overview, push
@@ -129,20 +129,18 @@ def engines(tiny):
 
 def encoded(system, engine, corpus, count: int = 4):
     taught = [
-        lesson
-        for e in load_corpus(corpus)["train"][:count]
-        for lesson in lessons_of(system.builder.of(e.document), e.gold)
+        item for e in load_corpus(corpus)["train"][:count] for item in items_of(system.builder.of(e.document), e.gold)
     ]
-    return taught, [encode(engine, lesson) for lesson in taught]
+    return taught, [encode(engine, item) for item in taught]
 
 
 def test_only_the_answer_is_learned_with_the_token_that_ends_it(engines, corpus):
     system, engine = engines("qwen2_5_vl")
-    lessons, rows = encoded(system, engine, corpus)
+    items, rows = encoded(system, engine, corpus)
     batch, targets = collate(rows, padding=0)
-    for i, (lesson, row) in enumerate(zip(lessons, rows, strict=True)):
-        prompt = engine.local.encode(lesson.request.messages)["input_ids"][0].tolist()
-        answer = answer_ids(engine.local, lesson.answer)
+    for i, (item, row) in enumerate(zip(items, rows, strict=True)):
+        prompt = engine.local.encode(item.request.messages)["input_ids"][0].tolist()
+        answer = answer_ids(engine.local, item.answer)
         assert batch["input_ids"][i][batch["attention_mask"][i] == 1].tolist() == prompt + answer
         assert [token for token in targets[i].tolist() if token != IGNORED] == answer
         assert row.learned == len(answer)
@@ -405,7 +403,7 @@ def test_checkpointing_changes_no_loss(base, corpus, tmp_path):
     for on in (True, False):
         made = trainer(base, corpus, tmp_path / str(on), checkpointing=on, dev_limit=1)
         made.model.train()
-        curves.append([made.training.step(made.course.entries[i : i + 2]) for i in (0, 2)])
+        curves.append([made.training.step(made.dataset.entries[i : i + 2]) for i in (0, 2)])
     assert curves[0] == pytest.approx(curves[1], rel=1e-5)
 
 
@@ -523,12 +521,12 @@ def test_a_name_that_no_adapter_has_is_one_line(base, tmp_path):
 
 
 def test_answers_that_do_not_fit_are_named_and_left_out_only_when_asked(base, corpus, tmp_path):
-    lengths = sorted({entry.learned for entry in trainer(base, corpus, tmp_path / "all").course.entries})
+    lengths = sorted({entry.learned for entry in trainer(base, corpus, tmp_path / "all").dataset.entries})
     with pytest.raises(UserError, match=r"of 6 train documents cannot be learned from \('train.*--exclude-unfit"):
         trainer(base, corpus, tmp_path / "a", max_tokens=lengths[0])
-    course = trainer(base, corpus, tmp_path / "b", max_tokens=lengths[0], exclude_unfit=True).course
-    assert {entry.learned for entry in course.entries} == {lengths[0]}
-    assert len(course.examples) == 6 - len(course.unfit) < 6
+    dataset = trainer(base, corpus, tmp_path / "b", max_tokens=lengths[0], exclude_unfit=True).dataset
+    assert {entry.learned for entry in dataset.entries} == {lengths[0]}
+    assert len(dataset.examples) == 6 - len(dataset.unfit) < 6
 
 
 def test_a_corpus_without_train_is_one_line(tmp_path, base):
@@ -569,7 +567,7 @@ def test_an_adapter_of_that_name_is_told_before_anything_is_learned(base, corpus
 
 
 def test_a_fit_may_be_asked_for_with_the_schema_alone(base, corpus, tmp_path):
-    assert trainer(base, corpus, tmp_path / "out", schema_only=True).course.entries
+    assert trainer(base, corpus, tmp_path / "out", schema_only=True).dataset.entries
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut off"])

@@ -26,8 +26,8 @@ from m3dllm.systems.videollm.shown import Shown
 from m3dllm.systems.videollm.strategies.base import Question
 from m3dllm.systems.videollm.strategies.mqa import BOX
 from m3dllm.systems.videollm.system import VideoLLM
-from m3dllm.systems.videollm.tuning.conversations import answered, averages, ceiling, lessons_of, target_of
-from m3dllm.systems.videollm.tuning.course import Course
+from m3dllm.systems.videollm.tuning.conversations import answered, averages, ceiling, items_of, target_of
+from m3dllm.systems.videollm.tuning.dataset import SFTDataset
 from m3dllm.systems.videollm.tuning.encoding import answer_ids
 from m3dllm.tokens import tokenize
 from m3dllm.types import (
@@ -164,17 +164,17 @@ def test_a_prompt_of_training_is_the_prompt_of_prediction_token_by_token(make, s
     system = make(model, strategy=strategy)
     for made in examples(stills):
         views = system.builder.of(made.document)
-        lessons = lessons_of(views, made.gold)
-        said = answered(made.document, views, lessons)
-        parrot = Parrot(system.engine, [lesson.answer for lesson in lessons])
+        items = items_of(views, made.gold)
+        said = answered(made.document, views, items)
+        parrot = Parrot(system.engine, [item.answer for item in items])
         asked = VideoLLM(system.config, labels=LABELS, engine=parrot)
         (raw,) = asked.predict([made.document])
         assert raw.failure is None
         assert (raw.payload, raw.boxes, raw.frames) == (said.payload, said.boxes, said.frames)
-        assert len(parrot.asked) == len(lessons)
+        assert len(parrot.asked) == len(items)
         encode = system.engine.local.encode
-        for request, lesson in zip(parrot.asked, lessons, strict=True):
-            there, here = encode(request.messages), encode(lesson.request.messages)
+        for request, item in zip(parrot.asked, items, strict=True):
+            there, here = encode(request.messages), encode(item.request.messages)
             assert there["input_ids"].tolist() == here["input_ids"].tolist()
             assert [*there] == [*here]
             assert all(there[name].equal(here[name]) for name in there)
@@ -186,10 +186,10 @@ def test_a_frame_that_nobody_annotated_is_not_learned_from(tiny, stills):
     first, *others = whole.document.frames
     hidden, without = (gold(shown) for shown in ((replace(first, annotated=False), *others), others))
     n = {
-        name: Course(system.builder, system.engine, [e], system.config).tokens
+        name: SFTDataset(system.builder, system.engine, [e], system.config).tokens
         for name, e in (("hidden", hidden), ("without", without))
     }
-    assert n["hidden"] == n["without"] < Course(system.builder, system.engine, [whole], system.config).tokens
+    assert n["hidden"] == n["without"] < SFTDataset(system.builder, system.engine, [whole], system.config).tokens
 
 
 def test_a_long_document_is_learned_window_by_window_as_it_will_be_asked_about(make):
@@ -201,22 +201,22 @@ def test_a_long_document_is_learned_window_by_window_as_it_will_be_asked_about(m
     system = make(**options, context=context)
     views = system.builder.of(long.document)
     assert len(views) > 1
-    lessons = lessons_of(views, long.gold)
-    assert len(lessons) == len(views)
-    parrot = Parrot(system.engine, [lesson.answer for lesson in lessons])
+    items = items_of(views, long.gold)
+    assert len(items) == len(views)
+    parrot = Parrot(system.engine, [item.answer for item in items])
     (raw,) = VideoLLM(system.config, labels=LABELS, engine=parrot).predict([long.document])
-    assert [prompt_text(r.messages) for r in parrot.asked] == [prompt_text(x.request.messages) for x in lessons]
+    assert [prompt_text(r.messages) for r in parrot.asked] == [prompt_text(x.request.messages) for x in items]
     found = normalize(long.document, raw, LABELS).annotation
     assert {mention.span for mention in found.mentions} == {mention.span for mention in long.gold.mentions}
-    assert raw.payload == answered(long.document, views, lessons).payload
+    assert raw.payload == answered(long.document, views, items).payload
 
 
 @pytest.mark.parametrize("strategy", ["joint", "staged"])
 def test_the_answer_is_accepted_by_the_documents_own_grammar(make, local, stills, strategy):
     system = make(strategy=strategy)
     for made in examples(stills):
-        for lesson in lessons_of(system.builder.of(made.document), made.gold):
-            assert accepts(local, lesson.request.constraint.grammar, lesson.answer), lesson
+        for item in items_of(system.builder.of(made.document), made.gold):
+            assert accepts(local, item.request.constraint.grammar, item.answer), item
 
 
 @pytest.mark.slow
@@ -226,8 +226,8 @@ def test_any_gold_gives_answers_that_the_grammars_accept(make, local, stills, st
     system = make(strategy=strategy, max_chains=5, max_mentions=3, max_relations=2, max_regions=2)
     rnd = random.Random(lang)
     for made in adversarial(40, lang, stills, seed=1, longest=30):
-        for lesson in lessons_of(system.builder.of(made), noise(made, rnd)):
-            assert accepts(local, lesson.request.constraint.grammar, lesson.answer), lesson.answer
+        for item in items_of(system.builder.of(made), noise(made, rnd)):
+            assert accepts(local, item.request.constraint.grammar, item.answer), item.answer
 
 
 @pytest.mark.parametrize("strategy", ["joint", "staged"])
@@ -237,7 +237,7 @@ def test_right_answers_are_read_as_the_gold(make, stills, strategy):
     raws = []
     for e in made:
         views = system.builder.of(e.document)
-        raws.append(answered(e.document, views, lessons_of(views, e.gold)))
+        raws.append(answered(e.document, views, items_of(views, e.gold)))
     if strategy == "joint":
         found = ceiling(made, raws, LABELS)
         assert {name: round(value, 3) for name, value in found.items()} == dict.fromkeys(found, 1.0)
@@ -248,17 +248,17 @@ def test_right_answers_are_read_as_the_gold(make, stills, strategy):
 
 def test_a_text_of_two_chains_is_one_chains_in_stages_and_each_ones_own_when_asked_at_once(make):
     one = gold()
-    joint = lessons_of(make(strategy="joint").builder.of(one.document), one.gold)[0].answer
+    joint = items_of(make(strategy="joint").builder.of(one.document), one.gold)[0].answer
     assert '["Ada",2]' in joint
     assert '["Ada",3]' in joint
-    entities = lessons_of(make(strategy="staged").builder.of(one.document), one.gold)[0].answer
+    entities = items_of(make(strategy="staged").builder.of(one.document), one.gold)[0].answer
     assert entities == '{"PER":["Ada Lovelace","Ada","Bela","She"],"LOC":["Arles","Ada"]}'
 
 
 def test_a_document_that_nothing_is_asked_about_teaches_nothing(make):
     made = document("empty", "en", "")
     views = make().builder.of(made)
-    assert lessons_of(views, Annotation()) == []
+    assert items_of(views, Annotation()) == []
     assert answered(made, views, []).payload == {"chains": [], "relations": [], "regions": []}
 
 
@@ -267,17 +267,17 @@ def test_what_cannot_be_said_is_left_out(make, local):
     chains = (Chain("a", (Mention(0, 3, "PER"), Mention(9, 13, "PER"))), Chain("b", (Mention(1, 4, "PER"),)))
     made = Document("d", "en", text)
     gold = Annotation(chains, (Relation("a", "b", "PER-PER_couple"),))
-    (lesson,) = lessons_of(make().builder.of(made), gold)
-    assert lesson.answer == '{"chains":[{"id":"c0","type":"PER","mentions":["Bela"]}],"relations":[],"regions":[]}'
+    (item,) = items_of(make().builder.of(made), gold)
+    assert item.answer == '{"chains":[{"id":"c0","type":"PER","mentions":["Bela"]}],"relations":[],"regions":[]}'
 
 
 def test_an_answer_keeps_within_its_bounds(make, local, stills):
     many = example(
         "d", " ".join(f"[PER{i} Ada{i}] met ." for i in range(9)), relations=[("c0", "c8", "PER-PER_couple")]
     )
-    (lesson,) = lessons_of(make(max_chains=4).builder.of(many.document), many.gold)
-    assert lesson.answer.count('"id"') == 4
-    assert accepts(local, lesson.request.constraint.grammar, lesson.answer)
+    (item,) = items_of(make(max_chains=4).builder.of(many.document), many.gold)
+    assert item.answer.count('"id"') == 4
+    assert accepts(local, item.request.constraint.grammar, item.answer)
 
 
 @pytest.mark.parametrize("name", [*CONVENTIONS])
@@ -307,8 +307,8 @@ def test_boxes_are_learned_in_steps_where_the_user_says_so(make):
 def test_a_relation_is_said_where_the_later_of_its_chains_comes_up(make):
     pairs = [("c0", "c2", "PER-PER_couple"), ("c1", "c2", "PER-PER_couple"), ("c0", "c1", "PER-PER_couple")]
     made = example("d", "[PER0 Ada] met [PER1 Bela] and [PER2 Cora] .", relations=pairs)
-    (lesson,) = lessons_of(make().builder.of(made.document), made.gold)
-    said = [(r["head"], r["tail"]) for r in json.loads(lesson.answer)["relations"]]
+    (item,) = items_of(make().builder.of(made.document), made.gold)
+    said = [(r["head"], r["tail"]) for r in json.loads(item.answer)["relations"]]
     assert said == [("c0", "c1"), ("c0", "c2"), ("c1", "c2")]
 
 
@@ -343,9 +343,9 @@ def test_a_question_is_not_learned_from_where_nobody_annotated_its_answer(tiny, 
     if lacking == "grounding":
         lone, frames = replace(lone, regions=()), tuple(replace(f, annotated=False) for f in frames)
     lacks = Example(replace(whole.document, frames=frames), lone, frozenset((lacking,)))
-    course = Course(system.builder, system.engine, [lacks], system.config)
-    lessons = lessons_of(system.builder.of(course.examples[0].document), course.examples[0].gold)
-    assert {lessons[entry.lesson].stage for entry in course.entries} == learned
+    dataset = SFTDataset(system.builder, system.engine, [lacks], system.config)
+    items = items_of(system.builder.of(dataset.examples[0].document), dataset.examples[0].gold)
+    assert {items[entry.item].stage for entry in dataset.entries} == learned
 
 
 def test_nothing_is_learned_from_a_joint_answer_that_is_not_all_annotated(tiny):
@@ -353,4 +353,4 @@ def test_nothing_is_learned_from_a_joint_answer_that_is_not_all_annotated(tiny):
     whole = gold()
     lacks = Example(whole.document, replace(whole.gold, relations=()), frozenset(("relation",)))
     with pytest.raises(UserError, match="nothing to learn from"):
-        Course(system.builder, system.engine, [lacks], system.config)
+        SFTDataset(system.builder, system.engine, [lacks], system.config)

@@ -25,7 +25,7 @@ from m3dllm.types import Annotation, Document, Example, RawOutput, Task
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TrainingItem:
     """One question about a document, as prediction would ask it, and the right answer."""
 
     document: str
@@ -36,15 +36,15 @@ class Lesson:
     """What must be annotated for the answer to be known."""
 
 
-def lessons_of(views: Sequence[View], gold: Annotation, *, box_step: int = 1) -> list[Lesson]:
+def items_of(views: Sequence[View], gold: Annotation, *, box_step: int = 1) -> list[TrainingItem]:
     """The questions about a document as it is shown, window by window, with their answers.
 
     None for a document that nothing is asked about. Raises ValueError for a question that has no gold answer.
     """
-    return [lesson for view in views for lesson in _about(view.context, cut_annotation(gold, view.window), box_step)]
+    return [item for view in views for item in _about(view.context, cut_annotation(gold, view.window), box_step)]
 
 
-def _about(context: PromptContext, gold: Annotation, box_step: int) -> Iterator[Lesson]:
+def _about(context: PromptContext, gold: Annotation, box_step: int) -> Iterator[TrainingItem]:
     speaker = Gold(context, gold, box_step=box_step)
     conversation = find_strategy(context.options.strategy).run(context)
     replies: list[Reply] | None = None
@@ -56,7 +56,7 @@ def _about(context: PromptContext, gold: Annotation, box_step: int) -> Iterator[
         replies = []
         for question in questions:
             answer = target_of(question, speaker)
-            yield Lesson(context.document.id, question.stage, question.request, answer, question.asked.tasks)
+            yield TrainingItem(context.document.id, question.stage, question.request, answer, question.asked.tasks)
             replies.append(Reply(text=answer))
 
 
@@ -67,9 +67,9 @@ def target_of(question: Question, gold: Gold) -> str:
     return question.asked.target(gold, question.about)
 
 
-def answered(document: Document, views: Sequence[View], lessons: Iterable[Lesson]) -> RawOutput:
+def answered(document: Document, views: Sequence[View], items: Iterable[TrainingItem]) -> RawOutput:
     """What the system would hand on if the model gave the right answers."""
-    conversation, words = converse(document, views), iter(lessons)
+    conversation, words = converse(document, views), iter(items)
     try:
         questions = next(conversation)
         while True:

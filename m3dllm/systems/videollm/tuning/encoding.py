@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from m3dllm.systems.videollm.tuning.conversations import Lesson
+from m3dllm.systems.videollm.tuning.conversations import TrainingItem
 
 if TYPE_CHECKING:
     from m3dllm.systems.videollm.engines.local.model import LocalModel
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """A lesson as the model takes it. `inputs` are those of the prompt with the answer behind it; (1, tokens) each,
+    """A item as the model takes it. `inputs` are those of the prompt with the answer behind it; (1, tokens) each,
     but for positions of three parts, (3, 1, tokens), and what belongs to images. `learned` tokens, the last ones, are
     the answer."""
 
@@ -43,10 +43,10 @@ def answer_ids(local: LocalModel, answer: str) -> list[int]:
     return [*ids, local.stops[0]]
 
 
-def encode(engine: TransformersEngine, lesson: Lesson) -> Encoded:
-    """The lesson with the pixels of its images."""
-    prompt = engine.local.encode(lesson.request.messages)
-    answer = torch.tensor([answer_ids(engine.local, lesson.answer)])
+def encode(engine: TransformersEngine, item: TrainingItem) -> Encoded:
+    """The item with the pixels of its images."""
+    prompt = engine.local.encode(item.request.messages)
+    answer = torch.tensor([answer_ids(engine.local, item.answer)])
     inputs: dict[str, Tensor] = {}
     length = prompt["input_ids"].shape[1]
     for name, value in prompt.items():

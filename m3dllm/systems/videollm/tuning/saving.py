@@ -12,60 +12,35 @@ from safetensors import SafetensorError
 
 from m3dllm.errors import UserError
 from m3dllm.files import cannot_write, check_free, new_folder, sha256_file, write_atomic
-from m3dllm.system import versions_of
 from m3dllm.systems.videollm.adapters.card import (
     CARD,
     CONFIG,
     MODEL,
     OWN,
     WEIGHTS,
-    Asked,
-    Base,
     Card,
-    Data,
-    Shape,
     open_adapter,
 )
-from m3dllm.systems.videollm.adapters.use import labels_sha256
 from m3dllm.systems.videollm.config import Config
-from m3dllm.training import Progress, documents_sha256
 from m3dllm.weights import write_weights
 
 if TYPE_CHECKING:
     from m3dllm.systems.videollm.engines.local.model import LocalModel
-    from m3dllm.systems.videollm.tuning.trainer import Trainer
-
-LEARNING = (
-    *(
-        "seed",
-        "epochs",
-        "lr",
-        "warmup",
-        "weight_decay",
-        "clip",
-        "step_size",
-        "group_by_length",
-        "patience",
-        "dev_limit",
-        "box_step",
-    ),
-    *("frames", "frame_choice", "longest_side", "video", "fps", "box_convention", "shots", "shot_choice", "max_tokens"),
-    *("max_chains", "max_mentions", "max_relations", "max_regions", "max_mention_characters"),
-)
-"""The options that the card names."""
 
 
-def save_fit(trainer: Trainer, progress: Progress, effect: float) -> None:
-    """Write the fitted weights, then the card. Raises UserError where the disk is full."""
-    out, config = trainer.out, trainer.config
-    if trainer.tuned is not None:
-        _write_adapter(trainer.tuned, config, out)
+def save_fit(card: Card, config: Config, out: Path, *, local: LocalModel, model: Any, tuned: Any) -> None:
+    """Write the fitted weights, then the card: an adapter where `tuned` is what peft made around the model, else all.
+
+    Raises UserError where the disk is full.
+    """
+    if tuned is not None:
+        _write_adapter(tuned, config, out)
         names = [CONFIG, WEIGHTS]
     else:
         shutil.rmtree(out / MODEL, ignore_errors=True)  # left by a fit that was killed right after
-        save_model(trainer.model, trainer.local, out / MODEL)
+        save_model(model, local, out / MODEL)
         names = [f"{MODEL}/{path.name}" for path in sorted((out / MODEL).iterdir())]
-    card = replace(_card(trainer, progress, effect), files={name: sha256_file(out / name) for name in names})
+    card = replace(card, files={name: sha256_file(out / name) for name in names})
     write_atomic(out / CARD, card.toml())
     write_atomic(out / "README.md", readme(card))
     keep_as(config, out)
@@ -125,57 +100,6 @@ def save_model(model: Any, local: LocalModel, folder: Path) -> None:
             raise UserError.at(folder, f"cannot be written: {error}: free or name another place") from error
         except OSError as error:
             raise cannot_write(folder, error) from error
-
-
-def _card(trainer: Trainer, progress: Progress, effect: float) -> Card:
-    from m3dllm.systems.videollm.tuning.trainer import learning_rate
-
-    config, course = trainer.config, trainer.course
-    lora = config.tune == "lora"
-    targets = trainer.tuned.peft_config["default"].target_modules if lora else ()
-    documents = [example.document for example in course.examples]
-    return Card(
-        name=config.save_as or "adapter",
-        base=Base(
-            model=config.model or "",
-            sha256=trainer.local.weights_sha256,
-            revision=config.revision or "",
-            four_bit=trainer.four_bit,
-        ),
-        shape=Shape(
-            tune=config.tune,
-            rank=config.rank if lora else 0,
-            alpha=config.alpha if lora else 0,
-            dropout=config.dropout if lora else 0.0,
-            targets=tuple(sorted(targets)),
-            train_fully=config.train_fully,
-            parameters=sum(weight.numel() for weight in trainer.weights().values()),
-        ),
-        asked=Asked(
-            strategy=config.strategy,
-            version=config.prompt_version,
-            sha256=trainer.prompts.sha256(trainer.dialogue.builder.strategy.folders[0]),
-            labels_sha256=labels_sha256(trainer.labels),
-        ),
-        data=Data(
-            languages=tuple(sorted({document.lang for document in documents})),
-            train_documents=len(documents),
-            train_sha256=documents_sha256(course.examples),
-            dev_documents=len(trainer.dev),
-            dev_sha256=documents_sha256(trainer.dev),
-            excluded=len(course.unfit),
-            ceiling=_rounded(course.ceiling),
-        ),
-        best_epoch=progress.best_epoch,
-        effect=round(effect, 4),
-        training={name: getattr(config, name) for name in LEARNING} | {"lr": learning_rate(config)},
-        versions=versions_of("m3dllm", "torch", "transformers", "peft", "accelerate"),
-        epochs=tuple(_rounded(epoch) for epoch in progress.epochs),
-    )
-
-
-def _rounded(values: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in values.items()}
 
 
 def readme(card: Card) -> str:

@@ -21,9 +21,11 @@ from m3dllm.config import INCIDENTAL, named
 from m3dllm.devices import find_device, memory_advice
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
-from m3dllm.systems.videollm.adapters.card import CARD
+from m3dllm.system import versions_of
+from m3dllm.systems.videollm.adapters.card import CARD, Asked, Base, Card, Data, Shape
 from m3dllm.systems.videollm.adapters.lora import adapt, can_hold_four_bits, effect_on, unfreeze
 from m3dllm.systems.videollm.adapters.probe import prove
+from m3dllm.systems.videollm.adapters.use import labels_sha256
 from m3dllm.systems.videollm.builder import PromptBuilder
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.dialogue import Dialogue, prompts_of
@@ -33,10 +35,19 @@ from m3dllm.systems.videollm.engines.local.model import LocalModel
 from m3dllm.systems.videollm.engines.transformers import TransformersEngine
 from m3dllm.systems.videollm.fewshot import FewShotSelector
 from m3dllm.systems.videollm.strategies import find_strategy, strategy_names
-from m3dllm.systems.videollm.tuning.course import Course, Entry
+from m3dllm.systems.videollm.tuning.dataset import Entry, SFTDataset
 from m3dllm.systems.videollm.tuning.encoding import collate, loss_sum
 from m3dllm.systems.videollm.tuning.saving import check_name, keep_as, save_fit
-from m3dllm.training import TRAINING, Learner, Processes, Schedule, Training, fingerprint_of
+from m3dllm.training import (
+    TRAINING,
+    Learner,
+    Processes,
+    Progress,
+    Schedule,
+    Training,
+    documents_sha256,
+    fingerprint_of,
+)
 from m3dllm.types import Document, Example, RawOutput
 
 log = logging.getLogger("m3dllm")
@@ -120,15 +131,16 @@ class Trainer(Learner[Entry]):
             self._announce()
         progress = self.training.fit()
         if self.training.is_main:
-            save_fit(self, progress, self._effect())
+            card = self._card(progress, self._effect())
+            save_fit(card, self.config, self.out, local=self.local, model=self.model, tuned=self.tuned)
         self.training.finish()
 
     # --- what the loop asks -------------------------------------------------------------------------------------------
 
     def items(self, train: Sequence[Example]) -> list[Entry]:
         freely = replace(self.config, unconstrained=True, schema_only=False)
-        self.course = Course(self._dialogue(freely, train).builder, self.engine, train, freely)
-        return self.course.entries
+        self.dataset = SFTDataset(self._dialogue(freely, train).builder, self.engine, train, freely)
+        return self.dataset.entries
 
     def length(self, item: Entry) -> int:
         return item.tokens
@@ -137,7 +149,7 @@ class Trainer(Learner[Entry]):
         return sum(item.learned for item in items)
 
     def losses(self, items: Sequence[Entry]) -> dict[str, Tensor]:
-        batch, targets = collate([self.course.encoded(item) for item in items], padding=self._padding)
+        batch, targets = collate([self.dataset.encoded(item) for item in items], padding=self._padding)
         batch = {name: value.to(self.device) for name, value in batch.items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
             return {"answer": loss_sum(self.model, batch, targets.to(self.device))}
@@ -209,6 +221,51 @@ class Trainer(Learner[Entry]):
         prove(self.config.save_as or "adapter", effect)
         return effect
 
+    def _card(self, progress: Progress, effect: float) -> Card:
+        """What the result was made of, but for its files."""
+        config, dataset = self.config, self.dataset
+        lora = config.tune == "lora"
+        targets = self.tuned.peft_config["default"].target_modules if lora else ()
+        documents = [example.document for example in dataset.examples]
+        return Card(
+            name=config.save_as or "adapter",
+            base=Base(
+                model=config.model or "",
+                sha256=self.local.weights_sha256,
+                revision=config.revision or "",
+                four_bit=self.four_bit,
+            ),
+            shape=Shape(
+                tune=config.tune,
+                rank=config.rank if lora else 0,
+                alpha=config.alpha if lora else 0,
+                dropout=config.dropout if lora else 0.0,
+                targets=tuple(sorted(targets)),
+                train_fully=config.train_fully,
+                parameters=sum(weight.numel() for weight in self.weights().values()),
+            ),
+            asked=Asked(
+                strategy=config.strategy,
+                version=config.prompt_version,
+                sha256=self.prompts.sha256(self.dialogue.builder.strategy.folders[0]),
+                labels_sha256=labels_sha256(self.labels),
+            ),
+            data=Data(
+                languages=tuple(sorted({document.lang for document in documents})),
+                train_documents=len(documents),
+                train_sha256=documents_sha256(dataset.examples),
+                dev_documents=len(self.dev),
+                dev_sha256=documents_sha256(self.dev),
+                excluded=len(dataset.unfit),
+                ceiling=_rounded(dataset.ceiling),
+            ),
+            best_epoch=progress.best_epoch,
+            effect=round(effect, 4),
+            training={name: getattr(config, name) for name in RECORDED} | {"lr": learning_rate(config)},
+            versions=versions_of("m3dllm", "torch", "transformers", "peft", "accelerate"),
+            epochs=tuple(_rounded(epoch) for epoch in progress.epochs),
+        )
+
     def _fingerprint(self, train: Sequence[Example]) -> str:
         """A hash of everything that a fit depends on."""
         incidental = named(Config, INCIDENTAL)
@@ -219,12 +276,32 @@ class Trainer(Learner[Entry]):
     def _announce(self) -> None:
         trained = sum(weight.numel() for weight in self.weights().values())
         total = sum(weight.numel() for weight in self.model.parameters())
-        rows, tokens = len(self.course.entries), self.course.tokens
+        rows, tokens = len(self.dataset.entries), self.dataset.tokens
         log.info(
             "%s: %d of %d weights are trained on %d answers (%d tokens)", self.config.tune, trained, total, rows, tokens
         )
-        scores = " ".join(f"{name} {value:.3f}" for name, value in self.course.ceiling.items())
+        scores = " ".join(f"{name} {value:.3f}" for name, value in self.dataset.ceiling.items())
         log.info("the gold answers themselves score %s against the gold of train", scores)
+
+
+RECORDED = (
+    *(
+        "seed",
+        "epochs",
+        "lr",
+        "warmup",
+        "weight_decay",
+        "clip",
+        "step_size",
+        "group_by_length",
+        "patience",
+        "dev_limit",
+        "box_step",
+    ),
+    *("frames", "frame_choice", "longest_side", "video", "fps", "box_convention", "shots", "shot_choice", "max_tokens"),
+    *("max_chains", "max_mentions", "max_relations", "max_regions", "max_mention_characters"),
+)
+"""The options that the card names."""
 
 
 def check(config: Config, train: Sequence[Example], out: Path) -> None:
@@ -257,3 +334,7 @@ def _some(dev: Sequence[Example], config: Config) -> list[Example]:
         return list(dev)
     drawn = random.Random(config.seed).sample(range(len(dev)), config.dev_limit)
     return [dev[i] for i in sorted(drawn)]
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in values.items()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.builder import DoesNotFit
 from m3dllm.systems.videollm.options import TuningOptions
-from m3dllm.systems.videollm.tuning.conversations import answered, ceiling, lessons_of
+from m3dllm.systems.videollm.tuning.conversations import answered, ceiling, items_of
 from m3dllm.systems.videollm.tuning.encoding import Encoded, encode
 from m3dllm.types import Example, RawOutput
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 log = logging.getLogger("m3dllm")
 
 KEPT_BYTES = 1 << 30
-"""How much of the encoded lessons is kept in memory; the rest is made again when its turn comes."""
+"""How much of the encoded items is kept in memory; the rest is made again when its turn comes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A lesson by its place: which document, which of its questions; and its length."""
+    """An item by its place: which document, which of its questions; and its length."""
 
     document: int
-    lesson: int
+    item: int
     tokens: int
     learned: int
 
 
-class Course:
-    """The lessons of a train split, as `builder` shows it."""
+class SFTDataset:
+    """The items of a train split, as `builder` shows it."""
 
     def __init__(
         self, builder: PromptBuilder, engine: TransformersEngine, train: Sequence[Example], options: TuningOptions
@@ -68,12 +68,12 @@ class Course:
             raise UserError("there is nothing to learn from: no train document has anything that is asked about")
 
     def encoded(self, entry: Entry) -> Encoded:
-        """The lesson of an entry."""
-        key = entry.document, entry.lesson
+        """The item of an entry."""
+        key = entry.document, entry.item
         if key not in self._kept:
             example = self.examples[entry.document]
-            lessons = lessons_of(self.builder.of(example.document), example.gold, box_step=self.options.box_step)
-            return encode(self.engine, lessons[entry.lesson])
+            items = items_of(self.builder.of(example.document), example.gold, box_step=self.options.box_step)
+            return encode(self.engine, items[entry.item])
         return self._kept[key]
 
     @property
@@ -85,13 +85,13 @@ class Course:
         return sum(entry.tokens for entry in self.entries)
 
     def _enter(self, example: Example) -> RawOutput | None:
-        """Add a document's lessons; None, with a note of it, where it does not fit. Raises UserError."""
+        """Add a document's items; None, with a note of it, where it does not fit. Raises UserError."""
         document = example.document
         try:
             views = self.builder.of(document)
-            lessons = lessons_of(views, example.gold, box_step=self.options.box_step)
-            known = [i for i, lesson in enumerate(lessons) if lesson.tasks <= example.annotated]
-            rows = {i: encode(self.engine, lessons[i]) for i in known}
+            items = items_of(views, example.gold, box_step=self.options.box_step)
+            known = [i for i, item in enumerate(items) if item.tasks <= example.annotated]
+            rows = {i: encode(self.engine, items[i]) for i in known}
             for row in rows.values():
                 if row.learned > (most := self.builder.options.max_tokens):
                     raise DoesNotFit(f"the answer of {row.learned} tokens is longer than --max-tokens {most}")
@@ -102,7 +102,7 @@ class Course:
             return None
         except ValueError as error:
             raise UserError(f"train document '{document.id}' cannot be shown: {error}") from error
-        self.unknown += len(lessons) - len(known)
+        self.unknown += len(items) - len(known)
         number = len(self.examples)
         self.examples.append(example)
         for i, row in rows.items():
@@ -110,7 +110,7 @@ class Course:
             if self._bytes + row.bytes <= KEPT_BYTES:
                 self._kept[number, i] = row
                 self._bytes += row.bytes
-        return answered(document, views, lessons)
+        return answered(document, views, items)
 
     def _judge_unfit(self, total: int) -> None:
         if not self.unfit:
