@@ -26,7 +26,7 @@ from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.prompts import Prompts, show_document
 from m3dllm.systems.videollm.shown import Shown
 from m3dllm.systems.videollm.strategies import find_strategy
-from m3dllm.systems.videollm.strategies.base import Question
+from m3dllm.systems.videollm.strategies.base import Question, Strategy
 from m3dllm.systems.videollm.windows import OVERLAP, Window, cut
 from m3dllm.types import Document, Example, Frame, Issue, Lang
 
@@ -58,15 +58,21 @@ class PromptBuilder:
     """Shows documents to one engine."""
 
     def __init__(
-        self, options: Options, labels: LabelSet, engine: Engine, prompts: Prompts, selector: FewShotSelector
+        self,
+        options: Options,
+        labels: LabelSet,
+        engine: Engine,
+        prompts: Prompts,
+        selector: FewShotSelector,
+        strategy: Strategy | None = None,
     ) -> None:
-        """Raises UserError for a convention of boxes that is not there."""
+        """`strategy`: left out, the one that the options name. Raises UserError for an unknown convention of boxes."""
         self.options = options
         self.labels = labels
         self.engine = engine
         self.prompts = prompts
         self.selector = selector
-        self.strategy = find_strategy(options.strategy)
+        self.strategy = strategy or find_strategy(options.strategy)
         self.convention = find_convention(engine.family, options.box_convention)
         self._lengths: dict[str, int] = {}
         self._least: dict[Lang, int] = {}
@@ -96,6 +102,15 @@ class PromptBuilder:
         if shots < self.options.shots:
             context.issues.insert(0, _shortened(f"{shots} of {self.options.shots} shots are shown"))
         return context
+
+    def beside(self, context: PromptContext) -> PromptContext:
+        """The same document, frames and examples as the engine of this builder is shown them; Issues are shared.
+
+        Raises ValueError where they do not fit into its context.
+        """
+        frames = [frame for frame in context.document.frames if frame.index in context.frames]
+        made = self._context(context.document, self._pictures(frames), context.examples)
+        return replace(made, issues=context.issues)
 
     def needed(self, context: PromptContext) -> int:
         """The tokens that a question about a document may need at most, with its answer; 0 where nothing is asked.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from m3dllm.systems.videollm.messages import Message, prompt_sha256, prompt_text
 from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.prompts import Prompts
 from m3dllm.systems.videollm.strategies import find_strategy
-from m3dllm.systems.videollm.strategies.base import Conversation, Question
+from m3dllm.systems.videollm.strategies.base import Conversation, Question, Strategy
 from m3dllm.systems.videollm.tally import Tally
 from m3dllm.systems.videollm.windows import merge
 from m3dllm.types import BoxForm, Document, Failure, Issue, RawOutput, Turn
@@ -30,19 +30,23 @@ REPEATED = frozenset({"empty_answer", "empty_document", "bad_geometry", "box_out
 
 
 class Dialogue:
-    """Conversations about documents with one engine.
+    """Conversations about documents: with one engine, and with others for the questions of some roles.
 
     `tally` says what they have cost so far.
     """
 
-    def __init__(self, builder: PromptBuilder) -> None:
+    def __init__(self, builder: PromptBuilder, roles: Mapping[str, PromptBuilder] | None = None) -> None:
+        """`roles`: how the models of other roles than the main one are shown documents."""
         self.builder = builder
+        self.roles = dict(roles or {})
         self.engine: Engine = builder.engine
         self.tally = Tally()
+        self._asked: dict[int, Engine] = {}
+        """Who has the requests that are under way, by their keys."""
         self._sent: dict[str, str] = {}
 
     def take_prompts(self) -> dict[str, str]:
-        """The prompts that were sent since the last call: sha256 to text, see `prompt.prompt_text`."""
+        """The prompts that were sent since the last call: sha256 to text, see `messages.prompt_text`."""
         sent, self._sent = self._sent, {}
         return sent
 
@@ -82,7 +86,7 @@ class Dialogue:
                 if raw is not None:
                     yield raw
             if asked:
-                for key, reply in self.engine.poll():
+                for key, reply in self._poll():
                     session = asked.pop(key)
                     session.receive(key, reply)
                     self.tally.add(reply)
@@ -92,16 +96,27 @@ class Dialogue:
             elif exhausted and not order:
                 return
 
+    def _poll(self) -> list[tuple[int, Reply]]:
+        """At least one reply."""
+        ready = []
+        for engine in {id(engine): engine for engine in self._asked.values()}.values():
+            ready += engine.poll()
+        for key, _ in ready:
+            del self._asked[key]
+        return ready
+
     # --- one document -------------------------------------------------------------------------------------------------
 
     def _begin(self, session: _Session) -> None:
         """Show the document and ask the first questions."""
         try:
             session.views = self.builder.of(session.document)
+            for view in session.views:
+                view.context.roles.update({role: other.beside(view.context) for role, other in self.roles.items()})
         except ValueError as error:
             session.raw = RawOutput(session.document.id, given=session.given, error=Failure(str(error)), frames=())
             return
-        session.conversation = converse(session.document, session.views)
+        session.conversation = converse(session.document, session.views, self.builder.strategy)
         self._go_on(session)
 
     def _go_on(self, session: _Session) -> None:
@@ -117,7 +132,8 @@ class Dialogue:
         except StopIteration as end:
             payload = end.value
         session.conversation.close()
-        self.engine.release(session.document.id)
+        for builder in (self.builder, *self.roles.values()):
+            builder.engine.release(session.document.id)
         session.finish(payload, failure)
 
     def _submit(self, session: _Session, asked: dict[int, _Session], numbers: Iterator[int]) -> None:
@@ -127,7 +143,9 @@ class Dialogue:
             asked[key] = session
             session.keys.append(key)
             session.prompts.append(self._note(session, question.request))
-            self.engine.submit(key, question.request)
+            engine = self.roles.get(question.asked.model, self.builder).engine
+            engine.submit(key, question.request)
+            self._asked[key] = engine
         session.questions = session.questions if session.raw is None else []
 
     def _note(self, session: _Session, request: Request) -> str:
@@ -223,10 +241,10 @@ class _Session:
 # --- a document whole, or in windows --------------------------------------------------------------------------------
 
 
-def converse(document: Document, views: Sequence[View]) -> Conversation:
+def converse(document: Document, views: Sequence[View], strategy: Strategy | None = None) -> Conversation:
     """The conversation about a document: of a whole one the strategy's own; else window after window, then merged."""
     first = views[0].context
-    strategy = find_strategy(first.options.strategy)
+    strategy = strategy or find_strategy(first.options.strategy)
     if len(views) == 1:
         return (yield from strategy.run(first))
     payloads, readings, unread = [], [], []

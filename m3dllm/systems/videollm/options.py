@@ -17,6 +17,10 @@ class Options(config.Options):
 
     model: str | None = None
     """A model's folder or hub id, or its name on a server; left out: the embedded one, or what is served."""
+    entailment_model: str | None = None
+    """Another model for the questions that a strategy puts to an entailment model; left out: --model is asked."""
+    grounding_model: str | None = None
+    """Another model for the questions that a strategy puts to a grounding model; left out: --model is asked."""
     engine: str = "transformers"
     """What generates: transformers or vllm on this machine, or openai: a server."""
     base_url: Annotated[str | None, INCIDENTAL] = None

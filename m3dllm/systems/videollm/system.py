@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,18 @@ class VideoLLM(System):
     @cached_property
     def dialogue(self) -> Dialogue:
         """What asks the engine, and collects its answers."""
-        return Dialogue(self._builder(self.engine))
+        roles = {role: self._role_builder(options) for role, options in self._roles().items()}
+        return Dialogue(self._builder(self.engine), roles)
+
+    def _roles(self) -> dict[str, Options]:
+        """The options of the models that are asked beside the main one, by their roles."""
+        named = {"entailment": self.config.entailment_model, "grounding": self.config.grounding_model}
+        alike = replace(self.config, adapter=None, revision=None, family=None, box_convention=None)
+        wanted = {stage.model for stage in self.strategy.stages}
+        return {role: replace(alike, model=model) for role, model in named.items() if model and role in wanted}
+
+    def _role_builder(self, options: Options) -> PromptBuilder:
+        return PromptBuilder(options, self.labels, make_engine(options), self.prompts, self.selector)
 
     @property
     def builder(self) -> PromptBuilder:
@@ -108,12 +120,13 @@ class VideoLLM(System):
     @property
     def provenance(self) -> Mapping[str, Any]:
         """What the answers were made with."""
+        roles = self.dialogue.roles
         return {
             "constraint": constraint_of(self.config, self.engine),
             **self.engine.provenance,
             "box_convention": self.builder.convention.name,
             "prompts": self.prompts.hashes(*self.strategy.folders),
-        }
+        } | ({"roles": {role: dict(b.engine.provenance) for role, b in roles.items()}} if roles else {})
 
     @property
     def tally(self) -> Tally:

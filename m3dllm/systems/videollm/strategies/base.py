@@ -64,14 +64,14 @@ class Stage:
         """The question about what `context` shows. `values` come before the stage's own."""
         context = context.of(self.model)
         held = None if context.options.unconstrained else self.constraint(context, about)
-        return Question(self, context.request(self._text(context, about, values), held), about)
+        return Question(self, context.request(self._instruction(context, about, values), held), about)
 
     def blank(self, context: PromptContext, **values: Any) -> Question:
         """The question with nothing listed and the answer free: by it the length of the instruction is measured."""
         context = context.of(self.model)
-        return Question(self, context.request(self._text(context, (), values), None))
+        return Question(self, context.request(self._instruction(context, (), values), None))
 
-    def _text(self, context: PromptContext, about: About, values: Mapping[str, Any]) -> str:
+    def _instruction(self, context: PromptContext, about: About, values: Mapping[str, Any]) -> str:
         filled = {**self.values(context, about), **values}
         return context.render(self.template, shots=self.shots(context), **filled)
 
