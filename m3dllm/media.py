@@ -144,6 +144,7 @@ def stills(
     """
     notes = Notes() if notes is None else notes
     scale = _scaler()
+    turns: dict[int, Any] = {}
     last = None
     for number, time_s, frame, stream in _frames(path, sampling, notes):
         if least_change > 0:
@@ -152,7 +153,11 @@ def stills(
                 notes.similar += 1
                 continue
             last = cells
-        yield Still(number, time_s, _picture(frame, stream.sample_aspect_ratio, longest_side, scale))
+        if frame.rotation not in turns:  # asked seldom: a frame whose side data was asked for stays in memory for long
+            turns[frame.rotation] = _turn(frame)
+        image = _picture(frame, stream.sample_aspect_ratio, longest_side, scale)
+        turn = turns[frame.rotation]
+        yield Still(number, time_s, image if turn is None else image.transpose(turn))
 
 
 def track_events(path: Path, number: int) -> Iterator[tuple[float, float, str]]:
@@ -406,7 +411,7 @@ def _scaler() -> Callable[[Any, int, int, str, str], Any]:
 
 
 def _picture(frame: Any, aspect: Fraction | None, longest_side: int | None, scale: Callable[..., Any]) -> Image:
-    """The frame as it is meant to be seen: square pixels, upright, no larger than asked for."""
+    """The frame with square pixels, no larger than asked for."""
     from PIL import Image as Images
 
     width, height = frame.width, frame.height
@@ -416,9 +421,7 @@ def _picture(frame: Any, aspect: Fraction | None, longest_side: int | None, scal
         share = longest_side / max(width, height)
         width, height = max(1, round(width * share)), max(1, round(height * share))
     kind = "AREA" if width * height < frame.width * frame.height else "BICUBIC"
-    image = Images.fromarray(scale(frame, width, height, "rgb24", kind))
-    turn = _turn(frame)
-    return image if turn is None else image.transpose(turn)
+    return Images.fromarray(scale(frame, width, height, "rgb24", kind))
 
 
 def _turn(frame: Any) -> Any:
