@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from m3dllm.files import open_file
 from m3dllm.types import Box
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What is opened as a picture; anything else that Pillow could open is none of ours."""
+MOST_PIXELS = 64_000_000
+"""A larger picture is not decoded: it would take a gigabyte, and a file of a few kilobytes can be one."""
 ORIENTATION = 0x0112
 TURNS: dict[int, Callable[[float, float], tuple[float, float]]] = {
     1: lambda x, y: (x, y),
@@ -34,10 +37,18 @@ _PNG_TEXT = (b"Raw profile type", b"XML:com.adobe.xmp")
 
 
 def open_picture(source: Path | bytes) -> Image:
-    """The picture as it is stored, with its header read. Raises what Pillow raises."""
+    """The picture as it is stored, with its header read. Raises what Pillow raises, also for more than MOST_PIXELS."""
     from PIL import Image
 
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns, and lets twice as many through
+    if isinstance(source, Path):
+        open_file(source).close()  # a pipe or a device is refused, not waited for
+    image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        image.close()
+        raise Image.DecompressionBombError(f"{width} x {height} pixels, more than {MOST_PIXELS // 1_000_000} million")
+    return image
 
 
 def orientation(image: Image, source: Path | bytes) -> int:

@@ -283,7 +283,7 @@ def _wire_error(error: Exception, kind: Any) -> WireError:
 def _first_error(line: bytes | str, kind: type[Any]) -> tuple[str, str]:
     try:
         msgspec.json.decode(line, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _split(error, kind)
     return "cannot be read", "$"
 

@@ -655,7 +655,8 @@ class _Linker:
         return _plain(link.name) in self.coreference
 
     def _where(self, link: Link) -> str:
-        return f"{self.file}:{link.line}: {link.name} {' '.join(link.ends)}"
+        more = f" … ({len(link.ends)} ends)" if len(link.ends) > 8 else ""
+        return f"{self.file}:{link.line}: {link.name} {' '.join(link.ends[:8])}{more}"
 
 
 IMPORTER = read_brat

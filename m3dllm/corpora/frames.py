@@ -13,7 +13,7 @@ import struct
 import zipfile
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,7 +24,7 @@ from typing import Literal
 from m3dllm.corpora.choice import Choice, chosen
 from m3dllm.corpora.framefiles import ClipFile, Still, frame_number, number_in, pair_files
 from m3dllm.corpora.images import TIFF, image_as_png, image_problem, image_size, image_turn
-from m3dllm.corpora.imported import Imported, LeftOut
+from m3dllm.corpora.imported import ImageSource, Imported, LeftOut
 from m3dllm.corpora.labelme import LabelMe, parse_labelme
 from m3dllm.corpora.walk import is_hidden, walk_files
 from m3dllm.corpora.yolo import is_names_file, parse_names, parse_yolo
@@ -265,7 +265,7 @@ class Clip:
 
     frames: list[Frame] = field(default_factory=list)
     regions: list[Region] = field(default_factory=list)
-    images: dict[str, Path | bytes] = field(default_factory=dict)
+    images: dict[str, ImageSource] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +317,7 @@ def _class_names(file: ClipFile, notes: Imported) -> tuple[str, ...]:
 class _Picture:
     """The image of a frame: where it is from, its suffix, its size and how it is stored (see `pictures`)."""
 
-    source: Path | bytes
+    source: ImageSource
     suffix: str
     size: tuple[int, int]
     turn: int
@@ -419,14 +419,18 @@ class _Reader:
         """The frame's image: its file, or else the one inside the LabelMe file."""
         if file := still.image:
             try:
-                return self._measured(file.path or file.read(), file.suffix, file.where)
+                found = self._measured(file.path or file.read(), file.suffix, file.where)
+                if isinstance(found.source, bytes):
+                    found = replace(found, source=_again(file, None, file.suffix))
+                return found
             except ValueError as error:
                 self.notes.leave_out("frame", "its image is broken", f"{file.where}: {error}")
         if labelme and labelme.image and still.labelme:
             data = labelme.image
             suffix = next((suffix for mark, suffix in _KINDS if data.startswith(mark)), ".jpg")
             try:
-                return self._measured(data, suffix, still.labelme.where)
+                found = self._measured(data, suffix, still.labelme.where)
+                return replace(found, source=_again(still.labelme, _inner_image, suffix))
             except ValueError as error:
                 self.notes.leave_out("frame", "its image is broken", f"{still.labelme.where}: $.imageData: {error}")
         return None
@@ -438,6 +442,20 @@ class _Reader:
             source, suffix = image_as_png(source), ".png"
             self.notes.change("frame", "it is TIFF, which browsers do not show: written as PNG", where)
         return _Picture(source, suffix, size, turn)
+
+
+def _again(file: ClipFile, part: Callable[[bytes], bytes] | None, suffix: str) -> Callable[[], bytes]:
+    """What reads the image once more when it is written: the frames of a whole corpus are not held in memory."""
+
+    def read() -> bytes:
+        data = file.read() if part is None else part(file.read())
+        return image_as_png(data) if suffix in TIFF else data
+
+    return read
+
+
+def _inner_image(data: bytes) -> bytes:
+    return parse_labelme(data).image or b""
 
 
 def regions_in_frame(

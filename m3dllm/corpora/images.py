@@ -51,7 +51,7 @@ def image_as_png(source: Path | bytes) -> bytes:
     """The image, upright, as PNG. Raises ValueError where it cannot be read."""
     try:
         return as_png(source)
-    except (OSError, SyntaxError, EOFError, ValueError) as error:
+    except (OSError, SyntaxError, EOFError, ValueError, MemoryError) as error:
         raise ValueError(f"the image is damaged or cut off ({error}): replace it") from error
 
 

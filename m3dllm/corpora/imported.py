@@ -10,7 +10,7 @@ import itertools
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,19 @@ class LeftOut:
     where: str
 
 
+ImageSource = Path | bytes | Callable[[], bytes]
+"""The image of a frame: its file, itself, or what reads it when it is needed (and raises ValueError)."""
+WHERE = 400
+"""Characters of a place and a detail that are kept of what did not come in as it stood."""
+
+
 @dataclass(slots=True)
 class Imported:
-    """A corpus on its way in. Frames' paths are relative to the corpus; `images` holds the file or bytes of each."""
+    """A corpus on its way in. Frames' paths are relative to the corpus; `images` holds the source of each."""
 
     labels: LabelSet
     splits: dict[str, list[Example]] = field(default_factory=dict)
-    images: dict[str, Path | bytes] = field(default_factory=dict)
+    images: dict[str, ImageSource] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
     changed: list[LeftOut] = field(default_factory=list)
     remarks: list[LeftOut] = field(default_factory=list)
@@ -46,11 +52,11 @@ class Imported:
 
     def leave_out(self, what: str, why: str, where: str) -> None:
         """Note something that does not come in."""
-        self.left_out.append(LeftOut(what, why, where))
+        self.left_out.append(LeftOut(what, why, _cut(where)))
 
     def change(self, what: str, why: str, where: str) -> None:
         """Note something that comes in, but not as it stood."""
-        self.changed.append(LeftOut(what, why, where))
+        self.changed.append(LeftOut(what, why, _cut(where)))
 
     def remark(self, what: str, why: str, where: str) -> None:
         """Note how something was understood that comes in as it stood."""
@@ -231,3 +237,7 @@ def _left(cells: tuple[str, ...], widths: list[int]) -> str:
 
 def _right(cells: tuple[str, ...], widths: list[int]) -> str:
     return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WHERE else f"{text[: WHERE - 60]} … ({len(text):,} characters)"

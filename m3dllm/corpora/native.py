@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from m3dllm.corpora.imported import Imported, id_problem
+from m3dllm.corpora.imported import ImageSource, Imported, id_problem
 from m3dllm.errors import UserError
 from m3dllm.files import LINKED, inside, links_out, new_folder, read_bytes, sha256, sha256_file
 from m3dllm.labels import Label, LabelSet, RelationLabel
@@ -143,8 +143,8 @@ def write_corpus(folder: Path, imported: Imported, *, link: bool = False) -> Non
         for relative, image in imported.images.items():
             target = inside(new, relative)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(image, bytes):
-                target.write_bytes(image)
+            if not isinstance(image, Path):
+                target.write_bytes(_image_bytes(image, relative))
             elif not (link and _linked(image, target)):
                 _copy(image, target)
 
@@ -163,8 +163,17 @@ def _is_written(folder: Path, imported: Imported) -> bool:
     return all(_is_same(folder / name, image) for name, image in imported.images.items())
 
 
-def _is_same(file: Path, image: Path | bytes) -> bool:
-    return sha256_file(file) == (sha256(image) if isinstance(image, bytes) else sha256_file(image))
+def _is_same(file: Path, image: ImageSource) -> bool:
+    wanted = sha256_file(image) if isinstance(image, Path) else sha256(_image_bytes(image, file.name))
+    return sha256_file(file) == wanted
+
+
+def _image_bytes(image: bytes | Callable[[], bytes], name: str) -> bytes:
+    """The image. Raises UserError where it cannot be read any more."""
+    try:
+        return image if isinstance(image, bytes) else image()
+    except ValueError as error:
+        raise UserError(f"the image of the frame {name} cannot be read: {error}") from error
 
 
 def _linked(source: Path, target: Path) -> bool:

@@ -120,6 +120,8 @@ def says_what_stands(said: str, text: str, spans: Sequence[Span]) -> bool:
 
 def says(said: str, found: str) -> bool:
     """Whether the two agree: as Unicode understands equal texts, and with a line end as a space, as BRAT writes it."""
+    if len(found) > 4 * len(said) + 1000:  # offsets that take in the whole file, as often as the file likes
+        return False
     if said == found or said.split() == found.split():
         return True
     return not (said.isascii() and found.isascii()) and _normal(said) == _normal(found)
