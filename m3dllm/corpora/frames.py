@@ -41,6 +41,8 @@ ROUNDING = 1e-5
 """How far an edge may miss the frame's and still be meant to lie on it: what rounded decimals lose."""
 LARGEST_FILE = 64 * 2**20
 LARGEST_ARCHIVE = 4 * 2**30
+HELD = 16 * 2**20
+"""How many bytes of images are kept in memory; what is more is read again when it is written."""
 
 BoxOrientation = Literal["auto", "upright", "stored"]
 _KINDS = (
@@ -420,9 +422,7 @@ class _Reader:
         if file := still.image:
             try:
                 found = self._measured(file.path or file.read(), file.suffix, file.where)
-                if isinstance(found.source, bytes):
-                    found = replace(found, source=_again(file, None, file.suffix))
-                return found
+                return self._held(found, _again(file, None, file.suffix))
             except ValueError as error:
                 self.notes.leave_out("frame", "its image is broken", f"{file.where}: {error}")
         if labelme and labelme.image and still.labelme:
@@ -430,10 +430,17 @@ class _Reader:
             suffix = next((suffix for mark, suffix in _KINDS if data.startswith(mark)), ".jpg")
             try:
                 found = self._measured(data, suffix, still.labelme.where)
-                return replace(found, source=_again(still.labelme, _inner_image, suffix))
+                return self._held(found, _again(still.labelme, _inner_image, suffix))
             except ValueError as error:
                 self.notes.leave_out("frame", "its image is broken", f"{still.labelme.where}: $.imageData: {error}")
         return None
+
+    def _held(self, picture: _Picture, again: Callable[[], bytes]) -> _Picture:
+        """The picture; where many are in memory already, as what reads it again when it is written."""
+        if not isinstance(picture.source, bytes):
+            return picture
+        self.notes.held += len(picture.source)
+        return picture if self.notes.held <= HELD else replace(picture, source=again)
 
     def _measured(self, source: Path | bytes, suffix: str, where: str) -> _Picture:
         """The image, whole; TIFF is made PNG. Raises ValueError where it is broken."""
@@ -445,7 +452,7 @@ class _Reader:
 
 
 def _again(file: ClipFile, part: Callable[[bytes], bytes] | None, suffix: str) -> Callable[[], bytes]:
-    """What reads the image once more when it is written: the frames of a whole corpus are not held in memory."""
+    """What reads the image once more."""
 
     def read() -> bytes:
         data = file.read() if part is None else part(file.read())

@@ -49,6 +49,8 @@ class Imported:
     remarks: list[LeftOut] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """Why the import as a whole cannot be what was meant, such as a type that never occurs."""
+    held: int = 0
+    """How many bytes of images came into memory; an importer that reads many lets go of what is more than a few."""
 
     def leave_out(self, what: str, why: str, where: str) -> None:
         """Note something that does not come in."""
