@@ -29,7 +29,7 @@ from m3dllm.registry import find_system
 from m3dllm.runs import CorpusRecord, Run, RunRecord
 from m3dllm.system import SystemSpec, versions_of
 from m3dllm.types import TASKS, Annotation, Example, GivenKind, Lang, Task
-from m3dllm.wire import WireError, convert, decode, encode, encode_labels
+from m3dllm.wire import WireError, check_labels, convert, decode, encode
 
 Pairs = Literal["end-to-end", "gold", "both"]
 PASSES: dict[Pairs, tuple[GivenKind | None, ...]] = {
@@ -297,10 +297,7 @@ def _checkpoint(
     done = read_done(folder)
     if done["system"] != spec.name:
         raise UserError.at(folder, f"is a checkpoint of system '{done['system']}', not of '{spec.name}'")
-    if done["labels_sha256"] != labels_hash(corpus):
-        raise UserError.at(
-            folder, f"was fitted for another label set than that of {corpus.root}: fit again on this corpus"
-        )
+    check_labels(done["labels_sha256"], corpus.labels, folder)
     return folder, sha256_file(folder / "done.json"), _already_seen(done, corpus, experiment.split)
 
 
@@ -331,11 +328,6 @@ def read_done(folder: Path) -> dict[str, Any]:
         if sha256_file(folder / name) != expected:
             raise UserError.at(folder / name, "is not the file that the fit wrote (truncated or changed): fit again")
     return done
-
-
-def labels_hash(corpus: Corpus) -> str:
-    """The hash of the label set's meaning: the same however its file is laid out."""
-    return hashlib.sha256(encode_labels(corpus.labels).encode()).hexdigest()
 
 
 # --- record -----------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from m3dllm.corpora.missing import Manifest, show
 from m3dllm.errors import UserError
-from m3dllm.experiment import Experiment, labels_hash, now, plan, read_done
+from m3dllm.experiment import Experiment, now, plan, read_done
 from m3dllm.files import clear_leftovers, sha256_file, write_atomic
 from m3dllm.normalize import normalize as normalize_one
 from m3dllm.runs import Key, Run, RunRecord, answered_in, with_environment
@@ -34,7 +34,7 @@ from m3dllm.session import (
     with_timing,
 )
 from m3dllm.types import Chain, Document, Example, Given, GivenKind, Prediction, RawOutput, Subset
-from m3dllm.wire import convert, pretty
+from m3dllm.wire import convert, labels_sha256, pretty
 
 log = logging.getLogger("m3dllm")
 
@@ -150,7 +150,7 @@ def _fit(session: RunSession) -> None:
         "format": 1,
         "system": planned.spec.name,
         "config": record.config,
-        "labels_sha256": labels_hash(planned.corpus),
+        "labels_sha256": labels_sha256(planned.corpus.labels),
         "corpus": record.corpus,
         "files": {name: sha256_file(folder / name) for name in files},
     }

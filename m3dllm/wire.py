@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from m3dllm.errors import UserError
-from m3dllm.files import read_bytes, read_text
+from m3dllm.files import read_bytes, read_text, sha256
 from m3dllm.labels import LabelSet
 from m3dllm.types import (
     Annotation,
@@ -233,6 +233,17 @@ def encode_labels(labels: LabelSet) -> str:
     return pretty(
         {"format": FORMAT, "mentions": labels.mentions, "regions": labels.regions, "relations": labels.relations}
     )
+
+
+def labels_sha256(labels: LabelSet) -> str:
+    """The hash of a label set's meaning, glosses too: the same however its file is laid out."""
+    return sha256(encode_labels(labels).encode())
+
+
+def check_labels(known: str, labels: LabelSet, where: str | Path, *, what: str = "was fitted") -> None:
+    """Raises UserError where `labels` are others than those, of the hash `known`, that a model was trained on."""
+    if known != labels_sha256(labels):
+        raise UserError.at(where, f"{what} for another label set than that of this corpus: fit again on this corpus")
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

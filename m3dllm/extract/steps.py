@@ -32,7 +32,7 @@ from m3dllm.export import Source as Exported
 from m3dllm.extract.joining import Found, Join, by_film, join, names, whole_film
 from m3dllm.extract.reading import Read, Reading, read_source
 from m3dllm.extract.sources import Source, find_sources
-from m3dllm.files import check_free, file_name, inside, new_folder, read_bytes, sha256, sha256_file, write_atomic
+from m3dllm.files import check_free, file_name, inside, new_folder, read_bytes, sha256_file, write_atomic
 from m3dllm.labels import LabelSet
 from m3dllm.media import decoder_versions
 from m3dllm.options import resolve_config
@@ -41,7 +41,7 @@ from m3dllm.runs import Run
 from m3dllm.system import versions_of
 from m3dllm.types import TASKS, Annotation, Document, Example
 from m3dllm.viewer import write_pages
-from m3dllm.wire import WireError, decode, encode, encode_labels, lines, pretty, read_labels, read_lines
+from m3dllm.wire import WireError, decode, encode, labels_sha256, lines, pretty, read_labels, read_lines
 
 log = logging.getLogger("m3dllm")
 
@@ -125,7 +125,7 @@ def _corpus(wanted: Extraction, sources: Sequence[Source]) -> Path:
     labels = _labels(wanted)
     made_of: dict[str, Any] = {
         "reading": decode(encode(asdict(wanted.reading)), dict[str, Any]),
-        "labels_sha256": sha256(encode_labels(labels).encode()),
+        "labels_sha256": labels_sha256(labels),
         "sources": [[{"name": file.name, "sha256": sha256_file(file)} for file in s.files] for s in sources],
     }
     if not told_file.exists():

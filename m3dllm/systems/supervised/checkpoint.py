@@ -22,7 +22,17 @@ from m3dllm.systems.supervised.encoders import Encoders, new_encoders, save_desc
 from m3dllm.systems.supervised.model import Model
 from m3dllm.systems.supervised.text import Vocabulary
 from m3dllm.weights import fill, read_weights, write_weights
-from m3dllm.wire import FORMAT, WireError, convert, decode, decode_labels, encode, encode_labels
+from m3dllm.wire import (
+    FORMAT,
+    WireError,
+    check_labels,
+    convert,
+    decode,
+    decode_labels,
+    encode,
+    encode_labels,
+    labels_sha256,
+)
 
 MODEL = "model.safetensors"
 REMEDY = "fit again"
@@ -113,8 +123,7 @@ def read_model(folder: Path, config: Config, labels: LabelSet) -> tuple[Card, di
         raise UserError.at(folder, f"has no {MODEL}{beside}: expected a checkpoint that 'm3dllm fit' wrote")
     header, weights = read_checkpoint(path)
     card = Card.read(header, path, type(config))
-    if encode_labels(card.labels) != encode_labels(labels):
-        raise UserError.at(path, "was fitted for another label set than that of this corpus: fit again on this corpus")
+    check_labels(labels_sha256(card.labels), labels, path)
     for name in config.shape:
         here, there = getattr(config, name), getattr(card.config, name)
         if here != there:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.systems.videollm.adapters.card import MODEL, Adapter, find_adapter
 from m3dllm.systems.videollm.options import Options
-from m3dllm.wire import encode_labels
+from m3dllm.wire import check_labels
 
 log = logging.getLogger("m3dllm")
 
@@ -62,8 +61,7 @@ def check_use(adapter: Adapter, options: Options, labels: LabelSet, prompts_sha2
     if asked.version != options.prompt_version:
         wanted = f"version {asked.version} of the prompts, not {options.prompt_version}"
         raise adapter.refusal(f"was tuned for {wanted}: give --prompt-version {asked.version}, or tune another")
-    if asked.labels_sha256 != labels_sha256(labels):
-        raise adapter.refusal("was tuned for another label set than that of this corpus: tune another on this corpus")
+    check_labels(asked.labels_sha256, labels, adapter.folder, what=f"adapter '{adapter.name}' was tuned")
     if asked.sha256 != prompts_sha256:
         raise adapter.refusal("was tuned for prompts of other words: give the same --prompts, or tune another")
     usual = Options()
@@ -74,8 +72,3 @@ def check_use(adapter: Adapter, options: Options, labels: LabelSet, prompts_sha2
             raise adapter.refusal(f"{what}: its answers mean something else then")
         if given != learned:
             log.warning("adapter '%s' %s", adapter.name, what)
-
-
-def labels_sha256(labels: LabelSet) -> str:
-    """The hash of a label set's meaning, glosses too: they stand in the prompts."""
-    return hashlib.sha256(encode_labels(labels).encode()).hexdigest()

@@ -25,7 +25,6 @@ from m3dllm.system import versions_of
 from m3dllm.systems.videollm.adapters.card import CARD, Asked, Base, Card, Data, Shape
 from m3dllm.systems.videollm.adapters.lora import adapt, can_hold_four_bits, effect_on, unfreeze
 from m3dllm.systems.videollm.adapters.probe import prove
-from m3dllm.systems.videollm.adapters.use import labels_sha256
 from m3dllm.systems.videollm.builder import PromptBuilder
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.dialogue import Dialogue, prompts_of
@@ -49,6 +48,7 @@ from m3dllm.training import (
     fingerprint_of,
 )
 from m3dllm.types import Document, Example, RawOutput
+from m3dllm.wire import labels_sha256
 
 log = logging.getLogger("m3dllm")
 
