@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from m3dllm.corpora.m3d import read_m3d
-from m3dllm.score import VARIANTS, DocumentScore, Settings, paired_bootstrap, score
+from m3dllm.score import DocumentScore, Settings, paired_bootstrap, score, variants
 from m3dllm.score.chain import b3, ceaf_e, ceaf_m, muc, partition
 from m3dllm.score.entity import entity
 from m3dllm.score.grounding import grounding
@@ -115,7 +115,7 @@ def whole_corpora(dice: random.Random, data: Path | None) -> None:
         golds = [example for split in read_m3d(data / "m3d").splits.values() for example in split]
         what = "M3D development"
     runs = [[Prediction(gold.document.id, disturbed(dice, gold.gold)) for gold in golds] for _ in range(2)]
-    every = Settings(variants=(*VARIANTS, "iou=0.3"))
+    every = Settings(variants=(*variants(), "iou=0.3"))
     passes = [Prediction(p.document, p.annotation, kind) for p in runs[0] for kind in (None, "mentions", "chains")]
     print(f"\n{len(golds)} {what} documents")
     print(f"  headline metrics              {1000 * seconds(lambda: score(golds, runs[0]), repeat=5):7.0f} ms")

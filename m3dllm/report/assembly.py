@@ -19,9 +19,9 @@ from m3dllm.report.layout import Block, Bullets, Cell, Column, Facts, Report, Ro
 from m3dllm.report.numbers import decimals
 from m3dllm.report.provenance import UNKNOWN_COMMIT, again, origin
 from m3dllm.report.published import Published
+from m3dllm.score.metric import headline
 from m3dllm.score.scores import Pairs
 from m3dllm.scored import PAIRS, LeftOut, ScoredRun
-from m3dllm.types import TASKS
 from m3dllm.wire import encode
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -159,7 +159,8 @@ def _protocol(
         scores.floor_table(f"{name}-floors", field, pairs),
     ]
     extra = sorted(
-        {key for s in systems for part in s.parts(field.lang, pairs) for key in part.tasks} - {*TASKS, *CHAIN_METRICS}
+        {key for s in systems for part in s.parts(field.lang, pairs) for key in part.tasks}
+        - {*headline(), *CHAIN_METRICS}
     )
     why: list[Block | None] = [
         breakdowns.type_table(f"{name}-types", field, pairs),

@@ -12,6 +12,7 @@ from m3dllm.report.layout import Cell, Column, Forest, Interval, Row, Table, ran
 from m3dllm.report.numbers import percent, points, probability
 from m3dllm.report.published import Published
 from m3dllm.score.floors import Floor
+from m3dllm.score.metric import headline
 from m3dllm.score.scores import Pairs
 from m3dllm.scored import ScoredRun
 from m3dllm.types import TASKS
@@ -24,19 +25,20 @@ SYSTEM = Column("system", "system", number=False)
 
 
 def main_table(name: str, field: Field, pairs: Pairs, published: Published | None) -> Table:
-    """Every system under one protocol, P, R and F1 of each task, the floors and published rows beside."""
+    """Every system under one protocol, P, R and F1 of each headline metric, the floors and published rows beside."""
     systems = by_rank(field, pairs)
     floors = best_floors(field, pairs, systems)
     notes = _notes(systems)
-    columns = [SYSTEM, *_score_columns(TASKS), Column("average.f1", "F1", "average")]
+    keys = _headline(systems, field, pairs)
+    columns = [SYSTEM, *_score_columns(keys), Column("average.f1", "F1", "average")]
     n_ranked = sum(not system.has_failed(field.lang) for system in systems)
-    rows = _marked([_system_row(system, field, pairs, notes) for system in systems], columns, n_ranked)
+    rows = _marked([_system_row(system, field, pairs, keys, notes) for system in systems], columns, n_ranked)
     if floors:
-        cells_of = [_floor_cell(floors.get(task), ratio) for task in TASKS for ratio in RATIOS]
+        cells_of = [_floor_cell(floors.get(key), ratio) for key in keys for ratio in RATIOS]
         rows.append(Row((cells.word("best floor", refs="f"), *cells_of, cells.NOTHING), "floor", starts=True))
     quoted = published.scores.get(field.lang, ()) if published and pairs == "gold_pairs" else ()
     for i, of in enumerate(quoted):
-        found = [_quoted(of.scores.get(task), ratio) for task in TASKS for ratio in RATIOS]
+        found = [_quoted(of.scores.get(key), ratio) for key in keys for ratio in RATIOS]
         label = cells.word(f"{of.system}, quoted", refs="q")
         rows.append(Row((label, *found, _quoted(of.scores.get("average"), "f1")), "quoted", starts=i == 0))
     under = [(letter, note) for note, letter in notes.items()]
@@ -235,12 +237,18 @@ def _score_columns(keys: Sequence[str], titles: Mapping[str, str] | None = None)
             yield Column(f"{key}.{ratio}", short, (titles or {}).get(key, key), quiet=ratio != "f1")
 
 
-def _system_row(system: SystemRuns, field: Field, pairs: Pairs, notes: Mapping[str, str]) -> Row:
+def _headline(systems: Sequence[SystemRuns], field: Field, pairs: Pairs) -> tuple[str, ...]:
+    """The tasks, and what other packages put beside them, where a system has it."""
+    there = {key for system in systems for part in system.parts(field.lang, pairs) for key in part.tasks}
+    return tuple(key for key in headline() if key in TASKS or key in there)
+
+
+def _system_row(system: SystemRuns, field: Field, pairs: Pairs, keys: Sequence[str], notes: Mapping[str, str]) -> Row:
     lang, found = field.lang, []
-    for task in TASKS:
-        below = BELOW if all(is_below(run, field, pairs, task) for run in system.runs) else ""
+    for key in keys:
+        below = BELOW if all(is_below(run, field, pairs, key) for run in system.runs) else ""
         for ratio in RATIOS:
-            values = _ratios(system, lang, pairs, task, ratio)
+            values = _ratios(system, lang, pairs, key, ratio)
             found.append(cells.score(values, spread=ratio == "f1", sign=below if ratio == "f1" else ""))
     tasks = system.average_of(lang, pairs)
     most = max((s.average_of(lang, pairs) for s in field.with_pairs(pairs)), key=len)

@@ -10,9 +10,10 @@ from m3dllm.report.numbers import count, percent
 from m3dllm.runs import Run
 from m3dllm.score import Ratio, Scores, TaskScores
 from m3dllm.score.floors import Floor
+from m3dllm.score.metric import headline
 from m3dllm.score.scores import Pairs, answered
 from m3dllm.scored import PAIRS, read_run
-from m3dllm.types import PRF, TASKS
+from m3dllm.types import PRF
 
 PAIRS_WORDS: dict[Pairs, str] = {"end_to_end": "end to end", "gold_pairs": "gold pairs"}
 COLUMNS = ("", "P", "R", "F1", "right", "predicted", "gold")
@@ -74,7 +75,7 @@ def _rows(part: TaskScores) -> list[tuple[str, ...]]:
     for name, score in part.tasks.items():
         ratios = percent(score.precision), percent(score.recall), percent(score.f1)
         counts = ("", "", "") if isinstance(score, Ratio) else (right(score), count(score.p_den), count(score.r_den))
-        label = name if name in TASKS else f"  {name.partition('.')[2] or name}"
+        label = name if name in headline() else f"  {name.partition('.')[2] or name}"
         rows.append((label, *ratios, *counts))
     return rows
 

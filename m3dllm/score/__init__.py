@@ -8,19 +8,21 @@ from m3dllm.score.compare import Difference, holm, paired_bootstrap
 from m3dllm.score.corpus import score
 from m3dllm.score.errors import ErrorCounts, count_errors
 from m3dllm.score.files import score_files
+from m3dllm.score.metric import Metric, Sides
 from m3dllm.score.scores import DocumentScore, LanguageScores, Ratio, Scores, TaskScores, read_scores, total
-from m3dllm.score.settings import MODALITIES, VARIANTS, Settings
+from m3dllm.score.settings import MODALITIES, Settings, variants
 
 __all__ = [
     "MODALITIES",
-    "VARIANTS",
     "Difference",
     "DocumentScore",
     "ErrorCounts",
     "LanguageScores",
+    "Metric",
     "Ratio",
     "Scores",
     "Settings",
+    "Sides",
     "TaskScores",
     "count_errors",
     "count_types",
@@ -30,4 +32,5 @@ __all__ = [
     "score",
     "score_files",
     "total",
+    "variants",
 ]

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection
 from fractions import Fraction
 
+from m3dllm.score.metric import Counts, Metric, Sides
 from m3dllm.types import PRF, Annotation
 
 Span = tuple[int, int]
@@ -162,3 +163,45 @@ def _solve(golds: list[int], preds: list[int], values: dict[tuple[int, int], flo
                     if with_pair > best.get(state, (-1.0, []))[0]:
                         best[state] = with_pair, [*chosen, pair]
     return max(best.values(), key=lambda found: found[0])[1]
+
+
+# --- registered -------------------------------------------------------------------------------------------------------
+
+
+def _all(sides: Sides) -> Counts:
+    gold, pred = sides.both(partition)
+    found = {"muc": muc(gold, pred), "b3": b3(gold, pred), "ceaf_e": ceaf_e(gold, pred), "ceaf_m": ceaf_m(gold, pred)}
+    return {f"chain.{name}": counts for name, counts in found.items()}
+
+
+def _without_singletons(sides: Sides) -> Counts:
+    gold, pred = map(without_singletons, sides.both(partition))
+    found = {"muc": muc(gold, pred), "b3": b3(gold, pred), "ceaf_e": ceaf_e(gold, pred)}
+    return {f"chain.no_singletons.{name}": counts for name, counts in found.items()}
+
+
+METRICS = (
+    Metric(
+        name="chain",
+        task="chain",
+        count=_all,
+        headline=True,
+        means={
+            "chain": ("chain.muc", "chain.b3", "chain.ceaf_e"),
+            "chain.mean_m": ("chain.muc", "chain.b3", "chain.ceaf_m"),
+        },
+    ),
+    Metric(
+        name="chain.no_singletons",
+        task="chain",
+        count=_without_singletons,
+        variant="no_singletons",
+        means={
+            "chain.no_singletons": (
+                "chain.no_singletons.muc",
+                "chain.no_singletons.b3",
+                "chain.no_singletons.ceaf_e",
+            )
+        },
+    ),
+)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from m3dllm.errors import UserError
-from m3dllm.score.scores import MEANS, DocumentScore
+from m3dllm.score.metric import means
+from m3dllm.score.scores import DocumentScore
 from m3dllm.types import TASKS
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _f1(counts: Floats, names: Sequence[str]) -> dict[str, Floats]:
     f1 = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
     f1[(p_den == 0) & (r_den == 0)] = np.nan
     found = {name: f1[..., j] for j, name in enumerate(names)}
-    for name, parts in MEANS.items():
+    for name, parts in means().items():
         if all(part in found for part in parts):
             column = np.stack([found[part] for part in parts])
             found[name] = np.where(np.isnan(column).all(axis=0), np.nan, np.nan_to_num(column).mean(axis=0))

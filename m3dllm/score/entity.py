@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from m3dllm.score.metric import Metric
 from m3dllm.types import PRF, Annotation, Mention
 
 
@@ -15,3 +16,6 @@ def entity(gold: Annotation, pred: Annotation) -> PRF:
     wanted, said = typed_spans(gold), typed_spans(pred)
     hits = len(wanted & said)
     return PRF(hits, len(said), hits, len(wanted))
+
+
+METRICS = (Metric("entity", "entity", lambda sides: entity(sides.gold, sides.pred), headline=True),)

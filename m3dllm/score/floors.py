@@ -126,7 +126,7 @@ class _Stand:
         task: Task = key.partition(".")[0]  # type: ignore[assignment]
         symmetric = self.labels.symmetric if self.labels else frozenset()
         rows = [
-            METRICS[key](gold.annotation, predicted.get(gold.document, EMPTY), gold.frames, symmetric)
+            COUNTED[key](gold.annotation, predicted.get(gold.document, EMPTY), gold.frames, symmetric)
             for gold in self.golds
             if gold.counts(task, self.settings)
         ]
@@ -152,7 +152,7 @@ def _grounding(gold: Annotation, pred: Annotation, frames: Collection[int] | Non
     return {"grounding": grounding(gold, pred, frames=frames)}
 
 
-METRICS: dict[str, Callable[[Annotation, Annotation, Any, Any], Counts]] = {
+COUNTED: dict[str, Callable[[Annotation, Annotation, Any, Any], Counts]] = {
     "chain": _chain,
     "relation": _relation,
     "relation.undirected": _undirected,

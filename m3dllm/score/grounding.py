@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from m3dllm.score.matching import largest_matching
+from m3dllm.score.metric import Counts, Metric, Sides
 from m3dllm.types import PRF, Annotation, Box, Region
 
 THRESHOLD = 0.5
@@ -56,3 +57,21 @@ def grounding(
     wanted, said = regions_in(gold, frames), regions_in(pred, frames)
     hits = largest_matching(partners(wanted, said, threshold))
     return PRF(hits, len(said), hits, len(wanted))
+
+
+def _at_thresholds(sides: Sides) -> Counts:
+    return {
+        f"grounding.iou_{threshold:.12g}": grounding(sides.gold, sides.pred, frames=sides.frames, threshold=threshold)
+        for threshold in sides.thresholds
+    }
+
+
+METRICS = (
+    Metric(
+        name="grounding",
+        task="grounding",
+        count=lambda sides: grounding(sides.gold, sides.pred, frames=sides.frames),
+        headline=True,
+    ),
+    Metric("grounding.iou", "grounding", _at_thresholds, variant="iou=X"),
+)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from m3dllm.score.matching import largest_matching
+from m3dllm.score.metric import Metric
 from m3dllm.types import PRF, Annotation
 
 Spans = frozenset[tuple[int, int]]
@@ -95,3 +96,31 @@ def relation_exact_chains(gold: Annotation, pred: Annotation, *, symmetric: Coll
 def _key(fact: Fact, symmetric: Collection[str]) -> object:
     """What identical relations have in common."""
     return (frozenset((fact.head, fact.tail)), fact.type) if fact.type in symmetric else fact
+
+
+METRICS = (
+    Metric(
+        name="relation",
+        task="relation",
+        count=lambda sides: relation(sides.gold, sides.pred, symmetric=sides.symmetric),
+        headline=True,
+    ),
+    Metric(
+        name="relation.any_match",
+        task="relation",
+        count=lambda sides: relation_any_match(sides.gold, sides.pred, symmetric=sides.symmetric),
+        variant="any_match",
+    ),
+    Metric(
+        name="relation.undirected",
+        task="relation",
+        count=lambda sides: relation_undirected(sides.gold, sides.pred),
+        variant="undirected",
+    ),
+    Metric(
+        name="relation.exact_chains",
+        task="relation",
+        count=lambda sides: relation_exact_chains(sides.gold, sides.pred, symmetric=sides.symmetric),
+        variant="exact_chains",
+    ),
+)

@@ -10,6 +10,7 @@ from itertools import combinations
 from math import fsum
 
 from m3dllm.score.chain import Partition, Span, ceaf_m, partition, without_singletons
+from m3dllm.score.metric import Counts, Metric, Sides
 from m3dllm.score.relation import Fact, same_chains
 from m3dllm.types import PRF, Annotation
 
@@ -59,3 +60,24 @@ def _pairs(chains: Partition) -> set[tuple[Span, Span]]:
 def _facts(annotation: Annotation) -> list[Fact]:
     spans = {chain.id: chain.spans for chain in annotation.chains}
     return [Fact(spans[r.head], spans[r.tail], r.type) for r in annotation.relations]
+
+
+def _chain(sides: Sides) -> Counts:
+    return {f"chain.released.{name}": counts for name, counts in released_chain(sides.gold, sides.pred).items()}
+
+
+METRICS = (
+    Metric(
+        name="chain.released",
+        task="chain",
+        count=_chain,
+        variant="released",
+        means={"chain.released": ("chain.released.muc", "chain.released.b3", "chain.released.ceaf_m")},
+    ),
+    Metric(
+        name="relation.released",
+        task="relation",
+        count=lambda sides: released_relation(sides.gold, sides.pred),
+        variant="released",
+    ),
+)

@@ -13,18 +13,12 @@ from typing import Any, Literal
 
 from m3dllm.errors import UserError
 from m3dllm.files import read_bytes
+from m3dllm.score.metric import means, place
 from m3dllm.score.settings import Settings
 from m3dllm.types import PRF, TASKS, Subset
 from m3dllm.wire import FORMAT, WireError, convert, decode, read_lines
 
 Pairs = Literal["end_to_end", "gold_pairs"]
-MEANS = {
-    "chain": ("chain.muc", "chain.b3", "chain.ceaf_e"),
-    "chain.mean_m": ("chain.muc", "chain.b3", "chain.ceaf_m"),
-    "chain.no_singletons": ("chain.no_singletons.muc", "chain.no_singletons.b3", "chain.no_singletons.ceaf_e"),
-    "chain.released": ("chain.released.muc", "chain.released.b3", "chain.released.ceaf_m"),
-}
-"""Scores that are the mean of three others: of their precisions, of their recalls and of their F1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +155,12 @@ def total(documents: Iterable[Mapping[str, PRF]], names: Iterable[str] = ()) -> 
         for name, value in counts.items():
             columns.setdefault(name, []).append(value)
     sums = {name: PRF.sum(values) for name, values in columns.items()}
-    means = {
-        name: Ratio.mean(sums[part] for part in parts) for name, parts in MEANS.items() if all(p in sums for p in parts)
+    averaged = {
+        name: Ratio.mean(sums[part] for part in parts)
+        for name, parts in means().items()
+        if all(part in sums for part in parts)
     }
-    scores: dict[str, PRF | Ratio] = {**sums, **means}
+    scores: dict[str, PRF | Ratio] = {**sums, **averaged}
     return TaskScores({name: scores[name] for name in sorted(scores, key=_place)})
 
 
@@ -183,9 +179,8 @@ def read_scores(scores: Path, per_document: Path | None = None) -> Scores:
 
 
 def _place(name: str) -> tuple[int, int]:
-    """Tasks in the order of the house, each before its parts and variants."""
-    task, *rest = name.split(".")
-    return [*TASKS, task].index(task), len(rest)
+    """In the order of the tasks, each before its parts and variants."""
+    return place(name), name.count(".")
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------

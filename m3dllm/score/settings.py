@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from m3dllm.errors import UserError
+from m3dllm.score.metric import metrics
 from m3dllm.types import TASKS, Task
 
 Modality = Literal["available", "all"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
-VARIANTS = ("any_match", "undirected", "exact_chains", "no_singletons", "triple", "released")
-"""The variants that are computed on request, each by its name; "iou=X" (0 <= X < 1) is one more."""
+
+
+def variants() -> tuple[str, ...]:
+    """What is computed on request, each by its name; "iou=X" (0 <= X < 1) is one more."""
+    return tuple(sorted({metric.variant for metric in metrics() if metric.variant} - {"iou=X"}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,7 @@ class Settings:
     """How to score. Raises UserError for a name that is not known.
 
     `modality` "available" counts a text task on the documents whose text was there and grounding on those whose frames
-    were there; "all" counts every document. `variants` are names of `VARIANTS`, or "iou=0.3". `tasks` (None: all four)
+    were there; "all" counts every document. `variants` are some of `variants()`, or "iou=0.3". `tasks` (None: all four)
     are the tasks that the system answers: the others are absent, and the average does without them.
     """
 
@@ -34,8 +38,8 @@ class Settings:
             if task not in TASKS:
                 raise UserError(f"task '{task}' is not known; the tasks are {', '.join(TASKS)}")
         for name in self.variants:
-            if name not in VARIANTS and not name.startswith("iou="):
-                raise UserError(f"variant '{name}' is not known; the variants are {', '.join(VARIANTS)} and iou=X")
+            if not name.startswith("iou=") and name not in (known := variants()):
+                raise UserError(f"variant '{name}' is not known; the variants are {', '.join(known)} and iou=X")
         _ = self.thresholds
 
     @property

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection
 
 from m3dllm.score.grounding import THRESHOLD, iou, regions_in
+from m3dllm.score.metric import Metric
 from m3dllm.types import PRF, Annotation, Mention, Region
 
 Grounded = dict[Mention, list[Region]]
@@ -37,3 +38,14 @@ def _alike(gold: list[Region], pred: list[Region]) -> bool:
     if not gold or not pred:
         return not gold and not pred
     return any(g.frame == p.frame and iou(g.box, p.box) > THRESHOLD for g in gold for p in pred)
+
+
+METRICS = (
+    Metric(
+        name="triple",
+        task="entity",
+        count=lambda sides: triple(sides.gold, sides.pred, frames=sides.frames),
+        variant="triple",
+        needs=("grounding",),
+    ),
+)

@@ -11,7 +11,7 @@ from hypothesis import settings as effort
 
 from m3dllm.corpora.m3d import read_m3d
 from m3dllm.errors import UserError
-from m3dllm.score import VARIANTS, Ratio, Scores, Settings, TaskScores, count_errors, score
+from m3dllm.score import Ratio, Scores, Settings, TaskScores, count_errors, score, variants
 from m3dllm.types import PRF, Annotation, Box, Document, Example, Frame, Prediction, Region
 from tests.score.letters import region, said
 from tests.strategies import LABELS, scored
@@ -238,7 +238,7 @@ def test_symmetric_types_come_from_the_label_set():
 
 
 def test_variants_stand_behind_the_tasks_they_vary():
-    settings = Settings(variants=(*VARIANTS, "iou=0.3"))
+    settings = Settings(variants=(*variants(), "iou=0.3"))
     found = score([example()], [Prediction("d", GOLD)], settings=settings).languages["en"].end_to_end
     assert list(found.tasks)[-3:] == ["grounding", "grounding.iou_0.3", "triple"]
     assert found.tasks["chain.no_singletons"].f1 == found.tasks["triple"].f1 == 1
@@ -273,7 +273,7 @@ def test_the_development_sets_of_m3d_are_scored_in_well_under_a_second(shared_da
 @given(scored())
 def test_the_order_of_documents_and_predictions_changes_no_digit(case):
     golds, predictions = case
-    settings = Settings(variants=(*VARIANTS, "iou=0.3"))
+    settings = Settings(variants=(*variants(), "iou=0.3"))
     found = score(golds, predictions, labels=LABELS, settings=settings)
     order = random.Random(len(predictions))
     golds, predictions = order.sample(golds, len(golds)), order.sample(predictions, len(predictions))

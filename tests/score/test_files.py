@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m3dllm.errors import UserError
-from m3dllm.score import VARIANTS, Settings, score, score_files
+from m3dllm.score import Settings, score, score_files, variants
 from m3dllm.types import PRF, Annotation, Document, Example, Frame, Prediction
 from m3dllm.wire import encode, encode_example, encode_labels, lines
 from tests.score.letters import region, said
@@ -93,7 +93,7 @@ def test_files_give_the_scores_of_what_they_hold(tmp_path_factory, case):
     (folder / "gold").write_bytes(lines(map(encode_example, examples)))
     (folder / "pred").write_bytes(lines(map(encode, predictions)))
     (folder / "labels").write_text(encode_labels(LABELS))
-    every = Settings(variants=VARIANTS)
+    every = Settings(variants=variants())
     found = score_files(folder / "gold", folder / "pred", labels=folder / "labels", settings=every)
     wanted = score(examples, predictions, labels=LABELS, settings=every)
     assert (found.to_wire(), found.rows()) == (wanted.to_wire(), wanted.rows())

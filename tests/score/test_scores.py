@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from m3dllm.errors import UserError
-from m3dllm.score import VARIANTS, Ratio, Settings, TaskScores, read_scores, score, total
+from m3dllm.score import Ratio, Settings, TaskScores, read_scores, score, total, variants
 from m3dllm.score.scores import Scores
 from m3dllm.types import PRF, Annotation, Document, Example, Frame, Prediction
 from m3dllm.wire import decode, encode, lines, pretty
@@ -104,7 +104,7 @@ def test_settings_name_the_tasks_only_where_some_are_left_out():
 @settings(max_examples=25)
 @given(scored())
 def test_what_is_written_is_read_again(case):
-    found = score(*case, labels=LABELS, settings=Settings(variants=VARIANTS))
+    found = score(*case, labels=LABELS, settings=Settings(variants=variants()))
     value = decode(encode(found.to_wire()), dict)
     rows = [decode(encode(row), dict) for row in found.rows()]
     again = Scores.from_wire(value, rows)

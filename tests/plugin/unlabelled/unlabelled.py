@@ -1,0 +1,19 @@
+"""Relations without their types: which mentions stand in chains that are related at all."""
+
+from m3dllm.score import Metric
+from m3dllm.types import PRF
+
+
+def pairs(annotation):
+    """The unordered pairs of spans of two chains that a relation joins."""
+    spans = {chain.id: chain.spans for chain in annotation.chains}
+    return {frozenset((h, t)) for r in annotation.relations for h in spans[r.head] for t in spans[r.tail]}
+
+
+def unlabelled(sides):
+    gold, pred = sides.both(pairs)
+    hits = len(gold & pred)
+    return PRF(hits, len(pred), hits, len(gold))
+
+
+METRIC = Metric("relation.unlabelled", "relation", unlabelled, headline=True)
