@@ -45,7 +45,9 @@ def by_ffmpeg(path: Path, name: str, arguments: str) -> list[int]:
                 except (av.error.BlockingIOError, av.error.EOFError):
                     return
 
+        begin = round(Fraction(container.start_time, 1_000_000) / container.streams.video[0].time_base)
         for frame in container.decode(video=0):
+            frame.pts -= begin  # as the program ffmpeg does
             graph.push(frame)
             pull()
         graph.push(None)
@@ -74,6 +76,18 @@ def test_every_so_many_are_those_of_the_filter_select(tmp_path, every):
     clip = write_clip(tmp_path / "clip.mkv", 50, ticks=UNEVEN)
     numbers = [number for number, _ in taken(clip, Sampling(every=every))]
     assert numbers == by_ffmpeg(clip, "select", rf"not(mod(n\,{every}))")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.avi", "mpeg4"), ("a.ts", "libx264"), ("a.ts", "mpeg2video"), ("a.mov", "mpeg4"), ("a.webm", "libvpx")],
+)
+def test_containers_and_codecs_number_frames_alike(tmp_path, name, codec):
+    if codec not in av.codecs_available:
+        pytest.skip(f"this ffmpeg has no {codec}")
+    clip = write_clip(tmp_path / name, 50, codec=codec, options={"b": "2000000"})
+    assert [number for number, _ in taken(clip, Sampling(every=24))] == [0, 24, 48]
+    assert [number for number, _ in taken(clip, Sampling(fps=Fraction(2)))] == by_ffmpeg(clip, "fps", "2")
 
 
 def test_at_a_time_the_frame_on_screen_is_taken_once(tmp_path):
