@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # A first example that loads scipy, or a busy machine, is no failure.
-settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("house")
+settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("project")
 
 REQUIRED = tuple(name.strip() for name in os.environ.get("M3DLLM_REQUIRE", "").split(",") if name.strip())
 """Parts that must be there: a test that is skipped for a reason that names one of them fails instead."""
