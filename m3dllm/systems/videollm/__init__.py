@@ -14,7 +14,7 @@ SPEC = SystemSpec(
         "adapters merge": "m3dllm.systems.videollm.verbs:merge",
         "adapters push": "m3dllm.systems.videollm.verbs:push",
     },
-    summary="a video LLM, asked with prompts and held to what is in the document while it answers",
+    summary="a video LLM with grammar-constrained decoding: mentions are substrings of the document",
     tasks=TASKS,
     modalities=("text", "video"),
     languages=("en", "zh"),

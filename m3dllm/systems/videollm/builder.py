@@ -116,7 +116,7 @@ class PromptBuilder:
         """The tokens that a question about a document may need at most, with its answer; 0 where nothing is asked.
 
         The first question is counted. Those of later stages are made from its answer; they repeat the text with its
-        mentions marked, and list chains: room is kept for that.
+        mentions marked, and list chains: tokens are kept free for that.
         """
         conversation = self.strategy.run(context)
         try:
@@ -199,8 +199,8 @@ class PromptBuilder:
         bare, whole = (
             self.needed(self._context(shown, ())) for shown in (_of_one_letter(document), replace(document, frames=()))
         )
-        room = max(self.engine.context - bare, 1)
-        return max(2, int(((whole - bare) / room - OVERLAP) / (1 - OVERLAP)))
+        free = max(self.engine.context - bare, 1)
+        return max(2, int(((whole - bare) / free - OVERLAP) / (1 - OVERLAP)))
 
     def _check_budget(self, document: Document) -> None:
         """Raises UserError where not even a document of one letter fits."""

@@ -35,7 +35,7 @@ SIZES: tuple[Size, ...] = ((640, 360), (360, 640), (480, 480), (800, 320))
 ENOUGH = 0.5
 """A convention fits where the mean IoU is at least so much."""
 CLOSE = 0.05
-"""Conventions whose mean IoU differ by less are not told apart."""
+"""Conventions whose mean IoU differ by less are not distinguished."""
 
 GRAMMAR = r"""start: "{\"box\":[" NUMBER "," NUMBER "," NUMBER "," NUMBER "]}"
 NUMBER: /0|1|0\.[0-9]{1,4}|1\.0{1,4}|[1-9][0-9]{0,3}(\.[0-9]{1,2})?/
@@ -151,7 +151,7 @@ class Calibration:
 
     @property
     def fitting(self) -> tuple[str, ...]:
-        """The conventions that fit and cannot be told apart, the best first; none where the best does not fit."""
+        """The conventions that fit and cannot be distinguished, the best first; none where the best does not fit."""
         best = self.fits[0].mean_iou
         return tuple(fit.convention for fit in self.fits if best >= ENOUGH and fit.mean_iou > best - CLOSE)
 
@@ -161,7 +161,7 @@ class Calibration:
         if not self.fitting:
             return (
                 f"no declared convention fits the {answered} answers ({len(self.answers)} shapes were shown): the model"
-                " does not find the shapes, or speaks in other numbers"
+                " does not find the shapes, or uses other numbers"
             )
         if self.declared in self.fitting:
             others = [name for name in self.fitting if name != self.declared]

@@ -1,8 +1,8 @@
-"""The right answer to each question, as far as its grammar lets it be said.
+"""Gold as answers, as far as the grammars can express it: for few-shot examples and for tuning alike.
 
-What cannot be said is left out: mentions that begin or end inside a token or are too long, what lies beyond the bounds
-of an answer, relations that join a chain with itself, regions of frames that are not shown. How much that is, the
-scorer says: see `conversations.ceiling`.
+What cannot be expressed is skipped: mentions that begin or end inside a token or are too long, what lies beyond the
+bounds of an answer, relations that join a chain with itself, regions of frames that are not shown. How much that is,
+`conversations.ceiling` measures.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Gold:
     def __init__(self, context: PromptContext, gold: Annotation, *, box_step: int = 1) -> None:
         """`box_step`: boxes are written in steps of so many units of the last digit."""
         self.context, self.box_step = context, box_step
-        self.annotation = named(_sayable(context, gold))
+        self.annotation = named(_expressible(context, gold))
 
     def groups(self, groups: Sequence[Group]) -> dict[str, Group]:
         """For each gold chain the group that holds most of its mentions."""
@@ -62,7 +62,7 @@ class Gold:
 def written_box(box: Box, frame: int, context: PromptContext, *, step: int = 1) -> str:
     """A box in the numbers of the model's convention: the inverse of how `normalize` reads it.
 
-    Where the grammar tells the two sides of an edge apart by tens only, a very narrow box is made wider.
+    Where the grammar distinguishes the two sides of an edge by tens only, a very narrow box is made wider.
     """
     shown = context.shown
     convention, size = shown.convention, shown.sizes[frame]
@@ -92,8 +92,8 @@ def _apart(low: int, high: int, limit: int) -> tuple[int, int]:
     return low, max(high, (low // cell + 1) * cell)
 
 
-def _sayable(context: PromptContext, gold: Annotation) -> Annotation:
-    """The gold of what is shown, without what the grammars cannot say."""
+def _expressible(context: PromptContext, gold: Annotation) -> Annotation:
+    """The gold of what is shown, without what the grammars cannot express."""
     document, labels, bounds = context.document, context.labels, context.bounds
     edges = _edges(context)
     occurrences = Occurrences(document)

@@ -37,11 +37,13 @@ class Preview:
     def __str__(self) -> str:
         about = "" if self.count.exact else "about "
         counted = f"{about}{self.count.tokens} tokens, {self.count.vision} of them images"
-        room = f"answer: at most {self.max_tokens}; context: {self.context}"
+        limits = f"answer: at most {self.max_tokens}; context: {self.context}"
         noted = [f"{issue.code}: {issue.detail}" for issue in self.issues]
-        head = "\n".join([f"{self.document}, {self.stage}: {counted}; {room}", *noted])
-        held = "the answer is free" if self.constraint is None else f"the answer is held to:\n{self.constraint}"
-        return f"{head}\n\n{self.prompt}\n\n{held}"
+        head = "\n".join([f"{self.document}, {self.stage}: {counted}; {limits}", *noted])
+        constrained = (
+            "the answer is free" if self.constraint is None else f"the answer is constrained by:\n{self.constraint}"
+        )
+        return f"{head}\n\n{self.prompt}\n\n{constrained}"
 
 
 def preview(
@@ -65,9 +67,9 @@ def preview(
     if question is None:
         return None
     request = question.request
-    held = None
+    constrained = None
     if request.constraint is not None:
-        held = request.constraint.grammar or str(request.constraint.schema)
+        constrained = request.constraint.grammar or str(request.constraint.schema)
     return Preview(
         document=document.id,
         stage=question.stage,
@@ -75,6 +77,6 @@ def preview(
         count=engine.count(request.messages),
         max_tokens=request.max_tokens,
         context=engine.context,
-        constraint=held,
+        constraint=constrained,
         issues=tuple(issue for view in views for issue in view.context.issues),
     )

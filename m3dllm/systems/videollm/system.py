@@ -140,8 +140,8 @@ class VideoLLM(System):
     def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
         """One answer a document, in order; a document that fails says so, and the others go on.
 
-        The engine is loaded before the first answer is taken; one that wants to know what the documents need at most
-        is told that first. Raises UserError for a model that is not there.
+        The engine is loaded before the first answer is taken; of what the documents need at most, an engine with
+        a budget is informed first. Raises UserError for a model that is not there.
         """
         if "budget" in find_engine(self.config.engine).supports and "engine" not in vars(self):
             from m3dllm.systems.videollm.engines.local.tokenizer_only import TokenizerOnlyEngine

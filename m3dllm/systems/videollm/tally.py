@@ -13,7 +13,7 @@ class Tally:
 
     `seconds` add up over requests that were under way together; `wall_s` is what the user waited for documents to be
     answered, and the rates are over it. `grammar_share` is the share of that time in which grammars were compiled and
-    tokens ruled out; None where no engine tells.
+    tokens ruled out; None where no engine reports it.
     """
 
     requests: int = 0

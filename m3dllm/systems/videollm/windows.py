@@ -5,9 +5,9 @@ whole in at least one. Windows begin and end with subtitle lines where such an e
 is shown with one window only, the one to whose middle its moment is nearest, so that no region is asked for twice.
 
 How answers are merged (`merge`): a span is one mention, however many windows found it, of the type that the first of
-them gave it. Chains that share a span are one chain: so a chain goes on from window to window through the mentions in
+them gave it. Chains that share a span are one chain: so a chain continues from window to window through the mentions in
 the overlaps, and what no overlap links stays apart. Relations and regions move to the merged chains; a relation that
-two windows tell counts once. Relations between chains that stand together in no window are not asked for.
+two windows report counts once. Relations between chains that stand together in no window are not asked for.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ CONTEXT = 32_768
 """The most tokens of prompt and answer, where the user does not say and the model would take more."""
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""The ranks that vLLM makes room for."""
+"""The ranks that vLLM supports."""
 LIKELIEST = 20
 """Of so many next tokens the log-probabilities are compared, to see what an adapter changes; vLLM's own limit."""
 
@@ -105,7 +105,7 @@ class VllmEngine(Engine):
             self._lora = self._load(self.adapter)
 
     def _load(self, adapter: Adapter) -> Any:
-        """What tells vLLM to use the adapter. Raises UserError where it cannot be loaded, or changes nothing.
+        """The request by which vLLM uses the adapter. Raises UserError where it cannot be loaded, or changes nothing.
 
         What follows the probes is measured, not the probes themselves: on a CPU vLLM cannot score a prompt with an
         adapter for every architecture (Qwen3-VL).
@@ -216,17 +216,17 @@ class VllmEngine(Engine):
         if request.options:  # their first tokens are compared, whatever else the model would rather say
             firsts = self.local.first_tokens(request.options)
             return SamplingParams(temperature=0, max_tokens=1, logprob_token_ids=firsts)
-        held = None
+        constrained = None
         constraint = request.constraint
         if constraint is not None and constraint.grammar is not None:
-            held = StructuredOutputsParams(grammar=constraint.grammar)
+            constrained = StructuredOutputsParams(grammar=constraint.grammar)
         elif constraint is not None and constraint.schema is not None:
-            held = StructuredOutputsParams(json=constraint.schema)
+            constrained = StructuredOutputsParams(json=constraint.schema)
         return SamplingParams(
             temperature=self.options.temperature,
             max_tokens=request.max_tokens,
             seed=self.options.seed,
-            structured_outputs=held,
+            structured_outputs=constrained,
             stop_token_ids=list(self.local.stops),
         )
 
@@ -300,7 +300,7 @@ def _raise_limits(engine: Any) -> None:
 
 
 def _name(still: Still) -> str | None:
-    """What tells a frame as it is shown from all others; None where its file is not known."""
+    """What identifies a frame as it is shown; None where its file is not known."""
     width, height = still.image.size
     return f"{still.sha256}-{width}x{height}" if still.sha256 else None
 

@@ -63,8 +63,8 @@ class Stage:
     def ask(self, context: PromptContext, about: About = (), **values: Any) -> Question:
         """The question about what `context` shows. `values` come before the stage's own."""
         context = context.of(self.model)
-        held = None if context.options.unconstrained else self.constraint(context, about)
-        return Question(self, context.request(self._instruction(context, about, values), held), about)
+        constraint = None if context.options.unconstrained else self.constraint(context, about)
+        return Question(self, context.request(self._instruction(context, about, values), constraint), about)
 
     def blank(self, context: PromptContext, **values: Any) -> Question:
         """The question with nothing listed and the answer free: by it the length of the instruction is measured."""

@@ -1,7 +1,7 @@
-"""From gold to what is learned: the questions that prediction asks, each with its right answer.
+"""From gold to training items: the questions that prediction asks, each with its gold answer.
 
-The strategy itself leads the conversation; gold speaks the model's part. So a prompt in training is the prompt in
-prediction, of the later stages too, where these are made from the answers before them.
+The strategy itself leads the conversation, with gold answers in place of the model's. So a prompt in training is the
+prompt in prediction, of the later stages too, where these are made from the answers before them.
 """
 
 from __future__ import annotations

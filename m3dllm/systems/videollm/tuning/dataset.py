@@ -117,10 +117,10 @@ class SFTDataset:
             return
         (name, why), count = self.unfit[0], len(self.unfit)
         named = ", ".join(f"'{name}'" for name, _ in self.unfit[:5]) + (", …" if count > 5 else "")
-        said = f"{count} of {total} train documents cannot be learned from ({named}); of '{name}' {why}"
+        message = f"{count} of {total} train documents cannot be learned from ({named}); of '{name}' {why}"
         if not self.options.exclude_unfit:
-            raise UserError(f"{said}: leave them out by --exclude-unfit, or make room for them")
-        log.warning("%s: left out", said)
+            raise UserError(f"{message}: leave them out by --exclude-unfit, or raise the limits")
+        log.warning("%s: skipped", message)
 
 
 def _annotated(example: Example) -> Example:

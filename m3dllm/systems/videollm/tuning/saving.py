@@ -81,8 +81,8 @@ def _write_adapter(tuned: Any, config: Config, out: Path) -> None:
     weights = get_peft_model_state_dict(tuned)
     lora = tuned.peft_config["default"].to_dict()
     lora |= {"inference_mode": True, "base_model_name_or_path": config.model, "auto_mapping": None}
-    told = {name: sorted(value) if isinstance(value, set) else value for name, value in lora.items()}
-    write_atomic(out / CONFIG, json.dumps(told, indent=1, sort_keys=True) + "\n")
+    written = {name: sorted(value) if isinstance(value, set) else value for name, value in lora.items()}
+    write_atomic(out / CONFIG, json.dumps(written, indent=1, sort_keys=True) + "\n")
     write_weights(out / WEIGHTS, weights, {"format": "pt"})
 
 

@@ -198,14 +198,14 @@ class Trainer(Learner[Entry]):
 
     @property
     def dtype(self) -> str:
-        """What the model is held in: bf16 where the device has it and only an adapter is trained; else float32."""
+        """The precision of the weights: bf16 where the device has it and only an adapter is trained; else float32."""
         if self.config.dtype != "auto":
             return self.config.dtype
         return "bfloat16" if self.mixed and self.config.tune == "lora" else "float32"
 
     @property
     def four_bit(self) -> bool:
-        """Whether the base weights are held in 4 bits. Raises UserError where they must and cannot be."""
+        """Whether the base weights are quantized to 4 bits. Raises UserError where they must and cannot be."""
         able = can_hold_four_bits(self.device)
         if self.config.four_bit == "yes" and not able:
             raise UserError(
@@ -318,9 +318,7 @@ def check(config: Config, train: Sequence[Example], out: Path) -> None:
         )
     if not find_strategy(config.strategy).has_targets:
         able = " or ".join(name for name in strategy_names() if find_strategy(name).has_targets)
-        raise UserError(
-            f"--strategy {config.strategy}: its questions have no gold answers to train on; expected {able}"
-        )
+        raise UserError(f"--strategy {config.strategy}: its questions have no right answers to learn; expected {able}")
     check_name(config, out)
 
 

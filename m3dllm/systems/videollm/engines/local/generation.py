@@ -320,7 +320,7 @@ def _by_constraint(rows: Sequence[_Row]) -> list[list[_Row]]:
 
 
 def _images(messages: Sequence[Message]) -> tuple[Any, ...]:
-    """What tells the images of a prompt apart, in order."""
+    """What identifies the images of a prompt, in order."""
     parts = [part for message in messages for part in message.parts if not isinstance(part, str)]
     stills = [still for part in parts for still in (part.stills if isinstance(part, Clip) else (part,))]
     return tuple((still.sha256 or id(still.image), still.image.size) for still in stills)

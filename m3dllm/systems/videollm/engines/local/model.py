@@ -146,7 +146,7 @@ class LocalModel:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """What tells a model apart: its revision on the hub; in a folder the hash of its weights and configuration."""
+        """What identifies a model: its revision on the hub; in a folder the hash of its weights and configuration."""
         folder = Path(self.source)
         if not folder.is_dir():
             return self.sha256

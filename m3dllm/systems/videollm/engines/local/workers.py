@@ -53,7 +53,7 @@ class _Answers:
 
 @dataclass(slots=True)
 class _Worker:
-    """A process, what it has in hand, and what it has not been told yet."""
+    """A process, what it has in hand, and what it has not been sent yet."""
 
     process: Any
     connection: Connection
@@ -136,13 +136,13 @@ class WorkersEngine(Engine):
     def poll(self) -> list[tuple[int, Reply]]:
         for worker in self._workers:
             if worker.alive and worker.unsent:
-                _tell(worker)
+                _send(worker)
         by_connection = {worker.connection: worker for worker in self._workers if worker.in_hand}
         if not by_connection:
             raise ValueError("nothing is under way")
         found: list[tuple[int, Reply]] = []
         for connection in wait(list(by_connection)):
-            found += _hear(by_connection[connection])  # type: ignore[index]
+            found += _receive(by_connection[connection])  # type: ignore[index]
         return found
 
     def release(self, share: str) -> None:
@@ -218,14 +218,14 @@ def _environment(name: str, value: str | None) -> Iterator[None]:
                 os.environ[name] = before
 
 
-def _tell(worker: _Worker) -> None:
-    """Send what it has not been told. Of one that has died, the next `_hear` will know."""
-    told, worker.unsent = worker.unsent, []
+def _send(worker: _Worker) -> None:
+    """Send what is unsent. Of one that has died, the next `_receive` will know."""
+    messages, worker.unsent = worker.unsent, []
     with suppress(OSError):
-        worker.connection.send(told)
+        worker.connection.send(messages)
 
 
-def _hear(worker: _Worker) -> list[tuple[int, Reply]]:
+def _receive(worker: _Worker) -> list[tuple[int, Reply]]:
     """What it has answered; where it has died, a failure for everything that it had in hand."""
     try:
         answers: _Answers = worker.connection.recv()
@@ -273,10 +273,10 @@ def _work(connection: Connection, options: Options, budget: ContextBudget | None
     under_way = 0
     while True:
         while not (inbox.empty() and under_way):
-            told = inbox.get()
-            if told is None:
+            messages = inbox.get()
+            if messages is None:
                 return
-            for item in told:
+            for item in messages:
                 if isinstance(item, str):
                     engine.release(item)
                 else:
