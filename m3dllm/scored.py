@@ -110,6 +110,8 @@ def read_run(path: Path, name: str | None = None) -> ScoredRun:
         if not (path / file).is_file():
             raise UserError.at(path, f"has no {file}: make it with 'm3dllm score {path}'")
     _check_cost(path, record, raws)
+    if raws and {(p.document, p.given) for p in predictions} != {(raw.document, raw.given) for raw in raws}:
+        raise UserError.at(path / "predictions.jsonl", f"is not of raw.jsonl: 'm3dllm normalize {path}', then score")
     scores = read_scores(path / "scores.json", path / "per_document.jsonl")
     _check_scores(path, examples, scores)
     subsets = _subsets(path, record)
