@@ -27,7 +27,8 @@ OURS = """
 import sys
 from fractions import Fraction
 from pathlib import Path
-from m3dllm.media import Sampling, stills
+from m3dllm.media import stills
+from m3dllm.sampling import Sampling
 sampling = Sampling(every=24) if sys.argv[3] == "every" else Sampling(fps=Fraction(sys.argv[3]))
 for still in stills(Path(sys.argv[1]), sampling):
     (Path(sys.argv[2]) / f"{still.number}.jpg").write_bytes(still.jpeg())

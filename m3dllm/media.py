@@ -9,17 +9,17 @@ nothing wanted depends on are not decoded.
 from __future__ import annotations
 
 import io
-import math
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from m3dllm.errors import UserError
+from m3dllm.sampling import Sampling, Shown, chosen, nearest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,23 +33,6 @@ SHORTEST_JUMP = 48
 QUALITY = 90
 GRID = 16
 """Frames are compared by the mean brightness of so many times so many cells."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """Which frames are taken: exactly one of every so many, so many a second, or those shown at some times."""
-
-    every: int | None = None
-    fps: Fraction | None = None
-    at_s: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if sum(value is not None for value in (self.every, self.fps, self.at_s)) != 1:
-            raise ValueError("frames are taken every so many, so many a second, or at some times: one of the three")
-        if self.every is not None and self.every < 1:
-            raise ValueError(f"every {self.every} frames: expected 1 or more")
-        if self.fps is not None and not 0 < self.fps <= 1000:
-            raise ValueError(f"{float(self.fps):g} frames a second: expected more than 0 and at most 1000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,57 +178,6 @@ def track_list(media: Media) -> str:
 # --- which frames -----------------------------------------------------------------------------------------------------
 
 
-class Shown(NamedTuple):
-    """A frame in the order of showing: its time and duration in ticks of the stream, from the file's beginning."""
-
-    pts: int
-    duration: int
-    what: Any
-
-
-def chosen(frames: Iterable[Shown], sampling: Sampling, tick: Fraction) -> Iterator[tuple[int, Shown]]:
-    """(number, frame) of those that `sampling` takes. `tick` is the stream's time base, in seconds.
-
-    Every so many: as `select='not(mod(n,N))'`. So many a second: as the filter `fps`, which fills slots by rounding,
-    each with the last frame that falls into it or before it, but a frame is taken once. At times: the frame on screen.
-    A video that has a frame gives one.
-    """
-    if sampling.every is not None:
-        yield from ((n, shown) for n, shown in enumerate(frames) if n % sampling.every == 0)
-        return
-    times = sorted(Fraction(t) / tick for t in sampling.at_s or ())
-    slots = None if sampling.fps is None else sampling.fps * tick
-
-    def between(pts: int, end: int) -> bool:
-        """Whether something falls to a frame that is on screen from `pts` to `end`."""
-        if slots is not None:
-            return _nearest(pts * slots) < _nearest(end * slots)
-        while times and times[0] < pts:
-            times.pop(0)
-        return bool(times) and times[0] < end
-
-    held: tuple[int, Shown] | None = None
-    any_yet = False
-    for n, shown in enumerate(frames):
-        if held is None:
-            times = [max(time, Fraction(shown.pts)) for time in times]
-        elif between(held[1].pts, shown.pts):
-            any_yet = True
-            yield held
-        held = n, shown
-    if held is None:
-        return
-    end = held[1].pts + held[1].duration
-    if times and times[-1] >= end:  # asked for after the end: the last frame is the nearest
-        end = math.floor(times[-1]) + 1
-    if between(held[1].pts, end) or (slots is not None and not any_yet):
-        yield held
-
-
-def _nearest(value: Fraction) -> int:
-    return math.floor(value + Fraction(1, 2))
-
-
 @dataclass(frozen=True, slots=True)
 class _Packets:
     """The packets of a stream in the order of decoding: what they tell without being decoded."""
@@ -304,7 +236,7 @@ def _frames(path: Path, sampling: Sampling, notes: Notes) -> Iterator[tuple[int,
     with _opened(path) as container:
         stream = _require_video(path, container)
         tick, declared = stream.time_base, _declared_s(container, stream)
-        begin = _nearest(Fraction(_begin_s(container)).limit_denominator(1_000_000) / tick)
+        begin = nearest(Fraction(_begin_s(container)).limit_denominator(1_000_000) / tick)
         packets = _listed(container, stream)
     done = -1
     if packets is not None:

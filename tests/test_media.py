@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from m3dllm import media
 from m3dllm.errors import UserError
-from m3dllm.media import Notes, Sampling, Shown, chosen, probe, stills, track_events
+from m3dllm.media import Notes, probe, stills, track_events
+from m3dllm.sampling import Sampling, Shown, chosen
 from tests.clips import picture, shown_number, write_clip
 
 av = pytest.importorskip("av", reason="needs av (the extra video)")

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from m3dllm.errors import UserError
-from m3dllm.media import Sampling, stills
+from m3dllm.media import stills
+from m3dllm.sampling import Sampling
 from m3dllm.subtitles import Cue, Subtitles, parse_subtitles, tidy
 
 WHISPER = "whisper"

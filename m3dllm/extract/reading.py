@@ -19,7 +19,8 @@ from m3dllm.extract.hearing import read_captions, transcribe
 from m3dllm.extract.sources import Source
 from m3dllm.files import cannot_write, read_bytes
 from m3dllm.language import NAMES, decoded, language_of
-from m3dllm.media import Media, Notes, Sampling, probe, stills, track_list
+from m3dllm.media import Media, Notes, probe, stills, track_list
+from m3dllm.sampling import Sampling
 from m3dllm.subtitles import Cue, Subtitles, read_subtitles, read_track
 from m3dllm.types import Document, Frame, Lang, Segment
 
