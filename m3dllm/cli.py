@@ -358,6 +358,12 @@ def split(
     except ValueError:
         raise UserError(f"--ratio {ratio}: expected three numbers, such as 8:1:1") from None
     corpus = load_corpus(path, linked_frames=linked_frames)
+    if not any(example.document.group for part in corpus.splits.values() for example in part):
+        typer.echo(
+            "warning: no document has a group (its source video): clips of one video may come into different splits; "
+            "'m3dllm import brat --group PATTERN' finds groups in names",
+            err=True,
+        )
     splits = split_corpus(corpus, ratios=ratios, seed=seed)
     write_split(out, corpus, splits)
     if missing is not None:

@@ -54,14 +54,41 @@ def read_text(path: Path) -> str:
 
 def decode_text(data: bytes, path: Path) -> str:
     """`data` of the file `path` as UTF-8. Raises UserError at the line of a wrong byte."""
+    if problem := other_encoding(data):
+        raise UserError.at(path, problem)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise UserError.at(path, "is UTF-16; expected UTF-8: save it as UTF-8") from error
         line = data.count(b"\n", 0, error.start) + 1
-        message = f"byte 0x{data[error.start]:02x} is not UTF-8: save the file as UTF-8"
+        message = f"byte 0x{data[error.start]:02x} is not UTF-8: save the file as UTF-8{_likely(data)}"
         raise UserError.at(path, message, line=line) from error
+
+
+def other_encoding(data: bytes) -> str | None:
+    """Why the bytes of a file are surely no UTF-8 text, or None."""
+    if data.startswith(b"\x1f\x8b"):
+        return "is gzipped: unpack it"
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "is UTF-16; expected UTF-8: save it as UTF-8"
+    head = data[: len(data) // 2 * 2][:256]
+    for zeros, others in ((head[1::2], head[::2]), (head[::2], head[1::2])):
+        if len(head) >= 8 and zeros.count(0) > 0.8 * len(zeros) and not others.count(0):
+            return "is UTF-16 without a byte-order mark; expected UTF-8: save it as UTF-8"
+    return None
+
+
+def _likely(data: bytes) -> str:
+    """What text that is no UTF-8 looks like: the end of a message; "" where nothing is likely."""
+    for encoding, name in (("utf-16-le", "UTF-16"), ("utf-16-be", "UTF-16"), ("gb18030", "GBK")):
+        try:
+            text = data[: 4096 // 2 * 2].decode(encoding, "ignore" if len(data) > 4096 else "strict")
+        except UnicodeDecodeError:
+            continue
+        beyond = [c for c in text if c > "\x7f"]
+        common = sum("\u4e00" <= c <= "\u9fff" or c in "\u3000，。、！？：；“”（）《》" for c in beyond)
+        if len(beyond) > 3 and common > 0.9 * len(beyond) and text.replace("\n", "").replace("\t", "").isprintable():
+            return f" (it looks like {name})"
+    return ""
 
 
 def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from m3dllm.errors import UserError
-from m3dllm.files import read_bytes, read_text, sha256
+from m3dllm.files import other_encoding, read_bytes, read_text, sha256
 from m3dllm.labels import LabelSet
 from m3dllm.types import (
     Annotation,
@@ -252,14 +252,22 @@ def check_labels(known: str, labels: LabelSet, where: str | Path, *, what: str =
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """(line number from 1, line) of a JSON Lines file, blank lines and a byte-order mark passed over.
 
-    Raises UserError where the file cannot be read.
+    Raises UserError where the file cannot be read, or is something else, such as one JSON value over several lines.
     """
     data = read_bytes(path)
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError.at(path, "is UTF-16; expected UTF-8: save it as UTF-8")
+    if problem := other_encoding(data) or over_lines(data):
+        raise UserError.at(path, problem)
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if line.strip():
             yield number, line
+
+
+def over_lines(data: bytes) -> str | None:
+    """Why a file is no JSON Lines where its first line only begins a JSON value, or None."""
+    first = data.removeprefix(b"\xef\xbb\xbf").lstrip()[:2].strip()
+    if first not in (b"{", b"["):
+        return None
+    return "is JSON over several lines; expected JSON Lines: write each document in one line"
 
 
 def read_lines(path: Path, decode_line: Any) -> Iterator[Any]:

@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from m3dllm.corpora.documents import repeated_keys
 from m3dllm.corpora.images import image_problem
 from m3dllm.corpora.imported import Counts, count, count_table, id_problem, unannotated, unannotated_lines
-from m3dllm.corpora.native import split_files
+from m3dllm.corpora.native import split_files, unread_files
 from m3dllm.corpora.pieces import BROKEN, Finding, Pieces, is_whole, whole
 from m3dllm.errors import UserError
-from m3dllm.files import LINKED, inside, links_out, read_bytes
+from m3dllm.files import LINKED, inside, links_out, other_encoding, read_bytes
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.types import Chain, Example, Frame, Lang, Region, Relation, Segment, Task
-from m3dllm.wire import FORMAT, WireError, convert, decode, decode_example
+from m3dllm.wire import FORMAT, WireError, convert, decode, decode_example, over_lines
 
 T = TypeVar("T")
 
@@ -78,6 +79,9 @@ def check(path: str | Path, *, linked_frames: bool = False) -> Report:
     for split, file in files.items():
         corpus.check_split(split, file)
     corpus.check_groups()
+    for file in unread_files(root):
+        remedy = "unpack it" if file.suffix.lower() in (".gz", ".zip") else "a split is a file such as train.jsonl"
+        report.pieces(file).warn("$", f"is not read: {remedy}")
     return report
 
 
@@ -202,6 +206,9 @@ class _Corpus:
         data = _utf8(pieces, file)
         if data is None:
             return
+        if problem := over_lines(data):
+            pieces.problem("$", problem)
+            return
         lines = [(number, line) for number, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
         for number, line in lines:
             example = self._check_line(self.report.pieces(file, number), line, split, file)
@@ -235,6 +242,8 @@ class _Corpus:
         except WireError as error:
             pieces.problem(error.place, error.message)
             return None
+        for place in repeated_keys(line, value):
+            pieces.problem(place, "stands twice in one object: only the last one would count")
         row: Any = pieces.read(value, _Line)
         if row is BROKEN:
             return None
@@ -375,8 +384,8 @@ def _utf8(pieces: Pieces, file: Path) -> bytes | None:
     except UserError as error:
         pieces.problem("$", str(error).removeprefix(f"{file}: "))
         return None
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        pieces.problem("$", "is UTF-16; expected UTF-8: save it as UTF-8")
+    if problem := other_encoding(data):
+        pieces.problem("$", problem)
         return None
     if data.startswith(b"\xef\xbb\xbf"):
         pieces.warn("$", "begins with a byte-order mark, which is passed over: save it as UTF-8 without")

@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from m3dllm.errors import UserError
-from m3dllm.files import read_text
 from m3dllm.labels import LabelSet
 from m3dllm.types import TASKS, Example
-from m3dllm.wire import WireError, decode
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,6 +45,8 @@ class Imported:
     left_out: list[LeftOut] = field(default_factory=list)
     changed: list[LeftOut] = field(default_factory=list)
     remarks: list[LeftOut] = field(default_factory=list)
+    details: list[LeftOut] = field(default_factory=list)
+    """What was said of something that came in, and a corpus has no place for."""
     problems: list[str] = field(default_factory=list)
     """Why the import as a whole cannot be what was meant, such as a type that never occurs."""
     held: int = 0
@@ -55,6 +55,10 @@ class Imported:
     def leave_out(self, what: str, why: str, where: str) -> None:
         """Note something that does not come in."""
         self.left_out.append(LeftOut(what, why, _cut(where)))
+
+    def leave_detail(self, what: str, where: str) -> None:
+        """Note what is said of something that comes in, and that a corpus has no place for."""
+        self.details.append(LeftOut(what, "a corpus has no place for it", where))
 
     def change(self, what: str, why: str, where: str) -> None:
         """Note something that comes in, but not as it stood."""
@@ -94,7 +98,7 @@ class Imported:
                 {"split": split, "lang": lang, "counts": counts, "unannotated": lacking[split, lang]}
                 for (split, lang), counts in count(self.splits).items()
             ],
-            "left_out": self.left_out,
+            "left_out": [*self.left_out, *self.details],
             "changed": self.changed,
             "remarks": self.remarks,
             "problems": self.problems,
@@ -104,10 +108,10 @@ class Imported:
         """What came in, by split and language; what was left out or changed, by reason, each with its first places."""
         yield from count_table(count(self.splits))
         yield from unannotated_lines(unannotated(self.splits))
-        yield from reasons("left out", self.left_out, places)
+        yield from reasons("left out", [*self.left_out, *self.details], places)
         yield from reasons("changed", self.changed, places)
         yield from reasons("note", self.remarks, places)
-        if not self.left_out:
+        if not self.left_out and not self.details:
             yield "nothing was left out"
 
 
@@ -200,12 +204,8 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def load_json_list(path: Path) -> list[Any]:
-    """The JSON list in the file `path`. Raises UserError where it cannot be read, is no list, or an empty one."""
-    try:
-        value = decode(read_text(path), Any)
-    except WireError as error:
-        raise error.at(path) from error
+def check_json_list(value: Any, path: Path) -> list[Any]:
+    """The value of the file `path`, where it is a list. Raises UserError where it is none, or an empty one."""
     if not isinstance(value, list):
         raise UserError.at(path, f"is not a JSON list but {_kind(value)}; expected a list of documents")
     if not value:

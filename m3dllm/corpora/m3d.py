@@ -18,9 +18,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from m3dllm.corpora.documents import load_documents, note_unknown
 from m3dllm.corpora.framefiles import frame_number
 from m3dllm.corpora.images import SUFFIXES, UNREAD, image_as_png, image_size, image_turn, is_tiff
-from m3dllm.corpora.imported import Imported, load_json_list, one_line, split_name, unused_id
+from m3dllm.corpora.imported import Imported, one_line, split_name, unused_id
+from m3dllm.corpora.places import split_word
 from m3dllm.errors import UserError
 from m3dllm.files import file_name, inside, read_text
 from m3dllm.labels import Label, LabelSet, RelationLabel
@@ -43,7 +45,9 @@ from m3dllm.wire import WireError, convert, read_labels
 
 # The box files have about six decimals: an edge may miss the frame's by that much, and is then meant to lie on it.
 ROUNDING = 1e-5
-_FILE = re.compile(r"(?P<split>.+)_(?P<lang>en|zh)")
+_FILE = re.compile(r"(?P<split>.+)_(?P<lang>en|zh)", re.IGNORECASE)
+_SUFFIX = re.compile(r"\.jsonl?(\.gz)?$", re.IGNORECASE)
+_KEYS = ("doc", "time_sent_pair", "entityLink", "relation", "image", "video_id", "video_title", "lang")
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
 _PAIR = re.compile(r"([A-Z]+)-([A-Z]+)_")
 
@@ -69,12 +73,13 @@ def read_m3d(
     imported = Imported(m3d_labels())
     reader = _Reader(imported, box_orientation)
     for file in _data_files(path):
-        named = _FILE.fullmatch(file.stem)
-        split = split_name(named["split"] if named else file.stem)
+        named = _FILE.fullmatch(_stem(file))
+        said = named["split"] if named else _stem(file)
+        split = split_word(said) or split_name(said)
         shown = file.relative_to(path).as_posix() if path.is_dir() else file.name
         folder = images or _image_folder(file)
-        for i, source in enumerate(_load(file)):
-            lang = source.lang or (named["lang"] if named else None)
+        for i, source in enumerate(_load(file, shown, imported)):
+            lang = source.lang or (named["lang"].lower() if named else None)
             if lang not in ("en", "zh"):
                 raise UserError.at(file, f"is {lang!r}; expected 'en' or 'zh'", place=f"$[{i}].lang")
             reader.add(
@@ -115,9 +120,9 @@ class _Source(msgspec.Struct):
     lang: str | None = None
 
 
-def _load(file: Path) -> list[_Source]:
+def _load(file: Path, shown: str, notes: Imported) -> list[_Source]:
     """The documents of a file. Raises UserError with the place of the first value of another shape."""
-    values = load_json_list(file)
+    values = load_documents(file, notes, keys=("doc", "entityLink"))
     try:
         sources = convert(values, list[_Source])
     except WireError as error:
@@ -125,7 +130,20 @@ def _load(file: Path) -> list[_Source]:
     for i, source in enumerate(sources):
         if source.chains is None and source.relations:
             raise WireError("lacks the field 'entityLink'", f"$[{i}]").at(file)
+        _note_unread(values[i], f"{shown}: $[{i}]", notes)
     return sources
+
+
+def _note_unread(value: Any, place: str, notes: Imported) -> None:
+    """Count the keys of a document that are none of M3D's."""
+    note_unknown(value, _KEYS, place, notes)
+    for name, chain in (value.get("entityLink") or {}).items():
+        note_unknown(chain, ("len", "type", "link"), f"{place}.entityLink.{one_line(name)}", notes)
+        for i, mention in enumerate(chain["link"]):
+            where = f"{place}.entityLink.{one_line(name)}.link[{i}]"
+            note_unknown(mention, ("type", "start", "end", "text", "sent_time"), where, notes)
+    for i, relation in enumerate(value.get("relation") or ()):
+        note_unknown(relation, ("link1", "link2", "type"), f"{place}.relation[{i}]", notes)
 
 
 def _misshapen(values: list[Any]) -> Iterator[WireError]:
@@ -146,21 +164,26 @@ def _misshapen(values: list[Any]) -> Iterator[WireError]:
 # --- where the files are ----------------------------------------------------------------------------------------------
 
 
+def _stem(file: Path) -> str:
+    return _SUFFIX.sub("", file.name)
+
+
 def _data_files(path: Path) -> list[Path]:
     """The JSON files of documents at `path`, in the order train, dev, test, others, English first."""
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise UserError.at(path, "does not exist; expected the M3D folder, or one of its JSON files")
-    found = {file for pattern in ("", "data/", "*/", "data/*/") for file in path.glob(f"{pattern}*.json")}
-    named = [(file, match) for file in found if (match := _FILE.fullmatch(file.stem))]
+    here = {file for pattern in ("", "data/", "*/", "data/*/") for file in path.glob(f"{pattern}*")}
+    found = (file for file in here if _SUFFIX.search(file.name) and file.is_file())
+    named = [(file, match) for file in found if (match := _FILE.fullmatch(_stem(file)))]
     if not named:
         raise UserError.at(path, "has no data/{lang}/{split}_{lang}.json, such as data/en/dev_en.json")
     order = ("train", "dev", "test")
 
     def rank(item: tuple[Path, re.Match[str]]) -> tuple[int, str, str, str]:
-        split = item[1]["split"]
-        return (order.index(split) if split in order else len(order), split, item[1]["lang"], str(item[0]))
+        split = split_word(item[1]["split"]) or item[1]["split"]
+        return (order.index(split) if split in order else len(order), split, item[1]["lang"].lower(), str(item[0]))
 
     return [file for file, _ in sorted(named, key=rank)]
 

@@ -88,7 +88,20 @@ def split_files(root: Path) -> dict[str, Path]:
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         raise UserError.at(root, f"{what}; a corpus is a folder with labels.json and <split>.jsonl files")
-    return {file.stem: file for file in sorted(root.glob("*.jsonl"), key=_split_order)}
+    found: dict[str, Path] = {}
+    for file in sorted(root.iterdir(), key=_split_order):
+        if file.suffix.lower() == ".jsonl" and not file.name.startswith(".") and file.is_file():
+            if file.stem in found:
+                raise UserError.at(file, f"is the split of {found[file.stem].name} once more: keep one of them")
+            found[file.stem] = file
+    return found
+
+
+def unread_files(root: Path) -> list[Path]:
+    """What stands right in a corpus folder and nobody reads; documents for people and hidden files are passed over."""
+    read = {"labels.json", "missing.json", "evidence.json", *(file.name for file in split_files(root).values())}
+    others = (file for file in sorted(root.iterdir()) if file.name not in read and not file.name.startswith("."))
+    return [file for file in others if file.is_file() and file.suffix.lower() not in (".md", ".txt", "")]
 
 
 def with_root(document: Document, root: Path, *, linked_frames: bool = False) -> Document:

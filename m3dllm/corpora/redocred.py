@@ -6,15 +6,19 @@ A file is a list of documents: `sents` (tokens), `vertexSet` (the mentions of ea
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from m3dllm.corpora.imported import Imported, load_json_list, split_name, unused_id
+from m3dllm.corpora.documents import load_documents, note_unknown
+from m3dllm.corpora.imported import Imported, split_name, unused_id
+from m3dllm.corpora.places import SPLIT_WORDS
 from m3dllm.errors import UserError
 from m3dllm.files import read_text
 from m3dllm.labels import Label, LabelSet, RelationLabel
@@ -23,6 +27,9 @@ from m3dllm.wire import WireError, convert, decode
 
 SPLITS = ("train", "dev", "test")
 NAMES_FILE = "rel_info.json"
+_SUFFIX = re.compile(r"\.jsonl?(\.gz)?$", re.IGNORECASE)
+_MENTION_KEYS = ("name", "pos", "sent_id", "type", "global_pos", "index")
+"""What is known of a mention; Re-DocRED's last two say again where it stands."""
 _TYPES = {
     "PER": ("person", "人物"),
     "LOC": ("place", "地点"),
@@ -40,18 +47,19 @@ def read_redocred(path: Path) -> Imported:
     keep their whole names. Text is the tokens joined by spaces. Every relation is directed and may join any types.
     Raises UserError where there is no document or a file has another shape.
     """
-    files = _data_files(path)
     imported = Imported(LabelSet())
+    files = _data_files(path, imported)
     reader = _Reader(imported)
     shared = Counter(map(_beginning, files))
     for file in files:
-        split = _beginning(file) if shared[_beginning(file)] == 1 else split_name(file.stem)
-        values = load_json_list(file)
+        split = _beginning(file) if shared[_beginning(file)] == 1 else split_name(_stem(file))
+        values = load_documents(file, imported, keys=("title", "sents"))
         try:
             sources = convert(values, list[_Source])
         except WireError as error:
             raise error.at(file) from error
         for i, source in enumerate(sources):
+            _note_unread(values[i], f"{file.name}: $[{i}]", imported)
             name = unused_id(source.title, reader.ids, instead=(f"{split}-{i}",))
             reader.add(source, name, split, f"{file.name}: $[{i}]")
     imported.labels = LabelSet(
@@ -81,21 +89,56 @@ class _Source(msgspec.Struct):
     relations: list[_Relation] | None = msgspec.field(name="labels", default=None)
 
 
-def _data_files(path: Path) -> list[Path]:
+def _data_files(path: Path, notes: Imported) -> list[Path]:
     """The files of documents at `path`, in the order train, dev, test. Raises UserError where there is none."""
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise UserError.at(path, "does not exist; expected a DocRED file or a folder of them")
-    found = [file for pattern in ("*.json", "data/*.json") for file in path.glob(pattern)]
-    found = [file for file in found if file.stem.startswith(SPLITS)]
+    folders = [folder for folder in (path, path / "data") if folder.is_dir()]
+    here = [file for folder in folders for file in sorted(folder.iterdir()) if _SUFFIX.search(file.name)]
+    found = [file for file in here if _split_of(file)]
     if not found:
         raise UserError.at(path, "has no file such as train_revised.json or dev.json; name the file itself")
+    for file in here:
+        if file not in found and _is_list(file):
+            why = "its name begins with no split, such as train, dev, valid or test: import it by itself"
+            notes.leave_out("file", why, file.name)
     return sorted(found, key=lambda file: (SPLITS.index(_beginning(file)), file.name, str(file)))
 
 
+def _is_list(file: Path) -> bool:
+    """Whether a file may hold documents: names of relations and other facts are objects."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return opened.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
+
+
+def _stem(file: Path) -> str:
+    return _SUFFIX.sub("", file.name)
+
+
+def _split_of(file: Path) -> str | None:
+    """The split with whose name, in any case, the file's begins; "valid" and "val" are dev."""
+    name = _stem(file).lower()
+    return next((split for split, words in SPLIT_WORDS.items() for word in words if name.startswith(word)), None)
+
+
 def _beginning(file: Path) -> str:
-    return next((split for split in SPLITS if file.stem.startswith(split)), split_name(file.stem))
+    return _split_of(file) or split_name(_stem(file))
+
+
+def _note_unread(value: Any, place: str, notes: Imported) -> None:
+    """Count what a document says that a corpus has no place for."""
+    note_unknown(value, ("title", "sents", "vertexSet", "labels"), place, notes)
+    for i, entity in enumerate(value["vertexSet"]):
+        for j, mention in enumerate(entity):
+            note_unknown(mention, _MENTION_KEYS, f"{place}.vertexSet[{i}][{j}]", notes)
+    for i, label in enumerate(value.get("labels") or ()):
+        note_unknown(label, ("h", "t", "r", "evidence"), f"{place}.labels[{i}]", notes)
+        if label.get("evidence"):
+            notes.leave_detail("evidence", f"{place}.labels[{i}].evidence")
 
 
 def _glosses(file: Path, found: set[str]) -> dict[str, str]:

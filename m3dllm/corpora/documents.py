@@ -1,0 +1,133 @@
+"""JSON files of documents, in the shapes in which they are written: a list, JSON Lines, columns, gzipped.
+
+What is read in another shape than a list is noted, as is a key that stands twice in an object.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from m3dllm.corpora.imported import Imported, check_json_list, one_line
+from m3dllm.errors import UserError
+from m3dllm.files import decode_text, read_bytes
+from m3dllm.wire import WireError, decode, encode
+
+LARGEST_UNPACKED = 4 * 2**30
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+
+def load_documents(path: Path, notes: Imported, *, keys: Iterable[str]) -> list[Any]:
+    """The documents in the JSON file `path`. `keys` are those that every document has, by which columns are known.
+
+    Raises UserError where it cannot be read, or holds no list of documents in any of these shapes.
+    """
+    data = _unpacked(path).removeprefix(b"\xef\xbb\xbf")
+    text = decode_text(data, path)
+    value: Any
+    try:
+        value = decode(text, Any)
+    except WireError as error:
+        value = _several(text, path, notes)
+        if value is None:
+            raise error.at(path) from error
+    else:
+        for place in repeated_keys(data, value):
+            notes.leave_out("key", "it stands twice in one object: the last one counts", f"{path.name}: {place}")
+    if isinstance(value, dict):
+        value = _of_object(value, frozenset(keys), path, notes)
+    return check_json_list(value, path)
+
+
+def repeated_keys(data: bytes, value: Any) -> list[str]:
+    """The places of the keys that stand twice in an object of the JSON `data`, which was read as `value`."""
+    written = encode(value)
+    if _STRING.sub(b"", data).count(b":") == _STRING.sub(b"", written).count(b":"):
+        return []
+    return list(_repeats(json.loads(data, object_pairs_hook=_Pairs), "$"))
+
+
+class _Pairs(dict[str, Any]):
+    """An object that knows which of its keys stood twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        seen: set[str] = set()
+        self.twice = [key for key, _ in pairs if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
+
+
+def _repeats(value: Any, place: str) -> Iterator[str]:
+    if isinstance(value, _Pairs):
+        yield from (f"{place}.{one_line(key)}" for key in value.twice)
+        for key, part in value.items():
+            yield from _repeats(part, f"{place}.{one_line(key)}")
+    elif isinstance(value, list):
+        for i, part in enumerate(value):
+            yield from _repeats(part, f"{place}[{i}]")
+
+
+def _unpacked(path: Path) -> bytes:
+    data = read_bytes(path)
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    try:
+        with gzip.open(path) as file:
+            data = file.read(LARGEST_UNPACKED + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError.at(path, f"is gzipped, and damaged ({error}): pack it again") from error
+    if len(data) > LARGEST_UNPACKED:
+        raise UserError.at(path, f"holds more than {LARGEST_UNPACKED // 2**30} GiB: unpack it and divide it")
+    return data
+
+
+def _several(text: str, path: Path, notes: Imported) -> list[Any] | None:
+    """The objects of JSON Lines, or of JSON objects one after another; None where it is neither."""
+    decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
+    values: list[Any] = []
+    at = len(text) - len(text.lstrip())
+    while at < len(text):
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            if len(values) < 2:
+                return None
+            line = text.count("\n", 0, at) + 1
+            raise UserError.at(path, f"is JSON Lines, and this is no JSON ({error})", line=line) from error
+        if not isinstance(value, dict):
+            return None
+        for place in _repeats(value, f"$[{len(values)}]"):
+            notes.leave_out("key", "it stands twice in one object: the last one counts", f"{path.name}: {place}")
+        values.append(value)
+        at = end + len(text[end:]) - len(text[end:].lstrip())
+    if values:
+        notes.remark("file", "it is JSON Lines, or objects one after another: each is read as a document", path.name)
+    return values or None
+
+
+def _of_object(value: dict[str, Any], keys: frozenset[str], path: Path, notes: Imported) -> Any:
+    """The documents of an object: itself, or the rows of its columns; anything else as it is."""
+    if not keys <= value.keys():
+        return value
+    columns = list(value.values())
+    if all(isinstance(column, dict) for column in columns) and len({tuple(column) for column in columns}) == 1:
+        columns = [list(column.values()) for column in columns]
+    lengths = {len(column) if isinstance(column, list) else -1 for column in columns}
+    notes_of = "columns, one for each key: each row is read as a document"
+    if len(lengths) == 1 and -1 not in lengths and not isinstance(value[min(keys)], str):
+        notes.remark("file", f"it holds {notes_of}", path.name)
+        return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+    notes.remark("file", "it holds one document and no list", path.name)
+    return [value]
+
+
+def note_unknown(value: Any, known: Iterable[str], place: str, notes: Imported) -> None:
+    """Count the keys of an object that an importer has no use for."""
+    if isinstance(value, dict):
+        for key in value.keys() - set(known):
+            if value[key] not in (None, "", [], {}):
+                notes.leave_detail("key", f"{place}.{one_line(key)}")
