@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from dataclasses import replace
 from itertools import islice
@@ -26,11 +27,12 @@ pytest.importorskip("transformers", reason="needs the extra 'llm'")
 
 from benchmarks.embedded.examples import KINDS, answer, clips, names_for, permille
 from benchmarks.embedded.shelves import SIZE, patches, pixels, positions, prompt
-from m3dllm import load_corpus
+from m3dllm import Experiment, load_corpus, run
 from m3dllm.systems.videollm.engines import make_engine
 from m3dllm.systems.videollm.engines.local.masks import compile_grammar
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.types import Box
+from tests.small import small_corpus
 
 LABELS = m3d_labels()
 MEGABYTES = 15
@@ -188,3 +190,25 @@ def _names(names: Names, lang: str) -> set[str]:
     """All names, but for Chinese surnames: these are shared, as they are among people."""
     given = {*names.people.given["f"], *names.people.given["m"]}
     return {*given, *names.places, *names.stems, *(names.people.surnames if lang == "en" else ())}
+
+
+def test_a_run_begun_by_a_version_that_knew_it_by_all_its_files_is_resumed_with_the_same_result(tmp_path):
+    corpus = small_corpus(tmp_path / "corpus", test=4)
+    options = {"max_tokens": "96", "frames": "0", "device": "cpu"}
+    asked = Experiment(system="video-llm", corpus=corpus, options=options, out=tmp_path / "whole")
+    whole = run(asked)
+    half = tmp_path / "half"
+    shutil.copytree(whole.path, half)
+    record = json.loads((half / "run.json").read_text())
+    record["provenance"]["sha256"] = record["provenance"].pop("weights_sha256")[::-1]
+    for name in ("entailment_model", "grounding_model", "omit"):
+        del record["config"][name]
+    (half / "run.json").write_text(json.dumps(record | {"status": "running"}))
+    rows = (half / "raw.jsonl").read_text().splitlines(keepends=True)
+    (half / "raw.jsonl").write_text("".join(rows[:2]))
+    (half / "predictions.jsonl").unlink()
+    resumed = run(replace(asked, out=half))
+    assert (half / "predictions.jsonl").read_bytes() == (whole.path / "predictions.jsonl").read_bytes()
+    assert {key: raw.payload for key, raw in resumed.raws().items()} == {
+        key: raw.payload for key, raw in whole.raws().items()
+    }
