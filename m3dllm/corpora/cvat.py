@@ -109,21 +109,10 @@ class _Task:
         shapes = [(track, shape) for track in tracks for shape in track]
         wanted = {*self._frames(), *(n for _, shape in shapes if (n := _whole(shape.get("frame"))) is not None)}
         frames: dict[int, Frame] = {}
-        missing = sorted(wanted - numbered.keys())
         for index in sorted(wanted):
             where = f"{self._file.name}: frame {index}"
-            if frame := still(own, index, numbered.get(index), size, Imported(self._notes.labels), where=where):
+            if frame := still(own, index, numbered.get(index), size, self._notes, where=where):
                 frames[index] = frame
-                if index in numbered:
-                    self._notes.images[frame.path] = numbered[index]
-        if missing:
-            why = (
-                "there is no file of it: its frame stands without"
-                if size
-                else "there is neither a file of it nor its size"
-            )
-            for index in missing:
-                self._notes.leave_out("image", why, f"{self._file.name}: frame {index}")
         for track, shape in shapes:
             where = f"{self._file.name}: track {track.get('id', '')}, frame {shape.get('frame', '')}"
             found = frames.get(_whole(shape.get("frame")) or 0) if shape.get("frame") else None

@@ -8,7 +8,7 @@ from typing import Any
 
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.sources import Incoming, files_at
-from m3dllm.corpora.stills import find_image
+from m3dllm.corpora.stills import find_image, still
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.types import Example
@@ -56,14 +56,18 @@ def _example(row: dict[str, Any], file: Path, number: int, incoming: Incoming) -
     except WireError as error:
         raise error.at(where) from error
     name = incoming.id_for(example.document.id, f"{file.stem}-{number}", where)
+    frames = []
     for frame in example.document.frames:
-        if image := find_image(frame.path, [file.parent]):
-            incoming.notes.images[frame.path] = image
-        else:
-            incoming.notes.leave_out(
-                "image", "there is no file of it: its frame stands without", f"{where}: {frame.path}"
-            )
-    return replace(example, document=replace(example.document, id=name))
+        image, place, size = (
+            find_image(frame.path, [file.parent]),
+            f"{where}: {frame.path}",
+            (frame.width_px, frame.height_px),
+        )
+        held = still(name, frame.index, image, size, incoming.notes, where=place)
+        frames.append(
+            replace(frame, path=held.path, width_px=held.width_px, height_px=held.height_px) if held else frame
+        )
+    return replace(example, document=replace(example.document, id=name, frames=tuple(frames)))
 
 
 IMPORTER = read_parquet

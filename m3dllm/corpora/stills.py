@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -12,6 +14,9 @@ from m3dllm.files import file_name, inside
 from m3dllm.types import Frame
 
 Size = tuple[int, int]
+GREY = "there is no file of it: a grey one of its size stands for it"
+LARGEST = 100_000_000
+"""Pixels beyond which a size that is said is none."""
 
 
 def find_image(name: str, folders: Sequence[Path]) -> Path | None:
@@ -44,28 +49,33 @@ def still(
 ) -> Frame | None:
     """The frame of a document that an image file is, or that a tool says the `size` of; None, noted, without both.
 
-    The file's own size counts. A frame without a file is kept for its regions, and noted.
+    The file's own size counts. Where there is no file, a grey image of the size stands for it, and is noted: the frame
+    carries regions that can be scored.
     """
     found = size
-    if image is None:
-        why = (
-            "there is no file of it: its frame stands without" if size else "there is neither a file of it nor its size"
-        )
-        notes.leave_out("image", why, where)
-    else:
+    if image is not None:
         try:
             found = image_size(image)
-            if size not in (None, found):
-                notes.change(
-                    "image", "it has another size than its boxes: they were scaled", f"{where}: {size}, {found}"
-                )
         except ValueError as error:
             notes.leave_out("image", "it is broken", f"{where}: {error}")
             image = None
-    if found is None or min(found) <= 0:
+    if found is None or not 0 < found[0] * found[1] <= LARGEST or min(found) <= 0:
+        notes.leave_out("image", "there is neither a file of it nor its size", where)
         return None
-    suffix = image.suffix.lower() if image else Path(where).suffix.lower()
-    path = f"frames/{file_name(document)}/{index}{suffix if suffix in SUFFIXES else '.jpg'}"
-    if image:
-        notes.images[path] = image
+    suffix = image.suffix.lower() if image else ".png"
+    path = f"frames/{file_name(document)}/{index}{suffix}"
+    if image is None:
+        notes.change("image", GREY, where)
+    elif size not in (None, found):
+        notes.change("image", "it has another size than its boxes: they were scaled", f"{where}: {size}, {found}")
+    notes.images[path] = image or _grey(found)
     return Frame(index, path, *found, annotated=annotated, time_s=time_s)
+
+
+@lru_cache(maxsize=64)
+def _grey(size: Size) -> bytes:
+    from PIL import Image
+
+    data = io.BytesIO()
+    Image.new("L", size, 128).save(data, "PNG")
+    return data.getvalue()

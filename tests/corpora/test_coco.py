@@ -38,7 +38,8 @@ def test_an_image_is_a_document_and_boxes_are_pixels(tmp_path):
     first, second = imported.splits["dev"]
     assert [(r.type, r.box) for r in first.gold.regions] == [("cat", Box(0.1, 0.2, 0.3, 0.8))]
     assert (second.gold.regions, second.document.frames[0].annotated) == ((), True)
-    assert imported.images == {"frames/a/0.png": tmp_path / "images/a.png"}
+    assert imported.images["frames/a/0.png"] == tmp_path / "images/a.png"
+    assert changes(imported) == [("image", "there is no file of it: a grey one of its size stands for it")]
 
 
 def test_the_images_of_a_folder_are_the_frames_of_a_clip_where_that_is_asked_for(tmp_path):
@@ -63,7 +64,7 @@ def test_what_is_no_box_is_counted(tmp_path):
         "its category has no name",
         "its image is not there",
     ]
-    assert changes(imported) == [("region", "its outline or keypoints were left out: its box stands")]
+    assert ("region", "its outline or keypoints were left out: its box stands") in changes(imported)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"images": 3}', "{", '{"images": [{"id": 1}]}'])

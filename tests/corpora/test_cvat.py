@@ -10,7 +10,7 @@ from m3dllm.corpora.cvat import read_cvat
 from m3dllm.corpora.imported import Imported
 from m3dllm.errors import UserError
 from m3dllm.types import Box
-from tests.corpora.tools import counts, reasons
+from tests.corpora.tools import changes, counts, reasons
 from tests.small import png
 
 BOX = '<box label="PER" xtl="10" ytl="20" xbr="30" ybr="40" {}/>'
@@ -36,7 +36,7 @@ def test_an_image_is_a_document_and_boxes_are_pixels(tmp_path):
     first, second = imported.splits["train"]
     assert [(r.type, r.box) for r in first.gold.regions] == [("PER", Box(0.1, 0.4, 0.3, 0.8))]
     assert (second.document.id, second.gold.regions, second.document.frames[0].annotated) == ("dog", (), True)
-    assert imported.images == {"frames/cat/0.png": tmp_path / "cat.png"}
+    assert imported.images["frames/cat/0.png"] == tmp_path / "cat.png"
 
 
 def test_the_images_of_a_folder_are_a_clip_where_that_is_asked_for(tmp_path):
@@ -58,8 +58,8 @@ def test_frames_of_a_video_are_found_by_their_numbers(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images/frame_000013.png").write_bytes(png(100, 50))
     imported = read(tmp_path, VIDEO)
-    assert imported.images == {"frames/film/13.png": tmp_path / "images/frame_000013.png"}
-    assert [what for what, _ in reasons(imported)] == ["image"] * 3
+    assert imported.images["frames/film/13.png"] == tmp_path / "images/frame_000013.png"
+    assert changes(imported) == [("image", "there is no file of it: a grey one of its size stands for it")] * 3
 
 
 def test_what_is_no_box_is_counted_by_its_shape(tmp_path):
@@ -91,4 +91,4 @@ def test_the_sets_of_datumaro(shared_data):
     assert sorted(what for what, _ in reasons(images)) == ["points", "polygon", "polyline", "skeleton", "skeleton"]
     video = read_cvat(data / "for_video")  # frames 10, 13, 16, 19; one box that is not outside; images of 10 and 13
     assert counts(video) == {"train": (1, 0, 0, 0, 1, 4)}
-    assert len(video.images) == 2
+    assert len(changes(video)) == 2

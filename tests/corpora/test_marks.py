@@ -102,6 +102,10 @@ def test_a_broken_image_is_counted_and_its_size_stands(tmp_path):
     (tmp_path / "a.png").write_bytes(png()[:40])
     notes = Imported(LabelSet())
     frame = still("d", 3, tmp_path / "a.png", (10, 20), notes, where="a.png")
-    assert (frame.path, frame.width_px, notes.images) == ("frames/d/3.png", 10, {})
+    assert (frame.path, frame.width_px, list(notes.images)) == ("frames/d/3.png", 10, ["frames/d/3.png"])
     assert reasons(notes) == [("image", "it is broken")]
-    assert still("d", 3, None, None, notes, where="a") is None
+
+
+@pytest.mark.parametrize("size", [None, (0, 5), (-3, -3), (10**6, 10**6)])
+def test_an_image_without_a_file_or_a_size_is_none(size):
+    assert still("d", 3, None, size, Imported(LabelSet()), where="a") is None
