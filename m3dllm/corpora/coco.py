@@ -13,7 +13,7 @@ from typing import Any
 
 from m3dllm.corpora.frames import frame_number
 from m3dllm.corpora.imported import Imported
-from m3dllm.corpora.jsonfiles import objects, read_json, real, whole_number, words
+from m3dllm.corpora.jsonfiles import key, objects, read_json, real, whole_number, words
 from m3dllm.corpora.marks import Marks
 from m3dllm.corpora.sources import Incoming, files_at, split_of
 from m3dllm.corpora.stills import find_image, still
@@ -81,17 +81,17 @@ def _clips(value: dict[str, Any], where: str, clips: bool, notes: Imported) -> d
 
 def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object, list[tuple[str, str, list[float]]]]:
     """image id -> (place, type, bbox in pixels) of its annotations."""
-    names = {entry.get("id"): words(entry.get("name")) for entry in objects(value.get("categories"))}
-    known = {entry.get("id") for entry in objects(value["images"])}
+    names = {key(entry.get("id")): words(entry.get("name")) for entry in objects(value.get("categories"))}
+    known = {key(entry.get("id")) for entry in objects(value["images"])}
     found: dict[object, list[tuple[str, str, list[float]]]] = defaultdict(list)
     for i, entry in enumerate(objects(value.get("annotations"))):
         place = f"{where}: $.annotations[{i}]"
         box = entry.get("bbox")
         numbers = [number for one in box if (number := real(one)) is not None] if isinstance(box, list) else []
-        kind = names.get(entry.get("category_id"), "")
+        kind = names.get(key(entry.get("category_id")), "")
         if "caption" in entry:
             notes.leave_out("caption", "captions have no place in a corpus", place)
-        elif entry.get("image_id") not in known:
+        elif key(entry.get("image_id")) not in known:
             notes.leave_out("region", "its image is not there", f"{place}: {entry.get('image_id')}")
         elif len(numbers) != 4:
             notes.leave_out("region", "it has no bbox of four numbers", place)
@@ -102,7 +102,7 @@ def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object,
         else:
             if entry.get("segmentation") or entry.get("keypoints"):
                 notes.change("region", "its outline or keypoints were left out: its box stands", place)
-            found[entry.get("image_id")].append((place, kind, numbers))
+            found[key(entry.get("image_id"))].append((place, kind, numbers))
     return found
 
 
@@ -132,7 +132,7 @@ def _example(
         )
         if frame:
             frames.append(frame)
-            for where, region in _boxes(said.get(entry.get("id"), []), frame, width, height):
+            for where, region in _boxes(said.get(key(entry.get("id")), []), frame, width, height):
                 marks.shows(region, where)
     if not frames:
         notes.leave_out("document", "none of its images has a size", own)

@@ -5,12 +5,12 @@ Texts stand under `text` or `data`, spans under `label`, `labels` or `entities`;
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
 from m3dllm.corpora.imported import Imported
-from m3dllm.corpora.jsonfiles import objects, read_objects, whole_number, words
+from m3dllm.corpora.jsonfiles import key, objects, read_objects, whole_number, words
 from m3dllm.corpora.marks import Marks, language_of
 from m3dllm.corpora.sources import Incoming, files_at, split_of
 from m3dllm.types import Document, Example, Lang, Task
@@ -51,10 +51,10 @@ def read_doccano(
             for name, start, end, kind in _spans(spans, incoming.notes, where):
                 marks.mention(name, start, end, kind)
             for relation in objects(row.get("relations")):
-                marks.relate(relation.get("from_id"), relation.get("to_id"), words(relation.get("type")))
+                marks.relate(key(relation.get("from_id")), key(relation.get("to_id")), words(relation.get("type")))
             name = incoming.id_for(words(row.get("id")), f"{file.stem}-{n}", where)
             unannotated: set[Task] = {"chain"} if related else {"chain", "relation"}
-            if spans is None or any(isinstance(span, (str, int)) for span in spans):
+            if spans is None or (spans and not any(isinstance(span, (list, dict)) for span in spans)):
                 unannotated.add("entity")  # no label, or labels of the whole text
             document = Document(name, language_of(found, lang), found)
             part = split or split_of(file, path if path.is_dir() else None)
@@ -66,19 +66,19 @@ def _first(row: dict[str, Any], keys: tuple[str, ...], kind: type) -> Any:
     return next((row[key] for key in keys if isinstance(row.get(key), kind)), None)
 
 
-def _spans(spans: list[Any] | None, notes: Imported, where: str) -> Iterator[tuple[Any, int, int, str]]:
+def _spans(spans: list[Any] | None, notes: Imported, where: str) -> Iterator[tuple[Hashable, int, int, str]]:
     """(id, start, end, type) of each span; an id that is not said is a position."""
     for i, span in enumerate(spans or ()):
         if isinstance(span, dict):
             parts = span.get("start_offset"), span.get("end_offset"), span.get("label")
-            name = span.get("id")
+            said = key(span.get("id"))
         elif isinstance(span, list) and len(span) == 3:
-            parts, name = (span[0], span[1], span[2]), None
+            parts, said = (span[0], span[1], span[2]), None
         else:
             notes.leave_out("label", "it is of a whole text, not of a span", f"{where}: {span!r:.60}")
             continue
         start, end = whole_number(parts[0]), whole_number(parts[1])
-        name = ("at", i) if name is None or isinstance(name, (dict, list)) else name
+        name: Hashable = ("at", i) if said is None else said
         yield name, -1 if start is None else start, -1 if end is None else end, words(parts[2])
 
 

@@ -73,3 +73,8 @@ def words(value: object) -> str:
     if isinstance(value, str):
         return value
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def key(value: object) -> int | str | None:
+    """What may be the id of something: text or a whole number; None for anything else."""
+    return value if isinstance(value, str) else whole_number(value)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from m3dllm.corpora.imported import Imported
-from m3dllm.corpora.jsonfiles import objects, read_json, whole_number, words
+from m3dllm.corpora.jsonfiles import key, objects, read_json, whole_number, words
 from m3dllm.corpora.marks import Marks, language_of
 from m3dllm.corpora.sources import Incoming, files_at, split_of
 from m3dllm.errors import UserError
@@ -20,6 +20,7 @@ from m3dllm.types import Document, Example, Lang, Task
 MENTIONS = ("NamedEntity", "Entity", "Span", "CoreferenceLink")
 _TYPES = ("value", "label", "type", "referenceType", "entityType")
 _PASSED_OVER = ("Sofa", "Sentence", "Token", "DocumentMetaData", "DocumentAnnotation", "TagsetDescription")
+_REFERENCES = ("%ID", "@first", "@next", "@Governor", "@Dependent")
 _UNKNOWN = "MISC"
 
 
@@ -42,7 +43,10 @@ def read_uima(
                 raise UserError.at(file, "is no UIMA CAS JSON: it has no %FEATURE_STRUCTURES")
             incoming.notes.leave_out("file", "it is no UIMA CAS JSON", file.name)
             continue
-        things = objects(value["%FEATURE_STRUCTURES"])
+        things = [
+            one | {name: key(one.get(name)) for name in _REFERENCES if name in one}
+            for one in objects(value["%FEATURE_STRUCTURES"])
+        ]
         text = next((words(one.get("sofaString")) for one in things if _kind(one) == "Sofa"), "")
         marks = Marks(text, incoming.notes, file.name)
         unannotated = _mark(marks, things, frozenset(layer))
