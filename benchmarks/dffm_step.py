@@ -103,7 +103,7 @@ def step(folder: Path, *, words: int, frames: int, checkpointing: bool, device: 
     before = memory_gb(where)
     started = time.perf_counter()
     states = model.encode(batch)
-    loss = weighted_sum(model.losses(states, [one.gold]), config.loss_weights)
+    loss = weighted_sum(model.losses(states, [one.gold]), config.loss_weights, {})
     forward = time.perf_counter() - started
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)

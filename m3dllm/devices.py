@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from m3dllm.errors import UserError
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 def find_device(name: str, *, metal: bool = False) -> torch.device:
@@ -34,6 +39,38 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
     has_it = device.type == "cuda" and torch.cuda.is_bf16_supported()
     wanted = precision == "bf16" or (precision == "auto" and has_it)
     return torch.autocast(device.type, dtype=torch.bfloat16) if wanted else nullcontext()
+
+
+def usable_cores() -> int:
+    """The cores that this process may use: of those that it has, as many as OMP_NUM_THREADS allows."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(own, int(wanted))) if wanted.isdecimal() else own
+
+
+@contextmanager
+def one_thread_each(threads: int) -> Iterator[None]:
+    """Torch's operations take one thread each where `threads` of this program are at work; 0: as many as before."""
+    before = torch.get_num_threads()
+    if threads:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def in_threads(threads: int, work: Callable[[A], B], values: Iterable[A]) -> list[B]:
+    """`work` of each value, in order, computed by several threads at once."""
+    if threads < 2:
+        return [work(value) for value in values]
+    with one_thread_each(threads), thread_pool(threads) as pool:
+        return list(pool.map(work, values))
+
+
+def thread_pool(threads: int) -> ThreadPoolExecutor:
+    """Threads whose torch operations take one thread each."""
+    return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
 
 @contextmanager

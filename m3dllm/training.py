@@ -16,16 +16,19 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from m3dllm.devices import thread_pool
 from m3dllm.errors import UserError
 from m3dllm.files import sha256_file
 from m3dllm.labels import LabelSet
 from m3dllm.normalize import normalize
+from m3dllm.rng import seeded
 from m3dllm.score import Scores, score
 from m3dllm.types import TASKS, Document, Example, RawOutput
 from m3dllm.weights import fill, optimizer_state, part_of, read_weights, restore_optimizer, write_weights
@@ -53,6 +56,9 @@ class Schedule:
     """Items of a step."""
     micro_batch: int = 0
     """Items that go through the model at once; 0: all of a step."""
+    threads: int = 0
+    """Threads that compute the micro-batches of a step at once, each on one core, with random numbers of its own and
+    gradients that are added in order: their number changes no result. 0: one after the other, as torch likes."""
     warmup: float = 0.0
     """The share of the steps in which the learning rates rise; then they fall linearly to 0."""
     clip: float = 1.0
@@ -105,7 +111,7 @@ class Learner(ABC, Generic[Item]):
 
     @abstractmethod
     def losses(self, items: Sequence[Item]) -> dict[str, Tensor]:
-        """The losses of some items by name, each a mean over documents, or a sum over what `count` counts."""
+        """The losses of some items by name, each a sum over what `counts` counts."""
 
     @abstractmethod
     def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
@@ -115,8 +121,12 @@ class Learner(ABC, Generic[Item]):
         """How long an item is: batches are of about equal length."""
         return 1
 
+    def counts(self, items: Sequence[Item]) -> Mapping[str, int]:
+        """What the losses are sums over, by name, else 1: the loop divides by that of a whole step."""
+        return {}
+
     def count(self, items: Sequence[Item]) -> int:
-        """What the losses of a step are divided by; 1 where they are means."""
+        """How much a step counts in the mean loss of its epoch."""
         return 1
 
     def vary(self, item: Item, rng: random.Random) -> Item:
@@ -143,7 +153,7 @@ class Progress:
     epoch: int = 0
     step: int = 0
     loss: float = 0.0
-    """The losses of the steps of this epoch so far, summed, and what they are divided by."""
+    """The losses of the steps of this epoch so far, each as often as it counts, and how often that is."""
     learned: int = 0
     best: float = -1.0
     best_epoch: int = 0
@@ -223,6 +233,9 @@ class Training(Generic[Item]):
         self.items = learner.items(train)
         self.lengths = [learner.length(item) for item in self.items]
         self.optimizer = torch.optim.AdamW(learner.parameter_groups())
+        self.pool = thread_pool(self.schedule.threads) if self.schedule.threads else None
+        self.draw = ""
+        """What the random numbers of a step are drawn from."""
 
     def fit(self) -> Progress:
         """Train to the end; the model then has the weights of the best epoch. `finish` removes the saved state.
@@ -247,6 +260,8 @@ class Training(Generic[Item]):
 
     def finish(self) -> None:
         """Remove the saved state: the result is on disk."""
+        if self.pool is not None:
+            self.pool.shutdown()
         if self.is_main:
             (self.out / TRAINING).unlink(missing_ok=True)
             (self.out / BEST).unlink(missing_ok=True)
@@ -280,8 +295,9 @@ class Training(Generic[Item]):
             if schedule.save_every:
                 torch.manual_seed(_number(f"{schedule.seed}:{progress.epoch}:{k}:{self.processes.index}"))
                 rng = random.Random(f"{schedule.seed}:{progress.epoch}:{k}")
+            self.draw = f"{schedule.seed}:{progress.epoch}:{k}"
             items = [learner.vary(self.items[i], rng) for i in steps[k]]
-            progress.loss += self.step(items)
+            progress.loss += self.step(items) * learner.count(items)
             progress.learned += learner.count(items)
             size += sum(self.lengths[i] for i in steps[k])
             progress.step = k + 1
@@ -305,21 +321,41 @@ class Training(Generic[Item]):
 
     def step(self, items: Sequence[Item]) -> float:
         """Train on some items once; their loss, over all processes."""
-        learner, size = self.learner, self.schedule.micro_batch or len(items)
-        total = learner.count(items)
-        weights = list(learner.weights().values())
-        loss = torch.zeros((), device=weights[0].device)
+        size, counts = self.schedule.micro_batch or len(items), self.learner.counts(items)
+        parts = share_of(items, size, process=self.processes.index, processes=self.processes.count)
+        weights = list(self.learner.weights().values())
         self.optimizer.zero_grad(set_to_none=True)
-        for part in share_of(items, size, process=self.processes.index, processes=self.processes.count):
-            one = weighted_sum(learner.losses(part), learner.loss_weights)
-            if one.requires_grad:
-                (one / total).backward()
-            loss += one.detach()
+        loss = torch.zeros((), device=weights[0].device)
+        if self.pool is None:
+            for part in parts:
+                one = self._loss(part, counts)
+                if one.requires_grad:
+                    one.backward()
+                loss += one.detach()
+        else:
+            for one, gradients in self.pool.map(self._gradients, range(len(parts)), parts, repeat(counts)):
+                loss += one
+                for weight, gradient in zip(weights, gradients, strict=False):
+                    if gradient is not None:
+                        weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
         self._add_gradients(weights)
         if any(weight.grad is not None for weight in weights):
             torch.nn.utils.clip_grad_norm_(weights, self.schedule.clip)
             self.optimizer.step()
         return float(self.processes.sum(loss))
+
+    def _loss(self, part: Sequence[Item], counts: Mapping[str, int]) -> Tensor:
+        """What a part adds to the loss of a step in which the losses are sums over `counts`."""
+        return weighted_sum(self.learner.losses(part), self.learner.loss_weights, counts)
+
+    def _gradients(self, number: int, part: Sequence[Item], counts: Mapping[str, int]) -> tuple[Tensor, Any]:
+        """(what a part adds to the loss, its gradients), in a thread of the pool."""
+        with seeded(_number(f"{self.draw}:{self.processes.index}:{number}")):
+            loss = self._loss(part, counts)
+        if not loss.requires_grad:
+            return loss, ()
+        weights = list(self.learner.weights().values())
+        return loss.detach(), torch.autograd.grad(loss, weights, allow_unused=True)
 
     def set_rates(self, done: float, steps: int) -> None:
         """Linearly up during `warmup`, then down to 0; `done` is the share of the training behind this step."""
@@ -352,9 +388,10 @@ class Training(Generic[Item]):
             save_progress(self.out, progress, self.learner.weights(), self.optimizer)
 
 
-def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The losses, each as much as it counts; those that are not named count 1."""
-    return sum((weights.get(name, 1.0) * loss for name, loss in losses.items()), start=torch.zeros(()))
+def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float], counts: Mapping[str, int]) -> Tensor:
+    """The losses, each divided by its count and weighed; those that are not named weigh 1."""
+    terms = (weights.get(name, 1.0) / max(1, counts.get(name, 1)) * loss for name, loss in losses.items())
+    return sum(terms, start=torch.zeros(()))
 
 
 def batches(lengths: Sequence[int], schedule: Schedule, rng: random.Random) -> list[list[int]]:

@@ -236,8 +236,8 @@ def test_patches_know_where_they_are():
 def test_the_total_weighs_the_terms():
     one = torch.ones(())
     config = Config(weight_entity=1, weight_chain=2, weight_relation=4, weight_region=8, weight_box=16, weight_shows=32)
-    terms = dict.fromkeys(("entity", "chain", "relation", "region", "box", "shows", "auxiliary"), one)
-    assert weighted_sum(terms, config.loss_weights) == 1 + 2 + 4 + 8 + 16 + 32 + 1
+    terms = dict.fromkeys(("entity", "chain", "relation", "region", "box", "alignment", "auxiliary"), one)
+    assert weighted_sum(terms, config.loss_weights, {}) == 1 + 2 + 4 + 8 + 16 + 32 + 1
 
 
 # --- which chains a frame shows ---------------------------------------------------------------------------------------

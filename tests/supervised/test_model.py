@@ -27,7 +27,7 @@ def make(examples, **options):
 
 def total(model, states, golds):
     """The sum of the losses, as training weighs them."""
-    return weighted_sum(model.losses(states, golds), model.config.loss_weights)
+    return weighted_sum(model.losses(states, golds), model.config.loss_weights, {})
 
 
 def one_step(examples, **options):

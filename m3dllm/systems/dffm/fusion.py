@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+
+from m3dllm.rng import Dropout, generator_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +40,25 @@ class Latent(nn.Module):
         self.log_variance = nn.Linear(hidden, size) if kind == "vae" else None
         self.decode = nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, mask: Tensor | None = None, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(the code of x, its penalty): `mask` (…,) says which vectors count in the penalty.
 
         The penalty is kl · KL(q(z|x) ‖ N(0, 1)) + reconstruction · mean (x − decode(z))², 0 for a plain autoencoder.
+        With `before` (hidden, hidden) it is the code of `before` x: two linear maps in a row are one, half the work.
         """
-        inner = self.down(x)
+        first: Any = self.down[0]
+        weight = first.weight if before is None else first.weight @ before
+        inner = F.relu(F.linear(x, weight, first.bias))
         mean = self.mean(inner)
         if self.log_variance is None:
             return mean, x.new_zeros(())
+        if before is not None:
+            x = F.linear(x, before)
         log_variance = self.log_variance(inner).clamp(-10, 10)
-        code = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if self.training else mean
+        code = mean
+        if self.training:
+            noise = torch.empty_like(mean).normal_(generator=generator_for(mean.device))
+            code = mean + noise * (0.5 * log_variance).exp()
         divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean(-1)
         error = ((x.detach() - self.decode(code)) ** 2).mean(-1)
         costs = self.kl * divergence + self.reconstruction * error
@@ -63,7 +73,7 @@ class Attention(nn.Module):
 
     def __init__(self, size: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, nn.Dropout(dropout)
+        self.heads, self.dropout = heads, Dropout(dropout)
         self.query, self.key, self.value, self.out = (nn.Linear(size, size, bias=False) for _ in range(4))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -76,7 +86,10 @@ class Attention(nn.Module):
 
 
 class Level(nn.Module):
-    """One level λ of one direction: eq. 8, 9 and 10. Its encoder is shared by Q, K and V."""
+    """One level λ of one direction, in its latent space: eq. 8 and 9. Its encoder is shared by Q, K and V.
+
+    -> (batch, n, latent); `Fusion` decodes it.
+    """
 
     def __init__(self, hidden: int, latent: Latent, *, size: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -85,17 +98,16 @@ class Level(nn.Module):
         self.value = nn.Linear(hidden, hidden, bias=False)  # W_λ^V
         self.attention = Attention(size, heads, dropout)
         self.feed_forward = nn.Sequential(
-            nn.Linear(size, 4 * size), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * size, size)
+            nn.Linear(size, 4 * size), nn.ReLU(), Dropout(dropout), nn.Linear(4 * size, size)
         )
 
     def forward(self, asked: Tensor, asked_mask: Tensor, source: Tensor, mask: Tensor) -> Fused:
         """asked: (batch, n, hidden), source: (batch, m, hidden), masks: (batch, n), (batch, m)."""
         q, cost_q = self.latent(asked, asked_mask)  # eq. 8
-        k, cost_k = self.latent(self.key(source), mask)
-        v, cost_v = self.latent(self.value(source), mask)
+        k, cost_k = self.latent(source, mask, before=self.key.weight)
+        v, cost_v = self.latent(source, mask, before=self.value.weight)
         mixed = q + self.attention(q, k, v, mask)  # eq. 9: (batch, n, latent)
-        mixed = mixed + self.feed_forward(mixed)
-        return Fused(self.latent.decode(mixed), cost_q + cost_k + cost_v)  # eq. 10
+        return Fused(mixed + self.feed_forward(mixed), cost_q + cost_k + cost_v)
 
 
 class Fusion(nn.Module):
@@ -127,7 +139,15 @@ class Fusion(nn.Module):
     def forward(self, asked: Tensor, asked_mask: Tensor, source: Mapping[str, Tensor], mask: Tensor) -> Fused:
         """asked: (batch, n, hidden); source[λ]: (batch, m, hidden); at least one of m is real in every row."""
         parts = {name: level(asked, asked_mask, source[name], mask) for name, level in self.levels.items()}
-        fused = self.own(asked) + sum(self.weights[name](part.features) for name, part in parts.items())
+        inner, maps, biases = [asked], [self.own.weight], []
+        for name, part in parts.items():
+            modules: Any = self.levels[name]
+            first, _, last = modules.latent.decode  # eq. 10
+            weight = self.weights[name].weight
+            inner.append(F.relu(first(part.features)))
+            maps.append(weight @ last.weight)
+            biases.append(weight @ last.bias)
+        fused = F.linear(torch.cat(inner, -1), torch.cat(maps, 1), torch.stack(biases).sum(0))  # eq. 11
         return Fused(fused, torch.stack([part.penalty for part in parts.values()]).sum())
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from m3dllm.rng import Dropout
 from m3dllm.systems.supervised.data import MentionBatch
 from m3dllm.systems.supervised.scorers import span_means
 
@@ -62,7 +63,7 @@ class Alignment(nn.Module):
         self.ask = nn.Linear(hidden, size)
         self.answer = nn.Linear(hidden, size)
         self.nothing = nn.Linear(hidden, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         nn.init.constant_(self.nothing.bias, 2.0)  # most patches show none of the chains
 
     def forward(self, words: Tensor, word_mask: Tensor, patches: Tensor, mentions: MentionBatch) -> Tensor:
@@ -91,7 +92,7 @@ class FrameRelations(nn.Module):
     def __init__(self, hidden: int, size: int, n_types: int, dropout: float) -> None:
         super().__init__()
         self.project = nn.Linear(hidden, size)
-        self.mlp = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Dropout(dropout), nn.Linear(size, n_types))
+        self.mlp = nn.Sequential(nn.Linear(size, size), nn.GELU(), Dropout(dropout), nn.Linear(size, n_types))
 
     def forward(self, patches: Tensor) -> Tensor:
         logits: Tensor = self.mlp(nn.functional.gelu(self.project(patches)).amax(2))

@@ -154,8 +154,10 @@ class Config(Options):
     @property
     def loss_weights(self) -> dict[str, float]:
         """How much each loss counts in the total (eq. 24); auxiliary losses of a backbone carry their weights."""
-        names = ("entity", "chain", "relation", "region", "box", "shows")
-        return {name: getattr(self, f"weight_{name}") for name in names}
+        names = ("entity", "chain", "relation", "region", "box")
+        return {name: getattr(self, f"weight_{name}") for name in names} | dict.fromkeys(
+            ("alignment", "frame_relations"), self.weight_shows
+        )
 
     def text_encoder_of(self, lang: str) -> str | None:
         """The text encoder for documents in `lang`; None where only those of other languages are named."""

@@ -181,6 +181,8 @@ class FrameFeatures(nn.Module):
         if self.cache is not None:
             return self._cached(frames, device, self.cache)
         pictures = self.store.read(frames).to(device)
+        if device.type == "cpu" and not self.encoder.pretrained:
+            return self._encode(pictures, self.store.derived(frames, pictures, self.encoder.constant))
         if self.checkpointing and self.training:
             found: Tensor = checkpoint(self._encode, pictures, use_reentrant=False)
             return found
@@ -193,8 +195,8 @@ class FrameFeatures(nn.Module):
         self.encoder.train(mode and not self.frozen)
         return self
 
-    def _encode(self, pictures: Tensor) -> Tensor:
-        layers = self.encoder(pictures)
+    def _encode(self, pictures: Tensor, *constant: Tensor) -> Tensor:
+        layers = self.encoder(pictures, *constant)
         levels = hierarchy(layers)
         return torch.stack([layers[-1], *(levels[name] for name in LEVELS)])
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from m3dllm.systems.supervised.alignment import Alignment, FrameRelations, shown, with_frames
 from m3dllm.systems.supervised.backbone import Backbone, States
 from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.data import LabelIndex, MentionBatch, make_mention_batch, pad, to_device
+from m3dllm.systems.supervised.data import Gold, LabelIndex, MentionBatch, make_mention_batch, pad, to_device
 from m3dllm.systems.supervised.decoding import (
     Draft,
     Thresholds,
@@ -36,6 +36,7 @@ from m3dllm.systems.supervised.losses import (
     region_losses,
     relation_loss,
     relation_target,
+    relations_in_frames,
     shows_target,
 )
 from m3dllm.systems.supervised.scorers import ChainScorer, PatchScorer, RelationScorer, SlotScorer, Tagger
@@ -52,6 +53,10 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def losses(self, states: States, gold: GoldBatch) -> dict[str, Tensor]:
         """The losses of a batch by name; none where it has nothing to train this task on."""
+
+    @abstractmethod
+    def counts(self, gold: Gold) -> dict[str, bool]:
+        """For each loss whether a document has something to train it on: a loss is the mean over those that have."""
 
     @abstractmethod
     def scores(self, states: States, draft: Draft) -> Any:
@@ -78,6 +83,9 @@ class EntityHead(Head):
         tags = pad([one.tags for one in gold.documents], states.word_mask.shape[1]).to(states.words.device)
         nll = self.tagger.crf.nll(self.tagger(states.words), tags, states.word_mask)
         return {"entity": entity_loss(nll, states.word_mask, gold.known(self.task))}
+
+    def counts(self, gold: Gold) -> dict[str, bool]:
+        return {"entity": len(gold.tags) > 0 and self.task not in gold.unannotated}
 
     def scores(self, states: States, draft: Draft) -> np.ndarray[Any, Any]:
         """(batch, words): the best tags; zeros where all mentions are given."""
@@ -119,6 +127,9 @@ class ChainHead(Head):
             return {}
         logits, known = self.logits(states, gold.mentions), gold.known(self.task)
         return {"chain": chain_loss(logits, gold.mentions, gold.weights.chain, known)}
+
+    def counts(self, gold: Gold) -> dict[str, bool]:
+        return {"chain": len(gold.mentions) > 1 and self.task not in gold.unannotated}
 
     def scores(self, states: States, draft: Draft) -> np.ndarray[Any, Any] | None:
         """(batch, mentions, mentions): the probability that two mentions are one entity."""
@@ -186,19 +197,22 @@ class RelationHead(Head):
         mentions, device = gold.mentions, states.words.device
         if not mentions.mask.any():
             return {}
-        n_chains, shows, terms = mentions.chain_type.shape[1], None, {}
+        n_chains, terms = mentions.chain_type.shape[1], {}
+        logits = self.scorer(states.words, mentions).float()
         aligned = self.alignment_logits(states, mentions)
         if aligned is not None:
             truth, known = (part.to(device) for part in shows_target(gold.documents, n_chains, aligned.shape[1]))
             owner = patch_owners(gold.documents, aligned.shape[1:3], n_chains).to(device)
-            of_frames = frames_loss(self.frame_logits(states), gold.documents, self.labels)
-            terms["shows"] = alignment_loss(aligned, owner) + of_frames
+            of_frames = self.frame_logits(states)
+            terms["alignment"] = alignment_loss(aligned, owner)
+            terms["frame_relations"] = frames_loss(of_frames, gold.documents, self.labels)
             # half of what the heads are trained on is true: they need not wait until the alignment is
             shows = shown(aligned) * states.frame_mask[:, None]
             shows = torch.where(known, (shows + truth) / 2, shows)
+            logits = with_frames(logits, of_frames, shows)
         targets = [relation_target(one, n_chains, len(self.labels.relations)) for one in gold.documents]
         terms["relation"] = relation_loss(
-            self.logits(states, mentions, shows),
+            logits,
             torch.stack(targets).to(device),
             mentions,
             self.labels.joins.to(device),
@@ -207,6 +221,13 @@ class RelationHead(Head):
             known=gold.known(self.task),
         )
         return terms
+
+    def counts(self, gold: Gold) -> dict[str, bool]:
+        return {
+            "relation": gold.mentions.n_chains > 1 and self.task not in gold.unannotated,
+            "alignment": bool((gold.region_chain >= 0).any() and gold.annotated.any()),
+            "frame_relations": bool(relations_in_frames(gold, self.labels)[1].any()),
+        }
 
     def scores(self, states: States, draft: Draft) -> tuple[MentionBatch, Tensor] | None:
         """The chains, and the logits of their relations."""
@@ -250,6 +271,9 @@ class GroundingHead(Head):
         types, boxes = self.outputs(states)
         region, box = region_losses(types, boxes, gold.documents, gold.weights.region, slots=self.slots)
         return {"region": region, "box": box}
+
+    def counts(self, gold: Gold) -> dict[str, bool]:
+        return dict.fromkeys(("region", "box"), bool(gold.annotated.any()))
 
     def scores(self, states: States, draft: Draft) -> tuple[Tensor, Tensor] | None:
         """See `outputs`."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from m3dllm.devices import autocast
+from m3dllm.devices import autocast, in_threads
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.systems.supervised.checkpoint import Card
@@ -25,6 +26,9 @@ from m3dllm.systems.supervised.text import Vocabulary
 from m3dllm.training import Learner, Schedule
 from m3dllm.types import Document, Example, RawOutput
 
+PARTS = 2
+"""A step of a small model is computed in so many parts, on whatever machine: the sums are the same everywhere."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingItem:
@@ -32,6 +36,8 @@ class TrainingItem:
 
     inputs: Inputs
     gold: Gold
+    counts: Mapping[str, bool]
+    """For each loss whether the document has something to train it on."""
 
 
 class SupervisedLearner(Learner[TrainingItem]):
@@ -44,9 +50,12 @@ class SupervisedLearner(Learner[TrainingItem]):
         self.model, self.labels, self.device, self.fingerprint = model, labels, device, fingerprint
         self.loss_weights = config.loss_weights
         self.class_weights = ClassWeights()
+        threads = model.threads(device)
         self.schedule = Schedule(
             epochs=config.epochs,
             batch_size=config.batch_size,
+            micro_batch=-(-config.batch_size // PARTS) if threads else 0,
+            threads=threads,
             warmup=config.warmup,
             clip=config.clip,
             seed=config.seed,
@@ -62,13 +71,19 @@ class SupervisedLearner(Learner[TrainingItem]):
         return len(item.inputs.words)
 
     def vary(self, item: TrainingItem, rng: random.Random) -> TrainingItem:
-        return hidden(item, self.model.config.hide, rng)
+        varied = hidden(item, self.model.config.hide, rng)
+        return item if varied is item else replace(varied, counts=self.model.counts(varied.gold))
 
     def losses(self, items: Sequence[TrainingItem]) -> dict[str, Tensor]:
         batch = to_device(self.model.batch([item.inputs for item in items]), self.device)
         with autocast(self.model.config.precision, self.device):
             states = self.model.encode(batch)
-            return self.model.losses(states, [item.gold for item in items], self.class_weights)
+            means = self.model.losses(states, [item.gold for item in items], self.class_weights)
+        counts = self.counts(items)
+        return {name: counts[name] * mean for name, mean in means.items()}
+
+    def counts(self, items: Sequence[TrainingItem]) -> dict[str, int]:
+        return {name: sum(item.counts[name] for item in items) for name in items[0].counts}
 
     def weights(self) -> dict[str, Tensor]:
         return self.model.trained_weights()
@@ -79,15 +94,16 @@ class SupervisedLearner(Learner[TrainingItem]):
     def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
         documents = list(documents)
         decoded = decoders(self.model, documents, self.device, self.schedule.batch_size)
-        answers = [answer for decoder in decoded for answer in decoder.answers(Thresholds())]
-        for document, payload in zip(documents, answers, strict=True):
+        answers = in_threads(self.schedule.threads, lambda decoder: decoder.answers(Thresholds()), decoded)
+        for document, payload in zip(documents, itertools.chain(*answers), strict=True):
             yield RawOutput(document.id, payload=payload)
 
 
 def training_item(model: Model, example: Example) -> TrainingItem:
     """A train document as numbers."""
     inputs = model.inputs(example.document)
-    return TrainingItem(inputs, gold_of(inputs, example.gold, model.labels, example.unannotated))
+    gold = gold_of(inputs, example.gold, model.labels, example.unannotated)
+    return TrainingItem(inputs, gold, model.counts(gold))
 
 
 def hidden(item: TrainingItem, probability: float, rng: random.Random) -> TrainingItem:
@@ -96,8 +112,8 @@ def hidden(item: TrainingItem, probability: float, rng: random.Random) -> Traini
     if not (item.inputs.words and item.inputs.frames) or drawn >= probability:
         return item
     if drawn < probability / 2:
-        return TrainingItem(item.inputs.without_text(), item.gold.without_text())
-    return TrainingItem(item.inputs.without_frames(), item.gold.without_frames())
+        return replace(item, inputs=item.inputs.without_text(), gold=item.gold.without_text())
+    return replace(item, inputs=item.inputs.without_frames(), gold=item.gold.without_frames())
 
 
 def parameter_groups(model: Model) -> list[dict[str, Any]]:

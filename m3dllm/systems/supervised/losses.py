@@ -197,30 +197,36 @@ def alignment_loss(logits: Tensor, owner: Tensor) -> Tensor:
     return average(total, (owner >= 0).any(2).any(1))
 
 
-def frames_loss(says: Tensor, golds: Sequence[Gold], types: LabelIndex) -> Tensor:
-    """The binary cross-entropy of what frames say of the two chains that they show.
+def frames_loss(logits: Tensor, golds: Sequence[Gold], types: LabelIndex) -> Tensor:
+    """The binary cross-entropy of the relations of the two chains that a frame shows.
 
-    says: (batch, frames, relation types). A frame of two chains is asked for their relations among the types that may
-    stand between them.
+    logits: (batch, frames, relation types). A frame of two chains counts for the types that may stand between them.
     """
-    target, asked = torch.zeros(says.shape), torch.zeros(says.shape, dtype=torch.bool)
+    target, counted = torch.zeros(logits.shape), torch.zeros(logits.shape, dtype=torch.bool)
     for i, gold in enumerate(golds):
-        n_chains, n_frames = gold.mentions.n_chains, len(gold.annotated)
-        named = gold.region_chain >= 0
-        if not named.any() or "relation" in gold.unannotated:
-            continue
-        truth = torch.zeros(n_frames, n_chains)
-        truth[gold.region_frame[named], gold.region_chain[named]] = 1
-        both = truth[:, :, None] * truth[:, None] * (1 - torch.eye(n_chains))  # (frames, chains, chains)
-        kinds = gold.mentions.chain_type
-        joins = types.joins[kinds[:, None], kinds[None]].float()
-        related = relation_target(gold, n_chains, says.shape[2]).float()
-        target[i, :n_frames] = torch.einsum("fcd,cdt->ft", both, related).clamp(max=1)
-        asked[i, :n_frames] = torch.einsum("fcd,cdt->ft", both, joins) > 0
-    target, asked = target.to(says.device), asked.to(says.device)
-    each = (F.binary_cross_entropy_with_logits(says, target, reduction="none") * asked).sum(2)
-    frames = asked.any(2).sum(1)
+        own = slice(len(gold.annotated))
+        target[i, own], counted[i, own] = relations_in_frames(gold, types)
+    target, counted = target.to(logits.device), counted.to(logits.device)
+    each = (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * counted).sum(2)
+    frames = counted.any(2).sum(1)
     return average(each.sum(1) / frames.clamp(min=1), frames > 0)
+
+
+def relations_in_frames(gold: Gold, types: LabelIndex) -> tuple[Tensor, Tensor]:
+    """(the relations of the two chains that a frame shows, those that may stand between them): (frames, types) each."""
+    n_chains, n_frames = gold.mentions.n_chains, len(gold.annotated)
+    named = gold.region_chain >= 0
+    if not named.any() or "relation" in gold.unannotated:
+        none = torch.zeros(n_frames, len(types.relations))
+        return none, none.bool()
+    shows = torch.zeros(n_frames, n_chains)
+    shows[gold.region_frame[named], gold.region_chain[named]] = 1
+    both = shows[:, :, None] * shows[:, None] * (1 - torch.eye(n_chains))  # (frames, chains, chains)
+    kinds = gold.mentions.chain_type
+    joins = types.joins[kinds[:, None], kinds[None]].float()
+    related = relation_target(gold, n_chains, len(types.relations)).float()
+    target = torch.einsum("fcd,cdt->ft", both, related).clamp(max=1)
+    return target, torch.einsum("fcd,cdt->ft", both, joins) > 0
 
 
 def average(values: Tensor, mask: Tensor, known: Tensor | None = None) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from m3dllm.devices import usable_cores
 from m3dllm.systems.supervised.backbone import Backbone, States
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.data import Batch, Gold, Inputs, LabelIndex, words_of
@@ -56,6 +57,24 @@ class Model(nn.Module):
         if states.aux_losses:
             terms["auxiliary"] = torch.stack([loss.float() for loss in states.aux_losses.values()]).sum()
         return terms
+
+    def counts(self, gold: Gold) -> dict[str, bool]:
+        """For each loss whether the mean that `losses` gives is also over this document."""
+        counts = {"auxiliary": True}
+        for head in self.heads:
+            counts |= head.counts(gold)
+        return counts
+
+    def threads(self, device: torch.device) -> int:
+        """How many threads compute parts of a step, or batches, at once: 0 where torch's own threads do better.
+
+        The tiny encoders' operations are too small to be shared by threads, which then wait for each other, above all
+        where other programs run. Parts of a step are not, and meet once a step.
+        """
+        encoders = [features.encoder for features in (self.backbone.text, self.backbone.vision) if features is not None]
+        if device.type != "cpu" or any(encoder.pretrained for encoder in encoders):
+            return 0
+        return usable_cores()
 
     def trained_weights(self) -> dict[str, Tensor]:
         """The weights to keep: all but those of frozen encoders."""

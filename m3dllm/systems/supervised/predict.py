@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from m3dllm.devices import autocast
+from m3dllm.devices import autocast, in_threads
 from m3dllm.labels import LabelSet
 from m3dllm.systems.supervised.backbone import States
-from m3dllm.systems.supervised.data import Batch, to_device
+from m3dllm.systems.supervised.data import Batch, Inputs, to_device
 from m3dllm.systems.supervised.decoding import Draft, Thresholds
 from m3dllm.systems.supervised.heads import Head
 from m3dllm.systems.supervised.model import Model
@@ -54,16 +54,18 @@ class Decoder:
         return self._scores[head.task][1]
 
 
-@torch.no_grad()
 def decoders(model: Model, documents: Iterable[Document], device: torch.device, batch_size: int) -> list[Decoder]:
     """The documents in batches, encoded and ready to be decoded. The model is in eval mode."""
-    inputs = [model.inputs(document) for document in documents]
-    found = []
-    for i in range(0, len(inputs), batch_size):
-        batch = to_device(model.batch(inputs[i : i + batch_size]), device)
+
+    @torch.no_grad()
+    def encoded(inputs: Sequence[Inputs]) -> Decoder:
+        batch = to_device(model.batch(inputs), device)
         with autocast(model.config.precision, device):
-            found.append(Decoder(model, batch, model.encode(batch)))
-    return found
+            return Decoder(model, batch, model.encode(batch))
+
+    inputs = [model.inputs(document) for document in documents]
+    batches = [inputs[i : i + batch_size] for i in range(0, len(inputs), batch_size)]
+    return in_threads(model.threads(device), encoded, batches)
 
 
 def dev_scores(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from m3dllm.rng import Dropout, rand
 from m3dllm.systems.supervised.crf import CRF
 from m3dllm.systems.supervised.data import MentionBatch
 from m3dllm.systems.supervised.pairs import N_FEATURES
@@ -19,7 +20,7 @@ class Tagger(nn.Module):
 
     def __init__(self, hidden: int, n_types: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.emit = nn.Linear(hidden, 1 + 2 * n_types)
         self.crf = CRF(n_types)
 
@@ -99,7 +100,7 @@ class MentionPairs(nn.Module):
         self.right = nn.Linear(3 * hidden, size)
         self.between = nn.Linear(hidden, size, bias=False)
         self.texts = nn.Sequential(nn.Linear(N_FEATURES, size), nn.GELU(), nn.Linear(size, size, bias=False))
-        self.mlp = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(size, size), nn.GELU())
+        self.mlp = nn.Sequential(nn.GELU(), Dropout(dropout), nn.Linear(size, size), nn.GELU())
 
     def forward(self, words: Tensor, mentions: MentionBatch) -> Tensor:
         rows = torch.arange(len(words), device=words.device)[:, None]
@@ -119,7 +120,7 @@ class TextPairs(nn.Module):
         super().__init__()
         self.read = nn.Linear(N_FEATURES, size)
         self.types = nn.Embedding(n_types, 2 * size)
-        self.mlp = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(size, size), nn.GELU())
+        self.mlp = nn.Sequential(nn.GELU(), Dropout(dropout), nn.Linear(size, size), nn.GELU())
 
     def forward(self, mentions: MentionBatch) -> Tensor:
         left, right = self.types(mentions.type).chunk(2, -1)
@@ -143,7 +144,7 @@ class ChainScorer(nn.Module):
         self.decide_texts = nn.Linear(size or hidden, 2) if lexical else None
         self.shrink = nn.ModuleList(nn.Linear(hidden, size) for _ in range(2)) if size else None
         self.bilinear = Bilinear(size or hidden, 2)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.pairs = MentionPairs(hidden, size or hidden, n_types, dropout) if lexical else None
         self.decide = nn.Linear(size or hidden, 2) if lexical else None
 
@@ -155,7 +156,7 @@ class ChainScorer(nn.Module):
             return logits
         logits = logits + self.decide(self.pairs(words, mentions))
         if self.training:
-            logits = logits * (torch.rand(len(words), 1, 1, 1, device=words.device) >= self.text_alone)
+            logits = logits * (rand((len(words), 1, 1, 1), words.device) >= self.text_alone)
         return logits + self.decide_texts(self.texts(mentions))
 
 
@@ -166,7 +167,7 @@ class RelationScorer(nn.Module):
         super().__init__()
         self.shrink = nn.ModuleList(nn.Linear(hidden, size) for _ in range(2)) if size else None
         self.bilinear = Bilinear(size or hidden, classes)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.pairs = MentionPairs(hidden, size or hidden, n_types, dropout) if lexical else None
         self.decide = nn.Linear(size or hidden, classes) if lexical else None
 

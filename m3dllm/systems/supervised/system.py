@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from m3dllm.devices import find_device, is_out_of_memory, memory_advice
+from m3dllm.devices import find_device, is_out_of_memory, memory_advice, one_thread_each
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.system import System
@@ -97,7 +97,8 @@ class Supervised(System):
             check_language(model, train)
             done = self._finished(model, fingerprint, out)
             if done is None:
-                done = self._train(model, card, train, dev, out)
+                with one_thread_each(model.threads(self.device)):
+                    done = self._train(model, card, train, dev, out)
         self._fitted = done, model.eval()
 
     def new_model(self, card: Card) -> Model:
@@ -143,7 +144,8 @@ class Supervised(System):
         """The answers of a batch; where it fails as a whole, each document is tried alone."""
         started = time.perf_counter()
         try:
-            payloads = self._payloads(documents)
+            with one_thread_each(self._fitted[1].threads(self.device) if self._fitted else 0):
+                payloads = self._payloads(documents)
         except (UserError, ValueError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not is_out_of_memory(error):
                 raise

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from m3dllm.errors import UserError
+from m3dllm.rng import Dropout, rand
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.hub import NO_CODE, fetching, loading_options, minilm_folder, weights_hash
 from m3dllm.systems.supervised.shapes import WordShapes, neighbours, repetition, shape_codes, word_case
@@ -115,7 +116,7 @@ class TinyText(nn.Module):
         self.letters = nn.Embedding(8 + len(self._letter), small, padding_idx=0)
         self.spell = nn.Conv1d(small, 2 * small, 3, padding=1)
         self.join = nn.Linear(3 * config.hidden + 4 * small, config.hidden)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(TinyLayer(config.hidden, config.dropout) for _ in range(config.layers))
         nn.init.normal_(self.words.weight, std=0.1)
         nn.init.normal_(self.pairs.weight, std=0.1)
@@ -138,16 +139,18 @@ class TinyText(nn.Module):
         words, pairs, cases, repeats = ids[..., :4].unbind(-1)
         letters = ids[..., 4:]
         if self.training:
-            known = torch.rand(words.shape, device=words.device) >= self.word_dropout
+            known = rand(words.shape, words.device) >= self.word_dropout
             pairs = pairs * known * known.roll(1, -1)
-            probability = torch.rand(len(words), len(self.named), device=words.device)  # one for each word of a window
+            probability = rand((len(words), len(self.named)), words.device)  # one for each word of a window
             known &= ~self.named[words] | (probability.gather(1, words) >= self.name_dropout)
             words = words * known
             alone = (~known & (letters[..., 1] == 0))[..., None] & (letters != 0)  # its letter is the word
             letters = torch.where(alone, 1 + cases[..., None] % 7, letters)
-        spelled = self.letters(letters.flatten(0, 1)).transpose(1, 2)  # (words, small, letters)
-        spelled = self.spell(spelled).masked_fill((letters.flatten(0, 1) == 0)[:, None], -1e4).amax(2)
-        spelled = torch.relu(spelled).unflatten(0, words.shape)
+        longest = max(1, int((letters != 0).flatten(0, 1).any(0).sum()))
+        rows, number = torch.unique(letters[..., :longest].flatten(0, 1), dim=0, return_inverse=True)
+        spelled = self.letters(rows).transpose(1, 2)  # (distinct words, small, letters): most words come again
+        spelled = self.spell(spelled).masked_fill((rows == 0)[:, None], -1e4).amax(2)
+        spelled = torch.relu(spelled).index_select(0, number).unflatten(0, words.shape)
         ends, begins = self.pairs(pairs), self.pairs(F.pad(pairs[:, 1:], (0, 1)))
         seen = [self.words(words), ends, begins, self.cases(cases), self.repeats(repeats), spelled]
         x = self.join(self.dropout(torch.cat(seen, -1)))
@@ -187,7 +190,7 @@ class TinyLayer(nn.Module):
         self.mix = nn.Linear(hidden, 3 * hidden, bias=False)
         self.out = nn.Linear(hidden, hidden)
         self.mlp = nn.Sequential(nn.Linear(hidden, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, hidden))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
         keep = mask[..., None].to(x.dtype)

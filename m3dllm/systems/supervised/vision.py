@@ -10,8 +10,9 @@ import itertools
 import json
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -56,9 +57,13 @@ class TinyVision(nn.Module):
         self.places = nn.Parameter(0.02 * torch.randn(hidden, self.grid, self.grid))
         self.layers = nn.ModuleList(TinyVisionLayer(hidden) for _ in range(self.n_layers))
 
-    def forward(self, frames: Tensor) -> list[Tensor]:
+    def constant(self, frames: Tensor) -> Tensor:
+        """What no training changes, and may be kept: the roots of the colours' shares (frames, grid, grid, colours)."""
+        return colour_shares(frames, self.grid).sqrt()
+
+    def forward(self, frames: Tensor, constant: Tensor | None = None) -> list[Tensor]:
         pixels = frames.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
-        colours = self.colours(colour_shares(frames, self.grid).sqrt())
+        colours = self.colours(self.constant(frames) if constant is None else constant)
         x = self.down(pixels) + colours.permute(0, 3, 1, 2) + self.places
         states = []
         for layer in self.layers:
@@ -184,8 +189,9 @@ class FrameStore:
 
     def __init__(self, side: int, *, limit_bytes: int = 1 << 30) -> None:
         self.side, self.limit = side, limit_bytes
-        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
         self._size = 0
+        self._lock = Lock()  # several threads read
 
     def read(self, frames: Sequence[Frame]) -> Tensor:
         """(frames, 3, side, side), bytes. Raises UserError for a picture that cannot be read."""
@@ -193,10 +199,17 @@ class FrameStore:
             return torch.zeros(0, 3, self.side, self.side, dtype=torch.uint8)
         return torch.stack([self._one(frame) for frame in frames])
 
+    def derived(self, frames: Sequence[Frame], pictures: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `work` makes of each picture, (frames, …): a constant of the picture, kept beside it."""
+        found = [self._get((frame.path, "derived")) for frame in frames]
+        if lacking := [i for i, value in enumerate(found) if value is None]:
+            for i, value in zip(lacking, work(pictures[lacking]), strict=True):
+                found[i] = self._put((frames[i].path, "derived"), value.clone())
+        return torch.stack([value for value in found if value is not None])
+
     def _one(self, frame: Frame) -> Tensor:
-        if frame.path in self._kept:
-            self._kept.move_to_end(frame.path)
-            return self._kept[frame.path]
+        if (kept := self._get((frame.path, "pixels"))) is not None:
+            return kept
         from PIL import Image
 
         try:
@@ -204,10 +217,20 @@ class FrameStore:
             resized = picture.resize((self.side, self.side), Image.Resampling.BILINEAR)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError.at(frame.path, f"cannot be read as a picture: {error}") from error
-        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
-        self._kept[frame.path] = pixels
-        self._size += pixels.numel()
-        while self._size > self.limit and len(self._kept) > 1:
-            _, old = self._kept.popitem(last=False)
-            self._size -= old.numel()
-        return pixels
+        return self._put((frame.path, "pixels"), torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous())
+
+    def _get(self, key: tuple[str, str]) -> Tensor | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def _put(self, key: tuple[str, str], value: Tensor) -> Tensor:
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = value
+                self._size += value.nbytes
+            while self._size > self.limit and len(self._kept) > 1:
+                _, old = self._kept.popitem(last=False)
+                self._size -= old.nbytes
+        return value

@@ -148,6 +148,9 @@ class Trainer(Learner[Entry]):
     def count(self, items: Sequence[Entry]) -> int:
         return sum(item.learned for item in items)
 
+    def counts(self, items: Sequence[Entry]) -> dict[str, int]:
+        return {"answer": self.count(items)}
+
     def losses(self, items: Sequence[Entry]) -> dict[str, Tensor]:
         batch, targets = collate([self.dataset.encoded(item) for item in items], padding=self._padding)
         batch = {name: value.to(self.device) for name, value in batch.items()}
