@@ -17,7 +17,7 @@ from m3dllm.errors import UserError
 from m3dllm.systems.dffm import Config
 from m3dllm.systems.supervised.checkpoint import MODEL, read_checkpoint
 from m3dllm.systems.supervised.decoding import Thresholds
-from m3dllm.systems.supervised.learner import hidden, parameter_groups, training_item
+from m3dllm.systems.supervised.learner import SupervisedLearner, hidden, parameter_groups, training_item
 from m3dllm.systems.supervised.predict import decoders, dev_scores
 from m3dllm.training import TRAINING, Schedule, Training, batches
 from tests.supervised.documents import LABELS, four
@@ -109,6 +109,28 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path):
     name = "entity.tagger.emit.weight"
     assert torch.equal(weights[0][name], weights[1][name])
     assert not torch.equal(weights[0][name], weights[2][name])
+
+
+def test_one_thread_and_two_give_the_same_weights(tmp_path, monkeypatch):
+    examples, found = four(tmp_path), []
+    for threads in (1, 2):
+        monkeypatch.setattr("m3dllm.systems.supervised.model.usable_cores", lambda threads=threads: threads)
+        fit(Config(epochs=2, hide=0.5, **SMALL | {"batch_size": 4}), LABELS, examples, (), tmp_path / str(threads))
+        found.append((tmp_path / str(threads) / MODEL).read_bytes())
+    assert found[0] == found[1]
+
+
+def test_a_step_in_two_parts_loses_what_it_loses_whole(tmp_path):
+    examples = four(tmp_path)
+    model = new_model(Config(**SMALL | {"batch_size": 4}), LABELS, examples).eval()
+    learner = SupervisedLearner(model, LABELS, torch.device("cpu"), "")
+    items = learner.items(examples)
+    counts = learner.counts(items)
+
+    def loss(part):
+        return float(training.weighted_sum(learner.losses(part), learner.loss_weights, counts).detach())
+
+    assert loss(items) == pytest.approx(loss(items[:2]) + loss(items[2:]), rel=1e-4)
 
 
 def test_without_dev_the_last_epoch_is_kept(tmp_path):
