@@ -143,8 +143,8 @@ def stills(
         yield Still(number, time_s, image if turn is None else image.transpose(turn))
 
 
-def track_events(path: Path, number: int) -> Iterator[tuple[float, float, str]]:
-    """(start, end, ASS event text) of the subtitle track `number`, times in seconds.
+def track_events(path: Path, number: int, notes: Notes | None = None) -> Iterator[tuple[float, float, str]]:
+    """(start, end, ASS event text) of the subtitle track `number`, times in seconds; `notes` gets what is damaged.
 
     Raises UserError where there is no such track, or it holds pictures.
     """
@@ -154,17 +154,25 @@ def track_events(path: Path, number: int) -> Iterator[tuple[float, float, str]]:
     if not media.tracks[number].text:
         what = f"subtitle track {number} holds pictures ({media.tracks[number].codec}), not text"
         raise UserError.at(path, f"{what}: give its text by --subtitles FILE")
+    error_type, damaged = _av().error.FFmpegError, 0
     with _opened(path) as container:
         stream = container.streams.subtitles[number]
         begin_s = _begin_s(container)
-        for packet in _packets(container, stream):
+        for packet in _packets(container, stream, notes):
             if packet.pts is None:
                 continue
             start_s = float(packet.pts * packet.time_base) - begin_s
             end_s = start_s + float((packet.duration or 0) * packet.time_base)
-            for event in packet.decode():
+            try:
+                events = packet.decode()
+            except error_type:
+                damaged += 1
+                continue
+            for event in events:
                 fields = event.ass.decode("utf-8", "replace").split(",", 8)  # the ninth is the text
                 yield max(start_s, 0.0), max(end_s, 0.0), fields[-1]
+    if damaged and notes is not None:
+        notes.problems.append(f"{damaged} damaged packets of subtitle track {number} were passed over")
 
 
 def track_list(media: Media) -> str:
@@ -398,7 +406,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise UserError.at(path, "is an empty file; expected a video")
     try:
         container = av.open(str(path), metadata_errors="replace")
-    except (OSError, ValueError) as error:  # what PyAV raises is also one of these
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise UserError.at(path, f"cannot be read as a video ({why}): it is truncated, damaged or none") from error
     with container:
@@ -407,11 +415,17 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _packets(container: Any, stream: Any, notes: Notes | None = None) -> Iterator[Any]:
     """The packets of a stream, up to the end or the place from which on the file cannot be read."""
-    try:
-        yield from container.demux(stream)
-    except _av().error.FFmpegError as error:
-        if notes is not None:
-            notes.problems.append(f"the file cannot be read on ({error.strerror})")
+    error_type = _av().error.FFmpegError
+    while True:
+        try:
+            yield from container.demux(stream)
+            return
+        except IndexError:  # a stream that begins amid the file, which PyAV does not know: its packet is passed over
+            continue
+        except error_type as error:
+            if notes is not None:
+                notes.problems.append(f"the file cannot be read on ({error.strerror})")
+            return
 
 
 def _video_stream(container: Any) -> Any:

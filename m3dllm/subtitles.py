@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 from m3dllm.errors import UserError
 from m3dllm.files import read_bytes
 from m3dllm.language import decoded
-from m3dllm.media import track_events
+from m3dllm.media import Notes, track_events
 
 SUFFIXES = frozenset((".srt", ".vtt", ".ass", ".ssa", ".sbv", ".ttml", ".dfxp", ".smi", ".sami"))
 _FORMATS = {".srt": "srt", ".sbv": "srt", ".vtt": "vtt", ".ass": "ass", ".ssa": "ssa", ".smi": "sami", ".sami": "sami"}
@@ -84,8 +84,10 @@ def parse_subtitles(text: str, path: Path) -> Subtitles:
 
 def read_track(video: Path, number: int) -> Subtitles:
     """The cues of a video's subtitle track. Raises UserError where there is no such track, or none of text."""
-    cues = tidy(Cue(start_s, max(start_s, end_s), plain(text)) for start_s, end_s, text in track_events(video, number))
-    return Subtitles(cues, f"track {number}")
+    notes = Notes()
+    events = track_events(video, number, notes)
+    cues = tidy(Cue(start_s, max(start_s, end_s), plain(text)) for start_s, end_s, text in events)
+    return Subtitles(cues, f"track {number}", problems=tuple(notes.problems))
 
 
 # --- formats ----------------------------------------------------------------------------------------------------------

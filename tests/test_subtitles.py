@@ -91,6 +91,25 @@ def test_timing_lines_that_cannot_be_read_are_counted_and_said_by_nobody():
     assert found.problems == ("1 of its timing lines cannot be read",)
 
 
+@given(
+    st.sampled_from(
+        (("a.srt", SRT), ("a.vtt", VTT), ("a.sbv", SBV), ("a.ass", ASS), ("a.ttml", TTML), ("a.smi", "<SAMI>"))
+    ),
+    st.lists(
+        st.tuples(st.integers(0, 400), st.sampled_from(("", "\n", "-->", "<", "}", "9" * 30, ":", "\0", "她", "{\\")))
+    ),
+)
+def test_a_damaged_file_gives_cues_or_one_line(file, damages):
+    name, text = file
+    for at, new in damages:
+        text = text[:at] + new + text[at + 1 :]
+    try:
+        cues = parse_subtitles(text, Path(name)).cues
+    except UserError:
+        return
+    assert all(a.end_s <= b.start_s for a, b in pairwise(cues))
+
+
 # --- repetitions and overlaps -----------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import re
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from m3dllm.extract.joining import Found, by_film, join, names, whole_film
 from m3dllm.types import Annotation, Box, Chain, Document, Frame, Mention, Region, Relation, Segment
 
@@ -106,6 +109,30 @@ def test_documents_without_a_group_are_films_of_their_own():
 
 def test_an_empty_film_has_no_joins():
     assert join("film", [said("a", "")]) == ({}, [])
+
+
+NAMES = ("Ada", "Ada Lovelace", "Mr. King", "King", "she", "姚芷蓉", "芷蓉", "她")
+
+
+@given(st.lists(st.lists(st.sampled_from(NAMES), max_size=5), max_size=5))
+def test_no_entity_has_two_chains_of_one_document(texts):
+    """Each inner list is a document whose chains are called so, one mention each."""
+    documents = []
+    for i, called in enumerate(texts):
+        text, chains = "", []
+        for n, name in enumerate(called):
+            chains.append(Chain(f"c{n}", (Mention(len(text), len(text) + len(name), "PER"),)))
+            text += name + "\n"
+        documents.append(Found(Document(f"d{i}", "en", text, group="film"), Annotation(tuple(chains))))
+    firsts, joins = join("film", documents)
+    groups: dict[tuple[str, str], list[str]] = {}
+    for (document, _), first in firsts.items():
+        groups.setdefault(first, []).append(document)
+    assert all(len(set(own)) == len(own) for own in groups.values())
+    assert len(firsts) - len(groups) == sum(one.joined for one in joins)
+    if documents:
+        _, annotation = whole_film("film", documents, firsts)
+        assert len(annotation.chains) == len(groups)
 
 
 def test_names_are_written_in_one_way():
