@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -174,3 +176,21 @@ def test_every_exporter_says_what_it_writes_and_holds(name):
     exporter = EXPORTERS.find(name)
     assert exporter.__doc__
     assert exporter.HOLDS <= PARTS
+
+
+def test_the_exporter_of_the_tutorial_is_one_file_and_one_entry_point(corpus, tmp_path, monkeypatch, capsys):
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = re.search(r"`triples\.py`\n```python\n(.*?)```", text, re.DOTALL)
+    assert code is not None
+    (tmp_path / "triples.py").write_text(code[1], encoding="utf-8")
+    info = tmp_path / "someone-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: someone\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[m3dllm.exporters]\ntriples = triples\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit):
+        app(["export", "triples", str(corpus), "--split", "dev", "--documents", "--out", str(tmp_path / "out")])
+    assert (tmp_path / "out/dev.tsv").read_text(encoding="utf-8") == (
+        "dev0\tAda\tPER-LOC_birth\tArles\ndev1\t苏珊1\tPER-LOC_birth\t北京\n"
+    )
+    assert "left out: 2 the frames of a document: the format has no place for it" in capsys.readouterr().out

@@ -21,6 +21,7 @@ from m3dllm.corpora.bilingual import Part, by_language, is_bilingual, language, 
 from m3dllm.corpora.choice import Choice, chosen
 from m3dllm.corpora.frames import BoxOrientation, Clip, ClipFiles, read_clip
 from m3dllm.corpora.imported import Imported, unused_id
+from m3dllm.corpora.marks import Sets
 from m3dllm.corpora.native import labels_of
 from m3dllm.corpora.offsets import (
     Reading,
@@ -255,23 +256,6 @@ class _Mentions:
     by_id: dict[str, Mention] = field(default_factory=dict)
     stand_ins: dict[str, str] = field(default_factory=dict)
     named: dict[str, list[str]] = field(default_factory=dict)
-
-
-class _Sets:
-    """Sets of mentions that grow together (union-find)."""
-
-    def __init__(self, mentions: Iterable[str]) -> None:
-        self._parents = {mention: mention for mention in mentions}
-
-    def root(self, mention: str) -> str:
-        while (parent := self._parents[mention]) != mention:
-            self._parents[mention] = mention = self._parents[parent]
-        return mention
-
-    def join(self, mentions: Iterable[str]) -> None:
-        first, *others = map(self.root, mentions)
-        for other in others:
-            self._parents[self.root(other)] = self.root(first)
 
 
 @dataclass(slots=True)
@@ -589,9 +573,9 @@ class _Linker:
                 relations[part][relation] = None
         return [(tuple(ours), tuple(theirs)) for ours, theirs in zip(chains, relations, strict=True)]
 
-    def _joined(self) -> _Sets:
+    def _joined(self) -> Sets[str]:
         """The chains that coreference relations, equivalences and chains' names make of the mentions."""
-        sets = _Sets(self.placed)
+        sets = Sets[str]()
         for link in filter(self._is_coreference, self.standoff.relations):
             ends, whys = self._ends(link)
             if whys:
@@ -613,7 +597,7 @@ class _Linker:
             self._join(sets, [end for end in members if end in self.placed], "chain name", f"{self.file}: {name}")
         return sets
 
-    def _join(self, sets: _Sets, ends: Sequence[str], what: str, where: str) -> None:
+    def _join(self, sets: Sets[str], ends: Sequence[str], what: str, where: str) -> None:
         """Join the mentions of each part, and note where they are of several."""
         by_part: dict[int, list[str]] = defaultdict(list)
         for end in ends:
@@ -623,7 +607,7 @@ class _Linker:
         for members in by_part.values():
             sets.join(members)
 
-    def _related(self, link: Link, sets: _Sets) -> tuple[int, str, str, str] | None:
+    def _related(self, link: Link, sets: Sets[str]) -> tuple[int, str, str, str] | None:
         """(part, root of the head, root of the tail, type) of a relation; None, noted, where it has no place."""
         kind = chosen(link.name, self.relation_types)
         ends, whys = self._ends(link)

@@ -101,8 +101,6 @@ def example(
     """The document of a block, with its image where there is one."""
     marks, tokens = marked(block, incoming.notes, where)
     name = incoming.id_for(block.about.get("id") or block.about.get("image") or "", instead, where)
-    told = block.about.get("lang")
-    kind: Lang | None = lang or ("zh" if told == "zh" else "en" if told == "en" else None)
     frames = []
     if (image := block.about.get("image")) and images:
         file = next((f for end in (".jpg", ".jpeg", ".png") if (f := find_image(image + end, [images]))), None)
@@ -110,7 +108,7 @@ def example(
         frames = [found] if found else []
     document = Document(
         name,
-        language_of(marks.text, kind),
+        language_of(marks.text, lang, block.about.get("lang")),
         marks.text,
         group=block.about.get("group", ""),
         tokens=tuple(tokens),

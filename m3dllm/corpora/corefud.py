@@ -47,12 +47,9 @@ def read_corefud(path: Path, *, lang: Lang | None = None, split: str | None = No
             reader = _Reader(found, form, incoming.notes, where)
             marks = reader.marks()
             name = incoming.id_for(found.about.get("newdoc id", ""), f"{file.stem}-{n}", where)
-            told = found.about.get("lang")
-            kind: Lang | None = lang or ("zh" if told == "zh" else "en" if told == "en" else None)
+            kind = language_of(marks.text, lang, found.about.get("lang"))
             group = found.about.get("group", "")
-            document = Document(
-                name, language_of(marks.text, kind), marks.text, group=group, tokens=tuple(reader.tokens)
-            )
+            document = Document(name, kind, marks.text, group=group, tokens=tuple(reader.tokens))
             incoming.add(part, Example(document, marks.gold(), UNANNOTATED))
     return incoming.done(path)
 

@@ -151,9 +151,8 @@ class _Task:
             return None
         marks = Marks(text, self.notes, self.where)
         self._mark(marks, results, pictures)
-        told: Lang | None = "zh" if data.get("lang") == "zh" else "en" if data.get("lang") == "en" else None
         about = self._about(data, text)
-        kind = language_of(text, self.options.lang or told)
+        kind = language_of(text, self.options.lang, data.get("lang"))
         document = Document(name, kind, text, frames=tuple(stills), **about)
         return Example(document, marks.gold(), self._unannotated(data, made, bool(text)))
 

@@ -7,25 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 from m3dllm.corpora.bilingual import language
 from m3dllm.corpora.frames import regions_in_frame
 from m3dllm.corpora.imported import Imported
 from m3dllm.types import Annotation, Chain, Lang, Mention, Region, Relation
 
+T = TypeVar("T", bound=Hashable)
 
-class Sets:
+
+class Sets(Generic[T]):
     """Sets of things that grow together (union-find)."""
 
     def __init__(self) -> None:
-        self._parents: dict[Hashable, Hashable] = {}
+        self._parents: dict[T, T] = {}
 
-    def root(self, thing: Hashable) -> Hashable:
+    def root(self, thing: T) -> T:
         while (parent := self._parents.get(thing, thing)) != thing:
             self._parents[thing] = thing = self._parents.get(parent, parent)
         return thing
 
-    def join(self, things: Iterable[Hashable]) -> None:
+    def join(self, things: Iterable[T]) -> None:
         roots = [self.root(thing) for thing in things]
         for other in roots[1:]:
             self._parents[self.root(other)] = self.root(roots[0])
@@ -41,7 +44,7 @@ class Marks:
     _mentions: dict[Hashable, Mention] = field(default_factory=dict)
     _by_span: dict[tuple[int, int], Hashable] = field(default_factory=dict)
     _stand_ins: dict[Hashable, Hashable] = field(default_factory=dict)
-    _sets: Sets = field(default_factory=Sets)
+    _sets: Sets[Hashable] = field(default_factory=Sets)
     _relations: list[tuple[Hashable, Hashable, str]] = field(default_factory=list)
     _regions: list[tuple[Region, Hashable | None]] = field(default_factory=list)
 
@@ -146,6 +149,7 @@ class Marks:
         self.notes.leave_out("mention", why, detail)
 
 
-def language_of(text: str, lang: Lang | None) -> Lang:
-    """`lang`, or what the letters of the text tell; English where they tell nothing."""
-    return lang or language(text) or "en"
+def language_of(text: str, lang: Lang | None, said: object = None) -> Lang:
+    """`lang`, else what a file said if that is a language, else what the letters of the text tell, else English."""
+    told: Lang | None = "zh" if said == "zh" else "en" if said == "en" else None
+    return lang or told or language(text) or "en"
