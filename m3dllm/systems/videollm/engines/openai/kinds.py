@@ -93,7 +93,24 @@ class LlamaCpp(Server):
         return own if isinstance(own, int) and own > 0 else super().context(model)
 
 
-KINDS: tuple[type[Server], ...] = (Vllm, LlamaCpp, Server)
+class Sglang(Server):
+    """SGLang takes GBNF as `ebnf`."""
+
+    name = "sglang"
+
+    @classmethod
+    def is_it(cls, model: Mapping[str, Any]) -> bool:
+        return model.get("owned_by") == "sglang"
+
+    def grammar_ways(self, constraint: Constraint) -> Sequence[Way]:
+        text = gbnf.write(constraint.schema, constraint.chunks) if constraint.schema else None
+        return ({"ebnf": text} if text else {},)
+
+    def probes(self) -> Sequence[Way]:
+        return ({"ebnf": f'root ::= "{PROBE}"\n'},)
+
+
+KINDS: tuple[type[Server], ...] = (Vllm, LlamaCpp, Sglang, Server)
 
 
 def kind_of(model: Mapping[str, Any]) -> Server:
