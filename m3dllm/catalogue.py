@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from m3dllm.columns import columns
 from m3dllm.options import option_table, presets_of
 from m3dllm.registry import Broken, all_systems, find_system
 from m3dllm.system import SystemSpec
@@ -25,7 +26,7 @@ def overview(*, json: bool = False) -> str:
             rows.append((system.name, *["–"] * 5, "broken", f"{system.source}: {system.error}"))
         else:
             rows.append(_row(system))
-    return _columns(rows)
+    return "\n".join(columns(rows))
 
 
 def describe(name: str, *, json: bool = False) -> str:
@@ -38,7 +39,7 @@ def describe(name: str, *, json: bool = False) -> str:
     lines = [
         f"{spec.name}: {spec.summary}",
         "",
-        _columns([("tasks", "reads", "languages", "trains", "given", "installed"), _row(spec)[1:7]]),
+        *columns([("tasks", "reads", "languages", "trains", "given", "installed"), _row(spec)[1:7]]),
     ]
     if presets:
         lines += ["", f"presets: {', '.join(presets)}"]
@@ -48,7 +49,7 @@ def describe(name: str, *, json: bool = False) -> str:
     }
     for title, part in parts.items():
         rows = [(o["flag"], o["default"], " ".join(filter(None, (o["help"], _range(o))))) for o in part]
-        lines += ["", title, *("  " + line for line in _columns(rows).splitlines())] if part else []
+        lines += ["", title, *("  " + line for line in columns(rows))] if part else []
     if not options:
         lines += ["", "It has no options of its own."]
     return "\n".join(lines)
@@ -87,10 +88,3 @@ def _facts(system: SystemSpec | Broken) -> dict[str, Any]:
         "extra": system.extra,
         "installed": not system.missing,
     }
-
-
-def _columns(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

@@ -13,10 +13,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from m3dllm.errors import UserError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 _HELP = re.compile(r"^ *- ((?:`\w+`(?:, )?)+): (.*(?:\n(?! *- `|\s*$).*)*)", re.MULTILINE)
 
@@ -58,6 +60,8 @@ class Modules:
         return [name.replace("_", "-") for name in found if not name.startswith("_") and name not in self.besides]
 
     def _points(self) -> list[EntryPoint]:
+        from importlib.metadata import entry_points  # slow to load, and `--help` needs none
+
         return sorted(entry_points(group=self.group), key=lambda point: point.name)
 
 

@@ -15,6 +15,7 @@ from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from m3dllm.columns import columns
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.types import TASKS, Example
@@ -175,8 +176,7 @@ def count_table(counts: Mapping[tuple[str, str], Counts]) -> list[str]:
     """The counts as lines in columns, the first line the heads."""
     rows = [("split", "lang", *(f.name for f in fields(Counts)))]
     rows += [(split, lang, *(f"{n:,}" for n in astuple(held))) for (split, lang), held in counts.items()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join([_left(row[:2], widths[:2]), _right(row[2:], widths[2:])]).rstrip() for row in rows]
+    return columns(rows, left=2)
 
 
 def id_problem(name: str) -> str | None:
@@ -231,14 +231,6 @@ def reasons(verb: str, things: list[LeftOut], places: int = 3) -> Iterator[str]:
     for (what, why), where in sorted(grouped.items(), key=lambda item: (-len(item[1]), item[0])):
         more = f"; and {len(where) - places:,} more" if len(where) > places else ""
         yield one_line(f"{verb}: {len(where):,} {what}: {why} ({'; '.join(where[:places])}{more})")
-
-
-def _left(cells: tuple[str, ...], widths: list[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-
-
-def _right(cells: tuple[str, ...], widths: list[int]) -> str:
-    return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
 
 
 def _cut(text: str) -> str:

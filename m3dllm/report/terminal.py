@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from m3dllm.columns import columns
 from m3dllm.report.numbers import count, percent
 from m3dllm.runs import Run
 from m3dllm.score import Ratio, Scores, TaskScores
@@ -54,7 +55,7 @@ def table(scores: Scores | Mapping[str, Any], floors: Floors | None = None) -> s
                 n = f"{of.documents} document{'' if of.documents == 1 else 's'}"
                 n = f"{answered(of)} documents answered" if of.failed else n
                 lines = [f"{lang} · {n} · {PAIRS_WORDS[pairs]} · modality {found.settings.modality}"]
-                lines += _aligned([COLUMNS, *_rows(part)])
+                lines += columns([COLUMNS, *_rows(part)], left=1)
                 lines += [_average(part), *_beside((floors or {}).get((lang, pairs), ()), pairs)]
                 if of.frames_shown is not None and of.frames_annotated:
                     share = percent(of.frames_shown / of.frames_annotated)
@@ -101,16 +102,4 @@ def _beside(floors: Sequence[Floor], pairs: Pairs) -> list[str]:
     return [
         f"floors (F1, over {over}; frequencies of these documents):",
         *(f"  {task}: {', '.join(found)}" for task, found in by_task.items()),
-    ]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
     ]

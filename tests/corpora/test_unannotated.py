@@ -35,7 +35,7 @@ def read(gold: dict) -> Example:
         ({"chains": CHAINS, "relations": [], "regions": [], "unannotated": ["chain"]}, {"chain"}),
         ({}, {"entity", "chain", "relation", "grounding"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),  # the same in every process
 )
 def test_a_part_that_the_gold_lacks_is_not_annotated(gold, unannotated):
     assert read(gold).unannotated == unannotated

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from m3dllm.columns import columns
 from m3dllm.errors import UserError
 from m3dllm.files import sha256
 from m3dllm.labels import Label, LabelSet
@@ -173,9 +174,7 @@ class Calibration:
         rows = [("convention", "boxes read", "mean IoU", "IoU > 0.5")]
         n = len(self.answers)
         rows += [(f.convention, f"{f.read}/{n}", f"{f.mean_iou:.3f}", f"{f.hits}/{n}") for f in self.fits]
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([f"{self.model}, {n} drawn shapes", "", *lines, "", self.verdict])
+        return "\n".join([f"{self.model}, {n} drawn shapes", "", *columns(rows), "", self.verdict])
 
 
 def calibrate(config: Config, *, engine: Engine | None = None) -> Calibration:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from m3dllm.columns import columns
 from m3dllm.errors import UserError
 from m3dllm.files import check_free
 from m3dllm.systems.videollm import embedded
@@ -32,7 +32,7 @@ def overview(*, json: bool = False) -> str:
             rows.append(_row(one))
         else:
             broken.append(f"broken: {one}")
-    return "\n".join([*_columns(rows), *broken])
+    return "\n".join([*columns(rows), *broken])
 
 
 def merge(adapter: str, out: Path, *, model: str | None = None, device: str = "cpu") -> Path:
@@ -103,8 +103,3 @@ def _facts(one: Adapter | UserError) -> dict[str, Any]:
         return {"error": str(one)}
     names = ("adapter", "base", "rank", "asked", "languages", "dev_f1", "where")
     return dict(zip(names, _row(one), strict=True))
-
-
-def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
