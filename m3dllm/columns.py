@@ -21,7 +21,7 @@ def columns(rows: Iterable[Sequence[str]], *, left: int | None = None) -> list[s
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for i in range(len(found[0])):
         side: Literal["left", "right"] = "left" if left is None or i < left else "right"
-        table.add_column(no_wrap=True, overflow="ignore", justify=side)
+        table.add_column(no_wrap=True, overflow="crop", justify=side)
     for row in found:
         table.add_row(*row)
     console = Console(width=1_000_000, color_system=None)
