@@ -19,13 +19,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Literal
 
 from m3dllm.corpora.choice import Choice, chosen
 from m3dllm.corpora.framefiles import ClipFile, Still, frame_number, number_in, pair_files
 from m3dllm.corpora.images import TIFF, image_as_png, image_problem, image_size, image_turn
 from m3dllm.corpora.imported import ImageSource, Imported, LeftOut
 from m3dllm.corpora.labelme import LabelMe, parse_labelme
+from m3dllm.corpora.turned import BoxOrientation, Turned, reading
 from m3dllm.corpora.walk import is_hidden, walk_files
 from m3dllm.corpora.yolo import is_names_file, parse_names, parse_yolo
 from m3dllm.errors import UserError
@@ -44,7 +44,6 @@ LARGEST_ARCHIVE = 4 * 2**30
 HELD = 16 * 2**20
 """How many bytes of images are kept in memory; what is more is read again when it is written."""
 
-BoxOrientation = Literal["auto", "upright", "stored"]
 _KINDS = (
     (b"\xff\xd8", ".jpg"),
     (b"\x89PNG", ".png"),
@@ -371,9 +370,7 @@ class _Reader:
 
     def _drawn(self, labelme: LabelMe, file: ClipFile, number: int, picture: _Picture) -> list[tuple[str, Region]]:
         """The shapes of a LabelMe file in the upright image."""
-        stored = picture.turn > 4 and labelme.size == picture.stored_size != picture.size
-        surely = stored or (picture.turn > 4 and labelme.size == picture.size != picture.stored_size)
-        as_stored = self._as_stored(picture, file, told=stored, surely=surely)
+        as_stored = self._as_stored(Turned.by_size(picture.turn, picture.size, labelme.size, file.where))
         size = picture.stored_size if as_stored else picture.size
         if labelme.size not in (None, size):
             detail = f"{file.where}: for {_pixels(labelme.size or size)}, the image has {_pixels(size)}"
@@ -391,23 +388,18 @@ class _Reader:
         """The lines of a YOLO file in the upright image."""
         names, cover = self.options.class_names, self.options.cover
         found = parse_yolo(text, number, names=names, where=file.where, notes=self.notes, cover=cover)
-        if found and self._as_stored(picture, file):
+        if found and self._as_stored(Turned.by_size(picture.turn, picture.size, None, file.where)):
             return [_turned(one, picture.turn) for one in found]
         return found
 
-    def _as_stored(self, picture: _Picture, file: ClipFile, *, told: bool = False, surely: bool = False) -> bool:
-        """Whether the boxes of the file were drawn on the pixels as they are stored; a reading that may be wrong is
-        noted. `told`: its size says so; `surely`: its size leaves no doubt."""
-        if picture.turn == 1:
+    def _as_stored(self, turned: Turned) -> bool:
+        """Whether boxes were drawn on the pixels as they are stored; a reading that may be wrong is noted."""
+        if turned.turn == 1:
             return False
         option = self.options.orientation
-        stored = told if option == "auto" else option == "stored"
-        if stored or not surely:
-            where = "the pixels as they are stored" if stored else "the upright image"
-            other = "upright" if stored else "stored"
-            remedy = f"'--box-orientation {other}' reads the other way"
-            why = f"its image is turned (EXIF): its boxes were read on {where}; {remedy}"
-            self.notes.change("box file", why, f"{file.where}: orientation {picture.turn}")
+        stored = turned.stored if option == "auto" else option == "stored"
+        if stored or not turned.surely:
+            self.notes.change("box file", reading(stored), f"{turned.where}: orientation {turned.turn}")
         return stored
 
     def _labelme(self, file: ClipFile) -> LabelMe | None:

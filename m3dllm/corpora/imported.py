@@ -46,6 +46,8 @@ class Imported:
     left_out: list[LeftOut] = field(default_factory=list)
     changed: list[LeftOut] = field(default_factory=list)
     remarks: list[LeftOut] = field(default_factory=list)
+    turned: dict[str, Any] = field(default_factory=dict)
+    """The path of a frame whose image is stored turned -> how its boxes are read (`turned.Turned`)."""
     details: list[LeftOut] = field(default_factory=list)
     """What was said of something that came in, and a corpus has no place for."""
     problems: list[str] = field(default_factory=list)

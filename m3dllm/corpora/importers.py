@@ -24,6 +24,7 @@ from typing import Any
 from m3dllm import plugins
 from m3dllm.corpora.choice import Chosen, parse_choice
 from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.turned import BoxOrientation, read_again
 from m3dllm.errors import UserError
 
 _MARK = re.compile(r"^IMPORTER\b", re.MULTILINE)
@@ -43,6 +44,13 @@ def _is_marked(folder: Path, name: str) -> bool:
     return any(_MARK.search(file.read_text(encoding="utf-8")) for file in files if file.is_file())
 
 
+_ORIENTATION = inspect.Parameter(
+    "box_orientation", inspect.Parameter.KEYWORD_ONLY, default="auto", annotation=BoxOrientation
+)
+_ORIENTATION_HELP = """- `box_orientation`: whether boxes in images that a camera turned (EXIF) were drawn on the
+  upright image or on the pixels as they are stored; "auto" asks the size that the tool says, and takes upright where
+  it does not tell."""
+"""An option of every importer of images that has none of its own for it."""
 IMPORTERS = _Importers("import format", "m3dllm.corpora", "m3dllm.importers")
 
 
@@ -64,19 +72,27 @@ class Importer:
         shaped = [_shape(parameter) for parameter in plugins.options(self.read)]
         text = inspect.getdoc(self.read) or ""
 
+        names = {name for name, _, _ in shaped}
+        turns = _ORIENTATION if names & {"images", "clips"} and _ORIENTATION.name not in names else None
+
         @functools.wraps(self.read)
         def read(*path: Path, **values: Any) -> Imported:
+            orientation: Any = values.pop(turns.name, "auto") if turns else "auto"
             given = {name: convert(values[p.name]) for name, p, convert in shaped if p.name in values}
             imported = self.read(*path, **given)
             for choice in given.values():
                 if isinstance(choice, Chosen):
                     imported.problems += choice.never()
+            read_again(imported, orientation)
             return imported
 
         for name, parameter, _ in shaped:
             text = text.replace(f"`{name}`", f"`{parameter.name}`")
+        parameters = [parameter for _, parameter, _ in shaped]
+        if turns:
+            parameters, text = [*parameters, turns], f"{text}\n\n{_ORIENTATION_HELP}"
         read.__doc__ = text
-        read.__signature__ = inspect.Signature([parameter for _, parameter, _ in shaped])  # type: ignore[attr-defined]
+        read.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         return read
 
 

@@ -23,6 +23,7 @@ from m3dllm.corpora.framefiles import frame_number
 from m3dllm.corpora.images import SUFFIXES, UNREAD, image_as_png, image_size, image_turn, is_tiff
 from m3dllm.corpora.imported import Imported, one_line, split_name, unused_id
 from m3dllm.corpora.places import split_word
+from m3dllm.corpora.turned import reading
 from m3dllm.errors import UserError
 from m3dllm.files import file_name, inside, read_text
 from m3dllm.labels import Label, LabelSet, RelationLabel
@@ -392,10 +393,7 @@ class _Reader:
         turn = image_turn(image)
         if turn != 1:
             stored = self.box_orientation == "stored"
-            where = "the pixels as they are stored" if stored else "the upright image"
-            remedy = f"'--box-orientation {'upright' if stored else 'stored'}' reads the other way"
-            why = f"its image is turned (EXIF): its boxes were read on {where}; {remedy}"
-            self.imported.change("box file", why, f"{file}: orientation {turn}")
+            self.imported.change("box file", reading(stored), f"{file}: orientation {turn}")
             turn = turn if stored else 1
         for line, text in enumerate(read_text(file).splitlines(), start=1):
             where = f"{file}:{line}"

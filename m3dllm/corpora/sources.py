@@ -9,6 +9,7 @@ from pathlib import Path
 
 from m3dllm.corpora.imported import Imported, split_name, unused_id
 from m3dllm.corpora.native import labels_of
+from m3dllm.corpora.turned import turn_regions
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.types import Annotation, Example
@@ -62,7 +63,7 @@ class Incoming:
         return name
 
     def add(self, split: str, example: Example) -> None:
-        self.notes.splits.setdefault(split_name(split), []).append(example)
+        self.notes.splits.setdefault(split_name(split), []).append(turn_regions(example, self.notes))
 
     def done(self, path: Path, labels: LabelSet | None = None) -> Imported:
         """The import with `labels`, or those found. Raises UserError where there is no document."""

@@ -8,8 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from m3dllm.corpora.images import SUFFIXES, image_size
+from m3dllm.corpora.images import SUFFIXES, image_as_png, image_size, image_turn, is_tiff
 from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.turned import Turned
 from m3dllm.files import file_name, inside
 from m3dllm.types import Frame
 
@@ -52,23 +53,26 @@ def still(
     The file's own size counts. Where there is no file, a grey image of the size stands for it, and is noted: the frame
     carries regions that can be scored.
     """
-    found = size
+    found, turned = size, None
     if image is not None:
         try:
-            found = image_size(image)
+            found, turn = image_size(image), image_turn(image)
+            turned = Turned.by_size(turn, found, size, where) if turn > 1 else None
         except ValueError as error:
             notes.leave_out("image", "it is broken", f"{where}: {error}")
             image = None
     if found is None or not 0 < found[0] * found[1] <= LARGEST or min(found) <= 0:
         notes.leave_out("image", "there is neither a file of it nor its size", where)
         return None
-    suffix = image.suffix.lower() if image else ".png"
+    suffix = image.suffix.lower() if image and not is_tiff(image.name) else ".png"
     path = f"frames/{file_name(document)}/{index}{suffix}"
     if image is None:
         notes.change("image", GREY, where)
-    elif size not in (None, found):
+    elif size not in (None, found) and not (turned and turned.stored):
         notes.change("image", "it has another size than its boxes: they were scaled", f"{where}: {size}, {found}")
-    notes.images[path] = image or _grey(found)
+    if turned and image:
+        notes.turned[path] = turned
+    notes.images[path] = _grey(found) if image is None else image_as_png(image) if is_tiff(image.name) else image
     return Frame(index, path, *found, annotated=annotated, time_s=time_s)
 
 

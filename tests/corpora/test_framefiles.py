@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from m3dllm.corpora.frames import frame_number
+from m3dllm.corpora.importers import find_importer
 from m3dllm.corpora.m3d import read_m3d
+from m3dllm.corpora.turned import reading
 from m3dllm.types import Box
 from tests.corpora.m3d_release import EN, release
 from tests.corpora.m3d_release import clip as m3d_clip
@@ -325,3 +328,40 @@ def test_the_name_of_another_frame_is_counted(tmp_path):
     value = json.loads(labelme(PERSON)) | {"imagePath": "..\\frames\\0077.png"}
     _, notes = clip(folder(tmp_path / "v", {"9005/1.png": png(), "9005/1.json": json.dumps(value).encode()}))
     assert "names the image of another frame" in notes.changed[0].why
+
+
+# --- the importers that read boxes in pixels --------------------------------------------------------------------------
+
+
+def voc(folder_: Path, turn: int, box, size) -> Path:
+    (width, height), (x0, y0, x1, y1) = size, box
+    edges = dict(zip(("xmin", "ymin", "xmax", "ymax"), (x0 * width, y0 * height, x1 * width, y1 * height), strict=True))
+    box_xml = "".join(f"<{name}>{value}</{name}>" for name, value in edges.items())
+    sizes = f"<size><width>{width}</width><height>{height}</height></size>"
+    xml = f"<annotation><filename>1.jpg</filename>{sizes}<object><name>P</name><bndbox>{box_xml}</bndbox></object>"
+    return folder(folder_, {"1.jpg": turned(turn), "1.xml": f"{xml}</annotation>".encode()})
+
+
+@pytest.mark.parametrize("turn", range(5, 9))
+def test_the_size_that_a_tool_says_tells_on_which_picture_its_boxes_lie(turn, tmp_path):
+    for box, size in ((SEEN, (32, 64)), (stored(turn), (64, 32))):
+        imported = find_importer("voc").read(voc(tmp_path / f"{size[0]}", turn, box, size))
+        (example,) = imported.splits["train"]
+        assert example.gold.regions[0].box == pytest.approx(SEEN)
+        assert (example.document.frames[0].width_px, example.document.frames[0].height_px) == (32, 64)
+
+
+@pytest.mark.parametrize("turn", range(2, 9))
+@pytest.mark.parametrize("option", ["upright", "stored"])
+def test_an_option_of_every_importer_of_images_sets_the_reading(turn, option, tmp_path):
+    size = (32, 64) if option == "upright" or turn < 5 else (64, 32)
+    root = voc(tmp_path / "v", turn, SEEN if option == "upright" else stored(turn), size)
+    (example,) = find_importer("voc").by_options()(root, box_orientation=option).splits["train"]
+    assert example.gold.regions[0].box == pytest.approx(SEEN)
+
+
+def test_a_reading_that_may_be_wrong_is_said(tmp_path):
+    imported = find_importer("voc").read(voc(tmp_path, 2, SEEN, (32, 64)))
+    assert [change.why for change in imported.changed] == [reading(False)]
+    imported = find_importer("voc").by_options()(tmp_path, box_orientation="stored")
+    assert [change.why for change in imported.changed] == [reading(True)]
