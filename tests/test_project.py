@@ -111,6 +111,7 @@ def test_the_plugin_tutorial_is_the_tested_plugin():
         assert (ROOT / "tests/plugin/mean-frames" / name).read_text(encoding="utf-8").strip() in text, name
     for name in ("pyproject.toml", "name_list/__init__.py"):
         assert (ROOT / "tests/plugin/name-list" / name).read_text(encoding="utf-8").strip() in text, name
+    assert (ROOT / "tests/plugin/unlabelled/unlabelled.py").read_text(encoding="utf-8").strip() in text
 
 
 def test_pins_lie_inside_the_declared_ranges():
