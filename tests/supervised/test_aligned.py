@@ -48,8 +48,8 @@ def test_a_patch_matches_a_chain_as_well_as_its_best_mention():
         for f in range(3):
             for p in range(4):
                 best = max(
-                    align.ask(looks[b, m]) @ align.answer(PATCHES_WIDE[b, f, p])
-                    + align.types.weight[MENTIONS.type[b, m]] @ align.answer(PATCHES_WIDE[b, f, p])
+                    align.query(looks[b, m]) @ align.key(PATCHES_WIDE[b, f, p])
+                    + align.types.weight[MENTIONS.type[b, m]] @ align.key(PATCHES_WIDE[b, f, p])
                     for m in members
                 )
                 torch.testing.assert_close(found[b, f, p, chain], best / SIZE**0.5, atol=1e-5, rtol=1e-5)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 
@@ -11,8 +12,9 @@ from m3dllm.normalize import normalize
 from m3dllm.system import System
 from m3dllm.systems.dffm import Config
 from m3dllm.systems.dffm.model import DFFM
-from m3dllm.systems.supervised.checkpoint import MODEL
+from m3dllm.systems.supervised.checkpoint import MODEL, read_checkpoint
 from m3dllm.types import Chain, Document, Frame, Given
+from m3dllm.weights import write_weights
 from tests.small import annotated
 from tests.supervised.documents import ENGLISH, LABELS, four
 
@@ -188,6 +190,15 @@ def test_safetensors_of_something_else_are_refused(tmp_path):
 
     save_file({"x": torch.ones(1)}, tmp_path / MODEL)
     with pytest.raises(UserError, match="is no model of this system"):
+        DFFM(CONFIG, labels=LABELS, checkpoint=tmp_path)
+
+
+def test_a_checkpoint_of_an_older_version_is_refused(fitted, tmp_path):
+    header, weights = read_checkpoint(fitted[0] / MODEL)
+    card = json.loads(header["m3dllm"])
+    del card["names"]
+    write_weights(tmp_path / MODEL, weights, {"m3dllm": json.dumps(card)})
+    with pytest.raises(UserError, match="was fitted by an older version, whose weights have other names: fit again"):
         DFFM(CONFIG, labels=LABELS, checkpoint=tmp_path)
 
 

@@ -1,8 +1,8 @@
 """The denoised feature fusion module (DFFM), section V-D: eq. 8 to 12.
 
-One modality asks (Q), the levels of the other answer (K and V), in a latent space small enough to lose the noise. The
-two directions are two `Fusion`s; which features are asked, and what stands in for a missing modality, is not decided
-here.
+One modality gives the queries (Q), the levels of the other keys and values (K, V), in a latent space small enough to
+lose the noise. The two directions are two `Fusion`s; which features are queries, and what stands in for a missing
+modality, is not decided here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from m3dllm.rng import Dropout, generator_for
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """Fused features (batch, asked, hidden), and what the latent costs: `penalty` is 0 for a plain autoencoder."""
+    """Fused features (batch, queries, hidden), and what the latent costs: `penalty` is 0 for a plain autoencoder."""
 
     features: Tensor
     penalty: Tensor
@@ -66,9 +66,9 @@ class Latent(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention without biases: a key's bias would move nothing, and so would not learn.
+    """Multi-head attention without biases: a key's bias would move nothing, and so have no gradient.
 
-    asked: (batch, n, size), source: (batch, m, size), mask: (batch, m) -> (batch, n, size).
+    queries: (batch, n, size), source: (batch, m, size), mask: (batch, m) -> (batch, n, size).
     """
 
     def __init__(self, size: int, heads: int, dropout: float) -> None:
@@ -101,9 +101,9 @@ class Level(nn.Module):
             nn.Linear(size, 4 * size), nn.ReLU(), Dropout(dropout), nn.Linear(4 * size, size)
         )
 
-    def forward(self, asked: Tensor, asked_mask: Tensor, source: Tensor, mask: Tensor) -> Fused:
-        """asked: (batch, n, hidden), source: (batch, m, hidden), masks: (batch, n), (batch, m)."""
-        q, cost_q = self.latent(asked, asked_mask)  # eq. 8
+    def forward(self, queries: Tensor, query_mask: Tensor, source: Tensor, mask: Tensor) -> Fused:
+        """queries: (batch, n, hidden), source: (batch, m, hidden), masks: (batch, n), (batch, m)."""
+        q, cost_q = self.latent(queries, query_mask)  # eq. 8
         k, cost_k = self.latent(source, mask, before=self.key.weight)
         v, cost_v = self.latent(source, mask, before=self.value.weight)
         mixed = q + self.attention(q, k, v, mask)  # eq. 9: (batch, n, latent)
@@ -134,12 +134,12 @@ class Fusion(nn.Module):
         self.levels = nn.ModuleDict({name: level() for name in levels})
         self.weights = nn.ModuleDict({name: nn.Linear(hidden, hidden, bias=False) for name in levels})  # W_λ^x
         self.own = nn.Linear(hidden, hidden, bias=False)  # W^x
-        nn.init.eye_(self.own.weight)  # fusion begins as a correction of what the modality says by itself
+        nn.init.eye_(self.own.weight)  # fusion begins as a correction of the modality's own features
 
-    def forward(self, asked: Tensor, asked_mask: Tensor, source: Mapping[str, Tensor], mask: Tensor) -> Fused:
-        """asked: (batch, n, hidden); source[λ]: (batch, m, hidden); at least one of m is real in every row."""
-        parts = {name: level(asked, asked_mask, source[name], mask) for name, level in self.levels.items()}
-        inner, maps, biases = [asked], [self.own.weight], []
+    def forward(self, queries: Tensor, query_mask: Tensor, source: Mapping[str, Tensor], mask: Tensor) -> Fused:
+        """queries: (batch, n, hidden); source[λ]: (batch, m, hidden); at least one of m is real in every row."""
+        parts = {name: level(queries, query_mask, source[name], mask) for name, level in self.levels.items()}
+        inner, maps, biases = [queries], [self.own.weight], []
         for name, part in parts.items():
             modules: Any = self.levels[name]
             first, _, last = modules.latent.decode  # eq. 10

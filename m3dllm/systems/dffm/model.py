@@ -58,23 +58,23 @@ class DFFMBackbone(Backbone):
         return Construction(self.hidden, levels=self.config.levels, prompt_length=self.config.prompt_length)
 
 
-def fuse(fusion: Fusion | None, construction: nn.Module | None, asked: Features, other: Features) -> Fused:
-    """The `other` modality into the `asked` one, or what `construction` makes where a document lacks it (section V-E).
+def fuse(fusion: Fusion | None, construction: nn.Module | None, queries: Features, other: Features) -> Fused:
+    """The `other` modality into the `queries`, or what `construction` makes where a document lacks it (section V-E).
 
-    Documents that lack the `asked` modality itself get zeros: there is nothing to fuse into.
+    Documents that lack the modality of the `queries` itself get zeros: there is nothing to fuse into.
     """
     if fusion is None or construction is None:
-        return Fused(asked.last, asked.last.new_zeros(()))
-    features = torch.zeros_like(asked.last)
-    penalty = asked.last.new_zeros(())
-    here, there = asked.mask.any(1), other.mask.any(1)
+        return Fused(queries.last, queries.last.new_zeros(()))
+    features = torch.zeros_like(queries.last)
+    penalty = queries.last.new_zeros(())
+    here, there = queries.mask.any(1), other.mask.any(1)
     if (index := (here & there).nonzero()[:, 0]).numel():
-        own, source = asked.rows(index), other.rows(index)
+        own, source = queries.rows(index), other.rows(index)
         fused = fusion(own.last, own.mask, source.levels, source.mask)
         features = features.index_copy(0, index, fused.features.to(features.dtype))
         penalty = penalty + fused.penalty
     if (index := (here & ~there).nonzero()[:, 0]).numel():
-        own = asked.rows(index)
+        own = queries.rows(index)
         levels, mask = construction(own.last, own.mask)  # eq. 13, 14
         fused = fusion(own.last, own.mask, levels, mask)
         features = features.index_copy(0, index, fused.features.to(features.dtype))

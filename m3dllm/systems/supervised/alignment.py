@@ -36,8 +36,8 @@ class ContextAttention(nn.Module):
 
     def forward(self, words: Tensor, word_mask: Tensor, mentions: MentionBatch) -> Tensor:
         n_heads = len(self.slopes)
-        asked = self.query(span_means(words, mentions.first, mentions.last))
-        parts = (asked, self.key(words), self.value(words))
+        query = self.query(span_means(words, mentions.first, mentions.last))
+        parts = (query, self.key(words), self.value(words))
         q, k, v = (part.unflatten(2, (n_heads, -1)).transpose(1, 2) for part in parts)
         place = torch.arange(words.shape[1], device=words.device)
         before, after = mentions.first[..., None] - place, place - mentions.last[..., None]
@@ -60,16 +60,16 @@ class Alignment(nn.Module):
         super().__init__()
         self.context = ContextAttention(hidden)
         self.types = nn.Embedding(n_types, size)
-        self.ask = nn.Linear(hidden, size)
-        self.answer = nn.Linear(hidden, size)
+        self.query = nn.Linear(hidden, size)
+        self.key = nn.Linear(hidden, size)
         self.nothing = nn.Linear(hidden, 1)
         self.dropout = Dropout(dropout)
         nn.init.constant_(self.nothing.bias, 2.0)  # most patches show none of the chains
 
     def forward(self, words: Tensor, word_mask: Tensor, patches: Tensor, mentions: MentionBatch) -> Tensor:
         context = self.dropout(self.context(words, word_mask, mentions))
-        asked = self.ask(context) + self.types(mentions.type)  # (batch, mentions, size)
-        match = torch.einsum("bms,bfps->bmfp", asked, self.answer(self.dropout(patches))) / asked.shape[2] ** 0.5
+        query = self.query(context) + self.types(mentions.type)  # (batch, mentions, size)
+        match = torch.einsum("bms,bfps->bmfp", query, self.key(self.dropout(patches))) / query.shape[2] ** 0.5
         n_chains = mentions.chain_type.shape[1]
         index = mentions.chain[..., None, None].expand_as(match)
         best = match.new_full((len(match), n_chains + 1, *match.shape[2:]), NEVER)  # the last gathers padding

@@ -35,6 +35,8 @@ from m3dllm.wire import (
 )
 
 MODEL = "model.safetensors"
+NAMES = 2
+"""The version of the names of weights: 1 were those before a model was a backbone and heads."""
 REMEDY = "fit again"
 
 
@@ -63,7 +65,11 @@ class Card:
         """As the header of a safetensors file: one entry, so that the same model is the same bytes."""
         rows = {name: getattr(self, name) for name in _PLAIN}
         labels = encode_labels(self.labels)
-        return {"m3dllm": encode(rows | {"format": FORMAT, "config": asdict(self.config), "labels": labels}).decode()}
+        return {
+            "m3dllm": encode(
+                rows | {"format": FORMAT, "names": NAMES, "config": asdict(self.config), "labels": labels}
+            ).decode()
+        }
 
     @classmethod
     def read(cls, header: Mapping[str, str], path: Path, kind: type[Config]) -> Card:
@@ -72,6 +78,8 @@ class Card:
             card = decode(header["m3dllm"], dict[str, Any])
             if card["format"] != FORMAT:
                 raise UserError.at(path, f"is of another format than {FORMAT}, which this version reads: fit again")
+            if card.get("names") != NAMES:
+                raise UserError.at(path, "was fitted by an older version, whose weights have other names: fit again")
             rows = {name: convert(card[name], form) for name, form in _PLAIN.items()}
             return cls(config=convert(card["config"], kind), labels=decode_labels(card["labels"]), **rows)
         except (KeyError, WireError, TypeError) as error:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 NEVER = -1e4
-"""The score of what is impossible: finite, so that gradients are; far below what a model says."""
+"""The score of what is impossible: finite, so that gradients are; far below the scores of a model."""
 
 
 def bio_tags(types: Sequence[str]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Documents, mentions and gold as numbers, and several of them side by side with masks.
 
-`Inputs` is one document, `Mentions` the mentions of one (gold, given or predicted), `Gold` what it should say; `Batch`
-and `MentionBatch` are those of several. Nothing here is learned.
+`Inputs` is one document, `Mentions` the mentions of one (gold, given or predicted), `Gold` its gold; `Batch`
+and `MentionBatch` are those of several. Nothing here is trained.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Mentions:
     chain_type: Tensor
     """(chains,): each chain's type."""
     pairs: Tensor
-    """(mentions, mentions, features): what the texts of two mentions say, see `pairs`."""
+    """(mentions, mentions, features) of the texts of two mentions, see `pairs`."""
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -146,7 +146,7 @@ def word_ranges(words: Sequence[Span], spans: Sequence[Span]) -> tuple[np.ndarra
 
 @dataclass(frozen=True, slots=True)
 class Gold:
-    """What one document should say."""
+    """The gold of one document."""
 
     tags: Tensor
     """(words,): BIO tags; of overlapping mentions the longer."""
@@ -159,14 +159,14 @@ class Gold:
     region_box: Tensor
     """(regions, 4): centre and size, fractions of the frame."""
     region_chain: Tensor
-    """(regions,): the chain that the region shows, -1 where nobody said."""
+    """(regions,): the chain that the region shows, -1 where that is not annotated."""
     annotated: Tensor
     """(frames,), booleans: where someone looked for regions."""
     unannotated: frozenset[Task] = frozenset()
     """The tasks whose gold nobody knows: they have no loss."""
 
     def without_text(self) -> Gold:
-        """What is left to say where the text is hidden."""
+        """The gold where the text is hidden."""
         return replace(
             self,
             tags=self.tags[:0],
@@ -176,7 +176,7 @@ class Gold:
         )
 
     def without_frames(self) -> Gold:
-        """What is left to say where the frames are hidden."""
+        """The gold where the frames are hidden."""
         names = ("region_frame", "region_type", "region_box", "region_chain", "annotated")
         return replace(self, **{name: getattr(self, name)[:0] for name in names})
 

@@ -1,4 +1,4 @@
-"""A head for each task: what it costs to be wrong, and what it adds to an answer.
+"""A head for each task: its losses, and what it adds to an answer.
 
 The heads are independent modules over `States`. Chains are scored over mentions and relations over chains, which are
 gold in training and predicted in use: each head reads of the `Draft` what the heads before it decided.
@@ -242,8 +242,8 @@ class RelationHead(Head):
         chains, logits = scores
         limits = torch.tensor(thresholds.limits(self.task, draft.given), device=logits.device)
         found = choose_relations(logits, chains, self.labels, limits, decision=self.decision)
-        asked = [kind != "mentions" for kind in draft.given]  # over given mentions only their chains are asked for
-        return replace(draft, relations=tuple(tuple(row) for row in found.tolist() if asked[row[0]]))
+        wanted = [kind != "mentions" for kind in draft.given]  # over given mentions only their chains are predicted
+        return replace(draft, relations=tuple(tuple(row) for row in found.tolist() if wanted[row[0]]))
 
 
 class GroundingHead(Head):

@@ -36,7 +36,7 @@ def loading_options(name: str) -> dict[str, bool]:
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=PATIENCE_S)
     except (HfHubHTTPError, HFValidationError):
-        return {}  # it answers; what is wrong is told by loading
+        return {}  # it answers; what is wrong is reported by loading
     except Exception as error:  # the errors of its network client have no lasting name
         if not isinstance(try_to_load_from_cache(name, "config.json"), str):
             why = " ".join(str(error).split())[:100]

@@ -32,7 +32,7 @@ PARTS = 2
 
 @dataclass(frozen=True, slots=True)
 class TrainingItem:
-    """A train document as numbers, and what it should say."""
+    """A train document and its gold as numbers."""
 
     inputs: Inputs
     gold: Gold
@@ -41,7 +41,7 @@ class TrainingItem:
 
 
 class SupervisedLearner(Learner[TrainingItem]):
-    """One item is one document; a loss is a mean over the documents that have something to say to it."""
+    """One item is one document; a loss is a mean over the documents that have gold for it."""
 
     model: Model
 

@@ -74,7 +74,7 @@ def _weights(no: int, yes: int, power: float) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class GoldBatch:
-    """What the documents of a batch should say."""
+    """The gold of a batch."""
 
     documents: Sequence[Gold]
     mentions: MentionBatch
@@ -131,8 +131,8 @@ def relation_loss(
 ) -> Tensor:
     """Eq. 21 over the ordered pairs of chains of a document.
 
-    argmax: cross-entropy over the types and none; a pair of several types asks for them in equal parts. threshold: a
-    yes or no for every type that may stand between the two.
+    argmax: cross-entropy over the types and none; a pair of several types has them as targets in equal parts.
+    threshold: a yes or no for every type that may stand between the two.
     """
     mask = chain_pairs(mentions)
     allowed = joinable(mentions, joins)
@@ -259,16 +259,16 @@ def region_losses(
         else:
             wanted, box = match_patches(gold, n_frames, own_types.shape[1], none)
         wanted, box = wanted.to(types.device), box.to(types.device)
-        asked = gold.annotated.to(types.device)[:, None].expand_as(wanted)
-        found = asked & (wanted != none)
+        counted = gold.annotated.to(types.device)[:, None].expand_as(wanted)
+        found = counted & (wanted != none)
         n_found = found.sum().clamp(min=1)
         nll = F.cross_entropy(own_types.flatten(0, 1), wanted.flatten(), reduction="none").view_as(wanted)
         if slots:
             no, yes = weights
-            region_sum.append((nll * torch.where(wanted == none, no, yes) * asked).sum() / asked.sum())
+            region_sum.append((nll * torch.where(wanted == none, no, yes) * counted).sum() / counted.sum())
             box_sum.append(((own_boxes - box).abs().mean(-1) * found).sum() / n_found)
         else:
-            region_sum.append((nll * (1 - (-nll).exp()) ** FOCUS * asked).sum() / n_found)
+            region_sum.append((nll * (1 - (-nll).exp()) ** FOCUS * counted).sum() / n_found)
             apart = 4 * (own_boxes - box).abs().mean(-1) + 1 - generalized_iou(own_boxes, box)
             box_sum.append((apart * found).sum() / n_found)
     if not documents:
@@ -278,27 +278,27 @@ def region_losses(
 
 
 def match_slots(types: Tensor, boxes: Tensor, gold: Gold) -> tuple[Tensor, Tensor]:
-    """What each slot of one document should say: types (frames, slots), boxes (frames, slots, 4).
+    """The target of each slot of one document: types (frames, slots), boxes (frames, slots, 4).
 
     The cost of a pair is the distance of the boxes less the probability of the gold's type; slots without a partner
-    should say none.
+    have none as their target.
     """
     none = types.shape[-1] - 1
     wanted = torch.full(types.shape[:2], none)
     target = torch.zeros(*types.shape[:2], 4)
-    chance = types.softmax(-1).cpu()
+    probability = types.softmax(-1).cpu()
     placed = boxes.cpu()
     for frame in gold.region_frame.unique().tolist():
         own = (gold.region_frame == frame).nonzero()[:, 0]
         apart = (placed[frame][:, None] - gold.region_box[own][None]).abs().mean(-1)  # (slots, regions)
-        rows, columns = linear_sum_assignment((apart - chance[frame][:, gold.region_type[own]]).numpy())
+        rows, columns = linear_sum_assignment((apart - probability[frame][:, gold.region_type[own]]).numpy())
         wanted[frame, rows] = gold.region_type[own[columns]]
         target[frame, rows] = gold.region_box[own[columns]]
     return wanted, target
 
 
 def match_patches(gold: Gold, n_frames: int, n_patches: int, none: int) -> tuple[Tensor, Tensor]:
-    """What each patch of one document should say: types (frames, patches), boxes (frames, patches, 4)."""
+    """The target of each patch of one document: types (frames, patches), boxes (frames, patches, 4)."""
     near = nearest_regions(gold, n_frames, n_patches)
     kinds = torch.cat([gold.region_type, torch.tensor([none])])  # -1: the last
     return kinds[near], torch.cat([gold.region_box, torch.zeros(1, 4)])[near]

@@ -1,4 +1,4 @@
-"""What the texts of two mentions say about each other, for all pairs of a document at once, without a model.
+"""Features of the texts of two mentions, for all pairs of a document at once, without a model.
 
 The paper has no such features; our presets put them beside the vectors, because names that look alike are the better
 half of coreference.

@@ -39,7 +39,7 @@ class Decoder:
 
     @torch.no_grad()
     def answers(self, thresholds: Thresholds, *, regions: bool = True) -> list[dict[str, Any]]:
-        """One answer a document, in the offsets form; without regions where they are not asked for."""
+        """One answer a document, in the offsets form; without regions on request."""
         draft = Draft(self.batch)
         for head in self.model.heads:
             if regions or head.task != "grounding":

@@ -57,8 +57,8 @@ class Vocabulary:
     def of(cls, documents: Iterable[tuple[str, Sequence[str], Sequence[bool]]], *, groups: int = 3) -> Vocabulary:
         """From (group, words, whether each is in a mention) of train documents: what stands in `groups` groups or more.
 
-        A name stands in few, so names are unknown words in training as they will be in use, and the encoder learns to
-        read them by their letters and surroundings.
+        A name stands in few, so names are unknown words in training as they will be in use, and the encoder is trained
+        to read them by their letters and surroundings.
         """
         seen: dict[str, set[str]] = defaultdict(set)
         letters: dict[str, set[str]] = defaultdict(set)
@@ -162,7 +162,7 @@ class TinyText(nn.Module):
         return states
 
     def identity(self) -> str:
-        raise ValueError("the tiny text encoder is learned: its features are not cached")
+        raise ValueError("the tiny text encoder is trained: its features are not cached")
 
 
 def distance_bias(mask: Tensor, heads: int) -> Tensor:

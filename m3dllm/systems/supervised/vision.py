@@ -1,4 +1,4 @@
-"""Vision encoders: a tiny one learned from scratch, and pretrained ViTs by Hugging Face id or folder (eq. 6).
+"""Vision encoders: a tiny one trained from scratch, and pretrained ViTs by Hugging Face id or folder (eq. 6).
 
 An encoder turns frames into the states of its layers, one vector a patch; patches lie in a square grid, row by row.
 `FrameStore` reads the pictures.
@@ -72,7 +72,7 @@ class TinyVision(nn.Module):
         return states
 
     def identity(self) -> str:
-        raise ValueError("the tiny vision encoder is learned: its features are not cached")
+        raise ValueError("the tiny vision encoder is trained: its features are not cached")
 
 
 @torch.no_grad()
