@@ -88,11 +88,13 @@ def extract(wanted: Extraction) -> Extracted:
     """
     spec = find_system(wanted.system)
     spec.require(resolve_config(spec, wanted.options, preset=wanted.preset, seed=wanted.seed))
-    sources = find_sources(wanted.sources, wanted.subtitles)
-    corpus = _corpus(wanted, sources)
-    checkpoint = wanted.checkpoint
-    if spec.trainable and spec.fits_first and checkpoint is None:
-        checkpoint = _fitted_to_the_demo(wanted)
+    fits = spec.trainable and spec.fits_first and wanted.checkpoint is None
+    labels = _labels(wanted)
+    if fits and labels_sha256(labels) != labels_sha256(m3d_labels()):
+        what = f"system '{spec.name}' has no --checkpoint, and could only be fitted to the demo corpus"
+        raise UserError(f"{what}, which has not these labels: leave --labels out, or fit it to documents of yours")
+    corpus = _corpus(wanted, find_sources(wanted.sources, wanted.subtitles), labels)
+    checkpoint = _fitted_to_the_demo(wanted) if fits else wanted.checkpoint
     experiment = Experiment(
         system=wanted.system,
         corpus=corpus,
@@ -119,10 +121,9 @@ def extract(wanted: Extraction) -> Extracted:
 # --- corpus -----------------------------------------------------------------------------------------------------------
 
 
-def _corpus(wanted: Extraction, sources: Sequence[Source]) -> Path:
+def _corpus(wanted: Extraction, sources: Sequence[Source], labels: LabelSet) -> Path:
     """The corpus of the sources, made or found as it was made. Raises UserError where another one stands there."""
     out, told_file = wanted.out, wanted.out / "sources.json"
-    labels = _labels(wanted)
     made_of: dict[str, Any] = {
         "reading": decode(encode(asdict(wanted.reading)), dict[str, Any]),
         "labels_sha256": labels_sha256(labels),
@@ -218,13 +219,14 @@ def _check_same(told_file: Path, made_of: Mapping[str, Any]) -> None:
 
 
 def _labels(wanted: Extraction) -> LabelSet:
-    """The types to look for: those named, those that the checkpoint was fitted to, else those of M3D."""
+    """The types to look for: those named, those that the checkpoint or adapter was fitted to, else those of M3D."""
     if wanted.labels is not None:
         return read_labels(wanted.labels)
+    fitted = [Path(p) for p in (wanted.checkpoint, wanted.options.get("adapter")) if p]
+    for folder in (f for path in fitted for f in (path, path.parent)):
+        if (folder / "run.json").is_file():
+            return Run(folder).record().labels
     if wanted.checkpoint is not None:
-        for folder in (wanted.checkpoint, wanted.checkpoint.parent):
-            if (folder / "run.json").is_file():
-                return Run(folder).record().labels
         raise UserError.at(wanted.checkpoint, "lies in no run, which would say its label set: give it by --labels")
     log.info("no --labels: the types are those of M3D, people, places, organizations and times")
     return m3d_labels()

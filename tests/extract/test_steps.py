@@ -185,6 +185,14 @@ def test_labels_may_be_named(tmp_path, film, answers):
     assert done.run.record().labels.names("mentions") == {"PER"}
 
 
+def test_labels_that_the_demo_does_not_have_need_a_checkpoint(tmp_path, film):
+    labels = tmp_path / "labels.json"
+    labels.write_text('{"format": 1, "mentions": [{"name": "PER"}], "relations": [], "regions": []}')
+    with pytest.raises(UserError, match="has no --checkpoint, and could only be fitted to the demo corpus"):
+        extract(Extraction(sources=[film], out=tmp_path / "out", system="majority", labels=labels))
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_unknown_option_is_told_before_anything_is_read(tmp_path, film):
     with pytest.raises(UserError, match="has no option --wrong"):
         extract(Extraction(sources=[film], out=tmp_path / "out", system="majority", options={"wrong": "1"}))
