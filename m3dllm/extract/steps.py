@@ -88,12 +88,13 @@ def extract(wanted: Extraction) -> Extracted:
     """
     spec = find_system(wanted.system)
     spec.require(resolve_config(spec, wanted.options, preset=wanted.preset, seed=wanted.seed))
+    sources = find_sources(wanted.sources, wanted.subtitles)
     fits = spec.trainable and spec.fits_first and wanted.checkpoint is None
     labels = _labels(wanted)
     if fits and labels_sha256(labels) != labels_sha256(m3d_labels()):
         what = f"system '{spec.name}' has no --checkpoint, and could only be fitted to the demo corpus"
         raise UserError(f"{what}, which has not these labels: leave --labels out, or fit it to documents of yours")
-    corpus = _corpus(wanted, find_sources(wanted.sources, wanted.subtitles), labels)
+    corpus = _corpus(wanted, sources, labels)
     checkpoint = _fitted_to_the_demo(wanted) if fits else wanted.checkpoint
     experiment = Experiment(
         system=wanted.system,
