@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from m3dllm.corpora.frames import frame_number
+from m3dllm.corpora.frames import UNUSABLE, frame_number
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import key, objects, read_json, real, whole_number, words
 from m3dllm.corpora.marks import Marks
@@ -80,7 +80,7 @@ def _clips(value: dict[str, Any], where: str, clips: bool, notes: Imported) -> d
 
 
 def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object, list[tuple[str, str, list[float]]]]:
-    """image id -> (place, type, bbox in pixels) of its annotations."""
+    """image id -> (place, type, bbox in pixels) of its annotations; no bbox where one cannot be used."""
     names = {key(entry.get("id")): words(entry.get("name")) for entry in objects(value.get("categories"))}
     known = {key(entry.get("id")) for entry in objects(value["images"])}
     found: dict[object, list[tuple[str, str, list[float]]]] = defaultdict(list)
@@ -93,12 +93,14 @@ def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object,
             notes.leave_out("caption", "captions have no place in a corpus", place)
         elif key(entry.get("image_id")) not in known:
             notes.leave_out("region", "its image is not there", f"{place}: {entry.get('image_id')}")
-        elif len(numbers) != 4:
-            notes.leave_out("region", "it has no bbox of four numbers", place)
-        elif not kind:
-            notes.leave_out("region", "its category has no name", f"{place}: {entry.get('category_id')}")
-        elif entry.get("iscrowd"):
-            notes.leave_out("region", "it is a crowd, not one thing", place)
+        elif len(numbers) != 4 or not kind or entry.get("iscrowd"):
+            if len(numbers) != 4:
+                notes.leave_out("region", "it has no bbox of four numbers", place)
+            elif not kind:
+                notes.leave_out("region", "its category has no name", f"{place}: {entry.get('category_id')}")
+            else:
+                notes.leave_out("region", "it is a crowd, not one thing", place)
+            found[key(entry.get("image_id"))].append((place, kind, []))
         else:
             if entry.get("segmentation") or entry.get("keypoints"):
                 notes.change("region", "its outline or keypoints were left out: its box stands", place)
@@ -131,9 +133,12 @@ def _example(
             time_s=real(entry.get("time_s")),
         )
         if frame:
+            drawn = said.get(key(entry.get("id")), [])
+            kept = [marks.shows(region, where) for where, region in _boxes(drawn, frame, width, height)]
+            if drawn and not any(kept):
+                notes.change("frame", UNUSABLE, place)
+                frame = replace(frame, annotated=False)
             frames.append(frame)
-            for where, region in _boxes(said.get(key(entry.get("id")), []), frame, width, height):
-                marks.shows(region, where)
     if not frames:
         notes.leave_out("document", "none of its images has a size", own)
         return None
@@ -146,7 +151,10 @@ def _boxes(
     found: list[tuple[str, str, list[float]]], frame: Frame, width: int, height: int
 ) -> Iterator[tuple[str, Region]]:
     size = (width, height) if width > 0 and height > 0 else (frame.width_px, frame.height_px)
-    for place, kind, (x, y, w, h) in found:
+    for place, kind, numbers in found:
+        if not numbers:
+            continue
+        x, y, w, h = numbers
         yield place, Region(frame.index, Box(x / size[0], y / size[1], (x + w) / size[0], (y + h) / size[1]), kind)
 
 

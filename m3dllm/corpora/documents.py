@@ -19,7 +19,7 @@ from m3dllm.files import decode_text, read_bytes
 from m3dllm.wire import WireError, decode, encode
 
 LARGEST_UNPACKED = 4 * 2**30
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 def load_documents(path: Path, notes: Imported, *, keys: Iterable[str]) -> list[Any]:
@@ -44,12 +44,20 @@ def load_documents(path: Path, notes: Imported, *, keys: Iterable[str]) -> list[
     return check_json_list(value, path)
 
 
-def repeated_keys(data: bytes, value: Any) -> list[str]:
-    """The places of the keys that stand twice in an object of the JSON `data`, which was read as `value`."""
-    written = encode(value)
+def repeated_keys(data: bytes, value: Any = None) -> list[str]:
+    """The places of the keys that stand twice in an object of the JSON `data`, read as `value` (None: not yet)."""
+    written = encode(value) if value is not None else _once(data)
     if _STRING.sub(b"", data).count(b":") == _STRING.sub(b"", written).count(b":"):
         return []
-    return list(_repeats(json.loads(data, object_pairs_hook=_Pairs), "$"))
+    try:
+        return list(_repeats(json.loads(data, object_pairs_hook=_Pairs), "$"))
+    except (ValueError, RecursionError):  # read by a parser that takes more; then nothing is known of its keys
+        return []
+
+
+def _once(data: bytes) -> bytes:
+    """JSON as Python reads it, each key once."""
+    return json.dumps(json.loads(data.removeprefix(b"\xef\xbb\xbf"))).encode()
 
 
 class _Pairs(dict[str, Any]):

@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 from m3dllm.corpora.choice import Choice, chosen
+from m3dllm.corpora.documents import repeated_keys
 from m3dllm.corpora.framefiles import ClipFile, Still, frame_number, number_in, pair_files
 from m3dllm.corpora.images import TIFF, image_as_png, image_problem, image_size, image_turn
 from m3dllm.corpora.imported import ImageSource, Imported, LeftOut
@@ -35,6 +36,8 @@ from m3dllm.types import Box, Frame, Region
 
 __all__ = ["BoxOrientation", "Clip", "ClipFile", "ClipFiles", "cut_to_frame", "frame_number", "read_clip"]
 
+UNUSABLE = "nothing that was drawn on it could be used: it counts as not annotated"
+"""Why a frame with boxes is not annotated."""
 OVERHANG = 0.02
 """How far, as a part of the frame's side, a box may stick out of it and still be cut to it."""
 ROUNDING = 1e-5
@@ -360,10 +363,9 @@ class _Reader:
                 said += self._listed(text, still.yolo, number, picture)
         regions = regions_in_frame(said, self.notes, self.options.region_types)
         path = f"{folder}/{number}{picture.suffix}"
-        if annotated and not regions and any(map(_is_unusable, self.notes.left_out[before:])):
+        if annotated and not regions and any(map(is_unusable, self.notes.left_out[before:])):
             annotated = False
-            why = "nothing that was drawn on it could be used: it counts as not annotated"
-            self.notes.change("frame", why, still.name.where)
+            self.notes.change("frame", UNUSABLE, still.name.where)
         clip.images[path] = picture.source
         clip.frames.append(Frame(number, path, *picture.size, annotated=annotated))
         clip.regions += regions
@@ -404,7 +406,12 @@ class _Reader:
 
     def _labelme(self, file: ClipFile) -> LabelMe | None:
         try:
-            return parse_labelme(file.read())
+            data = file.read()
+            found = parse_labelme(data)
+            for place in repeated_keys(data):
+                why = "it stands twice in one object: the last one counts"
+                self.notes.leave_out("key", why, f"{file.where}: {place}")
+            return found
         except ValueError as error:
             self.notes.leave_out("box file", str(error).partition(" (")[0], f"{file.where}: {error}")
             return None
@@ -503,7 +510,7 @@ def _turned(one: tuple[str, Region], turn: int) -> tuple[str, Region]:
     return where, replace(region, box=turn_box(region.box, turn))
 
 
-def _is_unusable(left: LeftOut) -> bool:
+def is_unusable(left: LeftOut) -> bool:
     """Whether a region was drawn that nobody can use, rather than one that is not wanted, or stands already."""
     return left.what == "region" and not left.why.endswith("is not chosen") and left.why != "it stands twice"
 

@@ -20,6 +20,7 @@ import msgspec
 
 from m3dllm.corpora.documents import load_documents, note_unknown
 from m3dllm.corpora.framefiles import frame_number
+from m3dllm.corpora.frames import UNUSABLE
 from m3dllm.corpora.images import SUFFIXES, UNREAD, image_as_png, image_size, image_turn, is_tiff
 from m3dllm.corpora.imported import Imported, one_line, split_name, unused_id
 from m3dllm.corpora.places import split_word
@@ -342,8 +343,7 @@ class _Reader:
             annotated = box_file is not None or number in listed
             if annotated and not boxes_here and len(self.imported.left_out) > before:
                 annotated = False
-                why = "nothing that was drawn on it could be used: it counts as not annotated"
-                self.imported.change("frame", why, f"{image}")
+                self.imported.change("frame", UNUSABLE, f"{image}")
             frames.append(Frame(number, path, width_px, height_px, annotated))
             regions += boxes_here
         for file in boxes.values():

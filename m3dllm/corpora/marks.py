@@ -86,10 +86,12 @@ class Marks:
         elif first is not None and second is not None:
             self._relations.append((first, second, kind))
 
-    def shows(self, region: Region, where: str, name: Hashable | None = None) -> None:
-        """A region at the place `where`, and where it is known a mention of the entity that it shows."""
+    def shows(self, region: Region, where: str, name: Hashable | None = None) -> bool:
+        """A region at the place `where`, and the mention of the entity that it shows, if known: whether it is kept."""
         mention = None if name is None else self._known(name, "link of a region to its entity")
-        self._regions += [(legal, mention) for legal in regions_in_frame([(where, region)], self.notes)]
+        legal = regions_in_frame([(where, region)], self.notes)
+        self._regions += [(one, mention) for one in legal]
+        return bool(legal)
 
     def named(self, words: str) -> list[Hashable]:
         """The mentions whose words these are, but for white space and, where none is then, for case."""

@@ -7,9 +7,10 @@ tool counts from 1; the tools of today write edges, and these are read.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from m3dllm.corpora.frames import UNUSABLE, is_unusable
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.marks import Marks
 from m3dllm.corpora.markup import Element, number, read_xml, text_of
@@ -69,6 +70,7 @@ def read_voc(path: Path, *, images: Path | None = None, split: str | None = None
     listed = _listed(root)
     for file in files_at(path, (".xml",), "Pascal VOC XML files"):
         try:
+            before = len(incoming.notes.left_out)
             found = parse_voc(read_xml(file, "annotation"), file.name, incoming.notes)
         except UserError as error:
             if file == path:
@@ -85,9 +87,13 @@ def read_voc(path: Path, *, images: Path | None = None, split: str | None = None
         marks = Marks("", incoming.notes, file.name)
         for where, _, region in found.regions(0, (frame.width_px, frame.height_px)):
             marks.shows(region, where)
+        gold = marks.gold()
+        if not gold.regions and any(map(is_unusable, incoming.notes.left_out[before:])):
+            incoming.notes.change("frame", UNUSABLE, file.name)
+            frame = replace(frame, annotated=False)
         document = Document(name, "en", "", frames=(frame,))
         part = split or listed.get(file.stem) or split_of(file, root)
-        incoming.add(part, Example(document, marks.gold(), ONLY_REGIONS))
+        incoming.add(part, Example(document, gold, ONLY_REGIONS))
     return incoming.done(path)
 
 

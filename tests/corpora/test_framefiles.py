@@ -365,3 +365,24 @@ def test_a_reading_that_may_be_wrong_is_said(tmp_path):
     assert [change.why for change in imported.changed] == [reading(False)]
     imported = find_importer("voc").by_options()(tmp_path, box_orientation="stored")
     assert [change.why for change in imported.changed] == [reading(True)]
+
+
+def test_an_image_of_pascal_voc_of_which_nothing_can_be_used_is_not_annotated(tmp_path):
+    (example,) = find_importer("voc").read(voc(tmp_path, 1, (0.5, 0.5, 0.5, 0.5), (32, 64))).splits["train"]
+    assert [frame.annotated for frame in example.document.frames] == [False]
+
+
+def test_a_key_that_stands_twice_in_a_labelme_file_is_counted(tmp_path):
+    data = labelme(PERSON).replace(b'"imageWidth": 64', b'"imageWidth": 9, "imageWidth": 64')
+    _, notes = clip(folder(tmp_path / "v", {"9005/1.png": png(), "9005/1.json": data}))
+    assert [(left.what, left.where) for left in notes.left_out] == [("key", "v/9005/1.json: $.imageWidth")]
+
+
+@pytest.mark.parametrize("odd", [{"bbox": []}, {"bbox": [1, 1, 0, 0]}, {"category_id": 9}, {"iscrowd": 1}])
+def test_an_image_of_coco_of_which_nothing_can_be_used_is_not_annotated(odd, tmp_path):
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]} | odd
+    image = {"id": 1, "file_name": "1.png", "width": 64, "height": 48}
+    value = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "P"}]}
+    root = folder(tmp_path / "v", {"1.png": png(), "train.json": json.dumps(value).encode()})
+    (example,) = find_importer("coco").read(root).splits["train"]
+    assert [frame.annotated for frame in example.document.frames] == [False]
