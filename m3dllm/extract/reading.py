@@ -121,7 +121,7 @@ def _picture(source: Source, name: str, reading: Reading, folder: Path) -> Read:
     lang = _lang(source.subtitles[0], caption, reading.lang) if caption else reading.lang or "en"
     path = f"frames/{name}/0{source.path.suffix.lower()}"
     _write(folder / path, read_bytes(source.path))
-    document = Document(name, lang, caption, title=source.name, group=source.folder, frames=(Frame(0, path, *size),))
+    document = Document(name, lang, caption, title=source.name, frames=(Frame(0, path, *size),))
     return Read([document], {"kind": "picture", "caption": bool(caption), "language": lang})
 
 

@@ -21,7 +21,7 @@ def extract(
     context: typer.Context,
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE…", help="Videos, subtitles, texts, or folders of these.", show_default=False),
+        typer.Argument(metavar="SOURCE", help="Videos, subtitles, texts, or folders of these.", show_default=False),
     ],
     out: Annotated[Path, typer.Option("--out", help="The folder to write.", show_default=False)],
     system: Annotated[str, typer.Option(help="The system; 'm3dllm systems' lists them.")] = "video-llm",

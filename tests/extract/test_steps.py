@@ -18,6 +18,7 @@ from m3dllm.extract.steps import Extraction, extract
 from m3dllm.runs import Run
 from m3dllm.wire import encode
 from tests.clips import write_clip
+from tests.small import png
 
 pytest.importorskip("av", reason="needs av (the extra video)")
 
@@ -166,6 +167,17 @@ def test_texts_alone_need_no_video(tmp_path, monkeypatch):
     (tmp_path / "b.txt").write_text("她见了国王。", encoding="utf-8")
     done = extract(Extraction(sources=[tmp_path], out=tmp_path / "out", system="majority"))
     assert [(e.document.id, e.document.lang) for e in done.run.examples()] == [("a", "en"), ("b", "zh")]
+
+
+def test_pictures_of_a_folder_are_documents_of_their_own(tmp_path):
+    for i, caption in enumerate(("Ada Lovelace met the king.", "", "她见了国王。")):
+        (tmp_path / f"{i}.png").write_bytes(png(8 + i, 6))
+        if caption:
+            (tmp_path / f"{i}.txt").write_text(caption, encoding="utf-8")
+    done = extract(Extraction(sources=[tmp_path], out=tmp_path / "out", system="majority"))
+    found = [(e.document.text, e.document.lang, len(e.document.frames)) for e in done.run.examples()]
+    assert found == [("Ada Lovelace met the king.", "en", 1), ("", "en", 1), ("她见了国王。", "zh", 1)]
+    assert len(list(done.graphs.glob("*.jsonld"))) == 3
 
 
 def test_a_system_without_a_checkpoint_is_fitted_to_the_demo_with_a_warning(tmp_path, film, caplog):
