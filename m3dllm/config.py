@@ -13,6 +13,7 @@ Type, range, purpose and help stand on the field, and are read once: for the com
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -131,6 +132,9 @@ class Option:
 
     def check(self, value: Any) -> None:
         """Raises UserError for a value outside the range."""
+        numbers = value if isinstance(value, tuple | list) else (value,)
+        if any(isinstance(n, float) and not math.isfinite(n) and n != self.default for n in numbers):
+            raise UserError(f"{self.flag} {_shown(value)}: expected a finite number")
         if not _metas(self.type) and not self.expected:
             return
         try:

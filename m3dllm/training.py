@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import random
 import time
 from abc import ABC, abstractmethod
@@ -72,6 +73,9 @@ class Schedule:
     """Stop after so many epochs without a better dev score; 0: never."""
     save_every: int = 0
     """Steps between saved states within an epoch, each step then having random numbers of its own; 0: whole epochs."""
+
+
+DIVERGED = "the training diverges: its loss is no finite number any more: give a smaller --lr, or more --warmup"
 
 
 class Processes:
@@ -342,7 +346,10 @@ class Training(Generic[Item]):
         if any(weight.grad is not None for weight in weights):
             torch.nn.utils.clip_grad_norm_(weights, self.schedule.clip)
             self.optimizer.step()
-        return float(self.processes.sum(loss))
+        found = float(self.processes.sum(loss))
+        if not math.isfinite(found):
+            raise UserError(DIVERGED)
+        return found
 
     def _loss(self, part: Sequence[Item], counts: Mapping[str, int]) -> Tensor:
         """What a part adds to the loss of a step in which the losses are sums over `counts`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -28,6 +28,10 @@ class States:
     frame_mask: Tensor
     aux_losses: Mapping[str, Tensor] = field(default_factory=dict)
     """What the backbone itself adds to the loss, weighted already."""
+
+    def full(self) -> States:
+        """The states in full precision, for heads that compute outside of autocast."""
+        return replace(self, words=self.words.float(), patches=self.patches.float(), frames=self.frames.float())
 
 
 class Backbone(nn.Module, ABC):

@@ -25,6 +25,10 @@ CAPABILITIES: dict[str, Any] = {
 """What the `SystemSpec` of a supervised system declares besides its name, factory, config and summary."""
 
 
+TINY_HEADS = 4
+"""Attention heads of the tiny encoders; their width is divided among them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(Options):
     """The options of a supervised system. A system extends it with its own, and may give other defaults."""
@@ -146,6 +150,9 @@ class Config(Options):
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to 1")
         if self.clip <= 0:
             raise ValueError(f"clip is {self.clip}; expected more than 0")
+        tiny = [name for name in self.text_encoder if name.rpartition("=")[2] == "tiny"]
+        if tiny and self.hidden % TINY_HEADS:
+            raise ValueError(f"hidden is {self.hidden}; expected a multiple of {TINY_HEADS}, its attention heads")
         if self.layers < len(LEVELS):
             raise ValueError(f"layers is {self.layers}; expected at least {len(LEVELS)}, one a level")
         if self.window and self.window <= self.overlap:

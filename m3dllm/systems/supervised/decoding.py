@@ -16,6 +16,7 @@ from scipy.cluster import hierarchy
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from m3dllm.errors import UserError
 from m3dllm.systems.supervised.config import LinkageName
 from m3dllm.systems.supervised.data import (
     Batch,
@@ -27,6 +28,7 @@ from m3dllm.systems.supervised.data import (
     mentions_of,
     spans_of_tags,
 )
+from m3dllm.training import DIVERGED
 from m3dllm.types import Chain, GivenKind, Mention
 
 MOST_BOXES = 100
@@ -124,7 +126,10 @@ def linked(mentions: Mentions, links: np.ndarray[Any, Any], threshold: float, *,
         _, part = connected_components(upper > threshold, directed=False)
     else:
         farthest = log_odds(1.0)
-        tree = hierarchy.average(farthest - log_odds(upper[np.triu_indices(n, 1)]))
+        distances = farthest - log_odds(upper[np.triu_indices(n, 1)])
+        if not np.isfinite(distances).all():
+            raise UserError(DIVERGED)
+        tree = hierarchy.average(distances)
         part = hierarchy.fcluster(tree, farthest - log_odds(threshold), "distance")
     _, first, number = np.unique(part, return_index=True, return_inverse=True)
     order = np.argsort(np.argsort(first))

@@ -61,7 +61,8 @@ def decoders(model: Model, documents: Iterable[Document], device: torch.device, 
     def encoded(inputs: Sequence[Inputs]) -> Decoder:
         batch = to_device(model.batch(inputs), device)
         with autocast(model.config.precision, device):
-            return Decoder(model, batch, model.encode(batch))
+            states = model.encode(batch)
+        return Decoder(model, batch, states.full())
 
     inputs = [model.inputs(document) for document in documents]
     batches = [inputs[i : i + batch_size] for i in range(0, len(inputs), batch_size)]

@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from m3dllm.errors import UserError
 from m3dllm.rng import Dropout, rand
-from m3dllm.systems.supervised.config import Config
+from m3dllm.systems.supervised.config import TINY_HEADS, Config
 from m3dllm.systems.supervised.hub import NO_CODE, fetching, loading_options, minilm_folder, weights_hash
 from m3dllm.systems.supervised.shapes import WordShapes, neighbours, repetition, shape_codes, word_case
 
@@ -181,7 +181,7 @@ def distance_bias(mask: Tensor, heads: int) -> Tensor:
 class TinyLayer(nn.Module):
     """Convolution over three words, attention, feed-forward; each normed before and added after."""
 
-    heads = 4
+    heads = TINY_HEADS
 
     def __init__(self, hidden: int, dropout: float) -> None:
         super().__init__()
