@@ -63,7 +63,7 @@ def read(name: str, folder: Path, **options: Any) -> dict[str, Example]:
 
 def read_brat(folder: Path) -> dict[str, Example]:
     frames = folder / "frames"
-    return read("brat", folder / "train", frames=frames if frames.is_dir() else None, chain_names=None)
+    return read("brat", folder, frames=frames if frames.is_dir() else None, chain_names=None)
 
 
 def drawn_is_annotated(item: Item) -> Item:

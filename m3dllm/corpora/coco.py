@@ -49,13 +49,13 @@ def read_coco(path: Path, *, images: Path | None = None, clips: bool = False, sp
                 raise UserError.at(file, "is no COCO file: it has no list of images")
             incoming.notes.leave_out("file", "it is no COCO file: it has no list of images", file.name)
             continue
-        root = file.parent
+        root, part = file.parent, split or split_of(file, path)
         folders = [images] if images else [root, root / "images", root.parent / "images", root.parent]
         said = _regions(value, file.name, incoming.notes)
         for name, clip in _clips(value, file.name, clips, incoming.notes).items():
             example = _example(name, clip, said, folders, file, incoming)
             if example:
-                incoming.add(split or split_of(file, path if path.is_dir() else None), example)
+                incoming.add(part, example)
     return incoming.done(path)
 
 

@@ -40,7 +40,7 @@ def read_corefud(path: Path, *, lang: Lang | None = None, split: str | None = No
     incoming = Incoming()
     for file in files_at(path, (".conllu",), "CoNLL-U files"):
         form = _FORM
-        part = split or split_of(file, path if path.is_dir() else None)
+        part = split or split_of(file, path)
         for n, found in enumerate(_documents(file), start=1):
             form = found.about.get("global.Entity", form)
             where = f"{file.name}:{found.line}"

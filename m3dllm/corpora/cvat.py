@@ -45,7 +45,7 @@ def read_cvat(path: Path, *, images: Path | None = None, clips: bool = False, sp
             continue
         folders = [images] if images else [file.parent / "images", file.parent]
         made = _Task(root, file, folders, incoming)
-        part = split or split_of(file, path if path.is_dir() else None)
+        part = split or split_of(file, path)
         for example in (*made.video(), *made.stills(clips=clips)):
             incoming.add(part, example)
     return incoming.done(path)

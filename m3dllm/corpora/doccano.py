@@ -38,7 +38,7 @@ def read_doccano(
     """
     incoming = Incoming()
     for file in files_at(path, (".jsonl", ".json"), "a JSONL export of doccano"):
-        rows = list(read_objects(file))
+        rows, part = list(read_objects(file)), split or split_of(file, path)
         related = any(isinstance(row.get("relations"), list) for _, row in rows)
         for n, (line, row) in enumerate(rows, start=1):
             where = f"{file.name}:{line}"
@@ -57,7 +57,6 @@ def read_doccano(
             if spans is None or (spans and not any(isinstance(span, (list, dict)) for span in spans)):
                 unannotated.add("entity")  # no label, or labels of the whole text
             document = Document(name, language_of(found, lang), found)
-            part = split or split_of(file, path if path.is_dir() else None)
             incoming.add(part, Example(document, marks.gold(), frozenset(unannotated)))
     return incoming.done(path)
 

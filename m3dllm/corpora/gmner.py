@@ -37,11 +37,12 @@ def read_gmner(
         if "IMGID:" not in text:
             incoming.notes.leave_out("file", "it has no IMGID", file.name)
             continue
+        part = split or split_of(file, path)
         for n, block in enumerate(blocks(text, file.name, incoming.notes), start=1):
             where, image = f"{file.name}:{block.line}", block.about.get("image", "")
             read.add(image)
             example = _tweet(block, found.get(image), incoming, where, f"{file.stem}-{n}", images)
-            incoming.add(split or split_of(file, path), example)
+            incoming.add(part, example)
     for name in sorted(found.keys() - read):
         incoming.notes.leave_out("box file", "no tweet has its image", f"{name}.xml")
     return incoming.done(path)

@@ -58,6 +58,7 @@ def read_label_studio(
         if not known:
             incoming.notes.leave_out("file", "it is no JSON export of Label Studio", file.name)
             continue
+        part = split or split_of(file, path)
         links = {label.casefold() for task in tasks for label in _links(task)}
         said = bool(links - options.coreference), bool(links & options.coreference)
         for i, task in enumerate(tasks):
@@ -65,7 +66,7 @@ def read_label_studio(
             if not _is_task(task):
                 incoming.notes.leave_out("document", "it has no data", where)
             elif example := _Task(task, where, file, incoming, options, *said).example():
-                incoming.add(split or split_of(file, path if path.is_dir() else None), example)
+                incoming.add(part, example)
     return incoming.done(path)
 
 

@@ -64,8 +64,9 @@ def read_mnre(path: Path, *, images: Path | None = None, split: str | None = Non
             if line.strip():
                 pair = _pair(line, file, number)
                 tweets.setdefault((pair.image, tuple(pair.token)), []).append((number, pair))
+        part = split or split_of(file, path)
         for pairs in tweets.values():
-            incoming.add(split or split_of(file, path), _tweet(pairs, incoming, file, images))
+            incoming.add(part, _tweet(pairs, incoming, file, images))
     return incoming.done(path)
 
 

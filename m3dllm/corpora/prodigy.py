@@ -40,7 +40,7 @@ def read_prodigy(
         labels = {words(one.get("label")).casefold() for _, row in rows for one in objects(row.get("relations"))}
         unannotated: set[Task] = set() if labels & joining else {"chain"}
         unannotated |= set() if labels - joining else {"relation"}
-        part = split or split_of(file, path if path.is_dir() else None)
+        part = split or split_of(file, path)
         for n, (line, row) in enumerate(rows, start=1):
             where, answer = f"{file.name}:{line}", row.get("answer", "accept")
             if answer != "accept":

@@ -20,14 +20,16 @@ HOLDS = frozenset(("texts", "mentions", "overlaps", "chains", "relations", "fram
 
 
 def export(source: Source, notes: Notes, *, frames: bool = True) -> Iterator[File]:
-    """One folder a split, and one of frames.
+    """One folder a split, where there are several, and one of frames.
 
     - `frames`: The images of frames, each with a LabelMe file of its boxes where it is annotated.
     """
-    for split, items in source.splits().items():
-        yield f"{split}/annotation.conf", _configuration(source.labels, items)
+    splits = source.splits()
+    for split, items in splits.items():
+        folder = f"{split}/" if len(splits) > 1 else ""
+        yield f"{folder}annotation.conf", _configuration(source.labels, items)
         for item in items:
-            name = f"{split}/{item.document.id}"
+            name = f"{folder}{item.document.id}"
             yield f"{name}.txt", item.document.text.encode()
             yield f"{name}.ann", _standoff(item, notes)
             for frame in item.document.frames if frames else ():

@@ -75,13 +75,13 @@ def test_coco_has_pixels_categories_and_what_frame_an_image_is():
 
 def test_brat_gets_standoff_and_a_configuration_of_the_types():
     files = exported("brat")
-    assert files["train/ada.txt"].decode() == ADA.document.text
-    assert files["train/ada.ann"] == (
+    assert files["ada.txt"].decode() == ADA.document.text
+    assert files["ada.ann"] == (
         "T1\tPER 0 3\tAda\nT2\tPER 24 27\tShe\nT3\tLOC 16 21\tArles\n"
         "*\tEquiv T1 T2\nR1\tPER-LOC_birth Arg1:T1 Arg2:T3\n"
     )
-    assert "PER\n" in files["train/annotation.conf"]
-    assert "PER-LOC_birth\tArg1:<ENTITY>, Arg2:<ENTITY>" in files["train/annotation.conf"]
+    assert "PER\n" in files["annotation.conf"]
+    assert "PER-LOC_birth\tArg1:<ENTITY>, Arg2:<ENTITY>" in files["annotation.conf"]
     assert json.loads(files["frames/ada/24.json"])["shapes"][0]["points"] == [[16, 12], [32, 36]]
     assert "frames/ada/48.json" not in files  # nobody annotated it
 
@@ -89,7 +89,7 @@ def test_brat_gets_standoff_and_a_configuration_of_the_types():
 def test_brat_parts_a_mention_at_the_end_of_a_line():
     one = Example(Document("d", "en", "New\nYork"), Annotation((Chain("c", (Mention(0, 8, "A B"),)),)))
     notes = Notes()
-    assert files_of("brat", source(one), notes)["train/d.ann"] == "T1\tA_B 0 3;4 8\tNew York\n"
+    assert files_of("brat", source(one), notes)["d.ann"] == "T1\tA_B 0 3;4 8\tNew York\n"
     assert [note.what for note in notes.changed] == ["type"]
 
 
