@@ -185,8 +185,9 @@ def tidy(cues: Iterable[Cue]) -> tuple[Cue, ...]:
 def _merged(cues: Iterable[Cue]) -> list[Cue]:
     """Cues that begin together as one; a cue that says again what is still on screen only lengthens it."""
     kept: list[Cue] = []
+    last: dict[str, int] = {}  # where each text was said last
     for cue in cues:
-        same = next((i for i in range(len(kept) - 1, -1, -1) if kept[i].text == cue.text), None)
+        same = last.get(cue.text)
         if same is not None and cue.start_s < kept[same].end_s:
             kept[same] = replace(kept[same], end_s=max(kept[same].end_s, cue.end_s))
         elif kept and kept[-1].start_s == cue.start_s:
@@ -195,6 +196,7 @@ def _merged(cues: Iterable[Cue]) -> list[Cue]:
             kept[-1] = Cue(cue.start_s, max(kept[-1].end_s, cue.end_s), text)
         else:
             kept.append(cue)
+        last[kept[-1].text] = len(kept) - 1
     return kept
 
 

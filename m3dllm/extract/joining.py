@@ -93,12 +93,12 @@ def _is_name(name: str) -> bool:
     return is_han or any(word[0].isupper() or word[0].isdigit() for word in name.split())
 
 
-def _bears(whole: str, part: str) -> bool:
-    """Whether a full name holds the word `part`: an English name of several words, a Chinese one with its surname."""
-    if _HAN.search(whole):
-        return whole.endswith(part) and len(part) >= 2 and 1 <= len(whole) - len(part) <= 2
-    words = _folded(whole).split()
-    return len(words) > 1 and _folded(part) in words
+def _parts(name: str) -> set[str]:
+    """What a full name is said for short: a word of an English one, a Chinese one without its surname; folded."""
+    if _HAN.search(name):
+        return {name[n:] for n in (1, 2) if len(name) - n >= 2}
+    words = _folded(name).split()
+    return set(words) if len(words) > 1 else set()
 
 
 def join(film: str, documents: Sequence[Found]) -> tuple[dict[Place, Place], list[Join]]:
@@ -126,16 +126,18 @@ def join(film: str, documents: Sequence[Found]) -> tuple[dict[Place, Place], lis
     for (_, _folded_name), places in bearers.items():
         for a, b in pairwise(places):
             consider(a, b, "same name", next(n for n in called[a] if _folded(n) == _folded_name))
+    in_full: dict[tuple[str, str], dict[Place, None]] = defaultdict(dict)
+    for place, its in called.items():
+        for part in {part for name in its for part in _parts(name)}:
+            in_full[chains[place][1].type, part][place] = None
     for place, its in called.items():
         kind = chains[place][1].type
         if kind.upper() not in PEOPLE:
             continue
         for name in its:
-            if _TITLED.match(name) or any(_bears(own, name) for own in its):
+            bearing = in_full.get((kind, _folded(name)), {})
+            if _TITLED.match(name) or place in bearing:
                 continue
-            bearing = (
-                o for o, theirs in called.items() if chains[o][1].type == kind and any(_bears(n, name) for n in theirs)
-            )
             whole = {groups.of[other][0]: other for other in bearing}
             if len(whole) == 1:
                 consider(next(iter(whole.values())), place, "only bearer", name)

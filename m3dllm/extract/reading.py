@@ -155,6 +155,11 @@ def _film(source: Source, name: str, reading: Reading, folder: Path) -> Read:
         read.problems.append("there is sound only: its documents have no frames")
     if not found:
         hint = "give --subtitles, --transcribe or --ocr" if media and media.has_sound else "give --subtitles or --ocr"
+        read.problems += [
+            f"its subtitle track {t.number} holds pictures ({t.codec}), not text: it is not read"
+            for t in (media.tracks if media else ())
+            if not t.text
+        ]
         read.problems.append(f"no subtitles: its documents have frames and no text ({hint})")
     if frames and (late := sum(cue.start_s > (frames[-1].time_s or 0.0) + LATE_S for cue in cues)):
         read.problems.append(
