@@ -24,7 +24,7 @@ ATTEMPTS = 20
 WRAPPERS = 4
 """How many objects or lists may stand around an answer."""
 
-_TAG = r"(?:[a-z]+[:_])?(?:think\w*|thoughts?|reason\w*|reflect\w*|analysis|scratch_?pad|draft|inner_monologue|plan\w*)"
+_TAG = r"(?:[a-z]+[:_])?(?:think\w*|thoughts?|reason\w*|reflect\w*|analysis|scratch_?pad|draft|inner_monologue)"
 _THOUGHT_ENDS = re.compile(
     rf"</{_TAG}>|◁/think▷|\[/THINK\]|<\|?(?:end_of_thought|end_think)\|?>|<\|channel\|>\s*final\s*<\|message\|>", re.I
 )

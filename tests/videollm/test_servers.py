@@ -19,6 +19,7 @@ from m3dllm.runs import Run
 from m3dllm.scored import read_runs
 from m3dllm.systems.videollm.address import Address, Secrets, read_key, read_pairs, without_secrets
 from m3dllm.systems.videollm.engines.openai.dialect import Dialect
+from m3dllm.systems.videollm.engines.openai.kinds import PROBE
 from m3dllm.systems.videollm.engines.openai.pace import Pace
 from m3dllm.systems.videollm.engines.openai.refusals import refusal, wait_of
 from tests.small import LABELS, small_corpus
@@ -234,6 +235,12 @@ def test_what_concerns_one_document_is_final_and_does_not_end_the_run(serve, tro
     assert found[4] is None
 
 
+def test_a_longest_answer_that_is_too_long_for_the_model_concerns_all_documents(serve):  # noqa: F811
+    why = "max_tokens is too large: 64. This model supports at most 32 completion tokens"
+    with pytest.raises(UserError, match="supports at most 32"):
+        failures(serve(says=lambda n: (400, error(why))), 5)
+
+
 def test_a_refusal_of_the_request_itself_is_asked_again_by_the_next_run(serve):  # noqa: F811
     server = serve(says=lambda n: OK if n == 0 else (400, error("unknown thing")))
     assert failures(server, 2)[1].retryable
@@ -385,6 +392,13 @@ def test_what_was_learned_is_not_learned_again_by_requests_that_were_under_way(s
 def test_the_system_message_comes_before_the_user_s():
     body = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"}]}
     assert Dialect(merges_system=True).write(body)["messages"] == [{"role": "user", "content": "Be brief.\n\nWho?"}]
+
+
+def test_a_property_that_is_called_as_a_keyword_stays_in_the_schema():
+    schema = {"type": "object", "properties": {"minimum": {"type": "array", "maxItems": 3}}, "required": ["minimum"]}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    written = Dialect(bounded=False).write({"model": "m", "messages": [], "response_format": form})
+    assert written["response_format"]["json_schema"]["schema"]["properties"] == {"minimum": {"type": "array"}}
 
 
 def test_a_reason_that_names_nothing_of_the_request_teaches_nothing():
@@ -724,3 +738,30 @@ def test_a_prompt_of_about_the_expected_length_is_not(serve):  # noqa: F811
     whole = {"choices": [{"message": {"content": ANSWER}}], "usage": {"prompt_tokens": 2400}}
     (raw,) = system(serve(says=lambda n: (200, whole))).predict([document("d", text="word " * 2000)])
     assert raw.issues == ()
+
+
+LLAMA = {"data": [{"id": "qwen3-vl", "owned_by": "llamacpp", "meta": {"n_ctx": 4096}}]}
+
+
+def test_a_grammar_that_a_server_cannot_parse_does_not_keep_it_from_another(serve):  # noqa: F811
+    def says(n, body):
+        grammar = body.get("grammar", "")
+        if "llguidance" in grammar:
+            return 400, error("Failed to initialize samplers: failed to parse grammar")
+        return (200, completion(PROBE)) if PROBE in grammar else OK
+
+    server = serve(LLAMA, says=says)
+    made = system(server)
+    assert [raw.failure for raw in made.predict([document("d")])] == [None]
+    assert made.provenance["constraint"] == "grammar"
+    assert "dialect" not in made.provenance
+    assert server.asked[-1]["grammar"].startswith("root ::=")
+
+
+def test_a_server_that_takes_ebnf_is_given_it(serve):  # noqa: F811
+    models = {"data": [{"id": "qwen3-vl", "owned_by": "sglang", "max_model_len": 4096}]}
+    server = serve(models, says=lambda n, body: (200, completion(PROBE)) if PROBE in body.get("ebnf", "") else OK)
+    made = system(server)
+    list(made.predict([document("d")]))
+    assert (made.provenance["server"], made.provenance["constraint"]) == ("sglang", "grammar")
+    assert "mention ::=" in server.asked[-1]["ebnf"]

@@ -28,13 +28,13 @@ def read_object(text: str, where: str, keys: Collection[str] = ()) -> tuple[dict
 
 
 def has_shape(text: str, schema: Mapping[str, Any]) -> bool:
-    """Whether a text is an object with the keys, and the kinds of values, that `schema` wants; no more is checked.
+    """Whether a text, but for its thoughts, is an object with the keys and the kinds of values that `schema` wants.
 
     A server that holds answers to a schema writes nothing else.
     """
     kinds = {"array": list, "object": dict, "string": str, "integer": int, "number": (int, float)}
     try:
-        value = json.loads(text)
+        value = json.loads(without_thoughts(text))
     except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and all(

@@ -26,6 +26,8 @@ _NO_SCHEMA = re.compile(
 )
 """Reasons that mean that no schema is taken at all, rather than that something in this one is not."""
 NEEDED = frozenset(("model", "messages"))
+GRAMMARS = frozenset(("grammar", "structured_outputs", "guided_grammar", "ebnf"))
+"""Parameters whose refusal teaches nothing: a probe shows which of them holds answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,6 @@ class Dialect:
         """What may mend the request, the likeliest first."""
         if "max_tokens" in sent and _names(why, "max_completion_tokens", "max_tokens"):
             yield replace(self, tokens_name="max_completion_tokens"), "max_completion_tokens for max_tokens"
-        if "max_completion_tokens" in sent and _names(why, "max_completion_tokens") and not self.learned_tokens:
-            yield replace(self, tokens_name="max_tokens"), "max_tokens for max_completion_tokens"
         form = sent.get("response_format")
         if form and (_FORM.search(why) or _names(why, *BOUNDS)):
             by_schema = form.get("type") == "json_schema"
@@ -95,13 +95,9 @@ class Dialect:
         ):
             yield replace(self, merges_system=True), "the system message merged into the user's"
         for name in sent:
-            if name not in NEEDED and not name.startswith("max_") and name != "response_format" and _names(why, name):
+            fixed = name in NEEDED | GRAMMARS or name.startswith("max_") or name == "response_format"
+            if not fixed and _names(why, name):
                 yield replace(self, omitted=self.omitted | {name}), f"no {name}"
-
-    @property
-    def learned_tokens(self) -> bool:
-        """Whether the name of the token limit was exchanged before: it is not exchanged back."""
-        return self.tokens_name != "max_tokens"
 
 
 def merged(messages: list[Body]) -> list[Body]:
@@ -117,15 +113,19 @@ def merged(messages: list[Body]) -> list[Body]:
 
 def has_bounds(schema: Any) -> bool:
     """Whether a schema says how long something is, or between which numbers."""
-    if isinstance(schema, dict):
-        return not BOUNDS.isdisjoint(schema) or any(map(has_bounds, schema.values()))
-    return isinstance(schema, list) and any(map(has_bounds, schema))
+    return bool(unbounded(schema) != schema)
 
 
 def unbounded(schema: Any) -> Any:
-    """A schema without lengths and ranges; an empty list is said by no items only where nothing else can."""
+    """A schema without lengths and ranges. What a property is called is no keyword."""
     if isinstance(schema, dict):
-        return {name: unbounded(value) for name, value in schema.items() if name not in BOUNDS}
+        return {
+            name: {inner: unbounded(part) for inner, part in value.items()}
+            if name == "properties"
+            else unbounded(value)
+            for name, value in schema.items()
+            if name not in BOUNDS
+        }
     return [unbounded(value) for value in schema] if isinstance(schema, list) else schema
 
 

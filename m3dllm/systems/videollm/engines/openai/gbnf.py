@@ -69,6 +69,13 @@ class _Rules:
         most = min(schema.get("maxItems", LIST), LIST)
         if most < 1:
             return '""'
+        if (options := schema["items"].get("anyOf")) and [option.get("type") for option in options] == [
+            "string",
+            "integer",
+        ]:
+            # A text and the numbers of its occurrences; the schema leaves open which comes first.
+            text, number = map(self.value, options)
+            return f'{text} ("," {number}){{0,{max(most - 1, 1)}}}'
         name = f"item{len(self.lines)}"
         self.lines.append("")  # its place, before the rules of what is inside
         place = len(self.lines) - 1

@@ -71,7 +71,7 @@ def refusal(url: str, status: int, body: str, headers: Mapping[str, str], *, key
         return made("fatal", f"{url} answers {status}: {where} (the key goes to no other)")
     if status in (400, 403, 413, 422, 451) and _MODERATED.search(why):
         return made("document")
-    if status == 413 or (status in (400, 422) and _TOO_LONG.search(why)):
+    if status == 413 or (status in (400, 422) and _is_too_long(why)):
         return made("document")
     if status in (401, 403):
         return made("fatal", f"{url} answers {status}: it wants a valid key: set {key} in the environment ({why})")
@@ -83,6 +83,14 @@ def refusal(url: str, status: int, body: str, headers: Mapping[str, str], *, key
     if status in (402, 408, 409, 425) or (status >= 500 and status != 501):
         return made("busy" if status == 503 and wait_s else "down")
     return made("request")
+
+
+def _is_too_long(why: str) -> bool:
+    """Whether the prompt is too long. A longest answer that is longer than any may be concerns all documents."""
+    concerns_answer = re.search(r"max_(?:completion_)?tokens", why) and not re.search(
+        r"context|prompt|input", why, re.I
+    )
+    return _TOO_LONG.search(why) is not None and not concerns_answer
 
 
 def _names_parameter(why: str) -> bool:
