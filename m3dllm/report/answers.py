@@ -7,7 +7,7 @@ from statistics import median
 
 from m3dllm.normalize import CODES
 from m3dllm.report import cells
-from m3dllm.report.fields import Field
+from m3dllm.report.groups import ComparisonGroup
 from m3dllm.report.layout import Column, Panel, Plot, Point, Row, Series, Table
 from m3dllm.report.scores import by_rank, without_empty
 from m3dllm.score.scores import Pairs
@@ -22,7 +22,7 @@ SILENT = frozenset(("empty_document", "empty_answer"))
 Measure = Callable[[ScoredRun, str], float | None]
 
 
-def answer_table(name: str, field: Field) -> Table | None:
+def answer_table(name: str, group: ComparisonGroup) -> Table | None:
     """How many answers could be read, were cut off or mended, and what of them was lost before scoring."""
     columns: dict[str, tuple[str, str, Measure]] = {
         "answers": ("answers", "", lambda run, lang: float(len(_predictions(run, lang)))),
@@ -34,10 +34,10 @@ def answer_table(name: str, field: Field) -> Table | None:
         "mended": ("mended", "% of the mentions said", lambda run, lang: _mentions(run, lang, MENDED)),
         "shown": ("shown", "% of the gold frames", frames_shown),
     }
-    systems = field.systems
+    systems = group.systems
     rows = []
     for system in systems:
-        found = {key: system.mean(of, field.lang) for key, (_, _, of) in columns.items()}
+        found = {key: system.mean(of, group.lang) for key, (_, _, of) in columns.items()}
         row = [cells.number(found[key]) if key == "answers" else cells.share(found[key]) for key in columns]
         rows.append(Row((cells.word(system.label), *row)))
     caption = (
@@ -50,9 +50,9 @@ def answer_table(name: str, field: Field) -> Table | None:
     )
 
 
-def issue_table(name: str, field: Field) -> Table | None:
+def issue_table(name: str, group: ComparisonGroup) -> Table | None:
     """How often each Issue occurs, by code; None where every answer could be used as it was."""
-    found = {run.name: issue_counts(run, field.lang) for run in field.runs}
+    found = {run.name: issue_counts(run, group.lang) for run in group.runs}
     codes = sorted({code for counts in found.values() for code in counts})
     if not codes:
         return None
@@ -64,7 +64,7 @@ def issue_table(name: str, field: Field) -> Table | None:
         Row(
             (
                 cells.word(code),
-                *(cells.number(s.mean(times, code), zero="·") for s in field.systems),
+                *(cells.number(s.mean(times, code), zero="·") for s in group.systems),
                 cells.word(MEANING.get(code) or CODES.get(code, "")),
             )
         )
@@ -72,7 +72,7 @@ def issue_table(name: str, field: Field) -> Table | None:
     ]
     columns = (
         Column("code", "code", number=False),
-        *(Column(system.label, system.label) for system in field.systems),
+        *(Column(system.label, system.label) for system in group.systems),
         Column("meaning", "meaning", number=False, quiet=True),
     )
     caption = "How often each thing was noted of the answers, over all passes; of several seeds the mean."
@@ -121,7 +121,7 @@ def tokens_each(run: ScoredRun, lang: str) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def cost_table(name: str, field: Field) -> Table | None:
+def cost_table(name: str, group: ComparisonGroup) -> Table | None:
     """Time, tokens and memory of every system."""
 
     def turns(attribute: str) -> Measure:
@@ -154,23 +154,23 @@ def cost_table(name: str, field: Field) -> Table | None:
         "gpu_memory_mb": ("GPU", "memory, MB", lambda run, _: _tallied(run, "gpu_memory_mb"), 0),
     }
     rows = []
-    for system in field.systems:
-        found = [cells.number(system.mean(of, field.lang), places=places) for _, _, of, places in columns.values()]
+    for system in group.systems:
+        found = [cells.number(system.mean(of, group.lang), places=places) for _, _, of, places in columns.values()]
         rows.append(Row((cells.word(system.label), *found)))
     if all(cell.value is None for row in rows for cell in row.cells[1:]):
         return None
     caption = (
         "Time of the last pass over the whole run, both languages where it has both; of a run that was taken up again, "
-        f"only of what was left. {_devices(field.runs)}"
+        f"only of what was left. {_devices(group.runs)}"
     )
     heads = (Column(key, title, group) for key, (title, group, _, _) in columns.items())
     names = Column("system", "system", number=False)
     return without_empty(Table(name, "Cost", caption, (names, *heads), tuple(rows)))
 
 
-def pareto(name: str, field: Field, pairs: Pairs) -> Plot | None:
+def pareto(name: str, group: ComparisonGroup, pairs: Pairs) -> Plot | None:
     """Average F1 by what an answer costs; None where fewer than two systems have a cost."""
-    systems = by_rank(field, pairs)
+    systems = by_rank(group, pairs)
     measures: dict[str, Measure] = {
         "seconds an answer": lambda run, lang: seconds_each(run),
         "tokens an answer": tokens_each,
@@ -179,8 +179,8 @@ def pareto(name: str, field: Field, pairs: Pairs) -> Plot | None:
     for x_label, of in measures.items():
         series = []
         for system in systems:
-            f1s = system.f1s(field.lang, pairs, "average")
-            x = system.mean(of, field.lang)
+            f1s = system.f1s(group.lang, pairs, "average")
+            x = system.mean(of, group.lang)
             if f1s and x:
                 y = 100 * sum(f1s) / len(f1s)
                 several = len(f1s) > 1
@@ -192,7 +192,7 @@ def pareto(name: str, field: Field, pairs: Pairs) -> Plot | None:
         return None
     caption = (
         "Average F1 against the cost of an answer (logarithmic; to the left is cheaper). The line joins the systems "
-        f"that no other beats in both. {_devices(field.runs)}"
+        f"that no other beats in both. {_devices(group.runs)}"
     )
     return Plot(name, "Cost against score", caption, "average F1", tuple(panels), lines=False, log_x=True)
 

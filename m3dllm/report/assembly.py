@@ -12,9 +12,9 @@ from m3dllm.files import file_name
 from m3dllm.report import breakdowns, cells, scores
 from m3dllm.report.answers import answer_table, cost_table, issue_table, pareto
 from m3dllm.report.comparison import Comparison
-from m3dllm.report.curves import Dial, curve_plot, curve_table, dials
-from m3dllm.report.fields import Field
+from m3dllm.report.curves import Sweep, curve_plot, curve_table, sweeps
 from m3dllm.report.findings import finding
+from m3dllm.report.groups import ComparisonGroup
 from m3dllm.report.layout import Block, Bullets, Cell, Column, Facts, Report, Row, Section, Table, Text
 from m3dllm.report.numbers import decimals
 from m3dllm.report.provenance import UNKNOWN_COMMIT, again, origin
@@ -38,11 +38,11 @@ CHAIN_METRICS = {
     "chain.ceaf_m": "CEAF-m",
     "chain.mean_m": "mean with CEAF-m",
 }
-Comparisons = Mapping[tuple[Field, Pairs], tuple[Comparison, ...]]
+Comparisons = Mapping[tuple[ComparisonGroup, Pairs], tuple[Comparison, ...]]
 
 
 def assemble(
-    fields: Sequence[Field],
+    groups: Sequence[ComparisonGroup],
     left_out: Sequence[LeftOut],
     comparisons: Comparisons,
     *,
@@ -50,17 +50,17 @@ def assemble(
     baseline: str | None = None,
 ) -> Report:
     """Every table and figure of the report, in the order in which they are read."""
-    runs = sorted({run.name: run for field in fields for run in field.runs}.values(), key=lambda run: run.name)
-    anchors = _anchors(fields)
-    title = _title(fields)
+    runs = sorted({run.name: run for group in groups for run in group.runs}.values(), key=lambda run: run.name)
+    anchors = _anchors(groups)
+    title = _title(groups)
     findings = [
-        (_counted(field, pairs, under=title), finding(field, pairs, comparisons[field, pairs]))
-        for field in fields
+        (_counted(group, pairs, under=title), finding(group, pairs, comparisons[group, pairs]))
+        for group in groups
         for pairs in PAIRS
-        if field.with_pairs(pairs)
+        if group.with_pairs(pairs)
     ]
-    sections = [_field(field, anchors, comparisons, published) for field in fields]
-    sections += _curves(fields)
+    sections = [_group(group, anchors, comparisons, published) for group in groups]
+    sections += _curves(groups)
     made = tuple(_making(run) for run in runs)
     sections.append(Section("How the runs were made", "runs", (_run_table(runs),), made))
     if left_out:
@@ -70,7 +70,7 @@ def assemble(
     sections.append(Section("How to read this", "reading", (Text(READING),)))
     return Report(
         title=title,
-        lead=_lead(fields, runs, left_out),
+        lead=_lead(groups, runs, left_out),
         findings=tuple(findings),
         sections=tuple(sections),
         again=again(runs, published, baseline),
@@ -93,91 +93,94 @@ READING = (
 # --- what to read first -----------------------------------------------------------------------------------------------
 
 
-def _lead(fields: Sequence[Field], runs: Sequence[ScoredRun], left_out: Sequence[LeftOut]) -> str:
+def _lead(groups: Sequence[ComparisonGroup], runs: Sequence[ScoredRun], left_out: Sequence[LeftOut]) -> str:
     systems = {run.record.system for run in runs}
-    tables = sum(bool(field.with_pairs(pairs)) for field in fields for pairs in PAIRS)
+    tables = sum(bool(group.with_pairs(pairs)) for group in groups for pairs in PAIRS)
     text = f"{_n(len(runs), 'run')} of {_n(len(systems), 'system')} in {_n(tables, 'table')} of comparable scores"
-    if differ := sorted({words for field in fields for words, _ in _apart(field, fields)}):
+    if differ := sorted({words for group in groups for words, _ in _apart(group, groups)}):
         text += f"; apart for {', '.join(differ)}"
     return text + (f"; {_n(len(left_out), 'run')} left out." if left_out else ".")
 
 
-def _title(fields: Sequence[Field]) -> str:
-    corpora = sorted({(field.protocol.corpus, field.protocol.split) for field in fields})
+def _title(groups: Sequence[ComparisonGroup]) -> str:
+    corpora = sorted({(group.protocol.corpus, group.protocol.split) for group in groups})
     return "; ".join(f"{corpus}, {split}" for corpus, split in corpora)
 
 
 # --- a set of comparable runs -----------------------------------------------------------------------------------------
 
 
-def _field(
-    field: Field, anchors: Mapping[Field, str], comparisons: Comparisons, published: Published | None
+def _group(
+    group: ComparisonGroup,
+    anchors: Mapping[ComparisonGroup, str],
+    comparisons: Comparisons,
+    published: Published | None,
 ) -> Section:
-    name = anchors[field]
-    run, n = field.runs[0], Counts.of(field.runs[0].documents(field.lang))
+    name = anchors[group]
+    run, n = group.runs[0], Counts.of(group.runs[0].documents(group.lang))
     blocks: list[Block] = [
         Text(
             f"{_n(n.documents, 'document')}; in the gold {n.mentions:,} mentions, {n.chains:,} chains, {n.relations:,} "
-            f"relations and {n.regions:,} regions. {shown(run, field.lang)} "
-            f"Documents counted: {field.protocol.modality}."
+            f"relations and {n.regions:,} regions. {shown(run, group.lang)} "
+            f"Documents counted: {group.protocol.modality}."
         )
     ]
-    if apart := _apart(field, anchors):
+    if apart := _apart(group, anchors):
         blocks.append(Text("Not comparable with these, which have a part of their own:", "aside"))
         blocks.append(Bullets(tuple((names, words) for words, names in apart)))
     parts = [
         _protocol(
-            f"{name}-{'gold' if pairs == 'gold_pairs' else 'e2e'}", field, pairs, comparisons[field, pairs], published
+            f"{name}-{'gold' if pairs == 'gold_pairs' else 'e2e'}", group, pairs, comparisons[group, pairs], published
         )
         for pairs in PAIRS
-        if field.with_pairs(pairs)
+        if group.with_pairs(pairs)
     ]
     about = (
-        answer_table(f"{name}-answers", field),
-        issue_table(f"{name}-issues", field),
-        cost_table(f"{name}-cost", field),
+        answer_table(f"{name}-answers", group),
+        issue_table(f"{name}-issues", group),
+        cost_table(f"{name}-cost", group),
     )
     parts.append(Section("Answers and cost", f"{name}-about", tuple(block for block in about if block), folded=True))
-    return Section(_where(field), name, tuple(blocks), tuple(parts))
+    return Section(_where(group), name, tuple(blocks), tuple(parts))
 
 
 def _protocol(
-    name: str, field: Field, pairs: Pairs, comparisons: Sequence[Comparison], published: Published | None
+    name: str, group: ComparisonGroup, pairs: Pairs, comparisons: Sequence[Comparison], published: Published | None
 ) -> Section:
-    systems = scores.by_rank(field, pairs)
+    systems = scores.by_rank(group, pairs)
     blocks: list[Block | None] = [Text(PAIRS_MEAN[pairs])]
     named = {run.name for system in systems for run in system.runs}
-    if without := [run.name for run in field.runs if run.name not in named and run.part(field.lang, pairs) is None]:
+    if without := [run.name for run in group.runs if run.name not in named and run.part(group.lang, pairs) is None]:
         blocks.append(Text(f"Without this protocol: {', '.join(without)}.", "aside"))
-    blocks.append(Text(finding(field, pairs, comparisons), "lead"))
-    blocks.append(scores.main_table(f"{name}-scores", field, pairs, published))
+    blocks.append(Text(finding(group, pairs, comparisons), "lead"))
+    blocks.append(scores.main_table(f"{name}-scores", group, pairs, published))
     blocks += [scores.forest(_versus(f"{name}-differences", of), of, systems) for of in comparisons]
-    blocks.append(pareto(f"{name}-cost", field, pairs))
+    blocks.append(pareto(f"{name}-cost", group, pairs))
     more: list[Block | None] = [
         *(scores.difference_table(_versus(f"{name}-differences", of), of) for of in comparisons),
-        scores.seed_table(f"{name}-runs", field, pairs),
-        scores.floor_table(f"{name}-floors", field, pairs),
+        scores.seed_table(f"{name}-runs", group, pairs),
+        scores.floor_table(f"{name}-floors", group, pairs),
     ]
     extra = sorted(
-        {key for s in systems for part in s.parts(field.lang, pairs) for key in part.tasks}
+        {key for s in systems for part in s.parts(group.lang, pairs) for key in part.tasks}
         - {*headline(), *CHAIN_METRICS}
     )
     why: list[Block | None] = [
-        breakdowns.type_table(f"{name}-types", field, pairs),
-        breakdowns.shown_table(f"{name}-shown", field, pairs),
-        *(breakdowns.measure_table(f"{name}-{measure}", measure, field, pairs) for measure in breakdowns.MEASURES),
+        breakdowns.type_table(f"{name}-types", group, pairs),
+        breakdowns.shown_table(f"{name}-shown", group, pairs),
+        *(breakdowns.measure_table(f"{name}-{measure}", measure, group, pairs) for measure in breakdowns.MEASURES),
         scores.part_table(
             f"{name}-chain",
             "Chain metrics",
             "The chain score is the mean of the first three.",
-            field,
+            group,
             pairs,
             CHAIN_METRICS,
         ),
         scores.part_table(
-            f"{name}-variants", "Other rules", "Scores by other rules, on request.", field, pairs, {k: k for k in extra}
+            f"{name}-variants", "Other rules", "Scores by other rules, on request.", group, pairs, {k: k for k in extra}
         ),
-        breakdowns.error_table(f"{name}-errors", field, pairs, published),
+        breakdowns.error_table(f"{name}-errors", group, pairs, published),
     ]
     parts = (
         Section("Differences, floors, single runs", f"{name}-more", _there(more), folded=True),
@@ -198,31 +201,33 @@ def shown(run: ScoredRun, lang: str) -> str:
     )
 
 
-def _apart(field: Field, others: Sequence[Field] | Mapping[Field, str]) -> list[tuple[str, str]]:
+def _apart(
+    group: ComparisonGroup, others: Sequence[ComparisonGroup] | Mapping[ComparisonGroup, str]
+) -> list[tuple[str, str]]:
     """(why, runs) of the other sets of the same corpus, split and language."""
     found = []
     for other in others:
-        mine, theirs = field.protocol, other.protocol
+        mine, theirs = group.protocol, other.protocol
         same = (mine.corpus, mine.split, mine.lang) == (theirs.corpus, theirs.split, theirs.lang)
-        if other is not field and same:
+        if other is not group and same:
             found.append((", ".join(mine.differences(theirs)), ", ".join(run.name for run in other.runs)))
     return found
 
 
-def _curves(fields: Sequence[Field]) -> Iterator[Section]:
-    found: list[tuple[Dial, str]] = []
+def _curves(groups: Sequence[ComparisonGroup]) -> Iterator[Section]:
+    found: list[tuple[Sweep, str]] = []
     for pairs in PAIRS:
-        for dial in dials(fields, pairs):
-            place = "-".join((file_name(dial.corpus), file_name(dial.split), dial.lang))
+        for sweep in sweeps(groups, pairs):
+            place = "-".join((file_name(sweep.corpus), file_name(sweep.split), sweep.lang))
             found.append(
-                (dial, f"{place}-{'gold' if pairs == 'gold_pairs' else 'e2e'}-by-{dial.name.replace('_', '-')}")
+                (sweep, f"{place}-{'gold' if pairs == 'gold_pairs' else 'e2e'}-by-{sweep.name.replace('_', '-')}")
             )
     names = Counter(name for _, name in found)
     parts = []
-    for i, (dial, name) in enumerate(found):
+    for i, (sweep, name) in enumerate(found):
         name = name if names[name] == 1 else f"{name}-{i + 1}"
-        where = f"{dial.corpus}, {dial.split}, {LANGUAGES.get(dial.lang, dial.lang)}, {PAIRS_WORDS[dial.pairs]}"
-        parts.append(Section(where, name, (curve_plot(name, dial), curve_table(name, dial))))
+        where = f"{sweep.corpus}, {sweep.split}, {LANGUAGES.get(sweep.lang, sweep.lang)}, {PAIRS_WORDS[sweep.pairs]}"
+        parts.append(Section(where, name, (curve_plot(name, sweep), curve_table(name, sweep))))
     if parts:
         yield Section("Curves", "curves", sections=tuple(parts))
 
@@ -273,32 +278,32 @@ def _making(run: ScoredRun) -> Section:
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-def _where(field: Field, pairs: Pairs | None = None) -> str:
-    """The field in words."""
-    run, of = field.runs[0], field.protocol
+def _where(group: ComparisonGroup, pairs: Pairs | None = None) -> str:
+    """The group in words."""
+    run, of = group.runs[0], group.protocol
     hidden = "" if run.record.missing is None else f", missing {run.record.missing['kind']}"
     what = f"{of.corpus}, {of.split}, {LANGUAGES.get(of.lang, of.lang)}{hidden}"
     return what if pairs is None else f"{what}, {PAIRS_WORDS[pairs]}"
 
 
-def _counted(field: Field, pairs: Pairs, *, under: str) -> str:
-    """The field in words under a title, and of how many documents it is."""
-    n = len(field.runs[0].documents(field.lang))
-    return f"{_where(field, pairs).removeprefix(f'{under}, ')}: {_n(n, 'document').replace(' ', NO_BREAK)}"
+def _counted(group: ComparisonGroup, pairs: Pairs, *, under: str) -> str:
+    """The group in words under a title, and of how many documents it is."""
+    n = len(group.runs[0].documents(group.lang))
+    return f"{_where(group, pairs).removeprefix(f'{under}, ')}: {_n(n, 'document').replace(' ', NO_BREAK)}"
 
 
-def _anchors(fields: Sequence[Field]) -> dict[Field, str]:
-    """A name for each field, for links and files."""
+def _anchors(groups: Sequence[ComparisonGroup]) -> dict[ComparisonGroup, str]:
+    """A name for each group, for links and files."""
     names = []
-    for field in fields:
-        of, missing = field.protocol, field.runs[0].record.missing
+    for group in groups:
+        of, missing = group.protocol, group.runs[0].record.missing
         hidden = [] if missing is None else [str(missing["kind"])]
         names.append("-".join(file_name(word) for word in (of.corpus, of.split, of.lang, *hidden)))
     twice, seen = Counter(names), Counter[str]()
     found = {}
-    for field, name in zip(fields, names, strict=True):
+    for group, name in zip(groups, names, strict=True):
         seen[name] += 1
-        found[field] = name if twice[name] == 1 else f"{name}-{seen[name]}"
+        found[group] = name if twice[name] == 1 else f"{name}-{seen[name]}"
     return found
 
 

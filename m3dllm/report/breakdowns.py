@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from m3dllm.report import cells
-from m3dllm.report.fields import Field, SystemRuns
+from m3dllm.report.groups import ComparisonGroup, SystemRuns
 from m3dllm.report.layout import Cell, Column, Row, Table, ranked
 from m3dllm.report.numbers import ABSENT
 from m3dllm.report.published import Published
@@ -47,13 +47,13 @@ class _Part:
     f1: Mapping[str, float | None]
 
 
-def type_table(name: str, field: Field, pairs: Pairs) -> Table | None:
+def type_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
     """F1 of each type of entity, relation and region, those with most gold first."""
-    systems = by_rank(field, pairs)
+    systems = by_rank(group, pairs)
     parts = []
     for task in TYPED:
         found = {
-            run.name: run.types.get(field.lang, {}).get(pairs, {}).get(task, {}) for s in systems for run in s.runs
+            run.name: run.types.get(group.lang, {}).get(pairs, {}).get(task, {}) for s in systems for run in s.runs
         }
         gold: dict[str, int] = {}
         for kind, counts in (item for of in found.values() for item in of.items()):
@@ -65,24 +65,24 @@ def type_table(name: str, field: Field, pairs: Pairs) -> Table | None:
     return _table(name, "By type", caption, ("type", "gold"), systems, parts)
 
 
-def shown_table(name: str, field: Field, pairs: Pairs) -> Table | None:
+def shown_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
     """F1 by what was shown of a document; None where every document was shown whole."""
-    if not any(run.subsets for run in field.runs) and len(_subsets_of(field, pairs)) < 2:
+    if not any(run.subsets for run in group.runs) and len(_subsets_of(group, pairs)) < 2:
         return None
     caption = "F1 in percent by what the systems saw of a document; a task without its modality is not counted there."
-    groups = {words: _subsets_of(field, pairs).get(subset, frozenset()) for subset, words in SUBSETS.items()}
-    return _document_table(name, "By what was shown", caption, "shown", field, pairs, groups)
+    groups = {words: _subsets_of(group, pairs).get(subset, frozenset()) for subset, words in SUBSETS.items()}
+    return _document_table(name, "By what was shown", caption, "shown", group, pairs, groups)
 
 
-def measure_table(name: str, measure: str, field: Field, pairs: Pairs) -> Table | None:
+def measure_table(name: str, measure: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
     """F1 by thirds of the documents, by a measure of what they hold; None where all hold about the same."""
     words, of = MEASURES[measure]
-    sizes = {e.document.id: of(e) for e in field.runs[0].documents(field.lang) if e.document.text}
+    sizes = {e.document.id: of(e) for e in group.runs[0].documents(group.lang) if e.document.text}
     groups = {label: frozenset(ids) for label, ids in thirds(sizes)}
     if len(groups) < 2:
         return None
     caption = f"F1 in percent by {words}: the documents in {len(groups)} parts of about the same number."
-    return _document_table(name, f"By {words}", caption, words, field, pairs, groups)
+    return _document_table(name, f"By {words}", caption, words, group, pairs, groups)
 
 
 def thirds(sizes: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
@@ -97,20 +97,20 @@ def thirds(sizes: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
             yield (f"{low}" if last == low else f"{low} to {last}"), ids
 
 
-def error_table(name: str, field: Field, pairs: Pairs, published: Published | None) -> Table | None:
+def error_table(name: str, group: ComparisonGroup, pairs: Pairs, published: Published | None) -> Table | None:
     """The classes of wrong predictions as shares of all predictions of their task."""
-    systems = by_rank(field, pairs)
+    systems = by_rank(group, pairs)
     keys = [(task, kind) for task in TASKS for kind in CLASSES[task]]
     rows = [
         Row(
             (
                 cells.word(system.label),
-                *(cells.share(system.mean(_rate, field.lang, pairs, task, kind), bar=True) for task, kind in keys),
+                *(cells.share(system.mean(_rate, group.lang, pairs, task, kind), bar=True) for task, kind in keys),
             )
         )
         for system in systems
     ]
-    quoted = published.errors.get(field.lang) if published and pairs == "gold_pairs" else None
+    quoted = published.errors.get(group.lang) if published and pairs == "gold_pairs" else None
     notes: tuple[tuple[str, str], ...] = ()
     if quoted and published:
         values = [quoted[task][kind] / 100 for task, kind in keys]
@@ -139,23 +139,29 @@ def _rate(run: ScoredRun, lang: str, pairs: Pairs, task: Task, kind: str) -> flo
     return (counts.rates or {}).get(kind) if counts else None
 
 
-def _subsets_of(field: Field, pairs: Pairs) -> dict[Subset, frozenset[str]]:
+def _subsets_of(group: ComparisonGroup, pairs: Pairs) -> dict[Subset, frozenset[str]]:
     found: dict[Subset, set[str]] = {}
-    for run in field.runs[:1]:
-        for row in run.scores.documents(field.lang, pairs="end_to_end"):
+    for run in group.runs[:1]:
+        for row in run.scores.documents(group.lang, pairs="end_to_end"):
             found.setdefault(row.subset, set()).add(row.document)
     return {subset: frozenset(ids) for subset, ids in found.items()}
 
 
 def _document_table(
-    name: str, title: str, caption: str, words: str, field: Field, pairs: Pairs, groups: Mapping[str, frozenset[str]]
+    name: str,
+    title: str,
+    caption: str,
+    words: str,
+    group: ComparisonGroup,
+    pairs: Pairs,
+    groups: Mapping[str, frozenset[str]],
 ) -> Table | None:
     """F1 over groups of documents, a block of rows a task."""
-    systems = by_rank(field, pairs)
+    systems = by_rank(group, pairs)
     tasks: dict[str, dict[str, dict[str, float | None]]] = {}
     for label, ids in groups.items():
         for run in (run for system in systems for run in system.runs):
-            found = total(r.tasks for r in run.scores.documents(field.lang, pairs=pairs) if r.document in ids)
+            found = total(r.tasks for r in run.scores.documents(group.lang, pairs=pairs) if r.document in ids)
             f1s = {task: score.f1 for task, score in found.tasks.items() if task in TASKS}
             for task, f1 in (f1s | {"average": found.average_f1}).items():
                 tasks.setdefault(task, {}).setdefault(label, {})[run.name] = f1

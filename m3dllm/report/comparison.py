@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from m3dllm.report.fields import Field, SystemRuns
+from m3dllm.report.groups import ComparisonGroup, SystemRuns
 from m3dllm.score import Difference, holm, paired_bootstrap
 from m3dllm.score.scores import Pairs
 from m3dllm.types import TASKS
@@ -43,21 +43,21 @@ class Comparison:
 
 
 def compare(
-    field: Field, pairs: Pairs, *, baseline: str | None = None, resamples: int = RESAMPLES
+    group: ComparisonGroup, pairs: Pairs, *, baseline: str | None = None, resamples: int = RESAMPLES
 ) -> tuple[Comparison, ...]:
     """The systems of the table against the best, and against the one that `baseline` names where it is another.
 
     A system that failed on documents is not compared. Nothing where there is one system only. The best has the highest
     average F1 among those with most tasks.
     """
-    systems = [system for system in field.with_pairs(pairs) if not system.has_failed(field.lang)]
+    systems = [system for system in group.with_pairs(pairs) if not system.has_failed(group.lang)]
     if len(systems) < 2:
         return ()
-    winner = best(systems, field.lang, pairs)
-    found = [Comparison(winner, _against(winner, systems, field.lang, pairs, resamples), resamples)]
+    winner = best(systems, group.lang, pairs)
+    found = [Comparison(winner, _against(winner, systems, group.lang, pairs, resamples), resamples)]
     for system in named(systems, baseline):
         if system is not winner:
-            rows = _against(system, systems, field.lang, pairs, resamples)
+            rows = _against(system, systems, group.lang, pairs, resamples)
             found.append(Comparison(system, rows, resamples, best=False))
     return tuple(found)
 

@@ -1,4 +1,4 @@
-"""Scores along a dial: runs that differ in one option, or in how much was hidden from them."""
+"""Scores of a sweep: runs that differ in one option, or in how much was hidden from them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from m3dllm.report import cells
-from m3dllm.report.fields import Field, SystemRuns, options_of
+from m3dllm.report.groups import ComparisonGroup, SystemRuns, options_of
 from m3dllm.report.layout import Column, Panel, Plot, Point, Row, Series, Table
 from m3dllm.score.scores import Pairs
 from m3dllm.scored import ScoredRun
@@ -24,7 +24,7 @@ MISSING_WORDS = "share of documents without one modality"
 
 
 @dataclass(frozen=True, slots=True)
-class Dial:
+class Sweep:
     """The runs of one language and protocol that differ in one thing: by system, that thing's value and the runs."""
 
     name: str
@@ -36,69 +36,69 @@ class Dial:
     systems: tuple[tuple[SystemRuns, Mapping[float, tuple[ScoredRun, ...]]], ...]
 
 
-def dials(fields: Sequence[Field], pairs: Pairs) -> Iterator[Dial]:
-    """Every dial that some system has two values of."""
+def sweeps(groups: Sequence[ComparisonGroup], pairs: Pairs) -> Iterator[Sweep]:
+    """Every sweep that some system has two values of."""
     for name, words in (*OPTIONS.items(), (MISSING, MISSING_WORDS)):
         found: dict[tuple[str, ...], dict[bytes, dict[float, dict[str, tuple[SystemRuns, ScoredRun]]]]] = {}
-        for field in fields:
-            for system in field.with_pairs(pairs):
+        for group in groups:
+            for system in group.with_pairs(pairs):
                 for run in system.runs:
                     value = _value(run, name)
                     if value is not None:
-                        of = found.setdefault(_place(field, name), {}).setdefault(_rest(run, name), {})
+                        of = found.setdefault(_place(group, name), {}).setdefault(_rest(run, name), {})
                         of.setdefault(value, {})[run.name] = (system, run)
         for place, kinds in sorted(found.items()):
             turned = [of for of in kinds.values() if len(of) > 1]
             if turned:
                 corpus, split, lang, *_ = place
-                yield Dial(name, words, corpus, split, lang, pairs, tuple(map(_of_system, turned)))
+                yield Sweep(name, words, corpus, split, lang, pairs, tuple(map(_of_system, turned)))
 
 
-def curve_plot(name: str, dial: Dial) -> Plot:
-    """F1 by the dial: a panel a task and the average, a line a system, bars over seeds."""
+def curve_plot(name: str, sweep: Sweep) -> Plot:
+    """F1 over the sweep: a panel a task and the average, a line a system, bars over seeds."""
     panels = []
     for key in (*TASKS, "average"):
         series = tuple(
             Series(system.label, points, system.color)
-            for system, values in dial.systems
-            if (points := tuple(_points(values, dial, key)))
+            for system, values in sweep.systems
+            if (points := tuple(_points(values, sweep, key)))
         )
         if series:
-            panels.append(Panel(key, dial.words, series))
-    return Plot(name, dial.words.capitalize(), _caption(dial), "F1", tuple(panels))
+            panels.append(Panel(key, sweep.words, series))
+    return Plot(name, sweep.words.capitalize(), _caption(sweep), "F1", tuple(panels))
 
 
-def curve_table(name: str, dial: Dial) -> Table:
+def curve_table(name: str, sweep: Sweep) -> Table:
     """The numbers of the curves."""
     rows: list[Row] = []
-    for system, values in dial.systems:
+    for system, values in sweep.systems:
         for i, (value, runs) in enumerate(sorted(values.items())):
             one = SystemRuns(system.label, runs)
-            f1s = (cells.score(one.f1s(dial.lang, dial.pairs, key)) for key in (*TASKS, "average"))
+            f1s = (cells.score(one.f1s(sweep.lang, sweep.pairs, key)) for key in (*TASKS, "average"))
             n = cells.number(float(len(runs)))
             rows.append(
                 Row((cells.word(system.label), cells.number(value, places=2), n, *f1s), starts=bool(rows) and not i)
             )
     columns = (
         Column("system", "system", number=False),
-        Column(dial.name, dial.words),
+        Column(sweep.name, sweep.words),
         Column("runs", "runs", quiet=True),
         *(Column(f"{key}.f1", key) for key in (*TASKS, "average")),
     )
-    return Table(name, dial.words.capitalize(), _caption(dial), columns, tuple(rows))
+    return Table(name, sweep.words.capitalize(), _caption(sweep), columns, tuple(rows))
 
 
-def _caption(dial: Dial) -> str:
-    over = "gold pairs" if dial.pairs == "gold_pairs" else "end to end"
+def _caption(sweep: Sweep) -> str:
+    over = "gold pairs" if sweep.pairs == "gold_pairs" else "end to end"
     what = f"F1 in percent, {over}, of runs that differ in nothing else but their seed."
-    if dial.name == MISSING:
+    if sweep.name == MISSING:
         what += " As many documents lack their text as their video; a task without its modality is not counted there."
     return what
 
 
-def _points(values: Mapping[float, Sequence[ScoredRun]], dial: Dial, key: str) -> Iterator[Point]:
+def _points(values: Mapping[float, Sequence[ScoredRun]], sweep: Sweep, key: str) -> Iterator[Point]:
     for value, runs in sorted(values.items()):
-        f1s = [100 * f1 for f1 in SystemRuns("", tuple(runs)).f1s(dial.lang, dial.pairs, key)]
+        f1s = [100 * f1 for f1 in SystemRuns("", tuple(runs)).f1s(sweep.lang, sweep.pairs, key)]
         if f1s:
             several = len(f1s) > 1
             mean = sum(f1s) / len(f1s)
@@ -115,7 +115,7 @@ def _of_system(
 
 
 def _value(run: ScoredRun, name: str) -> float | None:
-    """Where the run stands on the dial; None where it does not."""
+    """Where the run stands in the sweep; None where it does not."""
     if name == MISSING:
         return missing_ratio(run)
     value = run.record.config.get(name)
@@ -131,15 +131,15 @@ def missing_ratio(run: ScoredRun) -> float | None:
     return (text + video) / every if abs(text - video) <= max(1, 0.05 * every) else None
 
 
-def _place(field: Field, name: str) -> tuple[str, ...]:
-    """What the runs of a dial share of their protocol: all of it, but what is shown where that is the dial."""
-    of = field.protocol
+def _place(group: ComparisonGroup, name: str) -> tuple[str, ...]:
+    """What the runs of a sweep share of their protocol: all of it, but what is shown where that is what is swept."""
+    of = group.protocol
     shown = "" if name == MISSING else of.shown
     return of.corpus, of.split, of.lang, of.documents, of.labels, of.modality, shown
 
 
 def _rest(run: ScoredRun, name: str) -> bytes:
-    """What a run is apart from its seed and the dial."""
+    """What a run is apart from its seed and what is swept."""
     options = {key: value for key, value in options_of(run).items() if key != name}
     missing = None if name == MISSING else run.record.missing
     return encode([run.record.system, options, run.record.corpus.train, run.record.corpus.dev, missing])

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from m3dllm.errors import UserError
 from m3dllm.report.comparison import RESAMPLES
 from m3dllm.report.comparison import compare as compare_systems
-from m3dllm.report.fields import fields
 from m3dllm.report.files import check_baseline
+from m3dllm.report.groups import groups
 from m3dllm.report.tidy import sheets
 from m3dllm.scored import PAIRS, ScoredRun, read_run, read_runs
 
@@ -65,11 +65,11 @@ def compare(
         raise UserError("m3dllm.compare gives pandas DataFrames: pip install pandas") from error
     runs = [runs] if isinstance(runs, str | Path) else runs
     found, left_out = read_runs(run.path if isinstance(run, ScoredRun) else Path(run) for run in runs)
-    sets = fields(found)
+    sets = groups(found)
     check_baseline(baseline, sets)
     comparisons = {
-        (field, pairs): compare_systems(field, pairs, baseline=baseline, resamples=resamples)
-        for field in sets
+        (group, pairs): compare_systems(group, pairs, baseline=baseline, resamples=resamples)
+        for group in sets
         for pairs in PAIRS
     }
     frames = {s.name: DataFrame(list(s.rows), columns=list(s.head)) for s in sheets(sets, left_out, comparisons)}

@@ -13,7 +13,7 @@ from m3dllm.errors import UserError
 from m3dllm.files import clear_abandoned, write_atomic
 from m3dllm.report.assembly import assemble
 from m3dllm.report.comparison import RESAMPLES, compare, named
-from m3dllm.report.fields import Field, fields
+from m3dllm.report.groups import ComparisonGroup, groups
 from m3dllm.report.html import html
 from m3dllm.report.latex import latex
 from m3dllm.report.layout import Report
@@ -57,7 +57,7 @@ def write_report(
             raise UserError.at(folder, f"lies in the run {run}, which a report does not touch: name another --out")
     published = None if paper is None else read_published(paper)
     found, left_out = read_runs(paths)
-    sets = fields(found)
+    sets = groups(found)
     check_baseline(baseline, sets)
     comparisons = {
         (f, pairs): compare(f, pairs, baseline=baseline, resamples=resamples) for f in sets for pairs in PAIRS
@@ -117,9 +117,9 @@ def _pages(runs: Sequence[ScoredRun], folder: Path) -> str:
     return written.resolve().relative_to(folder.resolve()).as_posix()
 
 
-def check_baseline(baseline: str | None, sets: Sequence[Field]) -> None:
+def check_baseline(baseline: str | None, sets: Sequence[ComparisonGroup]) -> None:
     """Raises UserError where `baseline` names nothing that stands in a table."""
-    systems = [system for field in sets for system in field.systems]
+    systems = [system for group in sets for system in group.systems]
     if baseline is not None and not named(systems, baseline):
         known = ", ".join(sorted({system.label for system in systems}))
         raise UserError(f"--baseline {baseline}: no system or run of that name; there are {known}")

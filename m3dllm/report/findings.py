@@ -7,33 +7,35 @@ from math import fsum
 
 from m3dllm.report import scores
 from m3dllm.report.comparison import Compared, Comparison
-from m3dllm.report.fields import Field, SystemRuns
+from m3dllm.report.groups import ComparisonGroup, SystemRuns
 from m3dllm.report.numbers import percent, points, probability
 from m3dllm.score.scores import Pairs
 from m3dllm.types import TASKS
 
 
-def finding(field: Field, pairs: Pairs, comparisons: Sequence[Comparison]) -> str:
+def finding(group: ComparisonGroup, pairs: Pairs, comparisons: Sequence[Comparison]) -> str:
     """A few sentences: the best by the average, the best in each task, and where it fails to reach a floor."""
-    every = scores.by_rank(field, pairs)
-    systems = [system for system in every if not system.has_failed(field.lang)]
-    if failed := [system.label for system in every if system.has_failed(field.lang)]:
+    every = scores.by_rank(group, pairs)
+    systems = [system for system in every if not system.has_failed(group.lang)]
+    if failed := [system.label for system in every if system.has_failed(group.lang)]:
         note = f"Not ranked, because documents failed: {joined(failed)}"
-        return " ".join([f"{note}.", *([_finding(systems, field, pairs, comparisons)] if systems else [])])
-    return _finding(systems, field, pairs, comparisons)
+        return " ".join([f"{note}.", *([_finding(systems, group, pairs, comparisons)] if systems else [])])
+    return _finding(systems, group, pairs, comparisons)
 
 
-def _finding(systems: Sequence[SystemRuns], field: Field, pairs: Pairs, comparisons: Sequence[Comparison]) -> str:
+def _finding(
+    systems: Sequence[SystemRuns], group: ComparisonGroup, pairs: Pairs, comparisons: Sequence[Comparison]
+) -> str:
     first = systems[0]
-    f1s = first.f1s(field.lang, pairs, "average")
+    f1s = first.f1s(group.lang, pairs, "average")
     mean = f", average F1 {percent(fsum(f1s) / len(f1s))}" if f1s else ""
     if len(systems) == 1:
         sentences = [f"{first.label} alone{mean}"]
     else:
         row = comparisons[0].row(systems[1], "average") if comparisons else None
         sentences = [f"{first.label} is best of {len(systems)}{mean}{'' if row is None else _lead_over(row)}"]
-        sentences += _by_task(systems, field, pairs, comparisons[0]) if comparisons else []
-    below = [task for task in TASKS if all(scores.is_below(run, field, pairs, task) for run in first.runs)]
+        sentences += _by_task(systems, group, pairs, comparisons[0]) if comparisons else []
+    below = [task for task in TASKS if all(scores.is_below(run, group, pairs, task) for run in first.runs)]
     if below:
         who = "It" if len(systems) == 1 else first.label
         sentences.append(f"{who} is below a floor in {joined(below)}")
@@ -51,14 +53,16 @@ def _lead_over(row: Compared) -> str:
     return f", {percent(abs(found.difference))} points before {row.system.label}, {verdict} ({sure})"
 
 
-def _by_task(systems: Sequence[SystemRuns], field: Field, pairs: Pairs, comparison: Comparison) -> Iterator[str]:
+def _by_task(
+    systems: Sequence[SystemRuns], group: ComparisonGroup, pairs: Pairs, comparison: Comparison
+) -> Iterator[str]:
     """In which tasks the best by the average is first too, how surely, and who is first where it is not."""
     first, others = comparison.reference, [system for system in systems if system is not comparison.reference]
-    tasks = first.average_of(field.lang, pairs)
+    tasks = first.average_of(group.lang, pairs)
     own: list[str] = []
     elsewhere = []
     for task in tasks:
-        reached = {system.label: _mean(system, field, pairs, task) for system in systems}
+        reached = {system.label: _mean(system, group, pairs, task) for system in systems}
         most = max(reached.values())
         leaders = [system for system in systems if reached[system.label] == most]
         if leaders == [first]:
@@ -84,9 +88,9 @@ def _own(own: Sequence[str], surely: Sequence[str], tasks: Sequence[str]) -> str
     return f"It is first in {where}, {f'more than chance in {joined(surely)}' if surely else 'which may be chance'}"
 
 
-def _mean(system: SystemRuns, field: Field, pairs: Pairs, task: str) -> float:
+def _mean(system: SystemRuns, group: ComparisonGroup, pairs: Pairs, task: str) -> float:
     """The F1 in a task as it is printed; below 0 where there is none."""
-    f1s = system.f1s(field.lang, pairs, task)
+    f1s = system.f1s(group.lang, pairs, task)
     return float(percent(fsum(f1s) / len(f1s))) if f1s else -1.0
 
 

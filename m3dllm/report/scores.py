@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from m3dllm.report import cells
 from m3dllm.report.comparison import Compared, Comparison, best
-from m3dllm.report.fields import Field, SystemRuns
+from m3dllm.report.groups import ComparisonGroup, SystemRuns
 from m3dllm.report.layout import Cell, Column, Forest, Interval, Row, Table, ranked
 from m3dllm.report.numbers import percent, points, probability
 from m3dllm.report.published import Published
@@ -24,19 +24,19 @@ LETTERS = "abcdeghijklmnoprstuvwxyz"  # of notes; f and q stand for floors and q
 SYSTEM = Column("system", "system", number=False)
 
 
-def main_table(name: str, field: Field, pairs: Pairs, published: Published | None) -> Table:
+def main_table(name: str, group: ComparisonGroup, pairs: Pairs, published: Published | None) -> Table:
     """Every system under one protocol, P, R and F1 of each headline metric, the floors and published rows beside."""
-    systems = by_rank(field, pairs)
-    floors = best_floors(field, pairs, systems)
+    systems = by_rank(group, pairs)
+    floors = best_floors(group, pairs, systems)
     notes = _notes(systems)
-    keys = _headline(systems, field, pairs)
+    keys = _headline(systems, group, pairs)
     columns = [SYSTEM, *_score_columns(keys), Column("average.f1", "F1", "average")]
-    n_ranked = sum(not system.has_failed(field.lang) for system in systems)
-    rows = _marked([_system_row(system, field, pairs, keys, notes) for system in systems], columns, n_ranked)
+    n_ranked = sum(not system.has_failed(group.lang) for system in systems)
+    rows = _marked([_system_row(system, group, pairs, keys, notes) for system in systems], columns, n_ranked)
     if floors:
         cells_of = [_floor_cell(floors.get(key), ratio) for key in keys for ratio in RATIOS]
         rows.append(Row((cells.word("best floor", refs="f"), *cells_of, cells.NOTHING), "floor", starts=True))
-    quoted = published.scores.get(field.lang, ()) if published and pairs == "gold_pairs" else ()
+    quoted = published.scores.get(group.lang, ()) if published and pairs == "gold_pairs" else ()
     for i, of in enumerate(quoted):
         found = [_quoted(of.scores.get(key), ratio) for key in keys for ratio in RATIOS]
         label = cells.word(f"{of.system}, quoted", refs="q")
@@ -49,20 +49,20 @@ def main_table(name: str, field: Field, pairs: Pairs, published: Published | Non
     caption = (
         "F1 in percent with precision and recall; the best F1 of a column bold, the second underlined"
         f"{'; of several seeds the mean, and the sample variance in brackets' if _has_seeds(systems) else ''}. "
-        f"{BELOW} below the best floor.{_average_of(systems, field, pairs)}"
+        f"{BELOW} below the best floor.{_average_of(systems, group, pairs)}"
         f"{'' if n_ranked == len(systems) else FAILED}"
     )
     table = Table(name, "Scores", caption, tuple(columns), tuple(rows), tuple(under))
     return without_empty(table)
 
 
-def seed_table(name: str, field: Field, pairs: Pairs) -> Table | None:
+def seed_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
     """F1 of every run of the systems that have several; None where none has."""
     rows = []
-    for system in by_rank(field, pairs):
+    for system in by_rank(group, pairs):
         for i, run in enumerate(system.runs if len(system.runs) > 1 else ()):
             one = replace(system, runs=(run,))
-            f1s = [cells.score(one.f1s(field.lang, pairs, key)) for key in (*TASKS, "average")]
+            f1s = [cells.score(one.f1s(group.lang, pairs, key)) for key in (*TASKS, "average")]
             heads = cells.word(system.label), cells.word(run.name), Cell(str(run.record.seed), run.record.seed)
             rows.append(Row((*heads, *f1s), "seed", starts=i == 0))
     columns = (SYSTEM, Column("run", "run", number=False), Column("seed", "seed"))
@@ -72,11 +72,11 @@ def seed_table(name: str, field: Field, pairs: Pairs) -> Table | None:
 
 
 def part_table(
-    name: str, title: str, caption: str, field: Field, pairs: Pairs, keys: Mapping[str, str]
+    name: str, title: str, caption: str, group: ComparisonGroup, pairs: Pairs, keys: Mapping[str, str]
 ) -> Table | None:
     """P, R and F1 of the scores `keys` (name to title) that any system has; None where none has."""
-    systems = by_rank(field, pairs)
-    there = [key for key in keys if any(key in part.tasks for s in systems for part in s.parts(field.lang, pairs))]
+    systems = by_rank(group, pairs)
+    there = [key for key in keys if any(key in part.tasks for s in systems for part in s.parts(group.lang, pairs))]
     if not there:
         return None
     rows = [
@@ -84,7 +84,7 @@ def part_table(
             (
                 cells.word(system.label),
                 *(
-                    cells.score(_ratios(system, field.lang, pairs, key, ratio), spread=ratio == "f1")
+                    cells.score(_ratios(system, group.lang, pairs, key, ratio), spread=ratio == "f1")
                     for key in there
                     for ratio in RATIOS
                 ),
@@ -93,16 +93,16 @@ def part_table(
         for system in systems
     ]
     columns = (SYSTEM, *_score_columns(there, keys))
-    n_ranked = sum(not system.has_failed(field.lang) for system in systems)
+    n_ranked = sum(not system.has_failed(group.lang) for system in systems)
     return without_empty(Table(name, title, caption, columns, tuple(_marked(rows, columns, n_ranked))))
 
 
-def floor_table(name: str, field: Field, pairs: Pairs) -> Table | None:
+def floor_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
     """F1 of every floor: one column a run where the rules work on its own chains, else one for all."""
-    runs = [run for system in by_rank(field, pairs) for run in system.runs]
+    runs = [run for system in by_rank(group, pairs) for run in system.runs]
     columns = runs if pairs == "end_to_end" else runs[:1]
-    found = {(run.name, f.task, f.name): f.score.f1 for run in columns for f in field.floors[run.name, pairs]}
-    names = dict.fromkeys((floor.task, floor.name) for run in columns for floor in field.floors[run.name, pairs])
+    found = {(run.name, f.task, f.name): f.score.f1 for run in columns for f in group.floors[run.name, pairs]}
+    names = dict.fromkeys((floor.task, floor.name) for run in columns for floor in group.floors[run.name, pairs])
     if not names:
         return None
     rows = [
@@ -184,20 +184,20 @@ def forest(name: str, comparison: Comparison, systems: Sequence[SystemRuns]) -> 
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-def by_rank(field: Field, pairs: Pairs) -> list[SystemRuns]:
+def by_rank(group: ComparisonGroup, pairs: Pairs) -> list[SystemRuns]:
     """The systems of a protocol, those with most tasks first, of these the best first."""
-    left, found = field.with_pairs(pairs), []
+    left, found = group.with_pairs(pairs), []
     while left:
-        found.append(best(left, field.lang, pairs))
+        found.append(best(left, group.lang, pairs))
         left.remove(found[-1])
     return found
 
 
-def best_floors(field: Field, pairs: Pairs, systems: Sequence[SystemRuns]) -> dict[str, Floor]:
+def best_floors(group: ComparisonGroup, pairs: Pairs, systems: Sequence[SystemRuns]) -> dict[str, Floor]:
     """The best floor of each task that a system answers; end to end, over the mentions and chains of the first one."""
-    answered = {key for system in systems for part in system.parts(field.lang, pairs) for key in part.tasks}
+    answered = {key for system in systems for part in system.parts(group.lang, pairs) for key in part.tasks}
     found: dict[str, Floor] = {}
-    for floor in field.floors[systems[0].runs[0].name, pairs]:
+    for floor in group.floors[systems[0].runs[0].name, pairs]:
         if floor.task in TASKS and floor.task in answered:
             so_far = found.get(floor.task)
             if so_far is None or (floor.score.f1 or 0.0) > (so_far.score.f1 or 0.0):
@@ -205,11 +205,11 @@ def best_floors(field: Field, pairs: Pairs, systems: Sequence[SystemRuns]) -> di
     return found
 
 
-def is_below(run: ScoredRun, field: Field, pairs: Pairs, task: str) -> bool:
+def is_below(run: ScoredRun, group: ComparisonGroup, pairs: Pairs, task: str) -> bool:
     """Whether the run's F1 in a task is below the best of its floors."""
-    part = run.part(field.lang, pairs)
+    part = run.part(group.lang, pairs)
     f1 = part.tasks[task].f1 if part is not None and task in part.tasks else None
-    reached = [floor.score.f1 or 0.0 for floor in field.floors[run.name, pairs] if floor.task == task]
+    reached = [floor.score.f1 or 0.0 for floor in group.floors[run.name, pairs] if floor.task == task]
     return f1 is not None and bool(reached) and f1 < max(reached)
 
 
@@ -237,30 +237,32 @@ def _score_columns(keys: Sequence[str], titles: Mapping[str, str] | None = None)
             yield Column(f"{key}.{ratio}", short, (titles or {}).get(key, key), quiet=ratio != "f1")
 
 
-def _headline(systems: Sequence[SystemRuns], field: Field, pairs: Pairs) -> tuple[str, ...]:
+def _headline(systems: Sequence[SystemRuns], group: ComparisonGroup, pairs: Pairs) -> tuple[str, ...]:
     """The tasks, and what other packages put beside them, where a system has it."""
-    there = {key for system in systems for part in system.parts(field.lang, pairs) for key in part.tasks}
+    there = {key for system in systems for part in system.parts(group.lang, pairs) for key in part.tasks}
     return tuple(key for key in headline() if key in TASKS or key in there)
 
 
-def _system_row(system: SystemRuns, field: Field, pairs: Pairs, keys: Sequence[str], notes: Mapping[str, str]) -> Row:
-    lang, found = field.lang, []
+def _system_row(
+    system: SystemRuns, group: ComparisonGroup, pairs: Pairs, keys: Sequence[str], notes: Mapping[str, str]
+) -> Row:
+    lang, found = group.lang, []
     for key in keys:
-        below = BELOW if all(is_below(run, field, pairs, key) for run in system.runs) else ""
+        below = BELOW if all(is_below(run, group, pairs, key) for run in system.runs) else ""
         for ratio in RATIOS:
             values = _ratios(system, lang, pairs, key, ratio)
             found.append(cells.score(values, spread=ratio == "f1", sign=below if ratio == "f1" else ""))
     tasks = system.average_of(lang, pairs)
-    most = max((s.average_of(lang, pairs) for s in field.with_pairs(pairs)), key=len)
+    most = max((s.average_of(lang, pairs) for s in group.with_pairs(pairs)), key=len)
     few = "" if tasks == most else f"of {len(tasks)}"
     refs = "".join(notes[note] for note in system.notes)
     average = cells.score(system.f1s(lang, pairs, "average"), sign=few)
     return Row((cells.word(system.label, refs=refs), *found, average))
 
 
-def _average_of(systems: Sequence[SystemRuns], field: Field, pairs: Pairs) -> str:
+def _average_of(systems: Sequence[SystemRuns], group: ComparisonGroup, pairs: Pairs) -> str:
     """What the average is of, where that is not all tasks."""
-    tasks = systems[0].average_of(field.lang, pairs)
+    tasks = systems[0].average_of(group.lang, pairs)
     return "" if tasks == TASKS else f" The average is of {', '.join(tasks) or 'nothing'}."
 
 

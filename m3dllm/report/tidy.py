@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from m3dllm.report.comparison import Comparison
-from m3dllm.report.fields import Field
+from m3dllm.report.groups import ComparisonGroup
 from m3dllm.report.layout import Table
 from m3dllm.score import Ratio
 from m3dllm.score.scores import Pairs
@@ -18,7 +18,7 @@ from m3dllm.sheets import csv_lines
 from m3dllm.types import PRF
 
 Values = Sequence[object]
-Comparisons = Mapping[tuple[Field, Pairs], tuple[Comparison, ...]]
+Comparisons = Mapping[tuple[ComparisonGroup, Pairs], tuple[Comparison, ...]]
 
 WHERE = ("corpus", "split", "lang", "documents_sha256", "labels_sha256", "shown_sha256", "modality", "pairs")
 RATIOS = ("precision", "recall", "f1")
@@ -35,14 +35,16 @@ class Sheet:
     rows: tuple[Values, ...]
 
 
-def sheets(fields: Sequence[Field], left_out: Sequence[LeftOut], comparisons: Comparisons) -> tuple[Sheet, ...]:
+def sheets(
+    groups: Sequence[ComparisonGroup], left_out: Sequence[LeftOut], comparisons: Comparisons
+) -> tuple[Sheet, ...]:
     """Scores, floors, differences, issues, and the runs that were left out."""
     difference = ("label", "reference", *WHERE, "score", "difference", "low", "high", "p", "p_holm", "resamples")
     return (
-        Sheet("scores", (*RUN, *WHERE, "documents", "score", *RATIOS, *COUNTS), tuple(_scores(fields))),
-        Sheet("floors", (*RUN, *WHERE, "score", "floor", *RATIOS, *COUNTS), tuple(_floors(fields))),
+        Sheet("scores", (*RUN, *WHERE, "documents", "score", *RATIOS, *COUNTS), tuple(_scores(groups))),
+        Sheet("floors", (*RUN, *WHERE, "score", "floor", *RATIOS, *COUNTS), tuple(_floors(groups))),
         Sheet("differences", difference, tuple(_differences(comparisons))),
-        Sheet("issues", (*RUN, "corpus", "split", "lang", "code", "count"), tuple(_issues(fields))),
+        Sheet("issues", (*RUN, "corpus", "split", "lang", "code", "count"), tuple(_issues(groups))),
         Sheet("left_out", ("run", "why"), tuple((run.name, run.why) for run in left_out)),
     )
 
@@ -57,51 +59,51 @@ def table_csv(table: Table) -> str:
     return _csv(("kind", *(column.key for column in table.columns)), rows)
 
 
-def _where(field: Field, pairs: Pairs) -> Values:
-    of = field.protocol
+def _where(group: ComparisonGroup, pairs: Pairs) -> Values:
+    of = group.protocol
     return of.corpus, of.split, of.lang, of.documents, of.labels, of.shown, of.modality, pairs
 
 
-def _runs(fields: Iterable[Field]) -> Iterator[tuple[Field, ScoredRun, Values]]:
+def _runs(groups: Iterable[ComparisonGroup]) -> Iterator[tuple[ComparisonGroup, ScoredRun, Values]]:
     """Every run in every field that it is in, and how its rows begin."""
-    for field in fields:
-        for system in field.systems:
+    for group in groups:
+        for system in group.systems:
             for run in system.runs:
-                yield field, run, (run.name, run.record.system, system.label, run.record.seed, run.record.git)
+                yield group, run, (run.name, run.record.system, system.label, run.record.seed, run.record.git)
 
 
-def _scores(fields: Iterable[Field]) -> Iterator[Values]:
-    for field, run, head in _runs(fields):
+def _scores(groups: Iterable[ComparisonGroup]) -> Iterator[Values]:
+    for group, run, head in _runs(groups):
         for pairs in PAIRS:
-            if (part := run.part(field.lang, pairs)) is not None:
-                where = (*head, *_where(field, pairs), run.scores.languages[field.lang].documents)
+            if (part := run.part(group.lang, pairs)) is not None:
+                where = (*head, *_where(group, pairs), run.scores.languages[group.lang].documents)
                 for key, score in part.tasks.items():
                     yield *where, key, *_numbers(score)
                 average = Ratio(f1=part.average_f1)
                 yield *where, f"average of {' '.join(part.average_of) or 'nothing'}", *_numbers(average)
 
 
-def _floors(fields: Iterable[Field]) -> Iterator[Values]:
-    for field, run, head in _runs(fields):
+def _floors(groups: Iterable[ComparisonGroup]) -> Iterator[Values]:
+    for group, run, head in _runs(groups):
         for pairs in PAIRS:
-            if run.part(field.lang, pairs) is not None:
-                for floor in field.floors[run.name, pairs]:
-                    yield *head, *_where(field, pairs), floor.task, floor.name, *_numbers(floor.score)
+            if run.part(group.lang, pairs) is not None:
+                for floor in group.floors[run.name, pairs]:
+                    yield *head, *_where(group, pairs), floor.task, floor.name, *_numbers(floor.score)
 
 
 def _differences(comparisons: Comparisons) -> Iterator[Values]:
-    for (field, pairs), found in comparisons.items():
+    for (group, pairs), found in comparisons.items():
         for comparison in found:
             for row in comparison.rows:
                 of = row.found
                 numbers = of.difference, of.low, of.high, of.p, row.adjusted, of.resamples
-                yield row.system.label, comparison.reference.label, *_where(field, pairs), row.key, *numbers
+                yield row.system.label, comparison.reference.label, *_where(group, pairs), row.key, *numbers
 
 
-def _issues(fields: Iterable[Field]) -> Iterator[Values]:
-    for field, run, head in _runs(fields):
-        for code, n in run.issues(field.lang).items():
-            yield *head, field.protocol.corpus, field.protocol.split, field.protocol.lang, code, n
+def _issues(groups: Iterable[ComparisonGroup]) -> Iterator[Values]:
+    for group, run, head in _runs(groups):
+        for code, n in run.issues(group.lang).items():
+            yield *head, group.protocol.corpus, group.protocol.split, group.protocol.lang, code, n
 
 
 def _numbers(score: PRF | Ratio) -> Values:

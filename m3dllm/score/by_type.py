@@ -70,11 +70,11 @@ def types_of(
 
 
 def _of_verdicts(verdicts: Verdicts, gold: Sequence[Relation | Region], pred: Sequence[Relation | Region]) -> ByType:
-    hits = [pred[i].type for i, verdict in verdicts.said.items() if verdict.outcome == "hit"]
-    return _counted(hits, [pred[i].type for i in verdicts.said], [gold[i].type for i in verdicts.missed])
+    hits = [pred[i].type for i, verdict in verdicts.preds.items() if verdict.outcome == "hit"]
+    return _counted(hits, [pred[i].type for i in verdicts.preds], [gold[i].type for i in verdicts.missed])
 
 
-def _counted(hits: Sequence[str], said: Sequence[str], missed: Sequence[str]) -> ByType:
+def _counted(hits: Sequence[str], of_pred: Sequence[str], missed: Sequence[str]) -> ByType:
     """From the types of what was hit, said and missed. A hit has the type of its gold."""
-    found, n_pred, n_gold = Counter(hits), Counter(said), Counter((*hits, *missed))
+    found, n_pred, n_gold = Counter(hits), Counter(of_pred), Counter((*hits, *missed))
     return {name: PRF(found[name], n_pred[name], found[name], n_gold[name]) for name in n_gold | n_pred}

@@ -13,9 +13,9 @@ def typed_spans(annotation: Annotation) -> frozenset[Mention]:
 
 def entity(gold: Annotation, pred: Annotation) -> PRF:
     """P = |G ∩ P| ÷ |P|, R = |G ∩ P| ÷ |G|, over the typed spans of each side."""
-    wanted, said = typed_spans(gold), typed_spans(pred)
-    hits = len(wanted & said)
-    return PRF(hits, len(said), hits, len(wanted))
+    of_gold, of_pred = typed_spans(gold), typed_spans(pred)
+    hits = len(of_gold & of_pred)
+    return PRF(hits, len(of_pred), hits, len(of_gold))
 
 
 METRICS = (Metric("entity", "entity", lambda sides: entity(sides.gold, sides.pred), headline=True),)

@@ -100,7 +100,7 @@ def entity_errors(gold: Annotation, pred: Annotation) -> ErrorCounts:
 
 def chain_errors(gold: Annotation, pred: Annotation) -> ErrorCounts:
     """missing: the chain is a part of one gold chain; incorrect: no gold chain has all of it."""
-    return _counted("chain", (verdict.outcome for verdict in of_chains(gold, pred).said.values()))
+    return _counted("chain", (verdict.outcome for verdict in of_chains(gold, pred).preds.values()))
 
 
 def relation_errors(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = ()) -> ErrorCounts:
@@ -108,8 +108,8 @@ def relation_errors(gold: Annotation, pred: Annotation, *, symmetric: Collection
 
     A relation that finds its gold taken by another prediction is false.
     """
-    said = of_relations(gold, pred, symmetric=symmetric).said
-    return _counted("relation", (verdict.outcome for verdict in said.values()))
+    of_pred = of_relations(gold, pred, symmetric=symmetric).preds
+    return _counted("relation", (verdict.outcome for verdict in of_pred.values()))
 
 
 def grounding_errors(gold: Annotation, pred: Annotation, *, frames: Collection[int] | None = None) -> ErrorCounts:
@@ -117,8 +117,8 @@ def grounding_errors(gold: Annotation, pred: Annotation, *, frames: Collection[i
 
     A region that finds its gold taken by another prediction counts as boundary.
     """
-    said = of_regions(gold, pred, frames=frames).said
-    return _counted("grounding", (verdict.outcome for verdict in said.values()))
+    of_pred = of_regions(gold, pred, frames=frames).preds
+    return _counted("grounding", (verdict.outcome for verdict in of_pred.values()))
 
 
 def _counted(task: Task, outcomes: Iterable[Outcome]) -> ErrorCounts:

@@ -136,8 +136,12 @@ class _Stand:
 
 
 def _chain(gold: Annotation, pred: Annotation, _frames: object, _symmetric: object) -> Counts:
-    wanted, said = partition(gold), partition(pred)
-    return {"chain.muc": muc(wanted, said), "chain.b3": b3(wanted, said), "chain.ceaf_e": ceaf_e(wanted, said)}
+    of_gold, of_pred = partition(gold), partition(pred)
+    return {
+        "chain.muc": muc(of_gold, of_pred),
+        "chain.b3": b3(of_gold, of_pred),
+        "chain.ceaf_e": ceaf_e(of_gold, of_pred),
+    }
 
 
 def _relation(gold: Annotation, pred: Annotation, _frames: object, symmetric: frozenset[str]) -> Counts:

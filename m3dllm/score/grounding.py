@@ -54,9 +54,9 @@ def grounding(
     A pred region may match a gold one in the same frame when the types are equal and IoU > `threshold`, strictly.
     Regions outside the annotated `frames` (None: all are) count on neither side. Regions that stand twice count twice.
     """
-    wanted, said = regions_in(gold, frames), regions_in(pred, frames)
-    hits = largest_matching(partners(wanted, said, threshold))
-    return PRF(hits, len(said), hits, len(wanted))
+    of_gold, of_pred = regions_in(gold, frames), regions_in(pred, frames)
+    hits = largest_matching(partners(of_gold, of_pred, threshold))
+    return PRF(hits, len(of_pred), hits, len(of_gold))
 
 
 def _at_thresholds(sides: Sides) -> Counts:

@@ -65,9 +65,9 @@ def relation(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] =
 
     A pred fact may match a gold one when the types are equal, the heads share a mention and the tails share a mention.
     """
-    wanted, said = facts(gold, symmetric), facts(pred, symmetric)
-    hits = largest_matching(partners(wanted, said, symmetric))
-    return PRF(hits, len(said), hits, len(wanted))
+    of_gold, of_pred = facts(gold, symmetric), facts(pred, symmetric)
+    hits = largest_matching(partners(of_gold, of_pred, symmetric))
+    return PRF(hits, len(of_pred), hits, len(of_gold))
 
 
 def relation_undirected(gold: Annotation, pred: Annotation) -> PRF:
@@ -80,17 +80,17 @@ def relation_any_match(gold: Annotation, pred: Annotation, *, symmetric: Collect
 
     The words of the M3D paper taken literally: one pred fact may find many gold ones, so that large chains win.
     """
-    wanted, said = facts(gold, symmetric), facts(pred, symmetric)
-    found = partners(wanted, said, symmetric)
-    return PRF(sum(map(bool, found)), len(said), len({i for row in found for i in row}), len(wanted))
+    of_gold, of_pred = facts(gold, symmetric), facts(pred, symmetric)
+    found = partners(of_gold, of_pred, symmetric)
+    return PRF(sum(map(bool, found)), len(of_pred), len({i for row in found for i in row}), len(of_gold))
 
 
 def relation_exact_chains(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = ()) -> PRF:
     """`relation` with equal chains instead of chains that share a mention."""
-    wanted = {_key(fact, symmetric) for fact in facts(gold, symmetric)}
-    said = {_key(fact, symmetric) for fact in facts(pred, symmetric)}
-    hits = len(wanted & said)
-    return PRF(hits, len(said), hits, len(wanted))
+    of_gold = {_key(fact, symmetric) for fact in facts(gold, symmetric)}
+    of_pred = {_key(fact, symmetric) for fact in facts(pred, symmetric)}
+    hits = len(of_gold & of_pred)
+    return PRF(hits, len(of_pred), hits, len(of_gold))
 
 
 def _key(fact: Fact, symmetric: Collection[str]) -> object:

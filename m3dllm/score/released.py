@@ -17,15 +17,19 @@ from m3dllm.types import PRF, Annotation
 
 def released_chain(gold: Annotation, pred: Annotation) -> dict[str, PRF]:
     """The three counts whose mean is its chain score."""
-    wanted, said = partition(gold), without_singletons(partition(pred))
-    return {"muc": mention_pairs(wanted, said), "b3": b3_of_common(wanted, said), "ceaf_m": ceaf_m(wanted, said)}
+    of_gold, of_pred = partition(gold), without_singletons(partition(pred))
+    return {
+        "muc": mention_pairs(of_gold, of_pred),
+        "b3": b3_of_common(of_gold, of_pred),
+        "ceaf_m": ceaf_m(of_gold, of_pred),
+    }
 
 
 def mention_pairs(gold: Partition, pred: Partition) -> PRF:
     """What it calls MUC: P, R over the unordered pairs of mentions that stand in one chain."""
-    wanted, said = _pairs(gold), _pairs(pred)
-    hits = len(wanted & said)
-    return PRF(hits, len(said), hits, len(wanted))
+    of_gold, of_pred = _pairs(gold), _pairs(pred)
+    hits = len(of_gold & of_pred)
+    return PRF(hits, len(of_pred), hits, len(of_gold))
 
 
 def b3_of_common(gold: Partition, pred: Partition) -> PRF:
@@ -42,15 +46,15 @@ def released_relation(gold: Annotation, pred: Annotation) -> PRF:
 
     Every type is undirected, and relations that stand twice count twice.
     """
-    left, said = _facts(gold), _facts(pred)
+    left, of_pred = _facts(gold), _facts(pred)
     n_gold, hits = len(left), 0
-    for fact in said:
-        for i, wanted in enumerate(left):
-            if wanted.type == fact.type and same_chains(wanted, fact, unordered=True):
+    for fact in of_pred:
+        for i, of_gold in enumerate(left):
+            if of_gold.type == fact.type and same_chains(of_gold, fact, unordered=True):
                 del left[i]
                 hits += 1
                 break
-    return PRF(hits, len(said), hits, n_gold)
+    return PRF(hits, len(of_pred), hits, n_gold)
 
 
 def _pairs(chains: Partition) -> set[tuple[Span, Span]]:

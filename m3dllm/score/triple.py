@@ -18,9 +18,9 @@ def triple(gold: Annotation, pred: Annotation, *, frames: Collection[int] | None
     A typed span is shown by the regions, in annotated frames, of the chains it stands in. Both sides show it alike when
     neither has a region for it, or when a region of one and a region of the other, in one frame, have IoU > 0.5.
     """
-    wanted, said = _grounded(gold, frames), _grounded(pred, frames)
-    hits = sum(_alike(wanted[mention], said[mention]) for mention in wanted.keys() & said.keys())
-    return PRF(hits, len(said), hits, len(wanted))
+    of_gold, of_pred = _grounded(gold, frames), _grounded(pred, frames)
+    hits = sum(_alike(of_gold[mention], of_pred[mention]) for mention in of_gold.keys() & of_pred.keys())
+    return PRF(hits, len(of_pred), hits, len(of_gold))
 
 
 def _grounded(annotation: Annotation, frames: Collection[int] | None) -> Grounded:

@@ -37,7 +37,7 @@ class Verdicts:
     A prediction without a verdict counts nowhere: it repeats another one, or lies where nobody looked.
     """
 
-    said: Mapping[int, Verdict]
+    preds: Mapping[int, Verdict]
     missed: tuple[int, ...]
 
 
@@ -46,12 +46,12 @@ def of_mentions(gold: Annotation, pred: Annotation) -> tuple[dict[Mention, Outco
 
     type: gold has the span with another type; boundary: gold does not have the span.
     """
-    wanted, said = typed_spans(gold), typed_spans(pred)
-    spans = {mention.span for mention in wanted}
+    of_gold, of_pred = typed_spans(gold), typed_spans(pred)
+    spans = {mention.span for mention in of_gold}
     outcomes: dict[Mention, Outcome] = {
-        m: "hit" if m in wanted else "type" if m.span in spans else "boundary" for m in said
+        m: "hit" if m in of_gold else "type" if m.span in spans else "boundary" for m in of_pred
     }
-    return outcomes, wanted - said
+    return outcomes, of_gold - of_pred
 
 
 def of_chains(gold: Annotation, pred: Annotation) -> Verdicts:
@@ -59,17 +59,17 @@ def of_chains(gold: Annotation, pred: Annotation) -> Verdicts:
 
     A span counts in the first chain that has it; a chain left empty has no verdict.
     """
-    wanted, said = _placed_chains(gold), _placed_chains(pred)
-    exact = {chain: i for i, chain in wanted.items()}
-    place = {span: chain for chain in wanted.values() for span in chain}
+    of_gold, of_pred = _placed_chains(gold), _placed_chains(pred)
+    exact = {chain: i for i, chain in of_gold.items()}
+    place = {span: chain for chain in of_gold.values() for span in chain}
 
     def verdict(chain: frozenset[tuple[int, int]]) -> Verdict:
         if chain in exact:
             return Verdict("hit", exact[chain])
         return Verdict("missing" if chain <= place.get(next(iter(chain)), frozenset()) else "incorrect")
 
-    found = {i: verdict(chain) for i, chain in said.items()}
-    return _with_missed(found, wanted)
+    found = {i: verdict(chain) for i, chain in of_pred.items()}
+    return _with_missed(found, of_gold)
 
 
 def of_relations(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = ()) -> Verdicts:
@@ -77,19 +77,19 @@ def of_relations(gold: Annotation, pred: Annotation, *, symmetric: Collection[st
 
     A relation that finds its gold taken by another prediction is false. Identical relations count once.
     """
-    wanted, said = placed_facts(gold, symmetric), placed_facts(pred, symmetric)
-    golds, positions = list(wanted.values()), list(wanted)
-    partners = fact_partners(golds, list(said.values()), symmetric)
+    of_gold, of_pred = placed_facts(gold, symmetric), placed_facts(pred, symmetric)
+    golds, positions = list(of_gold.values()), list(of_gold)
+    partners = fact_partners(golds, list(of_pred.values()), symmetric)
     taken = matched(partners)
     found = {}
-    for n, (i, fact) in enumerate(said.items()):
+    for n, (i, fact) in enumerate(of_pred.items()):
         if n in taken:
             found[i] = Verdict("hit", positions[taken[n]])
         elif not partners[n] and any(g.type != fact.type and same_chains(g, fact, unordered=True) for g in golds):
             found[i] = Verdict("wrong_type")
         else:
             found[i] = Verdict("false_relation")
-    return _with_missed(found, wanted)
+    return _with_missed(found, of_gold)
 
 
 def of_regions(gold: Annotation, pred: Annotation, *, frames: Collection[int] | None = None) -> Verdicts:
@@ -98,27 +98,27 @@ def of_regions(gold: Annotation, pred: Annotation, *, frames: Collection[int] | 
     A region that finds its gold taken by another prediction counts as boundary. Regions outside the annotated `frames`
     (None: all are) have no verdict.
     """
-    wanted, said = (
+    of_gold, of_pred = (
         {i: region for i, region in enumerate(side.regions) if frames is None or region.frame in frames}
         for side in (gold, pred)
     )
-    golds, positions = list(wanted.values()), list(wanted)
-    partners = region_partners(golds, list(said.values()))
+    golds, positions = list(of_gold.values()), list(of_gold)
+    partners = region_partners(golds, list(of_pred.values()))
     taken = matched(partners)
     found = {}
-    for n, (i, region) in enumerate(said.items()):
+    for n, (i, region) in enumerate(of_pred.items()):
         if n in taken:
             found[i] = Verdict("hit", positions[taken[n]])
         elif not partners[n] and any(g.frame == region.frame and iou(g.box, region.box) > THRESHOLD for g in golds):
             found[i] = Verdict("type")
         else:
             found[i] = Verdict("boundary")
-    return _with_missed(found, wanted)
+    return _with_missed(found, of_gold)
 
 
-def _with_missed(found: Mapping[int, Verdict], wanted: Collection[int]) -> Verdicts:
+def _with_missed(found: Mapping[int, Verdict], of_gold: Collection[int]) -> Verdicts:
     taken = {verdict.gold for verdict in found.values()}
-    return Verdicts(found, tuple(i for i in wanted if i not in taken))
+    return Verdicts(found, tuple(i for i in of_gold if i not in taken))
 
 
 def _placed_chains(annotation: Annotation) -> dict[int, frozenset[tuple[int, int]]]:

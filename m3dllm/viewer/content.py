@@ -199,7 +199,7 @@ def judge(
         of_chains(gold, pred) if "chain" in tasks else NOTHING,
         relations,
         of_regions(gold, pred, frames=frames) if "grounding" in tasks else NOTHING,
-        {i: f"g{verdict.gold}" for i, verdict in relations.said.items() if verdict.gold is not None},
+        {i: f"g{verdict.gold}" for i, verdict in relations.preds.items() if verdict.gold is not None},
     )
 
 
@@ -214,7 +214,7 @@ def tally(gold: Annotation, pred: Annotation, judged: Judged) -> dict[str, dict[
         ("grounding", judged.regions, gold.regions, pred.regions),
     )
     for task, verdicts, wanted, said in parts:
-        found.update((task, said[i].type, WORDS[verdict.outcome]) for i, verdict in verdicts.said.items())
+        found.update((task, said[i].type, WORDS[verdict.outcome]) for i, verdict in verdicts.preds.items())
         found.update((task, wanted[i].type, "missed") for i in verdicts.missed)
     counts: dict[str, dict[str, dict[str, int]]] = {}
     for (task, kind, word), n in sorted(found.items()):
@@ -226,7 +226,7 @@ def _parts(annotation: Annotation, numbers: Mapping[str, int], judged: Judged) -
     """Every part of an annotation with its verdict; chains by the numbers of their entities."""
 
     def word(verdicts: Verdicts, i: int) -> str | None:
-        verdict = verdicts.said.get(i)
+        verdict = verdicts.preds.get(i)
         return WORDS[verdict.outcome] if verdict else None
 
     return {

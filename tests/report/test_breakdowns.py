@@ -11,7 +11,7 @@ import pytest
 from m3dllm import pipeline
 from m3dllm.experiment import Experiment
 from m3dllm.report import answers, breakdowns, curves
-from m3dllm.report.fields import Field, fields
+from m3dllm.report.groups import ComparisonGroup, groups
 from m3dllm.scored import read_run
 from tests.small import small_corpus
 
@@ -27,8 +27,8 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def english(folder) -> Field:
-    return fields([read_run(folder / "whole")])[0]
+def english(folder) -> ComparisonGroup:
+    return groups([read_run(folder / "whole")])[0]
 
 
 def changed(run: Path, to: Path, **changes) -> Path:
@@ -109,8 +109,8 @@ def test_a_pareto_figure_joins_those_that_no_other_beats(folder, tmp_path):
         folder / "whole", tmp_path / "slow", seconds={"predict": 100.0}, config={"chain_rule": "dev", "boxes": 9}
     )
     quick = changed(folder / "whole", tmp_path / "quick", seconds={"predict": 1.0})
-    field = fields([read_run(slow), read_run(quick)])[0]
-    (panel,) = answers.pareto("p", field, "end_to_end").panels
+    group = groups([read_run(slow), read_run(quick)])[0]
+    (panel,) = answers.pareto("p", group, "end_to_end").panels
     assert len(panel.series) == 2
     assert [point.x for point in panel.front] == [pytest.approx(1 / 24)]
 
@@ -123,15 +123,15 @@ def test_one_system_has_no_pareto_figure(english):
 
 
 def test_runs_that_differ_in_what_was_hidden_make_a_curve(folder):
-    (dial,) = [
+    (sweep,) = [
         d
-        for d in curves.dials(fields([read_run(folder / n) for n in ("whole", "thirds")]), "end_to_end")
+        for d in curves.sweeps(groups([read_run(folder / n) for n in ("whole", "thirds")]), "end_to_end")
         if d.lang == "en"
     ]
-    plot = curves.curve_plot("p", dial)
-    assert dial.name == "missing"
+    plot = curves.curve_plot("p", sweep)
+    assert sweep.name == "missing"
     assert [point.x for point in plot.panels[0].series[0].points] == [0, 0.5]
-    table = curves.curve_table("t", dial)
+    table = curves.curve_table("t", sweep)
     assert [row.cells[1].value for row in table.rows] == [0, 0.5]
 
 
@@ -140,12 +140,12 @@ def test_runs_that_differ_in_an_option_make_a_curve(folder, tmp_path):
         read_run(changed(folder / "whole", tmp_path / f"shots{n}-{seed}", config={"shots": n}, seed=seed))
         for n, seed in ((0, 0), (2, 0), (2, 1), (4, 0))
     ]
-    (dial,) = [d for d in curves.dials(fields(runs), "gold_pairs") if d.lang == "zh"]
-    points = curves.curve_plot("p", dial).panels[0].series[0].points
+    (sweep,) = [d for d in curves.sweeps(groups(runs), "gold_pairs") if d.lang == "zh"]
+    points = curves.curve_plot("p", sweep).panels[0].series[0].points
     assert [(p.x, p.low is None) for p in points] == [(0, True), (2, False), (4, True)]
 
 
 def test_runs_that_differ_in_two_things_make_no_curve(folder, tmp_path):
     one = read_run(changed(folder / "whole", tmp_path / "a", config={"shots": 0, "other": 1}))
     two = read_run(changed(folder / "whole", tmp_path / "b", config={"shots": 2, "other": 2}))
-    assert list(curves.dials(fields([one, two]), "end_to_end")) == []
+    assert list(curves.sweeps(groups([one, two]), "end_to_end")) == []

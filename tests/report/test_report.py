@@ -12,7 +12,7 @@ from m3dllm import pipeline
 from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment
 from m3dllm.report import write_report
-from m3dllm.report.fields import fields
+from m3dllm.report.groups import groups
 from m3dllm.report.published import read_published
 from m3dllm.report.scores import BELOW
 from m3dllm.scored import read_runs
@@ -170,7 +170,7 @@ def test_a_run_that_shows_everything_by_manifest_stands_with_those_that_have_non
     record["missing"] = {"kind": "none", "seed": 0, "documents": dict.fromkeys(ids, "full"), "format": 1}
     (whole / "run.json").write_text(json.dumps(record))
     found, _ = read_runs([runs / "best", whole])
-    assert [len(field.runs) for field in fields(found)] == [2, 2]
+    assert [len(group.runs) for group in groups(found)] == [2, 2]
 
 
 def test_a_run_without_gold_pairs_is_missing_from_their_table_only(runs, tmp_path):

@@ -17,8 +17,8 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 def counts(verdicts) -> PRF:
-    hits = sum(verdict.outcome == "hit" for verdict in verdicts.said.values())
-    return PRF(hits, len(verdicts.said), hits, hits + len(verdicts.missed))
+    hits = sum(verdict.outcome == "hit" for verdict in verdicts.preds.values())
+    return PRF(hits, len(verdicts.preds), hits, hits + len(verdicts.missed))
 
 
 def test_a_mention_is_a_hit_of_the_wrong_type_or_out_of_place():
@@ -32,19 +32,19 @@ def test_a_mention_is_a_hit_of_the_wrong_type_or_out_of_place():
 
 def test_a_chain_names_the_gold_chain_that_it_is():
     verdicts = of_chains(said("ab cde f"), said("cd ab xf"))
-    assert verdicts.said == {0: Verdict("missing"), 1: Verdict("hit", 0), 2: Verdict("incorrect")}
+    assert verdicts.preds == {0: Verdict("missing"), 1: Verdict("hit", 0), 2: Verdict("incorrect")}
     assert verdicts.missed == (1, 2)
 
 
 def test_a_chain_whose_mentions_stand_in_earlier_ones_has_no_verdict():
-    assert list(of_chains(said("ab c"), said("ab ab c")).said) == [0, 2]
+    assert list(of_chains(said("ab c"), said("ab ab c")).preds) == [0, 2]
 
 
 def test_a_relation_names_the_gold_relation_that_it_took():
     gold = said("a b c", [("a", "b", "born"), ("b", "c", "died")])
     pred = said("a b c", [("b", "c", "died"), ("a", "b", "died"), ("a", "c", "born"), ("b", "c", "died")])
     verdicts = of_relations(gold, pred)
-    assert verdicts.said == {0: Verdict("hit", 1), 1: Verdict("wrong_type"), 2: Verdict("false_relation")}
+    assert verdicts.preds == {0: Verdict("hit", 1), 1: Verdict("wrong_type"), 2: Verdict("false_relation")}
     assert verdicts.missed == (0,)
 
 
@@ -52,12 +52,12 @@ def test_a_region_names_the_gold_region_that_it_took():
     gold = said(regions=[region(0, *WHOLE), region(1, *WHOLE)])
     pred = said(regions=[region(1, *WHOLE), region(0, *WHOLE, kind="LOC"), region(1, *WHOLE)])
     verdicts = of_regions(gold, pred)
-    assert verdicts.said == {0: Verdict("hit", 1), 1: Verdict("type"), 2: Verdict("boundary")}
+    assert verdicts.preds == {0: Verdict("hit", 1), 1: Verdict("type"), 2: Verdict("boundary")}
     assert verdicts.missed == (0,)
 
 
 def test_a_region_where_nobody_looked_has_no_verdict():
-    assert of_regions(said(), said(regions=[region(7, *WHOLE)]), frames={0}).said == {}
+    assert of_regions(said(), said(regions=[region(7, *WHOLE)]), frames={0}).preds == {}
 
 
 @given(annotations(), annotations())
@@ -68,5 +68,5 @@ def test_verdicts_add_up_to_the_scores(gold, pred):
     assert counts(of_relations(gold, pred)) == relation(gold, pred)
     assert counts(of_regions(gold, pred)) == grounding(gold, pred)
     chains = of_chains(gold, pred)
-    assert len(chains.said) == len(partition(pred))
+    assert len(chains.preds) == len(partition(pred))
     assert counts(chains).r_den == len(partition(gold))

@@ -96,7 +96,7 @@ class SystemRuns:
 
 
 @dataclass(frozen=True, eq=False)
-class Field:
+class ComparisonGroup:
     """The systems that may stand in one table, in one language."""
 
     protocol: Protocol
@@ -128,7 +128,7 @@ class Field:
         return [s for s in able if s.runs[0].record.pairs in ASKED[pairs] or _kind(s.runs[0]) not in asked]
 
 
-def fields(runs: Sequence[ScoredRun]) -> list[Field]:
+def groups(runs: Sequence[ScoredRun]) -> list[ComparisonGroup]:
     """The runs as sets of comparable ones, by corpus, split and language."""
     found: dict[Protocol, list[ScoredRun]] = defaultdict(list)
     for run in runs:
@@ -143,7 +143,7 @@ def fields(runs: Sequence[ScoredRun]) -> list[Field]:
     grouped = [(protocol, _systems(found[protocol], labels)) for protocol in sorted(found, key=order)]
     names = sorted({label for _, systems in grouped for label, _ in systems})
     return [
-        Field(
+        ComparisonGroup(
             protocol,
             tuple(
                 SystemRuns(label + _answered(members, protocol.lang), members, names.index(label))
