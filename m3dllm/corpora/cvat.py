@@ -118,7 +118,7 @@ class _Task:
             found = frames.get(_whole(shape.get("frame")) or 0) if shape.get("frame") else None
             if shape.tag == "track":
                 self._notes.leave_out("track", "it is a part of a skeleton", where)
-            elif shape.get("outside") == "1" and shape.tag == "box":
+            elif shape.get("outside") == "1":
                 continue  # the thing is not in the picture
             elif found is None:
                 self._notes.leave_out("region", "its frame has no number or no size", where)
@@ -139,14 +139,22 @@ class _Task:
     def _shape(self, shape: Element, kind: str, frame: Frame, size: Size | None, marks: Marks, where: str) -> None:
         if shape.tag != "box":
             self._notes.leave_out(shape.tag, f"a {shape.tag} is no box", where)
+            if shape.tag != "tag":
+                marks.spoil(frame.index)
             return
         corners = [number(shape.get(key)) for key in ("xtl", "ytl", "xbr", "ybr")]
-        if any(corner is None for corner in corners):
-            self._notes.leave_out("region", "it has no corners of four numbers", where)
-        elif number(shape.get("rotation")):
-            self._notes.leave_out("region", "it is turned: it is no box", where)
-        elif not kind:
-            self._notes.leave_out("region", "it has no type", where)
+        why = (
+            "it has no corners of four numbers"
+            if any(corner is None for corner in corners)
+            else "it is turned: it is no box"
+            if number(shape.get("rotation"))
+            else ""
+            if kind
+            else "it has no type"
+        )
+        if why:
+            self._notes.leave_out("region", why, where)
+            marks.spoil(frame.index)
         else:
             xa, ya, xb, yb = (corner or 0.0 for corner in corners)
             box = Box.from_corners(xa, ya, xb, yb, size=size or (frame.width_px, frame.height_px))
@@ -154,7 +162,8 @@ class _Task:
 
     def _document(self, name: str, marks: Marks, frames: list[Frame]) -> Iterator[Example]:
         if frames:
-            document = Document(name, "en", "", frames=tuple(sorted(frames, key=lambda frame: frame.index)))
+            frames = sorted(frames, key=lambda frame: frame.index)
+            document = Document(name, "en", "", frames=marks.looked_at(frames))
             yield Example(document, marks.gold(), ONLY_REGIONS)
         else:
             self._notes.leave_out("document", "none of its images has a size", name)

@@ -95,9 +95,8 @@ def _tweet(
     elif boxed:
         for place, _, _ in boxed.boxes:
             notes.leave_out("region", "its image has no size", place)
-    document = Document(
-        name, language_of(marks.text, None), marks.text, tokens=tuple(tokens), frames=(frame,) if frame else ()
-    )
+    seen = marks.looked_at([frame] if frame else ())
+    document = Document(name, language_of(marks.text, None), marks.text, tokens=tuple(tokens), frames=seen)
     return Example(document, marks.gold(), UNANNOTATED)
 
 
@@ -106,6 +105,7 @@ def _show(marks: Marks, region: Region, said: str, place: str) -> None:
     found = marks.named(said)
     if not found:
         marks.notes.leave_out("region", "no mention has its name", f"{place}: {said!r}")
+        marks.spoil(region.frame)
         return
     if len(found) > 1:
         marks.notes.change("region", "several mentions have its name: the first shows in it", f"{place}: {said!r}")

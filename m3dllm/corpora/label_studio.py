@@ -152,9 +152,12 @@ class _Task:
             return None
         marks = Marks(text, self.notes, self.where)
         self._mark(marks, results, pictures)
+        for other in made or ():  # outlines, masks, keypoints: drawn, and of no use
+            if other not in results and _original(other) and (frame := pictures.of(other)):
+                marks.spoil(frame[0].index)
         about = self._about(data, text)
         kind = language_of(text, self.options.lang, data.get("lang"))
-        document = Document(name, kind, text, frames=tuple(stills), **about)
+        document = Document(name, kind, text, frames=marks.looked_at(stills), **about)
         return Example(document, marks.gold(), self._unannotated(data, made, bool(text)))
 
     # --- which results ---
@@ -277,7 +280,7 @@ class _Task:
         for n, result in enumerate(results):
             name = words(result.get("id")) or f"result {n}"
             if result.get("type") == "rectanglelabels":
-                drawn[name] = list(self._rectangle(result, pictures))
+                drawn[name] = list(self._rectangle(result, pictures, marks))
             elif result.get("type") == "videorectangle":
                 drawn[name] = list(self._track(result))
         shown: dict[str, str] = {}
@@ -335,7 +338,7 @@ class _Task:
             return units
         return points
 
-    def _rectangle(self, result: dict[str, Any], pictures: _Pictures) -> Iterator[tuple[str, Region]]:
+    def _rectangle(self, result: dict[str, Any], pictures: _Pictures, marks: Marks) -> Iterator[tuple[str, Region]]:
         where = f"{self.where}: {result.get('id', '')}"
         found = pictures.of(result)
         kinds = _labels(_value(result), "rectanglelabels")
@@ -344,6 +347,7 @@ class _Task:
             self.notes.leave_out("region", "its image is not there, or has no size", where)
         elif why := _unfit(box, kinds, _value(result)):
             self.notes.leave_out("region", why, where)
+            marks.spoil(found[0].index)
         elif box:
             for kind in kinds:
                 yield where, Region(found[0].index, box, kind)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from m3dllm.corpora.bilingual import language
-from m3dllm.corpora.frames import regions_in_frame
+from m3dllm.corpora.frames import UNUSABLE, regions_in_frame
 from m3dllm.corpora.imported import Imported
-from m3dllm.types import Annotation, Chain, Lang, Mention, Region, Relation
+from m3dllm.types import Annotation, Chain, Frame, Lang, Mention, Region, Relation
 
 T = TypeVar("T", bound=Hashable)
 
@@ -47,6 +47,7 @@ class Marks:
     _sets: Sets[Hashable] = field(default_factory=Sets)
     _relations: list[tuple[Hashable, Hashable, str]] = field(default_factory=list)
     _regions: list[tuple[Region, Hashable | None]] = field(default_factory=list)
+    _spoiled: set[int] = field(default_factory=set)
 
     def mention(self, name: Hashable, start: int, end: int, kind: str, *, said: str | None = None) -> None:
         """A span. What has no place in the text, or says other words than stand there, is left out."""
@@ -91,7 +92,20 @@ class Marks:
         mention = None if name is None else self._known(name, "link of a region to its entity")
         legal = regions_in_frame([(where, region)], self.notes)
         self._regions += [(one, mention) for one in legal]
+        if not legal:
+            self.spoil(region.frame)
         return bool(legal)
+
+    def spoil(self, frame: int) -> None:
+        """Something was drawn in a frame that cannot be used."""
+        self._spoiled.add(frame)
+
+    def looked_at(self, frames: Iterable[Frame]) -> tuple[Frame, ...]:
+        """The frames, those not annotated in which something was drawn and nothing of it could be used."""
+        lost = self._spoiled - {region.frame for region, _ in self._regions}
+        for index in sorted(lost):
+            self.notes.change("frame", UNUSABLE, f"{self.where}: {index}")
+        return tuple(replace(frame, annotated=frame.annotated and frame.index not in lost) for frame in frames)
 
     def named(self, words: str) -> list[Hashable]:
         """The mentions whose words these are, but for white space and, where none is then, for case."""

@@ -87,7 +87,7 @@ def _example(
         else:
             marks.relate(ends[0], ends[1], kind)
     only = ONLY_REGIONS if isinstance(row.get("image"), str) else frozenset(unannotated)
-    document = Document(name, language_of(text, lang), text, frames=(frame,) if frame else ())
+    document = Document(name, language_of(text, lang), text, frames=marks.looked_at([frame] if frame else ()))
     return Example(document, marks.gold(), only)
 
 
@@ -116,11 +116,13 @@ def _box(span: dict[str, Any], frame: Frame | None, size: Size | None, marks: Ma
         marks.notes.leave_out("region", "its image has no size", where)
     elif span.get("type", "rect") != "rect" or None in numbers:
         marks.notes.leave_out("region", "its shape is no rectangle", f"{where}: {span.get('type', '')}")
+        marks.spoil(0)
     elif not words(span.get("label")):
         marks.notes.leave_out("region", "it has no type", where)
+        marks.spoil(0)
     else:
-        x, y, width, height = (value or 0.0 for value in numbers)
         whole = size or (frame.width_px, frame.height_px)
+        x, y, width, height = (value or 0.0 for value in numbers)
         box = Box.from_corners(x, y, x + width, y + height, size=whole)
         marks.shows(Region(0, box, words(span["label"])), where)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from m3dllm.corpora.frames import frame_number
+from m3dllm.corpora.frames import frame_number, is_unusable
 from m3dllm.corpora.images import SUFFIXES
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.marks import Marks
@@ -68,6 +68,7 @@ def read_yolo_dataset(
                 boxes = next((file for file in _boxes_of(image) if file.is_file()), None)
                 if boxes:
                     read.add(boxes)
+                    before = len(incoming.notes.left_out)
                     said = parse_yolo(
                         read_text(boxes),
                         number,
@@ -76,10 +77,12 @@ def read_yolo_dataset(
                         notes=incoming.notes,
                         cover=shapes == "cover",
                     )
+                    if any(map(is_unusable, incoming.notes.left_out[before:])):
+                        marks.spoil(number)
                     for place, region in said:
                         marks.shows(region, place)
         if frames:
-            document = Document(own, "en", "", frames=tuple(frames[n] for n in sorted(frames)))
+            document = Document(own, "en", "", frames=marks.looked_at(frames[n] for n in sorted(frames)))
             part = split or split_of(members[0][1], path)
             incoming.add(part, Example(document, marks.gold(), ONLY_REGIONS))
     for file in files:

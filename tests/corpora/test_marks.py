@@ -8,7 +8,7 @@ from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.marks import Marks, language_of
 from m3dllm.corpora.stills import find_image, still
 from m3dllm.labels import LabelSet
-from m3dllm.types import Box, Chain, Mention, Region, Relation
+from m3dllm.types import Box, Chain, Frame, Mention, Region, Relation
 from tests.corpora.tools import changes, reasons
 from tests.small import png
 
@@ -109,3 +109,12 @@ def test_a_broken_image_is_counted_and_its_size_stands(tmp_path):
 @pytest.mark.parametrize("size", [None, (0, 5), (-3, -3), (10**6, 10**6)])
 def test_an_image_without_a_file_or_a_size_is_none(size):
     assert still("d", 3, None, size, Imported(LabelSet()), where="a") is None
+
+
+def test_a_frame_of_which_nothing_that_was_drawn_can_be_used_is_not_annotated(marks):
+    frames = [Frame(n, f"{n}.jpg", 9, 9, annotated=True) for n in range(3)]
+    marks.shows(Region(0, Box(0, 0, 5, 5), "PER"), "r0")
+    marks.spoil(1)
+    marks.shows(Region(1, Box(0, 0, 1, 1), "PER"), "r1")
+    assert [frame.annotated for frame in marks.looked_at(frames)] == [False, True, True]
+    assert [what for what, _ in changes(marks.notes)] == ["frame"]
