@@ -1,4 +1,4 @@
-"""A strategy of another package: one file, its templates and one entry point."""
+"""A strategy, or an engine, of another package: one file and one entry point."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ pytest.importorskip("llguidance", reason="needs the extra 'llm'")
 from m3dllm.errors import UserError
 from m3dllm.normalize import normalize
 from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.engines import engine_names, find_engine
 from m3dllm.systems.videollm.strategies import find_strategy, strategy_names
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.systems.videollm.tuning.conversations import items_of
@@ -24,19 +25,47 @@ PLUGIN = Path(__file__).resolve().parents[1] / "plugin/name-list"
 TRAIN = example("shot", "[PER0 Ada] met [PER1 Bela] . [PER0 Ada] left .", group="other")
 
 
+ENGINE = """
+from m3dllm.systems.videollm.engines.base import Count, Engine, Reply
+from m3dllm.systems.videollm.families import FAMILIES
+
+class Silent(Engine):
+    name = "silent"
+    supports = frozenset({"schema", "images"})
+    family = FAMILIES["generic"]
+    context = 100_000
+    provenance = {"model": "silent"}
+
+    def __init__(self, options, budget=None):
+        self.waiting = []
+
+    def count(self, messages):
+        return Count(1, exact=False)
+
+    def submit(self, key, request):
+        self.waiting.append(key)
+
+    def poll(self):
+        ready, self.waiting = self.waiting, []
+        return [(key, Reply(text='{"chains":[],"relations":[],"regions":[]}')) for key in ready]
+"""
+
+
+def install(folder: Path, monkeypatch, name: str, points: dict[str, dict[str, str]], *places: Path) -> None:
+    """A distribution with these entry points in `folder`, as an installation leaves it; `places` are importable."""
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    groups = [f"[{group}]\n" + "".join(f"{n} = {w}\n" for n, w in rows.items()) for group, rows in points.items()]
+    (info / "entry_points.txt").write_text("\n".join(groups))
+    monkeypatch.setattr(sys, "path", [str(folder), *map(str, places), *sys.path])
+
+
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """The plugin is on the path, and its entry points stand where an installation puts them."""
+    """The plugin of the tests is installed."""
     project = tomllib.loads((PLUGIN / "pyproject.toml").read_text())["project"]
-    folder = tmp_path / "m3dllm_name_list-1.0.dist-info"
-    folder.mkdir()
-    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1.0\n")
-    groups = [
-        f"[{group}]\n" + "".join(f"{name} = {where}\n" for name, where in points.items())
-        for group, points in project["entry-points"].items()
-    ]
-    (folder / "entry_points.txt").write_text("\n".join(groups))
-    monkeypatch.setattr(sys, "path", [str(tmp_path), str(PLUGIN), *sys.path])
+    install(tmp_path, monkeypatch, "m3dllm_name_list", project["entry-points"], PLUGIN)
     yield
     find_strategy.cache_clear()
 
@@ -77,3 +106,16 @@ def test_its_gold_answer_is_the_example_in_a_prompt_and_what_is_tuned_to(install
     (item,) = items_of(asked.builder.of(document("d", text="Cora left .")), example("d", "[PER0 Cora] left .").gold)
     assert item.answer == '{"mentions":["Cora"]}'
     assert '{"mentions":["Ada","Bela"]}' in item.request.messages[-1].parts[-1]
+
+
+def test_an_engine_of_another_package_is_one_class(tmp_path, monkeypatch):
+    (tmp_path / "silent_engine.py").write_text(ENGINE)
+    install(tmp_path, monkeypatch, "silent", {"m3dllm.engines": {"silent": "silent_engine:Silent"}})
+    assert engine_names() == ["openai", "silent", "transformers", "vllm"]
+    asked = VideoLLM(Config(engine="silent", model="any"), labels=LABELS)
+    raws = list(asked.predict([document("a"), document("b", "zh"), document("c", text="")]))
+    assert [raw.failure for raw in raws] == [None] * 3
+    assert (asked.provenance["model"], asked.provenance["constraint"]) == ("silent", "schema")
+    with pytest.raises(UserError, match="--workers"):
+        VideoLLM(Config(engine="silent", model="any", workers=2), labels=LABELS)
+    find_engine.cache_clear()

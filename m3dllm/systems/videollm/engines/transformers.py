@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from m3dllm.systems.videollm.adapters.card import find_adapter
 from m3dllm.systems.videollm.adapters.probe import prove
-from m3dllm.systems.videollm.engines.base import ContextBudget, Count, Engine, Reply, Request
+from m3dllm.systems.videollm.engines.base import ContextBudget, Count, Reply, Request
+from m3dllm.systems.videollm.engines.local.engine import LocalEngine
 from m3dllm.systems.videollm.engines.local.model import NEEDS, LocalModel, peak_memory_mb
 from m3dllm.systems.videollm.messages import Message
 from m3dllm.systems.videollm.options import Options
 from m3dllm.types import Failure
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
 log = logging.getLogger("m3dllm")
 
 
-class TransformersEngine(Engine):
+class TransformersEngine(LocalEngine):
     """A model of the transformers library on one device."""
 
     name: ClassVar = "transformers"
@@ -81,12 +81,6 @@ class TransformersEngine(Engine):
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": str(self.device),
         } | (self.adapter.provenance if self.adapter else {})
-
-    def prepare(self, image: Image) -> Image:
-        return self.local.prepare(image)
-
-    def prepare_clip(self, images: Sequence[Image]) -> list[Image]:
-        return self.local.prepare_clip(images)
 
     def count(self, messages: Sequence[Message]) -> Count:
         inputs = self.generator.encode(messages)

@@ -11,19 +11,17 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.adapters.card import Adapter, find_adapter
 from m3dllm.systems.videollm.adapters.probe import PROBES, effect, prove
-from m3dllm.systems.videollm.engines.base import ContextBudget, Count, Engine, Reply, Request
+from m3dllm.systems.videollm.engines.base import ContextBudget, Reply, Request
+from m3dllm.systems.videollm.engines.local.engine import LocalEngine
 from m3dllm.systems.videollm.engines.local.model import NEEDS, LocalModel, clip_metadata, peak_memory_mb
-from m3dllm.systems.videollm.messages import Clip, Message, Still
+from m3dllm.systems.videollm.messages import Clip, Still
 from m3dllm.systems.videollm.options import Options
 from m3dllm.types import Failure
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 CONTEXT = 32_768
 """The most tokens of prompt and answer, where the user does not say and the model would take more."""
@@ -34,7 +32,7 @@ LIKELIEST = 20
 """Of so many next tokens the log-probabilities are compared, to see what an adapter changes; vLLM's own limit."""
 
 
-class VllmEngine(Engine):
+class VllmEngine(LocalEngine):
     """A model in vLLM."""
 
     name: ClassVar = "vllm"
@@ -146,15 +144,6 @@ class VllmEngine(Engine):
         } | (self.adapter.provenance if self.adapter else {})
 
     # --- the interface ------------------------------------------------------------------------------------------------
-
-    def prepare(self, image: Image) -> Image:
-        return self.local.prepare(image)
-
-    def prepare_clip(self, images: Sequence[Image]) -> list[Image]:
-        return self.local.prepare_clip(images)
-
-    def count(self, messages: Sequence[Message]) -> Count:
-        return self.local.count(messages)
 
     def submit(self, key: int, request: Request) -> None:
         """A request that vLLM refuses, such as one that is too long, is answered with a failure."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from m3dllm.systems.videollm.engines.base import ContextBudget, Count, Engine, Reply, Request
+from m3dllm.systems.videollm.engines.base import ContextBudget, Reply, Request
+from m3dllm.systems.videollm.engines.local.engine import LocalEngine
 from m3dllm.systems.videollm.engines.local.model import LocalModel
-from m3dllm.systems.videollm.messages import Message
 from m3dllm.systems.videollm.options import Options
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
-
-class TokenizerOnlyEngine(Engine):
+class TokenizerOnlyEngine(LocalEngine):
     """An engine that prepares and counts as a local one does, and cannot answer."""
 
     supports = frozenset({"grammar", "schema", "images", "video", "local"})
@@ -29,18 +26,6 @@ class TokenizerOnlyEngine(Engine):
     @property
     def provenance(self) -> Mapping[str, Any]:
         return {"model": self.local.name, "family": self.family.name}
-
-    def prepare(self, image: Image) -> Image:
-        return self.local.prepare(image)
-
-    def prepare_clip(self, images: Sequence[Image]) -> list[Image]:
-        return self.local.prepare_clip(images)
-
-    def count(self, messages: Sequence[Message]) -> Count:
-        return self.local.count(messages)
-
-    def chat(self, messages: Sequence[Message]) -> str:
-        return self.local.chat(messages)
 
     def submit(self, key: int, request: Request) -> None:
         raise RuntimeError("no weights are loaded")

@@ -18,17 +18,14 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.util import Finalize
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from m3dllm.errors import UserError
-from m3dllm.systems.videollm.engines.base import ContextBudget, Count, Engine, Reply, Request
+from m3dllm.systems.videollm.engines.base import ContextBudget, Engine, Reply, Request
+from m3dllm.systems.videollm.engines.local.engine import LocalEngine
 from m3dllm.systems.videollm.engines.local.model import LocalModel
-from m3dllm.systems.videollm.messages import Message
 from m3dllm.systems.videollm.options import Options
 from m3dllm.types import Failure
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 MakeEngine = Callable[[Options, ContextBudget | None], Engine]
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -64,7 +61,7 @@ class _Worker:
     memory_mb: float | None = None
 
 
-class WorkersEngine(Engine):
+class WorkersEngine(LocalEngine):
     """As many engines as `options.workers`."""
 
     supports = frozenset({"grammar", "schema", "option_scores", "images", "video", "lora", "local", "workers"})
@@ -109,15 +106,6 @@ class WorkersEngine(Engine):
         return sum(known) if known else None
 
     # --- the interface ------------------------------------------------------------------------------------------------
-
-    def prepare(self, image: Image) -> Image:
-        return self.local.prepare(image)
-
-    def prepare_clip(self, images: Sequence[Image]) -> list[Image]:
-        return self.local.prepare_clip(images)
-
-    def count(self, messages: Sequence[Message]) -> Count:
-        return self.local.count(messages)
 
     def submit(self, key: int, request: Request) -> None:
         """Raises UserError where no worker is left."""

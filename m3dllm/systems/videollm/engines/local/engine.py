@@ -1,0 +1,31 @@
+"""What the engines of models on this machine have in common: the processor prepares images and counts tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from m3dllm.systems.videollm.engines.base import Count, Engine
+from m3dllm.systems.videollm.engines.local.model import LocalModel
+from m3dllm.systems.videollm.messages import Message
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class LocalEngine(Engine):
+    """An engine whose model is on this machine."""
+
+    local: LocalModel
+
+    def prepare(self, image: Image) -> Image:
+        return self.local.prepare(image)
+
+    def prepare_clip(self, images: Sequence[Image]) -> list[Image]:
+        return self.local.prepare_clip(images)
+
+    def count(self, messages: Sequence[Message]) -> Count:
+        return self.local.count(messages)
+
+    def chat(self, messages: Sequence[Message]) -> str:
+        return self.local.chat(messages)
