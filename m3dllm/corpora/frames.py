@@ -27,7 +27,7 @@ from m3dllm.corpora.images import TIFF, image_as_png, image_problem, image_size,
 from m3dllm.corpora.imported import ImageSource, Imported, LeftOut
 from m3dllm.corpora.labelme import LabelMe, parse_labelme
 from m3dllm.corpora.turned import BoxOrientation, Turned, reading
-from m3dllm.corpora.walk import is_hidden, walk_files
+from m3dllm.corpora.walk import is_hidden, readable, walk_files
 from m3dllm.corpora.yolo import is_names_file, parse_names, parse_yolo
 from m3dllm.errors import UserError
 from m3dllm.files import decode_text, file_name, read_bytes
@@ -153,11 +153,11 @@ class ClipFiles:
             inside = path.relative_to(root)
             if path.suffix.lower() in (".ann", ".txt") and path.resolve() in self._besides:
                 continue
-            folders, shown = (root.name, *inside.parts[:-1]), _shown(f"{root.name}/{inside.as_posix()}")
+            folders, shown = (root.name, *inside.parts[:-1]), readable(f"{root.name}/{inside.as_posix()}")
             if path.suffix.lower() == ".zip":
                 yield from self._zipped(path, (*folders, path.stem), shown)
             else:
-                yield folders, ClipFile(_shown(path.name), shown, partial(_read_path, path), path)
+                yield folders, ClipFile(readable(path.name), shown, partial(_read_path, path), path)
 
     def _zipped(self, path: Path, folders: tuple[str, ...], shown: str) -> Iterator[tuple[tuple[str, ...], ClipFile]]:
         total = 0
@@ -167,7 +167,7 @@ class ClipFiles:
             self._notes.leave_out("archive", "it has no files", shown)
         for info, name in infos:
             parts = PurePosixPath(name).parts
-            where = f"{shown}/{_shown(name)}"
+            where = f"{shown}/{readable(name)}"
             if parts[0] == "/" or ".." in parts or parts[0].endswith(":"):
                 self._notes.leave_out("file", "its name leads out of the archive", where)
             elif info.file_size > LARGEST_FILE:
@@ -178,7 +178,7 @@ class ClipFiles:
                 if total > LARGEST_ARCHIVE:
                     limit = f"more than {LARGEST_ARCHIVE // 2**30} GiB"
                     raise UserError.at(path, f"holds {limit} of files: unpack it, and name the folder")
-                yield (*folders, *parts[:-1]), ClipFile(_shown(parts[-1]), where, partial(self._read, path, info))
+                yield (*folders, *parts[:-1]), ClipFile(readable(parts[-1]), where, partial(self._read, path, info))
 
     def _archive(self, path: Path) -> zipfile.ZipFile:
         """The archive, open. Raises UserError where it is none."""
@@ -206,13 +206,14 @@ def _owners(documents: Sequence[str]) -> dict[str, str]:
 
 def _owner(folders: Sequence[str], owners: Mapping[str, str]) -> str | None:
     """The document that a folder or archive bears the name of, the innermost first."""
+    folders = [readable(folder) for folder in folders]
     spans = ((start, end) for end in range(len(folders), 0, -1) for start in range(end))
     return next((owners[name] for start, end in spans if (name := "/".join(folders[start:end])) in owners), None)
 
 
 def _owner_by_name(folders: Sequence[str], file: ClipFile, owners: Mapping[str, str]) -> tuple[str, str] | None:
     """(the document that a file bears the name of, what its name says besides): `d.jpg`, `d_0001.jpg`."""
-    stem = PurePosixPath(file.name).stem
+    stem, folders = PurePosixPath(file.name).stem, [readable(folder) for folder in folders]
     cuts = [(stem, "")] + [(stem[: m.start()], stem[m.end() :]) for m in reversed([*re.finditer("[-_. ]", stem)])]
     for name, rest in cuts:
         if not rest or number_in(rest) is not None:
@@ -238,11 +239,6 @@ def _name_in_archive(info: zipfile.ZipInfo) -> str:
 def _is_passed_over(name: str) -> bool:
     """Whether a name in an archive is of a folder, hidden, or none at all."""
     return not name.strip("/.") or name.endswith("/") or any(map(is_hidden, PurePosixPath(name).parts))
-
-
-def _shown(name: str) -> str:
-    """A file's name as text that can be written: bytes that are no UTF-8 become question marks."""
-    return name.encode("utf-8", "replace").decode()
 
 
 def _read_path(path: Path) -> bytes:

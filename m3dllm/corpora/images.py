@@ -62,7 +62,8 @@ def image_problem(source: Path | bytes, size: tuple[int, int]) -> str | None:
     except ValueError as error:
         return str(error)
     if found != size:
-        return f"the image has {_pixels(found)} pixels; expected {_pixels(size)}: correct the sizes"
+        turned = " as it is seen (its file says how to turn it, by EXIF)" if found == size[::-1] else ""
+        return f"the image has {_pixels(found)} pixels{turned}; expected {_pixels(size)}: correct the sizes"
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,12 @@ def is_hidden(name: str) -> bool:
 
 def shown(path: Path, root: Path) -> str:
     """A path below `root` as text that can be written: bytes that are no UTF-8 become question marks."""
-    return path.relative_to(root).as_posix().encode("utf-8", "replace").decode()
+    return readable(path.relative_to(root).as_posix())
+
+
+def readable(name: str) -> str:
+    """A file's name as text that can be written, in one form (NFC) whichever the disk keeps."""
+    return unicodedata.normalize("NFC", name.encode("utf-8", "replace").decode())
 
 
 def _walk(folder: Path, root: Path, around: tuple[tuple[int, int], ...], notes: Imported) -> Iterator[Path]:

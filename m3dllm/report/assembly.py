@@ -22,6 +22,7 @@ from m3dllm.report.published import Published
 from m3dllm.score.metric import headline
 from m3dllm.score.scores import Pairs
 from m3dllm.scored import PAIRS, LeftOut, ScoredRun
+from m3dllm.types import TASKS
 from m3dllm.wire import encode
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -118,10 +119,16 @@ def _group(
 ) -> Section:
     name = anchors[group]
     run, n = group.runs[0], Counts.of(group.runs[0].documents(group.lang))
+    lacking = [
+        f"{task} in {count}"
+        for task in TASKS
+        if (count := sum(task in example.unannotated for example in run.documents(group.lang)))
+    ]
+    unannotated = f"Not annotated, so not scored: {', '.join(lacking)} of these documents. " if lacking else ""
     blocks: list[Block] = [
         Text(
             f"{_n(n.documents, 'document')}; in the gold {n.mentions:,} mentions, {n.chains:,} chains, {n.relations:,} "
-            f"relations and {n.regions:,} regions. {shown(run, group.lang)} "
+            f"relations and {n.regions:,} regions. {unannotated}{shown(run, group.lang)} "
             f"Documents counted: {group.protocol.modality}."
         )
     ]

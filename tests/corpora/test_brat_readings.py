@@ -14,6 +14,7 @@ from m3dllm.corpora.annconf import parse_conf
 from m3dllm.corpora.brat import read_brat
 from m3dllm.corpora.standoff import parse_standoff
 from tests.corpora.standoff import ANN, chains, changed, left_out, one, pair, relations
+from tests.corpora.test_frames import folder
 from tests.small import png
 
 # --- what offsets count -----------------------------------------------------------------------------------------------
@@ -301,6 +302,16 @@ def test_linked_folders_and_files_are_read(tmp_path):
     for suffix in ("ann", "txt"):
         (tmp_path / f"in/f.{suffix}").symlink_to(tmp_path / f"other/e.{suffix}")
     assert [example.document.id for example in read_brat(tmp_path / "in").splits["train"]] == ["f", "sub/d"]
+
+
+@pytest.mark.parametrize(("form", "other"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_of_files_are_equal_in_either_normal_form(form, other, tmp_path):
+    name = unicodedata.normalize(form, "José")
+    pair(tmp_path / "in", name=name)
+    (tmp_path / f"in/{name}.txt").rename(tmp_path / "in" / unicodedata.normalize(other, "José.txt"))
+    root = folder(tmp_path / "v", {f"{unicodedata.normalize(other, 'José')}/1.png": png()})
+    example = one(read_brat(tmp_path / "in", frames=root))
+    assert (example.document.id, len(example.document.frames)) == (unicodedata.normalize("NFC", name), 1)
 
 
 def test_boxes_among_the_documents_are_not_left_out(tmp_path):
