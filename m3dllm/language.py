@@ -1,6 +1,6 @@
 """The language of a text, and the encoding of a file that does not say it. For subtitles: no dictionary, no model.
 
-Only English and Chinese are read; the others are named, so that whoever gives one is told which it was.
+Only English and Chinese are read; other languages are named, for messages.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ _FREQUENT = frozenset(
 def language_of(text: str) -> str:
     """The name of the text's language, such as "English" or "German"; "" where it has no letters.
 
-    By its letters, and among those that write in Latin letters by their small words; "English" where too few words
-    tell.
+    By its letters, and among those that write in Latin letters by their function words; "English" where there are too
+    few of these.
     """
     counts = Counter({name: len(letters.findall(text)) for name, letters in _SCRIPT})
     if not counts.total():

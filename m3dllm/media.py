@@ -255,7 +255,7 @@ def _frames(path: Path, sampling: Sampling, notes: Notes) -> Iterator[tuple[int,
         notes.frames, notes.end_s = len(order), float((packets.pts[last] + packets.durations[last] - begin) * tick)
         for number, frame, stream in _decoded_few(path, packets, numbers):
             if number is None:
-                break  # the packets told something else than the pictures: all are decoded
+                break  # the packets were not the pictures: all are decoded
             done = number
             yield number, float(max(frame.pts - begin, 0) * tick), frame, stream
         else:

@@ -1,4 +1,4 @@
-"""A source as documents: its subtitles found, its language told, its frames written, long films cut."""
+"""A source as documents: its subtitles found, its language detected, its frames written, long films cut."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger("m3dllm")
 
 LATE_S = 60.0
 """Subtitles that come so much later than the last frame are of another cut of the film, or of another one."""
-TELL_S = 10
+PROGRESS_S = 10
 """How often a line says how far a film is read, in seconds."""
 _ENDS = frozenset(".,;:?!…。，、；：？！—-–\"'”’）)》」』")
 _TRACK_LANGUAGES: dict[Lang, frozenset[str]] = {
@@ -80,10 +80,10 @@ class Reading:
 
 @dataclass(slots=True)
 class Read:
-    """The documents of a source, frames by paths in its folder; `told` says what it was and how it was read."""
+    """The documents of a source, frames by paths in its folder; `facts`: what it is and how it was read."""
 
     documents: list[Document]
-    told: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -140,7 +140,7 @@ def _film(source: Source, name: str, reading: Reading, folder: Path) -> Read:
     read = Read([], {"kind": "film", "language": lang})
     read.problems += found.problems if found else ()
     if found:
-        read.told |= {"subtitles": found.source, "encoding": found.encoding, "cues": len(cues)}
+        read.facts |= {"subtitles": found.source, "encoding": found.encoding, "cues": len(cues)}
         kept = in_language(cues, lang)
         if len(kept) < len(cues) or kept != tuple(cues):
             read.problems.append(f"the subtitles are in two languages: only what is in {NAMES[lang]} is taken")
@@ -168,7 +168,7 @@ def _film(source: Source, name: str, reading: Reading, folder: Path) -> Read:
     duration_s = max([media.duration_s or 0.0 if media else 0.0, *(f.time_s or 0.0 for f in frames[-1:])])
     pieces = cut(cues, duration_s, shortest_s=reading.shortest_s, longest_s=reading.longest_s)
     read.documents += _documents(pieces, frames, name, source.name, lang)
-    read.told |= {"duration_s": round(duration_s, 3), "frames": len(frames), "documents": len(read.documents)}
+    read.facts |= {"duration_s": round(duration_s, 3), "frames": len(frames), "documents": len(read.documents)}
     return read
 
 
@@ -176,7 +176,7 @@ def _frames(media: Media, name: str, reading: Reading, cues: Sequence[Cue], fold
     """The film's frames, each written as a JPEG file as it comes."""
     notes, frames = Notes(), []
     sampling = reading.sampling(cues)
-    told_at = time.monotonic()
+    reported_at = time.monotonic()
     for still in stills(
         media.path,
         sampling,
@@ -187,12 +187,12 @@ def _frames(media: Media, name: str, reading: Reading, cues: Sequence[Cue], fold
         path = f"frames/{name}/{still.number}.jpg"
         _write(folder / path, still.jpeg())
         frames.append(Frame(still.number, path, *still.image.size, time_s=round(still.time_s, 6)))
-        if time.monotonic() - told_at > TELL_S:
-            told_at = time.monotonic()
+        if time.monotonic() - reported_at > PROGRESS_S:
+            reported_at = time.monotonic()
             log.info("%s: %.0f of %.0f s", media.path, still.time_s, media.duration_s or 0)
-    read.told |= {"codec": media.codec, "frames_in_film": notes.frames}
+    read.facts |= {"codec": media.codec, "frames_in_film": notes.frames}
     if notes.similar:
-        read.told["similar_frames_passed_over"] = notes.similar
+        read.facts["similar_frames_passed_over"] = notes.similar
     read.problems += notes.problems
     return frames
 

@@ -1,6 +1,6 @@
 """From a video, or texts, to a corpus without gold, a run over it, the page to look at it, and the graph.
 
-`extract` walks from one to the next; each step stands in files, and the same command goes on where it stopped:
+`extract` walks from one to the next; each step stands in files, and the same command resumes an interrupted one:
 
     sources.json    what was read, how, with which decoder; what was odd about it
     corpus/         the native corpus, one split "test", without gold
@@ -124,30 +124,30 @@ def extract(wanted: Extraction) -> Extracted:
 
 def _corpus(wanted: Extraction, sources: Sequence[Source], labels: LabelSet) -> Path:
     """The corpus of the sources, made or found as it was made. Raises UserError where another one stands there."""
-    out, told_file = wanted.out, wanted.out / "sources.json"
+    out, sources_file = wanted.out, wanted.out / "sources.json"
     made_of: dict[str, Any] = {
         "reading": decode(encode(asdict(wanted.reading)), dict[str, Any]),
         "labels_sha256": labels_sha256(labels),
         "sources": [[{"name": file.name, "sha256": sha256_file(file)} for file in s.files] for s in sources],
     }
-    if not told_file.exists():
+    if not sources_file.exists():
         check_free(out)
     elif (out / "corpus").exists():
-        _check_same(told_file, made_of)
+        _check_same(sources_file, made_of)
         return out / "corpus"
-    told = {"made_of": made_of, "versions": _versions(sources)}
-    write_atomic(told_file, pretty(told))
+    record = {"made_of": made_of, "versions": _versions(sources)}
+    write_atomic(sources_file, pretty(record))
     try:
         imported, read_as = _read_all(wanted, sources, made_of, Imported(labels, {SPLIT: []}), out / "parts")
     except UserError:
         if not any((out / "parts").glob("[!.]*")):  # nothing was read: nothing stays
-            told_file.unlink()
+            sources_file.unlink()
             for folder in (out / "parts", out):
                 with suppress(OSError):
                     folder.rmdir()
         raise
     write_corpus(out / "corpus", imported, link=True)
-    write_atomic(told_file, pretty(told | {"read": read_as}))
+    write_atomic(sources_file, pretty(record | {"read": read_as}))
     shutil.rmtree(out / "parts", ignore_errors=True)
     return out / "corpus"
 
@@ -165,13 +165,15 @@ def _read_all(
             with new_folder(folder) as new:
                 read = read_source(source, name, wanted.reading, new)
                 (new / "documents.jsonl").write_bytes(lines(encode(document) for document in read.documents))
-                (new / "read.json").write_text(pretty({"told": read.told, "problems": read.problems}), encoding="utf-8")
+                (new / "read.json").write_text(
+                    pretty({"facts": read.facts, "problems": read.problems}), encoding="utf-8"
+                )
                 (new / "made_of.json").write_bytes(of)
         read = _read_before(folder)
         for document in read.documents:
             imported.splits[SPLIT].append(Example(document, Annotation(), frozenset(TASKS)))
             imported.images |= {frame.path: folder / frame.path for frame in document.frames}
-        read_as.append({"name": name, "files": [file.name for file in source.files], **read.told})
+        read_as.append({"name": name, "files": [file.name for file in source.files], **read.facts})
         for problem in read.problems:
             log.warning("%s: %s", source.files[0], problem)
         if read.problems:
@@ -181,10 +183,10 @@ def _read_all(
 
 
 def _in_words(read: Read) -> str:
-    told = read.told
-    source = f"subtitles: {told['subtitles']}" if "subtitles" in told else f"a {told['kind']}"
+    facts = read.facts
+    source = f"subtitles: {facts['subtitles']}" if "subtitles" in facts else f"a {facts['kind']}"
     frames = sum(len(document.frames) for document in read.documents)
-    return f"{source}, {told['language']}; {len(read.documents)} documents, {frames} frames"
+    return f"{source}, {facts['language']}; {len(read.documents)} documents, {frames} frames"
 
 
 def _named(sources: Sequence[Source], files: list[Any]) -> Iterator[tuple[str, Source, Any]]:
@@ -204,19 +206,21 @@ def _read_before(folder: Path) -> Read:
     except WireError as error:
         raise error.at(folder / "read.json") from error
     documents = list(read_lines(folder / "documents.jsonl", lambda line: decode(line, Document)))
-    return Read(documents, kept["told"], kept["problems"])
+    return Read(documents, kept["facts"], kept["problems"])
 
 
-def _check_same(told_file: Path, made_of: Mapping[str, Any]) -> None:
+def _check_same(sources_file: Path, made_of: Mapping[str, Any]) -> None:
     try:
-        before = decode(read_bytes(told_file), dict[str, Any]).get("made_of", {})
+        before = decode(read_bytes(sources_file), dict[str, Any]).get("made_of", {})
     except WireError as error:
-        raise error.at(told_file) from error
+        raise error.at(sources_file) from error
     changed = [name for name in made_of if before.get(name) != made_of[name]]
     if changed:
         what = {"reading": "how the sources are read", "labels_sha256": "the labels", "sources": "the sources"}
         named = " and ".join(what[name] for name in changed)
-        raise UserError.at(told_file.parent, f"was made of something else ({named}): name another --out, or remove it")
+        raise UserError.at(
+            sources_file.parent, f"was made of something else ({named}): name another --out, or remove it"
+        )
 
 
 def _labels(wanted: Extraction) -> LabelSet:

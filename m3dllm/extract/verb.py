@@ -30,7 +30,7 @@ def extract(
         typer.Option(help="The subtitles of the first video, again for the second …; else those beside or in it."),
     ] = None,
     track: Annotated[int | None, typer.Option(min=0, help="The number of the video's subtitle track, from 0.")] = None,
-    lang: Annotated[Lang | None, typer.Option(help="The language of all; left out: told by the text.")] = None,
+    lang: Annotated[Lang | None, typer.Option(help="The language of all; left out: detected.")] = None,
     every: Annotated[int | None, typer.Option(min=1, help="Take every so many frames; left out: 24.")] = None,
     fps: Annotated[float | None, typer.Option(help="Take so many frames a second instead.")] = None,
     at_subtitles: Annotated[
@@ -57,7 +57,7 @@ def extract(
 ) -> None:
     """From videos, or texts, to a knowledge graph: corpus, run, page and JSON-LD in one folder.
 
-    The same command again goes on where it stopped. The system's own options follow as --name value; 'm3dllm systems
+    The same command resumes an interrupted extraction. The system's own options follow as --name value; 'm3dllm systems
     NAME' lists them.
     """
     from m3dllm.extract.reading import Reading

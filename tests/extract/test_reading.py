@@ -49,22 +49,22 @@ def test_a_clip_with_a_track_becomes_a_document_with_text_times_and_frames(tmp_p
         (72, 3.0, "frames/film/72.jpg"),
     ]
     assert {image_size(tmp_path / "out" / frame.path) for frame in document.frames} == {(80, 48)}
-    assert found.told["subtitles"] == "track 0"
+    assert found.facts["subtitles"] == "track 0"
 
 
 def test_subtitles_beside_the_video_go_before_its_track(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 80, subtitles=LINES)
     text_file(tmp_path / "a.srt", ENGLISH)
-    assert read(tmp_path, clip).told["subtitles"] == "a.srt"
-    assert read(tmp_path, clip, track=0).told["subtitles"] == "track 0"
+    assert read(tmp_path, clip).facts["subtitles"] == "a.srt"
+    assert read(tmp_path, clip, track=0).facts["subtitles"] == "track 0"
 
 
 def test_of_several_languages_beside_a_video_the_wanted_one_is_taken(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 30)
     for name, text in (("a.de.srt", GERMAN), ("a.en.srt", ENGLISH), ("a.zh.srt", CHINESE)):
         text_file(tmp_path / name, text)
-    assert read(tmp_path, clip).told["subtitles"] == "a.en.srt"
-    assert read(tmp_path, clip, lang="zh").told["subtitles"] == "a.zh.srt"
+    assert read(tmp_path, clip).facts["subtitles"] == "a.en.srt"
+    assert read(tmp_path, clip, lang="zh").facts["subtitles"] == "a.zh.srt"
 
 
 def test_another_language_is_named_and_refused_or_taken_by_lang(tmp_path):
@@ -99,7 +99,7 @@ def test_frames_that_show_the_same_can_be_passed_over_and_are_counted(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 72, images=[np.full((48, 80, 3), 90, np.uint8)] * 72)
     found = read(tmp_path, clip, least_change=0.1)
     assert [f.index for f in found.documents[0].frames] == [0]
-    assert found.told["similar_frames_passed_over"] == 2
+    assert found.facts["similar_frames_passed_over"] == 2
 
 
 def test_a_silent_film_has_frames_only_and_says_so(tmp_path):
@@ -147,7 +147,7 @@ def test_a_program_that_prints_srt_gives_the_subtitles(tmp_path):
 
 def test_a_program_is_not_asked_where_there_are_subtitles(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 80, subtitles=LINES)
-    assert read(tmp_path, clip, transcribe="no-such-program").told["subtitles"] == "track 0"
+    assert read(tmp_path, clip, transcribe="no-such-program").facts["subtitles"] == "track 0"
 
 
 @pytest.mark.parametrize(
