@@ -33,6 +33,7 @@ from m3dllm.systems.videollm import embedded
 from m3dllm.systems.videollm.adapters import card as adapters
 from m3dllm.systems.videollm.adapters.card import CONFIG, WEIGHTS, find_adapter, open_adapter, to_toml
 from m3dllm.systems.videollm.adapters.lora import linear_layers
+from m3dllm.systems.videollm.adapters.use import tuned
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines.transformers import TransformersEngine
 from m3dllm.systems.videollm.prompts import Prompts
@@ -356,8 +357,8 @@ def test_what_was_tuned_of_the_embedded_model_is_asked_with_its_prompts(base, co
 def test_an_adapter_brings_the_revision_of_its_base_model(copy):
     card = open_adapter(copy).card
     (copy / "adapter.toml").write_text(replace(card, base=replace(card.base, revision="abc")).toml())
-    assert adapters.tuned(Config(adapter=str(copy)), None)[0].revision == "abc"
-    assert adapters.tuned(Config(adapter=str(copy), model="another"), None)[0].revision is None
+    assert tuned(Config(adapter=str(copy)), None, local=True)[0].revision == "abc"
+    assert tuned(Config(adapter=str(copy), model="another"), None, local=True)[0].revision is None
 
 
 def test_a_finished_fit_is_kept_under_a_name_that_is_asked_for_later(corpus, base, run, tmp_path, monkeypatch):
