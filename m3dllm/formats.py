@@ -72,7 +72,7 @@ def _exporter(name: str) -> Callable[..., None]:
         ],
         out: Annotated[Path, typer.Option("--out", help="The folder to write.", show_default=False)],
         gold: Annotated[bool, typer.Option("--gold", help="The gold of a run, not its predictions.")] = False,
-        split: Annotated[str | None, typer.Option(help="Only this split of a corpus; left out: all.")] = None,
+        split: Annotated[str | None, typer.Option(help="Only this split of a corpus; default: all.")] = None,
         options: Any = None,
     ) -> None:
         from m3dllm.export import export

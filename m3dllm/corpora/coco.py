@@ -35,9 +35,9 @@ class _Clip:
 def read_coco(path: Path, *, images: Path | None = None, clips: bool = False, split: str | None = None) -> Imported:
     """The images of the file, or of the files in the folder, at `path`.
 
-    - `images`: the folder of the images; left out, they are looked for beside, and in `images` and `images/<split>`.
+    - `images`: the folder of the images; default: looked for beside, and in `images` and `images/<split>`.
     - `clips`: the images of one folder are the frames of one document, numbered as their names are.
-    - `split`: the split to write; left out, it is told by the names of the files: train, val, test.
+    - `split`: the split to write; default: as the names of the files say: train, val, test.
 
     Masks, keypoints and captions are left out by name. Raises UserError where a file is no COCO, or there is no image.
     """

@@ -48,9 +48,9 @@ def read_conll(
 ) -> Imported:
     """The documents of the file, or of the files in the folder, at `path`. Mentions only: each is an entity of its own.
 
-    - `lang`: the language of all documents; left out, it is told by `# lang` or by their letters.
+    - `lang`: the language of all documents; default: `# lang`, else detected.
     - `images`: the folder of the images that `IMGID:…` names: `<id>.jpg` and the like.
-    - `split`: the split to write; left out, it is told by the names of the files: train, dev, valid, test.
+    - `split`: the split to write; default: as the names of the files say: train, dev, valid, test.
 
     Text is the tokens joined by spaces, where their script has them. Raises UserError where there is no document.
     """

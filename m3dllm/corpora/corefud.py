@@ -32,8 +32,8 @@ _WHITE = {"\\s": " ", "\\t": "\t", "\\n": "\n", "\\r": "\r", "\\p": "|", "\\\\":
 def read_corefud(path: Path, *, lang: Lang | None = None, split: str | None = None) -> Imported:
     """The documents of the file, or of the files in the folder, at `path`.
 
-    - `lang`: the language of all documents; left out, it is told by `# lang` or by their letters.
-    - `split`: the split to write; left out, it is told by the names of the files: train, dev, test.
+    - `lang`: the language of all documents; default: `# lang`, else detected.
+    - `split`: the split to write; default: as the names of the files say: train, dev, test.
 
     Raises UserError where a row has not ten columns, or there is no document.
     """

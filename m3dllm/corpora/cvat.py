@@ -27,10 +27,10 @@ _LONGEST_TASK = 1_000_000
 def read_cvat(path: Path, *, images: Path | None = None, clips: bool = False, split: str | None = None) -> Imported:
     """The images or videos of the file, or of the files in the folder, at `path`.
 
-    - `images`: the folder of the images, or of a video's frames, by their numbers; left out, they are looked for beside
+    - `images`: the folder of the images, or of a video's frames, by their numbers; default: looked for beside
       and in `images`.
     - `clips`: the images of one folder are the frames of one document, numbered as their names are.
-    - `split`: the split to write; left out, it is told by the names of the files.
+    - `split`: the split to write; default: as the names of the files say.
 
     Raises UserError where a file is no CVAT XML, or there is no image.
     """
@@ -163,7 +163,7 @@ class _Task:
     def _document(self, name: str, marks: Marks, frames: list[Frame]) -> Iterator[Example]:
         if frames:
             frames = sorted(frames, key=lambda frame: frame.index)
-            document = Document(name, "en", "", frames=marks.looked_at(frames))
+            document = Document(name, "en", "", frames=marks.annotated_frames(frames))
             yield Example(document, marks.gold(), ONLY_REGIONS)
         else:
             self._notes.leave_out("document", "none of its images has a size", name)

@@ -29,10 +29,10 @@ def read_doccano(
 ) -> Imported:
     """The documents of the export, or of the exports in the folder, at `path`. Chains are not annotated.
 
-    - `text`: the key of the texts; left out, `text` or `data`.
-    - `label`: the key of the spans; left out, `label`, `labels` or `entities`.
-    - `lang`: the language of all documents; left out, it is told by their letters.
-    - `split`: the split to write; left out, it is told by the names of the files.
+    - `text`: the key of the texts; default: `text` or `data`.
+    - `label`: the key of the spans; default: `label`, `labels` or `entities`.
+    - `lang`: the language of all documents; default: detected.
+    - `split`: the split to write; default: as the names of the files say.
 
     Raises UserError where a file is no JSON, or there is no document.
     """

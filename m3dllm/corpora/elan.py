@@ -20,9 +20,9 @@ def read_elan(
 ) -> Imported:
     """The text of the `.eaf` file, or of the files in the folder, at `path`.
 
-    - `tier`: the tiers whose annotations are the text, in the order of their times; left out, the one with most text.
-    - `lang`: the language of all documents; left out, it is told by their letters.
-    - `split`: the split to write; left out, it is told by the names of the files.
+    - `tier`: the tiers whose annotations are the text, in the order of their times; default: the one with most text.
+    - `lang`: the language of all documents; default: detected.
+    - `split`: the split to write; default: as the names of the files say.
 
     Raises UserError where a file is no ELAN file, has no such tier, or there is no document.
     """

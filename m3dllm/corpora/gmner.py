@@ -23,9 +23,9 @@ def read_gmner(
 ) -> Imported:
     """The tweets of the files under `path` (the released folder, its `txt`, or one file).
 
-    - `boxes`: the folder, or the tar archive, of the XML files; left out, it is the `xml` or `xml.tar.gz` beside.
+    - `boxes`: the folder, or the tar archive, of the XML files; default: the `xml` or `xml.tar.gz` beside.
     - `images`: the folder of the images; without it frames have the sizes that the XML files say, and no pixels.
-    - `split`: the split to write; left out, it is told by the names of the files: train, dev, test.
+    - `split`: the split to write; default: as the names of the files say: train, dev, test.
 
     A tweet without an XML file shows none of its entities. Raises UserError where there is no tweet.
     """
@@ -95,7 +95,7 @@ def _tweet(
     elif boxed:
         for place, _, _ in boxed.boxes:
             notes.leave_out("region", "its image has no size", place)
-    seen = marks.looked_at([frame] if frame else ())
+    seen = marks.annotated_frames([frame] if frame else ())
     document = Document(name, language_of(marks.text, None), marks.text, tokens=tuple(tokens), frames=seen)
     return Example(document, marks.gold(), UNANNOTATED)
 

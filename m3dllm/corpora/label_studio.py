@@ -39,12 +39,12 @@ def read_label_studio(
 ) -> Imported:
     """The tasks of the export, or of the exports in the folder, at `path`.
 
-    - `lang`: the language of all documents; left out, it is told by `lang` of the data or by their letters.
-    - `images`: the folder of the images; left out, they are looked for beside the export.
+    - `lang`: the language of all documents; default: the `lang` of the data, else detected.
+    - `images`: the folder of the images; default: looked for beside the export.
     - `video_size`: WIDTHxHEIGHT of videos, in pixels, where results do not say it.
     - `predictions`: the pre-annotations are taken, not what people made of them.
     - `coreference`: the relations that join mentions of one entity, in any case.
-    - `split`: the split to write; left out, it is told by the names of the files.
+    - `split`: the split to write; default: as the names of the files say.
 
     Raises UserError where a file is no export with results, or there is no task.
     """
@@ -157,7 +157,7 @@ class _Task:
                 marks.spoil(frame[0].index)
         about = self._about(data, text)
         kind = language_of(text, self.options.lang, data.get("lang"))
-        document = Document(name, kind, text, frames=marks.looked_at(stills), **about)
+        document = Document(name, kind, text, frames=marks.annotated_frames(stills), **about)
         return Example(document, marks.gold(), self._unannotated(data, made, bool(text)))
 
     # --- which results ---

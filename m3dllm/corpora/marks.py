@@ -100,7 +100,7 @@ class Marks:
         """Something was drawn in a frame that cannot be used."""
         self._spoiled.add(frame)
 
-    def looked_at(self, frames: Iterable[Frame]) -> tuple[Frame, ...]:
+    def annotated_frames(self, frames: Iterable[Frame]) -> tuple[Frame, ...]:
         """The frames, those not annotated in which something was drawn and nothing of it could be used."""
         lost = self._spoiled - {region.frame for region, _ in self._regions}
         for index in sorted(lost):

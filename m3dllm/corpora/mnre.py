@@ -50,7 +50,7 @@ def read_mnre(path: Path, *, images: Path | None = None, split: str | None = Non
     """The tweets of the file, or of the files in the folder, at `path`. Chains are not annotated: mentions stand alone.
 
     - `images`: the folder of the images that `img_id` names.
-    - `split`: the split to write; left out, it is told by the names of the files: train, val, test.
+    - `split`: the split to write; default: as the names of the files say: train, val, test.
 
     A pair whose relation is None says that there is none. Raises UserError where a line is no such pair.
     """

@@ -26,10 +26,10 @@ def read_prodigy(
 ) -> Imported:
     """The examples of the export, or of the exports in the folder, at `path`. Rejected and ignored ones are left out.
 
-    - `lang`: the language of all documents; left out, it is told by their letters.
-    - `images`: the folder of the images; left out, they are looked for beside the export.
+    - `lang`: the language of all documents; default: detected.
+    - `images`: the folder of the images; default: looked for beside the export.
     - `coreference`: the relations that join mentions of one entity, in any case.
-    - `split`: the split to write; left out, it is told by the names of the files.
+    - `split`: the split to write; default: as the names of the files say.
 
     Raises UserError where a file is no JSON, or there is no document.
     """
@@ -87,7 +87,7 @@ def _example(
         else:
             marks.relate(ends[0], ends[1], kind)
     only = ONLY_REGIONS if isinstance(row.get("image"), str) else frozenset(unannotated)
-    document = Document(name, language_of(text, lang), text, frames=marks.looked_at([frame] if frame else ()))
+    document = Document(name, language_of(text, lang), text, frames=marks.annotated_frames([frame] if frame else ()))
     return Example(document, marks.gold(), only)
 
 

@@ -30,8 +30,8 @@ def read_uima(
     """The texts of the file, or of the files in the folder, at `path`.
 
     - `layer`: the layers that hold mentions, by the last part of their names.
-    - `lang`: the language of all documents; left out, it is told by their letters.
-    - `split`: the split to write; left out, it is told by the names of the files.
+    - `lang`: the language of all documents; default: detected.
+    - `split`: the split to write; default: as the names of the files say.
 
     Raises UserError where a file is no CAS, or there is no document.
     """

@@ -60,8 +60,8 @@ def parse_voc(root: Element, where: str, notes: Imported) -> Boxed:
 def read_voc(path: Path, *, images: Path | None = None, split: str | None = None) -> Imported:
     """The images of the XML files at `path`: a file, or a folder searched through.
 
-    - `images`: the folder of the images; left out, they are looked for beside, in `JPEGImages`, and by their names.
-    - `split`: the split to write; left out, it is told by `ImageSets/Main`, or by the names of files and folders.
+    - `images`: the folder of the images; default: looked for beside, in `JPEGImages`, and by their names.
+    - `split`: the split to write; default: as `ImageSets/Main` says, or the names of files and folders.
 
     Raises UserError where there is no image, or a file is no XML.
     """

@@ -32,10 +32,10 @@ def read_yolo_dataset(
 ) -> Imported:
     """The images of the folder at `path`, searched through.
 
-    - `names`: the file that names the classes; left out, it is the `data.yaml`, `classes.txt` or `obj.names` there.
+    - `names`: the file that names the classes; default: the `data.yaml`, `classes.txt` or `obj.names` there.
     - `clips`: the images of one folder are the frames of one document, numbered as their names are.
     - `shapes`: polygons and rotated boxes are left out ("boxes"), or become the box that covers them ("cover").
-    - `split`: the split to write; left out, it is told by the names of the folders: train, val, test.
+    - `split`: the split to write; default: as the names of the folders say: train, val, test.
 
     Raises UserError where no image has a file of boxes.
     """
@@ -82,7 +82,7 @@ def read_yolo_dataset(
                     for place, region in said:
                         marks.shows(region, place)
         if frames:
-            document = Document(own, "en", "", frames=marks.looked_at(frames[n] for n in sorted(frames)))
+            document = Document(own, "en", "", frames=marks.annotated_frames(frames[n] for n in sorted(frames)))
             part = split or split_of(members[0][1], path)
             incoming.add(part, Example(document, marks.gold(), ONLY_REGIONS))
     for file in files:

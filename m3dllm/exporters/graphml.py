@@ -18,7 +18,7 @@ _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def export(source: Source, notes: Notes, *, all_nodes: bool = False, fps: float = FPS) -> Iterator[File]:
     """One graph a split.
 
-    - `all_nodes`: Documents, mentions, frames and regions are nodes too, tied by links; left out: they are not there.
+    - `all_nodes`: Documents, mentions, frames and regions are nodes too, tied by links; default: entities only.
     - `fps`: Frames a second, for the times of frames where nobody noted them; 0: none.
     """
     for split, items in source.splits().items():

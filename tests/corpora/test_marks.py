@@ -116,5 +116,5 @@ def test_a_frame_of_which_nothing_that_was_drawn_can_be_used_is_not_annotated(ma
     marks.shows(Region(0, Box(0, 0, 5, 5), "PER"), "r0")
     marks.spoil(1)
     marks.shows(Region(1, Box(0, 0, 1, 1), "PER"), "r1")
-    assert [frame.annotated for frame in marks.looked_at(frames)] == [False, True, True]
+    assert [frame.annotated for frame in marks.annotated_frames(frames)] == [False, True, True]
     assert [what for what, _ in changes(marks.notes)] == ["frame"]
