@@ -65,9 +65,12 @@ def fuse(fusion: Fusion | None, construction: nn.Module | None, queries: Feature
     """
     if fusion is None or construction is None:
         return Fused(queries.last, queries.last.new_zeros(()))
+    here, there = queries.mask.any(1), other.mask.any(1)
+    if (here & there).all():
+        fused = fusion(queries.last, queries.mask, other.levels, other.mask)
+        return Fused(fused.features.to(queries.last.dtype), fused.penalty)
     features = torch.zeros_like(queries.last)
     penalty = queries.last.new_zeros(())
-    here, there = queries.mask.any(1), other.mask.any(1)
     if (index := (here & there).nonzero()[:, 0]).numel():
         own, source = queries.rows(index), other.rows(index)
         fused = fusion(own.last, own.mask, source.levels, source.mask)

@@ -248,6 +248,8 @@ class Batch:
     """(batch, words)."""
     frame_mask: Tensor
     """(batch, frames)."""
+    one_to_one: bool = False
+    """Whether each document is one window in which each subword is a word."""
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -283,7 +285,12 @@ def make_batch(inputs: Sequence[Inputs], *, window: int, overlap: int) -> Batch:
         word,
         row_mask([len(one.words) for one in inputs], n_words),
         row_mask([len(one.frames) for one in inputs], n_frames),
+        all(len(starts) == 1 for starts, _, _ in cut) and n_subwords == n_words and _each_a_word(inputs),
     )
+
+
+def _each_a_word(inputs: Sequence[Inputs]) -> bool:
+    return all(len(one.subwords.word) == len(one.words) for one in inputs)
 
 
 def cut_windows(n: int, *, window: int, overlap: int) -> tuple[Tensor, int, Tensor]:

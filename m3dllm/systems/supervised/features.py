@@ -39,7 +39,9 @@ class Features:
     mask: Tensor
 
     def rows(self, index: Tensor) -> Features:
-        """The documents of `index`."""
+        """The documents of `index`, which rises."""
+        if len(index) == len(self.last):
+            return self
         levels = {name: level[index] for name, level in self.levels.items()}
         return Features(self.last[index], levels, self.mask[index])
 
@@ -57,7 +59,7 @@ def hierarchy(layers: Sequence[Tensor]) -> dict[str, Tensor]:
     n = len(layers)
     cuts = (0, round(n / 3), round(2 * n / 3), n)
     return {
-        name: torch.stack(tuple(layers[start:end])).mean(0)
+        name: torch.stack(tuple(layers[start:end])).mean(0) if end - start > 1 else layers[start]
         for name, start, end in zip(LEVELS, cuts, cuts[1:], strict=False)
     }
 
@@ -114,7 +116,11 @@ class TextFeatures(nn.Module):
             empty = torch.zeros(len(batch), n, self.width, device=batch.word_mask.device)
             return Features(empty, dict.fromkeys(LEVELS, empty), batch.word_mask)
         layers = self.encoder(batch.windows, batch.window_mask)
-        words = [words_from_subwords(layer, batch.subword_place, batch.subword_word, n) for layer in layers]
+        if batch.one_to_one:
+            real = batch.word_mask[..., None]
+            words = [layer * real for layer in layers]
+        else:
+            words = [words_from_subwords(layer, batch.subword_place, batch.subword_word, n) for layer in layers]
         return Features(words[-1], hierarchy(words), batch.word_mask)
 
     def _cached(self, batch: Batch, cache: FeatureCache) -> Features:
@@ -171,9 +177,11 @@ class FrameFeatures(nn.Module):
             return Features(empty, dict.fromkeys(LEVELS, empty), mask)
         parts = [self._chunk(frames[i : i + self.chunk], device) for i in range(0, len(frames), self.chunk)]
         encoded = self.project(torch.cat(parts, 1))  # (1 + levels, frames, patches, hidden)
-        at = batch.frame_mask.flatten().nonzero()[:, 0]
-        out = encoded.new_zeros(len(encoded), len(batch) * n_frames, self.n_patches, self.hidden)
-        out = out.index_copy(1, at, encoded).unflatten(1, (len(batch), n_frames)).flatten(2, 3)
+        if len(frames) < batch.frame_mask.numel():
+            at = batch.frame_mask.flatten().nonzero()[:, 0]
+            out = encoded.new_zeros(len(encoded), len(batch) * n_frames, self.n_patches, self.hidden)
+            encoded = out.index_copy(1, at, encoded)
+        out = encoded.unflatten(1, (len(batch), n_frames)).flatten(2, 3)
         return Features(out[0], {name: out[1 + k] for k, name in enumerate(LEVELS)}, mask)
 
     def _chunk(self, frames: Sequence[Any], device: torch.device) -> Tensor:
