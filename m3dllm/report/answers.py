@@ -169,8 +169,8 @@ def cost_table(name: str, group: ComparisonGroup) -> Table | None:
 
 
 def pareto(name: str, group: ComparisonGroup, pairs: Pairs) -> Plot | None:
-    """Average F1 by what an answer costs; None where fewer than two systems have a cost."""
-    systems = by_rank(group, pairs)
+    """Average F1 by what an answer costs; None where fewer than two systems have a cost, and answered everything."""
+    systems = [system for system in by_rank(group, pairs) if not system.has_failed(group.lang)]
     measures: dict[str, Measure] = {
         "seconds an answer": lambda run, lang: seconds_each(run),
         "tokens an answer": tokens_each,

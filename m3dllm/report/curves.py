@@ -42,7 +42,7 @@ def sweeps(groups: Sequence[ComparisonGroup], pairs: Pairs) -> Iterator[Sweep]:
         found: dict[tuple[str, ...], dict[bytes, dict[float, dict[str, tuple[SystemRuns, ScoredRun]]]]] = {}
         for group in groups:
             for system in group.with_pairs(pairs):
-                for run in system.runs:
+                for run in () if system.has_failed(group.lang) else system.runs:
                     value = _value(run, name)
                     if value is not None:
                         of = found.setdefault(_place(group, name), {}).setdefault(_rest(run, name), {})
