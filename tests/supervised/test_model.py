@@ -159,6 +159,14 @@ def test_a_document_of_nothing_is_encoded(tmp_path):
     assert (states.words.shape, states.frames.shape) == ((1, 0, 16), (1, 0, 16))
 
 
+def test_dropout_that_all_threads_share_is_computed_by_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("m3dllm.systems.supervised.model.usable_cores", lambda: 2)
+    model, _ = make(four(tmp_path))
+    assert model.threads(torch.device("cpu")) == 2
+    model.backbone.add_module("other", torch.nn.Dropout(0.1))
+    assert model.threads(torch.device("cpu")) == 0
+
+
 def test_half_precision_trains(tmp_path):
     examples = four(tmp_path)
     model, inputs = make(examples)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from m3dllm.devices import usable_cores
+from m3dllm.rng import Dropout
 from m3dllm.systems.supervised.backbone import Backbone, States
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.data import Batch, Gold, Inputs, LabelIndex, words_of
@@ -69,8 +70,13 @@ class Model(nn.Module):
         """How many threads compute parts of a step, or batches, at once: 0 where torch's own threads do better.
 
         The tiny encoders' operations are too small to be shared by threads, which then wait for each other, above all
-        where other programs run. Parts of a step are not, and meet once a step.
+        where other programs run. Parts of a step are not, and meet once a step. Dropout that is not of `m3dllm.rng` has
+        one generator for all threads: the order would decide, so there are no parts.
         """
+        if any(
+            isinstance(part, nn.modules.dropout._DropoutNd) and not isinstance(part, Dropout) for part in self.modules()
+        ):
+            return 0
         encoders = [features.encoder for features in (self.backbone.text, self.backbone.vision) if features is not None]
         if device.type != "cpu" or any(encoder.pretrained for encoder in encoders):
             return 0
