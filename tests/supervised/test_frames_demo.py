@@ -1,4 +1,8 @@
-"""On the demo corpus: what only frames show is read off a document's own frames, and not off those of another."""
+"""On the demo corpus: what only frames show is predicted from a document's own frames, and not from those of another.
+
+The fit is a whole one: cut short, it depends on the processor (0.30 on one, 0.43 on another, against a bound of 0.35);
+whole, it reached 0.63 and 0.68 on the same two.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +23,7 @@ def found(tmp_path_factory):
     """F1 over gold chains of the facts that only frames show, by what is shown."""
     folder = tmp_path_factory.mktemp("demo")
     write_corpus(folder / "corpus", generate_demo(0, languages=("en",)))
-    experiment = Experiment(
-        system="dffm", corpus=folder / "corpus", pairs="both", options={"epochs": 10}, out=folder / "run"
-    )
-    run(experiment)
+    run(Experiment(system="dffm", corpus=folder / "corpus", pairs="both", out=folder / "run"))
     return {name: counts.f1 or 0.0 for (name, _), counts in measured(folder / "run", folder, folder / "corpus").items()}
 
 
