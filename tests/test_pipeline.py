@@ -631,3 +631,19 @@ def test_each_file_of_a_run_is_parsed_at_most_once(corpus, tmp_path, monkeypatch
     pipeline.normalize(out)
     pipeline.score(out)
     assert sorted(parsed) == ["examples", "examples", "predictions", "raws"]
+
+
+def test_an_option_of_a_fit_is_no_part_of_a_run_that_fits_nothing(corpus, tmp_path):
+    def identity(**words):
+        return plan(Experiment(system="video-llm", corpus=corpus, out=tmp_path / "run", **words)).record.identity()
+
+    pytest.importorskip("torch", reason="needs the extra 'llm'")
+    assert identity() == identity(options={"lr": "1e-3"})
+    assert identity() != identity(options={"shots": "1"})
+
+
+def test_an_option_of_a_fit_in_a_run_that_fits_nothing_is_noted(corpus, tmp_path):
+    pytest.importorskip("torch", reason="needs the extra 'llm'")
+    options = {"lr": "1e-3", "shots": "1"}
+    notes = plan(Experiment(system="video-llm", corpus=corpus, out=tmp_path / "run", options=options)).notes
+    assert [note for note in notes if "--lr" in note] == ["--lr: only of use to a fit, and nothing is fitted here"]

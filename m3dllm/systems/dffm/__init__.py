@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from msgspec import Meta
+
+from m3dllm.config import FIT, AtLeast1, NotNegative, Share
+from m3dllm.errors import UserError
 from m3dllm.system import SystemSpec
 from m3dllm.systems.supervised import config as base
-from m3dllm.systems.supervised.config import LEVELS, check_words
+from m3dllm.systems.supervised.config import LEVELS, Level
 
-MODULES = ("dffm", "mmcm")
+Module = Literal["dffm", "mmcm"]
 
 SPEC = SystemSpec(
     name="dffm",
@@ -30,25 +34,25 @@ SPEC = SystemSpec(
 class Config(base.Config):
     """The options of `dffm`; the defaults are the preset `tiny`."""
 
-    without: tuple[str, ...] = ()
+    without: tuple[Module, ...] = ()
     """Ablations: 'dffm' (no fusion between the modalities), 'mmcm' (blanks instead of a missing modality)."""
-    levels: tuple[str, ...] = LEVELS
+    levels: Annotated[tuple[Level, ...], Meta(min_length=1)] = LEVELS
     """The levels of features that are fused: 'low', 'mid', 'high'."""
     latent: Literal["ae", "vae"] = "ae"
     """The latent space of the fusion: a plain autoencoder, or a variational one with the two weights below."""
-    latent_size: int = 32
+    latent_size: AtLeast1 = 32
     """The width of the latent space."""
-    attention_heads: int = 4
+    attention_heads: AtLeast1 = 4
     """Attention heads in the latent space."""
-    kl_weight: float = 0.001
+    kl_weight: Annotated[NotNegative, FIT] = 0.001
     """Weight of the latent's divergence from a standard normal (vae only)."""
-    reconstruction_weight: float = 0.01
+    reconstruction_weight: Annotated[NotNegative, FIT] = 0.01
     """Weight of the latent's reconstruction error (vae only)."""
-    prompt_length: int = 8
+    prompt_length: AtLeast1 = 8
     """The length of the prompt of a missing modality."""
-    max_frames: int = 256
+    max_frames: AtLeast1 = 256
     """Frame positions that are trained; further frames share the last."""
-    hide: float = 0.1
+    hide: Annotated[Share, FIT] = 0.1
     """The probability that a training document is given without its text or without its frames, so that MMCM is
     trained."""
 
@@ -97,11 +101,7 @@ class Config(base.Config):
 
     def check(self) -> None:
         base.Config.check(self)
-        check_words(self, without=MODULES, levels=LEVELS)
-        base.at_least(self, 1, "latent_size", "attention_heads", "prompt_length", "max_frames")
-        if not self.levels:
-            raise ValueError(f"levels is empty; expected one or more of {', '.join(LEVELS)}")
         if self.latent_size % self.attention_heads:
-            raise ValueError(
-                f"latent_size {self.latent_size} is not a multiple of attention_heads {self.attention_heads}"
+            raise UserError(
+                f"--latent-size {self.latent_size} is not a multiple of --attention-heads {self.attention_heads}"
             )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from m3dllm.config import Options
+from msgspec import Meta
+
+from m3dllm.config import FIT, AtLeast0, AtLeast1, NotNegative, Options, Share
+from m3dllm.errors import UserError
 from m3dllm.types import TASKS
 
-LEVELS = ("low", "mid", "high")
-ENCODERS = ("text", "vision")
+Level = Literal["low", "mid", "high"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+Encoder = Literal["text", "vision"]
 LinkageName = Literal["average", "single"]
 
 CAPABILITIES: dict[str, Any] = {
@@ -33,41 +37,41 @@ TINY_HEADS = 4
 class Config(Options):
     """The options of a supervised system. A system extends it with its own, and may give other defaults."""
 
-    text_encoder: tuple[str, ...] = ("tiny",)
+    text_encoder: Annotated[tuple[str, ...], Meta(min_length=1)] = ("tiny",)
     """'tiny' (trained from scratch), 'minilm', or a Hugging Face id or folder; one a language: en=ID,zh=ID."""
     vision_encoder: str = "tiny"
     """'tiny' (trained from scratch), 'none' (frames are not read), or a Hugging Face id or folder of a ViT."""
-    freeze: tuple[str, ...] = ()
+    freeze: Annotated[tuple[Encoder, ...], FIT] = ()
     """Encoders that are not trained: 'text', 'vision'. What they give is computed once and cached."""
-    hidden: int = 96
+    hidden: AtLeast1 = 96
     """The width of tiny encoders; a pretrained text encoder brings its own."""
-    layers: int = 4
+    layers: Annotated[int, Meta(ge=3)] = 4
     """The number of layers of the tiny text encoder."""
-    image_size: int = 128
+    image_size: AtLeast1 = 128
     """The side to which the tiny vision encoder resizes a frame, rounded up to 16 pixels; others bring their own."""
-    window: int = 0
+    window: AtLeast0 = 0
     """Subwords that the text encoder sees at once; 0: as many as it can. Longer documents are read in windows."""
-    overlap: int = 64
+    overlap: AtLeast0 = 64
     """Subwords that neighbouring windows share."""
     word_shapes: bool = True
     """Whether words of a pretrained text encoder also carry their case, and whether the document repeats them."""
-    frame_chunk: int = 64
+    frame_chunk: AtLeast1 = 64
     """Frames that the vision encoder sees at once."""
 
-    dropout: float = 0.1
+    dropout: Annotated[Share, FIT] = 0.1
     """Dropout in fusion, tagger and tiny encoders."""
-    pair_dropout: float = 0.2
+    pair_dropout: Annotated[Share, FIT] = 0.2
     """Dropout in the heads of chains and relations, which memorize names where they can."""
 
-    slots: int = 0
+    slots: AtLeast0 = 0
     """Boxes that a frame's vector predicts (1: the paper's eq. 18); 0: each patch of the frame predicts one."""
-    merge_iou: float = 0.5
+    merge_iou: Share = 0.5
     """Predicted boxes of one type that overlap more than this are one."""
     lexical: bool = True
     """Whether pair heads see the mentions' texts, their distance and the words between them beside the vectors."""
-    text_alone: float = 0.5
+    text_alone: Annotated[Share, FIT] = 0.5
     """The probability that a training document's chains are predicted from its texts without vectors (lexical only)."""
-    pair_size: int = 64
+    pair_size: AtLeast0 = 64
     """The width of pair representations; 0: bilinear forms over the full vectors, as in eq. 16 and 17."""
     aligned: bool = True
     """Whether relations are also predicted from the frames that show both chains."""
@@ -75,55 +79,55 @@ class Config(Options):
     """How linked mentions become chains: by the average over two chains' mentions, or by any single link."""
     decision: Literal["argmax", "threshold"] = "threshold"
     """How a pair's relations are chosen: the best type or none, or every type above a threshold."""
-    tune: bool = True
+    tune: Annotated[bool, FIT] = True
     """Whether the thresholds of chains, relations and regions are chosen on dev."""
 
-    weight_entity: float = 1.0
+    weight_entity: Annotated[NotNegative, FIT] = 1.0
     """The weight of the entity loss (eq. 19) in the total (eq. 24)."""
-    weight_chain: float = 1.0
+    weight_chain: Annotated[NotNegative, FIT] = 1.0
     """The weight of the chain loss (eq. 20)."""
-    weight_relation: float = 1.0
+    weight_relation: Annotated[NotNegative, FIT] = 1.0
     """The weight of the relation loss (eq. 21)."""
-    weight_region: float = 1.0
+    weight_region: Annotated[NotNegative, FIT] = 1.0
     """The weight of the loss of region types (eq. 22)."""
-    weight_box: float = 1.0
+    weight_box: Annotated[NotNegative, FIT] = 1.0
     """The weight of the loss of region boxes (eq. 23)."""
-    weight_shows: float = 2.0
+    weight_shows: Annotated[NotNegative, FIT] = 2.0
     """The weight of the losses of which chain a patch shows, and of the relations of the two chains that a frame shows;
     trained where regions name their chains (aligned only)."""
-    balance: float = 0.5
+    balance: Annotated[NotNegative, FIT] = 0.5
     """Against class imbalance: a class of n among N decisions of C classes weighs (N / (C n)) ** balance; 0: off."""
 
-    epochs: int = 12
+    epochs: Annotated[AtLeast1, FIT] = 12
     """Passes over the train documents; the best by the average F1 on dev is kept."""
-    batch_size: int = 4
+    batch_size: AtLeast1 = 4
     """Documents a training step."""
-    lr: float = 2e-3
+    lr: Annotated[NotNegative, FIT] = 2e-3
     """The learning rate of all that is not pretrained."""
-    encoder_lr: float = 5e-6
+    encoder_lr: Annotated[NotNegative, FIT] = 5e-6
     """The learning rate of pretrained encoders."""
-    warmup: float = 0.1
+    warmup: Annotated[Share, FIT] = 0.1
     """The share of the steps in which the learning rates rise; then they fall linearly to 0."""
-    weight_decay: float = 0.01
+    weight_decay: Annotated[NotNegative, FIT] = 0.01
     """AdamW's weight decay."""
-    clip: float = 5.0
+    clip: Annotated[float, Meta(gt=0), FIT] = 5.0
     """Gradients are clipped to this norm."""
-    hide: float = 0.0
+    hide: Annotated[Share, FIT] = 0.0
     """The probability that a training document is given without its text or without its frames."""
-    attention_dropout: float = 0.0
+    attention_dropout: Annotated[Share, FIT] = 0.0
     """Dropout of the attention weights in pretrained text encoders. Above 0 a CPU takes more than twice as long."""
-    word_dropout: float = 0.05
+    word_dropout: Annotated[Share, FIT] = 0.05
     """The probability that the tiny text encoder does not recognize a known word in training."""
-    name_dropout: float = 0.4
+    name_dropout: Annotated[Share, FIT] = 0.4
     """The probability that it does not recognize, in a whole document, a known word that mostly stands in mentions:
     names of other documents are unknown too."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """The numbers of training and prediction; auto: bf16 on a GPU that has it, else fp32."""
-    checkpointing: bool = False
+    checkpointing: Annotated[bool, FIT] = False
     """Whether pretrained encoders compute twice to save memory in training."""
     device: str = "auto"
     """'auto' (a GPU where there is one), 'cpu', 'cuda', 'cuda:1', …"""
-    cache_gb: float = 4.0
+    cache_gb: NotNegative = 4.0
     """The most that cached features of frozen encoders may take on disk; 0: no cache."""
     seed: int = 0
     """The seed of initial weights, order and dropout."""
@@ -137,26 +141,11 @@ class Config(Options):
     """The options that a checkpoint's weights are made for: predicting with others is refused."""
 
     def check(self) -> None:
-        check_words(self, freeze=ENCODERS)
-        if not self.text_encoder:
-            raise ValueError("text_encoder is empty; expected 'tiny', 'minilm', or a Hugging Face id or folder")
-        at_least(self, 1, "hidden", "layers", "image_size", "frame_chunk", "epochs", "batch_size")
-        at_least(self, 0, "window", "overlap", "slots", "pair_size", "lr", "encoder_lr", "weight_decay", "cache_gb")
-        for name in (
-            *("dropout", "pair_dropout", "attention_dropout", "warmup", "hide", "word_dropout", "name_dropout"),
-            *("merge_iou", "text_alone"),
-        ):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to 1")
-        if self.clip <= 0:
-            raise ValueError(f"clip is {self.clip}; expected more than 0")
         tiny = [name for name in self.text_encoder if name.rpartition("=")[2] == "tiny"]
         if tiny and self.hidden % TINY_HEADS:
-            raise ValueError(f"hidden is {self.hidden}; expected a multiple of {TINY_HEADS}, its attention heads")
-        if self.layers < len(LEVELS):
-            raise ValueError(f"layers is {self.layers}; expected at least {len(LEVELS)}, one a level")
+            raise UserError(f"--hidden {self.hidden}: expected a multiple of {TINY_HEADS}, its attention heads")
         if self.window and self.window <= self.overlap:
-            raise ValueError(f"window {self.window} is not longer than overlap {self.overlap}")
+            raise UserError(f"--window {self.window} is not longer than --overlap {self.overlap}")
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -171,19 +160,3 @@ class Config(Options):
         named = dict(word.split("=", 1) for word in self.text_encoder if word.startswith(("en=", "zh=")))
         for_all = [word for word in self.text_encoder if not word.startswith(("en=", "zh="))]
         return named.get(lang, for_all[0] if for_all else None)
-
-
-def check_words(config: Config, **allowed: tuple[str, ...]) -> None:
-    """Raises ValueError for an option of several words that holds another than is allowed."""
-    for name, words in allowed.items():
-        for word in getattr(config, name):
-            if word not in words:
-                raise ValueError(f"{name} holds {word!r}; expected {' or '.join(words)}")
-
-
-def at_least(config: Config, least: float, *names: str) -> None:
-    """Raises ValueError for an option below the least value that it may have."""
-    for name in names:
-        if getattr(config, name) < least:
-            expected = f"at least {least}" if least else "0 or more"
-            raise ValueError(f"{name} is {getattr(config, name)}; expected {expected}")
