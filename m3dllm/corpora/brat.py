@@ -35,7 +35,7 @@ from m3dllm.corpora.offsets import (
 )
 from m3dllm.corpora.places import Places
 from m3dllm.corpora.standoff import Link, Standoff, TextBound, parse_standoff
-from m3dllm.corpora.walk import shown, walk_files
+from m3dllm.corpora.standoff_files import Pair, find_pairs
 from m3dllm.corpora.yolo import read_names
 from m3dllm.errors import UserError
 from m3dllm.files import decode_text, file_name, read_bytes, read_text
@@ -132,7 +132,7 @@ def read_brat(
     class_names = read_names(yolo_names) if isinstance(yolo_names, Path) else tuple(yolo_names or ())
     imported = Imported(LabelSet())
     reader = _Reader(imported, options)
-    pairs, alone = _pairs(path, text, imported)
+    pairs, alone = find_pairs(path, text, imported)
     places = Places(pairs, group=_pattern(group, "--group"), split=split, notes=imported)
     roots = dict.fromkeys(root for root in (frames, boxes) if root)
     own = [file for pair in pairs.values() for file in (pair.ann, pair.txt)]
@@ -187,62 +187,6 @@ def _pattern(text: str | None, option: str) -> re.Pattern[str] | None:
 _DEFAULT = frozenset(map(_plain, COREFERENCE))
 
 
-# --- the files --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """The two files of a document, and how notes call them."""
-
-    ann: Path
-    txt: Path
-    ann_name: str
-    txt_name: str
-
-
-def _pairs(path: Path, text: Path | None, notes: Imported) -> tuple[dict[str, _Pair], dict[str, Path]]:
-    """(document -> its files, name -> text without annotations). Annotations without a text are noted."""
-    if not path.exists():
-        raise UserError.at(path, "does not exist; expected a folder of .ann and .txt files, or one of them")
-    if text is not None and not text.exists():
-        raise UserError.at(text, "does not exist; expected the folder of the .txt files")
-    if path.is_dir():
-        anns, txts = _found(path, ".ann", notes), _found(text or path, ".txt", notes)
-    elif path.suffix.lower() in (".ann", ".txt"):
-        stem = path.name.removesuffix(path.suffix)
-        anns, txts = _beside(path.parent, stem, ".ann"), _beside(path.parent, stem, ".txt")
-        if text is not None:
-            txts = _beside(text, stem, ".txt") if text.is_dir() else {stem: text}
-    else:
-        raise UserError.at(path, "is no .ann or .txt file; expected a folder of them, or one")
-    pairs = {}
-    for name, ann in anns.items():
-        if name in txts:
-            pairs[name] = _Pair(ann, txts[name], f"{name}.ann", f"{name}.txt")
-        else:
-            why = "there is no .txt file of its name; where the texts lie elsewhere, name their folder"
-            notes.leave_out("document", why, f"{name}.ann")
-    return pairs, {name: txts[name] for name in sorted(txts.keys() - anns.keys())}
-
-
-def _found(folder: Path, suffix: str, notes: Imported) -> dict[str, Path]:
-    """path in the folder without the suffix -> file, in the order of the paths, the suffix in any case."""
-    found: dict[str, Path] = {}
-    for file in walk_files(folder, notes):
-        if file.suffix.lower() == suffix:
-            name = shown(file, folder)[: -len(suffix)]
-            if name in found:
-                notes.leave_out("file", "another file has its name", f"{name}{file.suffix}, after {found[name].name}")
-            found.setdefault(name, file)
-    return found
-
-
-def _beside(folder: Path, stem: str, suffix: str) -> dict[str, Path]:
-    """stem -> the file of that stem and suffix, in any case, where the folder has it."""
-    files = (file for file in sorted(folder.iterdir()) if file.suffix.lower() == suffix and file.is_file())
-    return next(({stem: file} for file in files if file.name[: -len(suffix)] == stem), {})
-
-
 # --- one document -----------------------------------------------------------------------------------------------------
 
 
@@ -268,7 +212,7 @@ class _Reader:
     link_names: set[str] = field(default_factory=set)
     chain_types: set[str] = field(default_factory=set)
 
-    def examples(self, name: str, pair: _Pair, clip: Clip, conf: AnnConf, group: str) -> list[Example]:
+    def examples(self, name: str, pair: Pair, clip: Clip, conf: AnnConf, group: str) -> list[Example]:
         """The document of the pair, or one for each of its languages."""
         data = read_bytes(pair.txt)
         standoff = parse_standoff(read_text(pair.ann))
@@ -312,7 +256,7 @@ class _Reader:
 
     # --- text and spans ---
 
-    def _reading(self, text: str, data: bytes, standoff: Standoff, pair: _Pair) -> Reading:
+    def _reading(self, text: str, data: bytes, standoff: Standoff, pair: Pair) -> Reading:
         """The reading of the offsets under which most annotations say what stands at them.
 
         Those that count something else than characters and line ends are only taken where offsets are repaired.
@@ -333,7 +277,7 @@ class _Reader:
             self.notes.change("document", f"its offsets count {best.how}", pair.ann_name)
         return best
 
-    def _spans(self, standoff: Standoff, reading: Reading, pair: _Pair) -> dict[str, tuple[int, int]]:
+    def _spans(self, standoff: Standoff, reading: Reading, pair: Pair) -> dict[str, tuple[int, int]]:
         """id -> the span of each text-bound annotation whose span is sound or could be mended."""
         spans = {}
         for bound in standoff.texts.values():
@@ -388,7 +332,7 @@ class _Reader:
         return start, end
 
     def _mentions(
-        self, spans: Mapping[str, tuple[int, int]], standoff: Standoff, pair: _Pair, text: str, conf: AnnConf
+        self, spans: Mapping[str, tuple[int, int]], standoff: Standoff, pair: Pair, text: str, conf: AnnConf
     ) -> _Mentions:
         """The annotations that are mentions: one a span, of a chosen type, and no trigger of an event."""
         found = _Mentions()
@@ -427,7 +371,7 @@ class _Reader:
         return found
 
     def _chain_names(
-        self, shared: Mapping[Span, Sequence[TextBound]], text: str, conf: AnnConf, pair: _Pair
+        self, shared: Mapping[Span, Sequence[TextBound]], text: str, conf: AnnConf, pair: Pair
     ) -> set[str]:
         """The types that name chains: of the pattern, on a span that has another type too, and no declared types.
 
@@ -457,7 +401,7 @@ class _Reader:
             self.notes.remark("second type", why, f"{pair.ann_name}: {name}")
         return set()
 
-    def _coreference(self, standoff: Standoff, conf: AnnConf, pair: _Pair) -> frozenset[str]:
+    def _coreference(self, standoff: Standoff, conf: AnnConf, pair: Pair) -> frozenset[str]:
         """The names that join mentions in this file; those that nobody declared are noted."""
         if self.options.coreference is not None:
             return self.options.coreference
@@ -497,7 +441,7 @@ class _Reader:
 
     # --- languages ---
 
-    def _parts(self, text: str, spans: Iterable[tuple[int, int]], pair: _Pair) -> list[Part]:
+    def _parts(self, text: str, spans: Iterable[tuple[int, int]], pair: Pair) -> list[Part]:
         """The text in the one language it is taken for, or in each of its languages."""
         if self.options.lang:
             return [whole(text, self.options.lang)]
@@ -517,7 +461,7 @@ class _Reader:
             self.notes.leave_out("text", why, f"{pair.txt_name}: lines {first} to {last}")
         return by_language(text[:cut])
 
-    def _placed(self, mentions: _Mentions, parts: Sequence[Part], pair: _Pair) -> dict[str, tuple[int, Mention]]:
+    def _placed(self, mentions: _Mentions, parts: Sequence[Part], pair: Pair) -> dict[str, tuple[int, Mention]]:
         """id -> (number of the part, mention in the part's text) of the mentions that stand in one language."""
         placed = {}
         for name, mention in mentions.by_id.items():

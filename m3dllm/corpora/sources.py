@@ -10,6 +10,7 @@ from pathlib import Path
 from m3dllm.corpora.imported import Imported, split_name, unused_id
 from m3dllm.corpora.native import labels_of
 from m3dllm.corpora.turned import turn_regions
+from m3dllm.corpora.walk import walk_files
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.types import Annotation, Example
@@ -27,8 +28,7 @@ def files_at(path: Path, suffixes: Iterable[str], what: str) -> list[Path]:
     if not path.is_dir():
         raise UserError.at(path, f"does not exist; expected {what}")
     wanted = {suffix.lower() for suffix in suffixes}
-    found = (file for file in path.rglob("*") if file.suffix.lower() in wanted and file.is_file())
-    kept = sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
+    kept = [file for file in walk_files(path, Imported(LabelSet())) if file.suffix.lower() in wanted]
     if not kept:
         raise UserError.at(path, f"has no {' or '.join(sorted(wanted))} file; expected {what}")
     return kept

@@ -386,3 +386,10 @@ def test_an_image_of_coco_of_which_nothing_can_be_used_is_not_annotated(odd, tmp
     root = folder(tmp_path / "v", {"1.png": png(), "train.json": json.dumps(value).encode()})
     (example,) = find_importer("coco").read(root).splits["train"]
     assert [frame.annotated for frame in example.document.frames] == [False]
+
+
+def test_every_importer_follows_linked_folders(tmp_path):
+    voc(tmp_path / "real", 1, SEEN, (32, 64))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/sub").symlink_to(tmp_path / "real")
+    assert len(find_importer("voc").read(tmp_path / "in").splits["train"]) == 1
