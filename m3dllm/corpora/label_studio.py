@@ -151,7 +151,7 @@ class _Task:
             self.notes.leave_out("document", why, self.where)
             return None
         marks = Marks(text, self.notes, self.where)
-        self._mark(marks, results, pictures)
+        self._mark(marks, results, pictures, {frame.index for frame in stills})
         for other in made or ():  # outlines, masks, keypoints: drawn, and of no use
             if other not in results and _original(other) and (frame := pictures.of(other)):
                 marks.spoil(frame[0].index)
@@ -244,6 +244,9 @@ class _Task:
         for control, position, index, source, about in _images(self.task["data"]):
             said = _original(about) or sizes.get((control, position)) or next(filter(None, sizes.values()), None)
             where = f"{self.where}: {source}"
+            if index < 0 or any(frame.index == index for frame in frames):
+                self.notes.leave_out("frame", "its number is negative, or another one's", f"{where}: {index}")
+                continue
             time_s, drawn = real(about.get("time_s")), about.get("annotated", True) is not False
             image = find_image(source, folders)
             frame = still(name, index, image, said, self.notes, where=where, annotated=drawn, time_s=time_s)
@@ -268,7 +271,7 @@ class _Task:
 
     # --- the marks ---
 
-    def _mark(self, marks: Marks, results: list[dict[str, Any]], pictures: _Pictures) -> None:
+    def _mark(self, marks: Marks, results: list[dict[str, Any]], pictures: _Pictures, frames: set[int]) -> None:
         spans = list(_spans(results))
         units = self._units(marks.text, spans)
         for name, start, end, said, kinds in spans:
@@ -290,7 +293,10 @@ class _Task:
                 self._relation(marks, result, mentions, drawn, shown)
         for name, regions in drawn.items():
             for where, region in regions:
-                marks.shows(region, where, shown.get(name))
+                if region.frame in frames:
+                    marks.shows(region, where, shown.get(name))
+                else:
+                    self.notes.leave_out("region", "its frame is not there, or has no size", where)
 
     def _relation(
         self,
