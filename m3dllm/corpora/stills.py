@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -64,6 +65,9 @@ def still(
     if found is None or not 0 < found[0] * found[1] <= LARGEST or min(found) <= 0:
         notes.leave_out("image", "there is neither a file of it nor its size", where)
         return None
+    if time_s is not None and not 0 <= time_s < math.inf:
+        notes.leave_out("time of a frame", "it is none in a clip", f"{where}: {time_s}")
+        time_s = None
     suffix = image.suffix.lower() if image and not is_tiff(image.name) else ".png"
     path = f"frames/{file_name(document)}/{index}{suffix}"
     if image is None:

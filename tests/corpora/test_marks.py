@@ -118,3 +118,12 @@ def test_a_frame_of_which_nothing_that_was_drawn_can_be_used_is_not_annotated(ma
     marks.shows(Region(1, Box(0, 0, 1, 1), "PER"), "r1")
     assert [frame.annotated for frame in marks.annotated_frames(frames)] == [False, True, True]
     assert [what for what, _ in changes(marks.notes)] == ["frame"]
+
+
+@pytest.mark.parametrize("time_s", [-1.0, float("inf"), float("nan")])
+def test_a_time_that_is_none_is_counted(time_s):
+    notes = Imported(LabelSet())
+    frame = still("d", 3, None, (9, 9), notes, where="a", time_s=time_s)
+    assert frame is not None
+    assert frame.time_s is None
+    assert reasons(notes) == [("time of a frame", "it is none in a clip")]
