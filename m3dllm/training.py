@@ -341,7 +341,9 @@ class Training(Generic[Item]):
                 loss += one
                 for weight, gradient in zip(weights, gradients, strict=False):
                     if gradient is not None:
-                        weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
+                        if weight.grad is None:  # laid out as the weight: the fused AdamW goes by its places in memory
+                            weight.grad = torch.zeros_like(weight)
+                        weight.grad.add_(gradient)
         self._add_gradients(weights)
         if any(weight.grad is not None for weight in weights):
             torch.nn.utils.clip_grad_norm_(weights, self.schedule.clip)

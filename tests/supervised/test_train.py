@@ -133,6 +133,16 @@ def test_a_step_in_two_parts_loses_what_it_loses_whole(tmp_path):
     assert loss(items) == pytest.approx(loss(items[:2]) + loss(items[2:]), rel=1e-4)
 
 
+def test_gradients_of_parts_lie_as_their_weights_do(tmp_path):
+    examples = four(tmp_path)
+    model = new_model(Config(**SMALL | {"batch_size": 4}), LABELS, examples)
+    run = Training(SupervisedLearner(model, LABELS, torch.device("cpu"), ""), examples, (), tmp_path)
+    run.step(run.items)
+    trained = [weight for weight in run.learner.weights().values() if weight.grad is not None]
+    assert trained
+    assert all(weight.grad.stride() == weight.stride() for weight in trained)  # the fused AdamW takes that for granted
+
+
 def test_without_dev_the_last_epoch_is_kept(tmp_path):
     card, _ = fit(Config(epochs=2, **SMALL), LABELS, four(tmp_path), (), tmp_path / "out")
     assert [set(row) for row in card.history] == [{"loss"}] * 2
