@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test check format clean
+.PHONY: demo test lint check format clean
 
 demo: $(VENV)/.demo ## the main job on the embedded corpus, and a report
 	$(BIN)/m3dllm run --system majority --pairs both --out runs/demo-majority
@@ -16,12 +16,13 @@ demo: $(VENV)/.demo ## the main job on the embedded corpus, and a report
 test: $(VENV)/.dev ## every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: $(VENV)/.dev ## format, lint, types, import directions, tests
-	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m ruff check .
-	$(BIN)/python -m mypy
+lint: $(VENV)/.dev ## format, lint, types, import directions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: lint test ## every check, then every test
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
