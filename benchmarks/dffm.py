@@ -1,4 +1,4 @@
-"""DFFM and MMCM: ablations on the demo corpus, folds of M3D beside peers and floors, and what things cost.
+"""DFFM and MMCM: ablations on the demo corpus, folds of M3D beside peers and heuristic baselines, and what things cost.
 
     python -m benchmarks.dffm demo OUT [--seeds 0,1,2] [--epochs N] [--lang en]   ablations, whole and thirds missing
     python -m benchmarks.dffm m3d DATA OUT --lang en [--fold 0] [--epochs N]   folds by source video, or one of them

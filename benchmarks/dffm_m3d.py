@@ -1,4 +1,4 @@
-"""DFFM on folds of M3D by source video, beside its peers: a CRF, a fine-tuned MiniLM, the string floors.
+"""DFFM on folds of M3D by source video, beside its peers: a CRF, a fine-tuned MiniLM, heuristic baselines.
 
 python -m benchmarks.dffm m3d DATA OUT --lang en [--fold 0] [--epochs N] [--precision bf16] [--share 0.5]
 """
@@ -18,7 +18,7 @@ from m3dllm import Experiment, run
 from m3dllm.corpora.native import write_corpus
 from m3dllm.files import write_atomic
 from m3dllm.report.terminal import run_table
-from m3dllm.score.floors import floors
+from m3dllm.score.heuristics import heuristic_baselines
 
 PRESETS = {"en": "minilm", "zh": "tiny"}
 
@@ -35,7 +35,8 @@ def m3d(
 ) -> None:
     """The released dev documents of a language in folds; what is to be chosen is chosen on a part of the rest of them.
 
-    `share` is how much of train is learned from; `systems` are "floors", "majority", "dffm" and the names of peers.
+    `share` is how much of train is learned from; `systems` are "floors" (heuristic baselines), "majority", "dffm"
+    and the names of peers.
     """
     rows: dict[str, list[Row]] = {name: [] for name in systems if lang in SPEAKS.get(name, (lang,))}
     found = m3d_folds(data, lang, share=share)
@@ -49,7 +50,7 @@ def m3d(
             started = time.perf_counter()
             folder = out / f"{system}-{lang}-{number}{tail}"
             if system == "floors":
-                row = floor_row(fold, lang)
+                row = heuristic_row(fold, lang)
             elif system in PEERS:
                 row = {(lang, "end to end", "entity"): kept(folder / "entity.json", lambda: PEERS[system](fold))}  # noqa: B023
             else:
@@ -64,10 +65,10 @@ def m3d(
         tell(f"{system}, M3D {lang}, folds {', '.join(map(str, folds))}, {share:.0%} of train", several)
 
 
-def floor_row(fold: Fold, lang: str) -> Row:
+def heuristic_row(fold: Fold, lang: str) -> Row:
     """What the rules reach on the scored documents: chains over gold mentions, relations over gold chains."""
-    names = {floor: f"{floor.task}, {floor.name}" for floor in floors(fold.test, fold.labels)}
-    return {(lang, "gold pairs", name): floor.score.f1 or 0.0 for floor, name in names.items()}
+    names = {row: f"{row.task}, {row.name}" for row in heuristic_baselines(fold.test, fold.labels)}
+    return {(lang, "gold pairs", name): row.score.f1 or 0.0 for row, name in names.items()}
 
 
 def kept(path: Path, measure: Any) -> float:

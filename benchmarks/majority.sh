@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The floors as a system on every corpus at hand, with both pair protocols, and one report over the runs.
+# The heuristic baselines as a system on every corpus at hand, with both pair protocols, and one report over the runs.
 #   benchmarks/majority.sh DATA [OUT]      DATA holds m3d/ and mdocre_samples/
 set -euo pipefail
 data=$1 out=${2:-runs/majority}

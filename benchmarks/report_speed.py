@@ -2,8 +2,8 @@
 
     python -m benchmarks.report_speed DATA [WORK]      DATA holds m3d/; WORK keeps runs and report
 
-Three systems, two languages, two protocols, a run each: the gold said again, the floors with chains by text, and the
-floors with chains of one mention. Nine tenths of the documents are scored, the others learned from.
+Three systems, two languages, two protocols, a run each: the gold said again, the heuristic baselines with chains by
+text, and with chains of one mention. Nine tenths of the documents are scored, the others learned from.
 The time is that of `write_report` with all tables and figures, after the libraries are loaded.
 """
 

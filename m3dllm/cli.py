@@ -438,7 +438,7 @@ def report(
         typer.Option("--pages/--no-pages", help="Pages of the documents too; left out: for at most 100 documents."),
     ] = None,
 ) -> None:
-    """Compare runs: a page, tables and figures, with floors, intervals, breakdowns and cost."""
+    """Compare runs: a page, tables and figures, with heuristic baselines, intervals, breakdowns and cost."""
     from m3dllm.report import write_report
 
     say(str(write_report(runs, out, paper=paper, baseline=baseline, pages=pages)))

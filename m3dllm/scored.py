@@ -14,7 +14,7 @@ from m3dllm.errors import UserError
 from m3dllm.runs import Run, RunRecord
 from m3dllm.score import ErrorCounts, Scores, Settings, TaskScores, count_errors, count_types, read_scores, total
 from m3dllm.score.by_type import ByType
-from m3dllm.score.floors import Counted, Floor, floors
+from m3dllm.score.heuristics import Counted, HeuristicBaseline, heuristic_baselines
 from m3dllm.score.scores import Pairs
 from m3dllm.types import Annotation, Example, Prediction, RawOutput, Subset, Task
 from m3dllm.wire import WireError, convert
@@ -77,12 +77,12 @@ class ScoredRun:
         of = self.scores.languages[lang]
         return of.gold_pairs if pairs == "gold_pairs" else of.end_to_end
 
-    def floors(self, lang: str, pairs: Pairs, counted: Counted | None = None) -> tuple[Floor, ...]:
-        """The floors that stand beside the run's scores: over its own mentions and chains, or over the gold's.
+    def heuristics(self, lang: str, pairs: Pairs, counted: Counted | None = None) -> tuple[HeuristicBaseline, ...]:
+        """The heuristic baselines beside the run's scores: over its predicted mentions and chains, or over the gold's.
 
         `counted` keeps what is the same for all runs of these documents.
         """
-        return floors(
+        return heuristic_baselines(
             self.documents(lang),
             self.record.labels,
             settings=Settings(self.scores.settings.modality, tasks=self.scores.settings.tasks),

@@ -1,4 +1,4 @@
-"""The floors as a system: what it learns, what it answers, and what it refuses."""
+"""The heuristic baselines as a system: what it learns, what it answers, and what it refuses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from m3dllm.corpora.m3d import read_m3d
 from m3dllm.corpora.split import hold_out
 from m3dllm.errors import UserError
-from m3dllm.floors import BoxRule, RelationRule
+from m3dllm.heuristics import BoxRule, RelationRule
 from m3dllm.labels import Label, RelationLabel
 from m3dllm.normalize import normalize
 from m3dllm.score import score

@@ -166,7 +166,7 @@ def _protocol(
     more: list[Block | None] = [
         *(scores.difference_table(_versus(f"{name}-differences", of), of) for of in comparisons),
         scores.seed_table(f"{name}-runs", group, pairs),
-        scores.floor_table(f"{name}-floors", group, pairs),
+        scores.heuristic_table(f"{name}-floors", group, pairs),
     ]
     extra = sorted(
         {key for s in systems for part in s.parts(group.lang, pairs) for key in part.tasks}
@@ -190,7 +190,7 @@ def _protocol(
         breakdowns.error_table(f"{name}-errors", group, pairs, published),
     ]
     parts = (
-        Section("Differences, floors, single runs", f"{name}-more", _there(more), folded=True),
+        Section("Differences, heuristic baselines, single runs", f"{name}-more", _there(more), folded=True),
         Section("Breakdowns", f"{name}-breakdowns", _there(why), folded=True),
     )
     return Section(PAIRS_WORDS[pairs].capitalize(), name, _there(blocks), tuple(part for part in parts if part.blocks))

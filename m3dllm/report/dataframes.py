@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class Comparison:
     """Several runs: each attribute is a DataFrame, one fact a row, with what makes rows comparable in its columns.
 
-    `scores` has every score of every run, `floors` the rules beside them, `differences` every system less the best of
-    its table (and less a named baseline), with intervals and corrected p-values, `issues` what was noted of the
-    answers, and `left_out` the runs that could not be used, and why.
+    `scores` has every score of every run, `floors` the heuristic baselines beside them, `differences` every system
+    less the best of its table (and less a named baseline), with intervals and corrected p-values, `issues` what was
+    noted of the answers, and `left_out` the runs that could not be used, and why.
     """
 
     scores: DataFrame

@@ -14,7 +14,7 @@ from m3dllm.types import TASKS
 
 
 def finding(group: ComparisonGroup, pairs: Pairs, comparisons: Sequence[Comparison]) -> str:
-    """A few sentences: the best by the average, the best in each task, and where it fails to reach a floor."""
+    """A few sentences: the best by the average, the best in each task, and where it stays below a heuristic."""
     every = scores.by_rank(group, pairs)
     systems = [system for system in every if not system.has_failed(group.lang)]
     if failed := [system.label for system in every if system.has_failed(group.lang)]:
@@ -38,7 +38,7 @@ def _finding(
     below = [task for task in TASKS if all(scores.is_below(run, group, pairs, task) for run in first.runs)]
     if below:
         who = "It" if len(systems) == 1 else first.label
-        sentences.append(f"{who} is below a floor in {joined(below)}")
+        sentences.append(f"{who} is below a heuristic baseline in {joined(below)}")
     return ". ".join(sentences) + "."
 
 

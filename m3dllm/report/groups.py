@@ -18,7 +18,7 @@ from typing import Any
 
 from m3dllm.files import sha256
 from m3dllm.score import DocumentScore, TaskScores
-from m3dllm.score.floors import Counted, Floor
+from m3dllm.score.heuristics import Counted, HeuristicBaseline
 from m3dllm.score.scores import Pairs, answered
 from m3dllm.scored import PAIRS, ScoredRun
 from m3dllm.types import TASKS
@@ -111,11 +111,11 @@ class ComparisonGroup:
         return [run for system in self.systems for run in system.runs]
 
     @cached_property
-    def floors(self) -> dict[tuple[str, Pairs], tuple[Floor, ...]]:
-        """The floors beside each run, by its name; those over the gold's mentions and chains are one for all."""
+    def heuristics(self) -> dict[tuple[str, Pairs], tuple[HeuristicBaseline, ...]]:
+        """The heuristic baselines of each run, by its name; those over gold mentions and chains are one for all."""
         counted: Counted = {}
-        own = {(run.name, PAIRS[0]): run.floors(self.lang, PAIRS[0], counted) for run in self.runs}
-        shared = self.runs[0].floors(self.lang, PAIRS[1], counted)
+        own = {(run.name, PAIRS[0]): run.heuristics(self.lang, PAIRS[0], counted) for run in self.runs}
+        shared = self.runs[0].heuristics(self.lang, PAIRS[1], counted)
         return own | {(run.name, PAIRS[1]): shared for run in self.runs}
 
     def with_pairs(self, pairs: Pairs) -> list[SystemRuns]:

@@ -47,7 +47,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row: of a system, of one of its seeds, of a floor, or quoted from a paper. `starts` begins a block of rows."""
+    """A row: of a system, one of its seeds, a heuristic baseline ("floor"), or quoted from a paper.
+
+    `starts` begins a block of rows.
+    """
 
     cells: tuple[Cell, ...]
     kind: RowKind = "system"

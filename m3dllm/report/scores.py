@@ -1,4 +1,4 @@
-"""The tables of scores: systems with floors and published rows, single seeds, and differences with their intervals."""
+"""The tables of scores: systems, heuristic baselines, published rows, single seeds, and differences with intervals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from m3dllm.report.groups import ComparisonGroup, SystemRuns
 from m3dllm.report.layout import Cell, Column, Forest, Interval, Row, Table, ranked
 from m3dllm.report.numbers import percent, points, probability
 from m3dllm.report.published import Published
-from m3dllm.score.floors import Floor
+from m3dllm.score.heuristics import HeuristicBaseline
 from m3dllm.score.metric import headline
 from m3dllm.score.scores import Pairs
 from m3dllm.scored import ScoredRun
@@ -20,36 +20,36 @@ from m3dllm.types import TASKS
 BELOW = "↓"
 FAILED = " Where documents failed, the scores are of the others: not ranked, not compared."
 RATIOS = {"precision": "P", "recall": "R", "f1": "F1"}
-LETTERS = "abcdeghijklmnoprstuvwxyz"  # of notes; f and q stand for floors and quoted rows
+LETTERS = "abcdeghijklmnoprstuvwxyz"  # of notes; f and q stand for heuristic baselines and quoted rows
 SYSTEM = Column("system", "system", number=False)
 
 
 def main_table(name: str, group: ComparisonGroup, pairs: Pairs, published: Published | None) -> Table:
-    """Every system under one protocol, P, R and F1 of each headline metric, the floors and published rows beside."""
+    """Every system under one protocol, P, R and F1 of each headline metric; heuristics and published rows below."""
     systems = by_rank(group, pairs)
-    floors = best_floors(group, pairs, systems)
+    heuristics = best_heuristics(group, pairs, systems)
     notes = _notes(systems)
     keys = _headline(systems, group, pairs)
     columns = [SYSTEM, *_score_columns(keys), Column("average.f1", "F1", "average")]
     n_ranked = sum(not system.has_failed(group.lang) for system in systems)
     rows = _marked([_system_row(system, group, pairs, keys, notes) for system in systems], columns, n_ranked)
-    if floors:
-        cells_of = [_floor_cell(floors.get(key), ratio) for key in keys for ratio in RATIOS]
-        rows.append(Row((cells.word("best floor", refs="f"), *cells_of, cells.NOTHING), "floor", starts=True))
+    if heuristics:
+        cells_of = [_heuristic_cell(heuristics.get(key), ratio) for key in keys for ratio in RATIOS]
+        rows.append(Row((cells.word("best heuristic", refs="f"), *cells_of, cells.NOTHING), "floor", starts=True))
     quoted = published.scores.get(group.lang, ()) if published and pairs == "gold_pairs" else ()
     for i, of in enumerate(quoted):
         found = [_quoted(of.scores.get(key), ratio) for key in keys for ratio in RATIOS]
         label = cells.word(f"{of.system}, quoted", refs="q")
         rows.append(Row((label, *found, _quoted(of.scores.get("average"), "f1")), "quoted", starts=i == 0))
     under = [(letter, note) for note, letter in notes.items()]
-    if floors:
-        under.append(("f", "of the rules, the one with the highest F1: " + _which(floors, pairs, systems[0])))
+    if heuristics:
+        under.append(("f", "of the rules, the one with the highest F1: " + _which(heuristics, pairs, systems[0])))
     if quoted and published:
         under.append(("q", f"quoted from {published.source}. Other documents: not ranked, not compared"))
     caption = (
         "F1 in percent with precision and recall; the best F1 of a column bold, the second underlined"
         f"{'; of several seeds the mean, and the sample variance in brackets' if _has_seeds(systems) else ''}. "
-        f"{BELOW} below the best floor.{_average_of(systems, group, pairs)}"
+        f"{BELOW} below the best heuristic.{_average_of(systems, group, pairs)}"
         f"{'' if n_ranked == len(systems) else FAILED}"
     )
     table = Table(name, "Scores", caption, tuple(columns), tuple(rows), tuple(under))
@@ -97,33 +97,33 @@ def part_table(
     return without_empty(Table(name, title, caption, columns, tuple(_marked(rows, columns, n_ranked))))
 
 
-def floor_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
-    """F1 of every floor: one column a run where the rules work on its own chains, else one for all."""
+def heuristic_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
+    """F1 of every heuristic baseline: one column a run where the rules work on its own chains, else one for all."""
     runs = [run for system in by_rank(group, pairs) for run in system.runs]
     columns = runs if pairs == "end_to_end" else runs[:1]
-    found = {(run.name, f.task, f.name): f.score.f1 for run in columns for f in group.floors[run.name, pairs]}
-    names = dict.fromkeys((floor.task, floor.name) for run in columns for floor in group.floors[run.name, pairs])
+    found = {(run.name, f.task, f.name): f.score.f1 for run in columns for f in group.heuristics[run.name, pairs]}
+    names = dict.fromkeys((f.task, f.name) for run in columns for f in group.heuristics[run.name, pairs])
     if not names:
         return None
     rows = [
         Row(
             (
                 cells.word(task),
-                cells.word(floor),
-                *(cells.share(found.get((run.name, task, floor))) for run in columns),
+                cells.word(heuristic),
+                *(cells.share(found.get((run.name, task, heuristic))) for run in columns),
             ),
             "floor",
         )
-        for task, floor in sorted(names, key=lambda pair: TASKS.index(pair[0].split(".")[0]))
+        for task, heuristic in sorted(names, key=lambda pair: TASKS.index(pair[0].split(".")[0]))
     ]
     over = "over the mentions and chains of each run" if pairs == "end_to_end" else "over the gold mentions and chains"
     caption = (
-        f"F1 in percent of rules that learn nothing, {over}. The frequencies behind those of relations and boxes are "
+        f"F1 in percent of rules without a model, {over}. The frequencies behind those of relations and boxes are "
         "those of the scored documents themselves."
     )
     heads = [Column(run.name, run.name if pairs == "end_to_end" else "F1") for run in columns]
-    words = (Column("score", "score", number=False), Column("floor", "floor", number=False))
-    return Table(name, "Floors", caption, (*words, *heads), tuple(rows))
+    words = (Column("score", "score", number=False), Column("floor", "heuristic", number=False))
+    return Table(name, "Heuristic baselines", caption, (*words, *heads), tuple(rows))
 
 
 def difference_table(name: str, comparison: Comparison) -> Table:
@@ -193,23 +193,25 @@ def by_rank(group: ComparisonGroup, pairs: Pairs) -> list[SystemRuns]:
     return found
 
 
-def best_floors(group: ComparisonGroup, pairs: Pairs, systems: Sequence[SystemRuns]) -> dict[str, Floor]:
-    """The best floor of each task that a system answers; end to end, over the mentions and chains of the first one."""
+def best_heuristics(
+    group: ComparisonGroup, pairs: Pairs, systems: Sequence[SystemRuns]
+) -> dict[str, HeuristicBaseline]:
+    """The best heuristic of each task that a system answers; end to end, over the mentions and chains of the first."""
     answered = {key for system in systems for part in system.parts(group.lang, pairs) for key in part.tasks}
-    found: dict[str, Floor] = {}
-    for floor in group.floors[systems[0].runs[0].name, pairs]:
-        if floor.task in TASKS and floor.task in answered:
-            so_far = found.get(floor.task)
-            if so_far is None or (floor.score.f1 or 0.0) > (so_far.score.f1 or 0.0):
-                found[floor.task] = floor
+    found: dict[str, HeuristicBaseline] = {}
+    for heuristic in group.heuristics[systems[0].runs[0].name, pairs]:
+        if heuristic.task in TASKS and heuristic.task in answered:
+            so_far = found.get(heuristic.task)
+            if so_far is None or (heuristic.score.f1 or 0.0) > (so_far.score.f1 or 0.0):
+                found[heuristic.task] = heuristic
     return found
 
 
 def is_below(run: ScoredRun, group: ComparisonGroup, pairs: Pairs, task: str) -> bool:
-    """Whether the run's F1 in a task is below the best of its floors."""
+    """Whether the run's F1 in a task is below the best of its heuristics."""
     part = run.part(group.lang, pairs)
     f1 = part.tasks[task].f1 if part is not None and task in part.tasks else None
-    reached = [floor.score.f1 or 0.0 for floor in group.floors[run.name, pairs] if floor.task == task]
+    reached = [heuristic.score.f1 or 0.0 for heuristic in group.heuristics[run.name, pairs] if heuristic.task == task]
     return f1 is not None and bool(reached) and f1 < max(reached)
 
 
@@ -283,8 +285,8 @@ def _marked(rows: Sequence[Row], columns: Sequence[Column], n_ranked: int) -> li
     return [replace(row, cells=tuple(found)) for row, found in zip(rows, grid, strict=True)]
 
 
-def _floor_cell(floor: Floor | None, ratio: str) -> Cell:
-    return cells.share(None if floor is None else getattr(floor.score, ratio))
+def _heuristic_cell(heuristic: HeuristicBaseline | None, ratio: str) -> Cell:
+    return cells.share(None if heuristic is None else getattr(heuristic.score, ratio))
 
 
 def _quoted(printed: Sequence[float] | None, ratio: str) -> Cell:
@@ -294,9 +296,9 @@ def _quoted(printed: Sequence[float] | None, ratio: str) -> Cell:
     return Cell(percent(f1 / 100), f1 / 100, f"({spread[0]:.2f})" if spread else "")
 
 
-def _which(floors: Mapping[str, Floor], pairs: Pairs, first: SystemRuns) -> str:
+def _which(heuristics: Mapping[str, HeuristicBaseline], pairs: Pairs, first: SystemRuns) -> str:
     over = f"; over the mentions and chains of {first.label}" if pairs == "end_to_end" else ""
-    return ", ".join(f"{task}: {floor.name}" for task, floor in floors.items()) + over
+    return ", ".join(f"{task}: {heuristic.name}" for task, heuristic in heuristics.items()) + over
 
 
 def _notes(systems: Sequence[SystemRuns]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from m3dllm.columns import columns
 from m3dllm.report.numbers import count, percent
 from m3dllm.runs import Run
 from m3dllm.score import Ratio, Scores, TaskScores
-from m3dllm.score.floors import Floor
+from m3dllm.score.heuristics import HeuristicBaseline
 from m3dllm.score.metric import headline
 from m3dllm.score.scores import Pairs, answered
 from m3dllm.scored import PAIRS, read_run
@@ -18,15 +18,15 @@ from m3dllm.types import PRF
 
 PAIRS_WORDS: dict[Pairs, str] = {"end_to_end": "end to end", "gold_pairs": "gold pairs"}
 COLUMNS = ("", "P", "R", "F1", "right", "predicted", "gold")
-Floors = Mapping[tuple[str, Pairs], Sequence[Floor]]
-"""The floors that stand beside the scores of a language under a protocol."""
+Heuristics = Mapping[tuple[str, Pairs], Sequence[HeuristicBaseline]]
+"""The heuristic baselines that stand beside the scores of a language under a protocol."""
 
 
 def run_table(run: Run) -> str:
-    """The scores of a run, with its floors and issues. Raises UserError where the run is broken or not scored."""
+    """The scores of a run, with heuristic baselines and issues. Raises UserError where it is broken or not scored."""
     found = read_run(run.path)
     beside = {
-        (lang, pairs): found.floors(lang, pairs)
+        (lang, pairs): found.heuristics(lang, pairs)
         for lang in found.scores.languages
         for pairs in PAIRS
         if found.part(lang, pairs) is not None
@@ -40,8 +40,8 @@ def run_table(run: Run) -> str:
     return "\n\n".join([table(found.scores, beside), *(["\n".join(notes)] if notes else [])])
 
 
-def table(scores: Scores | Mapping[str, Any], floors: Floors | None = None) -> str:
-    """One block a language and protocol: P, R and F1 in percent, the counts they are made of, the average, the floors.
+def table(scores: Scores | Mapping[str, Any], heuristics: Heuristics | None = None) -> str:
+    """One block a language and protocol: P, R and F1 in percent, their counts, the average, the heuristic baselines.
 
     `scores` may be the object of `scores.json`. A chain score is a mean and has no counts; those of its parts stand
     under it.
@@ -56,7 +56,7 @@ def table(scores: Scores | Mapping[str, Any], floors: Floors | None = None) -> s
                 n = f"{answered(of)} documents answered" if of.failed else n
                 lines = [f"{lang} · {n} · {PAIRS_WORDS[pairs]} · modality {found.settings.modality}"]
                 lines += columns([COLUMNS, *_rows(part)], left=1)
-                lines += [_average(part), *_beside((floors or {}).get((lang, pairs), ()), pairs)]
+                lines += [_average(part), *_beside((heuristics or {}).get((lang, pairs), ()), pairs)]
                 if of.frames_shown is not None and of.frames_annotated:
                     share = percent(of.frames_shown / of.frames_annotated)
                     counted = f"{of.frames_shown} of {of.frames_annotated} annotated frames ({share} %)"
@@ -91,15 +91,15 @@ def _average(part: TaskScores) -> str:
     return f"average F1 {percent(part.average_f1)} ({', '.join(part.average_of) or 'of nothing'})"
 
 
-def _beside(floors: Sequence[Floor], pairs: Pairs) -> list[str]:
-    """One line a task: the floors' F1."""
-    if not floors:
+def _beside(heuristics: Sequence[HeuristicBaseline], pairs: Pairs) -> list[str]:
+    """One line a task: the F1 of the heuristic baselines."""
+    if not heuristics:
         return []
     by_task: dict[str, list[str]] = defaultdict(list)
-    for floor in floors:
-        by_task[floor.task].append(f"{floor.name} {percent(floor.score.f1)}")
+    for heuristic in heuristics:
+        by_task[heuristic.task].append(f"{heuristic.name} {percent(heuristic.score.f1)}")
     over = "its own mentions and chains" if pairs == "end_to_end" else "gold mentions and chains"
     return [
-        f"floors (F1, over {over}; frequencies of these documents):",
+        f"heuristic baselines (F1, over {over}; frequencies of these documents):",
         *(f"  {task}: {', '.join(found)}" for task, found in by_task.items()),
     ]

@@ -38,11 +38,11 @@ class Sheet:
 def sheets(
     groups: Sequence[ComparisonGroup], left_out: Sequence[LeftOut], comparisons: Comparisons
 ) -> tuple[Sheet, ...]:
-    """Scores, floors, differences, issues, and the runs that were left out."""
+    """Scores, heuristic baselines, differences, issues, and the runs that were left out."""
     difference = ("label", "reference", *WHERE, "score", "difference", "low", "high", "p", "p_holm", "resamples")
     return (
         Sheet("scores", (*RUN, *WHERE, "documents", "score", *RATIOS, *COUNTS), tuple(_scores(groups))),
-        Sheet("floors", (*RUN, *WHERE, "score", "floor", *RATIOS, *COUNTS), tuple(_floors(groups))),
+        Sheet("floors", (*RUN, *WHERE, "score", "floor", *RATIOS, *COUNTS), tuple(_heuristics(groups))),
         Sheet("differences", difference, tuple(_differences(comparisons))),
         Sheet("issues", (*RUN, "corpus", "split", "lang", "code", "count"), tuple(_issues(groups))),
         Sheet("left_out", ("run", "why"), tuple((run.name, run.why) for run in left_out)),
@@ -54,7 +54,7 @@ def sheet_csv(sheet: Sheet) -> str:
 
 
 def table_csv(table: Table) -> str:
-    """A table as it is printed, with the unrounded values; `kind` tells systems from floors and quoted rows."""
+    """A table as it is printed, with the unrounded values; `kind` tells systems, heuristics and quoted rows apart."""
     rows = ((row.kind, *(cell.value for cell in row.cells)) for row in table.rows)
     return _csv(("kind", *(column.key for column in table.columns)), rows)
 
@@ -83,12 +83,12 @@ def _scores(groups: Iterable[ComparisonGroup]) -> Iterator[Values]:
                 yield *where, f"average of {' '.join(part.average_of) or 'nothing'}", *_numbers(average)
 
 
-def _floors(groups: Iterable[ComparisonGroup]) -> Iterator[Values]:
+def _heuristics(groups: Iterable[ComparisonGroup]) -> Iterator[Values]:
     for group, run, head in _runs(groups):
         for pairs in PAIRS:
             if run.part(group.lang, pairs) is not None:
-                for floor in group.floors[run.name, pairs]:
-                    yield *head, *_where(group, pairs), floor.task, floor.name, *_numbers(floor.score)
+                for heuristic in group.heuristics[run.name, pairs]:
+                    yield *head, *_where(group, pairs), heuristic.task, heuristic.name, *_numbers(heuristic.score)
 
 
 def _differences(comparisons: Comparisons) -> Iterator[Values]:

@@ -1,4 +1,4 @@
-"""The floors as a system: dictionaries of mentions, chains by text, relations by type pairs, the most frequent boxes.
+"""The heuristic baselines as a system: dictionaries of mentions, chains by text, type pairs, the most frequent boxes.
 
 Everything is counted on train and chosen by dev, English and Chinese apart; there is no model. The checkpoint is one
 file, `model.json`. Where dev cannot choose (no gold of the task, or no hit), train does.
@@ -15,7 +15,7 @@ from typing import Any, Literal
 from m3dllm.config import AtLeast0, Options
 from m3dllm.errors import UserError
 from m3dllm.files import read_bytes, write_atomic
-from m3dllm.floors import (
+from m3dllm.heuristics import (
     CHAIN_RULES,
     BoxRule,
     ChainRule,
@@ -54,7 +54,7 @@ SPEC = SystemSpec(
     name="majority",
     factory="m3dllm.systems.majority:Majority",
     config=Config,
-    summary="the floors as a system: dictionaries, same-text chains, frequent types and boxes",
+    summary="the heuristic baselines as a system: dictionaries, same-text chains, frequent types and boxes",
     tasks=TASKS,
     modalities=("text", "video"),
     languages=("en", "zh"),

@@ -18,7 +18,7 @@ from m3dllm.corpora.demo.clip import LENGTHS
 from m3dllm.corpora.demo.pictures import COLOURS, MARK_COLOURS
 from m3dllm.corpora.demo.plan import MARKED_ORGS, MARKED_PAIRS, MARKED_PLACES
 from m3dllm.corpora.native import Corpus, load_corpus
-from m3dllm.score.floors import floors
+from m3dllm.score.heuristics import heuristic_baselines
 from m3dllm.types import Chain, Example, Mention
 from m3dllm.wire import encode_example, lines
 
@@ -495,17 +495,17 @@ def longest(example: Example, known: set[str]) -> set[tuple[int, int]]:
 
 @pytest.fixture(scope="module")
 def reached(corpus: Corpus) -> list[tuple[str, str, float]]:
-    """(where, task, F1) of every floor, its rules counted on train and on the documents themselves."""
+    """(where, task, F1) of every heuristic baseline, its rules counted on train and on the documents themselves."""
     return [
-        (f"{lang} {name}, counted on {counted}: {floor.name}", floor.task, floor.score.f1 or 0.0)
+        (f"{lang} {name}, counted on {counted}: {heuristic.name}", heuristic.task, heuristic.score.f1 or 0.0)
         for lang, name, some in parts(corpus)
         for counted, learned in (("train", examples(corpus, lang, "train")), ("itself", some))
-        for floor in floors(some, corpus.labels, learned)
+        for heuristic in heuristic_baselines(some, corpus.labels, learned)
     ]
 
 
 def outside(reached: list[tuple[str, str, float]], task: str, low: float, high: float) -> list[tuple[str, float]]:
-    """The floors of a task outside of (low, high]; there have to be some for every part."""
+    """The heuristic baselines of a task outside of (low, high]; there have to be some for every part."""
     of_task = [(where, value) for where, name, value in reached if name.startswith(task)]
     assert len(of_task) >= 8
     return [(where, value) for where, value in of_task if not low < value <= high]

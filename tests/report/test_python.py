@@ -50,10 +50,10 @@ def test_one_run_needs_no_list(runs):
     assert set(m3dllm.compare(runs[0], resamples=100).scores.run) == {"best"}
 
 
-def test_floors_are_of_the_scored_tasks_alone(runs, tmp_path):
+def test_heuristics_are_of_the_scored_tasks_alone(runs, tmp_path):
     corpus = small_corpus(tmp_path / "corpus")
     run = pipeline.run(Experiment(system="majority", corpus=corpus, tasks=("chain",), out=tmp_path / "run"))
-    assert {floor.task for floor in m3dllm.load_run(run.path).floors("en", "end_to_end")} == {"chain"}
+    assert {row.task for row in m3dllm.load_run(run.path).heuristics("en", "end_to_end")} == {"chain"}
 
 
 def test_loaded_runs_compare_as_their_folders_do(runs):

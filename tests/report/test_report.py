@@ -59,7 +59,7 @@ def test_the_table_of_a_field_shows_every_system(runs, tmp_path):
     assert float(found[other]["chain.f1"]) == pytest.approx(0.5397, abs=1e-4)
 
 
-def test_the_best_is_bold_the_second_underlined_and_what_is_below_a_floor_marked(runs, tmp_path):
+def test_the_best_is_bold_the_second_underlined_and_what_is_below_a_heuristic_marked(runs, tmp_path):
     text = reported([runs / "best", runs / "singles0"], tmp_path)["report.md"]
     english = section(section(text, "## corpus, test, English"), "### Gold pairs")
     chain = [row[6] for row in table_rows(english, "majority · chain_rule=dev")[:1]]
@@ -78,20 +78,20 @@ def test_precision_and_recall_stand_beside(runs, tmp_path):
     assert [round(float(found[f"relation.{name}"]), 4) for name in ("precision", "recall", "f1")] == [0.5, 1, 0.6667]
 
 
-def test_the_best_floor_of_each_task_stands_under_the_systems(runs, tmp_path):
+def test_the_best_heuristic_of_each_task_stands_under_the_systems(runs, tmp_path):
     texts = reported([runs / "best"], tmp_path)
-    floor = main_table(texts, "en-gold")["best floor"]
-    assert floor["kind"] == "floor"
+    heuristic = main_table(texts, "en-gold")["best heuristic"]
+    assert heuristic["kind"] == "floor"
     of_chains = [
         float(r["f1"])
         for r in rows(texts["floors.csv"])
         if (r["lang"], r["pairs"], r["score"]) == ("en", "gold_pairs", "chain")
     ]
-    assert float(floor["chain.f1"]) == max(of_chains)
-    assert floor["entity.f1"] == ""
+    assert float(heuristic["chain.f1"]) == max(of_chains)
+    assert heuristic["entity.f1"] == ""
 
 
-def test_floors_stand_beside_both_protocols(runs, tmp_path):
+def test_heuristics_stand_beside_both_protocols(runs, tmp_path):
     texts = reported([runs / "best"], tmp_path)
     assert texts["report.md"].count("over the gold mentions and chains.") == 2
     assert texts["report.md"].count("over the mentions and chains of each run.") == 2
@@ -114,7 +114,7 @@ def test_seeds_of_one_configuration_are_averaged_and_shown(runs, tmp_path):
 def test_runs_of_one_seed_are_no_repetition(runs, tmp_path):
     twin = shutil.copytree(runs / "best", tmp_path / "twin")
     texts = reported([runs / "best", twin], tmp_path / "out")
-    assert main_table(texts, "en-e2e").keys() == {"majority (best)", "majority (twin)", "best floor"}
+    assert main_table(texts, "en-e2e").keys() == {"majority (best)", "majority (twin)", "best heuristic"}
 
 
 def test_the_best_system_is_the_reference(runs, tmp_path):
@@ -246,7 +246,7 @@ def test_one_system_asked_once_for_each_protocol_is_one_row_in_each_table(runs, 
         pipeline.run(Experiment(system="majority", corpus=runs / "corpus", pairs=pairs, out=alone / pairs))
     texts = reported([alone / "end-to-end", alone / "gold"], tmp_path / "out")
     for name in ("en-e2e", "en-gold"):
-        assert main_table(texts, name).keys() == {"majority", "best floor"}
+        assert main_table(texts, name).keys() == {"majority", "best heuristic"}
 
 
 def test_tables_and_figures_of_an_earlier_report_are_removed(runs, tmp_path):

@@ -10,16 +10,16 @@ from m3dllm.experiment import Experiment
 from m3dllm.report import run_table, table
 from m3dllm.runs import Run
 from m3dllm.score import Settings, score
-from m3dllm.score.floors import floors
+from m3dllm.score.heuristics import heuristic_baselines
 from m3dllm.types import Annotation, Prediction
 from tests.small import LABELS, example, small_corpus
 
 GOLD = example("d", "[PER0 Ada] , [PER0 Ada] , [LOC1 Arles]", relations=[("c0", "c1", "PER-LOC_birth")], frames=1)
 
 
-def test_the_table_shows_ratios_counts_average_and_floors():
+def test_the_table_shows_ratios_counts_average_and_heuristics():
     scores = score([GOLD], [Prediction("d", Annotation(GOLD.gold.chains[:1]))], labels=LABELS)
-    beside = {("en", "end_to_end"): floors([GOLD], LABELS)}
+    beside = {("en", "end_to_end"): heuristic_baselines([GOLD], LABELS)}
     assert table(scores, beside).splitlines() == [
         "en · 1 document · end to end · modality available",
         "                P       R      F1  right  predicted  gold",
@@ -33,7 +33,7 @@ def test_the_table_shows_ratios_counts_average_and_floors():
         "relation     0.00    0.00    0.00      0          0     1",
         "grounding    0.00    0.00    0.00      0          0     1",
         "average F1 40.56 (entity, chain, relation, grounding)",
-        "floors (F1, over its own mentions and chains; frequencies of these documents):",
+        "heuristic baselines (F1, over its own mentions and chains; frequencies of these documents):",
         "  chain: all singletons 48.89, same text 100.00, same last word 100.00",
         "  relation: most frequent type of each type pair 100.00",
         "  relation.undirected: most frequent type of each type pair 100.00",
@@ -71,7 +71,7 @@ def test_variants_stand_under_their_task():
     assert "\n  triple" in shown
 
 
-def test_a_run_shows_its_floors_and_issues(tmp_path):
+def test_a_run_shows_its_heuristics_and_issues(tmp_path):
     run = pipeline.run(
         Experiment(
             system="majority",
@@ -82,8 +82,10 @@ def test_a_run_shows_its_floors_and_issues(tmp_path):
         )
     )
     shown = run_table(run)
-    assert shown.count("floors (F1, over its own mentions and chains; frequencies of these documents):") == 2
-    assert shown.count("floors (F1, over gold mentions and chains; frequencies of these documents):") == 2
+    assert (
+        shown.count("heuristic baselines (F1, over its own mentions and chains; frequencies of these documents):") == 2
+    )
+    assert shown.count("heuristic baselines (F1, over gold mentions and chains; frequencies of these documents):") == 2
     assert "issues (en): empty_document 3" in shown
 
 

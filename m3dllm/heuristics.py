@@ -1,6 +1,6 @@
 """Rules without a model, which say how much of a score is free: chains by text, relations by types, frequent boxes.
 
-The scorer prints what they reach beside every score, and the system `majority` is made of them. Rules are counted over
+They are the heuristic baselines beside every score, and the system `majority` is made of them. Rules are counted over
 examples and come best first; `best_cut` says how many of them are worth keeping. Nothing here scores by the metrics of
 the reports, and nothing looks at an image.
 """

@@ -1,8 +1,8 @@
-"""What the rules of `m3dllm.floors` reach: the rows that stand beside every score.
+"""What the rules of `m3dllm.heuristics` reach: the rows that stand beside every score.
 
-Chains and relations over gold chains are floors of the gold-pair protocol; over a system's own chains they are floors
-of its end-to-end scores. Without train examples the rules are counted on the scored documents themselves: they then say
-how much is free to who knows the frequencies, and a learned system that stays below has learned less than that.
+Rules over gold mentions and chains are the heuristic baselines of the gold-mention setting; over a system's predicted
+chains they are those of its end-to-end scores. Without train examples the rules are counted on the scored documents
+themselves: they then show what the frequencies alone reach, and a trained system that stays below has learned less.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from m3dllm.floors import (
+from m3dllm.heuristics import (
     ChainRule,
     RelationRule,
     best_cut,
@@ -48,7 +48,7 @@ Counted = dict[tuple[str, frozenset[str]], list[RelationRule]]
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
+class HeuristicBaseline:
     """What one rule reaches in one language. `task` is the name of the score: "relation.undirected" is one of them."""
 
     lang: str
@@ -57,7 +57,7 @@ class Floor:
     score: PRF | Ratio
 
 
-def floors(
+def heuristic_baselines(
     examples: Sequence[Example],
     labels: LabelSet | None = None,
     train: Sequence[Example] = (),
@@ -66,8 +66,8 @@ def floors(
     subsets: Mapping[str, Subset] | None = None,
     over: Mapping[str, Annotation] | None = None,
     counted: Counted | None = None,
-) -> tuple[Floor, ...]:
-    """The floors of `examples`, by language and task; those of a task without gold are left out.
+) -> tuple[HeuristicBaseline, ...]:
+    """The heuristic baselines of `examples`, by language and task; none for a task without gold.
 
     - chain: all singletons, same text, same last word (Chinese: last two characters), joined within a type;
     - relation: the most frequent type of every pair of chain types, the pairs ranked by precision and cut where F1 is
@@ -80,18 +80,18 @@ def floors(
     from a modality that was not shown. `counted` keeps the relation rules for the next call with the same examples.
     """
     settings, subsets = settings or Settings(), subsets or {}
-    rows: list[Floor] = []
+    rows: list[HeuristicBaseline] = []
     for lang in sorted({example.document.lang for example in examples}):
         here = [example for example in examples if example.document.lang == lang]
         learned = [example for example in train if example.document.lang == lang]
         found = {e.document.id: e.gold if over is None else over.get(e.document.id, Annotation()) for e in here}
         stand = _Stand(lang, here, labels, settings, subsets)
         if "chain" in settings.scored:
-            rows += _chain_floors(stand, found)
+            rows += _chain_heuristics(stand, found)
         if "relation" in settings.scored:
-            rows += _relation_floors(stand, found, learned, {} if counted is None else counted)
+            rows += _relation_heuristics(stand, found, learned, {} if counted is None else counted)
         if "grounding" in settings.scored:
-            rows += _box_floor(stand, learned)
+            rows += _box_heuristic(stand, learned)
     return tuple(rows)
 
 
@@ -121,7 +121,7 @@ class _Stand:
     def with_video(self) -> list[Example]:
         return [e for e in self.examples if e.document.frames and self.subsets.get(e.document.id) != "no_video"]
 
-    def floor(self, key: str, name: str, predicted: Mapping[str, Annotation]) -> Iterator[Floor]:
+    def heuristic(self, key: str, name: str, predicted: Mapping[str, Annotation]) -> Iterator[HeuristicBaseline]:
         """What the annotations reach in the score `key`, if there is anything to score."""
         task: Task = key.partition(".")[0]  # type: ignore[assignment]
         symmetric = self.labels.symmetric if self.labels else frozenset()
@@ -132,7 +132,7 @@ class _Stand:
         ]
         reached = total(rows).tasks.get(key)
         if reached is not None and reached.f1 is not None:
-            yield Floor(self.lang, key, name, reached)
+            yield HeuristicBaseline(self.lang, key, name, reached)
 
 
 def _chain(gold: Annotation, pred: Annotation, _frames: object, _symmetric: object) -> Counts:
@@ -162,21 +162,21 @@ COUNTED: dict[str, Callable[[Annotation, Annotation, Any, Any], Counts]] = {
     "relation.undirected": _undirected,
     "grounding": _grounding,
 }
-"""What a floor is counted by: its score and no other."""
+"""The score that each heuristic is counted by, and no other."""
 
 
-def _chain_floors(stand: _Stand, found: Mapping[str, Annotation]) -> Iterator[Floor]:
+def _chain_heuristics(stand: _Stand, found: Mapping[str, Annotation]) -> Iterator[HeuristicBaseline]:
     for rule, name in NAMES.items():
         if stand.lang == "zh" and rule == "same_last_word":
             name = ZH_LAST
         documents = [e.document for e in stand.of("chain")]
         chains = {d.id: Annotation(chain_by(d, found[d.id].mentions, rule)) for d in documents}
-        yield from stand.floor("chain", name, chains)
+        yield from stand.heuristic("chain", name, chains)
 
 
-def _relation_floors(
+def _relation_heuristics(
     stand: _Stand, found: Mapping[str, Annotation], learned: Sequence[Example], counted: Counted
-) -> Iterator[Floor]:
+) -> Iterator[HeuristicBaseline]:
     learned = [example for example in learned if "relation" in example.annotated] or stand.of("relation")
     declared = stand.labels.symmetric if stand.labels else frozenset()
     every = frozenset(relation.type for example in learned for relation in example.gold.relations)
@@ -187,10 +187,10 @@ def _relation_floors(
         rules = counted[place]
         chains = {e.document.id: found[e.document.id].chains for e in stand.of("relation")}
         predicted = {name: Annotation(of, relate(of, rules)) for name, of in chains.items()}
-        yield from stand.floor(key, TYPE_PAIRS, predicted)
+        yield from stand.heuristic(key, TYPE_PAIRS, predicted)
 
 
-def _box_floor(stand: _Stand, learned: Sequence[Example]) -> Iterator[Floor]:
+def _box_heuristic(stand: _Stand, learned: Sequence[Example]) -> Iterator[HeuristicBaseline]:
     rules = box_rules(learned or stand.with_video, limit=1)
     predicted = {
         e.document.id: Annotation(
@@ -198,7 +198,7 @@ def _box_floor(stand: _Stand, learned: Sequence[Example]) -> Iterator[Floor]:
         )
         for e in stand.with_video
     }
-    yield from stand.floor("grounding", MOST_FREQUENT_BOX, predicted)
+    yield from stand.heuristic("grounding", MOST_FREQUENT_BOX, predicted)
 
 
 def kept_relations(examples: Sequence[Example], symmetric: frozenset[str]) -> list[RelationRule]:

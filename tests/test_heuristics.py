@@ -1,4 +1,4 @@
-"""The rules without a model, and the floors that they set."""
+"""The rules without a model, and the heuristic baselines that they set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m3dllm.corpora.m3d import read_m3d
-from m3dllm.floors import (
+from m3dllm.heuristics import (
     CHAIN_RULES,
     BoxRule,
     RelationRule,
@@ -28,8 +28,8 @@ from m3dllm.floors import (
 )
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.score import Settings
-from m3dllm.score.floors import floors
 from m3dllm.score.grounding import iou as scored_iou
+from m3dllm.score.heuristics import heuristic_baselines
 from m3dllm.score.relation import relation
 from m3dllm.types import Annotation, Box, Chain, Document, Example, Frame, Mention, Region
 from tests.small import LABELS, example
@@ -241,7 +241,7 @@ def test_the_cut_has_the_highest_f1(pairs, more):
     assert all(reached(k) < f1 for k in range(n))
 
 
-# --- the floors of a corpus ---
+# --- the heuristic baselines of a corpus ---
 
 
 def named(rows) -> dict[tuple[str, str, str], float]:
@@ -251,29 +251,32 @@ def named(rows) -> dict[tuple[str, str, str], float]:
 @pytest.mark.parametrize(
     ("lang", "singletons", "same_text", "last"), [("en", "43.3", "79.1", "84.0"), ("zh", "41.4", "86.9", "89.5")]
 )
-def test_chain_floors_over_the_gold_mentions_of_m3d(shared_data, lang, singletons, same_text, last):
+def test_chain_heuristics_over_the_gold_mentions_of_m3d(shared_data, lang, singletons, same_text, last):
     imported = read_m3d(shared_data / "m3d")
     dev = [e for e in imported.splits["dev"] if e.document.lang == lang]
-    rows = floors(dev, imported.labels, settings=Settings(tasks=("chain",)))
+    rows = heuristic_baselines(dev, imported.labels, settings=Settings(tasks=("chain",)))
     assert [f"{100 * row.score.f1:.1f}" for row in rows] == [singletons, same_text, last]
 
 
 @pytest.mark.parametrize(("lang", "directed", "unordered"), [("en", 0.1373, 0.1389), ("zh", 0.1818, 0.1993)])
-def test_relation_floors_over_the_gold_chains_of_m3d(shared_data, lang, directed, unordered):
+def test_relation_heuristics_over_the_gold_chains_of_m3d(shared_data, lang, directed, unordered):
     imported = read_m3d(shared_data / "m3d")
     dev = [e for e in imported.splits["dev"] if e.document.lang == lang]
-    rows = {row.task: row.score.f1 for row in floors(dev, imported.labels, settings=Settings(tasks=("relation",)))}
+    rows = {
+        row.task: row.score.f1
+        for row in heuristic_baselines(dev, imported.labels, settings=Settings(tasks=("relation",)))
+    }
     assert rows["relation"] == pytest.approx(directed, abs=5e-5)
     assert rows["relation.undirected"] == pytest.approx(unordered, abs=5e-5)
 
 
-def test_a_task_without_gold_has_no_floor():
-    rows = floors([example("d", "nothing to see")], LABELS)
+def test_a_task_without_gold_has_no_heuristic():
+    rows = heuristic_baselines([example("d", "nothing to see")], LABELS)
     assert rows == ()
 
 
 def test_the_languages_stand_apart():
-    rows = named(floors([ADA, replace(SUSAN, document=replace(SUSAN.document, id="zh"))], LABELS))
+    rows = named(heuristic_baselines([ADA, replace(SUSAN, document=replace(SUSAN.document, id="zh"))], LABELS))
     assert ("en", "chain", "same last word") in rows
     assert ("zh", "chain", "same last two characters") in rows
 
@@ -283,33 +286,33 @@ def test_train_teaches_the_rules_where_it_is_given():
     other = example("o", "[PER0 Edna] , [LOC1 Delft]", relations=[("c0", "c1", "live")])
     labels = replace(LABELS, relations=(*LABELS.relations, RelationLabel("live")))
     key = ("en", "relation", "most frequent type of each type pair")
-    assert named(floors([test], labels))[key] == 1
-    assert named(floors([test], labels, [other]))[key] == 0
+    assert named(heuristic_baselines([test], labels))[key] == 1
+    assert named(heuristic_baselines([test], labels, [other]))[key] == 0
 
 
-def test_floors_over_a_systems_own_mentions_are_lower_where_it_misses_some():
+def test_heuristics_over_a_systems_own_mentions_are_lower_where_it_misses_some():
     key = ("en", "chain", "same text")
     gold = example("d", "[PER0 Ada] , [PER0 Ada] , [PER1 Bela]")
     half = Annotation(gold.gold.chains[:1])
-    assert named(floors([gold], LABELS))[key] == 1
-    assert 0 < named(floors([gold], LABELS, over={"d": half}))[key] < 1
-    assert named(floors([gold], LABELS, over={}))[key] == 0
+    assert named(heuristic_baselines([gold], LABELS))[key] == 1
+    assert 0 < named(heuristic_baselines([gold], LABELS, over={"d": half}))[key] < 1
+    assert named(heuristic_baselines([gold], LABELS, over={}))[key] == 0
 
 
 def test_nothing_is_predicted_from_what_was_not_shown():
     shown = example("d", "[PER0 Ada] , [PER0 Ada]", frames=2)
     every = Settings(modality="all")
-    hidden = named(floors([shown], LABELS, settings=every, subsets={"d": "no_text"}))
+    hidden = named(heuristic_baselines([shown], LABELS, settings=every, subsets={"d": "no_text"}))
     assert hidden["en", "chain", "same text"] == 0
     assert hidden["en", "grounding", "most frequent box"] == 1
-    assert not named(floors([shown], LABELS, subsets={"d": "no_video"})).keys() & {
+    assert not named(heuristic_baselines([shown], LABELS, subsets={"d": "no_video"})).keys() & {
         ("en", "grounding", "most frequent box")
     }
 
 
 @settings(max_examples=40)
 @given(st.lists(examples(), max_size=3))
-def test_floors_are_scores_between_0_and_1(drawn):
+def test_heuristics_are_scores_between_0_and_1(drawn):
     golds = [replace(e, document=replace(e.document, id=f"d{i}")) for i, e in enumerate(drawn)]
     labels = LabelSet((Label("PER"),))
-    assert all(0 <= row.score.f1 <= 1 for row in floors(golds, labels))
+    assert all(0 <= row.score.f1 <= 1 for row in heuristic_baselines(golds, labels))
