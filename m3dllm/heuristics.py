@@ -70,14 +70,14 @@ class RelationRule:
 class Tally:
     """What a rule does on some examples: how many things it says, and how many of them are in the gold."""
 
-    said: int = 0
-    hits: int = 0
+    predicted: int = 0
+    tp: int = 0
 
 
 def relation_rules(examples: Iterable[Example], symmetric: frozenset[str]) -> list[RelationRule]:
     """The most frequent relation type of every pair of chain types, the most precise first.
 
-    A type in `symmetric` is counted and said once for a pair of chains, whichever is the head.
+    A type in `symmetric` is counted once for a pair of chains, whichever is the head.
     """
     examples = _related(examples)
     found: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
@@ -92,7 +92,7 @@ def relation_rules(examples: Iterable[Example], symmetric: frozenset[str]) -> li
 
     def rank(rule: RelationRule) -> tuple[float, str, str, str]:
         tally = tallies[rule]
-        return -tally.hits / tally.said if tally.said else 0.0, rule.head, rule.tail, rule.order
+        return -tally.tp / tally.predicted if tally.predicted else 0.0, rule.head, rule.tail, rule.order
 
     return sorted(rules, key=rank)
 
@@ -102,15 +102,15 @@ def relation_tallies(
 ) -> dict[RelationRule, Tally]:
     """What each rule says over the gold chains of `examples`, and how much of it is in the gold."""
     rules = list(rules)
-    said: Counter[RelationRule] = Counter()
-    hits: Counter[RelationRule] = Counter()
+    predicted: Counter[RelationRule] = Counter()
+    tp: Counter[RelationRule] = Counter()
     for example in _related(examples):
         n = Counter(chain.type for chain in example.gold.chains)
         for rule in rules if n else ():
             if many := n[rule.head] and n[rule.tail]:
-                said[rule] += many * (many - 1) // 2 if rule.head == rule.tail else n[rule.head] * many
-        hits.update(_facts(example, symmetric))
-    return {rule: Tally(said[rule], hits[rule]) for rule in rules}
+                predicted[rule] += many * (many - 1) // 2 if rule.head == rule.tail else n[rule.head] * many
+        tp.update(_facts(example, symmetric))
+    return {rule: Tally(predicted[rule], tp[rule]) for rule in rules}
 
 
 def n_relations(examples: Iterable[Example], symmetric: frozenset[str]) -> int:
@@ -175,9 +175,9 @@ class BoxRule:
 
 
 def box_rules(examples: Iterable[Example], *, limit: int) -> list[BoxRule]:
-    """The most frequent typed boxes, at most `limit`, those with most hits first.
+    """The most frequent typed boxes, at most `limit`, those with most true positives first.
 
-    A box is as frequent as the regions of its type that it would hit: IoU > 0.5, one a frame. What one rule hits is
+    A box is as frequent as the regions of its type that it matches: IoU > 0.5, one a frame. What one rule matches is
     taken away before the next is chosen. The boxes tried are the gold's, rounded to a twentieth of the frame.
     """
     import numpy as np
@@ -191,17 +191,17 @@ def box_rules(examples: Iterable[Example], *, limit: int) -> list[BoxRule]:
         numbers: dict[tuple[int, int], int] = {}
         frames = np.array([numbers.setdefault(key, len(numbers)) for key, _ in found])
         tried = _candidates(box for _, box in found)
-        hits = _overlaps(tried, [box for _, box in found])  # (boxes tried, regions)
+        tp = _overlaps(tried, [box for _, box in found])  # (boxes tried, regions)
         for _ in range(limit):
-            # Of several regions in one frame that a box would hit, it hits one.
-            support = [len(np.unique(frames[row])) for row in hits]
+            # Of several regions in one frame that a box would match, it matches one.
+            support = [len(np.unique(frames[row])) for row in tp]
             best = max(range(len(tried)), key=lambda k: (support[k], -k), default=-1)
             if best < 0 or support[best] == 0:
                 break
             rules.append((support[best], BoxRule(kind, tried[best])))
-            _, taken = np.unique(np.where(hits[best], frames, -1), return_index=True)
-            hits[:, taken[hits[best][taken]]] = False
-            hits[best] = False  # the same box twice would be no second rule
+            _, taken = np.unique(np.where(tp[best], frames, -1), return_index=True)
+            tp[:, taken[tp[best][taken]]] = False
+            tp[best] = False  # the same box twice would be no second rule
     rules.sort(key=lambda rule: (-rule[0], rule[1].type, rule[1].box))
     return [rule for _, rule in rules[:limit]]
 
@@ -214,16 +214,16 @@ def box_tallies(rules: Iterable[BoxRule], examples: Iterable[Example]) -> dict[B
         frames |= {(i, frame.index): [] for frame in example.document.frames if frame.annotated}
         for frame, kind, box in _regions(example):
             frames[i, frame].append((kind, box))
-    said: Counter[BoxRule] = Counter()
-    hits: Counter[BoxRule] = Counter()
+    predicted: Counter[BoxRule] = Counter()
+    tp: Counter[BoxRule] = Counter()
     for left in frames.values():
         for rule in rules:
-            said[rule] += 1
+            predicted[rule] += 1
             close = [(iou(rule.box, box), -k) for k, (kind, box) in enumerate(left) if kind == rule.type]
             if close and max(close)[0] > 0.5:
-                hits[rule] += 1
+                tp[rule] += 1
                 del left[-max(close)[1]]
-    return {rule: Tally(said[rule], hits[rule]) for rule in rules}
+    return {rule: Tally(predicted[rule], tp[rule]) for rule in rules}
 
 
 def n_regions(examples: Iterable[Example]) -> int:
@@ -274,12 +274,12 @@ def _overlaps(tried: Sequence[Box], boxes: Sequence[Box]) -> Any:
 def best_cut(tallies: Iterable[Tally], total: int) -> tuple[int, float]:
     """How many of the rules, from the best, give the highest F1 against `total` gold things, and that F1.
 
-    The fewest where several cuts are equal, none where no rule hits anything.
+    The fewest where several cuts are equal, none where no rule matches anything.
     """
-    best, best_f1, said, hits = 0, 0.0, 0, 0
+    best, best_f1, predicted, tp = 0, 0.0, 0, 0
     for n, tally in enumerate(tallies, start=1):
-        said, hits = said + tally.said, hits + tally.hits
-        f1 = 2 * hits / (said + total) if hits else 0.0
+        predicted, tp = predicted + tally.predicted, tp + tally.tp
+        f1 = 2 * tp / (predicted + total) if tp else 0.0
         if f1 > best_f1:
             best, best_f1 = n, f1
     return best, best_f1

@@ -104,7 +104,7 @@ WED = example("d1", "[PER0 Cora] , [PER1 Dan] , [LOC2 Basel] .", relations=[("c1
 def test_rules_come_with_the_most_precise_first():
     rules = relation_rules([BORN, WED], SYMMETRIC)
     tallies = relation_tallies(rules, [BORN, WED], SYMMETRIC)
-    assert {(r.head, r.tail, r.order, r.type): (tallies[r].hits, tallies[r].said) for r in rules} == {
+    assert {(r.head, r.tail, r.order, r.type): (tallies[r].tp, tallies[r].predicted) for r in rules} == {
         ("PER", "PER", "first", "PER-PER_couple"): (1, 2),
         ("PER", "PER", "second", "parent"): (1, 2),
         ("PER", "LOC", "any", "PER-LOC_birth"): (1, 4),
@@ -158,9 +158,9 @@ def related(draw: st.DrawFn) -> list[Example]:
 @given(related())
 def test_the_tally_of_a_rule_is_what_the_scorer_counts(drawn):
     for rule, tally in relation_tallies(relation_rules(drawn, SYMMETRIC), drawn, SYMMETRIC).items():
-        said = [replace(e.gold, relations=relate(e.gold.chains, [rule])) for e in drawn]
-        counts = [relation(e.gold, pred, symmetric=SYMMETRIC) for e, pred in zip(drawn, said, strict=True)]
-        assert (tally.hits, tally.said) == (sum(c.p_num for c in counts), sum(c.p_den for c in counts))
+        predicted = [replace(e.gold, relations=relate(e.gold.chains, [rule])) for e in drawn]
+        counts = [relation(e.gold, pred, symmetric=SYMMETRIC) for e, pred in zip(drawn, predicted, strict=True)]
+        assert (tally.tp, tally.predicted) == (sum(c.p_num for c in counts), sum(c.p_den for c in counts))
 
 
 @settings(max_examples=60)
@@ -192,8 +192,8 @@ def test_boxes_that_nearly_agree_count_as_one():
     assert box_rules([framed([("PER", LEFT)], [("PER", near)], [("PER", RIGHT)])], limit=1) == [BoxRule("PER", LEFT)]
 
 
-def test_a_box_hits_one_region_of_a_frame_and_leaves_the_other_to_the_next():
-    wider = Box(0.0, 0.0, 0.6, 0.5)  # each would hit the other: IoU 5/6
+def test_a_box_matches_one_region_of_a_frame_and_leaves_the_other_to_the_next():
+    wider = Box(0.0, 0.0, 0.6, 0.5)  # each would match the other: IoU 5/6
     crowd = framed([("PER", LEFT), ("PER", wider)], [("PER", LEFT)])
     rules = box_rules([crowd], limit=3)
     assert rules == [BoxRule("PER", LEFT), BoxRule("PER", wider)]
@@ -229,13 +229,13 @@ def test_overlap_is_measured_as_the_scorer_does(a, b):
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=6), st.integers(0, 9))
 def test_the_cut_has_the_highest_f1(pairs, more):
-    tallies = [Tally(hits + wrong, hits) for hits, wrong in pairs]
-    total = sum(hits for hits, _ in pairs) + more
+    tallies = [Tally(tp + wrong, tp) for tp, wrong in pairs]
+    total = sum(tp for tp, _ in pairs) + more
     n, f1 = best_cut(tallies, total)
 
     def reached(k: int) -> float:
-        hits, said = sum(t.hits for t in tallies[:k]), sum(t.said for t in tallies[:k])
-        return 2 * hits / (said + total) if hits else 0.0
+        tp, predicted = sum(t.tp for t in tallies[:k]), sum(t.predicted for t in tallies[:k])
+        return 2 * tp / (predicted + total) if tp else 0.0
 
     assert f1 == reached(n) == max(map(reached, range(len(tallies) + 1)))
     assert all(reached(k) < f1 for k in range(n))

@@ -121,7 +121,7 @@ def error_table(name: str, group: ComparisonGroup, pairs: Pairs, published: Publ
         return None
     caption = (
         "Wrong predictions in percent of all predictions of the task. Entities, relations, regions: the span, the "
-        "chains or the box are right and the type is not, or there is nothing; chains: some mention does not belong "
+        "chains or the box are correct and the type is not, or there is nothing; chains: some mention does not belong "
         "there, or only some are missing."
     )
     columns = (

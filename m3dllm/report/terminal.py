@@ -17,7 +17,7 @@ from m3dllm.scored import PAIRS, read_run
 from m3dllm.types import PRF
 
 PAIRS_WORDS: dict[Pairs, str] = {"end_to_end": "end to end", "gold_pairs": "gold pairs"}
-COLUMNS = ("", "P", "R", "F1", "right", "predicted", "gold")
+COLUMNS = ("", "P", "R", "F1", "correct", "predicted", "gold")
 Heuristics = Mapping[tuple[str, Pairs], Sequence[HeuristicBaseline]]
 """The heuristic baselines that stand beside the scores of a language under a protocol."""
 
@@ -75,16 +75,16 @@ def _rows(part: TaskScores) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name, score in part.tasks.items():
         ratios = percent(score.precision), percent(score.recall), percent(score.f1)
-        counts = ("", "", "") if isinstance(score, Ratio) else (right(score), count(score.p_den), count(score.r_den))
+        counts = ("", "", "") if isinstance(score, Ratio) else (correct(score), count(score.p_den), count(score.r_den))
         label = name if name in headline() else f"  {name.partition('.')[2] or name}"
         rows.append((label, *ratios, *counts))
     return rows
 
 
-def right(score: PRF) -> str:
-    """The hits; both numerators where they differ (B3), precision's first."""
-    hits = [score.p_num] if score.p_num == score.r_num else [score.p_num, score.r_num]
-    return " / ".join(map(count, hits))
+def correct(score: PRF) -> str:
+    """The true positives; both numerators where they differ (B3), precision's first."""
+    tp = [score.p_num] if score.p_num == score.r_num else [score.p_num, score.r_num]
+    return " / ".join(map(count, tp))
 
 
 def _average(part: TaskScores) -> str:

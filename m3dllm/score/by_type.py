@@ -59,8 +59,8 @@ def types_of(
     match task:
         case "entity":
             outcomes, missed = of_mentions(gold, pred)
-            hits = [mention.type for mention, outcome in outcomes.items() if outcome == "hit"]
-            return _counted(hits, [mention.type for mention in outcomes], [mention.type for mention in missed])
+            tp = [mention.type for mention, outcome in outcomes.items() if outcome == "true_positive"]
+            return _counted(tp, [mention.type for mention in outcomes], [mention.type for mention in missed])
         case "relation":
             return _of_verdicts(of_relations(gold, pred, symmetric=symmetric), gold.relations, pred.relations)
         case "grounding":
@@ -70,11 +70,11 @@ def types_of(
 
 
 def _of_verdicts(verdicts: Verdicts, gold: Sequence[Relation | Region], pred: Sequence[Relation | Region]) -> ByType:
-    hits = [pred[i].type for i, verdict in verdicts.preds.items() if verdict.outcome == "hit"]
-    return _counted(hits, [pred[i].type for i in verdicts.preds], [gold[i].type for i in verdicts.missed])
+    tp = [pred[i].type for i, verdict in verdicts.preds.items() if verdict.outcome == "true_positive"]
+    return _counted(tp, [pred[i].type for i in verdicts.preds], [gold[i].type for i in verdicts.missed])
 
 
-def _counted(hits: Sequence[str], of_pred: Sequence[str], missed: Sequence[str]) -> ByType:
-    """From the types of what was hit, said and missed. A hit has the type of its gold."""
-    found, n_pred, n_gold = Counter(hits), Counter(of_pred), Counter((*hits, *missed))
+def _counted(tp: Sequence[str], of_pred: Sequence[str], missed: Sequence[str]) -> ByType:
+    """From the types of true positives, predictions and false negatives. A true positive has the type of its gold."""
+    found, n_pred, n_gold = Counter(tp), Counter(of_pred), Counter((*tp, *missed))
     return {name: PRF(found[name], n_pred[name], found[name], n_gold[name]) for name in n_gold | n_pred}

@@ -47,8 +47,8 @@ def muc(gold: Partition, pred: Partition) -> PRF:
     chains that share one. Where there are single mentions only there is no link: the counts are 0.
     """
     overlaps = _overlaps(gold, pred)
-    hits = sum(overlaps.values()) - len(overlaps)
-    return PRF(hits, _mentions(pred) - len(pred), hits, _mentions(gold) - len(gold))
+    tp = sum(overlaps.values()) - len(overlaps)
+    return PRF(tp, _mentions(pred) - len(pred), tp, _mentions(gold) - len(gold))
 
 
 def b3(gold: Partition, pred: Partition) -> PRF:

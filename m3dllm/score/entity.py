@@ -1,4 +1,4 @@
-"""Entity: typed spans, exactly right."""
+"""Entity: typed spans, exact match."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def typed_spans(annotation: Annotation) -> frozenset[Mention]:
 def entity(gold: Annotation, pred: Annotation) -> PRF:
     """P = |G ∩ P| ÷ |P|, R = |G ∩ P| ÷ |G|, over the typed spans of each side."""
     of_gold, of_pred = typed_spans(gold), typed_spans(pred)
-    hits = len(of_gold & of_pred)
-    return PRF(hits, len(of_pred), hits, len(of_gold))
+    tp = len(of_gold & of_pred)
+    return PRF(tp, len(of_pred), tp, len(of_gold))
 
 
 METRICS = (Metric("entity", "entity", lambda sides: entity(sides.gold, sides.pred), headline=True),)

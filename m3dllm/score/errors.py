@@ -1,7 +1,7 @@
 """What is wrong with the predictions that are wrong: the classes of Table VI of the M3D paper.
 
 The denominator is the number of predictions of the task. For entity, relation and grounding the classes add up to 1
-less the precision; for chains, to 1 less the share of chains that are exactly right. The classes depend neither on
+less the precision; for chains, to 1 less the share of chains that are exactly correct. The classes depend neither on
 order nor on which of several best matchings is taken. Errors of form (invented text, broken JSON) are not here: they
 are issues of normalization.
 """
@@ -29,7 +29,7 @@ CLASSES: dict[Task, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class ErrorCounts:
-    """How many predictions a task has, how many are right, and how many wrong ones are of each class."""
+    """How many predictions a task has, how many are correct, and how many wrong ones are of each class."""
 
     predictions: int = 0
     correct: int = 0
@@ -123,7 +123,7 @@ def grounding_errors(gold: Annotation, pred: Annotation, *, frames: Collection[i
 
 def _counted(task: Task, outcomes: Iterable[Outcome]) -> ErrorCounts:
     counts: Counter[str] = Counter(outcomes)
-    return ErrorCounts(counts.total(), counts["hit"], {name: counts[name] for name in CLASSES[task]})
+    return ErrorCounts(counts.total(), counts["true_positive"], {name: counts[name] for name in CLASSES[task]})
 
 
 def _none(task: Task) -> ErrorCounts:

@@ -49,14 +49,14 @@ def partners(gold: Sequence[Region], pred: Sequence[Region], threshold: float = 
 def grounding(
     gold: Annotation, pred: Annotation, *, frames: Collection[int] | None = None, threshold: float = THRESHOLD
 ) -> PRF:
-    """Hits are a maximum one-to-one matching of pred regions with gold ones; P = hits ÷ |P|, R = hits ÷ |G|.
+    """True positives (TP) are a maximum one-to-one matching of pred regions with gold ones; P = TP ÷ |P|, R = TP ÷ |G|.
 
     A pred region may match a gold one in the same frame when the types are equal and IoU > `threshold`, strictly.
     Regions outside the annotated `frames` (None: all are) count on neither side. Regions that stand twice count twice.
     """
     of_gold, of_pred = regions_in(gold, frames), regions_in(pred, frames)
-    hits = largest_matching(partners(of_gold, of_pred, threshold))
-    return PRF(hits, len(of_pred), hits, len(of_gold))
+    tp = largest_matching(partners(of_gold, of_pred, threshold))
+    return PRF(tp, len(of_pred), tp, len(of_gold))
 
 
 def _at_thresholds(sides: Sides) -> Counts:

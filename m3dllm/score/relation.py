@@ -61,13 +61,13 @@ def partners(gold: Sequence[Fact], pred: Sequence[Fact], symmetric: Collection[s
 
 
 def relation(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = ()) -> PRF:
-    """Hits are a maximum one-to-one matching of pred facts with gold facts; P = hits ÷ |P|, R = hits ÷ |G|.
+    """True positives (TP) are a maximum one-to-one matching of pred facts with gold facts; P = TP ÷ |P|, R = TP ÷ |G|.
 
     A pred fact may match a gold one when the types are equal, the heads share a mention and the tails share a mention.
     """
     of_gold, of_pred = facts(gold, symmetric), facts(pred, symmetric)
-    hits = largest_matching(partners(of_gold, of_pred, symmetric))
-    return PRF(hits, len(of_pred), hits, len(of_gold))
+    tp = largest_matching(partners(of_gold, of_pred, symmetric))
+    return PRF(tp, len(of_pred), tp, len(of_gold))
 
 
 def relation_undirected(gold: Annotation, pred: Annotation) -> PRF:
@@ -89,8 +89,8 @@ def relation_exact_chains(gold: Annotation, pred: Annotation, *, symmetric: Coll
     """`relation` with equal chains instead of chains that share a mention."""
     of_gold = {_key(fact, symmetric) for fact in facts(gold, symmetric)}
     of_pred = {_key(fact, symmetric) for fact in facts(pred, symmetric)}
-    hits = len(of_gold & of_pred)
-    return PRF(hits, len(of_pred), hits, len(of_gold))
+    tp = len(of_gold & of_pred)
+    return PRF(tp, len(of_pred), tp, len(of_gold))
 
 
 def _key(fact: Fact, symmetric: Collection[str]) -> object:

@@ -28,8 +28,8 @@ def released_chain(gold: Annotation, pred: Annotation) -> dict[str, PRF]:
 def mention_pairs(gold: Partition, pred: Partition) -> PRF:
     """What it calls MUC: P, R over the unordered pairs of mentions that stand in one chain."""
     of_gold, of_pred = _pairs(gold), _pairs(pred)
-    hits = len(of_gold & of_pred)
-    return PRF(hits, len(of_pred), hits, len(of_gold))
+    tp = len(of_gold & of_pred)
+    return PRF(tp, len(of_pred), tp, len(of_gold))
 
 
 def b3_of_common(gold: Partition, pred: Partition) -> PRF:
@@ -47,14 +47,14 @@ def released_relation(gold: Annotation, pred: Annotation) -> PRF:
     Every type is undirected, and relations that stand twice count twice.
     """
     left, of_pred = _facts(gold), _facts(pred)
-    n_gold, hits = len(left), 0
+    n_gold, tp = len(left), 0
     for fact in of_pred:
         for i, of_gold in enumerate(left):
             if of_gold.type == fact.type and same_chains(of_gold, fact, unordered=True):
                 del left[i]
-                hits += 1
+                tp += 1
                 break
-    return PRF(hits, len(of_pred), hits, n_gold)
+    return PRF(tp, len(of_pred), tp, n_gold)
 
 
 def _pairs(chains: Partition) -> set[tuple[Span, Span]]:

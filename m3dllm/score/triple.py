@@ -1,4 +1,4 @@
-"""Grounded mentions: span, type and region all right, as in grounded multimodal entity recognition (Yu et al. 2023)."""
+"""Grounded mentions: exact span, type and region, as in grounded multimodal entity recognition (Yu et al. 2023)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Grounded = dict[Mention, list[Region]]
 
 
 def triple(gold: Annotation, pred: Annotation, *, frames: Collection[int] | None = None) -> PRF:
-    """Hits are typed spans that both sides have and show alike; P = hits ÷ |P|, R = hits ÷ |G|.
+    """True positives (TP) are typed spans that both sides have and show alike; P = TP ÷ |P|, R = TP ÷ |G|.
 
     A typed span is shown by the regions, in annotated frames, of the chains it stands in. Both sides show it alike when
     neither has a region for it, or when a region of one and a region of the other, in one frame, have IoU > 0.5.
     """
     of_gold, of_pred = _grounded(gold, frames), _grounded(pred, frames)
-    hits = sum(_alike(of_gold[mention], of_pred[mention]) for mention in of_gold.keys() & of_pred.keys())
-    return PRF(hits, len(of_pred), hits, len(of_gold))
+    tp = sum(_alike(of_gold[mention], of_pred[mention]) for mention in of_gold.keys() & of_pred.keys())
+    return PRF(tp, len(of_pred), tp, len(of_gold))
 
 
 def _grounded(annotation: Annotation, frames: Collection[int] | None) -> Grounded:

@@ -1,8 +1,8 @@
 """What becomes of each mention, chain, relation and region of a document: the rules of the scorer, item by item.
 
-`errors` counts these verdicts, and a page shows them. A prediction is a hit or of one of the classes of Table VI of the
-M3D paper; gold that no hit took is missed. Where several best matchings exist, the counts are those of all of them, and
-which of two equal items is the hit depends on their order.
+`errors` counts these verdicts, and a page shows them. A prediction is a true positive or of a class of Table VI of the
+M3D paper; gold that no true positive took is missed. Where several best matchings exist, the counts are those of all
+of them, and which of two equal items is the true positive depends on their order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from m3dllm.score.relation import partners as fact_partners
 from m3dllm.score.relation import placed_facts, same_chains
 from m3dllm.types import Annotation, Mention
 
-Outcome = Literal["hit", "type", "boundary", "missing", "incorrect", "wrong_type", "false_relation"]
+Outcome = Literal["true_positive", "type", "boundary", "missing", "incorrect", "wrong_type", "false_relation"]
 
 
 class Verdict(NamedTuple):
@@ -49,13 +49,13 @@ def of_mentions(gold: Annotation, pred: Annotation) -> tuple[dict[Mention, Outco
     of_gold, of_pred = typed_spans(gold), typed_spans(pred)
     spans = {mention.span for mention in of_gold}
     outcomes: dict[Mention, Outcome] = {
-        m: "hit" if m in of_gold else "type" if m.span in spans else "boundary" for m in of_pred
+        m: "true_positive" if m in of_gold else "type" if m.span in spans else "boundary" for m in of_pred
     }
     return outcomes, of_gold - of_pred
 
 
 def of_chains(gold: Annotation, pred: Annotation) -> Verdicts:
-    """hit: gold has exactly this chain; missing: it is part of one gold chain; incorrect: no gold chain has all of it.
+    """true positive: exactly a gold chain; missing: a part of one gold chain; incorrect: no gold chain has all of it.
 
     A span counts in the first chain that has it; a chain left empty has no verdict.
     """
@@ -65,7 +65,7 @@ def of_chains(gold: Annotation, pred: Annotation) -> Verdicts:
 
     def verdict(chain: frozenset[tuple[int, int]]) -> Verdict:
         if chain in exact:
-            return Verdict("hit", exact[chain])
+            return Verdict("true_positive", exact[chain])
         return Verdict("missing" if chain <= place.get(next(iter(chain)), frozenset()) else "incorrect")
 
     found = {i: verdict(chain) for i, chain in of_pred.items()}
@@ -84,7 +84,7 @@ def of_relations(gold: Annotation, pred: Annotation, *, symmetric: Collection[st
     found = {}
     for n, (i, fact) in enumerate(of_pred.items()):
         if n in taken:
-            found[i] = Verdict("hit", positions[taken[n]])
+            found[i] = Verdict("true_positive", positions[taken[n]])
         elif not partners[n] and any(g.type != fact.type and same_chains(g, fact, unordered=True) for g in golds):
             found[i] = Verdict("wrong_type")
         else:
@@ -108,7 +108,7 @@ def of_regions(gold: Annotation, pred: Annotation, *, frames: Collection[int] | 
     found = {}
     for n, (i, region) in enumerate(of_pred.items()):
         if n in taken:
-            found[i] = Verdict("hit", positions[taken[n]])
+            found[i] = Verdict("true_positive", positions[taken[n]])
         elif not partners[n] and any(g.frame == region.frame and iou(g.box, region.box) > THRESHOLD for g in golds):
             found[i] = Verdict("type")
         else:

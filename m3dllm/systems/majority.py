@@ -1,7 +1,7 @@
 """The heuristic baselines as a system: dictionaries of mentions, chains by text, type pairs, the most frequent boxes.
 
 Everything is counted on train and chosen by dev, English and Chinese apart; there is no model. The checkpoint is one
-file, `model.json`. Where dev cannot choose (no gold of the task, or no hit), train does.
+file, `model.json`. Where dev cannot choose (no gold of the task, or no true positive), train does.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def read_model(file: Path, labels: LabelSet) -> Model:
 
 
 def _answer(document: Document, rules: Rules, lexicon: Lexicon) -> dict[str, Any]:
-    """What the rules say of one document: all of it, or what remains to be said about what is given."""
+    """What the rules predict for one document: all of it, or what remains to be predicted with gold given."""
     given = document.given
     if given is not None and given.kind == "chains":
         chains = given.chains
@@ -267,11 +267,11 @@ def _choose(entries: Sequence[Entry], dev: Sequence[Example], train: Sequence[Ex
 
     def f1(threshold: float, part: Sequence[Example]) -> float:
         lexicon = Lexicon(entry for entry in entries if entry.share >= threshold)
-        hits = said = total = 0
+        tp = predicted = total = 0
         for example in (example for example in part if "entity" in example.annotated):
             gold, found = set(example.gold.mentions), set(lexicon.find(example.document))
-            hits, said, total = hits + len(gold & found), said + len(found), total + len(gold)
-        return 2 * hits / (said + total) if hits else 0.0
+            tp, predicted, total = tp + len(gold & found), predicted + len(found), total + len(gold)
+        return 2 * tp / (predicted + total) if tp else 0.0
 
     for part in (dev, train):
         scores = {threshold: f1(threshold, part) for threshold in THRESHOLDS}
@@ -290,16 +290,16 @@ def _best_chain_rule(dev: Sequence[Example], train: Sequence[Example]) -> ChainR
 
 def _links_f1(examples: Sequence[Example], rule: ChainRule) -> float:
     """F1 over the pairs of gold mentions that stand in one chain; singletons alone have none."""
-    hits = said = total = 0
+    tp = predicted = total = 0
     for example in (example for example in examples if "chain" in example.annotated):
         chains = chain_by(example.document, example.gold.mentions, rule)
         owner = {mention.span: i for i, chain in enumerate(example.gold.chains) for mention in chain.mentions}
-        said += _n_pairs(chains)
+        predicted += _n_pairs(chains)
         total += _n_pairs(example.gold.chains)
         for chain in chains:
             shared = Counter(owner[mention.span] for mention in chain.mentions)
-            hits += sum(n * (n - 1) // 2 for n in shared.values())
-    return 2 * hits / (said + total) if hits else 0.0
+            tp += sum(n * (n - 1) // 2 for n in shared.values())
+    return 2 * tp / (predicted + total) if tp else 0.0
 
 
 def _n_pairs(chains: Iterable[Chain]) -> int:

@@ -46,7 +46,7 @@ PASSES: dict[GivenKind | None, frozenset[Task]] = {
 }
 """What a pass is scored on: with nothing given on all, with gold given on what is left to say."""
 WORDS: dict[Outcome, str] = {
-    "hit": "hit",
+    "true_positive": "hit",
     "type": "type",
     "wrong_type": "type",
     "boundary": "spurious",

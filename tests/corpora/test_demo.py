@@ -461,9 +461,9 @@ def test_a_tagger_of_capitalized_words_stays_below_080(corpus: Corpus):
     for lang, name, some in parts(corpus):
         if lang == "en":
             found = {e.document.id: capitalized(e) for e in some}
-            hits = sum(len(found[e.document.id] & {m.span for m in e.gold.mentions}) for e in some)
+            tp = sum(len(found[e.document.id] & {m.span for m in e.gold.mentions}) for e in some)
             total = sum(len(found[e.document.id]) + len(list(e.gold.mentions)) for e in some)
-            assert 0.3 < 2 * hits / total <= 0.80, name  # whatever the type
+            assert 0.3 < 2 * tp / total <= 0.80, name  # whatever the type
             people = sum(len(found[e.document.id] & {m.span for m in e.gold.mentions if m.type == "PER"}) for e in some)
             assert 2 * people / total <= 0.80, name
 
@@ -471,12 +471,12 @@ def test_a_tagger_of_capitalized_words_stays_below_080(corpus: Corpus):
 @pytest.mark.parametrize("lang", LANGS)
 def test_a_dictionary_of_the_names_seen_in_training_stays_below_080(corpus: Corpus, lang: str):
     known = {words(e, m) for e in examples(corpus, lang, "train") for m in e.gold.mentions}
-    hits = total = 0
+    tp = total = 0
     for example in examples(corpus, lang, "test"):
         gold = {m.span for m in example.gold.mentions}
         found = longest(example, known)
-        hits, total = hits + len(gold & found), total + len(gold) + len(found)
-    assert 0.1 < 2 * hits / total <= 0.80
+        tp, total = tp + len(gold & found), total + len(gold) + len(found)
+    assert 0.1 < 2 * tp / total <= 0.80
 
 
 def longest(example: Example, known: set[str]) -> set[tuple[int, int]]:
@@ -532,11 +532,11 @@ def test_a_perceptron_learns_the_entities(corpus: Corpus, lang: str):
     train = [e for e in examples(corpus, lang, "train") if e.document.text]
     test = [e for e in examples(corpus, lang, "test") if e.document.text]
     tagger = Perceptron(train)
-    hits = total = 0
+    tp = total = 0
     for example in test:
         gold, found = set(example.gold.mentions), tagger.mentions(example)
-        hits, total = hits + len(gold & found), total + len(gold) + len(found)
-    assert 2 * hits / total >= 0.90
+        tp, total = tp + len(gold & found), total + len(gold) + len(found)
+    assert 2 * tp / total >= 0.90
 
 
 class Perceptron:

@@ -18,11 +18,9 @@ def system(dice: random.Random, gold: list[int], *, skill: float) -> list[Docume
     """The counts of a system that finds each of `gold` things of a document with probability `skill`."""
     rows = []
     for i, n in enumerate(gold):
-        hits = sum(dice.random() < skill for _ in range(n))
+        tp = sum(dice.random() < skill for _ in range(n))
         wrong = sum(dice.random() < 1 - skill for _ in range(n))
-        rows.append(
-            DocumentScore(f"d{i}", "en", "", "full", "end_to_end", {"entity": PRF(hits, hits + wrong, hits, n)})
-        )
+        rows.append(DocumentScore(f"d{i}", "en", "", "full", "end_to_end", {"entity": PRF(tp, tp + wrong, tp, n)}))
     return rows
 
 

@@ -22,16 +22,16 @@ def test_the_table_shows_ratios_counts_average_and_heuristics():
     beside = {("en", "end_to_end"): heuristic_baselines([GOLD], LABELS)}
     assert table(scores, beside).splitlines() == [
         "en · 1 document · end to end · modality available",
-        "                P       R      F1  right  predicted  gold",
-        "entity     100.00   66.67   80.00      2          2     3",
+        "                P       R      F1  correct  predicted  gold",
+        "entity     100.00   66.67   80.00        2          2     3",
         "chain      100.00   72.22   82.22",
-        "  muc      100.00  100.00  100.00      1          1     1",
-        "  b3       100.00   66.67   80.00      2          2     3",
-        "  ceaf_e   100.00   50.00   66.67      1          1     2",
-        "  ceaf_m   100.00   66.67   80.00      2          2     3",
+        "  muc      100.00  100.00  100.00        1          1     1",
+        "  b3       100.00   66.67   80.00        2          2     3",
+        "  ceaf_e   100.00   50.00   66.67        1          1     2",
+        "  ceaf_m   100.00   66.67   80.00        2          2     3",
         "  mean_m   100.00   77.78   86.67",
-        "relation     0.00    0.00    0.00      0          0     1",
-        "grounding    0.00    0.00    0.00      0          0     1",
+        "relation     0.00    0.00    0.00        0          0     1",
+        "grounding    0.00    0.00    0.00        0          0     1",
         "average F1 40.56 (entity, chain, relation, grounding)",
         "heuristic baselines (F1, over its own mentions and chains; frequencies of these documents):",
         "  chain: all singletons 48.89, same text 100.00, same last word 100.00",
@@ -48,7 +48,7 @@ def test_the_object_of_scores_json_will_do():
 
 def test_what_is_absent_is_a_dash():
     empty = score([example("d", "nothing")], [Prediction("d", Annotation())])
-    assert "entity     –  –   –      0          0     0" in table(empty)
+    assert "entity     –  –   –        0          0     0" in table(empty)
     assert "average F1 – (of nothing)" in table(empty)
 
 

@@ -22,8 +22,8 @@ def run(
         counts = {}
         for name in tasks:
             gold = sizes.randint(0, 6)
-            hits, wrong = sum(dice.random() < skill for _ in range(gold)), dice.randint(0, 2)
-            counts[name] = PRF(hits, hits + wrong, hits, gold)
+            tp, wrong = sum(dice.random() < skill for _ in range(gold)), dice.randint(0, 2)
+            counts[name] = PRF(tp, tp + wrong, tp, gold)
         rows.append(DocumentScore(f"d{i}", "en", f"g{i % groups}" if groups else "", "full", "end_to_end", counts))
     return rows
 
@@ -96,8 +96,8 @@ def test_documents_of_one_group_are_drawn_together():
 
 
 def test_the_runs_of_a_system_are_averaged_by_document():
-    def one(hits: int) -> list[DocumentScore]:
-        return [DocumentScore("d", "en", "", "full", "end_to_end", {"entity": PRF(hits, 4, hits, 4)})]
+    def one(tp: int) -> list[DocumentScore]:
+        return [DocumentScore("d", "en", "", "full", "end_to_end", {"entity": PRF(tp, 4, tp, 4)})]
 
     found = paired_bootstrap([one(1)], [one(2), one(4)])["entity"]
     assert (found.reference, found.other) == (0.25, 0.75)

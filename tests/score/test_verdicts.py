@@ -17,22 +17,26 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 def counts(verdicts) -> PRF:
-    hits = sum(verdict.outcome == "hit" for verdict in verdicts.preds.values())
-    return PRF(hits, len(verdicts.preds), hits, hits + len(verdicts.missed))
+    tp = sum(verdict.outcome == "true_positive" for verdict in verdicts.preds.values())
+    return PRF(tp, len(verdicts.preds), tp, tp + len(verdicts.missed))
 
 
-def test_a_mention_is_a_hit_of_the_wrong_type_or_out_of_place():
+def test_a_mention_is_a_true_positive_of_the_wrong_type_or_out_of_place():
     def of(*mentions: tuple[int, int, str]) -> Annotation:
         return Annotation((Chain("c", tuple(Mention(*m) for m in mentions)),))
 
     outcomes, missed = of_mentions(of((0, 3, "PER"), (5, 9, "LOC")), of((0, 3, "PER"), (5, 9, "ORG"), (5, 8, "LOC")))
-    assert outcomes == {Mention(0, 3, "PER"): "hit", Mention(5, 9, "ORG"): "type", Mention(5, 8, "LOC"): "boundary"}
+    assert outcomes == {
+        Mention(0, 3, "PER"): "true_positive",
+        Mention(5, 9, "ORG"): "type",
+        Mention(5, 8, "LOC"): "boundary",
+    }
     assert missed == {Mention(5, 9, "LOC")}
 
 
 def test_a_chain_names_the_gold_chain_that_it_is():
     verdicts = of_chains(said("ab cde f"), said("cd ab xf"))
-    assert verdicts.preds == {0: Verdict("missing"), 1: Verdict("hit", 0), 2: Verdict("incorrect")}
+    assert verdicts.preds == {0: Verdict("missing"), 1: Verdict("true_positive", 0), 2: Verdict("incorrect")}
     assert verdicts.missed == (1, 2)
 
 
@@ -44,7 +48,7 @@ def test_a_relation_names_the_gold_relation_that_it_took():
     gold = said("a b c", [("a", "b", "born"), ("b", "c", "died")])
     pred = said("a b c", [("b", "c", "died"), ("a", "b", "died"), ("a", "c", "born"), ("b", "c", "died")])
     verdicts = of_relations(gold, pred)
-    assert verdicts.preds == {0: Verdict("hit", 1), 1: Verdict("wrong_type"), 2: Verdict("false_relation")}
+    assert verdicts.preds == {0: Verdict("true_positive", 1), 1: Verdict("wrong_type"), 2: Verdict("false_relation")}
     assert verdicts.missed == (0,)
 
 
@@ -52,7 +56,7 @@ def test_a_region_names_the_gold_region_that_it_took():
     gold = said(regions=[region(0, *WHOLE), region(1, *WHOLE)])
     pred = said(regions=[region(1, *WHOLE), region(0, *WHOLE, kind="LOC"), region(1, *WHOLE)])
     verdicts = of_regions(gold, pred)
-    assert verdicts.preds == {0: Verdict("hit", 1), 1: Verdict("type"), 2: Verdict("boundary")}
+    assert verdicts.preds == {0: Verdict("true_positive", 1), 1: Verdict("type"), 2: Verdict("boundary")}
     assert verdicts.missed == (0,)
 
 
@@ -63,8 +67,8 @@ def test_a_region_where_nobody_looked_has_no_verdict():
 @given(annotations(), annotations())
 def test_verdicts_add_up_to_the_scores(gold, pred):
     outcomes, missed = of_mentions(gold, pred)
-    hits = sum(outcome == "hit" for outcome in outcomes.values())
-    assert PRF(hits, len(outcomes), hits, hits + len(missed)) == entity(gold, pred)
+    tp = sum(outcome == "true_positive" for outcome in outcomes.values())
+    assert PRF(tp, len(outcomes), tp, tp + len(missed)) == entity(gold, pred)
     assert counts(of_relations(gold, pred)) == relation(gold, pred)
     assert counts(of_regions(gold, pred)) == grounding(gold, pred)
     chains = of_chains(gold, pred)

@@ -39,7 +39,7 @@ def test_answers_in_a_convention_fit_it_alone(name):
     found = calibration(answers(name, scale=0.7), name)
     assert found.fitting == (name,)
     assert found.fits[0].mean_iou > 0.97
-    assert (found.fits[0].read, found.fits[0].hits) == (12, 12)
+    assert (found.fits[0].read, found.fits[0].tp) == (12, 12)
     assert found.fits[1].mean_iou < 0.9  # 1000 and 1024 are near each other
     assert "fits" in found.verdict
     assert "--box-convention" not in found.verdict

@@ -71,7 +71,7 @@ def test_relations_of_all_sides_stand_in_one_list(opened):
         "PER-LOC_birth",
     ]
     last = page.run("""[...document.querySelectorAll('main tr[data-r="g1"] td.side')].map((td) => td.textContent)""")
-    assert last == ["●gold", "✓hit", "−missed"]
+    assert last == ["●gold", "✓true positive", "−missed"]
 
 
 def test_frames_show_the_boxes_of_every_side_in_its_own_style(opened):
@@ -272,7 +272,7 @@ def test_a_frame_opens_with_its_boxes_in_words(opened):
     page = opened()
     page.click(".still", 1)
     verdicts = page.texts("#dialog tbody td:nth-child(4)")
-    assert verdicts == ["", "✓ hit", "+ spurious", "− missed"]
+    assert verdicts == ["", "✓ true positive", "+ spurious", "− missed"]
 
 
 def test_help_opens_by_key(opened):

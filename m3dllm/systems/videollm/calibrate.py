@@ -115,7 +115,7 @@ class Fit:
     convention: str
     read: int
     mean_iou: float
-    hits: int
+    tp: int
 
 
 def rank(answers: Sequence[Answer], conventions: Mapping[str, Convention] = CONVENTIONS) -> list[Fit]:
@@ -173,7 +173,7 @@ class Calibration:
     def __str__(self) -> str:
         rows = [("convention", "boxes read", "mean IoU", "IoU > 0.5")]
         n = len(self.answers)
-        rows += [(f.convention, f"{f.read}/{n}", f"{f.mean_iou:.3f}", f"{f.hits}/{n}") for f in self.fits]
+        rows += [(f.convention, f"{f.read}/{n}", f"{f.mean_iou:.3f}", f"{f.tp}/{n}") for f in self.fits]
         return "\n".join([f"{self.model}, {n} drawn shapes", "", *columns(rows), "", self.verdict])
 
 

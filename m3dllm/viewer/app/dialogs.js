@@ -62,7 +62,7 @@ function openFrame(frameIndex) {
 }
 
 const KEYS = [["j →", "next document"], ["k ←", "previous document"], ["n  p", "next and previous entity"], ["/", "search"], ["e", "only errors"], ["Esc", "let go of the selection"], ["?", "this help"]];
-const MEANING = { hit: "the scorer counts it as right", missed: "the gold has it, the system does not; drawn dashed", spurious: "the system has it, the gold does not", type: "right place, wrong type", part: "a chain that is only a part of a gold chain" };
+const MEANING = { hit: "the scorer counts it as correct", missed: "the gold has it, the system does not; drawn dashed", spurious: "the system has it, the gold does not", type: "correct place, wrong type", part: "a chain that is only a part of a gold chain" };
 
 function openHelp() {
   open("Help",

@@ -58,7 +58,7 @@ function listItem(number) {
   ));
 }
 
-/** A line as long as what there is: right, partly right and wrong, missed. */
+/** A line as long as what there is: true positives, wrong, missed. */
 function meter(run, counts) {
   const all = total(counts, VERDICTS);
   const parts = [["hit", counts.hit], ["wrong", total(counts, ["spurious", "type", "part"])], ["missed", counts.missed]];

@@ -2,7 +2,7 @@
 
 const index = JSON.parse(byId("index").textContent);
 const SIGNS = { hit: "✓", missed: "−", spurious: "+", type: "≠", part: "◐" };
-const WORDS = { hit: "hit", missed: "missed", spurious: "spurious", type: "wrong type", part: "incomplete" };
+const WORDS = { hit: "true positive", missed: "missed", spurious: "spurious", type: "wrong type", part: "incomplete" };
 const VERDICTS = Object.keys(SIGNS);
 const WRONG = ["missed", "spurious", "type", "part"];
 const TASKS = ["entity", "chain", "relation", "grounding"];

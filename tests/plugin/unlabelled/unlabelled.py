@@ -12,8 +12,8 @@ def pairs(annotation):
 
 def unlabelled(sides):
     gold, pred = sides.both(pairs)
-    hits = len(gold & pred)
-    return PRF(hits, len(pred), hits, len(gold))
+    tp = len(gold & pred)
+    return PRF(tp, len(pred), tp, len(gold))
 
 
 METRIC = Metric("relation.unlabelled", "relation", unlabelled, headline=True)
