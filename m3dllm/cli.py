@@ -85,9 +85,7 @@ Variants = Annotated[
         help="Also any_match, undirected, exact_chains, no_singletons, triple, iou=X, released; repeatable.",
     ),
 ]
-RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="Ask again also about documents that failed for good.")
-]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also retry documents that failed for good.")]
 LinkedFrames = Annotated[bool, typer.Option("--linked-frames", help="Frames may be links to files out of the corpus.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -95,18 +93,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for progra
 def _words(
     context: typer.Context,
     system: Annotated[str, typer.Option(help="The system; 'm3dllm systems' lists them.", show_default=False)],
-    corpus: Annotated[Path | None, typer.Option(help="A native corpus; left out: the embedded demo corpus.")] = None,
-    train: Annotated[str, typer.Option(help="The split to learn from, and to take few-shot examples from.")] = "train",
-    dev: Annotated[str, typer.Option(help="The split to choose settings by; if not there, a part of train.")] = "dev",
+    corpus: Annotated[Path | None, typer.Option(help="A native corpus; default: the embedded demo corpus.")] = None,
+    train: Annotated[str, typer.Option(help="The split to train on, and to take few-shot examples from.")] = "train",
+    dev: Annotated[str, typer.Option(help="The split for model selection; if not there, a part of train.")] = "dev",
     split: Annotated[str, typer.Option(help="The split to predict.")] = "test",
     lang: LangOption = None,
     pairs: Annotated[
         Pairs,
-        typer.Option(
-            help="Chains and relations from the system's own output, over the gold mentions and chains, or both."
-        ),
+        typer.Option(help="Chains and relations over predicted mentions and chains, over gold ones (given), or both."),
     ] = Pairs.end_to_end,
-    tasks: Annotated[str | None, typer.Option(help="The tasks to score, by commas; left out: all it answers.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="The tasks to score, by commas; default: all it answers.")] = None,
     missing: Annotated[
         str | None, typer.Option(help="Hide a modality: text, video, thirds, or a manifest file.")
     ] = None,
@@ -114,7 +110,7 @@ def _words(
     checkpoint: Annotated[Path | None, typer.Option(help="A fitted system: its run, or the checkpoint in it.")] = None,
     seed: Seed = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many documents of the split.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The run; left out: runs/<system>-<corpus>-<split>-<hash>.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run; default: runs/<system>-<corpus>-<split>-<hash>.")] = None,
     linked_frames: LinkedFrames = False,
 ) -> Experiment:
     from m3dllm.experiment import Experiment
@@ -176,15 +172,13 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 def run(
     experiment: Experiment,
     variant: Variants = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the first prompt and what holds its answer.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the first prompt and its grammar.")] = False,
     retry_failed: RetryFailed = False,
     json: JsonOption = False,
 ) -> None:
     """Fit where the system trains, predict, normalize, score, and print the four-task table.
 
-    The same command again takes up where it stopped. The system's own options follow as --name value; 'm3dllm systems
+    The same command again resumes an interrupted run. The system's own options follow as --name value; 'm3dllm systems
     NAME' lists them.
     """
     from m3dllm import pipeline
@@ -200,7 +194,7 @@ def run(
 
 @experiment_verb
 def fit(experiment: Experiment) -> None:
-    """Only fit. 'm3dllm run' with the same options goes on from it; a tuned video LLM is given by --adapter."""
+    """Only fit. 'm3dllm run' with the same options continues from it; a tuned video LLM is given by --adapter."""
     from m3dllm import pipeline
 
     say(str(pipeline.fit(experiment).checkpoint))
@@ -237,7 +231,7 @@ def score(
     pred: Annotated[Path | None, typer.Option(help="Prediction lines.")] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="labels.json of the two files; left out: every type is allowed, relations are directed."),
+        typer.Option(help="labels.json of the two files; default: every type is allowed, relations are directed."),
     ] = None,
     form: Annotated[
         str | None,
@@ -314,7 +308,7 @@ def merge(
     corpora: Annotated[list[Path], typer.Argument(metavar="CORPUS…", help="Native corpora.", show_default=False)],
     out: NewCorpus,
     map: Annotated[
-        Path | None, typer.Option(help="A CSV file of types: kind, from, to (empty: taken out), and corpus if need be.")
+        Path | None, typer.Option(help="A CSV file of types: kind, from, to (empty: removed), and corpus if need be.")
     ] = None,
 ) -> None:
     """Make one corpus of several, their types mapped by a table; every change is counted."""
@@ -339,7 +333,7 @@ class Hidden(StrEnum):
 def split(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A native corpus.", show_default=False)],
     out: NewCorpus,
-    ratio: Annotated[str, typer.Option(help="train:dev:test; a 0 leaves a split out.")] = "8:1:1",
+    ratio: Annotated[str, typer.Option(help="train:dev:test; a 0 omits a split.")] = "8:1:1",
     seed: Seed = 0,
     missing: Annotated[
         Hidden | None, typer.Option(help="Also write missing.json, which 'run --missing' takes.")
@@ -435,10 +429,10 @@ def report(
     ] = None,
     pages: Annotated[
         bool | None,
-        typer.Option("--pages/--no-pages", help="Pages of the documents too; left out: for at most 100 documents."),
+        typer.Option("--pages/--no-pages", help="Pages of the documents too; default: for at most 100 documents."),
     ] = None,
 ) -> None:
-    """Compare runs: a page, tables and figures, with heuristic baselines, intervals, breakdowns and cost."""
+    """Compare runs: a page, tables and figures, with heuristic baselines, confidence intervals, breakdowns and cost."""
     from m3dllm.report import write_report
 
     say(str(write_report(runs, out, paper=paper, baseline=baseline, pages=pages)))
@@ -448,10 +442,10 @@ def report(
 def view(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run directories.", show_default=False)],
     gold: Annotated[
-        bool, typer.Option("--gold/--no-gold", help="The gold beside, and what is right and wrong by it.")
+        bool, typer.Option("--gold/--no-gold", help="The gold beside, and what is correct and wrong by it.")
     ] = True,
     embed: Annotated[bool, typer.Option("--embed", help="One file with everything in it, of at most 50 MB.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="The folder to write; left out: views/<runs>.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The folder to write; default: views/<runs>.")] = None,
     browser: Annotated[bool, typer.Option("--browser", help="Open the page in the browser.")] = False,
 ) -> None:
     """Look at each document: text, relations and frames, up to four systems side by side."""
@@ -487,7 +481,7 @@ def merge_adapter(
     adapter: AdapterName,
     out: Annotated[Path, typer.Option("--out", help="The folder of the model to write.", show_default=False)],
     model: Annotated[
-        str | None, typer.Option(help="Its base model; left out: the one that its adapter.toml names.")
+        str | None, typer.Option(help="Its base model; default: the one that its adapter.toml names.")
     ] = None,
 ) -> None:
     """Write the base model with the adapter in its weights: a model like any other."""

@@ -155,7 +155,7 @@ def _of_run(run: Run, *, gold: bool, split: str | None) -> Source:
     examples = run.examples()
     predicted = {} if gold else {p.document: p.annotation for p in run.predictions() if p.given is None}
     if not gold and not predicted:
-        what = "has no predictions from the system's own output; with --gold its gold is exported"
+        what = "has no predictions with nothing given; with --gold its gold is exported"
         raise UserError.at(run.path, what)
     root = Path(record.corpus.root)
     items = tuple(

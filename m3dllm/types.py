@@ -1,4 +1,4 @@
-"""The values that pass between the rooms: documents, annotations, answers, predictions, counts.
+"""The values that pass between the packages: documents, annotations, answers, predictions, counts.
 
 All are frozen and checked when they are made (`ValueError` says what is wrong); after that nobody checks again.
 Gold and prediction are the same type. Nothing here reads or writes files.
@@ -406,7 +406,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class PRF:
-    """Counts of precision and recall: they add up, and are divided once.
+    """Counts of precision and recall: they add up, and ratios are taken of the sums (micro-average).
 
     A ratio over nothing on both sides is None; where only its own side is empty it is 0.
     """

@@ -87,7 +87,7 @@ def read_brat(
     """The documents of the `.ann` files at `path`: a folder, searched through, or one file. Ids are paths in it.
 
     - `text`: the folder of the `.txt` files, where they do not stand beside the `.ann` files.
-    - `lang`: the language of all documents; left out, it is told by their letters.
+    - `lang`: the language of all documents; default: detected from their letters.
     - `split_languages`: a text that holds lines in both languages becomes `<id>.en` and `<id>.zh`, of one group and
       with the same frames and regions. Lines at its end that say all others again are left out by name.
     - `coreference`: a relation or `*` line that joins mentions of one entity, in any case; `Equiv` always does. Left
@@ -101,13 +101,13 @@ def read_brat(
       characters, if it stands there once only; else, and without this option, it is left out.
     - `frames`, `boxes`: a folder or zip archive of images, of LabelMe or YOLO files, or of both; a file belongs to the
       document whose name a folder or archive around it bears (see `frames`).
-    - `yolo_names`: the names of YOLO's numbered classes, or the file of them; left out, a `classes.txt` there.
+    - `yolo_names`: the names of YOLO's numbered classes, or the file of them; default: a `classes.txt` there.
     - `shapes`: polygons, circles, masks and rotated boxes become the box that covers them ("cover"), or are left out.
     - `box_orientation`: whether boxes in images that a camera turned (EXIF) were drawn on the upright image or on the
       pixels as they are stored; "auto" asks the size in the box file, and takes upright where it does not tell.
     - `group`: a pattern; what it finds in a document's name, or its first group in brackets, is the source video that
       no split cuts. Left out: the folder of the document, where there are several.
-    - `split`: the split to write; left out: what a folder named train, dev, val, test, … says, else train.
+    - `split`: the split to write; default: what a folder named train, dev, val, test, … says, else train.
     - `annotated`: chain or relation: a task that was annotated even where no file of a split has any of it; repeatable.
 
     Raises UserError where there is no document, a file cannot be read or an option does not make sense.

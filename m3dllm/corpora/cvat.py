@@ -127,7 +127,7 @@ class _Task:
         yield from self._document(own, marks, list(frames.values()))
 
     def _frames(self) -> range:
-        """The numbers of the frames that the task has: all of them were looked at."""
+        """The numbers of the frames that the task has: all of them are annotated."""
         start, stop = _whole(text_of(self._task, "start_frame")), _whole(text_of(self._task, "stop_frame"))
         step = re.fullmatch(r"step=([1-9][0-9]{0,5})", text_of(self._task, "frame_filter"))
         if start is None or stop is None or not 0 <= start <= stop <= start + _LONGEST_TASK:

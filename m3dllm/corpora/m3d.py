@@ -65,7 +65,7 @@ def read_m3d(
 ) -> Imported:
     """The documents at `path`: the released folder, its `data` folder, a folder of JSON files, or one JSON file.
 
-    - `images`: the folder that holds one folder of frames a clip; left out, it is the `img` beside or above the data.
+    - `images`: the folder that holds one folder of frames a clip; default: the `img` beside or above the data.
     - `box_orientation`: whether boxes in images that a camera turned (EXIF) were drawn on the upright image or on the
       pixels as they are stored.
 

@@ -30,8 +30,8 @@ def extract(
         typer.Option(help="The subtitles of the first video, again for the second …; else those beside or in it."),
     ] = None,
     track: Annotated[int | None, typer.Option(min=0, help="The number of the video's subtitle track, from 0.")] = None,
-    lang: Annotated[Lang | None, typer.Option(help="The language of all; left out: detected.")] = None,
-    every: Annotated[int | None, typer.Option(min=1, help="Take every so many frames; left out: 24.")] = None,
+    lang: Annotated[Lang | None, typer.Option(help="The language of all; default: detected.")] = None,
+    every: Annotated[int | None, typer.Option(min=1, help="Take every so many frames; default: 24.")] = None,
     fps: Annotated[float | None, typer.Option(help="Take so many frames a second instead.")] = None,
     at_subtitles: Annotated[
         bool, typer.Option("--at-subtitles", help="Take the frame in the middle of each subtitle instead.")
@@ -49,7 +49,7 @@ def extract(
     longest: Annotated[float, typer.Option(help="The longest.")] = 120.0,
     labels: Annotated[
         Path | None,
-        typer.Option(help="A labels.json: the types to look for; left out: the checkpoint's, else M3D's."),
+        typer.Option(help="A labels.json: the types to look for; default: the checkpoint's, else M3D's."),
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="A fitted system: its run, or the checkpoint in it.")] = None,
     preset: Annotated[str | None, typer.Option(help="A named set of the system's options.")] = None,

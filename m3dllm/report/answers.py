@@ -23,12 +23,12 @@ Measure = Callable[[ScoredRun, str], float | None]
 
 
 def answer_table(name: str, group: ComparisonGroup) -> Table | None:
-    """How many answers could be read, were cut off or mended, and what of them was lost before scoring."""
+    """How many answers could be read, were truncated or mended, and what of them was lost before scoring."""
     columns: dict[str, tuple[str, str, Measure]] = {
         "answers": ("answers", "", lambda run, lang: float(len(_predictions(run, lang)))),
         "readable": ("readable", "% of the answers", _share_without(UNREADABLE)),
         "as_said": ("nothing to mend", "% of the answers", _share_without(frozenset(CODES) - SILENT)),
-        "truncated": ("cut off", "% of the answers", _share_with(frozenset(("truncated",)))),
+        "truncated": ("truncated", "% of the answers", _share_with(frozenset(("truncated",)))),
         "repaired": ("JSON mended", "% of the answers", _share_with(frozenset(("repaired",)))),
         "lost": ("lost", "% of the mentions said", lambda run, lang: _mentions(run, lang, LOST)),
         "mended": ("mended", "% of the mentions said", lambda run, lang: _mentions(run, lang, MENDED)),
@@ -81,7 +81,7 @@ def issue_table(name: str, group: ComparisonGroup) -> Table | None:
 
 MEANING = {
     "not answered": "documents without an answer; they are scored as empty",
-    "regions in unannotated frames": "predicted where nobody looked; they count nowhere",
+    "regions in unannotated frames": "predicted where nobody annotated; they count nowhere",
 }
 
 
@@ -160,7 +160,7 @@ def cost_table(name: str, group: ComparisonGroup) -> Table | None:
     if all(cell.value is None for row in rows for cell in row.cells[1:]):
         return None
     caption = (
-        "Time of the last pass over the whole run, both languages where it has both; of a run that was taken up again, "
+        "Time of the last pass over the whole run, both languages where it has both; of a run that was resumed, "
         f"only of what was left. {_devices(group.runs)}"
     )
     heads = (Column(key, title, group) for key, (title, group, _, _) in columns.items())

@@ -27,9 +27,9 @@ from m3dllm.wire import encode
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 LANGUAGES = {"en": "English", "zh": "Chinese"}
-PAIRS_WORDS: dict[Pairs, str] = {"end_to_end": "end to end", "gold_pairs": "gold pairs"}
+PAIRS_WORDS: dict[Pairs, str] = {"end_to_end": "end to end", "gold_pairs": "gold mentions and chains"}
 PAIRS_MEAN: dict[Pairs, str] = {
-    "end_to_end": "Everything is the system's own: chains over its own mentions, relations over its own chains.",
+    "end_to_end": "Everything is predicted: chains over predicted mentions, relations over predicted chains.",
     "gold_pairs": "Chains are predicted over the given gold mentions, relations over the given gold chains.",
 }
 CHAIN_METRICS = {
@@ -81,7 +81,7 @@ def assemble(
 
 READING = (
     "Scores are percentages, rounded half up to two decimals; a dash is a score over nothing, which is not 0. "
-    "Counts are added over the documents of a language and divided once. Entity: the same span and type. Chain: the "
+    "Scores are micro-averaged over the documents of a language. Entity: the same span and type. Chain: the "
     "mean of MUC, B³ and CEAF-e, chains of one mention kept. Relation: the same type, head chains that share a "
     "mention, tail chains that share a mention, one to one. Grounding: the same type and an overlap (IoU) above one "
     "half on annotated frames, one to one. The average is of the F1 of the tasks that are present. Systems stand in "

@@ -1,4 +1,4 @@
-"""Every system of a table against a reference: is the difference more than chance?"""
+"""Every system of a table against a reference: is the difference significant?"""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Compared:
     adjusted: float
 
     @property
-    def is_sure(self) -> bool:
-        """Whether the difference is more than chance at 5 %, after correction."""
+    def is_significant(self) -> bool:
+        """Whether the difference is significant at 5 %, after correction."""
         return self.adjusted < LEVEL
 
 

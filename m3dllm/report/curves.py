@@ -89,7 +89,7 @@ def curve_table(name: str, sweep: Sweep) -> Table:
 
 
 def _caption(sweep: Sweep) -> str:
-    over = "gold pairs" if sweep.pairs == "gold_pairs" else "end to end"
+    over = "gold mentions and chains" if sweep.pairs == "gold_pairs" else "end to end"
     what = f"F1 in percent, {over}, of runs that differ in nothing else but their seed."
     if sweep.name == MISSING:
         what += " As many documents lack their text as their video; a task without its modality is not counted there."

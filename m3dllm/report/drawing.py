@@ -159,7 +159,7 @@ def _intervals(title: str, intervals: tuple[Interval | None, ...], place: _Lines
                 (
                     Path(corners, "hit", closed=True),
                     Path(((x(interval.low), y), (x(interval.high), y)), "range"),
-                    Dot(x(interval.value), y, 4.2, "sign" if interval.sure else "open"),
+                    Dot(x(interval.value), y, 4.2, "sign" if interval.significant else "open"),
                 ),
                 interval.text,
             )

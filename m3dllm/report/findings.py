@@ -46,11 +46,11 @@ def _lead_over(row: Compared) -> str:
     """How far the best is before one other system."""
     found = row.found
     low, high = points(-found.high), points(-found.low)
-    sure = f"95\N{NO-BREAK SPACE}%: {low} to {high}; p = {probability(row.adjusted)} after Holm"
+    interval = f"95\N{NO-BREAK SPACE}% CI {low} to {high}; p = {probability(row.adjusted)} after Holm"
     if percent(found.difference) == "0.00":
-        return f", as much as {row.system.label} ({sure})"
-    verdict = "more than chance" if row.is_sure else "which may be chance"
-    return f", {percent(abs(found.difference))} points before {row.system.label}, {verdict} ({sure})"
+        return f", as much as {row.system.label} ({interval})"
+    verdict = "significant" if row.is_significant else "not significant"
+    return f", {percent(abs(found.difference))} points before {row.system.label}, {verdict} ({interval})"
 
 
 def _by_task(
@@ -72,20 +72,22 @@ def _by_task(
             elsewhere.append(f"In {task} it shares the first place with {others_there}")
         else:
             row = comparison.row(leaders[0], task)
-            sure = "" if row is None else ", more than chance" if row.is_sure else ", which may be chance"
-            ahead = f"{most - reached[first.label]:.2f} points before it{sure}"
+            verdict = "" if row is None else ", significant" if row.is_significant else ", not significant"
+            ahead = f"{most - reached[first.label]:.2f} points before it{verdict}"
             elsewhere.append(f"In {task} {leaders[0].label} is first, {ahead}")
     if own:
         yield _own(own, [task for task in own if all(_is_behind(comparison.row(s, task)) for s in others)], tasks)
     yield from elsewhere
 
 
-def _own(own: Sequence[str], surely: Sequence[str], tasks: Sequence[str]) -> str:
-    """The tasks in which the best is first, and in which of them surely."""
+def _own(own: Sequence[str], significant: Sequence[str], tasks: Sequence[str]) -> str:
+    """The tasks in which the best is first, and in which of them significantly."""
     where = "every task" if len(own) == len(tasks) > 1 else joined(own)
-    if surely == own:
-        return f"It is first in {where}, more than chance"
-    return f"It is first in {where}, {f'more than chance in {joined(surely)}' if surely else 'which may be chance'}"
+    if significant == own:
+        return f"It is first in {where}, significantly"
+    return (
+        f"It is first in {where}, {f'significantly in {joined(significant)}' if significant else 'not significantly'}"
+    )
 
 
 def _mean(system: SystemRuns, group: ComparisonGroup, pairs: Pairs, task: str) -> float:
@@ -95,8 +97,8 @@ def _mean(system: SystemRuns, group: ComparisonGroup, pairs: Pairs, task: str) -
 
 
 def _is_behind(row: Compared | None) -> bool:
-    """Whether a system is surely behind; one that does not answer the task is."""
-    return row is None or (row.is_sure and row.found.difference < 0)
+    """Whether a system is significantly behind; one that does not answer the task is."""
+    return row is None or (row.is_significant and row.found.difference < 0)
 
 
 def joined(words: Sequence[str]) -> str:

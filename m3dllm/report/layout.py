@@ -87,12 +87,12 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A difference with its interval; `sure` says that it is more than chance after correction."""
+    """A difference with its interval; `significant`: after correction for multiple comparisons."""
 
     value: float
     low: float
     high: float
-    sure: bool
+    significant: bool
     text: str = ""
 
 

@@ -98,7 +98,7 @@ def part_table(
 
 
 def heuristic_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
-    """F1 of every heuristic baseline: one column a run where the rules work on its own chains, else one for all."""
+    """F1 of every heuristic baseline: one column a run where the rules use predicted chains, else one for all."""
     runs = [run for system in by_rank(group, pairs) for run in system.runs]
     columns = runs if pairs == "end_to_end" else runs[:1]
     found = {(run.name, f.task, f.name): f.score.f1 for run in columns for f in group.heuristics[run.name, pairs]}
@@ -173,8 +173,8 @@ def forest(name: str, comparison: Comparison, systems: Sequence[SystemRuns]) -> 
         return None
     which = "the best" if comparison.best else "the baseline"
     caption = (
-        f"F1 less that of {comparison.reference.label}, {which}. Dots with 95 % intervals; filled: more than chance at "
-        "5 % after Holm's correction. Each panel has its own scale."
+        f"F1 less that of {comparison.reference.label}, {which}. Dots with 95 % confidence intervals; filled: "
+        "significant at 5 % after Holm's correction. Each panel has its own scale."
     )
     title = f"Differences to {comparison.reference.label}"
     lines = tuple(system.label for system in others)
@@ -314,4 +314,4 @@ def _has_seeds(systems: Sequence[SystemRuns]) -> bool:
 def _interval(row: Compared) -> Interval:
     found = row.found
     text = f"{points(found.difference)} ({points(found.low)} to {points(found.high)}), p = {probability(row.adjusted)}"
-    return Interval(100 * found.difference, 100 * found.low, 100 * found.high, row.is_sure, text)
+    return Interval(100 * found.difference, 100 * found.low, 100 * found.high, row.is_significant, text)

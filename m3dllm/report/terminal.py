@@ -16,7 +16,7 @@ from m3dllm.score.scores import Pairs, answered
 from m3dllm.scored import PAIRS, read_run
 from m3dllm.types import PRF
 
-PAIRS_WORDS: dict[Pairs, str] = {"end_to_end": "end to end", "gold_pairs": "gold pairs"}
+PAIRS_WORDS: dict[Pairs, str] = {"end_to_end": "end to end", "gold_pairs": "gold mentions and chains"}
 COLUMNS = ("", "P", "R", "F1", "correct", "predicted", "gold")
 Heuristics = Mapping[tuple[str, Pairs], Sequence[HeuristicBaseline]]
 """The heuristic baselines that stand beside the scores of a language under a protocol."""
@@ -98,7 +98,7 @@ def _beside(heuristics: Sequence[HeuristicBaseline], pairs: Pairs) -> list[str]:
     by_task: dict[str, list[str]] = defaultdict(list)
     for heuristic in heuristics:
         by_task[heuristic.task].append(f"{heuristic.name} {percent(heuristic.score.f1)}")
-    over = "its own mentions and chains" if pairs == "end_to_end" else "gold mentions and chains"
+    over = "predicted mentions and chains" if pairs == "end_to_end" else "gold mentions and chains"
     return [
         f"heuristic baselines (F1, over {over}; frequencies of these documents):",
         *(f"  {task}: {', '.join(found)}" for task, found in by_task.items()),

@@ -1,4 +1,4 @@
-"""One scorer for every system: counts by document, added by language, divided once.
+"""One scorer for every system: counts by document, micro-averaged by language.
 
 `score` scores predictions in memory, `score_files` two files. Nothing here knows what a system or a run is.
 """

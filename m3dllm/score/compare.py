@@ -1,4 +1,4 @@
-"""Two systems on the same documents: is the difference more than chance?
+"""Two systems on the same documents: is the difference significant?
 
 Paired bootstrap (Efron and Tibshirani 1993; Berg-Kirkpatrick et al. 2012) over groups, the source videos, because clips
 of one video are not independent: the groups are drawn with replacement, their counts added, and the scores made of the

@@ -1,8 +1,8 @@
 """Score predictions against gold: which prediction answers which task, on which documents, in which language.
 
-Two protocols may stand side by side. End to end, everything is scored from what the system said with nothing given.
-With gold pairs, chains are scored from the pass in which it was given the gold mentions, relations from the pass in
-which it was given the gold chains, and the rest from the pass with nothing given.
+Two protocols may stand side by side. End to end, everything is scored from what was predicted with nothing given. In
+the gold-mention setting, chains are scored from the pass in which the gold mentions were given, relations from the pass
+in which the gold chains were given, and the rest from the pass with nothing given.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Answers:
         return bool(self._passes[lang] - {None})
 
     def tasks(self, lang: str, pairs: Pairs, settings: Settings) -> tuple[Task, ...]:
-        """The tasks of one protocol in one language: with gold pairs, those whose pass was made."""
+        """The tasks of one protocol in one language: with gold given, those whose pass was made."""
         made = self._passes[lang]
         return tuple(task for task in settings.scored if pairs == "end_to_end" or GIVEN[task] in made)
 

@@ -1,7 +1,7 @@
 """What a metric is: a name, its task, and a function from the two sides of a document to counts.
 
 A module of `m3dllm.score` that has `METRICS` brings metrics; another package names a `Metric`, or a tuple of them, by
-an entry point of the group "m3dllm.metrics". What is there is computed, added over documents, divided once, and stands
+an entry point of the group "m3dllm.metrics". What is there is computed, micro-averaged over documents, and stands
 in scores.json and in reports; with a `variant` only where that is asked for by name.
 """
 

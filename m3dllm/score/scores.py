@@ -149,7 +149,7 @@ def answered(of: LanguageScores) -> str:
 
 
 def total(documents: Iterable[Mapping[str, PRF]], names: Iterable[str] = ()) -> TaskScores:
-    """The counts of documents, added and divided once. `names` stand in the result even where nothing was counted."""
+    """The counts of documents, micro-averaged. `names` stand in the result even where nothing was counted."""
     columns: dict[str, list[PRF]] = {name: [] for name in names}
     for counts in documents:
         for name, value in counts.items():

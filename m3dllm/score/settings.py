@@ -44,7 +44,7 @@ class Settings:
 
     @property
     def scored(self) -> tuple[Task, ...]:
-        """The tasks to score, in the order of the house."""
+        """The tasks to score, in their usual order."""
         return tuple(task for task in TASKS if self.tasks is None or task in self.tasks)
 
     @property

@@ -16,13 +16,13 @@ def finding(paths, out, where: str) -> str:
 
 
 def test_it_names_the_best_and_how_far_it_is_ahead(runs, tmp_path):
-    found = finding([runs / "best", runs / "singles0"], tmp_path, "English, gold pairs")
+    found = finding([runs / "best", runs / "singles0"], tmp_path, "English, gold mentions and chains")
     assert found.startswith(f"{BEST} is best of 2, average F1 91.67, 11.51 points before {SINGLES}, ")
     assert "after Holm" in found
 
 
 def test_it_says_in_which_tasks_the_best_is_first(runs, tmp_path):
-    found = finding([runs / "best", runs / "singles0"], tmp_path, "English, gold pairs")
+    found = finding([runs / "best", runs / "singles0"], tmp_path, "English, gold mentions and chains")
     assert f"In entity it shares the first place with {SINGLES}. " in found
     assert "It is first in chain, " in found
 
@@ -30,7 +30,7 @@ def test_it_says_in_which_tasks_the_best_is_first(runs, tmp_path):
 def test_it_names_who_is_first_where_the_best_is_not(runs, tmp_path):
     worse = shutil.copytree(runs / "best", tmp_path / "best")
     change(worse, "en", "gold_pairs", "entity", 0.5)
-    found = finding([worse, runs / "singles0"], tmp_path / "out", "English, gold pairs")
+    found = finding([worse, runs / "singles0"], tmp_path / "out", "English, gold mentions and chains")
     assert f"In entity {SINGLES} is first, 33.33 points before it, " in found
 
 
@@ -39,4 +39,4 @@ def test_a_system_alone_is_compared_with_nobody(runs, tmp_path):
 
 
 def test_it_says_on_how_many_documents(runs, tmp_path):
-    assert "- **English, gold pairs: 4 documents**: " in reported([runs / "best"], tmp_path)["report.md"]
+    assert "- **English, gold mentions and chains: 4 documents**: " in reported([runs / "best"], tmp_path)["report.md"]

@@ -50,7 +50,7 @@ def test_every_score_is_that_of_scores_json(runs, tmp_path):
 
 def test_the_table_of_a_field_shows_every_system(runs, tmp_path):
     texts = reported([runs / "best", runs / "singles0"], tmp_path)
-    english = section(section(texts["report.md"], "## corpus, test, English"), "### Gold pairs")
+    english = section(section(texts["report.md"], "## corpus, test, English"), "### Gold mentions and chains")
     best, other = "majority · chain_rule=dev", "majority · chain_rule=singletons"
     assert table_rows(english, best)
     assert table_rows(english, other)
@@ -61,7 +61,7 @@ def test_the_table_of_a_field_shows_every_system(runs, tmp_path):
 
 def test_the_best_is_bold_the_second_underlined_and_what_is_below_a_heuristic_marked(runs, tmp_path):
     text = reported([runs / "best", runs / "singles0"], tmp_path)["report.md"]
-    english = section(section(text, "## corpus, test, English"), "### Gold pairs")
+    english = section(section(text, "## corpus, test, English"), "### Gold mentions and chains")
     chain = [row[6] for row in table_rows(english, "majority · chain_rule=dev")[:1]]
     assert chain == ["**100.00**"]
     assert table_rows(english, "majority · chain_rule=singletons")[0][6] == f"_53.97_ {BELOW}"
@@ -69,7 +69,7 @@ def test_the_best_is_bold_the_second_underlined_and_what_is_below_a_heuristic_ma
 
 def test_systems_that_are_equal_are_not_marked(runs, tmp_path):
     text = reported([runs / "best", runs / "singles0"], tmp_path)["report.md"]
-    english = section(section(text, "## corpus, test, English"), "### Gold pairs")
+    english = section(section(text, "## corpus, test, English"), "### Gold mentions and chains")
     assert table_rows(english, "majority · chain_rule=singletons")[0][3] == "100.00"
 
 
@@ -151,7 +151,7 @@ def test_runs_that_saw_other_modalities_have_a_section_of_their_own(runs, tmp_pa
     assert "- thirds: other modalities shown" in section(text, "## corpus, test, English")
     thirds = section(text, "## corpus, test, English, missing thirds")
     assert "- best: other modalities shown" in thirds
-    shown = section(section(thirds, "### Gold pairs"), "#### Breakdowns")
+    shown = section(section(thirds, "### Gold mentions and chains"), "#### Breakdowns")
     assert [row[1:3] for row in table_rows(shown, "average")][:1] == [["text and video", "2"]]
 
 
@@ -178,8 +178,8 @@ def test_a_run_without_gold_pairs_is_missing_from_their_table_only(runs, tmp_pat
     pipeline.run(Experiment(system="majority", corpus=runs / "corpus", out=alone))
     text = section(reported([runs / "best", alone], tmp_path / "out")["report.md"], "## corpus, test, English")
     assert table_rows(section(text, "### End to end"), "majority (alone)")
-    assert "Without this protocol: alone." in section(text, "### Gold pairs")
-    assert not table_rows(section(text, "### Gold pairs"), "majority (alone)")
+    assert "Without this protocol: alone." in section(text, "### Gold mentions and chains")
+    assert not table_rows(section(text, "### Gold mentions and chains"), "majority (alone)")
 
 
 def test_a_system_of_fewer_tasks_is_marked(runs, tmp_path):

@@ -33,7 +33,7 @@ def test_the_table_shows_ratios_counts_average_and_heuristics():
         "relation     0.00    0.00    0.00        0          0     1",
         "grounding    0.00    0.00    0.00        0          0     1",
         "average F1 40.56 (entity, chain, relation, grounding)",
-        "heuristic baselines (F1, over its own mentions and chains; frequencies of these documents):",
+        "heuristic baselines (F1, over predicted mentions and chains; frequencies of these documents):",
         "  chain: all singletons 48.89, same text 100.00, same last word 100.00",
         "  relation: most frequent type of each type pair 100.00",
         "  relation.undirected: most frequent type of each type pair 100.00",
@@ -61,7 +61,7 @@ def test_both_protocols_are_shown_where_both_were_run():
     heads = [line for line in table(score([GOLD], predictions)).splitlines() if " · " in line]
     assert heads == [
         "en · 1 document · end to end · modality available",
-        "en · 1 document · gold pairs · modality available",
+        "en · 1 document · gold mentions and chains · modality available",
     ]
 
 
@@ -83,7 +83,8 @@ def test_a_run_shows_its_heuristics_and_issues(tmp_path):
     )
     shown = run_table(run)
     assert (
-        shown.count("heuristic baselines (F1, over its own mentions and chains; frequencies of these documents):") == 2
+        shown.count("heuristic baselines (F1, over predicted mentions and chains; frequencies of these documents):")
+        == 2
     )
     assert shown.count("heuristic baselines (F1, over gold mentions and chains; frequencies of these documents):") == 2
     assert "issues (en): empty_document 3" in shown

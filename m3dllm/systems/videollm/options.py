@@ -16,11 +16,11 @@ class Options(config.Options):
     """How documents are answered. They make a run what it is."""
 
     model: str | None = None
-    """A model's folder or hub id, or its name on a server; left out: the embedded one, or what is served."""
+    """A model's folder or hub id, or its name on a server; default: the embedded one, or what is served."""
     entailment_model: str | None = None
-    """Another model for the questions that a strategy puts to an entailment model; left out: --model is asked."""
+    """Another model for the questions that a strategy puts to an entailment model; default: --model is asked."""
     grounding_model: str | None = None
-    """Another model for the questions that a strategy puts to a grounding model; left out: --model is asked."""
+    """Another model for the questions that a strategy puts to a grounding model; default: --model is asked."""
     engine: str = "transformers"
     """What generates: transformers or vllm on this machine, or openai: a server."""
     base_url: Annotated[str | None, INCIDENTAL] = None
@@ -73,7 +73,7 @@ class Options(config.Options):
     max_tokens: Annotated[int, Meta(ge=16)] = 2048
     """The longest answer, in tokens."""
     context: AtLeast1 | None = None
-    """Tokens that prompt and answer may have together; left out: what the model allows, in vLLM at most 32768."""
+    """Tokens that prompt and answer may have together; default: what the model allows, in vLLM at most 32768."""
     max_chains: AtLeast1 = 48
     """The most chains of an answer."""
     max_mentions: AtLeast1 = 24
@@ -129,7 +129,7 @@ class TuningOptions(Options):
     dropout: Annotated[float, Meta(ge=0, lt=1), FIT] = 0.05
     """LoRA: the share of an adapter's inputs that is dropped in training."""
     targets: Annotated[tuple[str, ...], FIT] = ()
-    """LoRA: the linear layers that are adapted, by the end of their names; left out: all of the language model."""
+    """LoRA: the linear layers that are adapted, by the end of their names; default: all of the language model."""
     train_fully: Annotated[tuple[str, ...], FIT] = ()
     """Modules of which all weights are trained besides, by the end of their names, such as lm_head or visual."""
     four_bit: Annotated[Literal["auto", "yes", "no"], FIT] = "auto"
@@ -137,7 +137,7 @@ class TuningOptions(Options):
     epochs: Annotated[AtLeast1, FIT] = 3
     """The most passes over the train split."""
     lr: Annotated[Annotated[float, Meta(gt=0)] | None, FIT] = None
-    """The learning rate; left out: 2e-4 for lora, 2e-5 for full."""
+    """The learning rate; default: 2e-4 for lora, 2e-5 for full."""
     warmup: Annotated[float, Meta(ge=0, lt=1), FIT] = 0.03
     """The share of all steps in which the learning rate rises; it falls to 0 after."""
     weight_decay: Annotated[NotNegative, FIT] = 0.0

@@ -41,7 +41,7 @@ function drawHead(content) {
   const facts = [
     content.lang === "zh" ? "Chinese" : "English",
     content.text ? count(pointsOf(content.text).length, "character") : "no text",
-    content.frames.length ? `${count(content.frames.length, "frame")}, ${content.frames.filter((frame) => frame.annotated).length} looked at` : "no frames",
+    content.frames.length ? `${count(content.frames.length, "frame")}, ${content.frames.filter((frame) => frame.annotated).length} annotated` : "no frames",
   ];
   return el("header.head", {},
     el("div", {},

@@ -17,7 +17,7 @@ function drawFrame(content, frame, sides) {
   const words = `Frame ${frame.index}: ${boxes.length ? count(boxes.length, "box", "boxes") : "no boxes"}`;
   return el("figure", {},
     el("button.still", { type: "button", "aria-label": `${words}; enlarge`, onclick: () => openFrame(frame.index), style: { "aspect-ratio": `${frame.width} / ${frame.height}` } }, picture(frame), drawBoxes(frame, boxes)),
-    el("figcaption", {}, `${frame.index}`, el("span.muted", {}, frame.time_s === null ? "" : ` · ${clock(frame.time_s)}`, frame.annotated ? "" : " · nobody looked for boxes")));
+    el("figcaption", {}, `${frame.index}`, el("span.muted", {}, frame.time_s === null ? "" : ` · ${clock(frame.time_s)}`, frame.annotated ? "" : " · boxes not annotated")));
 }
 
 function picture(frame) {
