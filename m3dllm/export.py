@@ -99,14 +99,14 @@ class Notes:
 
     def lines(self) -> Iterator[str]:
         """One line for each reason, with its count and its first places."""
-        yield from reasons("left out", self.left_out)
+        yield from reasons("skipped", self.left_out)
         yield from reasons("changed", self.changed)
         if not self.left_out:
-            yield "nothing was left out"
+            yield "nothing was skipped"
 
 
 def export(name: str, path: Path, out: Path, *, gold: bool = False, split: str | None = None, **options: Any) -> Notes:
-    """Write the run or corpus at `path` into the new folder `out`, in the format `name`; what was left out comes back.
+    """Write the run or corpus at `path` into the new folder `out`, in the format `name`; what was skipped comes back.
 
     `gold` takes the gold of a run in place of its predictions; `split` only that split of a corpus. Raises UserError
     for an unknown format, what is neither run nor corpus, a folder that is not empty, or a missing package.
@@ -212,7 +212,7 @@ class _Reduction:
             if "relations" not in self.holds:
                 self._leave_out("relation", _NO_PLACE, relation.type)
             elif relation.head not in names or relation.tail not in names:
-                self._leave_out("relation", "one of its chains is left out", relation.type)
+                self._leave_out("relation", "one of its chains is skipped", relation.type)
             else:
                 relations.append(replace(relation, head=names[relation.head], tail=names[relation.tail]))
         annotation = Annotation(tuple(chains), tuple(relations), tuple(self._regions(found.regions, names)))
@@ -324,7 +324,7 @@ class _Reduction:
                 self._leave_out("link of a region to its entity", _NO_PLACE, detail)
                 yield replace(region, chain=None)
             elif region.chain not in names:
-                self._leave_out("link of a region to its entity", "the entity is left out", detail)
+                self._leave_out("link of a region to its entity", "the entity is skipped", detail)
                 yield replace(region, chain=None)
             else:
                 yield replace(region, chain=names[region.chain])

@@ -21,7 +21,7 @@ from m3dllm.wire import read_labels
 def score_imported(
     gold: Path, pred: Path, form: str, *, labels: Path | None = None, settings: Settings | None = None
 ) -> tuple[Scores, list[str]]:
-    """The scores of what is in `pred` against what is in `gold`, both in the format `form`; and what both left out.
+    """The scores of what is in `pred` against what is in `gold`, both in the format `form`; and what both skipped.
 
     Documents are those of one id; where ids differ, as where they come from file names, those of one text, in order.
     Where both sides are one file of Label Studio, its pre-annotations are scored against its annotations. Without
@@ -70,4 +70,4 @@ def _matched(golds: Iterable[Example], preds: list[Example], path: Path) -> Iter
 
 
 def _lines(imported: Imported) -> list[str]:
-    return [line for line in imported.summary_lines() if line.startswith(("left out", "changed"))]
+    return [line for line in imported.summary_lines() if line.startswith(("skipped", "changed"))]

@@ -1,4 +1,4 @@
-"""What a report is made of: finished runs, read from their folders, and those that had to be left out."""
+"""What a report is made of: finished runs, read from their folders, and those that had to be skipped."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def read_runs(paths: Iterable[Path]) -> tuple[list[ScoredRun], list[LeftOut]]:
 
 
 def broken(error: Exception) -> str:
-    """Why a run is left out in which something stands that nobody thought of."""
+    """Why a run is skipped in which something stands that nobody thought of."""
     said = " ".join(f"{type(error).__name__} {error}".split())
     return f"holds what no run writes ({said[:160]}): make it again"
 

@@ -165,7 +165,7 @@ def unannotated_in(gold: Any) -> frozenset[Task]:
 
 
 def encode_example(example: Example) -> bytes:
-    """The line of `<split>.jsonl` that `decode_example` reads; empty fields are left out where a reader fills them."""
+    """The line of `<split>.jsonl` that `decode_example` reads; empty fields are omitted where a reader fills them."""
     row = msgspec.to_builtins(example.document)
     del row["given"]
     for frame in row["frames"]:
@@ -194,7 +194,7 @@ def decode_prediction(line: bytes | str) -> Prediction:
 
 
 def encode_prediction(prediction: Prediction) -> bytes:
-    """The line of `predictions.jsonl` that `decode_prediction` reads; `frames` is left out where all were shown."""
+    """The line of `predictions.jsonl` that `decode_prediction` reads; `frames` is omitted where all were shown."""
     row = {f.name: getattr(prediction, f.name) for f in fields(Prediction)}
     if prediction.frames is None:
         del row["frames"]

@@ -76,7 +76,7 @@ def examples(prefix: str, count: int) -> list[Example]:
 
 
 def small_corpus(folder: Path, *, train: int = 12, dev: int = 6, test: int = 8, labels: LabelSet = LABELS) -> Path:
-    """A native corpus in `folder` with frames; a split of 0 documents is left out."""
+    """A native corpus in `folder` with frames; a split of 0 documents is skipped."""
     imported = Imported(labels)
     for split, count in (("train", train), ("dev", dev), ("test", test)):
         if count:

@@ -193,4 +193,4 @@ def test_the_exporter_of_the_tutorial_is_one_file_and_one_entry_point(corpus, tm
     assert (tmp_path / "out/dev.tsv").read_text(encoding="utf-8") == (
         "dev0\tAda\tPER-LOC_birth\tArles\ndev1\t苏珊1\tPER-LOC_birth\t北京\n"
     )
-    assert "left out: 2 the frames of a document: the format has no place for it" in capsys.readouterr().out
+    assert "skipped: 2 the frames of a document: the format has no place for it" in capsys.readouterr().out

@@ -89,20 +89,20 @@ def read_brat(
     - `text`: the folder of the `.txt` files, where they do not stand beside the `.ann` files.
     - `lang`: the language of all documents; default: detected from their letters.
     - `split_languages`: a text that holds lines in both languages becomes `<id>.en` and `<id>.zh`, of one group and
-      with the same frames and regions. Lines at its end that say all others again are left out by name.
+      with the same frames and regions. Lines at its end that say all others again are skipped by name.
     - `coreference`: a relation or `*` line that joins mentions of one entity, in any case; `Equiv` always does. Left
       out: Coreference, Coref, same_mention, same_as, Identity, and what `annotation.conf` declares as transitive.
     - `chain_names`: a type of this pattern on a span that has another type too names the chain of that mention; ""
       for none. "auto": types such as `narrator-0` where they are numbered from 0, or say what their mention says.
     - `entity_types`, `relation_types`, `region_types`: which types come in, and under which names.
-    - `discontinuous`: a mention in pieces becomes the span that covers them ("cover"), or is left out ("leave-out").
+    - `discontinuous`: a mention in pieces becomes the span that covers them ("cover"), or is skipped ("leave-out").
       Pieces with nothing but white space between them are always joined.
     - `repair_offsets`: a mention whose text does not stand at its offsets is moved to where it stands within REACH
-      characters, if it stands there once only; else, and without this option, it is left out.
+      characters, if it stands there once only; else, and without this option, it is skipped.
     - `frames`, `boxes`: a folder or zip archive of images, of LabelMe or YOLO files, or of both; a file belongs to the
       document whose name a folder or archive around it bears (see `frames`).
     - `yolo_names`: the names of YOLO's numbered classes, or the file of them; default: a `classes.txt` there.
-    - `shapes`: polygons, circles, masks and rotated boxes become the box that covers them ("cover"), or are left out.
+    - `shapes`: polygons, circles, masks and rotated boxes become the box that covers them ("cover"), or are skipped.
     - `box_orientation`: whether boxes in images that a camera turned (EXIF) were drawn on the upright image or on the
       pixels as they are stored; "auto" asks the size in the box file, and takes upright where it does not tell.
     - `group`: a pattern; what it finds in a document's name, or its first group in brackets, is the source video that
@@ -363,7 +363,7 @@ class _Reader:
             for bound in naming:
                 where = f"{pair.ann_name}:{bound.line}: {bound.id} {bound.type}"
                 if kept is None:
-                    self.notes.leave_out("chain name", "its mention is left out", where)
+                    self.notes.leave_out("chain name", "its mention is skipped", where)
                 else:
                     self.notes.change("mention", "a second type on its span was read as the name of its chain", where)
                     found.stand_ins[bound.id] = kept
@@ -576,7 +576,7 @@ class _Linker:
             elif name in self.standoff.triggers:
                 whys.append("an end is an event")
             else:
-                whys.append("an end is left out" if name in self.standoff.texts else "an end names nothing")
+                whys.append("an end is skipped" if name in self.standoff.texts else "an end names nothing")
         return ends, whys
 
     def _is_coreference(self, link: Link) -> bool:

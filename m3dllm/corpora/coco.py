@@ -39,7 +39,7 @@ def read_coco(path: Path, *, images: Path | None = None, clips: bool = False, sp
     - `clips`: the images of one folder are the frames of one document, numbered as their names are.
     - `split`: the split to write; default: as the names of the files say: train, val, test.
 
-    Masks, keypoints and captions are left out by name. Raises UserError where a file is no COCO, or there is no image.
+    Masks, keypoints and captions are skipped by name. Raises UserError where a file is no COCO, or there is no image.
     """
     incoming = Incoming()
     for file in files_at(path, (".json",), "COCO files"):
@@ -103,7 +103,7 @@ def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object,
             found[key(entry.get("image_id"))].append((place, kind, []))
         else:
             if entry.get("segmentation") or entry.get("keypoints"):
-                notes.change("region", "its outline or keypoints were left out: its box stands", place)
+                notes.change("region", "its outline or keypoints were skipped: its box stands", place)
             found[key(entry.get("image_id"))].append((place, kind, numbers))
     return found
 

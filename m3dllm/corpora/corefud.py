@@ -1,7 +1,7 @@
 """CorefUD: CoNLL-U whose MISC says entities and coreference (`Entity=(e1-person-1-…`), one document a `# newdoc`.
 
 The text is that of the rows, with the white space of `SpaceAfter`, `SpacesAfter` and `SpacesBefore`. Mentions of empty
-nodes have no text and are left out; mentions in pieces become the span that covers them.
+nodes have no text and are skipped; mentions in pieces become the span that covers them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """CVAT XML: boxes of images, and tracks of videos with their keyframes and the frames in which they are outside.
 
 A video task is one document whose annotated frames are those of the task (start, stop, step of its filter); an image of
-an image task is a document. Polygons, points, skeletons, masks and tags are left out by name.
+an image task is a document. Polygons, points, skeletons, masks and tags are skipped by name.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def _leave_out_unread(unread: Iterable[ClipFile], boxes: dict[str, list[ClipFile
 
 
 def _of_images(images: Iterable[ClipFile], notes: Imported) -> tuple[list[Still], set[tuple[str, str]]]:
-    """(a still for each image, (folder, stem) of those that are left out)."""
+    """(a still for each image, (folder, stem) of those that are skipped)."""
     stills, gone = [], set()
     first: dict[tuple[str, int], ClipFile] = {}
     for image in images:
@@ -180,7 +180,7 @@ def _add_boxes(
         place, same = (box.folder, box.stem), by_stem[box.stem]
         image = own.get(place) or (same[0] if len(same) == 1 else None)
         if place in gone and place not in own:
-            notes.leave_out("box file", "its image was left out", box.where)
+            notes.leave_out("box file", "its image was skipped", box.where)
         elif image is None:
             left.append(box)
         elif taken := getattr(image, slot):

@@ -72,7 +72,7 @@ class Imported:
         self.remarks.append(LeftOut(what, why, where))
 
     def require_documents(self, path: Path) -> Imported:
-        """This import, where it holds a document. Raises UserError where everything was left out or nothing stood."""
+        """This import, where it holds a document. Raises UserError where everything was skipped or nothing stood."""
         if not any(self.splits.values()):
             why = f": {self.left_out[0].why} ({self.left_out[0].where})" if self.left_out else ""
             raise UserError.at(path, f"has no document to import{why}")
@@ -94,7 +94,7 @@ class Imported:
             raise UserError.at(where, f"no mention and no region is kept, and nothing is written{first}")
 
     def report(self) -> dict[str, Any]:
-        """Every place that was left out or changed, and the counts, as plain values."""
+        """Every place that was skipped or changed, and the counts, as plain values."""
         lacking = unannotated(self.splits)
         return {
             "held": [
@@ -108,14 +108,14 @@ class Imported:
         }
 
     def summary_lines(self, *, places: int = 3) -> Iterator[str]:
-        """What came in, by split and language; what was left out or changed, by reason, each with its first places."""
+        """What came in, by split and language; what was skipped or changed, by reason, each with its first places."""
         yield from count_table(count(self.splits))
         yield from unannotated_lines(unannotated(self.splits))
-        yield from reasons("left out", [*self.left_out, *self.details], places)
+        yield from reasons("skipped", [*self.left_out, *self.details], places)
         yield from reasons("changed", self.changed, places)
         yield from reasons("note", self.remarks, places)
         if not self.left_out and not self.details:
-            yield "nothing was left out"
+            yield "nothing was skipped"
 
 
 @dataclass(frozen=True, slots=True)

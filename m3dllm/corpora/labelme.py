@@ -1,6 +1,6 @@
 """LabelMe JSON: the shapes drawn in one image, in its pixels, and often the image itself as base64.
 
-Rectangles are boxes, their corners in any order. Other shapes that have an area are left out by name, or covered by a
+Rectangles are boxes, their corners in any order. Other shapes that have an area are skipped by name, or covered by a
 box where that is asked for. What a corpus has no place for (groups, flags, descriptions) is counted.
 """
 
@@ -43,7 +43,7 @@ class LabelMe:
     def regions(
         self, frame: int, *, size: tuple[float, float], where: str, notes: Imported, cover: bool = False
     ) -> list[tuple[str, Region]]:
-        """(place, region) of each rectangle in an image of `size` pixels; other shapes are noted as left out.
+        """(place, region) of each rectangle in an image of `size` pixels; other shapes are noted as skipped.
 
         `cover` makes a box of every shape that has an area: the one that covers it.
         """

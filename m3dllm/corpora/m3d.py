@@ -332,7 +332,7 @@ class _Reader:
             except ValueError as error:
                 self.imported.leave_out("frame", str(error), f"{image}")
                 if box_file:
-                    self.imported.leave_out("box file", "its frame was left out", f"{box_file}")
+                    self.imported.leave_out("box file", "its frame was skipped", f"{box_file}")
                 continue
             path = f"frames/{file_name(name)}/{number}{'.png' if is_tiff(image.name) else image.suffix.lower()}"
             self.imported.images[path] = image_as_png(image) if is_tiff(image.name) else image

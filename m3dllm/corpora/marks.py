@@ -50,7 +50,7 @@ class Marks:
     _spoiled: set[int] = field(default_factory=set)
 
     def mention(self, name: Hashable, start: int, end: int, kind: str, *, said: str | None = None) -> None:
-        """A span. What has no place in the text, or says other words than stand there, is left out."""
+        """A span. What has no place in the text, or says other words than stand there, is skipped."""
         detail = f"{self.where}: {kind} {start} to {end}" + ("" if said is None else f" {said!r}")
         if not 0 <= start < end <= len(self.text):
             self._leave_out("its offsets do not fit the text", f"{detail}; the text has {len(self.text)} characters")

@@ -124,7 +124,7 @@ def with_root(document: Document, root: Path, *, linked_frames: bool = False) ->
 
 
 def to_imported(corpus: Corpus, splits: Mapping[str, Iterable[Example]] | None = None) -> Imported:
-    """Examples of a loaded corpus (all its splits when left out) ready for `write_corpus`, with their images."""
+    """Examples of a loaded corpus (default: all its splits) ready for `write_corpus`, with their images."""
     root = corpus.root.absolute()
     imported = Imported(corpus.labels)
     for split, examples in (corpus.splits if splits is None else splits).items():

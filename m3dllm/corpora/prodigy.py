@@ -24,7 +24,7 @@ def read_prodigy(
     coreference: Sequence[str] = COREFERENCE,
     split: str | None = None,
 ) -> Imported:
-    """The examples of the export, or of the exports in the folder, at `path`. Rejected and ignored ones are left out.
+    """The examples of the export, or of the exports in the folder, at `path`. Rejected and ignored ones are skipped.
 
     - `lang`: the language of all documents; default: detected.
     - `images`: the folder of the images; default: looked for beside the export.

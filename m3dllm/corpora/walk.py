@@ -13,7 +13,7 @@ from m3dllm.corpora.imported import Imported
 def walk_files(root: Path, notes: Imported) -> Iterator[Path]:
     """Every file under `root`, in the order of the paths, what is hidden passed over.
 
-    Links are followed; one that leads nowhere, or back to a folder around it, is noted as left out.
+    Links are followed; one that leads nowhere, or back to a folder around it, is noted as skipped.
     """
     yield from _walk(root, root, (), notes)
 

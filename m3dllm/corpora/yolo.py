@@ -30,7 +30,7 @@ _LONGEST_NAME = 100
 def parse_yolo(
     text: str, frame: int, *, names: Sequence[str], where: str, notes: Imported, cover: bool = False
 ) -> list[tuple[str, Region]]:
-    """(place, region) of each line; a line that is no box, or whose class has no name, is noted as left out.
+    """(place, region) of each line; a line that is no box, or whose class has no name, is noted as skipped.
 
     `cover` makes a box of polygons and rotated boxes: the one that covers them.
     """

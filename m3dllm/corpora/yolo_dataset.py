@@ -34,7 +34,7 @@ def read_yolo_dataset(
 
     - `names`: the file that names the classes; default: the `data.yaml`, `classes.txt` or `obj.names` there.
     - `clips`: the images of one folder are the frames of one document, numbered as their names are.
-    - `shapes`: polygons and rotated boxes are left out ("boxes"), or become the box that covers them ("cover").
+    - `shapes`: polygons and rotated boxes are skipped ("boxes"), or become the box that covers them ("cover").
     - `split`: the split to write; default: as the names of the folders say: train, val, test.
 
     Raises UserError where no image has a file of boxes.

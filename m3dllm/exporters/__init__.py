@@ -6,6 +6,6 @@ is the format's, the first line of its docstring says what it writes, and it has
 - `HOLDS`, the parts (see `m3dllm.export.Part`) that the format has a place for: all others are taken out before, each
   counted and named;
 - `export(source, notes, *, …)`, which yields (path in the folder, content) of each file to write. What follows the `*`
-  are its options: their help stands in its docstring as ``- `name`: …``. `notes` takes what else had to be left out
+  are its options: their help stands in its docstring as ``- `name`: …``. `notes` takes what else had to be skipped
   or changed.
 """

@@ -69,7 +69,7 @@ def _brackets(
 ) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
     """(token -> the brackets that open there, token -> those that close there), so that they nest where mentions do.
 
-    Where two mentions of one entity cross, brackets do not say which closes first: the later one is left out.
+    Where two mentions of one entity cross, brackets do not say which closes first: the later one is skipped.
     """
     starts = {start: n for n, (start, _) in enumerate(spans)}
     ends = {end: n for n, (_, end) in enumerate(spans)}

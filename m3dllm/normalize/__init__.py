@@ -28,7 +28,7 @@ CODES: Mapping[str, str] = {
     "repaired": "malformed JSON, or a number written as text, was mended",
     "extra_answer": "a second answer follows the one that was read",
     "bad_shape": "the value has not the shape expected there, or nothing is expected there",
-    "shortened": "the prompt did not fit into the model's context: examples or frames were left out",
+    "shortened": "the prompt did not fit into the model's context: examples or frames were dropped",
     "prompt_cut": "the server counted far fewer tokens than the prompt has: it answered without the whole document",
     "windows": "the text did not fit into the model's context: it was read in overlapping windows",
     # mentions and chains

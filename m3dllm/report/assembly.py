@@ -100,7 +100,7 @@ def _lead(groups: Sequence[ComparisonGroup], runs: Sequence[ScoredRun], left_out
     text = f"{_n(len(runs), 'run')} of {_n(len(systems), 'system')} in {_n(tables, 'table')} of comparable scores"
     if differ := sorted({words for group in groups for words, _ in _apart(group, groups)}):
         text += f"; apart for {', '.join(differ)}"
-    return text + (f"; {_n(len(left_out), 'run')} left out." if left_out else ".")
+    return text + (f"; {_n(len(left_out), 'run')} skipped." if left_out else ".")
 
 
 def _title(groups: Sequence[ComparisonGroup]) -> str:

@@ -48,7 +48,7 @@ def write_report(
     `provenance.json` beside them does. `paper` names published rows to quote beside, `baseline` a system, or a
     run, to compare every other with besides the best.
 
-    A run that is unfinished, broken or of another format is named in the report and left out. Raises UserError where
+    A run that is unfinished, broken or of another format is named in the report and skipped. Raises UserError where
     none is left, where `out` lies in a run or cannot be written, and for names that are not known.
     """
     folder, paths = Path(out), [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]

@@ -74,7 +74,7 @@ class SystemRuns:
         return [part for run in self.runs if (part := run.part(lang, pairs)) is not None]
 
     def f1s(self, lang: str, pairs: Pairs, key: str) -> list[float]:
-        """The F1 of each run in one score, or "average"; a run without it is left out."""
+        """The F1 of each run in one score, or "average"; a run without it is skipped."""
         parts = self.parts(lang, pairs)
         found = [
             p.average_f1 if key == "average" else p.tasks[key].f1 for p in parts if key == "average" or key in p.tasks

@@ -56,7 +56,7 @@ def latex(table: Table, origin: str, again: str) -> str:
 
 
 def escape(text: str) -> str:
-    """`text` as LaTeX prints it; what is no printable character is left out."""
+    """`text` as LaTeX prints it; what is no printable character is omitted."""
     return "".join(c if c.isprintable() else " " for c in text).translate(SPECIAL)
 
 

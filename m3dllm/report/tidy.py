@@ -38,7 +38,7 @@ class Sheet:
 def sheets(
     groups: Sequence[ComparisonGroup], left_out: Sequence[LeftOut], comparisons: Comparisons
 ) -> tuple[Sheet, ...]:
-    """Scores, heuristic baselines, differences, issues, and the runs that were left out."""
+    """Scores, heuristic baselines, differences, issues, and the runs that were skipped."""
     difference = ("label", "reference", *WHERE, "score", "difference", "low", "high", "p", "p_holm", "resamples")
     return (
         Sheet("scores", (*RUN, *WHERE, "documents", "score", *RATIOS, *COUNTS), tuple(_scores(groups))),

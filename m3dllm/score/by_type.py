@@ -55,7 +55,7 @@ def types_of(
     frames: Collection[int] | None = None,
     symmetric: Collection[str] = (),
 ) -> ByType:
-    """The counts of one document and task by type; types that neither side has are left out."""
+    """The counts of one document and task by type; types that neither side has are skipped."""
     match task:
         case "entity":
             outcomes, missed = of_mentions(gold, pred)

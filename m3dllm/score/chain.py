@@ -19,7 +19,7 @@ Span = tuple[int, int]
 Partition = tuple[frozenset[Span], ...]
 """Chains as sets of spans: none is empty, no span stands in two."""
 Overlaps = dict[tuple[int, int], int]
-"""(gold chain, pred chain) -> how many mentions they share; pairs that share none are left out."""
+"""(gold chain, pred chain) -> how many mentions they share; pairs that share none are skipped."""
 SMALL = 5  # chains of the shorter side of a part, up to which trying every subset of them is faster than loading scipy
 
 

@@ -163,9 +163,9 @@ def score(
     """The scores of predictions, by language.
 
     `labels` says which relation types are symmetric (None: none is); `subsets` what was shown of each document (None,
-    or a document left out: all of it). A document without a prediction is scored as an empty one; one on which the
-    system failed counts nowhere, and `LanguageScores.failed` says how many these are. Raises UserError for a prediction
-    of a document that is not there, and for a second one of the same document and pass.
+    or a document that is not in it: all of it). A document without a prediction is scored as an empty one; one on which
+    the system failed counts nowhere, and `LanguageScores.failed` says how many these are. Raises UserError for a
+    prediction of a document that is not there, and for a second one of the same document and pass.
     """
     subsets = subsets or {}
     golds = [Gold.of(example, subsets.get(example.document.id)) for example in examples]

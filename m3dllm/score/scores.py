@@ -107,7 +107,7 @@ class Scores:
     def to_wire(self) -> dict[str, Any]:
         """The object of `scores.json`.
 
-        Counts of unanswered documents and of regions left out appear where not 0, and those of gold frames where
+        Counts of unanswered documents and of regions skipped appear where not 0, and those of gold frames where
         systems say what they were shown.
         """
         settings: dict[str, Any] = {"modality": self.settings.modality, "variants": list(self.settings.variants)}

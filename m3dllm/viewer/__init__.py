@@ -32,7 +32,7 @@ def write_pages(runs: Sequence[Run], out: Path, *, gold: bool = True, embed: boo
     """Write the pages of `runs` into the folder `out`, and give the path of their index.html.
 
     Without `gold`, neither the gold nor what it makes of the predictions is shown. A run that is unfinished or broken
-    is named in the log and left out. Raises UserError where none is left, where `out` lies in a run or cannot be
+    is named in the log and skipped. Raises UserError where none is left, where `out` lies in a run or cannot be
     written, and where one file would be larger than `EMBED_LIMIT`.
     """
     for run in runs:
@@ -40,7 +40,7 @@ def write_pages(runs: Sequence[Run], out: Path, *, gold: bool = True, embed: boo
             raise UserError.at(out, f"lies in the run {run.path}, which a page does not touch: name another --out")
     found, left_out = read_runs([run.path for run in runs])
     for missing in left_out:
-        _log.warning("left out: %s: %s", missing.name, missing.why)
+        _log.warning("skipped: %s: %s", missing.name, missing.why)
     if not embed:
         remove_pages(out)
     entries, bodies, size = [], [], 0

@@ -166,7 +166,7 @@ def test_a_mention_whose_text_is_another_is_left_out_by_file_line_and_text(tmp_p
     imported = read_brat(pair(tmp_path, ann=ANN.replace("T2\tPerson 8 12", "T2\tPerson 9 13")))
     assert left_out(imported) == [
         ("mention", "the text at its offsets is another"),
-        ("relation", "an end is left out"),
+        ("relation", "an end is skipped"),
     ]
     assert imported.left_out[0].where == "d.ann:2: T2 'Bela', the text has 'ela '"
 
@@ -259,7 +259,7 @@ def test_types_are_chosen_and_renamed_and_take_their_relations_with_them_by_name
     imported = read_brat(pair(tmp_path), entity_types={"Per*": "PER"})
     assert chains(one(imported)) == {frozenset(("Ada", "She")), frozenset(("Bela",))}
     assert imported.labels.names("mentions") == {"PER"}
-    assert left_out(imported) == [("mention", "its type 'Place' is not chosen"), ("relation", "an end is left out")]
+    assert left_out(imported) == [("mention", "its type 'Place' is not chosen"), ("relation", "an end is skipped")]
 
 
 def test_events_and_their_triggers_are_left_out_by_name(tmp_path):
@@ -364,5 +364,5 @@ def test_the_name_of_a_chain_goes_with_its_mention_by_name(tmp_path):
     imported = read_brat(pair(tmp_path, ann="T1\tPlace 0 3\tAda\nT2\tAda-0 0 3\tAda"), entity_types={"Person": ""})
     assert left_out(imported) == [
         ("mention", "its type 'Place' is not chosen"),
-        ("chain name", "its mention is left out"),
+        ("chain name", "its mention is skipped"),
     ]

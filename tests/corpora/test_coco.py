@@ -64,7 +64,7 @@ def test_what_is_no_box_is_counted(tmp_path):
         "its category has no name",
         "its image is not there",
     ]
-    assert ("region", "its outline or keypoints were left out: its box stands") in changes(imported)
+    assert ("region", "its outline or keypoints were skipped: its box stands") in changes(imported)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"images": 3}', "{", '{"images": [{"id": 1}]}'])

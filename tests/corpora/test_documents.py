@@ -134,7 +134,7 @@ def test_evidence_is_counted(tmp_path):
     (tmp_path / "dev.json").write_text(json.dumps([ADA | {"labels": [ADA["labels"][0] | {"evidence": [0]}]}]))
     imported = read_redocred(tmp_path)
     assert details(imported) == [("evidence", "dev.json: $[0].labels[0].evidence")]
-    assert "nothing was left out" not in list(imported.summary_lines())
+    assert "nothing was skipped" not in list(imported.summary_lines())
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_the_boxes_of_an_image_that_is_left_out_go_to_no_other(tmp_path):
     files = {"9005/x/1.png": png(), "9005/y/1.png": png(), "9005/y/1.txt": BOX}
     found, notes = clip(folder(tmp_path / "v", files))
     assert found.regions == []
-    assert whys(notes) == [("frame", "another file has its number"), ("box file", "its image was left out")]
+    assert whys(notes) == [("frame", "another file has its number"), ("box file", "its image was skipped")]
 
 
 # --- one picture a text -----------------------------------------------------------------------------------------------

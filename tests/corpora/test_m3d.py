@@ -327,17 +327,17 @@ def test_the_summary_counts_what_came_in_and_names_what_did_not(tmp_path):
     assert list(imported.summary_lines()) == [
         "split  lang  documents  mentions  chains  relations  regions  frames",
         "dev    en            2        10       8          4        0       0",
-        f"left out: 1 chain: no mention of it is left ({PLACE}.entityLink.L9)",
-        f"left out: 1 mention: the text at its offsets is another ({tim})",
+        f"skipped: 1 chain: no mention of it is left ({PLACE}.entityLink.L9)",
+        f"skipped: 1 mention: the text at its offsets is another ({tim})",
         f"changed: 1 document: its video_id stands twice: renamed ({again})",
     ]
-    assert list(read_m3d(release(tmp_path / "2", zh=[ZH])).summary_lines())[-1] == "nothing was left out"
+    assert list(read_m3d(release(tmp_path / "2", zh=[ZH])).summary_lines())[-1] == "nothing was skipped"
 
 
 def test_the_summary_shows_the_first_places_of_many(tmp_path):
     imported = read_m3d(release(tmp_path, en=[changed(EN, image=list(range(1200)))]))
     line = list(imported.summary_lines(places=2))[2]
-    assert line.startswith("left out: 1,200 annotated frame: there is no img folder")
+    assert line.startswith("skipped: 1,200 annotated frame: there is no img folder")
     assert line.endswith(f"({PLACE}.image: 0; {PLACE}.image: 1; and 1,198 more)")
 
 

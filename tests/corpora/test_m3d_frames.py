@@ -90,7 +90,7 @@ def test_files_that_are_no_frames_are_left_out_by_name(tmp_path):
     assert [f.index for f in one(imported).document.frames] == [24]
     shown = sorted((what, why.split(":")[0], Path(where).name) for what, why, where in left_out(imported))
     assert shown == [
-        ("box file", "its frame was left out", "48.txt"),
+        ("box file", "its frame was skipped", "48.txt"),
         ("box file", "there is no image of its name", "72.txt"),
         ("file", "it is neither an image nor a .txt file of boxes", "notes.doc"),
         ("frame", "another image has its number", "24.png"),

@@ -7,7 +7,7 @@ from m3dllm.types import Example
 
 
 def reasons(imported: Imported) -> list[tuple[str, str]]:
-    """(what, why) of what was left out."""
+    """(what, why) of what was skipped."""
     return [(one.what, one.why) for one in imported.left_out]
 
 

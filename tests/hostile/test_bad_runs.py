@@ -1,4 +1,4 @@
-"""One bad run in a report is left out by name, whatever is broken in it; names from outside break no page or table."""
+"""One bad run in a report is skipped by name, whatever is broken in it; names from outside break no page or table."""
 
 from __future__ import annotations
 

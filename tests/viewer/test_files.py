@@ -59,7 +59,7 @@ def test_a_broken_run_is_left_out_by_name(runs, tmp_path, caplog):
     broken = shutil.copytree(runs[1].path, tmp_path / "broken")
     (broken / "predictions.jsonl").unlink()
     write_pages([runs[0], Run(broken)], tmp_path / "out")
-    assert "left out: broken: has no predictions.jsonl" in caplog.text
+    assert "skipped: broken: has no predictions.jsonl" in caplog.text
 
 
 def test_json_in_the_page_ends_no_script():

@@ -1,6 +1,6 @@
 """How a document is shown: as it is, shortened, or window by window, so that each prompt fits the context.
 
-What does not fit is shortened in this order: examples are left out one by one, the farthest first; then every other
+What does not fit is shortened in this order: examples are dropped one by one, the farthest first; then every other
 frame, down to one; then the text is read in overlapping windows, each with the frames of its time. Text is never left
 out. Each step is an Issue of the document.
 """
@@ -66,7 +66,7 @@ class PromptBuilder:
         selector: FewShotSelector,
         strategy: Strategy | None = None,
     ) -> None:
-        """`strategy`: left out, the one that the options name. Raises UserError for an unknown convention of boxes."""
+        """`strategy`: default, the one that the options name. Raises UserError for an unknown convention of boxes."""
         self.options = options
         self.labels = labels
         self.engine = engine

@@ -139,7 +139,7 @@ class Line:
 
 
 def text_lines(document: Document, specials: Iterable[str] = ()) -> list[Line]:
-    """The whole text in stretches, those of the segments with their times. Nothing is left out or said twice."""
+    """The whole text in stretches, those of the segments with their times. Nothing is omitted or repeated."""
     text, at = document.text, 0
     lines: list[Line] = []
 

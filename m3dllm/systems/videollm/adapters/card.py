@@ -242,7 +242,7 @@ def _rank(path: Path) -> int:
 
 
 def to_toml(table: Mapping[str, Any], prefix: str = "") -> str:
-    """A table of texts, numbers, lists of them, tables, and lists of tables, as TOML; None is left out."""
+    """A table of texts, numbers, lists of them, tables, and lists of tables, as TOML; None is omitted."""
     plain, parts = [], []
     for key, value in table.items():
         name = f"{prefix}{_key(key)}"

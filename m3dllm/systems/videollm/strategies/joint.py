@@ -44,7 +44,7 @@ JOINT = Stage(
     tasks=frozenset(("entity", "chain", "relation")),
 )
 """The chains, relations and regions of a document in the answer form. What is said of regions follows the frames that
-are shown: those that nobody annotated are left out."""
+are shown: those that nobody annotated are skipped."""
 
 
 class Joint(Strategy):

@@ -43,15 +43,15 @@ class SFTDataset:
         """Reads every document once.
 
         Raises UserError, which counts and names them, where documents or their answers do not fit into the context and
-        are not to be left out; and where nothing is left.
+        are not to be skipped; and where nothing is left.
         """
         self.builder, self.engine, self.options = builder, engine, options
         self.entries: list[Entry] = []
         self.examples: list[Example] = []
         self.unfit: list[tuple[str, str]] = []
-        """Documents that are left out, and why."""
+        """Documents that are skipped, and why."""
         self.unknown = 0
-        """Questions that are left out because nobody annotated their answers."""
+        """Questions that are skipped because nobody annotated their answers."""
         self._kept: dict[tuple[int, int], Encoded] = {}
         self._bytes = 0
         raws: list[RawOutput] = []
