@@ -122,7 +122,7 @@ def one(out: Path, options: dict, documents: int) -> None:
     started, loss, learned, tokens = time.perf_counter(), 0.0, 0, 0
     for step in steps:
         loss += trainer.training.step(step)
-        learned += sum(entry.learned for entry in step)
+        learned += sum(entry.target_tokens for entry in step)
         tokens += sum(entry.tokens for entry in step)
     seconds = time.perf_counter() - started
     print(json.dumps({"tokens_per_s": tokens / seconds, "memory_mb": peak_memory_mb(), "loss": loss / learned}))

@@ -182,7 +182,7 @@ class _Parts:
     dev_name: str | None = None
 
     def seen(self, manifest: Manifest) -> _Parts:
-        """The parts to learn from as the system sees them."""
+        """The parts to train on as the system sees them."""
         train, dev = (tuple(without_unseen(e, manifest) for e in part) for part in (self.train, self.dev))
         return replace(self, train=train, dev=dev)
 
@@ -264,7 +264,7 @@ def _shared_groups(corpus: Corpus) -> list[str]:
     if not shared:
         return []
     more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
-    return [f"group '{shared[0]}'{more} stands in two splits: what is learned from one clip is asked of its sister"]
+    return [f"group '{shared[0]}'{more} stands in two splits: a clip of it is trained on, another evaluated"]
 
 
 def _manifest(experiment: Experiment, corpus: Corpus, parts: _Parts) -> Manifest:

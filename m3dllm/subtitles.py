@@ -67,7 +67,7 @@ def read_subtitles(path: Path) -> Subtitles:
 
 
 def parse_subtitles(text: str, path: Path) -> Subtitles:
-    """The cues of a file's text, whose format is told by its suffix or its first lines. Raises UserError."""
+    """The cues of a file's text, whose format is known by its suffix or its first lines. Raises UserError."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     is_xml = path.suffix.lower() in (".ttml", ".dfxp") or re.match(r"\s*<(\?xml|tt[\s>:])", text)
     raw = list(_ttml(text, path)) if is_xml else list(_pysubs2(text, path))

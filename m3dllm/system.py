@@ -39,7 +39,7 @@ class System(ABC):
         """
 
     def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
-        """Learn, choose by `dev`, and write the checkpoint into the folder `out`. A killed fit may resume from it."""
+        """Train, select by `dev`, and write the checkpoint into the folder `out`. A killed fit may resume from it."""
         raise UserError(f"{type(self).__name__} does not train: it has no fit")
 
     def fitted(self, out: Path) -> None:  # noqa: B027  # most have nothing to do

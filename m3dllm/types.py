@@ -261,7 +261,7 @@ class Example:
     """A document and its gold, whose offsets, frames and boxes fit the document.
 
     `unannotated` are the tasks that nobody annotated here: their part of the gold is empty and says nothing. They have
-    no score on this document, and nothing is learned from it for them. Without entities there are no chains, and
+    no score on this document, and nothing is trained on it for them. Without entities there are no chains, and
     without these no relations; mentions without coreference are chains of one, and "chain" is unannotated.
     """
 

@@ -57,7 +57,8 @@ def guess(path: Path) -> Guess:
         return "yolo-dataset", "it has images and a file of the names of classes"
     shown = ", ".join(sorted(filter(None, suffixes))[:8]) or "none"
     raise UserError.at(
-        path, f"is of no format that can be told (its files: {shown}): name one, 'm3dllm import --help' lists them"
+        path,
+        f"is of no format that can be recognized (its files: {shown}): name one, 'm3dllm import --help' lists them",
     )
 
 

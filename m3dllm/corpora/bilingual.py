@@ -49,16 +49,16 @@ def whole(text: str, lang: Lang) -> Part:
 
 
 def by_language(text: str) -> list[Part]:
-    """The lines of each language, in the order in which the languages come. [] where no line tells its language.
+    """The lines of each language, in the order in which the languages come. [] where no line shows its language.
 
     A line without letters goes with the line before it, the first ones with the one after them.
     """
     lines = [match.span() for match in _LINE.finditer(text)]
-    told = [language(text[start:end]) for start, end in lines]
-    current = next((lang for lang in told if lang), None)
+    detected = [language(text[start:end]) for start, end in lines]
+    current = next((lang for lang in detected if lang), None)
     pieces: dict[Lang, list[tuple[int, int, int]]] = {}
     length: dict[Lang, int] = {}
-    for (start, end), lang in zip(lines, told, strict=True):
+    for (start, end), lang in zip(lines, detected, strict=True):
         current = lang or current
         if current is None:
             return []

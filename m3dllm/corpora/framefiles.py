@@ -29,7 +29,7 @@ _MEASURES = frozenset(("w", "h", "q", "x", "res", "fps", "crf", "kbps"))
 class ClipFile:
     """A file of a clip; `where` is its place for people. `path` is None in an archive. `read` raises ValueError.
 
-    `rest` is what its name says besides its document's, where the document is told by the name of the file.
+    `rest` is what its name says besides its document's, where the document is known by the name of the file.
     """
 
     name: str

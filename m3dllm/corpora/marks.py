@@ -166,6 +166,6 @@ class Marks:
 
 
 def language_of(text: str, lang: Lang | None, said: object = None) -> Lang:
-    """`lang`, else what a file said if that is a language, else what the letters of the text tell, else English."""
-    told: Lang | None = "zh" if said == "zh" else "en" if said == "en" else None
-    return lang or told or language(text) or "en"
+    """`lang`, else what a file said if that is a language, else what the letters of the text show, else English."""
+    declared: Lang | None = "zh" if said == "zh" else "en" if said == "en" else None
+    return lang or declared or language(text) or "en"

@@ -91,16 +91,16 @@ def _tweet(pairs: list[tuple[int, _Pair]], incoming: Incoming, file: Path, image
             said.setdefault(side.pos, side.name)
             kinds.setdefault(side.pos, Counter()).update([kind] if kind else [])
     marks = Marks(text, incoming.notes, where)
-    for (start, end), told in sorted(kinds.items()):
+    for (start, end), types in sorted(kinds.items()):
         if not 0 <= start < end <= len(spans):
             incoming.notes.leave_out("mention", "its tokens are not in the text", f"{where}: {start} to {end}")
             continue
-        if not told:
+        if not types:
             incoming.notes.change("mention", f"no relation says its type: {UNKNOWN}", f"{where}: {said[start, end]!r}")
-        elif len(told) > 1:
-            detail = f"{where}: {said[start, end]!r} is {', '.join(sorted(told))}"
+        elif len(types) > 1:
+            detail = f"{where}: {said[start, end]!r} is {', '.join(sorted(types))}"
             incoming.notes.change("mention", "relations say several types of it: the most frequent", detail)
-        kind = told.most_common(1)[0][0] if told else UNKNOWN
+        kind = types.most_common(1)[0][0] if types else UNKNOWN
         marks.mention((start, end), spans[start][0], spans[end - 1][1], kind)
     for _, pair in pairs:
         if relation := pair.parts()[2]:

@@ -144,9 +144,9 @@ def _add_relation(found: Standoff, line: str, number: int) -> tuple[str, str] | 
     if len(roles) != 2 or not all(role and end for role, _, end in roles):
         return "relation", "it is not 'R1, type Arg1:T1 Arg2:T2'"
     names = [role.lower() for role, _, _ in roles]
-    told = next((pair for pair in _HEAD_TAIL if sorted(pair) == sorted(names)), None)
-    if told and tuple(names) != told:
+    order = next((pair for pair in _HEAD_TAIL if sorted(pair) == sorted(names)), None)
+    if order and tuple(names) != order:
         roles.reverse()
-    link = Link(parts[0], (roles[0][2], roles[1][2]), number, () if told else tuple(role for role, _, _ in roles))
+    link = Link(parts[0], (roles[0][2], roles[1][2]), number, () if order else tuple(role for role, _, _ in roles))
     found.relations.append(link)
     return None

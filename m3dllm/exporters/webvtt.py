@@ -44,13 +44,13 @@ def _said(item: Item, notes: Notes) -> Iterator[_Cue]:
     document, found = item.document, item.annotation
     names = {chain.id: name_of(document, chain) for chain in found.chains}
     places = [(chain.id, mention) for chain in found.chains for mention in chain.mentions]
-    told: set[int] = set()
+    written: set[int] = set()
     related: set[int] = set()
     for segment in document.segments:
         here = [n for n, (_, mention) in enumerate(places) if _holds(segment, mention.start)]
         entities = {places[n][0] for n in here}
         facts = [n for n, r in enumerate(found.relations) if {r.head, r.tail} <= entities]
-        told.update(here)
+        written.update(here)
         related.update(facts)
         if here:
             said = (
@@ -64,7 +64,7 @@ def _said(item: Item, notes: Notes) -> Iterator[_Cue]:
             }
             yield _Cue(segment.start_s, segment.end_s, payload)
     for n, (_, mention) in enumerate(places):
-        if n not in told:
+        if n not in written:
             notes.leave_out("mention", "nobody noted when it is said", f"{document.id}: {mention.start}")
     for n, relation in enumerate(found.relations):
         if n not in related:

@@ -54,7 +54,7 @@ class Group:
 
     color: int
     items: tuple[Item, ...]
-    told: str = ""
+    tooltip: str = ""
 
 
 Item = Path | Dot | Words | Group
@@ -254,8 +254,8 @@ def _panel(figure: Plot, panel: Panel, left: float, top: float, width: float) ->
                 if p.low is not None and p.high is not None
                 else ()
             )
-            told = f"{series.label}: {tick_text(p.x)}, {p.y:.2f}"
-            yield Group(series.color, (*spread, _sign(series.color, x(p.x), y(p.y))), told)
+            tooltip = f"{series.label}: {tick_text(p.x)}, {p.y:.2f}"
+            yield Group(series.color, (*spread, _sign(series.color, x(p.x), y(p.y))), tooltip)
 
 
 def _x_axis(figure: Plot, points: list[Point]) -> tuple[Scale, list[float]]:

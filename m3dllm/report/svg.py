@@ -67,10 +67,10 @@ def _item(item: Item) -> Iterator[str]:
             yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r}" class="{style}"/>'
         case Words(x, y, text, style, anchor):
             yield f'<text x="{x:.1f}" y="{y:.1f}" class="{style} {anchor}">{escape(visible(text))}</text>'
-        case Group(color, items, told):
+        case Group(color, items, tooltip):
             yield f'<g class="c{color % len(COLORS)}">'
-            if told:
-                yield f"<title>{escape(visible(told))}</title>"
+            if tooltip:
+                yield f"<title>{escape(visible(tooltip))}</title>"
             for part in items:
                 yield from _item(part)
             yield "</g>"

@@ -83,15 +83,15 @@ def heuristic_baselines(
     rows: list[HeuristicBaseline] = []
     for lang in sorted({example.document.lang for example in examples}):
         here = [example for example in examples if example.document.lang == lang]
-        learned = [example for example in train if example.document.lang == lang]
+        train_here = [example for example in train if example.document.lang == lang]
         found = {e.document.id: e.gold if over is None else over.get(e.document.id, Annotation()) for e in here}
         stand = _Stand(lang, here, labels, settings, subsets)
         if "chain" in settings.scored:
             rows += _chain_heuristics(stand, found)
         if "relation" in settings.scored:
-            rows += _relation_heuristics(stand, found, learned, {} if counted is None else counted)
+            rows += _relation_heuristics(stand, found, train_here, {} if counted is None else counted)
         if "grounding" in settings.scored:
-            rows += _box_heuristic(stand, learned)
+            rows += _box_heuristic(stand, train_here)
     return tuple(rows)
 
 
@@ -175,23 +175,23 @@ def _chain_heuristics(stand: _Stand, found: Mapping[str, Annotation]) -> Iterato
 
 
 def _relation_heuristics(
-    stand: _Stand, found: Mapping[str, Annotation], learned: Sequence[Example], counted: Counted
+    stand: _Stand, found: Mapping[str, Annotation], train: Sequence[Example], counted: Counted
 ) -> Iterator[HeuristicBaseline]:
-    learned = [example for example in learned if "relation" in example.annotated] or stand.of("relation")
+    counted_on = [example for example in train if "relation" in example.annotated] or stand.of("relation")
     declared = stand.labels.symmetric if stand.labels else frozenset()
-    every = frozenset(relation.type for example in learned for relation in example.gold.relations)
+    every = frozenset(relation.type for example in counted_on for relation in example.gold.relations)
     for key, symmetric in (("relation", declared), ("relation.undirected", every)):
         place = stand.lang, symmetric
         if place not in counted:
-            counted[place] = kept_relations(learned, symmetric)
+            counted[place] = kept_relations(counted_on, symmetric)
         rules = counted[place]
         chains = {e.document.id: found[e.document.id].chains for e in stand.of("relation")}
         predicted = {name: Annotation(of, relate(of, rules)) for name, of in chains.items()}
         yield from stand.heuristic(key, TYPE_PAIRS, predicted)
 
 
-def _box_heuristic(stand: _Stand, learned: Sequence[Example]) -> Iterator[HeuristicBaseline]:
-    rules = box_rules(learned or stand.with_video, limit=1)
+def _box_heuristic(stand: _Stand, train: Sequence[Example]) -> Iterator[HeuristicBaseline]:
+    rules = box_rules(train or stand.with_video, limit=1)
     predicted = {
         e.document.id: Annotation(
             regions=tuple(Region(f.index, r.box, r.type) for f in e.document.frames if f.annotated for r in rules)

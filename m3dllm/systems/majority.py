@@ -74,7 +74,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What was learned of one language; the best rules come first, and only those worth keeping are there."""
+    """What was counted of one language; the best rules come first, and only those worth keeping are there."""
 
     mentions: tuple[Entry, ...]
     chain_rule: ChainRule

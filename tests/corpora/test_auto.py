@@ -56,7 +56,7 @@ def test_what_is_exported_is_known_again(tmp_path, name):
 def test_what_cannot_be_told_is_named(tmp_path):
     (tmp_path / "a.md").write_text("words")
     (tmp_path / "b.json").write_text("[" * 100_000)
-    with pytest.raises(UserError, match=r"no format that can be told \(its files: \.json, \.md\)"):
+    with pytest.raises(UserError, match=r"no format that can be recognized \(its files: \.json, \.md\)"):
         guess(tmp_path)
     with pytest.raises(UserError, match="does not exist"):
         guess(tmp_path / "nothing")

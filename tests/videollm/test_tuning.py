@@ -144,7 +144,7 @@ def test_only_the_answer_is_learned_with_the_token_that_ends_it(engines, corpus)
         answer = answer_ids(engine.local, item.answer)
         assert batch["input_ids"][i][batch["attention_mask"][i] == 1].tolist() == prompt + answer
         assert [token for token in targets[i].tolist() if token != IGNORED] == answer
-        assert row.learned == len(answer)
+        assert row.target_tokens == len(answer)
         assert answer[-1] == engine.local.tokenizer.eos_token_id
 
 
@@ -432,7 +432,7 @@ def test_an_adapter_of_another_model_is_refused(base, run, tmp_path):
 
 
 def test_an_adapter_for_other_prompts_is_refused(base, run, copy, tmp_path):
-    with pytest.raises(UserError, match="tuned to be asked with --strategy joint, not staged"):
+    with pytest.raises(UserError, match="tuned to be prompted with --strategy joint, not staged"):
         use(base, adapter=str(run), strategy="staged")
     text = (copy / "adapter.toml").read_text().replace("version = 1", "version = 7")
     (copy / "adapter.toml").write_text(text)
@@ -484,7 +484,7 @@ def test_an_adapter_whose_boxes_or_frames_mean_something_else_is_refused(base, r
 
 def test_an_adapter_that_is_asked_otherwise_than_it_learned_says_so(base, run, caplog):
     VideoLLM(Config(**base | {"adapter": str(run), "longest_side": 32}), labels=LABELS)
-    assert "was tuned with --longest-side 64, and is asked with 32" in caplog.text
+    assert "was tuned with --longest-side 64, and is prompted with 32" in caplog.text
 
 
 def test_a_tensor_of_one_dimension_is_one_line(base, copy):
@@ -522,11 +522,11 @@ def test_a_name_that_no_adapter_has_is_one_line(base, tmp_path):
 
 
 def test_answers_that_do_not_fit_are_named_and_left_out_only_when_asked(base, corpus, tmp_path):
-    lengths = sorted({entry.learned for entry in trainer(base, corpus, tmp_path / "all").dataset.entries})
-    with pytest.raises(UserError, match=r"of 6 train documents cannot be learned from \('train.*--exclude-unfit"):
+    lengths = sorted({entry.target_tokens for entry in trainer(base, corpus, tmp_path / "all").dataset.entries})
+    with pytest.raises(UserError, match=r"of 6 train documents cannot be trained on \('train.*--exclude-unfit"):
         trainer(base, corpus, tmp_path / "a", max_tokens=lengths[0])
     dataset = trainer(base, corpus, tmp_path / "b", max_tokens=lengths[0], exclude_unfit=True).dataset
-    assert {entry.learned for entry in dataset.entries} == {lengths[0]}
+    assert {entry.target_tokens for entry in dataset.entries} == {lengths[0]}
     assert len(dataset.examples) == 6 - len(dataset.unfit) < 6
 
 
@@ -539,9 +539,9 @@ def test_a_corpus_without_train_is_one_line(tmp_path, base):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "vllm"}, "--engine vllm does not learn"),
+        ({"engine": "vllm"}, "--engine vllm does not train"),
         ({"schema_only": True, "rank": 0}, "--rank 0"),
-        ({"strategy": "mqa"}, "--strategy mqa: its questions have no right answers"),
+        ({"strategy": "mqa"}, "--strategy mqa: its questions have no gold answers"),
         ({"rank": 0}, "--rank 0: expected at least 1"),
         ({"dropout": 1.0}, "--dropout 1.0: expected 0 or more and less than 1"),
         ({"four_bit": "yes"}, "--four-bit yes: this needs a GPU and bitsandbytes"),

@@ -352,5 +352,5 @@ def test_nothing_is_learned_from_a_joint_answer_that_is_not_all_annotated(tiny):
     system = VideoLLM(Config(model=tiny("qwen2_5_vl"), device="cpu"), labels=LABELS)
     whole = gold()
     lacks = Example(whole.document, replace(whole.gold, relations=()), frozenset(("relation",)))
-    with pytest.raises(UserError, match="nothing to learn from"):
+    with pytest.raises(UserError, match="nothing to train on"):
         SFTDataset(system.builder, system.engine, [lacks], system.config)

@@ -159,7 +159,7 @@ class TuningOptions(Options):
     save_every: Annotated[AtLeast1, FIT, INCIDENTAL] = 200
     """After how many steps the state is saved, besides at the end of each epoch."""
     box_step: Annotated[AtLeast1, FIT] = 1
-    """Boxes are written in steps of so many units of the last digit: coarser ones are learned sooner."""
+    """Boxes are written in steps of so many units of the last digit: coarser ones take less training."""
     exclude_unfit: Annotated[bool, FIT] = False
     """Leave out train documents whose question and answer do not fit into context and --max-tokens: else an error."""
     save_as: Annotated[str | None, FIT, INCIDENTAL] = None

@@ -93,7 +93,7 @@ class VideoLLM(System):
         return PromptBuilder(self.config, self.labels, engine, self.prompts, self.selector)
 
     def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
-        """Tune the model to the answers of `train`, choose the epoch by `dev`, and write what was learned into `out`.
+        """Tune the model to the answers of `train`, select the epoch by `dev`, and write the weights into `out`.
 
         Raises UserError, see `tuning.trainer.fit`.
         """
@@ -104,7 +104,7 @@ class VideoLLM(System):
         fit(self.config, self.labels, train, dev, out)
 
     def fitted(self, out: Path) -> None:
-        """Keep what the finished fit in `out` learned under the name that is asked for. Raises UserError."""
+        """Keep what the finished fit in `out` trained under the name that is asked for. Raises UserError."""
         if self.config.save_as:
             from m3dllm.systems.videollm.tuning.saving import keep_as
 

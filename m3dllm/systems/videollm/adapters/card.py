@@ -40,7 +40,7 @@ class Base:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What was learned of it."""
+    """What was trained of it."""
 
     tune: Literal["lora", "full"]
     rank: int = 0
@@ -53,7 +53,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """The prompts that it learned to answer."""
+    """The prompts that it is trained on."""
 
     strategy: str
     version: int
@@ -63,7 +63,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """What it learned from: the hashes are of the documents with their gold, in order.
+    """What it is trained on: the hashes are of the documents with their gold, in order.
 
     `ceiling` is what the right answers themselves score against the gold of train.
     """

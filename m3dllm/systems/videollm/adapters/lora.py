@@ -20,7 +20,7 @@ from m3dllm.wire import read_json
 
 
 def adapt(model: Any, config: TuningOptions) -> Any:
-    """`model` with fresh LoRA layers, as peft makes them; only they, and modules to train fully, learn.
+    """`model` with fresh LoRA layers, as peft makes them; only they, and modules to train fully, are trained.
 
     Raises UserError where an option names a module that is not there.
     """
@@ -40,7 +40,7 @@ def adapt(model: Any, config: TuningOptions) -> Any:
 
 
 def unfreeze(model: Any, config: TuningOptions) -> None:
-    """Let all weights of the language model learn, and the modules that `train_fully` names; nothing else.
+    """Make all weights of the language model trainable, and the modules that `train_fully` names; nothing else.
 
     Raises UserError where an option names a module that is not there.
     """

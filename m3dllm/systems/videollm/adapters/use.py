@@ -57,7 +57,7 @@ def check_use(adapter: Adapter, options: Options, labels: LabelSet, prompts_sha2
     """Raises UserError where the adapter was tuned for other prompts or another label set."""
     asked = adapter.card.asked
     if asked.strategy != options.strategy:
-        raise adapter.refusal(f"was tuned to be asked with --strategy {asked.strategy}, not {options.strategy}")
+        raise adapter.refusal(f"was tuned to be prompted with --strategy {asked.strategy}, not {options.strategy}")
     if asked.version != options.prompt_version:
         wanted = f"version {asked.version} of the prompts, not {options.prompt_version}"
         raise adapter.refusal(f"was tuned for {wanted}: give --prompt-version {asked.version}, or tune another")
@@ -66,9 +66,9 @@ def check_use(adapter: Adapter, options: Options, labels: LabelSet, prompts_sha2
         raise adapter.refusal("was tuned for prompts of other words: give the same --prompts, or tune another")
     usual = Options()
     for name in USUAL:
-        given, learned = getattr(options, name), adapter.card.training.get(name, getattr(usual, name))
-        what = f"was tuned with --{name.replace('_', '-')} {learned}, and is asked with {given}"
-        if given != learned and name in BOUND:
+        given, trained = getattr(options, name), adapter.card.training.get(name, getattr(usual, name))
+        what = f"was tuned with --{name.replace('_', '-')} {trained}, and is prompted with {given}"
+        if given != trained and name in BOUND:
             raise adapter.refusal(f"{what}: its answers mean something else then")
-        if given != learned:
+        if given != trained:
             log.warning("adapter '%s' %s", adapter.name, what)

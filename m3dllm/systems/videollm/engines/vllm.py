@@ -252,7 +252,7 @@ def _room_for(adapter: Adapter, local: LocalModel) -> dict[str, Any]:
     adapter.check_files()
     shape = adapter.card.shape
     if shape.train_fully:
-        what = f"learned all weights of {', '.join(shape.train_fully)}, which vLLM takes from no adapter"
+        what = f"trained all weights of {', '.join(shape.train_fully)}, which vLLM takes from no adapter"
         remedy = f"merge it first: m3dllm adapters merge {adapter.folder} --out MODEL"
         raise UserError.at(adapter.folder, f"adapter '{adapter.name}' {what}: {remedy}")
     if shape.rank > RANKS[-1]:

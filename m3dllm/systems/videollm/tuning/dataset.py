@@ -31,7 +31,7 @@ class Entry:
     document: int
     item: int
     tokens: int
-    learned: int
+    target_tokens: int
 
 
 class SFTDataset:
@@ -59,13 +59,13 @@ class SFTDataset:
             if (raw := self._enter(_annotated(example) if self._asks_for_regions else example)) is not None:
                 raws.append(raw)
         if self._asks_for_regions and (hidden := sum(not f.annotated for e in train for f in e.document.frames)):
-            log.info("%d frames that nobody annotated are not shown: the right answer about them is not known", hidden)
+            log.info("%d frames that nobody annotated are not shown: the gold answer about them is not known", hidden)
         if self.unknown:
-            log.info("%d questions are not learned from: nobody annotated their answers", self.unknown)
+            log.info("%d questions are not trained on: nobody annotated their answers", self.unknown)
         self._judge_unfit(len(train))
         self.ceiling = ceiling(self.examples, raws, builder.labels)
         if not self.entries:
-            raise UserError("there is nothing to learn from: no train document has anything that is asked about")
+            raise UserError("there is nothing to train on: no train document has anything that is asked about")
 
     def encoded(self, entry: Entry) -> Encoded:
         """The item of an entry."""
@@ -93,8 +93,8 @@ class SFTDataset:
             known = [i for i, item in enumerate(items) if item.tasks <= example.annotated]
             rows = {i: encode(self.engine, items[i]) for i in known}
             for row in rows.values():
-                if row.learned > (most := self.builder.options.max_tokens):
-                    raise DoesNotFit(f"the answer of {row.learned} tokens is longer than --max-tokens {most}")
+                if row.target_tokens > (most := self.builder.options.max_tokens):
+                    raise DoesNotFit(f"the answer of {row.target_tokens} tokens is longer than --max-tokens {most}")
                 if row.tokens > self.engine.context:
                     raise DoesNotFit(f"{row.tokens} tokens do not fit into the context of {self.engine.context}")
         except DoesNotFit as error:
@@ -106,7 +106,7 @@ class SFTDataset:
         number = len(self.examples)
         self.examples.append(example)
         for i, row in rows.items():
-            self.entries.append(Entry(number, i, row.tokens, row.learned))
+            self.entries.append(Entry(number, i, row.tokens, row.target_tokens))
             if self._bytes + row.bytes <= KEPT_BYTES:
                 self._kept[number, i] = row
                 self._bytes += row.bytes
@@ -117,7 +117,7 @@ class SFTDataset:
             return
         (name, why), count = self.unfit[0], len(self.unfit)
         named = ", ".join(f"'{name}'" for name, _ in self.unfit[:5]) + (", …" if count > 5 else "")
-        message = f"{count} of {total} train documents cannot be learned from ({named}); of '{name}' {why}"
+        message = f"{count} of {total} train documents cannot be trained on ({named}); of '{name}' {why}"
         if not self.options.exclude_unfit:
             raise UserError(f"{message}: leave them out by --exclude-unfit, or raise the limits")
         log.warning("%s: skipped", message)

@@ -1,6 +1,7 @@
-"""Lessons as numbers: the prompt as prediction encodes it, the answer behind it, and batches of these.
+"""Training items as numbers: the prompt as prediction encodes it, the answer behind it, and batches of these.
 
-Only the answer is learned, with the token that ends it. Rows are padded on the left, so that all answers end together.
+The loss is on the answer only, with the token that ends it. Rows are padded on the left, so that all answers end
+together.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """A item as the model takes it. `inputs` are those of the prompt with the answer behind it; (1, tokens) each,
-    but for positions of three parts, (3, 1, tokens), and what belongs to images. `learned` tokens, the last ones, are
+    """An item as the model takes it. `inputs` are those of the prompt with the answer behind it; (1, tokens) each,
+    but for positions of three parts, (3, 1, tokens), and what belongs to images. The last `target_tokens` are
     the answer."""
 
     inputs: Mapping[str, Tensor]
-    learned: int
+    target_tokens: int
 
     @property
     def tokens(self) -> int:
@@ -62,7 +63,7 @@ def encode(engine: TransformersEngine, item: TrainingItem) -> Encoded:
 
 
 def collate(rows: Sequence[Encoded], *, padding: int) -> tuple[dict[str, Tensor], Tensor]:
-    """(the batch, the tokens to learn): the latter (rows, longest answer), with IGNORED where there is none."""
+    """(the batch, the targets): the latter (rows, longest answer), with IGNORED where there is none."""
     longest = max(row.tokens for row in rows)
     batch: dict[str, Tensor] = {}
     for name in dict.fromkeys(name for row in rows for name in row.inputs):
@@ -73,15 +74,15 @@ def collate(rows: Sequence[Encoded], *, padding: int) -> tuple[dict[str, Tensor]
             batch[name] = torch.cat(padded, dim=padded[0].ndim - 2)
         else:
             batch[name] = torch.cat([value for value, _ in found])
-    most = max(row.learned for row in rows)
+    most = max(row.target_tokens for row in rows)
     targets = torch.full((len(rows), most), IGNORED)
     for i, row in enumerate(rows):
-        targets[i, most - row.learned :] = row.inputs["input_ids"][0, -row.learned :]
+        targets[i, most - row.target_tokens :] = row.inputs["input_ids"][0, -row.target_tokens :]
     return batch, targets
 
 
 IGNORED = -100
-"""What stands in the place of a token that is not learned."""
+"""What stands in the place of a token that is no target."""
 
 
 def _is_by_token(value: Any, tokens: int) -> bool:
@@ -90,7 +91,7 @@ def _is_by_token(value: Any, tokens: int) -> bool:
 
 
 def loss_sum(model: Any, batch: Mapping[str, Tensor], targets: Tensor) -> Tensor:
-    """The negative log-likelihood of all tokens to learn, summed. Numbers are made for the end of the rows only."""
+    """The negative log-likelihood of all target tokens, summed. Numbers are made for the end of the rows only."""
     keep = targets.shape[1] + 1
     logits = model(**batch, use_cache=False, logits_to_keep=keep).logits[:, -keep:-1]  # (rows, longest answer, tokens)
     return torch.nn.functional.cross_entropy(

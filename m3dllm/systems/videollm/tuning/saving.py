@@ -116,7 +116,7 @@ def readme(card: Card) -> str:
 the epoch was chosen by {data.dev_documents} more.
 
 - base model: `{card.base.model or "the embedded model"}` ({card.base.sha256[:12]})
-- weights learned: {shape.parameters:,}
+- trainable weights: {shape.parameters:,}
 - asked: strategy {card.asked.strategy}, prompts of version {card.asked.version}
 - dev F1 of the best epoch ({card.best_epoch} of {len(card.epochs)}): {scores or "there was no dev split"}
 

@@ -146,7 +146,7 @@ class Trainer(Learner[Entry]):
         return item.tokens
 
     def count(self, items: Sequence[Entry]) -> int:
-        return sum(item.learned for item in items)
+        return sum(item.target_tokens for item in items)
 
     def counts(self, items: Sequence[Entry]) -> dict[str, int]:
         return {"answer": self.count(items)}
@@ -312,16 +312,16 @@ def check(config: Config, train: Sequence[Example], out: Path) -> None:
     if not train:
         raise UserError("there is no train document: name a split by --train")
     if "fit" not in find_engine(config.engine).supports:
-        raise UserError(
-            f"--engine {config.engine} does not learn: leave it out to fit; the adapter works in every engine"
-        )
+        raise UserError(f"--engine {config.engine} does not train: omit it to fit; the adapter works in every engine")
     if config.adapter:
         raise UserError(
             "--adapter: a fit makes a new adapter; leave it out, or merge it first ('m3dllm adapters merge')"
         )
     if not find_strategy(config.strategy).has_targets:
         able = " or ".join(name for name in strategy_names() if find_strategy(name).has_targets)
-        raise UserError(f"--strategy {config.strategy}: its questions have no right answers to learn; expected {able}")
+        raise UserError(
+            f"--strategy {config.strategy}: its questions have no gold answers to train on; expected {able}"
+        )
     check_name(config, out)
 
 

@@ -1,6 +1,6 @@
 """The `openai` engine: a model behind a server that speaks OpenAI's chat interface, by the official client.
 
-Answers are held to the grammar where the server is of a kind that takes one and a probe shows that it does; any other
+Decoding is grammar-constrained where the server is of a kind that takes one and a probe shows that it does; any other
 is given the JSON schema, which leaves mentions and references free, and less where it refuses that. How many tokens a
 prompt has is estimated before it is sent: only the server knows.
 
@@ -392,7 +392,7 @@ class OpenAIEngine(Engine):
         return {**body, **self._held(request)}
 
     def _held(self, request: Request) -> Mapping[str, Any]:
-        """What holds the answer, as the server wants to be told."""
+        """The constraint of the answer, in the server's own parameters."""
         constraint = request.constraint or Constraint()
         if self._way is not None:
             if request.options and (way := self.kind.options(request.options)):

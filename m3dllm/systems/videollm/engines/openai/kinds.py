@@ -1,4 +1,4 @@
-"""Kinds of servers: how each wants to be told what holds an answer, and what it says of itself.
+"""Kinds of servers: how each takes the constraint of an answer, and what it reports of itself.
 
 A new kind is a class of a few lines that overrides what it does differently, and a line in `KINDS`.
 """
@@ -37,7 +37,7 @@ class Server:
         return ()
 
     def options(self, options: Sequence[str]) -> Way | None:
-        """How it is told that the answer is one of these texts; None where only a schema can say it."""
+        """The parameter that limits the answer to these texts; None where only a schema can."""
         return None
 
     def context(self, model: Mapping[str, Any]) -> int | None:
