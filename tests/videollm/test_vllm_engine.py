@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("transformers", reason="needs the extra 'llm'")
@@ -12,6 +14,7 @@ import llguidance
 
 from m3dllm.normalize import normalize
 from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.dialogue import converse
 from m3dllm.systems.videollm.engines.local import masks
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.types import Document
@@ -111,13 +114,19 @@ def test_a_free_model_and_one_held_to_the_schema_are_answered_too(make, stills):
 
 
 def test_a_video_is_seen_as_by_the_transformers_engine(make, stills):
-    made = document("both", stills=stills)
-    # a random model's choices hang by a hair: after some dozens of tokens rounding decides one
-    options = {"video": True, "max_tokens": 48}
-    (ours,), (theirs,) = (make(engine, "qwen3_vl", **options).predict([made]) for engine in ("transformers", "vllm"))
-    assert theirs.failure is None
-    assert ours.turns[0].tokens_vision == theirs.turns[0].tokens_vision > 0
-    assert ours.payload == theirs.payload
+    """The prompts are the same tokens. A random model's greedy choices between near ties are decided by rounding, and
+    vLLM's states of a video differ a little from those of transformers (log-probabilities by 0.05 to 0.11)."""
+    made, found = document("both", stills=stills), {}
+    for engine in ("transformers", "vllm"):
+        system = make(engine, "qwen3_vl", video=True)
+        (question,) = next(converse(made, system.builder.of(made)))
+        system.engine.submit(0, replace(question.request, options=tuple("ABCDEFGH"), constraint=None))
+        ((_, reply),) = system.engine.poll()
+        found[engine] = reply
+    ours, theirs = found["transformers"], found["vllm"]
+    assert (ours.tokens_in, ours.tokens_vision) == (theirs.tokens_in, theirs.tokens_vision)
+    assert theirs.tokens_vision > 0
+    assert theirs.scores == pytest.approx(ours.scores, abs=0.2)
 
 
 def test_a_frame_is_known_by_its_file_and_its_size(make, stills):
