@@ -67,11 +67,11 @@ def write_example(folder: Path, *, words: int, frames: int) -> Any:
         Chain(f"c{i}", tuple(Mention(*span, "PER") for span in spans[2 * i : 2 * i + 2]))
         for i in range((len(spans) + 1) // 2)
     )
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     stills, regions = [], []
     for i in range(frames):
         path = folder / f"{24 * i}.jpg"
-        Image.fromarray(dice.integers(0, 255, (224, 224, 3), dtype=np.uint8)).save(path)
+        Image.fromarray(rng.integers(0, 255, (224, 224, 3), dtype=np.uint8)).save(path)
         stills.append(Frame(24 * i, str(path), 224, 224, annotated=True))
         regions += [Region(24 * i, Box(0.1, 0.1, 0.4, 0.9), "PER"), Region(24 * i, Box(0.5, 0.2, 0.9, 0.8), "LOC")]
     relations = tuple(Relation(a.id, b.id, "PER-PER_parents") for a, b in itertools.pairwise(chains))

@@ -28,42 +28,42 @@ TYPES = ("PER", "LOC", "ORG")
 SMALL, FRAMES = 300, range(0, 96, 24)
 
 
-def drawn(dice: random.Random, *, n_mentions: int, n_chains: int, n_relations: int, n_boxes: int) -> Annotation:
+def drawn(rng: random.Random, *, n_mentions: int, n_chains: int, n_relations: int, n_boxes: int) -> Annotation:
     """A random annotation of the given size; two of them share a good part of their mentions."""
     names = [f"c{i}" for i in range(n_chains)]
     words: dict[str, list[Mention]] = {name: [] for name in names}
-    for at in dice.sample(range(n_mentions + n_mentions // 4), n_mentions):
-        words[dice.choice(names)].append(Mention(10 * at, 10 * at + 5, dice.choice(TYPES)))
+    for at in rng.sample(range(n_mentions + n_mentions // 4), n_mentions):
+        words[rng.choice(names)].append(Mention(10 * at, 10 * at + 5, rng.choice(TYPES)))
     chains = [Chain(name, tuple(found)) for name, found in words.items() if found]
     ids = [chain.id for chain in chains]
-    relations = [Relation(*dice.sample(ids, 2), dice.choice("rs")) for _ in range(n_relations) if len(ids) > 1]
+    relations = [Relation(*rng.sample(ids, 2), rng.choice("rs")) for _ in range(n_relations) if len(ids) > 1]
     regions = []
     for _ in range(n_boxes):
-        x, y = dice.randint(0, 4) / 8, dice.randint(0, 4) / 8
-        box = Box(x, y, x + dice.choice((0.25, 0.5)), y + dice.choice((0.25, 0.5)))
-        regions.append(Region(dice.choice(FRAMES), box, dice.choice(TYPES)))
+        x, y = rng.randint(0, 4) / 8, rng.randint(0, 4) / 8
+        box = Box(x, y, x + rng.choice((0.25, 0.5)), y + rng.choice((0.25, 0.5)))
+        regions.append(Region(rng.choice(FRAMES), box, rng.choice(TYPES)))
     return Annotation(tuple(chains), tuple(relations), tuple(regions))
 
 
-def disturbed(dice: random.Random, gold: Annotation) -> Annotation:
+def disturbed(rng: random.Random, gold: Annotation) -> Annotation:
     """Gold as a fair system would say it: mentions lost or put into another chain, relations lost."""
-    words = {chain.id: [m for m in chain.mentions if dice.random() > 0.15] for chain in gold.chains}
+    words = {chain.id: [m for m in chain.mentions if rng.random() > 0.15] for chain in gold.chains}
     for name, found in words.items():
-        if found and dice.random() < 0.3:
-            words[dice.choice([other for other in words if other != name] or [name])].append(found.pop())
+        if found and rng.random() < 0.3:
+            words[rng.choice([other for other in words if other != name] or [name])].append(found.pop())
     chains = tuple(Chain(name, tuple(found)) for name, found in words.items() if found)
     ids = {chain.id for chain in chains}
-    kept = (r for r in gold.relations if {r.head, r.tail} <= ids and dice.random() > 0.3)
-    return Annotation(chains, tuple(kept), tuple(r for r in gold.regions if dice.random() > 0.3))
+    kept = (r for r in gold.relations if {r.head, r.tail} <= ids and rng.random() > 0.3)
+    return Annotation(chains, tuple(kept), tuple(r for r in gold.regions if rng.random() > 0.3))
 
 
-def generated(dice: random.Random, n: int) -> list[Example]:
+def generated(rng: random.Random, n: int) -> list[Example]:
     """Documents of the size of the M3D development sets, with frames."""
     frames = tuple(Frame(i, f"frames/{i}.jpg", 64, 48, annotated=True) for i in FRAMES)
     return [
         Example(
             Document(f"d{i}", "en" if i % 2 else "zh", "x" * 400, frames=frames, group=f"g{i // 3}"),
-            drawn(dice, n_mentions=15, n_chains=8, n_relations=6, n_boxes=8),
+            drawn(rng, n_mentions=15, n_chains=8, n_relations=6, n_boxes=8),
         )
         for i in range(n)
     ]
@@ -79,11 +79,11 @@ def seconds(work: Callable[[], Any], *, repeat: int = 1) -> float:
     return min(found)
 
 
-def beside_the_twins(dice: random.Random) -> None:
+def beside_the_twins(rng: random.Random) -> None:
     pairs = []
     for _ in range(SMALL):
-        size = {"n_mentions": 12, "n_chains": dice.randint(1, 6), "n_relations": 5, "n_boxes": 8}
-        pairs.append((drawn(dice, **size), drawn(dice, **size)))
+        size = {"n_mentions": 12, "n_chains": rng.randint(1, 6), "n_relations": 5, "n_boxes": 8}
+        pairs.append((drawn(rng, **size), drawn(rng, **size)))
     parts = [(partition(gold), partition(pred)) for gold, pred in pairs]
     sets = [(slow.chains_of(gold), slow.chains_of(pred)) for gold, pred in pairs]
     metrics: dict[str, tuple[Callable[..., PRF], Sequence[Any], Callable[..., Any], Sequence[Any]]] = {
@@ -107,14 +107,14 @@ def beside_the_twins(dice: random.Random) -> None:
         print(f"  {name:22s} {1000 * slowly:10.1f} ms {1000 * quickly:8.1f} ms {slowly / quickly:8.1f}")
 
 
-def whole_corpora(dice: random.Random, data: Path | None) -> None:
+def whole_corpora(rng: random.Random, data: Path | None) -> None:
     if data is None:
-        golds = generated(dice, 408)
+        golds = generated(rng, 408)
         what = "generated"
     else:
         golds = [example for split in read_m3d(data / "m3d").splits.values() for example in split]
         what = "M3D development"
-    runs = [[Prediction(gold.document.id, disturbed(dice, gold.gold)) for gold in golds] for _ in range(2)]
+    runs = [[Prediction(gold.document.id, disturbed(rng, gold.gold)) for gold in golds] for _ in range(2)]
     every = Settings(variants=(*variants(), "iou=0.3"))
     passes = [Prediction(p.document, p.annotation, kind) for p in runs[0] for kind in (None, "mentions", "chains")]
     print(f"\n{len(golds)} {what} documents")

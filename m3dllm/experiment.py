@@ -307,7 +307,7 @@ def _already_seen(done: Mapping[str, Any], corpus: Corpus, split: str) -> tuple[
     asked = corpus.hashes.get(f"{split}.jsonl")
     for name, what in ((fitted.train, "fitted to"), (fitted.dev, "chosen by")):
         if name is not None and asked is not None and fitted.sha256.get(f"{name}.jsonl") == asked:
-            return (f"the checkpoint was {what} '{name}', the very documents that it is asked about",)
+            return (f"the checkpoint was {what} '{name}', the very documents that it is evaluated on",)
     return ()
 
 

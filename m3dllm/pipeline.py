@@ -286,11 +286,11 @@ def _progress(total: int, what: str) -> Iterator[Callable[[], None]]:
 class _Clock:
     total: int
     what: str
-    said: float
+    reported: float
     done: int = 0
 
     def step(self) -> None:
         self.done += 1
-        if time.monotonic() - self.said > 10:
-            self.said = time.monotonic()
+        if time.monotonic() - self.reported > 10:
+            self.reported = time.monotonic()
             log.info("%s: %d of %d", self.what, self.done, self.total)

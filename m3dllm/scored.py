@@ -41,7 +41,7 @@ class ScoredRun:
 
     @cached_property
     def annotations(self) -> dict[str, Annotation]:
-        """What the system said with nothing given, by document."""
+        """What the system predicted with nothing given, by document."""
         return {p.document: p.annotation for p in self.predictions if p.given is None}
 
     def documents(self, lang: str) -> list[Example]:
@@ -54,7 +54,7 @@ class ScoredRun:
         return dict(sorted(codes.items()))
 
     def answers(self, lang: str) -> list[RawOutput]:
-        """What the system said of the documents in one language, over all passes."""
+        """The system's answers to the documents in one language, over all passes."""
         here = {example.document.id for example in self.documents(lang)}
         return [raw for raw in self.raws if raw.document in here]
 
@@ -142,10 +142,10 @@ def _check_scores(path: Path, examples: Sequence[Example], scores: Scores) -> No
         raise UserError.at(path / "scores.json", f"does not agree with documents.jsonl about '{odd[0]}': {again}")
     for lang, of in scores.languages.items():
         for pairs in PAIRS:
-            said = of.gold_pairs if pairs == "gold_pairs" else of.end_to_end
+            part = of.gold_pairs if pairs == "gold_pairs" else of.end_to_end
             rows = [row.tasks for row in scores.documents(lang, pairs=pairs)]
             counted = total(rows).tasks
-            for name, score in said.tasks.items() if said else ():
+            for name, score in part.tasks.items() if part else ():
                 if name in counted and counted[name] != score:
                     message = f"does not agree with per_document.jsonl in {name} ({lang}, {pairs}): {again}"
                     raise UserError.at(path / "scores.json", message)
@@ -175,8 +175,8 @@ def read_runs(paths: Iterable[Path]) -> tuple[list[ScoredRun], list[LeftOut]]:
 
 def broken(error: Exception) -> str:
     """Why a run is skipped in which something stands that nobody thought of."""
-    said = " ".join(f"{type(error).__name__} {error}".split())
-    return f"holds what no run writes ({said[:160]}): make it again"
+    message = " ".join(f"{type(error).__name__} {error}".split())
+    return f"holds what no run writes ({message[:160]}): make it again"
 
 
 def _check_cost(path: Path, record: RunRecord, raws: Iterable[RawOutput]) -> None:

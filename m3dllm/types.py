@@ -7,7 +7,7 @@ Conventions, stated once:
 
 - text: `start` and `end` are code points of `Document.text`, half open: `text[start:end]` is the mention.
 - box: fractions of the frame, `x0 y0 x1 y1`, origin top left. Gold boxes are legal (`Box.is_legal`); a prediction keeps
-  what the system said, and the scorer counts it as wrong.
+  what the system predicted, and the scorer counts it as wrong.
 - frame: the frame's own number in the clip, as the gold uses it, never a position in a list.
 - time: seconds, in names that end in `_s`; pixels end in `_px`.
 - chain ids are local names: renaming them changes no score.
@@ -303,9 +303,9 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One exchange with a generating model: what was asked (by hash), what it said, why it stopped, and what it cost.
+    """One exchange with a generating model: the prompt (by hash), the answer, why it stopped, and what it cost.
 
-    `reasoning` is what it thought apart from the answer, `refusal` what it said instead of one.
+    `reasoning` is what it generated before the answer, `refusal` instead of one.
 
     Of the `tokens_in` of the prompt, `tokens_vision` stand for images and `tokens_reused` were not computed again.
     """
@@ -355,7 +355,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class RawOutput:
-    """What a system said about one document, before anyone judged it.
+    """What a system predicted for one document, before it is normalized and scored.
 
     `payload` is the answer: an object in the answer form (see `answers`) or text that should hold one. `boxes` is None
     where the payload's boxes are fractions in xyxy order. A failed document has `error` (a string counts as a failure

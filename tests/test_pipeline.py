@@ -287,7 +287,7 @@ def test_documents_without_an_answer_are_counted(corpus, tmp_path, caplog):
 def test_a_checkpoint_that_knows_the_documents_says_so(corpus, tmp_path, train, what):
     fitted = pipeline.fit(majority(corpus, tmp_path / "fit", split="dev", train=train, dev="test"))
     run = pipeline.run(majority(corpus, tmp_path / "run", checkpoint=fitted.path))
-    assert run.record().notes == (f"the checkpoint was {what} 'test', the very documents that it is asked about",)
+    assert run.record().notes == (f"the checkpoint was {what} 'test', the very documents that it is evaluated on",)
 
 
 def test_a_retryable_error_is_asked_again_and_another_is_not(corpus, tmp_path):

@@ -1,11 +1,11 @@
-"""An answer as a Prediction: one way for every system, whatever it said.
+"""An answer as a Prediction: one way for every system, whatever it holds.
 
 `normalize` never raises for what a payload holds, and nothing disappears silently: each thing that could not be used,
 or only after a repair, is one Issue, whose codes `CODES` explains. A garbled answer, an answer that says "nothing is
 here" and an empty document never look alike: an annotation without content always comes with the Issue that says why.
 
-Whether what was said is right is the scorer's affair: a relation between chains of the wrong types, a box outside the
-frame or one without an area is kept as it was said.
+Whether a prediction is correct is the scorer's affair: a relation between chains of the wrong types, a box outside the
+frame or one without an area is kept as it was predicted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CODES: Mapping[str, str] = {
     "unaligned": "the text was found, but not on token boundaries",
     "fuzzy": "the text was found as a misspelling of words of the document",
     "occurrence_out_of_range": "the text does not stand that many times in the document",
-    "bad_offsets": "the offsets leave the text, or other words stand there than those said",
+    "bad_offsets": "the offsets leave the text, or other words stand there than those given",
     "covered": "every place of the text lies inside a longer mention of the answer",
     "duplicate_mention": "the span stands already in a chain of the answer, which keeps it",
     "duplicate_id": "another chain has the id, and keeps the references to it",
@@ -47,12 +47,12 @@ CODES: Mapping[str, str] = {
     "unknown_type": "the type is missing, or not in the label set",
     "dangling": "the reference names no chain that could be used",
     "self_relation": "the relation joins a chain to itself",
-    "duplicate_relation": "the relation was said before",
+    "duplicate_relation": "the relation was predicted before",
     "unknown_frame": "the document has no such frame",
     "no_box_size": "the answer does not tell what the numbers of the frame's boxes mean",
     "bad_box": "the box is not four numbers",
     "bad_geometry": "the box has no area or is not finite; it is kept, and the scorer counts it as wrong",
-    "box_outside": "the box leaves the frame; it is kept as it was said",
+    "box_outside": "the box leaves the frame; it is kept as predicted",
     "box_convention": "the numbers of the box are not in the unit that is declared for the model; it is kept",
 }
 

@@ -26,10 +26,10 @@ MENTION = ("start", "end", "type", "text", "occurrence", "occurrences")
 REGION = ("frame", "box", "type", "chain")
 """The keys of the parts of an answer."""
 UNREAD = frozenset(("not_json", "truncated", "no_answer", "error"))
-"""Issues of a system's own after which an empty payload does not mean that the model said that nothing is here."""
+"""Issues of a system's own after which an empty payload does not mean that the model predicted that nothing is here."""
 
 
-class _Said(NamedTuple):
+class _ReadMention(NamedTuple):
     """A mention with its places. `type` is None where it is the chain's, "" where it cannot be used.
 
     A text without numbers is `bare`: it takes only those of its places that lie inside no longer mention of the answer.
@@ -42,12 +42,12 @@ class _Said(NamedTuple):
     bare: Alignment | None = None
 
 
-class _SaidChain(NamedTuple):
+class _ReadChain(NamedTuple):
     """A chain whose mentions have not yet been held against each other."""
 
     where: str
     id: str
-    said: tuple[_Said, ...]
+    mentions: tuple[_ReadMention, ...]
 
 
 class Reading:
@@ -72,8 +72,8 @@ class Reading:
         answer = self._answer(raw)
         if answer is None:
             return Annotation()
-        said = list(self._said_chains(self._items(answer, "chains", "")))
-        mentions = [mention for chain in said for mention in chain.said]
+        said = list(self._read_chains(self._items(answer, "chains", "")))
+        mentions = [mention for chain in said for mention in chain.mentions]
         bare = {mention.bare: mention.places for mention in mentions if mention.bare}
         numbered = (mention.places for mention in mentions if not mention.bare)
         nesting = Nesting(span for places in chain_all(bare.values(), numbered) for span in places)
@@ -118,7 +118,7 @@ class Reading:
 
     # --- chains -------------------------------------------------------------------------------------------------------
 
-    def _said_chains(self, rows: Collection[Any]) -> Iterator[_SaidChain]:
+    def _read_chains(self, rows: Collection[Any]) -> Iterator[_ReadChain]:
         rows = [spelled(row, CHAIN) if isinstance(row, dict) else row for row in rows]
         names = [_name(row.get("id")) if isinstance(row, dict) else None for row in rows]
         taken = {name for name in names if name is not None}
@@ -136,12 +136,12 @@ class Reading:
                 self._note("duplicate_id", where, f"{excerpt(name)} is taken; the chain is now {excerpt(chain_id)}")
             else:
                 chain_id = self._ids[name] = name
-            yield _SaidChain(where, chain_id, self._said_mentions(row, where))
+            yield _ReadChain(where, chain_id, self._read_mentions(row, where))
 
-    def _said_mentions(self, row: dict[Any, Any], where: str) -> tuple[_Said, ...]:
+    def _read_mentions(self, row: dict[Any, Any], where: str) -> tuple[_ReadMention, ...]:
         kind = None if row.get("type") is None else self._type(row["type"], "mentions", f"{where}.type")
         mentions = self._items(row, "mentions", where)
-        said = [s for j, value in enumerate(mentions) if (s := self._said(value, f"{where}.mentions[{j}]"))]
+        said = [s for j, value in enumerate(mentions) if (s := self._read_mention(value, f"{where}.mentions[{j}]"))]
         if kind is None:
             # The type of a chain is the majority of its mentions' types.
             kind = next((name for name, _ in Counter(s.type for s in said if s.type).most_common(1)), "")
@@ -149,11 +149,11 @@ class Reading:
                 self._note("unknown_type", f"{where}.type", "neither the chain nor its mentions have a type")
         return tuple(s._replace(type=kind) if s.type is None else s for s in said)
 
-    def _settle(self, chain: _SaidChain, nesting: Nesting, owners: dict[Span, str]) -> None:
+    def _settle(self, chain: _ReadChain, nesting: Nesting, owners: dict[Span, str]) -> None:
         """Give the chain those places of its mentions that no chain before it has."""
         mentions: list[Mention] = []
         before: set[str] = set()
-        for said in chain.said:
+        for said in chain.mentions:
             if not said.type:
                 continue
             places = self._places(said, nesting)
@@ -187,7 +187,7 @@ class Reading:
         else:
             self._note("empty_chain", chain.where, f"none of the mentions of {excerpt(chain.id)} could be used")
 
-    def _places(self, said: _Said, nesting: Nesting) -> tuple[Span, ...]:
+    def _places(self, said: _ReadMention, nesting: Nesting) -> tuple[Span, ...]:
         """Those of the mention's places that it takes, unless another chain has them."""
         if said.bare is None:
             return said.places
@@ -197,7 +197,7 @@ class Reading:
 
     # --- mentions -----------------------------------------------------------------------------------------------------
 
-    def _said(self, value: Any, where: str) -> _Said | None:
+    def _read_mention(self, value: Any, where: str) -> _ReadMention | None:
         """A mention in any of its forms."""
         if isinstance(value, str):
             return self._by_text(value, where)
@@ -210,7 +210,7 @@ class Reading:
         text = value.get("text")
         if "start" in value or "end" in value:
             if span := self._offsets(value, where):
-                return _Said(where, self._document.text[slice(*span)], kind, (span,))
+                return _ReadMention(where, self._document.text[slice(*span)], kind, (span,))
             if not isinstance(text, str):
                 return None
         if not isinstance(text, str):
@@ -222,7 +222,7 @@ class Reading:
         said = self._by_text(text, where, numbers=numbers)
         return said and said._replace(type=kind)
 
-    def _by_text(self, text: str, where: str, *, numbers: Collection[Any] = ()) -> _Said | None:
+    def _by_text(self, text: str, where: str, *, numbers: Collection[Any] = ()) -> _ReadMention | None:
         """The mention at every free place of `text`, or at its n-th places only."""
         wanted = [self._integer(number, where) for number in numbers]
         if None in wanted or not text:
@@ -235,7 +235,7 @@ class Reading:
         if found.status != "exact":
             self._note(found.status, where, f"{excerpt(text)} read as {excerpt(found.read_as)}")
         if not wanted:
-            return _Said(where, text, None, found.meant, bare=found)
+            return _ReadMention(where, text, None, found.meant, bare=found)
         places = []
         for n in dict.fromkeys(wanted):
             if n is not None and 1 <= n <= len(found.places):
@@ -243,7 +243,7 @@ class Reading:
             else:
                 detail = f"no. {shown(n)} of {excerpt(text)}, which stands {len(found.places)} times"
                 self._note("occurrence_out_of_range", where, detail)
-        return _Said(where, text, None, tuple(places)) if places else None
+        return _ReadMention(where, text, None, tuple(places)) if places else None
 
     def _offsets(self, value: dict[Any, Any], where: str) -> Span | None:
         start, end = (self._integer(value.get(name), where) for name in ("start", "end"))

@@ -30,8 +30,8 @@ def answer_table(name: str, group: ComparisonGroup) -> Table | None:
         "as_said": ("nothing to mend", "% of the answers", _share_without(frozenset(CODES) - SILENT)),
         "truncated": ("truncated", "% of the answers", _share_with(frozenset(("truncated",)))),
         "repaired": ("JSON mended", "% of the answers", _share_with(frozenset(("repaired",)))),
-        "lost": ("lost", "% of the mentions said", lambda run, lang: _mentions(run, lang, LOST)),
-        "mended": ("mended", "% of the mentions said", lambda run, lang: _mentions(run, lang, MENDED)),
+        "lost": ("lost", "% of the predicted mentions", lambda run, lang: _mentions(run, lang, LOST)),
+        "mended": ("mended", "% of the predicted mentions", lambda run, lang: _mentions(run, lang, MENDED)),
         "shown": ("shown", "% of the gold frames", frames_shown),
     }
     systems = group.systems
@@ -41,7 +41,7 @@ def answer_table(name: str, group: ComparisonGroup) -> Table | None:
         row = [cells.number(found[key]) if key == "answers" else cells.share(found[key]) for key in columns]
         rows.append(Row((cells.word(system.label), *row)))
     caption = (
-        "What was said, before it was scored: one answer a document and pass. Lost mentions are invented or could not "
+        "The answers before they are scored: one a document and pass. Lost mentions are invented or could not "
         "be placed in the text; mended ones were placed after a repair. Gold frames are those that somebody annotated."
     )
     heads = (Column(key, title, group) for key, (title, group, _) in columns.items())
@@ -241,12 +241,12 @@ def _share_without(codes: frozenset[str]) -> Measure:
 
 
 def _mentions(run: ScoredRun, lang: str, codes: Iterable[str]) -> float | None:
-    """The Issues of `codes` as a share of the mentions that were said: kept or lost."""
+    """The Issues of `codes` as a share of the predicted mentions: kept or lost."""
     here = {example.document.id for example in run.documents(lang)}
     own = [p for p in run.predictions if p.document in here]
     issues = [issue.code for p in own for issue in p.issues]
-    said = sum(1 for p in own for _ in p.annotation.mentions) + sum(code in LOST for code in issues)
-    return sum(code in codes for code in issues) / said if said else None
+    predicted = sum(1 for p in own for _ in p.annotation.mentions) + sum(code in LOST for code in issues)
+    return sum(code in codes for code in issues) / predicted if predicted else None
 
 
 def _tallied(run: ScoredRun, name: str) -> float | None:

@@ -21,7 +21,7 @@ from m3dllm.types import TASKS, Annotation, Document, Example, Failure, GivenKin
 from m3dllm.wire import WireError, decode, decode_example, decode_prediction, decode_raw, numbered_lines
 
 UNUSABLE = ("error", "no_answer", "not_json")
-"""The Issues of a prediction that is empty because nothing could be read, not because nothing was said."""
+"""The Issues of a prediction that is empty because nothing could be read, not because nothing was predicted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +127,14 @@ def _raw(line: bytes) -> tuple[Key, RawOutput]:
 
 
 def _prediction(line: bytes) -> tuple[Key, RawOutput]:
-    said = decode_prediction(line)
-    key = said.document, said.given
-    if said.annotation == Annotation():
-        for issue in said.issues:
+    prediction = decode_prediction(line)
+    key = prediction.document, prediction.given
+    if prediction.annotation == Annotation():
+        for issue in prediction.issues:
             if issue.code in UNUSABLE:
                 why = issue.detail if issue.code == "error" else f"{issue.code}: {issue.detail}"
-                return key, RawOutput(*key, error=Failure(why), frames=said.frames)
-    return key, RawOutput(*key, payload=_by_offsets(said), frames=said.frames)
+                return key, RawOutput(*key, error=Failure(why), frames=prediction.frames)
+    return key, RawOutput(*key, payload=_by_offsets(prediction), frames=prediction.frames)
 
 
 def _gold(line: bytes) -> tuple[Key, Example]:
@@ -142,16 +142,17 @@ def _gold(line: bytes) -> tuple[Key, Example]:
     return (example.document.id, "gold"), example
 
 
-def _by_offsets(said: Prediction) -> dict[str, Any]:
+def _by_offsets(prediction: Prediction) -> dict[str, Any]:
     """A prediction in the answer form, its mentions as offsets: the text that they stand in is not at hand."""
     return {
         "chains": [
             {"id": c.id, "mentions": [{"start": m.start, "end": m.end, "type": m.type} for m in c.mentions]}
-            for c in said.annotation.chains
+            for c in prediction.annotation.chains
         ],
-        "relations": [{"head": r.head, "tail": r.tail, "type": r.type} for r in said.annotation.relations],
+        "relations": [{"head": r.head, "tail": r.tail, "type": r.type} for r in prediction.annotation.relations],
         "regions": [
-            {"frame": r.frame, "type": r.type, "box": list(r.box), "chain": r.chain} for r in said.annotation.regions
+            {"frame": r.frame, "type": r.type, "box": list(r.box), "chain": r.chain}
+            for r in prediction.annotation.regions
         ],
     }
 

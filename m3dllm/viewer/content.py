@@ -58,7 +58,7 @@ WORDS: dict[Outcome, str] = {
 
 @dataclass(frozen=True, eq=False)
 class Viewed:
-    """A run with what it said, by document and pass."""
+    """A run with what it predicted, by document and pass."""
 
     run: ScoredRun
 
@@ -145,7 +145,7 @@ def _side(
     entities: Entities,
     gold_numbers: Mapping[str, int] | None,
 ) -> Content:
-    """What a run said in one pass. `tally` counts verdicts as the scorer does: repeats once, what it passes over never.
+    """What a run predicted in one pass. `tally` counts verdicts as the scorer does: repeats once, what it skips never.
 
     `hidden` names what the run was not shown of the document; without `gold_numbers` nothing is judged.
     """
@@ -213,8 +213,8 @@ def tally(gold: Annotation, pred: Annotation, judged: Judged) -> dict[str, dict[
         ("relation", judged.relations, gold.relations, pred.relations),
         ("grounding", judged.regions, gold.regions, pred.regions),
     )
-    for task, verdicts, wanted, said in parts:
-        found.update((task, said[i].type, WORDS[verdict.outcome]) for i, verdict in verdicts.preds.items())
+    for task, verdicts, wanted, predicted in parts:
+        found.update((task, predicted[i].type, WORDS[verdict.outcome]) for i, verdict in verdicts.preds.items())
         found.update((task, wanted[i].type, "missed") for i in verdicts.missed)
     counts: dict[str, dict[str, dict[str, int]]] = {}
     for (task, kind, word), n in sorted(found.items()):
@@ -291,7 +291,7 @@ def _word(outcome: Outcome | None) -> str | None:
 
 
 def _answer(raw: RawOutput | None, prediction: Prediction | None) -> Content:
-    """What was said before anyone judged it, what it cost, and every Issue."""
+    """What was predicted before it was scored, what it cost, and every Issue."""
     issues = [[issue.code, issue.where, issue.detail] for issue in prediction.issues] if prediction else []
     if raw is None:
         return {"there": False, "issues": issues}

@@ -110,8 +110,8 @@ def test_hundreds_of_chains_in_one_connected_part_are_assigned():
 @pytest.mark.parametrize("n_chains", [3, 6, 12, 30])
 def test_parts_of_every_size_agree_with_one_assignment_over_all_chains(n_chains):
     for seed in range(60):
-        dice = random.Random(seed)
-        gold, pred = (drawn(dice, n_chains, dice.randint(1, 4)) for _ in range(2))
+        rng = random.Random(seed)
+        gold, pred = (drawn(rng, n_chains, rng.randint(1, 4)) for _ in range(2))
         overlaps = np.array([[len(g & p) for p in pred] for g in gold])
         sizes = np.array([[len(g) + len(p) for p in pred] for g in gold])
         for metric, table in ((ceaf_m, overlaps), (ceaf_e, 2 * overlaps / sizes)):
@@ -119,10 +119,10 @@ def test_parts_of_every_size_agree_with_one_assignment_over_all_chains(n_chains)
             assert metric(gold, pred).p_num == pytest.approx(best, abs=1e-9), seed
 
 
-def drawn(dice: random.Random, n_chains: int, most: int):
+def drawn(rng: random.Random, n_chains: int, most: int):
     """Up to `n_chains` chains over a few more spans than they hold."""
-    spans = dice.sample([(i, i + 1) for i in range(n_chains * most)], dice.randint(n_chains, n_chains * most))
+    spans = rng.sample([(i, i + 1) for i in range(n_chains * most)], rng.randint(n_chains, n_chains * most))
     chains = [set() for _ in range(n_chains)]
     for span in spans:
-        dice.choice(chains).add(span)
+        rng.choice(chains).add(span)
     return tuple(frozenset(chain) for chain in chains if chain)

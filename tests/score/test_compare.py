@@ -16,13 +16,13 @@ def run(
     seed: int, n: int = 12, *, skill: float = 0.6, groups: int = 5, tasks=("entity", "relation")
 ) -> list[DocumentScore]:
     """The counts of `n` documents in `groups` groups, of a system that finds each thing with probability `skill`."""
-    dice, sizes = random.Random(seed), random.Random(99)
+    rng, sizes = random.Random(seed), random.Random(99)
     rows = []
     for i in range(n):
         counts = {}
         for name in tasks:
             gold = sizes.randint(0, 6)
-            tp, wrong = sum(dice.random() < skill for _ in range(gold)), dice.randint(0, 2)
+            tp, wrong = sum(rng.random() < skill for _ in range(gold)), rng.randint(0, 2)
             counts[name] = PRF(tp, tp + wrong, tp, gold)
         rows.append(DocumentScore(f"d{i}", "en", f"g{i % groups}" if groups else "", "full", "end_to_end", counts))
     return rows

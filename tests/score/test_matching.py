@@ -39,9 +39,9 @@ def test_no_other_matching_is_larger(partners):
 
 def test_larger_graphs_agree_with_scipy():
     for seed in range(400):
-        dice = random.Random(seed)
-        n, m = dice.randint(2, 30), dice.randint(2, 30)
-        partners = [[right for right in range(m) if dice.random() < 1.7 / m] for _ in range(n)]
+        rng = random.Random(seed)
+        n, m = rng.randint(2, 30), rng.randint(2, 30)
+        partners = [[right for right in range(m) if rng.random() < 1.7 / m] for _ in range(n)]
         table = csr_array([[int(right in rights) for right in range(m)] for rights in partners])
         wanted = int((maximum_bipartite_matching(table, perm_type="column") >= 0).sum())
         assert largest_matching(partners) == wanted, seed

@@ -36,12 +36,12 @@ frames and 0.17 to 0.22 with those of others: the bound of twice a guess, 0.33, 
 
 def clip(folder, number):
     """Three people in three coats, and a frame of two of them with a mark between."""
-    dice = random.Random(number)
-    names = ["".join(dice.choice("bdgklmnr") + dice.choice("aeiou") for _ in range(3)).title() for _ in range(3)]
-    coats = dice.sample(sorted(COATS), 3)
-    said = [dice.choice(SAYINGS).format(i, name, coat) for i, (name, coat) in enumerate(zip(names, coats, strict=True))]
+    rng = random.Random(number)
+    names = ["".join(rng.choice("bdgklmnr") + rng.choice("aeiou") for _ in range(3)).title() for _ in range(3)]
+    coats = rng.sample(sorted(COATS), 3)
+    said = [rng.choice(SAYINGS).format(i, name, coat) for i, (name, coat) in enumerate(zip(names, coats, strict=True))]
     text, chains = annotated(" ".join(said))
-    pair, kind = dice.sample(range(3), 2), dice.choice(sorted(MARKS))
+    pair, kind = rng.sample(range(3), 2), rng.choice(sorted(MARKS))
     path = folder / f"{number}.png"
     image = Image.new("RGB", (64, 64), (225, 225, 220))
     pen = ImageDraw.Draw(image)

@@ -208,13 +208,13 @@ def test_a_lesson_is_hidden_by_chance_only_where_it_has_both(tmp_path):
     examples = four(tmp_path)
     model = new_model(Config(**SMALL), LABELS, examples)
     both, no_frames = (training_item(model, examples[i]) for i in (0, 3))
-    dice = random.Random(0)
-    found = [hidden(both, 0.5, dice).inputs for _ in range(400)]
+    rng = random.Random(0)
+    found = [hidden(both, 0.5, rng).inputs for _ in range(400)]
     assert 60 < sum(not one.words for one in found) < 140
     assert 60 < sum(not one.frames for one in found) < 140
     assert all(one.words or one.frames for one in found)
-    assert all(hidden(no_frames, 1.0, dice) is no_frames for _ in range(20))
-    assert all(hidden(both, 0.0, dice) is both for _ in range(20))
+    assert all(hidden(no_frames, 1.0, rng) is no_frames for _ in range(20))
+    assert all(hidden(both, 0.0, rng) is both for _ in range(20))
 
 
 def rated(optimizer, warmup):

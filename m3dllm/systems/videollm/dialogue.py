@@ -197,24 +197,24 @@ class _Session:
         if not self.is_answered:
             return
         self.replies = [self.received[k] for k in self.keys]
-        for question, prompt, said in zip(self.questions, self.prompts, self.replies, strict=True):
-            self.issues += [replace(issue, where=f"turns[{len(self.turns)}].{issue.where}") for issue in said.issues]
+        for question, prompt, reply in zip(self.questions, self.prompts, self.replies, strict=True):
+            self.issues += [replace(issue, where=f"turns[{len(self.turns)}].{issue.where}") for issue in reply.issues]
             self.turns.append(
                 Turn(
                     stage=question.stage,
                     prompt_sha256=prompt,
-                    text=said.text,
-                    finish=said.finish,
-                    tokens_in=said.tokens_in,
-                    tokens_vision=said.tokens_vision,
-                    tokens_reused=said.tokens_reused,
-                    tokens_out=said.tokens_out,
-                    seconds=said.seconds,
-                    first_token_s=said.first_token_s,
-                    grammar_s=said.grammar_s,
-                    retries=said.retries,
-                    reasoning=said.reasoning,
-                    refusal=said.refusal,
+                    text=reply.text,
+                    finish=reply.finish,
+                    tokens_in=reply.tokens_in,
+                    tokens_vision=reply.tokens_vision,
+                    tokens_reused=reply.tokens_reused,
+                    tokens_out=reply.tokens_out,
+                    seconds=reply.seconds,
+                    first_token_s=reply.first_token_s,
+                    grammar_s=reply.grammar_s,
+                    retries=reply.retries,
+                    reasoning=reply.reasoning,
+                    refusal=reply.refusal,
                 )
             )
         self.questions = []
@@ -260,7 +260,7 @@ def converse(document: Document, views: Sequence[View], strategy: Strategy | Non
         passed_over = REPEATED | ({"truncated"} if "length" in finishes else set())
         context.issues += [issue for issue in found.issues if issue.code not in passed_over]
         context.issues[:] = [_placed(issue, i) for issue in context.issues]
-    if all(unread):  # then there is nothing to merge, and what was said says so itself
+    if all(unread):  # then there is nothing to merge, and each answer says so itself
         return payloads[0]
     return merge(readings, known=document.given.chains if document.given else ())
 

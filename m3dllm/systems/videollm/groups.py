@@ -47,12 +47,12 @@ def place(context: PromptContext, answer: dict[str, Any]) -> tuple[list[Mention]
     claim is the first one's. What stands nowhere is kept as it was written: `normalize` says what was wrong with it.
     """
     occurrences = Occurrences(context.document)
-    said = [(label.name, text) for label in context.labels.mentions for text in strings(answer.get(label.name))]
-    said = list(dict.fromkeys(said))
-    nesting = Nesting(span for _, text in said for span in occurrences.of(text))
+    predicted = [(label.name, text) for label in context.labels.mentions for text in strings(answer.get(label.name))]
+    predicted = list(dict.fromkeys(predicted))
+    nesting = Nesting(span for _, text in predicted for span in occurrences.of(text))
     found: dict[tuple[int, int], Mention] = {}
     loose = []
-    for kind, text in said:
+    for kind, text in predicted:
         spans = occurrences.of(text)
         if not spans:
             loose.append(Group("", kind, loose=[text]))

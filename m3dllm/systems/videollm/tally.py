@@ -54,10 +54,10 @@ class Tally:
 
     def __str__(self) -> str:
         """The rates, in one line."""
-        said = [f"{self.documents_a_minute or 0:.1f} documents a minute"]
-        said.append(f"{self.tokens_a_second or 0:.0f} tokens a second")
+        parts = [f"{self.documents_a_minute or 0:.1f} documents a minute"]
+        parts.append(f"{self.tokens_a_second or 0:.0f} tokens a second")
         if self.grammar_share is not None:
-            said.append(f"{self.grammar_share:.1%} of the time in grammar work")
+            parts.append(f"{self.grammar_share:.1%} of the time in grammar work")
         if self.memory_mb is not None:
-            said.append(f"at most {self.memory_mb:,.0f} MB")
-        return ", ".join(said)
+            parts.append(f"at most {self.memory_mb:,.0f} MB")
+        return ", ".join(parts)

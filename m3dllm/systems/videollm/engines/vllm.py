@@ -116,7 +116,7 @@ class VllmEngine(LocalEngine):
         measured: list[list[dict[int, float]]] = []
         for lora in (request, None):
             try:
-                said = self.llm.generate(
+                outputs = self.llm.generate(
                     [{"prompt_token_ids": ids} for ids in texts],
                     SamplingParams(temperature=0, max_tokens=1, logprobs=LIKELIEST),
                     lora_request=lora,
@@ -127,7 +127,7 @@ class VllmEngine(LocalEngine):
                     adapter.folder, f"adapter '{adapter.name}' is refused by vLLM: {_brief(error)}"
                 ) from error
             measured.append(
-                [{token: found.logprob for token, found in one.outputs[0].logprobs[0].items()} for one in said]
+                [{token: found.logprob for token, found in one.outputs[0].logprobs[0].items()} for one in outputs]
             )
         prove(adapter.name, effect(*_comparable(*measured)))
         return request
@@ -220,20 +220,20 @@ class VllmEngine(LocalEngine):
         )
 
     def _reply(self, output: Any) -> Reply:
-        said = output.outputs[0]
+        completion = output.outputs[0]
         options = self._options.pop(int(output.request_id))
         ids = output.prompt_token_ids or []
-        finish = said.finish_reason if said.finish_reason in ("stop", "length") else "error"
-        failure = Failure(f"vLLM broke the answer off ({said.finish_reason})") if finish == "error" else None
-        scores = self._scores(options, said.logprobs) if options and failure is None else None
+        finish = completion.finish_reason if completion.finish_reason in ("stop", "length") else "error"
+        failure = Failure(f"vLLM broke the answer off ({completion.finish_reason})") if finish == "error" else None
+        scores = self._scores(options, completion.logprobs) if options and failure is None else None
         return Reply(
-            text=options[max(range(len(scores)), key=scores.__getitem__)] if scores else said.text,
+            text=options[max(range(len(scores)), key=scores.__getitem__)] if scores else completion.text,
             finish="stop" if scores else finish,
             scores=scores,
             tokens_in=len(ids),
             tokens_vision=sum(token in self.local.placeholders for token in ids),
             tokens_reused=output.num_cached_tokens,
-            tokens_out=len(said.token_ids),
+            tokens_out=len(completion.token_ids),
             seconds=time.perf_counter() - self._started.pop(int(output.request_id)),
             first_token_s=getattr(output.metrics, "first_token_latency", None) or None,
             failure=failure,

@@ -195,22 +195,22 @@ class LocalModel:
         """The prompt in the model's chat format, with a placeholder for each image."""
         import jinja2
 
-        said = [{"role": m.role, "content": self._content(m)} for m in messages]
+        turns = [{"role": m.role, "content": self._content(m)} for m in messages]
         faults = (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
         try:
             try:
-                return self._chat(said)
+                return self._chat(turns)
             except jinja2.TemplateError:  # some formats know no system message
-                if said[0]["role"] != "system" or len(said) < 2:
+                if turns[0]["role"] != "system" or len(turns) < 2:
                     raise
-                first = {"role": "user", "content": _joined(said[0]["content"], said[1]["content"])}
-                return self._chat([first, *said[2:]])
+                first = {"role": "user", "content": _joined(turns[0]["content"], turns[1]["content"])}
+                return self._chat([first, *turns[2:]])
         except (*faults, RecursionError) as error:
             why = " ".join(f"{type(error).__name__}: {error}".split())[:160]
             raise UserError(f"the chat template of '{self.name}' cannot be filled ({why}): mend it") from error
 
-    def _chat(self, said: list[dict[str, Any]]) -> str:
-        text = self.processor.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+    def _chat(self, turns: list[dict[str, Any]]) -> str:
+        text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return str(text)
 
     def _content(self, message: Message) -> Any:

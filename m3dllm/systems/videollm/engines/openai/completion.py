@@ -39,8 +39,8 @@ def read_completion(answer: Mapping[str, Any], url: str, *, key: str) -> Reply:
             raise RefusalError(f"{where} holds the answer back ({one_line(json.dumps(blocked))})", "document")
         if error:
             raise _inside(where, error, key)
-        said = one_line(json.dumps(answer, ensure_ascii=False))[:300]
-        raise RefusalError(f"{where} answers without a completion ({said})", "down")
+        body = one_line(json.dumps(answer, ensure_ascii=False))[:300]
+        raise RefusalError(f"{where} answers without a completion ({body})", "down")
     text, reasoning, refused = _texts(choice)
     if error and not text:
         raise _inside(where, error, key)
@@ -50,8 +50,8 @@ def read_completion(answer: Mapping[str, Any], url: str, *, key: str) -> Reply:
     usage = answer.get("usage") if isinstance(answer.get("usage"), dict) else {}
     finish, failure = _finish(where, stated, text, refused, error)
     if finish == "stop" and not text and not refused and "message" not in choice and "text" not in choice:
-        said = one_line(json.dumps(answer, ensure_ascii=False))[:300]
-        raise RefusalError(f"{where} answers without a completion ({said})", "down")
+        body = one_line(json.dumps(answer, ensure_ascii=False))[:300]
+        raise RefusalError(f"{where} answers without a completion ({body})", "down")
     details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
     return Reply(
         text=text,
@@ -85,30 +85,30 @@ def _finish(where: str, stated: str, text: str, refused: str, error: Any) -> tup
 
 
 def _texts(choice: Mapping[str, Any]) -> tuple[str, str, str]:
-    """(the answer, what was thought, what was said instead of an answer) of a choice."""
+    """(the answer, the reasoning, the refusal instead of an answer) of a choice."""
     message = choice.get("message")
     if not isinstance(message, dict):
         return str(choice.get("text") or ""), "", ""
-    said: list[str] = []
-    thought: list[str] = []
+    answer: list[str] = []
+    reasoning: list[str] = []
     refused: list[str] = []
     for kind, text in _parts(message.get("content")):
-        (thought if kind in ("thinking", "reasoning") else refused if kind == "refusal" else said).append(text)
+        (reasoning if kind in ("thinking", "reasoning") else refused if kind == "refusal" else answer).append(text)
     calls = message.get("tool_calls")
-    if not "".join(said).strip():
+    if not "".join(answer).strip():
         functions = (
             [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
         )
         for function in (*functions, message.get("function_call")):
             if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-                said.append(function["arguments"])
+                answer.append(function["arguments"])
     for name in ("reasoning_content", "reasoning", "thinking"):
         found = [text for _, text in _parts(message.get(name))]
         if any(found):
-            thought += found
+            reasoning += found
             break
     refused += [text for _, text in _parts(message.get("refusal"))]
-    return "".join(said), "\n".join(thought), "\n".join(filter(None, refused))
+    return "".join(answer), "\n".join(reasoning), "\n".join(filter(None, refused))
 
 
 def _parts(content: Any) -> Iterator[tuple[str, str]]:
