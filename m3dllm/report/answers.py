@@ -30,8 +30,8 @@ def answer_table(name: str, group: ComparisonGroup) -> Table | None:
         "as_said": ("nothing to mend", "% of the answers", _share_without(frozenset(CODES) - SILENT)),
         "truncated": ("truncated", "% of the answers", _share_with(frozenset(("truncated",)))),
         "repaired": ("JSON mended", "% of the answers", _share_with(frozenset(("repaired",)))),
-        "lost": ("lost", "% of the predicted mentions", lambda run, lang: _mentions(run, lang, LOST)),
-        "mended": ("mended", "% of the predicted mentions", lambda run, lang: _mentions(run, lang, MENDED)),
+        "lost": ("lost", "% of the mentions", lambda run, lang: _mentions(run, lang, LOST)),
+        "mended": ("mended", "% of the mentions", lambda run, lang: _mentions(run, lang, MENDED)),
         "shown": ("shown", "% of the gold frames", frames_shown),
     }
     systems = group.systems
