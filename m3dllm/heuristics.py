@@ -8,7 +8,7 @@ the reports, and nothing looks at an image.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,11 +32,24 @@ def chain_by(document: Document, mentions: Iterable[Mention], rule: ChainRule) -
     "singletons" joins none, "same_text" equal texts, "same_last_word" texts with the same last word (Chinese: the same
     last two characters). Chains come in the order of their first mentions and are named c0, c1, …
     """
-    together: dict[Hashable, list[Mention]] = defaultdict(list)
-    first = {mention.span: mention for mention in sorted(mentions, reverse=True)}
-    for mention in sorted(first.values()):
-        together[_chain_key(document, mention, rule)].append(mention)
-    return tuple(Chain(f"c{i}", tuple(group)) for i, group in enumerate(together.values()))
+    groups = together(document, in_order(mentions), rule)
+    return tuple(Chain(f"c{i}", tuple(group)) for i, group in enumerate(groups))
+
+
+def in_order(mentions: Iterable[Mention]) -> list[Mention]:
+    """The mentions as they stand in the text, each span once."""
+    first: dict[tuple[int, int], Mention] = {}
+    for mention in sorted(mentions, key=lambda m: (m.start, m.end, m.type)):
+        first.setdefault(mention.span, mention)
+    return list(first.values())
+
+
+def together(document: Document, mentions: Sequence[Mention], rule: ChainRule) -> list[list[Mention]]:
+    """The `mentions`, which are `in_order`, that `rule` joins."""
+    found: dict[Hashable, list[Mention]] = defaultdict(list)
+    for mention in mentions:
+        found[_chain_key(document, mention, rule)].append(mention)
+    return list(found.values())
 
 
 def _chain_key(document: Document, mention: Mention, rule: ChainRule) -> Hashable:
@@ -79,38 +92,56 @@ def relation_rules(examples: Iterable[Example], symmetric: frozenset[str]) -> li
 
     A type in `symmetric` is counted once for a pair of chains, whichever is the head.
     """
-    examples = _related(examples)
-    found: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
+    return count_relations(examples, symmetric).rules()
+
+
+@dataclass(frozen=True, slots=True)
+class RelationCounts:
+    """What the rules need to know of some examples: how often each would be right, and how often it would speak."""
+
+    facts: Counter[RelationRule]
+    pairs: Counter[tuple[str, str]]
+    """How many pairs of chains are of each pair of types."""
+
+    def rules(self) -> list[RelationRule]:
+        """As of `relation_rules`."""
+        found: dict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
+        for fact, n in self.facts.items():
+            found[fact.head, fact.tail, fact.order][fact.type] = n
+        rules = []
+        for (head, tail, order), counts in found.items():
+            most = min(counts, key=lambda name: (-counts[name], name))
+            rules.append(RelationRule(head, tail, order, most))  # type: ignore[arg-type]
+
+        def rank(rule: RelationRule) -> tuple[float, str, str, str]:
+            tally = self.tally(rule)
+            return -tally.tp / tally.predicted if tally.predicted else 0.0, rule.head, rule.tail, rule.order
+
+        return sorted(rules, key=rank)
+
+    def tally(self, rule: RelationRule) -> Tally:
+        return Tally(self.pairs[rule.head, rule.tail], self.facts[rule])
+
+
+def count_relations(examples: Iterable[Example], symmetric: frozenset[str]) -> RelationCounts:
+    """The counts of the examples whose relations are known."""
+    counts = RelationCounts(Counter(), Counter())
     for example in examples:
-        for rule in _facts(example, symmetric):
-            found[rule.head, rule.tail, rule.order][rule.type] += 1
-    rules = []
-    for (head, tail, order), counts in found.items():
-        most = min(counts, key=lambda name: (-counts[name], name))
-        rules.append(RelationRule(head, tail, order, most))  # type: ignore[arg-type]
-    tallies = relation_tallies(rules, examples, symmetric)
-
-    def rank(rule: RelationRule) -> tuple[float, str, str, str]:
-        tally = tallies[rule]
-        return -tally.tp / tally.predicted if tally.predicted else 0.0, rule.head, rule.tail, rule.order
-
-    return sorted(rules, key=rank)
+        if "relation" not in example.unannotated:
+            counts.facts.update(_facts(example, symmetric))
+            n = Counter([chain.type for chain in example.gold.chains])
+            for head in n:
+                for tail in n:
+                    counts.pairs[head, tail] += n[head] * (n[head] - 1) // 2 if head == tail else n[head] * n[tail]
+    return counts
 
 
 def relation_tallies(
     rules: Iterable[RelationRule], examples: Iterable[Example], symmetric: frozenset[str]
 ) -> dict[RelationRule, Tally]:
     """What each rule says over the gold chains of `examples`, and how much of it is in the gold."""
-    rules = list(rules)
-    predicted: Counter[RelationRule] = Counter()
-    tp: Counter[RelationRule] = Counter()
-    for example in _related(examples):
-        n = Counter(chain.type for chain in example.gold.chains)
-        for rule in rules if n else ():
-            if many := n[rule.head] and n[rule.tail]:
-                predicted[rule] += many * (many - 1) // 2 if rule.head == rule.tail else n[rule.head] * many
-        tp.update(_facts(example, symmetric))
-    return {rule: Tally(predicted[rule], tp[rule]) for rule in rules}
+    counts = count_relations(examples, symmetric)
+    return {rule: counts.tally(rule) for rule in rules}
 
 
 def n_relations(examples: Iterable[Example], symmetric: frozenset[str]) -> int:
@@ -118,19 +149,22 @@ def n_relations(examples: Iterable[Example], symmetric: frozenset[str]) -> int:
     return sum(len(_facts(example, symmetric)) for example in examples)
 
 
-def _related(examples: Iterable[Example]) -> list[Example]:
-    """Those whose relations are known."""
-    return [example for example in examples if "relation" in example.annotated]
+def by_type(chains: Iterable[Chain]) -> dict[str, list[Chain]]:
+    """The chains of each type, as they are first mentioned."""
+    found: dict[str, list[Chain]] = defaultdict(list)
+    for chain in chains:
+        found[chain.type].append(chain)
+    for of_type in found.values():
+        of_type.sort(key=_position)
+    return found
 
 
-def relate(chains: Sequence[Chain], rules: Iterable[RelationRule]) -> tuple[Relation, ...]:
-    """Every relation that the rules say about the chains, in the order of the rules."""
-    by_type: dict[str, list[Chain]] = defaultdict(list)
-    for chain in sorted(chains, key=_position):
-        by_type[chain.type].append(chain)
+def relate(chains: Iterable[Chain] | Mapping[str, list[Chain]], rules: Iterable[RelationRule]) -> tuple[Relation, ...]:
+    """Every relation that the rules say about the chains (or about those `by_type`), in the order of the rules."""
+    of_types = chains if isinstance(chains, Mapping) else by_type(chains)
     relations = []
     for rule in rules:
-        heads, tails = by_type[rule.head], by_type[rule.tail]
+        heads, tails = of_types.get(rule.head, []), of_types.get(rule.tail, [])
         if rule.head != rule.tail:
             pairs = [(head, tail) for head in heads for tail in tails]
         else:
@@ -143,16 +177,15 @@ def relate(chains: Sequence[Chain], rules: Iterable[RelationRule]) -> tuple[Rela
 
 def _facts(example: Example, symmetric: frozenset[str]) -> list[RelationRule]:
     """Each gold relation as the rule that would say it."""
-    chains = {chain.id: chain for chain in example.gold.chains}
-    order = {chain.id: i for i, chain in enumerate(sorted(chains.values(), key=_position))}
+    chains = {chain.id: chain for chain in example.gold.chains} if example.gold.relations else {}
     facts: dict[tuple[str, str, str], RelationRule] = {}
     for relation in example.gold.relations:
         head, tail = chains[relation.head], chains[relation.tail]
-        if relation.type in symmetric and (tail.type, order[tail.id]) < (head.type, order[head.id]):
+        if relation.type in symmetric and (tail.type, _position(tail)) < (head.type, _position(head)):
             head, tail = tail, head
         which: Literal["any", "first", "second"] = "any"
         if head.type == tail.type:
-            which = "first" if order[head.id] < order[tail.id] else "second"
+            which = "first" if _position(head) < _position(tail) else "second"
         fact = RelationRule(head.type, tail.type, which, relation.type)
         facts.setdefault((head.id, tail.id, relation.type), fact)
     return list(facts.values())
@@ -160,7 +193,7 @@ def _facts(example: Example, symmetric: frozenset[str]) -> list[RelationRule]:
 
 def _position(chain: Chain) -> tuple[tuple[int, int], str]:
     """Where the chain is first mentioned; its id parts chains that share a mention."""
-    return min(mention.span for mention in chain.mentions), chain.id
+    return min([mention.span for mention in chain.mentions]), chain.id
 
 
 # --- regions ----------------------------------------------------------------------------------------------------------

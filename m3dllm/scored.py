@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from m3dllm.corpora.missing import Manifest
 from m3dllm.errors import UserError
 from m3dllm.runs import Run, RunRecord
-from m3dllm.score import ErrorCounts, Scores, Settings, TaskScores, count_errors, count_types, read_scores, total
+from m3dllm.score import Breakdown, ErrorCounts, Scores, Settings, TaskScores, break_down, read_scores, total
 from m3dllm.score.by_type import ByType
 from m3dllm.score.heuristics import Counted, HeuristicBaseline, heuristic_baselines
 from m3dllm.score.scores import Pairs
@@ -58,19 +57,25 @@ class ScoredRun:
         here = {example.document.id for example in self.documents(lang)}
         return [raw for raw in self.raws if raw.document in here]
 
-    @cached_property
+    @property
     def errors(self) -> dict[str, dict[Pairs, dict[Task, ErrorCounts]]]:
         """The classes of wrong predictions, by language, protocol and task."""
-        return count_errors(self.examples, self.predictions, **self._scored_as)
-
-    @cached_property
-    def types(self) -> dict[str, dict[Pairs, dict[Task, ByType]]]:
-        """The counts of each type, by language, protocol and task."""
-        return count_types(self.examples, self.predictions, **self._scored_as)
+        return self._broken_down.errors
 
     @property
-    def _scored_as(self) -> dict[str, Any]:
-        return {"labels": self.record.labels, "settings": self.scores.settings, "subsets": self.subsets}
+    def types(self) -> dict[str, dict[Pairs, dict[Task, ByType]]]:
+        """The counts of each type, by language, protocol and task."""
+        return self._broken_down.types
+
+    @cached_property
+    def _broken_down(self) -> Breakdown:
+        return break_down(
+            self.examples,
+            self.predictions,
+            labels=self.record.labels,
+            settings=self.scores.settings,
+            subsets=self.subsets,
+        )
 
     def part(self, lang: str, pairs: Pairs) -> TaskScores | None:
         """The scores of one language under one protocol; None where the run has none."""

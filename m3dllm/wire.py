@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +37,7 @@ T = TypeVar("T")
 FORMAT = 1
 NESTING = 100
 """How deep a value may be nested that is read without a type: what walks through it may be nested itself."""
+_HOLDS = (dict, list)
 _DEEP = "is nested too deeply to be what is expected here"
 
 
@@ -64,6 +66,9 @@ class _Gold:
 class _ExampleLine(Document):
     gold: _Gold
 
+    def __post_init__(self) -> None:
+        """Nothing: the Document that is made of it checks itself."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RawLine(RawOutput):
@@ -77,7 +82,8 @@ class _LabelsFile(LabelSet):
 
 PARTS: dict[Task, str] = {"entity": "chains", "relation": "relations", "grounding": "regions"}
 """The part of the gold in which a task's annotation stands; "chain" shares that of "entity"."""
-_DOCUMENT_FIELDS = tuple(f.name for f in fields(Document))
+_DOCUMENT_FIELDS = attrgetter(*(f.name for f in fields(Document)))
+_RAW_FIELDS = attrgetter(*(f.name for f in fields(RawOutput)))
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------
@@ -110,13 +116,13 @@ def read_json(text: bytes | str, *, strict: bool = True) -> Any:
 
 def is_deep(value: Any) -> bool:
     """Whether a value is nested deeper than NESTING."""
-    level = [value]
+    level = [value] if isinstance(value, _HOLDS) else []
     for _ in range(NESTING):
-        parts = (one.values() if isinstance(one, dict) else one for one in level)
-        level = [part for of in parts if isinstance(of, Iterable) for part in of if isinstance(part, dict | list)]
         if not level:
             return False
-    return True
+        parts = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [part for of in parts for part in of if isinstance(part, _HOLDS)]
+    return bool(level)
 
 
 def convert(value: Any, kind: type[T], *, strict: bool = True) -> T:
@@ -145,7 +151,10 @@ def decode_example(line: bytes | str) -> Example:
     row = decode(line, _ExampleLine)
     if row.given is not None:
         raise WireError("is filled by the pipeline and cannot stand in a file", "$.given")
-    document = Document(*(getattr(row, name) for name in _DOCUMENT_FIELDS))
+    try:
+        document = Document(*_DOCUMENT_FIELDS(row))
+    except ValueError as error:
+        raise WireError(str(error)) from error
     unannotated = unannotated_in(row.gold)
     if "grounding" in unannotated and any(frame.annotated for frame in document.frames):
         document = replace(document, frames=tuple(replace(frame, annotated=False) for frame in document.frames))
@@ -207,7 +216,7 @@ def decode_raw(line: bytes | str) -> RawOutput:
     _check_format(row.format)
     if is_deep([row.payload]):
         raise WireError(_DEEP, "$.payload")
-    return RawOutput(*(getattr(row, f.name) for f in fields(RawOutput)))
+    return RawOutput(*_RAW_FIELDS(row))
 
 
 def encode_raw(raw: RawOutput) -> bytes:

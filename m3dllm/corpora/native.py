@@ -152,7 +152,8 @@ def write_corpus(folder: Path, imported: Imported, *, link: bool = False) -> Non
     with new_folder(folder) as new:
         (new / "labels.json").write_text(encode_labels(imported.labels), encoding="utf-8")
         for split, examples in imported.splits.items():
-            (new / f"{split}.jsonl").write_bytes(lines(map(encode_example, examples)))
+            with (new / f"{split}.jsonl").open("wb") as file:
+                file.writelines(encode_example(example) + b"\n" for example in examples)
         for relative, image in imported.images.items():
             target = inside(new, relative)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -164,6 +165,8 @@ def write_corpus(folder: Path, imported: Imported, *, link: bool = False) -> Non
 
 def _is_written(folder: Path, imported: Imported) -> bool:
     """Whether `folder` is this corpus already, to the last byte."""
+    if not (folder / "labels.json").is_file():
+        return False
     texts = {f"{split}.jsonl": lines(map(encode_example, examples)) for split, examples in imported.splits.items()}
     texts["labels.json"] = encode_labels(imported.labels).encode()
     if not all((folder / name).is_file() for name in (*texts, *imported.images)):

@@ -54,12 +54,13 @@ def read_redocred(path: Path) -> Imported:
     for file in files:
         split = _beginning(file) if shared[_beginning(file)] == 1 else split_name(_stem(file))
         values = load_documents(file, imported, keys=("title", "sents"))
-        try:
-            sources = convert(values, list[_Source])
-        except WireError as error:
-            raise error.at(file) from error
-        for i, source in enumerate(sources):
-            _note_unread(values[i], f"{file.name}: $[{i}]", imported)
+        for i, value in enumerate(values):
+            values[i] = None  # what was read of a document goes when it has become one
+            try:
+                source = convert(value, _Source)
+            except WireError as error:
+                raise WireError(error.message, f"$[{i}]{error.place[1:]}").at(file) from error
+            _note_unread(value, f"{file.name}: $[{i}]", imported)
             name = unused_id(source.title, reader.ids, instead=(f"{split}-{i}",))
             reader.add(source, name, split, f"{file.name}: $[{i}]")
     imported.labels = LabelSet(

@@ -115,6 +115,8 @@ class ComparisonGroup:
         """The heuristic baselines of each run, by its name; those over gold mentions and chains are one for all."""
         counted: Counted = {}
         own = {(run.name, PAIRS[0]): run.heuristics(self.lang, PAIRS[0], counted) for run in self.runs}
+        if not any(run.part(self.lang, PAIRS[1]) for run in self.runs):
+            return own
         shared = self.runs[0].heuristics(self.lang, PAIRS[1], counted)
         return own | {(run.name, PAIRS[1]): shared for run in self.runs}
 

@@ -3,10 +3,10 @@
 `score` scores predictions in memory, `score_files` two files. Nothing here knows what a system or a run is.
 """
 
-from m3dllm.score.by_type import count_types
+from m3dllm.score.breakdown import Breakdown, break_down, count_errors, count_types
 from m3dllm.score.compare import Difference, holm, paired_bootstrap
 from m3dllm.score.corpus import score
-from m3dllm.score.errors import ErrorCounts, count_errors
+from m3dllm.score.errors import ErrorCounts
 from m3dllm.score.files import score_files
 from m3dllm.score.metric import Metric, Sides
 from m3dllm.score.scores import DocumentScore, LanguageScores, Ratio, Scores, TaskScores, read_scores, total
@@ -14,6 +14,7 @@ from m3dllm.score.settings import MODALITIES, Settings, variants
 
 __all__ = [
     "MODALITIES",
+    "Breakdown",
     "Difference",
     "DocumentScore",
     "ErrorCounts",
@@ -24,6 +25,7 @@ __all__ = [
     "Settings",
     "Sides",
     "TaskScores",
+    "break_down",
     "count_errors",
     "count_types",
     "holm",

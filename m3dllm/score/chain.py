@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection
-from fractions import Fraction
+from functools import lru_cache
 
 from m3dllm.score.metric import Counts, Metric, Sides
 from m3dllm.types import PRF, Annotation
@@ -25,14 +24,21 @@ SMALL = 5  # chains of the shorter side of a part, up to which trying every subs
 
 def partition(annotation: Annotation) -> Partition:
     """The chains as sets of spans. A span that stands in several chains stays in the first; a chain left empty goes."""
+    return tuple(placed_chains(annotation).values())
+
+
+def placed_chains(annotation: Annotation) -> dict[int, frozenset[Span]]:
+    """The chains of `partition`, each by its position among the chains."""
     seen: set[Span] = set()
-    chains = []
-    for chain in annotation.chains:
-        spans = chain.spans - seen
+    found = {}
+    for i, chain in enumerate(annotation.chains):
+        spans = chain.spans
+        if not seen.isdisjoint(spans):
+            spans -= seen
         if spans:
             seen |= spans
-            chains.append(spans)
-    return tuple(chains)
+            found[i] = spans
+    return found
 
 
 def without_singletons(chains: Partition) -> Partition:
@@ -76,7 +82,8 @@ def ceaf_e(gold: Partition, pred: Partition) -> PRF:
     total: dict[int, int] = defaultdict(int)  # size of both chains -> shared mentions
     for g, p, shared in _assignment(gold, pred, by_size=True):
         total[len(gold[g]) + len(pred[p])] += shared
-    best = float(sum((Fraction(2 * shared, sizes) for sizes, shared in total.items()), Fraction()))
+    whole = math.lcm(*total)
+    best = sum(2 * shared * (whole // sizes) for sizes, shared in total.items()) / whole
     return PRF(best, len(pred), best, len(gold))
 
 
@@ -93,9 +100,11 @@ def _mentions(chains: Partition) -> int:
     return sum(map(len, chains))
 
 
+@lru_cache(maxsize=4)
 def _overlaps(gold: Partition, pred: Partition) -> Overlaps:
+    """Kept for a moment: every metric of a document asks for them."""
     place = {span: p for p, chain in enumerate(pred) for span in chain}
-    return Counter((g, place[span]) for g, chain in enumerate(gold) for span in chain if span in place)
+    return Counter([(g, place[span]) for g, chain in enumerate(gold) for span in chain if span in place])
 
 
 def _assignment(gold: Partition, pred: Partition, *, by_size: bool) -> list[tuple[int, int, int]]:
@@ -106,7 +115,10 @@ def _assignment(gold: Partition, pred: Partition, *, by_size: bool) -> list[tupl
         return overlaps[g, p] / (len(gold[g]) + len(pred[p])) if by_size else overlaps[g, p]
 
     chosen: list[tuple[int, int]] = []
-    for part in _parts(overlaps):
+    for part in _parts(gold, pred):
+        if len(part) == 1:
+            chosen += part
+            continue
         golds, preds = {g for g, _ in part}, {p for _, p in part}
         if len(golds) == 1 or len(preds) == 1:
             chosen.append(max(part, key=lambda pair: value(*pair)))
@@ -115,8 +127,10 @@ def _assignment(gold: Partition, pred: Partition, *, by_size: bool) -> list[tupl
     return [(g, p, overlaps[g, p]) for g, p in chosen if (g, p) in overlaps]
 
 
-def _parts(pairs: Collection[tuple[int, int]]) -> list[list[tuple[int, int]]]:
-    """The pairs, grouped into the connected parts of the graph whose edges they are."""
+@lru_cache(maxsize=4)
+def _parts(gold: Partition, pred: Partition) -> list[list[tuple[int, int]]]:
+    """The pairs of chains that share a mention, grouped into the connected parts of the graph whose edges they are."""
+    pairs = _overlaps(gold, pred)
     of_gold: dict[int, list[tuple[int, int]]] = defaultdict(list)
     of_pred: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for pair in pairs:
@@ -126,6 +140,9 @@ def _parts(pairs: Collection[tuple[int, int]]) -> list[list[tuple[int, int]]]:
     seen: set[tuple[int, int]] = set()
     for first in pairs:
         if first in seen:
+            continue
+        if len(of_gold[first[0]]) == len(of_pred[first[1]]) == 1:
+            parts.append([first])
             continue
         seen.add(first)
         part = [first]

@@ -9,15 +9,11 @@ are issues of normalization.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from m3dllm.labels import LabelSet
-from m3dllm.score.corpus import Answers, Gold
-from m3dllm.score.scores import Pairs
-from m3dllm.score.settings import Settings
-from m3dllm.score.verdicts import Outcome, of_chains, of_mentions, of_regions, of_relations
-from m3dllm.types import Annotation, Example, Prediction, Subset, Task
+from m3dllm.score.verdicts import Judged, Verdicts, judged
+from m3dllm.types import Annotation, Task
 
 CLASSES: dict[Task, tuple[str, str]] = {
     "entity": ("type", "boundary"),
@@ -46,33 +42,6 @@ class ErrorCounts:
         return {name: n / self.predictions for name, n in self.classes.items()} if self.predictions else None
 
 
-def count_errors(
-    examples: Sequence[Example],
-    predictions: Iterable[Prediction],
-    *,
-    labels: LabelSet | None = None,
-    settings: Settings | None = None,
-    subsets: Mapping[str, Subset] | None = None,
-) -> dict[str, dict[Pairs, dict[Task, ErrorCounts]]]:
-    """The error counts by language, protocol and task; arguments and errors are those of `score`."""
-    settings, subsets = settings or Settings(), subsets or {}
-    golds = [Gold.of(example, subsets.get(example.document.id)) for example in examples]
-    answers = Answers(golds, predictions)
-    symmetric = labels.symmetric if labels else frozenset()
-    found: dict[str, dict[Pairs, dict[Task, ErrorCounts]]] = {}
-    for lang in sorted({gold.lang for gold in golds}):
-        found[lang] = {
-            pairs: {task: _none(task) for task in answers.tasks(lang, pairs, settings)}
-            for pairs in answers.protocols(lang)
-        }
-    for gold in golds:
-        for case in answers.cases(gold, settings):
-            counts = found[gold.lang][case.pairs]
-            for task, pred in case.preds.items():
-                counts[task] += errors_of(task, gold.annotation, pred, frames=gold.frames, symmetric=symmetric)
-    return found
-
-
 def errors_of(
     task: Task,
     gold: Annotation,
@@ -82,25 +51,26 @@ def errors_of(
     symmetric: Collection[str] = (),
 ) -> ErrorCounts:
     """The error counts of one document and task."""
-    match task:
-        case "entity":
-            return entity_errors(gold, pred)
-        case "chain":
-            return chain_errors(gold, pred)
-        case "relation":
-            return relation_errors(gold, pred, symmetric=symmetric)
-        case "grounding":
-            return grounding_errors(gold, pred, frames=frames)
+    return errors_in(task, judged(task, gold, pred, frames=frames, symmetric=symmetric))
+
+
+def errors_in(task: Task, found: Judged) -> ErrorCounts:
+    """The error counts of the verdicts; what the classes are stands at the function of each task."""
+    outcomes = (
+        [verdict.outcome for verdict in found.preds.values()] if isinstance(found, Verdicts) else found[0].values()
+    )
+    counts: Counter[str] = Counter(outcomes)
+    return ErrorCounts(counts.total(), counts["true_positive"], {name: counts[name] for name in CLASSES[task]})
 
 
 def entity_errors(gold: Annotation, pred: Annotation) -> ErrorCounts:
     """type: gold has the span with another type; boundary: gold does not have the span."""
-    return _counted("entity", of_mentions(gold, pred)[0].values())
+    return errors_of("entity", gold, pred)
 
 
 def chain_errors(gold: Annotation, pred: Annotation) -> ErrorCounts:
     """missing: the chain is a part of one gold chain; incorrect: no gold chain has all of it."""
-    return _counted("chain", (verdict.outcome for verdict in of_chains(gold, pred).preds.values()))
+    return errors_of("chain", gold, pred)
 
 
 def relation_errors(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = ()) -> ErrorCounts:
@@ -108,8 +78,7 @@ def relation_errors(gold: Annotation, pred: Annotation, *, symmetric: Collection
 
     A relation that finds its gold taken by another prediction is false.
     """
-    of_pred = of_relations(gold, pred, symmetric=symmetric).preds
-    return _counted("relation", (verdict.outcome for verdict in of_pred.values()))
+    return errors_of("relation", gold, pred, symmetric=symmetric)
 
 
 def grounding_errors(gold: Annotation, pred: Annotation, *, frames: Collection[int] | None = None) -> ErrorCounts:
@@ -117,14 +86,9 @@ def grounding_errors(gold: Annotation, pred: Annotation, *, frames: Collection[i
 
     A region that finds its gold taken by another prediction counts as boundary.
     """
-    of_pred = of_regions(gold, pred, frames=frames).preds
-    return _counted("grounding", (verdict.outcome for verdict in of_pred.values()))
+    return errors_of("grounding", gold, pred, frames=frames)
 
 
-def _counted(task: Task, outcomes: Iterable[Outcome]) -> ErrorCounts:
-    counts: Counter[str] = Counter(outcomes)
-    return ErrorCounts(counts.total(), counts["true_positive"], {name: counts[name] for name in CLASSES[task]})
-
-
-def _none(task: Task) -> ErrorCounts:
+def none(task: Task) -> ErrorCounts:
+    """Over nothing."""
     return ErrorCounts(classes=dict.fromkeys(CLASSES[task], 0))

@@ -7,28 +7,27 @@ themselves: they then show what the frequencies alone reach, and a trained syste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from m3dllm.heuristics import (
     ChainRule,
     RelationRule,
     best_cut,
     box_rules,
-    chain_by,
-    n_relations,
+    by_type,
+    count_relations,
+    in_order,
     relate,
-    relation_rules,
-    relation_tallies,
+    together,
 )
 from m3dllm.labels import LabelSet
-from m3dllm.score.chain import b3, ceaf_e, muc, partition
+from m3dllm.score.chain import Partition, b3, ceaf_e, muc, partition
 from m3dllm.score.corpus import EMPTY, Gold
 from m3dllm.score.document import Counts
 from m3dllm.score.grounding import grounding
-from m3dllm.score.relation import relation, relation_undirected
+from m3dllm.score.relation import compared, joined, spans_of
 from m3dllm.score.scores import Ratio, total
 from m3dllm.score.settings import Settings
 from m3dllm.types import PRF, Annotation, Example, Region, Subset, Task
@@ -121,57 +120,39 @@ class _Stand:
     def with_video(self) -> list[Example]:
         return [e for e in self.examples if e.document.frames and self.subsets.get(e.document.id) != "no_video"]
 
-    def heuristic(self, key: str, name: str, predicted: Mapping[str, Annotation]) -> Iterator[HeuristicBaseline]:
-        """What the annotations reach in the score `key`, if there is anything to score."""
-        task: Task = key.partition(".")[0]  # type: ignore[assignment]
-        symmetric = self.labels.symmetric if self.labels else frozenset()
-        rows = [
-            COUNTED[key](gold.annotation, predicted.get(gold.document, EMPTY), gold.frames, symmetric)
-            for gold in self.golds
-            if gold.counts(task, self.settings)
-        ]
+    def counted(self, task: Task) -> Iterator[tuple[Example, Gold, bool]]:
+        """The documents on which the task counts, and whether the rules may predict it there."""
+        able = {example.document.id for example in (self.with_video if task == "grounding" else self.of(task))}
+        for example, gold in zip(self.examples, self.golds, strict=True):
+            if gold.counts(task, self.settings):
+                yield example, gold, gold.document in able
+
+    def heuristic(self, key: str, name: str, rows: Iterable[Counts]) -> Iterator[HeuristicBaseline]:
+        """What is reached in the score `key`, if there is anything to score."""
         reached = total(rows).tasks.get(key)
         if reached is not None and reached.f1 is not None:
             yield HeuristicBaseline(self.lang, key, name, reached)
 
 
-def _chain(gold: Annotation, pred: Annotation, _frames: object, _symmetric: object) -> Counts:
-    of_gold, of_pred = partition(gold), partition(pred)
-    return {
-        "chain.muc": muc(of_gold, of_pred),
-        "chain.b3": b3(of_gold, of_pred),
-        "chain.ceaf_e": ceaf_e(of_gold, of_pred),
-    }
-
-
-def _relation(gold: Annotation, pred: Annotation, _frames: object, symmetric: frozenset[str]) -> Counts:
-    return {"relation": relation(gold, pred, symmetric=symmetric)}
-
-
-def _undirected(gold: Annotation, pred: Annotation, _frames: object, _symmetric: object) -> Counts:
-    return {"relation.undirected": relation_undirected(gold, pred)}
-
-
-def _grounding(gold: Annotation, pred: Annotation, frames: Collection[int] | None, _symmetric: object) -> Counts:
-    return {"grounding": grounding(gold, pred, frames=frames)}
-
-
-COUNTED: dict[str, Callable[[Annotation, Annotation, Any, Any], Counts]] = {
-    "chain": _chain,
-    "relation": _relation,
-    "relation.undirected": _undirected,
-    "grounding": _grounding,
-}
-"""The score that each heuristic is counted by, and no other."""
+def _chain(gold: Partition, pred: Partition) -> Counts:
+    return {"chain.muc": muc(gold, pred), "chain.b3": b3(gold, pred), "chain.ceaf_e": ceaf_e(gold, pred)}
 
 
 def _chain_heuristics(stand: _Stand, found: Mapping[str, Annotation]) -> Iterator[HeuristicBaseline]:
+    rows: dict[ChainRule, list[Counts]] = {rule: [] for rule in NAMES}
+    for example, gold, able in stand.counted("chain"):
+        of_gold = partition(gold.annotation)
+        mentions = in_order(found[gold.document].mentions) if able else []
+        known: dict[Partition, Counts] = {}  # two rules often join alike
+        for rule, of in rows.items():
+            groups = together(example.document, mentions, rule)
+            of_pred = tuple(frozenset([mention.span for mention in group]) for group in groups)
+            if of_pred not in known:
+                known[of_pred] = _chain(of_gold, of_pred)
+            of.append(known[of_pred])
     for rule, name in NAMES.items():
-        if stand.lang == "zh" and rule == "same_last_word":
-            name = ZH_LAST
-        documents = [e.document for e in stand.of("chain")]
-        chains = {d.id: Annotation(chain_by(d, found[d.id].mentions, rule)) for d in documents}
-        yield from stand.heuristic("chain", name, chains)
+        name = ZH_LAST if stand.lang == "zh" and rule == "same_last_word" else name
+        yield from stand.heuristic("chain", name, rows[rule])
 
 
 def _relation_heuristics(
@@ -180,30 +161,36 @@ def _relation_heuristics(
     counted_on = [example for example in train if "relation" in example.annotated] or stand.of("relation")
     declared = stand.labels.symmetric if stand.labels else frozenset()
     every = frozenset(relation.type for example in counted_on for relation in example.gold.relations)
-    for key, symmetric in (("relation", declared), ("relation.undirected", every)):
-        place = stand.lang, symmetric
-        if place not in counted:
-            counted[place] = kept_relations(counted_on, symmetric)
-        rules = counted[place]
-        chains = {e.document.id: found[e.document.id].chains for e in stand.of("relation")}
-        predicted = {name: Annotation(of, relate(of, rules)) for name, of in chains.items()}
-        yield from stand.heuristic(key, TYPE_PAIRS, predicted)
+    by_key = {"relation": (declared, declared), "relation.undirected": (every, None)}
+    rows: dict[str, list[Counts]] = {key: [] for key in by_key}
+    for symmetric, _ in by_key.values():
+        if (stand.lang, symmetric) not in counted:
+            counted[stand.lang, symmetric] = kept_relations(counted_on, symmetric)
+    for _, gold, able in stand.counted("relation"):
+        pred = found[gold.document] if able else EMPTY
+        of_types, spans, of_gold = by_type(pred.chains), spans_of(pred), spans_of(gold.annotation)
+        for key, (symmetric, scored_as) in by_key.items():
+            relations, of = relate(of_types, counted[stand.lang, symmetric]), gold.annotation.relations
+            unordered = {r.type for r in (*of, *relations)} if scored_as is None else scored_as
+            facts = (tuple(joined(*side, unordered).values()) for side in ((of, of_gold), (relations, spans)))
+            rows[key].append({key: compared(next(facts), next(facts), unordered)})
+    for key, of_key in rows.items():
+        yield from stand.heuristic(key, TYPE_PAIRS, of_key)
 
 
 def _box_heuristic(stand: _Stand, train: Sequence[Example]) -> Iterator[HeuristicBaseline]:
     rules = box_rules(train or stand.with_video, limit=1)
-    predicted = {
-        e.document.id: Annotation(
-            regions=tuple(Region(f.index, r.box, r.type) for f in e.document.frames if f.annotated for r in rules)
-        )
-        for e in stand.with_video
-    }
-    yield from stand.heuristic("grounding", MOST_FREQUENT_BOX, predicted)
+    rows = []
+    for example, gold, able in stand.counted("grounding"):
+        frames = [frame.index for frame in example.document.frames if frame.annotated and able]
+        pred = Annotation(regions=tuple(Region(frame, rule.box, rule.type) for frame in frames for rule in rules))
+        rows.append({"grounding": grounding(gold.annotation, pred, frames=gold.frames)})
+    yield from stand.heuristic("grounding", MOST_FREQUENT_BOX, rows)
 
 
 def kept_relations(examples: Sequence[Example], symmetric: frozenset[str]) -> list[RelationRule]:
     """The rules of type pairs, ranked by precision and cut where F1 over the gold chains is best."""
-    rules = relation_rules(examples, symmetric)
-    tallies = relation_tallies(rules, examples, symmetric)
-    n, _ = best_cut([tallies[rule] for rule in rules], n_relations(examples, symmetric))
+    counts = count_relations(examples, symmetric)
+    rules = counts.rules()
+    n, _ = best_cut(map(counts.tally, rules), counts.facts.total())
     return rules[:n]

@@ -7,12 +7,12 @@ others from head to tail.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from m3dllm.score.matching import largest_matching
 from m3dllm.score.metric import Metric
-from m3dllm.types import PRF, Annotation
+from m3dllm.types import PRF, Annotation, Relation
 
 Spans = frozenset[tuple[int, int]]
 
@@ -32,10 +32,21 @@ def facts(annotation: Annotation, symmetric: Collection[str] = ()) -> tuple[Fact
 
 def placed_facts(annotation: Annotation, symmetric: Collection[str] = ()) -> dict[int, Fact]:
     """`facts`, each by its position among the relations; of identical ones the first."""
-    spans = {chain.id: chain.spans for chain in annotation.chains}
+    return joined(annotation.relations, spans_of(annotation) if annotation.relations else {}, symmetric)
+
+
+def spans_of(annotation: Annotation) -> dict[str, Spans]:
+    """The spans of each chain, by its id."""
+    return {chain.id: chain.spans for chain in annotation.chains}
+
+
+def joined(
+    relations: Iterable[Relation], spans: Mapping[str, Spans], symmetric: Collection[str] = ()
+) -> dict[int, Fact]:
+    """`placed_facts` of relations between chains of these `spans`."""
     first: dict[object, int] = {}
     found: dict[int, Fact] = {}
-    for i, relation in enumerate(annotation.relations):
+    for i, relation in enumerate(relations):
         fact = Fact(spans[relation.head], spans[relation.tail], relation.type)
         if first.setdefault(_key(fact, symmetric), i) == i:
             found[i] = fact
@@ -51,13 +62,22 @@ def same_chains(gold: Fact, pred: Fact, *, unordered: bool) -> bool:
 
 def partners(gold: Sequence[Fact], pred: Sequence[Fact], symmetric: Collection[str] = ()) -> list[list[int]]:
     """For each pred fact, the gold facts that it may match."""
-    of_type: dict[str, list[int]] = defaultdict(list)
-    for i, fact in enumerate(gold):
-        of_type[fact.type].append(i)
-    return [
-        [i for i in of_type.get(fact.type, ()) if same_chains(gold[i], fact, unordered=fact.type in symmetric)]
-        for fact in pred
-    ]
+    of_type: dict[str, list[tuple[int, Spans, Spans]]] = defaultdict(list)
+    for i, (head, tail, kind) in enumerate(gold):
+        of_type[kind].append((i, head, tail))
+    found = []
+    for fact in pred:
+        head, tail, _ = fact
+        unordered = fact.type in symmetric
+        found.append(
+            [
+                i
+                for i, of_head, of_tail in of_type.get(fact.type, ())
+                if not (of_head.isdisjoint(head) or of_tail.isdisjoint(tail))
+                or (unordered and not (of_head.isdisjoint(tail) or of_tail.isdisjoint(head)))
+            ]
+        )
+    return found
 
 
 def relation(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = ()) -> PRF:
@@ -65,9 +85,13 @@ def relation(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] =
 
     A pred fact may match a gold one when the types are equal, the heads share a mention and the tails share a mention.
     """
-    of_gold, of_pred = facts(gold, symmetric), facts(pred, symmetric)
-    tp = largest_matching(partners(of_gold, of_pred, symmetric))
-    return PRF(tp, len(of_pred), tp, len(of_gold))
+    return compared(facts(gold, symmetric), facts(pred, symmetric), symmetric)
+
+
+def compared(gold: Sequence[Fact], pred: Sequence[Fact], symmetric: Collection[str] = ()) -> PRF:
+    """`relation`, of facts."""
+    tp = largest_matching(partners(gold, pred, symmetric))
+    return PRF(tp, len(pred), tp, len(gold))
 
 
 def relation_undirected(gold: Annotation, pred: Annotation) -> PRF:

@@ -11,14 +11,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from m3dllm.score.chain import partition
+from m3dllm.score.chain import placed_chains
 from m3dllm.score.entity import typed_spans
 from m3dllm.score.grounding import THRESHOLD, iou
 from m3dllm.score.grounding import partners as region_partners
 from m3dllm.score.matching import matched
 from m3dllm.score.relation import partners as fact_partners
 from m3dllm.score.relation import placed_facts, same_chains
-from m3dllm.types import Annotation, Mention
+from m3dllm.types import Annotation, Mention, Task
 
 Outcome = Literal["true_positive", "type", "boundary", "missing", "incorrect", "wrong_type", "false_relation"]
 
@@ -41,6 +41,30 @@ class Verdicts:
     missed: tuple[int, ...]
 
 
+Judged = Verdicts | tuple[dict[Mention, Outcome], frozenset[Mention]]
+"""The verdicts of a task; those on mentions go by the mentions themselves."""
+
+
+def judged(
+    task: Task,
+    gold: Annotation,
+    pred: Annotation,
+    *,
+    frames: Collection[int] | None = None,
+    symmetric: Collection[str] = (),
+) -> Judged:
+    """What becomes of the predictions of a task."""
+    match task:
+        case "entity":
+            return of_mentions(gold, pred)
+        case "chain":
+            return of_chains(gold, pred)
+        case "relation":
+            return of_relations(gold, pred, symmetric=symmetric)
+        case "grounding":
+            return of_regions(gold, pred, frames=frames)
+
+
 def of_mentions(gold: Annotation, pred: Annotation) -> tuple[dict[Mention, Outcome], frozenset[Mention]]:
     """The outcome of each typed span of `pred`, and the typed spans of `gold` that it lacks.
 
@@ -59,7 +83,7 @@ def of_chains(gold: Annotation, pred: Annotation) -> Verdicts:
 
     A span counts in the first chain that has it; a chain left empty has no verdict.
     """
-    of_gold, of_pred = _placed_chains(gold), _placed_chains(pred)
+    of_gold, of_pred = placed_chains(gold), placed_chains(pred)
     exact = {chain: i for i, chain in of_gold.items()}
     place = {span: chain for chain in of_gold.values() for span in chain}
 
@@ -119,15 +143,3 @@ def of_regions(gold: Annotation, pred: Annotation, *, frames: Collection[int] | 
 def _with_missed(found: Mapping[int, Verdict], of_gold: Collection[int]) -> Verdicts:
     taken = {verdict.gold for verdict in found.values()}
     return Verdicts(found, tuple(i for i in of_gold if i not in taken))
-
-
-def _placed_chains(annotation: Annotation) -> dict[int, frozenset[tuple[int, int]]]:
-    """The chains of `partition`, each by its position among the chains."""
-    parts = iter(partition(annotation))
-    seen: set[tuple[int, int]] = set()
-    found = {}
-    for i, chain in enumerate(annotation.chains):
-        if not chain.spans <= seen:
-            found[i] = next(parts)
-            seen |= chain.spans
-    return found

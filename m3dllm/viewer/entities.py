@@ -19,7 +19,8 @@ class Entities:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._spans: list[frozenset[Span]] = []
+        self._places: dict[Span, list[int]] = {}
+        """The entities of each span, as the first side that has them names it."""
         self._names: list[str] = []
         self._types: list[str] = []
         self._several: list[bool] = []
@@ -30,27 +31,32 @@ class Entities:
         A chain takes the entity with which it shares most mentions, one chain an entity, larger shares first; a chain
         that shares none is a new entity.
         """
-        places: dict[Span, list[int]] = {}
-        for n, spans in enumerate(self._spans):
-            for span in spans:
-                places.setdefault(span, []).append(n)
+        all_spans = [chain.spans for chain in annotation.chains]
         shares = []
-        for i, chain in enumerate(annotation.chains):
-            counts = Counter(n for span in chain.spans for n in places.get(span, ()))
+        for i, spans in enumerate(all_spans):
+            counts: dict[int, int] = {}
+            for span in spans:
+                for n in self._places.get(span, ()):
+                    counts[n] = counts.get(n, 0) + 1
             shares += [(-shared, i, n) for n, shared in counts.items()]
         taken: dict[int, int] = {}
+        gone: set[int] = set()
         for _, i, n in sorted(shares):
-            if i not in taken and n not in taken.values():
+            if i not in taken and n not in gone:
                 taken[i] = n
+                gone.add(n)
         numbers = {}
-        for i, chain in sorted(enumerate(annotation.chains), key=lambda pair: min(pair[1].spans)):
-            n = taken.get(i, len(self._spans))
-            if n == len(self._spans):
-                self._spans.append(chain.spans)
+        firsts = list(map(min, all_spans))
+        for i in sorted(range(len(firsts)), key=firsts.__getitem__):
+            chain, spans = annotation.chains[i], all_spans[i]
+            n = taken.get(i, len(self._names))
+            if n == len(self._names):
+                for span in spans:
+                    self._places.setdefault(span, []).append(n)
                 self._names.append(self._name(chain.mentions))
                 self._types.append(chain.type)
                 self._several.append(False)
-            self._several[n] |= len(chain.spans) > 1
+            self._several[n] |= len(spans) > 1
             numbers[chain.id] = n + 1
         return numbers
 
