@@ -170,6 +170,11 @@ def test_repeated_keys_are_found_where_they_stand(text):
     assert repeated_keys(text.encode(), json.loads(text)) == REPEATED[text]
 
 
+def test_a_colon_written_as_an_escape_hides_no_repeated_key():
+    text = r'{"a": 1, "a": "\u003a"}'
+    assert repeated_keys(text.encode(), json.loads(text)) == ["$.a"]
+
+
 def test_a_chain_that_stands_twice_is_counted(tmp_path):
     text = json.dumps([M3D]).replace('"L0": ', '"L0": {"link": []}, "L0": ')
     (tmp_path / "dev_en.json").write_text(text)
