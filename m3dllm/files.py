@@ -22,7 +22,10 @@ from m3dllm.errors import UserError
 
 
 def open_file(path: Path) -> BufferedReader:
-    """The file, open to read. Raises OSError, also for a pipe or a device, which may never end or never begin."""
+    """The file, open to read. Raises OSError, also for a pipe or a device, which may never end or never begin, and for
+    a name that no file can have."""
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "embedded null byte", str(path))
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     mode = os.fstat(file.fileno()).st_mode
     if not stat.S_ISREG(mode):
@@ -43,8 +46,6 @@ def read_bytes(path: Path) -> bytes:
             return file.read()
     except OSError as error:
         raise UserError.at(path, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:  # a name with a NUL in it
-        raise UserError.at(path, f"cannot be read: {error}") from error
 
 
 def read_text(path: Path) -> str:

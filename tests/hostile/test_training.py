@@ -36,7 +36,7 @@ def test_a_training_that_diverges_is_one_line(rate, corpus, tmp_path):
 
 @pytest.mark.parametrize("width", ["1", "2", "3", "5", "6", "7", "97"])
 def test_a_width_that_heads_do_not_divide_is_refused_before_anything_is_made(width, corpus, tmp_path):
-    with pytest.raises(UserError, match=f"hidden is {width}; expected a multiple of 4"):
+    with pytest.raises(UserError, match=f"--hidden {width}: expected a multiple of 4"):
         trained(corpus, tmp_path / "run", hidden=width)
     assert not (tmp_path / "run").exists()
 
