@@ -121,6 +121,10 @@ class Learner(ABC, Generic[Item]):
     def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
         """The answers of the model as it is, in eval mode: dev is scored with them."""
 
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The groups of AdamW, each with its learning rate."""
+
     def length(self, item: Item) -> int:
         """How long an item is: batches are of about equal length."""
         return 1
@@ -141,9 +145,6 @@ class Learner(ABC, Generic[Item]):
         """The weights that are trained, by name: they make up the saved state."""
         return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """The groups of AdamW, each with its learning rate."""
-        raise NotImplementedError
 
 
 # --- state ------------------------------------------------------------------------------------------------------------
