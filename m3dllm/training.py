@@ -146,7 +146,6 @@ class Learner(ABC, Generic[Item]):
         return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
 
 
-
 # --- state ------------------------------------------------------------------------------------------------------------
 
 
