@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from m3dllm.commands import say
+
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -94,7 +96,7 @@ def extract(
         )
     )
     for line in (*done.triples, "" if done.triples else "no relation was found"):
-        typer.echo(line)
-    typer.echo(f"run    {done.run.path}\ngraph  {done.graphs}\npage   {done.page}")
+        say(line)
+    say(f"run    {done.run.path}\ngraph  {done.graphs}\npage   {done.page}")
     if not done.complete:
         raise SystemExit(2)

@@ -344,7 +344,7 @@ def test_vllm_s_server_holds_answers_to_the_grammar(vllm_server, tmp_path, model
     made = system(url, strategy=strategy, **OF_THE_SERVER | {"family": family})
     documents = [document("en", stills=stills), document("zh", "zh", stills=stills[:1]), document("empty", text="")]
     raws = list(made.predict(documents))
-    assert (made.engine.is_vllm, made.engine.context) == (True, 6000)
+    assert (made.engine.kind.name, made.engine.context) == ("vllm", 6000)
     assert [raw.failure for raw in raws] == [None] * 3
     for about, raw in zip(documents, raws, strict=True):
         issues = {issue.code for issue in normalize(about, raw, LABELS).issues}

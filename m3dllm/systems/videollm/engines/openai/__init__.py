@@ -137,10 +137,6 @@ class OpenAIEngine(Engine):
         return found | {"constraint": self.constraint}
 
     @property
-    def is_vllm(self) -> bool:
-        return self.kind.name == "vllm"
-
-    @property
     def constraint(self) -> str:
         """What really holds the answers: "grammar", "schema", "json" or "none"."""
         if self.config.unconstrained:
