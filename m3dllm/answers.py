@@ -9,9 +9,12 @@ An answer has the shape of an annotation, with mentions as text::
     }
 
 A mention is a string (every token-aligned occurrence of that text which does not lie inside a longer mention of the
-answer), `[string, n, …]` (only the n-th of its token-aligned occurrences, from 1 in document order), or
-`{"start", "end", "type"}`. A type left out is the chain's. `write_answer` is the inverse of `normalize.normalize`;
-nothing here reads what a model wrote.
+answer), `[string, n, …]` (only the n-th of its token-aligned occurrences, from 1 in document order), or an object of
+`start` and `end`, or of `text` and perhaps `occurrences`, with perhaps `type`, `confidence` and `link`. A type left out
+is the chain's. Relations and regions may have a `confidence` too; `m3dllm.confidence` says what each is of.
+
+`write_answer` is the inverse of `normalize.normalize` on gold, which has no confidences. Nothing here
+reads what a model wrote.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ Conventions, stated once:
 - frame: the frame's own number in the clip, as the gold uses it, never a position in a list.
 - time: seconds, in names that end in `_s`; pixels end in `_px`.
 - chain ids are local names: renaming them changes no score.
+- confidence: a probability, 0 to 1, None where nobody says it; gold has none. What it is of stands in `confidence`. It
+  is no part of what is predicted: two mentions, relations or regions are equal whatever their confidences.
 """
 
 from __future__ import annotations
@@ -109,15 +111,19 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mention:
-    """A typed span of the text."""
+    """A typed span of the text; `link` is the confidence that it belongs to the mentions before it in its chain."""
 
     start: int
     end: int
     type: str
+    confidence: float | None = field(default=None, compare=False)
+    link: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end:
             raise ValueError(f"mention runs backwards or is empty: {self.start} to {self.end}")
+        _check_confidence(self.confidence)
+        _check_confidence(self.link)
 
     @property
     def span(self) -> tuple[int, int]:
@@ -156,10 +162,12 @@ class Relation:
     head: str
     tail: str
     type: str
+    confidence: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.head == self.tail:
             raise ValueError(f"relation {self.type!r} joins chain {self.head!r} to itself")
+        _check_confidence(self.confidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +178,15 @@ class Region:
     box: Box
     type: str
     chain: str | None = None
+    confidence: float | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        _check_confidence(self.confidence)
+
+
+def _check_confidence(confidence: float | None) -> None:
+    if confidence is not None and not 0 <= confidence <= 1:
+        raise ValueError(f"a confidence of {confidence} is no number from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from m3dllm.confidence import without_confidences
 from m3dllm.errors import UserError
 from m3dllm.files import other_encoding, read_bytes, read_text, sha256
 from m3dllm.labels import LabelSet
@@ -141,6 +142,16 @@ def encode(value: Any) -> bytes:
     return msgspec.json.encode(value)
 
 
+def encode_annotation(annotation: Annotation) -> bytes:
+    """An annotation as it stands in a line of `predictions.jsonl`."""
+    return _without_nulls(encode(annotation))
+
+
+def _without_nulls(line: bytes) -> bytes:
+    """An encoded line without the confidences that nobody says: no string in it holds a quotation mark unescaped."""
+    return line.replace(b',"confidence":null', b"").replace(b',"link":null', b"")
+
+
 def pretty(value: Any) -> str:
     """JSON for people, with a line end."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
@@ -174,7 +185,10 @@ def unannotated_in(gold: Any) -> frozenset[Task]:
 
 
 def encode_example(example: Example) -> bytes:
-    """The line of `<split>.jsonl` that `decode_example` reads; empty fields are omitted where a reader fills them."""
+    """The line of `<split>.jsonl` that `decode_example` reads; empty fields are omitted where a reader fills them.
+
+    Gold has no confidences: those of predictions that came in as annotations are left out.
+    """
     row = msgspec.to_builtins(example.document)
     del row["given"]
     for frame in row["frames"]:
@@ -182,9 +196,10 @@ def encode_example(example: Example) -> bytes:
             del frame["sha256"]
         if frame["time_s"] is None:
             del frame["time_s"]
-    parts = {part: getattr(example.gold, part) for task, part in PARTS.items() if task not in example.unannotated}
+    gold = without_confidences(example.gold)
+    parts = {part: getattr(gold, part) for task, part in PARTS.items() if task not in example.unannotated}
     rest = {"unannotated": ["chain"]} if example.unannotated & {"entity", "chain"} == {"chain"} else {}
-    return encode(row | {"gold": parts | rest})
+    return _without_nulls(encode(row | {"gold": parts | rest}))
 
 
 def decode_prediction(line: bytes | str) -> Prediction:
@@ -203,11 +218,14 @@ def decode_prediction(line: bytes | str) -> Prediction:
 
 
 def encode_prediction(prediction: Prediction) -> bytes:
-    """The line of `predictions.jsonl` that `decode_prediction` reads; `frames` is omitted where all were shown."""
+    """The line of `predictions.jsonl` that `decode_prediction` reads.
+
+    `frames` is omitted where all were shown, a confidence where nobody says it.
+    """
     row = {f.name: getattr(prediction, f.name) for f in fields(Prediction)}
     if prediction.frames is None:
         del row["frames"]
-    return encode(row)
+    return _without_nulls(encode(row))
 
 
 def decode_raw(line: bytes | str) -> RawOutput:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from m3dllm.normalize import CODES, normalize
-from m3dllm.types import Box, BoxForm, Document, Failure, Prediction, RawOutput, Relation
+from m3dllm.types import Box, BoxForm, Document, Failure, Frame, Prediction, RawOutput, Relation
 from tests.said import EN, codes, issues, one_chain, read, spans
 from tests.small import LABELS
 
@@ -357,3 +357,29 @@ def test_every_code_is_explained():
     assert {"text_not_found", "unaligned", "unknown_type", "dangling", "box_outside", "truncated", "not_json"} <= set(
         CODES
     )
+
+
+def test_confidences_are_kept_with_each_part():
+    chains = [
+        {"id": "c0", "type": "PER", "mentions": [{"text": "Ada", "confidence": 0.9, "link": 0.1}]},
+        {"id": "c1", "mentions": [{"start": 16, "end": 21, "type": "LOC", "confidence": 1}]},
+    ]
+    relations = [{"head": "c0", "tail": "c1", "type": "PER-LOC_birth", "confidence": 0.5}]
+    document = Document("d", "en", "Ada was born in Arles . Ada died .", frames=(Frame(0, "0.png", 64, 48),))
+    regions = [{"frame": 0, "box": [0, 0, 1, 1], "type": "PER", "confidence": 0.25}]
+    payload = {"chains": chains, "relations": relations, "regions": regions}
+    found = normalize(document, RawOutput("d", payload=payload))
+    mentions = [(m.confidence, m.link) for m in found.annotation.mentions]
+    assert mentions == [(0.9, None), (0.9, 0.1), (1, None)]
+    assert [part.confidence for part in (*found.annotation.relations, *found.annotation.regions)] == [0.5, 0.25]
+    assert found.issues == ()
+
+
+@pytest.mark.parametrize("sure", [1.5, -1, True, "high", [0.5], float("nan")])
+def test_a_confidence_that_is_none_is_left_out_and_named(sure):
+    mention = {"start": 0, "end": 3, "type": "PER", "confidence": sure}
+    found = normalize(Document("d", "en", "Ada ."), RawOutput("d", payload={"chains": [{"mentions": [mention]}]}))
+    assert [m.confidence for m in found.annotation.mentions] == [None]
+    assert [(issue.code, issue.where) for issue in found.issues] == [
+        ("bad_confidence", "chains[0].mentions[0].confidence")
+    ]

@@ -15,11 +15,17 @@ from m3dllm.types import (
     Annotation,
     Box,
     BoxForm,
+    Chain,
+    Document,
+    Example,
     Failure,
+    Frame,
     Issue,
+    Mention,
     Prediction,
     RawOutput,
     Region,
+    Relation,
     Turn,
 )
 from m3dllm.wire import (
@@ -177,3 +183,41 @@ def test_a_word_that_cannot_stand_there_is_told_with_those_that_can():
 def test_the_words_of_a_table_are_told_too():
     with pytest.raises(WireError, match="'half'; expected full, no_text, no_video"):
         decode(b'{"kind": "thirds", "documents": {"a": "full", "b": "half"}}', Manifest)
+
+
+SURE = Annotation(
+    (Chain("c0", (Mention(0, 3, "PER", 0.9), Mention(8, 13, "PER", 0.8, 0.7))), Chain("c1", (Mention(4, 7, "LOC"),))),
+    (Relation("c0", "c1", "PER-LOC_birth", 0.6),),
+    (Region(0, Box(0, 0, 1, 1), "PER", "c0", 0.5), Region(0, Box(0, 0, 1, 1), "PER")),
+)
+
+
+def sure_of(annotation):
+    """Every confidence of an annotation, which equality passes over."""
+    mentions = [(m.confidence, m.link) for m in annotation.mentions]
+    return mentions, [part.confidence for part in (*annotation.relations, *annotation.regions)]
+
+
+def test_confidences_come_back_as_they_were():
+    back = decode_prediction(encode_prediction(Prediction("a", SURE)))
+    assert back == Prediction("a", SURE)
+    assert sure_of(back.annotation) == sure_of(SURE)
+
+
+def test_a_confidence_that_nobody_says_is_not_written():
+    line = encode_prediction(Prediction("a", Annotation((Chain("c0", (Mention(0, 3, "PER"),)),))))
+    assert json.loads(line)["annotation"]["chains"][0]["mentions"] == [{"start": 0, "end": 3, "type": "PER"}]
+
+
+def test_gold_is_written_without_confidences():
+    document = Document("a", "en", "Ada in Arles.", frames=(Frame(0, "0.png", 1, 1),))
+    line = encode_example(Example(document, SURE))
+    assert b"confidence" not in line
+    assert decode_example(line) == Example(document, SURE)
+
+
+@pytest.mark.parametrize("sure", ["1.5", "-0.1", "NaN"])
+def test_a_confidence_that_is_none_is_refused_with_its_place(sure):
+    line = encode_prediction(Prediction("a", Annotation((Chain("c", (Mention(0, 3, "PER", 0.9),)),))))
+    with pytest.raises(WireError, match="from 0 to 1"):
+        decode_prediction(line.replace(b"0.9", sure.encode()))

@@ -43,8 +43,9 @@ CODES: Mapping[str, str] = {
     "duplicate_id": "another chain has the id, and keeps the references to it",
     "repeated_chain": "all places of the chain stand in one chain before it: references to it mean that one",
     "empty_chain": "the chain has no mention that could be used",
-    # types, relations, regions
+    # types, confidences, relations, regions
     "unknown_type": "the type is missing, or not in the label set",
+    "bad_confidence": "the confidence is no number from 0 to 1; it is left out",
     "dangling": "the reference names no chain that could be used",
     "self_relation": "the relation joins a chain to itself",
     "duplicate_relation": "the relation was predicted before",

@@ -21,9 +21,9 @@ from m3dllm.normalize.salvage import read_object
 from m3dllm.normalize.spelling import four, spelled
 from m3dllm.types import Annotation, Box, BoxForm, Chain, Document, Issue, Mention, RawOutput, Region, Relation
 
-CHAIN, RELATION = ("id", "type", "mentions"), ("head", "tail", "type")
-MENTION = ("start", "end", "type", "text", "occurrence", "occurrences")
-REGION = ("frame", "box", "type", "chain")
+CHAIN, RELATION = ("id", "type", "mentions"), ("head", "tail", "type", "confidence")
+MENTION = ("start", "end", "type", "text", "occurrence", "occurrences", "confidence", "link")
+REGION = ("frame", "box", "type", "chain", "confidence")
 """The keys of the parts of an answer."""
 UNREAD = frozenset(("not_json", "truncated", "no_answer", "error"))
 """Issues of a system's own after which an empty payload does not mean that the model predicted that nothing is here."""
@@ -40,6 +40,8 @@ class _ReadMention(NamedTuple):
     type: str | None
     places: tuple[Span, ...]
     bare: Alignment | None = None
+    confidence: float | None = None
+    link: float | None = None
 
 
 class _ReadChain(NamedTuple):
@@ -174,7 +176,8 @@ class Reading:
             for start, end in places:
                 if (start, end) not in owners:
                     owners[start, end] = chain.id
-                    mentions.append(Mention(start, end, said.type))
+                    link = said.link if mentions else None
+                    mentions.append(Mention(start, end, said.type, said.confidence, link))
             if said.bare:
                 self._owners[said.bare] = frozenset(owners[span] for span in places)
         if mentions:
@@ -207,10 +210,11 @@ class Reading:
         if not self._is_object(value, where, MENTION):
             return None
         kind = None if value.get("type") is None else self._type(value["type"], "mentions", f"{where}.type")
+        sure, link = self._confidence(value, "confidence", where), self._confidence(value, "link", where)
         text = value.get("text")
         if "start" in value or "end" in value:
             if span := self._offsets(value, where):
-                return _ReadMention(where, self._document.text[slice(*span)], kind, (span,))
+                return _ReadMention(where, self._document.text[slice(*span)], kind, (span,), confidence=sure, link=link)
             if not isinstance(text, str):
                 return None
         if not isinstance(text, str):
@@ -220,7 +224,7 @@ class Reading:
         if not isinstance(numbers, (list, tuple)):
             numbers = () if numbers is None else (numbers,)
         said = self._by_text(text, where, numbers=numbers)
-        return said and said._replace(type=kind)
+        return said and said._replace(type=kind, confidence=sure, link=link)
 
     def _by_text(self, text: str, where: str, *, numbers: Collection[Any] = ()) -> _ReadMention | None:
         """The mention at every free place of `text`, or at its n-th places only."""
@@ -275,7 +279,7 @@ class Reading:
             if head == tail:
                 self._note("self_relation", where, f"{excerpt(kind)} joins {excerpt(head)} to itself")
                 continue
-            relation = Relation(head, tail, kind)
+            relation = Relation(head, tail, kind, self._confidence(row, "confidence", where))
             if relation in seen:
                 self._note("duplicate_relation", where, f"{excerpt(kind)} from {excerpt(head)} to {excerpt(tail)}")
                 continue
@@ -309,7 +313,7 @@ class Reading:
                 self._note("unknown_frame", f"{where}.frame", f"the document has no frame {shown(row.get('frame'))}")
                 continue
             if box := self._box(row.get("box"), frame, f"{where}.box"):
-                yield Region(frame, box, kind, chain)
+                yield Region(frame, box, kind, chain, self._confidence(row, "confidence", where))
 
     def _box(self, value: Any, frame: int, where: str) -> Box | None:
         """The box as fractions of the frame.
@@ -386,6 +390,17 @@ class Reading:
             self._note("unknown_type", where, excerpt(value))
             return ""
         return clean(value)
+
+    def _confidence(self, row: dict[Any, Any], name: str, where: str) -> float | None:
+        """A confidence, from 0 to 1; None where nobody says it, or what is said is no such number."""
+        value = row.get(name)
+        if value is None:
+            return None
+        number = None if isinstance(value, str) else _float(value)
+        if number is None or not 0 <= number <= 1:
+            self._note("bad_confidence", f"{where}.{name}", f"expected a number from 0 to 1, not {shown(value)}")
+            return None
+        return number
 
     def _integer(self, value: Any, where: str) -> int | None:
         """A whole number, also one written as text or with a decimal point; None for anything else."""

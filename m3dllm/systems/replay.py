@@ -18,7 +18,15 @@ from m3dllm.files import sha256_file
 from m3dllm.labels import LabelSet
 from m3dllm.system import System, SystemSpec
 from m3dllm.types import TASKS, Annotation, Document, Example, Failure, GivenKind, Prediction, RawOutput
-from m3dllm.wire import WireError, decode, decode_example, decode_prediction, decode_raw, numbered_lines
+from m3dllm.wire import (
+    WireError,
+    decode,
+    decode_example,
+    decode_prediction,
+    decode_raw,
+    encode_annotation,
+    numbered_lines,
+)
 
 UNUSABLE = ("error", "no_answer", "not_json")
 """The Issues of a prediction that is empty because nothing could be read, not because nothing was predicted."""
@@ -144,17 +152,7 @@ def _gold(line: bytes) -> tuple[Key, Example]:
 
 def _by_offsets(prediction: Prediction) -> dict[str, Any]:
     """A prediction in the answer form, its mentions as offsets: the text that they stand in is not at hand."""
-    return {
-        "chains": [
-            {"id": c.id, "mentions": [{"start": m.start, "end": m.end, "type": m.type} for m in c.mentions]}
-            for c in prediction.annotation.chains
-        ],
-        "relations": [{"head": r.head, "tail": r.tail, "type": r.type} for r in prediction.annotation.relations],
-        "regions": [
-            {"frame": r.frame, "type": r.type, "box": list(r.box), "chain": r.chain}
-            for r in prediction.annotation.regions
-        ],
-    }
+    return decode(encode_annotation(prediction.annotation), dict[str, Any])
 
 
 def _visible(gold: Annotation, document: Document) -> Annotation:
