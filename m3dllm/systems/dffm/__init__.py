@@ -42,8 +42,8 @@ class Config(base.Config):
     """The latent space of the fusion: a plain autoencoder, or a variational one with the two weights below."""
     latent_size: AtLeast1 = 32
     """The width of the latent space."""
-    attention_heads: AtLeast1 = 4
-    """Attention heads in the latent space."""
+    attention_heads: AtLeast1 = 2
+    """Attention heads in the latent space. On a CPU heads of 16 dimensions take a third of the time of heads of 8."""
     kl_weight: Annotated[NotNegative, FIT] = 0.001
     """Weight of the latent's divergence from a standard normal (vae only)."""
     reconstruction_weight: Annotated[NotNegative, FIT] = 0.01
