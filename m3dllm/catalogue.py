@@ -12,6 +12,9 @@ from m3dllm.system import SystemSpec
 from m3dllm.types import TASKS
 from m3dllm.wire import pretty
 
+KINDS = {"": "options", "advanced": "advanced options", "fit": "options of its fit"}
+"""The kinds of options that `option_table` tells apart, in the order in which they are listed."""
+
 
 def overview(*, json: bool = False) -> str:
     """Every system, a line each: tasks, modalities, languages, whether it trains, whether its extra is installed."""
@@ -43,13 +46,10 @@ def describe(name: str, *, json: bool = False) -> str:
     ]
     if presets:
         lines += ["", f"presets: {', '.join(presets)}"]
-    parts = {
-        "options:": [option for option in options if "for" not in option],
-        "options of its fit:": [option for option in options if "for" in option],
-    }
-    for title, part in parts.items():
+    for kind, title in KINDS.items():
+        part = [option for option in options if option.get("for", "") == kind]
         rows = [(o["flag"], o["default"], " ".join(filter(None, (o["help"], _range(o))))) for o in part]
-        lines += ["", title, *("  " + line for line in columns(rows))] if part else []
+        lines += ["", f"{title}:", *("  " + line for line in columns(rows))] if part else []
     if not options:
         lines += ["", "It has no options of its own."]
     return "\n".join(lines)

@@ -29,7 +29,7 @@ from m3dllm.wire import WireError, convert
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What an option is for, where it does not change what a fitted system answers."""
+    """What an option is for."""
 
     name: str
 
@@ -38,6 +38,8 @@ FIT = Mark("fit")
 """The option matters only while the system is fitted: it is no part of what a run is that fits nothing."""
 INCIDENTAL = Mark("incidental")
 """The option changes no answer (an address, a device): it may change when a run is resumed."""
+ADVANCED = Mark("advanced")
+"""The option is one that most runs leave as it is: it is listed after the others."""
 
 AtLeast0 = Annotated[int, Meta(ge=0)]
 AtLeast1 = Annotated[int, Meta(ge=1)]

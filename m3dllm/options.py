@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
 
-from m3dllm.config import FIT, Option, Options, flag, options_of
+from m3dllm.config import ADVANCED, FIT, Option, Options, flag, options_of
 from m3dllm.errors import UserError
 from m3dllm.system import SystemSpec
 from m3dllm.wire import decode, encode
@@ -98,7 +98,7 @@ def public_command(words: Sequence[str], config: Any) -> tuple[str, ...]:
 
 def option_table(config: type[Any] | None) -> list[dict[str, str]]:
     """The options of a config: flag, type, default, help (the docstring under the field), and, where there is one, the
-    range, and what it is for."""
+    range, and whether it is for a fit or advanced."""
     helps = {} if config is None else _field_docstrings(config)
     return [
         {
@@ -107,7 +107,7 @@ def option_table(config: type[Any] | None) -> list[dict[str, str]]:
             "default": _default_text(option),
             "help": helps.get(option.name, ""),
             **({"range": option.expected} if option.expected and not option.words else {}),
-            **({"for": "fit"} if FIT in option.marks else {}),
+            **({"for": apart[0].name} if (apart := [mark for mark in (FIT, ADVANCED) if mark in option.marks]) else {}),
         }
         for option in options_of(config)
     ]

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from m3dllm.config import FIT, AtLeast1, NotNegative, Share
+from m3dllm.config import ADVANCED, FIT, AtLeast1, NotNegative, Share
 from m3dllm.errors import UserError
 from m3dllm.system import SystemSpec
 from m3dllm.systems.supervised import config as base
@@ -38,11 +38,11 @@ class Config(base.Config):
     """Ablations: 'dffm' (no fusion between the modalities), 'mmcm' (blanks instead of a missing modality)."""
     levels: Annotated[tuple[Level, ...], Meta(min_length=1)] = LEVELS
     """The levels of features that are fused: 'low', 'mid', 'high'."""
-    latent: Literal["ae", "vae"] = "ae"
+    latent: Annotated[Literal["ae", "vae"], ADVANCED] = "ae"
     """The latent space of the fusion: a plain autoencoder, or a variational one with the two weights below."""
-    latent_size: AtLeast1 = 32
+    latent_size: Annotated[AtLeast1, ADVANCED] = 32
     """The width of the latent space."""
-    attention_heads: AtLeast1 = 2
+    attention_heads: Annotated[AtLeast1, ADVANCED] = 2
     """Attention heads in the latent space. On a CPU heads of 16 dimensions take a third of the time of heads of 8."""
     kl_weight: Annotated[NotNegative, FIT] = 0.001
     """Weight of the latent's divergence from a standard normal (vae only)."""
@@ -50,7 +50,7 @@ class Config(base.Config):
     """Weight of the latent's reconstruction error (vae only)."""
     prompt_length: AtLeast1 = 8
     """The length of the prompt of a missing modality."""
-    max_frames: AtLeast1 = 256
+    max_frames: Annotated[AtLeast1, ADVANCED] = 256
     """Frame positions that are trained; further frames share the last."""
     hide: Annotated[Share, FIT] = 0.1
     """The probability that a training document is given without its text or without its frames, so that MMCM is

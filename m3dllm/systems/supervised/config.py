@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from msgspec import Meta
 
-from m3dllm.config import FIT, AtLeast0, AtLeast1, NotNegative, Options, Share
+from m3dllm.config import ADVANCED, FIT, AtLeast0, AtLeast1, NotNegative, Options, Share
 from m3dllm.errors import UserError
 from m3dllm.types import TASKS
 
@@ -49,13 +49,13 @@ class Config(Options):
     """The number of layers of the tiny text encoder."""
     image_size: AtLeast1 = 128
     """The side to which the tiny vision encoder resizes a frame, rounded up to 16 pixels; others bring their own."""
-    window: AtLeast0 = 0
+    window: Annotated[AtLeast0, ADVANCED] = 0
     """Subwords that the text encoder sees at once; 0: as many as it can. Longer documents are read in windows."""
-    overlap: AtLeast0 = 64
+    overlap: Annotated[AtLeast0, ADVANCED] = 64
     """Subwords that neighbouring windows share."""
-    word_shapes: bool = True
+    word_shapes: Annotated[bool, ADVANCED] = True
     """Whether words of a pretrained text encoder also carry their case, and whether the document repeats them."""
-    frame_chunk: AtLeast1 = 64
+    frame_chunk: Annotated[AtLeast1, ADVANCED] = 64
     """Frames that the vision encoder sees at once."""
 
     dropout: Annotated[Share, FIT] = 0.1
@@ -63,21 +63,21 @@ class Config(Options):
     pair_dropout: Annotated[Share, FIT] = 0.2
     """Dropout in the heads of chains and relations, which memorize names where they can."""
 
-    slots: AtLeast0 = 0
+    slots: Annotated[AtLeast0, ADVANCED] = 0
     """Boxes that a frame's vector predicts (1: the paper's eq. 18); 0: each patch of the frame predicts one."""
-    merge_iou: Share = 0.5
+    merge_iou: Annotated[Share, ADVANCED] = 0.5
     """Predicted boxes of one type that overlap more than this are one."""
-    lexical: bool = True
+    lexical: Annotated[bool, ADVANCED] = True
     """Whether pair heads see the mentions' texts, their distance and the words between them beside the vectors."""
     text_alone: Annotated[Share, FIT] = 0.5
     """The probability that a training document's chains are predicted from its texts without vectors (lexical only)."""
-    pair_size: AtLeast0 = 64
+    pair_size: Annotated[AtLeast0, ADVANCED] = 64
     """The width of pair representations; 0: bilinear forms over the full vectors, as in eq. 16 and 17."""
-    aligned: bool = True
+    aligned: Annotated[bool, ADVANCED] = True
     """Whether relations are also predicted from the frames that show both chains."""
-    linkage: LinkageName = "average"
+    linkage: Annotated[LinkageName, ADVANCED] = "average"
     """How linked mentions become chains: by the average over two chains' mentions, or by any single link."""
-    decision: Literal["argmax", "threshold"] = "threshold"
+    decision: Annotated[Literal["argmax", "threshold"], ADVANCED] = "threshold"
     """How a pair's relations are chosen: the best type or none, or every type above a threshold."""
     tune: Annotated[bool, FIT] = True
     """Whether the thresholds of chains, relations and regions are chosen on dev."""
@@ -121,13 +121,13 @@ class Config(Options):
     name_dropout: Annotated[Share, FIT] = 0.4
     """The probability that it does not recognize, in a whole document, a known word that mostly stands in mentions:
     names of other documents are unknown too."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Annotated[Literal["auto", "fp32", "bf16"], ADVANCED] = "auto"
     """The numbers of training and prediction; auto: bf16 on a GPU that has it, else fp32."""
     checkpointing: Annotated[bool, FIT] = False
     """Whether pretrained encoders compute twice to save memory in training."""
     device: str = "auto"
     """'auto' (a GPU where there is one), 'cpu', 'cuda', 'cuda:1', …"""
-    cache_gb: NotNegative = 4.0
+    cache_gb: Annotated[NotNegative, ADVANCED] = 4.0
     """The most that cached features of frozen encoders may take on disk; 0: no cache."""
     seed: int = 0
     """The seed of initial weights, order and dropout."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from m3dllm import config
-from m3dllm.config import FIT, INCIDENTAL, AtLeast0, AtLeast1, NotNegative
+from m3dllm.config import ADVANCED, FIT, INCIDENTAL, AtLeast0, AtLeast1, NotNegative
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,9 +17,9 @@ class Options(config.Options):
 
     model: str | None = None
     """A model's folder or hub id, or its name on a server; default: the embedded one, or what is served."""
-    entailment_model: str | None = None
+    entailment_model: Annotated[str | None, ADVANCED] = None
     """Another model for the questions that a strategy puts to an entailment model; default: --model is asked."""
-    grounding_model: str | None = None
+    grounding_model: Annotated[str | None, ADVANCED] = None
     """Another model for the questions that a strategy puts to a grounding model; default: --model is asked."""
     engine: str = "transformers"
     """What generates: transformers or vllm on this machine, or openai: a server."""
@@ -27,22 +27,22 @@ class Options(config.Options):
     """Where the server is, for --engine openai."""
     api_key_env: Annotated[str, INCIDENTAL] = "OPENAI_API_KEY"
     """The environment variable with the server's key; where it is not set, none is sent."""
-    header: Annotated[tuple[str, ...], INCIDENTAL] = ()
+    header: Annotated[tuple[str, ...], INCIDENTAL, ADVANCED] = ()
     """A header of every request, 'Name: value'; $VARIABLE stands for an environment variable; repeatable. Only its name
     is kept."""
-    query: Annotated[tuple[str, ...], INCIDENTAL] = ()
+    query: Annotated[tuple[str, ...], INCIDENTAL, ADVANCED] = ()
     """A parameter of the server's address, name=value, as api-version=… of an Azure deployment; likewise."""
-    extra_body: str | None = None
+    extra_body: Annotated[str | None, ADVANCED] = None
     """A JSON object that is added to every request of a server, such as '{"provider": {"sort": "price"}}'."""
-    omit: tuple[str, ...] = ()
+    omit: Annotated[tuple[str, ...], ADVANCED] = ()
     """Parameters that are not sent to a server, such as temperature,seed; what it refuses by name is learned."""
-    reasoning_effort: str | None = None
+    reasoning_effort: Annotated[str | None, ADVANCED] = None
     """How long a server's model thinks: low, medium, high, or what the server takes."""
-    rpm: Annotated[AtLeast0, INCIDENTAL] = 0
+    rpm: Annotated[AtLeast0, INCIDENTAL, ADVANCED] = 0
     """The most requests a minute that a server is sent; 0: no limit."""
-    tpm: Annotated[AtLeast0, INCIDENTAL] = 0
+    tpm: Annotated[AtLeast0, INCIDENTAL, ADVANCED] = 0
     """The most tokens a minute, prompts and longest answers by our estimate; 0: no limit."""
-    max_wait: Annotated[NotNegative, INCIDENTAL] = 600.0
+    max_wait: Annotated[NotNegative, INCIDENTAL, ADVANCED] = 600.0
     """How many seconds a request waits in all where a server says that its rate limit is reached."""
     strategy: str = "joint"
     """How to ask: joint (one answer), staged (entities, chains, relations, grounding), mqa (spans, then choices)."""
@@ -50,21 +50,21 @@ class Options(config.Options):
     """How many examples from the train split stand in a prompt."""
     shot_choice: Literal["random", "similar"] = "random"
     """Which examples: any, or those with the most similar text."""
-    retriever: str = "lexical"
+    retriever: Annotated[str, ADVANCED] = "lexical"
     """What similar means: lexical (shared words), minilm (English), or a text encoder's folder or hub id."""
     frames: AtLeast0 = 8
     """At most so many frames of a document are shown."""
     frame_choice: Literal["uniform", "subtitles", "annotated"] = "uniform"
     """Which frames: spread evenly, one for each stretch of subtitles, or those that were annotated."""
-    longest_side: Annotated[int, Meta(ge=28)] = 640
+    longest_side: Annotated[int, Meta(ge=28), ADVANCED] = 640
     """The longest side of a frame as shown, in pixels."""
     video: bool = False
     """Show the frames as one video instead of separate, labelled images; regions are not asked for then."""
-    fps: NotNegative = 24.0
+    fps: Annotated[NotNegative, ADVANCED] = 24.0
     """Frames a second of the clips, by which a frame's number becomes a time; 0: frames are shown without times."""
     family: str | None = None
     """What kind of model it is, where its name does not say: it decides how boxes are read and images prepared."""
-    box_convention: str | None = None
+    box_convention: Annotated[str | None, ADVANCED] = None
     """What the numbers of a box mean (fraction, permille, pixels, …), where it is not what the family says."""
     unconstrained: bool = False
     """Let the model write freely, and salvage what it wrote: the control experiment."""
@@ -74,40 +74,40 @@ class Options(config.Options):
     """The longest answer, in tokens."""
     context: AtLeast1 | None = None
     """Tokens that prompt and answer may have together; default: what the model allows, in vLLM at most 32768."""
-    max_chains: AtLeast1 = 48
+    max_chains: Annotated[AtLeast1, ADVANCED] = 48
     """The most chains of an answer."""
-    max_mentions: AtLeast1 = 24
+    max_mentions: Annotated[AtLeast1, ADVANCED] = 24
     """The most texts of a chain, or of a type."""
-    max_relations: AtLeast0 = 64
+    max_relations: Annotated[AtLeast0, ADVANCED] = 64
     """The most relations of an answer."""
-    max_regions: AtLeast0 = 8
+    max_regions: Annotated[AtLeast0, ADVANCED] = 8
     """The most regions of a frame; an answer has at most so many times the number of its frames."""
-    max_mention_characters: Annotated[int, Meta(ge=2)] = 120
+    max_mention_characters: Annotated[int, Meta(ge=2), ADVANCED] = 120
     """The longest mention."""
     temperature: NotNegative = 0.0
     """0: the likeliest token each time; above: sampled, with the seed."""
     batch: Annotated[AtLeast1, INCIDENTAL] = 4
     """Documents that are answered at once; of a server, requests that are under way at once."""
-    prompts: str | None = None
+    prompts: Annotated[str | None, ADVANCED] = None
     """A folder with prompts of your own, laid out as prompts/; what it lacks is taken from there."""
-    prompt_version: AtLeast1 = 1
+    prompt_version: Annotated[AtLeast1, ADVANCED] = 1
     """Which version of the prompts."""
-    revision: str | None = None
+    revision: Annotated[str | None, ADVANCED] = None
     """The revision of a model of the hub."""
-    trust_remote_code: bool = False
+    trust_remote_code: Annotated[bool, ADVANCED] = False
     """Run code that comes with the model."""
     tensor_parallel: Annotated[AtLeast1, INCIDENTAL] = 1
     """Over how many GPUs vLLM spreads a model."""
     workers: Annotated[AtLeast1, INCIDENTAL] = 1
     """How many processes share the documents, each with a model of its own, and with GPUs of its own where there are
     GPUs."""
-    retries: Annotated[AtLeast0, INCIDENTAL] = 5
+    retries: Annotated[AtLeast0, INCIDENTAL, ADVANCED] = 5
     """How often a server that fails is asked again, ever more seldom."""
-    timeout: Annotated[float, Meta(gt=0), INCIDENTAL] = 600.0
+    timeout: Annotated[float, Meta(gt=0), INCIDENTAL, ADVANCED] = 600.0
     """The longest wait for an answer of a server, in seconds."""
     device: Annotated[str, INCIDENTAL] = "auto"
     """Where the model runs: cuda, cuda:1, cpu, mps; auto: a GPU if there is one."""
-    dtype: str = "auto"
+    dtype: Annotated[str, ADVANCED] = "auto"
     """The precision that it computes with: bfloat16, float16, float32; auto: what the model was saved in."""
     seed: int = 0
     """The seed of what is chosen at random."""
