@@ -3,12 +3,15 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m3dllm.systems.supervised.crf import CRF, bio_tags
+from m3dllm.systems.supervised.data import spans_of_tags
+from m3dllm.systems.supervised.decoding import TagRow
 
 
 def make(n_types=2, *, seed=0):
@@ -48,6 +51,49 @@ def test_partition_and_best_path_are_those_of_enumeration(words, seed, n_types):
     mask = torch.ones(1, words, dtype=torch.bool)
     assert crf.log_partition(emissions[None], mask)[0].item() == pytest.approx(total, abs=1e-4)
     assert tuple(crf.decode(emissions[None], mask)[0].tolist()) == max(paths, key=paths.get)
+
+
+def mention_probability(crf, emissions, mention):
+    """The summed probability of all paths with exactly that mention (first word, last word, type)."""
+    paths = every_path(crf, emissions)
+    total = sum(math.exp(score) for score in paths.values())
+    those = [math.exp(score) for path, score in paths.items() if mention in spans_of_tags(np.array(path))]
+    return sum(those) / total
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 4), st.integers(0, 10_000), st.integers(1, 2))
+def test_the_probability_of_a_mention_is_that_of_all_paths_that_have_it(words, seed, n_types):
+    crf = make(n_types, seed=seed)
+    emissions = torch.randn(words, 1 + 2 * n_types)
+    mask = torch.ones(1, words, dtype=torch.bool)
+    tags = crf.decode(emissions[None], mask)
+    row = TagRow(tags[0].numpy(), *(part[0].numpy() for part in crf.marginals(emissions[None], tags, mask)))
+    for first, last, kind in spans_of_tags(tags[0].numpy()):
+        expected = mention_probability(crf, emissions, (first, last, kind))
+        assert row.mention(first, last) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_marginals_of_a_sequence_among_others_are_those_it_has_alone():
+    crf = make()
+    emissions, lengths = torch.randn(4, 7, 5), [7, 4, 0, 1]
+    mask = torch.arange(7)[None] < torch.tensor(lengths)[:, None]
+    tags = crf.decode(emissions, mask)
+    together = crf.marginals(emissions, tags, mask)
+    for i, n in enumerate(lengths):
+        alone = crf.marginals(emissions[i : i + 1, :n], tags[i : i + 1, :n], mask[i : i + 1, :n])
+        for part, own in zip(together, alone, strict=True):
+            torch.testing.assert_close(part[i, :n], own[0])
+            assert (part[i, n:] == 0).all()
+
+
+def test_marginals_of_scores_far_apart_are_probabilities():
+    crf = make()
+    mask = torch.ones(2, 300, dtype=torch.bool)
+    for scale in (30, 1000):
+        emissions = scale * torch.randn(2, 300, 5)
+        for part in crf.marginals(emissions, crf.decode(emissions, mask), mask):
+            assert ((part >= 0) & (part <= 1)).all()
 
 
 def test_the_loss_is_minus_the_log_probability_of_the_path():

@@ -95,6 +95,14 @@ def test_two_mentions_are_together_by_single_links_when_they_lead_from_one_to_th
     assert found == [next(k for k, group in enumerate(groups) if i in group) for i in range(n)]
 
 
+def test_a_link_is_the_mean_probability_of_being_one_with_the_mentions_before_it():
+    chances = links(4, (0, 1), (0, 3), (1, 3))
+    chances[1, 3] = 0.7
+    found = linked(mentions([PER] * 4), chances, 0.5, linkage="single")
+    assert found.chain.tolist() == [0, 0, 1, 0]
+    assert found.link == (None, 0.9, None, 0.8)
+
+
 # --- relations --------------------------------------------------------------------------------------------------------
 
 
@@ -107,7 +115,8 @@ def chosen(kinds, decision, *told, threshold=0.5):
     for head, tail, kind, value in told:
         logits[0, head, tail, kind] = value
     batch = make_mention_batch([mentions(kinds)])
-    return choose_relations(logits, batch, TYPES, torch.tensor([threshold]), decision=decision)[:, 1:].tolist()
+    found, _ = choose_relations(logits, batch, TYPES, torch.tensor([threshold]), decision=decision)
+    return found[:, 1:].tolist()
 
 
 def test_a_relation_is_said_only_between_chains_of_its_types():
@@ -131,6 +140,17 @@ def test_several_relations_of_a_pair_by_threshold_and_one_by_argmax():
     told = [(0, 1, PARENTS, 5.0), (0, 1, COUPLE, 6.0), (1, 0, COUPLE, 6.0)]
     assert chosen([PER, PER], "threshold", *told) == [[0, 1, PARENTS], [0, 1, COUPLE]]
     assert chosen([PER, PER], "argmax", *told) == [[0, 1, COUPLE]]
+
+
+@pytest.mark.parametrize(("decision", "probability"), [("threshold", 0.731), ("argmax", 0.730)])
+def test_a_relation_is_as_sure_as_its_probability(decision, probability):
+    logits = torch.full((1, 2, 2, 5 if decision == "argmax" else 4), -5.0)
+    if decision == "argmax":
+        logits[..., -1] = 0.0
+    logits[0, 0, 1, PARENTS] = 1.0
+    batch = make_mention_batch([mentions([PER, PER])])
+    _, sure = choose_relations(logits, batch, TYPES, torch.tensor([0.5]), decision=decision)
+    assert sure.tolist() == pytest.approx([probability], abs=1e-3)
 
 
 def test_none_wins_where_it_is_likelier():

@@ -68,6 +68,17 @@ def test_white_space_is_no_text(fitted):
     assert raw.payload["chains"] == []
 
 
+def test_every_part_that_is_predicted_has_a_confidence(fitted):
+    _, examples, system = fitted
+    payloads = [raw.payload for raw in answer(system, *(example.document for example in examples))]
+    chains = [chain["mentions"] for payload in payloads for chain in payload["chains"]]
+    parts = [m for mentions in chains for m in mentions]
+    parts += [part for payload in payloads for part in (*payload["relations"], *payload["regions"])]
+    assert parts
+    assert all(0 <= part["confidence"] <= 1 for part in parts)
+    assert all("link" not in first and all("link" in m for m in rest) for first, *rest in chains)
+
+
 # --- given ------------------------------------------------------------------------------------------------------------
 
 
@@ -78,6 +89,7 @@ def test_given_mentions_are_chained_and_nothing_else_is_said(fitted):
     (raw,) = answer(fitted[2], document)
     spans = sorted((m["start"], m["end"]) for chain in raw.payload["chains"] for m in chain["mentions"])
     assert spans == sorted(m.span for chain in chains for m in chain.mentions)
+    assert not any("confidence" in m for chain in raw.payload["chains"] for m in chain["mentions"])
     assert (raw.payload["relations"], raw.payload["regions"]) == ([], [])
 
 

@@ -2,12 +2,13 @@
 
 A sequence's score is a product of one matrix a word in a semiring: (log-sum-exp, +) gives the partition function,
 (max, +) the best path. The product is taken pairwise, so n words need log2 n steps; the derivative of the best score by
-the emissions is the best path itself.
+the emissions is the best path itself, that of the partition function's log gives the marginals.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,21 @@ NEVER = -1e4
 def bio_tags(types: Sequence[str]) -> tuple[str, ...]:
     """O, then B- and I- of each type."""
     return ("O", *(f"{prefix}-{name}" for name in types for prefix in "BI"))
+
+
+class PathMarginals(NamedTuple):
+    """How probable the steps of a path are, each (batch, words), float64; 0 on padding.
+
+    Given the emissions, the tags of a linear-chain CRF are a Markov chain (Lafferty et al. 2001): the probability that
+    a stretch of the path is right is that of its first tag times those of the steps after it.
+    """
+
+    tag: Tensor
+    """That the word has its tag."""
+    step: Tensor
+    """That it has its tag, where the word before has its own; 0 at the first word."""
+    goes_on: Tensor
+    """That the mention whose tag the word has goes on with the next word, where it has that tag."""
 
 
 class CRF(nn.Module):
@@ -79,19 +95,67 @@ class CRF(nn.Module):
             (path,) = torch.autograd.grad(self.best_score(scores, mask).sum(), scores)
         return path.argmax(2) * mask
 
-    def _total(self, emissions: Tensor, mask: Tensor, add: Callable[[Tensor, int], Tensor]) -> Tensor:
+    @torch.no_grad()
+    def marginals(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> PathMarginals:
+        """The marginals along the path `tags`, by forward-backward.
+
+        As the derivative of the log partition function by the scores of a step from tag to tag, which is the
+        probability of that step (Eisner 2016); in float64, where a product of many small numbers stays above 0.
+        """
         batch, words, n = emissions.shape
         if words == 0:
-            return emissions.new_zeros(batch)
-        transitions, start = self.transitions + self.penalty, self.start + self.start_penalty
-        steps = transitions + emissions[:, 1:, None, :]  # (batch, words - 1, from, to)
-        nothing = torch.full_like(transitions, NEVER).fill_diagonal_(0)  # the semiring's one
-        steps = torch.where(mask[:, 1:, None, None], steps, nothing)
+            return PathMarginals(*torch.zeros(3, batch, 0, dtype=torch.float64))
+        scores = emissions.double()
+        first = (self.start + self.start_penalty + scores[:, 0]).requires_grad_()  # (batch, tags)
+        steps = self._steps(scores, mask).requires_grad_()  # (batch, words - 1, from, to)
+        with torch.enable_grad():
+            product = steps
+            while product.shape[1] > 1:
+                product = log_matmul(*self._pairs(product))
+            total = log_matmul(first[:, None], product[:, 0])[:, 0] if product.shape[1] else first
+            start, joint = torch.autograd.grad(
+                (total + self.end).logsumexp(1).sum(), (first, steps), materialize_grads=True
+            )
+        to = joint.gather(3, tags[:, 1:, None, None].expand(-1, -1, n, 1))[..., 0]  # (batch, words - 1, from)
+        own = joint.gather(2, tags[:, :-1, None, None].expand(-1, -1, 1, n))[:, :, 0]  # (batch, words - 1, to)
+        tag = torch.cat([start.gather(1, tags[:, :1]), to.sum(2)], 1)
+        inside = tags + tags % 2
+        sure = tag.clamp(min=torch.finfo(tag.dtype).tiny)[:, :-1]
+        step = to.gather(2, tags[:, :-1, None])[..., 0] / sure
+        goes_on = own.gather(2, inside[:, :-1, None])[..., 0] / sure * mask[:, 1:]
+        none = tag.new_zeros(batch, 1)
+        parts = tag * mask, torch.cat([none, step], 1) * mask, torch.cat([goes_on, none], 1)
+        return PathMarginals(*(part.clamp(0, 1) for part in parts))
+
+    def _steps(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        """The matrices of all words but the first, (batch, words - 1, from, to); the semiring's one on padding."""
+        steps = self.transitions + self.penalty + emissions[:, 1:, None, :]
+        return torch.where(mask[:, 1:, None, None], steps, self._one())
+
+    def _one(self) -> Tensor:
+        return torch.full_like(self.transitions, NEVER).fill_diagonal_(0)
+
+    def _pairs(self, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """The matrices at even places and those at odd ones, of which there are as many."""
+        if steps.shape[1] % 2:
+            steps = torch.cat([steps, self._one().to(steps.dtype).expand(len(steps), 1, -1, -1)], 1)
+        return steps[:, 0::2], steps[:, 1::2]
+
+    def _total(self, emissions: Tensor, mask: Tensor, add: Callable[[Tensor, int], Tensor]) -> Tensor:
+        if emissions.shape[1] == 0:
+            return emissions.new_zeros(len(emissions))
+        steps = self._steps(emissions, mask)
         while steps.shape[1] > 1:
-            if steps.shape[1] % 2:
-                steps = torch.cat([steps, nothing.expand(batch, 1, n, n)], 1)
-            steps = add(steps[:, 0::2, :, :, None] + steps[:, 1::2, None, :, :], 3)
-        total = start + emissions[:, 0]  # (batch, tags)
+            left, right = self._pairs(steps)
+            steps = add(left[..., None] + right[:, :, None], 3)
+        total = self.start + self.start_penalty + emissions[:, 0]  # (batch, tags)
         if steps.shape[1]:
             total = add(total[:, :, None] + steps[:, 0], 1)
         return add(total + self.end, 1) * mask[:, 0]
+
+
+def log_matmul(left: Tensor, right: Tensor) -> Tensor:
+    """log of the product of two matrices whose logs are given, in the last two dimensions; below e**-700 all is 0."""
+    rows, columns = left.detach().amax(-1, keepdim=True), right.detach().amax(-2, keepdim=True)
+    product = (left - rows).exp() @ (right - columns).exp()
+    return product.clamp(min=torch.finfo(product.dtype).tiny).log() + rows + columns

@@ -100,6 +100,10 @@ class Mentions:
     """(chains,): each chain's type."""
     pairs: Tensor
     """(mentions, mentions, features) of the texts of two mentions, see `pairs`."""
+    confidence: tuple[float | None, ...] = ()
+    """Of each, where they are predicted."""
+    link: tuple[float | None, ...] = ()
+    """Of each to those before it in its chain, where chains are predicted."""
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -116,21 +120,22 @@ class Mentions:
 
 def mentions_of(inputs: Inputs, chains: Sequence[Chain], types: LabelIndex) -> Mentions:
     """The mentions of `chains` in text order. Raises ValueError for a type that the label set does not have."""
-    found = sorted((m.span, m.type, c) for c, chain in enumerate(chains) for m in chain.mentions)
-    for _, kind, _ in found:
+    found = sorted((m.span, m.type, c, m.confidence) for c, chain in enumerate(chains) for m in chain.mentions)
+    for _, kind, _, _ in found:
         if kind not in types.mentions:
             raise ValueError(f"mention type {kind!r} is not in the label set of the model")
-    spans = tuple(span for span, _, _ in found)
+    spans = tuple(span for span, _, _, _ in found)
     first, last = word_ranges(inputs.words, spans)
-    kinds = np.array([types.mentions[kind] for _, kind, _ in found], dtype=np.int64)
+    kinds = np.array([types.mentions[kind] for _, kind, _, _ in found], dtype=np.int64)
     return Mentions(
         spans,
         torch.from_numpy(first),
         torch.from_numpy(last),
         torch.from_numpy(kinds),
-        torch.tensor([c for _, _, c in found], dtype=torch.long),
+        torch.tensor([c for _, _, c, _ in found], dtype=torch.long),
         torch.tensor([types.mentions[chain.type] for chain in chains], dtype=torch.long),
         torch.from_numpy(pair_features(inputs.document, inputs.words, spans, first, last, kinds)),
+        tuple(confidence for _, _, _, confidence in found),
     )
 
 

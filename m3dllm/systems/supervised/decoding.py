@@ -1,7 +1,8 @@
 """From scores to an answer: mentions, chains by clustering of pairs, relations, regions.
 
 Thresholds say how probable a decision must be; 0.5 everywhere is "more likely than not". Answers have offsets, and
-boxes as fractions; given mentions or chains are kept as they were given.
+boxes as fractions; given mentions or chains are kept as they were given. The confidence of a part is its probability,
+as it was held against the threshold.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class Draft:
     batch: Batch
     mentions: tuple[Mentions, ...] = ()
     """Of each document: chains of one until chains are decided."""
-    relations: tuple[tuple[int, int, int, int], ...] = ()
-    """Document, head chain, tail chain, type."""
+    relations: tuple[tuple[int, int, int, int, float], ...] = ()
+    """Document, head chain, tail chain, type, probability."""
     regions: tuple[list[dict[str, Any]], ...] = ()
     """Of each document, as they are written."""
 
@@ -77,26 +78,54 @@ class Draft:
         for i, (mentions, inputs) in enumerate(zip(self.mentions, self.batch.inputs, strict=True)):
             chains, regions = write_chains(mentions, inputs, labels), self.regions[i] if self.regions else []
             written.append({"chains": chains, "relations": [], "regions": regions})
-        for i, head, tail, kind in self.relations:
+        for i, head, tail, kind, sure in self.relations:
             named = written[i]["chains"]
-            relation = {"head": named[head]["id"], "tail": named[tail]["id"]}
-            written[i]["relations"].append(relation | {"type": labels.labels.relations[kind].name})
+            ends = {"head": named[head]["id"], "tail": named[tail]["id"]}
+            about = {"type": labels.labels.relations[kind].name, "confidence": rounded(sure)}
+            written[i]["relations"].append(ends | about)
         return written
+
+
+def rounded(probability: float) -> float:
+    """A probability as it is written; what lies further behind is noise of the arithmetic."""
+    return round(min(max(probability, 0.0), 1.0), 4)
 
 
 # --- mentions and chains ----------------------------------------------------------------------------------------------
 
 
-def mentions_in(inputs: Inputs, tags: np.ndarray[Any, Any], labels: LabelIndex) -> Mentions:
-    """The mentions of a document: those given, or those of its BIO tags (words,), each as a chain of one."""
+@dataclass(frozen=True, slots=True)
+class TagRow:
+    """The BIO tags of one document, and the marginals along them (see `crf.PathMarginals`), each (words,)."""
+
+    tags: np.ndarray[Any, Any]
+    tag: np.ndarray[Any, Any]
+    step: np.ndarray[Any, Any]
+    goes_on: np.ndarray[Any, Any]
+
+    def mention(self, first: int, last: int) -> float:
+        """The probability that a mention of the type stands from the first to the last word, and no further."""
+        inside = self.step[first + 1 : last + 1].prod()
+        return float(self.tag[first] * inside * (1 - self.goes_on[last]))
+
+
+def mentions_in(inputs: Inputs, row: TagRow, labels: LabelIndex) -> Mentions:
+    """The mentions of a document: those given, or those of its tags, each as a chain of one."""
     chains: Sequence[Chain]
     if inputs.document.given is not None:
         chains = inputs.document.given.chains if inputs.words else ()
     else:
         names = [label.name for label in labels.labels.mentions]
         chains = [
-            Chain(f"m{i}", (Mention(inputs.words[first][0], inputs.words[last][1], names[kind]),))
-            for i, (first, last, kind) in enumerate(spans_of_tags(tags[: len(inputs.words)]))
+            Chain(
+                f"m{i}",
+                (
+                    Mention(
+                        inputs.words[first][0], inputs.words[last][1], names[kind], rounded(row.mention(first, last))
+                    ),
+                ),
+            )
+            for i, (first, last, kind) in enumerate(spans_of_tags(row.tags[: len(inputs.words)]))
         ]
     return mentions_of(inputs, chains, labels)
 
@@ -139,7 +168,18 @@ def linked(mentions: Mentions, links: np.ndarray[Any, Any], threshold: float, *,
     )
     early = mentions.type[torch.from_numpy(np.sort(first))]
     votes[torch.arange(len(first)), early] += 0.5  # the first mention's type on a tie
-    return replace(mentions, chain=chain, chain_type=votes.argmax(1))
+    return replace(mentions, chain=chain, chain_type=votes.argmax(1), link=links_to_earlier(upper, chain.numpy()))
+
+
+def links_to_earlier(upper: np.ndarray[Any, Any], chain: np.ndarray[Any, Any]) -> tuple[float | None, ...]:
+    """How probable each mention is one with those before it in its chain, on average; None for a chain's first.
+
+    upper: (mentions, mentions), of which the earlier mention's row counts; chain: (mentions,).
+    """
+    before = np.triu(chain[:, None] == chain[None, :], 1)
+    number = before.sum(0)
+    mean = (upper * before).sum(0) / np.maximum(number, 1)
+    return tuple(rounded(sure) if n else None for sure, n in zip(mean.tolist(), number.tolist(), strict=True))
 
 
 def log_odds(probability: Any) -> Any:
@@ -150,11 +190,11 @@ def log_odds(probability: Any) -> Any:
 
 def choose_relations(
     logits: Tensor, mentions: MentionBatch, types: LabelIndex, threshold: Tensor, *, decision: str
-) -> Tensor:
-    """The relations predicted: (relations, 4) of document, head chain, tail chain, type. A symmetric one is there once.
+) -> tuple[Tensor, Tensor]:
+    """The relations predicted: (relations, 4) of document, head chain, tail chain, type; and how probable each is.
 
-    argmax: the likeliest type of a pair, where it is likelier than none; threshold: every type likelier than that of
-    the document, (batch,).
+    A symmetric one is there once. argmax: the likeliest type of a pair, where it is likelier than none; threshold:
+    every type likelier than that of the document, (batch,).
     """
     n_types = len(types.relations)
     joins, symmetric = types.joins.to(logits.device), types.symmetric.to(logits.device)
@@ -168,11 +208,13 @@ def choose_relations(
     later = torch.ones(probability.shape[1:3], dtype=torch.bool, device=logits.device).tril()
     probability = probability.masked_fill(later[..., None] & symmetric, 0.0)
     if none is None:
-        return (probability > threshold[:, None, None, None]).nonzero()
-    if n_types == 0:
-        return probability.nonzero()
-    best = torch.zeros_like(probability, dtype=torch.bool).scatter(-1, probability.argmax(-1, keepdim=True), True)
-    return (best & (probability > none)).nonzero()
+        chosen = probability > threshold[:, None, None, None]
+    elif n_types == 0:
+        chosen = probability > 0
+    else:
+        best = torch.zeros_like(probability, dtype=torch.bool).scatter(-1, probability.argmax(-1, keepdim=True), True)
+        chosen = best & (probability > none)
+    return chosen.nonzero(), probability[chosen]
 
 
 def write_chains(mentions: Mentions, inputs: Inputs, types: LabelIndex) -> list[dict[str, Any]]:
@@ -188,8 +230,11 @@ def write_chains(mentions: Mentions, inputs: Inputs, types: LabelIndex) -> list[
     written: list[dict[str, Any]] = [
         {"id": f"c{i}", "type": names[kind], "mentions": []} for i, kind in enumerate(mentions.chain_type.tolist())
     ]
-    for span, kind, chain in zip(mentions.spans, mentions.type.tolist(), mentions.chain.tolist(), strict=True):
-        written[chain]["mentions"].append(_mention(span, names[kind]))
+    of_each = zip(mentions.spans, mentions.type.tolist(), mentions.chain.tolist(), strict=True)
+    for i, (span, kind, chain) in enumerate(of_each):
+        sure = {"confidence": mentions.confidence[i], "link": mentions.link[i] if mentions.link else None}
+        said = {name: value for name, value in sure.items() if value is not None}
+        written[chain]["mentions"].append(_mention(span, names[kind]) | said)
     return written
 
 
@@ -222,6 +267,7 @@ def write_regions(
                     "frame": inputs.frames[frame].index,
                     "type": types.labels.regions[labels[i]].name,
                     "box": [float(edge) for edge in corners[i]],
+                    "confidence": rounded(float(sure[frame, slots[i]])),
                 }
             )
     return found

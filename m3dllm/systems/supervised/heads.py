@@ -20,6 +20,7 @@ from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.data import Gold, LabelIndex, MentionBatch, make_mention_batch, pad, to_device
 from m3dllm.systems.supervised.decoding import (
     Draft,
+    TagRow,
     Thresholds,
     choose_relations,
     link_all,
@@ -87,15 +88,18 @@ class EntityHead(Head):
     def counts(self, gold: Gold) -> dict[str, bool]:
         return {"entity": len(gold.tags) > 0 and self.task not in gold.unannotated}
 
-    def scores(self, states: States, draft: Draft) -> np.ndarray[Any, Any]:
-        """(batch, words): the best tags; zeros where all mentions are given."""
+    def scores(self, states: States, draft: Draft) -> list[TagRow]:
+        """Of each document the best tags and the marginals along them; zeros where all mentions are given."""
         inputs = draft.batch.inputs
         if not any(one.words and one.document.given is None for one in inputs):
-            return np.zeros(draft.batch.word_mask.shape, dtype=np.int64)
-        tags: np.ndarray[Any, Any] = self.tagger.crf.decode(self.tagger(states.words), states.word_mask).cpu().numpy()
-        return tags
+            return [TagRow(*np.zeros((4, draft.batch.word_mask.shape[1]), dtype=np.int64)) for _ in inputs]
+        emissions, crf = self.tagger(states.words), self.tagger.crf
+        tags = crf.decode(emissions, states.word_mask)
+        marginals = crf.marginals(emissions, tags, states.word_mask)
+        parts = [part.cpu().numpy() for part in (tags, *marginals)]
+        return [TagRow(*rows) for rows in zip(*parts, strict=True)]
 
-    def decode(self, scores: np.ndarray[Any, Any], draft: Draft, thresholds: Thresholds) -> Draft:
+    def decode(self, scores: list[TagRow], draft: Draft, thresholds: Thresholds) -> Draft:
         rows = zip(scores, draft.batch.inputs, strict=True)
         return replace(draft, mentions=tuple(mentions_in(inputs, row, self.labels) for row, inputs in rows))
 
@@ -241,9 +245,10 @@ class RelationHead(Head):
             return draft
         chains, logits = scores
         limits = torch.tensor(thresholds.limits(self.task, draft.given), device=logits.device)
-        found = choose_relations(logits, chains, self.labels, limits, decision=self.decision)
+        found, sure = choose_relations(logits, chains, self.labels, limits, decision=self.decision)
         wanted = [kind != "mentions" for kind in draft.given]  # over given mentions only their chains are predicted
-        return replace(draft, relations=tuple(tuple(row) for row in found.tolist() if wanted[row[0]]))
+        rows = zip(found.tolist(), sure.tolist(), strict=True)
+        return replace(draft, relations=tuple((*row, probability) for row, probability in rows if wanted[row[0]]))
 
 
 class GroundingHead(Head):
