@@ -20,7 +20,7 @@ import msgspec
 
 from m3dllm.confidence import without_confidences
 from m3dllm.errors import UserError
-from m3dllm.files import other_encoding, read_bytes, read_text, sha256
+from m3dllm.files import open_file, other_encoding, read_text, sha256
 from m3dllm.labels import LabelSet
 from m3dllm.types import (
     Annotation,
@@ -38,6 +38,9 @@ T = TypeVar("T")
 FORMAT = 1
 NESTING = 100
 """How deep a value may be nested that is read without a type: what walks through it may be nested itself."""
+BOM = b"\xef\xbb\xbf"
+HEAD = 2**16
+"""Bytes at the beginning of a file that show what it is."""
 _HOLDS = (dict, list)
 _DEEP = "is nested too deeply to be what is expected here"
 
@@ -281,17 +284,29 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
     Raises UserError where the file cannot be read, or is something else, such as one JSON value over several lines.
     """
-    data = read_bytes(path)
-    if problem := other_encoding(data) or over_lines(data):
-        raise UserError.at(path, problem)
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if line.strip():
-            yield number, line
+    return ((number, line) for number, _, line in placed_lines(path))
+
+
+def placed_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """(line number from 1, byte at which it begins, line without its end), otherwise as `numbered_lines`."""
+    try:
+        with open_file(path) as file:
+            head = file.read(HEAD)
+            if problem := other_encoding(head) or over_lines(head):
+                raise UserError.at(path, problem)
+            begin = len(BOM) if head.startswith(BOM) else 0
+            file.seek(begin)
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, begin, line.removesuffix(b"\n")
+                begin += len(line)
+    except OSError as error:
+        raise UserError.at(path, f"cannot be read: {error.strerror}") from error
 
 
 def over_lines(data: bytes) -> str | None:
     """Why a file is no JSON Lines where its first line only begins a JSON value, or None."""
-    first = data.removeprefix(b"\xef\xbb\xbf").lstrip()[:2].strip()
+    first = data.removeprefix(BOM).lstrip()[:2].strip()
     if first not in (b"{", b"["):
         return None
     return "is JSON over several lines; expected JSON Lines: write each document in one line"

@@ -20,9 +20,8 @@ from m3dllm.corpora.annconf import AnnConf, conf_for
 from m3dllm.corpora.bilingual import Part, by_language, is_bilingual, language, repetition, whole
 from m3dllm.corpora.choice import Choice, chosen
 from m3dllm.corpora.frames import BoxOrientation, Clip, ClipFiles, read_clip
-from m3dllm.corpora.imported import Imported, unused_id
+from m3dllm.corpora.imported import Counts, Examples, Imported, unused_id
 from m3dllm.corpora.marks import Sets
-from m3dllm.corpora.native import labels_of
 from m3dllm.corpora.offsets import (
     Reading,
     Span,
@@ -161,14 +160,12 @@ def read_brat(
                 imported.leave_out("clip", "there is no frame of the document", name)
             imported.images |= clip.images
             conf = conf_for(pair.ann, folder, confs, imported)
-            imported.splits.setdefault(places.split(name), []).extend(
-                reader.examples(name, pair, clip, conf, places.group(name))
-            )
+            imported.split(places.split(name)).extend(reader.examples(name, pair, clip, conf, places.group(name)))
         for found in clips:
             found.leave_out_others()
     reader.leave_open(set(annotated or ()), [conf for conf in confs.values() if conf])
     reader.check_names(coreference)
-    imported.labels = labels_of(example.gold for examples in imported.splits.values() for example in examples)
+    imported.labels = imported.types()
     return imported.require_documents(path)
 
 
@@ -423,14 +420,14 @@ class _Reader:
         if any(conf.relations for conf in confs):
             declared.add("relation")
         for split, examples in self.notes.splits.items():
-            golds = [example.gold for example in examples]
+            held = Counts.of(examples)
             lacking: set[Task] = set()
-            if not any(len(chain.mentions) > 1 for gold in golds for chain in gold.chains):
+            if held.mentions == held.chains:
                 lacking.add("chain")
-            if not any(gold.relations for gold in golds):
+            if not held.relations:
                 lacking.add("relation")
-            lacking -= declared
-            self.notes.splits[split] = [replace(example, unannotated=frozenset(lacking)) for example in examples]
+            if open_tasks := frozenset(lacking - declared):
+                self.notes.splits[split] = Examples(replace(example, unannotated=open_tasks) for example in examples)
 
     def check_names(self, coreference: Sequence[str] | None) -> None:
         """Note the names of coreference that never occur as a problem of the import."""

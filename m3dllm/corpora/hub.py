@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m3dllm.corpora.imported import Imported, id_problem, split_name
-from m3dllm.corpora.native import Corpus, labels_of
+from m3dllm.corpora.native import Corpus
 from m3dllm.errors import UserError
 from m3dllm.files import file_name
 from m3dllm.labels import LabelSet
@@ -49,7 +49,7 @@ def from_datasets(found: DatasetDict | Dataset, *, labels: LabelSet | None = Non
     imported = Imported(LabelSet())
     seen: dict[str, str] = {}
     for name, rows in splits.items():
-        examples = imported.splits[split_name(name)] = []
+        examples = imported.split(split_name(name))
         for i, row in enumerate(rows):
             where = f"{name}[{i}]"
             try:
@@ -64,9 +64,7 @@ def from_datasets(found: DatasetDict | Dataset, *, labels: LabelSet | None = Non
                 raise error.at(where) from error
             seen[example.document.id] = where
             examples.append(_with_images(example, imported))
-    imported.labels = (
-        labels or _described(splits) or labels_of(e.gold for part in imported.splits.values() for e in part)
-    )
+    imported.labels = labels or _described(splits) or imported.types()
     for name, part in imported.splits.items():
         for i, example in enumerate(part):
             for place, problem in imported.labels.unknown(example.gold):

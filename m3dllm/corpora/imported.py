@@ -7,18 +7,21 @@ and `summary_lines` is the count that closes every import.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from m3dllm.columns import columns
 from m3dllm.errors import UserError
-from m3dllm.labels import LabelSet
-from m3dllm.types import TASKS, Example
+from m3dllm.labels import Label, LabelSet, RelationLabel
+from m3dllm.stream import Spool
+from m3dllm.types import TASKS, Annotation, Example
+from m3dllm.wire import decode_example, encode_example
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -36,24 +39,134 @@ WHERE = 400
 """Characters of a place and a detail that are kept of what did not come in as it stood."""
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much a set of examples holds."""
+
+    documents: int = 0
+    mentions: int = 0
+    chains: int = 0
+    relations: int = 0
+    regions: int = 0
+    frames: int = 0
+
+    @classmethod
+    def of(cls, examples: Iterable[Example]) -> Counts:
+        total: Counter[str] = sum((held.counts for held in Tally.of(examples).languages.values()), Counter())
+        return cls(**total)
+
+
+@dataclass(slots=True)
+class Held:
+    """What some documents of one language hold."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """The fields of `Counts`."""
+    lacking: dict[str, int] = field(default_factory=dict)
+    """The tasks that are not annotated, each with the number of such documents."""
+
+
+KINDS = ("mentions", "relations", "regions")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What some documents hold, added up one by one: by language, and the types that occur."""
+
+    languages: dict[str, Held] = field(default_factory=dict)
+    mentions: set[str] = field(default_factory=set)
+    relations: set[str] = field(default_factory=set)
+    regions: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, examples: Iterable[Example]) -> Tally:
+        """That of documents which were counted as they came, or the same of others."""
+        if isinstance(examples, Examples):
+            return examples.tally
+        tally = cls()
+        for example in examples:
+            tally.add(example)
+        return tally
+
+    def add(self, example: Example) -> None:
+        gold, held = example.gold, self.languages.setdefault(example.document.lang, Held())
+        held.counts["documents"] += 1
+        held.counts["frames"] += len(example.document.frames)
+        held.counts["chains"] += len(gold.chains)
+        held.counts["relations"] += len(gold.relations)
+        held.counts["regions"] += len(gold.regions)
+        held.counts["mentions"] += sum([len(chain.mentions) for chain in gold.chains])
+        if example.unannotated:
+            for task in TASKS:
+                if task in example.unannotated:
+                    held.lacking[task] = held.lacking.get(task, 0) + 1
+        self.add_types(gold)
+
+    def labels(self) -> LabelSet:
+        """The types, all relations directed and free to join any types."""
+        mentions, relations, regions = map(sorted, (self.mentions, self.relations, self.regions))
+        return LabelSet(tuple(map(Label, mentions)), tuple(map(RelationLabel, relations)), tuple(map(Label, regions)))
+
+    def add_types(self, gold: Annotation) -> None:
+        self.mentions.update([mention.type for chain in gold.chains for mention in chain.mentions])
+        self.relations.update([relation.type for relation in gold.relations])
+        self.regions.update([region.type for region in gold.regions])
+
+
+class Examples(Spool[Example]):
+    """The documents of a split on their way in, counted as they come."""
+
+    def __init__(self, examples: Iterable[Example] = ()) -> None:
+        self.tally = Tally()
+        super().__init__(encode_example, decode_example, examples)
+
+    def append(self, value: Example) -> None:
+        self.tally.add(value)
+        super().append(value)
+
+
+def places(things: Iterable[LeftOut] = ()) -> Spool[LeftOut]:
+    """Places on their way into a count. The json module takes names of files that are no UTF-8."""
+    return Spool(lambda thing: json.dumps(astuple(thing)).encode(), lambda line: LeftOut(*json.loads(line)), things)
+
+
 @dataclass(slots=True)
 class Imported:
-    """A corpus on its way in. Frames' paths are relative to the corpus; `images` holds the source of each."""
+    """A corpus on its way in. Frames' paths are relative to the corpus; `images` holds the source of each.
+
+    Neither the documents nor the places that are noted are held in memory.
+    """
 
     labels: LabelSet
-    splits: dict[str, list[Example]] = field(default_factory=dict)
+    splits: dict[str, Sequence[Example]] = field(default_factory=dict)
     images: dict[str, ImageSource] = field(default_factory=dict)
-    left_out: list[LeftOut] = field(default_factory=list)
-    changed: list[LeftOut] = field(default_factory=list)
-    remarks: list[LeftOut] = field(default_factory=list)
+    left_out: Spool[LeftOut] = field(default_factory=places)
+    changed: Spool[LeftOut] = field(default_factory=places)
+    remarks: Spool[LeftOut] = field(default_factory=places)
     turned: dict[str, Any] = field(default_factory=dict)
     """The path of a frame whose image is stored turned -> how its boxes are read (`turned.Turned`)."""
-    details: list[LeftOut] = field(default_factory=list)
+    details: Spool[LeftOut] = field(default_factory=places)
     """What was said of something that came in, and a corpus has no place for."""
     problems: list[str] = field(default_factory=list)
     """Why the import as a whole cannot be what was meant, such as a type that never occurs."""
     held: int = 0
     """How many bytes of images came into memory; an importer that reads many lets go of what is more than a few."""
+
+    def add(self, split: str, example: Example) -> None:
+        """Take in a document."""
+        self.split(split).append(example)
+
+    def split(self, name: str) -> Examples:
+        """The documents of a split, which is there from now on."""
+        part = self.splits.get(name, ())
+        if not isinstance(part, Examples):
+            part = self.splits[name] = Examples(part)
+        return part
+
+    def types(self) -> LabelSet:
+        """A label set of every type that came in."""
+        tallies = [Tally.of(part) for part in self.splits.values()]
+        return Tally({}, *(set().union(*(getattr(of, kind) for of in tallies)) for kind in KINDS)).labels()
 
     def leave_out(self, what: str, why: str, where: str) -> None:
         """Note something that does not come in."""
@@ -85,9 +198,10 @@ class Imported:
         """
         for problem in self.problems:
             raise UserError(problem)
-        examples = [example for part in self.splits.values() for example in part]
-        if all(not any(e.gold.mentions) and not e.gold.regions for e in examples):
-            if examples and all("entity" in example.unannotated for example in examples):
+        counts = count(self.splits)
+        if not any(held.mentions or held.regions for held in counts.values()):
+            lacking = unannotated(self.splits)
+            if counts and all(lacking[key].get("entity") == held.documents for key, held in counts.items()):
                 return
             first = f": {self.left_out[0].why} ({self.left_out[0].where})" if self.left_out else ""
             where = "the import" if path is None else path
@@ -102,8 +216,8 @@ class Imported:
                 for (split, lang), counts in count(self.splits).items()
             ],
             "left_out": [*self.left_out, *self.details],
-            "changed": self.changed,
-            "remarks": self.remarks,
+            "changed": [*self.changed],
+            "remarks": [*self.remarks],
             "problems": self.problems,
         }
 
@@ -111,59 +225,29 @@ class Imported:
         """What came in, by split and language; what was skipped or changed, by reason, each with its first places."""
         yield from count_table(count(self.splits))
         yield from unannotated_lines(unannotated(self.splits))
-        yield from reasons("skipped", [*self.left_out, *self.details], places)
+        yield from reasons("skipped", itertools.chain(self.left_out, self.details), places)
         yield from reasons("changed", self.changed, places)
         yield from reasons("note", self.remarks, places)
         if not self.left_out and not self.details:
             yield "nothing was skipped"
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How much a set of examples holds."""
-
-    documents: int = 0
-    mentions: int = 0
-    chains: int = 0
-    relations: int = 0
-    regions: int = 0
-    frames: int = 0
-
-    @classmethod
-    def of(cls, examples: Iterable[Example]) -> Counts:
-        total: Counter[str] = Counter()
-        for example in examples:
-            gold = example.gold
-            total["documents"] += 1
-            total["mentions"] += sum(len(chain.mentions) for chain in gold.chains)
-            total["chains"] += len(gold.chains)
-            total["relations"] += len(gold.relations)
-            total["regions"] += len(gold.regions)
-            total["frames"] += len(example.document.frames)
-        return cls(**total)
-
-
 def count(splits: Mapping[str, Iterable[Example]]) -> dict[tuple[str, str], Counts]:
     """The counts of every (split, language), in the order of the splits, then of the languages."""
-    counts: dict[tuple[str, str], Counts] = {}
-    for split, examples in splits.items():
-        by_lang: dict[str, list[Example]] = defaultdict(list)
-        for example in examples:
-            by_lang[example.document.lang].append(example)
-        counts |= {(split, lang): Counts.of(by_lang[lang]) for lang in sorted(by_lang)}
-    return counts
+    return {
+        (split, lang): Counts(**held.counts)
+        for split, examples in splits.items()
+        for lang, held in sorted(Tally.of(examples).languages.items())
+    }
 
 
 def unannotated(splits: Mapping[str, Iterable[Example]]) -> dict[tuple[str, str], dict[str, int]]:
     """For every (split, language) the tasks that are not annotated, each with the number of such documents."""
-    found: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-    for split, examples in splits.items():
-        for example in examples:
-            lacking = found[split, example.document.lang]
-            for task in TASKS:
-                if task in example.unannotated:
-                    lacking[task] = lacking.get(task, 0) + 1
-    return found
+    return {
+        (split, lang): held.lacking
+        for split, examples in splits.items()
+        for lang, held in Tally.of(examples).languages.items()
+    }
 
 
 def unannotated_lines(lacking: Mapping[tuple[str, str], Mapping[str, int]]) -> Iterator[str]:
@@ -225,14 +309,18 @@ def _kind(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-def reasons(verb: str, things: list[LeftOut], places: int = 3) -> Iterator[str]:
-    """One line for each (what, why), the most frequent first."""
-    grouped: dict[tuple[str, str], list[str]] = defaultdict(list)
+def reasons(verb: str, things: Iterable[LeftOut], places: int = 3) -> Iterator[str]:
+    """One line for each (what, why), the most frequent first, with its first `places`."""
+    counts: Counter[tuple[str, str]] = Counter()
+    first: dict[tuple[str, str], list[str]] = defaultdict(list)
     for thing in things:
-        grouped[thing.what, thing.why].append(thing.where)
-    for (what, why), where in sorted(grouped.items(), key=lambda item: (-len(item[1]), item[0])):
-        more = f"; and {len(where) - places:,} more" if len(where) > places else ""
-        yield one_line(f"{verb}: {len(where):,} {what}: {why} ({'; '.join(where[:places])}{more})")
+        reason = thing.what, thing.why
+        counts[reason] += 1
+        if counts[reason] <= places:
+            first[reason].append(thing.where)
+    for (what, why), n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        more = f"; and {n - places:,} more" if n > places else ""
+        yield one_line(f"{verb}: {n:,} {what}: {why} ({'; '.join(first[what, why])}{more})")
 
 
 def _cut(text: str) -> str:

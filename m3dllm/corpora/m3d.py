@@ -226,7 +226,7 @@ class _Reader:
             frames=frames,
         )
         gold = Annotation(tuple(chains.values()), self._relations(source, chains, place=place), regions)
-        self.imported.splits.setdefault(split, []).append(Example(document, gold, _unannotated(source)))
+        self.imported.add(split, Example(document, gold, _unannotated(source)))
 
     def _id(self, clip: str, *, split: str, lang: Lang, i: int, place: str) -> str:
         by_place = f"{lang}-{split}-{i}"

@@ -108,7 +108,7 @@ def merge_corpora(corpora: Sequence[Corpus], types: TypeMap | None = None, *, wh
                     detail = f"{corpus.name}: {example.document.id!r} is {name!r}"
                     merged.change("document", "its id stands in another corpus: renamed", detail)
                 mapped = _mapped(_renamed(example, name, source, merged), corpus.name, types, merged)
-                merged.splits.setdefault(split, []).append(mapped)
+                merged.add(split, mapped)
     names = {corpus.name for corpus in corpora}
     for i, row in enumerate(types.rows):
         if i not in types.used:

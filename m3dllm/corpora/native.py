@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from m3dllm.corpora.imported import ImageSource, Imported, id_problem
+from m3dllm.corpora.imported import ImageSource, Imported, Tally, id_problem
 from m3dllm.errors import UserError
 from m3dllm.files import LINKED, inside, links_out, new_folder, read_bytes, sha256, sha256_file
-from m3dllm.labels import Label, LabelSet, RelationLabel
+from m3dllm.labels import LabelSet
 from m3dllm.types import Annotation, Document, Example, Frame
-from m3dllm.wire import WireError, decode_example, encode_example, encode_labels, lines, numbered_lines, read_labels
+from m3dllm.wire import WireError, decode_example, encode_labels, numbered_lines, read_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def to_imported(corpus: Corpus, splits: Mapping[str, Iterable[Example]] | None =
     root = corpus.root.absolute()
     imported = Imported(corpus.labels)
     for split, examples in (corpus.splits if splits is None else splits).items():
-        imported.splits[split] = []
+        part = imported.split(split)
         for example in examples:
             if example.document.frames:
                 absolute = [Path(frame.path) for frame in example.document.frames]
@@ -137,7 +137,7 @@ def to_imported(corpus: Corpus, splits: Mapping[str, Iterable[Example]] | None =
                 pairs = zip(example.document.frames, relative, strict=True)
                 frames = tuple(replace(frame, path=path) for frame, path in pairs)
                 example = replace(example, document=replace(example.document, frames=frames))
-            imported.splits[split].append(example)
+            part.append(example)
     return imported
 
 
@@ -151,9 +151,9 @@ def write_corpus(folder: Path, imported: Imported, *, link: bool = False) -> Non
         return
     with new_folder(folder) as new:
         (new / "labels.json").write_text(encode_labels(imported.labels), encoding="utf-8")
-        for split, examples in imported.splits.items():
+        for split in imported.splits:
             with (new / f"{split}.jsonl").open("wb") as file:
-                file.writelines(encode_example(example) + b"\n" for example in examples)
+                imported.split(split).copy_to(file)
         for relative, image in imported.images.items():
             target = inside(new, relative)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -167,14 +167,15 @@ def _is_written(folder: Path, imported: Imported) -> bool:
     """Whether `folder` is this corpus already, to the last byte."""
     if not (folder / "labels.json").is_file():
         return False
-    texts = {f"{split}.jsonl": lines(map(encode_example, examples)) for split, examples in imported.splits.items()}
-    texts["labels.json"] = encode_labels(imported.labels).encode()
+    texts = {f"{split}.jsonl": split for split in imported.splits}
     if not all((folder / name).is_file() for name in (*texts, *imported.images)):
         return False
     there = sum(path.is_file() for path in folder.rglob("*"))
-    if there != len(texts) + len(imported.images):
+    if there != len(texts) + 1 + len(imported.images):
         return False
-    if any(read_bytes(folder / name) != data for name, data in texts.items()):
+    if read_bytes(folder / "labels.json") != encode_labels(imported.labels).encode():
+        return False
+    if any(sha256_file(folder / name) != imported.split(split).sha256() for name, split in texts.items()):
         return False
     return all(_is_same(folder / name, image) for name, image in imported.images.items())
 
@@ -211,18 +212,10 @@ def _copy(source: Path, target: Path) -> None:
 
 def labels_of(annotations: Iterable[Annotation]) -> LabelSet:
     """A label set of every type found, all relations directed and free to join any types."""
-    mentions: set[str] = set()
-    relations: set[str] = set()
-    regions: set[str] = set()
+    tally = Tally()
     for annotation in annotations:
-        mentions.update(mention.type for mention in annotation.mentions)
-        relations.update(relation.type for relation in annotation.relations)
-        regions.update(region.type for region in annotation.regions)
-    return LabelSet(
-        tuple(map(Label, sorted(mentions))),
-        tuple(map(RelationLabel, sorted(relations))),
-        tuple(map(Label, sorted(regions))),
-    )
+        tally.add_types(annotation)
+    return tally.labels()
 
 
 def _split_order(file: Path) -> tuple[int, str]:

@@ -187,7 +187,7 @@ class _Reader:
         )
         gold = Annotation(tuple(chains.values()), self._relations(source, chains, place))
         unannotated: frozenset[Task] = frozenset(("relation",) if source.relations is None else ())
-        self.imported.splits.setdefault(split, []).append(Example(document, gold, unannotated))
+        self.imported.add(split, Example(document, gold, unannotated))
 
     def _chains(self, source: _Source, text: str, spans: Sequence[tuple[int, int]], place: str) -> dict[int, Chain]:
         """entity number -> its chain, `e0`, `e1`, …"""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from m3dllm.corpora.imported import Imported, split_name, unused_id
-from m3dllm.corpora.native import labels_of
 from m3dllm.corpora.turned import turn_regions
 from m3dllm.corpora.walk import walk_files
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
-from m3dllm.types import Annotation, Example
+from m3dllm.types import Example
 
 _SPLIT = re.compile(r"(?<![a-z])(train|valid|val|dev|test)(?![a-z])", re.IGNORECASE)
 
@@ -63,12 +62,9 @@ class Incoming:
         return name
 
     def add(self, split: str, example: Example) -> None:
-        self.notes.splits.setdefault(split_name(split), []).append(turn_regions(example, self.notes))
+        self.notes.add(split_name(split), turn_regions(example, self.notes))
 
     def done(self, path: Path, labels: LabelSet | None = None) -> Imported:
         """The import with `labels`, or those found. Raises UserError where there is no document."""
-        self.notes.labels = labels or labels_of(self._golds())
+        self.notes.labels = labels or self.notes.types()
         return self.notes.require_documents(path)
-
-    def _golds(self) -> Iterator[Annotation]:
-        return (example.gold for examples in self.notes.splits.values() for example in examples)

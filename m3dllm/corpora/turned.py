@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.imported import Examples, Imported, places
 from m3dllm.pictures import turn_box
 from m3dllm.types import Example
 
@@ -65,7 +65,7 @@ def read_again(imported: Imported, orientation: BoxOrientation) -> None:
     other = {path: turned for path, turned in imported.turned.items() if turned.stored != wanted}
     imported.turned |= {path: replace(turned, stored=wanted) for path, turned in other.items()}
     for split, examples in imported.splits.items():
-        imported.splits[split] = [
+        imported.splits[split] = Examples(
             _turn(
                 example,
                 {
@@ -75,11 +75,11 @@ def read_again(imported: Imported, orientation: BoxOrientation) -> None:
                 },
             )
             for example in examples
-        ]
-    imported.changed = [
+        )
+    imported.changed = places(
         replace(change, why=reading(wanted)) if change.why == reading(not wanted) else change
         for change in imported.changed
-    ]
+    )
 
 
 def _turn(example: Example, turns: dict[int, int]) -> Example:

@@ -171,7 +171,7 @@ def _read_all(
                 (new / "made_of.json").write_bytes(of)
         read = _read_before(folder)
         for document in read.documents:
-            imported.splits[SPLIT].append(Example(document, Annotation(), frozenset(TASKS)))
+            imported.add(SPLIT, Example(document, Annotation(), frozenset(TASKS)))
             imported.images |= {frame.path: folder / frame.path for frame in document.frames}
         read_as.append({"name": name, "files": [file.name for file in source.files], **read.facts})
         for problem in read.problems:

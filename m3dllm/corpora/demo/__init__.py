@@ -50,10 +50,10 @@ def generate_demo(
     for split, n in documents.items():
         if split not in SHARES or n < 0:
             raise ValueError(f"{n} documents of {split!r}: expected 0 or more of {', '.join(SHARES)}")
-        imported.splits[split] = []
+        part = imported.split(split)
         for lang in languages:
             for clip in _clips(seed, names_salt, lang, split, n):
-                imported.splits[split].append(clip.example)
+                part.append(clip.example)
                 imported.images |= clip.images
                 if clip.frames_only:
                     frames_only[clip.example.document.id] = list(clip.frames_only)

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 from m3dllm.corpora.imported import Imported
-from m3dllm.corpora.native import labels_of
 from m3dllm.labels import LabelSet
 from m3dllm.types import Annotation, Chain, Document, Example, Mention
 
@@ -29,8 +28,8 @@ def read_brackets(path: Path, *, split: str = "train") -> Imported:
         gold = Annotation(tuple(Chain(f"c{i}", (mention,)) for i, mention in enumerate(mentions)))
         document = Document(f"{path.stem}-{number}", "en", text + line[last:])
         example = Example(document, gold, unannotated=frozenset(("chain", "relation")))
-        imported.splits.setdefault(split, []).append(example)
-    imported.labels = labels_of(example.gold for examples in imported.splits.values() for example in examples)
+        imported.add(split, example)
+    imported.labels = imported.types()
     return imported.require_documents(path)
 
 

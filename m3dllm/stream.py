@@ -1,0 +1,167 @@
+"""Documents, answers, counts: values that stand in a file, one a line, and are read one at a time.
+
+A `Stream` is a sequence of which only the places of its lines are held, a few bytes each: a value is decoded when it is
+asked for, and again when it is asked for again. A `Spool` is a stream that is still being written, into a file without
+a name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import weakref
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from tempfile import SpooledTemporaryFile, gettempdir
+from typing import Any, BinaryIO, TypeVar, overload
+
+from m3dllm.files import cannot_write, open_file
+from m3dllm.wire import WireError, numbered_lines, placed_lines
+
+T = TypeVar("T")
+IN_MEMORY = 2**20
+"""Bytes of a spool that need no file."""
+
+
+class Stream(Sequence[T]):
+    """The values of a JSON Lines file, in its order. Reading raises UserError with file, line and place."""
+
+    def __init__(self, path: Path, read: Callable[[bytes], T]) -> None:
+        """`read` makes a value of a line, or raises WireError."""
+        self._path, self._read = path, read
+        self._places: tuple[array[int], array[int]] | None = None
+        """Where each line begins, and how many bytes it has."""
+        self._file: Any = None
+        self._source: Any = None
+        """The stream whose file it reads, which is closed with that one."""
+
+    def __iter__(self) -> Iterator[T]:
+        if self._places is not None:
+            yield from (self._value(self.line(i), i) for i in range(len(self)))
+            return
+        for number, line in numbered_lines(self._path):
+            try:
+                yield self._read(line)
+            except WireError as error:
+                raise error.at(self._path, number) from error
+
+    def __len__(self) -> int:
+        return len(self._placed()[0])
+
+    @overload
+    def __getitem__(self, i: int) -> T: ...
+    @overload
+    def __getitem__(self, i: slice) -> Stream[T]: ...
+    def __getitem__(self, i: int | slice) -> T | Stream[T]:
+        if isinstance(i, slice):
+            return self.pick(range(*i.indices(len(self))))
+        i = range(len(self))[i]
+        return self._value(self.line(i), i)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self)!r})"
+
+    def pick(self, positions: Iterable[int]) -> Stream[T]:
+        """The values at these positions, in this order."""
+        begins, sizes = self._placed()
+        found = Stream(self._path, self._read)
+        found._places = array("q"), array("q")
+        for i in positions:
+            found._places[0].append(begins[i])
+            found._places[1].append(sizes[i])
+        found._file, found._source = self._opened(), self
+        return found
+
+    def line(self, i: int) -> bytes:
+        """The line of a value, without its end."""
+        begins, sizes = self._placed()
+        file = self._opened()
+        file.seek(begins[i])
+        found: bytes = file.read(sizes[i])
+        return found
+
+    def _value(self, line: bytes, i: int) -> T:
+        try:
+            return self._read(line)
+        except WireError as error:
+            file = self._opened()
+            file.seek(0)
+            number = file.read(self._placed()[0][i]).count(b"\n") + 1
+            raise error.at(self._path, number) from error
+
+    def _placed(self) -> tuple[array[int], array[int]]:
+        if self._places is None:
+            begins, sizes = array("q"), array("q")
+            for _, begin, line in placed_lines(self._path):
+                begins.append(begin)
+                sizes.append(len(line))
+            self._places = begins, sizes
+        return self._places
+
+    def _opened(self) -> Any:
+        if self._file is None:
+            self._file = open_file(self._path)
+            weakref.finalize(self, self._file.close)
+        return self._file
+
+
+class Spool(Stream[T]):
+    """Values on their way into a file."""
+
+    def __init__(self, write: Callable[[T], bytes], read: Callable[[bytes], T], values: Iterable[T] = ()) -> None:
+        """`write` makes a line of a value, `read` a value of a line."""
+        super().__init__(Path("a temporary file"), read)
+        self._write = write
+        self._begins, self._sizes = self._places = array("q"), array("q")
+        self._file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  closed with the spool
+        weakref.finalize(self, self._file.close)
+        self._end = 0
+        self.extend(values)
+
+    def append(self, value: T) -> None:
+        self.append_line(self._write(value))
+
+    def append_line(self, line: bytes) -> None:
+        """Add a value that is written already. Raises UserError where the disk refuses."""
+        try:
+            if self._moved:
+                self._file.seek(self._end)
+                self._moved = False
+            self._file.write(line + b"\n")
+        except OSError as error:
+            raise cannot_write(Path(gettempdir()), error) from error
+        self._begins.append(self._end)
+        self._sizes.append(len(line))
+        self._end += len(line) + 1
+
+    def extend(self, values: Iterable[T]) -> None:
+        for value in values:
+            self.append(value)
+
+    def copy_to(self, file: BinaryIO) -> None:
+        """Write all lines into an open file."""
+        self._opened().seek(0)
+        shutil.copyfileobj(self._file, file)
+
+    def sha256(self) -> str:
+        """The hash of the file that `copy_to` writes."""
+        self._opened().seek(0)
+        found = hashlib.sha256()
+        while part := self._file.read(IN_MEMORY):
+            found.update(part)
+        return found.hexdigest()
+
+    def _opened(self) -> Any:
+        self._moved = True
+        return self._file
+
+    _moved = False
+    """Whether the file was read since the last line was written."""
