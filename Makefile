@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint check format clean
+.PHONY: demo test lint check docs format clean
 
 demo: $(VENV)/.demo ## the main job on the embedded corpus, and a report
 	$(BIN)/m3dllm run --system majority --pairs both --out runs/demo-majority
@@ -16,13 +16,18 @@ demo: $(VENV)/.demo ## the main job on the embedded corpus, and a report
 test: $(VENV)/.dev ## every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: $(VENV)/.dev ## format, lint, types, import directions
+lint: $(VENV)/.dev ## format, lint, types, import directions, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 check: lint test ## every check, then every test
+
+docs: $(VENV)/.dev ## the generated pages, and the site in build/site
+	$(BIN)/python docs/make_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -9,11 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 
-from m3dllm.cli import app
-from m3dllm.options import parse_options, resolve_config
-from m3dllm.registry import find_system
 from tests.clips import write_clip
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
@@ -23,16 +19,6 @@ COMMANDS = re.findall(r"^m3dllm (extract .*?)(?: +#.*)?$", SECTION, flags=re.MUL
 
 def test_the_section_has_its_commands():
     assert len(COMMANDS) == 4
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_understood(command):
-    """Also the options that are the system's own."""
-    found = typer.main.get_command(app).get_command(None, "extract")
-    context = found.make_context("extract", shlex.split(command)[1:])
-    words = [*context.params["sources"], *context.args]
-    first = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
-    resolve_config(find_system(context.params["system"]), parse_options(words[first:]), preset=None, seed=0)
 
 
 @pytest.mark.slow
