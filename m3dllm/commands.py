@@ -19,6 +19,10 @@ from m3dllm import plugins
 from m3dllm.errors import UserError, printable
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
+Threshold = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Only predictions of at least this confidence (0 to 1); default: all."),
+]
 
 
 def group(names: Callable[[], list[str]], command: Callable[[str], Callable[..., None]]) -> type[TyperGroup]:

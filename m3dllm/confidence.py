@@ -18,15 +18,24 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 
-from m3dllm.types import Annotation, Chain, Mention
+from m3dllm.types import Annotation, Chain, Mention, Region, Relation
+
+
+def said_of(part: Mention | Relation | Region) -> dict[str, float]:
+    """The confidences that are said of a part, by their names: `confidence`, of a mention also `link`."""
+    said = {"confidence": part.confidence, "link": part.link if isinstance(part, Mention) else None}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def confidences(annotation: Annotation) -> Iterator[float]:
     """Every confidence that is said."""
-    for mention in annotation.mentions:
-        yield from (sure for sure in (mention.confidence, mention.link) if sure is not None)
-    yield from (relation.confidence for relation in annotation.relations if relation.confidence is not None)
-    yield from (region.confidence for region in annotation.regions if region.confidence is not None)
+    parts: tuple[Mention | Relation | Region, ...] = (
+        *annotation.mentions,
+        *annotation.relations,
+        *annotation.regions,
+    )
+    for part in parts:
+        yield from said_of(part).values()
 
 
 def without_confidences(annotation: Annotation) -> Annotation:

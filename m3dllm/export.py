@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from m3dllm.confidence import at_least, confidences, without_confidences
 from m3dllm.corpora.bilingual import language
 from m3dllm.corpora.imported import LeftOut, one_line, reasons
 from m3dllm.corpora.native import load_corpus, with_root
@@ -45,12 +46,13 @@ Part = Literal[
     "languages",
     "unannotated",
     "glosses",
+    "confidences",
 ]
 """What a format may have a place for. "texts": the words of a document, in which mentions stand; "overlaps": mentions
 that overlap or nest; "repeats": one span as several mentions; "spaces": white space at a mention's ends; "chains":
 which mentions are of one entity; "region chains": which entity a region shows; "segments": when the text is said;
 "groups": the source video; "languages": of documents whose letters tell another; "unannotated": which tasks nobody
-annotated in a document; "glosses": what a type means."""
+annotated in a document; "glosses": what a type means; "confidences": of parts of a prediction."""
 PARTS: frozenset[Part] = frozenset(get_args(Part))
 _NO_PLACE = "the format has no place for it"
 File = tuple[str, str | bytes | Path | Iterable[str]]
@@ -105,14 +107,27 @@ class Notes:
             yield "nothing was skipped"
 
 
-def export(name: str, path: Path, out: Path, *, gold: bool = False, split: str | None = None, **options: Any) -> Notes:
+def export(
+    name: str,
+    path: Path,
+    out: Path,
+    *,
+    gold: bool = False,
+    split: str | None = None,
+    threshold: float | None = None,
+    **options: Any,
+) -> Notes:
     """Write the run or corpus at `path` into the new folder `out`, in the format `name`; what was skipped comes back.
 
-    `gold` takes the gold of a run in place of its predictions; `split` only that split of a corpus. Raises UserError
-    for an unknown format, what is neither run nor corpus, a folder that is not empty, or a missing package.
+    `gold` takes the gold of a run in place of its predictions; `split` only that split of a corpus; `threshold` only
+    those predictions that are at least that sure (`confidence.at_least`). Raises UserError for an unknown format, what
+    is neither run nor corpus, a folder that is not empty, or a missing package.
     """
     exporter = EXPORTERS.find(name)
     source, notes = read_source(path, gold=gold, split=split), Notes()
+    if threshold is not None:
+        items = (replace(item, annotation=at_least(item.annotation, threshold)) for item in source.items)
+        source = replace(source, items=tuple(items))
     held = held_by(exporter.HOLDS, source, notes)
     with new_folder(out) as new:
         for relative, content in exporter.export(held, notes, **options):
@@ -216,6 +231,9 @@ class _Reduction:
             else:
                 relations.append(replace(relation, head=names[relation.head], tail=names[relation.tail]))
         annotation = Annotation(tuple(chains), tuple(relations), tuple(self._regions(found.regions, names)))
+        if "confidences" not in self.holds and (n := sum(1 for _ in confidences(annotation))):
+            self._leave_out("the confidences of a document", _NO_PLACE, str(n))
+            annotation = without_confidences(annotation)
         return Item(self.source.split, self._document(document), annotation, self._unannotated())
 
     def _unannotated(self) -> frozenset[Task]:
@@ -279,7 +297,7 @@ class _Reduction:
                 self.notes.change(
                     "mention", "white space at its ends was cut off", f"{self.source.document.id}: {detail}"
                 )
-                yield Mention(start, start + len(found.strip()), mention.type)
+                yield replace(mention, start=start, end=start + len(found.strip()))
 
     def _apart(self, places: list[tuple[int, Mention]]) -> list[tuple[int, Mention]]:
         """The mentions that may stand together: of those that overlap, where none may, the longest."""

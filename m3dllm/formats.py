@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from m3dllm.commands import group, say, with_options
+from m3dllm.commands import Threshold, group, say, with_options
 
 NewCorpus = Annotated[
     Path, typer.Option("--out", help="The corpus to make; a folder that is not there yet.", show_default=False)
@@ -39,6 +39,7 @@ def _importer(name: str) -> Callable[..., None]:
 
 
 def _import(name: str, path: Path | None, imported: Any, out: Path, report: Path | None) -> None:
+    from m3dllm.confidence import confidences
     from m3dllm.corpora.native import write_corpus
     from m3dllm.files import write_atomic
     from m3dllm.wire import pretty
@@ -49,6 +50,9 @@ def _import(name: str, path: Path | None, imported: Any, out: Path, report: Path
         )
     for line in imported.summary_lines():
         say(line)
+    held = (example.gold for examples in imported.splits.values() for example in examples)
+    if sure := sum(1 for gold in held for _ in confidences(gold)):
+        say(f"skipped: {sure:,} confidences: gold has none")
     imported.require_gold(path)
     write_corpus(out, imported)
     say(f"written to {out}")
@@ -73,11 +77,12 @@ def _exporter(name: str) -> Callable[..., None]:
         out: Annotated[Path, typer.Option("--out", help="The folder to write.", show_default=False)],
         gold: Annotated[bool, typer.Option("--gold", help="The gold of a run, not its predictions.")] = False,
         split: Annotated[str | None, typer.Option(help="Only this split of a corpus; default: all.")] = None,
+        threshold: Threshold = None,
         options: Any = None,
     ) -> None:
         from m3dllm.export import export
 
-        for line in export(name, source, out, gold=gold, split=split, **options).lines():
+        for line in export(name, source, out, gold=gold, split=split, threshold=threshold, **options).lines():
             say(line)
         say(f"written to {out}")
 

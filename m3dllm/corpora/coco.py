@@ -9,11 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from m3dllm.corpora.frames import UNUSABLE, frame_number
 from m3dllm.corpora.imported import Imported
-from m3dllm.corpora.jsonfiles import key, objects, read_json, real, whole_number, words
+from m3dllm.corpora.jsonfiles import confidence, key, objects, read_json, real, whole_number, words
 from m3dllm.corpora.marks import Marks
 from m3dllm.corpora.sources import Incoming, files_at, split_of
 from m3dllm.corpora.stills import find_image, still
@@ -30,6 +30,15 @@ class _Clip:
 
     def first(self, key: str) -> str:
         return next((words(entry.get(key)) for entry, _ in self.images.values()), "")
+
+
+class _Drawn(NamedTuple):
+    """An annotation. `box` is its bbox in pixels, empty where it cannot be used; `score` stands in results."""
+
+    place: str
+    kind: str
+    box: tuple[float, ...] = ()
+    score: float | None = None
 
 
 def read_coco(path: Path, *, images: Path | None = None, clips: bool = False, split: str | None = None) -> Imported:
@@ -79,11 +88,11 @@ def _clips(value: dict[str, Any], where: str, clips: bool, notes: Imported) -> d
     return {name: clip for name, clip in found.items() if clip.images}
 
 
-def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object, list[tuple[str, str, list[float]]]]:
-    """image id -> (place, type, bbox in pixels) of its annotations; no bbox where one cannot be used."""
+def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object, list[_Drawn]]:
+    """image id -> its annotations."""
     names = {key(entry.get("id")): words(entry.get("name")) for entry in objects(value.get("categories"))}
     known = {key(entry.get("id")) for entry in objects(value["images"])}
-    found: dict[object, list[tuple[str, str, list[float]]]] = defaultdict(list)
+    found: dict[object, list[_Drawn]] = defaultdict(list)
     for i, entry in enumerate(objects(value.get("annotations"))):
         place = f"{where}: $.annotations[{i}]"
         box = entry.get("bbox")
@@ -100,18 +109,19 @@ def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object,
                 notes.leave_out("region", "its category has no name", f"{place}: {entry.get('category_id')}")
             else:
                 notes.leave_out("region", "it is a crowd, not one thing", place)
-            found[key(entry.get("image_id"))].append((place, kind, []))
+            found[key(entry.get("image_id"))].append(_Drawn(place, kind))
         else:
             if entry.get("segmentation") or entry.get("keypoints"):
                 notes.change("region", "its outline or keypoints were skipped: its box stands", place)
-            found[key(entry.get("image_id"))].append((place, kind, numbers))
+            drawn = _Drawn(place, kind, tuple(numbers), confidence(entry.get("score")))
+            found[key(entry.get("image_id"))].append(drawn)
     return found
 
 
 def _example(
     name: str,
     clip: _Clip,
-    said: dict[object, list[tuple[str, str, list[float]]]],
+    said: dict[object, list[_Drawn]],
     folders: list[Path],
     file: Path,
     incoming: Incoming,
@@ -147,15 +157,14 @@ def _example(
     return Example(document, marks.gold(), ONLY_REGIONS)
 
 
-def _boxes(
-    found: list[tuple[str, str, list[float]]], frame: Frame, width: int, height: int
-) -> Iterator[tuple[str, Region]]:
+def _boxes(found: list[_Drawn], frame: Frame, width: int, height: int) -> Iterator[tuple[str, Region]]:
     size = (width, height) if width > 0 and height > 0 else (frame.width_px, frame.height_px)
-    for place, kind, numbers in found:
-        if not numbers:
+    for drawn in found:
+        if not drawn.box:
             continue
-        x, y, w, h = numbers
-        yield place, Region(frame.index, Box(x / size[0], y / size[1], (x + w) / size[0], (y + h) / size[1]), kind)
+        x, y, w, h = drawn.box
+        box = Box(x / size[0], y / size[1], (x + w) / size[0], (y + h) / size[1])
+        yield drawn.place, Region(frame.index, box, drawn.kind, confidence=drawn.score)
 
 
 IMPORTER = read_coco

@@ -62,6 +62,12 @@ def real(value: object) -> float | None:
     return found if found == found and abs(found) != float("inf") else None
 
 
+def confidence(value: object) -> float | None:
+    """A number from 0 to 1, or None."""
+    found = real(value)
+    return found if found is not None and 0 <= found <= 1 else None
+
+
 def whole_number(value: object) -> int | None:
     """A whole number, also where it is written as 3.0; None for anything else."""
     found = real(value)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from m3dllm.corpora.brat import COREFERENCE
 from m3dllm.corpora.images import SUFFIXES
 from m3dllm.corpora.imported import Imported
-from m3dllm.corpora.jsonfiles import objects, read_json, real, whole_number, words
+from m3dllm.corpora.jsonfiles import confidence, objects, read_json, real, whole_number, words
 from m3dllm.corpora.marks import Marks, language_of
 from m3dllm.corpora.sources import Incoming, files_at, split_of
 from m3dllm.corpora.stills import Size, find_image, still
@@ -181,7 +181,10 @@ class _Task:
             self.notes.leave_out(
                 "annotation", "another one of its task is taken", f"{self.where}: {other.get('id', '')}"
             )
-        return objects(kept[0].get("result")) if kept else None
+        if not kept:
+            return None
+        results = objects(kept[0].get("result"))  # a score that a person took over is no confidence any more
+        return results if kept is guesses else [result | {"score": None} for result in results]
 
     def _passed_over(self, result: dict[str, Any]) -> bool:
         """Whether a result is of a kind that a corpus has no place for; it is noted."""
@@ -274,14 +277,15 @@ class _Task:
     def _mark(self, marks: Marks, results: list[dict[str, Any]], pictures: _Pictures, frames: set[int]) -> None:
         spans = list(_spans(results))
         units = self._units(marks.text, spans)
+        sure = {_id(result, n): confidence(result.get("score")) for n, result in enumerate(results)}
         for name, start, end, said, kinds in spans:
             for other in kinds[1:]:
                 self.notes.leave_out("type of a mention", "it has another one", f"{self.where}: {said!r}: {other}")
             first, last = (units[at] if 0 <= at < len(units) else -1 for at in (start, end))
-            marks.mention(name, first, last, kinds[0] if kinds else "", said=said)
+            marks.mention(name, first, last, kinds[0] if kinds else "", said=said, confidence=sure[name])
         drawn: dict[str, list[tuple[str, Region]]] = {}
         for n, result in enumerate(results):
-            name = words(result.get("id")) or f"result {n}"
+            name = _id(result, n)
             if result.get("type") == "rectanglelabels":
                 drawn[name] = list(self._rectangle(result, pictures, marks))
             elif result.get("type") == "videorectangle":
@@ -319,12 +323,12 @@ class _Task:
                 self.notes.leave_out("relation", "an end is a region", where)
             return
         if any(label.casefold() in self.options.coreference for label in labels):
-            marks.join((head, tail))
+            marks.join((head, tail), confidence=confidence(result.get("score")))
             return
         if not labels:
             self.notes.leave_out("relation", "it has no type", where)
         for label in labels:
-            marks.relate(head, tail, label)
+            marks.relate(head, tail, label, confidence=confidence(result.get("score")))
 
     def _units(self, text: str, spans: list[tuple[str, int, int, str | None, list[str]]]) -> Sequence[int]:
         """offset as the file counts -> code point: UTF-16 units, where more of the words agree then."""
@@ -356,7 +360,7 @@ class _Task:
             marks.spoil(found[0].index)
         elif box:
             for kind in kinds:
-                yield where, Region(found[0].index, box, kind)
+                yield where, Region(found[0].index, box, kind, confidence=confidence(result.get("score")))
 
     def _track(self, result: dict[str, Any]) -> Iterator[tuple[str, Region]]:
         """The keyframes of a rectangle in a video; frames between them are not made up."""
@@ -373,7 +377,7 @@ class _Task:
                 self.notes.leave_out("region", why, where)
             elif box:
                 for kind in kinds:
-                    yield where, Region(number - 1, box, kind)
+                    yield where, Region(number - 1, box, kind, confidence=confidence(result.get("score")))
 
 
 # --- parts of a result ------------------------------------------------------------------------------------------------
@@ -382,6 +386,10 @@ class _Task:
 def _value(result: dict[str, Any]) -> dict[str, Any]:
     value = result.get("value")
     return value if isinstance(value, dict) else {}
+
+
+def _id(result: dict[str, Any], number: int) -> str:
+    return words(result.get("id")) or f"result {number}"
 
 
 def _labels(holder: dict[str, Any], key: str) -> list[str]:
@@ -396,8 +404,13 @@ def _spans(results: list[dict[str, Any]]) -> Iterator[tuple[str, int, int, str |
             value = _value(result)
             start, end = whole_number(value.get("start")), whole_number(value.get("end"))
             said = value["text"] if isinstance(value.get("text"), str) else None
-            name = words(result.get("id")) or f"result {n}"
-            yield name, -1 if start is None else start, -1 if end is None else end, said, _labels(value, "labels")
+            yield (
+                _id(result, n),
+                -1 if start is None else start,
+                -1 if end is None else end,
+                said,
+                _labels(value, "labels"),
+            )
 
 
 def _says(text: str, span: tuple[str, int, int, str | None, list[str]]) -> bool:

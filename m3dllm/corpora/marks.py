@@ -45,11 +45,21 @@ class Marks:
     _by_span: dict[tuple[int, int], Hashable] = field(default_factory=dict)
     _stand_ins: dict[Hashable, Hashable] = field(default_factory=dict)
     _sets: Sets[Hashable] = field(default_factory=Sets)
-    _relations: list[tuple[Hashable, Hashable, str]] = field(default_factory=list)
+    _links: dict[Hashable, float | None] = field(default_factory=dict)
+    _relations: list[tuple[Hashable, Hashable, str, float | None]] = field(default_factory=list)
     _regions: list[tuple[Region, Hashable | None]] = field(default_factory=list)
     _spoiled: set[int] = field(default_factory=set)
 
-    def mention(self, name: Hashable, start: int, end: int, kind: str, *, said: str | None = None) -> None:
+    def mention(
+        self,
+        name: Hashable,
+        start: int,
+        end: int,
+        kind: str,
+        *,
+        said: str | None = None,
+        confidence: float | None = None,
+    ) -> None:
         """A span. What has no place in the text, or says other words than stand there, is skipped."""
         detail = f"{self.where}: {kind} {start} to {end}" + ("" if said is None else f" {said!r}")
         if not 0 <= start < end <= len(self.text):
@@ -66,7 +76,7 @@ class Marks:
             if found != found.strip():
                 self.notes.change("mention", "white space at its ends was cut off", detail)
                 start, end = start + len(found) - len(found.lstrip()), end - len(found) + len(found.rstrip())
-            mention = Mention(start, end, kind)
+            mention = Mention(start, end, kind, confidence)
             if first := self._by_span.get(mention.span):
                 self._leave_out("its span is a mention already", detail)
                 self._stand_ins[name] = first
@@ -74,18 +84,22 @@ class Marks:
                 self._by_span[mention.span] = name
                 self._mentions[name] = mention
 
-    def join(self, names: Iterable[Hashable], what: str = "link of mentions") -> None:
-        """Mentions of one entity."""
+    def join(
+        self, names: Iterable[Hashable], what: str = "link of mentions", *, confidence: float | None = None
+    ) -> None:
+        """Mentions of one entity; the confidence is that the last of them belongs to the others."""
         known = [found for name in names if (found := self._known(name, what)) is not None]
         self._sets.join(known)
+        if known[1:]:
+            self._links[known[-1]] = confidence
 
-    def relate(self, head: Hashable, tail: Hashable, kind: str) -> None:
+    def relate(self, head: Hashable, tail: Hashable, kind: str, *, confidence: float | None = None) -> None:
         """A relation between the entities of two mentions, which may still be joined to others."""
         first, second = self._known(head, "relation"), self._known(tail, "relation") if head != tail else head
         if not kind.strip():
             self.notes.leave_out("relation", "it has no type", f"{self.where}: {head} to {tail}")
         elif first is not None and second is not None:
-            self._relations.append((first, second, kind))
+            self._relations.append((first, second, kind, confidence))
 
     def shows(self, region: Region, where: str, name: Hashable | None = None) -> bool:
         """A region at the place `where`, and the mention of the entity that it shows, if known: whether it is kept."""
@@ -132,15 +146,16 @@ class Marks:
         """Chains `c0`, `c1`, … in the order of their first mentions; relations and regions between and of them."""
         members: dict[Hashable, list[Mention]] = {}
         for name, mention in sorted(self._mentions.items(), key=lambda item: item[1]):
-            members.setdefault(self._sets.root(name), []).append(mention)
+            chain = members.setdefault(self._sets.root(name), [])
+            chain.append(replace(mention, link=self._links.get(name) if chain else None))
         ids = {root: f"c{i}" for i, root in enumerate(members)}
         relations: dict[Relation, None] = {}
-        for head, tail, kind in self._relations:
+        for head, tail, kind, confidence in self._relations:
             first, second = (ids[self._sets.root(end)] for end in (head, tail))
             if first == second:
                 self.notes.leave_out("relation", "both its ends are in one chain", f"{self.where}: {kind}")
                 continue
-            relation = Relation(first, second, kind)
+            relation = Relation(first, second, kind, confidence)
             if relation in relations:
                 self.notes.leave_out("relation", "its chains have it already", f"{self.where}: {kind}")
             relations[relation] = None

@@ -12,12 +12,13 @@ Value = str | int | float | bool | None
 KINDS: dict[str, dict[str, type]] = {
     "Document": {"document": str, "split": str, "lang": str, "title": str, "group": str, "text": str},
     "Entity": {"document": str, "name": str, "type": str},
-    "Mention": {"start": int, "end": int, "type": str, "text": str, "start_s": float, "end_s": float},
+    "Mention": {"start": int, "end": int, "type": str, "text": str, "start_s": float, "end_s": float}
+    | {"confidence": float, "link": float},
     "Frame": {"frame": int, "time_s": float, "width_px": int, "height_px": int, "annotated": bool, "path": str},
-    "Region": {"type": str, "x0": float, "y0": float, "x1": float, "y1": float},
+    "Region": {"type": str, "x0": float, "y0": float, "x1": float, "y1": float, "confidence": float},
 }
 """The kinds of nodes, and the properties of each with their types."""
-RELATION: dict[str, type] = {"document": str}
+RELATION: dict[str, type] = {"document": str, "confidence": float}
 """The properties of a relation between entities; the links between the other nodes have none."""
 LINKS = ("IN_DOCUMENT", "MENTION_OF", "IN_FRAME", "SHOWS")
 """entity or frame -> document, mention -> entity, region -> frame, region -> entity."""
@@ -50,9 +51,10 @@ def nodes(item: Item, fps: float) -> Iterator[Node]:
         for n, mention in enumerate(chain.mentions):
             times = spoken(document, *mention.span) or (None, None)
             text = document.text[mention.start : mention.end]
-            yield _node(f"{entity}/mention/{n}", "Mention", *mention.span, mention.type, text, *times)
+            sure = mention.confidence, mention.link
+            yield _node(f"{entity}/mention/{n}", "Mention", *mention.span, mention.type, text, *times, *sure)
     for n, region in enumerate(item.annotation.regions):
-        yield _node(_region(root, n), "Region", region.type, *region.box)
+        yield _node(_region(root, n), "Region", region.type, *region.box, region.confidence)
 
 
 def relations(item: Item) -> Iterator[Edge]:
@@ -60,7 +62,8 @@ def relations(item: Item) -> Iterator[Edge]:
     root = _root(item)
     for relation in item.annotation.relations:
         head, tail = _entity(root, relation.head), _entity(root, relation.tail)
-        yield Edge(head, tail, relation.type, {"document": item.document.id})
+        about: dict[str, Value] = {"document": item.document.id, "confidence": relation.confidence}
+        yield Edge(head, tail, relation.type, about)
 
 
 def links(item: Item) -> Iterator[Edge]:

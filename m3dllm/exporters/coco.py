@@ -1,6 +1,7 @@
 """COCO: the boxes of frames in pixels, one file a split, with the images.
 
-An image has keys of its own: `document`, and `frame`, its number in the clip.
+An image has keys of its own: `document`, and `frame`, its number in the clip. The confidence of a region is its
+`score`, as in COCO's form of results.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from m3dllm.export import File, Item, Notes, Source, image_name, images
 from m3dllm.types import Document, Frame, Region
 from m3dllm.wire import encode
 
-HOLDS = frozenset(("frames", "regions", "groups"))
+HOLDS = frozenset(("frames", "regions", "groups", "confidences"))
 
 
 def export(source: Source, notes: Notes) -> Iterator[File]:
@@ -63,6 +64,7 @@ def _annotation(region: Region, frame: Frame, numbers: dict[str, int], number: i
     box = region.box
     x, y = box.x0 * frame.width_px, box.y0 * frame.height_px
     width, height = (box.x1 - box.x0) * frame.width_px, (box.y1 - box.y0) * frame.height_px
+    sure = {} if region.confidence is None else {"score": region.confidence}
     return {
         "id": number,
         "image_id": image,
@@ -70,4 +72,5 @@ def _annotation(region: Region, frame: Frame, numbers: dict[str, int], number: i
         "bbox": [x, y, width, height],
         "area": width * height,
         "iscrowd": 0,
+        **sure,
     }

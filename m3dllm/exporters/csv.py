@@ -24,9 +24,9 @@ def export(source: Source, notes: Notes, *, fps: float = FPS) -> Iterator[File]:
         "documents": ("split document lang title group text", _documents),
         "segments": ("document start end start_s end_s text", _segments),
         "frames": ("document frame time_s width_px height_px annotated path", lambda item: _frames(item, fps)),
-        "mentions": ("document entity start end type text start_s end_s", _mentions),
-        "relations": ("document head type tail head_name tail_name", _relations),
-        "regions": ("document frame time_s type entity x0 y0 x1 y1", lambda item: _regions(item, fps)),
+        "mentions": ("document entity start end type text start_s end_s confidence link", _mentions),
+        "relations": ("document head type tail head_name tail_name confidence", _relations),
+        "regions": ("document frame time_s type entity x0 y0 x1 y1 confidence", lambda item: _regions(item, fps)),
     }
     for name, (head, rows_of) in tables.items():
         rows = chain([head.split()], chain.from_iterable(map(rows_of, source.items)))
@@ -55,20 +55,22 @@ def _mentions(item: Item) -> Iterator[Row]:
         for mention in entity.mentions:
             times = spoken(document, *mention.span) or (None, None)
             text = document.text[mention.start : mention.end]
-            yield document.id, entity.id, *mention.span, mention.type, text, *times
+            sure = mention.confidence, mention.link
+            yield document.id, entity.id, *mention.span, mention.type, text, *times, *sure
 
 
 def _relations(item: Item) -> Iterator[Row]:
     names = _names(item)
     for relation in item.annotation.relations:
         ends = relation.head, relation.type, relation.tail
-        yield item.document.id, *ends, names[relation.head], names[relation.tail]
+        yield item.document.id, *ends, names[relation.head], names[relation.tail], relation.confidence
 
 
 def _regions(item: Item, fps: float) -> Iterator[Row]:
     times = {frame.index: shown_at(frame, fps) for frame in item.document.frames}
     for region in item.annotation.regions:
-        yield item.document.id, region.frame, times[region.frame], region.type, region.chain, *region.box
+        about = region.frame, times[region.frame], region.type, region.chain
+        yield item.document.id, *about, *region.box, region.confidence
 
 
 def _names(item: Item) -> dict[str, str]:

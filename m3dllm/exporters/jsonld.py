@@ -1,7 +1,9 @@
 """JSON-LD: a knowledge graph in schema.org's terms, each mention and region a W3C Web Annotation of its source.
 
 Entities and relations are nodes of their own. A mention's target is a text position with its words and the time at
-which it is said; a region's is `#t=…&xywh=percent:…` of the video. Each says its document, frame and system.
+which it is said; a region's is `#t=…&xywh=percent:…` of the video. Each says its document, frame and system, and its
+`m3dllm:confidence`, where there is one (of a mention also `m3dllm:link`: that it belongs to those before it of its
+entity).
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+from m3dllm.confidence import said_of
 from m3dllm.export import FPS, PARTS, File, Item, Notes, Source, name_of, shown_at, spoken
-from m3dllm.types import Annotation, Document, Region, Relation
+from m3dllm.types import Annotation, Document, Mention, Region, Relation
 from m3dllm.wire import encode
 
 HOLDS = PARTS - {"tokens", "glosses", "unannotated"}
@@ -132,7 +135,8 @@ class _Graph:
                 targets = [self._target(self._id, *selectors)]
                 if times := spoken(self._document, *mention.span):
                     targets.append(self._target(self._video, _fragment(f"t={times[0]:g},{times[1]:g}")))
-                yield self._annotation(f"{self._entity(chain.id)}/mention/{n}", chain.id, mention.type, targets)
+                name = f"{self._entity(chain.id)}/mention/{n}"
+                yield self._annotation(name, chain.id, mention.type, targets) | _sure(mention)
         for n, region in enumerate(self._found.regions):
             yield self._region(n, region)
         for n, relation in enumerate(self._found.relations):
@@ -189,7 +193,7 @@ class _Graph:
         if (start := shown_at(self._frames[region.frame], self._fps)) is not None:
             end = start + 1 / (self._fps or FPS)
             targets.append(self._target(self._video, _fragment(f"t={start:.3f},{end:.3f}&{xywh}")))
-        return self._annotation(f"{self._id}/region/{n}", region.chain, region.type, targets)
+        return self._annotation(f"{self._id}/region/{n}", region.chain, region.type, targets) | _sure(region)
 
     def _relation(self, n: int, relation: Relation) -> Iterator[dict[str, Any]]:
         """The relation as a node of its own and, where schema.org has the property, on its head too."""
@@ -203,6 +207,7 @@ class _Graph:
             "rdf:predicate": f"schema:{predicate}" if predicate else f"relation:{_name(relation.type)}",
             "rdf:object": tail,
             **self._provenance,
+            **_sure(relation),
         }
         if predicate:
             yield {"@id": head, predicate: {"@id": tail}}
@@ -231,6 +236,10 @@ class _Graph:
 
 def _fragment(value: str) -> dict[str, Any]:
     return {"@type": "oa:FragmentSelector", "dcterms:conformsTo": _FRAGMENTS, "rdf:value": value}
+
+
+def _sure(part: Mention | Relation | Region) -> dict[str, float]:
+    return {f"m3dllm:{name}": value for name, value in said_of(part).items()}
 
 
 def _name(text: str) -> str:

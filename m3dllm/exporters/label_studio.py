@@ -1,16 +1,20 @@
 """Label Studio: tasks with gold as annotations or predictions as pre-annotations, and the labelling interface.
 
 Coreference is a relation `Coreference` from each mention of an entity to its next, and a region is tied to the entity
-that it shows by a relation `shows`. Boxes are percents; offsets are code points, with the words beside.
+that it shows by a relation `shows`. Boxes are percents; offsets are code points, with the words beside. Confidences are
+the `score` of each result (of a link, that of its relation), and their mean the one of the prediction, by which Label
+Studio orders tasks.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+from m3dllm.confidence import confidences
 from m3dllm.export import PARTS, File, Item, Notes, Source, image_name, images
 from m3dllm.labels import Label
 from m3dllm.types import Chain, Document, Frame, Region
@@ -48,7 +52,10 @@ def _task(source: Source, item: Item, images_at: str) -> dict[str, Any]:
     result = list(_results(item))
     if source.made_by["what"] == "gold":
         return {"data": data, "annotations": [{"result": result, "ground_truth": True}]}
-    return {"data": data, "predictions": [{"model_version": source.made_by.get("system", ""), "result": result}]}
+    prediction: dict[str, Any] = {"model_version": source.made_by.get("system", ""), "result": result}
+    if sure := list(confidences(item.annotation)):
+        prediction["score"] = math.fsum(sure) / len(sure)
+    return {"data": data, "predictions": [prediction]}
 
 
 def _frame(document: Document, frame: Frame, images_at: str) -> dict[str, Any]:
@@ -73,18 +80,19 @@ def _results(item: Item) -> Iterator[dict[str, Any]]:
     for i, region in enumerate(found.regions):
         yield _region(document, region, f"r{i}")
         if region.chain is not None:
-            yield _relation(f"r{i}", firsts[region.chain], SHOWS)
+            yield _relation(f"r{i}", firsts[region.chain], SHOWS, None)
     for relation in found.relations:
-        yield _relation(firsts[relation.head], firsts[relation.tail], relation.type)
+        yield _relation(firsts[relation.head], firsts[relation.tail], relation.type, relation.confidence)
 
 
 def _chain(document: Document, chain: Chain, i: int) -> Iterator[dict[str, Any]]:
     for j, mention in enumerate(chain.mentions):
         text = document.text[mention.start : mention.end]
         value = {"start": mention.start, "end": mention.end, "text": text, "labels": [mention.type]}
-        yield {"id": f"c{i}m{j}", "from_name": "entity", "to_name": "text", "type": "labels", "value": value}
+        about = {"id": f"c{i}m{j}", "from_name": "entity", "to_name": "text", "type": "labels", "value": value}
+        yield about | _score(mention.confidence)
     for j, k in pairwise(range(len(chain.mentions))):
-        yield _relation(f"c{i}m{j}", f"c{i}m{k}", COREFERENCE)
+        yield _relation(f"c{i}m{j}", f"c{i}m{k}", COREFERENCE, chain.mentions[k].link)
 
 
 def _region(document: Document, region: Region, name: str) -> dict[str, Any]:
@@ -107,11 +115,17 @@ def _region(document: Document, region: Region, name: str) -> dict[str, Any]:
         "original_height": frame.height_px,
         "image_rotation": 0,
         "value": value,
+        **_score(region.confidence),
     }
 
 
-def _relation(head: str, tail: str, kind: str) -> dict[str, Any]:
-    return {"type": "relation", "from_id": head, "to_id": tail, "direction": "right", "labels": [kind]}
+def _relation(head: str, tail: str, kind: str, confidence: float | None) -> dict[str, Any]:
+    about = {"type": "relation", "from_id": head, "to_id": tail, "direction": "right", "labels": [kind]}
+    return about | _score(confidence)
+
+
+def _score(confidence: float | None) -> dict[str, Any]:
+    return {} if confidence is None else {"score": confidence}
 
 
 def _interface(source: Source) -> str:

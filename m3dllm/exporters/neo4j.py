@@ -28,7 +28,7 @@ def export(source: Source, notes: Notes, *, fps: float = FPS) -> Iterator[File]:
         yield f"{kind.lower()}.csv", csv_lines(noted(chain([head], found), notes.change, kind.lower()))
     for name, edges_of in (("relation", relations), ("link", links)):
         properties = RELATION if name == "relation" else {}
-        head = (":START_ID", ":END_ID", ":TYPE", *properties)
+        head = (":START_ID", ":END_ID", ":TYPE", *(f"{name}{_TYPES[of]}" for name, of in properties.items()))
         edges = (_edge(edge, properties) for item in source.items for edge in edges_of(item))
         yield f"{name}.csv", csv_lines(noted(chain([head], edges), notes.change, name))
     words = [f"--nodes={kind.lower()}.csv" for kind in KINDS]

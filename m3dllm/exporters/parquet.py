@@ -54,9 +54,9 @@ def _schema(pyarrow: Any) -> Any:
         return pyarrow.list_(pyarrow.struct(columns.items()))
 
     gold = {
-        "chains": rows(id=text, mentions=rows(start=number, end=number, type=text)),
-        "relations": rows(head=text, tail=text, type=text),
-        "regions": rows(frame=number, box=pyarrow.list_(real), type=text, chain=text),
+        "chains": rows(id=text, mentions=rows(start=number, end=number, type=text, confidence=real, link=real)),
+        "relations": rows(head=text, tail=text, type=text, confidence=real),
+        "regions": rows(frame=number, box=pyarrow.list_(real), type=text, chain=text, confidence=real),
         "unannotated": pyarrow.list_(text),
     }
     frame = {"index": number, "path": text, "width_px": number, "height_px": number, "annotated": truth}

@@ -1,7 +1,8 @@
 """WebVTT: a metadata track for each document, whose cues hold JSON: what is said and seen at a time.
 
 A cue of a segment has `mentions` (entity, name, type, text) and the `relations` between entities mentioned in it; a cue
-of a frame has `regions` (entity, type, and `xywh` in percent of the frame).
+of a frame has `regions` (entity, type, and `xywh` in percent of the frame); each has its `confidence`, where one is
+said.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from m3dllm.confidence import said_of
 from m3dllm.export import FPS, File, Item, Notes, Source, name_of, shown_at
 from m3dllm.files import file_name
 from m3dllm.types import Box, Segment
@@ -16,7 +18,7 @@ from m3dllm.wire import encode
 
 HOLDS = frozenset(
     ("texts", "mentions", "overlaps", "repeats", "spaces", "chains", "relations", "frames", "regions", "segments")
-) | {"region chains"}
+) | {"region chains", "confidences"}
 
 
 class _Cue(NamedTuple):
@@ -59,8 +61,12 @@ def _said(item: Item, notes: Notes) -> Iterator[_Cue]:
             )
             payload = {
                 "text": document.text[segment.start : segment.end],
-                "mentions": [{"entity": e, "name": names[e], "type": m.type, "text": text} for e, m, text in said],
-                "relations": [_fields(found.relations[n], "head", "type", "tail") for n in facts],
+                "mentions": [
+                    {"entity": e, "name": names[e], "type": m.type, "text": text} | said_of(m) for e, m, text in said
+                ],
+                "relations": [
+                    _fields(found.relations[n], "head", "type", "tail") | said_of(found.relations[n]) for n in facts
+                ],
             }
             yield _Cue(segment.start_s, segment.end_s, payload)
     for n, (_, mention) in enumerate(places):
@@ -86,7 +92,7 @@ def _seen(item: Item, notes: Notes, fps: float) -> Iterator[_Cue]:
         regions = [region for region in item.annotation.regions if region.frame == frame.index]
         start = shown_at(frame, fps)
         if regions and start is not None:
-            seen = [{"entity": r.chain, "type": r.type, "xywh": _percent(r.box)} for r in regions]
+            seen = [{"entity": r.chain, "type": r.type, "xywh": _percent(r.box)} | said_of(r) for r in regions]
             yield _Cue(start, start + 1 / (fps or FPS), {"frame": frame.index, "regions": seen})
         for region in regions if start is None else ():
             notes.leave_out("region", "nobody noted when its frame is shown", f"{item.document.id}: {region.frame}")

@@ -98,5 +98,11 @@ def test_parquet_rows_are_documents_with_their_gold():
     table = parquet.read_table(io.BytesIO(exported("parquet")["train.parquet"]))
     first, second, third = table.to_pylist()
     assert (first["id"], second["lang"], third["frames"]) == ("ada", "zh", [])
-    assert first["gold"]["regions"][0] == {"frame": 24, "box": [0.25, 0.25, 0.5, 0.75], "type": "PER", "chain": "a"}
+    assert first["gold"]["regions"][0] == {
+        "frame": 24,
+        "box": [0.25, 0.25, 0.5, 0.75],
+        "type": "PER",
+        "chain": "a",
+        "confidence": None,
+    }
     assert json.loads(table.schema.metadata[b"labels"])["mentions"]
