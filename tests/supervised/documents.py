@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from PIL import Image, ImageDraw
 
 from m3dllm.labels import Label, LabelSet, RelationLabel
+from m3dllm.systems.supervised.text import Subwords
 from m3dllm.types import Annotation, Box, Document, Example, Frame, Region, Relation
 from tests.small import annotated
 
@@ -58,6 +60,14 @@ def example(
         regions += [Region(24 * i, box, kind) for kind, box in boxes]
     document = Document(name, lang, text, frames=tuple(stills))
     return Example(document, Annotation(chains, tuple(Relation(*r) for r in relations), tuple(regions)))
+
+
+def subwords_of(numbers: list[int], words: list[int]) -> Subwords:
+    """Subwords of these numbers, each of which covers one word."""
+    word = torch.tensor(words, dtype=torch.long)
+    n_words = words[-1] + 1 if words else 0
+    shapes = torch.zeros(n_words, 0, dtype=torch.long)
+    return Subwords(torch.tensor(numbers, dtype=torch.long).reshape(-1, 1), torch.arange(len(words)), word, shapes)
 
 
 def four(folder: Path) -> list[Example]:

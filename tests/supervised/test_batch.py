@@ -21,18 +21,17 @@ from m3dllm.systems.supervised.data import (
     words_of,
 )
 from m3dllm.systems.supervised.pairs import N_FEATURES
-from m3dllm.systems.supervised.text import Subwords
 from m3dllm.types import Annotation, Box, Chain, Document, Frame, Mention, Region, Relation
 from tests.small import annotated
-from tests.supervised.documents import ENGLISH, LABELS, four
+from tests.supervised.documents import ENGLISH, LABELS, four, subwords_of
 
 TYPES = LabelIndex.of(LABELS)
 
 
 def inputs_of(document, *, pieces_a_word=1):
     spans, words = words_of(document)
-    numbers = torch.arange(len(words)).repeat_interleave(pieces_a_word)
-    return Inputs(document, spans, Subwords(numbers[:, None] + 1, numbers), document.frames)
+    numbers = [i for i in range(len(words)) for _ in range(pieces_a_word)]
+    return Inputs(document, spans, subwords_of([number + 1 for number in numbers], numbers), document.frames)
 
 
 def mentions(spans, *, n_chains=None):
@@ -148,9 +147,9 @@ def test_a_batch_finds_each_piece_in_the_windows_again():
     flat = batch.windows.flatten(0, 1)[:, 0]
     for i, one in enumerate(inputs):
         n = len(one.subwords.word)
-        assert flat[batch.subword_place[i, :n]].tolist() == one.subwords.ids[:, 0].tolist()
-        assert batch.subword_word[i, :n].tolist() == one.subwords.word.tolist()
-        assert (batch.subword_word[i, n:] == 7).all()
+        assert flat[batch.cover_place[i, :n]].tolist() == one.subwords.ids[:, 0].tolist()
+        assert batch.cover_word[i, :n].tolist() == one.subwords.word.tolist()
+        assert (batch.cover_word[i, n:] == 7).all()
     assert batch.word_mask.sum(1).tolist() == [7, 0, 3]
 
 

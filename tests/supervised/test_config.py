@@ -71,7 +71,7 @@ def test_the_text_encoder_may_differ_by_language():
         ({"lr": "nan"}, "--lr nan: expected a finite number"),
         ({"clip": "inf"}, "--clip inf: expected a finite number"),
         ({"clip": "0"}, "--clip 0.0: expected more than 0"),
-        ({"freeze": "all"}, "--freeze all: expected text or vision"),
+        ({"freeze": "all"}, "--freeze all: expected text, embeddings or vision"),
         ({"batch_size": "many"}, "batch-size"),
     ],
 )

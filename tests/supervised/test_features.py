@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -16,9 +18,8 @@ from m3dllm.systems.supervised.features import (
     hierarchy,
     words_from_subwords,
 )
-from m3dllm.systems.supervised.text import Subwords
 from m3dllm.types import Document
-from tests.supervised.documents import four
+from tests.supervised.documents import four, subwords_of
 
 
 class Numbers(nn.Module):
@@ -44,10 +45,9 @@ class Numbers(nn.Module):
 def document(*pieces_of_words):
     """Words that consist of the given numbers."""
     words = tuple((2 * i, 2 * i + 1) for i in range(len(pieces_of_words)))
-    ids = torch.tensor([number for word in pieces_of_words for number in word], dtype=torch.long)
-    word = torch.tensor([i for i, own in enumerate(pieces_of_words) for _ in own], dtype=torch.long)
-    text = " ".join("x" for _ in words)
-    return Inputs(Document(f"d{len(words)}", "en", text), words, Subwords(ids.reshape(-1, 1), word), ())
+    numbers = [number for word in pieces_of_words for number in word]
+    subwords = subwords_of(numbers, [i for i, own in enumerate(pieces_of_words) for _ in own])
+    return Inputs(Document(f"d{len(words)}", "en", " ".join("x" for _ in words)), words, subwords, ())
 
 
 def test_levels_are_the_averages_of_thirds():
@@ -61,17 +61,17 @@ def test_six_and_seven_layers_are_cut_in_thirds():
     assert [float(v) for v in hierarchy([torch.tensor(float(i)) for i in range(7)]).values()] == [0.5, 3.0, 5.5]
 
 
-def test_a_word_is_the_maximum_of_its_pieces():
+def test_a_word_is_the_mean_of_the_subwords_that_cover_it():
     states = torch.tensor([[[1.0, -5.0], [3.0, -7.0], [2.0, 2.0]]])
-    words = words_from_subwords(states, torch.tensor([[0, 1, 2]]), torch.tensor([[0, 0, 1]]), 2)
-    assert words.tolist() == [[[3.0, -5.0], [2.0, 2.0]]]
+    words = words_from_subwords(states, torch.tensor([[0, 1, 2, 2]]), torch.tensor([[0, 0, 1, 2]]), 3)
+    assert words.tolist() == [[[2.0, -6.0], [2.0, 2.0], [2.0, 2.0]]]
 
 
 def test_words_of_several_documents():
     features = TextFeatures(Numbers(), window=0, overlap=2)
     found = features(features.batch([document([1, 4], [2]), document(), document([5])]))
-    assert found.last[..., 0].tolist() == [[24.0, 12.0], [0.0, 0.0], [30.0, 0.0]]
-    assert found.levels["low"][..., 1].tolist() == [[-1.0, -2.0], [0.0, 0.0], [-5.0, 0.0]]
+    assert found.last[..., 0].tolist() == [[15.0, 12.0], [0.0, 0.0], [30.0, 0.0]]
+    assert found.levels["low"][..., 1].tolist() == [[-2.5, -2.0], [0.0, 0.0], [-5.0, 0.0]]
     assert found.mask.tolist() == [[True, True], [False, False], [True, False]]
 
 
@@ -81,7 +81,7 @@ def test_a_long_document_is_read_in_windows_and_nothing_is_lost():
     features = TextFeatures(encoder, window=0, overlap=3)
     batch = features.batch([long])
     assert batch.windows.shape[1] == 8
-    assert features(batch).levels["low"][0, :, 0].tolist() == [float(i + 1) for i in range(40)]
+    assert features(batch).levels["low"][0, :, 0].tolist() == [i + 0.5 for i in range(40)]
 
 
 def test_a_window_longer_than_the_encoder_sees_is_refused():
@@ -95,6 +95,18 @@ def test_a_document_without_words_has_none():
     assert found.last.shape == (1, 0, 2)
 
 
+def test_a_word_also_carries_how_it_is_written():
+    one = document([1], [2])
+    one = replace(one, subwords=replace(one.subwords, shapes=torch.tensor([[2, 0, 0], [1, 1, 0]])))
+    plain, shaped = (TextFeatures(Numbers(), window=0, overlap=2, shapes=shapes) for shapes in (False, True))
+    before, after = plain(plain.batch([one])), shaped(shaped.batch([one]))
+    assert torch.equal(after.last, before.last)  # nothing is learned yet
+    torch.nn.init.ones_(shaped.shapes.near.weight)
+    told = shaped(shaped.batch([one]))
+    assert not torch.equal(told.last, before.last)
+    assert torch.equal(told.levels["high"], before.levels["high"])
+
+
 # --- features on disk -------------------------------------------------------------------------------------------------
 
 
@@ -106,7 +118,7 @@ def test_features_of_a_frozen_encoder_are_computed_once(tmp_path):
     again = features(batch)
     assert encoder.calls == calls == 2
     assert torch.equal(first.last, again.last)
-    assert first.last[..., 0].tolist() == [[24.0, 12.0], [30.0, 0.0]]
+    assert first.last[..., 0].tolist() == [[15.0, 12.0], [30.0, 0.0]]
 
 
 def test_cached_features_outlive_the_process_and_damage_is_computed_again(tmp_path):
@@ -162,9 +174,7 @@ class Colours(nn.Module):
 
 
 def frame_inputs(example):
-    return Inputs(
-        example.document, (), Subwords(torch.zeros(0, 1, dtype=torch.long), torch.zeros(0)), example.document.frames
-    )
+    return Inputs(example.document, (), subwords_of([], []), example.document.frames)
 
 
 def batch_of(examples):

@@ -9,12 +9,10 @@ from m3dllm.errors import UserError
 from m3dllm.systems.dffm import Config
 from m3dllm.systems.supervised.hub import minilm_folder, weights_hash
 from m3dllm.systems.supervised.shapes import repetition, word_case
-from m3dllm.systems.supervised.text import (
-    TinyText,
-    Vocabulary,
-    empty_text_encoder,
-    load_text_encoder,
-)
+from m3dllm.systems.supervised.text import TinyText, Vocabulary, empty_text_encoder, load_text_encoder
+from m3dllm.tokens import joined, tokenize
+from m3dllm.types import Document
+from tests.supervised.pretrained import write_multilingual
 
 VOCABULARY = Vocabulary(("born", "in", "was", "出", "生"), tuple("abcdefghijklmnopqrstuvwxyz出生"))
 
@@ -24,6 +22,12 @@ def tiny(**options):
     return TinyText(
         Config(hidden=16, layers=3, dropout=0.0, word_dropout=0.0, name_dropout=0.0, **options), VOCABULARY
     ).eval()
+
+
+def subwords(encoder, words):
+    """The subwords of these words, written side by side."""
+    text, spans = joined(words)
+    return encoder.subwords(text, spans)
 
 
 def read(group, *words):
@@ -58,7 +62,7 @@ def test_a_name_is_not_recognized_anywhere_in_a_document_or_everywhere():
     vocabulary = Vocabulary(("an", "was"), tuple("anws"), names=("an",))
     torch.manual_seed(0)
     encoder = TinyText(Config(hidden=16, layers=3, dropout=0.0, word_dropout=0.0, name_dropout=0.5), vocabulary)
-    ids = encoder.subwords(["an", "was", "an", "was"]).ids.repeat(40, 1, 1)
+    ids = subwords(encoder, ["an", "was", "an", "was"]).ids.repeat(40, 1, 1)
     read: list[torch.Tensor] = []
     encoder.words.register_forward_hook(lambda module, given, made: read.append(given[0]))
     encoder(ids, torch.ones(40, 4, dtype=torch.bool))
@@ -85,7 +89,7 @@ def test_how_a_word_is_written(word, case):
 
 
 def test_a_tiny_piece_is_a_word():
-    found = tiny().subwords(["Born", "in", "Zzyzx", "é" * 40])
+    found = subwords(tiny(), ["Born", "in", "Zzyzx", "é" * 40])
     assert found.word.tolist() == [0, 1, 2, 3]
     assert found.ids[:, 0].tolist() == [1, 2, 0, 0]
     assert found.ids[:, 2].tolist() == [2, 1, 2, 1]
@@ -97,7 +101,7 @@ def test_pairs_of_words_are_known_by_heart_as_words_are():
     vocabulary = Vocabulary.of(documents)
     assert vocabulary.pairs == ("he was",)
     encoder = TinyText(Config(hidden=16, layers=3), vocabulary)
-    assert encoder.subwords(["he", "Was", "name1", "born"]).ids[:, 1].tolist() == [0, 1, 0, 0]
+    assert subwords(encoder, ["he", "Was", "name1", "born"]).ids[:, 1].tolist() == [0, 1, 0, 0]
 
 
 def test_what_a_document_repeats_is_marked():
@@ -109,17 +113,17 @@ def test_what_a_document_repeats_is_marked():
 def test_an_unrecognized_character_is_not_given_away_by_its_letter():
     encoder = TinyText(Config(hidden=16, layers=3, dropout=0.0, word_dropout=1.0), VOCABULARY)
     mask = torch.ones(1, 2, dtype=torch.bool)
-    known, unknown = encoder.subwords(["出", "生"]).ids[None], encoder.subwords(["甲", "乙"]).ids[None]
+    known, unknown = subwords(encoder, ["出", "生"]).ids[None], subwords(encoder, ["甲", "乙"]).ids[None]
     torch.testing.assert_close(encoder(known, mask)[-1], encoder(unknown, mask)[-1])
 
 
 def test_no_words_are_no_pieces():
-    assert tiny().subwords([]).ids.shape == (0, 20)
+    assert subwords(tiny(), []).ids.shape == (0, 20)
 
 
 def test_a_window_gives_what_it_gives_alone():
     encoder = tiny()
-    long, short = encoder.subwords(["was", "born", "in", "Ada", "."]).ids, encoder.subwords(["出", "生"]).ids
+    long, short = subwords(encoder, ["was", "born", "in", "Ada", "."]).ids, subwords(encoder, ["出", "生"]).ids
     ids = torch.zeros(2, 5, long.shape[1], dtype=torch.long)
     ids[0], ids[1, :2] = long, short
     mask = torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
@@ -133,7 +137,7 @@ def test_a_window_gives_what_it_gives_alone():
 def test_an_unknown_name_is_read_by_its_letters():
     encoder = tiny()
     one, other = (
-        encoder(encoder.subwords([word]).ids[None], torch.ones(1, 1, dtype=torch.bool)) for word in ("abc", "xyz")
+        encoder(subwords(encoder, [word]).ids[None], torch.ones(1, 1, dtype=torch.bool)) for word in ("abc", "xyz")
     )
     assert not torch.allclose(one[-1], other[-1])
 
@@ -186,15 +190,15 @@ def write_longformer(folder, *, disguised=False):
 
 
 def run(encoder, words):
-    found = encoder.subwords(words)
+    found = subwords(encoder, words)
     with torch.no_grad():
-        return encoder.eval()(found.ids[None], torch.ones(1, len(found.word), dtype=torch.bool))
+        return encoder.eval()(found.ids[None], torch.ones(1, len(found.ids), dtype=torch.bool))
 
 
 def test_a_longformer_gives_its_layers_without_the_special_pieces(tmp_path):
     encoder = load_text_encoder(str(write_longformer(tmp_path)))
     layers = run(encoder, ["abc", "de", "北"])
-    assert [tuple(layer.shape) for layer in layers] == [(1, 6, 16)] * 3
+    assert [tuple(layer.shape) for layer in layers] == [(1, 9, 16)] * 3  # each word's beginning has a mark
     assert encoder.limit == 58
 
 
@@ -220,26 +224,32 @@ def test_files_that_lack_more_are_refused(tmp_path):
         load_text_encoder(str(folder))
 
 
-def test_the_mark_of_a_words_beginning_is_no_piece_where_it_stands_alone(tmp_path):
+def test_the_mark_of_a_words_beginning_covers_nothing_where_it_stands_alone(tmp_path):
     encoder = load_text_encoder(str(write_longformer(tmp_path)))
-    found = encoder.subwords(["北", "ab"])
-    assert encoder.tokenizer.convert_ids_to_tokens(found.ids[:, 0].tolist()) == ["北", "a", "b"]
-    assert found.word.tolist() == [0, 1, 1]
+    found = subwords(encoder, ["北", "ab"])
+    assert encoder.tokenizer.convert_ids_to_tokens(found.ids[:, 0].tolist()) == ["▁", "北", "▁", "a", "b"]
+    assert (found.subword.tolist(), found.word.tolist()) == ([1, 3, 4], [0, 1, 1])
 
 
-def test_the_words_of_a_pretrained_encoder_carry_their_shapes(tmp_path):
-    folder = str(write_longformer(tmp_path))
-    plain, shaped = load_text_encoder(folder).eval(), load_text_encoder(folder, shapes=True).eval()
-    found = shaped.subwords(["Ab", "ab", "ab"])
-    mask = torch.ones(1, len(found.word), dtype=torch.bool)
-    assert len({tuple(row[1:].tolist()) for row in found.ids}) > 1
-    with torch.no_grad():
-        before, after = plain(found.ids[None], mask), shaped(found.ids[None], mask)
-        torch.testing.assert_close(before, after)  # nothing is learned yet
-        shaped.shapes.near.weight.normal_()
-        told = shaped(found.ids[None], mask)
-    torch.testing.assert_close(told[:-1], before[:-1])
-    assert not torch.equal(told[-1], before[-1])
+def test_a_text_is_cut_as_it_runs_and_a_character_gets_what_covers_it(tmp_path):
+    encoder = load_text_encoder(str(write_multilingual(tmp_path)))
+    text = "苏珊出生在北京。Born in 北京"
+    found = encoder.subwords(text, tokenize(Document("d", "zh", text)))
+    pieces = encoder.tokenizer.convert_ids_to_tokens(found.ids[:, 0].tolist())
+    assert pieces == ["▁", "苏", "珊", "出生", "在", "北京", "。", "Bor", "n", "▁in", "▁", "北京"]
+    covering = [[] for _ in range(12)]
+    for subword, word in zip(found.subword.tolist(), found.word.tolist(), strict=True):
+        covering[word].append(subword)
+    assert covering == [[1], [2], [3], [3], [4], [5], [5], [6], [7, 8], [9], [11], [11]]
+    assert found.shapes[:, 2].tolist() == [0, 0, 2, 1, 0, 2, 1, 0, 0, 0, 2, 1]
+    assert not found.one_to_one
+
+
+def test_the_words_of_a_corpus_may_be_smaller_than_its_subwords(tmp_path):
+    encoder = load_text_encoder(str(write_multilingual(tmp_path)))
+    found = encoder.subwords("in北京", ((0, 1), (1, 2), (2, 4)))
+    assert found.ids.shape == (2, 1)
+    assert (found.subword.tolist(), found.word.tolist()) == ([0, 0, 1], [0, 1, 2])
 
 
 def test_the_dropout_of_attention_is_as_it_was_asked_for(tmp_path):
@@ -251,14 +261,20 @@ def test_the_dropout_of_attention_is_as_it_was_asked_for(tmp_path):
 
 def test_every_word_has_a_piece(tmp_path):
     encoder = load_text_encoder(str(write_longformer(tmp_path)))
-    found = encoder.subwords(["\u200b", "ab", "🙂"])
+    found = subwords(encoder, ["\u200b", "ab", "🙂"])
     assert set(found.word.tolist()) == {0, 1, 2}
+    assert encoder.tokenizer.convert_ids_to_tokens(found.ids[found.subword[0]].tolist()) == ["<unk>"]
+
+
+def test_a_text_without_words_has_no_subwords(tmp_path):
+    found = load_text_encoder(str(write_longformer(tmp_path))).subwords(" ", ())
+    assert (found.ids.shape, found.shapes.shape, len(found.word)) == ((0, 1), (0, 3), 0)
 
 
 def test_a_window_of_a_longformer_gives_what_it_gives_alone(tmp_path):
     encoder = load_text_encoder(str(write_longformer(tmp_path))).eval()
-    long, short = encoder.subwords(["abcdefgh"] * 3).ids, encoder.subwords(["ab", "c"]).ids
-    ids = torch.zeros(2, len(long), 3, dtype=torch.long)
+    long, short = subwords(encoder, ["abcdefgh"] * 3).ids, subwords(encoder, ["ab", "c"]).ids
+    ids = torch.zeros(2, len(long), 1, dtype=torch.long)
     ids[0], ids[1, : len(short)] = long, short
     mask = torch.arange(len(long))[None] < torch.tensor([[len(long)], [len(short)]])
     with torch.no_grad():

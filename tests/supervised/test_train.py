@@ -15,6 +15,7 @@ from m3dllm import training
 from m3dllm.devices import find_device, is_out_of_memory, memory_advice
 from m3dllm.errors import UserError
 from m3dllm.systems.dffm import Config
+from m3dllm.systems.dffm.model import DFFM
 from m3dllm.systems.supervised.checkpoint import MODEL, read_checkpoint
 from m3dllm.systems.supervised.decoding import Thresholds
 from m3dllm.systems.supervised.learner import SupervisedLearner, hidden, parameter_groups, training_item
@@ -22,6 +23,7 @@ from m3dllm.systems.supervised.predict import decoders, dev_scores
 from m3dllm.training import TRAINING, Schedule, Training, batches
 from tests.supervised.documents import LABELS, four
 from tests.supervised.models import fit, new_model
+from tests.supervised.pretrained import write_multilingual
 from tests.supervised.test_text import write_longformer
 from tests.supervised.test_vision import write_vit
 
@@ -182,9 +184,26 @@ def test_frozen_encoders_stay_as_they_are_and_are_not_kept(tmp_path, monkeypatch
     assert len(list((tmp_path / "cache" / "features").glob("*/*"))) == 7  # the seven frames
 
 
-def test_a_tiny_encoder_cannot_be_frozen(tmp_path):
-    with pytest.raises(UserError, match="freeze text: the tiny text encoder must learn"):
-        fit(Config(freeze=("text",), **SMALL), LABELS, four(tmp_path), (), tmp_path / "out")
+def test_one_pretrained_encoder_reads_both_languages_with_its_embeddings_as_they_are(tmp_path):
+    examples = four(tmp_path)
+    known = [replace(e, document=replace(e.document, id="long", text=e.document.text * 5)) for e in examples[1:2]]
+    encoder = str(write_multilingual(tmp_path / "encoder"))
+    options = Config.presets["multilingual"] | SMALL | {"text_encoder": (encoder,), "epochs": 1}
+    card, model = fit(Config(**options), LABELS, examples + known, examples, tmp_path / "out")
+    assert card.languages == ("en", "zh")
+    names = read_checkpoint(tmp_path / "out" / MODEL)[1]
+    assert [name for name in names if "text.encoder.model.encoder" in name]
+    assert not [name for name in names if "word_embeddings" in name]
+    again = DFFM(Config(**options), labels=LABELS, checkpoint=tmp_path / "out")
+    decoded = decoders(model, [e.document for e in examples], torch.device("cpu"), 2)
+    answers = [answer for decoder in decoded for answer in decoder.answers(card.thresholds)]
+    assert [raw.payload for raw in again.predict([e.document for e in examples])] == answers
+
+
+@pytest.mark.parametrize("part", ["text", "embeddings"])
+def test_a_tiny_encoder_cannot_be_frozen(tmp_path, part):
+    with pytest.raises(UserError, match=f"freeze {part}: the tiny text encoder must learn"):
+        fit(Config(freeze=(part,), **SMALL), LABELS, four(tmp_path), (), tmp_path / "out")
 
 
 def test_a_pretrained_vision_encoder_needs_frames(tmp_path):

@@ -1,8 +1,8 @@
 """The supervised system of the M3D paper: denoised feature fusion (DFFM), missing modality construction (MMCM).
 
 Its options and presets; nothing here imports torch. `paper` is the paper's model with its settings and those that the
-authors' training has; `minilm` fine-tunes a small real encoder of English; `tiny`, the default, trains small encoders
-for English and Chinese from scratch.
+authors' training has; `minilm` fine-tunes a small real encoder of English, `multilingual` one of English and Chinese;
+`tiny`, the default, trains small encoders for both from scratch.
 """
 
 from __future__ import annotations
@@ -60,6 +60,13 @@ class Config(base.Config):
         "tiny": {},
         "minilm": {
             "text_encoder": ("minilm",),
+            "encoder_lr": 2e-4,
+            "epochs": 8,
+            "batch_size": 2,
+        },
+        "multilingual": {
+            "text_encoder": ("intfloat/multilingual-e5-small",),
+            "freeze": ("embeddings",),
             "encoder_lr": 2e-4,
             "epochs": 8,
             "batch_size": 2,

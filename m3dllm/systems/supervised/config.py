@@ -14,7 +14,7 @@ from m3dllm.types import TASKS
 
 Level = Literal["low", "mid", "high"]
 LEVELS: tuple[Level, ...] = get_args(Level)
-Encoder = Literal["text", "vision"]
+Frozen = Literal["text", "embeddings", "vision"]
 LinkageName = Literal["average", "single"]
 
 CAPABILITIES: dict[str, Any] = {
@@ -41,8 +41,9 @@ class Config(Options):
     """'tiny' (trained from scratch), 'minilm', or a Hugging Face id or folder; one a language: en=ID,zh=ID."""
     vision_encoder: str = "tiny"
     """'tiny' (trained from scratch), 'none' (frames are not read), or a Hugging Face id or folder of a ViT."""
-    freeze: Annotated[tuple[Encoder, ...], FIT] = ()
-    """Encoders that are not trained: 'text', 'vision'. What they give is computed once and cached."""
+    freeze: Annotated[tuple[Frozen, ...], FIT] = ()
+    """What is not trained: the encoders 'text' and 'vision' (what they give is computed once and cached), or only the
+    'embeddings' of the pretrained text encoder."""
     hidden: AtLeast1 = 96
     """The width of tiny encoders; a pretrained text encoder brings its own."""
     layers: Annotated[int, Meta(ge=3)] = 4

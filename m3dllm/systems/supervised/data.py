@@ -245,10 +245,12 @@ class Batch:
     windows: Tensor
     """(windows, subwords, columns): what the text encoder sees, of all documents."""
     window_mask: Tensor
-    subword_place: Tensor
-    """(batch, subwords): where the state of each subword stands in the flattened windows."""
-    subword_word: Tensor
-    """(batch, subwords): its word; past the last word on padding."""
+    cover_place: Tensor
+    """(batch, covers): where the state of a subword that covers a word stands in the flattened windows."""
+    cover_word: Tensor
+    """(batch, covers): that word; past the last word on padding."""
+    word_shapes: Tensor
+    """(batch, words, columns), see `Subwords.shapes`."""
     word_mask: Tensor
     """(batch, words)."""
     frame_mask: Tensor
@@ -262,25 +264,30 @@ class Batch:
 
 def make_batch(inputs: Sequence[Inputs], *, window: int, overlap: int) -> Batch:
     """Several documents side by side; texts longer than `window` subwords in overlapping windows."""
-    cut = [cut_windows(len(one.subwords.word), window=window, overlap=overlap) for one in inputs]
+    cut = [cut_windows(len(one.subwords.ids), window=window, overlap=overlap) for one in inputs]
     columns = max((one.subwords.ids.shape[1] for one in inputs), default=1)
+    shape_columns = max((one.subwords.shapes.shape[1] for one in inputs), default=0)
     longest = max((int(size) for _, size, _ in cut), default=0)
     n_words = max((len(one.words) for one in inputs), default=0)
-    n_subwords = max((len(one.subwords.word) for one in inputs), default=0)
+    n_covers = max((len(one.subwords.word) for one in inputs), default=0)
     n_frames = max((len(one.frames) for one in inputs), default=0)
     total = sum(len(starts) for starts, _, _ in cut)
     windows = torch.zeros(total, longest, columns, dtype=torch.long)
     window_mask = torch.zeros(total, longest, dtype=torch.bool)
-    place = torch.zeros(len(inputs), n_subwords, dtype=torch.long)
-    word = torch.full((len(inputs), n_subwords), n_words, dtype=torch.long)
+    place = torch.zeros(len(inputs), n_covers, dtype=torch.long)
+    word = torch.full((len(inputs), n_covers), n_words, dtype=torch.long)
+    shapes = torch.zeros(len(inputs), n_words, shape_columns, dtype=torch.long)
     at = 0
     for i, (one, (starts, size, owner)) in enumerate(zip(inputs, cut, strict=True)):
         n = len(one.subwords.word)
         for k, start in enumerate(starts.tolist()):
             windows[at + k, :size] = one.subwords.ids[start : start + size]
             window_mask[at + k, :size] = True
-        place[i, :n] = (at + owner) * longest + torch.arange(n) - starts[owner] if n else place[i, :n]
+        if n:
+            subword = one.subwords.subword
+            place[i, :n] = (at + owner[subword]) * longest + subword - starts[owner[subword]]
         word[i, :n] = one.subwords.word
+        shapes[i, : len(one.words)] = one.subwords.shapes
         at += len(starts)
     return Batch(
         tuple(inputs),
@@ -288,14 +295,11 @@ def make_batch(inputs: Sequence[Inputs], *, window: int, overlap: int) -> Batch:
         window_mask,
         place,
         word,
+        shapes,
         row_mask([len(one.words) for one in inputs], n_words),
         row_mask([len(one.frames) for one in inputs], n_frames),
-        all(len(starts) == 1 for starts, _, _ in cut) and n_subwords == n_words and _each_a_word(inputs),
+        all(len(starts) == 1 for starts, _, _ in cut) and all(one.subwords.one_to_one for one in inputs),
     )
-
-
-def _each_a_word(inputs: Sequence[Inputs]) -> bool:
-    return all(len(one.subwords.word) == len(one.words) for one in inputs)
 
 
 def cut_windows(n: int, *, window: int, overlap: int) -> tuple[Tensor, int, Tensor]:

@@ -47,7 +47,6 @@ def new_encoders(config: Config, text_encoder: str, vocabulary: Vocabulary | Non
     else:
         text = load_text_encoder(
             text_encoder,
-            shapes=config.word_shapes,
             attention_dropout=config.attention_dropout,
             checkpointing=config.checkpointing and "text" not in config.freeze,
         )
@@ -64,10 +63,10 @@ def saved_encoders(
     text: Any
     if vocabulary is not None:
         text = TinyText(config, vocabulary)
-    elif "text" in config.freeze:
-        text = load_text_encoder(text_encoder, shapes=config.word_shapes)
+    elif {"text", "embeddings"} & set(config.freeze):
+        text = load_text_encoder(text_encoder)
     else:
-        text = empty_text_encoder(folder / "text_encoder", name=text_encoder, shapes=config.word_shapes)
+        text = empty_text_encoder(folder / "text_encoder", name=text_encoder)
     vision: Any = None
     if sees and config.vision_encoder == "tiny":
         vision = TinyVision(config)
@@ -90,17 +89,23 @@ def _features(config: Config, text_encoder: Any, vision_encoder: Any) -> Encoder
     cache = None
     if config.freeze and config.cache_gb:
         cache = FeatureCache(cache_folder(), limit_bytes=int(config.cache_gb * 1e9))
-    for kind, encoder in (("text", text_encoder), ("vision", vision_encoder)):
-        if kind in config.freeze and encoder is not None:
+    for part, kind, encoder in (
+        ("text", "text", text_encoder),
+        ("embeddings", "text", text_encoder),
+        ("vision", "vision", vision_encoder),
+    ):
+        if part in config.freeze and encoder is not None:
             if not encoder.pretrained:
                 raise UserError(
-                    f"freeze {kind}: the tiny {kind} encoder must learn: only a pretrained one can be frozen"
+                    f"freeze {part}: the tiny {kind} encoder must learn: only a pretrained one can be frozen"
                 )
-            encoder.requires_grad_(False)
+            frozen = encoder.model.get_input_embeddings() if part == "embeddings" else encoder
+            frozen.requires_grad_(False)
     text = TextFeatures(
         text_encoder,
         window=config.window,
         overlap=config.overlap,
+        shapes=config.word_shapes and text_encoder.pretrained,
         frozen="text" in config.freeze,
         cache=cache,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from m3dllm.errors import UserError
 from m3dllm.files import write_atomic
 from m3dllm.systems.supervised.config import LEVELS
 from m3dllm.systems.supervised.data import Batch, Inputs, make_batch, to_device
+from m3dllm.systems.supervised.shapes import WordShapes
 from m3dllm.systems.supervised.vision import FrameStore
 
 
@@ -65,24 +66,35 @@ def hierarchy(layers: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 def words_from_subwords(states: Tensor, place: Tensor, word: Tensor, n_words: int) -> Tensor:
-    """The maximum over a word's subwords.
+    """The mean of the subwords that cover a word.
 
-    states: (windows, subwords, width); place, word: (batch, subwords), see `Batch` -> (batch, n_words, width).
+    states: (windows, subwords, width); place, word: (batch, covers), see `Batch` -> (batch, n_words, width).
     """
     width = states.shape[2]
     if not place.numel():
         return states.new_zeros(len(place), n_words, width)
-    subwords = states.flatten(0, 1)[place]  # (batch, subwords, width)
+    subwords = states.flatten(0, 1)[place]  # (batch, covers, width)
     words = subwords.new_zeros(len(place), n_words + 1, width)
-    index = word[..., None].expand(-1, -1, width)
-    return words.scatter_reduce(1, index, subwords, "amax", include_self=False)[:, :n_words]
+    total = words.scatter_add(1, word[..., None].expand(-1, -1, width), subwords)[:, :n_words]
+    n = torch.zeros_like(words[..., 0]).scatter_add(1, word, torch.ones_like(subwords[..., 0]))[:, :n_words]
+    return total / n.clamp(min=1)[..., None]
 
 
 class TextFeatures(nn.Module):
-    """Words through a text encoder. The encoder is `text.TinyText` or `text.PretrainedText`."""
+    """Words through a text encoder. The encoder is `text.TinyText` or `text.PretrainedText`.
+
+    With `shapes` the last layer of a word also says how it is written.
+    """
 
     def __init__(
-        self, encoder: Any, *, window: int, overlap: int, frozen: bool = False, cache: FeatureCache | None = None
+        self,
+        encoder: Any,
+        *,
+        window: int,
+        overlap: int,
+        shapes: bool = False,
+        frozen: bool = False,
+        cache: FeatureCache | None = None,
     ) -> None:
         super().__init__()
         if window > encoder.limit:
@@ -92,6 +104,7 @@ class TextFeatures(nn.Module):
         self.encoder, self.frozen, self.cache = encoder, frozen, cache if frozen else None
         self.window, self.overlap = window or encoder.limit, overlap
         self.width = int(encoder.width)
+        self.shapes = WordShapes(self.width) if shapes else None
         self._identity: str | None = None
 
     def batch(self, inputs: Sequence[Inputs]) -> Batch:
@@ -100,9 +113,15 @@ class TextFeatures(nn.Module):
 
     def forward(self, batch: Batch) -> Features:
         if self.cache is not None:
-            return self._cached(batch, self.cache)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            return self._encode(batch)
+            found = self._cached(batch, self.cache)
+        else:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+                found = self._encode(batch)
+        if self.shapes is None or not found.mask.numel():
+            return found
+        return replace(
+            found, last=found.last + self.shapes(batch.word_shapes, batch.word_mask) * batch.word_mask[..., None]
+        )
 
     def train(self, mode: bool = True) -> TextFeatures:
         """A frozen encoder never goes back to training: its dropout stays off."""
@@ -120,7 +139,7 @@ class TextFeatures(nn.Module):
             real = batch.word_mask[..., None]
             words = [layer * real for layer in layers]
         else:
-            words = [words_from_subwords(layer, batch.subword_place, batch.subword_word, n) for layer in layers]
+            words = [words_from_subwords(layer, batch.cover_place, batch.cover_word, n) for layer in layers]
         return Features(words[-1], hierarchy(words), batch.word_mask)
 
     def _cached(self, batch: Batch, cache: FeatureCache) -> Features:
@@ -130,8 +149,10 @@ class TextFeatures(nn.Module):
         for i, one in enumerate(batch.inputs):
             if not one.words:
                 continue
-            subwords = one.subwords.ids.numpy().tobytes() + b"|" + one.subwords.word.numpy().tobytes()
-            key = content_key(self._identity, f"{self.window} {self.overlap}", subwords)
+            parts = (one.subwords.ids, one.subwords.subword, one.subwords.word)
+            key = content_key(
+                self._identity, f"{self.window} {self.overlap}", *(part.numpy().tobytes() for part in parts)
+            )
             found = cache.get(key)
             if found is None:
                 with torch.no_grad():

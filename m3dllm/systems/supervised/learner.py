@@ -23,6 +23,7 @@ from m3dllm.systems.supervised.losses import ClassWeights
 from m3dllm.systems.supervised.model import Model
 from m3dllm.systems.supervised.predict import decoders
 from m3dllm.systems.supervised.text import Vocabulary
+from m3dllm.tokens import tokenize
 from m3dllm.training import Learner, Schedule
 from m3dllm.types import Document, Example, RawOutput
 
@@ -185,7 +186,7 @@ def check_language(model: Model, train: Sequence[Example], *, most: float = 0.2)
         return
     for lang in sorted({example.document.lang for example in train}):
         some = [example.document for example in train if example.document.lang == lang and example.document.text][:20]
-        rows = [encoder.subwords(words_of(document)[1]).ids[:, 0] for document in some]
+        rows = [encoder.subwords(document.text, tokenize(document)).ids[:, 0] for document in some]
         ids = torch.cat(rows) if rows else torch.zeros(0)
         unknown = float((ids == encoder.tokenizer.unk_token_id).float().mean()) if len(ids) else 0.0
         if unknown > most:

@@ -11,9 +11,10 @@ from m3dllm.devices import usable_cores
 from m3dllm.rng import Dropout
 from m3dllm.systems.supervised.backbone import Backbone, States
 from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.data import Batch, Gold, Inputs, LabelIndex, words_of
+from m3dllm.systems.supervised.data import Batch, Gold, Inputs, LabelIndex
 from m3dllm.systems.supervised.heads import ChainHead, EntityHead, GroundingHead, Head, RelationHead
 from m3dllm.systems.supervised.losses import ClassWeights, GoldBatch
+from m3dllm.tokens import tokenize
 from m3dllm.types import Document
 
 
@@ -37,9 +38,9 @@ class Model(nn.Module):
 
     def inputs(self, document: Document) -> Inputs:
         """The document as numbers; without its frames where the model reads none."""
-        spans, words = words_of(document)
+        spans = tokenize(document)
         frames = document.frames if self.backbone.vision is not None else ()
-        return Inputs(document, spans, self.backbone.text.encoder.subwords(words), frames)
+        return Inputs(document, spans, self.backbone.text.encoder.subwords(document.text, spans), frames)
 
     def batch(self, inputs: Sequence[Inputs]) -> Batch:
         """Documents side by side."""

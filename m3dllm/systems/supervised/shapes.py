@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+SHAPE_COLUMNS = 3
+"""Of a word: its case and repetition (`shape_codes`), and its place in what covers it (`text.places`)."""
+
 SENTENCE_ENDS = frozenset(".!?。！？；…")
 
 
@@ -48,20 +51,22 @@ def repetition(words: Sequence[str]) -> list[int]:
 
 
 class WordShapes(nn.Module):
-    """What subwords in small letters do not tell: how a word and its neighbours are written, and what comes again.
+    """What subwords do not tell: how a word and its neighbours are written, what comes again, and which of several
+    Chinese characters that one subword covers is meant.
 
-    case, repeat: (windows, subwords) -> (windows, subwords, width), 0 before training.
+    shapes: (batch, words, 3) -> (batch, words, width), 0 before training.
     """
 
     def __init__(self, width: int, size: int = 32) -> None:
         super().__init__()
-        self.cases, self.repeats = nn.Embedding(16, size), nn.Embedding(8, size)
+        self.cases, self.repeats, self.places = (nn.Embedding(n, size) for n in (16, 8, 4))
         self.near = nn.Conv1d(size, width, 3, padding=1)
         for weight in self.near.parameters():
             nn.init.zeros_(weight)
 
-    def forward(self, case: Tensor, repeat: Tensor, mask: Tensor) -> Tensor:
-        x = (self.cases(case) + self.repeats(repeat)) * mask[..., None]
+    def forward(self, shapes: Tensor, mask: Tensor) -> Tensor:
+        case, repeat, place = shapes.unbind(-1)
+        x = (self.cases(case) + self.repeats(repeat) + self.places(place)) * mask[..., None]
         shape: Tensor = self.near(x.transpose(1, 2)).transpose(1, 2)
         return shape
 

@@ -1,7 +1,7 @@
 """Text encoders: a tiny one trained from scratch, and pretrained ones by Hugging Face id or folder (eq. 5).
 
-An encoder turns words into subwords and windows of subwords into the states of its layers. How windows are cut and how
-subwords become words again is in `features`.
+An encoder turns a text into subwords and windows of subwords into the states of its layers. How windows are cut is in
+`data`, how subwords become words again in `features`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -21,7 +22,10 @@ from m3dllm.errors import UserError
 from m3dllm.rng import Dropout, rand
 from m3dllm.systems.supervised.config import TINY_HEADS, Config
 from m3dllm.systems.supervised.hub import NO_CODE, fetching, loading_options, minilm_folder, weights_hash
-from m3dllm.systems.supervised.shapes import WordShapes, neighbours, repetition, shape_codes, word_case
+from m3dllm.systems.supervised.shapes import SHAPE_COLUMNS, neighbours, repetition, shape_codes, word_case
+
+Span = tuple[int, int]
+Array = np.ndarray[Any, Any]
 
 CHARACTERS = 16
 """Characters of a word that the tiny encoder reads: of a longer one the first and the last half of these."""
@@ -29,14 +33,26 @@ CHARACTERS = 16
 
 @dataclass(frozen=True, slots=True)
 class Subwords:
-    """A document's words in subwords: `ids` (subwords, columns), and the number of the word of each, rising."""
+    """A text in subwords, and which of them cover which of its words: each word has at least one."""
 
     ids: Tensor
+    """(subwords, columns)."""
+    subword: Tensor
+    """(covers,): the number of a subword that covers a word."""
     word: Tensor
+    """(covers,): the number of that word, rising."""
+    shapes: Tensor
+    """(words, columns): how the words are written, see `shapes.shape_codes`; no column where the encoder reads that."""
 
     def none(self) -> Subwords:
-        """No subword at all, in the same columns."""
-        return Subwords(self.ids[:0], self.word[:0])
+        """No subword and no word at all, in the same columns."""
+        return Subwords(self.ids[:0], self.subword[:0], self.word[:0], self.shapes[:0])
+
+    @property
+    def one_to_one(self) -> bool:
+        """Whether each subword is a word."""
+        number = torch.arange(len(self.ids))
+        return torch.equal(self.subword, number) and torch.equal(self.word, number)
 
 
 # --- tiny -------------------------------------------------------------------------------------------------------------
@@ -121,8 +137,9 @@ class TinyText(nn.Module):
         nn.init.normal_(self.words.weight, std=0.1)
         nn.init.normal_(self.pairs.weight, std=0.1)
 
-    def subwords(self, words: Sequence[str]) -> Subwords:
+    def subwords(self, text: str, spans: Sequence[Span]) -> Subwords:
         """One subword a word."""
+        words = [text[start:end] for start, end in spans]
         rows = torch.zeros(len(words), 4 + CHARACTERS, dtype=torch.long)
         small = [word.lower() for word in words]
         before = ["", *neighbours(words)]
@@ -132,7 +149,8 @@ class TinyText(nn.Module):
             row = [self._word.get(small[i], 0), self._pair.get(pair, 0), word_case(word), repeat]
             row += [self._letter.get(letter, 1 + word_case(letter) % 7) for letter in letters]
             rows[i, : len(row)] = torch.tensor(row)
-        return Subwords(rows, torch.arange(len(words)))
+        number = torch.arange(len(words))
+        return Subwords(rows, number, number, torch.zeros(len(words), 0, dtype=torch.long))
 
     def forward(self, ids: Tensor, mask: Tensor) -> list[Tensor]:
         """(windows, words, columns), (windows, words) -> the layers' states, each (windows, words, hidden)."""
@@ -208,18 +226,14 @@ class TinyLayer(nn.Module):
 
 
 class PretrainedText(nn.Module):
-    """A Hugging Face encoder. ids: (windows, subwords, 3) of subword, case and repetition of its word (`shape_codes`).
-
-    Special tokens are not among them: it adds them itself. With `shapes` the last layer's states carry them too.
-    """
+    """A Hugging Face encoder. ids: (windows, subwords, 1). Special tokens are not among them: it adds them itself."""
 
     pretrained = True
 
-    def __init__(self, model: Any, tokenizer: Any, *, name: str, shapes: bool = False) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, name: str) -> None:
         super().__init__()
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.width = int(model.config.hidden_size)
-        self.shapes = WordShapes(self.width) if shapes else None
         self.global_start = model.config.model_type == "longformer"
         positions = int(model.config.max_position_embeddings)
         if model.config.model_type in ("longformer", "roberta", "xlm-roberta", "camembert"):
@@ -229,30 +243,30 @@ class PretrainedText(nn.Module):
         self.first = _piece_id(tokenizer, "cls_token_id", "bos_token_id")
         self.last = _piece_id(tokenizer, "sep_token_id", "eos_token_id")
 
-    def subwords(self, words: Sequence[str]) -> Subwords:
-        """Each word has at least one subword: the unknown one where the tokenizer gives none.
+    def subwords(self, text: str, spans: Sequence[Span]) -> Subwords:
+        """The running text as the tokenizer cuts it, wherever words begin: of Chinese a subword covers several words.
 
-        The mark of a word's beginning is none where it stands by itself before a Chinese character.
+        A word that the tokenizer passes over gets an unknown subword of its own.
         """
-        if not words:
-            return Subwords(torch.zeros(0, 3, dtype=torch.long), torch.zeros(0, dtype=torch.long))
-        found = self.tokenizer(list(words), is_split_into_words=True, add_special_tokens=False, truncation=False)
-        of_word: list[list[int]] = [[] for _ in words]
-        for subword, word in zip(found["input_ids"], found.word_ids(), strict=True):
-            of_word[word].append(subword)
-        mark = self.tokenizer.convert_tokens_to_ids("▁")
-        ids, numbers = [], []
-        for i, own in enumerate(of_word):
-            kept = own[1:] if len(own) > 1 and own[0] == mark else own
-            kept = kept or [self.tokenizer.unk_token_id]
-            ids += kept
-            numbers += [i] * len(kept)
-        word = torch.tensor(numbers)
-        codes = torch.tensor(shape_codes(words))[word]
-        return Subwords(torch.cat([torch.tensor(ids)[:, None], codes], 1), word)
+        if not spans:
+            none = torch.zeros(0, dtype=torch.long)
+            return Subwords(none[:, None], none, none, torch.zeros(0, SHAPE_COLUMNS, dtype=torch.long))
+        found = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False, truncation=False)
+        ids, edges = np.array(found["input_ids"]), np.array(found["offset_mapping"]).reshape(-1, 2)
+        edges[ids == self.tokenizer.convert_tokens_to_ids("▁"), 1] = 0  # the mark of a beginning alone covers nothing
+        lost = uncovered(edges, spans)
+        ids = np.append(ids, np.full(len(lost), self.tokenizer.unk_token_id)).astype(np.int64)
+        edges = np.concatenate([edges, lost])
+        order = np.argsort(edges[:, 0], kind="stable")
+        subword, word = covers(edges[order], spans)
+        codes = torch.tensor(shape_codes([text[start:end] for start, end in spans]))
+        shapes = torch.cat([codes, torch.from_numpy(places(subword, word))[:, None]], 1)
+        return Subwords(
+            torch.from_numpy(ids[order])[:, None], torch.from_numpy(subword), torch.from_numpy(word), shapes
+        )
 
     def forward(self, ids: Tensor, mask: Tensor) -> list[Tensor]:
-        """(windows, subwords, 3), (windows, subwords) -> the layers' states, each (windows, subwords, width)."""
+        """(windows, subwords, 1), (windows, subwords) -> the layers' states, each (windows, subwords, width)."""
         n_windows, n = mask.shape
         lengths = mask.sum(1, keepdim=True)
         rows = torch.full((n_windows, n + 2), self.model.config.pad_token_id or 0, device=ids.device)
@@ -265,10 +279,7 @@ class PretrainedText(nn.Module):
             more["global_attention_mask"] = torch.zeros_like(rows)
             more["global_attention_mask"][:, 0] = 1
         out = self.model(rows, attention_mask=seen.long(), output_hidden_states=True, **more)
-        states = [state[:, 1 : n + 1] for state in out.hidden_states[1:]]
-        if self.shapes is not None:
-            states[-1] = states[-1] + self.shapes(ids[..., 1], ids[..., 2], mask)
-        return states
+        return [state[:, 1 : n + 1] for state in out.hidden_states[1:]]
 
     def identity(self) -> str:
         """The hash of the weights and of how they are used, as the key of cached features."""
@@ -280,6 +291,31 @@ class PretrainedText(nn.Module):
         self.tokenizer.save_pretrained(folder)
 
 
+def covers(edges: Array, spans: Sequence[Span]) -> tuple[Array, Array]:
+    """(subwords, words) of all pairs that share a character, by words. edges: (subwords, 2), offsets that rise."""
+    words = np.array(spans)
+    first = np.searchsorted(words[:, 1], edges[:, 0], side="right")
+    n = np.maximum(np.searchsorted(words[:, 0], edges[:, 1], side="left") - first, 0) * (edges[:, 1] > edges[:, 0])
+    subword = np.repeat(np.arange(len(edges)), n)
+    word = first[subword] + np.arange(len(subword)) - np.repeat(np.cumsum(n) - n, n)
+    order = np.argsort(word, kind="stable")
+    return subword[order], word[order]
+
+
+def uncovered(edges: Array, spans: Sequence[Span]) -> Array:
+    """The offsets (words, 2) of the words that no subword covers."""
+    _, word = covers(edges, spans)
+    missing: Array = np.array(spans)[~np.isin(np.arange(len(spans)), word)]
+    return missing
+
+
+def places(subword: Array, word: Array) -> Array:
+    """Where each word stands in what covers it: 1 more where it shares that with the word before, 2 with the next."""
+    _, first, n = np.unique(word, return_index=True, return_counts=True)
+    shared = np.append(subword[first + n - 1][:-1] == subword[first][1:], False)
+    return np.roll(shared, 1).astype(np.int64) + 2 * shared
+
+
 def _piece_id(tokenizer: Any, *names: str) -> int:
     for name in names:
         if (found := getattr(tokenizer, name)) is not None:
@@ -287,9 +323,7 @@ def _piece_id(tokenizer: Any, *names: str) -> int:
     raise UserError(f"the tokenizer of {tokenizer.name_or_path} has none of {', '.join(names)}: not a text encoder")
 
 
-def load_text_encoder(
-    name: str, *, shapes: bool = False, attention_dropout: float = 0.0, checkpointing: bool = False
-) -> PretrainedText:
+def load_text_encoder(name: str, *, attention_dropout: float = 0.0, checkpointing: bool = False) -> PretrainedText:
     """The pretrained encoder `name`: "minilm", a Hugging Face id, or a folder. Raises UserError where it fails."""
     from transformers import AutoModel, AutoTokenizer
 
@@ -307,10 +341,10 @@ def load_text_encoder(
             model = AutoModel.from_pretrained(where, dtype=torch.float32, **pooler, **chosen, **options, **NO_CODE)
     if checkpointing:
         model.gradient_checkpointing_enable()
-    return PretrainedText(model, tokenizer, name=name, shapes=shapes)
+    return PretrainedText(model, tokenizer, name=name)
 
 
-def empty_text_encoder(folder: Path, *, name: str, shapes: bool = False, checkpointing: bool = False) -> PretrainedText:
+def empty_text_encoder(folder: Path, *, name: str, checkpointing: bool = False) -> PretrainedText:
     """An encoder of the architecture and tokenizer that `save_description` wrote, its weights still to be filled."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
@@ -321,7 +355,7 @@ def empty_text_encoder(folder: Path, *, name: str, shapes: bool = False, checkpo
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, **NO_CODE)
     if checkpointing:
         model.gradient_checkpointing_enable()
-    return PretrainedText(model, tokenizer, name=name, shapes=shapes)
+    return PretrainedText(model, tokenizer, name=name)
 
 
 _ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
