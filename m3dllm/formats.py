@@ -39,7 +39,6 @@ def _importer(name: str) -> Callable[..., None]:
 
 
 def _import(name: str, path: Path | None, imported: Any, out: Path, report: Path | None) -> None:
-    from m3dllm.confidence import confidences
     from m3dllm.corpora.native import write_corpus
     from m3dllm.files import write_atomic
     from m3dllm.wire import pretty
@@ -50,9 +49,8 @@ def _import(name: str, path: Path | None, imported: Any, out: Path, report: Path
         )
     for line in imported.summary_lines():
         say(line)
-    held = (example.gold for examples in imported.splits.values() for example in examples)
-    if sure := sum(1 for gold in held for _ in confidences(gold)):
-        say(f"skipped: {sure:,} confidences: gold has none")
+    if dropped := imported.drop_confidences():
+        say(f"skipped: {dropped:,} confidences: gold has none")
     imported.require_gold(path)
     write_corpus(out, imported)
     say(f"written to {out}")

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from m3dllm.confidence import without_confidences
 from m3dllm.errors import UserError
 from m3dllm.files import open_file, other_encoding, read_text, sha256
 from m3dllm.labels import LabelSet
@@ -188,10 +187,7 @@ def unannotated_in(gold: Any) -> frozenset[Task]:
 
 
 def encode_example(example: Example) -> bytes:
-    """The line of `<split>.jsonl` that `decode_example` reads; empty fields are omitted where a reader fills them.
-
-    Gold has no confidences: those of predictions that came in as annotations are left out.
-    """
+    """The line of `<split>.jsonl` that `decode_example` reads; empty fields are omitted where a reader fills them."""
     row = msgspec.to_builtins(example.document)
     del row["given"]
     for frame in row["frames"]:
@@ -199,8 +195,7 @@ def encode_example(example: Example) -> bytes:
             del frame["sha256"]
         if frame["time_s"] is None:
             del frame["time_s"]
-    gold = without_confidences(example.gold)
-    parts = {part: getattr(gold, part) for task, part in PARTS.items() if task not in example.unannotated}
+    parts = {part: getattr(example.gold, part) for task, part in PARTS.items() if task not in example.unannotated}
     rest = {"unannotated": ["chain"]} if example.unannotated & {"entity", "chain"} == {"chain"} else {}
     return _without_nulls(encode(row | {"gold": parts | rest}))
 

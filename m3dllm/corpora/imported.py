@@ -12,11 +12,12 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from m3dllm.columns import columns
+from m3dllm.confidence import confidences, without_confidences
 from m3dllm.errors import UserError
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.stream import Spool
@@ -77,6 +78,7 @@ class Tally:
     mentions: set[str] = field(default_factory=set)
     relations: set[str] = field(default_factory=set)
     regions: set[str] = field(default_factory=set)
+    confidences: int = field(default=0, kw_only=True)
 
     @classmethod
     def of(cls, examples: Iterable[Example]) -> Tally:
@@ -100,6 +102,7 @@ class Tally:
             for task in TASKS:
                 if task in example.unannotated:
                     held.lacking[task] = held.lacking.get(task, 0) + 1
+        self.confidences += sum(1 for _ in confidences(gold))
         self.add_types(gold)
 
     def labels(self) -> LabelSet:
@@ -162,6 +165,15 @@ class Imported:
         if not isinstance(part, Examples):
             part = self.splits[name] = Examples(part)
         return part
+
+    def drop_confidences(self) -> int:
+        """Make gold of what may be predictions; how many confidences there were comes back."""
+        dropped = 0
+        for name, part in self.splits.items():
+            if n := Tally.of(part).confidences:
+                dropped += n
+                self.splits[name] = Examples(replace(one, gold=without_confidences(one.gold)) for one in part)
+        return dropped
 
     def types(self) -> LabelSet:
         """A label set of every type that came in."""

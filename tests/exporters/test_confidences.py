@@ -8,7 +8,9 @@ import json
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
+from m3dllm.cli import app
 from m3dllm.confidence import confidences
 from m3dllm.corpora.importers import find_importer
 from m3dllm.export import Notes
@@ -68,6 +70,13 @@ def test_a_score_that_a_person_took_over_is_no_confidence(tmp_path):
     (example,) = find_importer("label-studio").read(tmp_path).splits["train"]
     assert list(example.gold.mentions)
     assert list(confidences(example.gold)) == []
+
+
+def test_what_is_imported_as_gold_has_no_confidence(tmp_path):
+    (tmp_path / "train.json").write_text(predicted("label-studio")["train.json"], encoding="utf-8")
+    made = CliRunner().invoke(app, ["import", "label-studio", str(tmp_path), "--out", str(tmp_path / "corpus")])
+    assert "skipped: 6 confidences: gold has none" in made.output
+    assert b"confidence" not in (tmp_path / "corpus" / "train.jsonl").read_bytes()
 
 
 def test_tables_have_a_column_for_them():
