@@ -5,29 +5,59 @@ What is read in another shape than a list is noted, as is a key that stands twic
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from m3dllm.corpora.imported import Imported, check_json_list, one_line
 from m3dllm.errors import UserError
-from m3dllm.files import decode_text, read_bytes
-from m3dllm.wire import WireError, decode, encode
+from m3dllm.files import decode_text, open_file
+from m3dllm.wire import BOM, WireError, decode, encode
 
 LARGEST_UNPACKED = 4 * 2**30
+CHUNK = 2**18
+"""Bytes that are read at once."""
+_SPACE = re.compile(r"[ \t\r\n]*")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
-def load_documents(path: Path, notes: Imported, *, keys: Iterable[str]) -> list[Any]:
-    """The documents in the JSON file `path`. `keys` are those that every document has, by which columns are known.
+def load_documents(path: Path, notes: Imported, *, keys: Iterable[str]) -> Iterator[Any]:
+    """The documents in the JSON file `path`; of a list one at a time. `keys` are those that every document has, by
+    which columns are known.
 
     Raises UserError where it cannot be read, or holds no list of documents in any of these shapes.
     """
-    data = _unpacked(path).removeprefix(b"\xef\xbb\xbf")
+    n = 0
+    for written in _elements(path):
+        try:
+            value = decode(written, Any)
+        except WireError:
+            break
+        for place in repeated_keys(written.encode(), value):
+            place = f"$[{n}]{place[1:]}"
+            notes.leave_out("key", "it stands twice in one object: the last one counts", f"{path.name}: {place}")
+        yield value
+        n += 1
+    else:
+        if n:
+            return
+    values = _whole(path, notes, frozenset(keys))
+    if n:  # what is wrong with it was wrong for one reader only
+        raise UserError.at(path, f"is no JSON list: its element $[{n}] cannot be read")
+    yield from values
+
+
+def _whole(path: Path, notes: Imported, keys: frozenset[str]) -> list[Any]:
+    """The documents of a file that is no list of documents, or a damaged one. Raises UserError as `load_documents`."""
+    with _unpacked(path) as file:
+        data = file.read().removeprefix(BOM)
     text = decode_text(data, path)
     value: Any
     try:
@@ -40,8 +70,58 @@ def load_documents(path: Path, notes: Imported, *, keys: Iterable[str]) -> list[
         for place in repeated_keys(data, value):
             notes.leave_out("key", "it stands twice in one object: the last one counts", f"{path.name}: {place}")
     if isinstance(value, dict):
-        value = _of_object(value, frozenset(keys), path, notes)
+        value = _of_object(value, keys, path, notes)
     return check_json_list(value, path)
+
+
+def _elements(path: Path) -> Iterator[str]:
+    """The elements of a file that is one list in UTF-8, as they are written.
+
+    There are none where it is anything else; where it is damaged, the last one is "".
+    """
+    decoder, text, at = json.JSONDecoder(), "", 0
+    characters = codecs.getincrementaldecoder("utf-8-sig")()
+    with _unpacked(path) as file:
+
+        def more() -> bool:
+            """Read on. What was given is let go."""
+            nonlocal text, at
+            data = file.read(max(CHUNK, len(text) - at))  # twice as much for a long element: no quadratic time
+            text, at = text[at:] + characters.decode(data, final=not data), 0
+            return bool(data)
+
+        def next_sign() -> str:
+            """The next character that is no white space, at which `at` then stands; "" at the end."""
+            nonlocal at
+            while True:
+                at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
+                if at < len(text) or not more():
+                    return text[at : at + 1]
+
+        try:
+            if next_sign() != "[":
+                return
+            at += 1
+            sign = next_sign()
+            while sign != "]":
+                end = 0
+                while not end:
+                    try:
+                        _, end = decoder.raw_decode(text, at)
+                    except ValueError:
+                        if not more():
+                            raise
+                yield text[at:end]
+                at = end
+                sign = next_sign()
+                at += sign == ","
+                if sign not in (",", "]") or (sign == "," and next_sign() == "]"):
+                    raise ValueError(sign)
+            at += 1
+            if next_sign():
+                raise ValueError("there is more than a list")
+        except (ValueError, RecursionError):
+            yield ""
 
 
 def repeated_keys(data: bytes, value: Any = None) -> list[str]:
@@ -87,18 +167,38 @@ def _repeats(value: Any, place: str) -> Iterator[str]:
             yield from _repeats(part, f"{place}[{i}]")
 
 
-def _unpacked(path: Path) -> bytes:
-    data = read_bytes(path)
-    if not data.startswith(b"\x1f\x8b"):
+@dataclass(slots=True)
+class _Limited:
+    """What a packed file holds, up to what anyone means."""
+
+    file: Any
+    path: Path
+    left: int = LARGEST_UNPACKED
+
+    def read(self, size: int = LARGEST_UNPACKED) -> bytes:
+        data: bytes = self.file.read(size)
+        self.left -= len(data)
+        if self.left <= 0:
+            raise UserError.at(self.path, f"holds {LARGEST_UNPACKED // 2**30} GiB or more: unpack it and divide it")
         return data
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[Any]:
+    """The file, open to read, gzipped or not. Raises UserError where it is damaged or larger than anyone means."""
     try:
-        with gzip.open(path) as file:
-            data = file.read(LARGEST_UNPACKED + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError.at(path, f"is gzipped, and damaged ({error}): pack it again") from error
-    if len(data) > LARGEST_UNPACKED:
-        raise UserError.at(path, f"holds more than {LARGEST_UNPACKED // 2**30} GiB: unpack it and divide it")
-    return data
+        file = open_file(path)
+    except OSError as error:
+        raise UserError.at(path, f"cannot be read: {error.strerror}") from error
+    with file:
+        if file.peek(2)[:2] != b"\x1f\x8b":
+            yield file
+            return
+        try:
+            with gzip.open(file) as unpacked:
+                yield _Limited(unpacked, path)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError.at(path, f"is gzipped, and damaged ({error}): pack it again") from error
 
 
 def _several(text: str, path: Path, notes: Imported) -> list[Any] | None:

@@ -122,18 +122,17 @@ class _Source(msgspec.Struct):
     lang: str | None = None
 
 
-def _load(file: Path, shown: str, notes: Imported) -> list[_Source]:
+def _load(file: Path, shown: str, notes: Imported) -> Iterator[_Source]:
     """The documents of a file. Raises UserError with the place of the first value of another shape."""
-    values = load_documents(file, notes, keys=("doc", "entityLink"))
-    try:
-        sources = convert(values, list[_Source])
-    except WireError as error:
-        raise next(_misshapen(values), error).at(file) from error
-    for i, source in enumerate(sources):
+    for i, value in enumerate(load_documents(file, notes, keys=("doc", "entityLink"))):
+        try:
+            source = convert(value, _Source)
+        except WireError as error:
+            raise next(_misshapen(value, f"$[{i}]"), error).at(file) from error
         if source.chains is None and source.relations:
             raise WireError("lacks the field 'entityLink'", f"$[{i}]").at(file)
-        _note_unread(values[i], f"{shown}: $[{i}]", notes)
-    return sources
+        _note_unread(value, f"{shown}: $[{i}]", notes)
+        yield source
 
 
 def _note_unread(value: Any, place: str, notes: Imported) -> None:
@@ -148,19 +147,18 @@ def _note_unread(value: Any, place: str, notes: Imported) -> None:
         note_unknown(relation, ("link1", "link2", "type"), f"{place}.relation[{i}]", notes)
 
 
-def _misshapen(values: list[Any]) -> Iterator[WireError]:
-    """The errors of the values one by one, so that the place of one inside a chain names the chain."""
-    for i, value in enumerate(values):
-        chains = value.get("entityLink") if isinstance(value, dict) else None
-        parts: list[tuple[str, Any, type[Any]]] = []
-        if isinstance(chains, dict):
-            parts = [(f".entityLink.{one_line(name)}", chain, _Chain) for name, chain in chains.items()]
-        parts.append(("", value, _Source))
-        for inner, part, kind in parts:
-            try:
-                convert(part, kind)
-            except WireError as error:
-                yield WireError(error.message, f"$[{i}]{inner}{error.place.removeprefix('$')}")
+def _misshapen(value: Any, place: str) -> Iterator[WireError]:
+    """The errors of a document part by part, so that the place of one inside a chain names the chain."""
+    chains = value.get("entityLink") if isinstance(value, dict) else None
+    parts: list[tuple[str, Any, type[Any]]] = []
+    if isinstance(chains, dict):
+        parts = [(f".entityLink.{one_line(name)}", chain, _Chain) for name, chain in chains.items()]
+    parts.append(("", value, _Source))
+    for inner, part, kind in parts:
+        try:
+            convert(part, kind)
+        except WireError as error:
+            yield WireError(error.message, f"{place}{inner}{error.place.removeprefix('$')}")
 
 
 # --- where the files are ----------------------------------------------------------------------------------------------

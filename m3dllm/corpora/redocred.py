@@ -53,9 +53,7 @@ def read_redocred(path: Path) -> Imported:
     shared = Counter(map(_beginning, files))
     for file in files:
         split = _beginning(file) if shared[_beginning(file)] == 1 else split_name(_stem(file))
-        values = load_documents(file, imported, keys=("title", "sents"))
-        for i, value in enumerate(values):
-            values[i] = None  # what was read of a document goes when it has become one
+        for i, value in enumerate(load_documents(file, imported, keys=("title", "sents"))):
             try:
                 source = convert(value, _Source)
             except WireError as error:
@@ -197,18 +195,20 @@ class _Reader:
         for i, entity in enumerate(source.entities):
             mentions = []
             for j, mention in enumerate(entity):
-                where = f"{place}.vertexSet[{i}][{j}]"
                 start, end = mention.tokens
                 known = 0 <= mention.sentence < len(source.sentences)
                 if not known or not 0 <= start < end <= len(source.sentences[mention.sentence]):
-                    detail = f"sentence {mention.sentence}, tokens {start} to {end}"
-                    self.imported.leave_out("mention", "its tokens are not in the text", f"{where}: {detail}")
+                    where = f"{place}.vertexSet[{i}][{j}]: sentence {mention.sentence}, tokens {start} to {end}"
+                    self.imported.leave_out("mention", "its tokens are not in the text", where)
                     continue
                 offset = first[mention.sentence]
                 span = spans[offset + start][0], spans[offset + end - 1][1]
-                found = text[slice(*span)]
-                name, letters = _letters(found if mention.name is None else mention.name), _letters(found)
-                detail = f"{where}: {mention.name!r}, the text has {found!r}"
+                found = text[span[0] : span[1]]
+                where = f"{place}.vertexSet[{i}][{j}]"
+                name = letters = detail = ""
+                if mention.name not in (None, found):
+                    name, letters = _letters(mention.name or ""), _letters(found)
+                    detail = f"{where}: {mention.name!r}, the text has {found!r}"
                 if letters not in name and name not in letters:
                     self.imported.leave_out("mention", "the text at its tokens is another", detail)
                 elif not found or not mention.type:
