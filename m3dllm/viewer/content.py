@@ -1,8 +1,8 @@
 """One document as the page needs it: the text, the frames, and every side with the verdict on each of its parts.
 
 Keys are written out; offsets stay code points; a box that is no four finite numbers holds null. Verdicts are "hit",
-"type" (wrong type), "spurious", "part" (a chain that is a part of a gold chain) or null, where the scorer counts
-nothing; what gold has and a side lacks stands in its `missed`.
+"type" (wrong type), "spurious", "part" (a chain that is a part of a gold chain), "merged" (a chain with mentions of
+several gold chains) or null, where the scorer counts nothing; what gold has and a side lacks stands in its `missed`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from m3dllm.files import sha256
+from m3dllm.score.chain import placed_chains
 from m3dllm.score.corpus import EMPTY, Gold
 from m3dllm.score.relation import placed_facts
 from m3dllm.score.verdicts import Outcome, Verdicts, of_chains, of_mentions, of_regions, of_relations
@@ -180,6 +181,13 @@ class Judged:
     relations: Verdicts = NOTHING
     regions: Verdicts = NOTHING
     rows: Mapping[int, str] = field(default_factory=dict)
+    merged: frozenset[int] = frozenset()
+    """The wrong chains that have mentions of several gold chains."""
+
+    def chain(self, i: int) -> str | None:
+        """The verdict on a chain as the page has it."""
+        verdict = self.chains.preds.get(i)
+        return None if verdict is None else "merged" if i in self.merged else WORDS[verdict.outcome]
 
 
 def judge(
@@ -192,15 +200,25 @@ def judge(
 ) -> Judged:
     """The scorer's verdicts on the tasks that count."""
     mentions, missed = of_mentions(gold, pred) if "entity" in tasks else ({}, frozenset())
+    chains = of_chains(gold, pred) if "chain" in tasks else NOTHING
     relations = of_relations(gold, pred, symmetric=symmetric) if "relation" in tasks else NOTHING
     return Judged(
         mentions,
         missed,
-        of_chains(gold, pred) if "chain" in tasks else NOTHING,
+        chains,
         relations,
         of_regions(gold, pred, frames=frames) if "grounding" in tasks else NOTHING,
         {i: f"g{verdict.gold}" for i, verdict in relations.preds.items() if verdict.gold is not None},
+        _merged(gold, pred, chains),
     )
+
+
+def _merged(gold: Annotation, pred: Annotation, chains: Verdicts) -> frozenset[int]:
+    """The wrong chains of `pred` that have mentions of several gold chains."""
+    home = {span: i for i, spans in placed_chains(gold).items() for span in spans}
+    wrong = {i for i, verdict in chains.preds.items() if verdict.outcome == "incorrect"}
+    placed = placed_chains(pred).items() if wrong else ()
+    return frozenset(i for i, spans in placed if i in wrong and len({home[s] for s in spans if s in home}) > 1)
 
 
 def tally(gold: Annotation, pred: Annotation, judged: Judged) -> dict[str, dict[str, dict[str, int]]]:
@@ -214,7 +232,11 @@ def tally(gold: Annotation, pred: Annotation, judged: Judged) -> dict[str, dict[
         ("grounding", judged.regions, gold.regions, pred.regions),
     )
     for task, verdicts, wanted, predicted in parts:
-        found.update((task, predicted[i].type, WORDS[verdict.outcome]) for i, verdict in verdicts.preds.items())
+        merged = judged.merged if task == "chain" else ()
+        found.update(
+            (task, predicted[i].type, "merged" if i in merged else WORDS[verdict.outcome])
+            for i, verdict in verdicts.preds.items()
+        )
         found.update((task, wanted[i].type, "missed") for i in verdicts.missed)
     counts: dict[str, dict[str, dict[str, int]]] = {}
     for (task, kind, word), n in sorted(found.items()):
@@ -240,7 +262,7 @@ def _parts(annotation: Annotation, numbers: Mapping[str, int], judged: Judged) -
                 "entity": numbers[chain.id],
                 "type": chain.type,
                 "size": len(chain.spans),
-                "verdict": word(judged.chains, i),
+                "verdict": judged.chain(i),
             }
             for i, chain in enumerate(annotation.chains)
         ],

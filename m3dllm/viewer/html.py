@@ -17,7 +17,7 @@ from string import Template
 from m3dllm.viewer.content import Content
 from m3dllm.wire import encode
 
-SCRIPTS = ("dom", "state", "list", "text", "tables", "graph", "frames", "dialogs", "document", "main")
+SCRIPTS = ("dom", "state", "list", "text", "tables", "graph", "frames", "time", "dialogs", "document", "main")
 """The parts of the program, in the order in which they stand in the page."""
 UNSAFE = {b"<": b"\\u003c", b">": b"\\u003e", "\u2028".encode(): b"\\u2028", "\u2029".encode(): b"\\u2029"}
 

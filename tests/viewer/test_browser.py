@@ -25,7 +25,7 @@ def test_the_first_document_stands_there_with_a_column_a_side(opened):
     page = opened()
     assert page.document() == "en-1"
     assert page.texts(".heads b") == ["gold", "right", "wrong"]
-    assert page.texts("main h2") == ["Verdicts", "Text", "Frames", "Relations", "Entities"]
+    assert page.texts("main h2") == ["Verdicts", "Text", "Time", "Frames", "Relations", "Entities"]
 
 
 def test_every_column_has_the_whole_text(opened):
@@ -72,6 +72,51 @@ def test_relations_of_all_sides_stand_in_one_list(opened):
     ]
     last = page.run("""[...document.querySelectorAll('main tr[data-r="g1"] td.side')].map((td) => td.textContent)""")
     assert last == ["●gold", "✓true positive", "−missed"]
+
+
+def test_every_mention_shows_its_type(opened):
+    script = (
+        """[...document.querySelectorAll('.text .tag[data-side="wrong"] .kind')].map((kind) => kind.dataset.type)"""
+    )
+    assert opened().run(script) == ["PER", "PER", "LOC", "PER", "LOC", "PER", "LOC"]
+
+
+def test_every_relation_of_a_graph_has_its_type_beside_and_none_covers_another(opened):
+    page = opened()
+    assert page.texts(".graph .type.shown") == [
+        "birth",
+        "couple",
+        "birth",
+        "couple",
+        "birth",
+        "− couple",
+        "≠ birth",
+        "+ birth",
+    ]
+    script = """[...document.querySelectorAll(".graph")].every((graph) => {
+        const boxes = [...graph.querySelectorAll(".type.shown")].map((label) => label.getBoundingClientRect());
+        return boxes.every((a, i) => boxes.slice(i + 1).every((b) =>
+          a.right <= b.left || b.right <= a.left || a.bottom <= b.top || b.bottom <= a.top)); })"""
+    assert page.run(script)
+
+
+def test_labels_of_boxes_do_not_cover_one_another(opened):
+    script = """[...document.querySelectorAll(".still")].every((still) => {
+        const labels = [...still.querySelectorAll(".box .type:not(.aside)")];
+        const boxes = labels.map((label) => label.getBoundingClientRect());
+        return boxes.length > 1 && boxes.every((a, i) => boxes.slice(i + 1).every((b) =>
+          a.right <= b.left || b.right <= a.left || a.bottom <= b.top || b.bottom <= a.top)); })"""
+    assert opened().run(script)
+
+
+def test_the_time_line_shows_when_entities_are_mentioned(opened):
+    page = opened()
+    assert page.texts(".time .line .name") == ["said", "1 Ada King", "2 Bela", "3 Arles", ""]
+    script = """[...document.querySelectorAll(".time .line[data-pick]")]
+        .map((line) => line.querySelectorAll(".said").length)"""
+    assert page.run(script) == [2, 1, 2]
+    page.click('.time .line[data-pick="3"]')
+    assert lit(page, ".time") == ["3 Arles"]
 
 
 def test_frames_show_the_boxes_of_every_side_in_its_own_style(opened):
@@ -226,6 +271,17 @@ def test_filters_leave_only_documents_that_pass(opened):
     assert page.texts("#found") == ["0 of 5 documents"]
 
 
+def test_documents_are_sorted_by_the_share_that_is_correct(opened):
+    page = opened()
+    page.click('.chip[data-run="0"]')  # what is right of all
+    script = """(() => { const s = document.getElementById("order"); s.value = arguments[0];
+        s.dispatchEvent(new Event("change")); return true; }).apply(null, arguments)"""
+    page.run(script, "worst")
+    assert page.texts("#documents .id")[:2] == ["zh-1", "en-1"]
+    page.run(script, "best")
+    assert page.texts("#documents .id")[:2] == ["en-1", "zh-1"]
+
+
 def test_only_errors_lets_what_is_right_step_back(opened):
     page = opened()
     page.press("e")
@@ -279,6 +335,8 @@ def test_help_opens_by_key(opened):
     page = opened()
     page.press("?")
     assert page.texts("#dialog-title") == ["Help"]
+    page.press("?")
+    assert not page.run("document.getElementById('dialog').open")
 
 
 # --- for everyone ---

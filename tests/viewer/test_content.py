@@ -9,7 +9,7 @@ import pytest
 
 from m3dllm.scored import read_run
 from m3dllm.types import TASKS, Annotation, Chain, Mention
-from m3dllm.viewer.content import Content, cases, document_content
+from m3dllm.viewer.content import Content, cases, document_content, judge, tally
 from m3dllm.viewer.entities import Entities
 from m3dllm.viewer.thumbnails import Thumbnails
 from tests.viewer.documents import EN, english
@@ -48,6 +48,19 @@ def test_mentions_bear_the_verdict_of_the_scorer(wrong):
 
 def test_chains_are_right_incomplete_or_spurious(wrong):
     assert [chain["verdict"] for chain in wrong["chains"]] == ["part", "hit", "hit", "spurious"]
+
+
+def test_a_chain_with_mentions_of_several_gold_chains_is_over_merged():
+    gold = Annotation((Chain("a", (Mention(0, 3, "PER"), Mention(4, 7, "PER"))), Chain("b", (Mention(8, 9, "PER"),))))
+    pred = Annotation(
+        (
+            Chain("x", (Mention(0, 3, "PER"), Mention(8, 9, "PER"))),
+            Chain("y", (Mention(4, 7, "PER"), Mention(10, 12, "PER"))),
+        )
+    )
+    judged = judge(gold, pred, ["chain"])
+    assert [judged.chain(0), judged.chain(1)] == ["merged", "spurious"]
+    assert tally(gold, pred, judged) == {"chain": {"PER": {"merged": 1, "missed": 2, "spurious": 1}}}
 
 
 def test_a_relation_that_hits_stands_in_the_row_of_its_gold(wrong):

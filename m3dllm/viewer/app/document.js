@@ -16,6 +16,7 @@ function drawDocument() {
     section("Verdicts", sides.some((side) => side.run !== null) ? drawSummary(sides) : null, "summary"),
     nothing ? el("p.empty", {}, "Neither text nor frames. ", el("span", {}, "An empty answer is the right one.")) : null,
     nothing ? null : section("Text", drawText(content, sides)),
+    section("Time", drawTime(content, sides)),
     nothing ? null : section("Frames", [sides.length > 1 && content.frames.length ? drawKey(sides) : null, drawFrames(content, sides)]),
     !content.text && !rows.length ? null : section("Relations", rows.length ? [
       drawGraphs(content, sides, rows, graph),
@@ -27,11 +28,11 @@ function drawDocument() {
   dimByFilter();
 }
 
-/** A graph a side, under the heads; more than three would be too small there: they stand in rows, each with its name. */
+/** A graph a side, under the heads; more than three sides, or many relations, would be too small there: they stand in rows, each with its name. */
 function drawGraphs(content, sides, rows, graph) {
   const cell = (side, ...head) => el("div.cell", {}, head, drawGraph(content, side, rows, graph));
-  if (sides.length <= 3) return el("div.grid.graphs", { style: { "--n": sides.length } }, el("div.gutter"), sides.map((side) => cell(side)));
-  return el("div.graphs.apart", {}, sides.map((side) => cell(side, el("p.kind", {}, el(`i.swatch.${styleOf(side)}`, { "aria-hidden": "true" }), sideName(side)))));
+  if (sides.length <= 3 && rows.length <= FEW) return el("div.grid.graphs", { style: { "--n": sides.length } }, el("div.gutter"), sides.map((side) => cell(side)));
+  return el(rows.length > FEW ? "div.graphs.apart.wide" : "div.graphs.apart", {}, sides.map((side) => cell(side, el("p.kind", {}, el(`i.swatch.${styleOf(side)}`, { "aria-hidden": "true" }), sideName(side)))));
 }
 
 const section = (name, content, kind = "") =>

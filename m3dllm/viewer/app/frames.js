@@ -16,7 +16,7 @@ function drawFrame(content, frame, sides) {
   const boxes = sides.flatMap((side) => side.regions.filter((region) => region.frame === frame.index).map((region) => [side, region]));
   const words = `Frame ${frame.index}: ${boxes.length ? count(boxes.length, "box", "boxes") : "no boxes"}`;
   return el("figure", {},
-    el("button.still", { type: "button", "aria-label": `${words}; enlarge`, onclick: () => openFrame(frame.index), style: { "aspect-ratio": `${frame.width} / ${frame.height}` } }, picture(frame), drawBoxes(frame, boxes)),
+    el("button.still", { type: "button", "aria-label": `${words}; enlarge`, onclick: () => openFrame(frame.index), style: { "aspect-ratio": `${frame.width} / ${frame.height}` } }, picture(frame), drawBoxes(frame, boxes, 300)),
     el("figcaption", {}, `${frame.index}`, el("span.muted", {}, frame.time_s === null ? "" : ` · ${clock(frame.time_s)}`, frame.annotated ? "" : " · boxes not annotated")));
 }
 
@@ -28,17 +28,41 @@ function picture(frame) {
 
 const drawable = ({ box }) => box.every((x) => x !== null && Math.abs(x) < 100) && box[0] < box[2] && box[1] < box[3];
 
-function drawBoxes(frame, boxes) {
-  const shapes = boxes.filter(([, region]) => drawable(region)).map(([side, region]) => {
+function drawBoxes(frame, boxes, width) {
+  const drawn = boxes.filter(([, region]) => drawable(region));
+  const corners = cornersOf(frame, drawn, width);
+  const shapes = drawn.map(([side, region], i) => {
     const [x0, y0, x1, y1] = region.box;
     const { entity, type, verdict } = region;
     const wrong = verdict && verdict !== "hit";
     const place = { left: `${100 * x0}%`, top: `${100 * y0}%`, width: `${100 * (x1 - x0)}%`, height: `${100 * (y1 - y0)}%` };
     const words = `${sideName(side)}: ${type}${verdict ? `, ${WORDS[verdict]}` : ""}${entity ? `, entity ${entity} ${entityOf(entity).name}` : ""}`;
     return el(`span.box.${styleOf(side)}`, { style: place, title: visible(words), "data-e": entity ?? "", "data-box": side.run ?? "gold", "data-kind": JSON.stringify([type]), "data-v": verdict ?? "none" },
-      el("span.type", {}, wrong ? `${SIGNS[verdict]} ` : "", brief(type, 10), entity ? ` ${entity}` : ""));
+      el(`span.type.${corners[i] ?? "aside"}`, {}, wrong ? `${SIGNS[verdict]} ` : "", brief(type, 10), entity ? ` ${entity}` : ""));
   });
   return el("span.boxes", {}, shapes);
+}
+
+const CORNERS = ["tl", "bl", "tr", "br", "over", "under"];
+
+/** For each box the corner where its label covers no other label, in a frame so many pixels wide; none where none is free. */
+function cornersOf(frame, boxes, width) {
+  const height = (width * frame.height) / frame.width;
+  const taken = [];
+  return boxes.map(([, { box, type, entity, verdict }]) => {
+    const words = `${verdict && verdict !== "hit" ? "+ " : ""}${brief(type, 10)}${entity ? ` ${entity}` : ""}`;
+    const [long, high] = [widthOfText(words, 10.5) + 10, 14];
+    const [x0, y0, x1, y1] = [box[0] * width, box[1] * height, box[2] * width, box[3] * height];
+    const rooms = { tl: [x0, y0], bl: [x0, y1 - high], tr: [x1 - long, y0], br: [x1 - long, y1 - high], over: [x0, y0 - high], under: [x0, y1] };
+    const room = (corner) => ({ x0: rooms[corner][0], x1: rooms[corner][0] + long, y0: rooms[corner][1], y1: rooms[corner][1] + high });
+    const free = (corner) => {
+      const at = room(corner);
+      return at.x0 >= -2 && at.y0 >= -2 && at.x1 <= width + 2 && at.y1 <= height + 2 && !taken.some((other) => crosses(other, at));
+    };
+    const corner = CORNERS.find(free);
+    if (corner) taken.push(room(corner));
+    return corner;
+  });
 }
 
 /** The key of the lines, where several sides draw. */

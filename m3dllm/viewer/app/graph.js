@@ -1,8 +1,12 @@
 // Relations as a graph: entities on an ellipse in one order for every side, so that the sides can be compared at a glance.
 
-const WIDTH = 380;
 const LABEL = 112; // pixels kept for names on each side
 const ROOM = 19; // pixels of height for a name
+const FEW = 8; // relations that fit into a column
+const LABELLED = 40; // relations whose types are written beside their edges, where there is room
+
+/** The width of a graph: that of a column, or of half the page where there are many relations. */
+const widthOf = (rows) => (rows.length > FEW && !narrow.matches ? 640 : 380);
 
 /** Where each entity stands: neighbours close together, the same on every side. */
 function placeEntities(rows) {
@@ -14,14 +18,15 @@ function placeEntities(rows) {
     }
   }
   const order = ordered([...near.keys()].sort((a, b) => a - b), near);
-  const height = Math.max(190, (order.length / 2 + 1.5) * ROOM + 34);
-  const [rx, ry] = [WIDTH / 2 - LABEL, height / 2 - 24];
+  const width = widthOf(rows);
+  const height = Math.max(190, (order.length / 2 + 1.5) * ROOM + 34, Math.min(rows.length, LABELLED) * (width > 380 ? 15 : 22));
+  const [rx, ry] = [width / 2 - LABEL, height / 2 - 24];
   const places = new Map();
   order.forEach((n, i) => {
     const angle = (2 * Math.PI * (i + 0.5)) / order.length - Math.PI / 2;
-    places.set(n, { x: WIDTH / 2 + rx * Math.sin(angle + Math.PI / 2), y: height / 2 - ry * Math.cos(angle + Math.PI / 2) });
+    places.set(n, { x: width / 2 + rx * Math.sin(angle + Math.PI / 2), y: height / 2 - ry * Math.cos(angle + Math.PI / 2) });
   });
-  return { places, height };
+  return { places, width, height };
 }
 
 /** An order round the ellipse in which edges are short: each swap that helps is taken, until none does. */
@@ -56,62 +61,95 @@ function ordered(nodes, near) {
   return nodes;
 }
 
-function drawGraph(content, side, rows, { places, height }) {
+function drawGraph(content, side, rows, { places, width, height }) {
   const own = rows.filter((row) => row.at.has(side));
   if (!own.length) return el("p.empty.small", {}, "No relations.");
   const linked = new Set(own.flatMap((row) => [row.head, row.tail]));
-  const many = own.length > 60;
   const pairs = new Map();
   const edges = own.map((row) => {
     const pair = [row.head, row.tail].sort((a, b) => a - b).join("-");
     const nth = pairs.get(pair) ?? 0;
     pairs.set(pair, nth + 1);
-    return drawEdge(content, row, row.at.get(side), places, height, nth);
+    return { row, verdict: row.at.get(side), ...curveOf(row, places, { x: width / 2, y: height / 2 }, nth) };
   });
-  const nodes = [...linked].map((n) => drawNode(content, n, places.get(n)));
+  placeLabels(edges, [...linked].flatMap((n) => roomOf(content, n, places.get(n), width)));
   const label = `${count(own.length, "relation")} of ${sideName(side)} between ${count(linked.size, "entity", "entities")}; the list below has them all`;
-  return el("svg:svg", { viewBox: `0 0 ${WIDTH} ${height}`, class: many ? "graph many" : "graph", role: "group", "aria-label": label },
-    el("svg:g", { "aria-hidden": "true" }, edges), el("svg:g", {}, nodes));
+  return el("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: own.length > LABELLED ? "graph many" : "graph", role: "group", "aria-label": label },
+    el("svg:g", { "aria-hidden": "true" }, edges.map(drawEdge)), el("svg:g", {}, [...linked].map((n) => drawNode(content, n, places.get(n), width))));
 }
 
-function drawEdge(content, row, verdict, places, height, nth) {
+/** The curve of a relation, from rim to rim: its ends and its bend, drawn towards the centre; the nth of a pair swings aside. */
+function curveOf(row, places, centre, nth) {
   const [from, to] = [places.get(row.head), places.get(row.tail)];
   const [dx, dy] = [to.x - from.x, to.y - from.y];
   const length = Math.hypot(dx, dy) || 1;
   const middle = { x: (from.x + to.x) / 2, y: (from.y + to.y) / 2 };
-  const pull = 0.22; // towards the centre
+  const pull = 0.22;
   const aside = (nth % 2 ? -1 : 1) * Math.ceil(nth / 2) * 16;
   const turn = row.head < row.tail ? 1 : -1;
   const bend = {
-    x: middle.x + pull * (WIDTH / 2 - middle.x) - (turn * aside * dy) / length,
-    y: middle.y + pull * (height / 2 - middle.y) + (turn * aside * dx) / length,
+    x: middle.x + pull * (centre.x - middle.x) - (turn * aside * dy) / length,
+    y: middle.y + pull * (centre.y - middle.y) + (turn * aside * dx) / length,
   };
   const rim = (p) => {
     const d = Math.hypot(bend.x - p.x, bend.y - p.y) || 1;
     return { x: p.x + (10.5 * (bend.x - p.x)) / d, y: p.y + (10.5 * (bend.y - p.y)) / d };
   };
-  const [a, b] = [rim(from), rim(to)];
+  return { a: rim(from), bend, b: rim(to) };
+}
+
+const along = ({ a, bend, b }, t) => ({
+  x: (1 - t) ** 2 * a.x + 2 * t * (1 - t) * bend.x + t ** 2 * b.x,
+  y: (1 - t) ** 2 * a.y + 2 * t * (1 - t) * bend.y + t ** 2 * b.y,
+});
+
+const SPOTS = [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74];
+const crosses = (p, q) => p.x0 < q.x1 && q.x0 < p.x1 && p.y0 < q.y1 && q.y0 < p.y1;
+const widthOfText = (text, size) => Array.from(text).reduce((sum, sign) => sum + (sign > "\u2e80" ? size : 0.56 * size), 0);
+
+/** A spot for each label where it covers no name and no other label; without one it is shown when its edge lights up. */
+function placeLabels(edges, taken) {
+  for (const edge of edges) {
+    const { verdict } = edge;
+    edge.wrong = verdict && verdict !== "hit" && verdict !== "gold";
+    edge.label = `${edge.wrong ? `${SIGNS[verdict]} ` : ""}${brief(edge.row.type.replace(/^[A-Z]+-[A-Z]+_/, ""), 24)}`;
+    const half = widthOfText(edge.label, 10) / 2 + 2;
+    const room = ({ x, y }) => ({ x0: x - half, x1: x + half, y0: y - 7, y1: y + 6 });
+    const spot = edges.length <= LABELLED && SPOTS.map((t) => along(edge, t)).find((at) => !taken.some((other) => crosses(other, room(at))));
+    edge.shown = Boolean(spot);
+    edge.at = spot || along(edge, 0.5);
+    if (spot) taken.push(room(spot));
+  }
+}
+
+function drawEdge({ row, verdict, a, bend, b, at, label, shown, wrong }) {
   const path = `M${a.x.toFixed(1)} ${a.y.toFixed(1)}Q${bend.x.toFixed(1)} ${bend.y.toFixed(1)} ${b.x.toFixed(1)} ${b.y.toFixed(1)}`;
   const angle = Math.atan2(b.y - bend.y, b.x - bend.x);
-  const corner = (by) => `${(b.x - 6 * Math.cos(angle + by)).toFixed(1)} ${(b.y - 6 * Math.sin(angle + by)).toFixed(1)}`;
-  const at = { x: (a.x + 2 * bend.x + b.x) / 4, y: (a.y + 2 * bend.y + b.y) / 4 };
+  const corner = (by) => `${(b.x - 7 * Math.cos(angle + by)).toFixed(1)} ${(b.y - 7 * Math.sin(angle + by)).toFixed(1)}`;
   const words = `${entityOf(row.head).name} — ${row.type} — ${entityOf(row.tail).name}${WORDS[verdict] ? `: ${WORDS[verdict]}` : ""}`;
-  const bad = verdict && verdict !== "hit" && verdict !== "gold";
   return el("svg:g", { class: `edge ${verdict ?? "none"}`, "data-e": `${row.head} ${row.tail}`, "data-r": row.key, "data-row": row.key, "data-kind": JSON.stringify([row.type]), "data-v": verdict ?? "none" },
     el("svg:title", {}, visible(words)),
     el("svg:path", { class: "reach", d: path }),
     el("svg:path", { class: "stroke", d: path }),
     el("svg:path", { class: "head", d: `M${b.x.toFixed(1)} ${b.y.toFixed(1)}L${corner(0.45)}L${corner(-0.45)}Z` }),
-    bad ? el("svg:text", { class: "mark", x: at.x.toFixed(1), y: (at.y + 4).toFixed(1) }, SIGNS[verdict]) : null,
-    el("svg:text", { class: "type", x: at.x.toFixed(1), y: (at.y - 6).toFixed(1), }, brief(row.type, 30)));
+    el("svg:text", { class: `type${shown ? " shown" : ""}${wrong ? " wrong" : ""}`, x: at.x.toFixed(1), y: (at.y + 3.5).toFixed(1) }, label));
 }
 
-function drawNode(content, n, { x, y }) {
+const nameOf = (content, n, width) => brief(entityOf(n).name, (content.lang === "zh" ? 8 : 15) + (width > 380 ? 2 : 0));
+
+/** The rectangles that an entity takes: its circle, and its name beside it. */
+function roomOf(content, n, { x, y }, width) {
+  const long = widthOfText(nameOf(content, n, width), 11.5) + 14;
+  const [x0, x1] = x >= width / 2 ? [x, x + long] : [x - long, x];
+  return [{ x0: x - 10, x1: x + 10, y0: y - 10, y1: y + 10 }, { x0, x1, y0: y - 7, y1: y + 7 }];
+}
+
+function drawNode(content, n, { x, y }, width) {
   const entity = entityOf(n);
-  const right = x >= WIDTH / 2;
+  const right = x >= width / 2;
   return el("svg:g", { class: "node", tabindex: "0", role: "button", "aria-pressed": "false", "aria-label": `entity ${n}: ${brief(entity.name, 60)}, ${brief(entity.type, 60)}`, "data-e": n, "data-pick": n, "data-kind": JSON.stringify([entity.type]), "data-hue": colourOf(n).hue },
     el("svg:title", {}, visible(`${entity.name} · ${entity.type}`)),
     el("svg:circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: 9.5 }),
     el("svg:text", { class: "n", x: x.toFixed(1), y: (y + 3.5).toFixed(1) }, String(n)),
-    el("svg:text", { class: right ? "name" : "name left", x: (x + (right ? 14 : -14)).toFixed(1), y: (y + 4).toFixed(1), lang: content.lang }, brief(entity.name, content.lang === "zh" ? 8 : 15)));
+    el("svg:text", { class: right ? "name" : "name left", x: (x + (right ? 14 : -14)).toFixed(1), y: (y + 4).toFixed(1), lang: content.lang }, nameOf(content, n, width)));
 }

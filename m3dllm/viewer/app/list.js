@@ -19,6 +19,13 @@ function talliesOf(entry) {
   return found;
 }
 
+/** The share of true positives among all that is right, wrong or missed, over the shown runs; null where nothing counts. */
+function share(entry) {
+  const counts = [...talliesOf(entry).values()];
+  const all = counts.reduce((sum, of) => sum + total(of, VERDICTS), 0);
+  return all ? counts.reduce((sum, of) => sum + of.hit, 0) / all : null;
+}
+
 const total = (counts, verdicts) => verdicts.reduce((sum, verdict) => sum + counts[verdict], 0);
 
 function passes(entry) {
@@ -38,6 +45,13 @@ let listed = [];
 
 function drawList() {
   listed = index.documents.flatMap((entry, number) => (passes(entry) ? [number] : []));
+  const { order } = state.filters;
+  if (order) {
+    const shares = new Map(listed.map((number) => [number, share(index.documents[number])]));
+    const sign = order === "worst" ? 1 : -1;
+    const rank = (number) => (shares.get(number) === null ? Infinity : sign * shares.get(number));
+    listed.sort((a, b) => (rank(a) === rank(b) ? a - b : rank(a) - rank(b)));
+  }
   byId("found").textContent =
     listed.length === index.documents.length
       ? count(listed.length, "document")
@@ -61,7 +75,7 @@ function listItem(number) {
 /** A line as long as what there is: true positives, wrong, missed. */
 function meter(run, counts) {
   const all = total(counts, VERDICTS);
-  const parts = [["hit", counts.hit], ["wrong", total(counts, ["spurious", "type", "part"])], ["missed", counts.missed]];
+  const parts = [["hit", counts.hit], ["wrong", total(counts, WRONG.filter((verdict) => verdict !== "missed"))], ["missed", counts.missed]];
   const words = VERDICTS.filter((verdict) => counts[verdict]).map((verdict) => `${counts[verdict]} ${WORDS[verdict]}`);
   const label = `${index.runs[run].name}: ${words.join(", ") || "nothing to count"}`;
   return el("span.meter", { title: label, role: "img", "aria-label": label },
@@ -91,8 +105,9 @@ function drawFilters() {
   const langs = [...new Set(index.documents.map((entry) => entry.lang))].sort();
   byId("lang").replaceChildren(...options("any language", langs.map((lang) => [lang, lang === "zh" ? "Chinese" : "English"])));
   byId("task").replaceChildren(...options("any task", TASKS.map((task) => [task, task])));
+  byId("order").replaceChildren(...options("order of the corpus", [["worst", "least correct first"], ["best", "most correct first"]]));
   drawTypes();
-  for (const id of ["lang", "task", "type"]) byId(id).addEventListener("change", (event) => filter(id, event.target.value));
+  for (const id of ["order", "lang", "task", "type"]) byId(id).addEventListener("change", (event) => filter(id, event.target.value));
   for (const id of ["errors", "issues"]) byId(id).addEventListener("change", (event) => filter(id, event.target.checked));
   byId("search").addEventListener("input", (event) => filter("words", event.target.value.trim()));
   byId("filters").addEventListener("submit", (event) => {

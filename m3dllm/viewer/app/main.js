@@ -160,7 +160,10 @@ byId("main").addEventListener("keydown", (event) => {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (dialog.open) return;
+  if (dialog.open) {
+    if (event.key === "?") dialog.close();
+    return;
+  }
   const typing = event.target.closest("input[type=search], select, textarea");
   const inStrip = event.target.closest(".strip, .scroll, pre");
   const inList = event.target.closest("#list");

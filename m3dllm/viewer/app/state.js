@@ -1,25 +1,26 @@
 // What is shown: data, the choices of the reader, and the address that keeps them.
 
 const index = JSON.parse(byId("index").textContent);
-const SIGNS = { hit: "✓", missed: "−", spurious: "+", type: "≠", part: "◐" };
-const WORDS = { hit: "true positive", missed: "missed", spurious: "spurious", type: "wrong type", part: "incomplete" };
+const SIGNS = { hit: "✓", missed: "−", spurious: "+", type: "≠", part: "◐", merged: "∪" };
+const WORDS = { hit: "true positive", missed: "missed", spurious: "spurious", type: "wrong type", part: "incomplete", merged: "over-merged" };
 const VERDICTS = Object.keys(SIGNS);
-const WRONG = ["missed", "spurious", "type", "part"];
+const WRONG = ["missed", "spurious", "type", "part", "merged"];
 const TASKS = ["entity", "chain", "relation", "grounding"];
 const PASSES = { "": "nothing", mentions: "gold mentions", chains: "gold chains" };
 const COLUMNS = 4; // systems side by side, at most
+const AT_FIRST = 2; // of them; the others on demand
 const HUES = 10;
 
 const state = {
   number: 0, // of the document
   content: null,
-  runs: index.runs.map((_, i) => i).slice(0, COLUMNS),
+  runs: index.runs.map((_, i) => i).slice(0, AT_FIRST),
   gold: index.gold,
   phone: 0, // the one column of a narrow window: a run, or -1 for gold
   given: null,
   selected: null, // {entity} or {row}
   hovered: null,
-  filters: { words: "", lang: "", task: "", type: "", errors: false, issues: false },
+  filters: { words: "", lang: "", task: "", type: "", errors: false, issues: false, order: "" },
 };
 
 const narrow = matchMedia("(max-width: 720px)");

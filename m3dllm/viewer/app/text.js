@@ -133,5 +133,5 @@ function tag(mark, points, side) {
     "aria-label": words,
     "aria-pressed": "false",
     title: words,
-  }, wrong ? el("b", {}, SIGNS[mark.verdict]) : null, String(mark.entity));
+  }, wrong ? el("b", {}, SIGNS[mark.verdict]) : null, String(mark.entity), el("span.kind", { "data-type": brief(mark.type, 6) }));
 }
