@@ -11,15 +11,33 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from m3dllm.corpora.documents import read_value
 from m3dllm.corpora.frames import UNUSABLE, frame_number
 from m3dllm.corpora.imported import Imported
-from m3dllm.corpora.jsonfiles import confidence, key, objects, read_json, real, whole_number, words
+from m3dllm.corpora.jsonfiles import confidence, key, keys, note_unread, objects, real, whole_number, words
 from m3dllm.corpora.marks import Marks
-from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.corpora.stills import find_image, still
 from m3dllm.corpora.voc import ONLY_REGIONS
 from m3dllm.errors import UserError
 from m3dllm.types import Box, Document, Example, Frame, Lang, Region
+
+_SHAPE = keys(
+    "info licenses",
+    images=[
+        keys(
+            "id file_name width height license flickr_url coco_url date_captured document frame lang group annotated "
+            "time_s"
+        )
+    ],
+    annotations=[
+        keys(
+            "id image_id category_id bbox area iscrowd segmentation keypoints num_keypoints caption score",
+            attributes=keys("rotation"),
+        )
+    ],
+    categories=[keys("id name keypoints skeleton color")],
+)
 
 
 @dataclass(slots=True)
@@ -51,14 +69,15 @@ def read_coco(path: Path, *, images: Path | None = None, clips: bool = False, sp
     Masks, keypoints and captions are skipped by name. Raises UserError where a file is no COCO, or there is no image.
     """
     incoming = Incoming()
-    for file in files_at(path, (".json",), "COCO files"):
-        value = read_json(file)
+    for file in files_at(path, (".json", ".json.gz"), "COCO files", incoming.notes):
+        value = read_value(file, incoming.notes)
         if not isinstance(value, dict) or not isinstance(value.get("images"), list):
             if file == path:
                 raise UserError.at(file, "is no COCO file: it has no list of images")
             incoming.notes.leave_out("file", "it is no COCO file: it has no list of images", file.name)
             continue
-        root, part = file.parent, split or split_of(file, path)
+        note_unread(value, _SHAPE, f"{file.name}: $", incoming.notes)
+        root, part = file.parent, split or incoming.split_of(file, path)
         folders = [images] if images else [root, root / "images", root.parent / "images", root.parent]
         said = _regions(value, file.name, incoming.notes)
         for name, clip in _clips(value, file.name, clips, incoming.notes).items():
@@ -102,11 +121,13 @@ def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object,
             notes.leave_out("caption", "captions have no place in a corpus", place)
         elif key(entry.get("image_id")) not in known:
             notes.leave_out("region", "its image is not there", f"{place}: {entry.get('image_id')}")
-        elif len(numbers) != 4 or not kind or entry.get("iscrowd"):
+        elif len(numbers) != 4 or not kind or entry.get("iscrowd") or _is_turned(entry):
             if len(numbers) != 4:
                 notes.leave_out("region", "it has no bbox of four numbers", place)
             elif not kind:
                 notes.leave_out("region", "its category has no name", f"{place}: {entry.get('category_id')}")
+            elif _is_turned(entry):
+                notes.leave_out("region", "it is turned: it is no box", place)
             else:
                 notes.leave_out("region", "it is a crowd, not one thing", place)
             found[key(entry.get("image_id"))].append(_Drawn(place, kind))
@@ -116,6 +137,12 @@ def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object,
             drawn = _Drawn(place, kind, tuple(numbers), confidence(entry.get("score")))
             found[key(entry.get("image_id"))].append(drawn)
     return found
+
+
+def _is_turned(entry: dict[str, Any]) -> bool:
+    """Whether CVAT says that a box is turned, and the bbox is that of the box before."""
+    attributes = entry.get("attributes")
+    return isinstance(attributes, dict) and bool(real(attributes.get("rotation")))
 
 
 def _example(

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.marks import Marks, language_of
-from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.corpora.stills import find_image, still
 from m3dllm.files import read_text
 from m3dllm.tokens import joined
@@ -55,8 +55,8 @@ def read_conll(
     Text is the tokens joined by spaces, where their script has them. Raises UserError where there is no document.
     """
     incoming = Incoming()
-    for file in files_at(path, SUFFIXES, "a file of tokens and tags, or a folder of them"):
-        text, name = read_text(file), split or split_of(file, path)
+    for file in files_at(path, SUFFIXES, "a file of tokens and tags, or a folder of them", incoming.notes):
+        text, name = read_text(file), split or incoming.split_of(file, path)
         if file != path and not _TAGGED.search(text):
             incoming.notes.leave_out("file", "none of its lines ends with a tag", file.name)
             continue

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.marks import Marks, language_of
-from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.errors import UserError
 from m3dllm.files import read_text
 from m3dllm.types import Document, Example, Lang, Task
@@ -38,9 +38,9 @@ def read_corefud(path: Path, *, lang: Lang | None = None, split: str | None = No
     Raises UserError where a row has not ten columns, or there is no document.
     """
     incoming = Incoming()
-    for file in files_at(path, (".conllu",), "CoNLL-U files"):
+    for file in files_at(path, (".conllu",), "CoNLL-U files", incoming.notes):
         form = _FORM
-        part = split or split_of(file, path)
+        part = split or incoming.split_of(file, path)
         for n, found in enumerate(_documents(file), start=1):
             form = found.about.get("global.Entity", form)
             where = f"{file.name}:{found.line}"

@@ -13,15 +13,28 @@ from pathlib import Path, PurePosixPath
 from m3dllm.corpora.frames import frame_number
 from m3dllm.corpora.images import SUFFIXES
 from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.marks import Marks
-from m3dllm.corpora.markup import Element, number, read_xml, text_of
-from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.markup import Element, as_value, number, read_xml, text_of
+from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.corpora.stills import Size, find_image, still
 from m3dllm.corpora.voc import ONLY_REGIONS
 from m3dllm.errors import UserError
 from m3dllm.types import Box, Document, Example, Frame, Region
 
 _LONGEST_TASK = 1_000_000
+_SHAPE = "@label @source @z_order @frame @keyframe @outside @xtl @ytl @xbr @ybr @rotation"
+_BOX = keys(_SHAPE)
+_OTHER = keys(_SHAPE + " @points @rle @left @top @width @height @cx @cy @rx @ry points")
+_SHAPES = {
+    "box": [_BOX],
+    **{name: [_OTHER] for name in ("polygon", "polyline", "points", "mask", "ellipse", "cuboid", "skeleton", "tag")},
+}
+_KNOWN = keys(
+    "version meta",
+    image=[keys("@id @name @width @height @subset @task_id") | _SHAPES],
+    track=[keys("@id @label @source @task_id @subset track") | _SHAPES],
+)
 
 
 def read_cvat(path: Path, *, images: Path | None = None, clips: bool = False, split: str | None = None) -> Imported:
@@ -35,7 +48,7 @@ def read_cvat(path: Path, *, images: Path | None = None, clips: bool = False, sp
     Raises UserError where a file is no CVAT XML, or there is no image.
     """
     incoming = Incoming()
-    for file in files_at(path, (".xml",), "CVAT XML files"):
+    for file in files_at(path, (".xml",), "CVAT XML files", incoming.notes):
         try:
             root = read_xml(file, "annotations")
         except UserError as error:
@@ -43,9 +56,10 @@ def read_cvat(path: Path, *, images: Path | None = None, clips: bool = False, sp
                 raise
             incoming.notes.leave_out("file", "it is no CVAT file", str(error))
             continue
+        note_unread(as_value(root), _KNOWN, file.name, incoming.notes)
         folders = [images] if images else [file.parent / "images", file.parent]
         made = _Task(root, file, folders, incoming)
-        part = split or split_of(file, path)
+        part = split or incoming.split_of(file, path)
         for example in (*made.video(), *made.stills(clips=clips)):
             incoming.add(part, example)
     return incoming.done(path)

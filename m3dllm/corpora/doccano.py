@@ -9,14 +9,17 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
+from m3dllm.corpora.documents import JSON, read_documents
 from m3dllm.corpora.imported import Imported
-from m3dllm.corpora.jsonfiles import key, objects, read_objects, whole_number, words
+from m3dllm.corpora.jsonfiles import key, keys, note_unread, objects, whole_number, words
 from m3dllm.corpora.marks import Marks, language_of
-from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.types import Document, Example, Lang, Task
 
 _TEXTS = ("text", "data")
 _SPANS = ("label", "labels", "entities")
+_ENTITY = keys("id start_offset end_offset label")
+_RELATION = keys("id from_id to_id type")
 
 
 def read_doccano(
@@ -37,17 +40,22 @@ def read_doccano(
     Raises UserError where a file is no JSON, or there is no document.
     """
     incoming = Incoming()
-    for file in files_at(path, (".jsonl", ".json"), "a JSONL export of doccano"):
-        rows, part = list(read_objects(file)), split or split_of(file, path)
-        related = any(isinstance(row.get("relations"), list) for _, row in rows)
-        for n, (line, row) in enumerate(rows, start=1):
-            where = f"{file.name}:{line}"
-            found = _first(row, (text,) if text else _TEXTS, str)
-            if found is None:
+    text_keys, span_keys = (text,) if text else _TEXTS, (label,) if label else _SPANS
+    for file in files_at(path, JSON, "a JSONL export of doccano", incoming.notes):
+        rows = list(read_documents(file, incoming.notes, keys=text_keys, lines=True))
+        part = split or incoming.split_of(file, path)
+        related = any(isinstance(row.value.get("relations"), list) for row in rows)
+        for n, one in enumerate(rows, start=1):
+            row, where = one.value, one.where(file.name)
+            said, marked = _first(row, text_keys, str), _first(row, span_keys, list)
+            if said is None:
                 incoming.notes.leave_out("document", "it has no text", where)
                 continue
+            found, spans = row[said], row[marked] if marked else None
+            shape = keys("id", relations=[_RELATION]) | {said: None, marked or "label": None}
+            note_unread(row, shape, one.at(file.name), incoming.notes)
+            note_unread(objects(spans), [_ENTITY], f"{one.at(file.name)}.{marked}", incoming.notes)
             marks = Marks(found, incoming.notes, where)
-            spans = _first(row, (label,) if label else _SPANS, list)
             for name, start, end, kind in _spans(spans, incoming.notes, where):
                 marks.mention(name, start, end, kind)
             for relation in objects(row.get("relations")):
@@ -61,8 +69,9 @@ def read_doccano(
     return incoming.done(path)
 
 
-def _first(row: dict[str, Any], keys: tuple[str, ...], kind: type) -> Any:
-    return next((row[key] for key in keys if isinstance(row.get(key), kind)), None)
+def _first(row: dict[str, Any], keys: tuple[str, ...], kind: type) -> str | None:
+    """The first of the keys under which there is a value of that type."""
+    return next((key for key in keys if isinstance(row.get(key), kind)), None)
 
 
 def _spans(spans: list[Any] | None, notes: Imported, where: str) -> Iterator[tuple[Hashable, int, int, str]]:

@@ -1,6 +1,7 @@
-"""JSON files of documents, in the shapes in which they are written: a list, JSON Lines, columns, gzipped.
+"""JSON files of annotation tools, in the shapes in which they are written: one value or many, gzipped, with a mark.
 
-What is read in another shape than a list is noted, as is a key that stands twice in an object.
+Documents stand in a list, one a line, one after another over lines, or in columns. What is read in another shape than
+usual is noted, as is a key that stands twice in an object.
 """
 
 from __future__ import annotations
@@ -16,62 +17,107 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from m3dllm.corpora.imported import Imported, check_json_list, one_line
+from m3dllm.corpora.imported import Imported, one_line
 from m3dllm.errors import UserError
 from m3dllm.files import decode_text, open_file
-from m3dllm.wire import BOM, WireError, decode, encode
+from m3dllm.wire import BOM, WireError, decode, encode, is_deep, read_json
 
+JSON = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz")
+"""The suffixes of files of documents."""
 LARGEST_UNPACKED = 4 * 2**30
 CHUNK = 2**18
 """Bytes that are read at once."""
+TWICE = "it stands twice in one object: the last one counts"
+"""Why a key is skipped."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
-def load_documents(path: Path, notes: Imported, *, keys: Iterable[str]) -> Iterator[Any]:
-    """The documents in the JSON file `path`; of a list one at a time. `keys` are those that every document has, by
-    which columns are known.
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A document of a file: its object, the line where it begins (None: the file is one value), and `$[3]`."""
 
-    Raises UserError where it cannot be read, or holds no list of documents in any of these shapes.
+    value: dict[str, Any]
+    line: int | None
+    place: str
+
+    def where(self, file: str) -> str:
+        """The document's place for notes: `d.jsonl:3`, `d.json: $[3]`."""
+        return f"{file}:{self.line}" if self.line else f"{file}: {self.place}"
+
+    def at(self, file: str) -> str:
+        """The same, to go on with a key: `d.jsonl:3: $`, `d.json: $[3]`."""
+        return f"{file}:{self.line}: {self.place}" if self.line else f"{file}: {self.place}"
+
+    def error(self, error: WireError, file: Path) -> UserError:
+        """The error in this document, with its place in the file."""
+        return WireError(error.message, f"{self.place}{error.place[1:]}").at(file, self.line)
+
+
+def read_documents(path: Path, notes: Imported, *, keys: Iterable[str], lines: bool = False) -> Iterator[Row]:
+    """The documents in the JSON file `path`, one by one.
+
+    - `keys`: one of them stands in every document, by which a document, and columns of them, are known.
+    - `lines`: the format is one of JSON Lines, so that these need no note.
+
+    Raises UserError where the file cannot be read, or holds no documents in any of these shapes.
     """
     n = 0
     for written in _elements(path):
         try:
-            value = decode(written, Any)
+            value = decode_value(written)
         except WireError:
             break
-        for place in repeated_keys(written.encode(), value):
-            place = f"$[{n}]{place[1:]}"
-            notes.leave_out("key", "it stands twice in one object: the last one counts", f"{path.name}: {place}")
-        yield value
+        note_repeated(written.encode(), value, path.name, notes, place=f"$[{n}]")
+        yield Row(_object(value, path, None, f"$[{n}]"), None, f"$[{n}]")
         n += 1
     else:
         if n:
             return
-    values = _whole(path, notes, frozenset(keys))
+    rows = _whole(path, notes, frozenset(keys), lines=lines)
     if n:  # what is wrong with it was wrong for one reader only
         raise UserError.at(path, f"is no JSON list: its element $[{n}] cannot be read")
-    yield from values
+    yield from rows
 
 
-def _whole(path: Path, notes: Imported, keys: frozenset[str]) -> list[Any]:
-    """The documents of a file that is no list of documents, or a damaged one. Raises UserError as `load_documents`."""
-    with _unpacked(path) as file:
-        data = file.read().removeprefix(BOM)
-    text = decode_text(data, path)
-    value: Any
+def _whole(path: Path, notes: Imported, keys: frozenset[str], *, lines: bool) -> Iterator[Row]:
+    """The documents of a file that is no list of documents, or a damaged one. Raises UserError as `read_documents`."""
+    data = _read(path)
     try:
-        value = decode(text, Any)
+        value = _decode(data, path, notes)
     except WireError as error:
-        value = _several(text, path, notes)
-        if value is None:
-            raise error.at(path) from error
-    else:
-        for place in repeated_keys(data, value):
-            notes.leave_out("key", "it stands twice in one object: the last one counts", f"{path.name}: {place}")
+        return _several(decode_text(data, path), path, notes, error, lines=lines)
     if isinstance(value, dict):
-        value = _of_object(value, keys, path, notes)
-    return check_json_list(value, path)
+        value = _of_object(value, keys, path, notes, lines=lines)
+    if not isinstance(value, list):
+        raise UserError.at(path, f"is not a JSON list but {_kind(value)}; expected a list of documents")
+    if not value:
+        raise UserError.at(path, "is an empty list; expected documents")
+    return (Row(_object(one, path, None, f"$[{i}]"), None, f"$[{i}]") for i, one in enumerate(value))
+
+
+def read_value(path: Path, notes: Imported) -> Any:
+    """The one JSON value in the file `path`. Raises UserError where there is none, or there are several."""
+    data = _read(path)
+    try:
+        return _decode(data, path, notes)
+    except WireError as error:
+        rows = _several(decode_text(data, path), path, Imported(notes.labels), error, lines=True)
+        if sum(1 for _, _ in zip(range(2), rows, strict=False)) == 2:
+            raise UserError.at(path, "is JSON Lines, or objects one after another; expected one JSON value") from error
+        raise error.at(path) from error
+
+
+def decode_value(data: bytes | str) -> Any:
+    """Any JSON value; NaN and Infinity, as Python writes them, are let through. Raises WireError."""
+    try:
+        return decode(data, Any)
+    except WireError:
+        try:
+            return read_json(data)
+        except (ValueError, UnicodeDecodeError):
+            pass
+        raise
 
 
 def _elements(path: Path) -> Iterator[str]:
@@ -126,16 +172,23 @@ def _elements(path: Path) -> Iterator[str]:
 
 def repeated_keys(data: bytes, value: Any = None) -> list[str]:
     """The places of the keys that stand twice in an object of the JSON `data`, read as `value` (None: not yet)."""
-    written = encode(value) if value is not None else _once(data)
-    colons = data.count(b":"), written.count(b":")
-    if colons[0] == colons[1] and b"\\u003" not in data:  # the strings are the same: no colon is written as an escape
-        return []
-    if _colons(data) == _colons(written):
-        return []
     try:
+        written = encode(value) if value is not None else _once(data)
+        colons = data.count(b":"), written.count(b":")
+        # The strings are the same: no colon is written as an escape.
+        if colons[0] == colons[1] and b"\\u003" not in data:
+            return []
+        if _colons(data) == _colons(written):
+            return []
         return list(_repeats(json.loads(data, object_pairs_hook=_Pairs), "$"))
     except (ValueError, RecursionError):  # read by a parser that takes more; then nothing is known of its keys
         return []
+
+
+def note_repeated(data: bytes, value: Any, file: str, notes: Imported, *, place: str = "$") -> None:
+    """Count the keys that stand twice in an object of the JSON `data`, which stands at `place` of a file."""
+    for found in repeated_keys(data, value):
+        notes.leave_out("key", TWICE, f"{file}: {place}{found[1:]}")
 
 
 def _colons(data: bytes) -> int:
@@ -201,49 +254,74 @@ def _unpacked(path: Path) -> Iterator[Any]:
             raise UserError.at(path, f"is gzipped, and damaged ({error}): pack it again") from error
 
 
-def _several(text: str, path: Path, notes: Imported) -> list[Any] | None:
-    """The objects of JSON Lines, or of JSON objects one after another; None where it is neither."""
+def _read(path: Path) -> bytes:
+    """The whole file, unpacked, without a byte-order mark."""
+    with _unpacked(path) as file:
+        data: bytes = file.read()
+    return data.removeprefix(BOM)
+
+
+def _decode(data: bytes, path: Path, notes: Imported) -> Any:
+    """The one value in `data`. Raises WireError where it is none, UserError where it is no UTF-8."""
+    value = decode_value(decode_text(data, path))
+    note_repeated(data, value, path.name, notes)
+    return value
+
+
+def _several(text: str, path: Path, notes: Imported, first: WireError, *, lines: bool) -> Iterator[Row]:
+    """The objects of JSON Lines, of objects one after another, or of lists of them; `first`: why it is no one value."""
     decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
-    values: list[Any] = []
-    at = len(text) - len(text.lstrip())
-    while at < len(text):
+    at, line, count = 0, 1, 0
+    while True:
+        begin = _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
+        line += text.count("\n", at, begin)
+        if begin >= len(text):
+            break
         try:
-            value, end = decoder.raw_decode(text, at)
+            value, at = decoder.raw_decode(text, begin)
         except (ValueError, RecursionError) as error:
-            if len(values) < 2:
-                return None
-            line = text.count("\n", 0, at) + 1
+            if not count:
+                raise first.at(path) from first
             raise UserError.at(path, f"is JSON Lines, and this is no JSON ({error})", line=line) from error
-        if not isinstance(value, dict):
-            return None
-        for place in _repeats(value, f"$[{len(values)}]"):
-            notes.leave_out("key", "it stands twice in one object: the last one counts", f"{path.name}: {place}")
-        values.append(value)
-        at = end + len(text[end:]) - len(text[end:].lstrip())
-    if values:
+        if is_deep(value):
+            raise WireError("is nested too deeply to be a document").at(path, line)
+        for place in _repeats(value, "$"):
+            notes.leave_out("key", TWICE, f"{path.name}:{line}: {place}")
+        many = isinstance(value, list)
+        for i, one in enumerate(value if many else [value]):
+            place = f"$[{i}]" if many else "$"
+            yield Row(_object(one, path, line, place), line, place)
+            count += 1
+        line += text.count("\n", begin, at)
+    if not count:
+        raise first.at(path) from first
+    if not lines:
         notes.remark("file", "it is JSON Lines, or objects one after another: each is read as a document", path.name)
-    return values or None
 
 
-def _of_object(value: dict[str, Any], keys: frozenset[str], path: Path, notes: Imported) -> Any:
+def _object(value: Any, path: Path, line: int | None, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        message = f"is {_kind(value)}; expected a document, a JSON object"
+        raise UserError.at(path, message, line=line, place="" if place == "$" else place)
+    return value
+
+
+def _of_object(value: dict[str, Any], keys: frozenset[str], path: Path, notes: Imported, *, lines: bool) -> Any:
     """The documents of an object: itself, or the rows of its columns; anything else as it is."""
-    if not keys <= value.keys():
+    if not keys & value.keys():
         return value
     columns = list(value.values())
     if all(isinstance(column, dict) for column in columns) and len({tuple(column) for column in columns}) == 1:
         columns = [list(column.values()) for column in columns]
     lengths = {len(column) if isinstance(column, list) else -1 for column in columns}
-    notes_of = "columns, one for each key: each row is read as a document"
-    if len(lengths) == 1 and -1 not in lengths and not isinstance(value[min(keys)], str):
-        notes.remark("file", f"it holds {notes_of}", path.name)
+    if len(lengths) == 1 and -1 not in lengths:
+        notes.remark("file", "it holds columns, one for each key: each row is read as a document", path.name)
         return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
-    notes.remark("file", "it holds one document and no list", path.name)
+    if not lines:
+        notes.remark("file", "it holds one document and no list", path.name)
     return [value]
 
 
-def note_unknown(value: Any, known: Iterable[str], place: str, notes: Imported) -> None:
-    """Count the keys of an object that an importer has no use for."""
-    if isinstance(value, dict):
-        for key in value.keys() - set(known):
-            if value[key] not in (None, "", [], {}):
-                notes.leave_detail("key", f"{place}.{one_line(key)}")
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -8,11 +8,19 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.marks import language_of
-from m3dllm.corpora.markup import Element, number, read_xml
-from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.markup import Element, as_value, number, read_xml
+from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.errors import UserError
 from m3dllm.types import TASKS, Annotation, Document, Example, Lang, Segment
+
+_SHAPE = keys(
+    "@AUTHOR @DATE @FORMAT @VERSION @xsi:noNamespaceSchemaLocation HEADER TIME_ORDER LINGUISTIC_TYPE CONSTRAINT LOCALE "
+    "LANGUAGE CONTROLLED_VOCABULARY LICENSE EXTERNAL_REF",
+    TIER=[keys("ANNOTATION @TIER_ID @LINGUISTIC_TYPE_REF @DEFAULT_LOCALE @ANNOTATOR @LANG_REF @PARENT_REF")],
+)
+"""The participant of a tier, comments and links to a lexicon have no place in a corpus."""
 
 
 def read_elan(
@@ -27,8 +35,9 @@ def read_elan(
     Raises UserError where a file is no ELAN file, has no such tier, or there is no document.
     """
     incoming = Incoming()
-    for file in files_at(path, (".eaf",), "ELAN files"):
+    for file in files_at(path, (".eaf",), "ELAN files", incoming.notes):
         root = read_xml(file, "ANNOTATION_DOCUMENT")
+        note_unread(as_value(root), _SHAPE, file.name, incoming.notes)
         times = {slot.get("TIME_SLOT_ID"): number(slot.get("TIME_VALUE")) for slot in root.iterfind(".//TIME_SLOT")}
         tiers = {one.get("TIER_ID", ""): one for one in root.findall("TIER")}
         for name in tier:
@@ -50,7 +59,7 @@ def read_elan(
             text += said
         name = incoming.id_for(file.stem, f"document-{len(incoming.ids)}", file.name)
         document = Document(name, language_of(text, lang), text, group=video, segments=tuple(segments))
-        incoming.add(split or split_of(file, path), Example(document, Annotation(), frozenset(TASKS)))
+        incoming.add(split or incoming.split_of(file, path), Example(document, Annotation(), frozenset(TASKS)))
     return incoming.done(path)
 
 

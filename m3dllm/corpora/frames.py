@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 from m3dllm.corpora.choice import Choice, chosen
-from m3dllm.corpora.documents import repeated_keys
+from m3dllm.corpora.documents import note_repeated
 from m3dllm.corpora.framefiles import ClipFile, Still, frame_number, number_in, pair_files
 from m3dllm.corpora.images import TIFF, image_as_png, image_problem, image_size, image_turn
 from m3dllm.corpora.imported import ImageSource, Imported, LeftOut
@@ -404,9 +404,7 @@ class _Reader:
         try:
             data = file.read()
             found = parse_labelme(data)
-            for place in repeated_keys(data):
-                why = "it stands twice in one object: the last one counts"
-                self.notes.leave_out("key", why, f"{file.where}: {place}")
+            note_repeated(data, None, file.where, self.notes)
             return found
         except ValueError as error:
             self.notes.leave_out("box file", str(error).partition(" (")[0], f"{file.where}: {error}")

@@ -10,12 +10,14 @@ from m3dllm.corpora.conll import UNANNOTATED, Block, blocks, marked
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.marks import Marks, language_of
 from m3dllm.corpora.markup import parse_xml
-from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.corpora.stills import find_image, still
 from m3dllm.corpora.voc import Boxed, parse_voc
 from m3dllm.errors import UserError
 from m3dllm.files import read_bytes, read_text
 from m3dllm.types import Document, Example, Frame, Region
+
+_BOXES = (".xml", ".tar.gz", ".tgz", ".tar")
 
 
 def read_gmner(
@@ -32,12 +34,12 @@ def read_gmner(
     incoming = Incoming()
     found = dict(_boxes(boxes or _beside(path), incoming.notes))
     read: set[str] = set()
-    for file in files_at(path, (".txt",), "the tweets of GMNER, or a folder of them"):
+    for file in files_at(path, (".txt",), "the tweets of GMNER, or a folder of them", incoming.notes, beside=_BOXES):
         text = read_text(file)
         if "IMGID:" not in text:
             incoming.notes.leave_out("file", "it has no IMGID", file.name)
             continue
-        part = split or split_of(file, path)
+        part = split or incoming.split_of(file, path)
         for n, block in enumerate(blocks(text, file.name, incoming.notes), start=1):
             where, image = f"{file.name}:{block.line}", block.about.get("image", "")
             read.add(image)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m3dllm.corpora.imported import Imported, id_problem, split_name
+from m3dllm.corpora.jsonfiles import note_unread
 from m3dllm.corpora.native import Corpus
+from m3dllm.corpora.parquet import ROW
 from m3dllm.errors import UserError
 from m3dllm.files import file_name
 from m3dllm.labels import LabelSet
@@ -20,8 +22,6 @@ from m3dllm.wire import WireError, decode, decode_example, decode_labels, encode
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
-
-_COLUMNS = ("id", "lang", "text", "title", "group", "tokens", "segments", "frames", "gold")
 
 
 def to_datasets(corpus: Corpus) -> DatasetDict:
@@ -53,7 +53,8 @@ def from_datasets(found: DatasetDict | Dataset, *, labels: LabelSet | None = Non
         for i, row in enumerate(rows):
             where = f"{name}[{i}]"
             try:
-                example = decode_example(encode({key: row[key] for key in _COLUMNS if row.get(key) is not None}))
+                note_unread(row, ROW, where, imported)
+                example = decode_example(encode({key: row[key] for key in ROW if row.get(key) is not None}))
                 if problem := id_problem(example.document.id):
                     raise WireError(problem, "$.id")
                 if example.document.id in seen:

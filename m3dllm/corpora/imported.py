@@ -38,6 +38,8 @@ ImageSource = Path | bytes | Callable[[], bytes]
 """The image of a frame: its file, itself, or what reads it when it is needed (and raises ValueError)."""
 WHERE = 400
 """Characters of a place and a detail that are kept of what did not come in as it stood."""
+NAMES = 40
+"""How many keys that a corpus has no place for are counted each by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,27 +304,16 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def check_json_list(value: Any, path: Path) -> list[Any]:
-    """The value of the file `path`, where it is a list. Raises UserError where it is none, or an empty one."""
-    if not isinstance(value, list):
-        raise UserError.at(path, f"is not a JSON list but {_kind(value)}; expected a list of documents")
-    if not value:
-        raise UserError.at(path, "is an empty list; expected documents")
-    return value
-
-
 def split_name(text: str) -> str:
     """`text` as the name of a split: letters, digits, `.`, `_` and `-` only."""
     return re.sub(r"[^\w.-]+", "_", text).strip(".") or "train"
 
 
-def _kind(value: object) -> str:
-    names = {dict: "an object", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
 def reasons(verb: str, things: Iterable[LeftOut], places: int = 3) -> Iterator[str]:
-    """One line for each (what, why), the most frequent first, with its first `places`."""
+    """One line for each (what, why), the most frequent first, with its first `places`.
+
+    Keys beyond the NAMES most frequent share one.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     first: dict[tuple[str, str], list[str]] = defaultdict(list)
     for thing in things:
@@ -330,9 +321,13 @@ def reasons(verb: str, things: Iterable[LeftOut], places: int = 3) -> Iterator[s
         counts[reason] += 1
         if counts[reason] <= places:
             first[reason].append(thing.where)
+    keys = (reason for reason, _ in counts.most_common() if reason[0].startswith("key "))
+    for reason in list(keys)[NAMES:]:
+        counts["other keys", reason[1]] += counts.pop(reason)
+        first["other keys", reason[1]] += first.pop(reason)
     for (what, why), n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         more = f"; and {n - places:,} more" if n > places else ""
-        yield one_line(f"{verb}: {n:,} {what}: {why} ({'; '.join(first[what, why])}{more})")
+        yield one_line(f"{verb}: {n:,} {what}: {why} ({'; '.join(first[what, why][:places])}{more})")
 
 
 def _cut(text: str) -> str:

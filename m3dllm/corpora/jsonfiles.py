@@ -1,49 +1,58 @@
-"""JSON files of annotation tools, whose values are looked at piece by piece."""
+"""The values of JSON files of annotation tools, looked at piece by piece; what nobody uses is counted by its key."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from m3dllm.errors import UserError
-from m3dllm.files import read_text
-from m3dllm.wire import WireError, decode
+from m3dllm.corpora.imported import Imported, one_line
+
+Shape = Mapping[str, Any] | list[Any] | None
+"""What an importer knows of a value, written as the value is: an object is a dict of the keys that are used, or say
+nothing of the annotation ("*": any key); a list holds the shape of its items; None is whatever stands there."""
+_NOTHING: tuple[Any, ...] = (None, "", [], {}, False)
+"""Values that say nothing where nobody asks for them; 0 is one of them."""
 
 
-def read_json(path: Path) -> Any:
-    """The JSON value in the file. Raises UserError where there is none."""
-    try:
-        return decode(read_text(path), Any)
-    except WireError as error:
-        raise error.at(path) from error
+def keys(names: str, **parts: Shape) -> dict[str, Any]:
+    """The shape of an object that has these keys, with the shapes of some of them."""
+    return dict.fromkeys(names.split()) | parts
 
 
-def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line, object) of each JSON object in the file, one a line or over several, or all in one list.
+def note_unread(value: Any, shape: Shape, place: str, notes: Imported) -> None:
+    """Count what stands in `value`, at `place`, and not in the shape: keys nobody uses, parts of another kind."""
+    for what, why, where in _unread(value, shape):
+        if why:
+            notes.leave_out(what, why, f"{place}{where}")
+        else:
+            notes.leave_detail(what, f"{place}{where}")
 
-    Raises UserError at the line of what is none.
-    """
-    text = read_text(path)
-    decoder = json.JSONDecoder()
-    place, line = 0, 1
-    while True:
-        rest = len(text) - len(text[place:].lstrip()) if text[place : place + 1].isspace() else place
-        line += text.count("\n", place, rest)
-        place = rest
-        if place >= len(text):
+
+def _unread(value: Any, shape: Shape, name: str = "value") -> Iterator[tuple[str, str, str]]:
+    """(what, why, place) of each part; no `why` where it is a key that a corpus has no place for."""
+    if shape is None or value in _NOTHING:
+        return
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            yield name, "it is no list", ""
             return
-        try:
-            value, end = decoder.raw_decode(text, place)
-        except (ValueError, RecursionError) as error:
-            raise UserError.at(path, f"is no JSON ({error})", line=line) from error
-        for one in value if isinstance(value, list) else [value]:
-            if not isinstance(one, dict):
-                raise UserError.at(path, f"holds {type(one).__name__}; expected a JSON object", line=line)
-            yield line, one
-        line += text.count("\n", place, end)
-        place = end
+        for i, part in enumerate(value):
+            yield from ((what, why, f"[{i}]{where}") for what, why, where in _unread(part, shape[0], name))
+    elif not isinstance(value, dict):
+        yield name, "it is no object", ""
+    else:
+        for key, part in value.items():
+            if key in shape or "*" in shape:
+                inner = shape.get(key, shape.get("*"))
+                if inner is not None:
+                    found = _unread(part, inner, _named(key))
+                    yield from ((what, why, f".{one_line(key)}{where}") for what, why, where in found)
+            elif part not in _NOTHING:
+                yield _named(key), "", f".{one_line(key)}"
+
+
+def _named(key: str) -> str:
+    return f"key {key!r:.80}"
 
 
 def objects(value: object) -> list[dict[str, Any]]:

@@ -13,11 +13,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from m3dllm.corpora.brat import COREFERENCE
+from m3dllm.corpora.documents import JSON, read_documents
 from m3dllm.corpora.images import SUFFIXES
 from m3dllm.corpora.imported import Imported
-from m3dllm.corpora.jsonfiles import confidence, objects, read_json, real, whole_number, words
+from m3dllm.corpora.jsonfiles import confidence, keys, note_unread, objects, real, whole_number, words
 from m3dllm.corpora.marks import Marks, language_of
-from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.corpora.stills import Size, find_image, still
 from m3dllm.errors import UserError
 from m3dllm.types import TASKS, Box, Document, Example, Frame, Lang, Region, Segment, Task
@@ -25,6 +26,30 @@ from m3dllm.wire import WireError, convert
 
 _NO_SIZE = "the size of its video is not said: give --video-size"
 _TEXT_KINDS = ("labels", "rectanglelabels", "videorectangle", "relation")
+_BOX = keys("x y width height rotation frame time enabled")
+_SPAN = "start end text labels rectanglelabels framesCount duration x y width height rotation"
+_RESULT = keys(
+    "id type from_name to_name item_index original_width original_height origin from_id to_id direction labels",
+    value=keys(_SPAN, sequence=[_BOX]),
+)
+_MADE = keys(
+    "id result was_cancelled ground_truth completed_by created_at updated_at created_username created_ago lead_time "
+    "draft_created_at prediction result_count unique_id import_id last_action last_created_by bulk_created task "
+    "project updated_by parent_prediction parent_annotation model_version model model_run score cluster neighbors "
+    "mislabeling"
+)
+"""Of an annotation or a prediction: its results are looked at where it is taken; the rest is who made it, and when."""
+_TASK = keys(
+    "id inner_id data project created_at updated_at updated_by file_upload total_annotations cancelled_annotations "
+    "total_predictions is_labeled overlap comment_count unresolved_comment_count last_comment_updated_at "
+    "comment_authors annotators annotations_ids predictions_model_versions avg_lead_time completed_at",
+    annotations=[_MADE],
+    completions=[_MADE],
+    predictions=[_MADE],
+)
+_DATA = keys(
+    "id lang title group tokens segments unannotated", frames=[keys("image index time_s annotated width height")]
+)
 
 
 def read_label_studio(
@@ -50,22 +75,28 @@ def read_label_studio(
     """
     incoming = Incoming()
     options = _Options(lang, images, _size(video_size), predictions, frozenset(map(str.casefold, coreference)))
-    for file in files_at(path, (".json",), "a JSON export of Label Studio"):
-        tasks = read_json(file)
-        known = isinstance(tasks, list) and any(_is_task(task) for task in tasks)
+    for file in files_at(path, JSON, "a JSON export of Label Studio", incoming.notes):
+        try:
+            tasks = list(read_documents(file, incoming.notes, keys=("data",)))
+        except UserError as error:
+            if file == path:
+                raise
+            incoming.notes.leave_out("file", "it is no JSON export of Label Studio", str(error))
+            continue
+        known = any(_is_task(task.value) for task in tasks)
         if not known and file == path:
             raise UserError.at(file, "is no JSON export of Label Studio: no task in it has data (JSON-MIN has not)")
         if not known:
             incoming.notes.leave_out("file", "it is no JSON export of Label Studio", file.name)
             continue
-        part = split or split_of(file, path)
-        links = {label.casefold() for task in tasks for label in _links(task)}
+        part = split or incoming.split_of(file, path)
+        links = {label.casefold() for task in tasks for label in _links(task.value)}
         said = bool(links - options.coreference), bool(links & options.coreference)
-        for i, task in enumerate(tasks):
-            where = f"{file.name}: $[{i}]"
-            if not _is_task(task):
+        for task in tasks:
+            where = task.at(file.name)
+            if not _is_task(task.value):
                 incoming.notes.leave_out("document", "it has no data", where)
-            elif example := _Task(task, where, file, incoming, options, *said).example():
+            elif example := _Task(task.value, where, file, incoming, options, *said).example():
                 incoming.add(part, example)
     return incoming.done(path)
 
@@ -92,10 +123,8 @@ def _is_task(task: object) -> bool:
     return isinstance(task, dict) and isinstance(task.get("data"), dict)
 
 
-def _links(task: object) -> Iterator[str]:
+def _links(task: dict[str, Any]) -> Iterator[str]:
     """The labels of all relations of a task, whoever made them."""
-    if not isinstance(task, dict):
-        return
     for key in ("annotations", "completions", "predictions"):
         for made in objects(task.get(key)):
             for result in objects(made.get("result")):
@@ -140,6 +169,9 @@ class _Task:
         results = [one for one in made or () if not self._passed_over(one)]
         key = self._text_key(results)
         text = data[key] if key else ""
+        note_unread(self.task, _TASK, self.where, self.notes)
+        shown = {control for control, *_ in _images(data)} | self._videos()
+        note_unread(data, _DATA | dict.fromkeys((*shown, key or "text")), f"{self.where}.data", self.notes)
         number = words(self.task.get("id"))
         name = self.incoming.id_for(
             words(data.get("id")) or number, f"{self.file.stem}-{len(self.incoming.ids)}", self.where
@@ -183,7 +215,9 @@ class _Task:
             )
         if not kept:
             return None
-        results = objects(kept[0].get("result"))  # a score that a person took over is no confidence any more
+        results = objects(kept[0].get("result"))
+        known = _RESULT | ({"score": None} if kept is guesses else {})  # what a person took over has no confidence
+        note_unread(kept[0].get("result"), [known], f"{self.where}: result", self.notes)
         return results if kept is guesses else [result | {"score": None} for result in results]
 
     def _passed_over(self, result: dict[str, Any]) -> bool:
@@ -208,6 +242,10 @@ class _Task:
         if not spans or not strings:
             return None
         return max(strings, key=lambda key: sum(_says(data[key], span) for span in spans))
+
+    def _videos(self) -> set[str]:
+        """The data that the controls of results show, such as a video: only the frames that are drawn in come in."""
+        return {key for key, value in self.task["data"].items() if isinstance(value, str) and _is_video(key, value)}
 
     def _about(self, data: dict[str, Any], text: str) -> dict[str, Any]:
         """Title, group, tokens and segments, where `m3dllm export` wrote them."""
@@ -454,6 +492,10 @@ def _images(data: dict[str, Any]) -> Iterator[tuple[str, int, int, str, dict[str
             if isinstance(name, str) and _is_image(key, name):
                 yield key, position, index, name, {}
                 index += 1
+
+
+def _is_video(key: str, name: str) -> bool:
+    return key == "video" or PurePosixPath(name[:4096]).suffix.lower() in (".mp4", ".webm", ".mov", ".avi", ".mkv")
 
 
 def _is_image(key: str, name: str) -> bool:

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from m3dllm.corpora.documents import decode_value
 from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.types import Box, Region
-from m3dllm.wire import WireError, decode
+from m3dllm.wire import WireError
 
 AREAS = frozenset(
     ("polygon", "circle", "mask", "ai_mask", "ai_polygon", "oriented_rectangle", "rotation", "rectangle", "ellipse")
 )
 """The shapes of which a box can be made; points and lines have no area."""
-_FILE_KEYS = frozenset(("version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth"))
-_SHAPE_KEYS = frozenset(("label", "points", "group_id", "description", "shape_type", "flags", "mask"))
+_SHAPE = keys("label points shape_type mask line_color fill_color", flags={})
+_FILE = keys("version imagePath imageData imageHeight imageWidth lineColor fillColor", flags={})
 Corners = tuple[float, float, float, float]
 
 
@@ -31,14 +32,14 @@ Corners = tuple[float, float, float, float]
 class LabelMe:
     """A file: its shapes as they stand, (width, height) of its image, and the image itself; None where not said.
 
-    `image_path` is the image that it names, "" where it names none; `extras` is all else that it holds, by its key.
+    `image_path` is the image that it names, "" where it names none; `about` is the object without the two.
     """
 
     shapes: tuple[Any, ...]
     size: tuple[float, float] | None
     image: bytes | None
     image_path: str = ""
-    extras: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
 
     def regions(
         self, frame: int, *, size: tuple[float, float], where: str, notes: Imported, cover: bool = False
@@ -72,52 +73,31 @@ class LabelMe:
 
     def note_extras(self, where: str, notes: Imported) -> None:
         """Count what the file says beyond types and boxes."""
-        _note_flags(self.extras.get("flags"), f"{where}: $", notes)
-        for key in self.extras.keys() - {"flags"}:
-            notes.leave_out("key", "a corpus has no place for it", f"{where}: $.{key}")
+        note_unread(self.about, _FILE, f"{where}: $", notes)
         for i, shape in enumerate(self.shapes):
-            if not isinstance(shape, dict):
-                continue
-            place = f"{where}: $.shapes[{i}]"
-            for key, what in (("group_id", "group of shapes"), ("description", "description")):
-                if shape.get(key) not in (None, ""):
-                    notes.leave_out(what, "a corpus has no place for it", f"{place}.{key}: {shape[key]!r}")
-            _note_flags(shape.get("flags"), place, notes)
-            for key in shape.keys() - _SHAPE_KEYS:
-                if shape[key] not in (None, "", False, [], {}):
-                    notes.leave_out("key", "a corpus has no place for it", f"{place}.{key}")
+            if isinstance(shape, dict):
+                note_unread(shape, _SHAPE, f"{where}: $.shapes[{i}]", notes)
 
 
 def parse_labelme(data: bytes) -> LabelMe:
     """The LabelMe file of these bytes. Raises ValueError, which says why, where it is none."""
     data = data.removeprefix(b"\xef\xbb\xbf")
     try:
-        value = decode(data, Any)
+        value = decode_value(data)
     except WireError as error:
-        try:
-            value = json.loads(data)  # which takes NaN and Infinity, as Python writes them
-        except (ValueError, RecursionError):
-            raise ValueError(f"it is no JSON ({error})") from error
+        raise ValueError(f"it is no JSON ({error})") from error
     if not isinstance(value, dict) or not isinstance(shapes := value.get("shapes"), list):
         raise ValueError("it is no LabelMe file: it has no list of shapes")
     size = _number(value.get("imageWidth")), _number(value.get("imageHeight"))
     width, height = size
     named = value.get("imagePath")
-    extras = {key: part for key, part in value.items() if key not in _FILE_KEYS and part not in (None, "", [], {})}
     return LabelMe(
         tuple(shapes),
         (width, height) if width and height and width > 0 and height > 0 else None,
         _image(value.get("imageData")),
         named if isinstance(named, str) else "",
-        extras | {"flags": value.get("flags")},
+        {key: part for key, part in value.items() if key not in ("shapes", "imageData")},
     )
-
-
-def _note_flags(flags: object, place: str, notes: Imported) -> None:
-    if isinstance(flags, dict):
-        for name, value in flags.items():
-            if value:
-                notes.leave_out("flag", "a corpus has no place for it", f"{place}.flags: {name!r}")
 
 
 def _remedy(kind: object) -> str:

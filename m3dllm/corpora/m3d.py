@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -18,11 +18,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from m3dllm.corpora.documents import load_documents, note_unknown
+from m3dllm.corpora.documents import Row, read_documents
 from m3dllm.corpora.framefiles import frame_number
 from m3dllm.corpora.frames import UNUSABLE
 from m3dllm.corpora.images import SUFFIXES, UNREAD, image_as_png, image_size, image_turn, is_tiff
 from m3dllm.corpora.imported import Imported, one_line, split_name, unused_id
+from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.places import split_word
 from m3dllm.corpora.turned import reading
 from m3dllm.errors import UserError
@@ -49,7 +50,11 @@ from m3dllm.wire import WireError, convert, read_labels
 ROUNDING = 1e-5
 _FILE = re.compile(r"(?P<split>.+)_(?P<lang>en|zh)", re.IGNORECASE)
 _SUFFIX = re.compile(r"\.jsonl?(\.gz)?$", re.IGNORECASE)
-_KEYS = ("doc", "time_sent_pair", "entityLink", "relation", "image", "video_id", "video_title", "lang")
+_SHAPE = keys(
+    "doc time_sent_pair image video_id video_title lang",
+    entityLink={"*": keys("len type", link=[keys("type start end text sent_time")])},
+    relation=[keys("link1 link2 type")],
+)
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
 _PAIR = re.compile(r"([A-Z]+)-([A-Z]+)_")
 
@@ -80,13 +85,13 @@ def read_m3d(
         split = split_word(said) or split_name(said)
         shown = file.relative_to(path).as_posix() if path.is_dir() else file.name
         folder = images or _image_folder(file)
-        for i, source in enumerate(_load(file, shown, imported)):
+        for i, row in enumerate(read_documents(file, imported, keys=("doc",))):
+            source = _source(row, file)
+            note_unread(row.value, _SHAPE, row.at(shown), imported)
             lang = source.lang or (named["lang"].lower() if named else None)
             if lang not in ("en", "zh"):
-                raise UserError.at(file, f"is {lang!r}; expected 'en' or 'zh'", place=f"$[{i}].lang")
-            reader.add(
-                source, split=split, lang="zh" if lang == "zh" else "en", i=i, place=f"{shown}: $[{i}]", img=folder
-            )
+                raise row.error(WireError(f"is {lang!r}; expected 'en' or 'zh'", "$.lang"), file)
+            reader.add(source, split=split, lang="zh" if lang == "zh" else "en", i=i, place=row.at(shown), img=folder)
     imported.labels = _with_types(imported.labels, reader.new_types)
     return imported.require_documents(path)
 
@@ -122,43 +127,26 @@ class _Source(msgspec.Struct):
     lang: str | None = None
 
 
-def _load(file: Path, shown: str, notes: Imported) -> Iterator[_Source]:
-    """The documents of a file. Raises UserError with the place of the first value of another shape."""
-    for i, value in enumerate(load_documents(file, notes, keys=("doc", "entityLink"))):
+def _source(row: Row, file: Path) -> _Source:
+    """The document of a row. Raises UserError with the place of the first value of another shape."""
+    try:
+        source = convert(row.value, _Source)
+    except WireError as error:
+        raise row.error(_misshapen(row.value) or error, file) from error
+    if source.chains is None and source.relations:
+        raise row.error(WireError("lacks the field 'entityLink'"), file)
+    return source
+
+
+def _misshapen(value: dict[str, Any]) -> WireError | None:
+    """The error of the first chain of another shape, whose place names the chain."""
+    chains = value.get("entityLink")
+    for name, chain in chains.items() if isinstance(chains, dict) else ():
         try:
-            source = convert(value, _Source)
+            convert(chain, _Chain)
         except WireError as error:
-            raise next(_misshapen(value, f"$[{i}]"), error).at(file) from error
-        if source.chains is None and source.relations:
-            raise WireError("lacks the field 'entityLink'", f"$[{i}]").at(file)
-        _note_unread(value, f"{shown}: $[{i}]", notes)
-        yield source
-
-
-def _note_unread(value: Any, place: str, notes: Imported) -> None:
-    """Count the keys of a document that are none of M3D's."""
-    note_unknown(value, _KEYS, place, notes)
-    for name, chain in (value.get("entityLink") or {}).items():
-        note_unknown(chain, ("len", "type", "link"), f"{place}.entityLink.{one_line(name)}", notes)
-        for i, mention in enumerate(chain["link"]):
-            where = f"{place}.entityLink.{one_line(name)}.link[{i}]"
-            note_unknown(mention, ("type", "start", "end", "text", "sent_time"), where, notes)
-    for i, relation in enumerate(value.get("relation") or ()):
-        note_unknown(relation, ("link1", "link2", "type"), f"{place}.relation[{i}]", notes)
-
-
-def _misshapen(value: Any, place: str) -> Iterator[WireError]:
-    """The errors of a document part by part, so that the place of one inside a chain names the chain."""
-    chains = value.get("entityLink") if isinstance(value, dict) else None
-    parts: list[tuple[str, Any, type[Any]]] = []
-    if isinstance(chains, dict):
-        parts = [(f".entityLink.{one_line(name)}", chain, _Chain) for name, chain in chains.items()]
-    parts.append(("", value, _Source))
-    for inner, part, kind in parts:
-        try:
-            convert(part, kind)
-        except WireError as error:
-            yield WireError(error.message, f"{place}{inner}{error.place.removeprefix('$')}")
+            return WireError(error.message, f"$.entityLink.{one_line(name)}{error.place.removeprefix('$')}")
+    return None
 
 
 # --- where the files are ----------------------------------------------------------------------------------------------

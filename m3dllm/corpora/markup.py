@@ -1,15 +1,21 @@
-"""XML files of annotation tools, read without anything that a document type may declare."""
+"""XML files of annotation tools, read without anything that a document type may declare.
+
+As a value (`as_value`) an element is an object: its attributes, `@name`, and a list for each name of elements in it.
+"""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from m3dllm.errors import UserError
 from m3dllm.files import read_bytes
 
 Element = ElementTree.Element
+_NOTHING = frozenset(("", "0", "0.0", "0.00", "false", "no", "none", "unspecified", "unknown"))
+"""What is written where there is nothing to say."""
 
 
 def read_xml(path: Path, root: str) -> Element:
@@ -19,7 +25,10 @@ def read_xml(path: Path, root: str) -> Element:
 
 def parse_xml(data: bytes, where: str, root: str) -> Element:
     """The root of the XML in `data`; `where` is its place. Raises UserError as `read_xml` does."""
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+    if data.startswith(b"\x1f\x8b"):
+        raise UserError.at(where, "is gzipped: unpack it")
+    plain = data.replace(b"\0", b"")  # as UTF-16 has them
+    if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain:
         raise UserError.at(where, "declares a document type, which is never read: save it without")
     try:
         found = ElementTree.fromstring(data)  # noqa: S314
@@ -28,6 +37,28 @@ def parse_xml(data: bytes, where: str, root: str) -> Element:
     if found.tag != root:
         raise UserError.at(where, f"begins with <{found.tag}>; expected <{root}>")
     return found
+
+
+def as_value(element: Element) -> Any:
+    """The element as an object, or its text where it is nothing else; None where it says nothing, such as "0".
+
+    An `attribute`, as CVAT writes it, stands under its own name.
+    """
+    found: dict[str, Any] = {f"@{name}": _said(value) for name, value in element.items()}
+    for part in element:
+        name, value = part.tag, as_value(part)
+        if name == "attribute":
+            name = part.get("name") or text_of(part, "name")
+            value = _said(text_of(part, "value") or part.text)
+        if value is not None:
+            found.setdefault(name, []).append(value)
+    text = _said(element.text)
+    return (found if text is None else found | {"text": text}) if found else text
+
+
+def _said(text: str | None) -> str | None:
+    text = (text or "").strip()
+    return None if text.casefold() in _NOTHING else text
 
 
 def text_of(element: Element | None, path: str) -> str:

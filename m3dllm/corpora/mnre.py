@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from m3dllm.corpora.conll import UNANNOTATED
+from m3dllm.corpora.documents import JSON, Row, decode_value, note_repeated, read_documents
 from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.marks import Marks, language_of
-from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.corpora.stills import find_image, still
 from m3dllm.errors import UserError
 from m3dllm.files import read_text
@@ -26,6 +29,8 @@ from m3dllm.wire import WireError, convert
 
 UNKNOWN = "MISC"
 """The type of a mention that no relation says the type of."""
+
+_SHAPE = keys("token img_id relation", h=keys("name pos"), t=keys("name pos"))
 
 
 class _End(msgspec.Struct):
@@ -55,34 +60,61 @@ def read_mnre(path: Path, *, images: Path | None = None, split: str | None = Non
     A pair whose relation is None says that there is none. Raises UserError where a line is no such pair.
     """
     incoming = Incoming()
-    for file in files_at(path, (".txt", ".json", ".jsonl"), "MNRE files of pairs, or a folder of them"):
-        if file != path and not read_text(file).lstrip().startswith("{"):
-            incoming.notes.leave_out("file", "its lines are no pairs", file.name)
+    for file in files_at(path, (".txt", *JSON), "MNRE files of pairs, or a folder of them", incoming.notes):
+        tweets: dict[tuple[str, tuple[str, ...]], list[tuple[str, _Pair]]] = {}
+        try:
+            for row in _rows(file, incoming.notes):
+                pair = _pair(row, file)
+                note_unread(row.value, _SHAPE, row.at(file.name), incoming.notes)
+                tweets.setdefault((pair.image, tuple(pair.token)), []).append((row.where(file.name), pair))
+        except _NoPairsError as error:
+            if file == path:
+                raise
+            incoming.notes.leave_out("file", "its lines are no pairs", str(error))
             continue
-        tweets: dict[tuple[str, tuple[str, ...]], list[tuple[int, _Pair]]] = {}
-        for number, line in enumerate(read_text(file).split("\n"), start=1):
-            if line.strip():
-                pair = _pair(line, file, number)
-                tweets.setdefault((pair.image, tuple(pair.token)), []).append((number, pair))
-        part = split or split_of(file, path)
+        part = split or incoming.split_of(file, path)
         for pairs in tweets.values():
             incoming.add(part, _tweet(pairs, incoming, file, images))
     return incoming.done(path)
 
 
-def _pair(line: str, file: Path, number: int) -> _Pair:
+class _NoPairsError(UserError):
+    """A file of something else."""
+
+
+def _rows(file: Path, notes: Imported) -> Iterator[Row]:
+    """The pairs of a file: a Python dict a line, as MNRE was released, or JSON in any shape."""
+    if file.name.lower().endswith(JSON):
+        yield from read_documents(file, notes, keys=("token",), lines=True)
+        return
+    text = read_text(file)
+    if not text.lstrip().startswith("{"):
+        raise _NoPairsError.at(file, "is no pair; expected a Python dict or a JSON object on each line", line=1)
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield Row(_dict(line, file, number, notes), number, "$")
+
+
+def _dict(line: str, file: Path, number: int, notes: Imported) -> Any:
     try:
-        value: Any = ast.literal_eval(line.strip()) if "'" in line[:12] else msgspec.json.decode(line)
-        return convert(value, _Pair)
-    except WireError as error:
-        raise error.at(file, number) from error
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError, msgspec.DecodeError) as error:
+        if "'" in line[:12]:
+            return ast.literal_eval(line.strip())
+        value = decode_value(line)
+        note_repeated(line.encode(), value, f"{file.name}:{number}", notes)
+        return value
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError) as error:
         raise UserError.at(file, f"is neither a Python dict nor JSON ({error})", line=number) from error
 
 
-def _tweet(pairs: list[tuple[int, _Pair]], incoming: Incoming, file: Path, images: Path | None) -> Example:
-    number, first = pairs[0]
-    where = f"{file.name}:{number}"
+def _pair(row: Row, file: Path) -> _Pair:
+    try:
+        return convert(row.value, _Pair)
+    except WireError as error:
+        raise row.error(error, file) from error
+
+
+def _tweet(pairs: list[tuple[str, _Pair]], incoming: Incoming, file: Path, images: Path | None) -> Example:
+    where, first = pairs[0]
     text, spans = joined(first.token)
     kinds: dict[tuple[int, int], Counter[str]] = {}
     said: dict[tuple[int, int], str] = {}
@@ -107,7 +139,7 @@ def _tweet(pairs: list[tuple[int, _Pair]], incoming: Incoming, file: Path, image
             marks.relate(pair.head.pos, pair.tail.pos, f"{pair.parts()[0]}/{pair.parts()[1]}/{relation}")
         elif pair.relation not in ("None", "none", "NA", ""):
             incoming.notes.leave_out("relation", "it is no path of two types and a name", f"{where}: {pair.relation}")
-    name = incoming.id_for(Path(first.image).stem, f"{file.stem}-{number}", where)
+    name = incoming.id_for(Path(first.image).stem, f"{file.stem}-{len(incoming.ids)}", where)
     image = find_image(first.image, [images]) if images else None
     frame = (
         still(name, 0, image, None, incoming.notes, where=f"{where}: {first.image}", annotated=False)

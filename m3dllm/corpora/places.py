@@ -9,9 +9,9 @@ from collections.abc import Collection
 from m3dllm.corpora.imported import Imported, split_name
 
 SPLIT_WORDS = {
-    "train": ("train", "training"),
-    "dev": ("dev", "devel", "development", "val", "valid", "validation"),
-    "test": ("test", "testing"),
+    "train": ("train", "training", "训练", "训练集"),
+    "dev": ("dev", "devel", "development", "val", "valid", "validation", "验证", "验证集", "开发集"),
+    "test": ("test", "testing", "测试", "测试集"),
 }
 """The words that name each split, in any case."""
 

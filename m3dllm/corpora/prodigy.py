@@ -7,13 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from m3dllm.corpora.brat import COREFERENCE
+from m3dllm.corpora.documents import JSON, read_documents
 from m3dllm.corpora.imported import Imported
-from m3dllm.corpora.jsonfiles import objects, read_objects, real, whole_number, words
+from m3dllm.corpora.jsonfiles import keys, note_unread, objects, real, whole_number, words
 from m3dllm.corpora.marks import Marks, language_of
-from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.corpora.stills import Size, find_image, still
 from m3dllm.corpora.voc import ONLY_REGIONS
 from m3dllm.types import Box, Document, Example, Frame, Lang, Region, Task
+
+_SHAPE = keys(
+    "text image width height path answer tokens _input_hash _task_hash _view_id _timestamp _session_id _annotator_id "
+    "_is_binary",
+    meta=keys("id"),
+    spans=[keys("start end label text token_start token_end id color type x y width height center points")],
+    relations=[keys("head child head_span child_span label color")],
+)
 
 
 def read_prodigy(
@@ -35,19 +44,22 @@ def read_prodigy(
     """
     incoming = Incoming()
     joining = frozenset(map(str.casefold, coreference))
-    for file in files_at(path, (".jsonl", ".json"), "a JSONL export of Prodigy"):
-        rows = list(read_objects(file))
-        labels = {words(one.get("label")).casefold() for _, row in rows for one in objects(row.get("relations"))}
+    for file in files_at(path, JSON, "a JSONL export of Prodigy", incoming.notes):
+        rows = list(read_documents(file, incoming.notes, keys=("text", "image"), lines=True))
+        links = (link for row in rows for link in objects(row.value.get("relations")))
+        labels = {words(link.get("label")).casefold() for link in links}
         unannotated: set[Task] = set() if labels & joining else {"chain"}
         unannotated |= set() if labels - joining else {"relation"}
-        part = split or split_of(file, path)
-        for n, (line, row) in enumerate(rows, start=1):
-            where, answer = f"{file.name}:{line}", row.get("answer", "accept")
+        part = split or incoming.split_of(file, path)
+        for n, one in enumerate(rows, start=1):
+            row, where = one.value, one.where(file.name)
+            answer = row.get("answer", "accept")
             if answer != "accept":
                 incoming.notes.leave_out("document", "its answer is not accept", f"{where}: {answer}")
             elif isinstance(row.get("text"), str) or isinstance(row.get("image"), str):
                 name = incoming.id_for(_name(row), f"{file.stem}-{n}", where)
                 folders = [images] if images else [file.parent]
+                note_unread(row, _SHAPE, one.at(file.name), incoming.notes)
                 incoming.add(part, _example(row, name, where, incoming.notes, lang, folders, joining, unannotated))
             else:
                 incoming.notes.leave_out("document", "it has neither a text nor an image", where)

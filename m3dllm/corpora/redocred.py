@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from m3dllm.corpora.documents import load_documents, note_unknown
+from m3dllm.corpora.documents import read_documents
 from m3dllm.corpora.imported import Imported, split_name, unused_id
+from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.places import SPLIT_WORDS
 from m3dllm.errors import UserError
 from m3dllm.files import read_text
@@ -28,8 +28,11 @@ from m3dllm.wire import WireError, convert, decode
 SPLITS = ("train", "dev", "test")
 NAMES_FILE = "rel_info.json"
 _SUFFIX = re.compile(r"\.jsonl?(\.gz)?$", re.IGNORECASE)
-_MENTION_KEYS = ("name", "pos", "sent_id", "type", "global_pos", "index")
-"""What is known of a mention; Re-DocRED's last two say again where it stands."""
+_SHAPE = keys(
+    "title sents",
+    vertexSet=[[keys("name pos sent_id type global_pos index")]],  # Re-DocRED's last two say again where it stands
+    labels=[keys("h t r")],
+)
 _TYPES = {
     "PER": ("person", "人物"),
     "LOC": ("place", "地点"),
@@ -53,14 +56,15 @@ def read_redocred(path: Path) -> Imported:
     shared = Counter(map(_beginning, files))
     for file in files:
         split = _beginning(file) if shared[_beginning(file)] == 1 else split_name(_stem(file))
-        for i, value in enumerate(load_documents(file, imported, keys=("title", "sents"))):
+        for i, row in enumerate(read_documents(file, imported, keys=("sents",))):
             try:
-                source = convert(value, _Source)
+                source = convert(row.value, _Source)
             except WireError as error:
-                raise WireError(error.message, f"$[{i}]{error.place[1:]}").at(file) from error
-            _note_unread(value, f"{file.name}: $[{i}]", imported)
+                raise row.error(error, file) from error
+            place = row.at(file.name)
+            note_unread(row.value, _SHAPE, place, imported)
             name = unused_id(source.title, reader.ids, instead=(f"{split}-{i}",))
-            reader.add(source, name, split, f"{file.name}: $[{i}]")
+            reader.add(source, name, split, place)
     imported.labels = LabelSet(
         tuple(Label(name, *_TYPES.get(name, ("", ""))) for name in sorted(reader.types)),
         tuple(RelationLabel(name, en=en) for name, en in sorted(_glosses(files[0], reader.relations).items())),
@@ -126,18 +130,6 @@ def _split_of(file: Path) -> str | None:
 
 def _beginning(file: Path) -> str:
     return _split_of(file) or split_name(_stem(file))
-
-
-def _note_unread(value: Any, place: str, notes: Imported) -> None:
-    """Count what a document says that a corpus has no place for."""
-    note_unknown(value, ("title", "sents", "vertexSet", "labels"), place, notes)
-    for i, entity in enumerate(value["vertexSet"]):
-        for j, mention in enumerate(entity):
-            note_unknown(mention, _MENTION_KEYS, f"{place}.vertexSet[{i}][{j}]", notes)
-    for i, label in enumerate(value.get("labels") or ()):
-        note_unknown(label, ("h", "t", "r", "evidence"), f"{place}.labels[{i}]", notes)
-        if label.get("evidence"):
-            notes.leave_detail("evidence", f"{place}.labels[{i}].evidence")
 
 
 def _glosses(file: Path, found: set[str]) -> dict[str, str]:

@@ -8,41 +8,50 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from m3dllm.corpora.imported import Imported, split_name, unused_id
+from m3dllm.corpora.places import split_word
 from m3dllm.corpora.turned import turn_regions
-from m3dllm.corpora.walk import walk_files
+from m3dllm.corpora.walk import shown, walk_files
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.types import Example
 
-_SPLIT = re.compile(r"(?<![a-z])(train|valid|val|dev|test)(?![a-z])", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]+")
+_DATA = re.compile(
+    r"\.(jsonl?|ndjson|xml|csv|tsv|conllu?|ann|eaf|parquet|xlsx|gz|zip|tar|tgz|7z|rar|bz2|xz)$", re.IGNORECASE
+)
+"""The suffixes of files that may hold annotations, so that one that nobody reads is counted."""
 
 
-def files_at(path: Path, suffixes: Iterable[str], what: str) -> list[Path]:
+def files_at(
+    path: Path, suffixes: Iterable[str], what: str, notes: Imported, *, beside: Iterable[str] = ()
+) -> list[Path]:
     """The file at `path`, or the files with these suffixes under the folder there; hidden ones are passed over.
 
-    Raises UserError where there is none; `what` says what was expected.
+    Other files that may hold annotations are noted, but not those with the suffixes `beside`. Raises UserError where
+    there is none; `what` says what was expected.
     """
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise UserError.at(path, f"does not exist; expected {what}")
-    wanted = {suffix.lower() for suffix in suffixes}
-    kept = [file for file in walk_files(path, Imported(LabelSet())) if file.suffix.lower() in wanted]
+    wanted = tuple(sorted({suffix.lower() for suffix in suffixes}))
+    kept, read = [], (*wanted, *beside)
+    for file in walk_files(path, notes):
+        if file.name.lower().endswith(wanted):
+            kept.append(file)
+        elif _DATA.search(file.name) and not file.name.lower().endswith(read):
+            notes.leave_out("file", f"it is not read: expected {what}", shown(file, path))
     if not kept:
-        raise UserError.at(path, f"has no {' or '.join(sorted(wanted))} file; expected {what}")
+        raise UserError.at(path, f"has no {' or '.join(wanted)} file; expected {what}")
     return kept
 
 
-def split_of(file: Path, root: Path | None = None) -> str:
-    """The split that a file's name says, or a folder's around it under `root`; else "train"."""
+def split_of(file: Path, root: Path | None = None) -> str | None:
+    """The split that a word of a file's name, or of a folder's around it under `root`, is; None where none is."""
     names = [file.stem]
     if root is not None:
         names += [folder.name for folder in file.parents if root in folder.parents]
-    for name in names:
-        if match := _SPLIT.search(name):
-            word = match[1].lower()
-            return "dev" if word.startswith("val") else word
-    return "train"
+    return next((split for name in names for word in _WORD.findall(name) if (split := split_word(word))), None)
 
 
 @dataclass(slots=True)
@@ -51,6 +60,7 @@ class Incoming:
 
     notes: Imported = field(default_factory=lambda: Imported(LabelSet()))
     ids: set[str] = field(default_factory=set)
+    _split: dict[str, str | None] = field(default_factory=dict)
 
     def id_for(self, wanted: str, instead: str, where: str) -> str:
         """`wanted`, or another id where that cannot be one or is taken; the change is noted."""
@@ -61,10 +71,18 @@ class Incoming:
         self.ids.add(name)
         return name
 
+    def split_of(self, file: Path, root: Path) -> str:
+        """The split that the file's name or its folders say, else train; noted at the end where others say theirs."""
+        found = self._split[file.name] = split_of(file, root)
+        return found or "train"
+
     def add(self, split: str, example: Example) -> None:
         self.notes.add(split_name(split), turn_regions(example, self.notes))
 
     def done(self, path: Path, labels: LabelSet | None = None) -> Imported:
         """The import with `labels`, or those found. Raises UserError where there is no document."""
         self.notes.labels = labels or self.notes.types()
+        for name, split in self._split.items() if any(self._split.values()) else ():
+            if split is None:
+                self.notes.remark("file", "neither its name nor a folder around it is a split: taken as train", name)
         return self.notes.require_documents(path)

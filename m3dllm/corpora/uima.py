@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from m3dllm.corpora.documents import read_value
 from m3dllm.corpora.imported import Imported
-from m3dllm.corpora.jsonfiles import key, objects, read_json, whole_number, words
+from m3dllm.corpora.jsonfiles import key, keys, note_unread, objects, whole_number, words
 from m3dllm.corpora.marks import Marks, language_of
-from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.errors import UserError
 from m3dllm.types import Document, Example, Lang, Task
 
@@ -21,7 +22,9 @@ MENTIONS = ("NamedEntity", "Entity", "Span", "CoreferenceLink")
 _TYPES = ("value", "label", "type", "referenceType", "entityType")
 _PASSED_OVER = ("Sofa", "Sentence", "Token", "DocumentMetaData", "DocumentAnnotation", "TagsetDescription")
 _REFERENCES = ("%ID", "@first", "@next", "@Governor", "@Dependent")
+_KNOWN = keys("%ID %TYPE %FLAGS @sofa @first @next @Governor @Dependent begin end")
 _UNKNOWN = "MISC"
+_SHAPE = keys("%TYPES %VIEWS") | {"%FEATURE_STRUCTURES": [{"*": None}]}
 
 
 def read_uima(
@@ -36,13 +39,14 @@ def read_uima(
     Raises UserError where a file is no CAS, or there is no document.
     """
     incoming = Incoming()
-    for file in files_at(path, (".json",), "UIMA CAS JSON files"):
-        value = read_json(file)
+    for file in files_at(path, (".json", ".json.gz"), "UIMA CAS JSON files", incoming.notes):
+        value = read_value(file, incoming.notes)
         if not isinstance(value, dict) or not isinstance(value.get("%FEATURE_STRUCTURES"), list):
             if file == path:
                 raise UserError.at(file, "is no UIMA CAS JSON: it has no %FEATURE_STRUCTURES")
             incoming.notes.leave_out("file", "it is no UIMA CAS JSON", file.name)
             continue
+        note_unread(value, _SHAPE, f"{file.name}: $", incoming.notes)
         things = [
             one | {name: key(one.get(name)) for name in _REFERENCES if name in one}
             for one in objects(value["%FEATURE_STRUCTURES"])
@@ -52,7 +56,7 @@ def read_uima(
         unannotated = _mark(marks, things, frozenset(layer))
         name = incoming.id_for(file.stem, f"document-{len(incoming.ids)}", file.name)
         document = Document(name, language_of(text, lang), text)
-        incoming.add(split or split_of(file, path), Example(document, marks.gold(), unannotated))
+        incoming.add(split or incoming.split_of(file, path), Example(document, marks.gold(), unannotated))
     return incoming.done(path)
 
 
@@ -75,22 +79,27 @@ def _mark(marks: Marks, things: list[dict[str, Any]], layers: frozenset[str]) ->
     relations = False
     for thing in things:
         name, kind = thing.get("%ID"), _kind(thing)
+        if kind not in _PASSED_OVER and (kind in (*layers, "CoreferenceChain") or _is_relation(thing)):
+            shape = _KNOWN | {_type_key(thing): None}
+            note_unread(thing, shape, f"{marks.where}: {kind} {name}", marks.notes)
         if name in spans and kind in layers:
             label = typed.get(spans[name]) or (_UNKNOWN if name in chained else _type(thing))
             if not (name in chained and marks.holds(("span", spans[name]))):
                 marks.mention(("span", spans[name]), *spans[name], label)
-        elif "@Governor" in thing or "@Dependent" in thing:
+        elif _is_relation(thing):
             relations = True
+        elif kind in layers:
+            where = f"{marks.where}: {kind} {name}: {thing.get('begin')} to {thing.get('end')} of {len(units) - 1}"
+            marks.notes.leave_out("mention", "its offsets do not fit the text", where)
         elif kind not in (*_PASSED_OVER, "CoreferenceChain"):
             detail = f"{marks.where}: {name}"
             marks.notes.leave_out(kind or "annotation", f"the layer {kind!r} has no place", detail)
     for thing in things:
-        if "@Governor" in thing or "@Dependent" in thing:
+        if _is_relation(thing):
             ends = [("span", spans.get(thing.get(key), (-1, -1))) for key in ("@Governor", "@Dependent")]
             marks.relate(ends[0], ends[1], _type(thing))
         elif _kind(thing) == "CoreferenceChain":
-            links = list(_links(thing.get("@first"), by_id))
-            marks.join(("span", spans[link]) for link in links if link in spans)
+            marks.join(("span", spans.get(link, link)) for link in _links(thing.get("@first"), by_id))
     lacking: set[Task] = set() if relations else {"relation"}
     if not any(_kind(one) == "CoreferenceChain" for one in things):
         lacking.add("chain")
@@ -105,17 +114,26 @@ def _span(thing: dict[str, Any], units: Sequence[int]) -> tuple[int, int] | None
     return units[begin], units[end]
 
 
+def _is_relation(thing: dict[str, Any]) -> bool:
+    return "@Governor" in thing or "@Dependent" in thing
+
+
 def _type(thing: dict[str, Any]) -> str:
-    return next((words(thing[key]) for key in _TYPES if words(thing.get(key))), "")
+    return words(thing.get(_type_key(thing)))
+
+
+def _type_key(thing: dict[str, Any]) -> str:
+    """The key of the type of an annotation, the first of those that say one; "" where none does."""
+    return next((key for key in _TYPES if words(thing.get(key))), "")
 
 
 def _links(first: object, by_id: dict[Any, dict[str, Any]]) -> Iterator[object]:
-    """The links of a chain, from its first on."""
+    """The links of a chain, from its first on; the last of them may be none that is there."""
     seen: set[object] = set()
-    while isinstance(first, int) and first in by_id and first not in seen:
+    while first is not None and first not in seen:
         seen.add(first)
         yield first
-        first = by_id[first].get("@next")
+        first = by_id.get(first, {}).get("@next")
 
 
 IMPORTER = read_uima

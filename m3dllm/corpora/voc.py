@@ -12,14 +12,22 @@ from pathlib import Path
 
 from m3dllm.corpora.frames import UNUSABLE, is_unusable
 from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.marks import Marks
-from m3dllm.corpora.markup import Element, number, read_xml, text_of
-from m3dllm.corpora.sources import Incoming, files_at, split_of
+from m3dllm.corpora.markup import Element, as_value, number, read_xml, text_of
+from m3dllm.corpora.places import split_word
+from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.corpora.stills import Size, find_image, still
 from m3dllm.errors import UserError
+from m3dllm.files import read_text
 from m3dllm.types import Box, Document, Example, Region, Task
 
 ONLY_REGIONS: frozenset[Task] = frozenset(("entity", "chain", "relation"))
+_SHAPE = keys(
+    "folder filename path source segmented @verified",
+    size=[keys("width height depth")],
+    object=[keys("name bndbox part", attributes=[keys("rotation")])],
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,7 @@ def parse_voc(root: Element, where: str, notes: Imported) -> Boxed:
     sizes = number(text_of(root, "size/width")), number(text_of(root, "size/height"))
     width, height = (int(size) if size and size > 0 else 0 for size in sizes)
     boxes = []
+    note_unread(as_value(root), _SHAPE, where, notes)
     for n, thing in enumerate(root.findall("object")):
         place = f"{where}: object {n + 1}"
         corners = [number(text_of(thing, f"bndbox/{name}")) for name in ("xmin", "ymin", "xmax", "ymax")]
@@ -49,12 +58,20 @@ def parse_voc(root: Element, where: str, notes: Imported) -> Boxed:
             notes.leave_out("region", "it has no bndbox of four numbers", place)
         elif not name:
             notes.leave_out("region", "it has no type", place)
+        elif any(number(turn) for turn in _rotations(thing)):
+            notes.leave_out("region", "it is turned: it is no box", place)
         else:
             xa, ya, xb, yb = (corner or 0.0 for corner in corners)
             boxes.append((place, name, (xa, ya, xb, yb)))
         for part in thing.findall("part"):
             notes.leave_out("part of a region", "parts have no place in a corpus", f"{place}: {text_of(part, 'name')}")
     return Boxed(text_of(root, "filename"), (width, height) if width and height else None, tuple(boxes))
+
+
+def _rotations(thing: Element) -> list[str]:
+    """How a box is turned, as CVAT says it of the box before."""
+    found = thing.iterfind("attributes/attribute")
+    return [text_of(one, "value") for one in found if text_of(one, "name") == "rotation"]
 
 
 def read_voc(path: Path, *, images: Path | None = None, split: str | None = None) -> Imported:
@@ -68,7 +85,7 @@ def read_voc(path: Path, *, images: Path | None = None, split: str | None = None
     incoming = Incoming()
     root = path if path.is_dir() else path.parent
     listed = _listed(root)
-    for file in files_at(path, (".xml",), "Pascal VOC XML files"):
+    for file in files_at(path, (".xml",), "Pascal VOC XML files", incoming.notes):
         try:
             before = len(incoming.notes.left_out)
             found = parse_voc(read_xml(file, "annotation"), file.name, incoming.notes)
@@ -92,7 +109,9 @@ def read_voc(path: Path, *, images: Path | None = None, split: str | None = None
             incoming.notes.change("frame", UNUSABLE, file.name)
             frame = replace(frame, annotated=False)
         document = Document(name, "en", "", frames=(frame,))
-        part = split or listed.get(file.stem) or split_of(file, root)
+        if listed and file.stem not in listed and not split:
+            incoming.notes.remark("image", "no list in ImageSets/Main has it: taken as its folder says", file.name)
+        part = split or listed.get(file.stem) or incoming.split_of(file, root)
         incoming.add(part, Example(document, gold, ONLY_REGIONS))
     return incoming.done(path)
 
@@ -100,10 +119,11 @@ def read_voc(path: Path, *, images: Path | None = None, split: str | None = None
 def _listed(root: Path) -> dict[str, str]:
     """image -> split, of the lists in `ImageSets/Main` that are of a whole split."""
     found: dict[str, str] = {}
-    for name, split in (("train", "train"), ("val", "dev"), ("test", "test")):
-        file = root / "ImageSets" / "Main" / f"{name}.txt"
-        if file.is_file():
-            found |= {line.split()[0]: split for line in file.read_text(encoding="utf-8").splitlines() if line.split()}
+    folder = root / "ImageSets" / "Main"
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        split = split_word(file.stem) if file.suffix.lower() == ".txt" else None
+        if split and file.is_file():
+            found |= {line.split()[0]: split for line in read_text(file).splitlines() if line.split()}
     return found
 
 

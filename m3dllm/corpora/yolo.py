@@ -6,7 +6,6 @@ or the name itself. Lines of more coordinates are polygons or rotated boxes, cor
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from m3dllm.corpora.imported import Imported
 from m3dllm.errors import UserError
 from m3dllm.files import read_text
 from m3dllm.types import Box, Region
+from m3dllm.wire import read_json
 
 NAMES_FILES = ("classes.txt", "predefined_classes.txt", "data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _NAMES_SUFFIXES = (".names", ".labels")
@@ -122,8 +122,8 @@ def _is_no_name(line: str) -> str:
 
 def _json_names(text: str) -> tuple[str, ...]:
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = read_json(text)
+    except ValueError as error:
         raise ValueError(f"is neither names nor JSON ({error})") from error
     found = value.get("names") if isinstance(value, dict) else value
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
@@ -159,7 +159,7 @@ def _yaml_names(lines: Sequence[str]) -> tuple[str, ...]:
 def _scalar(text: str) -> str:
     text = text.strip()
     if text[:1] == text[-1:] == '"' and len(text) > 1:
-        return str(json.loads(text))
+        return str(read_json(text))
     if text[:1] == text[-1:] == "'" and len(text) > 1:
         return text[1:-1].replace("''", "'")
     return text.split(" #")[0].strip()

@@ -13,7 +13,7 @@ from m3dllm.corpora.frames import frame_number, is_unusable
 from m3dllm.corpora.images import SUFFIXES
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.marks import Marks
-from m3dllm.corpora.sources import Incoming, split_of
+from m3dllm.corpora.sources import Incoming
 from m3dllm.corpora.stills import still
 from m3dllm.corpora.voc import ONLY_REGIONS
 from m3dllm.corpora.yolo import is_names_file, parse_yolo, read_names
@@ -83,7 +83,7 @@ def read_yolo_dataset(
                         marks.shows(region, place)
         if frames:
             document = Document(own, "en", "", frames=marks.annotated_frames(frames[n] for n in sorted(frames)))
-            part = split or split_of(members[0][1], path)
+            part = split or incoming.split_of(members[0][1], path)
             incoming.add(part, Example(document, marks.gold(), ONLY_REGIONS))
     for file in files:
         if file.suffix == ".txt" and file not in read and file != found and "labels" in file.relative_to(path).parts:

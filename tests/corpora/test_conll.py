@@ -97,8 +97,10 @@ def test_an_id_that_stands_twice_is_changed(tmp_path):
         ("twitter2015_train.txt", "train"),
         ("valid.txt", "dev"),
         ("mnre_val.txt", "dev"),
-        ("eng.txt", "train"),
-        ("labeling.invalid.conll", "train"),
+        ("validation.txt", "dev"),
+        ("训练集.txt", "train"),
+        ("eng.txt", None),
+        ("labeling.invalid.conll", None),
         ("TEST.bio", "test"),
     ],
 )

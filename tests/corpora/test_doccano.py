@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from m3dllm.corpora.doccano import read_doccano
+from m3dllm.corpora.documents import read_documents
 from m3dllm.corpora.imported import Imported
-from m3dllm.corpora.jsonfiles import read_objects, real, whole_number, words
+from m3dllm.corpora.jsonfiles import real, whole_number, words
 from m3dllm.corpora.prodigy import read_prodigy
 from m3dllm.errors import UserError
+from m3dllm.labels import LabelSet
 from m3dllm.types import Box
 from tests.corpora import tools
 from tests.corpora.tools import counts, facts, reasons
@@ -126,14 +128,15 @@ def test_boxes_of_images(tmp_path):
 
 def test_objects_may_stand_on_lines_over_lines_or_in_a_list(tmp_path):
     (tmp_path / "a").write_text('{"a": 1}\n\n{"a":\n 2}\n[{"a": 3}]\n')
-    assert list(read_objects(tmp_path / "a")) == [(1, {"a": 1}), (3, {"a": 2}), (5, {"a": 3})]
+    rows = read_documents(tmp_path / "a", Imported(LabelSet()), keys=("a",))
+    assert [(row.line, row.value) for row in rows] == [(1, {"a": 1}), (3, {"a": 2}), (5, {"a": 3})]
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}\n{', '{"a": 1}\n3', '{"a": 1}\n' + "[" * 100_000])
 def test_what_is_no_object_is_named_with_its_line(tmp_path, text):
     (tmp_path / "a").write_text(text)
     with pytest.raises(UserError, match=r"a:2: "):
-        list(read_objects(tmp_path / "a"))
+        list(read_documents(tmp_path / "a", Imported(LabelSet()), keys=("a",)))
 
 
 def test_numbers_are_finite_and_no_truths():

@@ -67,7 +67,7 @@ def test_files_are_found_by_any_of_their_names(name, tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b'{"a": 1}\n{"a": 1}\n{"b": ', r"train\.json:3: is JSON Lines, and this is no JSON"),
+        (json.dumps(ADA).encode() + b'\n{"b": ', r"train\.json:2: is JSON Lines, and this is no JSON"),
         (b"\x1f\x8bjunk", r"train\.json: is gzipped, and damaged"),
         (json.dumps(BOTH).encode("utf-16-le"), "is UTF-16 without a byte-order mark; expected UTF-8"),
         (json.dumps(BOTH).encode("utf-16-be"), "is UTF-16 without a byte-order mark; expected UTF-8"),
@@ -133,7 +133,7 @@ def details(imported) -> list[tuple[str, str]]:
 def test_evidence_is_counted(tmp_path):
     (tmp_path / "dev.json").write_text(json.dumps([ADA | {"labels": [ADA["labels"][0] | {"evidence": [0]}]}]))
     imported = read_redocred(tmp_path)
-    assert details(imported) == [("evidence", "dev.json: $[0].labels[0].evidence")]
+    assert details(imported) == [("key 'evidence'", "dev.json: $[0].labels[0].evidence")]
     assert "nothing was skipped" not in list(imported.summary_lines())
 
 
@@ -147,14 +147,14 @@ def test_evidence_is_counted(tmp_path):
 )
 def test_unknown_keys_of_docred_are_counted(odd, place, tmp_path):
     (tmp_path / "dev.json").write_text(json.dumps([odd]))
-    assert details(read_redocred(tmp_path)) == [("key", f"dev.json: {place}")]
+    assert details(read_redocred(tmp_path)) == [(f"key '{place.rpartition('.')[2]}'", f"dev.json: {place}")]
 
 
 def test_unknown_keys_of_m3d_are_counted(tmp_path):
     chain = {"link": [M3D["entityLink"]["L0"]["link"][0] | {"b": 1}], "a": 1}
     (tmp_path / "dev_en.json").write_text(json.dumps([M3D | {"entityLink": {"L0": chain}, "c": 1}]))
     found = [where for _, where in details(read_m3d(tmp_path))]
-    assert found == [f"dev_en.json: $[0].{place}" for place in ("c", "entityLink.L0.a", "entityLink.L0.link[0].b")]
+    assert found == [f"dev_en.json: $[0].{place}" for place in ("entityLink.L0.link[0].b", "entityLink.L0.a", "c")]
 
 
 REPEATED = {

@@ -306,16 +306,16 @@ def test_links_that_lead_nowhere_or_in_a_circle_are_left_out_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("extra", "what"),
     [
-        ({"group_id": 3}, "group of shapes"),
-        ({"description": "Ada"}, "description"),
-        ({"flags": {"occluded": True}}, "flag"),
-        ({"attributes": {"a": 1}}, "key"),
-        ({"difficult": True}, "key"),
+        ({"group_id": 3}, "key 'group_id'"),
+        ({"description": "Ada"}, "key 'description'"),
+        ({"flags": {"occluded": True}}, "key 'occluded'"),
+        ({"attributes": {"a": 1}}, "key 'attributes'"),
+        ({"difficult": True}, "key 'difficult'"),
     ],
 )
 def test_what_a_shape_says_beyond_its_box_is_counted(extra, what, tmp_path):
     _, notes = clip(folder(tmp_path / "v", {"9005/1.png": png(), "9005/1.json": labelme(PERSON | extra)}))
-    assert whys(notes) == [(what, "a corpus has no place for it")]
+    assert [(one.what, one.why) for one in notes.details] == [(what, "a corpus has no place for it")]
 
 
 @pytest.mark.parametrize("extra", [{"group_id": None}, {"description": ""}, {"flags": {"x": False}}, {"mask": None}])

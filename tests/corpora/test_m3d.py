@@ -274,13 +274,13 @@ def test_a_type_that_m3d_does_not_have_is_added_to_the_labels_and_named(tmp_path
 
 BROKEN = {
     "broken JSON": (b'[{"doc": "Ada"', "dev_en.json: not JSON: Input data was truncated"),
-    "no list": (b'{"doc": "Ada"}', "dev_en.json: is not a JSON list but an object; expected a list of documents"),
+    "no list": (b'{"docs": []}', "dev_en.json: is not a JSON list but an object; expected a list of documents"),
     "empty list": (b"[]", "dev_en.json: is an empty list; expected documents"),
     "empty file": (b"", "dev_en.json: not JSON"),
     "UTF-16": ("[]".encode("utf-16"), "dev_en.json: is UTF-16; expected UTF-8"),
     "wrong bytes": (b'[\n"\xff"]', "dev_en.json:2: byte 0xff is not UTF-8"),
     "deep nesting": (b"[" * 100_000, "dev_en.json: is nested too deeply"),
-    "document that is none": ([EN, 5], "dev_en.json: $[1]: Expected 'object', got 'int'"),
+    "document that is none": ([EN, 5], "dev_en.json: $[1]: is a number; expected a document"),
     "no text": ([{k: v for k, v in EN.items() if k != "doc"}], "dev_en.json: $[0]: lacks the field 'doc'"),
     "no chains": ([{k: v for k, v in EN.items() if k != "entityLink"}], "$[0]: lacks the field 'entityLink'"),
     "offset that is a word": (
