@@ -66,7 +66,7 @@ function drawSideHead(side) {
 
 // --- what lights up ---
 
-const same = (a, b) => a === b || (a && b && a.entity === b.entity && a.row === b.row);
+const same = (a, b) => a === b || Boolean(a && b && a.entity === b.entity && a.row === b.row);
 
 function select(chosen) {
   state.selected = same(chosen, state.selected) ? null : chosen;

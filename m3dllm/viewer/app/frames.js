@@ -40,7 +40,7 @@ function drawBoxes(frame, boxes, width) {
     return el(`span.box.${styleOf(side)}`, { style: place, title: visible(words), "data-e": entity ?? "", "data-box": side.run ?? "gold", "data-kind": JSON.stringify([type]), "data-v": verdict ?? "none" },
       el(`span.type.${corners[i] ?? "aside"}`, {}, wrong ? `${SIGNS[verdict]} ` : "", brief(type, 10), entity ? ` ${entity}` : ""));
   });
-  return el("span.boxes", {}, shapes);
+  return el("span.boxes", { "aria-hidden": "true" }, shapes);
 }
 
 const CORNERS = ["tl", "bl", "tr", "br", "over", "under"];

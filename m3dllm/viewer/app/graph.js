@@ -150,6 +150,6 @@ function drawNode(content, n, { x, y }, width) {
   return el("svg:g", { class: "node", tabindex: "0", role: "button", "aria-pressed": "false", "aria-label": `entity ${n}: ${brief(entity.name, 60)}, ${brief(entity.type, 60)}`, "data-e": n, "data-pick": n, "data-kind": JSON.stringify([entity.type]), "data-hue": colourOf(n).hue },
     el("svg:title", {}, visible(`${entity.name} · ${entity.type}`)),
     el("svg:circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: 9.5 }),
-    el("svg:text", { class: "n", x: x.toFixed(1), y: (y + 3.5).toFixed(1) }, String(n)),
-    el("svg:text", { class: right ? "name" : "name left", x: (x + (right ? 14 : -14)).toFixed(1), y: (y + 4).toFixed(1), lang: content.lang }, nameOf(content, n, width)));
+    el("svg:text", { "aria-hidden": "true", class: "n", x: x.toFixed(1), y: (y + 3.5).toFixed(1) }, String(n)),
+    el("svg:text", { "aria-hidden": "true", class: right ? "name" : "name left", x: (x + (right ? 14 : -14)).toFixed(1), y: (y + 4).toFixed(1), lang: content.lang }, nameOf(content, n, width)));
 }

@@ -60,7 +60,7 @@ function table(caption, heads, rows, draw) {
 function drawEntities(content, sides) {
   const rows = content.entities.filter(({ number: n }) => sides.some((side) => chainOf(side, n) || missedChain(side, n)));
   if (!rows.length) return el("p.empty", {}, "No entities.");
-  return table("Entities", ["", "Entity", "Type", ...sides.map(sideName)], rows, (entity) => {
+  return table("Entities", ["No.", "Entity", "Type", ...sides.map(sideName)], rows, (entity) => {
     const n = entity.number;
     const verdicts = sides.map((side) => chainOf(side, n)?.verdict ?? (missedChain(side, n) ? "missed" : "none"));
     return el("tr", { "data-e": n, "data-pick": n, "data-kind": JSON.stringify([entity.type]), "data-v": verdicts.join(" ") },
