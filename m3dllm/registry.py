@@ -1,8 +1,8 @@
 """Name to SystemSpec: the systems of `m3dllm.systems`, and those that other packages bring through entry points.
 
-A module or package of `m3dllm.systems` that has a SPEC is a system; importing it loads no array or model library. A
-plugin's entry point, in the group "m3dllm.systems", names its SPEC; one that fails on import is listed with its error
-and raises only when it is asked for.
+A module or package of `m3dllm.systems` that has a SPEC is a system, one with SPECS several; importing it loads no array
+or model library. A plugin's entry point, in the group "m3dllm.systems", names its SPEC; one that fails on import is
+listed with its error and raises only when it is asked for.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def built_in() -> Mapping[str, SystemSpec]:
     """The systems that come with the project, by name."""
     package = importlib.import_module(GROUP)
     modules = [importlib.import_module(f"{GROUP}.{found.name}") for found in pkgutil.iter_modules(package.__path__)]
-    specs = [module.SPEC for module in modules if "SPEC" in vars(module)]
+    named = [vars(module) for module in modules]
+    specs = [spec for own in named for spec in ((own["SPEC"],) if "SPEC" in own else own.get("SPECS", ()))]
     return {spec.name: spec for spec in sorted(specs, key=lambda spec: spec.name)}
 
 

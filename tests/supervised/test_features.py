@@ -158,7 +158,7 @@ def test_the_cache_lies_where_the_user_says(monkeypatch, tmp_path):
 class Colours(nn.Module):
     """A vision encoder of four patches that says each patch's average red, in three layers."""
 
-    pretrained, width, side, grid = True, 1, 4, 2
+    pretrained, width, side, grid, window = True, 1, 4, 2, 1
 
     def __init__(self):
         super().__init__()

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from m3dllm.systems.dffm.fusion import FrameVectors, Fusion, Latent
+from m3dllm.systems.dffm.fusion import Fusion, Latent
+from m3dllm.systems.supervised.layers import FrameVectors
 
 LEVELS = ("low", "mid", "high")
 

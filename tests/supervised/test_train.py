@@ -40,26 +40,6 @@ def names_in(folder):
     return sorted(file.name for file in folder.iterdir())
 
 
-def test_four_documents_are_learned_by_heart(tmp_path):
-    examples = four(tmp_path)
-    config = Config(
-        hidden=64,
-        image_size=64,
-        lr=2e-3,
-        epochs=30,
-        batch_size=4,
-        dropout=0.0,
-        word_dropout=0.0,
-        name_dropout=0.0,
-        hide=0.0,
-        tune=False,
-    )
-    card, model = fit(config, LABELS, examples, examples, tmp_path / "out")
-    found = scores_of(model, examples, Thresholds())
-    assert found == {"entity": 1.0, "chain": 1.0, "relation": 1.0, "grounding": 1.0, "average": 1.0}
-    assert len(card.history) == 30
-
-
 def test_a_fit_that_was_cut_off_ends_at_the_same_numbers(tmp_path, monkeypatch):
     examples = four(tmp_path)
     config = Config(epochs=3, hide=0.5, **SMALL)

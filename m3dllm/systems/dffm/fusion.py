@@ -1,4 +1,4 @@
-"""The denoised feature fusion module (DFFM), section V-D: eq. 8 to 12.
+"""The denoised feature fusion module (DFFM), section V-D: eq. 8 to 11.
 
 One modality gives the queries (Q), the levels of the other keys and values (K, V), in a latent space small enough to
 lose the noise. The two directions are two `Fusion`s; which features are queries, and what stands in for a missing
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from m3dllm.rng import Dropout, generator_for
+from m3dllm.systems.supervised.layers import Attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +64,6 @@ class Latent(nn.Module):
         error = ((x.detach() - self.decode(code)) ** 2).mean(-1)
         costs = self.kl * divergence + self.reconstruction * error
         return code, costs.mean() if mask is None else costs[mask].mean()
-
-
-class Attention(nn.Module):
-    """Multi-head attention without biases: a key's bias would move nothing, and so have no gradient.
-
-    queries: (batch, n, size), source: (batch, m, size), mask: (batch, m) -> (batch, n, size).
-    """
-
-    def __init__(self, size: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads, self.dropout = heads, Dropout(dropout)
-        self.query, self.key, self.value, self.out = (nn.Linear(size, size, bias=False) for _ in range(4))
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        q, k, v = self._split(self.query(q)), self._split(self.key(k)), self._split(self.value(v))
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
-        return self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (batch, heads, n, size / heads)
 
 
 class Level(nn.Module):
@@ -149,17 +130,3 @@ class Fusion(nn.Module):
             biases.append(weight @ last.bias)
         fused = F.linear(torch.cat(inner, -1), torch.cat(maps, 1), torch.stack(biases).sum(0))  # eq. 11
         return Fused(fused, torch.stack([part.penalty for part in parts.values()]).sum())
-
-
-class FrameVectors(nn.Module):
-    """Patches to frames: their average and the frame's place in time (eq. 12)."""
-
-    def __init__(self, hidden: int, max_frames: int) -> None:
-        super().__init__()
-        self.positions = nn.Embedding(max_frames, hidden)  # H^p
-        nn.init.normal_(self.positions.weight, std=0.02)
-
-    def forward(self, patches: Tensor) -> Tensor:
-        """(batch, frames, patches, hidden) -> (batch, frames, hidden); frames past the last position share it."""
-        place = torch.arange(patches.shape[1], device=patches.device).clamp(max=self.positions.num_embeddings - 1)
-        return patches.mean(2) + self.positions(place)

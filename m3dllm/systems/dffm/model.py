@@ -6,11 +6,12 @@ import torch
 from torch import nn
 
 from m3dllm.systems.dffm import Config
-from m3dllm.systems.dffm.fusion import FrameVectors, Fused, Fusion
+from m3dllm.systems.dffm.fusion import Fused, Fusion
 from m3dllm.systems.dffm.missing import Blank, Construction
 from m3dllm.systems.supervised.backbone import Backbone, States
 from m3dllm.systems.supervised.data import Batch
 from m3dllm.systems.supervised.features import Features, FrameFeatures, TextFeatures
+from m3dllm.systems.supervised.layers import FrameVectors
 from m3dllm.systems.supervised.system import Supervised
 
 

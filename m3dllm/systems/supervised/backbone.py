@@ -42,7 +42,7 @@ class Backbone(nn.Module, ABC):
         super().__init__()
         self.config, self.text, self.vision = config, text, vision
         self.hidden = text.width
-        self.grid = vision.encoder.grid if vision is not None else 1
+        self.grid = vision.grid if vision is not None else 1
 
     @abstractmethod
     def forward(self, batch: Batch) -> States:

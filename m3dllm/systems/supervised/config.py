@@ -29,6 +29,29 @@ CAPABILITIES: dict[str, Any] = {
 """What the `SystemSpec` of a supervised system declares besides its name, factory, config and summary."""
 
 
+PAPER: dict[str, Any] = {
+    "text_encoder": ("en=allenai/longformer-base-4096", "zh=markussagen/xlm-roberta-longformer-base-4096"),
+    "slots": 1,
+    "merge_iou": 0.9,
+    "word_shapes": False,
+    "lexical": False,
+    "aligned": False,
+    "pair_size": 0,
+    "linkage": "single",
+    "decision": "argmax",
+    "tune": False,
+    "balance": 0.0,
+    "epochs": 20,
+    "batch_size": 1,
+    "lr": 1e-3,
+    "pair_dropout": 0.1,
+    "attention_dropout": 0.1,
+    "hide": 0.0,
+    "checkpointing": True,
+    "frame_chunk": 16,
+}
+"""What the preset `paper` of every system has: text encoders, heads (eq. 15 to 18) and training of the M3D paper."""
+
 TINY_HEADS = 4
 """Attention heads of the tiny encoders; their width is divided among them."""
 
@@ -40,7 +63,8 @@ class Config(Options):
     text_encoder: Annotated[tuple[str, ...], Meta(min_length=1)] = ("tiny",)
     """'tiny' (trained from scratch), 'minilm', or a Hugging Face id or folder; one a language: en=ID,zh=ID."""
     vision_encoder: str = "tiny"
-    """'tiny' (trained from scratch), 'none' (frames are not read), or a Hugging Face id or folder of a ViT."""
+    """'tiny', or 'tiny-vivit' or 'tiny-videomae', which see several frames together (trained from scratch), 'none'
+    (frames are not read), or a Hugging Face id or folder of a ViT, a ViViT or a VideoMAE."""
     freeze: Annotated[tuple[Frozen, ...], FIT] = ()
     """What is not trained: the encoders 'text' and 'vision' (what they give is computed once and cached), or only the
     'embeddings' of the pretrained text encoder."""
@@ -107,6 +131,8 @@ class Config(Options):
     """The learning rate of all that is not pretrained."""
     encoder_lr: Annotated[NotNegative, FIT] = 5e-6
     """The learning rate of pretrained encoders."""
+    fusion_lr: Annotated[NotNegative, FIT] = 0.0
+    """The learning rate of what joins the modalities; 0: as all that is not pretrained."""
     warmup: Annotated[Share, FIT] = 0.1
     """The share of the steps in which the learning rates rise; then they fall linearly to 0."""
     weight_decay: Annotated[NotNegative, FIT] = 0.01
@@ -135,6 +161,8 @@ class Config(Options):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Sets of options by name."""
+    reads_patches: ClassVar[bool] = True
+    """Whether the fusion reads the patches of a frame; else one vector a frame is enough for it."""
     shape: ClassVar[tuple[str, ...]] = (
         *("text_encoder", "vision_encoder", "word_shapes", "hidden", "layers", "image_size", "slots", "lexical"),
         *("pair_size", "aligned", "decision"),
@@ -147,6 +175,11 @@ class Config(Options):
             raise UserError(f"--hidden {self.hidden}: expected a multiple of {TINY_HEADS}, its attention heads")
         if self.window and self.window <= self.overlap:
             raise UserError(f"--window {self.window} is not longer than --overlap {self.overlap}")
+
+    @property
+    def pools_frames(self) -> bool:
+        """Whether nothing reads patches: neither the fusion nor a head."""
+        return not (self.reads_patches or self.aligned) and self.slots > 0
 
     @property
     def loss_weights(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ from m3dllm.errors import UserError
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.features import FeatureCache, FrameFeatures, TextFeatures, cache_folder
 from m3dllm.systems.supervised.text import TinyText, Vocabulary, empty_text_encoder, load_text_encoder
-from m3dllm.systems.supervised.vision import TinyVision, empty_vision_encoder, load_vision_encoder
+from m3dllm.systems.supervised.vision import TINY, empty_vision_encoder, load_vision_encoder
 
 READS = {"minilm": ("en",), "allenai/longformer-base-4096": ("en",), "bert-base-uncased": ("en",)}
 """The languages that known encoders read; others are taken to read what the user gives them."""
@@ -52,7 +52,8 @@ def new_encoders(config: Config, text_encoder: str, vocabulary: Vocabulary | Non
         )
     vision: Any = None
     if sees:
-        vision = TinyVision(config) if config.vision_encoder == "tiny" else load_vision_encoder(config.vision_encoder)
+        tiny = TINY.get(config.vision_encoder)
+        vision = tiny(config) if tiny else load_vision_encoder(config.vision_encoder)
     return _features(config, text, vision)
 
 
@@ -68,8 +69,8 @@ def saved_encoders(
     else:
         text = empty_text_encoder(folder / "text_encoder", name=text_encoder)
     vision: Any = None
-    if sees and config.vision_encoder == "tiny":
-        vision = TinyVision(config)
+    if sees and config.vision_encoder in TINY:
+        vision = TINY[config.vision_encoder](config)
     elif sees and "vision" in config.freeze:
         vision = load_vision_encoder(config.vision_encoder)
     elif sees:
@@ -115,6 +116,7 @@ def _features(config: Config, text_encoder: Any, vision_encoder: Any) -> Encoder
         vision_encoder,
         text.width,
         chunk=config.frame_chunk,
+        pooled=config.pools_frames,
         checkpointing=config.checkpointing,
         frozen="vision" in config.freeze,
         cache=cache,

@@ -165,7 +165,9 @@ class TextFeatures(nn.Module):
 class FrameFeatures(nn.Module):
     """Frames through a vision encoder, patch by patch, in the width of the text.
 
-    Gives (batch, frames · patches, hidden); `n_patches` of them belong to one frame.
+    Gives (batch, frames · patches, hidden); the `grid` x `grid` of one frame follow one another. `pooled`: one vector a
+    frame, the mean of its patches. The frames of a document are seen in windows of the encoder; its last frame fills
+    the last window up.
     """
 
     def __init__(
@@ -174,15 +176,19 @@ class FrameFeatures(nn.Module):
         hidden: int,
         *,
         chunk: int,
+        pooled: bool = False,
         checkpointing: bool = False,
         frozen: bool = False,
         cache: FeatureCache | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.frozen, self.cache = encoder, frozen, cache if frozen else None
-        self.chunk, self.checkpointing = chunk, checkpointing and not frozen
+        self.window = int(encoder.window)
+        self.chunk = max(chunk // self.window, 1) * self.window
+        self.checkpointing = checkpointing and not frozen
         self.store = FrameStore(encoder.side)
-        self.n_patches = encoder.grid**2
+        self.pooled, self.grid = pooled, 1 if pooled else int(encoder.grid)
+        self.n_patches = self.grid**2
         same = encoder.width == hidden
         self.project: nn.Module = nn.Identity() if same else nn.Linear(encoder.width, hidden)
         self.hidden = hidden
@@ -192,13 +198,20 @@ class FrameFeatures(nn.Module):
         n_frames = batch.frame_mask.shape[1]
         mask = batch.frame_mask.repeat_interleave(self.n_patches, 1)
         device = batch.frame_mask.device
-        frames = [frame for one in batch.inputs for frame in one.frames]
+        frames, real = [], []
+        for one in batch.inputs:
+            fill = -len(one.frames) % self.window
+            frames += [*one.frames, *one.frames[-1:] * fill]
+            real += [True] * len(one.frames) + [False] * fill
         if not frames:
             empty = torch.zeros(len(batch), n_frames * self.n_patches, self.hidden, device=device)
             return Features(empty, dict.fromkeys(LEVELS, empty), mask)
         parts = [self._chunk(frames[i : i + self.chunk], device) for i in range(0, len(frames), self.chunk)]
-        encoded = self.project(torch.cat(parts, 1))  # (1 + levels, frames, patches, hidden)
-        if len(frames) < batch.frame_mask.numel():
+        encoded = torch.cat(parts, 1)
+        if not all(real):
+            encoded = encoded[:, torch.tensor(real, device=device)]
+        encoded = self.project(encoded)  # (1 + levels, frames, patches, hidden)
+        if encoded.shape[1] < batch.frame_mask.numel():
             at = batch.frame_mask.flatten().nonzero()[:, 0]
             out = encoded.new_zeros(len(encoded), len(batch) * n_frames, self.n_patches, self.hidden)
             encoded = out.index_copy(1, at, encoded)
@@ -226,19 +239,25 @@ class FrameFeatures(nn.Module):
 
     def _encode(self, pictures: Tensor, *constant: Tensor) -> Tensor:
         layers = self.encoder(pictures, *constant)
+        if self.pooled:
+            layers = [layer.mean(1, keepdim=True) for layer in layers]
         levels = hierarchy(layers)
         return torch.stack([layers[-1], *(levels[name] for name in LEVELS)])
 
     def _cached(self, frames: Sequence[Any], device: torch.device, cache: FeatureCache) -> Tensor:
-        self._identity = self._identity or self.encoder.identity()
-        keys = [content_key(self._identity, cache.digest(frame.path, frame.sha256)) for frame in frames]
+        self._identity = self._identity or f"{self.encoder.identity()} {self.window} {self.pooled}"
+        windows = [frames[i : i + self.window] for i in range(0, len(frames), self.window)]
+        digests = [[cache.digest(frame.path, frame.sha256) for frame in window] for window in windows]
+        keys = [content_key(self._identity, *window) for window in digests]
         found = {key: value for key in keys if (value := cache.get(key)) is not None}
-        lacking = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in found}
+        lacking = {key: window for key, window in zip(keys, windows, strict=True) if key not in found}
         if lacking:
             with torch.no_grad():
-                made = self._encode(self.store.read(list(lacking.values())).to(device))
-            found |= {key: cache.put(key, made[:, i]) for i, key in enumerate(lacking)}
-        return torch.stack([found[key].to(device) for key in keys], 1)
+                made = self._encode(
+                    self.store.read([frame for window in lacking.values() for frame in window]).to(device)
+                )
+            found |= {key: cache.put(key, part) for key, part in zip(lacking, made.split(self.window, 1), strict=True)}
+        return torch.cat([found[key].to(device) for key in keys], 1)
 
 
 # --- features on disk -------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -58,6 +59,14 @@ def minilm_folder() -> Path:
     if sha256_file(folder / "model.safetensors") != MINILM_SHA256:
         raise UserError.at(folder, "holds other weights than those that this preset was made for: install them again")
     return folder
+
+
+def load_whole(kind: Any, option: str, name: str, **options: Any) -> Any:
+    """The model `name` in single precision. Raises UserError where its files lack a weight: it would be random."""
+    model, report = kind.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **options, **NO_CODE)
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(f"{option} {name}: its files lack {len(missing)} weights: {', '.join(missing)}")
+    return model
 
 
 @contextmanager

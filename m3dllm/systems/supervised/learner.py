@@ -23,6 +23,7 @@ from m3dllm.systems.supervised.losses import ClassWeights
 from m3dllm.systems.supervised.model import Model
 from m3dllm.systems.supervised.predict import decoders
 from m3dllm.systems.supervised.text import Vocabulary
+from m3dllm.systems.supervised.vision import TINY
 from m3dllm.tokens import tokenize
 from m3dllm.training import Learner, Schedule
 from m3dllm.types import Document, Example, RawOutput
@@ -118,26 +119,26 @@ def hidden(item: TrainingItem, probability: float, rng: random.Random) -> Traini
 
 
 def parameter_groups(model: Model) -> list[dict[str, Any]]:
-    """Of AdamW: pretrained encoders at `encoder_lr`, the rest at `lr`; no weight decay on vectors (biases, norms)."""
-    config = model.config
-    slow = {
-        id(p)
-        for features in (model.backbone.text, model.backbone.vision)
-        if features is not None and features.encoder.pretrained
-        for p in features.encoder.model.parameters()
-    }
-    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    """Of AdamW: each weight at its learning rate; no weight decay on vectors (biases, norms)."""
+    config, backbone = model.config, model.backbone
+    rates = {id(p): config.fusion_lr or config.lr for p in backbone.parameters()}
+    for features in (backbone.text, backbone.vision):
+        if features is not None:
+            rates |= {id(p): config.lr for p in features.parameters()}
+            if features.encoder.pretrained:
+                rates |= {id(p): config.encoder_lr for p in features.encoder.model.parameters()}
+    groups: dict[tuple[float, bool], list[Tensor]] = {}
     for p in model.parameters():
         if p.requires_grad:
-            groups.setdefault((id(p) in slow, p.ndim > 1), []).append(p)
+            groups.setdefault((rates.get(id(p), config.lr), p.ndim > 1), []).append(p)
     return [
         {
             "params": params,
-            "lr": config.encoder_lr if is_slow else config.lr,
+            "lr": rate,
             "weight_decay": config.weight_decay if decays else 0.0,
             "fused": True,
         }
-        for (is_slow, decays), params in groups.items()
+        for (rate, decays), params in groups.items()
     ]
 
 
@@ -153,7 +154,7 @@ def describe(config: Config, labels: LabelSet, train: Sequence[Example], fingerp
     if name == "tiny":
         vocabulary = Vocabulary.of(map(_read, train))
     has_frames = any(document.frames for document in documents)
-    if not has_frames and config.vision_encoder not in ("tiny", "none"):
+    if not has_frames and config.vision_encoder not in (*TINY, "none"):
         raise UserError(
             f"vision_encoder {config.vision_encoder}: no train document has frames: "
             "give --vision-encoder none, or a corpus with frames"

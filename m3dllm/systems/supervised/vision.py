@@ -1,7 +1,8 @@
-"""Vision encoders: a tiny one trained from scratch, and pretrained ViTs by Hugging Face id or folder (eq. 6).
+"""Vision encoders: tiny ones trained from scratch, and pretrained ones by Hugging Face id or folder (eq. 6).
 
-An encoder turns frames into the states of its layers, one vector a patch; patches lie in a square grid, row by row.
-`FrameStore` reads the pictures.
+An encoder turns frames into the states of its layers, one vector a patch; patches lie in a square grid, row by row. An
+encoder of pictures sees each frame by itself, one of videos `window` frames of a document together. `FrameStore` reads
+the pictures.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -23,8 +25,9 @@ from torch.nn import functional as F  # noqa: N812
 from m3dllm.errors import UserError
 from m3dllm.files import write_atomic
 from m3dllm.pictures import load_upright
-from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.hub import NO_CODE, fetching, loading_options, weights_hash
+from m3dllm.systems.supervised.config import TINY_HEADS, Config
+from m3dllm.systems.supervised.hub import NO_CODE, fetching, load_whole, loading_options, weights_hash
+from m3dllm.systems.supervised.layers import TransformerLayer
 from m3dllm.types import Frame
 
 SHADES = 7
@@ -40,6 +43,7 @@ class TinyVision(nn.Module):
     """
 
     pretrained = False
+    window = 1
     n_layers = 3
 
     def __init__(self, config: Config) -> None:
@@ -65,6 +69,10 @@ class TinyVision(nn.Module):
         pixels = frames.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
         colours = self.colours(self.constant(frames) if constant is None else constant)
         x = self.down(pixels) + colours.permute(0, 3, 1, 2) + self.places
+        return self._deepen(x)
+
+    def _deepen(self, x: Tensor) -> list[Tensor]:
+        """(frames, hidden, grid, grid) -> the layers' states."""
         states = []
         for layer in self.layers:
             x = layer(x)
@@ -114,26 +122,77 @@ class TinyVisionLayer(nn.Module):
         return x + self.mlp(F.gelu(self.near(self.norm(x))))
 
 
+class TinyVideo(TinyVision):
+    """The tiny encoder for videos: after each of its layers the patches of all frames of a window attend to each other.
+
+    What is left of ViViT (`learned` places in time) and of VideoMAE (sinusoids) at this size.
+    """
+
+    def __init__(self, config: Config, *, window: int, learned: bool) -> None:
+        super().__init__(config)
+        self.window = window
+        self.together = nn.ModuleList(
+            TransformerLayer(self.width, TINY_HEADS, config.dropout) for _ in range(self.n_layers)
+        )
+        times = 0.02 * torch.randn(window, self.width) if learned else 0.1 * sinusoids(window, self.width)
+        self.times = nn.Parameter(times) if learned else nn.Buffer(times, persistent=False)
+
+    def _deepen(self, x: Tensor) -> list[Tensor]:
+        x = x + self.times.repeat(len(x) // self.window, 1)[..., None, None]
+        states = []
+        for near, together in zip(self.layers, self.together, strict=True):
+            patches = near(x).flatten(2).transpose(1, 2)  # (frames, patches, hidden)
+            clips = together(patches.unflatten(0, (-1, self.window)).flatten(1, 2), None)
+            patches = clips.unflatten(1, (self.window, -1)).flatten(0, 1)
+            states.append(patches)
+            x = patches.transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        return states
+
+
+def sinusoids(n: int, width: int) -> Tensor:
+    """(n, width): the sines, then the cosines of a place in time at falling frequencies."""
+    rates = 10000.0 ** (-torch.arange((width + 1) // 2) / max(width // 2, 1))
+    angles = torch.arange(n)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], 1)[:, :width]
+
+
+TINY: dict[str, Callable[[Config], TinyVision]] = {
+    "tiny": TinyVision,
+    "tiny-vivit": partial(TinyVideo, window=8, learned=True),
+    "tiny-videomae": partial(TinyVideo, window=4, learned=False),
+}
+"""The encoders that are trained from scratch, by name."""
+
+
 class PretrainedVision(nn.Module):
     """A Hugging Face ViT: its patches, without the vector that stands for the whole picture."""
 
     pretrained = True
+    window = 1
 
     def __init__(self, model: Any, *, name: str, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.model, self.name = model, name
         self.width, self.side = int(model.config.hidden_size), int(model.config.image_size)
-        self.grid = self.side // int(model.config.patch_size)
+        self.grid = self.side // self.patch_size(model.config)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
     mean: Tensor
     std: Tensor
 
+    @staticmethod
+    def patch_size(config: Any) -> int:
+        """The side of a patch in pixels."""
+        return int(config.patch_size)
+
+    def pixels(self, frames: Tensor) -> Tensor:
+        """Bytes as the model was trained to see them."""
+        return (frames.float() / 255 - self.mean) / self.std
+
     def forward(self, frames: Tensor) -> list[Tensor]:
         """(frames, 3, side, side), bytes -> the layers' states, each (frames, patches, width)."""
-        pixels = (frames.float() / 255 - self.mean) / self.std
-        out = self.model(pixel_values=pixels, output_hidden_states=True)
+        out = self.model(pixel_values=self.pixels(frames), output_hidden_states=True)
         return [state[:, -(self.grid**2) :] for state in out.hidden_states[1:]]
 
     def identity(self) -> str:
@@ -147,18 +206,45 @@ class PretrainedVision(nn.Module):
         write_atomic(folder / "preprocessor_config.json", json.dumps(colours))
 
 
+class PretrainedVideo(PretrainedVision):
+    """A Hugging Face ViViT or VideoMAE: the patches of every frame, without the vector that stands for the whole video.
+
+    The model makes one step in time of each `repeat` frames that follow one another; each frame is shown so often, so
+    that a step is a frame.
+    """
+
+    def __init__(self, model: Any, *, name: str, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__(model, name=name, mean=mean, std=std)
+        tubelet = model.config.tubelet_size
+        self.repeat = int(tubelet if isinstance(tubelet, int) else tubelet[0])
+        self.window = int(model.config.num_frames) // self.repeat
+
+    @staticmethod
+    def patch_size(config: Any) -> int:
+        return int(config.patch_size if isinstance(config.tubelet_size, int) else config.tubelet_size[1])
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        """(frames, 3, side, side), bytes, whole windows -> the layers' states, each (frames, patches, width)."""
+        clips = self.pixels(frames).unflatten(0, (-1, self.window)).repeat_interleave(self.repeat, 1)
+        out = self.model(pixel_values=clips, output_hidden_states=True)
+        n = self.window * self.grid**2
+        layers = (*out.hidden_states[1:-1], out.last_hidden_state)
+        return [layer[:, -n:].unflatten(1, (self.window, -1)).flatten(0, 1) for layer in layers]
+
+
 def load_vision_encoder(name: str) -> PretrainedVision:
-    """The pretrained ViT `name`: a Hugging Face id or a folder. Raises UserError where it cannot be had."""
+    """The pretrained encoder `name`: a Hugging Face id or a folder. Raises UserError where it cannot be had whole."""
     from transformers import AutoConfig, AutoModel
 
     with fetching("vision_encoder", name):
         options = loading_options(name)
         config = AutoConfig.from_pretrained(name, **options, **NO_CODE)
-        if not hasattr(config, "patch_size") or not isinstance(getattr(config, "image_size", None), int):
-            raise UserError(f"vision_encoder {name}: is a '{config.model_type}', not a ViT of square pictures")
-        pooler = {"add_pooling_layer": False} if config.model_type == "vit" else {}
-        model = AutoModel.from_pretrained(name, dtype=torch.float32, **pooler, **options, **NO_CODE)
-    return PretrainedVision(model, name=name, **pixel_statistics(name, options))
+        patches = hasattr(config, "patch_size") or hasattr(config, "tubelet_size")
+        if not patches or not isinstance(getattr(config, "image_size", None), int):
+            expected = "a ViT of square pictures, a ViViT or a VideoMAE"
+            raise UserError(f"vision_encoder {name}: is a '{config.model_type}', not {expected}")
+        model = load_whole(AutoModel, "vision_encoder", name, **_without_pooler(config), **options)
+    return _encoder_of(model)(model, name=name, **pixel_statistics(name, options))
 
 
 def empty_vision_encoder(folder: Path, *, name: str) -> PretrainedVision:
@@ -167,9 +253,16 @@ def empty_vision_encoder(folder: Path, *, name: str) -> PretrainedVision:
 
     with fetching("checkpoint", str(folder)):
         config = AutoConfig.from_pretrained(folder, **NO_CODE)
-        pooler = {"add_pooling_layer": False} if config.model_type == "vit" else {}
-        model = AutoModel.from_config(config, dtype=torch.float32, **pooler, **NO_CODE)
-    return PretrainedVision(model, name=name, **pixel_statistics(str(folder)))
+        model = AutoModel.from_config(config, dtype=torch.float32, **_without_pooler(config), **NO_CODE)
+    return _encoder_of(model)(model, name=name, **pixel_statistics(str(folder)))
+
+
+def _encoder_of(model: Any) -> type[PretrainedVision]:
+    return PretrainedVideo if hasattr(model.config, "tubelet_size") else PretrainedVision
+
+
+def _without_pooler(config: Any) -> dict[str, bool]:
+    return {"add_pooling_layer": False} if config.model_type in ("vit", "vivit") else {}
 
 
 def pixel_statistics(name: str, options: dict[str, bool] | None = None) -> dict[str, Sequence[float]]:

@@ -1,0 +1,81 @@
+"""What fusions are made of: attention, a transformer layer, frame vectors, a blank for a missing modality."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from m3dllm.errors import UserError
+from m3dllm.rng import Dropout
+
+
+class Attention(nn.Module):
+    """Multi-head attention without biases: a key's bias would move nothing, and so have no gradient.
+
+    queries: (batch, n, size), keys and values: (batch, m, size), mask: (batch, m) -> (batch, n, size). Without a mask,
+    where nothing is padding, the kernel is the one that needs no memory for the scores.
+    """
+
+    def __init__(self, size: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        if size % heads:
+            raise UserError(f"--attention-heads {heads}: does not divide the width of the states, {size}")
+        self.heads, self.dropout = heads, Dropout(dropout)
+        self.query, self.key, self.value, self.out = (nn.Linear(size, size, bias=False) for _ in range(4))
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        q, k, v = self._split(self.query(q)), self._split(self.key(k)), self._split(self.value(v))
+        seen = None if mask is None else mask[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        return self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (batch, heads, n, size / heads)
+
+
+class TransformerLayer(nn.Module):
+    """Attention and feed-forward, each normed before and added after; over itself, or (`crosses`) over another source.
+
+    x: (batch, n, size), source: (batch, m, size), mask of what is attended to: (batch, m) -> (batch, n, size).
+    """
+
+    def __init__(self, size: int, heads: int, dropout: float, *, crosses: bool = False) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(size)
+        self.source_norm = nn.LayerNorm(size) if crosses else None
+        self.attention = Attention(size, heads, dropout)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(size), nn.Linear(size, 4 * size), nn.GELU(), nn.Linear(4 * size, size), Dropout(dropout)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor | None, source: Tensor | None = None) -> Tensor:
+        normed = self.norm(x)
+        seen = normed if self.source_norm is None else self.source_norm(source)
+        x = x + self.attention(normed, seen, seen, mask)
+        return x + self.feed_forward(x)
+
+
+class FrameVectors(nn.Module):
+    """Patches to frames: their average and the frame's place in time (eq. 12)."""
+
+    def __init__(self, hidden: int, max_frames: int) -> None:
+        super().__init__()
+        self.positions = nn.Embedding(max_frames, hidden)  # H^p
+        nn.init.normal_(self.positions.weight, std=0.02)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(batch, frames, patches, hidden) -> (batch, frames, hidden); frames past the last position share it."""
+        place = torch.arange(patches.shape[1], device=patches.device).clamp(max=self.positions.num_embeddings - 1)
+        return patches.mean(2) + self.positions(place)
+
+
+def with_blank(vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """One zero vector more at the end, which counts where a document lacks the modality: there is always something.
+
+    vectors: (batch, n, hidden), mask: (batch, n) -> the same with n + 1, or as they came where no document lacks it.
+    """
+    lacking = ~mask.any(1, keepdim=True)
+    if not lacking.any():
+        return vectors, mask
+    return F.pad(vectors, (0, 0, 0, 1)), torch.cat([mask, lacking], 1)
