@@ -175,6 +175,8 @@ def main() -> None:
     two.add_argument("--fold", type=int, choices=range(FOLDS))
     two.add_argument("--share", type=float, default=1.0, help="how much of train is learned from")
     two.add_argument("--only", choices=SYSTEMS, action="append", help="one of the systems; may be repeated")
+    two.add_argument("--preset", help="of dffm; left out, minilm in English and tiny in Chinese")
+    two.add_argument("--text-encoder", help="an id or a folder, of dffm")
     two.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     three = verbs.add_parser("mdocre")
     three.add_argument("data", type=Path)
@@ -194,7 +196,9 @@ def main() -> None:
     if asked.verb == "demo":
         demo(asked.out, seeds=[int(seed) for seed in asked.seeds.split(",")], epochs=asked.epochs, lang=asked.lang)
     elif asked.verb == "m3d":
-        options = {"precision": asked.precision} | ({} if asked.epochs is None else {"epochs": asked.epochs})
+        options: dict[str, Any] = {"precision": asked.precision}
+        options |= {} if asked.epochs is None else {"epochs": asked.epochs}
+        options |= {} if asked.text_encoder is None else {"text_encoder": (asked.text_encoder,)}
         m3d(
             asked.data,
             asked.out,
@@ -202,6 +206,7 @@ def main() -> None:
             folds=range(FOLDS) if asked.fold is None else [asked.fold],
             share=asked.share,
             systems=asked.only or SYSTEMS,
+            preset=asked.preset or PRESETS[asked.lang],
             options=options,
         )
     elif asked.verb == "step":

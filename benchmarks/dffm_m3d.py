@@ -1,6 +1,7 @@
-"""DFFM on folds of M3D by source video, beside its peers: a CRF, a fine-tuned MiniLM, heuristic baselines.
+"""DFFM on folds of M3D by source video, beside its peers: a CRF, a fine-tuned tagger, heuristic baselines.
 
 python -m benchmarks.dffm m3d DATA OUT --lang en [--fold 0] [--epochs N] [--precision bf16] [--share 0.5]
+python -m benchmarks.dffm m3d DATA OUT --lang zh --preset multilingual --text-encoder FOLDER
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def m3d(
     folds: Sequence[int],
     share: float,
     systems: Sequence[str],
+    preset: str,
     options: dict[str, Any],
 ) -> None:
     """The released dev documents of a language in folds; what is to be chosen is chosen on a part of the rest of them.
@@ -54,7 +56,7 @@ def m3d(
             elif system in PEERS:
                 row = {(lang, "end to end", "entity"): kept(folder / "entity.json", lambda: PEERS[system](fold))}  # noqa: B023
             else:
-                mine = {"preset": PRESETS[lang], "options": options} if system == "dffm" else {}
+                mine = {"preset": preset, "options": options} if system == "dffm" else {}
                 done = run(Experiment(system=system, corpus=corpus, pairs="both", out=folder, **mine))
                 print(run_table(done))
                 row = f1s(done)

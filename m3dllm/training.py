@@ -16,6 +16,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
@@ -64,6 +65,8 @@ class Schedule:
     """The share of the steps in which the learning rates rise; then they fall linearly to 0."""
     clip: float = 1.0
     """Gradients are clipped to this norm."""
+    ema_decay: float = 0.0
+    """The decay of the moving average of the weights, which is what dev scores and what is kept; 0: no average."""
     seed: int = 0
     group_by_length: bool = True
     """Whether the items of a step are of about one length."""
@@ -175,17 +178,55 @@ class Progress:
         return self.epoch - self.best_epoch
 
 
+class MovingAverage:
+    """The exponential moving average of weights over the steps (EMA); while there were few it forgets sooner."""
+
+    def __init__(self, weights: Mapping[str, Tensor], decay: float) -> None:
+        self.decay, self.weights = decay, weights
+        self.values = {name: value.detach().clone() for name, value in weights.items()} if decay else {}
+
+    def add(self, step: int) -> None:
+        """Take in the weights as step number `step`, from 0, left them."""
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        for name, value in self.values.items():
+            if value.is_floating_point():
+                value.lerp_(self.weights[name].detach(), share)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The weights are their average within the block, and again themselves after it."""
+        before = {name: self.weights[name].detach().clone() for name in self.values}
+        self._copy(self.values)
+        try:
+            yield
+        finally:
+            self._copy(before)
+
+    @torch.no_grad()
+    def _copy(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in values.items():
+            self.weights[name].copy_(value)
+
+
 def save_progress(
-    folder: Path, progress: Progress, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+    folder: Path,
+    progress: Progress,
+    weights: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    average: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write the state in one step."""
-    parts = {"model": weights, "optimizer": optimizer_state(optimizer)}
+    parts = {"model": weights, "optimizer": optimizer_state(optimizer), "average": average or {}}
     tensors = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
     write_weights(folder / TRAINING, tensors, {"progress": json.dumps(asdict(progress))})
 
 
 def load_progress(
-    folder: Path, fingerprint: str, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+    folder: Path,
+    fingerprint: str,
+    weights: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    average: Mapping[str, Tensor] | None = None,
 ) -> Progress | None:
     """The state that `save_progress` wrote, put into weights and optimizer; None where there is none.
 
@@ -205,6 +246,7 @@ def load_progress(
         other = "options or documents, or of another model: remove it, or name another --out"
         raise UserError.at(path, f"is of a fit with other {other}")
     fill(weights, part_of(tensors, "model"), path, remedy=AGAIN)
+    fill(average or {}, part_of(tensors, "average"), path, remedy=AGAIN)
     restore_optimizer(optimizer, part_of(tensors, "optimizer"))
     return Progress(**saved)
 
@@ -237,6 +279,7 @@ class Training(Generic[Item]):
         self.items = learner.items(train)
         self.lengths = [learner.length(item) for item in self.items]
         self.optimizer = torch.optim.AdamW(learner.parameter_groups())
+        self.average = MovingAverage(learner.weights(), self.schedule.ema_decay)
         self.pool = thread_pool(self.schedule.threads) if self.schedule.threads else None
         self.draw = ""
         """What the random numbers of a step are drawn from."""
@@ -247,13 +290,13 @@ class Training(Generic[Item]):
         Raises UserError where the saved state is damaged or of another fit, or the disk is full.
         """
         learner = self.learner
-        progress = load_progress(self.out, learner.fingerprint, learner.weights(), self.optimizer)
+        progress = load_progress(self.out, learner.fingerprint, learner.weights(), self.optimizer, self.average.values)
         if progress is None:
             progress = Progress(learner.fingerprint)
         else:
             log.info("resuming after epoch %d and step %d", progress.epoch, progress.step)
-            if progress.is_best and self.is_main:  # interrupted between the state and the best weights
-                write_weights(self.out / BEST, learner.weights())
+            if progress.is_best:  # interrupted between the state and the best weights
+                self._save_best()
         clock = _Clock(self.schedule.epochs)
         while progress.epoch < self.schedule.epochs and not self.is_over(progress):
             self.epoch(progress, clock)
@@ -302,6 +345,7 @@ class Training(Generic[Item]):
             self.draw = f"{schedule.seed}:{progress.epoch}:{k}"
             items = [learner.vary(self.items[i], rng) for i in steps[k]]
             progress.loss += self.step(items) * learner.count(items)
+            self.average.add(progress.epoch * len(steps) + k)
             progress.learned += learner.count(items)
             size += sum(self.lengths[i] for i in steps[k])
             progress.step = k + 1
@@ -310,7 +354,8 @@ class Training(Generic[Item]):
                 self._save(progress)
         seconds = clock.trained()
         learner.model.eval()
-        scores = self.dev_scores()
+        with self.average.in_place():
+            scores = self.dev_scores()
         loss = progress.loss / max(1, progress.learned)
         speed = {} if learner.speed is None else {learner.speed: round(size / max(seconds, 1e-9), 1)}
         progress.epochs.append({"loss": loss, **speed, **scores})
@@ -319,8 +364,8 @@ class Training(Generic[Item]):
         if average > progress.best:
             progress.best, progress.best_epoch = average, progress.epoch
         self._save(progress)
-        if progress.is_best and self.is_main:
-            write_weights(self.out / BEST, learner.weights())
+        if progress.is_best:
+            self._save_best()
         clock.end(progress.epochs[-1])
 
     def step(self, items: Sequence[Item]) -> float:
@@ -394,7 +439,11 @@ class Training(Generic[Item]):
 
     def _save(self, progress: Progress) -> None:
         if self.is_main:
-            save_progress(self.out, progress, self.learner.weights(), self.optimizer)
+            save_progress(self.out, progress, self.learner.weights(), self.optimizer, self.average.values)
+
+    def _save_best(self) -> None:
+        if self.is_main:
+            write_weights(self.out / BEST, self.average.values or self.learner.weights())
 
 
 def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float], counts: Mapping[str, int]) -> Tensor:

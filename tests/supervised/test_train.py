@@ -19,8 +19,8 @@ from m3dllm.systems.dffm.model import DFFM
 from m3dllm.systems.supervised.checkpoint import MODEL, read_checkpoint
 from m3dllm.systems.supervised.decoding import Thresholds
 from m3dllm.systems.supervised.learner import SupervisedLearner, hidden, parameter_groups, training_item
-from m3dllm.systems.supervised.predict import decoders, dev_scores
-from m3dllm.training import TRAINING, Schedule, Training, batches
+from m3dllm.systems.supervised.predict import decoders, dev_scores, tune
+from m3dllm.training import TRAINING, MovingAverage, Schedule, Training, batches
 from tests.supervised.documents import LABELS, four
 from tests.supervised.models import fit, new_model
 from tests.supervised.pretrained import write_multilingual
@@ -40,9 +40,10 @@ def names_in(folder):
     return sorted(file.name for file in folder.iterdir())
 
 
-def test_a_fit_that_was_cut_off_ends_at_the_same_numbers(tmp_path, monkeypatch):
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_a_fit_that_was_cut_off_ends_at_the_same_numbers(tmp_path, monkeypatch, ema_decay):
     examples = four(tmp_path)
-    config = Config(epochs=3, hide=0.5, **SMALL)
+    config = Config(epochs=3, hide=0.5, ema_decay=ema_decay, **SMALL)
     fit(config, LABELS, examples, examples, tmp_path / "whole")
 
     done, real = [], Training.epoch
@@ -123,6 +124,57 @@ def test_gradients_of_parts_lie_as_their_weights_do(tmp_path):
     trained = [weight for weight in run.learner.weights().values() if weight.grad is not None]
     assert trained
     assert all(weight.grad.stride() == weight.stride() for weight in trained)  # the fused AdamW takes that for granted
+
+
+def test_the_moving_average_is_between_what_the_weights_were():
+    weights = {"w": torch.zeros(2), "n": torch.tensor(3)}
+    average = MovingAverage(weights, 0.5)
+    for step, value in enumerate((1.0, 2.0)):
+        weights["w"].fill_(value)
+        average.add(step)
+    with average.in_place():
+        inside = weights["w"].tolist()
+    early = 0.9 * 1.0  # a tenth of the beginning, 0, is left after the first step
+    assert inside == pytest.approx([early + (1 - 2 / 11) * (2.0 - early)] * 2)
+    assert (weights["w"].tolist(), int(weights["n"])) == ([2.0, 2.0], 3)
+
+
+def test_what_is_kept_of_a_fit_is_the_moving_average(tmp_path):
+    weights = []
+    for ema_decay in (0.0, 0.9):
+        fit(Config(epochs=1, ema_decay=ema_decay, **SMALL), LABELS, four(tmp_path), (), tmp_path / str(ema_decay))
+        weights.append(read_checkpoint(tmp_path / str(ema_decay) / MODEL)[1]["entity.tagger.emit.weight"])
+    assert not torch.equal(*weights)
+
+
+def test_a_refit_learns_dev_too_with_the_thresholds_that_were_best_on_it_before(tmp_path):
+    examples = four(tmp_path)
+    config = Config(epochs=1, refit=True, **SMALL)
+    card, _ = fit(config, LABELS, examples[:1], examples[1:], tmp_path / "out")
+    assert card.languages == ("en", "zh")
+    _, first = fit(replace(config, refit=False), LABELS, examples[:1], (), tmp_path / "first")
+    assert card.thresholds == tune(first, examples[1:], LABELS, torch.device("cpu"))
+    fit(replace(config, tune=False), LABELS, examples[:1], examples[1:], tmp_path / "second")
+    weights = [read_checkpoint(tmp_path / name / MODEL)[1] for name in ("out", "second")]
+    assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
+    assert names_in(tmp_path / "out") == [MODEL]
+
+
+def test_a_refit_that_was_cut_off_does_not_begin_again(tmp_path, monkeypatch):
+    examples, trained, real = four(tmp_path), [], Training.fit
+
+    def cut_off(training):
+        trained.append(len(training.items))
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return real(training)
+
+    monkeypatch.setattr(Training, "fit", cut_off)
+    asked = Config(epochs=1, refit=True, **SMALL), LABELS, examples[:3], examples[3:], tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        fit(*asked)
+    fit(*asked)
+    assert trained == [3, 4, 4]
 
 
 def test_without_dev_the_last_epoch_is_kept(tmp_path):

@@ -63,6 +63,8 @@ class Config(base.Config):
             "encoder_lr": 2e-4,
             "epochs": 8,
             "batch_size": 2,
+            "ema_decay": 0.99,
+            "refit": True,
         },
         "multilingual": {
             "text_encoder": ("intfloat/multilingual-e5-small",),
@@ -70,6 +72,8 @@ class Config(base.Config):
             "encoder_lr": 2e-4,
             "epochs": 8,
             "batch_size": 2,
+            "ema_decay": 0.99,
+            "refit": True,
         },
         "paper": {
             **base.PAPER,

@@ -106,6 +106,9 @@ class Config(Options):
     """How a pair's relations are chosen: the best type or none, or every type above a threshold."""
     tune: Annotated[bool, FIT] = True
     """Whether the thresholds of chains, relations and regions are chosen on dev."""
+    refit: Annotated[bool, FIT] = False
+    """Whether the model is trained twice for all epochs: on train, to choose the thresholds on dev, then anew on both.
+    Dev then chooses no epoch."""
 
     weight_entity: Annotated[NotNegative, FIT] = 1.0
     """The weight of the entity loss (eq. 19) in the total (eq. 24)."""
@@ -139,6 +142,8 @@ class Config(Options):
     """AdamW's weight decay."""
     clip: Annotated[float, Meta(gt=0), FIT] = 5.0
     """Gradients are clipped to this norm."""
+    ema_decay: Annotated[Share, FIT] = 0.0
+    """The decay of the moving average of the weights, which is what dev scores and what is kept; 0: no average."""
     hide: Annotated[Share, FIT] = 0.0
     """The probability that a training document is given without its text or without its frames."""
     attention_dropout: Annotated[Share, FIT] = 0.0

@@ -60,6 +60,7 @@ class SupervisedLearner(Learner[TrainingItem]):
             threads=threads,
             warmup=config.warmup,
             clip=config.clip,
+            ema_decay=config.ema_decay,
             seed=config.seed,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -38,6 +39,9 @@ from m3dllm.training import TRAINING, Training, fingerprint_of
 from m3dllm.types import Document, Example, Failure, RawOutput
 
 log = logging.getLogger("m3dllm")
+
+FIRST = "first"
+"""The folder of the first of two trainings, while they last."""
 
 
 class Supervised(System):
@@ -84,21 +88,27 @@ class Supervised(System):
     def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
         """Train on `train`, choose the epoch by `dev` (the last where it is empty), write the checkpoint into `out`.
 
+        With `refit` train on both in the end, with the thresholds of a first training that `dev` was no part of.
         An interrupted fit resumes from there. Raises UserError where there is nothing to train on, where an encoder
         cannot be had or does not read the documents, or where memory runs out.
         """
         if not train:
             raise UserError("there is no train document: name a split by --train")
         fingerprint = fingerprint_of(asdict(self.config), self.labels, train, dev)
-        card = describe(self.config, self.labels, train, fingerprint)
+        refits = self.config.refit and bool(dev)
+        learned = (*train, *dev) if refits else train
+        card = describe(self.config, self.labels, learned, fingerprint)
         advice = "try --batch-size 1, a smaller --frame-chunk, --checkpointing true, or --freeze text,vision"
         with memory_advice(advice):
             model = self.new_model(card)
-            check_language(model, train)
+            check_language(model, learned)
             done = self._finished(model, fingerprint, out)
             if done is None:
                 with one_thread_each(model.threads(self.device)):
-                    done = self._train(model, card, train, dev, out)
+                    if refits and self.config.tune:
+                        card = replace(card, thresholds=self._first(train, dev, out / FIRST, fingerprint))
+                    done = self._train(model, card, learned, () if refits else dev, out)
+        shutil.rmtree(out / FIRST, ignore_errors=True)
         self._fitted = done, model.eval()
 
     def new_model(self, card: Card) -> Model:
@@ -117,11 +127,29 @@ class Supervised(System):
         fill_model(model, weights, out / MODEL)
         return card
 
-    def _train(self, model: Model, card: Card, train: Sequence[Example], dev: Sequence[Example], out: Path) -> Card:
+    def _first(self, train: Sequence[Example], dev: Sequence[Example], out: Path, fingerprint: str) -> Thresholds:
+        """The thresholds that do best on `dev` after all epochs on `train`."""
+        card = describe(self.config, self.labels, train, fingerprint)
+        model = self.new_model(card)
+        done = self._finished(model, fingerprint, out) or self._train(model, card, train, (), out, tuned_on=dev)
+        return done.thresholds
+
+    def _train(
+        self,
+        model: Model,
+        card: Card,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        out: Path,
+        *,
+        tuned_on: Sequence[Example] = (),
+    ) -> Card:
+        """Train and save; `dev` chooses the epoch, and the thresholds too where `tuned_on` is left out."""
         training = Training(SupervisedLearner(model, self.labels, self.device, card.fingerprint), train, dev, out)
         progress = training.fit()
-        thresholds = tune(model, dev, self.labels, self.device) if self.config.tune and dev else Thresholds()
-        card = replace(card, thresholds=thresholds, history=tuple(progress.epochs))
+        card = replace(card, history=tuple(progress.epochs))
+        if self.config.tune and (tuned_on or dev):
+            card = replace(card, thresholds=tune(model, tuned_on or dev, self.labels, self.device))
         save_model(out, card, model)
         training.finish()
         return card
