@@ -21,6 +21,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What is opened as a picture; anything else that Pillow could open is none of ours."""
 MOST_PIXELS = 64_000_000
 """A larger picture is not decoded: it would take a gigabyte, and a file of a few kilobytes can be one."""
+OVERHANG = 0.02
+"""How far, as a part of the frame's side, a box may stick out of it and still be cut to it."""
 ORIENTATION = 0x0112
 TURNS: dict[int, Callable[[float, float], tuple[float, float]]] = {
     1: lambda x, y: (x, y),
@@ -95,6 +97,19 @@ def turn_box(box: Box, turn: int) -> Box:
     """A box of the stored pixels in the upright picture, both as fractions."""
     corners = TURNS[turn](box.x0, box.y0), TURNS[turn](box.x1, box.y1)
     return Box.from_corners(*corners[0], *corners[1])
+
+
+def cut_to_frame(box: Box) -> Box | None:
+    """The part of the box in the frame; None where it has none, or sticks out by more than OVERHANG."""
+    if not box.has_area or overhang(box) > OVERHANG:
+        return None
+    inside = Box(max(box.x0, 0.0), max(box.y0, 0.0), min(box.x1, 1.0), min(box.y1, 1.0))
+    return inside if inside.is_legal else None
+
+
+def overhang(box: Box) -> float:
+    """How far the box sticks out of the frame, as a part of the frame's side; 0 where it does not."""
+    return max(-box.x0, -box.y0, box.x1 - 1, box.y1 - 1, 0.0)
 
 
 def as_png(source: Path | bytes) -> bytes:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from m3dllm.corpora.documents import read_value
-from m3dllm.corpora.frames import UNUSABLE, frame_number
+from m3dllm.corpora.frames import frame_number
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import confidence, key, keys, note_unread, objects, real, whole_number, words
 from m3dllm.corpora.marks import Marks
 from m3dllm.corpora.sources import Incoming, files_at
-from m3dllm.corpora.stills import find_image, still
+from m3dllm.corpora.stills import Size, drawn_size, find_image, still
 from m3dllm.corpora.voc import ONLY_REGIONS
 from m3dllm.errors import UserError
 from m3dllm.types import Box, Document, Example, Frame, Lang, Region
@@ -158,34 +158,35 @@ def _example(
     marks, frames = Marks("", notes, own), []
     for index, (entry, place) in sorted(clip.images.items()):
         width, height = whole_number(entry.get("width")) or 0, whole_number(entry.get("height")) or 0
-        source = words(entry.get("file_name"))
+        source, size = words(entry.get("file_name")), (width, height) if width > 0 and height > 0 else None
+        drawn = said.get(key(entry.get("id")), [])
+        boxes = [one.box for one in drawn if one.box]
         frame = still(
             own,
             index,
             find_image(source, folders),
-            (width, height) if width > 0 and height > 0 else None,
+            size,
             notes,
             where=f"{place}: {source}",
             annotated=bool(entry["annotated"]) if "document" in entry and "annotated" in entry else True,
             time_s=real(entry.get("time_s")),
+            reach=(max((b[0] + b[2] for b in boxes), default=0.0), max((b[1] + b[3] for b in boxes), default=0.0)),
         )
         if frame:
-            drawn = said.get(key(entry.get("id")), [])
-            kept = [marks.shows(region, where) for where, region in _boxes(drawn, frame, width, height)]
-            if drawn and not any(kept):
-                notes.change("frame", UNUSABLE, place)
-                frame = replace(frame, annotated=False)
+            for where, region in _boxes(drawn, frame, drawn_size(frame, size, notes)):
+                marks.shows(region, where)
+            if len(boxes) < len(drawn):
+                marks.spoil(index)
             frames.append(frame)
     if not frames:
         notes.leave_out("document", "none of its images has a size", own)
         return None
     lang: Lang = "zh" if clip.first("lang") == "zh" else "en"
-    document = Document(own, lang, "", group=clip.first("group"), frames=tuple(frames))
+    document = Document(own, lang, "", group=clip.first("group"), frames=marks.annotated_frames(frames))
     return Example(document, marks.gold(), ONLY_REGIONS)
 
 
-def _boxes(found: list[_Drawn], frame: Frame, width: int, height: int) -> Iterator[tuple[str, Region]]:
-    size = (width, height) if width > 0 and height > 0 else (frame.width_px, frame.height_px)
+def _boxes(found: list[_Drawn], frame: Frame, size: Size) -> Iterator[tuple[str, Region]]:
     for drawn in found:
         if not drawn.box:
             continue

@@ -1,6 +1,6 @@
 """CoNLL: a token a line with its tag, blank lines between sentences; Twitter-2015 and -2017, with `IMGID:`, too.
 
-The first column is the token, the last its tag: BIO, IOB1, or BIOES. What stands in other columns is not read. A block
+The first column is the token, the last its tag: BIO, IOB1, or BIOES. What stands in other columns is counted. A block
 of lines is a document, which `IMGID:…` or `# id = …` may name; with `-DOCSTART-` lines, all blocks up to the next are.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.marks import Marks, language_of
 from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.corpora.stills import find_image, still
@@ -69,7 +70,7 @@ def blocks(text: str, where: str, notes: Imported) -> Iterator[Block]:
     """The documents of a file of tokens and tags. A line that is neither is noted."""
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     by_mark = any(line.startswith("-DOCSTART-") for line in lines)
-    block = Block(1)
+    block, columns = Block(1), 2
     for number, line in enumerate(lines, start=1):
         if line.startswith("-DOCSTART-") or (line.startswith("IMGID:") and "\t" not in line):
             if not block.is_empty:
@@ -90,6 +91,9 @@ def blocks(text: str, where: str, notes: Imported) -> Iterator[Block]:
         elif len(words := line.split("\t") if "\t" in line else line.split()) < 2:
             notes.leave_out("line", "it is not a token and its tag", f"{where}:{number}: {line[:80]!r}")
         else:
+            if len(words) > columns:
+                columns = len(words)
+                notes.leave_detail("columns between token and tag", f"{where}:{number}: {columns - 2}")
             block.sentences[-1].append((number, words[0].strip(), words[-1].strip()))
     if not block.is_empty:
         yield block
@@ -99,6 +103,7 @@ def example(
     block: Block, incoming: Incoming, where: str, instead: str, lang: Lang | None, images: Path | None = None
 ) -> Example:
     """The document of a block, with its image where there is one."""
+    note_unread(block.about, keys("id image lang group"), f"{where}: #", incoming.notes)
     marks, tokens = marked(block, incoming.notes, where)
     name = incoming.id_for(block.about.get("id") or block.about.get("image") or "", instead, where)
     frames = []

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.marks import Marks, language_of
 from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.errors import UserError
@@ -24,6 +25,10 @@ UNKNOWN = "MISC"
 """The type of an entity that the file does not type."""
 _FORM = "eid-etype-head-other"
 _BRACKET = re.compile(r"\(([^()]+)(\))?|([^()]+)\)")
+_ABOUT = keys("newdoc newpar sent_id text lang group global.Entity global.columns") | dict.fromkeys(
+    ("newdoc id", "newpar id")
+)
+_MISC = keys("Entity SpaceAfter SpacesAfter SpacesBefore SpacesInToken")
 _ID = re.compile(r"[0-9]{1,9}(?:[-.][0-9]{1,9})?")
 _PART = re.compile(r"(.*)\[(\d+)/(\d+)\]")
 _WHITE = {"\\s": " ", "\\t": "\t", "\\n": "\n", "\\r": "\r", "\\p": "|", "\\\\": "\\"}
@@ -44,6 +49,7 @@ def read_corefud(path: Path, *, lang: Lang | None = None, split: str | None = No
         for n, found in enumerate(_documents(file), start=1):
             form = found.about.get("global.Entity", form)
             where = f"{file.name}:{found.line}"
+            note_unread(found.about, _ABOUT, f"{where}: #", incoming.notes)
             reader = _Reader(found, form, incoming.notes, where)
             marks = reader.marks()
             name = incoming.id_for(found.about.get("newdoc id", ""), f"{file.stem}-{n}", where)
@@ -138,6 +144,7 @@ class _Reader:
             until, end_of_range = 0, 0
             for number, columns in sentence:
                 misc = dict(part.partition("=")[::2] for part in columns[9].split("|"))
+                note_unread(misc, _MISC, f"{self.where}: line {number}: MISC", self.notes)
                 first, dash, last = columns[0].partition("-")
                 if "." in columns[0]:  # an empty node: no text
                     self._brackets(misc.get("Entity", ""), None, None, number)
@@ -160,6 +167,8 @@ class _Reader:
 
     def _brackets(self, brackets: str, start: int | None, end: int | None, line: int) -> None:
         """What opens and closes at a token from `start` to `end`; None at an empty node."""
+        if rest := _BRACKET.sub("", brackets):
+            self.notes.leave_out("mention", "its bracket cannot be read", f"{self.where}: line {line}: {rest}")
         for opening, at_once, closing in _BRACKET.findall(brackets):
             if closing:
                 name = closing

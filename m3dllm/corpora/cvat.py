@@ -16,6 +16,7 @@ from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.marks import Marks
 from m3dllm.corpora.markup import Element, as_value, number, read_xml, text_of
+from m3dllm.corpora.places import split_word
 from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.corpora.stills import Size, find_image, still
 from m3dllm.corpora.voc import ONLY_REGIONS
@@ -43,7 +44,7 @@ def read_cvat(path: Path, *, images: Path | None = None, clips: bool = False, sp
     - `images`: the folder of the images, or of a video's frames, by their numbers; default: looked for beside
       and in `images`.
     - `clips`: the images of one folder are the frames of one document, numbered as their names are.
-    - `split`: the split to write; default: as the names of the files say.
+    - `split`: the split to write; default: as the subset says, or the names of the files.
 
     Raises UserError where a file is no CVAT XML, or there is no image.
     """
@@ -59,9 +60,9 @@ def read_cvat(path: Path, *, images: Path | None = None, clips: bool = False, sp
         note_unread(as_value(root), _KNOWN, file.name, incoming.notes)
         folders = [images] if images else [file.parent / "images", file.parent]
         made = _Task(root, file, folders, incoming)
-        part = split or incoming.split_of(file, path)
-        for example in (*made.video(), *made.stills(clips=clips)):
-            incoming.add(part, example)
+        part = incoming.split_of(file, path)
+        for subset, example in (*made.video(), *made.stills(clips=clips)):
+            incoming.add(split or split_word(subset) or part, example)
     return incoming.done(path)
 
 
@@ -75,8 +76,8 @@ class _Task:
 
     # --- images ---
 
-    def stills(self, *, clips: bool) -> Iterator[Example]:
-        """A document for each image, or for each folder of them."""
+    def stills(self, *, clips: bool) -> Iterator[tuple[str, Example]]:
+        """(its subset, document) for each image, or for each folder of them."""
         groups: dict[str, list[tuple[int, Element]]] = {}
         for image in self._root.findall("image"):
             pure = PurePosixPath(image.get("name", "").replace("\\", "/"))
@@ -104,12 +105,12 @@ class _Task:
                     frames[index] = frame
                     for shape in image:
                         self._shape(shape, shape.get("label", ""), frame, size, marks, where)
-            yield from self._document(own, marks, list(frames.values()))
+            yield from self._document(own, marks, list(frames.values()), members[0][1].get("subset", ""))
 
     # --- videos ---
 
-    def video(self) -> Iterator[Example]:
-        """The document of a video task, if it is one."""
+    def video(self) -> Iterator[tuple[str, Example]]:
+        """(its subset, the document) of a video task, if it is one."""
         tracks = self._root.findall("track")
         if not tracks and text_of(self._task, "mode") != "interpolation":
             return
@@ -138,7 +139,7 @@ class _Task:
                 self._notes.leave_out("region", "its frame has no number or no size", where)
             else:
                 self._shape(shape, track.get("label", ""), found, size, marks, where)
-        yield from self._document(own, marks, list(frames.values()))
+        yield from self._document(own, marks, list(frames.values()), text_of(self._task, "subset"))
 
     def _frames(self) -> range:
         """The numbers of the frames that the task has: all of them are annotated."""
@@ -174,11 +175,11 @@ class _Task:
             box = Box.from_corners(xa, ya, xb, yb, size=size or (frame.width_px, frame.height_px))
             marks.shows(Region(frame.index, box, kind), where)
 
-    def _document(self, name: str, marks: Marks, frames: list[Frame]) -> Iterator[Example]:
+    def _document(self, name: str, marks: Marks, frames: list[Frame], subset: str) -> Iterator[tuple[str, Example]]:
         if frames:
             frames = sorted(frames, key=lambda frame: frame.index)
             document = Document(name, "en", "", frames=marks.annotated_frames(frames))
-            yield Example(document, marks.gold(), ONLY_REGIONS)
+            yield subset, Example(document, marks.gold(), ONLY_REGIONS)
         else:
             self._notes.leave_out("document", "none of its images has a size", name)
 

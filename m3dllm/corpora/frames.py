@@ -31,15 +31,16 @@ from m3dllm.corpora.walk import is_hidden, readable, walk_files
 from m3dllm.corpora.yolo import is_names_file, parse_names, parse_yolo
 from m3dllm.errors import UserError
 from m3dllm.files import decode_text, file_name, read_bytes
-from m3dllm.pictures import turn_box
+from m3dllm.pictures import cut_to_frame, overhang, turn_box
 from m3dllm.types import Box, Frame, Region
 
 __all__ = ["BoxOrientation", "Clip", "ClipFile", "ClipFiles", "cut_to_frame", "frame_number", "read_clip"]
 
 UNUSABLE = "nothing that was drawn on it could be used: it counts as not annotated"
 """Why a frame with boxes is not annotated."""
-OVERHANG = 0.02
-"""How far, as a part of the frame's side, a box may stick out of it and still be cut to it."""
+PARTLY = "a part of what was drawn on it could not be used: it stays annotated, and its gold lacks that part"
+"""What is said of a frame with boxes of which some are gold. To drop it would lose what is right in it; kept, it counts
+a system's box for the part that it lacks as wrong, in as many frames as the count says."""
 ROUNDING = 1e-5
 """How far an edge may miss the frame's and still be meant to lie on it: what rounded decimals lose."""
 LARGEST_FILE = 64 * 2**20
@@ -359,16 +360,19 @@ class _Reader:
                 said += self._listed(text, still.yolo, number, picture)
         regions = regions_in_frame(said, self.notes, self.options.region_types)
         path = f"{folder}/{number}{picture.suffix}"
-        if annotated and not regions and any(map(is_unusable, self.notes.left_out[before:])):
-            annotated = False
-            self.notes.change("frame", UNUSABLE, still.name.where)
+        if annotated and any(map(is_unusable, self.notes.left_out[before:])):
+            annotated = bool(regions)
+            self.notes.change("frame", PARTLY if regions else UNUSABLE, still.name.where)
         clip.images[path] = picture.source
         clip.frames.append(Frame(number, path, *picture.size, annotated=annotated))
         clip.regions += regions
 
     def _drawn(self, labelme: LabelMe, file: ClipFile, number: int, picture: _Picture) -> list[tuple[str, Region]]:
         """The shapes of a LabelMe file in the upright image."""
-        as_stored = self._as_stored(Turned.by_size(picture.turn, picture.size, labelme.size, file.where))
+        turned = Turned.by_size(picture.turn, picture.size, labelme.size, file.where)
+        if labelme.size is None:
+            turned = Turned.by_reach(picture.turn, picture.size, labelme.reach, file.where)
+        as_stored = self._as_stored(turned)
         size = picture.stored_size if as_stored else picture.size
         if labelme.size not in (None, size):
             detail = f"{file.where}: for {_pixels(labelme.size or size)}, the image has {_pixels(size)}"
@@ -478,25 +482,12 @@ def regions_in_frame(
             new = replace(region, box=inside, type=name)
             if new in kept:
                 notes.leave_out("region", "it stands twice", where)
-            elif _overhang(region.box) > ROUNDING:
+            elif overhang(region.box) > ROUNDING:
                 notes.change(
                     "region", "its box stuck out of the frame: cut to it", f"{where}: {_fractions(region.box)}"
                 )
             kept[new] = None
     return list(kept)
-
-
-def cut_to_frame(box: Box) -> Box | None:
-    """The part of the box in the frame; None where it has none, or sticks out by more than OVERHANG."""
-    if not box.has_area or _overhang(box) > OVERHANG:
-        return None
-    inside = Box(max(box.x0, 0.0), max(box.y0, 0.0), min(box.x1, 1.0), min(box.y1, 1.0))
-    return inside if inside.is_legal else None
-
-
-def _overhang(box: Box) -> float:
-    """How far the box sticks out of the frame, as a part of the frame's side; 0 where it does not."""
-    return max(-box.x0, -box.y0, box.x1 - 1, box.y1 - 1, 0.0)
 
 
 def _turned(one: tuple[str, Region], turn: int) -> tuple[str, Region]:

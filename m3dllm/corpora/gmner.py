@@ -90,10 +90,13 @@ def _tweet(
     frame: Frame | None = None
     if images or boxed:
         file = find_image(boxed.image if boxed and boxed.image else f"{image}.jpg", [images]) if images else None
-        frame = still(name, 0, file, boxed.size if boxed else None, notes, where=f"{where}: {image}")
+        size, reach = (boxed.size, boxed.reach) if boxed else (None, (0.0, 0.0))
+        frame = still(name, 0, file, size, notes, where=f"{where}: {image}", reach=reach)
     if boxed and frame:
-        for place, said, region in boxed.regions(0, (frame.width_px, frame.height_px)):
+        for place, said, region in boxed.regions(frame, notes):
             _show(marks, region, said, place)
+        if not boxed.is_whole:
+            marks.spoil(0)
     elif boxed:
         for place, _, _ in boxed.boxes:
             notes.leave_out("region", "its image has no size", place)

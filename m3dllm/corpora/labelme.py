@@ -25,6 +25,7 @@ AREAS = frozenset(
 """The shapes of which a box can be made; points and lines have no area."""
 _SHAPE = keys("label points shape_type mask line_color fill_color", flags={})
 _FILE = keys("version imagePath imageData imageHeight imageWidth lineColor fillColor", flags={})
+Point = tuple[float, float]
 Corners = tuple[float, float, float, float]
 
 
@@ -40,6 +41,14 @@ class LabelMe:
     image: bytes | None
     image_path: str = ""
     about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def reach(self) -> Point:
+        """The furthest right and down of all points of its shapes, in pixels."""
+        found = [
+            point for shape in self.shapes if isinstance(shape, dict) for point in _points(shape.get("points")) or ()
+        ]
+        return max((x for x, _ in found), default=0.0), max((y for _, y in found), default=0.0)
 
     def regions(
         self, frame: int, *, size: tuple[float, float], where: str, notes: Imported, cover: bool = False

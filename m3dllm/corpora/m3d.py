@@ -20,7 +20,7 @@ import msgspec
 
 from m3dllm.corpora.documents import Row, read_documents
 from m3dllm.corpora.framefiles import frame_number
-from m3dllm.corpora.frames import UNUSABLE
+from m3dllm.corpora.frames import PARTLY, UNUSABLE, is_unusable
 from m3dllm.corpora.images import SUFFIXES, UNREAD, image_as_png, image_size, image_turn, is_tiff
 from m3dllm.corpora.imported import Imported, one_line, split_name, unused_id
 from m3dllm.corpora.jsonfiles import keys, note_unread
@@ -327,9 +327,9 @@ class _Reader:
             before = len(self.imported.left_out)
             boxes_here = self._boxes(box_file, number, image) if box_file else []
             annotated = box_file is not None or number in listed
-            if annotated and not boxes_here and len(self.imported.left_out) > before:
-                annotated = False
-                self.imported.change("frame", UNUSABLE, f"{image}")
+            if annotated and any(map(is_unusable, self.imported.left_out[before:])):
+                annotated = bool(boxes_here)
+                self.imported.change("frame", PARTLY if boxes_here else UNUSABLE, f"{image}")
             frames.append(Frame(number, path, width_px, height_px, annotated))
             regions += boxes_here
         for file in boxes.values():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from m3dllm.corpora.bilingual import language
-from m3dllm.corpora.frames import UNUSABLE, regions_in_frame
+from m3dllm.corpora.frames import PARTLY, UNUSABLE, regions_in_frame
 from m3dllm.corpora.imported import Imported
 from m3dllm.types import Annotation, Chain, Frame, Lang, Mention, Region, Relation
 
@@ -115,10 +115,13 @@ class Marks:
         self._spoiled.add(frame)
 
     def annotated_frames(self, frames: Iterable[Frame]) -> tuple[Frame, ...]:
-        """The frames, those not annotated in which something was drawn and nothing of it could be used."""
+        """The frames, those not annotated in which something was drawn and nothing of it could be used.
+
+        Those of which something could be used stay annotated, and are counted.
+        """
         lost = self._spoiled - {region.frame for region, _ in self._regions}
-        for index in sorted(lost):
-            self.notes.change("frame", UNUSABLE, f"{self.where}: {index}")
+        for index in sorted(self._spoiled):
+            self.notes.change("frame", UNUSABLE if index in lost else PARTLY, f"{self.where}: {index}")
         return tuple(replace(frame, annotated=frame.annotated and frame.index not in lost) for frame in frames)
 
     def named(self, words: str) -> list[Hashable]:

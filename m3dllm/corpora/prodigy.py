@@ -12,7 +12,7 @@ from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import keys, note_unread, objects, real, whole_number, words
 from m3dllm.corpora.marks import Marks, language_of
 from m3dllm.corpora.sources import Incoming, files_at
-from m3dllm.corpora.stills import Size, find_image, still
+from m3dllm.corpora.stills import Size, drawn_size, find_image, still
 from m3dllm.corpora.voc import ONLY_REGIONS
 from m3dllm.types import Box, Document, Example, Frame, Lang, Region, Task
 
@@ -119,7 +119,11 @@ def _frame(
     size = (width, height) if width and height and width > 0 and height > 0 else None
     found = words(row.get("path")) or source
     image = None if found.startswith("data:") else find_image(found, folders)
-    return still(name, 0, image, size, notes, where=f"{where}: {found[:80]}"), size
+    boxes = [
+        [real(span.get(key)) or 0.0 for key in ("x", "y", "width", "height")] for span in objects(row.get("spans"))
+    ]
+    reach = max((x + w for x, _, w, _ in boxes), default=0.0), max((y + h for _, y, _, h in boxes), default=0.0)
+    return still(name, 0, image, size, notes, where=f"{where}: {found[:80]}", reach=reach), size
 
 
 def _box(span: dict[str, Any], frame: Frame | None, size: Size | None, marks: Marks, where: str) -> None:
@@ -133,7 +137,7 @@ def _box(span: dict[str, Any], frame: Frame | None, size: Size | None, marks: Ma
         marks.notes.leave_out("region", "it has no type", where)
         marks.spoil(0)
     else:
-        whole = size or (frame.width_px, frame.height_px)
+        whole = drawn_size(frame, size, marks.notes)
         x, y, width, height = (value or 0.0 for value in numbers)
         box = Box.from_corners(x, y, x + width, y + height, size=whole)
         marks.shows(Region(0, box, words(span["label"])), where)

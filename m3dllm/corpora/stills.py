@@ -48,8 +48,11 @@ def still(
     where: str,
     annotated: bool = True,
     time_s: float | None = None,
+    reach: tuple[float, float] = (0.0, 0.0),
 ) -> Frame | None:
     """The frame of a document that an image file is, or that a tool says the `size` of; None, noted, without both.
+
+    `reach` is the furthest right and down, in pixels, of the boxes in it (`drawn_size` has the size of their image).
 
     The file's own size counts. Where there is no file, a grey image of the size stands for it, and is noted: the frame
     carries regions that can be scored.
@@ -58,7 +61,10 @@ def still(
     if image is not None:
         try:
             found, turn = image_size(image), image_turn(image)
-            turned = Turned.by_size(turn, found, size, where) if turn > 1 else None
+            by = (
+                Turned.by_reach(turn, found, reach, where) if size is None else Turned.by_size(turn, found, size, where)
+            )
+            turned = by if turn > 1 else None
         except ValueError as error:
             notes.leave_out("image", "it is broken", f"{where}: {error}")
             image = None
@@ -78,6 +84,13 @@ def still(
         notes.turned[path] = turned
     notes.images[path] = _grey(found) if image is None else image_as_png(image) if is_tiff(image.name) else image
     return Frame(index, path, *found, annotated=annotated, time_s=time_s)
+
+
+def drawn_size(frame: Frame, size: Size | None, notes: Imported) -> Size:
+    """The size of the image that boxes in pixels were drawn on: `size`, where a tool says it, else that of the file."""
+    upright = frame.width_px, frame.height_px
+    turned = notes.turned.get(frame.path)
+    return size or (turned.size(upright) if turned else upright)
 
 
 @lru_cache(maxsize=64)

@@ -1,7 +1,8 @@
 """Boxes in images that a camera turned (EXIF): drawn on the upright image, or on the pixels as they are stored.
 
-Frames are upright; boxes that a tool drew on the stored pixels are turned with them. The size that a tool says of the
-image tells which it was where the two sizes differ; else the upright image is taken, and the count says so.
+Frames are upright; boxes that a tool drew on the stored pixels are turned with them. Where the two sizes differ, the
+size that a tool says of the image tells which it was, or that only one of them holds all boxes; else the upright image
+is taken, and the count says so.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from m3dllm.corpora.imported import Examples, Imported, places
-from m3dllm.pictures import turn_box
-from m3dllm.types import Example
+from m3dllm.pictures import cut_to_frame, turn_box
+from m3dllm.types import Box, Example
 
 BoxOrientation = Literal["auto", "upright", "stored"]
 _BACK = {6: 8, 8: 6}
@@ -22,13 +23,15 @@ _BACK = {6: 8, 8: 6}
 class Turned:
     """How the image of a frame is stored (see `pictures`), and whether its boxes are read on the stored pixels.
 
-    `surely`: the size that the tool says leaves no doubt.
+    `surely`: the size that the tool says, or the boxes themselves, leave no doubt. `in_pixels`: nobody says the size of
+    the image that the boxes are pixels of, so that this is the size of the one that they are read on.
     """
 
     turn: int
     stored: bool
     surely: bool
     where: str
+    in_pixels: bool = False
 
     @classmethod
     def by_size(cls, turn: int, upright: tuple[float, float], said: tuple[float, float] | None, where: str) -> Turned:
@@ -36,6 +39,31 @@ class Turned:
         as_stored = (upright[1], upright[0]) if turn > 4 else upright
         stored = said == as_stored != upright
         return cls(turn, stored, stored or (said == upright != as_stored), where)
+
+    @classmethod
+    def by_reach(cls, turn: int, upright: tuple[float, float], reach: tuple[float, float], where: str) -> Turned:
+        """The reading of boxes in pixels, none of which goes beyond `reach`, where only one image holds them."""
+        as_stored = (upright[1], upright[0]) if turn > 4 else upright
+        fits_upright, fits_stored = (reach[0] <= w and reach[1] <= h for w, h in (upright, as_stored))
+        return cls(turn, fits_stored and not fits_upright, fits_stored != fits_upright, where, in_pixels=True)
+
+    def size(self, upright: tuple[int, int]) -> tuple[int, int]:
+        """The size of the image that the boxes are read on."""
+        return (upright[1], upright[0]) if self.stored and self.turn > 4 else upright
+
+    def read_on(self, box: Box, upright: tuple[int, int], *, stored: bool) -> Box:
+        """A box that was read on the other image, read on the stored one or on the upright one."""
+        (width, height), back = upright, _BACK.get(self.turn, self.turn)
+        if not self.in_pixels or self.turn <= 4:
+            return turn_box(box, self.turn if stored else back)
+        if stored:
+            return turn_box(_scaled(box, width / height), self.turn)
+        return _scaled(turn_box(box, back), height / width)
+
+
+def _scaled(box: Box, by: float) -> Box:
+    """A box of fractions of one image as fractions of one with its sides exchanged."""
+    return Box(box.x0 * by, box.y0 / by, box.x1 * by, box.y1 / by)
 
 
 def reading(stored: bool) -> str:
@@ -54,7 +82,12 @@ def turn_regions(example: Example, notes: Imported) -> Example:
     for index, turned in turns.items():
         if index in drawn and (turned.stored or not turned.surely):
             notes.change("frame", reading(turned.stored), f"{turned.where}: orientation {turned.turn}")
-    return _turn(example, {index: turned.turn for index, turned in turns.items() if turned.stored})
+    turn = {index: turned.turn for index, turned in turns.items() if turned.stored}
+    regions = tuple(
+        replace(region, box=turn_box(region.box, turn[region.frame])) if region.frame in turn else region
+        for region in example.gold.regions
+    )
+    return replace(example, gold=replace(example.gold, regions=regions)) if turn else example
 
 
 def read_again(imported: Imported, orientation: BoxOrientation) -> None:
@@ -65,28 +98,26 @@ def read_again(imported: Imported, orientation: BoxOrientation) -> None:
     other = {path: turned for path, turned in imported.turned.items() if turned.stored != wanted}
     imported.turned |= {path: replace(turned, stored=wanted) for path, turned in other.items()}
     for split, examples in imported.splits.items():
-        imported.splits[split] = Examples(
-            _turn(
-                example,
-                {
-                    frame.index: turned.turn if wanted else _BACK.get(turned.turn, turned.turn)
-                    for frame in example.document.frames
-                    if (turned := other.get(frame.path))
-                },
-            )
-            for example in examples
-        )
+        imported.splits[split] = Examples(_read_again(example, other, imported, stored=wanted) for example in examples)
     imported.changed = places(
         replace(change, why=reading(wanted)) if change.why == reading(not wanted) else change
         for change in imported.changed
     )
 
 
-def _turn(example: Example, turns: dict[int, int]) -> Example:
-    if not turns:
+def _read_again(example: Example, other: dict[str, Turned], notes: Imported, *, stored: bool) -> Example:
+    """The example with the boxes of the frames in `other` read the other way; what sticks out then is skipped."""
+    frames = {frame.index: frame for frame in example.document.frames if frame.path in other}
+    if not frames:
         return example
-    regions = tuple(
-        replace(region, box=turn_box(region.box, turns[region.frame])) if region.frame in turns else region
-        for region in example.gold.regions
-    )
-    return replace(example, gold=replace(example.gold, regions=regions))
+    regions = []
+    for region in example.gold.regions:
+        if frame := frames.get(region.frame):
+            turned, size = other[frame.path], (frame.width_px, frame.height_px)
+            box = cut_to_frame(turned.read_on(region.box, size, stored=stored))
+            if box is None:
+                notes.leave_out("region", "its box sticks out of the frame", turned.where)
+                continue
+            region = replace(region, box=box)
+        regions.append(region)
+    return replace(example, gold=replace(example.gold, regions=tuple(regions)))

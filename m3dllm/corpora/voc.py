@@ -7,20 +7,19 @@ tool counts from 1; the tools of today write edges, and these are read.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from m3dllm.corpora.frames import UNUSABLE, is_unusable
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.marks import Marks
 from m3dllm.corpora.markup import Element, as_value, number, read_xml, text_of
 from m3dllm.corpora.places import split_word
 from m3dllm.corpora.sources import Incoming, files_at
-from m3dllm.corpora.stills import Size, find_image, still
+from m3dllm.corpora.stills import Size, drawn_size, find_image, still
 from m3dllm.errors import UserError
 from m3dllm.files import read_text
-from m3dllm.types import Box, Document, Example, Region, Task
+from m3dllm.types import Box, Document, Example, Frame, Region, Task
 
 ONLY_REGIONS: frozenset[Task] = frozenset(("entity", "chain", "relation"))
 _SHAPE = keys(
@@ -37,11 +36,20 @@ class Boxed:
     image: str
     size: Size | None
     boxes: tuple[tuple[str, str, tuple[float, float, float, float]], ...]
+    is_whole: bool = True
+    """Whether all that is drawn in it can be used."""
 
-    def regions(self, frame: int, size: Size) -> Iterator[tuple[str, str, Region]]:
-        """(place, name, region) of each box, in an image that has this size if the file does not say one."""
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The furthest right and down of all boxes, in pixels."""
+        corners = [corners for _, _, corners in self.boxes]
+        return max((max(c[::2]) for c in corners), default=0.0), max((max(c[1::2]) for c in corners), default=0.0)
+
+    def regions(self, frame: Frame, notes: Imported) -> Iterator[tuple[str, str, Region]]:
+        """(place, name, region) of each box in a frame."""
+        size = drawn_size(frame, self.size, notes)
         for where, name, corners in self.boxes:
-            yield where, name, Region(frame, Box.from_corners(*corners, size=self.size or size), name)
+            yield where, name, Region(frame.index, Box.from_corners(*corners, size=size), name)
 
 
 def parse_voc(root: Element, where: str, notes: Imported) -> Boxed:
@@ -65,7 +73,8 @@ def parse_voc(root: Element, where: str, notes: Imported) -> Boxed:
             boxes.append((place, name, (xa, ya, xb, yb)))
         for part in thing.findall("part"):
             notes.leave_out("part of a region", "parts have no place in a corpus", f"{place}: {text_of(part, 'name')}")
-    return Boxed(text_of(root, "filename"), (width, height) if width and height else None, tuple(boxes))
+    size = (width, height) if width and height else None
+    return Boxed(text_of(root, "filename"), size, tuple(boxes), len(boxes) == len(root.findall("object")))
 
 
 def _rotations(thing: Element) -> list[str]:
@@ -87,7 +96,6 @@ def read_voc(path: Path, *, images: Path | None = None, split: str | None = None
     listed = _listed(root)
     for file in files_at(path, (".xml",), "Pascal VOC XML files", incoming.notes):
         try:
-            before = len(incoming.notes.left_out)
             found = parse_voc(read_xml(file, "annotation"), file.name, incoming.notes)
         except UserError as error:
             if file == path:
@@ -97,22 +105,21 @@ def read_voc(path: Path, *, images: Path | None = None, split: str | None = None
         folders = [images] if images else [file.parent, file.parent.parent / "JPEGImages", root]
         image = find_image(found.image or f"{file.stem}.jpg", folders) or find_image(f"{file.stem}.jpg", folders)
         name = incoming.id_for(file.stem, f"image-{len(incoming.ids)}", file.name)
-        frame = still(name, 0, image, found.size, incoming.notes, where=f"{file.name}: {found.image}")
+        where = f"{file.name}: {found.image}"
+        frame = still(name, 0, image, found.size, incoming.notes, where=where, reach=found.reach)
         if frame is None:
             incoming.notes.leave_out("document", "its image has no size", file.name)
             continue
         marks = Marks("", incoming.notes, file.name)
-        for where, _, region in found.regions(0, (frame.width_px, frame.height_px)):
+        for where, _, region in found.regions(frame, incoming.notes):
             marks.shows(region, where)
-        gold = marks.gold()
-        if not gold.regions and any(map(is_unusable, incoming.notes.left_out[before:])):
-            incoming.notes.change("frame", UNUSABLE, file.name)
-            frame = replace(frame, annotated=False)
-        document = Document(name, "en", "", frames=(frame,))
+        if not found.is_whole:
+            marks.spoil(0)
+        document = Document(name, "en", "", frames=marks.annotated_frames([frame]))
         if listed and file.stem not in listed and not split:
             incoming.notes.remark("image", "no list in ImageSets/Main has it: taken as its folder says", file.name)
         part = split or listed.get(file.stem) or incoming.split_of(file, root)
-        incoming.add(part, Example(document, gold, ONLY_REGIONS))
+        incoming.add(part, Example(document, marks.gold(), ONLY_REGIONS))
     return incoming.done(path)
 
 

@@ -1,7 +1,7 @@
 """YOLO text files: one box a line, `class cx cy w h`, centre and size as fractions of the frame.
 
 The class is a number, whose name stands in a file such as `classes.txt`, `obj.names` (one name a line) or `data.yaml`,
-or the name itself. Lines of more coordinates are polygons or rotated boxes, corner by corner.
+or the name itself. Lines of more numbers are polygons or rotated boxes, corner by corner, or a box and its keypoints.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ def parse_yolo(
             numbers = [float(word) for word in words]
         except ValueError:
             numbers = []
+        if _is_pose(numbers):
+            notes.leave_detail("keypoints of a region", place)
+            numbers = numbers[:4]
         is_outline = len(numbers) >= 6 and len(numbers) % 2 == 0
         if len(numbers) != 4 and not is_outline:
             if kind:
@@ -57,6 +60,14 @@ def parse_yolo(
         box = Box.from_cxcywh(*numbers) if len(numbers) == 4 else _covering(numbers)
         found.append((place, Region(frame, box, name)))
     return found
+
+
+def _is_pose(numbers: Sequence[float]) -> bool:
+    """Whether the numbers are a box and keypoints after it: x, y, and whether it is seen (0, 1 or 2)."""
+    if len(numbers) < 7 or len(numbers) % 3 != 1 or not Box.from_cxcywh(*numbers[:4]).is_legal:
+        return False
+    places = (*numbers[4::3], *numbers[5::3])
+    return all(seen in (0, 1, 2) for seen in numbers[6::3]) and all(0 <= place <= 1 for place in places)
 
 
 def _lines(text: str) -> list[str]:

@@ -91,5 +91,5 @@ def test_the_sets_of_datumaro(shared_data):
     assert sorted(what for what, _ in reasons(images)) == ["points", "polygon", "polyline", "skeleton", "skeleton"]
     video = read_cvat(data / "for_video")  # frames 10, 13, 16, 19; one box that is not outside; images of 10 and 13
     assert counts(video) == {"train": (1, 0, 0, 0, 1, 4)}
-    assert [what for what, _ in changes(video)] == [*["image"] * 2, *["frame"] * 2]
+    assert [what for what, _ in changes(video)] == [*["image"] * 2, *["frame"] * 3]
     assert [f.annotated for f in video.splits["train"][0].document.frames] == [True, False, False, True]

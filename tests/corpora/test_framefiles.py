@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from m3dllm.corpora.frames import frame_number
+from m3dllm.corpora.frames import PARTLY, frame_number
 from m3dllm.corpora.importers import find_importer
 from m3dllm.corpora.m3d import read_m3d
 from m3dllm.corpora.turned import reading
+from m3dllm.pictures import turn_box
 from m3dllm.types import Box
 from tests.corpora.m3d_release import EN, release
 from tests.corpora.m3d_release import clip as m3d_clip
@@ -365,6 +366,56 @@ def test_a_reading_that_may_be_wrong_is_said(tmp_path):
     assert [change.why for change in imported.changed] == [reading(False)]
     imported = find_importer("voc").by_options()(tmp_path, box_orientation="stored")
     assert [change.why for change in imported.changed] == [reading(True)]
+
+
+def sizeless(kind: str, folder_: Path, turn: int, box, size: tuple[int, int]) -> Path:
+    """An annotation of one box of an image of that size, which it does not say, in pixels."""
+    x0, y0, x1, y1 = (edge * size[i % 2] for i, edge in enumerate(box))
+    if kind == "voc":
+        corners = zip(("xmin", "ymin", "xmax", "ymax"), (x0, y0, x1, y1), strict=True)
+        text = "".join(f"<{name}>{value}</{name}>" for name, value in corners)
+        text = f"<annotation><object><name>P</name><bndbox>{text}</bndbox></object></annotation>"
+    elif kind == "coco":
+        one = {"image_id": 1, "category_id": 1, "bbox": [x0, y0, x1 - x0, y1 - y0]}
+        images, types = [{"id": 1, "file_name": "1.jpg"}], [{"id": 1, "name": "P"}]
+        text = json.dumps({"images": images, "categories": types, "annotations": [one]})
+    else:
+        span = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0, "label": "P", "type": "rect"}
+        text = json.dumps({"image": "1.jpg", "spans": [span]})
+    name = {"voc": "1.xml", "coco": "a.json", "prodigy": "a.jsonl"}[kind]
+    return folder(folder_, {"1.jpg": turned(turn), name: text.encode()})
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("option", ["upright", "stored"])
+@pytest.mark.parametrize("kind", ["voc", "coco", "prodigy"])
+def test_boxes_in_pixels_of_an_image_without_a_size_are_read_as_the_option_says(kind, option, turn, tmp_path):
+    box, size = (SEEN, (32, 64)) if option == "upright" or turn < 5 else (stored(turn), (64, 32))
+    root = sizeless(kind, tmp_path / "v", turn, stored(turn) if option == "stored" else box, size)
+    (example,) = find_importer(kind).by_options()(root, box_orientation=option).splits["train"]
+    assert example.gold.regions[0].box == pytest.approx(SEEN)
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco", "prodigy"])
+def test_a_box_that_only_the_stored_pixels_hold_was_drawn_on_them(kind, tmp_path):
+    wide = Box(0.1, 0.1, 0.9, 0.4)
+    imported = find_importer(kind).read(sizeless(kind, tmp_path / "v", 6, wide, (64, 32)))
+    assert [change.why for change in imported.changed] == [reading(True)]
+    assert imported.splits["train"][0].gold.regions[0].box == pytest.approx(turn_box(wide, 6))
+
+
+def test_a_labelme_file_without_a_size_is_read_on_the_image_that_holds_its_boxes(tmp_path):
+    value = json.loads(labelme(PERSON | {"points": [[50, 4], [60, 9]]}))
+    del value["imageWidth"], value["imageHeight"]
+    found, _ = clip(folder(tmp_path / "v", {"9005/1.jpg": turned(6), "9005/1.json": json.dumps(value).encode()}))
+    assert found.regions[0].box == pytest.approx(turn_box(Box(50 / 64, 4 / 32, 60 / 64, 9 / 32), 6))
+
+
+def test_a_frame_of_which_a_part_can_be_used_stays_annotated_and_is_counted(tmp_path):
+    files = {"9005/1.png": png(), "9005/1.json": labelme(PERSON, PERSON | {"shape_type": "line"})}
+    found, notes = clip(folder(tmp_path / "v", files))
+    assert [frame.annotated for frame in found.frames] == [True]
+    assert [change.why for change in notes.changed] == [PARTLY]
 
 
 def test_an_image_of_pascal_voc_of_which_nothing_can_be_used_is_not_annotated(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from m3dllm.corpora.frames import PARTLY, UNUSABLE
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.marks import Marks, language_of
 from m3dllm.corpora.stills import find_image, still
@@ -117,7 +118,7 @@ def test_a_frame_of_which_nothing_that_was_drawn_can_be_used_is_not_annotated(ma
     marks.spoil(1)
     marks.shows(Region(1, Box(0, 0, 1, 1), "PER"), "r1")
     assert [frame.annotated for frame in marks.annotated_frames(frames)] == [False, True, True]
-    assert [what for what, _ in changes(marks.notes)] == ["frame"]
+    assert changes(marks.notes) == [("frame", UNUSABLE), ("frame", PARTLY)]
 
 
 @pytest.mark.parametrize("time_s", [-1.0, float("inf"), float("nan")])

@@ -12,8 +12,10 @@ import pytest
 from m3dllm.corpora.imported import Imported, LeftOut, reasons
 from m3dllm.corpora.importers import find_importer
 from m3dllm.corpora.jsonfiles import keys, note_unread
+from m3dllm.corpora.yolo import parse_yolo
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
+from m3dllm.types import Box
 from tests.small import png
 
 TASK = {
@@ -234,6 +236,65 @@ def test_the_names_of_keys_without_end_share_a_line():
     assert (len(found), found[0][:30]) == (41, "skipped: 960 other keys: why (")
 
 
+# --- other formats ----------------------------------------------------------------------------------------------------
+
+
+def row(number: int, word: str, misc: str) -> str:
+    return "\t".join([str(number), word, *"_______", misc])
+
+
+def test_what_rows_of_corefud_say_beyond_entities_is_counted(tmp_path):
+    rows = [row(1, "Ada", "Entity=(e1-person-1-)|Bridge=e1<e2"), row(2, "ran", "Entity=e7|Gloss=run")]
+    (tmp_path / "a.conllu").write_text("# newdoc id = d\n# genre = news\n" + "\n".join(rows) + "\n\n")
+    found = imported("corefud", tmp_path / "a.conllu")
+    assert {one.what for one in found.details} == {"key 'genre'", "key 'Bridge'", "key 'Gloss'"}
+    assert ("mention", "its bracket cannot be read") in [(one.what, one.why) for one in found.left_out]
+
+
+def test_columns_of_conll_that_are_not_read_are_counted(tmp_path):
+    (tmp_path / "a.conll").write_text("Ada NNP B-NP B-PER\nran VBD B-VP O\n")
+    details = imported("conll", tmp_path / "a.conll").details
+    assert [(one.what, one.where) for one in details] == [("columns between token and tag", "a.conll:1: 2")]
+
+
+POSE = "0 0.5 0.5 0.4 0.4 0.4 0.4 2 0.6 0.6 0"
+
+
+def test_a_pose_of_yolo_is_its_box_and_its_keypoints_are_counted():
+    notes = Imported(LabelSet())
+    ((_, region),) = parse_yolo(POSE, 0, names=("PER",), where="a.txt", notes=notes, cover=True)
+    assert (region.box, [one.what for one in notes.details]) == (Box(0.3, 0.3, 0.7, 0.7), ["keypoints of a region"])
+
+
+@pytest.mark.parametrize("line", ["0 0 0 1 0 1 1 0 1 0 0", "0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2 0.15 0.15"])
+def test_a_polygon_of_five_corners_is_no_pose(line):
+    notes = Imported(LabelSet())
+    ((_, region),) = parse_yolo(line, 0, names=("PER",), where="a.txt", notes=notes, cover=True)
+    assert (region.box.has_area, notes.details) == (True, [])
+
+
+# --- turned boxes -----------------------------------------------------------------------------------------------------
+
+TURNED = {
+    "coco": ("a.json", COCO | {"annotations": [COCO["annotations"][0] | {"attributes": {"rotation": 30.0}}]}),
+    "voc": (
+        "a.xml",
+        VOC.replace(
+            "</object>",
+            "<attributes><attribute><name>rotation</name><value>30.0</value></attribute></attributes></object>",
+        ),
+    ),
+    "cvat": ("a.xml", CVAT.replace("<box ", '<box rotation="30" ')),
+}
+
+
+@pytest.mark.parametrize("kind", TURNED)
+def test_a_box_that_is_turned_is_none(kind, tmp_path):
+    found = imported(kind, written(tmp_path, *TURNED[kind]))
+    assert ("region", "it is turned: it is no box") in [(one.what, one.why) for one in found.left_out]
+    assert [frame.annotated for frame in found.splits["train"][0].document.frames] == [False]
+
+
 # --- files and splits -------------------------------------------------------------------------------------------------
 
 
@@ -264,3 +325,8 @@ def test_lists_of_images_are_splits_by_any_of_their_names(tmp_path):
         written(tmp_path, f"{name}.xml", VOC)
     found = imported("voc", tmp_path)
     assert (sorted(found.splits), [one.where for one in found.remarks]) == (["dev", "train"], ["b.xml"])
+
+
+def test_the_subset_of_cvat_is_the_split(tmp_path):
+    found = imported("cvat", written(tmp_path, "a.xml", CVAT.replace("<image ", '<image subset="Validation" ')))
+    assert list(found.splits) == ["dev"]
