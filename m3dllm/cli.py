@@ -11,6 +11,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from m3dllm import formats
-from m3dllm.commands import say
+from m3dllm.commands import Threshold, say
 from m3dllm.ending import Terminal, one_line
 from m3dllm.errors import UserError, printable
 from m3dllm.extract import verb as extraction
@@ -241,6 +242,7 @@ def score(
         Modality, typer.Option(help="Score a task where its modality was there, or on all documents.")
     ] = Modality.available,
     variant: Variants = None,
+    threshold: Threshold = None,
     per_document: Annotated[Path | None, typer.Option(help="Write the counts of each document to this file.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -251,19 +253,18 @@ def score(
     from m3dllm.score import Settings, score_files
     from m3dllm.wire import encode, lines
 
-    variants = tuple(variant or ())
+    settings = Settings(modality=modality.value, variants=tuple(variant or ()), threshold=threshold)
     if run is not None:
         if gold or pred or labels or form:
             raise UserError("score takes a run, or --gold and --pred: not both")
         tasks = Run(run).record().tasks
-        done = pipeline.score(run, settings=Settings(modality=modality.value, variants=variants, tasks=tasks))
+        done = pipeline.score(run, settings=replace(settings, tasks=tasks))
         if per_document is not None:
             write_atomic(per_document, lines(map(encode, done.per_document())))
         _print_scores(done, json=json)
         return
     if gold is None or pred is None:
         raise UserError("score takes a run, or both --gold FILE and --pred FILE")
-    settings = Settings(modality=modality.value, variants=variants)
     if form is None:
         scores = score_files(gold, pred, labels=labels, settings=settings)
     else:
@@ -444,6 +445,7 @@ def view(
     gold: Annotated[
         bool, typer.Option("--gold/--no-gold", help="The gold beside, and what is correct and wrong by it.")
     ] = True,
+    threshold: Threshold = None,
     embed: Annotated[bool, typer.Option("--embed", help="One file with everything in it, of at most 50 MB.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="The folder to write; default: views/<runs>.")] = None,
     browser: Annotated[bool, typer.Option("--browser", help="Open the page in the browser.")] = False,
@@ -454,7 +456,7 @@ def view(
     from m3dllm.viewer import write_pages
 
     folder = out or Path("views") / file_name("+".join(run.resolve().name for run in runs))
-    page = write_pages([Run(run) for run in runs], folder, gold=gold, embed=embed)
+    page = write_pages([Run(run) for run in runs], folder, gold=gold, embed=embed, threshold=threshold)
     say(str(page))
     if browser:
         import webbrowser

@@ -38,9 +38,14 @@ def confidences(annotation: Annotation) -> Iterator[float]:
         yield from said_of(part).values()
 
 
+def has_confidences(annotation: Annotation) -> bool:
+    """Whether any is said."""
+    return next(confidences(annotation), None) is not None
+
+
 def without_confidences(annotation: Annotation) -> Annotation:
     """The same, as gold has it: without any confidence."""
-    if next(confidences(annotation), None) is None:
+    if not has_confidences(annotation):
         return annotation
     return replace(
         annotation,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from m3dllm.confidence import at_least, confidences, without_confidences
+from m3dllm.confidence import at_least, confidences, has_confidences, without_confidences
 from m3dllm.corpora.bilingual import language
 from m3dllm.corpora.imported import LeftOut, one_line, reasons
 from m3dllm.corpora.native import load_corpus, with_root
@@ -126,6 +126,8 @@ def export(
     exporter = EXPORTERS.find(name)
     source, notes = read_source(path, gold=gold, split=split), Notes()
     if threshold is not None:
+        if not any(has_confidences(item.annotation) for item in source.items):
+            raise UserError.at(path, f"no prediction has a confidence: --threshold {threshold:g} would change nothing")
         items = (replace(item, annotation=at_least(item.annotation, threshold)) for item in source.items)
         source = replace(source, items=tuple(items))
     held = held_by(exporter.HOLDS, source, notes)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from m3dllm.confidence import at_least
 from m3dllm.corpora.missing import Manifest
 from m3dllm.errors import UserError
 from m3dllm.runs import Run, RunRecord
@@ -73,7 +74,7 @@ class ScoredRun:
             self.examples,
             self.predictions,
             labels=self.record.labels,
-            settings=self.scores.settings,
+            settings=replace(self.scores.settings, threshold=None),  # the predictions are those above it
             subsets=self.subsets,
         )
 
@@ -105,8 +106,11 @@ class LeftOut:
     why: str
 
 
-def read_run(path: Path, name: str | None = None) -> ScoredRun:
-    """The scored run at `path`, finished or not. Raises UserError where it is broken or of another format."""
+def read_run(path: Path, name: str | None = None, *, threshold: float | None = None) -> ScoredRun:
+    """The scored run at `path`, finished or not. Raises UserError where it is broken or of another format.
+
+    Of its predictions those that are at least as sure as `threshold`; None: as it was scored.
+    """
     run = Run(path)
     record = run.record()
     examples, predictions = tuple(run.examples()), tuple(run.predictions())
@@ -119,6 +123,9 @@ def read_run(path: Path, name: str | None = None) -> ScoredRun:
         raise UserError.at(path / "predictions.jsonl", f"is not of raw.jsonl: 'm3dllm normalize {path}', then score")
     scores = read_scores(path / "scores.json", path / "per_document.jsonl")
     _check_scores(path, examples, scores)
+    limit = scores.settings.threshold if threshold is None else threshold
+    if limit is not None:
+        predictions = tuple(replace(p, annotation=at_least(p.annotation, limit)) for p in predictions)
     subsets = _subsets(path, record)
     if record.missing is not None and not {example.document.id for example in examples} <= subsets.keys():
         raise UserError.at(path / "run.json", "does not say what was shown of each document: make the run again")
@@ -156,15 +163,15 @@ def _check_scores(path: Path, examples: Sequence[Example], scores: Scores) -> No
                     raise UserError.at(path / "scores.json", message)
 
 
-def read_runs(paths: Iterable[Path]) -> tuple[list[ScoredRun], list[LeftOut]]:
+def read_runs(paths: Iterable[Path], *, threshold: float | None = None) -> tuple[list[ScoredRun], list[LeftOut]]:
     """The finished runs in the order of their names, and the others with what is wrong. A path given twice counts once.
 
-    Raises UserError where no run is left.
+    `threshold` is as in `read_run`. Raises UserError where no run is left.
     """
     runs, left_out = [], []
     for name, path in sorted(_names({path.resolve(): path for path in paths}).items()):
         try:
-            run = read_run(path, name)
+            run = read_run(path, name, threshold=threshold)
             if run.record.status != "done":
                 raise UserError.at(path, f"is {run.record.status}: give its command again to finish it")
             runs.append(run)

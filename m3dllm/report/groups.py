@@ -216,7 +216,7 @@ def _kind(run: ScoredRun) -> bytes:
         record.checkpoint,
         sorted(record.corpus.sha256.items()),
     ]
-    return encode([record.system, options_of(run), record.preset, fitted])
+    return encode([record.system, options_of(run), record.preset, fitted, run.scores.settings.threshold])
 
 
 def options_of(run: ScoredRun) -> dict[str, Any]:
@@ -240,6 +240,8 @@ def _labels(runs: Sequence[ScoredRun]) -> dict[str, str]:
             words = f"preset={run.record.preset or 'none'}"
         if len(words) > LONGEST_LABEL:
             words = run.name
+        if (least := run.scores.settings.threshold) is not None:
+            words = f"{words}, confidence ≥ {least:g}" if words else f"confidence ≥ {least:g}"
         labels[run.name] = f"{system} · {words}" if words else system
     return labels
 

@@ -48,13 +48,14 @@ def table(scores: Scores | Mapping[str, Any], heuristics: Heuristics | None = No
     """
     found = scores if isinstance(scores, Scores) else Scores.from_wire(scores)
     blocks = []
+    least = "" if found.settings.threshold is None else f" · confidence at least {found.settings.threshold:g}"
     for lang, of in found.languages.items():
         for pairs in PAIRS:
             part = of.gold_pairs if pairs == "gold_pairs" else of.end_to_end
             if part is not None:
                 n = f"{of.documents} document{'' if of.documents == 1 else 's'}"
                 n = f"{answered(of)} documents answered" if of.failed else n
-                lines = [f"{lang} · {n} · {PAIRS_WORDS[pairs]} · modality {found.settings.modality}"]
+                lines = [f"{lang} · {n} · {PAIRS_WORDS[pairs]} · modality {found.settings.modality}{least}"]
                 lines += columns([COLUMNS, *_rows(part)], left=1)
                 lines += [_average(part), *_beside((heuristics or {}).get((lang, pairs), ()), pairs)]
                 if of.frames_shown is not None and of.frames_annotated:

@@ -36,7 +36,7 @@ def break_down(
     """The error counts, and the counts of each type; arguments and errors are those of `score`."""
     settings, subsets = settings or Settings(), subsets or {}
     golds = [Gold.of(example, subsets.get(example.document.id)) for example in examples]
-    answers = Answers(golds, predictions)
+    answers = Answers(golds, predictions, settings.threshold)
     symmetric = labels.symmetric if labels else frozenset()
     errors: dict[str, dict[Pairs, dict[Task, ErrorCounts]]] = {
         lang: {

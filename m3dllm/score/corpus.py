@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from m3dllm.confidence import at_least, has_confidences
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.score.document import count
@@ -70,9 +71,15 @@ class Case:
 
 
 class Answers:
-    """Predictions by document and pass. Raises UserError for one of no gold document, or of one that has it already."""
+    """Predictions by document and pass, as far as they are at least as sure as `threshold` (None: all).
 
-    def __init__(self, golds: Sequence[Gold], predictions: Iterable[Prediction]) -> None:
+    Raises UserError for one of no gold document, or of one that has it already, and for a threshold where no prediction
+    has a confidence.
+    """
+
+    def __init__(
+        self, golds: Sequence[Gold], predictions: Iterable[Prediction], threshold: float | None = None
+    ) -> None:
         lang_of: dict[str, str] = {}
         for gold in golds:
             if gold.document in lang_of:
@@ -84,6 +91,7 @@ class Answers:
         self._shown: dict[str, frozenset[int] | None] = {}
         self._failed: set[tuple[str, GivenKind | None]] = set()
         self._passes: dict[str, set[GivenKind | None]] = {lang: set() for lang in lang_of.values()}
+        silent = sure = False
         for prediction in predictions:
             key = prediction.document, prediction.given
             if prediction.document not in lang_of:
@@ -91,11 +99,17 @@ class Answers:
             if key in self._found:
                 raise UserError(f"document '{prediction.document}' has two predictions {given_words(prediction.given)}")
             self._found[key] = prediction.annotation
+            if threshold is not None:
+                sure = sure or has_confidences(prediction.annotation)
+                silent = silent or prediction.annotation != EMPTY
+                self._found[key] = at_least(prediction.annotation, threshold)
             if any(issue.code == "error" for issue in prediction.issues):
                 self._failed.add(key)
             if prediction.given is None:
                 self._shown[prediction.document] = None if prediction.frames is None else frozenset(prediction.frames)
             self._passes[lang_of[prediction.document]].add(prediction.given)
+        if silent and not sure:
+            raise UserError(f"no prediction has a confidence: a threshold of {threshold:g} cannot be held against them")
 
     def get(self, document: str, given: GivenKind | None) -> Annotation:
         return self._found.get((document, given), EMPTY)
@@ -176,7 +190,7 @@ def score_golds(
     golds: Sequence[Gold], predictions: Iterable[Prediction], *, labels: LabelSet | None, settings: Settings
 ) -> Scores:
     """`score`, of gold that need not come from a corpus."""
-    answers = Answers(golds, predictions)
+    answers = Answers(golds, predictions, settings.threshold)
     symmetric = labels.symmetric if labels else frozenset()
     rows = []
     for gold in golds:

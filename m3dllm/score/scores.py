@@ -113,6 +113,8 @@ class Scores:
         settings: dict[str, Any] = {"modality": self.settings.modality, "variants": list(self.settings.variants)}
         if self.settings.scored != TASKS:
             settings["tasks"] = list(self.settings.scored)
+        if self.settings.threshold is not None:
+            settings["threshold"] = self.settings.threshold
         languages = {lang: _language_to_wire(scores) for lang, scores in self.languages.items()}
         return {"format": FORMAT, "settings": settings, "languages": languages}
 

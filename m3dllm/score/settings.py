@@ -24,16 +24,20 @@ class Settings:
 
     `modality` "available" counts a text task on the documents whose text was there and grounding on those whose frames
     were there; "all" counts every document. `variants` are some of `variants()`, or "iou=0.3". `tasks` (None: all four)
-    are the tasks that the system answers: the others are absent, and the average does without them.
+    are the tasks that the system answers: the others are absent, and the average does without them. `threshold` leaves
+    out what a system is less sure of than that (`confidence.at_least`); None: nothing.
     """
 
     modality: Modality = "available"
     variants: tuple[str, ...] = ()
     tasks: tuple[Task, ...] | None = None
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         if self.modality not in MODALITIES:
             raise UserError(f"modality '{self.modality}' is not known; expected {' or '.join(MODALITIES)}")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise UserError(f"threshold {self.threshold:g}: expected a number from 0 to 1")
         for task in self.tasks or ():
             if task not in TASKS:
                 raise UserError(f"task '{task}' is not known; the tasks are {', '.join(TASKS)}")

@@ -28,17 +28,20 @@ EMBED_LIMIT = 50_000_000
 _log = logging.getLogger(__name__)
 
 
-def write_pages(runs: Sequence[Run], out: Path, *, gold: bool = True, embed: bool = False) -> Path:
+def write_pages(
+    runs: Sequence[Run], out: Path, *, gold: bool = True, embed: bool = False, threshold: float | None = None
+) -> Path:
     """Write the pages of `runs` into the folder `out`, and give the path of their index.html.
 
-    Without `gold`, neither the gold nor what it makes of the predictions is shown. A run that is unfinished or broken
+    Without `gold`, neither the gold nor what it makes of the predictions is shown; `threshold` leaves out what is less
+    sure (None: as a run was scored). A run that is unfinished or broken
     is named in the log and skipped. Raises UserError where none is left, where `out` lies in a run or cannot be
     written, and where one file would be larger than `EMBED_LIMIT`.
     """
     for run in runs:
         if out.resolve().is_relative_to(run.path.resolve()):
             raise UserError.at(out, f"lies in the run {run.path}, which a page does not touch: name another --out")
-    found, left_out = read_runs([run.path for run in runs])
+    found, left_out = read_runs([run.path for run in runs], threshold=threshold)
     for missing in left_out:
         _log.warning("skipped: %s: %s", missing.name, missing.why)
     if not embed:

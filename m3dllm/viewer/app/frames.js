@@ -35,10 +35,10 @@ function drawBoxes(frame, boxes, width) {
     const [x0, y0, x1, y1] = region.box;
     const { entity, type, verdict } = region;
     const wrong = verdict && verdict !== "hit";
-    const place = { left: `${100 * x0}%`, top: `${100 * y0}%`, width: `${100 * (x1 - x0)}%`, height: `${100 * (y1 - y0)}%` };
-    const words = `${sideName(side)}: ${type}${verdict ? `, ${WORDS[verdict]}` : ""}${entity ? `, entity ${entity} ${entityOf(entity).name}` : ""}`;
+    const place = { left: `${100 * x0}%`, top: `${100 * y0}%`, width: `${100 * (x1 - x0)}%`, height: `${100 * (y1 - y0)}%`, ...sureStyle(region.confidence) };
+    const words = `${sideName(side)}: ${type}${verdict ? `, ${WORDS[verdict]}` : ""}${sureWords(region)}${entity ? `, entity ${entity} ${entityOf(entity).name}` : ""}`;
     return el(`span.box.${styleOf(side)}`, { style: place, title: visible(words), "data-e": entity ?? "", "data-box": side.run ?? "gold", "data-kind": JSON.stringify([type]), "data-v": verdict ?? "none" },
-      el(`span.type.${corners[i] ?? "aside"}`, {}, wrong ? `${SIGNS[verdict]} ` : "", brief(type, 10), entity ? ` ${entity}` : ""));
+      el(`span.type.${corners[i] ?? "aside"}`, {}, wrong ? `${SIGNS[verdict]} ` : "", brief(type, 10), entity ? ` ${entity}` : "", sureValue(region.confidence)));
   });
   return el("span.boxes", { "aria-hidden": "true" }, shapes);
 }
@@ -49,8 +49,8 @@ const CORNERS = ["tl", "bl", "tr", "br", "over", "under"];
 function cornersOf(frame, boxes, width) {
   const height = (width * frame.height) / frame.width;
   const taken = [];
-  return boxes.map(([, { box, type, entity, verdict }]) => {
-    const words = `${verdict && verdict !== "hit" ? "+ " : ""}${brief(type, 10)}${entity ? ` ${entity}` : ""}`;
+  return boxes.map(([, { box, type, entity, verdict, confidence }]) => {
+    const words = `${verdict && verdict !== "hit" ? "+ " : ""}${brief(type, 10)}${entity ? ` ${entity}` : ""}${sureValue(confidence)}`;
     const [long, high] = [widthOfText(words, 10.5) + 10, 14];
     const [x0, y0, x1, y1] = [box[0] * width, box[1] * height, box[2] * width, box[3] * height];
     const rooms = { tl: [x0, y0], bl: [x0, y1 - high], tr: [x1 - long, y0], br: [x1 - long, y1 - high], over: [x0, y0 - high], under: [x0, y1] };

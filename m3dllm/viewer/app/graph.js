@@ -70,7 +70,7 @@ function drawGraph(content, side, rows, { places, width, height }) {
     const pair = [row.head, row.tail].sort((a, b) => a - b).join("-");
     const nth = pairs.get(pair) ?? 0;
     pairs.set(pair, nth + 1);
-    return { row, verdict: row.at.get(side), ...curveOf(row, places, { x: width / 2, y: height / 2 }, nth) };
+    return { row, verdict: row.at.get(side), confidence: row.sure.get(side), ...curveOf(row, places, { x: width / 2, y: height / 2 }, nth) };
   });
   placeLabels(edges, [...linked].flatMap((n) => roomOf(content, n, places.get(n), width)));
   const label = `${count(own.length, "relation")} of ${sideName(side)} between ${count(linked.size, "entity", "entities")}; the list below has them all`;
@@ -122,12 +122,12 @@ function placeLabels(edges, taken) {
   }
 }
 
-function drawEdge({ row, verdict, a, bend, b, at, label, shown, wrong }) {
+function drawEdge({ row, verdict, confidence, a, bend, b, at, label, shown, wrong }) {
   const path = `M${a.x.toFixed(1)} ${a.y.toFixed(1)}Q${bend.x.toFixed(1)} ${bend.y.toFixed(1)} ${b.x.toFixed(1)} ${b.y.toFixed(1)}`;
   const angle = Math.atan2(b.y - bend.y, b.x - bend.x);
   const corner = (by) => `${(b.x - 7 * Math.cos(angle + by)).toFixed(1)} ${(b.y - 7 * Math.sin(angle + by)).toFixed(1)}`;
-  const words = `${entityOf(row.head).name} — ${row.type} — ${entityOf(row.tail).name}${WORDS[verdict] ? `: ${WORDS[verdict]}` : ""}`;
-  return el("svg:g", { class: `edge ${verdict ?? "none"}`, "data-e": `${row.head} ${row.tail}`, "data-r": row.key, "data-row": row.key, "data-kind": JSON.stringify([row.type]), "data-v": verdict ?? "none" },
+  const words = `${entityOf(row.head).name} — ${row.type} — ${entityOf(row.tail).name}${WORDS[verdict] ? `: ${WORDS[verdict]}` : ""}${sureWords({ confidence })}`;
+  return el("svg:g", { class: `edge ${verdict ?? "none"}`, "data-e": `${row.head} ${row.tail}`, "data-r": row.key, "data-row": row.key, "data-kind": JSON.stringify([row.type]), "data-v": verdict ?? "none", style: sureStyle(confidence) },
     el("svg:title", {}, visible(words)),
     el("svg:path", { class: "reach", d: path }),
     el("svg:path", { class: "stroke", d: path }),

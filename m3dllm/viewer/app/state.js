@@ -36,6 +36,14 @@ function sidesShown() {
   return wanted.map(of).filter(Boolean);
 }
 
+/** How sure a system is of a part, in words that follow others; "" where it does not say. */
+const sureWords = ({ confidence, link }) =>
+  [["confidence", confidence], ["link", link]].filter(([, value]) => value !== undefined).map(([name, value]) => `, ${name} ${value.toFixed(2)}`).join("");
+/** A confidence beside something else. */
+const sureValue = (confidence) => (confidence === undefined ? "" : ` ${confidence.toFixed(2)}`);
+/** The opacity of a part: from four tenths, where the system is not sure at all, to one. */
+const sureStyle = (confidence) => (confidence === undefined ? {} : { "--sure": (0.4 + 0.6 * confidence).toFixed(3) });
+
 const sideName = (side) => (side.run === null ? "gold" : index.runs[side.run].name);
 const gloss = (type) => {
   const glosses = index.glosses[state.content.lang] ?? {};

@@ -84,9 +84,11 @@ function chainSign(side, n) {
 function relationRows(sides) {
   const rows = new Map();
   const put = (key, relation, side, verdict) => {
-    if (!rows.has(key)) rows.set(key, { key, ...relation, at: new Map() });
-    const { at } = rows.get(key);
-    if (!at.has(side) || verdict === "hit") at.set(side, verdict);
+    if (!rows.has(key)) rows.set(key, { key, ...relation, at: new Map(), sure: new Map() });
+    const { at, sure } = rows.get(key);
+    if (at.has(side) && verdict !== "hit") return;
+    at.set(side, verdict);
+    sure.set(side, relation.confidence);
   };
   const keyOf = (r) => r.row ?? `x${r.head}-${r.tail}-${r.type}`;
   for (const side of sides.filter((s) => s.run === null)) for (const r of side.relations) put(keyOf(r), r, side, "gold");
@@ -96,6 +98,9 @@ function relationRows(sides) {
   return [...rows.values()].sort((a, b) => order(a) - order(b) || a.head - b.head || a.tail - b.tail || (a.type < b.type ? -1 : 1));
 }
 
+/** The confidence of a relation, beside its sign. */
+const sureCell = (confidence) => (confidence === undefined ? [] : [el("span.sure-value", { title: "confidence" }, sureValue(confidence))]);
+
 function drawRelations(content, sides, rows) {
   if (!rows.length) return el("p.empty", {}, "No relations.");
   return table("Relations", ["Head", "Relation", "Tail", ...sides.map(sideName)], rows, (row) => {
@@ -104,6 +109,6 @@ function drawRelations(content, sides, rows) {
       el("td", { lang: content.lang, dir: "auto" }, number(row.head), " ", brief(entityOf(row.head).name, 28)),
       el("th", { scope: "row" }, el("button.link", { type: "button", "data-row": row.key, "aria-pressed": "false", title: visible(gloss(row.type)) }, brief(row.type, 40))),
       el("td", { lang: content.lang, dir: "auto" }, number(row.tail), " ", brief(entityOf(row.tail).name, 28)),
-      sides.map((side) => el("td.side", {}, !row.at.has(side) ? null : row.at.get(side) === "gold" ? el("span.sign.dot", { title: "gold" }, "●", el("span.hidden", {}, "gold")) : sign(row.at.get(side)))));
+      sides.map((side) => el("td.side", {}, !row.at.has(side) ? null : row.at.get(side) === "gold" ? el("span.sign.dot", { title: "gold" }, "●", el("span.hidden", {}, "gold")) : sign(row.at.get(side), ...sureCell(row.sure.get(side))))));
   });
 }

@@ -93,7 +93,9 @@ function piece(words, over) {
     ...marksData(over),
     "data-pick": inner.entity,
     "data-hue": colourOf(inner.entity).hue,
+    title: inner.confidence === undefined ? null : `${brief(inner.type, 60)}${sureWords(inner)}`,
     style: {
+      ...sureStyle(inner.confidence),
       "padding-bottom": `${GAP * levels - 1}px`,
       "background-image": ["linear-gradient(var(--lit), var(--lit))", ...over.map(lineOf)].join(", "),
       "background-size": ["100% 100%", ...over.map((mark) => `100% ${colourOf(mark.entity).double ? 3 : 2}px`)].join(", "),
@@ -122,7 +124,7 @@ const marksData = (marks) => ({
 function tag(mark, points, side) {
   const wrong = mark.verdict && mark.verdict !== "hit";
   const name = brief(points.slice(mark.start, Math.min(mark.end, mark.start + 80)), 60);
-  const words = `${name}: ${brief(mark.type, 60)}, entity ${mark.entity}${mark.verdict ? `, ${WORDS[mark.verdict]}` : ""}`;
+  const words = `${name}: ${brief(mark.type, 60)}, entity ${mark.entity}${mark.verdict ? `, ${WORDS[mark.verdict]}` : ""}${sureWords(mark)}`;
   return el(wrong ? "span.tag.wrong" : "span.tag", {
     role: "button",
     tabindex: "0",
@@ -133,5 +135,6 @@ function tag(mark, points, side) {
     "aria-label": words,
     "aria-pressed": "false",
     title: words,
+    style: sureStyle(mark.confidence),
   }, wrong ? el("b", {}, SIGNS[mark.verdict]) : null, String(mark.entity), el("span.kind", { "data-type": brief(mark.type, 6) }));
 }
