@@ -105,7 +105,11 @@ def _words(
     ] = Pairs.end_to_end,
     tasks: Annotated[str | None, typer.Option(help="The tasks to score, by commas; default: all it answers.")] = None,
     missing: Annotated[
-        str | None, typer.Option(help="Hide a modality: text, video, thirds, or a manifest file.")
+        str | None,
+        typer.Option(
+            help="Hide a modality: text, video, thirds, a share such as 0.4 of the documents (half of them lack text, "
+            "half frames), or a manifest file."
+        ),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="A named set of the system's options.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="A fitted system: its run, or the checkpoint in it.")] = None,
@@ -209,6 +213,64 @@ def predict(experiment: Experiment, retry_failed: RetryFailed = False) -> None:
     done = pipeline.predict(experiment, retry_failed=retry_failed)
     say(str(done.path / "raw.jsonl"))
     if done.failed():
+        raise SystemExit(2)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="An experiment that '--list' lists, or a TOML file of yours.")
+    ] = None,
+    corpus: Annotated[
+        list[Path] | None, typer.Option(help="A native corpus; repeatable; default: the embedded demo corpus.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="A preset, for the systems that have it.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds a system that trains has.")] = 3,
+    vary: Annotated[
+        list[str] | None, typer.Option(help="Other values of what varies, such as prompt_length=4,16; repeatable.")
+    ] = None,
+    lang: LangOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many documents of the split.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of the runs and the report; default: bench/NAME.")
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="The experiments that come with the package.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="The runs: which are done, which are left.")] = False,
+) -> None:
+    """Run an experiment of several systems, and write its report: the paper's tables and figures, or one of yours.
+
+    The same command again skips the runs that are done and resumes an interrupted one. Options of the systems follow as
+    --name value, for those that have them.
+    """
+    from m3dllm import bench as benches
+    from m3dllm.options import parse_options
+
+    if listed or name is None:
+        say(benches.shipped())
+        return
+    stem, found = benches.find_bench(name)
+    folder = out or Path("bench") / stem
+    experiments = benches.runs_of(
+        benches.with_values(found, vary or ()),
+        folder / "runs",
+        corpora=corpus or (None,),
+        seeds=seeds,
+        preset=preset,
+        lang=lang.value if lang else None,
+        limit=limit,
+        options=parse_options(context.args),
+        command=("m3dllm", *sys.argv[1:]),
+    )
+    if dry_run:
+        say(benches.listing(experiments))
+        return
+    runs, failed = benches.run_all(experiments)
+    if runs:
+        say(str(benches.report(found, runs, folder / "report")))
+    for line in failed:
+        say(f"failed: {line}")
+    if failed or any(run.failed() for run in runs):
         raise SystemExit(2)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from m3dllm.config import FIT, INCIDENTAL, Options, flag, named
-from m3dllm.corpora.missing import KINDS, Manifest, manifest_of, read_manifest, show
+from m3dllm.corpora.missing import KINDS, Manifest, manifest_of, read_kind, read_manifest, show
 from m3dllm.corpora.native import Corpus, load_corpus
 from m3dllm.corpora.split import hold_out
 from m3dllm.errors import UserError
@@ -54,7 +54,7 @@ class Experiment:
     tasks: tuple[Task, ...] | None = None
     """The tasks to score; None: all that the system answers."""
     missing: str | None = None
-    """ "text", "video", "thirds", or the file of a manifest."""
+    """ "text", "video", "thirds", a share of the documents such as "0.4", or the file of a manifest."""
     preset: str | None = None
     checkpoint: Path | str | None = None
     seed: int = 0
@@ -270,13 +270,15 @@ def _shared_groups(corpus: Corpus) -> list[str]:
 def _manifest(experiment: Experiment, corpus: Corpus, parts: _Parts) -> Manifest:
     """What each document is shown as: decided over whole splits, so that no language or limit changes it."""
     missing = str(experiment.missing)
-    if missing in KINDS:
+    if (kind := read_kind(missing)) is not None:
         names = [name for name in (experiment.split, parts.train_name, parts.dev_name) if name]
-        manifest = manifest_of([corpus[name] for name in names], kind=missing, seed=experiment.seed)
+        manifest = manifest_of([corpus[name] for name in names], kind=kind[0], share=kind[1], seed=experiment.seed)
     elif Path(missing).exists():
         manifest = read_manifest(Path(missing))
     else:
-        raise UserError(f"--missing {missing}: expected {', '.join(KINDS)}, or the file of a manifest")
+        raise UserError(
+            f"--missing {missing}: expected {', '.join(KINDS)}, a share from 0 to 1, or the file of a manifest"
+        )
     ids = [example.document.id for part in (parts.train, parts.dev, parts.test) for example in part]
     for name in ids:
         if name not in manifest.documents:

@@ -12,8 +12,9 @@ from m3dllm.files import read_text, sha256
 from m3dllm.types import Document, Example, Subset
 from m3dllm.wire import FORMAT, WireError, decode, pretty
 
-Kind = Literal["none", "text", "video", "thirds"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Kind = Literal["none", "text", "video", "thirds", "share"]
+KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "share")
+"""The kinds that a word names; a share is a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +27,36 @@ class Manifest:
     format: int = FORMAT
 
 
-def make_manifest(ids: Iterable[str], *, kind: Kind, seed: int = 0) -> Manifest:
+def make_manifest(ids: Iterable[str], *, kind: Kind, share: float = 0.0, seed: int = 0) -> Manifest:
     """The manifest of the documents `ids`, the same in whatever order they come.
 
     "none" hides nothing, "text" every text, "video" every clip. "thirds" sorts the ids by the sha256 of "seed:id" and
-    cuts them into full, no_text and no_video; the one or two that are left over are full.
+    cuts them into full, no_text and no_video; the one or two that are left over are full. "share" does the same with
+    `share` of the documents, half of them without text and half without clip; what does not divide is full.
     """
     names = sorted(set(ids), key=lambda name: (sha256(f"{seed}:{name}".encode()), name))
-    third = len(names) // 3 if kind == "thirds" else 0
+    each = len(names) // 3 if kind == "thirds" else int(share * len(names) / 2) if kind == "share" else 0
     rest: Subset = "no_text" if kind == "text" else "no_video" if kind == "video" else "full"
-    thirds: tuple[Subset, Subset] = ("no_text", "no_video")
-    subsets = [*[rest] * (len(names) - 2 * third), *(subset for subset in thirds for _ in range(third))]
+    hidden: tuple[Subset, Subset] = ("no_text", "no_video")
+    subsets = [*[rest] * (len(names) - 2 * each), *(subset for subset in hidden for _ in range(each))]
     return Manifest(kind, seed, dict(sorted(zip(names, subsets, strict=True))))
 
 
-def manifest_of(parts: Iterable[Sequence[Example]], *, kind: Kind, seed: int = 0) -> Manifest:
+def read_kind(words: str) -> tuple[Kind, float] | None:
+    """The kind that `words` name, and the share of documents where they are a number from 0 to 1; None for others."""
+    for kind in KINDS:
+        if words == kind:
+            return kind, 0.0
+    try:
+        share = float(words)
+    except ValueError:
+        return None
+    return ("share", share) if 0 <= share <= 1 else None
+
+
+def manifest_of(parts: Iterable[Sequence[Example]], *, kind: Kind, share: float = 0.0, seed: int = 0) -> Manifest:
     """The manifest of several splits, each divided by itself."""
-    manifests = [make_manifest((e.document.id for e in part), kind=kind, seed=seed) for part in parts]
+    manifests = [make_manifest((e.document.id for e in part), kind=kind, share=share, seed=seed) for part in parts]
     return Manifest(kind, seed, {name: shown for part in manifests for name, shown in part.documents.items()})
 
 

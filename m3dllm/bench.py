@@ -1,0 +1,246 @@
+"""Experiments in files: systems × corpora × seeds × options, run one after the other, and their report.
+
+    title = "The length of the prompt of a missing modality"
+    missing = "thirds"            # as `run --missing`; a system may have its own
+    pairs = "gold"                # as `run --pairs`
+    paper = "m3d"                 # as `report --paper`; `baseline` likewise
+
+    [[systems]]
+    system = "dffm"
+    name = "dffm"                 # default: the system's; tells rows of one system apart
+    preset = "tiny"
+    options = { without = "mmcm" }
+
+    [vary]
+    prompt_length = [4, 8, 16]    # an option, or `missing`; several vary together in every combination
+
+Each run has a place of its own, so that the same command skips what is done and resumes what was interrupted.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from m3dllm import pipeline
+from m3dllm.columns import columns
+from m3dllm.config import options_of
+from m3dllm.errors import UserError
+from m3dllm.experiment import Experiment, Pairs
+from m3dllm.files import file_name, read_text
+from m3dllm.options import presets_of
+from m3dllm.registry import find_system
+from m3dllm.report import write_report
+from m3dllm.runs import Run
+from m3dllm.types import Lang
+from m3dllm.wire import WireError, convert
+
+_PACKAGE = Path(__file__).resolve().parent
+SHIPPED = next(
+    (folder for folder in (_PACKAGE / "experiments", _PACKAGE.parent / "benchmarks/experiments") if folder.is_dir()),
+    _PACKAGE / "experiments",
+)
+"""The experiments that come with the package, in the wheel or in its checkout."""
+Value = str | bool | int | float
+log = logging.getLogger("m3dllm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A system as an experiment has it."""
+
+    system: str
+    name: str = ""
+    preset: str | None = None
+    missing: str | None = None
+    options: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What a file of an experiment holds."""
+
+    title: str
+    systems: tuple[Row, ...]
+    vary: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    pairs: Pairs = "end-to-end"
+    missing: str | None = None
+    split: str = "test"
+    paper: str | None = None
+    baseline: str | None = None
+
+
+def shipped() -> str:
+    """The experiments that come with the package, a line each."""
+    return "\n".join(columns([(path.stem, read_bench(path).title) for path in sorted(SHIPPED.glob("*.toml"))]))
+
+
+def find_bench(name: str) -> tuple[str, Bench]:
+    """The experiment of that name, or in that file. Raises UserError where there is none."""
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = SHIPPED / f"{file_name(name)}.toml"
+        if not path.is_file():
+            known = ", ".join(sorted(one.stem for one in SHIPPED.glob("*.toml")))
+            raise UserError(f"there is no experiment '{name}'; there are {known}, or a file of your own: NAME.toml")
+    return path.stem, read_bench(path)
+
+
+def read_bench(path: Path) -> Bench:
+    """The experiment in a file. Raises UserError with file and place."""
+    try:
+        bench = convert(tomllib.loads(read_text(path)), Bench)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError.at(path, f"is no TOML: {error}") from error
+    except WireError as error:
+        raise error.at(path) from error
+    names = [row.name or row.system for row in bench.systems]
+    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+        raise UserError.at(path, f"two systems are named '{twice}': give one of them a name", place="$.systems")
+    if not names:
+        raise UserError.at(path, "names no system", place="$.systems")
+    if empty := next((option for option, values in bench.vary.items() if not values), None):
+        raise UserError.at(path, "has no value", place=f"$.vary.{empty}")
+    return bench
+
+
+def with_values(bench: Bench, words: Sequence[str]) -> Bench:
+    """The experiment with other values of what varies, each `name=value,value`. Raises UserError for what does not."""
+    vary = dict(bench.vary)
+    for word in words:
+        name, _, values = word.partition("=")
+        name = name.replace("-", "_")
+        if name not in vary:
+            raise UserError(f"--vary {word}: expected {' or '.join(vary) or 'nothing: here nothing varies'}")
+        vary[name] = tuple(value.strip() for value in values.split(",") if value.strip())
+        if not vary[name]:
+            raise UserError(f"--vary {word}: expected {name}=VALUE,VALUE")
+    return replace(bench, vary=vary)
+
+
+def runs_of(
+    bench: Bench,
+    out: Path,
+    *,
+    corpora: Sequence[Path | None] = (None,),
+    seeds: int = 1,
+    preset: str | None = None,
+    lang: Lang | None = None,
+    limit: int | None = None,
+    options: Mapping[str, str] | None = None,
+    command: tuple[str, ...] = (),
+) -> list[Experiment]:
+    """The runs of an experiment, each with its place under `out`; every system with one seed before the next seed.
+
+    `preset` and `options` are for the systems that have them; a system that does not train has one seed.
+
+    Raises UserError for a system that is not there, and for an option or preset that none of the systems has.
+    """
+    given = dict(options or {})
+    specs = {row.system: find_system(row.system) for row in bench.systems}
+    known = {name: {option.name for option in options_of(spec.config_class())} for name, spec in specs.items()}
+    has_preset = {name for name, spec in specs.items() if preset in presets_of(spec.config_class())}
+    for name in given:
+        if not any(name in of for of in known.values()):
+            raise UserError(f"none of {', '.join(specs)} has an option --{name.replace('_', '-')}")
+    if preset is not None and not has_preset:
+        raise UserError(f"none of {', '.join(specs)} has a preset '{preset}'")
+    found = []
+    for seed, corpus, row in itertools.product(range(seeds), corpora, bench.systems):
+        if seed and not specs[row.system].trainable:
+            continue
+        for values in _combinations(row, bench.vary, known[row.system]):
+            hidden = values.pop("missing", row.missing or bench.missing)
+            own = {name: value for name, value in given.items() if name in known[row.system]}
+            experiment = Experiment(
+                system=row.system,
+                corpus=corpus,
+                split=bench.split,
+                lang=lang,
+                pairs=bench.pairs,
+                missing=None if hidden is None else str(hidden),
+                preset=preset if row.system in has_preset else row.preset,
+                seed=seed,
+                limit=limit,
+                options={**row.options, **values, **own},
+                command=command,
+            )
+            found.append(replace(experiment, out=_place(out, experiment, row, bench.vary)))
+    return found
+
+
+def run_all(experiments: Sequence[Experiment]) -> tuple[list[Run], list[str]]:
+    """The runs that are done, one after the other, and a line for each that failed, which stops none of the others."""
+    done: list[Run] = []
+    failed: list[str] = []
+    seconds: list[float] = []
+    to_do = sum(not is_done(experiment) for experiment in experiments)
+    for i, experiment in enumerate(experiments, start=1):
+        words = "/".join(Path(str(experiment.out)).parts[-2:])
+        fresh, began = not is_done(experiment), time.perf_counter()
+        left = f", about {sum(seconds) / len(seconds) * to_do / 60:.0f} min left" if seconds else ""
+        log.info("run %d of %d: %s%s", i, len(experiments), words, left if fresh else ", done before")
+        to_do -= fresh
+        try:
+            done.append(pipeline.run(experiment))
+        except UserError as error:
+            failed.append(f"{words}: {error}")
+            log.warning("failed: %s", failed[-1])
+        if fresh:
+            seconds.append(time.perf_counter() - began)
+    return done, failed
+
+
+def is_done(experiment: Experiment) -> bool:
+    """Whether the run stands there, whole."""
+    run = Run(Path(str(experiment.out)))
+    try:
+        return run.record().status == "done" and (run.path / "scores.json").is_file()
+    except UserError:
+        return False
+
+
+def report(bench: Bench, runs: Sequence[Run], out: Path) -> Path:
+    """The report of the runs; the baseline only where it is among them."""
+    names = {run.path.name for run in runs} | {run.record().system for run in runs}
+    baseline = bench.baseline if bench.baseline in names else None
+    return write_report([run.path for run in runs], out, paper=bench.paper, baseline=baseline)
+
+
+def listing(experiments: Sequence[Experiment]) -> str:
+    """The runs, a line each: what is done, and what is left."""
+    rows = [("done" if is_done(one) else "left", str(one.out), _words(one)) for one in experiments]
+    left = sum(row[0] == "left" for row in rows)
+    return "\n".join([*columns(rows), f"{len(rows)} runs, {left} left"])
+
+
+def _combinations(row: Row, vary: Mapping[str, Sequence[Value]], known: set[str]) -> Iterator[dict[str, Value]]:
+    """Every combination of the values that vary for this system; of an option that it lacks nothing varies."""
+    own = {name: values for name, values in vary.items() if name in known or name == "missing"}
+    for values in itertools.product(*own.values()):
+        yield dict(zip(own, values, strict=True))
+
+
+def _place(out: Path, experiment: Experiment, row: Row, vary: Mapping[str, Sequence[Value]]) -> Path:
+    corpus = "demo" if experiment.corpus is None else Path(experiment.corpus).resolve().name
+    varied = {**experiment.options, "missing": experiment.missing}
+    parts = [
+        row.name or row.system,
+        *(f"{name}-{varied[name]}" for name in vary if name in varied),
+        f"seed{experiment.seed}",
+    ]
+    parts += [experiment.lang] if experiment.lang else []
+    return out / file_name(corpus) / file_name("-".join(map(str, parts)))
+
+
+def _words(experiment: Experiment) -> str:
+    options = [f"{name}={value}" for name, value in experiment.options.items()]
+    preset = [f"preset {experiment.preset}"] if experiment.preset else []
+    return " ".join(
+        [experiment.system, *preset, *options, *([f"missing {experiment.missing}"] if experiment.missing else [])]
+    )
