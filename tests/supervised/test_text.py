@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -305,3 +306,19 @@ def test_the_minilm_encoder_reads_english():
     assert minilm_folder().is_dir()
     layers = run(load_text_encoder("minilm"), ["Ada", "Lovelace", "wrote", "."])
     assert (len(layers), layers[0].shape[2]) == (6, 384)
+
+
+def test_multilingual_e5_reads_english_and_chinese():
+    folder = os.environ.get("M3DLLM_E5")
+    if folder is None:
+        pytest.skip("needs the folder of intfloat/multilingual-e5-small, named by M3DLLM_E5")
+    encoder = load_text_encoder(folder)
+    text = "乔治出生在北京。He met Ada Lovelace."
+    spans = tokenize(Document("d", "zh", text))
+    found = encoder.subwords(text, spans)
+    assert set(found.word.tolist()) == set(range(len(spans)))
+    covers = {text[slice(*spans[w])]: found.subword[found.word == w].tolist() for w in (0, 1, 5, 6)}
+    assert covers["乔"] == covers["治"] != covers["北"] == covers["京"]
+    with torch.no_grad():
+        layers = encoder.eval()(found.ids[None], torch.ones(1, len(found.ids), dtype=torch.bool))
+    assert [tuple(layer.shape) for layer in layers] == [(1, len(found.ids), 384)] * 12
