@@ -96,7 +96,7 @@ class Supervised(System):
             raise UserError("there is no train document: name a split by --train")
         fingerprint = fingerprint_of(asdict(self.config), self.labels, train, dev)
         refits = self.config.refit and bool(dev)
-        learned = (*train, *dev) if refits else train
+        learned, chosen_on = ((*train, *dev), ()) if refits else (train, dev)
         card = describe(self.config, self.labels, learned, fingerprint)
         advice = "try --batch-size 1, a smaller --frame-chunk, --checkpointing true, or --freeze text,vision"
         with memory_advice(advice):
@@ -106,9 +106,11 @@ class Supervised(System):
             if done is None:
                 with one_thread_each(model.threads(self.device)):
                     if refits and self.config.tune:
+                        log.info("the first of two trainings, to choose the thresholds on dev")
                         card = replace(card, thresholds=self._first(train, dev, out / FIRST, fingerprint))
-                    done = self._train(model, card, learned, () if refits else dev, out)
-        shutil.rmtree(out / FIRST, ignore_errors=True)
+                    done = self._train(model, card, learned, out, dev=chosen_on, tuned_on=chosen_on)
+        if refits:
+            shutil.rmtree(out / FIRST, ignore_errors=True)
         self._fitted = done, model.eval()
 
     def new_model(self, card: Card) -> Model:
@@ -131,7 +133,7 @@ class Supervised(System):
         """The thresholds that do best on `dev` after all epochs on `train`."""
         card = describe(self.config, self.labels, train, fingerprint)
         model = self.new_model(card)
-        done = self._finished(model, fingerprint, out) or self._train(model, card, train, (), out, tuned_on=dev)
+        done = self._finished(model, fingerprint, out) or self._train(model, card, train, out, tuned_on=dev)
         return done.thresholds
 
     def _train(
@@ -139,17 +141,17 @@ class Supervised(System):
         model: Model,
         card: Card,
         train: Sequence[Example],
-        dev: Sequence[Example],
         out: Path,
         *,
+        dev: Sequence[Example] = (),
         tuned_on: Sequence[Example] = (),
     ) -> Card:
-        """Train and save; `dev` chooses the epoch, and the thresholds too where `tuned_on` is left out."""
+        """Train and save; the epoch is chosen on `dev`, the thresholds on `tuned_on`."""
         training = Training(SupervisedLearner(model, self.labels, self.device, card.fingerprint), train, dev, out)
         progress = training.fit()
         card = replace(card, history=tuple(progress.epochs))
-        if self.config.tune and (tuned_on or dev):
-            card = replace(card, thresholds=tune(model, tuned_on or dev, self.labels, self.device))
+        if self.config.tune and tuned_on:
+            card = replace(card, thresholds=tune(model, tuned_on, self.labels, self.device))
         save_model(out, card, model)
         training.finish()
         return card
