@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from m3dllm.errors import UserError, printable
+from m3dllm.errors import UserError, printable, redact
 
 STOPPED = "m3dllm: stopped; the same command resumes"
 OUTSIDE = frozenset(
@@ -30,10 +30,10 @@ OUTSIDE = frozenset(
 
 
 class Shown(logging.Formatter):
-    """Log lines in which names and answers from outside cannot move the cursor."""
+    """Log lines in which names and answers from outside cannot move the cursor, and nothing secret is shown."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return printable(redact(super().format(record)))
 
 
 class Terminal(logging.StreamHandler[Any]):
@@ -80,7 +80,7 @@ def _end(error: BaseException) -> NoReturn:
         _drop(sys.stdout)
         raise SystemExit(0) from None
     if line := _line(error):
-        _tell(f"m3dllm: {printable(line)}")
+        _tell(f"m3dllm: {printable(redact(line))}")
         _drop(sys.stdout)
         raise SystemExit(2) from None
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":

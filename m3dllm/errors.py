@@ -6,7 +6,25 @@ bug of ours and keeps its traceback (exit code 1).
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+_SECRETS = (
+    (re.compile(r"\b([a-z][a-z0-9+.-]*:/{1,2})[^\s/?#'\"<>]*@", re.IGNORECASE), r"\1***@"),
+    (
+        re.compile(
+            r"([?&;][\w.-]*(?:token|key|secret|passw|pwd|sig|auth|credential)[\w.-]*=)[^\s&#'\"<>]+", re.IGNORECASE
+        ),
+        r"\1***",
+    ),
+    (re.compile(r"\b(?:hf_|sk-)[A-Za-z0-9_-]{16,}"), "***"),
+)
+"""Users and passwords in addresses, keys in their queries, and keys of the hub and of servers: how each is shown."""
+_KEYS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY")
+"""Variables of the environment whose values are keys."""
 
 
 class UserError(Exception):
@@ -17,6 +35,21 @@ class UserError(Exception):
         """`file[:line][: place]: message`; `place` is a path inside the value, such as `$.chains[0]`."""
         where = f"{file}:{line}" if line is not None else f"{file}"
         return cls(f"{where}: {place}: {message}" if place else f"{where}: {message}")
+
+
+def redact(value: T) -> T:
+    """A text, or a value of lists and dicts, as it may be shown and kept: addresses and keys without what is secret."""
+    found: object = value
+    if isinstance(value, str):
+        for pattern, shown in _SECRETS:
+            found = pattern.sub(shown, found)  # type: ignore[call-overload]
+        for key in filter(None, (os.environ.get(name, "").strip() for name in _KEYS)):
+            found = found.replace(key, "***")  # type: ignore[attr-defined]
+    elif isinstance(value, dict):
+        found = {name: redact(part) for name, part in value.items()}
+    elif isinstance(value, list | tuple):
+        found = type(value)(map(redact, value))
+    return found  # type: ignore[return-value]
 
 
 def printable(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from m3dllm.commands import Threshold, group, say, with_options
+from m3dllm.errors import redact
 
 NewCorpus = Annotated[
     Path, typer.Option("--out", help="The corpus to make; a folder that is not there yet.", show_default=False)
@@ -44,9 +45,8 @@ def _import(name: str, path: Path | None, imported: Any, out: Path, report: Path
     from m3dllm.wire import pretty
 
     if report is not None:
-        write_atomic(
-            report, pretty({"importer": name, "path": None if path is None else str(path)} | imported.report())
-        )
+        shown = None if path is None else redact(str(path))
+        write_atomic(report, pretty({"importer": name, "path": shown} | imported.report()))
     for line in imported.summary_lines():
         say(line)
     if dropped := imported.drop_confidences():

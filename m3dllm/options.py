@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from m3dllm.config import ADVANCED, FIT, Option, Options, flag, options_of
-from m3dllm.errors import UserError
+from m3dllm.errors import UserError, redact
 from m3dllm.system import SystemSpec
 from m3dllm.wire import decode, encode
 
@@ -67,11 +67,11 @@ def presets_of(config: type[Any] | None) -> Mapping[str, Mapping[str, Any]]:
 
 
 def public(config: Any) -> dict[str, Any]:
-    """The options as a run keeps them: what may be secret as its `public()` shows it."""
+    """The options as a run keeps them: what may be secret as its `public()` shows it, addresses without passwords."""
     if config is None:
         return {}
     shown = config.public() if isinstance(config, Options) else {}
-    return decode(encode(config), dict[str, Any]) | decode(encode(shown), dict[str, Any])
+    return redact(decode(encode(config), dict[str, Any]) | decode(encode(shown), dict[str, Any]))
 
 
 def default_values(config: type[Any] | None) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def public_command(words: Sequence[str], config: Any) -> tuple[str, ...]:
             word = f"{name}={hidden[name]}"
         elif i and words[i - 1] in hidden:
             word = str(hidden[words[i - 1]])
-        found.append(word)
+        found.append(redact(word))
     return tuple(found)
 
 

@@ -649,10 +649,6 @@ def test_what_is_no_address_is_shown_bare_too():
 
 
 def test_a_header_with_commas_is_one():
-    assert (
-        read_pairs(["A: b", " c", "D: e"], option="--header", mark=":") == {"A": "b, c".replace(", ", ","), "D": "e"}
-        or True
-    )
     assert read_pairs(["A: b", "c", "D: e"], option="--header", mark=":") == {"A": "b,c", "D": "e"}
 
 

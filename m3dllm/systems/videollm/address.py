@@ -123,7 +123,7 @@ class Secrets:
         return cls(tuple(sorted((w for w in words if len(w) >= SHORTEST_SECRET), key=len, reverse=True)))
 
     def strike(self, value: Any) -> Any:
-        """`value`, a text or a JSON value, without any of the secrets. Raises RecursionError for one nested deeply."""
+        """`value`, a text or a JSON value, without any of the secrets."""
         if isinstance(value, str):
             for secret in self.values:
                 value = value.replace(secret, "***")

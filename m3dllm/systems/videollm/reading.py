@@ -6,7 +6,6 @@ becomes an Issue.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from m3dllm.normalize.salvage import complete, is_whole, without_thoughts
 from m3dllm.normalize.salvage import read_object as read
 from m3dllm.types import Issue
+from m3dllm.wire import read_json
 
 __all__ = ["complete", "has_shape", "is_whole", "read_object", "rows", "strings", "without_thoughts"]
 
@@ -34,8 +34,8 @@ def has_shape(text: str, schema: Mapping[str, Any]) -> bool:
     """
     kinds = {"array": list, "object": dict, "string": str, "integer": int, "number": (int, float)}
     try:
-        value = json.loads(without_thoughts(text))
-    except (ValueError, RecursionError):
+        value = read_json(without_thoughts(text))
+    except ValueError:
         return False
     return isinstance(value, dict) and all(
         name in value and isinstance(value[name], kinds.get(inner.get("type"), object))  # type: ignore[arg-type]

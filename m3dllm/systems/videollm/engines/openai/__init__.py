@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import logging
 import math
 import queue
@@ -40,6 +39,7 @@ from m3dllm.systems.videollm.messages import Message, Part, Still
 from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.reading import has_shape
 from m3dllm.types import Failure, Issue
+from m3dllm.wire import read_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -471,8 +471,8 @@ def extra_body(config: Options) -> dict[str, Any]:
     if not config.extra_body:
         return {}
     try:
-        found = json.loads(config.extra_body)
-    except (ValueError, RecursionError) as error:
+        found = read_json(config.extra_body)
+    except ValueError as error:
         raise UserError(f"--extra-body: is no JSON ({error}); expected an object such as '{{\"top_k\": 1}}'") from error
     if not isinstance(found, dict):
         raise UserError("--extra-body: expected a JSON object such as '{\"top_k\": 1}'")

@@ -22,6 +22,7 @@ import openai
 
 from m3dllm.systems.videollm.address import Address, Secrets
 from m3dllm.systems.videollm.engines.openai.refusals import RefusalError, one_line, refusal
+from m3dllm.wire import read_json
 
 MOST_BYTES = 64 << 20
 """The largest answer that is read."""
@@ -107,12 +108,10 @@ class Client:
             )
         said = one_line(self.secrets.strike(text[:400]))[:200] or "nothing"
         try:
-            return self.secrets.strike(json.loads(text))
+            return self.secrets.strike(read_json(text))
         except ValueError as error:
-            message = f"{url} answers with something that is no JSON ({said})"
-            raise RefusalError(message, "down", status=response.status_code) from error
-        except RecursionError as error:
-            message = f"{url} answers with JSON that is nested too deeply ({said})"
+            what = "JSON that is nested too deeply" if "nested" in str(error) else "no JSON"
+            message = f"{url} answers with something that is {what} ({said})"
             raise RefusalError(message, "down", status=response.status_code) from error
 
     def _why(self, error: BaseException) -> str:

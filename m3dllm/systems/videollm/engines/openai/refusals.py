@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
+from m3dllm.wire import read_json
+
 LONGEST_REASON = 2000
 """Characters of a server's reason that are kept."""
 
@@ -118,8 +120,8 @@ def code_of(error: Any) -> int:
 def reason(body: str) -> str:
     """What a body says went wrong, whole: its message and code, and what a provider behind the server said."""
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
+        value = read_json(body)
+    except ValueError:
         return one_line(body) or "and says nothing"
     if isinstance(value, list) and value:  # Gemini puts its error into a list
         value = value[0]
