@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
@@ -37,14 +38,46 @@ class Shown(logging.Formatter):
 
 
 class Terminal(logging.StreamHandler[Any]):
-    """Log lines on stderr. Where that cannot be written, nothing else stops for it."""
+    """Log lines on stderr; of warnings of one kind the first, and at the end how many more there were.
 
-    def __init__(self) -> None:
-        super().__init__(sys.stderr)
+    Where stderr cannot be written, nothing else stops for it.
+    """
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        """`verbose`: every warning is shown."""
+        logging.Handler.__init__(self)
         self.setFormatter(Shown())
+        self.verbose = verbose
+        self.seen: Counter[str] = Counter()
+        """How often a warning of a kind came."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = _kind(record) if record.levelno == logging.WARNING and not self.verbose else ""
+        self.seen[kind] += 1
+        if not kind or self.seen[kind] == 1:
+            super().emit(record)
+
+    def sum_up(self) -> None:
+        """Say how many warnings were not shown."""
+        for kind, n in self.seen.items():
+            if kind and n > 1:
+                _tell(f"{n - 1} more like this: {printable(kind)} (--verbose shows all)")
+
+    @property
+    def stream(self) -> Any:
+        """stderr as it is now: a bar on the terminal takes its place and moves below each line."""
+        return sys.stderr
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name that logging calls
         """Pass over a line that cannot be shown."""
+
+
+def _kind(record: logging.LogRecord) -> str:
+    """What warnings of one kind share: the attribute `kind`, else the text before it is filled in; "" where that says
+    nothing by itself."""
+    text: str = getattr(record, "kind", "") or (record.msg if record.args else "")
+    text = text.replace("%s", "…").replace("%d", "…")
+    return text if any(map(str.isalpha, text)) else ""
 
 
 @contextmanager
@@ -85,7 +118,34 @@ def _end(error: BaseException) -> NoReturn:
         raise SystemExit(2) from None
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
         _leave()
+    if isinstance(error, Exception) and (blamed := _of_a_plugin(error)):
+        _tell(printable(blamed))
+        _drop(sys.stdout)
+        raise SystemExit(1) from None
     raise error
+
+
+def _of_a_plugin(error: Exception) -> str:
+    """The part of a traceback that lies in a package with an entry point of ours, and what is wrong there; "" where no
+    part does: then the bug is ours."""
+    import traceback
+    from importlib.metadata import entry_points
+
+    points = (
+        point for group in entry_points().groups if group.startswith("m3dllm.") for point in entry_points(group=group)
+    )
+    packages = {point.module.partition(".")[0]: point.dist.name if point.dist else point.value for point in points}
+    walked = [
+        (f, line, f.f_globals.get("__name__", "").partition(".")[0])
+        for f, line in traceback.walk_tb(error.__traceback__)
+    ]
+    theirs = [(frame, line) for frame, line, package in walked if package in packages]
+    if not theirs:
+        return ""
+    name = packages[next(package for _, _, package in reversed(walked) if package in packages)]
+    frames = "".join(traceback.StackSummary.extract(iter(theirs)).format())
+    what = "".join(traceback.format_exception_only(error)).rstrip()
+    return f"m3dllm: the plugin '{name}' failed:\n{frames}{what}"
 
 
 def _line(error: BaseException) -> str:

@@ -15,8 +15,8 @@ import math
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
@@ -30,6 +30,7 @@ from m3dllm.errors import UserError
 from m3dllm.files import sha256_file
 from m3dllm.labels import LabelSet
 from m3dllm.normalize import normalize
+from m3dllm.progress import progress as reported
 from m3dllm.rng import seeded
 from m3dllm.score import Scores, score
 from m3dllm.types import TASKS, Document, Example, RawOutput
@@ -44,8 +45,6 @@ TRAINING, BEST = "training.safetensors", "best.safetensors"
 AGAIN = f"remove it and whatever is beside it of '{TRAINING}' and '{BEST}', and fit again"
 POOL = 16
 """Items are sorted by length within random pools of so many steps."""
-REPORT_S = 30.0
-"""How often a long epoch reports how far it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +261,10 @@ def take_best(folder: Path, weights: Mapping[str, Tensor]) -> None:
 # --- the loop ---------------------------------------------------------------------------------------------------------
 
 
+def _nothing() -> None:
+    """What is called after a step that nobody watches."""
+
+
 class Training(Generic[Item]):
     """One training, from the beginning or from where it was interrupted."""
 
@@ -297,9 +300,11 @@ class Training(Generic[Item]):
             log.info("resuming after epoch %d and step %d", progress.epoch, progress.step)
             if progress.is_best:  # interrupted between the state and the best weights
                 self._save_best()
-        clock = _Clock(self.schedule.epochs)
-        while progress.epoch < self.schedule.epochs and not self.is_over(progress):
-            self.epoch(progress, clock)
+        epochs, of_epoch = self.schedule.epochs, math.ceil(len(self.items) / self.schedule.batch_size)
+        steps = (epochs - progress.epoch) * of_epoch - progress.step
+        with reported(f"training, {epochs} epochs", steps) if self.is_main else nullcontext(_nothing) as report:
+            while progress.epoch < epochs and not self.is_over(progress):
+                self.epoch(progress, report)
         if self.is_main:
             take_best(self.out, learner.weights())
         learner.model.eval()
@@ -326,17 +331,15 @@ class Training(Generic[Item]):
             log.info("no better dev score since epoch %d: stopping", progress.best_epoch)
         return over
 
-    def epoch(self, progress: Progress, clock: _Clock | None = None) -> None:
-        """Train on every item once, score dev, save the state."""
+    def epoch(self, progress: Progress, report: Callable[[], None] = _nothing) -> None:
+        """Train on every item once, score dev, save the state. `report` is called after each step."""
         learner, schedule = self.learner, self.schedule
-        clock = clock or _Clock(schedule.epochs)
         rng = random.Random(f"{schedule.seed}:{progress.epoch}")
         steps = batches(self.lengths, schedule, rng)
         if not schedule.save_every:
             torch.manual_seed(schedule.seed * 1_000_003 + progress.epoch + 1)
         learner.model.train()
-        clock.start(progress.epoch, len(steps) - progress.step)
-        size = 0
+        begun, size = time.monotonic(), 0
         for k in range(progress.step, len(steps)):
             self.set_rates((progress.epoch * len(steps) + k) / (schedule.epochs * len(steps)), len(steps))
             if schedule.save_every:
@@ -349,10 +352,10 @@ class Training(Generic[Item]):
             progress.learned += learner.count(items)
             size += sum(self.lengths[i] for i in steps[k])
             progress.step = k + 1
-            clock.step(k + 1, len(steps))
+            report()
             if schedule.save_every and progress.step % schedule.save_every == 0 and progress.step < len(steps):
                 self._save(progress)
-        seconds = clock.trained()
+        seconds = time.monotonic() - begun
         learner.model.eval()
         with self.average.in_place():
             scores = self.dev_scores()
@@ -366,7 +369,9 @@ class Training(Generic[Item]):
         self._save(progress)
         if progress.is_best:
             self._save_best()
-        clock.end(progress.epochs[-1])
+        whole = time.monotonic() - begun
+        found = " ".join(f"{name} {value:.4g}" for name, value in progress.epochs[-1].items())
+        log.info("epoch %d of %d: %s (%.1f s)", progress.epoch, schedule.epochs, found, whole)
 
     def step(self, items: Sequence[Item]) -> float:
         """Train on some items once; their loss, over all processes."""
@@ -480,49 +485,6 @@ def share_of(step: Sequence[Item], size: int, *, process: int, processes: int) -
 def _number(text: str) -> int:
     """A seed from a text."""
     return int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
-
-
-class _Clock:
-    """Reports how far a training is and how long the rest may take, from what the epochs so far took."""
-
-    def __init__(self, epochs: int) -> None:
-        self.epochs, self.epoch = epochs, 0
-        self.begun = self.reported = time.monotonic()
-        self.first = 0
-        self.training_s = 0.0
-        self.whole_s: float | None = None
-
-    def start(self, epoch: int, steps: int) -> None:
-        self.epoch, self.first = epoch, steps
-        self.begun = self.reported = time.monotonic()
-
-    def step(self, done: int, steps: int) -> None:
-        """Report, now and then, within an epoch."""
-        now = time.monotonic()
-        if now - self.reported < REPORT_S:
-            return
-        self.reported = now
-        walked = done - (steps - self.first)
-        of_epoch = (now - self.begun) / walked * steps
-        rest = of_epoch * (1 - done / steps) + (self.whole_s or of_epoch) * (self.epochs - self.epoch - 1)
-        log.info("epoch %d of %d: step %d of %d, %s", self.epoch + 1, self.epochs, done, steps, _left(rest))
-
-    def trained(self) -> float:
-        """The seconds since `start`."""
-        return time.monotonic() - self.begun
-
-    def end(self, row: Mapping[str, float]) -> None:
-        """Report a finished epoch."""
-        self.whole_s = time.monotonic() - self.begun
-        scores = " ".join(f"{name} {value:.4g}" for name, value in row.items())
-        rest = self.whole_s * (self.epochs - self.epoch - 1)
-        log.info("epoch %d of %d: %s (%.1f s, %s)", self.epoch + 1, self.epochs, scores, self.whole_s, _left(rest))
-
-
-def _left(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {seconds:.0f} s left"
-    return f"about {seconds / 60:.0f} min left" if seconds < 5400 else f"about {seconds / 3600:.1f} h left"
 
 
 # --- dev --------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from m3dllm.extract.sources import Source
 from m3dllm.files import cannot_write, read_bytes
 from m3dllm.language import NAMES, decoded, language_of
 from m3dllm.media import Media, Notes, probe, stills, track_list
+from m3dllm.progress import progress
 from m3dllm.sampling import Sampling
 from m3dllm.subtitles import Cue, Subtitles, read_subtitles, read_track
 from m3dllm.types import Document, Frame, Lang, Segment
@@ -28,8 +28,6 @@ log = logging.getLogger("m3dllm")
 
 LATE_S = 60.0
 """Subtitles that come so much later than the last frame are of another cut of the film, or of another one."""
-PROGRESS_S = 10
-"""How often a line says how far a film is read, in seconds."""
 _ENDS = frozenset(".,;:?!…。，、；：？！—-–\"'”’）)》」』")
 _TRACK_LANGUAGES: dict[Lang, frozenset[str]] = {
     "en": frozenset(("en", "eng")),
@@ -174,22 +172,16 @@ def _film(source: Source, name: str, reading: Reading, folder: Path) -> Read:
 
 def _frames(media: Media, name: str, reading: Reading, cues: Sequence[Cue], folder: Path, read: Read) -> list[Frame]:
     """The film's frames, each written as a JPEG file as it comes."""
-    notes, frames = Notes(), []
+    notes = Notes()
+    frames: list[Frame] = []
     sampling = reading.sampling(cues)
-    reported_at = time.monotonic()
-    for still in stills(
-        media.path,
-        sampling,
-        longest_side=reading.longest_side or None,
-        least_change=reading.least_change,
-        notes=notes,
-    ):
-        path = f"frames/{name}/{still.number}.jpg"
-        _write(folder / path, still.jpeg())
-        frames.append(Frame(still.number, path, *still.image.size, time_s=round(still.time_s, 6)))
-        if time.monotonic() - reported_at > PROGRESS_S:
-            reported_at = time.monotonic()
-            log.info("%s: %.0f of %.0f s", media.path, still.time_s, media.duration_s or 0)
+    side = reading.longest_side or None
+    with progress(f"{media.path}: seconds", media.duration_s) as step:
+        for still in stills(media.path, sampling, longest_side=side, least_change=reading.least_change, notes=notes):
+            path = f"frames/{name}/{still.number}.jpg"
+            _write(folder / path, still.jpeg())
+            step(still.time_s - (frames[-1].time_s or 0.0 if frames else 0.0))
+            frames.append(Frame(still.number, path, *still.image.size, time_s=round(still.time_s, 6)))
     read.facts |= {"codec": media.codec, "frames_in_film": notes.frames}
     if notes.similar:
         read.facts["similar_frames_passed_over"] = notes.similar

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from m3dllm.errors import UserError
 from m3dllm.files import clear_abandoned, file_name, write_atomic
+from m3dllm.progress import progress
 from m3dllm.runs import Run
 from m3dllm.scored import read_runs
 from m3dllm.viewer.content import cases, document_content
@@ -48,16 +49,18 @@ def write_pages(
         remove_pages(out)
     entries, bodies, size = [], [], 0
     thumbnails = Thumbnails(None if embed else out)
-    for number, case in enumerate(cases(found)):
-        content = document_content(case, thumbnails, gold=gold)
-        name = f"documents/{number:05}-{file_name(case.document.id)}.js"
-        entries.append(document_entry(case, content, file=None if embed else name))
-        if embed:
-            bodies.append(embedded(number, content))
-            size += len(bodies[-1])
-            _check_size(size, out, number + 1)
-        else:
-            write_atomic(out / name, data_file(number, content), durable=False)
+    with progress("pages", len({example.document.id for run in found for example in run.examples})) as step:
+        for number, case in enumerate(cases(found)):
+            content = document_content(case, thumbnails, gold=gold)
+            name = f"documents/{number:05}-{file_name(case.document.id)}.js"
+            entries.append(document_entry(case, content, file=None if embed else name))
+            if embed:
+                bodies.append(embedded(number, content))
+                size += len(bodies[-1])
+                _check_size(size, out, number + 1)
+            else:
+                write_atomic(out / name, data_file(number, content), durable=False)
+            step()
     page = index_page(page_content(found, entries, gold=gold), bodies)
     if embed:
         _check_size(len(page), out, len(entries))

@@ -22,6 +22,7 @@ from m3dllm.corpora.m3d import m3d_labels
 from m3dllm.corpora.native import write_corpus
 from m3dllm.errors import UserError
 from m3dllm.files import read_bytes
+from m3dllm.progress import progress
 from m3dllm.types import Lang, Subset
 
 VERSION = 1
@@ -78,7 +79,8 @@ def demo_corpus(seed: int = 0) -> Path:
     folder = _cache() / f"demo-v{VERSION}-seed{seed}"
     if not (folder / "labels.json").is_file():
         try:
-            write_corpus(folder, generate_demo(seed))
+            with progress("drawing the demo corpus"):
+                write_corpus(folder, generate_demo(seed))
         except UserError:
             # another process may have been faster: its corpus is as good
             if not (folder / "labels.json").is_file():

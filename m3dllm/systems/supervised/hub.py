@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from m3dllm.errors import UserError
+from m3dllm.progress import progress
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 PATIENCE_S = 5.0
@@ -78,7 +79,8 @@ def fetching(option: str, name: str) -> Iterator[None]:
     reports.set_verbosity_error()
     reports.disable_progress_bar()
     try:
-        yield
+        with progress(f"loading {option.replace('_', ' ')} {name}"):
+            yield
     except UserError:
         raise
     except Exception as error:  # the hub's client, the network and the file formats raise all kinds

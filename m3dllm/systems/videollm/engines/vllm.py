@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from m3dllm.errors import UserError
+from m3dllm.progress import progress
 from m3dllm.systems.videollm.adapters.card import Adapter, find_adapter
 from m3dllm.systems.videollm.adapters.probe import PROBES, effect, prove
 from m3dllm.systems.videollm.engines.base import ContextBudget, Reply, Request
@@ -77,20 +78,21 @@ class VllmEngine(LocalEngine):
         if self.adapter is not None:
             more |= _room_for(self.adapter, self.local)
         try:
-            self.llm = LLM(
-                model=self.local.source,
-                revision=options.revision,
-                trust_remote_code=options.trust_remote_code,
-                dtype=options.dtype,  # type: ignore[arg-type]  # vLLM itself checks the name
-                max_model_len=self.context,
-                max_num_seqs=self.max_concurrency,
-                seed=options.seed,
-                tensor_parallel_size=options.tensor_parallel,
-                enable_prefix_caching=True,
-                disable_log_stats=False,  # they hold the time of the first token
-                structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
-                **more,
-            )
+            with progress(f"loading model '{self.local.name}'"):
+                self.llm = LLM(
+                    model=self.local.source,
+                    revision=options.revision,
+                    trust_remote_code=options.trust_remote_code,
+                    dtype=options.dtype,  # type: ignore[arg-type]  # vLLM itself checks the name
+                    max_model_len=self.context,
+                    max_num_seqs=self.max_concurrency,
+                    seed=options.seed,
+                    tensor_parallel_size=options.tensor_parallel,
+                    enable_prefix_caching=True,
+                    disable_log_stats=False,  # they hold the time of the first token
+                    structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
+                    **more,
+                )
         except Exception as error:  # the weights, the memory, the device: vLLM says what in many ways
             raise UserError(f"model '{self.local.name}' cannot be loaded by vLLM: {_brief(error)}") from error
         self.engine = self.llm.llm_engine

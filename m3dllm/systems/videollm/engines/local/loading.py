@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from m3dllm.errors import UserError
+from m3dllm.progress import progress
 from m3dllm.systems.videollm.engines.local.model import LocalModel
 
 
@@ -16,8 +17,9 @@ def load_model(local: LocalModel, dtype: str, device: torch.device, **more: Any)
     loader = AutoModelForImageTextToText if local.sees else AutoModelForCausalLM
     numbers = dtype if dtype == "auto" else _dtype(dtype)
     try:
-        model: Any = loader.from_pretrained(local.source, dtype=numbers, **local.loading, **more)
-        return (model if "device_map" in more else model.to(device)).eval()
+        with progress(f"loading model '{local.name}'"):
+            model: Any = loader.from_pretrained(local.source, dtype=numbers, **local.loading, **more)
+            return (model if "device_map" in more else model.to(device)).eval()
     except torch.OutOfMemoryError as error:
         message = f"model '{local.name}' does not fit into the memory of {device}: take a smaller one"
         raise UserError(message) from error
