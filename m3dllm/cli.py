@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from m3dllm import formats
-from m3dllm.commands import Threshold, say
+from m3dllm.commands import Listing, Threshold, say, say_page
 from m3dllm.ending import Terminal, one_line
 from m3dllm.errors import UserError, printable
 from m3dllm.extract import verb as extraction
@@ -29,15 +29,28 @@ if TYPE_CHECKING:
     from m3dllm.experiment import Experiment
     from m3dllm.types import Task
 
+ORDER: tuple[str, ...] = (
+    *("systems", "import", "check", "split", "merge", "run", "fit", "predict", "normalize", "score", "report", "view"),
+    *("export", "extract", "bench", "adapters", "calibrate-boxes"),
+)
+"""The commands in the order of the work."""
+
+
+class Ordered(Listing):
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
 app = typer.Typer(
     name="m3dllm",
+    cls=Ordered,
     invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-adapters = typer.Typer(help="LoRA adapters of video-llm: list them, merge them into full weights, push them.")
+adapters = typer.Typer(cls=Listing, help="LoRA adapters of video-llm: list, merge or push them.")
 app.add_typer(adapters, name="adapters", invoke_without_command=True)
 
 
@@ -60,12 +73,23 @@ class Modality(StrEnum):
 def main() -> None:
     """The entry point: `app` with errors in one line and the exit codes."""
     gc.set_threshold(100_000, 50, 100)  # documents are many small values that live: looking for dead ones costs half
-    logging.basicConfig(level=logging.INFO, handlers=[Terminal()])
+    terminal = Terminal(verbose=_takes("--verbose"))
+    logging.basicConfig(level=logging.INFO, handlers=[terminal])
     with one_line():
         _check_names()
-        code = app(standalone_mode=False)
+        try:
+            code = app(standalone_mode=False)
+        finally:
+            terminal.sum_up()
         sys.stdout.flush()
         raise SystemExit(code)
+
+
+def _takes(flag: str) -> bool:
+    """Whether the command has this flag, which any verb may have anywhere: it is taken out."""
+    there = flag in sys.argv
+    sys.argv = [word for word in sys.argv if word != flag]
+    return there
 
 
 def _check_names() -> None:
@@ -114,7 +138,12 @@ def _words(
     preset: Annotated[str | None, typer.Option(help="A named set of the system's options.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="A fitted system: its run, or the checkpoint in it.")] = None,
     seed: Seed = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many documents of the split.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Predict only the first so many documents, in each language.")
+    ] = None,
+    limit_train: Annotated[
+        int | None, typer.Option(min=1, help="Train only on the first so many documents, in each language.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run; default: runs/<system>-<corpus>-<split>-<hash>.")] = None,
     linked_frames: LinkedFrames = False,
 ) -> Experiment:
@@ -135,6 +164,7 @@ def _words(
         checkpoint=checkpoint,
         seed=seed,
         limit=limit,
+        limit_train=limit_train,
         out=out,
         linked_frames=linked_frames,
         options=parse_options(context.args),
@@ -177,14 +207,16 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 def run(
     experiment: Experiment,
     variant: Variants = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the first prompt and its grammar.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the first prompt, and write its grammar to a file.")
+    ] = False,
     retry_failed: RetryFailed = False,
     json: JsonOption = False,
 ) -> None:
-    """Fit where the system trains, predict, normalize, score, and print the four-task table.
+    """Fit if need be, predict, normalize, score, print F1.
 
-    The same command again resumes an interrupted run. The system's own options follow as --name value; 'm3dllm systems
-    NAME' lists them.
+    The same command again resumes an interrupted run; 'm3dllm score RUN' prints all of its scores. The system's own
+    options follow as --name value; 'm3dllm systems NAME' lists them.
     """
     from m3dllm import pipeline
 
@@ -192,14 +224,19 @@ def run(
         say(pipeline.preview(experiment))
         return
     done = pipeline.run(experiment, variants=tuple(variant or ()), retry_failed=retry_failed)
-    _print_scores(done, json=json)
+    _print_scores(done, json=json, whole=False)
+    if said := pipeline.complaint(done):
+        raise UserError(said)
     if done.failed():
         raise SystemExit(2)
 
 
 @experiment_verb
 def fit(experiment: Experiment) -> None:
-    """Only fit. 'm3dllm run' with the same options continues from it; a tuned video LLM is given by --adapter."""
+    """Only fit.
+
+    'm3dllm run' with the same options continues from it; a tuned video LLM is given by --adapter.
+    """
     from m3dllm import pipeline
 
     say(str(pipeline.fit(experiment).checkpoint))
@@ -207,7 +244,10 @@ def fit(experiment: Experiment) -> None:
 
 @experiment_verb
 def predict(experiment: Experiment, retry_failed: RetryFailed = False) -> None:
-    """Only predict: the run's raw.jsonl, with a finished checkpoint where the system trains."""
+    """Only predict, with a finished checkpoint if need be.
+
+    Prints where the answers are: the run's raw.jsonl.
+    """
     from m3dllm import pipeline
 
     done = pipeline.predict(experiment, retry_failed=retry_failed)
@@ -279,7 +319,10 @@ app.command("extract", context_settings=extraction.SETTINGS)(extraction.extract)
 
 @app.command()
 def normalize(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]) -> None:
-    """Make a run's predictions.jsonl from its raw.jsonl again; the system is not needed."""
+    """Read a run's answers again, without its system.
+
+    Makes predictions.jsonl from raw.jsonl.
+    """
     from m3dllm import pipeline
 
     say(str(pipeline.normalize(run).path / "predictions.jsonl"))
@@ -342,15 +385,17 @@ def score(
     if per_document is not None:
         write_atomic(per_document, lines(map(encode, scores.rows())))
     _print(scores.to_wire(), json=json)
+    if 2 * len(scores.unanswered) > sum(of.documents for of in scores.languages.values()):
+        raise SystemExit(2)
 
 
-def _print_scores(run: Any, *, json: bool) -> None:
-    from m3dllm.report import run_table
+def _print_scores(run: Any, *, json: bool, whole: bool = True) -> None:
+    from m3dllm.report import run_summary, run_table
 
     if json:
         _print(run.scores(), json=True)
     else:
-        say(f"{run.path}\n\n{run_table(run)}")
+        say(f"{run.path}\n\n{run_table(run) if whole else run_summary(run)}")
 
 
 def _print(scores: dict[str, Any], *, json: bool) -> None:
@@ -374,7 +419,10 @@ def merge(
         Path | None, typer.Option(help="A CSV file of types: kind, from, to (empty: removed), and corpus if need be.")
     ] = None,
 ) -> None:
-    """Make one corpus of several, their types mapped by a table; every change is counted."""
+    """Make one corpus of several.
+
+    Their types are mapped by a table; every change is counted.
+    """
     from m3dllm.corpora.merge import merge_corpora, read_map
     from m3dllm.corpora.native import load_corpus, write_corpus
 
@@ -403,7 +451,10 @@ def split(
     ] = None,
     linked_frames: LinkedFrames = False,
 ) -> None:
-    """Divide a corpus into train, dev and test; a source video is never cut."""
+    """Divide a corpus into train, dev and test.
+
+    A source video is never cut.
+    """
     from m3dllm.corpora.imported import count, count_table, unannotated, unannotated_lines
     from m3dllm.corpora.missing import encode_manifest, manifest_of
     from m3dllm.corpora.native import load_corpus
@@ -440,7 +491,7 @@ def check(
     ] = None,
     linked_frames: LinkedFrames = False,
 ) -> None:
-    """Every problem of a corpus in one pass, and a count of what it holds."""
+    """Find every problem of a corpus; count what it holds."""
     from m3dllm.corpora.check import check as check_corpus
     from m3dllm.files import write_atomic
     from m3dllm.wire import pretty
@@ -462,7 +513,10 @@ def systems(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One system: its options too.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """The systems that can be run: tasks, modalities, languages, whether they train and are installed."""
+    """List the systems that can be run, or one's options.
+
+    With tasks, modalities, languages, whether they train and are installed.
+    """
     from m3dllm.catalogue import describe, overview
 
     say(overview(json=json) if name is None else describe(name, json=json))
@@ -470,9 +524,10 @@ def systems(
 
 @app.command("calibrate-boxes", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def calibrate_boxes(context: typer.Context) -> None:
-    """Show a video LLM drawn shapes, and say which box convention its answers fit.
+    """Find which box convention a video LLM has.
 
-    The options of video-llm follow as --name value, --model first; 'm3dllm systems video-llm' lists them.
+    It is shown drawn shapes. The options of video-llm follow as --name value, --model first; 'm3dllm systems video-llm'
+    lists them.
     """
     from m3dllm.options import parse_options, resolve_config
     from m3dllm.registry import find_system
@@ -485,7 +540,7 @@ def calibrate_boxes(context: typer.Context) -> None:
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run directories.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", help="The folder to write.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", help="The folder to write; default: reports/<runs>.")] = None,
     paper: Annotated[str | None, typer.Option(help="Quote a paper's published scores beside: m3d.")] = None,
     baseline: Annotated[
         str | None, typer.Option(help="A system or run to compare every other with, besides the best.")
@@ -495,10 +550,23 @@ def report(
         typer.Option("--pages/--no-pages", help="Pages of the documents too; default: for at most 100 documents."),
     ] = None,
 ) -> None:
-    """Compare runs: a page, tables and figures, with heuristic baselines, confidence intervals, breakdowns and cost."""
+    """Compare runs: a page, tables and figures.
+
+    With heuristic baselines, confidence intervals, breakdowns and cost.
+    """
+    from m3dllm.files import read_text
     from m3dllm.report import write_report
 
-    say(str(write_report(runs, out, paper=paper, baseline=baseline, pages=pages)))
+    page = write_report(runs, out or _folder_for("reports", runs), paper=paper, baseline=baseline, pages=pages)
+    say(read_text(page.parent / "report.txt"))
+    say_page(page)
+
+
+def _folder_for(kind: str, runs: list[Path]) -> Path:
+    """Where the report or view of these runs is kept when nothing else is said."""
+    from m3dllm.files import file_name
+
+    return Path(kind) / file_name("+".join(run.resolve().name for run in runs))
 
 
 @app.command()
@@ -512,14 +580,16 @@ def view(
     out: Annotated[Path | None, typer.Option("--out", help="The folder to write; default: views/<runs>.")] = None,
     browser: Annotated[bool, typer.Option("--browser", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Look at each document: text, relations and frames, up to four systems side by side."""
-    from m3dllm.files import file_name
+    """Look at each document, gold and systems side by side.
+
+    Text, relations and frames, up to four systems.
+    """
     from m3dllm.runs import Run
     from m3dllm.viewer import write_pages
 
-    folder = out or Path("views") / file_name("+".join(run.resolve().name for run in runs))
+    folder = out or _folder_for("views", runs)
     page = write_pages([Run(run) for run in runs], folder, gold=gold, embed=embed, threshold=threshold)
-    say(str(page))
+    say_page(page)
     if browser:
         import webbrowser
 
@@ -582,6 +652,9 @@ def options(
     context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Every warning, not one of each kind; after any command too.")
     ] = False,
 ) -> None:
     """Compare supervised fusion models and video LLMs at grounded extraction from text and video."""

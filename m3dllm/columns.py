@@ -1,4 +1,4 @@
-"""Rows of words in columns, for a terminal."""
+"""Words for people: rows in columns, for a terminal, and numbers with what they count."""
 
 from __future__ import annotations
 
@@ -28,3 +28,8 @@ def columns(rows: Iterable[Sequence[str]], *, left: int | None = None) -> list[s
     with console.capture() as capture:
         console.print(table)
     return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def counted(n: int, noun: str) -> str:
+    """Such as "1 document" and "1,200 documents"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

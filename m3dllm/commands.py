@@ -10,6 +10,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,13 +26,24 @@ Threshold = Annotated[
 ]
 
 
+class Listing(TyperGroup):
+    """A group whose list has each summary whole, on as many lines as it takes."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, command.get_short_help_str(limit=1000)) for name, command in commands if command]
+            )
+
+
 def group(names: Callable[[], list[str]], command: Callable[[str], Callable[..., None]]) -> type[TyperGroup]:
     """A group of the commands of these names; `command` gives the function behind one, when it is needed.
 
     It raises UserError for a name that is none.
     """
 
-    class Group(TyperGroup):
+    class Group(Listing):
         def list_commands(self, ctx: Any) -> list[str]:
             return names()
 
@@ -98,3 +110,8 @@ def say(text: str) -> None:
     text = printable(text.rstrip("\n"))
     encoding = sys.stdout.encoding or "utf-8"
     typer.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def say_page(page: Path) -> None:
+    """A page that was written, as an address that a terminal can open."""
+    say(f"Open: {page.resolve().as_uri()}")

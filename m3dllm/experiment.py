@@ -11,6 +11,7 @@ import hashlib
 import platform
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from m3dllm.corpora.missing import KINDS, Manifest, manifest_of, read_kind, read
 from m3dllm.corpora.native import Corpus, load_corpus
 from m3dllm.corpora.split import hold_out
 from m3dllm.errors import UserError
-from m3dllm.files import file_name, is_within, read_bytes, sha256_file
+from m3dllm.files import file_name, is_within, read_bytes, sha256_file, shipped
 from m3dllm.options import default_values, public, public_command, resolve_config
 from m3dllm.registry import find_system
 from m3dllm.runs import CorpusRecord, Run, RunRecord
@@ -32,6 +33,8 @@ from m3dllm.types import TASKS, Annotation, Example, GivenKind, Lang, Task
 from m3dllm.wire import WireError, check_labels, convert, decode, encode
 
 Pairs = Literal["end-to-end", "gold", "both"]
+CHECKPOINTS = shipped("checkpoints")
+"""The checkpoints that come with the package: a folder a system, in it one a name."""
 PASSES: dict[Pairs, tuple[GivenKind | None, ...]] = {
     "end-to-end": (None,),
     "gold": (None, "mentions", "chains"),
@@ -57,9 +60,12 @@ class Experiment:
     """ "text", "video", "thirds", a share of the documents such as "0.4", or the file of a manifest."""
     preset: str | None = None
     checkpoint: Path | str | None = None
+    """A run of a fit, the checkpoint in it, or the name of one that comes with the package, such as "demo"."""
     seed: int = 0
     limit: int | None = None
-    """Only the first so many documents of the split."""
+    """Only the first so many documents of the split, in each language."""
+    limit_train: int | None = None
+    """Only the first so many documents of the train split, in each language."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The system's own options, by field name; strings are read as the field's type."""
     out: Path | str | None = None
@@ -103,8 +109,9 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
         raise UserError(f"system '{spec.name}' does not take given mentions and chains: only --pairs end-to-end")
     if experiment.pairs not in PASSES:
         raise UserError(f"there is no protocol '{experiment.pairs}' for pairs; expected {', '.join(PASSES)}")
-    if experiment.limit is not None and experiment.limit < 1:
-        raise UserError(f"a limit of {experiment.limit} leaves no document: expected 1 or more")
+    for name in ("limit", "limit_train"):
+        if (most := getattr(experiment, name)) is not None and most < 1:
+            raise UserError(f"{flag(name)} {most} leaves no document: expected 1 or more")
     config = resolve_config(spec, experiment.options, preset=experiment.preset, seed=experiment.seed)
     spec.require(config)
     notes = [] if experiment.corpus else ["no --corpus given: the embedded demo corpus is used"]
@@ -112,6 +119,10 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
     notes += _shared_groups(corpus)
     fits = spec.trainable and (spec.fits_first or only_fit) and experiment.checkpoint is None
     parts = _parts(experiment, spec, corpus, fits=fits)
+    for name, part, split in (("limit", parts.test, experiment.split), ("limit_train", parts.train, parts.train_name)):
+        if split and (most := getattr(experiment, name)) is not None:
+            of = sum(example.document.lang in {e.document.lang for e in part} for example in corpus[split])
+            notes.append(f"{flag(name)} {most}: {len(part)} of {of} documents of '{split}', the first of each language")
     if parts.dev and parts.dev_name is None:
         notes.append(f"no dev split: {len(parts.dev)} of the train documents choose the settings")
     checkpoint, checkpoint_hash, warning = _checkpoint(experiment, spec, corpus)
@@ -140,6 +151,7 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
             dev=parts.dev_name,
             lang=experiment.lang,
             limit=experiment.limit,
+            limit_train=experiment.limit_train,
             sha256={name: value for name, value in sorted(corpus.hashes.items()) if Path(name).stem in read},
         ),
         labels=corpus.labels,
@@ -188,25 +200,36 @@ class _Parts:
 
 
 def _parts(experiment: Experiment, spec: SystemSpec, corpus: Corpus, *, fits: bool) -> _Parts:
-    test = _readable(corpus, experiment.split, experiment.lang, spec)[: experiment.limit]
+    test = _first(_readable(corpus, experiment.split, experiment.lang, spec), experiment.limit)
     there = experiment.train in corpus.splits and experiment.train != experiment.split
     if not fits:  # train only gives examples to show
         examples = corpus[experiment.train] if there else ()
         train = tuple(
             e for e in examples if e.document.lang in ((experiment.lang,) if experiment.lang else spec.languages)
         )
-        return _Parts(test, train, experiment.train if there else None)
+        return _Parts(test, _first(train, experiment.limit_train), experiment.train if there else None)
     if not there:
         why = "is the split to predict" if experiment.train == experiment.split else "is not there"
         message = f"has no train split: '{experiment.train}' {why}; it has {', '.join(corpus.splits)}"
         remedy = "Name one by --train, make one with 'm3dllm split', or give --checkpoint"
         raise UserError.at(corpus.root, f"{message}. {remedy}")
-    train = _readable(corpus, experiment.train, experiment.lang, spec)
+    train = _first(_readable(corpus, experiment.train, experiment.lang, spec), experiment.limit_train)
     if experiment.dev in corpus.splits and experiment.dev not in (experiment.split, experiment.train):
         dev = _readable(corpus, experiment.dev, experiment.lang, spec)
         return _Parts(test, train, experiment.train, dev, experiment.dev)
     train, dev = hold_out(train, seed=experiment.seed)
     return _Parts(test, train, experiment.train, dev)
+
+
+def _first(examples: tuple[Example, ...], limit: int | None) -> tuple[Example, ...]:
+    """The first `limit` documents of each language."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for example in examples:
+        seen[example.document.lang] += 1
+        if limit is None or seen[example.document.lang] <= limit:
+            kept.append(example)
+    return tuple(kept)
 
 
 def without_unseen(example: Example, manifest: Manifest) -> Example:
@@ -292,24 +315,34 @@ def _checkpoint(
     """(its folder, its hash, what must be known of it)."""
     if experiment.checkpoint is None:
         return None, None, ()
-    path = Path(experiment.checkpoint)
     if not spec.trainable:
         raise UserError(f"system '{spec.name}' takes no checkpoint: leave --checkpoint out")
-    folder = path / "checkpoint" if (path / "checkpoint" / "done.json").is_file() else path
+    folder = find_checkpoint(experiment.checkpoint, spec.name)
     done = read_done(folder)
     if done["system"] != spec.name:
         raise UserError.at(folder, f"is a checkpoint of system '{done['system']}', not of '{spec.name}'")
     check_labels(done["labels_sha256"], corpus.labels, folder)
-    return folder, sha256_file(folder / "done.json"), _already_seen(done, corpus, experiment.split)
+    return folder, sha256_file(folder / "done.json"), _notes_on(done, corpus, experiment.split)
 
 
-def _already_seen(done: Mapping[str, Any], corpus: Corpus, split: str) -> tuple[str, ...]:
-    """A line where the checkpoint was fitted to, or chosen by, the very split that it is asked about."""
+def find_checkpoint(given: Path | str, system: str) -> Path:
+    """The folder of a checkpoint: of a run, itself, or of that name among those of `system` in the package."""
+    for folder in (Path(given) / "checkpoint", Path(given), CHECKPOINTS / system / given):
+        if (folder / "done.json").is_file():
+            return folder
+    return Path(given)
+
+
+def _notes_on(done: Mapping[str, Any], corpus: Corpus, split: str) -> tuple[str, ...]:
+    """A line where the checkpoint was fitted to, or chosen by, the very split that it is asked about, and one where it
+    was fitted to another corpus."""
     fitted = convert(done["corpus"], CorpusRecord)
     asked = corpus.hashes.get(f"{split}.jsonl")
     for name, what in ((fitted.train, "fitted to"), (fitted.dev, "chosen by")):
         if name is not None and asked is not None and fitted.sha256.get(f"{name}.jsonl") == asked:
             return (f"the checkpoint was {what} '{name}', the very documents that it is evaluated on",)
+    if fitted.sha256.get(f"{fitted.train}.jsonl") not in corpus.hashes.values():
+        return (f"the checkpoint was fitted to another corpus: {fitted.name}",)
     return ()
 
 

@@ -35,6 +35,12 @@ def open_file(path: Path) -> BufferedReader:
     return file
 
 
+def shipped(name: str) -> Path:
+    """A folder that comes with the package: in it where it is installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    return package / name if (package / name).is_dir() else package.parent / name
+
+
 NAME_BYTES = 160
 """Bytes of one name: file systems take 255, and what is added (a hash, a suffix, `.tmp`) needs room."""
 

@@ -93,10 +93,8 @@ def _export_formats() -> list[str]:
     return EXPORTERS.names()
 
 
-imports = typer.Typer(
-    cls=group(_import_formats, _importer), help="Turn annotations in another format into a native corpus."
-)
+imports = typer.Typer(cls=group(_import_formats, _importer), help="Turn annotations of another format into a corpus.")
 exports = typer.Typer(
     cls=group(_export_formats, _exporter),
-    help="Write a run's predictions, or a corpus' gold, in the format of another tool.",
+    help="Write predictions or gold in the format of another tool.",
 )

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from m3dllm.columns import counted
 from m3dllm.corpora.missing import Manifest, show
 from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment, now, plan, read_done
 from m3dllm.files import clear_leftovers, sha256_file, write_atomic
 from m3dllm.normalize import normalize as normalize_one
+from m3dllm.progress import progress
 from m3dllm.runs import Key, Run, RunRecord, answered_in, with_environment
 from m3dllm.score import Settings
 from m3dllm.score import score as score_all
@@ -33,7 +33,7 @@ from m3dllm.session import (
     with_provenance,
     with_timing,
 )
-from m3dllm.types import Chain, Document, Example, Given, GivenKind, Prediction, RawOutput, Subset
+from m3dllm.types import Annotation, Chain, Document, Example, Given, GivenKind, Prediction, RawOutput, Subset
 from m3dllm.wire import convert, labels_sha256, pretty
 
 log = logging.getLogger("m3dllm")
@@ -96,7 +96,8 @@ def predict(experiment: Experiment, *, retry_failed: bool = False) -> Run:
 def preview(experiment: Experiment) -> str:
     """The first prompt about the first document that has one; no weights are loaded.
 
-    Raises UserError for a system without prompts, or documents that cannot be shown.
+    What constrains the answer is written into the working directory, under the name of the run. Raises UserError for a
+    system without prompts, or documents that cannot be shown.
     """
     planned = plan(experiment)
     show_first = planned.spec.load_preview(planned.config)
@@ -108,7 +109,11 @@ def preview(experiment: Experiment) -> str:
         except ValueError as error:
             raise UserError(f"document '{document.id}' cannot be shown: {error}") from error
         if shown is not None:
-            return str(shown)
+            if not (constraint := getattr(shown, "constraint", None)):
+                return str(shown)
+            file = Path(f"{planned.path.name}.grammar")
+            write_atomic(file, constraint)
+            return f"{shown} by {file}"
     raise UserError("nothing would be asked about any of these documents")
 
 
@@ -130,6 +135,35 @@ def score(path: Path, *, settings: Settings | None = None) -> Run:
     return run
 
 
+NOTHING_WRONG = frozenset(("empty_answer", "empty_document", "error"))
+"""Why a prediction may have no content although its answer could be read, or none was given."""
+FORM = (
+    'expected {"chains": [{"id", "type", "mentions": […]}], "relations": [{"head", "tail", "type"}], '
+    '"regions": [{"frame", "type", "box"}]}'
+)
+
+
+def complaint(run: Run) -> str:
+    """Why the scores of a run say little: most documents have no answer, or most answers nothing that can be read; ""
+    where neither is so."""
+    languages = run.scores()["languages"].values()
+    documents, silent = (sum(of.get(name, 0) for of in languages) for name in ("documents", "unanswered"))
+    if 2 * silent > documents:
+        return f"{run.path}: {silent} of {counted(documents, 'document')} were not answered: the scores say little"
+    predictions = [p for p in run.predictions() if p.given is None]
+    unread = [
+        (p.document, next(issue for issue in p.issues if issue.code not in NOTHING_WRONG))
+        for p in predictions
+        if p.annotation == Annotation() and {issue.code for issue in p.issues} - NOTHING_WRONG
+    ]
+    if 2 * len(unread) <= len(predictions):
+        return ""
+    document, issue = unread[0]
+    first = f"'{document}': {issue.where or 'the answer'}: {issue.code}{f' ({issue.detail})' if issue.detail else ''}"
+    what = f"{len(unread)} of {counted(len(predictions), 'answer')} hold nothing that can be read, first {first}"
+    return f"{run.path}: {what}; {FORM}"
+
+
 # --- the steps --------------------------------------------------------------------------------------------------------
 
 
@@ -140,7 +174,8 @@ def _fit(session: RunSession) -> None:
         return
     clear_leftovers(folder)
     record = with_environment(session.record, planned.record, beside=False)
-    log.info("fit %s on %d documents, %d for model selection", planned.spec.name, len(planned.train), len(planned.dev))
+    train = counted(len(planned.train), "document")
+    log.info("fit %s on %s, %d for model selection", planned.spec.name, train, len(planned.dev))
     folder.mkdir(exist_ok=True)
     started = time.perf_counter()
     make_system(planned, checkpoint=None).fit(planned.train, planned.dev, folder)
@@ -151,7 +186,7 @@ def _fit(session: RunSession) -> None:
         "system": planned.spec.name,
         "config": record.config,
         "labels_sha256": labels_sha256(planned.corpus.labels),
-        "corpus": record.corpus,
+        "corpus": replace(record.corpus, root=""),
         "files": {name: sha256_file(folder / name) for name in files},
     }
     write_atomic(folder / "done.json", pretty(done))
@@ -172,12 +207,16 @@ def _predict(session: RunSession, *, retry_failed: bool) -> None:
         check_model(session.run.path, recorded, system.provenance)
         if resumes:
             session.check_frames(documents)
-            log.info("%d answers are there already", len(session.raws))
+            log.info("%s there already", counted(len(session.raws), "answer"))
         record = with_environment(record, planned.record, beside=resumes or planned.fits)
         record = with_provenance(record, planned, system)
         session.write(replace(record, provenance=recorded | record.provenance))
+        for note in system.notes:
+            log.warning("%s: %s", planned.spec.name, note)
         unchecked = resumes
-        with session.keeping(system) as keep, _progress(len(documents), f"{planned.spec.name}: predict") as step:
+        passes = f" × {len(planned.passes)} passes" if len(planned.passes) > 1 else ""
+        what = f"{planned.spec.name}, {counted(len(planned.test), 'document')}{passes}"
+        with session.keeping(system) as keep, progress(what, len(documents)) as step:
             for raw, line in answers:
                 if unchecked and raw.failure is None:  # a server names its model with its first answer
                     check_model(session.run.path, recorded, system.provenance)
@@ -189,7 +228,7 @@ def _predict(session: RunSession, *, retry_failed: bool) -> None:
     again = [raw for raw in failed if raw.failure and raw.failure.retryable]
     finished = record.finished if not documents and record.finished else now()
     session.write(replace(record, status="incomplete" if again else "done", finished=finished))
-    for raw in failed[:3]:
+    for raw in failed:
         log.warning("document %s was not answered: %s", raw.document, raw.failure and raw.failure.message)
     if failed:
         n = len(session.raws)
@@ -223,7 +262,7 @@ def _normalize(
             if raw is not None:
                 predictions.append(normalize_one(document, raw, record.labels))
     if silent := sum((e.document.id, None) not in raws for e in examples):
-        log.warning("%s: %d documents have no answer, which counts as an empty one", run.path, silent)
+        log.warning("%s: no answer for %s, which counts as an empty one", run.path, counted(silent, "document"))
     run.write_predictions(predictions)
     return predictions
 
@@ -264,33 +303,3 @@ def _given(example: Example, kind: GivenKind | None, subsets: dict[str, Subset])
 
 def _subsets(record: RunRecord) -> dict[str, Subset]:
     return {} if record.missing is None else convert(record.missing, Manifest).documents
-
-
-@contextmanager
-def _progress(total: int, what: str) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal; a line every ten seconds in a pipe."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import Progress
-
-        with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda: bar.advance(task)
-    else:
-        clock = _Clock(total, what, time.monotonic())
-        yield clock.step
-        log.info("%s: %d documents", what, clock.done)
-
-
-@dataclass(slots=True)
-class _Clock:
-    total: int
-    what: str
-    reported: float
-    done: int = 0
-
-    def step(self) -> None:
-        self.done += 1
-        if time.monotonic() - self.reported > 10:
-            self.reported = time.monotonic()
-            log.info("%s: %d of %d", self.what, self.done, self.total)

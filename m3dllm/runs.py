@@ -53,6 +53,7 @@ class CorpusRecord:
     dev: str | None = None
     lang: str | None = None
     limit: int | None = None
+    limit_train: int | None = None
     sha256: dict[str, str] = field(default_factory=dict)
     """Of labels.json and of every split that the run reads, by file name."""
 

@@ -96,6 +96,9 @@ def open_run(plan: Plan) -> Iterator[RunSession]:
             if examples is not None:
                 run.write_examples(examples)
                 session.examples = examples
+            elif [e.document.id for e in session.examples] != [e.document.id for e in plan.test]:
+                message = "is about other documents than this version takes by the same words: name another --out"
+                raise UserError.at(plan.path, message)
             try:
                 yield session
             except UserError:

@@ -81,7 +81,8 @@ class SystemSpec:
     languages: Collection[str] = frozenset()
     preview: str | None = None
     """ "module:name" of a callable `(config, document, *, labels, examples)`, for systems that ask with prompts: its
-    result, as text, is what would be asked about the document; None where nothing would be."""
+    result, as text, is what would be asked about the document; None where nothing would be. What its attribute
+    `constraint` holds, if anything, is kept in a file: a grammar may be long."""
     tools: Mapping[str, str] = field(default_factory=dict)
     """What else it offers: the name of a verb to "module:name" of a callable that takes its config."""
     takes_given: bool = False

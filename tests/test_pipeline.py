@@ -210,6 +210,25 @@ def test_thirds_hide_the_same_whatever_part_of_a_split_is_asked(corpus, tmp_path
         assert part.items() <= hidden().items()
 
 
+def test_a_limit_takes_the_first_documents_of_each_language_and_says_so(corpus, tmp_path):
+    planned = plan(majority(corpus, tmp_path / "run", limit=2, limit_train=3))
+    whole = plan(majority(corpus, tmp_path / "run"))
+    for part, most in (("test", 2), ("train", 3)):
+        for lang in ("en", "zh"):
+            kept, of = ([e for e in getattr(p, part) if e.document.lang == lang] for p in (planned, whole))
+            assert kept == of[:most]
+    assert "--limit 2: 4 of 8 documents of 'test', the first of each language" in planned.notes
+    assert "--limit-train 3: 6 of 12 documents of 'train', the first of each language" in planned.notes
+
+
+def test_a_run_whose_limit_counted_otherwise_is_not_resumed(corpus, tmp_path):
+    run = pipeline.run(majority(corpus, tmp_path / "run", limit=1))
+    lines = (run.path / "documents.jsonl").read_bytes().splitlines(keepends=True)
+    (run.path / "documents.jsonl").write_bytes(lines[0])
+    with pytest.raises(UserError, match="is about other documents than this version takes by the same words"):
+        pipeline.run(majority(corpus, tmp_path / "run", limit=1))
+
+
 def test_a_manifest_file_says_what_is_hidden(corpus, tmp_path):
     first = pipeline.run(majority(corpus, tmp_path / "a", missing="thirds"))
     (tmp_path / "manifest.json").write_text(json.dumps(first.record().missing))
@@ -280,7 +299,7 @@ def test_documents_without_an_answer_are_counted(corpus, tmp_path, caplog):
     run = pipeline.run(majority(corpus, tmp_path / "run"))
     (run.path / "raw.jsonl").write_bytes(b"")
     pipeline.normalize(run.path)
-    assert "8 documents have no answer" in caplog.text
+    assert "no answer for 8 documents" in caplog.text
 
 
 @pytest.mark.parametrize(("train", "what"), [("test", "fitted to"), ("train", "chosen by")])
@@ -492,7 +511,8 @@ def test_a_system_that_stops_early_is_named(corpus, tmp_path):
         ({"checkpoint": Path("nowhere")}, "nowhere: does not exist"),
         ({"corpus": Path("nowhere")}, "nowhere: does not exist"),
         ({"pairs": "silver"}, "there is no protocol 'silver' for pairs; expected end-to-end, gold, both"),
-        ({"limit": -1}, "a limit of -1 leaves no document"),
+        ({"limit": -1}, "--limit -1 leaves no document"),
+        ({"limit_train": 0}, "--limit-train 0 leaves no document"),
         ({"tasks": ()}, "expected some of entity, chain, relation, grounding"),
         ({"tasks": "entity"}, "tasks 'entity': expected some of"),
         ({"system": "nothing"}, "there is no system 'nothing'; known: "),

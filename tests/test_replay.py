@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from m3dllm import pipeline
 from m3dllm.corpora.missing import show
+from m3dllm.corpora.native import load_corpus
 from m3dllm.errors import UserError
+from m3dllm.experiment import Experiment
 from m3dllm.labels import LabelSet
 from m3dllm.normalize import normalize
 from m3dllm.systems.replay import Config, Replay
@@ -242,3 +248,36 @@ def test_nothing_is_needed_but_the_file(tmp_path):
     file = written(tmp_path / "raw.jsonl", [encode_raw(SAID)])
     system = Replay(Config(answers=str(file)), labels=LabelSet())
     assert answer(system, Document("ada", "en", "Ada", frames=(Frame(0, "f", 1, 1),))) == SAID
+
+
+# --- answers that nobody can use --------------------------------------------------------------------------------------
+
+
+def complained(folder: Path, payload: object) -> str:
+    """What is said of a run in which every document has this answer."""
+    corpus = small_corpus(folder / "corpus")
+    ids = [example.document.id for example in load_corpus(corpus)["test"]]
+    file = written(folder / "answers.jsonl", [encode({"document": i, "payload": payload, "format": 1}) for i in ids])
+    options = {"answers": str(file)}
+    done = pipeline.run(Experiment(system="replay", corpus=corpus, options=options, out=folder / "run"))
+    return pipeline.complaint(done)
+
+
+def test_of_answers_in_another_shape_the_first_place_is_named_and_the_form(tmp_path):
+    said = complained(tmp_path, {"chains": "none"})
+    assert "8 of 8 answers hold nothing that can be read, first 'test0': chains: bad_shape" in said
+    assert '; expected {"chains": [' in said
+
+
+def test_a_system_that_found_nothing_is_no_fault(tmp_path):
+    assert complained(tmp_path, {"chains": [], "relations": [], "regions": []}) == ""
+
+
+def test_a_run_with_a_complaint_ends_with_it(tmp_path):
+    complained(tmp_path, {"chains": "none"})
+    shutil.rmtree(tmp_path / "run")
+    words = ["--system", "replay", "--answers", "answers.jsonl", "--corpus", "corpus", "--out", "run"]
+    command = [sys.executable, "-m", "m3dllm", "run", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "hold nothing that can be read" in done.stderr.splitlines()[-1]

@@ -4,7 +4,6 @@
 
     sources.json    what was read, how, with which decoder; what was odd about it
     corpus/         the native corpus, one split "test", without gold
-    fit/            only where the system had to be fitted: on the demo corpus
     run/            the run
     joins.jsonl     which chains are one entity across the documents of a film, by which rule; and which were not joined
     graph/          the graph of each film, in JSON-LD
@@ -22,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from m3dllm import pipeline
+from m3dllm.columns import counted
 from m3dllm.corpora.imported import Imported, unused_id
 from m3dllm.corpora.m3d import m3d_labels
 from m3dllm.corpora.native import with_root, write_corpus
 from m3dllm.errors import UserError
-from m3dllm.experiment import Experiment
+from m3dllm.experiment import CHECKPOINTS, Experiment, find_checkpoint, read_done
 from m3dllm.export import EXPORTERS, Item, Notes, held_by, name_of
 from m3dllm.export import Source as Exported
 from m3dllm.extract.joining import Found, Join, by_film, join, names, whole_film
@@ -89,19 +89,17 @@ def extract(wanted: Extraction) -> Extracted:
     spec = find_system(wanted.system)
     spec.require(resolve_config(spec, wanted.options, preset=wanted.preset, seed=wanted.seed))
     sources = find_sources(wanted.sources, wanted.subtitles)
-    fits = spec.trainable and spec.fits_first and wanted.checkpoint is None
-    labels = _labels(wanted)
-    if fits and labels_sha256(labels) != labels_sha256(m3d_labels()):
-        what = f"system '{spec.name}' has no --checkpoint, and could only be fitted to the demo corpus"
-        raise UserError(f"{what}, which has not these labels: leave --labels out, or fit it to documents of yours")
-    corpus = _corpus(wanted, sources, labels)
-    checkpoint = _fitted_to_the_demo(wanted) if fits else wanted.checkpoint
+    if spec.trainable and spec.fits_first and wanted.checkpoint is None:
+        shown = ", or --checkpoint demo to see how it works" if (CHECKPOINTS / spec.name / "demo").is_dir() else ""
+        what = f"system '{spec.name}' must be fitted: 'm3dllm fit --system {spec.name} --corpus … --out runs/mine'"
+        raise UserError(f"{what}, then --checkpoint runs/mine{shown}")
+    corpus = _corpus(wanted, sources, _labels(wanted))
     experiment = Experiment(
         system=wanted.system,
         corpus=corpus,
         split=SPLIT,
         preset=wanted.preset,
-        checkpoint=checkpoint,
+        checkpoint=wanted.checkpoint,
         seed=wanted.seed,
         options=wanted.options,
         out=wanted.out / "run",
@@ -113,8 +111,6 @@ def extract(wanted: Extraction) -> Extracted:
     write_atomic(wanted.out / "joins.jsonl", lines(map(encode, joins)))
     graphs = _graphs(run, films, wanted.out / "graph")
     page = write_pages([run], wanted.out / "page", gold=False)
-    for note in run.record().notes:
-        log.warning("%s: %s", wanted.system, note)
     triples = [triple for document, annotation in films for triple in _triples(document, annotation)]
     return Extracted(run, page, graphs, tuple(triples[:TRIPLES]), run.record().status == "done")
 
@@ -175,7 +171,7 @@ def _read_all(
             imported.images |= {frame.path: folder / frame.path for frame in document.frames}
         read_as.append({"name": name, "files": [file.name for file in source.files], **read.facts})
         for problem in read.problems:
-            log.warning("%s: %s", source.files[0], problem)
+            log.warning("%s: %s", source.files[0], problem, extra={"kind": problem})
         if read.problems:
             read_as[-1]["problems"] = read.problems
         log.info("%s: %s", source.files[0], _in_words(read))
@@ -186,7 +182,7 @@ def _in_words(read: Read) -> str:
     facts = read.facts
     source = f"subtitles: {facts['subtitles']}" if "subtitles" in facts else f"a {facts['kind']}"
     frames = sum(len(document.frames) for document in read.documents)
-    return f"{source}, {facts['language']}; {len(read.documents)} documents, {frames} frames"
+    return f"{source}, {facts['language']}; {counted(len(read.documents), 'document')}, {counted(frames, 'frame')}"
 
 
 def _named(sources: Sequence[Source], files: list[Any]) -> Iterator[tuple[str, Source, Any]]:
@@ -232,7 +228,9 @@ def _labels(wanted: Extraction) -> LabelSet:
         if (folder / "run.json").is_file():
             return Run(folder).record().labels
     if wanted.checkpoint is not None:
-        raise UserError.at(wanted.checkpoint, "lies in no run, which would say its label set: give it by --labels")
+        folder = find_checkpoint(wanted.checkpoint, wanted.system)
+        if read_done(folder).get("labels_sha256") != labels_sha256(m3d_labels()):
+            raise UserError.at(folder, "lies in no run, which would say its label set: give it by --labels")
     log.info("no --labels: the types are those of M3D, people, places, organizations and times")
     return m3d_labels()
 
@@ -243,22 +241,6 @@ def _versions(sources: Sequence[Source]) -> dict[str, str]:
 
 
 # --- run --------------------------------------------------------------------------------------------------------------
-
-
-def _fitted_to_the_demo(wanted: Extraction) -> Path:
-    """A checkpoint for a system that cannot answer without one: fitted to the demo corpus."""
-    what = f"system '{wanted.system}' has no --checkpoint: it is fitted to the demo corpus, invented biographies with "
-    how = f"drawn frames. For real results fit it to documents of yours: m3dllm fit --system {wanted.system} --corpus …"
-    log.warning("%s%s", what, how)
-    experiment = Experiment(
-        system=wanted.system,
-        preset=wanted.preset,
-        seed=wanted.seed,
-        options=wanted.options,
-        out=wanted.out / "fit",
-        command=wanted.command,
-    )
-    return pipeline.fit(experiment).checkpoint
 
 
 def _note_decoder(run: Run, out: Path) -> None:
@@ -299,7 +281,7 @@ def _graphs(run: Run, films: Sequence[tuple[Document, Annotation]], out: Path) -
             write_atomic(inside(out, relative), content if isinstance(content, (str, bytes)) else "".join(content))
     for line in notes.lines():
         if not line.startswith("nothing"):
-            log.warning("graph: %s", line)
+            log.warning("%s: %s", "graph", line)
     return out
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from m3dllm.commands import say
+from m3dllm.commands import say, say_page
 
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -57,10 +57,10 @@ def extract(
     preset: Annotated[str | None, typer.Option(help="A named set of the system's options.")] = None,
     seed: Annotated[int, typer.Option(help="The seed of everything random.")] = 0,
 ) -> None:
-    """From videos, or texts, to a knowledge graph: corpus, run, page and JSON-LD in one folder.
+    """From videos or texts to a knowledge graph.
 
-    The same command resumes an interrupted extraction. The system's own options follow as --name value; 'm3dllm systems
-    NAME' lists them.
+    Corpus, run, page and JSON-LD come into one folder. The same command resumes an interrupted extraction. The system's
+    own options follow as --name value; 'm3dllm systems NAME' lists them.
     """
     from m3dllm.extract.reading import Reading
     from m3dllm.extract.steps import Extraction, extract
@@ -97,6 +97,7 @@ def extract(
     )
     for line in (*done.triples, "" if done.triples else "no relation was found"):
         say(line)
-    say(f"run    {done.run.path}\ngraph  {done.graphs}\npage   {done.page}")
+    say(f"run    {done.run.path}\ngraph  {done.graphs}")
+    say_page(done.page)
     if not done.complete:
         raise SystemExit(2)

@@ -7,6 +7,6 @@ A report is a function of its runs: the same runs give the same bytes. Nothing h
 
 from m3dllm.report.dataframes import Comparison, compare, load_run
 from m3dllm.report.files import write_report
-from m3dllm.report.terminal import run_table, table
+from m3dllm.report.terminal import run_summary, run_table, table
 
-__all__ = ["Comparison", "compare", "load_run", "run_table", "table", "write_report"]
+__all__ = ["Comparison", "compare", "load_run", "run_summary", "run_table", "table", "write_report"]

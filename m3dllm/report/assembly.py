@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
+from m3dllm.columns import counted
 from m3dllm.corpora.imported import Counts
 from m3dllm.files import file_name
 from m3dllm.report import breakdowns, cells, scores
@@ -97,10 +98,11 @@ READING = (
 def _lead(groups: Sequence[ComparisonGroup], runs: Sequence[ScoredRun], left_out: Sequence[LeftOut]) -> str:
     systems = {run.record.system for run in runs}
     tables = sum(bool(group.with_pairs(pairs)) for group in groups for pairs in PAIRS)
-    text = f"{_n(len(runs), 'run')} of {_n(len(systems), 'system')} in {_n(tables, 'table')} of comparable scores"
+    text = f"{counted(len(runs), 'run')} of {counted(len(systems), 'system')} in {counted(tables, 'table')}"
+    text += " of comparable scores"
     if differ := sorted({words for group in groups for words, _ in _apart(group, groups)}):
         text += f"; apart for {', '.join(differ)}"
-    return text + (f"; {_n(len(left_out), 'run')} skipped." if left_out else ".")
+    return text + (f"; {counted(len(left_out), 'run')} skipped." if left_out else ".")
 
 
 def _title(groups: Sequence[ComparisonGroup]) -> str:
@@ -127,8 +129,9 @@ def _group(
     unannotated = f"Not annotated, so not scored: {', '.join(lacking)} of these documents. " if lacking else ""
     blocks: list[Block] = [
         Text(
-            f"{_n(n.documents, 'document')}; in the gold {n.mentions:,} mentions, {n.chains:,} chains, {n.relations:,} "
-            f"relations and {n.regions:,} regions. {unannotated}{shown(run, group.lang)} "
+            f"{counted(n.documents, 'document')}; in the gold {counted(n.mentions, 'mention')}, "
+            f"{counted(n.chains, 'chain')}, {counted(n.relations, 'relation')} and {counted(n.regions, 'region')}. "
+            f"{unannotated}{shown(run, group.lang)} "
             f"Documents counted: {group.protocol.modality}."
         )
     ]
@@ -296,7 +299,7 @@ def _where(group: ComparisonGroup, pairs: Pairs | None = None) -> str:
 def _counted(group: ComparisonGroup, pairs: Pairs, *, under: str) -> str:
     """The group in words under a title, and of how many documents it is."""
     n = len(group.runs[0].documents(group.lang))
-    return f"{_where(group, pairs).removeprefix(f'{under}, ')}: {_n(n, 'document').replace(' ', NO_BREAK)}"
+    return f"{_where(group, pairs).removeprefix(f'{under}, ')}: {counted(n, 'document').replace(' ', NO_BREAK)}"
 
 
 def _anchors(groups: Sequence[ComparisonGroup]) -> dict[ComparisonGroup, str]:
@@ -320,7 +323,3 @@ def _versus(name: str, comparison: Comparison) -> str:
 
 def _there(blocks: Sequence[Block | None]) -> tuple[Block, ...]:
     return tuple(block for block in blocks if block is not None)
-
-
-def _n(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -5,12 +5,14 @@ A file is written whole or not at all, and never into a run.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from m3dllm.errors import UserError
 from m3dllm.files import clear_abandoned, write_atomic
+from m3dllm.progress import progress
 from m3dllm.report.assembly import assemble
 from m3dllm.report.comparison import RESAMPLES, compare, named
 from m3dllm.report.groups import ComparisonGroup, groups
@@ -22,6 +24,7 @@ from m3dllm.report.pdf import pdf
 from m3dllm.report.provenance import provenance
 from m3dllm.report.published import read_published
 from m3dllm.report.svg import svg
+from m3dllm.report.terminal import overview
 from m3dllm.report.tidy import sheet_csv, sheets, table_csv
 from m3dllm.runs import Run
 from m3dllm.scored import PAIRS, ScoredRun, read_runs
@@ -42,11 +45,11 @@ def write_report(
 ) -> Path:
     """Write the report of `runs` (or of one) into the folder `out`, and give its page: the same runs, the same bytes.
 
-    `report.html` and `report.md` hold everything; `tables/` each table as .tex and .csv; `figures/` each figure as .svg
-    and .pdf; `data/` the unrounded numbers as plain rows; `documents/` the pages of the documents, where `pages` says
-    so or, left open, there are at most 100. Each file says what it was made from, and how to make it again; for .csv a
-    `provenance.json` beside them does. `paper` names published rows to quote beside, `baseline` a system, or a
-    run, to compare every other with besides the best.
+    `report.html` and `report.md` hold everything, `report.txt` the F1 of every system; `tables/` each table as .tex and
+    .csv; `figures/` each figure as .svg and .pdf; `data/` the unrounded numbers as plain rows; `documents/` the pages
+    of the documents, where `pages` says so or, left open, there are at most 100. Each file says what it was made from,
+    and how to make it again; for .csv a `provenance.json` beside them does. `paper` names published rows to quote
+    beside, `baseline` a system, or a run, to compare every other with besides the best.
 
     A run that is unfinished, broken or of another format is named in the report and skipped. Raises UserError where
     none is left, where `out` lies in a run or cannot be written, and for names that are not known.
@@ -59,9 +62,11 @@ def write_report(
     found, left_out = read_runs(paths)
     sets = groups(found)
     check_baseline(baseline, sets)
-    comparisons = {
-        (f, pairs): compare(f, pairs, baseline=baseline, resamples=resamples) for f in sets for pairs in PAIRS
-    }
+    comparisons = {}
+    with progress("comparisons", len(sets) * len(PAIRS)) as step:
+        for of, pairs in itertools.product(sets, PAIRS):
+            comparisons[of, pairs] = compare(of, pairs, baseline=baseline, resamples=resamples)
+            step()
     report = assemble(sets, left_out, comparisons, published=published, baseline=baseline)
     documents = {example.document.id for run in found for example in run.examples}
     if pages or (pages is None and len(documents) <= PAGES_AT_MOST):
@@ -82,7 +87,8 @@ def write_report(
     for place in (folder, *(folder / name for name in ("tables", "figures", "data"))):
         clear_abandoned(place)
     _remove_stale(folder, files)
-    for name, data in (files | {"report.md": markdown(report), "report.html": html(report)}).items():
+    files |= {"report.txt": overview(report) + "\n", "report.md": markdown(report), "report.html": html(report)}
+    for name, data in files.items():
         write_atomic(folder / name, data)
     return folder / "report.html"
 

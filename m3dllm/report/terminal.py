@@ -1,20 +1,22 @@
-"""The four-task table as plain text, for the end of a run."""
+"""Scores as plain text: a row a language and protocol for the end of a run, all of a run, all systems of a report."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from m3dllm.columns import columns
+from m3dllm.columns import columns, counted
+from m3dllm.report.layout import Report, Table
 from m3dllm.report.numbers import count, percent
+from m3dllm.report.scores import BELOW
 from m3dllm.runs import Run
 from m3dllm.score import Ratio, Scores, TaskScores
 from m3dllm.score.heuristics import HeuristicBaseline
 from m3dllm.score.metric import headline
 from m3dllm.score.scores import Pairs, answered
-from m3dllm.scored import PAIRS, read_run
-from m3dllm.types import PRF
+from m3dllm.scored import PAIRS, ScoredRun, read_run
+from m3dllm.types import PRF, TASKS
 
 PAIRS_WORDS: dict[Pairs, str] = {"end_to_end": "end to end", "gold_pairs": "gold mentions and chains"}
 COLUMNS = ("", "P", "R", "F1", "correct", "predicted", "gold")
@@ -22,22 +24,70 @@ Heuristics = Mapping[tuple[str, Pairs], Sequence[HeuristicBaseline]]
 """The heuristic baselines that stand beside the scores of a language under a protocol."""
 
 
-def run_table(run: Run) -> str:
-    """The scores of a run, with heuristic baselines and issues. Raises UserError where it is broken or not scored."""
+def run_summary(run: Run) -> str:
+    """The F1 of a run, a row a language and protocol. Raises UserError where it is broken or not scored."""
     found = read_run(run.path)
-    beside = {
-        (lang, pairs): found.heuristics(lang, pairs)
-        for lang in found.scores.languages
-        for pairs in PAIRS
-        if found.part(lang, pairs) is not None
-    }
+    keys = [key for key in headline() if key in TASKS or any(key in part.tasks for _, _, part in _parts(found))]
+    rows, below = [("F1", "documents", *keys, "average")], False
+    for lang, pairs, part in _parts(found):
+        of, heuristics = found.scores.languages[lang], found.heuristics(lang, pairs)
+        row = [f"{lang}, {PAIRS_WORDS[pairs]}", answered(of) if of.failed else str(of.documents)]
+        for key in keys:
+            f1 = part.tasks[key].f1 if key in part.tasks else None
+            beaten = f1 is not None and any(h.task == key and f1 < (h.score.f1 or 0.0) for h in heuristics)
+            below = below or beaten
+            row.append(f"{percent(f1)}{f' {BELOW}' if beaten else ''}")
+        rows.append((*row, percent(part.average_f1)))
+    notes = [f"{BELOW} below the best heuristic baseline"] if below else []
+    return "\n".join([*columns(rows, left=1), *notes, *_notes(found)])
+
+
+def overview(report: Report) -> str:
+    """The F1 of all systems of a report, a block a language and protocol."""
+    return "\n\n".join(
+        "\n".join([f"{section.title} · {part.title.lower()}", *_f1_rows(table)])
+        for section in report.sections
+        for part in section.sections
+        for table in part.blocks
+        if isinstance(table, Table) and table.title == "Scores"
+    )
+
+
+def _f1_rows(table: Table) -> list[str]:
+    kept = [i for i, column in enumerate(table.columns) if not column.number or column.key.endswith(".f1")]
+    heads = [table.columns[i].group or table.columns[i].title for i in kept]
+    rows = [[f"{row.cells[i].text} {row.cells[i].small}".strip() for i in kept] for row in table.rows]
+    return columns([heads, *rows], left=1)
+
+
+def run_table(run: Run) -> str:
+    """The scores of a run whole, with heuristic baselines and issues. Raises UserError as `run_summary` does."""
+    found = read_run(run.path)
+    beside = {(lang, pairs): found.heuristics(lang, pairs) for lang, pairs, _ in _parts(found)}
+    return "\n\n".join(filter(None, [table(found.scores, beside), "\n".join(_notes(found))]))
+
+
+def _parts(run: ScoredRun) -> Iterator[tuple[str, Pairs, TaskScores]]:
+    """(language, protocol, scores) of whatever was scored."""
+    for lang in run.scores.languages:
+        for pairs in PAIRS:
+            if (part := run.part(lang, pairs)) is not None:
+                yield lang, pairs, part
+
+
+def _notes(run: ScoredRun) -> list[str]:
+    """What to know of the scores."""
     notes = []
-    for lang in found.scores.languages:
-        if codes := found.issues(lang):
+    for lang, of in run.scores.languages.items():
+        if codes := run.issues(lang):
             notes.append(f"issues ({lang}): {', '.join(f'{code} {n}' for code, n in codes.items())}")
-    if found.record.status != "done":
-        notes.append(f"the run is {found.record.status}: give the same command again to finish it")
-    return "\n\n".join([table(found.scores, beside), *(["\n".join(notes)] if notes else [])])
+        if of.failed:
+            notes.append(f"failed ({lang}): {of.failed}; they count nowhere: this is no score of all documents")
+        if of.unanswered:
+            notes.append(f"not answered ({lang}): {of.unanswered}, scored as empty")
+    if run.record.status != "done":
+        notes.append(f"the run is {run.record.status}: give the same command again to finish it")
+    return notes
 
 
 def table(scores: Scores | Mapping[str, Any], heuristics: Heuristics | None = None) -> str:
@@ -53,15 +103,15 @@ def table(scores: Scores | Mapping[str, Any], heuristics: Heuristics | None = No
         for pairs in PAIRS:
             part = of.gold_pairs if pairs == "gold_pairs" else of.end_to_end
             if part is not None:
-                n = f"{of.documents} document{'' if of.documents == 1 else 's'}"
+                n = counted(of.documents, "document")
                 n = f"{answered(of)} documents answered" if of.failed else n
                 lines = [f"{lang} · {n} · {PAIRS_WORDS[pairs]} · modality {found.settings.modality}{least}"]
                 lines += columns([COLUMNS, *_rows(part)], left=1)
                 lines += [_average(part), *_beside((heuristics or {}).get((lang, pairs), ()), pairs)]
                 if of.frames_shown is not None and of.frames_annotated:
                     share = percent(of.frames_shown / of.frames_annotated)
-                    counted = f"{of.frames_shown} of {of.frames_annotated} annotated frames ({share} %)"
-                    lines.append(f"grounding saw {counted}; regions in the others count as missed")
+                    saw = f"{of.frames_shown} of {of.frames_annotated} annotated frames ({share} %)"
+                    lines.append(f"grounding saw {saw}; regions in the others count as missed")
                 if of.failed:
                     lines.append(f"failed: {of.failed} (they count nowhere: this is no score of all documents)")
                 if of.unanswered:

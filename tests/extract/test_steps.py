@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from m3dllm import pipeline
 from m3dllm.corpora.native import load_corpus
 from m3dllm.errors import UserError
+from m3dllm.experiment import Experiment
 from m3dllm.extract import steps
 from m3dllm.extract.reading import Reading
 from m3dllm.extract.steps import Extraction, extract
 from m3dllm.runs import Run
 from m3dllm.wire import encode
 from tests.clips import write_clip
-from tests.small import png
+from tests.small import png, small_corpus
 
 pytest.importorskip("av", reason="needs av (the extra video)")
 
@@ -50,6 +52,14 @@ def answers(tmp_path: Path) -> Path:
     file = tmp_path / "answers.jsonl"
     file.write_bytes(b"".join(encode(row) + b"\n" for row in rows))
     return file
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that fitted the heuristic baselines."""
+    folder = tmp_path_factory.mktemp("fitted")
+    asked = Experiment(system="majority", corpus=small_corpus(folder / "corpus"), out=folder / "run")
+    return pipeline.fit(asked).path
 
 
 def wanted(tmp_path: Path, film: Path, answers: Path, **changes: object) -> Extraction:
@@ -161,33 +171,31 @@ def test_what_cannot_be_read_leaves_nothing_behind_and_another_command_may_follo
     extract(wanted(tmp_path, film, answers, subtitles=[german], reading=Reading(lang="en")))
 
 
-def test_texts_alone_need_no_video(tmp_path, monkeypatch):
+def test_texts_alone_need_no_video(tmp_path, monkeypatch, fitted):
     monkeypatch.setitem(sys.modules, "av", None)
     (tmp_path / "a.txt").write_text("Ada Lovelace met the king.", encoding="utf-8")
     (tmp_path / "b.txt").write_text("她见了国王。", encoding="utf-8")
-    done = extract(Extraction(sources=[tmp_path], out=tmp_path / "out", system="majority"))
+    done = extract(Extraction(sources=[tmp_path], out=tmp_path / "out", system="majority", checkpoint=fitted))
     assert [(e.document.id, e.document.lang) for e in done.run.examples()] == [("a", "en"), ("b", "zh")]
 
 
-def test_pictures_of_a_folder_are_documents_of_their_own(tmp_path):
+def test_pictures_of_a_folder_are_documents_of_their_own(tmp_path, fitted):
     for i, caption in enumerate(("Ada Lovelace met the king.", "", "她见了国王。")):
         (tmp_path / f"{i}.png").write_bytes(png(8 + i, 6))
         if caption:
             (tmp_path / f"{i}.txt").write_text(caption, encoding="utf-8")
-    done = extract(Extraction(sources=[tmp_path], out=tmp_path / "out", system="majority"))
+    done = extract(Extraction(sources=[tmp_path], out=tmp_path / "out", system="majority", checkpoint=fitted))
     found = [(e.document.text, e.document.lang, len(e.document.frames)) for e in done.run.examples()]
     assert found == [("Ada Lovelace met the king.", "en", 1), ("", "en", 1), ("她见了国王。", "zh", 1)]
     assert len(list(done.graphs.glob("*.jsonld"))) == 3
 
 
-def test_a_system_without_a_checkpoint_is_fitted_to_the_demo_with_a_warning(tmp_path, film, caplog):
-    done = extract(Extraction(sources=[film], out=tmp_path / "out", system="majority"))
-    assert "has no --checkpoint: it is fitted to the demo corpus" in caplog.text
-    assert (tmp_path / "out/fit/checkpoint/done.json").is_file()
-    again = extract(
-        Extraction(sources=[film], out=tmp_path / "again", system="majority", checkpoint=tmp_path / "out/fit")
-    )
-    assert [p.annotation for p in again.run.predictions()] == [p.annotation for p in done.run.predictions()]
+@pytest.mark.parametrize(("system", "demo"), [("majority", False)])
+def test_a_system_that_must_be_fitted_says_how(tmp_path, film, system, demo):
+    with pytest.raises(UserError, match=f"system '{system}' must be fitted: 'm3dllm fit --system {system}") as raised:
+        extract(Extraction(sources=[film], out=tmp_path / "out", system=system))
+    assert ("--checkpoint demo" in str(raised.value)) == demo
+    assert not (tmp_path / "out").exists()
 
 
 def test_labels_may_be_named(tmp_path, film, answers):
@@ -197,24 +205,18 @@ def test_labels_may_be_named(tmp_path, film, answers):
     assert done.run.record().labels.names("mentions") == {"PER"}
 
 
-def test_labels_that_the_demo_does_not_have_need_a_checkpoint(tmp_path, film):
-    labels = tmp_path / "labels.json"
-    labels.write_text('{"format": 1, "mentions": [{"name": "PER"}], "relations": [], "regions": []}')
-    with pytest.raises(UserError, match="has no --checkpoint, and could only be fitted to the demo corpus"):
-        extract(Extraction(sources=[film], out=tmp_path / "out", system="majority", labels=labels))
-    assert not (tmp_path / "out").exists()
-
-
 def test_an_unknown_option_is_told_before_anything_is_read(tmp_path, film):
     with pytest.raises(UserError, match="has no option --wrong"):
         extract(Extraction(sources=[film], out=tmp_path / "out", system="majority", options={"wrong": "1"}))
     assert not (tmp_path / "out").exists()
 
 
-def test_two_films_of_one_name_are_told_apart(tmp_path, film, answers):
+def test_two_films_of_one_name_are_told_apart(tmp_path, film, answers, fitted):
     (tmp_path / "more").mkdir()
     other = shutil.copy(film, tmp_path / "more")
-    done = extract(wanted(tmp_path, film, answers, sources=[film, Path(other)], system="majority", options={}))
+    done = extract(
+        wanted(tmp_path, film, answers, sources=[film, Path(other)], system="majority", options={}, checkpoint=fitted)
+    )
     assert [e.document.id for e in done.run.examples()] == ["film-001", "film-002", "film-2-001", "film-2-002"]
 
 
@@ -223,7 +225,7 @@ def test_the_command_prints_triples_and_where_everything_is(tmp_path, film, answ
     done = subprocess.run([*command, "--answers", answers.name], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "Ada Lovelace —PER-LOC_birth→ London  (film, 0:00)"
-    assert "page   out/page/index.html" in done.stdout
+    assert f"Open: {(tmp_path / 'out/page/index.html').resolve().as_uri()}" in done.stdout
     assert Run(tmp_path / "out/run").record().command[:2] == ("m3dllm", "extract")
 
 

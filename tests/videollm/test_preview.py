@@ -9,11 +9,12 @@ import pytest
 pytest.importorskip("transformers", reason="needs the extra 'llm'")
 pytest.importorskip("llguidance", reason="needs the extra 'llm'")
 
+from m3dllm import Experiment, pipeline
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.preview import preview
 from m3dllm.systems.videollm.system import VideoLLM
-from tests.small import LABELS, example
+from tests.small import LABELS, example, small_corpus
 from tests.videollm.documents import document, frames
 
 
@@ -61,3 +62,13 @@ def test_of_an_empty_document_nothing_is_asked(unweighted):
 def test_a_document_that_does_not_fit_says_why(unweighted):
     with pytest.raises(UserError, match="too small for any document: the question with the label set"):
         preview(Config(model=unweighted, context=500), document("d"), labels=LABELS)
+
+
+def test_the_grammar_of_a_dry_run_is_a_file(unweighted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    corpus = small_corpus(tmp_path / "corpus")
+    options = {"model": unweighted}
+    shown = pipeline.preview(Experiment(system="video-llm", corpus=corpus, options=options, out=tmp_path / "runs/mine"))
+    assert shown.endswith("the answer is constrained by mine.grammar")
+    assert "start:" in (tmp_path / "mine.grammar").read_text()
+    assert not (tmp_path / "runs").exists()

@@ -40,10 +40,8 @@ class Preview:
         limits = f"answer: at most {self.max_tokens}; context: {self.context}"
         noted = [f"{issue.code}: {issue.detail}" for issue in self.issues]
         head = "\n".join([f"{self.document}, {self.stage}: {counted}; {limits}", *noted])
-        constrained = (
-            "the answer is free" if self.constraint is None else f"the answer is constrained by:\n{self.constraint}"
-        )
-        return f"{head}\n\n{self.prompt}\n\n{constrained}"
+        held = "the answer is free" if self.constraint is None else "the answer is constrained"
+        return f"{head}\n\n{self.prompt}\n\n{held}"
 
 
 def preview(

@@ -18,13 +18,12 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from m3dllm.errors import UserError
-from m3dllm.files import sha256, sha256_file
+from m3dllm.files import sha256, sha256_file, shipped
 from m3dllm.systems.videollm.messages import Clip, Part, Still
 from m3dllm.types import Document, Lang
 
-_PACKAGE = Path(__file__).resolve().parents[2]
-SHIPPED = next(folder for folder in (_PACKAGE / "prompts", _PACKAGE.parent / "prompts") if folder.is_dir())
-"""The prompts that come with the package, in the wheel or in its checkout."""
+SHIPPED = shipped("prompts")
+"""The prompts that come with the package."""
 
 BREAK = "\u2060"
 """The invisible character (word joiner) that keeps a text from being read as a special token."""

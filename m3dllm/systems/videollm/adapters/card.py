@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from m3dllm.errors import UserError
-from m3dllm.files import is_pickle, is_within, pickle_beside, read_bytes, read_text, sha256_file
+from m3dllm.files import is_pickle, is_within, pickle_beside, read_bytes, read_text, sha256_file, shipped
 from m3dllm.wire import FORMAT, WireError, convert, read_json
 
 CARD, CONFIG, WEIGHTS, MODEL = "adapter.toml", "adapter_config.json", "adapter_model.safetensors", "model"
 
-_PACKAGE = Path(__file__).resolve().parents[3]
-SHIPPED = next((folder for folder in (_PACKAGE / "adapters", _PACKAGE.parent / "adapters") if folder.is_dir()), None)
-"""The adapters that come with the package, in the wheel or in its checkout."""
+SHIPPED = shipped("adapters")
+"""The adapters that come with the package."""
 OWN = Path("adapters")
 """Where the user's adapters are kept."""
 
@@ -204,7 +203,7 @@ def listed() -> Iterator[Adapter | UserError]:
 
 
 def _roots() -> list[Path]:
-    return [root for root in (OWN, SHIPPED) if root is not None and root.is_dir()]
+    return [root for root in (OWN, SHIPPED) if root.is_dir()]
 
 
 # --- files  -------------------------------------------------------------------------------------------------

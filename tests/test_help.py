@@ -1,0 +1,24 @@
+"""The help of commands: in the order of the work, every summary whole."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from m3dllm import cli
+
+
+def helped(*words: str) -> str:
+    done = CliRunner().invoke(cli.app, [*words, "--help"], env={"COLUMNS": "80"})
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_commands_stand_in_the_order_of_the_work():
+    listed = [line.split()[0] for line in helped().split("Commands:")[1].splitlines() if line.strip()]
+    assert tuple(listed) == cli.ORDER
+
+
+@pytest.mark.parametrize("words", [(), ("import",), ("export",), ("adapters",)])
+def test_every_summary_is_whole(words):
+    assert "..." not in helped(*words).split("Commands:")[1]
