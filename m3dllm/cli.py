@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from m3dllm import formats
+from m3dllm import formats, tools
 from m3dllm.commands import Listing, Threshold, say, say_page
 from m3dllm.ending import Terminal, one_line
 from m3dllm.errors import UserError, printable
 from m3dllm.extract import verb as extraction
+from m3dllm.extract.verb import Lang
 from m3dllm.formats import NewCorpus
 
 if TYPE_CHECKING:
@@ -50,13 +51,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-adapters = typer.Typer(cls=Listing, help="LoRA adapters of video-llm: list, merge or push them.")
-app.add_typer(adapters, name="adapters", invoke_without_command=True)
-
-
-class Lang(StrEnum):
-    en = "en"
-    zh = "zh"
 
 
 class Pairs(StrEnum):
@@ -409,6 +403,8 @@ def _print(scores: dict[str, Any], *, json: bool) -> None:
 
 app.add_typer(formats.imports, name="import")
 app.add_typer(formats.exports, name="export")
+app.add_typer(tools.adapters, name="adapters", invoke_without_command=True)
+app.command("calibrate-boxes", context_settings=tools.SETTINGS)(tools.calibrate_boxes)
 
 
 @app.command()
@@ -522,21 +518,6 @@ def systems(
     say(overview(json=json) if name is None else describe(name, json=json))
 
 
-@app.command("calibrate-boxes", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def calibrate_boxes(context: typer.Context) -> None:
-    """Find which box convention a video LLM has.
-
-    It is shown drawn shapes. The options of video-llm follow as --name value, --model first; 'm3dllm systems video-llm'
-    lists them.
-    """
-    from m3dllm.options import parse_options, resolve_config
-    from m3dllm.registry import find_system
-
-    spec = find_system("video-llm")
-    config = resolve_config(spec, parse_options(context.args), preset=None, seed=0)
-    say(str(spec.load_tool("calibrate-boxes", config)(config)))
-
-
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run directories.", show_default=False)],
@@ -596,49 +577,6 @@ def view(
         webbrowser.open(page.resolve().as_uri())
 
 
-# --- adapters ---------------------------------------------------------------------------------------------------------
-
-AdapterName = Annotated[
-    str, typer.Argument(metavar="ADAPTER", help="A name, a folder, or the run of its fit.", show_default=False)
-]
-
-
-@adapters.callback()
-def list_adapters(context: typer.Context, json: JsonOption = False) -> None:
-    """LoRA adapters of video-llm: those in ./adapters and those that come with the package."""
-    if context.invoked_subcommand is None:
-        say(_adapter_tool("adapters")(json=json))
-
-
-@adapters.command("merge")
-def merge_adapter(
-    adapter: AdapterName,
-    out: Annotated[Path, typer.Option("--out", help="The folder of the model to write.", show_default=False)],
-    model: Annotated[
-        str | None, typer.Option(help="Its base model; default: the one that its adapter.toml names.")
-    ] = None,
-) -> None:
-    """Write the base model with the adapter in its weights: a model like any other."""
-    say(str(_adapter_tool("adapters merge")(adapter, out, model=model)))
-
-
-@adapters.command("push")
-def push_adapter(
-    adapter: AdapterName,
-    to: Annotated[str, typer.Option(help="OWNER/NAME on the Hugging Face hub.", show_default=False)],
-    private: Annotated[bool, typer.Option("--private/--public", help="Who can see it.")] = True,
-) -> None:
-    """Upload an adapter to the Hugging Face hub, as the user that 'hf auth login' knows."""
-    say(_adapter_tool("adapters push")(adapter, to, private=private))
-
-
-def _adapter_tool(name: str) -> Callable[..., Any]:
-    from m3dllm.registry import find_system
-
-    tool: Callable[..., Any] = find_system("video-llm").load_tool(name)
-    return tool
-
-
 def version(value: bool) -> None:
     if value:
         from m3dllm import __version__
@@ -660,7 +598,3 @@ def options(
     """Compare supervised fusion models and video LLMs at grounded extraction from text and video."""
     if context.invoked_subcommand is None:
         say(context.get_help())
-
-
-if __name__ == "__main__":
-    main()

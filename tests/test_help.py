@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from typer.testing import CliRunner
 
@@ -15,7 +17,7 @@ def helped(*words: str) -> str:
 
 
 def test_commands_stand_in_the_order_of_the_work():
-    listed = [line.split()[0] for line in helped().split("Commands:")[1].splitlines() if line.strip()]
+    listed = re.findall(r"^  ([\w-]+)  ", helped().split("Commands:")[1], flags=re.MULTILINE)
     assert tuple(listed) == cli.ORDER
 
 
