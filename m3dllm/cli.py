@@ -356,7 +356,7 @@ def score(
     if run is not None:
         if gold or pred or labels or form:
             raise UserError("score takes a run, or --gold and --pred: not both")
-        tasks = Run(run).record().tasks
+        tasks = Run(run).record().answered_tasks
         done = pipeline.score(run, settings=replace(settings, tasks=tasks))
         if per_document is not None:
             write_atomic(per_document, lines(map(encode, done.per_document())))

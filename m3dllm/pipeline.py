@@ -53,7 +53,7 @@ def run(experiment: Experiment, *, variants: Sequence[str] = (), retry_failed: b
         _predict(session, retry_failed=retry_failed)
         record = session.record
         predictions = _normalize(session.run, record, session.examples, session.raws)
-        _score(session.run, record, session.examples, predictions, replace(settings, tasks=record.tasks))
+        _score(session.run, record, session.examples, predictions, replace(settings, tasks=record.answered_tasks))
     return session.run
 
 
@@ -131,7 +131,7 @@ def score(path: Path, *, settings: Settings | None = None) -> Run:
     run = Run(path)
     record = run.record()
     with run.locked():
-        _score(run, record, run.examples(), run.predictions(), settings or Settings(tasks=record.tasks))
+        _score(run, record, run.examples(), run.predictions(), settings or Settings(tasks=record.answered_tasks))
     return run
 
 

@@ -88,6 +88,8 @@ class RunRecord:
     """What the system says it used: models, prompts and adapters with their hashes."""
     notes: tuple[str, ...] = ()
     """What whoever reads a score must know of the system, such as 'in-domain pretrained': a report shows it."""
+    unsupported: tuple[Task, ...] = ()
+    """Those of `tasks` that the system does not answer with the model that it has: they have no score."""
     command: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     git: str | None = None
@@ -102,6 +104,11 @@ class RunRecord:
     """Wall time of each step in this run's last pass over it."""
     memory_mb: dict[str, float] = field(default_factory=dict)
     """The most memory that the process had taken by the end of each step, in megabytes."""
+
+    @property
+    def answered_tasks(self) -> tuple[Task, ...]:
+        """The tasks that have a score."""
+        return tuple(task for task in self.tasks if task not in self.unsupported)
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for two commands to mean the same run, flat: dotted name to value."""
@@ -227,7 +234,7 @@ class Run:
         if changes:
             shown = "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
             raise UserError.at(path, f"is a run of something else: {shown}. Name another --out, or remove it")
-        kept = ("started", "finished", "seconds", "memory_mb", "provenance", "notes", "tally")
+        kept = ("started", "finished", "seconds", "memory_mb", "provenance", "notes", "unsupported", "tally")
         return replace(record, **{name: getattr(old, name) for name in (*kept, "command", *MADE_BY, "earlier")})
 
     def drop_unused(self) -> None:

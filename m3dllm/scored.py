@@ -202,7 +202,8 @@ def _check_cost(path: Path, record: RunRecord, raws: Iterable[RawOutput]) -> Non
             raise UserError.at(path / "run.json", f"tally.{name} is a number that cannot be: make it again")
     for raw in raws:
         for of in (raw, *raw.turns):
-            for name in ("seconds", "tokens_in", "tokens_out", "tokens_vision", "first_token_s", "grammar_s"):
+            tokens = ("tokens_in", "tokens_out", "tokens_vision", "tokens_thinking")
+            for name in (*tokens, "seconds", "first_token_s", "grammar_s", "thinking_s"):
                 value = getattr(of, name, None)
                 if value is not None and not 0 <= value <= MOST:
                     what = f"{name} of document '{raw.document}' is a number that cannot be: make the run again"

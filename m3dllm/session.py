@@ -19,7 +19,7 @@ from m3dllm.experiment import Plan
 from m3dllm.files import cannot_write, read_bytes, sha256, sha256_file
 from m3dllm.runs import Key, Run, RunRecord
 from m3dllm.system import System
-from m3dllm.types import Document, Example, RawOutput
+from m3dllm.types import Document, Example, RawOutput, Task
 from m3dllm.wire import WireError, decode, decode_raw, encode, encode_raw
 
 log = logging.getLogger("m3dllm")
@@ -119,8 +119,18 @@ def with_provenance(record: RunRecord, plan: Plan, system: System) -> RunRecord:
         record,
         provenance=dict(system.provenance),
         notes=(*plan.record.notes, *system.notes),
+        unsupported=_unsupported(plan, system),
         tally=decode(encode(system.tally), dict[str, Any]),
     )
+
+
+def _unsupported(plan: Plan, system: System) -> tuple[Task, ...]:
+    """The tasks asked for that the system does not answer as it is. Raises UserError where these are all."""
+    found = tuple(task for task in plan.record.tasks if task in system.unsupported)
+    if found == plan.record.tasks:
+        why = "; ".join(system.notes)
+        raise UserError(f"system '{plan.spec.name}' as it is does not answer {', '.join(found)}: {why}")
+    return found
 
 
 def with_timing(record: RunRecord, step: str, seconds: float) -> RunRecord:

@@ -19,7 +19,7 @@ from typing import Any
 from m3dllm.config import Options
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
-from m3dllm.types import TASKS, Document, Example, RawOutput
+from m3dllm.types import TASKS, Document, Example, RawOutput, Task
 
 
 class System(ABC):
@@ -49,6 +49,14 @@ class System(ABC):
     def provenance(self) -> Mapping[str, Any]:
         """What it was made of, with hashes: kept with the run. Other weights (`sha256`) do not go on with a run."""
         return {}
+
+    @property
+    def unsupported(self) -> frozenset[Task]:
+        """The tasks of its spec that it does not answer as it is, such as grounding with a model that reads no images.
+
+        They are absent from its scores. `predict` was called before, as for `provenance`.
+        """
+        return frozenset()
 
     @property
     def notes(self) -> tuple[str, ...]:

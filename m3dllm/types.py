@@ -324,7 +324,8 @@ class Example:
 class Turn:
     """One exchange with a generating model: the prompt (by hash), the answer, why it stopped, and what it cost.
 
-    `reasoning` is what it generated before the answer, `refusal` instead of one.
+    `reasoning` is what it generated before the answer, `refusal` instead of one. Of the `tokens_out` and `seconds`,
+    `tokens_thinking` and `thinking_s` were its.
 
     Of the `tokens_in` of the prompt, `tokens_vision` stand for images and `tokens_reused` were not computed again.
     """
@@ -340,6 +341,8 @@ class Turn:
     seconds: float | None = None
     first_token_s: float | None = None
     grammar_s: float | None = None
+    tokens_thinking: int | None = None
+    thinking_s: float | None = None
     retries: int = 0
     reasoning: str = ""
     refusal: str = ""

@@ -149,6 +149,7 @@ def cost_table(name: str, group: ComparisonGroup) -> Table | None:
         "tokens_vision": ("of images", "tokens an answer", turns("tokens_vision"), 0),
         "tokens_reused": ("reused", "tokens an answer", turns("tokens_reused"), 0),
         "tokens_out": ("written", "tokens an answer", turns("tokens_out"), 0),
+        "tokens_thinking": ("of them thinking", "tokens an answer", turns("tokens_thinking"), 0),
         "retries": ("retries", "", lambda run, _: _tallied(run, "retries"), 0),
         "memory_mb": ("process", "memory, MB", lambda run, _: max(run.record.memory_mb.values(), default=None), 0),
         "gpu_memory_mb": ("GPU", "memory, MB", lambda run, _: _tallied(run, "gpu_memory_mb"), 0),

@@ -12,7 +12,7 @@ from tests.small import LABELS
 from tests.videollm.documents import HARMLESS, OPEN, document
 from tests.videollm.test_openai_engine import system
 
-OPTIONS = {"frames": 0, "max_tokens": 64, "max_chains": 4, "max_mentions": 3, "max_relations": 2, "timeout": 300.0}
+OPTIONS = {"max_tokens": 64, "max_chains": 4, "max_mentions": 3, "max_relations": 2, "timeout": 300.0}
 MAY_BE = {"truncated"} | OPEN["joint"] | HARMLESS
 
 
@@ -29,6 +29,7 @@ def test_llama_cpp_holds_answers_to_the_document_s_grammar(llama_server, lang):
     assert codes(about, raw) <= MAY_BE
     assert (made.provenance["server"], made.provenance["constraint"]) == ("llama.cpp", "grammar")
     assert made.provenance["response_models"]
+    assert (made.provenance["shown"], made.unsupported) == ("text only", {"grounding"})
     assert made.engine.context == 4096
 
 

@@ -264,12 +264,67 @@ def test_what_no_document_can_mend_ends_the_run_in_one_line(serve, status, messa
         (b"[" * 100_000, 200, {}, "nested too deeply"),
         ({}, 200, {}, "lists no model"),
         ({"data": [{"id": "a"}, {"id": "b"}]}, 200, {}, r"several models: name one by --model \(a, b\)"),
-        ({"data": [{"id": "a"}]}, 200, {}, "no known family"),
     ],
 )
 def test_a_server_that_is_not_what_it_should_be_is_one_line(serve, models, status, options, message):
     with pytest.raises(UserError, match=message):
         system(serve(models, models_status=status), **options)
+
+
+TEXT_ONLY = {"id": "mystery", "architecture": {"input_modalities": ["text"]}}
+
+
+@pytest.mark.parametrize(
+    ("model", "refused", "shown"),
+    [
+        ({"id": "mystery"}, (400, {"error": {"message": "mystery is not a multimodal model"}}), "text only"),
+        ({"id": "mystery"}, (404, {"error": {"message": "No endpoints found that support image input"}}), "text only"),
+        ({"id": "mystery"}, (200, completion("Hello.")), "text and frames"),
+        (TEXT_ONLY, (500, {"error": {"message": "image input is not supported"}}), "text only"),
+        (TEXT_ONLY | {"id": "qwen3-vl"}, (500, {}), "text only"),
+    ],
+)
+def test_a_model_of_no_known_family_is_shown_frames_where_it_takes_an_image(serve, tmp_path, model, refused, shown):
+    def says(n, body):
+        takes = "image_url" not in json.dumps(body["messages"])
+        return (200, completion(ANSWER)) if takes else refused
+
+    made = system(serve({"data": [model]}, says))
+    assert made.provenance["shown"] == shown
+    assert made.unsupported == {"grounding"}
+    stills = frames(tmp_path, (64, 64)) if shown == "text only" else ()
+    (raw,) = made.predict([document("d", stills=stills)])
+    assert (raw.failure, raw.frames) == (None, ())
+
+
+def test_where_a_server_does_not_say_whether_a_model_reads_images_the_user_must(serve):
+    def says(n):
+        return 400, {"error": {"message": "expected stream=true"}}
+
+    with pytest.raises(UserError, match=r"whether 'mystery' reads images is not known.*--family.*--frames 0"):
+        system(serve({"data": [{"id": "mystery"}]}, says)).engine  # noqa: B018  it is made now
+
+
+def test_a_server_is_told_how_long_to_think_and_what_it_thought_is_counted(serve):
+    def says(n):
+        answer = completion(ANSWER)
+        answer["choices"][0]["message"]["reasoning_content"] = "Ada is a name."
+        answer["usage"]["completion_tokens_details"] = {"reasoning_tokens": 4}
+        return 200, answer
+
+    server = serve({"data": [{"id": "tiny-qwen3-vl", "owned_by": "vllm"}]}, says)
+    (raw,) = system(server, thinking=20, schema_only=True).predict([document("d")])
+    sent = server.asked[-1]
+    assert sent["max_tokens"] == 64 + 20
+    assert (sent["chat_template_kwargs"]["enable_thinking"], sent["thinking_token_budget"]) == (True, 20)
+    assert (raw.turns[0].reasoning, raw.turns[0].tokens_thinking) == ("Ada is a name.", 4)
+
+
+@pytest.mark.parametrize(("thinking", "sent"), [(None, None), (0, {"enable_thinking": False, "thinking": False})])
+def test_a_server_thinks_as_it_does_by_itself_unless_it_is_told(serve, thinking, sent):
+    server = serve({"data": [{"id": "tiny-qwen3-vl", "owned_by": "vllm"}]})
+    list(system(server, thinking=thinking, schema_only=True).predict([document("d")]))
+    assert server.asked[-1].get("chat_template_kwargs") == sent
 
 
 def test_no_server_is_one_line(serve):

@@ -262,9 +262,12 @@ def test_a_folder_that_is_no_model_is_one_line(tmp_path):
         make_engine(config(str(tmp_path)))
 
 
-def test_a_model_that_reads_no_images_is_refused_where_frames_are_to_be_shown(tiny):
-    with pytest.raises(UserError, match=r"'llama' model, which reads no images.*--frames 0"):
-        make_engine(config(tiny("text_only")))
+def test_a_model_that_is_no_language_model_is_refused(tmp_path):
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(UserError, match=r"is a 'vit' model: expected one that transformers loads as"):
+        make_engine(config(str(folder)))
 
 
 def test_a_model_that_reads_no_images_can_answer_about_texts(tiny):

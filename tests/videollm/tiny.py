@@ -39,6 +39,11 @@ QWEN_CHAT = """\
 {%- if add_generation_prompt %}<|im_start|>assistant
 {% endif -%}
 """
+THINKING_CHAT = QWEN_CHAT.replace(
+    "{% endif -%}\n",
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif -%}\n",
+)
+"""As of the hybrid Qwen3: told not to think, it writes the empty thought itself."""
 LLAVA_TOKENS = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
 LLAVA_CHAT = """\
 {%- for message in messages -%}
@@ -228,12 +233,82 @@ def internvl(folder: Path, *, seed: int = 0) -> Path:
 
 
 def text_only(folder: Path, *, seed: int = 0) -> Path:
-    """A language model without eyes."""
+    """A language model without vision."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokens = tokenizer(QWEN_TOKENS, QWEN_CHAT, eos="<|im_end|>", pad="<|endoftext|>")
     config = LlamaConfig(**_text(tokens), eos_token_id=tokens.eos_token_id)
     return _save(LlamaForCausalLM, config, tokens, folder, seed)
+
+
+def thinking(folder: Path, *, seed: int = 0) -> Path:
+    """A language model that may think, and soon ends its thoughts."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokens = tokenizer([*QWEN_TOKENS, "<think>", "</think>"], THINKING_CHAT, eos="<|im_end|>", pad="<|endoftext|>")
+    config = LlamaConfig(**_text(tokens), eos_token_id=tokens.eos_token_id)
+    _save(LlamaForCausalLM, config, tokens, folder, seed)
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"][tokens.convert_tokens_to_ids("</think>")] *= 3
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def gguf(file: Path) -> Path:
+    """`text_only` as one file of llama.cpp's format."""
+    import json
+
+    from gguf import GGUFWriter, TokenType
+
+    folder = text_only(file.parent / "folder")
+    config = json.loads((folder / "config.json").read_text())
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    writer = GGUFWriter(file, "llama")
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(config["vocab_size"])
+    words = sorted(model["vocab"], key=model["vocab"].get)
+    words += [f"<unused{i}>" for i in range(config["vocab_size"] - len(words))]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(words)
+    writer.add_token_types([TokenType.CONTROL if word in QWEN_TOKENS else TokenType.NORMAL for word in words])
+    writer.add_token_merges([" ".join(merge) for merge in model["merges"]])
+    writer.add_eos_token_id(config["eos_token_id"])
+    writer.add_chat_template(QWEN_CHAT)
+    for name, value in load_file(folder / "model.safetensors").items():
+        if ".q_proj" in name or ".k_proj" in name:  # llama.cpp turns pairs of neighbours, the library halves
+            parts = heads if ".q_proj" in name else kv_heads
+            value = value.reshape(parts, 2, -1, value.shape[1]).swapaxes(1, 2).reshape(value.shape)
+        writer.add_tensor(_gguf_name(name), value.contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def _gguf_name(name: str) -> str:
+    names = {
+        "model.embed_tokens": "token_embd",
+        "model.norm": "output_norm",
+        "lm_head": "output",
+        "model.layers.": "blk.",
+        "self_attn.o_proj": "attn_output",
+        "self_attn.": "attn_",
+        "mlp.": "ffn_",
+        "_proj": "",
+        "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm",
+    }
+    for ours, theirs in names.items():
+        name = name.replace(ours, theirs)
+    return name
 
 
 def _text(tokens: PreTrainedTokenizerFast) -> dict[str, object]:

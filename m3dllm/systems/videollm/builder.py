@@ -74,9 +74,18 @@ class PromptBuilder:
         self.selector = selector
         self.strategy = strategy or find_strategy(options.strategy)
         self.convention = find_convention(engine.family, options.box_convention)
+        self.most_frames = options.frames if engine.sees else 0
         self._lengths: dict[str, int] = {}
         self._least: dict[Lang, int] = {}
         self._seen: dict[tuple[Lang, tuple[tuple[int, int], ...]], int] = {}
+
+    @property
+    def grounds(self) -> bool:
+        """Whether regions are asked for: where frames are shown, and it is known what the numbers of a box mean.
+
+        Of a video nobody can say where in which frame something is.
+        """
+        return self.most_frames > 0 and not self.options.video and self.convention is not None
 
     def of(self, document: Document) -> list[View]:
         """The document whole, or in windows.
@@ -129,7 +138,7 @@ class PromptBuilder:
         more = self.strategy.growth(context)
         lengths = [self._instruction(question) for question in self.strategy.later(context)]
         more += max(0, max(lengths, default=0) - max(map(self._instruction, first)))
-        return asked + more + self.options.max_tokens
+        return asked + more + self.engine.thinking + self.options.max_tokens
 
     def budget(self, documents: Iterable[Document]) -> ContextBudget:
         """What these documents need at most, whole, with all their frames and shots, and SPARE; no frame is read."""
@@ -242,7 +251,7 @@ class PromptBuilder:
     # --- one view -----------------------------------------------------------------------------------------------------
 
     def _chosen(self, document: Document) -> tuple[Frame, ...]:
-        return choose_frames(document, self.options.frames, how=self.options.frame_choice, fps=self.options.fps or 24.0)
+        return choose_frames(document, self.most_frames, how=self.options.frame_choice, fps=self.options.fps or 24.0)
 
     def _pictures(self, frames: Iterable[Frame], *, read: Callable[..., Any] = load_image) -> list[Picture]:
         """The images of these frames. Raises ValueError."""
@@ -259,7 +268,7 @@ class PromptBuilder:
         for (frame, image), prepared in zip(pictures, ready, strict=True):
             sizes[frame.index] = image.size if self.engine.family.pads else prepared.size
             stills.append(Still(frame.index, prepared, frame.sha256 or sha256_file(Path(frame.path))))
-        shown = {} if self.options.video else sizes  # of a video nobody can say where in which frame something is
+        shown = sizes if self.grounds else {}
         view = show_document(
             self.prompts,
             document,
@@ -273,7 +282,7 @@ class PromptBuilder:
             labels=self.labels,
             options=self.options,
             prompts=self.prompts,
-            shown=Shown(shown, self.convention),
+            shown=Shown(shown, self.convention) if self.convention else Shown(),
             frames=tuple(sizes),
             system=self.prompts.render(self.strategy.system, document.lang),
             view=view,

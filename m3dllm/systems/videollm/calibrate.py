@@ -20,7 +20,7 @@ from m3dllm.score.grounding import iou
 from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.engines import make_engine
 from m3dllm.systems.videollm.engines.base import Constraint, Engine, Reply, Request
-from m3dllm.systems.videollm.families import CONVENTIONS, Convention, Size, UnknownFamilyError, find_convention
+from m3dllm.systems.videollm.families import CONVENTIONS, Convention, Size, find_convention
 from m3dllm.systems.videollm.messages import Message, Still
 from m3dllm.systems.videollm.prompts import Prompts
 from m3dllm.types import Box, Document, Frame, RawOutput
@@ -146,7 +146,8 @@ class Calibration:
 
     model: str
     family: str
-    declared: str
+    declared: str | None
+    """None: no convention is documented of its family."""
     answers: tuple[Answer, ...]
     fits: tuple[Fit, ...]
 
@@ -168,7 +169,8 @@ class Calibration:
             others = [name for name in self.fitting if name != self.declared]
             beside = f" (as does {', '.join(others)})" if others else ""
             return f"'{self.declared}', declared of family '{self.family}', fits{beside}"
-        return f"'{self.fitting[0]}' fits, and not '{self.declared}': say --box-convention {self.fitting[0]}"
+        instead = f"and not '{self.declared}'" if self.declared else f"and none is declared of family '{self.family}'"
+        return f"'{self.fitting[0]}' fits, {instead}: say --box-convention {self.fitting[0]}"
 
     def __str__(self) -> str:
         rows = [("convention", "boxes read", "mean IoU", "IoU > 0.5")]
@@ -178,16 +180,14 @@ class Calibration:
 
 
 def calibrate(config: Config, *, engine: Engine | None = None) -> Calibration:
-    """Ask a model where drawn shapes are. One of no known family is asked as a generic one.
+    """Ask a model where drawn shapes are.
 
-    Raises UserError for a model or a server that cannot be asked.
+    Raises UserError for a model or a server that cannot be asked, or whose model reads no images.
     """
     config = replace(config, frames=max(1, config.frames), video=False)
-    if engine is None:
-        try:
-            engine = make_engine(config)
-        except UnknownFamilyError:
-            engine = make_engine(replace(config, family="generic"))
+    engine = engine or make_engine(config)
+    if not engine.sees:
+        raise UserError(f"model '{engine.provenance.get('model')}' reads no images: there are no boxes to calibrate")
     prompts = Prompts(version=config.prompt_version)
     drawn = shapes()
     sizes = []
@@ -209,9 +209,10 @@ def calibrate(config: Config, *, engine: Engine | None = None) -> Calibration:
     answers = tuple(
         Answer(shape.box, size, _numbers(replies[i])) for i, (shape, size) in enumerate(zip(drawn, sizes, strict=True))
     )
-    declared = find_convention(engine.family, config.box_convention)
+    convention = find_convention(engine.family, config.box_convention)
     model = str(engine.provenance.get("model", config.model))
-    return Calibration(model, engine.family.name, declared.name, answers, tuple(rank(answers)))
+    declared = convention.name if convention else None
+    return Calibration(model, engine.family.name, declared, answers, tuple(rank(answers)))
 
 
 def _numbers(reply: Reply) -> tuple[float, ...] | None:

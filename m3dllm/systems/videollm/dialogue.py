@@ -212,6 +212,8 @@ class _Session:
                     seconds=reply.seconds,
                     first_token_s=reply.first_token_s,
                     grammar_s=reply.grammar_s,
+                    tokens_thinking=reply.tokens_thinking,
+                    thinking_s=reply.thinking_s,
                     retries=reply.retries,
                     reasoning=reply.reasoning,
                     refusal=reply.refusal,

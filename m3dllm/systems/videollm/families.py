@@ -1,7 +1,8 @@
 """What is known of each family of models: what the numbers of its boxes mean, and what it does to an image.
 
-A family is declared, found by the model's type or name, and never guessed from what a model answers: an unknown one is
-an error that lists the known. Nothing here loads a model.
+A family is declared, found by the model's type or name, and never guessed from what a model answers. Each row of the
+table says where its convention of boxes is documented. Where nobody documents one, and of a model that is of no known
+family, no regions are asked for, unless --box-convention names a convention. Nothing here loads a model.
 """
 
 from __future__ import annotations
@@ -99,7 +100,10 @@ class Family:
     """A regular expression over the model's name in small letters; "" where only --family names it."""
     types: tuple[str, ...]
     """The `model_type` of its configurations."""
-    convention: str
+    convention: str | None
+    """None: not documented."""
+    source: str
+    """Where the convention is documented, or where its authors were asked in vain."""
     resize: SmartResize | None = None
     """What its processor does to an image, where that matters and no processor is at hand to ask."""
     pads: bool = False
@@ -108,41 +112,141 @@ class Family:
     """Whether its chat format leaves images where they stand among the texts."""
 
 
+_QWEN2 = SmartResize(28, 56 * 56, 28 * 28 * 16384)
+_QWEN3 = SmartResize(32, 256 * 256, 4096 * 4096)
+_ISSUE = "https://github.com/{}/issues/{}".format
+
 FAMILIES: Mapping[str, Family] = {
     family.name: family
     for family in (
-        Family("qwen2-vl", r"qwen2-?vl", ("qwen2_vl",), "permille", SmartResize(28, 56 * 56, 28 * 28 * 16384)),
-        Family("qwen2.5-vl", r"qwen2\.5-?vl", ("qwen2_5_vl",), "pixels", SmartResize(28, 56 * 56, 28 * 28 * 16384)),
+        Family("qwen2-vl", r"qwen2-?vl", ("qwen2_vl",), "permille", _ISSUE("QwenLM/Qwen3-VL", 105), _QWEN2),
+        Family("qwen2.5-vl", r"qwen2\.5-?vl", ("qwen2_5_vl",), "pixels", _ISSUE("QwenLM/Qwen3-VL", 940), _QWEN2),
         Family(
             "qwen3-vl",
             r"qwen3-?vl",
             ("qwen3_vl", "qwen3_vl_moe"),
             "permille",
-            SmartResize(32, 256 * 256, 4096 * 4096),
+            _ISSUE("QwenLM/Qwen3-VL", 1427),
+            _QWEN3,
         ),
-        Family("internvl", r"internvl", ("internvl", "internvl_chat"), "permille"),
-        Family("llava", r"llava", ("llava", "llava_next", "llava_onevision"), "square", pads=True, interleaves=False),
-        Family("glm-v", r"glm-?4(\.\d+)?v", ("glm4v", "glm4v_moe"), "permille"),
-        Family("gemini", r"gemini", (), "permille-yx"),
-        Family("paligemma", r"paligemma", ("paligemma",), "1024-yx"),
-        Family("generic", r"", (), "fraction"),
+        Family(  # also 3.6 and later, which keep the configuration
+            "qwen3.5",
+            r"qwen3\.[5-9]",
+            ("qwen3_5", "qwen3_5_moe"),
+            "permille",
+            _ISSUE("QwenLM/Qwen3.8-Flash-Next", 4),
+            _QWEN3,
+        ),
+        Family(
+            "qwen2.5-omni",
+            r"qwen2\.5-?omni",
+            ("qwen2_5_omni", "qwen2_5_omni_thinker"),
+            None,
+            f"{_ISSUE('QwenLM/Qwen2.5-Omni', 392)} and 236, unanswered",
+        ),
+        Family(
+            "qwen3-omni",
+            r"qwen3-?omni",
+            ("qwen3_omni_moe", "qwen3_omni_moe_thinker"),
+            None,
+            "nothing found",
+        ),
+        Family(
+            "internvl",
+            r"internvl",
+            ("internvl", "internvl_chat"),
+            "permille",
+            f"{_ISSUE('OpenGVLab/InternVL', 285)}; https://internvl.readthedocs.io, chat data format",
+        ),
+        Family(
+            "llava",
+            r"llava",
+            ("llava", "llava_next", "llava_onevision"),
+            "square",
+            _ISSUE("haotian-liu/LLaVA", 606),
+            pads=True,
+            interleaves=False,
+        ),
+        Family(
+            "glm-v",
+            r"glm-?4(\.\d+)?v",
+            ("glm4v", "glm4v_moe", "glm46v"),
+            "permille",
+            "https://github.com/zai-org/GLM-skills, glmv-grounding",
+        ),
+        Family(
+            "gemini",
+            r"gemini",
+            (),
+            "permille-yx",
+            "https://docs.cloud.google.com/vertex-ai/generative-ai/docs/bounding-box-detection",
+        ),
+        Family(
+            "gemma",
+            r"gemma-?[34](?!.*(1b|270m))",
+            ("gemma3", "gemma3n", "gemma4", "gemma4_unified"),
+            None,
+            "https://huggingface.co/google/gemma-3-4b-it/discussions/38: perhaps as gemini's",
+        ),
+        Family(
+            "paligemma",
+            r"paligemma",
+            ("paligemma",),
+            "1024-yx",
+            "https://github.com/google-research/big_vision, configs/proj/paligemma",
+        ),
+        Family(
+            "minicpm-v",
+            r"minicpm-?[vo]",
+            ("minicpmv", "minicpmo", "minicpmv4_6", "minicpmv4_7"),
+            "permille",
+            _ISSUE("OpenBMB/MiniCPM-V", 982),
+        ),
+        Family(
+            "kimi-vl",
+            r"kimi-?(vl|k2\.5)",
+            ("kimi_vl", "kimi_k25"),
+            None,
+            f"{_ISSUE('MoonshotAI/Kimi-VL', 52)} and 56, unanswered: perhaps fractions",
+        ),
+        Family(
+            "mistral",
+            r"pixtral|mistral-(small-3\.[1-9]|medium-3|large-3)",
+            ("pixtral", "mistral3", "mistral4"),
+            None,
+            "nothing found",
+        ),
+        Family(
+            "llama-vision",
+            r"llama-?(3\.2-?\d+b-vision|4)",
+            ("mllama", "llama4"),
+            None,
+            "nothing found",
+        ),
+        Family(
+            "smolvlm",
+            r"smolvlm|idefics-?3",
+            ("smolvlm", "idefics3"),
+            None,
+            f"{_ISSUE('huggingface/smollm', 128)}, unanswered",
+        ),
+        Family("generic", r"", (), "fraction", "what --family generic asks for"),
     )
 }
-
-
-class UnknownFamilyError(UserError):
-    """A model whose family is not declared."""
+UNKNOWN = Family("unknown", "", (), None, "")
+"""Of a model that is of no known family."""
+TEXT_ONLY = Family("text only", "", (), None, "")
+"""Of a model that reads no images."""
 
 
 def find_family(model: str, *, model_type: str | None = None, family: str | None = None) -> Family:
-    """The family that `family` names, or that has `model_type`, or whose pattern the model's name fits.
+    """The family that `family` names, or that has `model_type`, or whose pattern the model's name fits, or UNKNOWN.
 
-    Raises UserError for an unknown name, and UnknownFamilyError where there is none; both list the known ones.
+    Raises UserError, with the known names, where `family` is none of them.
     """
-    known = ", ".join(FAMILIES)
     if family is not None:
         if family not in FAMILIES:
-            raise UserError(f"--family {family}: there is no such family; known: {known}")
+            raise UserError(f"--family {family}: there is no such family; known: {', '.join(FAMILIES)}")
         return FAMILIES[family]
     for candidate in FAMILIES.values():
         if model_type is not None and model_type in candidate.types:
@@ -151,15 +255,15 @@ def find_family(model: str, *, model_type: str | None = None, family: str | None
     for candidate in FAMILIES.values():
         if candidate.pattern and re.search(candidate.pattern, name):
             return candidate
-    what = f" (of type '{model_type}')" if model_type else ""
-    raise UnknownFamilyError(
-        f"model '{model}'{what} is of no known family, so that its boxes cannot be read: name one by --family"
-        f" ({known}; generic: fractions)"
-    )
+    return UNKNOWN
 
 
-def find_convention(family: Family, name: str | None = None) -> Convention:
-    """The convention that `name` names, or the family's. Raises UserError for an unknown name."""
+def find_convention(family: Family, name: str | None = None) -> Convention | None:
+    """The convention that `name` names, or the family's; None where it is not known.
+
+    Raises UserError for an unknown name.
+    """
     if name is not None and name not in CONVENTIONS:
         raise UserError(f"--box-convention {name}: there is no such convention; known: {', '.join(CONVENTIONS)}")
-    return CONVENTIONS[name or family.convention]
+    name = name or family.convention
+    return None if name is None else CONVENTIONS[name]

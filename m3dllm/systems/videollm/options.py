@@ -38,6 +38,9 @@ class Options(config.Options):
     """Parameters that are not sent to a server, such as temperature,seed; what it refuses by name is learned."""
     reasoning_effort: Annotated[str | None, ADVANCED] = None
     """How long a server's model thinks: low, medium, high, or what the server takes."""
+    thinking: AtLeast0 | None = None
+    """Tokens that a thinking model may think before its answer, which alone is constrained; 0: none. Default: none, and
+    of a server what it does by itself."""
     rpm: Annotated[AtLeast0, INCIDENTAL, ADVANCED] = 0
     """The most requests a minute that a server is sent; 0: no limit."""
     tpm: Annotated[AtLeast0, INCIDENTAL, ADVANCED] = 0

@@ -22,7 +22,7 @@ from m3dllm.systems.videollm.fewshot import FewShotSelector
 from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.strategies import find_strategy
 from m3dllm.systems.videollm.tally import Tally
-from m3dllm.types import Document, Example, RawOutput
+from m3dllm.types import Document, Example, RawOutput, Task
 
 
 class VideoLLM(System):
@@ -114,8 +114,26 @@ class VideoLLM(System):
     def notes(self) -> tuple[str, ...]:
         """What whoever reads the scores must know."""
         tuned_as = (self.adapter.note,) if self.adapter is not None else ()
-        served = self.engine.notes if "engine" in vars(self) else ()
-        return ((embedded.NOTE,) if self.is_embedded else ()) + tuned_as + served
+        loaded = (*self._without_regions(), *self.engine.notes) if "engine" in vars(self) else ()
+        return ((embedded.NOTE,) if self.is_embedded else ()) + tuned_as + loaded
+
+    @property
+    def unsupported(self) -> frozenset[Task]:
+        """Grounding, where no regions are asked for."""
+        return frozenset(("grounding",) if self._without_regions() else ())
+
+    def _without_regions(self) -> tuple[str, ...]:
+        """Why no regions are asked for, in words; nothing where they are."""
+        if any(builder.grounds for builder in (self.builder, *self.dialogue.roles.values())):
+            return ()
+        if not self.engine.sees:
+            return ("text only: the model reads no images",)
+        if not self.config.frames:
+            return ("text only: no frames were shown (--frames 0)",)
+        if self.config.video:
+            return ("no regions: the frames were shown as one video",)
+        unknown = f"nothing documents how a model of family '{self.engine.family.name}' writes boxes"
+        return (f"no regions: {unknown}; --box-convention names a convention",)
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -124,7 +142,8 @@ class VideoLLM(System):
         return {
             "constraint": constraint_of(self.config, self.engine),
             **self.engine.provenance,
-            "box_convention": self.builder.convention.name,
+            "shown": "text and frames" if self.builder.most_frames else "text only",
+            "box_convention": self.builder.convention.name if self.builder.convention else None,
             "prompts": self.prompts.hashes(*self.strategy.folders),
         } | ({"roles": {role: dict(b.engine.provenance) for role, b in roles.items()}} if roles else {})
 

@@ -22,7 +22,9 @@ class Tally:
     tokens_vision: int = 0
     tokens_reused: int = 0
     tokens_out: int = 0
+    tokens_thinking: int = 0
     seconds: float = 0.0
+    thinking_s: float = 0.0
     grammar_s: float | None = None
     retries: int = 0
     finishes: dict[str, int] = field(default_factory=dict)
@@ -34,7 +36,8 @@ class Tally:
 
     def add(self, reply: Reply) -> None:
         self.requests += 1
-        for name in ("tokens_in", "tokens_vision", "tokens_reused", "tokens_out", "seconds", "retries"):
+        tokens = ("tokens_in", "tokens_vision", "tokens_reused", "tokens_out", "tokens_thinking")
+        for name in (*tokens, "seconds", "thinking_s", "retries"):
             setattr(self, name, getattr(self, name) + (getattr(reply, name) or 0))
         if reply.grammar_s is not None:
             self.grammar_s = (self.grammar_s or 0.0) + reply.grammar_s

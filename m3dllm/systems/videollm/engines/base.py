@@ -66,6 +66,8 @@ class Reply:
     `reasoning` is what the model thought apart from its answer, `refusal` what it said instead of one; `issues` is what
     the engine noted of the request.
 
+    Of `tokens_out` and `seconds`, `tokens_thinking` and `thinking_s` belong to `reasoning`; None where nothing tells.
+
     `scores` are the log-probabilities of the request's options, relative to one another; None where the engine gives
     none. Of the prompt's tokens, `tokens_vision` are images and `tokens_reused` were encoded before.
     """
@@ -80,6 +82,8 @@ class Reply:
     seconds: float | None = None
     first_token_s: float | None = None
     grammar_s: float | None = None
+    tokens_thinking: int | None = None
+    thinking_s: float | None = None
     retries: int = 0
     failure: Failure | None = None
     reasoning: str = ""
@@ -125,6 +129,8 @@ class Engine(ABC):
     """How many documents are worth having under way at once."""
     context: int
     """How many tokens prompt and answer may have together."""
+    thinking: int = 0
+    """How many of them it may need for thinking, before the answer."""
     specials: tuple[str, ...] = ()
     """The special tokens, which no document may speak."""
 
@@ -165,6 +171,11 @@ class Engine(ABC):
     def chat(self, messages: Sequence[Message]) -> str:
         """The prompt as text: in the model's chat format, where that is known."""
         return prompt_text(messages)
+
+    @property
+    def sees(self) -> bool:
+        """Whether its model reads images; where it does not, it is shown the texts alone."""
+        return "images" in self.supports
 
     @property
     def notes(self) -> tuple[str, ...]:

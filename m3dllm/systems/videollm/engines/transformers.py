@@ -41,7 +41,7 @@ class TransformersEngine(LocalEngine):
         """`local` and `model`: what is loaded already. Raises UserError where the model, the device or the memory is
         not there, or the adapter does not fit the model or does nothing to it."""
         self.options = options
-        self.local = local or LocalModel(options)
+        self._take(local or LocalModel(options))
         self.adapter = find_adapter(options.adapter) if options.adapter else None
         if self.adapter is not None:
             self.adapter.check_base(self.local.name, self.local.weights_sha256)
@@ -49,9 +49,7 @@ class TransformersEngine(LocalEngine):
         from m3dllm.systems.videollm.engines.local.generation import Generator
         from m3dllm.systems.videollm.engines.local.loading import load_model
 
-        self.family = self.local.family
         self.max_concurrency = max(1, options.batch)
-        self.specials = self.local.specials
         self.device = find_device(options.device, metal=True)
         loaded = model if model is not None else load_model(self.local, options.dtype, self.device)
         if self.adapter is not None:

@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from m3dllm.errors import UserError
@@ -20,6 +21,7 @@ from m3dllm.systems.videollm.adapters.probe import PROBES, effect, prove
 from m3dllm.systems.videollm.engines.base import ContextBudget, Reply, Request
 from m3dllm.systems.videollm.engines.local.engine import LocalEngine
 from m3dllm.systems.videollm.engines.local.model import NEEDS, LocalModel, clip_metadata, peak_memory_mb
+from m3dllm.systems.videollm.engines.local.thinking import with_thoughts
 from m3dllm.systems.videollm.messages import Clip, Still
 from m3dllm.systems.videollm.options import Options
 from m3dllm.types import Failure
@@ -58,10 +60,12 @@ class VllmEngine(LocalEngine):
             why = " ".join(str(error).split())[:160]
             raise UserError(f"--engine vllm needs 'vllm': pip install 'm3dllm[vllm]' ({why})") from error
         self.options = options
-        self.local = LocalModel(options)
+        self._take(LocalModel(options))
+        if self.local.gguf is not None:
+            raise UserError(
+                f"--engine vllm reads no GGUF file ({self.local.gguf}): give a folder or a hub id as --model"
+            )
         self.adapter = find_adapter(options.adapter) if options.adapter else None
-        self.family = self.local.family
-        self.specials = self.local.specials
         self.context = min(options.context or CONTEXT, self.local.context)
         if budget is not None:
             self.context = min(self.context, budget.tokens)
@@ -99,6 +103,8 @@ class VllmEngine(LocalEngine):
         _raise_limits(self.engine)
         self._started: dict[int, float] = {}
         self._options: dict[int, tuple[str, ...]] = {}
+        self._thoughts: dict[int, tuple[Request, Reply | None, str]] = {}
+        """Of requests that are thought about first: the request, and once that is done the reply and the thoughts."""
         self._refused: list[tuple[int, Reply]] = []
         self._lora: Any = None
         if self.adapter is not None:
@@ -149,25 +155,51 @@ class VllmEngine(LocalEngine):
 
     def submit(self, key: int, request: Request) -> None:
         """A request that vLLM refuses, such as one that is too long, is answered with a failure."""
+        if self.local.most_thoughts:
+            self._thoughts[key] = request, None, ""
+            request = replace(request, constraint=None, options=(), max_tokens=self.local.most_thoughts)
+        self._add(key, request)
+
+    def _add(self, key: int, request: Request, thoughts: str = "") -> None:
+        """Let vLLM begin with it; `thoughts` stand behind the prompt."""
         self._started[key] = time.perf_counter()
         self._options[key] = request.options
+        thinks = key in self._thoughts and not thoughts
         try:
-            self.engine.add_request(str(key), self._prompt(request), self._params(request), lora_request=self._lora)
+            prompt, params = self._prompt(request, thoughts), self._params(request, thinks=thinks)
+            self.engine.add_request(str(key), prompt, params, lora_request=self._lora)
         except (ValueError, RuntimeError, TypeError) as error:
             self._refused.append((key, Reply(finish="error", failure=Failure(_brief(error)))))
             del self._started[key], self._options[key]
+            self._thoughts.pop(key, None)
 
     def poll(self) -> list[tuple[int, Reply]]:
         """Let vLLM go on until something is answered."""
-        if self._refused:
-            refused, self._refused = self._refused, []
-            return refused
-        if not self._started:
-            raise ValueError("nothing is under way")
-        done: list[Any] = []
-        while not done:
-            done = [output for output in self.engine.step() if output.finished]
-        return [(int(output.request_id), self._reply(output)) for output in done]
+        while True:
+            if self._refused:
+                refused, self._refused = self._refused, []
+                return refused
+            if not self._started:
+                raise ValueError("nothing is under way")
+            finished = [output for output in self.engine.step() if output.finished]
+            replies = ((int(output.request_id), self._reply(output)) for output in finished)
+            if done := [(key, reply) for key, found in replies if (reply := self._go_on(key, found)) is not None]:
+                return done
+
+    def _go_on(self, key: int, reply: Reply) -> Reply | None:
+        """The reply with the thoughts before it; None where it is only the thoughts, and the answer is now begun."""
+        marks = self.local.marks
+        if key not in self._thoughts or marks is None:
+            return reply
+        request, thinking, thoughts = self._thoughts.pop(key)
+        if thinking is not None:
+            return with_thoughts(reply, thinking, thoughts)
+        if reply.failure is not None:
+            return reply
+        thoughts = marks.thoughts(reply.text)
+        self._thoughts[key] = request, reply, thoughts
+        self._add(key, request, marks.end(thoughts))
+        return None
 
     @property
     def memory_mb(self) -> float | None:
@@ -178,9 +210,9 @@ class VllmEngine(LocalEngine):
 
     # --- a request ----------------------------------------------------------------------------------------------------
 
-    def _prompt(self, request: Request) -> dict[str, Any]:
-        """The prompt in the model's chat format, and its images."""
-        text = self.local.chat(request.messages)
+    def _prompt(self, request: Request, thoughts: str = "") -> dict[str, Any]:
+        """The prompt in the model's chat format, with `thoughts` behind it, and its images."""
+        text = self.local.chat(request.messages) + thoughts
         parts = [part for message in request.messages for part in message.parts]
         images = [part for part in parts if isinstance(part, Still)]
         clips = [part for part in parts if isinstance(part, Clip)]
@@ -200,7 +232,7 @@ class VllmEngine(LocalEngine):
         seen = {"multi_modal_data": data, "multi_modal_uuids": names} if data and self.local.sees else {}
         return {"prompt_token_ids": ids} | seen
 
-    def _params(self, request: Request) -> Any:
+    def _params(self, request: Request, *, thinks: bool) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
@@ -219,6 +251,9 @@ class VllmEngine(LocalEngine):
             seed=self.options.seed,
             structured_outputs=constrained,
             stop_token_ids=list(self.local.stops),
+            **(
+                {"stop": [self.local.marks.closes], "skip_special_tokens": False} if thinks and self.local.marks else {}
+            ),
         )
 
     def _reply(self, output: Any) -> Reply:

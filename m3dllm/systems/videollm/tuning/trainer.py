@@ -317,6 +317,10 @@ def check(config: Config, train: Sequence[Example], out: Path) -> None:
         raise UserError(
             "--adapter: a fit makes a new adapter; leave it out, or merge it first ('m3dllm adapters merge')"
         )
+    if config.model and config.model.lower().endswith(".gguf"):
+        raise UserError(f"--model {config.model}: a GGUF file only answers: give a folder or a hub id to fit")
+    if config.thinking:
+        raise UserError(f"--thinking {config.thinking}: gold answers come without thoughts: leave it out to fit")
     if not find_strategy(config.strategy).has_targets:
         able = " or ".join(name for name in strategy_names() if find_strategy(name).has_targets)
         raise UserError(

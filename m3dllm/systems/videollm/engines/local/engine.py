@@ -18,6 +18,12 @@ class LocalEngine(Engine):
 
     local: LocalModel
 
+    def _take(self, local: LocalModel) -> None:
+        """Take over what is known of the model without its weights. One without vision is shown no frames."""
+        self.local, self.family, self.specials, self.thinking = local, local.family, local.specials, local.thinking
+        if not local.sees:
+            self.supports = self.supports - {"images", "video"}
+
     def prepare(self, image: Image) -> Image:
         return self.local.prepare(image)
 

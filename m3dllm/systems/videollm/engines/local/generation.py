@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from m3dllm.files import sha256
 from m3dllm.systems.videollm.engines.base import Reply, Request
 from m3dllm.systems.videollm.engines.local.masks import GrammarMasks, compile_grammar, schema_masks
 from m3dllm.systems.videollm.engines.local.model import LocalModel
+from m3dllm.systems.videollm.engines.local.thinking import with_thoughts
 from m3dllm.systems.videollm.messages import Clip, Message, prompt_sha256
 from m3dllm.systems.videollm.options import Options
 from m3dllm.types import Failure
@@ -56,6 +57,8 @@ class _Row:
     started: float
     tokens: list[int] = field(default_factory=list)
     finish: str = ""
+    until: str = ""
+    """A text that ends it, beside the model's own tokens."""
     generator: torch.Generator | None = None
     matcher: Any = None
     compile_s: float = 0.0
@@ -95,9 +98,30 @@ class Generator:
 
     @torch.inference_mode()
     def answer(self, batch: Sequence[tuple[int, Request]]) -> list[tuple[int, Reply]]:
+        """The replies to all requests. Where the model may think, it thinks first, about all of them together."""
+        marks = self.local.marks if self.local.most_thoughts else None
+        if marks is None:
+            return self._answers(batch)
+        freely = [
+            (key, replace(request, constraint=None, options=(), max_tokens=self.local.most_thoughts))
+            for key, request in batch
+        ]
+        thinking = dict(self._answers(freely, until=marks.closes))
+        failed = [(key, reply) for key, reply in thinking.items() if reply.failure is not None]
+        thoughts = {key: marks.thoughts(reply.text) for key, reply in thinking.items()}
+        answered = self._answers(
+            [(key, request) for key, request in batch if thinking[key].failure is None],
+            thoughts={key: marks.end(text) for key, text in thoughts.items()},
+        )
+        return [*failed, *((key, with_thoughts(reply, thinking[key], thoughts[key])) for key, reply in answered)]
+
+    def _answers(
+        self, batch: Sequence[tuple[int, Request]], *, thoughts: Mapping[int, str] | None = None, until: str = ""
+    ) -> list[tuple[int, Reply]]:
+        """The replies, to prompts with `thoughts` behind them; `until`: a text that ends a reply, and stands in it."""
         rows, done = [], []
         for key, request in batch:
-            row = self._prefill(key, request)
+            row = self._prefill(key, request, (thoughts or {}).get(key, ""), until)
             if isinstance(row, Reply):
                 done.append((key, row))
             elif request.options:
@@ -112,10 +136,10 @@ class Generator:
             done += [(row.key, row.reply) for row in group]
         return done
 
-    def _prefill(self, key: int, request: Request) -> _Row | Reply:
+    def _prefill(self, key: int, request: Request, thoughts: str, until: str) -> _Row | Reply:
         """Encode a prompt; what its document's last prompt shares with it comes from there."""
         started = time.perf_counter()
-        inputs = self.encode(request.messages)
+        inputs = self.encode(request.messages, thoughts)
         ids = inputs["input_ids"]
         length = ids.shape[1]
         if length + request.max_tokens > self.context:
@@ -160,6 +184,7 @@ class Generator:
             position=int(positions.max()) + 1,
             reply=reply,
             started=started,
+            until=until,
             generator=generator,
             matcher=matcher,
             compile_s=compile_s,
@@ -225,7 +250,10 @@ class Generator:
             logits = self._step(tokens, active, cache, mask)
         for place, row in enumerate(rows):
             spent = masks.seconds[place] if isinstance(masks, GrammarMasks) else None
-            text = self.local.tokenizer.decode(row.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            kept = row.tokens[:-1] if row.tokens[-1] in self.local.stops else row.tokens
+            text = self.local.tokenizer.decode(
+                kept, skip_special_tokens=not row.until, clean_up_tokenization_spaces=False
+            )
             row.reply = replace(
                 row.reply,
                 text=text.rstrip(HALF) if row.finish == "length" else text,
@@ -252,10 +280,15 @@ class Generator:
         if row.reply.first_token_s is None:
             row.reply = replace(row.reply, first_token_s=time.perf_counter() - row.started)
         row.tokens.append(token)
-        if token in self.local.stops:
+        if token in self.local.stops or (row.until and self._has_come(row)):
             row.finish = "stop"
         elif len(row.tokens) >= row.request.max_tokens:
             row.finish = "length"
+
+    def _has_come(self, row: _Row) -> bool:
+        """Whether the row has come to the text that ends it, which has at most a token a byte."""
+        last = row.tokens[-len(row.until.encode()) :]
+        return row.until in self.local.tokenizer.decode(last, clean_up_tokenization_spaces=False)
 
     def _sample(self, scores: Tensor, rows: Sequence[_Row]) -> list[int]:
         if self.options.temperature <= 0:
@@ -283,13 +316,13 @@ class Generator:
 
     # --- inputs -------------------------------------------------------------------------------------------------------
 
-    def encode(self, messages: Sequence[Message]) -> Any:
+    def encode(self, messages: Sequence[Message], thoughts: str = "") -> Any:
         """The prompt as the model takes it; the last few are kept, because a prompt is counted before it is sent."""
-        name = prompt_sha256(messages)
+        name = prompt_sha256(messages) + thoughts
         if name not in self._encoded:
             for old in list(itertools.islice(self._encoded, max(0, len(self._encoded) - 2 * self.options.batch))):
                 del self._encoded[old]
-            self._encoded[name] = self.local.encode(messages)
+            self._encoded[name] = self.local.encode(messages, thoughts)
         return self._encoded[name]
 
     @property

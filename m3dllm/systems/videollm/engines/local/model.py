@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import resource
 import sys
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from logging import CRITICAL
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +17,9 @@ from m3dllm.errors import UserError
 from m3dllm.files import sha256_file
 from m3dllm.systems.videollm.embedded import FOLDER, NAME
 from m3dllm.systems.videollm.engines.base import Count
+from m3dllm.systems.videollm.engines.local.thinking import MARKS, ROOM, Marks, find_marks
 from m3dllm.systems.videollm.engines.local.vision import prepare_clip, prepare_frame
-from m3dllm.systems.videollm.families import FAMILIES, Family, SmartResize, find_family
+from m3dllm.systems.videollm.families import TEXT_ONLY, SmartResize, find_family
 from m3dllm.systems.videollm.frames import pad_to_square
 from m3dllm.systems.videollm.messages import Clip, Message, Still
 from m3dllm.systems.videollm.options import Options
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 NEEDS = ("torch", "torchvision", "transformers", "peft", "accelerate", "llguidance", "outlines", "qwen_vl_utils")
 """The modules that models on this machine need."""
+SWITCHES = ("enable_thinking", "thinking")
+"""The variables by which chat templates are told whether the model is to think."""
+_VARIABLE = r"(?<![\w.'\"]){}(?![\w'\"])"
 HASHED_BYTES = 1 << 28
 """Weights up to this size are hashed whole; of larger ones the name, the size and the first megabyte count."""
 
@@ -34,27 +40,28 @@ class LocalModel:
     """The processor of a model in a folder or on the hub, and what can be known of the model without its weights.
 
     `name` is what it is called, `source` where it is: they differ for the embedded model.
-    Raises UserError where there is no such model, where it reads no images although frames are to be shown, and where
-    it has no chat format.
+    Raises UserError where there is no such model, where it is neither one that reads images and texts nor a causal
+    language model, and where it has no chat format.
     """
 
     def __init__(self, options: Options) -> None:
         from transformers import AutoConfig, AutoProcessor, AutoTokenizer
-        from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
         self.name = options.model or NAME
         self.source = options.model or str(FOLDER)
         self.loading: dict[str, Any] = {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
         _be_quiet()
-        folder = Path(self.source)
-        if folder.exists() and not (folder / "config.json").is_file():
-            raise UserError.at(folder, "is no model: expected a folder with a config.json, or a hub id, as --model")
+        place = Path(self.source)
+        self.gguf = place if place.suffix.lower() == ".gguf" else None
+        """The one file of a model in llama.cpp's format."""
+        if self.gguf is not None:
+            self._find_gguf(self.gguf)
+        elif place.exists() and not (place / "config.json").is_file():
+            expected = "expected a folder with a config.json, a GGUF file, or a hub id, as --model"
+            raise UserError.at(place, f"is no model: {expected}")
         try:
             self.config = AutoConfig.from_pretrained(self.source, **self.loading)
-            self.sees = type(self.config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-            if options.frames and not self.sees:
-                what = f"is a '{self.config.model_type}' model, which reads no images"
-                raise UserError(f"model '{self.name}' {what}: take one that does, or show no frames by --frames 0")
+            self.sees = self._sees()
             loader = AutoProcessor if self.sees else AutoTokenizer
             self.processor: Any = loader.from_pretrained(self.source, **self.loading)
         except (OSError, ValueError, ImportError, KeyError) as error:
@@ -64,12 +71,58 @@ class LocalModel:
         self.tokenizer: Any = getattr(self.processor, "tokenizer", self.processor)
         if not getattr(self.processor, "chat_template", None) and not getattr(self.tokenizer, "chat_template", None):
             raise UserError(f"model '{self.name}' has no chat format: take its instruct version")
-        self.family = self._family(options)
+        self.most_thoughts = options.thinking or 0
+        """The most tokens that may be thought."""
+        if self.most_thoughts and self.marks is None:
+            what = f"is no thinking model: neither its chat format nor its tokens have marks such as {MARKS[0].closes}"
+            raise UserError(f"--thinking {options.thinking}: model '{self.name}' {what}")
+        known = find_family(self.name, model_type=self.config.model_type, family=options.family)
+        self.family = known if self.sees else TEXT_ONLY
 
-    def _family(self, options: Options) -> Family:
-        if not options.frames and options.family is None:
-            return FAMILIES["generic"]
-        return find_family(self.name, model_type=self.config.model_type, family=options.family)
+    def _find_gguf(self, file: Path) -> None:
+        """Let the library load from this one file. Raises UserError where it, or what reads it, is not there."""
+        if not file.is_file():
+            raise UserError.at(file, "does not exist: expected a GGUF file, a model's folder or a hub id as --model")
+        if find_spec("gguf") is None:
+            raise UserError(f"--model {file}: GGUF files need 'gguf': pip install 'm3dllm[gguf]'")
+        self.source = str(file.parent)
+        self.loading["gguf_file"] = file.name
+
+    def _sees(self) -> bool:
+        """Whether the model reads images. Raises UserError for one that the library cannot load as what it is."""
+        from transformers.models.auto.modeling_auto import (
+            MODEL_FOR_CAUSAL_LM_MAPPING,
+            MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        )
+
+        if type(self.config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+            return True
+        own = getattr(self.config, "auto_map", None) or {}
+        reads = type(self.config) in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in own
+        if not reads or hasattr(self.config, "vision_config"):
+            what = f"is a '{self.config.model_type}' model: expected one that transformers loads as"
+            remedy = "for others take a server: --engine openai"
+            message = f"{what} AutoModelForImageTextToText, or as AutoModelForCausalLM for texts alone; {remedy}"
+            raise UserError(f"model '{self.name}' {message}")
+        return False
+
+    # --- thinking -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def template(self) -> str:
+        """The text of the chat template."""
+        found = getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template
+        return str(found)
+
+    @cached_property
+    def marks(self) -> Marks | None:
+        """How the model marks what it thinks; None where it does not think."""
+        return find_marks(self.template, map(str, self.tokenizer.added_tokens_decoder.values()))
+
+    @property
+    def thinking(self) -> int:
+        """The tokens that thinking may take, with its marks."""
+        return self.most_thoughts + ROOM if self.most_thoughts else 0
 
     # --- what is known of the model -----------------------------------------------------------------------------------
 
@@ -124,6 +177,8 @@ class LocalModel:
     def sha256(self) -> str:
         """The revision of a model of the hub; the hash of a folder's files."""
         folder = Path(self.source)
+        if self.gguf is not None:
+            return sha256_file(self.gguf)
         if not folder.is_dir():
             return str(getattr(self.config, "_commit_hash", None) or "")
         total = hashlib.sha256()
@@ -148,7 +203,7 @@ class LocalModel:
     def weights_sha256(self) -> str:
         """What identifies a model: its revision on the hub; in a folder the hash of its weights and configuration."""
         folder = Path(self.source)
-        if not folder.is_dir():
+        if self.gguf is not None or not folder.is_dir():
             return self.sha256
         total = hashlib.sha256()
         for path in sorted([*folder.glob("*.safetensors"), folder / "config.json", folder / "tokenizer.json"]):
@@ -192,7 +247,7 @@ class LocalModel:
     # --- prompts ------------------------------------------------------------------------------------------------------
 
     def chat(self, messages: Sequence[Message]) -> str:
-        """The prompt in the model's chat format, with a placeholder for each image."""
+        """The prompt in the model's chat format, with a placeholder for each image; thoughts are begun or closed."""
         import jinja2
 
         turns = [{"role": m.role, "content": self._content(m)} for m in messages]
@@ -210,8 +265,11 @@ class LocalModel:
             raise UserError(f"the chat template of '{self.name}' cannot be filled ({why}): mend it") from error
 
     def _chat(self, turns: list[dict[str, Any]]) -> str:
-        text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return str(text)
+        switches = {
+            name: self.most_thoughts > 0 for name in SWITCHES if re.search(_VARIABLE.format(name), self.template)
+        }
+        text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **switches)
+        return self.marks.start(str(text), thinks=self.most_thoughts > 0) if self.marks else str(text)
 
     def _content(self, message: Message) -> Any:
         if not self.sees:
@@ -230,9 +288,9 @@ class LocalModel:
                 content.append({"type": "text", "text": self.processor.image_token})
         return content
 
-    def encode(self, messages: Sequence[Message]) -> Any:
-        """The prompt as the model takes it: tokens, and the pixels of its images."""
-        text = self.chat(messages)
+    def encode(self, messages: Sequence[Message], thoughts: str = "") -> Any:
+        """The prompt, with `thoughts` behind it, as the model takes it: tokens, and the pixels of its images."""
+        text = self.chat(messages) + thoughts
         if not self.sees:
             return self.tokenizer([text], return_tensors="pt", add_special_tokens=False)
         images = [part.image for m in messages for part in m.parts if isinstance(part, Still)]

@@ -18,9 +18,7 @@ class TokenizerOnlyEngine(LocalEngine):
 
     def __init__(self, options: Options, budget: ContextBudget | None = None) -> None:
         super().__init__(options)
-        self.local = LocalModel(options)
-        self.family = self.local.family
-        self.specials = self.local.specials
+        self._take(LocalModel(options))
         self.context = min(options.context or self.local.context, self.local.context)
 
     @property

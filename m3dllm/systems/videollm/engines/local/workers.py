@@ -72,9 +72,7 @@ class WorkersEngine(LocalEngine):
         Raises UserError where there are not enough GPUs, or the model is not there.
         """
         super().__init__(options)
-        self.local = LocalModel(options)
-        self.family = self.local.family
-        self.specials = self.local.specials
+        self._take(LocalModel(options))
         self.max_concurrency = options.workers * max(1, options.batch)
         shares = gpu_shares(options, visible_gpus(options))
         self._workers = [_start(replace(options, workers=1), budget, gpus, make) for gpus in shares]

@@ -33,7 +33,7 @@ from m3dllm.systems.videollm.engines.openai.dialect import Dialect
 from m3dllm.systems.videollm.engines.openai.kinds import PROBE, kind_of
 from m3dllm.systems.videollm.engines.openai.pace import Pace
 from m3dllm.systems.videollm.engines.openai.refusals import RefusalError
-from m3dllm.systems.videollm.families import FAMILIES, Family, find_family
+from m3dllm.systems.videollm.families import TEXT_ONLY, UNKNOWN, Family, find_family
 from m3dllm.systems.videollm.frames import pad_to_square
 from m3dllm.systems.videollm.messages import Message, Part, Still
 from m3dllm.systems.videollm.options import Options
@@ -56,6 +56,8 @@ LONGEST_WAIT_S = 30.0
 """The longest wait before a server that is down is asked again."""
 FIRST = {"request": 3, "down": 6, "busy": 6}
 """So many of the first requests that all fail for one reason end the run: a refusal sooner than what may pass."""
+_OF_IMAGES = re.compile(r"image|vision|visual|multi-?modal|modalit|media|content", re.IGNORECASE)
+"""What a refusal names where it was the image that was refused."""
 CUT, LEAST_COUNT = 0.4, 400
 """A prompt of at least LEAST_COUNT tokens by our count was cut where the server counts less than this share of them."""
 
@@ -103,8 +105,11 @@ class OpenAIEngine(Engine):
         self.model = str(self.served["id"])
         self.kind = kind_of(self.served)
         known = self.kind.context(self.served)
+        self.thinking = config.thinking or 0
         self.context = min(config.context or known or CONTEXT, known or config.context or CONTEXT)
         self.family = self._family()
+        if not self._sees():
+            self.family, self.supports = TEXT_ONLY, self.supports - {"images"}
         if config.adapter:
             self._check_effect(config.adapter)
             self.model = config.adapter
@@ -209,14 +214,35 @@ class OpenAIEngine(Engine):
         return {"id": wanted} | ({"owned_by": first["owned_by"]} if "owned_by" in first else {})
 
     def _family(self) -> Family:
-        if not self.config.frames and self.config.family is None:
-            return FAMILIES["generic"]
+        found = find_family(self.model, family=self.config.family)
+        if found is UNKNOWN and self.served.get("root"):  # vLLM also says which model it loaded under this name
+            return find_family(str(self.served["root"]))
+        return found
+
+    def _sees(self) -> bool:
+        """Whether the model reads images: as the list says, or as is known of its family, or as it answers to one.
+
+        Nothing is asked where no frames are to be shown. Raises UserError where the server does not say.
+        """
+        if (listed := self.kind.sees(self.served)) is not None:
+            return listed
+        if self.family is not UNKNOWN or not self.config.frames:
+            return True
+        from PIL import Image as Images
+
+        grey = self._content(Still(0, Images.new("RGB", (64, 64), "grey")))
+        content = [grey, {"type": "text", "text": "Say hello."}]
+        body = {"model": self.model, "messages": [{"role": "user", "content": content}], "max_tokens": 16}
         try:
-            return find_family(self.model, family=self.config.family)
-        except UserError:
-            if not self.served.get("root"):  # vLLM also says which model it loaded under this name
-                raise
-            return find_family(str(self.served["root"]), family=self.config.family)
+            self._patiently(lambda: self._ask(body, 16))
+        except RefusalError as trouble:
+            if trouble.kind not in ("request", "document") or not _OF_IMAGES.search(trouble.reason):
+                remedy = "name its family by --family, or show texts alone by --frames 0"
+                message = f"{trouble.message}: whether '{self.model}' reads images is not known: {remedy}"
+                raise UserError(message) from trouble
+            log.warning("%s: the model is shown the texts alone", trouble.message)
+            return False
+        return True
 
     # --- what it does before it is asked ------------------------------------------------------------------------------
 
@@ -326,7 +352,7 @@ class OpenAIEngine(Engine):
         count = self.count(request.messages)
 
         def ask() -> Reply:
-            answer = self._ask(self._body(request), count.tokens + request.max_tokens)
+            answer = self._ask(self._body(request), count.tokens + self.thinking + request.max_tokens)
             return self._noted(read_completion(answer, self.url, key=self.config.api_key_env), answer, request, count)
 
         try:
@@ -379,12 +405,14 @@ class OpenAIEngine(Engine):
         body = {
             "model": self.model,
             "messages": messages,
-            "max_tokens": request.max_tokens,
+            "max_tokens": self.thinking + request.max_tokens,
             "temperature": self.config.temperature,
             "seed": self.config.seed,
         }
         if self.config.reasoning_effort:
             body["reasoning_effort"] = self.config.reasoning_effort
+        if self.config.thinking is not None:
+            body |= self.kind.thinking(self.config.thinking)
         return {**body, **self._held(request)}
 
     def _held(self, request: Request) -> Mapping[str, Any]:

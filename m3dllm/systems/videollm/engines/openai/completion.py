@@ -52,7 +52,9 @@ def read_completion(answer: Mapping[str, Any], url: str, *, key: str) -> Reply:
     if finish == "stop" and not text and not refused and "message" not in choice and "text" not in choice:
         body = one_line(json.dumps(answer, ensure_ascii=False))[:300]
         raise RefusalError(f"{where} answers without a completion ({body})", "down")
-    details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
+    read, written = (
+        usage.get(f"{side}_tokens_details") if isinstance(usage, dict) else None for side in ("prompt", "completion")
+    )
     return Reply(
         text=text,
         finish=finish,
@@ -61,7 +63,8 @@ def read_completion(answer: Mapping[str, Any], url: str, *, key: str) -> Reply:
         failure=failure,
         tokens_in=_number(usage, "prompt_tokens"),
         tokens_out=_number(usage, "completion_tokens"),
-        tokens_reused=_number(details, "cached_tokens"),
+        tokens_reused=_number(read, "cached_tokens"),
+        tokens_thinking=_number(written, "reasoning_tokens"),
     )
 
 

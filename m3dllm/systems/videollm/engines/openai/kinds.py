@@ -40,6 +40,16 @@ class Server:
         """The parameter that limits the answer to these texts; None where only a schema can."""
         return None
 
+    def thinking(self, tokens: int) -> Way:
+        """The parameters that let the model think so many tokens before its answer, or not at all."""
+        return {}
+
+    def sees(self, model: Mapping[str, Any]) -> bool | None:
+        """Whether the model reads images; None where the list does not say, as llama.cpp's and OpenRouter's do."""
+        architecture = model.get("architecture")
+        inputs = architecture.get("input_modalities") if isinstance(architecture, dict) else None
+        return "image" in inputs if isinstance(inputs, list) else None
+
     def context(self, model: Mapping[str, Any]) -> int | None:
         """How many tokens prompt and answer may have together, where it says so."""
         for name in ("max_model_len", "context_length", "max_context_length", "context_window"):
@@ -52,6 +62,10 @@ class Vllm(Server):
     """vLLM takes llguidance's grammars: `structured_outputs`, before 0.11 `guided_grammar`."""
 
     name = "vllm"
+
+    def thinking(self, tokens: int) -> Way:
+        """The budget is taken by a server that was started with --reasoning-parser; others refuse it by name."""
+        return _switch(tokens) | ({"thinking_token_budget": tokens} if tokens else {})
 
     @classmethod
     def is_it(cls, model: Mapping[str, Any]) -> bool:
@@ -72,6 +86,9 @@ class LlamaCpp(Server):
     """llama.cpp takes llguidance's grammars where it was built with it; else GBNF, which says less (see `gbnf`)."""
 
     name = "llama.cpp"
+
+    def thinking(self, tokens: int) -> Way:
+        return _switch(tokens)
 
     @classmethod
     def is_it(cls, model: Mapping[str, Any]) -> bool:
@@ -98,6 +115,9 @@ class Sglang(Server):
 
     name = "sglang"
 
+    def thinking(self, tokens: int) -> Way:
+        return _switch(tokens)
+
     @classmethod
     def is_it(cls, model: Mapping[str, Any]) -> bool:
         return model.get("owned_by") == "sglang"
@@ -108,6 +128,11 @@ class Sglang(Server):
 
     def probes(self) -> Sequence[Way]:
         return ({"ebnf": f'root ::= "{PROBE}"\n'},)
+
+
+def _switch(tokens: int) -> dict[str, Any]:
+    """What chat templates are told."""
+    return {"chat_template_kwargs": {"enable_thinking": tokens > 0, "thinking": tokens > 0}}
 
 
 KINDS: tuple[type[Server], ...] = (Vllm, LlamaCpp, Sglang, Server)
