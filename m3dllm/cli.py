@@ -25,6 +25,7 @@ from m3dllm.errors import UserError, printable
 from m3dllm.extract import verb as extraction
 from m3dllm.extract.verb import Lang
 from m3dllm.formats import NewCorpus
+from m3dllm.serve import verb as serving
 
 if TYPE_CHECKING:
     from m3dllm.experiment import Experiment
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 ORDER: tuple[str, ...] = (
     *("systems", "import", "check", "split", "merge", "run", "fit", "predict", "normalize", "score", "report", "view"),
-    *("export", "extract", "bench", "adapters", "calibrate-boxes"),
+    *("export", "extract", "serve", "bench", "adapters", "calibrate-boxes"),
 )
 """The commands in the order of the work."""
 
@@ -272,7 +273,7 @@ def bench(
     listed: Annotated[bool, typer.Option("--list", help="The experiments that come with the package.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="The runs: which are done, which are left.")] = False,
 ) -> None:
-    """Run an experiment of several systems, and write its report: the paper's tables and figures, or one of yours.
+    """Run the paper's tables and figures, or yours.
 
     The same command again skips the runs that are done and resumes an interrupted one. Options of the systems follow as
     --name value, for those that have them.
@@ -309,6 +310,7 @@ def bench(
 
 
 app.command("extract", context_settings=extraction.SETTINGS)(extraction.extract)
+app.command("serve", context_settings=serving.SETTINGS)(serving.serve)
 
 
 @app.command()

@@ -49,7 +49,7 @@ def _task(source: Source, item: Item, images_at: str) -> dict[str, Any]:
     data |= {name: value for name in ("title", "group", "tokens", "segments") if (value := getattr(document, name))}
     if item.unannotated:
         data["unannotated"] = sorted(item.unannotated)
-    result = list(_results(item))
+    result = list(results(item))
     if source.made_by["what"] == "gold":
         return {"data": data, "annotations": [{"result": result, "ground_truth": True}]}
     prediction: dict[str, Any] = {"model_version": source.made_by.get("system", ""), "result": result}
@@ -71,12 +71,13 @@ def _frame(document: Document, frame: Frame, images_at: str) -> dict[str, Any]:
     return found | ({"sha256": frame.sha256} if frame.sha256 else {})
 
 
-def _results(item: Item) -> Iterator[dict[str, Any]]:
+def results(item: Item, *, control: str = "entity", text: str = "text") -> Iterator[dict[str, Any]]:
+    """What Label Studio draws of a document; `control` marks spans of the text named `text` in its interface."""
     document, found = item.document, item.annotation
     firsts = {}
     for i, chain in enumerate(found.chains):
         firsts[chain.id] = f"c{i}m0"
-        yield from _chain(document, chain, i)
+        yield from _chain(document, chain, i, {"from_name": control, "to_name": text, "type": "labels"})
     for i, region in enumerate(found.regions):
         yield _region(document, region, f"r{i}")
         if region.chain is not None:
@@ -85,12 +86,11 @@ def _results(item: Item) -> Iterator[dict[str, Any]]:
         yield _relation(firsts[relation.head], firsts[relation.tail], relation.type, relation.confidence)
 
 
-def _chain(document: Document, chain: Chain, i: int) -> Iterator[dict[str, Any]]:
+def _chain(document: Document, chain: Chain, i: int, drawn_by: dict[str, str]) -> Iterator[dict[str, Any]]:
     for j, mention in enumerate(chain.mentions):
         text = document.text[mention.start : mention.end]
         value = {"start": mention.start, "end": mention.end, "text": text, "labels": [mention.type]}
-        about = {"id": f"c{i}m{j}", "from_name": "entity", "to_name": "text", "type": "labels", "value": value}
-        yield about | _score(mention.confidence)
+        yield {"id": f"c{i}m{j}", **drawn_by, "value": value} | _score(mention.confidence)
     for j, k in pairwise(range(len(chain.mentions))):
         yield _relation(f"c{i}m{j}", f"c{i}m{k}", COREFERENCE, chain.mentions[k].link)
 

@@ -93,7 +93,7 @@ def extract(wanted: Extraction) -> Extracted:
         shown = ", or --checkpoint demo to see how it works" if (CHECKPOINTS / spec.name / "demo").is_dir() else ""
         what = f"system '{spec.name}' must be fitted: 'm3dllm fit --system {spec.name} --corpus … --out runs/mine'"
         raise UserError(f"{what}, then --checkpoint runs/mine{shown}")
-    corpus = _corpus(wanted, sources, _labels(wanted))
+    corpus = _corpus(wanted, sources, labels_for(wanted.labels, wanted.checkpoint, wanted.options, wanted.system))
     experiment = Experiment(
         system=wanted.system,
         corpus=corpus,
@@ -219,16 +219,16 @@ def _check_same(sources_file: Path, made_of: Mapping[str, Any]) -> None:
         )
 
 
-def _labels(wanted: Extraction) -> LabelSet:
+def labels_for(labels: Path | None, checkpoint: Path | None, options: Mapping[str, Any], system: str) -> LabelSet:
     """The types to look for: those named, those that the checkpoint or adapter was fitted to, else those of M3D."""
-    if wanted.labels is not None:
-        return read_labels(wanted.labels)
-    fitted = [Path(p) for p in (wanted.checkpoint, wanted.options.get("adapter")) if p]
+    if labels is not None:
+        return read_labels(labels)
+    fitted = [Path(p) for p in (checkpoint, options.get("adapter")) if p]
     for folder in (f for path in fitted for f in (path, path.parent)):
         if (folder / "run.json").is_file():
             return Run(folder).record().labels
-    if wanted.checkpoint is not None:
-        folder = find_checkpoint(wanted.checkpoint, wanted.system)
+    if checkpoint is not None:
+        folder = find_checkpoint(checkpoint, system)
         if read_done(folder).get("labels_sha256") != labels_sha256(m3d_labels()):
             raise UserError.at(folder, "lies in no run, which would say its label set: give it by --labels")
     log.info("no --labels: the types are those of M3D, people, places, organizations and times")

@@ -1,0 +1,98 @@
+"""Extractions that someone asked for by the form: each is `m3dllm extract` in a folder and a process of its own.
+
+<folder>/<job>/given/     what was sent
+<folder>/<job>/result/    what `m3dllm extract` writes
+<folder>/<job>/log.txt    what it said
+"""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Status = Literal["waiting", "running", "done", "failed"]
+TAIL = 4000
+"""Bytes at the end of a log in which its last line is looked for."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One extraction. `printed` is what the command said at its end."""
+
+    id: str
+    folder: Path
+    words: tuple[str, ...]
+    status: Status = "waiting"
+    printed: str = ""
+
+    @property
+    def given(self) -> Path:
+        return self.folder / "given"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result"
+
+    def message(self) -> str:
+        """The last line of its log: how far it is, or what failed."""
+        try:
+            with (self.folder / "log.txt").open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - TAIL))
+                lines = file.read().decode("utf-8", "replace").replace("\r", "\n").split("\n")
+        except OSError:
+            return ""
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+@dataclass(slots=True)
+class Jobs:
+    """The jobs of a service, one at a time, in the order in which they came."""
+
+    folder: Path
+    words: Sequence[str]
+    """The options of `m3dllm extract` that every job has."""
+    jobs: dict[str, Job] = field(default_factory=dict)
+    _waiting: queue.Queue[Job | None] = field(default_factory=queue.Queue)
+    _running: subprocess.Popen[str] | None = None
+    _thread: threading.Thread | None = None
+
+    def new(self) -> Job:
+        """A job with an empty place for what was sent."""
+        name = secrets.token_hex(8)
+        job = self.jobs[name] = Job(name, self.folder / name, ())
+        job.given.mkdir(parents=True)
+        return job
+
+    def start(self, job: Job, sources: Sequence[Path], words: Sequence[str]) -> None:
+        """Run the job when those before it are done."""
+        job.words = ("extract", *map(str, sources), "--out", str(job.result), *words, *self.words)
+        self._waiting.put(job)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop what runs; nothing more begins."""
+        self._waiting.put(None)
+        if self._running is not None:
+            self._running.terminate()
+
+    def _work(self) -> None:
+        while (job := self._waiting.get()) is not None:
+            job.status = "running"
+            command = [sys.executable, "-m", "m3dllm", *job.words]
+            with (job.folder / "log.txt").open("w", encoding="utf-8") as log:
+                self._running = subprocess.Popen(  # noqa: S603  our own command
+                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8"
+                )
+                job.printed, _ = self._running.communicate()
+            whole = (job.result / "page" / "index.html").is_file()
+            job.status = "done" if whole and self._running.returncode in (0, 2) else "failed"
+            self._running = None

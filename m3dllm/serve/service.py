@@ -1,0 +1,76 @@
+"""What a service answers with, and the server itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m3dllm.commands import say
+from m3dllm.errors import UserError
+from m3dllm.serve.address import LOCAL
+
+NEEDS = ("starlette", "uvicorn", "multipart")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What answers: a system with its options, as `extract` takes them; `words` are the options as written."""
+
+    system: str
+    checkpoint: Path | None = None
+    preset: str | None = None
+    labels: Path | None = None
+    seed: int = 0
+    options: Mapping[str, Any] | None = None
+    words: tuple[str, ...] = ()
+
+    def command(self) -> tuple[str, ...]:
+        """The options of `m3dllm extract` that say the same."""
+        named = {"system": self.system, "checkpoint": self.checkpoint, "preset": self.preset, "labels": self.labels}
+        own = [word for name, value in named.items() if value is not None for word in (f"--{name}", str(value))]
+        return (*own, "--seed", str(self.seed), *self.words)
+
+
+def start(service: Service, out: Path, host: str, port: int, *, token_env: str) -> None:
+    """Answer until Ctrl-C. Raises UserError for what cannot be served, before anything listens."""
+    if missing := [name for name in NEEDS if importlib.util.find_spec(name) is None]:
+        raise UserError(f"serve needs {', '.join(missing)}: pip install 'm3dllm[serve]'")
+    token = os.environ.get(token_env, "")
+    if host not in LOCAL and not token:
+        raise UserError(
+            f"--host {host} can be reached from elsewhere: set a token in the environment variable {token_env}"
+        )
+    import uvicorn
+
+    from m3dllm.serve.app import make_app
+    from m3dllm.serve.jobs import Jobs
+
+    predictor = make_predictor(service)
+    app = make_app(Jobs(out, service.command()), predictor, token=token)
+    name = f"[{host}]" if ":" in host else host
+    say(f"form           http://{name}:{port}/")
+    say(f"Label Studio   http://{name}:{port}  (Settings, Model, Connect Model)")
+    say("Ctrl-C stops it")
+    uvicorn.run(app, host=host, port=port, log_level="warning")
+
+
+def make_predictor(service: Service) -> Any:
+    """The system for Label Studio, loaded when the first task comes. Raises UserError for options that are none."""
+    from m3dllm.experiment import find_checkpoint
+    from m3dllm.extract.steps import labels_for
+    from m3dllm.options import resolve_config
+    from m3dllm.registry import find_system
+    from m3dllm.serve.label_studio import Predictor
+
+    spec = find_system(service.system)
+    config = resolve_config(spec, service.options or {}, preset=service.preset, seed=service.seed)
+    spec.require(config)
+    labels = labels_for(service.labels, service.checkpoint, service.options or {}, service.system)
+    if spec.trainable and spec.fits_first and service.checkpoint is None:
+        raise UserError(f"system '{spec.name}' must be fitted: give its run by --checkpoint")
+    folder = None if service.checkpoint is None else find_checkpoint(service.checkpoint, service.system)
+    return Predictor(lambda: spec.load(config)(config, labels=labels, checkpoint=folder), labels, service.system)
