@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from m3dllm.confidence import at_least, has_confidences
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
+from m3dllm.score.calibration import GOLD_OF, Calibration, Confidences, outcomes
 from m3dllm.score.document import count
 from m3dllm.score.scores import DocumentScore, LanguageScores, Pairs, Scores, TaskScores, total
 from m3dllm.score.settings import Settings
-from m3dllm.types import TASKS, Annotation, Example, GivenKind, Prediction, Subset, Task
+from m3dllm.types import PRF, TASKS, Annotation, Example, GivenKind, Prediction, Subset, Task
 
 EMPTY = Annotation()
 GIVEN: dict[Task, GivenKind | None] = {"entity": None, "chain": "mentions", "relation": "chains", "grounding": None}
@@ -193,17 +194,26 @@ def score_golds(
     answers = Answers(golds, predictions, settings.threshold)
     symmetric = labels.symmetric if labels else frozenset()
     rows = []
+    sure: dict[tuple[str, Pairs], dict[Task, Confidences]] = {}
     for gold in golds:
         for case in answers.cases(gold, settings):
+            by_task = sure.setdefault((gold.lang, case.pairs), {})
+            for task, pred in case.preds.items():
+                found = outcomes(task, gold.annotation, pred, frames=gold.frames, symmetric=symmetric)
+                by_task.setdefault(task, Confidences()).add(found)
             counts = count(gold.annotation, case.preds, frames=gold.frames, symmetric=symmetric, settings=settings)
             rows.append(DocumentScore(gold.document, gold.lang, gold.group, gold.subset, case.pairs, counts))
     languages = {}
     for lang in sorted({gold.lang for gold in golds}):
         here = [gold for gold in golds if gold.lang == lang]
         annotated, shown = answers.frames(here, settings)
+        totals = {pairs: _total(rows, lang, pairs, answers, settings) for pairs in answers.protocols(lang)}
         languages[lang] = LanguageScores(
             documents=len(here),
-            **{pairs: _total(rows, lang, pairs, answers, settings) for pairs in answers.protocols(lang)},
+            **totals,
+            calibration={
+                pairs: of for pairs, total in totals.items() if (of := _calibration(sure.get((lang, pairs), {}), total))
+            },
             unanswered=sum(map(answers.lacks, here)),
             failed=sum(map(answers.failed, here)),
             regions_unannotated=sum(
@@ -221,6 +231,16 @@ def score_golds(
 
 def given_words(given: GivenKind | None) -> str:
     return "with nothing given" if given is None else f"with gold {given} given"
+
+
+def _calibration(sure: Mapping[Task, Confidences], scores: TaskScores) -> dict[Task, Calibration]:
+    """How far confidences can be trusted, by task; those without any are absent."""
+    found = {}
+    for task, of in sure.items():
+        gold = scores.tasks[GOLD_OF[task]]
+        if isinstance(gold, PRF) and (calibration := of.calibration(gold.r_den)):
+            found[task] = calibration
+    return found
 
 
 def _total(rows: Sequence[DocumentScore], lang: str, pairs: Pairs, answers: Answers, settings: Settings) -> TaskScores:

@@ -31,6 +31,20 @@ def matched(partners: Sequence[Sequence[int]]) -> dict[int, int]:
     return taken
 
 
+def matched_in_order(partners: Sequence[Sequence[int]]) -> frozenset[int]:
+    """The left vertices of a maximum matching that takes each as soon as it can be matched beside those before it.
+
+    Of the first k vertices it holds as many as any matching of them: what can be matched together is independent in a
+    transversal matroid, for which the greedy choice is the best one (Edmonds and Fulkerson 1965).
+    """
+    taken_by: dict[int, int] = {}
+    taken: dict[int, int] = {}
+    dead: set[int] = set()
+    for left in range(len(partners)):
+        _augment(left, partners, taken_by, taken, dead)
+    return frozenset(taken)
+
+
 def _augment(
     start: int, partners: Sequence[Sequence[int]], taken_by: dict[int, int], taken: dict[int, int], dead: set[int]
 ) -> None:

@@ -6,16 +6,17 @@ The JSON forms are those of `scores.json` (`Scores.to_wire`) and `per_document.j
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import fsum
 from pathlib import Path
 from typing import Any, Literal
 
 from m3dllm.errors import UserError
 from m3dllm.files import read_bytes
+from m3dllm.score.calibration import Calibration
 from m3dllm.score.metric import means, place
 from m3dllm.score.settings import Settings
-from m3dllm.types import PRF, TASKS, Subset
+from m3dllm.types import PRF, TASKS, Subset, Task
 from m3dllm.wire import FORMAT, WireError, convert, decode, read_lines
 
 Pairs = Literal["end_to_end", "gold_pairs"]
@@ -85,6 +86,8 @@ class LanguageScores:
     frames_shown: int | None = None
     failed: int = 0
     """Documents on which the system failed, in any pass: they count nowhere, and the scores are of the others."""
+    calibration: Mapping[Pairs, Mapping[Task, Calibration]] = field(default_factory=dict)
+    """How far confidences can be trusted, by protocol and task; absent where no prediction carries one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +222,7 @@ class _LanguageObject:
     regions_unannotated: int = 0
     gold_frames: _FramesObject | None = None
     failed: int = 0
+    calibration: dict[Pairs, dict[Task, Calibration]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +271,8 @@ def _language_to_wire(scores: LanguageScores) -> dict[str, Any]:
             row[name] = getattr(scores, name)
     if scores.frames_shown is not None:
         row["gold_frames"] = {"annotated": scores.frames_annotated, "shown": scores.frames_shown}
+    if scores.calibration:
+        row["calibration"] = scores.calibration
     return row
 
 
@@ -296,6 +302,7 @@ def _language_from_wire(found: _LanguageObject) -> LanguageScores:
         frames_annotated=frames.annotated if frames else 0,
         frames_shown=frames.shown if frames else None,
         failed=found.failed,
+        calibration=found.calibration,
     )
 
 

@@ -1,0 +1,196 @@
+"""Whether confidences can be trusted: reliability diagrams, expected calibration error, precision-recall curves.
+
+Of each prediction that carries a confidence it is asked how far it is correct, by the rules of its task:
+
+- entity, relation, grounding: 1 for a true positive, else 0. Where several predictions may take one gold item, the
+  surer ones take it first, so that the true positives among those of at least any confidence are a maximum matching;
+- chain: of each link (`Mention.link`), the share of the mentions before it in its chain that stand in one gold chain
+  with it.
+
+**Reliability** (Guo et al. 2017, "On Calibration of Modern Neural Networks"): predictions in 10 bins of equal width,
+the lower edge belonging to a bin and 1 to the last; in each the mean confidence and the share that is correct. **ECE**,
+the expected calibration error (Naeini et al. 2015), is the mean distance of the two, weighted by the predictions of a
+bin.
+
+**Precision-recall curve**: precision and recall of the predictions of at least each confidence of 0, 0.01, …, 0.99,
+with all gold in the denominator of recall (of chains, gold links as MUC counts them: mentions less chains). For entity,
+relation and grounding a point is what `score --threshold` gives where only that task's confidences are held against the
+threshold. **Average precision** is the sum of precisions, each weighted by the recall that it adds.
+
+Predictions without a confidence are in none of this.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import fsum
+
+from m3dllm.score.grounding import partners as region_partners
+from m3dllm.score.grounding import regions_in
+from m3dllm.score.matching import matched_in_order
+from m3dllm.score.relation import partners as fact_partners
+from m3dllm.score.relation import placed_facts
+from m3dllm.types import Annotation, Task
+
+BINS = 10
+STEPS = tuple(k / 100 for k in range(100))
+Outcome = tuple[float, float]
+"""(a confidence, how far the prediction is correct: 0 to 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Predictions with a confidence from `low` to below `high` (the last: to 1): how many, how sure, how correct."""
+
+    low: float
+    high: float
+    predictions: int
+    confidence: float | None
+    correct: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """Precision and recall of what is at least as sure as `threshold`."""
+
+    threshold: float
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The confidences of one task. `predictions` are those that carry one, `confidence` and `correct` their means."""
+
+    predictions: int
+    confidence: float
+    correct: float
+    ece: float
+    average_precision: float | None
+    """None where there is no gold."""
+    bins: tuple[Bin, ...]
+    curve: tuple[CurvePoint, ...]
+
+
+@dataclass(slots=True)
+class Confidences:
+    """The outcomes of one task, added up document by document: memory does not grow with them."""
+
+    number: list[int] = field(default_factory=lambda: [0] * len(STEPS))
+    sure: list[float] = field(default_factory=lambda: [0.0] * len(STEPS))
+    correct: list[float] = field(default_factory=lambda: [0.0] * len(STEPS))
+
+    def add(self, outcomes: Iterator[Outcome]) -> None:
+        for confidence, correct in outcomes:
+            step = bisect_right(STEPS, confidence) - 1
+            self.number[step] += 1
+            self.sure[step] += confidence
+            self.correct[step] += correct
+
+    def calibration(self, gold: float) -> Calibration | None:
+        """What they add up to, over so much gold; None where no prediction carries a confidence."""
+        n = sum(self.number)
+        if not n:
+            return None
+        bins = tuple(map(self._bin, range(BINS)))
+        gaps = (b.predictions * abs((b.confidence or 0) - (b.correct or 0)) for b in bins)
+        curve = tuple(self._curve(gold)) if gold else ()
+        recalls = [0.0, *(point.recall for point in curve)]
+        area = fsum(p.precision * (p.recall - before) for p, before in zip(curve, recalls, strict=False))
+        return Calibration(
+            n, fsum(self.sure) / n, fsum(self.correct) / n, fsum(gaps) / n, area if gold else None, bins, curve
+        )
+
+    def _bin(self, i: int) -> Bin:
+        own = slice(i * len(STEPS) // BINS, (i + 1) * len(STEPS) // BINS)
+        n = sum(self.number[own])
+        means = (fsum(self.sure[own]) / n, fsum(self.correct[own]) / n) if n else (None, None)
+        return Bin(i / BINS, (i + 1) / BINS, n, *means)
+
+    def _curve(self, gold: float) -> Iterator[CurvePoint]:
+        """From the surest predictions to all of them; a threshold that adds none is passed over."""
+        n, correct = 0, 0.0
+        for step in reversed(range(len(STEPS))):
+            if self.number[step]:
+                n += self.number[step]
+                correct += self.correct[step]
+                yield CurvePoint(STEPS[step], correct / n, correct / gold)
+
+
+def outcomes(
+    task: Task,
+    gold: Annotation,
+    pred: Annotation,
+    *,
+    frames: Collection[int] | None = None,
+    symmetric: Collection[str] = (),
+) -> Iterator[Outcome]:
+    """The outcomes of a document's predictions of one task that carry a confidence."""
+    if not _carries(task, pred):
+        return iter(())
+    match task:
+        case "entity":
+            return _of_mentions(gold, pred)
+        case "chain":
+            return _of_links(gold, pred)
+        case "relation":
+            of_gold, of_pred = placed_facts(gold, symmetric), placed_facts(pred, symmetric)
+            sure = [pred.relations[i].confidence for i in of_pred]
+            return _of_matched(sure, fact_partners(list(of_gold.values()), list(of_pred.values()), symmetric))
+        case "grounding":
+            there, said = regions_in(gold, frames), regions_in(pred, frames)
+            return _of_matched([region.confidence for region in said], region_partners(there, said))
+
+
+def _carries(task: Task, pred: Annotation) -> bool:
+    match task:
+        case "entity":
+            return any(mention.confidence is not None for mention in pred.mentions)
+        case "chain":
+            return any(mention.link is not None for mention in pred.mentions)
+        case "relation":
+            return any(relation.confidence is not None for relation in pred.relations)
+        case "grounding":
+            return any(region.confidence is not None for region in pred.regions)
+
+
+def _of_mentions(gold: Annotation, pred: Annotation) -> Iterator[Outcome]:
+    there = frozenset(gold.mentions)
+    sure: dict[object, float] = {}
+    for mention in pred.mentions:
+        if mention.confidence is not None:
+            sure[mention] = max(mention.confidence, sure.get(mention, 0.0))
+    return ((confidence, float(mention in there)) for mention, confidence in sure.items())
+
+
+def _of_links(gold: Annotation, pred: Annotation) -> Iterator[Outcome]:
+    owner: dict[tuple[int, int], str] = {}
+    for chain in gold.chains:
+        for mention in chain.mentions:
+            owner.setdefault(mention.span, chain.id)
+    for chain in pred.chains:
+        before: dict[str | None, int] = {}
+        for n, mention in enumerate(chain.mentions):
+            own = owner.get(mention.span)
+            if mention.link is not None and n:
+                yield mention.link, (before.get(own, 0) / n if own is not None else 0.0)
+            before[own] = before.get(own, 0) + 1
+
+
+def _of_matched(sure: Sequence[float | None], partners: Sequence[Sequence[int]]) -> Iterator[Outcome]:
+    """One-to-one with gold, the surest first; those without a confidence are left out."""
+    said = [(confidence, i) for i, confidence in enumerate(sure) if confidence is not None]
+    said.sort(key=lambda one: -one[0])
+    taken = matched_in_order([partners[i] for _, i in said])
+    return ((confidence, float(n in taken)) for n, (confidence, _) in enumerate(said))
+
+
+GOLD_OF: Mapping[Task, str] = {
+    "entity": "entity",
+    "chain": "chain.muc",
+    "relation": "relation",
+    "grounding": "grounding",
+}
+"""Whose gold counts for the recall of each task."""
