@@ -10,7 +10,7 @@ from decimal import Decimal
 from m3dllm.columns import counted
 from m3dllm.corpora.imported import Counts
 from m3dllm.files import file_name
-from m3dllm.report import breakdowns, cells, scores
+from m3dllm.report import breakdowns, cells, confidences, scores
 from m3dllm.report.answers import answer_table, cost_table, issue_table, pareto
 from m3dllm.report.comparison import Comparison
 from m3dllm.report.curves import Sweep, curve_plot, curve_table, sweeps
@@ -192,9 +192,15 @@ def _protocol(
         ),
         breakdowns.error_table(f"{name}-errors", group, pairs, published),
     ]
+    sure: list[Block | None] = [
+        confidences.calibration_table(f"{name}-calibration", group, pairs),
+        confidences.reliability_plot(f"{name}-reliability", group, pairs),
+        confidences.curve_plot(f"{name}-precision-recall", group, pairs),
+    ]
     parts = (
         Section("Differences, heuristic baselines, single runs", f"{name}-more", _there(more), folded=True),
         Section("Breakdowns", f"{name}-breakdowns", _there(why), folded=True),
+        Section("Confidence", f"{name}-confidence", _there(sure), folded=True),
     )
     return Section(PAIRS_WORDS[pairs].capitalize(), name, _there(blocks), tuple(part for part in parts if part.blocks))
 

@@ -225,7 +225,7 @@ def _legend(figure: Plot, top: float, width: float) -> tuple[list[Item], float, 
 
 def _panel(figure: Plot, panel: Panel, left: float, top: float, width: float) -> Iterator[Item]:
     height = BOX_HEIGHT
-    points = [point for series in panel.series for point in series.points]
+    points = [*panel.front, *(point for series in panel.series for point in series.points)]
     share, x_ticks = _x_axis(figure, points)
     low, high = bounds([v for p in points for v in (p.y, p.low, p.high) if v is not None], margin=0.12)
 

@@ -12,11 +12,12 @@ from m3dllm.report.numbers import count, percent
 from m3dllm.report.scores import BELOW
 from m3dllm.runs import Run
 from m3dllm.score import Ratio, Scores, TaskScores
+from m3dllm.score.calibration import Calibration
 from m3dllm.score.heuristics import HeuristicBaseline
 from m3dllm.score.metric import headline
 from m3dllm.score.scores import Pairs, answered
 from m3dllm.scored import PAIRS, ScoredRun, read_run
-from m3dllm.types import PRF, TASKS
+from m3dllm.types import PRF, TASKS, Task
 
 PAIRS_WORDS: dict[Pairs, str] = {"end_to_end": "end to end", "gold_pairs": "gold mentions and chains"}
 COLUMNS = ("", "P", "R", "F1", "correct", "predicted", "gold")
@@ -108,6 +109,8 @@ def table(scores: Scores | Mapping[str, Any], heuristics: Heuristics | None = No
                 lines = [f"{lang} · {n} · {PAIRS_WORDS[pairs]} · modality {found.settings.modality}{least}"]
                 lines += columns([COLUMNS, *_rows(part)], left=1)
                 lines += [_average(part), *_beside((heuristics or {}).get((lang, pairs), ()), pairs)]
+                if sure := of.calibration.get(pairs):
+                    lines.append(f"confidence (ECE; average precision): {_calibration(sure)}")
                 if of.frames_shown is not None and of.frames_annotated:
                     share = percent(of.frames_shown / of.frames_annotated)
                     saw = f"{of.frames_shown} of {of.frames_annotated} annotated frames ({share} %)"
@@ -136,6 +139,11 @@ def correct(score: PRF) -> str:
     """The true positives; both numerators where they differ (B3), precision's first."""
     tp = [score.p_num] if score.p_num == score.r_num else [score.p_num, score.r_num]
     return " / ".join(map(count, tp))
+
+
+def _calibration(sure: Mapping[Task, Calibration]) -> str:
+    found = (f"{task} {percent(of.ece)}; {percent(of.average_precision)}" for task, of in sure.items())
+    return ", ".join(found)
 
 
 def _average(part: TaskScores) -> str:
