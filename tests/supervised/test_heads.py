@@ -77,9 +77,9 @@ def test_the_heads_of_the_paper_are_bilinear_forms_over_the_full_vectors():
     relations = RelationScorer(6, 5, size=0, lexical=False, n_types=2, dropout=0.0)
     assert sorted(name for name, _ in chains.named_parameters()) == ["bilinear.bias", "bilinear.weight"]
     vectors = span_means(WORDS, FIRST, LAST)
-    torch.testing.assert_close(chains(WORDS, MENTIONS), chains.bilinear(vectors, vectors))
-    found = relations(WORDS, MENTIONS)
+    torch.testing.assert_close(chains(WORDS, vectors, MENTIONS), chains.bilinear(vectors, vectors))
     of_chains = chain_means(vectors, MENTIONS)
+    found = relations(WORDS, of_chains, MENTIONS)
     assert found.shape == (2, 2, 2, 5)
     torch.testing.assert_close(found, relations.bilinear(of_chains, of_chains))
 
@@ -87,9 +87,10 @@ def test_the_heads_of_the_paper_are_bilinear_forms_over_the_full_vectors():
 def test_chains_are_read_off_texts_alone_where_training_leaves_the_vectors_out():
     torch.manual_seed(0)
     head = ChainScorer(6, size=4, lexical=True, n_types=2, dropout=0.0, text_alone=1.0).train()
-    torch.testing.assert_close(head(WORDS, MENTIONS), head(WORDS + 1, MENTIONS))
+    vectors = span_means(WORDS, FIRST, LAST)
+    torch.testing.assert_close(head(WORDS, vectors, MENTIONS), head(WORDS + 1, vectors + 1, MENTIONS))
     head.eval()
-    assert not torch.allclose(head(WORDS, MENTIONS), head(WORDS + 1, MENTIONS))
+    assert not torch.allclose(head(WORDS, vectors, MENTIONS), head(WORDS + 1, vectors + 1, MENTIONS))
 
 
 def test_a_pair_of_chains_has_the_greatest_value_of_its_mentions():
@@ -104,7 +105,8 @@ def test_a_pair_of_chains_has_the_greatest_value_of_its_mentions():
 def test_pairs_with_texts_give_each_document_what_it_gives_alone():
     torch.manual_seed(0)
     head = RelationScorer(6, 5, size=4, lexical=True, n_types=2, dropout=0.0)
-    together = head(WORDS, MENTIONS)
+    vectors = chain_means(span_means(WORDS, FIRST, LAST), MENTIONS)
+    together = head(WORDS, vectors, MENTIONS)
     alone = MentionBatch(
         *(getattr(MENTIONS, name)[1:, :1] for name in ("first", "last", "type")),
         chain=torch.tensor([[0]]),
@@ -113,7 +115,7 @@ def test_pairs_with_texts_give_each_document_what_it_gives_alone():
         chain_mask=MENTIONS.chain_mask[1:, :1],
         pairs=MENTIONS.pairs[1:, :1, :1],
     )
-    torch.testing.assert_close(together[1, 0, 0], head(WORDS[1:], alone)[0, 0, 0])
+    torch.testing.assert_close(together[1, 0, 0], head(WORDS[1:], vectors[1:, :1], alone)[0, 0, 0])
 
 
 def test_a_pair_of_mentions_knows_which_is_which():

@@ -21,8 +21,9 @@ from tests.supervised.documents import LABELS, four
 SUPERVISED = [name for name, spec in built_in().items() if spec.trainable and spec.needs == CAPABILITIES["needs"]]
 CERTAIN = dict.fromkeys(("dropout", "pair_dropout", "word_dropout", "name_dropout", "text_alone", "hide"), 0.0)
 SMALL = {"hidden": 16, "image_size": 32, "layers": 3, "pair_size": 8} | CERTAIN
-CHOOSING = ("from_frames.norm.", "from_frames.attention.query.", "from_frames.attention.key.")
-"""What chooses among frames: where one blank stands for them there is nothing to choose."""
+ATTENTION = ("from_frames.attention.", "gate.look.")
+CHOOSING = ("contrast.", "from_frames.norm.", *(f"{name}{part}." for name in ATTENTION for part in ("query", "key")))
+"""What matches sentences and frames, or chooses among frames: where a blank stands for them there is nothing to do."""
 
 each = pytest.mark.parametrize("name", SUPERVISED)
 
@@ -67,7 +68,7 @@ def test_every_parameter_has_a_gradient(name, tmp_path):
     examples = four(tmp_path)  # two whole ones, one without text, one without frames
     assert idle(model_of(name, examples, **SMALL), examples) == []
     model = model_of(name, examples, **SMALL)
-    assert [one for one in idle(model, examples[:2]) if not one.startswith("backbone.missing_")] == []
+    assert [one for one in idle(model, examples[:2]) if not one.startswith(("backbone.missing_", "backbone.no_"))] == []
     fusion = [one for one in idle(model_of(name, examples, **SMALL), examples[2:]) if one.startswith("backbone.")]
     assert [one for one in fusion if not any(part in one for part in CHOOSING)] == []
 

@@ -10,13 +10,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from m3dllm.systems.supervised.config import LEVELS
-from m3dllm.systems.supervised.data import Batch
+from m3dllm.systems.supervised.data import Batch, MentionBatch
 from m3dllm.systems.supervised.features import Features, FrameFeatures, TextFeatures
+from m3dllm.systems.supervised.scorers import chain_means, span_means
 
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """What the heads read of a batch."""
+    """What the heads read of a batch. A subclass may make vectors of mentions and chains in another way."""
 
     words: Tensor
     """(batch, words, hidden)."""
@@ -28,6 +29,14 @@ class States:
     frame_mask: Tensor
     aux_losses: Mapping[str, Tensor] = field(default_factory=dict)
     """What the backbone itself adds to the loss, weighted already."""
+
+    def mention_vectors(self, mentions: MentionBatch) -> Tensor:
+        """(batch, mentions, hidden): the mean of a mention's words."""
+        return span_means(self.words, mentions.first, mentions.last)
+
+    def chain_vectors(self, mentions: MentionBatch) -> Tensor:
+        """(batch, chains, hidden): the mean of a chain's mentions."""
+        return chain_means(self.mention_vectors(mentions), mentions)
 
     def full(self) -> States:
         """The states in full precision, for heads that compute outside of autocast."""

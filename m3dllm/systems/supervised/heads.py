@@ -123,7 +123,7 @@ class ChainHead(Head):
 
     def logits(self, states: States, mentions: MentionBatch) -> Tensor:
         """(batch, mentions, mentions, 2)."""
-        logits: Tensor = self.scorer(states.words, mentions)
+        logits: Tensor = self.scorer(states.words, states.mention_vectors(mentions), mentions)
         return logits.float()
 
     def losses(self, states: States, gold: GoldBatch) -> dict[str, Tensor]:
@@ -194,15 +194,20 @@ class RelationHead(Head):
 
     def logits(self, states: States, mentions: MentionBatch, shows: Tensor | None) -> Tensor:
         """(batch, chains, chains, relation types), and one more class for none where the decision is "argmax"."""
-        logits: Tensor = self.scorer(states.words, mentions).float()
+        logits = self._of_texts(states, mentions)
         return logits if shows is None else with_frames(logits, self.frame_logits(states), shows)
+
+    def _of_texts(self, states: States, mentions: MentionBatch) -> Tensor:
+        """The logits without those of the frames."""
+        logits: Tensor = self.scorer(states.words, states.chain_vectors(mentions), mentions)
+        return logits.float()
 
     def losses(self, states: States, gold: GoldBatch) -> dict[str, Tensor]:
         mentions, device = gold.mentions, states.words.device
         if not mentions.mask.any():
             return {}
         n_chains, terms = mentions.chain_type.shape[1], {}
-        logits = self.scorer(states.words, mentions).float()
+        logits = self._of_texts(states, mentions)
         aligned = self.alignment_logits(states, mentions)
         if aligned is not None:
             truth, known = (part.to(device) for part in shows_target(gold.documents, n_chains, aligned.shape[1]))

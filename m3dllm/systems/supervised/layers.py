@@ -66,16 +66,22 @@ class FrameVectors(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """(batch, frames, patches, hidden) -> (batch, frames, hidden); frames past the last position share it."""
-        place = torch.arange(patches.shape[1], device=patches.device).clamp(max=self.positions.num_embeddings - 1)
-        return patches.mean(2) + self.positions(place)
+        return patches.mean(2) + self.places(patches.shape[1])
+
+    def places(self, n_frames: int) -> Tensor:
+        """(frames, hidden): the vectors of the first places in time."""
+        place = torch.arange(n_frames, device=self.positions.weight.device)
+        return self.positions(place.clamp(max=self.positions.num_embeddings - 1))
 
 
-def with_blank(vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """One zero vector more at the end, which counts where a document lacks the modality: there is always something.
+def with_blank(vectors: Tensor, mask: Tensor, blank: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """One vector more at the end, which counts where a document lacks the modality: there is always something.
 
     vectors: (batch, n, hidden), mask: (batch, n) -> the same with n + 1, or as they came where no document lacks it.
+    blank: (hidden,), zeros where not given.
     """
     lacking = ~mask.any(1, keepdim=True)
     if not lacking.any():
         return vectors, mask
-    return F.pad(vectors, (0, 0, 0, 1)), torch.cat([mask, lacking], 1)
+    one = vectors.new_zeros(vectors.shape[2]) if blank is None else blank.to(vectors.dtype)
+    return torch.cat([vectors, one.expand(len(vectors), 1, -1)], 1), torch.cat([mask, lacking], 1)

@@ -148,8 +148,9 @@ class ChainScorer(nn.Module):
         self.pairs = MentionPairs(hidden, size or hidden, n_types, dropout) if lexical else None
         self.decide = nn.Linear(size or hidden, 2) if lexical else None
 
-    def forward(self, words: Tensor, mentions: MentionBatch) -> Tensor:
-        vectors = self.dropout(span_means(words, mentions.first, mentions.last))
+    def forward(self, words: Tensor, vectors: Tensor, mentions: MentionBatch) -> Tensor:
+        """`vectors` are those of the mentions: (batch, mentions, hidden)."""
+        vectors = self.dropout(vectors)
         left, right = (vectors, vectors) if self.shrink is None else (part(vectors) for part in self.shrink)
         logits: Tensor = self.bilinear(left, right)
         if self.pairs is None or self.decide is None or self.texts is None or self.decide_texts is None:
@@ -171,8 +172,9 @@ class RelationScorer(nn.Module):
         self.pairs = MentionPairs(hidden, size or hidden, n_types, dropout) if lexical else None
         self.decide = nn.Linear(size or hidden, classes) if lexical else None
 
-    def forward(self, words: Tensor, mentions: MentionBatch) -> Tensor:
-        vectors = self.dropout(chain_means(span_means(words, mentions.first, mentions.last), mentions))
+    def forward(self, words: Tensor, vectors: Tensor, mentions: MentionBatch) -> Tensor:
+        """`vectors` are those of the chains: (batch, chains, hidden)."""
+        vectors = self.dropout(vectors)
         left, right = (vectors, vectors) if self.shrink is None else (part(vectors) for part in self.shrink)
         logits: Tensor = self.bilinear(left, right)
         if self.pairs is not None and self.decide is not None:
