@@ -52,3 +52,13 @@ def test_the_example_of_an_answer_is_the_gold_of_the_example():
 
 def test_the_example_of_a_prediction_is_one():
     assert decode_prediction(PREDICTION).issues[0].code == "text_not_found"
+
+
+def test_the_chinese_readme_has_the_same_sections_and_code():
+    def parts(name: str) -> list[str]:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        blocks = re.findall(r"^```.*?^```", text, flags=re.DOTALL | re.MULTILINE)
+        lines = [line.split(" # ")[0].rstrip() for block in blocks for line in block.splitlines()]
+        return [*lines, f"{len(re.findall('^## ', text, flags=re.MULTILINE))} sections"]
+
+    assert parts("README.zh.md") == parts("README.md")
