@@ -6,7 +6,7 @@ import logging
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -217,6 +217,11 @@ class RunLog(logging.FileHandler):
         if isinstance(error, OSError):
             raise cannot_write(Path(self.baseFilename), error) from error
         super().handleError(record)
+
+    def close(self) -> None:
+        """What could not be written was said when it was to be."""
+        with suppress(OSError):
+            super().close()
 
 
 @contextmanager

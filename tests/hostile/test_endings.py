@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import pty
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from m3dllm.ending import STOPPED, one_line
 from m3dllm.errors import UserError, printable
+from m3dllm.runs import Run
 from tests.small import small_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,6 +94,49 @@ def test_ctrl_c_in_a_terminal_stops_the_command_and_the_same_command_resumes(cor
     assert ended(*words[3:]).returncode == 0
 
 
+def stopped_once(happened: Callable[[str], bool], log: Path, *words: object) -> tuple[int, str]:
+    """(exit code, log) of a command that is stopped as a terminal does it, once that has happened, by its log."""
+    with log.open("w") as file:
+        process = subprocess.Popen(command(*words), stderr=file, env=ENVIRONMENT, cwd=ROOT, start_new_session=True)
+        while process.poll() is None and not happened(log.read_text()):
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(timeout=120)
+    return process.returncode, log.read_text()
+
+
+def test_ctrl_c_in_training_stops_and_the_same_command_resumes(corpus, tmp_path):
+    pytest.importorskip("torch", reason="needs the extra 'supervised'")
+    tiny = ("--epochs", 5000, "--hidden", 8, "--image-size", 16, "--latent-size", 8, "--pair-size", 8)
+    words = ("fit", "--system", "dffm", "--corpus", corpus, "--lang", "en", "--out", tmp_path / "fit", *tiny)
+    for mark in ("epoch 1 of 5000", "resuming after epoch"):
+        code, said = stopped_once(lambda said, mark=mark: mark in said, tmp_path / "log", *words)
+        assert (code, said.rstrip("\n").rpartition("\n")[2]) == (130, STOPPED)
+        assert "Traceback" not in said
+
+
+def test_ctrl_c_with_workers_stops_them_all(tmp_path):
+    pytest.importorskip("transformers", reason="needs the extra 'llm'")
+    corpus, answers = small_corpus(tmp_path / "c", train=1, dev=1, test=80), tmp_path / "run" / "raw.jsonl"
+    words = (
+        "run",
+        "--system",
+        "video-llm",
+        "--corpus",
+        corpus,
+        "--lang",
+        "en",
+        "--workers",
+        2,
+        "--out",
+        answers.parent,
+    )
+    code, said = stopped_once(lambda _: answers.exists() and answers.stat().st_size > 0, tmp_path / "log", *words)
+    assert (code, said.rstrip("\n").rpartition("\n")[2]) == (130, STOPPED)
+    assert "Traceback" not in said
+    assert Run(answers.parent).record().status == "running"
+
+
 def test_ctrl_c_is_one_line_whatever_it_becomes_on_its_way(capsys):
     def stopped(error: BaseException) -> int:
         with pytest.raises(SystemExit) as told:
@@ -128,6 +174,28 @@ def test_a_log_that_cannot_be_written_stops_nothing_else(corpus, tmp_path):
         done = ended("run", "--system", "majority", "--corpus", corpus, "--out", tmp_path / "r", stderr=full)
     assert done.returncode == 0
     assert "end to end" in done.stdout
+
+
+def test_a_disk_too_full_for_the_log_of_a_run_is_one_line_that_names_it(corpus, tmp_path):
+    words = ("run", "--system", "majority", "--corpus", corpus, "--out", tmp_path / "r")
+    assert ended(*words).returncode == 0
+    (tmp_path / "r" / "raw.jsonl").write_bytes(b"")
+    (tmp_path / "r" / "log.txt").unlink()
+    (tmp_path / "r" / "log.txt").symlink_to("/dev/full")
+    done = ended(*words)
+    assert is_one_line(done)
+    assert "log.txt: cannot be written: No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("bytes_", [300, 2500])
+def test_a_disk_too_full_for_the_files_of_a_run_is_one_line_that_names_one(bytes_, corpus, tmp_path):
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, bytes_))
+
+    words = ("run", "--system", "majority", "--corpus", corpus, "--out", tmp_path / "r")
+    done = ended(*words, preexec_fn=little_room)
+    assert is_one_line(done)
+    assert "cannot be written: File too large" in done.stderr
 
 
 def test_a_reader_that_leaves_is_no_error():

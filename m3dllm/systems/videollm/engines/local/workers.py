@@ -12,6 +12,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,8 @@ from m3dllm.types import Failure
 
 MakeEngine = Callable[[Options, ContextBudget | None], Engine]
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+ENDING_S = 5.0
+"""How long workers may take to end by themselves."""
 """The environment variable that says which GPUs a process sees."""
 
 
@@ -232,11 +235,12 @@ def _how(worker: _Worker) -> str:
 
 
 def _end(workers: Sequence[_Worker]) -> None:
-    """Let all workers end; one that does not is ended."""
+    """Let all workers end; one that does not within ENDING_S is ended."""
     for worker in workers:
         worker.connection.close()
+    until = time.monotonic() + ENDING_S
     for worker in workers:
-        worker.process.join(5)
+        worker.process.join(max(0.0, until - time.monotonic()))
         if worker.process.is_alive():
             worker.process.terminate()
             worker.process.join()
