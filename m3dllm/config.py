@@ -19,7 +19,8 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, cast
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from msgspec import Meta
 
@@ -72,6 +73,13 @@ class Options:
     def public(self) -> Mapping[str, Any]:
         """In place of the options that may hold secrets, what a run may keep of them, by the names of their fields."""
         return {}
+
+    def settled(self, corpus: Path, checkpoint: Path | None) -> Self:
+        """These options for the corpus in this folder and what a fit wrote, with what was left open decided.
+
+        A run keeps them so: a default that changes later changes no run. Raises UserError for what cannot be.
+        """
+        return self
 
     def sources(self) -> Mapping[str, str]:
         """The sha256 of what the options name (an adapter, prompts, answers): with others it is another run."""

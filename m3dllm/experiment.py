@@ -126,6 +126,8 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
     if parts.dev and parts.dev_name is None:
         notes.append(f"no dev split: {len(parts.dev)} of the train documents choose the settings")
     checkpoint, checkpoint_hash, warning = _checkpoint(experiment, spec, corpus)
+    if isinstance(config, Options):
+        config = config.settled(corpus.root, checkpoint)
     if not fits and (idle := [flag(name) for name in named(spec.config_class(), FIT) if name in experiment.options]):
         notes.append(f"{', '.join(idle)}: only of use to a fit, and nothing is fitted here")
     manifest = None

@@ -137,7 +137,8 @@ def places(things: Iterable[LeftOut] = ()) -> Spool[LeftOut]:
 
 @dataclass(slots=True)
 class Imported:
-    """A corpus on its way in. Frames' paths are relative to the corpus; `images` holds the source of each.
+    """A corpus on its way in. Frames' paths are relative to the corpus; `images` holds the source of each, and of the
+    other files that lie in the corpus.
 
     Neither the documents nor the places that are noted are held in memory.
     """

@@ -27,7 +27,8 @@ from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.places import split_word
 from m3dllm.corpora.turned import reading
 from m3dllm.errors import UserError
-from m3dllm.files import file_name, inside, read_text
+from m3dllm.files import file_name, inside, read_bytes, read_text
+from m3dllm.guidelines import FILES
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.pictures import turn_box
 from m3dllm.types import (
@@ -65,6 +66,11 @@ def m3d_labels() -> LabelSet:
     return read_labels(Path(__file__).with_name("m3d_labels.json"))
 
 
+def m3d_guidelines() -> dict[str, bytes]:
+    """What M3D's annotators mark, in our words (the paper's section IV), as the files that a corpus has of it."""
+    return {name: read_bytes(Path(__file__).with_name(f"m3d_{name}")) for name in FILES.values()}
+
+
 def read_m3d(
     path: Path, *, images: Path | None = None, box_orientation: Literal["upright", "stored"] = "upright"
 ) -> Imported:
@@ -93,6 +99,7 @@ def read_m3d(
                 raise row.error(WireError(f"is {lang!r}; expected 'en' or 'zh'", "$.lang"), file)
             reader.add(source, split=split, lang="zh" if lang == "zh" else "en", i=i, place=row.at(shown), img=folder)
     imported.labels = _with_types(imported.labels, reader.new_types)
+    imported.images |= m3d_guidelines()
     return imported.require_documents(path)
 
 

@@ -16,7 +16,8 @@ from typing import Literal, get_args
 from m3dllm.corpora.imported import Imported, unused_id
 from m3dllm.corpora.native import Corpus, to_imported
 from m3dllm.errors import UserError
-from m3dllm.files import file_name, read_text
+from m3dllm.files import file_name, read_bytes, read_text
+from m3dllm.guidelines import FILES, guideline_files
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.sheets import restored
 from m3dllm.types import Annotation, Chain, Example, Mention, Region, Relation
@@ -97,6 +98,7 @@ def merge_corpora(corpora: Sequence[Corpus], types: TypeMap | None = None, *, wh
     merged = Imported(LabelSet())
     labels = _Labels()
     used: set[str] = set()
+    _add_guidelines(corpora, merged)
     for corpus in corpora:
         labels.add(corpus, types)
         source = to_imported(corpus)
@@ -120,6 +122,16 @@ def merge_corpora(corpora: Sequence[Corpus], types: TypeMap | None = None, *, wh
             raise UserError.at(where or "the map", f"maps {what}, which no corpus has", line=row.line)
     merged.labels = labels.done()
     return merged
+
+
+def _add_guidelines(corpora: Sequence[Corpus], merged: Imported) -> None:
+    """Those guidelines that all corpora have alike."""
+    for lang, name in FILES.items():
+        texts = {read_bytes(f) if (f := guideline_files(corpus.root).get(lang)) else None for corpus in corpora}
+        if len(texts) > 1:
+            merged.leave_out("guidelines", "the corpora differ in them: write those of the merged corpus", name)
+        elif (text := texts.pop()) is not None:
+            merged.images[name] = text
 
 
 def _renamed(example: Example, name: str, source: Imported, merged: Imported) -> Example:

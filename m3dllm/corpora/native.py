@@ -1,4 +1,4 @@
-"""The native corpus: a folder with `labels.json`, one `<split>.jsonl` a split, and `frames/`.
+"""The native corpus: a folder with `labels.json`, one `<split>.jsonl` a split, `frames/`, and perhaps guidelines.
 
 `load_corpus` stops at the first problem; `check` finds them all.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from m3dllm.corpora.imported import ImageSource, Imported, Tally, id_problem
 from m3dllm.errors import UserError
 from m3dllm.files import LINKED, inside, links_out, new_folder, read_bytes, sha256, sha256_file
+from m3dllm.guidelines import guideline_files
 from m3dllm.labels import LabelSet
 from m3dllm.types import Annotation, Document, Example, Frame
 from m3dllm.wire import WireError, decode_example, encode_labels, numbered_lines, read_labels
@@ -127,6 +128,7 @@ def to_imported(corpus: Corpus, splits: Mapping[str, Iterable[Example]] | None =
     """Examples of a loaded corpus (default: all its splits) ready for `write_corpus`, with their images."""
     root = corpus.root.absolute()
     imported = Imported(corpus.labels)
+    imported.images |= {file.name: file for file in guideline_files(root).values()}
     for split, examples in (corpus.splits if splits is None else splits).items():
         part = imported.split(split)
         for example in examples:

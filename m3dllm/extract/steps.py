@@ -23,7 +23,7 @@ from typing import Any
 from m3dllm import pipeline
 from m3dllm.columns import counted
 from m3dllm.corpora.imported import Imported, unused_id
-from m3dllm.corpora.m3d import m3d_labels
+from m3dllm.corpora.m3d import m3d_guidelines, m3d_labels
 from m3dllm.corpora.native import with_root, write_corpus
 from m3dllm.errors import UserError
 from m3dllm.experiment import CHECKPOINTS, Experiment, find_checkpoint, read_done
@@ -134,7 +134,8 @@ def _corpus(wanted: Extraction, sources: Sequence[Source], labels: LabelSet) -> 
     record = {"made_of": made_of, "versions": _versions(sources)}
     write_atomic(sources_file, pretty(record))
     try:
-        imported, read_as = _read_all(wanted, sources, made_of, Imported(labels, {SPLIT: []}), out / "parts")
+        empty = Imported(labels, {SPLIT: []}, {**m3d_guidelines()} if labels == m3d_labels() else {})
+        imported, read_as = _read_all(wanted, sources, made_of, empty, out / "parts")
     except UserError:
         if not any((out / "parts").glob("[!.]*")):  # nothing was read: nothing stays
             sources_file.unlink()

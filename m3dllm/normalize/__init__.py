@@ -30,6 +30,8 @@ CODES: Mapping[str, str] = {
     "bad_shape": "the value has not the shape expected there, or nothing is expected there",
     "shortened": "the prompt did not fit into the model's context: examples or frames were dropped",
     "prompt_cut": "the server counted far fewer tokens than the prompt has: it answered without the whole document",
+    "repetition": "the answer repeats the same elements three times in a row: they are read once, and it may end there",
+    "copied_template": "mentions are copied from examples in the prompt, not from the document: they are dropped",
     "windows": "the text did not fit into the model's context: it was read in overlapping windows",
     # mentions and chains
     "text_not_found": "the text of a mention is not in the document: it is invented",

@@ -73,4 +73,4 @@ OPEN: dict[str, set[str]] = {
     "staged": {"duplicate_relation"},
     "mqa": set(),
 }
-HARMLESS = {"empty_answer", "empty_document"}
+HARMLESS = {"empty_answer", "empty_document", "repetition"}

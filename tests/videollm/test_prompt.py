@@ -51,25 +51,31 @@ VALUES = {
 }
 SHAPE = "calibrate/shape"
 """Drawn shapes have no language."""
-NAMES = sorted({p.relative_to(SHIPPED).as_posix().split(".")[0] for p in SHIPPED.rglob("*.jinja")} - {SHAPE})
+NAMES = [
+    (version, name)
+    for version in (1, 2)
+    for name in sorted({p.relative_to(SHIPPED).as_posix().split(".")[0] for p in SHIPPED.rglob(f"*.v{version}.jinja")})
+    if name != SHAPE
+]
 
 
 def shown(document, stills=STILLS, **kwargs):
     return show_document(Prompts(), document, stills, fps=24.0, **kwargs)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_prompt_is_there_in_both_languages_and_can_be_filled(name):
+@pytest.mark.parametrize(("version", "name"), NAMES)
+def test_every_prompt_is_there_in_both_languages_and_can_be_filled(version, name):
     for lang in ("en", "zh"):
         for has in (True, False):
-            text = Prompts().render(name, lang, **VALUES | {"has_text": has, "has_frames": has})
+            made = Prompts(version=version, compact=has and version > 1)
+            text = made.render(name, lang, **VALUES | {"has_text": has, "has_frames": has})
             assert "{{" not in text.replace('"{{', "")
             assert not re.search(r"\n{3,}", text)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_chinese_prompts_are_chinese(name):
-    text = Prompts().render(name, "zh", **VALUES)
+@pytest.mark.parametrize(("version", "name"), NAMES)
+def test_the_chinese_prompts_are_chinese(version, name):
+    text = Prompts(version=version).render(name, "zh", **VALUES)
     assert not re.search(r"\b(the|and|of|answer|subtitles|shows)\b", text)
 
 
@@ -189,8 +195,8 @@ def test_an_error_in_a_shared_part_names_that_part(tmp_path):
 def test_a_folder_or_a_version_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(UserError, match="is no folder"):
         Prompts(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"there is no prompt joint/joint\.en\.v9\.jinja"):
-        Prompts(version=9).render("joint/joint", "en", **VALUES)
+    with pytest.raises(UserError, match="there are no prompts of version 9: expected at most 2"):
+        Prompts(version=9)
 
 
 def test_templates_are_read_before_anything_is_asked(tmp_path):

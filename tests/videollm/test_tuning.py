@@ -344,7 +344,7 @@ def test_a_model_that_is_tuned_fully_is_a_model_like_any_other(corpus, base, tmp
 def test_what_was_tuned_of_the_embedded_model_is_asked_with_its_prompts(base, copy):
     card = open_adapter(copy).card
     prompts = Prompts(embedded.PROMPTS)
-    asked = replace(card.asked, sha256=prompts.sha256("joint"))
+    asked = replace(card.asked, version=1, sha256=prompts.sha256("joint"))
     (copy / "model").mkdir()
     shape = replace(card.shape, tune="full")
     made = replace(card, base=replace(card.base, model=""), asked=asked, shape=shape)
@@ -434,9 +434,11 @@ def test_an_adapter_of_another_model_is_refused(base, run, tmp_path):
 def test_an_adapter_for_other_prompts_is_refused(base, run, copy, tmp_path):
     with pytest.raises(UserError, match="tuned to be prompted with --strategy joint, not staged"):
         use(base, adapter=str(run), strategy="staged")
-    text = (copy / "adapter.toml").read_text().replace("version = 1", "version = 7")
+    text = (copy / "adapter.toml").read_text().replace("version = 2", "version = 7")
     (copy / "adapter.toml").write_text(text)
-    with pytest.raises(UserError, match="version 7 of the prompts, not 1: give --prompt-version 7"):
+    with pytest.raises(UserError, match="version 7 of the prompts, not 2: give --prompt-version 7"):
+        use(base, adapter=str(copy), prompt_version=2)
+    with pytest.raises(UserError, match="there are no prompts of version 7"):
         use(base, adapter=str(copy))
     (tmp_path / "prompts" / "joint").mkdir(parents=True)
     (tmp_path / "prompts" / "joint" / "joint.en.v1.jinja").write_text("Say it.")

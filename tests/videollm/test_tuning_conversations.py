@@ -197,7 +197,9 @@ def test_a_long_document_is_learned_window_by_window_as_it_will_be_asked_about(m
     long = example("long", sentence * 12, relations=[("c0", "c1", "PER-LOC_birth")])
     options = {"frames": 0, "max_tokens": 300}
     short = make(**options)
-    context = short.builder.needed(short.builder.show(example("short", sentence * 5).document))
+    context = short.builder.needed(
+        replace(short.builder.show(example("short", sentence * 5).document), is_worked=False)
+    )
     system = make(**options, context=context)
     views = system.builder.of(long.document)
     assert len(views) > 1

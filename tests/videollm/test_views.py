@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ class Reader(Engine):
     """
 
     family = FAMILIES["generic"]
+    supports = frozenset({"images"})
     max_concurrency = 2
     provenance = {"model": "reader"}  # noqa: RUF012
 
@@ -97,9 +99,9 @@ def stills(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def room(stills) -> int:
-    """What a document of a third of the text needs, with two frames."""
+    """What a document of some lines needs, with two frames."""
     made = system(Reader(1_000_000))
-    return made.builder.needed(made.builder.show(long(stills[:2], lines=20)))
+    return made.builder.needed(replace(made.builder.show(long(stills[:2], lines=8)), is_worked=False))
 
 
 def test_a_long_text_is_read_in_windows_and_nothing_of_it_is_left_out(room):
@@ -149,7 +151,7 @@ def test_shots_then_frames_are_left_out_before_a_text_is_cut(stills):
     sizes = []
     for given, pictures in ((shots, stills), ((), stills), ((), stills[1::2]), ((), stills[3:])):
         fitting = made.builder._pictures(pictures)
-        sizes.append(made.builder.needed(made.builder._context(document, fitting, given)))
+        sizes.append(made.builder.needed(made.builder._context(document, fitting, [*map(made.builder._shot, given)])))
     assert sizes == sorted(sizes, reverse=True)
     details = []
     for size in [*sizes, sizes[-1] - 1]:
@@ -182,7 +184,7 @@ def test_where_no_window_says_anything_readable_the_answer_does_not_look_empty(r
 
 def test_a_text_that_cannot_be_cut_small_enough_fails_by_name():
     made = system(Reader(1_000_000))
-    least = made.builder.needed(made.builder.show(Document("d", "en", "a")))
+    least = made.builder.needed(replace(made.builder.show(Document("d", "en", "a")), is_worked=False))
     raw, _ = answer(Reader(least + 10), long())
     assert "too small" in raw.failure.message
     assert "its text cannot be cut any smaller" in raw.failure.message
@@ -231,7 +233,7 @@ def test_a_text_of_four_thousand_words_is_answered_rightly(tiny, stills, tmp_pat
     document = adversarial(lang, stills)
     (raw,) = VideoLLM(config, labels=LABELS).predict([document])
     assert raw.failure is None
-    assert raw.issues[0].code == "windows"
+    assert "windows" in {issue.code for issue in raw.issues}
     prediction = normalize(document, raw, LABELS)
     finished = [turn for turn in raw.turns if turn.finish == "stop"]
     assert len(finished) > len(raw.turns) / 2

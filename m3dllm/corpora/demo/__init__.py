@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -18,10 +19,10 @@ from m3dllm.corpora.demo.clip import WRITERS, Clip, make_clip
 from m3dllm.corpora.demo.names import SHARES, names_of
 from m3dllm.corpora.demo.plan import new_story
 from m3dllm.corpora.imported import Imported
-from m3dllm.corpora.m3d import m3d_labels
+from m3dllm.corpora.m3d import m3d_guidelines, m3d_labels
 from m3dllm.corpora.native import write_corpus
 from m3dllm.errors import UserError
-from m3dllm.files import read_bytes
+from m3dllm.files import read_bytes, write_atomic
 from m3dllm.progress import progress
 from m3dllm.types import Lang, Subset
 
@@ -59,6 +60,7 @@ def generate_demo(
                 if clip.frames_only:
                     frames_only[clip.example.document.id] = list(clip.frames_only)
     evidence = {"format": 1, "frames_only": frames_only}
+    imported.images |= m3d_guidelines()
     imported.images[EVIDENCE] = json.dumps(evidence, ensure_ascii=False).encode() + b"\n"
     return imported
 
@@ -85,6 +87,10 @@ def demo_corpus(seed: int = 0) -> Path:
             # another process may have been faster: its corpus is as good
             if not (folder / "labels.json").is_file():
                 raise
+    for name, data in m3d_guidelines().items():  # a version before this one kept none; a cache may be read-only
+        if not (folder / name).is_file():
+            with suppress(UserError):
+                write_atomic(folder / name, data)
     return folder
 
 

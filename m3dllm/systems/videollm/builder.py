@@ -16,7 +16,7 @@ from typing import Any
 from m3dllm.errors import UserError
 from m3dllm.files import sha256_file
 from m3dllm.labels import LabelSet
-from m3dllm.systems.videollm.context import PromptContext
+from m3dllm.systems.videollm.context import PromptContext, Shot
 from m3dllm.systems.videollm.engines.base import ContextBudget, Engine
 from m3dllm.systems.videollm.families import find_convention
 from m3dllm.systems.videollm.fewshot import FewShotSelector
@@ -35,6 +35,8 @@ SHORTEST = 40
 SPARE = 1.25
 """How many times the tokens that were counted are kept free: where parts meet they are cut otherwise than each alone,
 and later questions are only estimated."""
+KNOWN_SHOTS = 32
+"""Of so many examples is kept how they are shown."""
 LATE = 9_000_000
 """The number of a frame, as long as any."""
 
@@ -76,6 +78,7 @@ class PromptBuilder:
         self.convention = find_convention(engine.family, options.box_convention)
         self.most_frames = options.frames if engine.sees else 0
         self._lengths: dict[str, int] = {}
+        self._known_shots: dict[tuple[str, bool], Shot] = {}
         self._least: dict[Lang, int] = {}
         self._seen: dict[tuple[Lang, tuple[tuple[int, int], ...]], int] = {}
 
@@ -107,7 +110,7 @@ class PromptBuilder:
     def show(self, document: Document) -> PromptContext:
         """The document as a whole. Raises ValueError for a frame that cannot be read, or a context too small."""
         pictures = self._pictures(self._chosen(document))
-        context, shots = self._fit(document, pictures, self.selector.choose(document))
+        context, shots = self._fit(document, pictures, self._shots(document))
         if shots < self.options.shots:
             context.issues.insert(0, _shortened(f"{shots} of {self.options.shots} shots are shown"))
         return context
@@ -118,7 +121,8 @@ class PromptBuilder:
         Raises ValueError where they do not fit into its context.
         """
         frames = [frame for frame in context.document.frames if frame.index in context.frames]
-        made = self._context(context.document, self._pictures(frames), context.examples)
+        shots = [self._shot(shot.example) for shot in context.examples]
+        made = self._context(context.document, self._pictures(frames), shots, is_worked=context.is_worked)
         return replace(made, issues=context.issues)
 
     def needed(self, context: PromptContext) -> int:
@@ -145,24 +149,25 @@ class PromptBuilder:
         tokens = images = 0
         for document in documents:
             sizes = tuple((frame.width_px, frame.height_px) for frame in self._chosen(document))
-            bare = self._context(replace(document, frames=()), (), self.selector.choose(document))
+            shots = [self._shot(example, read=blank) for example in self.selector.choose(document)]
+            bare = self._context(replace(document, frames=()), (), shots, is_worked=True)
             text = max(self.needed(bare), self._needed_at_least(document.lang))
             tokens = max(tokens, text + self._sights(document.lang, sizes))
-            images = max(images, len(sizes))
+            images = max(images, len(sizes) + sum(len(shot.context.frames) for shot in shots))
         return ContextBudget(256 * ceil(SPARE * tokens / 256), images)
 
     # --- fitting ------------------------------------------------------------------------------------------------------
 
     def _fit(
-        self, document: Document, pictures: Sequence[Picture], examples: Sequence[Example] = ()
+        self, document: Document, pictures: Sequence[Picture], examples: Sequence[Shot] = ()
     ) -> tuple[PromptContext, int]:
         """(the document with as many of the examples, then of the frames, as fit; how many examples these are).
 
-        Raises DoesNotFit.
+        Where none is left, the worked one goes before the frames. Raises DoesNotFit.
         """
-        frames = len(pictures)
+        frames, is_worked = len(pictures), True
         while True:
-            context = self._context(document, pictures, examples)
+            context = self._context(document, pictures, examples, is_worked=is_worked)
             needed = self.needed(context)
             if needed <= self.engine.context:
                 if len(pictures) < frames:
@@ -170,6 +175,9 @@ class PromptBuilder:
                 return context, len(examples)
             if examples:
                 examples = examples[1:]
+                continue
+            if is_worked:
+                is_worked = False
                 continue
             if len(pictures) <= 1:
                 what = "one frame" if pictures else "its text"
@@ -248,6 +256,28 @@ class PromptBuilder:
             self._lengths[text] = self.engine.count((Message("user", (text,)),)).tokens
         return self._lengths[text] + question.request.max_tokens
 
+    # --- examples -----------------------------------------------------------------------------------------------------
+
+    def _shots(self, document: Document) -> list[Shot]:
+        return [self._shot(example) for example in self.selector.choose(document)]
+
+    def _shot(self, example: Example, *, read: Callable[..., Any] = load_image) -> Shot:
+        """An example as it is shown, with frames that were annotated, where frames of examples are wanted.
+
+        Raises ValueError for a frame that cannot be read.
+        """
+        key = example.document.id, read is blank
+        if key not in self._known_shots:
+            while len(self._known_shots) >= KNOWN_SHOTS:
+                del self._known_shots[next(iter(self._known_shots))]
+            frames = tuple(frame for frame in example.document.frames if frame.annotated)
+            most = self.options.shot_frames if self.engine.sees and "grounding" in example.annotated else 0
+            document = replace(example.document, frames=frames)
+            document = replace(document, frames=choose_frames(document, most))
+            context = self._context(document, self._pictures(document.frames, read=read))
+            self._known_shots[key] = Shot(context, example)
+        return self._known_shots[key]
+
     # --- one view -----------------------------------------------------------------------------------------------------
 
     def _chosen(self, document: Document) -> tuple[Frame, ...]:
@@ -258,7 +288,7 @@ class PromptBuilder:
         return [(frame, read(frame, longest_side=self.options.longest_side)) for frame in frames]
 
     def _context(
-        self, document: Document, pictures: Sequence[Picture], examples: Sequence[Example] = ()
+        self, document: Document, pictures: Sequence[Picture], examples: Sequence[Shot] = (), *, is_worked: bool = False
     ) -> PromptContext:
         sizes = {}
         stills = []
@@ -277,20 +307,23 @@ class PromptBuilder:
             as_video=self.options.video,
             specials=self.engine.specials,
         )
-        return PromptContext(
+        context = PromptContext(
             document=document,
             labels=self.labels,
             options=self.options,
             prompts=self.prompts,
             shown=Shown(shown, self.convention) if self.convention else Shown(),
             frames=tuple(sizes),
-            system=self.prompts.render(self.strategy.system, document.lang),
+            system="",
             view=view,
             specials=self.engine.specials,
             supports=self.engine.supports,
             examples=examples,
+            is_worked=is_worked,
             share=document.id,
         )
+        context.system = context.render(self.strategy.system)
+        return context
 
 
 def _of_one_letter(document: Document) -> Document:

@@ -22,7 +22,7 @@ from m3dllm.systems.videollm.engines import make_engine
 from m3dllm.systems.videollm.engines.base import Constraint, Engine, Reply, Request
 from m3dllm.systems.videollm.families import CONVENTIONS, Convention, Size, find_convention
 from m3dllm.systems.videollm.messages import Message, Still
-from m3dllm.systems.videollm.prompts import Prompts
+from m3dllm.systems.videollm.prompts import NEWEST, Prompts
 from m3dllm.types import Box, Document, Frame, RawOutput
 from m3dllm.wire import read_json
 
@@ -188,7 +188,7 @@ def calibrate(config: Config, *, engine: Engine | None = None) -> Calibration:
     engine = engine or make_engine(config)
     if not engine.sees:
         raise UserError(f"model '{engine.provenance.get('model')}' reads no images: there are no boxes to calibrate")
-    prompts = Prompts(version=config.prompt_version)
+    prompts = Prompts(version=config.prompt_version or NEWEST)
     drawn = shapes()
     sizes = []
     for i, shape in enumerate(drawn):

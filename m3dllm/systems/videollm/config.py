@@ -5,12 +5,13 @@ Light to import: no model library is loaded here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from m3dllm.errors import UserError
 from m3dllm.files import sha256, sha256_file
+from m3dllm.guidelines import guideline_files, read_guidelines
 from m3dllm.labels import LabelSet
 from m3dllm.systems.videollm.adapters.card import CARD, find_adapter
 from m3dllm.systems.videollm.engines import engine_names, find_engine
@@ -25,6 +26,23 @@ class Config(TuningOptions):
     def check(self) -> None:
         find_engine(self.engine)
         check_strategy(self.strategy)
+
+    def settled(self, corpus: Path, checkpoint: Path | None) -> Config:
+        from m3dllm.systems.videollm.adapters.use import tuned
+        from m3dllm.systems.videollm.prompts import default_version
+
+        local = "local" in find_engine(self.engine).supports
+        version = self.prompt_version
+        if version is None:
+            version = tuned(self, checkpoint, local=local, quiet=True)[0].prompt_version
+        if version is None:
+            version = default_version(self, embedded_model=local and self.model is None)
+        shown = version > 1 and self.prompt_form == "full"
+        if self.guidelines and not shown:
+            what = "the compact form of the prompts" if version > 1 else f"version {version} of the prompts"
+            raise UserError(f"--guidelines: {what} shows none: leave it out")
+        there = str(corpus) if shown and guideline_files(corpus) else None
+        return replace(self, prompt_version=version, guidelines=self.guidelines or there)
 
     def public(self) -> dict[str, Any]:
         """The options that may hold secrets, without them: the address bare, of headers and parameters the names."""
@@ -54,6 +72,8 @@ class Config(TuningOptions):
             except UserError:
                 if "local" in find_engine(self.engine).supports:
                     raise
+        if self.guidelines:
+            found["guidelines"] = sha256(repr(sorted(read_guidelines(Path(self.guidelines)).items())).encode())
         if self.prompts:
             files = sorted(Path(self.prompts).rglob("*.jinja"))
             listed = [(path.relative_to(self.prompts).as_posix(), sha256_file(path)) for path in files]
@@ -73,6 +93,8 @@ def check(options: Options, labels: LabelSet) -> None:
         raise UserError(f"--tensor-parallel: only {able} spreads a model over GPUs")
     if options.video and "video" not in kind.supports:
         raise UserError("--video: a server is shown frames as images; leave --video out, or take another engine")
+    if options.prompt_version == 1 and (options.prompt_form != "full" or options.shot_frames):
+        raise UserError("--prompt-form and --shot-frames: version 1 of the prompts has one form, and examples of text")
     if not labels.mentions and not labels.regions:
         raise UserError("the label set has no types of mentions or regions: there is nothing to ask for")
 

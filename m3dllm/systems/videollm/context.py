@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from m3dllm.labels import Label, LabelSet, RelationLabel
+from m3dllm.normalize.align import fold
 from m3dllm.systems.videollm.engines.base import Constraint, Reply, Request
 from m3dllm.systems.videollm.grammar import mention_chunks
 from m3dllm.systems.videollm.messages import Message, Part
 from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.prompts import Prompts, harmless
 from m3dllm.systems.videollm.reading import read_object
+from m3dllm.systems.videollm.repetition import REPETITION
 from m3dllm.systems.videollm.shown import Bounds, Shown
+from m3dllm.systems.videollm.worked import WORKED
 from m3dllm.types import Document, Example, Issue, Lang
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A few-shot example: the train document with its gold, and how it is shown."""
+
+    context: PromptContext
+    example: Example
+
+
+PLACEHOLDERS = frozenset(("…", "..."))
+"""What stands for a text in descriptions of forms, and is none."""
 
 
 @dataclass(slots=True)
@@ -35,8 +51,10 @@ class PromptContext:
     specials: Sequence[str] = ()
     supports: frozenset[str] = frozenset()
     """What the engine supports, see `engines.base`."""
-    examples: Sequence[Example] = ()
+    examples: Sequence[Shot] = ()
     """The few-shot examples that stand in its prompts, the nearest last."""
+    is_worked: bool = True
+    """Whether there is room for the worked example where there are none."""
     roles: dict[str, PromptContext] = field(default_factory=dict)
     """The document as other models than the main one are shown it, by their roles."""
     share: str = ""
@@ -72,13 +90,18 @@ class PromptContext:
         }
         return self.prompts.render(template, self.lang, **common, **values)
 
-    def request(self, text: str, constraint: Constraint | None) -> Request:
-        """A request with this instruction after the document; with the schema alone where that is wanted."""
+    def asked(self, text: str) -> Message:
+        """The document with this instruction after it."""
+        return Message("user", (*self.view, "\n\n" + text))
+
+    def request(self, text: str, constraint: Constraint | None, turns: Sequence[Message] = ()) -> Request:
+        """A request with this instruction after the document, and `turns` before it; with the schema alone where that
+        is wanted."""
         if constraint is not None and self.options.schema_only:
             constraint = Constraint(schema=constraint.schema)
         if constraint is not None and constraint.grammar is not None and "chunks" in self.supports:
             constraint = replace(constraint, chunks=tuple(mention_chunks(self.document)))
-        messages = (Message("system", (self.system,)), Message("user", (*self.view, "\n\n" + text)))
+        messages = (Message("system", (self.system,)), *turns, self.asked(text))
         return Request(messages=messages, max_tokens=self.options.max_tokens, constraint=constraint, share=self.share)
 
     def say(self, text: str) -> str:
@@ -88,8 +111,57 @@ class PromptContext:
     def read(self, reply: Reply, where: str, *keys: str) -> dict[str, Any]:
         """The object of a reply, with these keys (any, where none is named); what had to be mended is noted."""
         value, issues = read_object(reply.text, where, keys)
-        self.issues += [issue for issue in issues if issue.code != "truncated" or reply.finish != "length"]
+        noted = reply.finish in ("length", REPETITION)
+        self.issues += [issue for issue in issues if issue.code != "truncated" or not noted]
+        copied: Counter[str] = Counter()
+        if self.may_be_copied(reply):
+            value = _without(value, self.copyable, copied)
+        if copied:
+            texts = ", ".join(repr(text[:60]) for text in sorted(copied))
+            self.issues.append(Issue("copied_template", where, f"{copied.total()} texts of the prompt's: {texts}"))
         return value
+
+    def may_be_copied(self, reply: Reply) -> bool:
+        """Whether there is a text in the reply that can only come from the examples of the prompt."""
+        return any(text in reply.text for text in self.copyable)
+
+    @property
+    def copyable(self) -> frozenset[str]:
+        """What an answer may have copied from the prompt: mentions of its examples that are not in the document."""
+        own = fold(self.document.text)
+        shown = [WORKED[self.lang], *(shot.example for shot in self.examples)]
+        texts = {e.document.text[m.start : m.end] for e in shown for m in e.gold.mentions} | PLACEHOLDERS
+        return frozenset(text for text in texts if fold(text) not in own)
+
+
+def _without(value: Any, texts: frozenset[str], copied: Counter[str], *, depth: int = 6) -> Any:
+    """The value without those texts, which are counted in `copied`, and without items of lists that lost all of theirs.
+
+    Answers are not deeper than `depth`: what lies below is left as it is.
+    """
+    if not depth:
+        return value
+    if isinstance(value, dict):
+        return {key: _without(item, texts, copied, depth=depth - 1) for key, item in value.items()}
+    if not isinstance(value, list):
+        return value
+    kept = []
+    for item in value:
+        if isinstance(item, str) and item in texts:
+            copied[item] += 1
+            continue
+        before = copied.total()
+        left = _without(item, texts, copied, depth=depth - 1)
+        if copied.total() == before or not _is_hollow(left):
+            kept.append(left)
+    return kept
+
+
+def _is_hollow(item: Any) -> bool:
+    """Whether nothing is left of a mention or chain whose texts were taken out."""
+    if isinstance(item, dict):
+        return [] in item.values()
+    return isinstance(item, list) and not any(isinstance(part, str) for part in item)
 
 
 def _label(label: Label, lang: Lang) -> dict[str, Any]:

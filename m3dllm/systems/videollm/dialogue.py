@@ -10,13 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from m3dllm.guidelines import read_guidelines
 from m3dllm.normalize import normalize
 from m3dllm.systems.videollm import embedded
 from m3dllm.systems.videollm.builder import PromptBuilder, View
 from m3dllm.systems.videollm.engines.base import Engine, Reply, Request
 from m3dllm.systems.videollm.messages import Message, prompt_sha256, prompt_text
 from m3dllm.systems.videollm.options import Options
-from m3dllm.systems.videollm.prompts import Prompts
+from m3dllm.systems.videollm.prompts import Prompts, default_version
+from m3dllm.systems.videollm.repetition import REPETITION, collapsed
 from m3dllm.systems.videollm.strategies import find_strategy
 from m3dllm.systems.videollm.strategies.base import Conversation, Question, Strategy
 from m3dllm.systems.videollm.tally import Tally
@@ -196,9 +198,10 @@ class _Session:
         self.received[key] = reply
         if not self.is_answered:
             return
-        self.replies = [self.received[k] for k in self.keys]
-        for question, prompt, reply in zip(self.questions, self.prompts, self.replies, strict=True):
-            self.issues += [replace(issue, where=f"turns[{len(self.turns)}].{issue.where}") for issue in reply.issues]
+        answers = [self.received[k] for k in self.keys]
+        self.replies = [_read_once(reply) for reply in answers]
+        for question, prompt, reply, read in zip(self.questions, self.prompts, answers, self.replies, strict=True):
+            self.issues += [replace(issue, where=f"turns[{len(self.turns)}].{issue.where}") for issue in read.issues]
             self.turns.append(
                 Turn(
                     stage=question.stage,
@@ -240,6 +243,16 @@ class _Session:
         self.views, self.conversation = [], None
 
 
+def _read_once(reply: Reply) -> Reply:
+    """The reply as it is read: what it repeats three times in a row once, and with an Issue."""
+    text, count = collapsed(reply.text)
+    if not count and reply.finish != REPETITION:
+        return reply
+    ended = ", and it was ended there" if reply.finish == REPETITION else ""
+    noted = Issue(REPETITION, "text", f"the answer repeats the same elements three times in a row{ended}")
+    return replace(reply, text=text, issues=(*reply.issues, noted))
+
+
 # --- a document whole, or in windows --------------------------------------------------------------------------------
 
 
@@ -259,7 +272,7 @@ def converse(document: Document, views: Sequence[View], strategy: Strategy | Non
         payloads.append(payload)
         readings.append((view.window, found.annotation))
         unread.append(any(issue.code in ("not_json", "no_answer") for issue in found.issues))
-        passed_over = REPEATED | ({"truncated"} if "length" in finishes else set())
+        passed_over = REPEATED | ({"truncated"} if {"length", REPETITION} & finishes else set())
         context.issues += [issue for issue in found.issues if issue.code not in passed_over]
         context.issues[:] = [_placed(issue, i) for issue in context.issues]
     if all(unread):  # then there is nothing to merge, and each answer says so itself
@@ -303,6 +316,9 @@ def prompts_of(options: Options, *, embedded_model: bool) -> Prompts:
     strategy = find_strategy(options.strategy)
     own = options.prompts or (embedded.PROMPTS if embedded_model else None)
     folders = [Path(folder) for folder in (own, strategy.templates) if folder is not None]
-    prompts = Prompts(*folders, version=options.prompt_version)
+    version = options.prompt_version or default_version(options, embedded_model=embedded_model)
+    compact = options.prompt_form == "compact"
+    shown = read_guidelines(Path(options.guidelines)) if options.guidelines and version > 1 and not compact else {}
+    prompts = Prompts(*folders, version=version, guidelines=shown, compact=compact)
     prompts.check("document", *strategy.folders)
     return prompts

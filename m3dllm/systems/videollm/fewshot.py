@@ -1,7 +1,4 @@
-"""Examples for the prompt: which train documents are shown with their answers, and how.
-
-An example's frames are not shown, so its regions are not either: what is asked of frames alone has no examples.
-"""
+"""Examples for the prompt: which train documents are shown with their answers."""
 
 from __future__ import annotations
 
@@ -42,13 +39,19 @@ class FewShotSelector:
     def choose(self, document: Document) -> list[Example]:
         """At most `shots` examples in the document's language, from other videos; of similar ones the nearest last.
 
-        The choice depends on the seed and the document, and not on what was asked before.
+        The choice depends on the seed and the document (of fixed ones on the seed, but for the document's own video),
+        and not on what was asked before.
         """
         if not self.options.shots:
             return []
-        open_ = [i for i, example in enumerate(self.usable) if _is_apart(example.document, document)]
-        rnd = random.Random(f"{self.options.seed}:{document.id}")
-        rnd.shuffle(open_)
+        fixed = self.options.shot_choice == "fixed"
+        rnd = random.Random(str(self.options.seed) if fixed else f"{self.options.seed}:{document.id}")
+        order = list(range(len(self.usable)))
+        if fixed:
+            rnd.shuffle(order)
+        open_ = [i for i in order if _is_apart(self.usable[i].document, document)]
+        if not fixed:
+            rnd.shuffle(open_)
         if self.options.shot_choice == "similar":
             near = self._retriever.nearness(document)
             open_.sort(key=lambda i: -near.get(i, 0.0))  # stable: the shuffle decides between equals

@@ -51,8 +51,11 @@ class Options(config.Options):
     """How to ask: joint (one answer), staged (entities, chains, relations, grounding), mqa (spans, then choices)."""
     shots: AtLeast0 = 0
     """How many examples from the train split stand in a prompt."""
-    shot_choice: Literal["random", "similar"] = "random"
-    """Which examples: any, or those with the most similar text."""
+    shot_choice: Literal["random", "fixed", "similar"] = "random"
+    """Which examples: any, the same for all documents (a server encodes them once), or those with the most similar
+    text."""
+    shot_frames: Annotated[AtLeast0, ADVANCED] = 0
+    """How many annotated frames of an example are shown; from version 2 of the prompts on."""
     retriever: Annotated[str, ADVANCED] = "lexical"
     """What similar means: lexical (shared words), minilm (English), or a text encoder's folder or hub id."""
     frames: AtLeast0 = 8
@@ -93,8 +96,14 @@ class Options(config.Options):
     """Documents that are answered at once; of a server, requests that are under way at once."""
     prompts: Annotated[str | None, ADVANCED] = None
     """A folder with prompts of your own, laid out as prompts/; what it lacks is taken from there."""
-    prompt_version: Annotated[AtLeast1, ADVANCED] = 1
-    """Which version of the prompts."""
+    prompt_version: Annotated[AtLeast1 | None, ADVANCED] = None
+    """Which version of the prompts; default: what the adapter was tuned for, of the embedded model 1, of your own
+    prompts their newest, else 2."""
+    prompt_form: Literal["full", "compact"] = "full"
+    """How much they say: full, or compact: labels only, for a model that is tuned; from version 2 on."""
+    guidelines: Annotated[str | None, INCIDENTAL] = None
+    """A file with what is annotated and what is not, or a folder with guidelines.en.md and guidelines.zh.md; default:
+    those of the corpus. From version 2 on."""
     revision: Annotated[str | None, ADVANCED] = None
     """The revision of a model of the hub."""
     trust_remote_code: Annotated[bool, ADVANCED] = False

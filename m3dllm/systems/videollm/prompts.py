@@ -1,15 +1,16 @@
 """From templates to messages: what is asked, in the document's language.
 
-A template is `<strategy>/<stage>.<language>.v<version>.jinja`; those in `document/` are shared by the strategies. A
-message is a list of parts, texts and images in order. What a document says never becomes a command of the chat format:
-strings that look like special tokens are broken by an invisible character.
+A template is `<strategy>/<stage>.<language>.v<version>.jinja`; those in `document/` are shared by the strategies. One
+that a version does not have is that of the version before. A message is a list of parts, texts and images in order.
+What a document says never becomes a command of the chat format: strings that look like special tokens are broken by an
+invisible character.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from m3dllm.errors import UserError
 from m3dllm.files import sha256, sha256_file, shipped
 from m3dllm.systems.videollm.messages import Clip, Part, Still
+from m3dllm.systems.videollm.options import Options
 from m3dllm.types import Document, Lang
 
 SHIPPED = shipped("prompts")
@@ -34,20 +36,30 @@ _SPECIAL = re.compile(
 )
 
 
+SUFFIX = ".jinja"
+
 _FAULTS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError)
 """What a template can raise that is filled."""
 
 
-class Prompts:
-    """The templates of one version."""
+NEWEST = 2
+"""The newest version of the prompts that come with the package."""
 
-    def __init__(self, *folders: Path, version: int = 1) -> None:
-        """`folders`: templates that come before the shipped ones, the first first. Raises UserError where one is no
-        folder."""
+
+class Prompts:
+    """The templates of one version, and what all of them are filled with: guidelines, and whether they are compact."""
+
+    def __init__(
+        self, *folders: Path, version: int = 1, guidelines: Mapping[Lang, str] | None = None, compact: bool = False
+    ) -> None:
+        """`folders`: templates that come before the shipped ones, the first first. `guidelines`: what is annotated, in
+        each language. Raises UserError where one is no folder, or the version has no place for what is given."""
         for folder in folders:
             if not folder.is_dir():
                 raise UserError.at(folder, "is no folder; expected one with <strategy>/<stage>.<language>.v1.jinja")
-        self.version = version
+        if version > NEWEST and not any(version_of(folder) == version for folder in folders):
+            raise UserError(f"there are no prompts of version {version}: expected at most {NEWEST}")
+        self.version, self.guidelines, self.compact = version, dict(guidelines or {}), compact
         self._folders = [*folders, SHIPPED]
         # A template may come from anyone: in the sandbox it can fill in values and reach nothing behind them.
         self._environment = ImmutableSandboxedEnvironment(
@@ -58,14 +70,20 @@ class Prompts:
             autoescape=False,
         )
 
+    @property
+    def has_turns(self) -> bool:
+        """Whether few-shot examples are turns of the conversation, as from version 2 on, or stand in the question."""
+        return self.version > 1
+
     def render(self, name: str, lang: Lang, **values: Any) -> str:
         """The text of the template `name`, such as "staged/chains", filled with `values`.
 
         In a template `part("mentions")` is the template "document/mentions" with the same values. Raises UserError,
         with file and line, where a template is missing or wrong.
         """
-        values = values | {"part": lambda part: self.render(f"document/{part}", lang, **values)}
-        file = f"{name}.{lang}.v{self.version}.jinja"
+        own = {"guidelines": self.guidelines.get(lang, ""), "compact": self.compact}
+        values = own | values | {"part": lambda part: self.render(f"document/{part}", lang, **values)}
+        file = self._file(f"{name}.{lang}")
         template = self._template(file)
         try:
             text = template.render(values)
@@ -73,6 +91,12 @@ class Prompts:
             where, line = _place(error, template.filename or file)
             raise UserError.at(where, f"cannot be filled: {error}", line=line) from error
         return re.sub(r"\n{3,}", "\n\n", text).strip()
+
+    def _file(self, name: str) -> str:
+        """The file of a template: of the first folder that has it, in the newest version up to this one."""
+        files = [f"{name}.v{version}.jinja" for version in range(self.version, 0, -1)]
+        found = (file for folder in self._folders for file in files if (folder / file).is_file())
+        return next(found, files[0])
 
     def _template(self, file: str) -> jinja2.Template:
         """The template in a file. Raises UserError, with file and line, where it is missing or none."""
@@ -89,20 +113,40 @@ class Prompts:
     def check(self, *folders: str) -> None:
         """Raises UserError, with file and line, for a template in one of these folders that is none."""
         for name in self.hashes(*folders):
-            self._template(name)
+            if name.endswith(SUFFIX):
+                self._template(name)
 
     def hashes(self, *strategies: str) -> dict[str, str]:
-        """The sha256 of every template of these strategies and of what they share, by its file."""
-        found: dict[str, str] = {}
-        for folder in self._folders:
-            for part in ("document", *strategies):
-                for path in sorted((folder / part).glob(f"*.v{self.version}.jinja")):
-                    found.setdefault(path.relative_to(folder).as_posix(), sha256_file(path))
+        """The sha256 of every template of these strategies and of what they share, by its file; and of guidelines."""
+        names = {
+            path.relative_to(folder).as_posix().rsplit(".", 2)[0]
+            for folder in self._folders
+            for part in ("document", *strategies)
+            for path in (folder / part).glob(f"*{SUFFIX}")
+        }
+        found = {f"guidelines.{lang}.md": sha256(text.encode()) for lang, text in self.guidelines.items()}
+        for file in map(self._file, names):
+            path = next((folder / file for folder in self._folders if (folder / file).is_file()), None)
+            if path is not None:  # else it is of a later version only
+                found[file] = sha256_file(path)
         return dict(sorted(found.items()))
 
     def sha256(self, strategy: str) -> str:
         """The hash of all templates that a strategy asks with."""
         return sha256(json.dumps(self.hashes(strategy), sort_keys=True).encode())
+
+
+def default_version(options: Options, *, embedded_model: bool) -> int:
+    """The version of the prompts that options without one mean."""
+    if options.prompts is not None:
+        return version_of(Path(options.prompts)) or NEWEST
+    return 1 if embedded_model else NEWEST
+
+
+def version_of(folder: Path) -> int:
+    """The newest version of the templates in a folder; 0 where there are none."""
+    versions = (re.fullmatch(r".*\.v(\d+)", path.stem) for path in folder.rglob(f"*{SUFFIX}"))
+    return max((int(found[1]) for found in versions if found), default=0)
 
 
 def _place(error: BaseException, file: str) -> tuple[str, int | None]:

@@ -49,13 +49,14 @@ class VideoLLM(System):
         local = "local" in find_engine(config.engine).supports
         config, self.adapter = tuned(config, checkpoint, local=local)
         super().__init__(config, labels=labels, examples=examples, checkpoint=checkpoint)
-        check(self.config, labels)
         self.strategy = find_strategy(self.config.strategy)
         self.strategy.check(labels)
         self.is_embedded = bool(
             (local and self.config.model is None) or (self.adapter and not self.adapter.card.base.model)
         )
         self.prompts = prompts_of(self.config, embedded_model=self.is_embedded)
+        self.config = replace(self.config, prompt_version=self.prompts.version)
+        check(self.config, labels)
         if self.adapter is not None:
             check_use(self.adapter, self.config, labels, self.prompts.sha256(self.strategy.folders[0]))
         self.selector = FewShotSelector(examples, self.config)

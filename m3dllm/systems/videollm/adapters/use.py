@@ -17,17 +17,20 @@ log = logging.getLogger("m3dllm")
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
-BOUND = ("box_convention", "video")
-"""The options that change what an answer means."""
+BOUND = ("box_convention", "video", "prompt_form")
+"""The options that change what is asked, or what an answer means."""
 USUAL = (*BOUND, "frames", "frame_choice", "longest_side", "fps", "shots")
 """The options that an adapter should be used with as it was tuned."""
 
 
-def tuned(options: AnyOptions, checkpoint: Path | None, *, local: bool) -> tuple[AnyOptions, Adapter | None]:
-    """(the options with the model that they mean, what was tuned of it or None).
+def tuned(
+    options: AnyOptions, checkpoint: Path | None, *, local: bool, quiet: bool = False
+) -> tuple[AnyOptions, Adapter | None]:
+    """(the options with the model and the prompts that they mean, what was tuned of it or None).
 
-    `checkpoint` is the result of a fit: an adapter, or a whole model. Where no model was named, it is the adapter's.
-    `local`: whether the engine's models are on this machine; a server's adapter may be unknown here. Raises UserError.
+    `checkpoint` is the result of a fit: an adapter, or a whole model. Where no model or version of the prompts was
+    named, it is the adapter's. `local`: whether the engine's models are on this machine; a server's adapter may be
+    unknown here (`quiet`: without a warning). Raises UserError.
     """
     if checkpoint is not None and options.adapter:
         raise UserError("--checkpoint and --adapter name two adapters: give one of them")
@@ -38,11 +41,14 @@ def tuned(options: AnyOptions, checkpoint: Path | None, *, local: bool) -> tuple
         if checkpoint is not None:
             raise UserError("--checkpoint: a server loads its adapters itself: give the name it has there as --adapter")
         try:
-            return options, find_adapter(given)
+            found = find_adapter(given)
         except UserError:
-            log.warning("adapter '%s' is not known here: its prompts and label set cannot be checked", given)
+            if not quiet:
+                log.warning("adapter '%s' is not known here: its prompts and label set cannot be checked", given)
             return options, None
+        return replace(options, prompt_version=options.prompt_version or found.card.asked.version), found
     found = find_adapter(given)
+    options = replace(options, prompt_version=options.prompt_version or found.card.asked.version)
     if found.card.shape.tune == "full":
         if checkpoint is None:
             raise UserError.at(found.folder, f"is a whole model, no adapter: give --model {found.folder / MODEL}")

@@ -60,8 +60,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """One answer and what it cost. `finish` is "stop", "length" (cut at the token limit), "error", or why a server held
-    an answer back.
+    """One answer and what it cost. `finish` is "stop", "length" (cut at the token limit), "repetition" (ended because
+    it went round in circles), "error", or why a server held an answer back.
 
     `reasoning` is what the model thought apart from its answer, `refusal` what it said instead of one; `issues` is what
     the engine noted of the request.

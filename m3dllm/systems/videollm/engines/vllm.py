@@ -24,6 +24,7 @@ from m3dllm.systems.videollm.engines.local.model import NEEDS, LocalModel, clip_
 from m3dllm.systems.videollm.engines.local.thinking import with_thoughts
 from m3dllm.systems.videollm.messages import Clip, Still
 from m3dllm.systems.videollm.options import Options
+from m3dllm.systems.videollm.repetition import LONGEST, REPETITION, is_going_round
 from m3dllm.types import Failure
 
 CONTEXT = 32_768
@@ -31,6 +32,8 @@ CONTEXT = 32_768
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that vLLM supports."""
+LAST = 8
+"""Characters of the end of an answer that its last token may have written."""
 LIKELIEST = 20
 """Of so many next tokens the log-probabilities are compared, to see what an adapter changes; vLLM's own limit."""
 
@@ -70,10 +73,11 @@ class VllmEngine(LocalEngine):
         if budget is not None:
             self.context = min(self.context, budget.tokens)
         self.max_concurrency = max(1, options.batch)
-        images = options.frames if budget is None else min(options.frames, budget.images)
+        most = options.frames + options.shots * options.shot_frames
+        images = most if budget is None else min(most, budget.images)
         limits: dict[str, Any] = {"image": 0 if options.video else images}
         if options.video:
-            limits["video"] = 1
+            limits["video"] = 1 + (options.shots if options.shot_frames else 0)
         more: dict[str, Any] = {}
         if self.local.sees:
             more["limit_mm_per_prompt"] = limits
@@ -181,7 +185,8 @@ class VllmEngine(LocalEngine):
                 return refused
             if not self._started:
                 raise ValueError("nothing is under way")
-            finished = [output for output in self.engine.step() if output.finished]
+            outputs = self.engine.step()
+            finished = [output for output in outputs if output.finished or self._ends(output)]
             replies = ((int(output.request_id), self._reply(output)) for output in finished)
             if done := [(key, reply) for key, found in replies if (reply := self._go_on(key, found)) is not None]:
                 return done
@@ -200,6 +205,16 @@ class VllmEngine(LocalEngine):
         self._thoughts[key] = request, reply, thoughts
         self._add(key, request, marks.end(thoughts))
         return None
+
+    def _ends(self, output: Any) -> bool:
+        """Whether an answer repeats itself, and is ended; asked where its last token may have ended an element."""
+        text, state = output.outputs[0].text, self._thoughts.get(int(output.request_id))
+        is_thought = state is not None and state[1] is None
+        if is_thought or "," not in text[-LAST:] or not is_going_round(text[-4 * LONGEST :]):
+            return False
+        self.engine.abort_request([output.request_id])
+        output.outputs[0].finish_reason = REPETITION
+        return True
 
     @property
     def memory_mb(self) -> float | None:
@@ -260,7 +275,7 @@ class VllmEngine(LocalEngine):
         completion = output.outputs[0]
         options = self._options.pop(int(output.request_id))
         ids = output.prompt_token_ids or []
-        finish = completion.finish_reason if completion.finish_reason in ("stop", "length") else "error"
+        finish = completion.finish_reason if completion.finish_reason in ("stop", "length", REPETITION) else "error"
         failure = Failure(f"vLLM broke the answer off ({completion.finish_reason})") if finish == "error" else None
         scores = self._scores(options, completion.logprobs) if options and failure is None else None
         return Reply(

@@ -8,17 +8,20 @@ is a class with `name`, `stages` and `run`, named by an entry point; its templat
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from m3dllm.labels import LabelSet
-from m3dllm.systems.videollm.context import PromptContext
+from m3dllm.systems.videollm.context import PromptContext, Shot
 from m3dllm.systems.videollm.engines.base import Constraint, Reply, Request
 from m3dllm.systems.videollm.gold import Gold
+from m3dllm.systems.videollm.messages import Message
+from m3dllm.systems.videollm.prompts import show_document
 from m3dllm.systems.videollm.shown import Shown
-from m3dllm.types import Example, Task
+from m3dllm.systems.videollm.worked import LABELS, WORKED
+from m3dllm.types import Task
 
 About = Sequence[Any]
 """The mentions or the chains that a question lists by name; () where it lists none."""
@@ -53,6 +56,8 @@ class Stage:
     """What an answer says; what is wrong with it becomes an Issue of the context."""
     tasks: frozenset[Task] = frozenset()
     """What must be annotated in a document for the gold answer to be known."""
+    is_worked: bool = False
+    """Whether its form is shown on a worked example where no few-shot example shows it."""
     model: str = "main"
     """Which model is asked: "main", or a role such as "entailment" or "grounding"."""
 
@@ -64,35 +69,81 @@ class Stage:
         """The question about what `context` shows. `values` come before the stage's own."""
         context = context.of(self.model)
         constraint = None if context.options.unconstrained else self.constraint(context, about)
-        return Question(self, context.request(self._instruction(context, about, values), constraint), about)
+        return self._question(context, about, values, constraint)
 
     def blank(self, context: PromptContext, **values: Any) -> Question:
         """The question with nothing listed and the answer free: by it the length of the instruction is measured."""
-        context = context.of(self.model)
-        return Question(self, context.request(self._instruction(context, (), values), None))
+        return self._question(context.of(self.model), (), values, None)
 
-    def _instruction(self, context: PromptContext, about: About, values: Mapping[str, Any]) -> str:
+    def _question(
+        self, context: PromptContext, about: About, values: Mapping[str, Any], constraint: Constraint | None
+    ) -> Question:
+        inline, turns = self.shots(context), self.turns(context)
         filled = {**self.values(context, about), **values}
-        return context.render(self.template, shots=self.shots(context), **filled)
+        text = context.render(self.template, shots=inline, **filled)
+        return Question(self, context.request(text, constraint, turns), about)
 
     def put(self, context: PromptContext, about: About = ()) -> Generator[list[Question], list[Reply], Any]:
         """Ask this one question, and give what the answer says."""
         (reply,) = yield [self.ask(context, about)]
         return self.parse(context.of(self.model), reply, about)
 
-    def shots(self, context: PromptContext) -> list[dict[str, str]]:
-        """The few-shot examples as the template wants them. What is asked of frames alone has none: they are not
-        shown."""
-        if self.target is None or self.tasks <= {"grounding"}:
-            return []
-        return [self._shot(example, context) for example in context.examples if self.tasks <= example.annotated]
+    def turns(self, context: PromptContext) -> list[Message]:
+        """The few-shot examples as turns of the conversation: question and gold answer; none before version 2.
 
-    def _shot(self, example: Example, context: PromptContext) -> dict[str, str]:
-        shown = Shown(convention=context.shown.convention)
-        gold = Gold(replace(context, document=example.document, shown=shown, examples=(), issues=[]), example.gold)
+        Where there is none, a stage that `is_worked` shows the worked example.
+        """
+        if not context.prompts.has_turns or self.target is None:
+            return []
+        shots = self._shots(context)
+        if not shots and self.is_worked and context.is_worked and not context.prompts.compact:
+            shots = [_worked(context)]
+        return [message for shot in shots for message in self._turn(shot)]
+
+    def _turn(self, shot: Shot) -> Iterator[Message]:
+        about, _, answer = self._gold(shot)
+        values = self.values(shot.context, about)
+        yield shot.context.asked(shot.context.render(self.template, shots=[], **values))
+        yield Message("assistant", (answer,))
+
+    def shots(self, context: PromptContext) -> list[dict[str, str]]:
+        """The few-shot examples as the templates of version 1 want them, without frames."""
+        if context.prompts.has_turns or self.target is None:
+            return []
+        found = []
+        for shot in self._shots(context):
+            _, question, answer = self._gold(shot)
+            text = context.say(shot.example.document.text)
+            found.append({"text": text, "question": question, "answer": answer})
+        return found
+
+    def _shots(self, context: PromptContext) -> list[Shot]:
+        """The examples of which the gold answer is known. What is asked of frames alone has those that show some."""
+        known = [shot for shot in context.examples if self.tasks <= shot.example.annotated]
+        return [shot for shot in known if shot.context.shown.sizes] if self.tasks <= {"grounding"} else known
+
+    def _gold(self, shot: Shot) -> tuple[About, str, str]:
+        """(what its question lists, the list as text, its gold answer)."""
+        gold = Gold(shot.context, shot.example.gold)
         about, question = self.listed(gold)
-        answer = "" if self.target is None else self.target(gold, about)
-        return {"text": context.say(example.document.text), "question": question, "answer": context.say(answer)}
+        return about, question, shot.context.say("" if self.target is None else self.target(gold, about))
+
+
+def _worked(context: PromptContext) -> Shot:
+    """The worked example as it is shown beside the document of `context`."""
+    example = WORKED[context.lang]
+    alone = replace(
+        context,
+        document=example.document,
+        labels=LABELS,
+        shown=Shown(convention=context.shown.convention),
+        frames=(),
+        examples=(),
+        roles={},
+        issues=[],
+    )
+    said = show_document(context.prompts, example.document, (), fps=context.options.fps)
+    return Shot(replace(alone, view=(alone.render("document/worked") + "\n\n", *said)), example)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from m3dllm.answers import write_answer
+from m3dllm.answers import LISTS, write_answer
 from m3dllm.systems.videollm import grammar, schema
 from m3dllm.systems.videollm.context import PromptContext
-from m3dllm.systems.videollm.engines.base import Constraint
+from m3dllm.systems.videollm.engines.base import Constraint, Reply
 from m3dllm.systems.videollm.gold import Gold
 from m3dllm.systems.videollm.strategies.base import About, Conversation, Stage, Strategy
 from m3dllm.systems.videollm.strategies.staged import CHAINS, RELATIONS, about_given
@@ -37,10 +37,17 @@ def _target(gold: Gold, about: About) -> str:
     return f'{{"chains":{chains},"relations":{relations},"regions":[{regions}]}}'
 
 
+def _parse(context: PromptContext, reply: Reply, about: About) -> Any:
+    """The answer as it was written, for `normalize` to read; what it copied from an example is taken out."""
+    return context.read(reply, "answer", *LISTS) if context.may_be_copied(reply) else reply.text
+
+
 JOINT = Stage(
     template="joint/joint",
     constraint=_constraint,
     target=_target,
+    parse=_parse,
+    is_worked=True,
     tasks=frozenset(("entity", "chain", "relation")),
 )
 """The chains, relations and regions of a document in the answer form. What is said of regions follows the frames that

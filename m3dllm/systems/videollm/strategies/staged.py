@@ -225,6 +225,7 @@ GROUNDING = Stage(
     constraint=_grounding_constraint,
     values=_listed_values,
     target=_grounding_target,
+    listed=_relations_listed,
     parse=_grounding_parse,
     tasks=frozenset(("grounding",)),
 )
@@ -271,7 +272,7 @@ class Staged(Strategy):
         """The text with its mentions marked, of the document and of the examples, at three bytes a token."""
         if context.document.given is not None:
             return 0
-        texts = [context.say(example.document.text) for example in context.examples]
+        texts = [context.say(shot.example.document.text) for shot in context.examples]
         examples = sum(len(text.encode("utf-8", "replace")) // 3 for text in texts)
         return 3 * (len(context.document.text.encode("utf-8", "replace")) // 3) + 2 * examples
 

@@ -249,7 +249,7 @@ class Trainer(Learner[Entry]):
             ),
             asked=Asked(
                 strategy=config.strategy,
-                version=config.prompt_version,
+                version=self.prompts.version,
                 sha256=self.prompts.sha256(self.dialogue.builder.strategy.folders[0]),
                 labels_sha256=labels_sha256(self.labels),
             ),
@@ -302,6 +302,7 @@ RECORDED = (
         "box_step",
     ),
     *("frames", "frame_choice", "longest_side", "video", "fps", "box_convention", "shots", "shot_choice", "max_tokens"),
+    *("shot_frames", "prompt_form"),
     *("max_chains", "max_mentions", "max_relations", "max_regions", "max_mention_characters"),
 )
 """The options that the card names."""

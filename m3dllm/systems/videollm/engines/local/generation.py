@@ -25,10 +25,13 @@ from m3dllm.systems.videollm.engines.local.model import LocalModel
 from m3dllm.systems.videollm.engines.local.thinking import with_thoughts
 from m3dllm.systems.videollm.messages import Clip, Message, prompt_sha256
 from m3dllm.systems.videollm.options import Options
+from m3dllm.systems.videollm.repetition import REPETITION, is_going_round
 from m3dllm.types import Failure
 
 Layers = list[tuple[Tensor, Tensor]]
 """Keys and values of each layer, (1, heads, tokens, width)."""
+TAIL = 512
+"""Of so many last tokens it is asked whether an answer goes round in circles."""
 HALF = "\N{REPLACEMENT CHARACTER}"
 """What is read where an answer is cut amid a character."""
 
@@ -251,12 +254,10 @@ class Generator:
         for place, row in enumerate(rows):
             spent = masks.seconds[place] if isinstance(masks, GrammarMasks) else None
             kept = row.tokens[:-1] if row.tokens[-1] in self.local.stops else row.tokens
-            text = self.local.tokenizer.decode(
-                kept, skip_special_tokens=not row.until, clean_up_tokenization_spaces=False
-            )
+            text = self._decoded(kept, specials=bool(row.until))
             row.reply = replace(
                 row.reply,
-                text=text.rstrip(HALF) if row.finish == "length" else text,
+                text=text.rstrip(HALF) if row.finish != "stop" else text,
                 finish=row.finish,
                 tokens_out=len(row.tokens),
                 seconds=time.perf_counter() - row.started,
@@ -284,6 +285,14 @@ class Generator:
             row.finish = "stop"
         elif len(row.tokens) >= row.request.max_tokens:
             row.finish = "length"
+        elif not row.until and "," in self._decoded([token]) and is_going_round(self._decoded(row.tokens[-TAIL:])):
+            row.finish = REPETITION
+
+    def _decoded(self, tokens: Sequence[int], *, specials: bool = False) -> str:
+        """The text of the tokens, with or without the special ones."""
+        decode = self.local.tokenizer.decode
+        text: str = decode(tokens, skip_special_tokens=not specials, clean_up_tokenization_spaces=False)
+        return text
 
     def _has_come(self, row: _Row) -> bool:
         """Whether the row has come to the text that ends it, which has at most a token a byte."""
