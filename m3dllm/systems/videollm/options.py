@@ -47,6 +47,10 @@ class Options(config.Options):
     """The most tokens a minute, prompts and longest answers by our estimate; 0: no limit."""
     max_wait: Annotated[NotNegative, INCIDENTAL, ADVANCED] = 600.0
     """How many seconds a request waits in all where a server says that its rate limit is reached."""
+    batch_file: Annotated[str | None, INCIDENTAL, ADVANCED] = None
+    """With --engine openai, a file to write the requests to in place of asking a server, for a batch interface."""
+    batch_answers: Annotated[tuple[str, ...], INCIDENTAL, ADVANCED] = ()
+    """The files that the batch gave back; what has no answer there is written to --batch-file."""
     strategy: str = "joint"
     """How to ask: joint (one answer), staged (entities, chains, relations, grounding), mqa (spans, then choices)."""
     shots: AtLeast0 = 0

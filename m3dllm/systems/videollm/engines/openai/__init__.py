@@ -22,12 +22,14 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.adapters.probe import PROBES, effect, prove
 from m3dllm.systems.videollm.address import Address, read_key, read_pairs
 from m3dllm.systems.videollm.engines.base import Constraint, ContextBudget, Count, Engine, Reply, Request
+from m3dllm.systems.videollm.engines.openai.batch import BatchClient
 from m3dllm.systems.videollm.engines.openai.completion import read_completion
 from m3dllm.systems.videollm.engines.openai.dialect import Dialect
 from m3dllm.systems.videollm.engines.openai.kinds import PROBE, kind_of
@@ -74,18 +76,24 @@ class OpenAIEngine(Engine):
         """Raises UserError where the server does not answer as expected, or it is not clear which model is asked."""
         from m3dllm.systems.videollm.engines.openai.client import Client
 
-        if not config.base_url:
-            raise UserError("--engine openai needs --base-url, such as http://127.0.0.1:8000/v1")
         self.config = self.options = config
         self.extra_body = extra_body(config)
-        self.client = Client(
-            Address.parse(config.base_url),
-            key=read_key(config.api_key_env),
-            key_name=config.api_key_env,
-            headers=read_pairs(config.header, option="--header", mark=":"),
-            query=read_pairs(config.query, option="--query", mark="="),
-            timeout=config.timeout,
-        )
+        self.client: Client | BatchClient
+        if config.batch_file:
+            if not config.model:
+                raise UserError("--batch-file needs --model: nobody can be asked which models there are")
+            self.client = BatchClient(Path(config.batch_file), [Path(path) for path in config.batch_answers])
+        elif config.base_url:
+            self.client = Client(
+                Address.parse(config.base_url),
+                key=read_key(config.api_key_env),
+                key_name=config.api_key_env,
+                headers=read_pairs(config.header, option="--header", mark=":"),
+                query=read_pairs(config.query, option="--query", mark="="),
+                timeout=config.timeout,
+            )
+        else:
+            raise UserError("--engine openai needs --base-url, such as http://127.0.0.1:8000/v1")
         self.url = self.client.url
         self.max_concurrency = max(1, config.batch)
         self._pace = Pace(rpm=config.rpm, tpm=config.tpm)
@@ -226,7 +234,7 @@ class OpenAIEngine(Engine):
         """
         if (listed := self.kind.sees(self.served)) is not None:
             return listed
-        if self.family is not UNKNOWN or not self.config.frames:
+        if self.family is not UNKNOWN or not self.config.frames or self.config.batch_file:
             return True
         from PIL import Image as Images
 
@@ -385,7 +393,7 @@ class OpenAIEngine(Engine):
 
     def _note_failure(self, trouble: RefusalError) -> None:
         """Raises UserError where the first requests have all failed for one reason."""
-        if self._answered or trouble.kind == "document":
+        if self._answered or trouble.kind in ("document", "later"):
             return
         alike = re.sub(r"\w*\d\w*", "#", trouble.message)  # but for the numbers and names of a request
         with self._lock:

@@ -15,7 +15,7 @@ from m3dllm.wire import read_json
 LONGEST_REASON = 2000
 """Characters of a server's reason that are kept."""
 
-Kind = Literal["document", "busy", "down", "request", "fatal"]
+Kind = Literal["document", "busy", "down", "request", "later", "fatal"]
 
 
 @dataclass(eq=False)
@@ -23,8 +23,9 @@ class RefusalError(Exception):
     """Why a request was not answered, in one line.
 
     `kind`: the "document" cannot be answered; the server is "busy" (a rate limit) or "down" (it may be up again); the
-    "request" has something that the server does not take, whatever the document; or no request can be answered until
-    the user changes something ("fatal"). `reason` is what the server said, `wait_s` when it wants to be asked again.
+    "request" has something that the server does not take, whatever the document; the answer comes "later", with a
+    batch; or no request can be answered until the user changes something ("fatal"). `reason` is what the server said,
+    `wait_s` when it wants to be asked again.
     """
 
     message: str
