@@ -4,14 +4,26 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint check docs format clean
+.PHONY: demo demo-full test lint check docs format clean
 
-demo: $(VENV)/.demo ## the main job on the embedded corpus, and a report
-	$(BIN)/m3dllm run --system majority --pairs both --out runs/demo-majority
-	$(BIN)/m3dllm run --system video-llm --shots 0 --out runs/demo-video-llm
-	$(BIN)/m3dllm run --system video-llm --adapter demo --out runs/demo-lora
-	$(BIN)/m3dllm run --system dffm --pairs both --out runs/demo-dffm
-	$(BIN)/m3dllm report runs/demo-majority runs/demo-video-llm runs/demo-lora runs/demo-dffm --out reports/demo
+# Eight documents of each language, answered by the heuristic baselines, the embedded video LLM and a fitted dffm.
+demo: $(VENV)/.demo ## compare three systems on a few documents, look at the page, extract from two films
+	$(BIN)/m3dllm run --system majority --pairs both --limit 8 --out runs/demo/majority
+	$(BIN)/m3dllm run --system dffm --checkpoint demo --pairs both --limit 8 --out runs/demo/dffm
+	$(BIN)/m3dllm run --system video-llm --limit 8 --out runs/demo/video-llm
+	$(BIN)/m3dllm extract examples --out films/demo
+	$(BIN)/m3dllm report runs/demo/majority runs/demo/dffm runs/demo/video-llm --out reports/demo
+	@printf '\nNext:\n'
+	@printf '  %s\n' '$(BIN)/m3dllm systems                                  # what can be run' \
+	    '$(BIN)/m3dllm import --help                            # your own corpus, in any of these formats' \
+	    '$(BIN)/m3dllm extract VIDEO --out films/mine           # your own video, with its subtitles'
+
+demo-full: $(VENV)/.demo ## the same on the whole demo corpus, dffm fitted here
+	$(BIN)/m3dllm run --system majority --pairs both --out runs/demo-full/majority
+	$(BIN)/m3dllm run --system video-llm --out runs/demo-full/video-llm
+	$(BIN)/m3dllm run --system video-llm --adapter demo --out runs/demo-full/video-llm-tuned
+	$(BIN)/m3dllm run --system dffm --pairs both --out runs/demo-full/dffm
+	$(BIN)/m3dllm report runs/demo-full/* --out reports/demo-full
 
 test: $(VENV)/.dev ## every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -41,7 +53,7 @@ $(BIN)/python:
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) torch==2.13.0
-	$(PIP) --editable '.[supervised,llm]'
+	$(PIP) --editable '.[supervised,llm,video]'
 	touch $@
 
 # torch comes first and by its version: where a CPU build of it is at hand, pip takes that. The CPU build of vLLM goes only

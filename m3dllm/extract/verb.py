@@ -53,7 +53,9 @@ def extract(
         Path | None,
         typer.Option(help="A labels.json: the types to look for; default: the checkpoint's, else M3D's."),
     ] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="A fitted system: its run, or the checkpoint in it.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A fitted system: its run, the checkpoint in it, or 'demo' (of dffm).")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="A named set of the system's options.")] = None,
     seed: Annotated[int, typer.Option(help="The seed of everything random.")] = 0,
 ) -> None:

@@ -190,7 +190,7 @@ def test_pictures_of_a_folder_are_documents_of_their_own(tmp_path, fitted):
     assert len(list(done.graphs.glob("*.jsonld"))) == 3
 
 
-@pytest.mark.parametrize(("system", "demo"), [("majority", False)])
+@pytest.mark.parametrize(("system", "demo"), [("majority", False), ("dffm", True)])
 def test_a_system_that_must_be_fitted_says_how(tmp_path, film, system, demo):
     with pytest.raises(UserError, match=f"system '{system}' must be fitted: 'm3dllm fit --system {system}") as raised:
         extract(Extraction(sources=[film], out=tmp_path / "out", system=system))
