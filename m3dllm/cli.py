@@ -349,10 +349,9 @@ def score(
 ) -> None:
     """Score a run again, or any two files."""
     from m3dllm import pipeline
-    from m3dllm.files import write_atomic
     from m3dllm.runs import Run
     from m3dllm.score import Settings, score_files
-    from m3dllm.wire import encode, lines
+    from m3dllm.wire import write_lines
 
     settings = Settings(modality=modality.value, variants=tuple(variant or ()), threshold=threshold)
     if run is not None:
@@ -361,7 +360,7 @@ def score(
         tasks = Run(run).record().answered_tasks
         done = pipeline.score(run, settings=replace(settings, tasks=tasks))
         if per_document is not None:
-            write_atomic(per_document, lines(map(encode, done.per_document())))
+            write_lines(per_document, done.per_document().lines())
         _print_scores(done, json=json)
         return
     if gold is None or pred is None:
@@ -379,7 +378,7 @@ def score(
         text = f"{count} documents lack a prediction, '{first}' first: they count as empty answers"
         typer.echo(printable(text), err=True)
     if per_document is not None:
-        write_atomic(per_document, lines(map(encode, scores.rows())))
+        write_lines(per_document, scores.row_lines())
     _print(scores.to_wire(), json=json)
     if 2 * len(scores.unanswered) > sum(of.documents for of in scores.languages.values()):
         raise SystemExit(2)

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 from m3dllm.errors import UserError
 
@@ -103,8 +104,13 @@ def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None
 
     `durable` waits for the disk: what can be made again at once need not be.
     """
-    if isinstance(data, str):
-        data = data.encode("utf-8")
+    with written_atomic(path, durable=durable) as file:
+        file.write(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+@contextmanager
+def written_atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """A file to write piece by piece, put at `path` in one step when the block ends well; as `write_atomic`."""
     if path.exists() and not path.is_file():
         what = "is a folder" if path.is_dir() else "is a pipe or a device"
         raise UserError.at(path, f"{what}; expected a file to write: name another")
@@ -112,15 +118,16 @@ def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
         with suppress(OSError):
             temporary.unlink()
-        raise cannot_write(path, error) from error
 
 
 def check_free(path: Path) -> None:

@@ -8,8 +8,8 @@ the reports, and nothing looks at an image.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from m3dllm.types import Box, Chain, Document, Example, Mention, Relation
@@ -99,9 +99,18 @@ def relation_rules(examples: Iterable[Example], symmetric: frozenset[str]) -> li
 class RelationCounts:
     """What the rules need to know of some examples: how often each would be right, and how often it would speak."""
 
-    facts: Counter[RelationRule]
-    pairs: Counter[tuple[str, str]]
+    facts: Counter[RelationRule] = field(default_factory=Counter)
+    pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many pairs of chains are of each pair of types."""
+
+    def add(self, example: Example, symmetric: Container[str]) -> None:
+        """Count one more example, where its relations are known."""
+        if "relation" not in example.unannotated:
+            self.facts.update(_facts(example, symmetric))
+            n = Counter([chain.type for chain in example.gold.chains])
+            for head in n:
+                for tail in n:
+                    self.pairs[head, tail] += n[head] * (n[head] - 1) // 2 if head == tail else n[head] * n[tail]
 
     def rules(self) -> list[RelationRule]:
         """As of `relation_rules`."""
@@ -125,14 +134,9 @@ class RelationCounts:
 
 def count_relations(examples: Iterable[Example], symmetric: frozenset[str]) -> RelationCounts:
     """The counts of the examples whose relations are known."""
-    counts = RelationCounts(Counter(), Counter())
+    counts = RelationCounts()
     for example in examples:
-        if "relation" not in example.unannotated:
-            counts.facts.update(_facts(example, symmetric))
-            n = Counter([chain.type for chain in example.gold.chains])
-            for head in n:
-                for tail in n:
-                    counts.pairs[head, tail] += n[head] * (n[head] - 1) // 2 if head == tail else n[head] * n[tail]
+        counts.add(example, symmetric)
     return counts
 
 
@@ -175,7 +179,7 @@ def relate(chains: Iterable[Chain] | Mapping[str, list[Chain]], rules: Iterable[
     return tuple(relations)
 
 
-def _facts(example: Example, symmetric: frozenset[str]) -> list[RelationRule]:
+def _facts(example: Example, symmetric: Container[str]) -> list[RelationRule]:
     """Each gold relation as the rule that would say it."""
     chains = {chain.id: chain for chain in example.gold.chains} if example.gold.relations else {}
     facts: dict[tuple[str, str, str], RelationRule] = {}
@@ -199,6 +203,10 @@ def _position(chain: Chain) -> tuple[tuple[int, int], str]:
 # --- regions ----------------------------------------------------------------------------------------------------------
 
 
+Drawn = tuple[int, str, Box]
+"""The frame, type and box of a region."""
+
+
 @dataclass(frozen=True, slots=True)
 class BoxRule:
     """Every frame shows a `type` at `box`."""
@@ -213,11 +221,16 @@ def box_rules(examples: Iterable[Example], *, limit: int) -> list[BoxRule]:
     A box is as frequent as the regions of its type that it matches: IoU > 0.5, one a frame. What one rule matches is
     taken away before the next is chosen. The boxes tried are the gold's, rounded to a twentieth of the frame.
     """
+    return frequent_boxes(map(drawn_in, examples), limit=limit)
+
+
+def frequent_boxes(drawn: Iterable[Sequence[Drawn]], *, limit: int) -> list[BoxRule]:
+    """`box_rules` of what is drawn in each example."""
     import numpy as np
 
     by_type: dict[str, list[tuple[tuple[int, int], Box]]] = defaultdict(list)
-    for i, example in enumerate(examples):
-        for frame, kind, box in _regions(example):
+    for i, found_in in enumerate(drawn):
+        for frame, kind, box in found_in:
             by_type[kind].append(((i, frame), box))
     rules: list[tuple[int, BoxRule]] = []
     for kind, found in sorted(by_type.items()):
@@ -245,7 +258,7 @@ def box_tallies(rules: Iterable[BoxRule], examples: Iterable[Example]) -> dict[B
     frames: dict[tuple[int, int], list[tuple[str, Box]]] = {}
     for i, example in enumerate(examples):
         frames |= {(i, frame.index): [] for frame in example.document.frames if frame.annotated}
-        for frame, kind, box in _regions(example):
+        for frame, kind, box in drawn_in(example):
             frames[i, frame].append((kind, box))
     predicted: Counter[BoxRule] = Counter()
     tp: Counter[BoxRule] = Counter()
@@ -261,7 +274,7 @@ def box_tallies(rules: Iterable[BoxRule], examples: Iterable[Example]) -> dict[B
 
 def n_regions(examples: Iterable[Example]) -> int:
     """How many regions the gold holds in annotated frames."""
-    return sum(len(_regions(example)) for example in examples)
+    return sum(len(drawn_in(example)) for example in examples)
 
 
 def iou(a: Box, b: Box) -> float:
@@ -274,7 +287,7 @@ def iou(a: Box, b: Box) -> float:
     return both / ((a.x1 - a.x0) * (a.y1 - a.y0) + (b.x1 - b.x0) * (b.y1 - b.y0) - both)
 
 
-def _regions(example: Example) -> list[tuple[int, str, Box]]:
+def drawn_in(example: Example) -> list[Drawn]:
     """(frame, type, box) of the gold regions in annotated frames."""
     annotated = {frame.index for frame in example.document.frames if frame.annotated}
     return [(region.frame, region.type, region.box) for region in example.gold.regions if region.frame in annotated]

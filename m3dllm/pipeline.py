@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from m3dllm import summary
 from m3dllm.columns import counted
 from m3dllm.corpora.missing import Manifest, show
 from m3dllm.errors import UserError
@@ -20,9 +21,8 @@ from m3dllm.experiment import Experiment, now, plan, read_done
 from m3dllm.files import clear_leftovers, sha256_file, write_atomic
 from m3dllm.normalize import normalize as normalize_one
 from m3dllm.progress import progress
-from m3dllm.runs import Key, Run, RunRecord, answered_in, with_environment
+from m3dllm.runs import Key, Run, RunRecord, with_environment
 from m3dllm.score import Settings
-from m3dllm.score import score as score_all
 from m3dllm.score.corpus import GIVEN
 from m3dllm.session import (
     RunSession,
@@ -52,8 +52,8 @@ def run(experiment: Experiment, *, variants: Sequence[str] = (), retry_failed: b
             _fit(session)
         _predict(session, retry_failed=retry_failed)
         record = session.record
-        predictions = _normalize(session.run, record, session.examples, session.raws)
-        _score(session.run, record, session.examples, predictions, replace(settings, tasks=record.answered_tasks))
+        _normalize(session.run, record, session.examples, session.raws)
+        _score(session.run, record, replace(settings, tasks=record.answered_tasks))
     return session.run
 
 
@@ -131,7 +131,7 @@ def score(path: Path, *, settings: Settings | None = None) -> Run:
     run = Run(path)
     record = run.record()
     with run.locked():
-        _score(run, record, run.examples(), run.predictions(), settings or Settings(tasks=record.answered_tasks))
+        _score(run, record, settings or Settings(tasks=record.answered_tasks))
     return run
 
 
@@ -221,19 +221,19 @@ def _predict(session: RunSession, *, retry_failed: bool) -> None:
                 if unchecked and raw.failure is None:  # a server names its model with its first answer
                     check_model(session.run.path, recorded, system.provenance)
                     unchecked = False
-                keep(raw, line)
+                keep(line)
                 step()
         record = with_timing(with_provenance(record, planned, system), "predict", time.perf_counter() - started)
-    failed = [raw for raw in session.raws.values() if raw.failure]
-    again = [raw for raw in failed if raw.failure and raw.failure.retryable]
+    failures = session.raws.failures
+    again = sum(failure.retryable for failure in failures.values())
     finished = record.finished if not documents and record.finished else now()
     session.write(replace(record, status="incomplete" if again else "done", finished=finished))
-    for raw in failed:
-        log.warning("document %s was not answered: %s", raw.document, raw.failure and raw.failure.message)
-    if failed:
+    for document, given in [key for key in session.raws if key in failures]:
+        log.warning("document %s was not answered: %s", document, failures[document, given].message)
+    if failures:
         n = len(session.raws)
-        log.warning("%d of %d answered; %d failed", n - len(failed), n, len(failed))
-        for what, n in (("the same command", len(again)), ("--retry-failed", len(failed) - len(again))):
+        log.warning("%d of %d answered; %d failed", n - len(failures), n, len(failures))
+        for what, n in (("the same command", again), ("--retry-failed", len(failures) - again)):
             if n:
                 log.warning("%d of these are asked again by %s", n, what)
 
@@ -241,7 +241,7 @@ def _predict(session: RunSession, *, retry_failed: bool) -> None:
 def _to_ask(session: RunSession, *, retry_failed: bool) -> list[Document]:
     """What the system sees of the documents of all passes that have no answer yet."""
     planned, subsets = session.plan, _subsets(session.record)
-    answered = answered_in(session.raws, retry_failed=retry_failed)
+    answered = session.raws.answered(retry_failed=retry_failed)
     return [
         _given(example, kind, subsets)
         for kind in planned.passes
@@ -250,33 +250,27 @@ def _to_ask(session: RunSession, *, retry_failed: bool) -> list[Document]:
     ]
 
 
-def _normalize(
-    run: Run, record: RunRecord, examples: Sequence[Example], raws: Mapping[Key, RawOutput]
-) -> list[Prediction]:
+def _normalize(run: Run, record: RunRecord, examples: Iterable[Example], raws: Mapping[Key, RawOutput]) -> None:
     subsets = _subsets(record)
-    predictions = []
-    for example in examples:
-        document = show(example.document, subsets.get(example.document.id, "full"))
+    silent = 0
+
+    def predictions() -> Iterator[Prediction]:
+        nonlocal silent
         kinds: tuple[GivenKind | None, ...] = (None, "mentions", "chains")
-        for raw in (raws.get((document.id, kind)) for kind in kinds):
-            if raw is not None:
-                predictions.append(normalize_one(document, raw, record.labels))
-    if silent := sum((e.document.id, None) not in raws for e in examples):
+        for example in examples:
+            document = show(example.document, subsets.get(example.document.id, "full"))
+            silent += (document.id, None) not in raws
+            for key in ((document.id, kind) for kind in kinds):
+                if key in raws:
+                    yield normalize_one(document, raws[key], record.labels)
+
+    run.write_predictions(predictions())
+    if silent:
         log.warning("%s: no answer for %s, which counts as an empty one", run.path, counted(silent, "document"))
-    run.write_predictions(predictions)
-    return predictions
 
 
-def _score(
-    run: Run,
-    record: RunRecord,
-    examples: Sequence[Example],
-    predictions: Sequence[Prediction],
-    settings: Settings,
-) -> None:
-    subsets = _subsets(record) or None
-    scores = score_all(examples, predictions, labels=record.labels, settings=settings, subsets=subsets)
-    run.write_scores(scores.to_wire(), scores.rows())
+def _score(run: Run, record: RunRecord, settings: Settings) -> None:
+    summary.keep(run, record, summary.walk(run, record, settings))
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

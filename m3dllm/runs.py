@@ -14,13 +14,15 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from m3dllm.errors import UserError
 from m3dllm.files import cannot_write, clear_abandoned, read_bytes, write_atomic
 from m3dllm.labels import LabelSet
-from m3dllm.types import Example, GivenKind, Prediction, RawOutput, Task
+from m3dllm.stream import Stream
+from m3dllm.types import Example, Failure, GivenKind, Prediction, RawOutput, Task
 from m3dllm.wire import (
     FORMAT,
     WireError,
@@ -31,9 +33,9 @@ from m3dllm.wire import (
     encode,
     encode_example,
     encode_prediction,
-    lines,
     pretty,
-    read_lines,
+    raw_head,
+    write_lines,
 )
 
 Key = tuple[str, GivenKind | None]
@@ -161,29 +163,29 @@ class Run:
             raise UserError.at(file, f"is format {found.format}; this version reads {FORMAT}: make the run again")
         return found
 
-    def examples(self) -> list[Example]:
+    def examples(self) -> Stream[Example]:
         """The examples as scored; frames' paths are relative to the corpus."""
-        return list(read_lines(self._there("documents.jsonl"), decode_example))
+        return Stream(self._there("documents.jsonl"), decode_example)
 
-    def raws(self, *, missing_ok: bool = True) -> dict[Key, RawOutput]:
+    def raws(self, *, missing_ok: bool = True) -> RawOutputs:
         """The last answer of each document in each pass; a torn last line is passed over.
 
         Raises UserError where there is no raw.jsonl, unless it may be missing.
         """
         if not missing_ok:
             self._there("raw.jsonl")
-        return {(raw.document, raw.given): raw for raw in self._raw_lines()}
+        return RawOutputs(self.path / "raw.jsonl")
 
     def answered(self, *, retry_failed: bool = False) -> frozenset[Key]:
-        """What need not be asked again, see `answered_in`."""
-        return answered_in(self.raws(), retry_failed=retry_failed)
+        """What need not be asked again."""
+        return self.raws().answered(retry_failed=retry_failed)
 
     def failed(self) -> list[RawOutput]:
         """The last answers of the documents on which the system failed."""
-        return [raw for raw in self.raws().values() if raw.failure]
+        return self.raws().failed()
 
-    def predictions(self) -> list[Prediction]:
-        return list(read_lines(self._there("predictions.jsonl"), decode_prediction))
+    def predictions(self) -> Stream[Prediction]:
+        return Stream(self._there("predictions.jsonl"), decode_prediction)
 
     def scores(self) -> dict[str, Any]:
         """`scores.json` as it stands."""
@@ -193,8 +195,8 @@ class Run:
         except WireError as error:
             raise error.at(file) from error
 
-    def per_document(self) -> list[dict[str, Any]]:
-        return list(read_lines(self._there("per_document.jsonl"), lambda line: decode(line, dict[str, Any])))
+    def per_document(self) -> Stream[dict[str, Any]]:
+        return Stream(self._there("per_document.jsonl"), partial(decode, kind=dict[str, Any]))
 
     def _there(self, name: str) -> Path:
         file = self.path / name
@@ -203,16 +205,6 @@ class Run:
             hint = f": make it with 'm3dllm {step} {self.path}'" if step else ": run the same command again"
             raise UserError.at(self.path, f"has no {name}{hint}")
         return file
-
-    def _raw_lines(self) -> Iterator[RawOutput]:
-        """The whole lines of raw.jsonl."""
-        file = self.path / "raw.jsonl"
-        data = read_bytes(file) if file.exists() else b""
-        for number, line in enumerate(data[: data.rfind(b"\n") + 1].split(b"\n")[:-1], start=1):
-            try:
-                yield decode_raw(line)
-            except WireError as error:
-                raise error.at(file, number) from error
 
     # --- writing ---
 
@@ -251,13 +243,14 @@ class Run:
         write_atomic(self.path / "run.json", pretty(record))
 
     def write_examples(self, examples: Iterable[Example]) -> None:
-        write_atomic(self.path / "documents.jsonl", lines(map(encode_example, examples)))
+        write_lines(self.path / "documents.jsonl", map(encode_example, examples))
 
     def write_predictions(self, predictions: Iterable[Prediction]) -> None:
-        write_atomic(self.path / "predictions.jsonl", lines(map(encode_prediction, predictions)))
+        write_lines(self.path / "predictions.jsonl", map(encode_prediction, predictions))
 
-    def write_scores(self, scores: Mapping[str, Any], per_document: Iterable[Mapping[str, Any]]) -> None:
-        write_atomic(self.path / "per_document.jsonl", lines(map(encode, per_document)))
+    def write_scores(self, scores: Mapping[str, Any], per_document: Iterable[bytes]) -> None:
+        """`per_document` are the lines of the counts of each document."""
+        write_lines(self.path / "per_document.jsonl", per_document)
         write_atomic(self.path / "scores.json", pretty(scores))
 
     @contextmanager
@@ -354,9 +347,41 @@ def _appending(file: Path, whole: int) -> Iterator[Log]:
         raise cannot_write(file, error) from error
 
 
-def answered_in(raws: Mapping[Key, RawOutput], *, retry_failed: bool = False) -> frozenset[Key]:
-    """What need not be asked again: answered, or (but with `retry_failed`) failed for good."""
-    return frozenset(key for key, raw in raws.items() if not (raw.failure and (retry_failed or raw.failure.retryable)))
+class RawOutputs(Mapping[Key, RawOutput]):
+    """The last answer of each document in each pass. Which line holds it is held, and which ones are failures."""
+
+    def __init__(self, file: Path) -> None:
+        """`file` is raw.jsonl, which need not be there."""
+        self._lines = Stream(file, decode_raw, torn=True)
+        self._places: dict[Key, int] = {}
+        self.failures: dict[Key, Failure] = {}
+        for i, head in enumerate(self._lines.read_as(raw_head) if file.exists() else ()):
+            key = head.document, head.given
+            self._places[key] = i
+            self.failures.pop(key, None)
+            if head.error is not None:
+                self.failures[key] = Failure(head.error) if isinstance(head.error, str) else head.error
+
+    def __getitem__(self, key: Key) -> RawOutput:
+        return self._lines[self._places[key]]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
+
+    def answered(self, *, retry_failed: bool = False) -> frozenset[Key]:
+        """What need not be asked again: answered, or (but with `retry_failed`) failed for good."""
+        again = {key for key, failure in self.failures.items() if retry_failed or failure.retryable}
+        return frozenset(key for key in self if key not in again)
+
+    def failed(self) -> list[RawOutput]:
+        """The answers that are failures, in the order of all."""
+        return [self[key] for key in self if key in self.failures]
 
 
 def with_environment(record: RunRecord, now: RunRecord, *, beside: bool) -> RunRecord:

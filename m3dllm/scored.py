@@ -2,100 +2,65 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 
 from m3dllm.confidence import at_least
-from m3dllm.corpora.missing import Manifest
 from m3dllm.errors import UserError
-from m3dllm.runs import Run, RunRecord
-from m3dllm.score import Breakdown, ErrorCounts, Scores, Settings, TaskScores, break_down, read_scores, total
-from m3dllm.score.by_type import ByType
-from m3dllm.score.heuristics import Counted, HeuristicBaseline, heuristic_baselines
-from m3dllm.score.scores import Pairs
-from m3dllm.types import Annotation, Example, Prediction, RawOutput, Subset, Task
-from m3dllm.wire import WireError, convert
-
-MOST = 1e15
-"""What no time, memory or count of a run comes near."""
-PAIRS: tuple[Pairs, ...] = ("end_to_end", "gold_pairs")
+from m3dllm.runs import Key, Run, RunRecord
+from m3dllm.score import Scores, TaskScores, read_scores
+from m3dllm.score.corpus import Answers, Golds
+from m3dllm.score.heuristics import HeuristicBaseline, heuristic_baselines
+from m3dllm.score.scores import PAIRS, Pairs, Sums
+from m3dllm.summary import MOST, LanguageSummary, Summary, kept, plain, subsets_of, walk
+from m3dllm.types import Example, Prediction, RawOutput, Subset
+from m3dllm.wire import decode_prediction
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredRun:
-    """A scored run as it lies on disk, under a name that no other run of the report has."""
+    """A scored run as it lies on disk, under a name that no other run of the report has.
+
+    Documents, answers and predictions are read when they are asked for, one at a time.
+    """
 
     name: str
     path: Path
     record: RunRecord
-    examples: tuple[Example, ...]
-    raws: tuple[RawOutput, ...]
+    examples: Sequence[Example]
+    raws: Mapping[Key, RawOutput]
     """The answers as they were given; none where raw.jsonl is gone, which a score does without."""
-    predictions: tuple[Prediction, ...]
+    predictions: Sequence[Prediction]
     scores: Scores
     subsets: Mapping[str, Subset]
     """What was shown of each document; empty where everything was."""
-
-    @cached_property
-    def annotations(self) -> dict[str, Annotation]:
-        """What the system predicted with nothing given, by document."""
-        return {p.document: p.annotation for p in self.predictions if p.given is None}
-
-    def documents(self, lang: str) -> list[Example]:
-        return [example for example in self.examples if example.document.lang == lang]
-
-    def issues(self, lang: str) -> dict[str, int]:
-        """How often each code of an issue occurs in one language, over all passes."""
-        here = {example.document.id for example in self.documents(lang)}
-        codes = Counter(issue.code for p in self.predictions if p.document in here for issue in p.issues)
-        return dict(sorted(codes.items()))
-
-    def answers(self, lang: str) -> list[RawOutput]:
-        """The system's answers to the documents in one language, over all passes."""
-        here = {example.document.id for example in self.documents(lang)}
-        return [raw for raw in self.raws if raw.document in here]
+    summary: Summary
 
     @property
-    def errors(self) -> dict[str, dict[Pairs, dict[Task, ErrorCounts]]]:
-        """The classes of wrong predictions, by language, protocol and task."""
-        return self._broken_down.errors
+    def answers(self) -> Answers:
+        """The predictions by document."""
+        return Answers(Golds(self.examples, self.subsets), self.predictions)
 
-    @property
-    def types(self) -> dict[str, dict[Pairs, dict[Task, ByType]]]:
-        """The counts of each type, by language, protocol and task."""
-        return self._broken_down.types
-
-    @cached_property
-    def _broken_down(self) -> Breakdown:
-        return break_down(
-            self.examples,
-            self.predictions,
-            labels=self.record.labels,
-            settings=replace(self.scores.settings, threshold=None),  # the predictions are those above it
-            subsets=self.subsets,
-        )
+    def of(self, lang: str) -> LanguageSummary:
+        """What it holds in one language."""
+        return self.summary.languages[lang]
 
     def part(self, lang: str, pairs: Pairs) -> TaskScores | None:
         """The scores of one language under one protocol; None where the run has none."""
         of = self.scores.languages[lang]
         return of.gold_pairs if pairs == "gold_pairs" else of.end_to_end
 
-    def heuristics(self, lang: str, pairs: Pairs, counted: Counted | None = None) -> tuple[HeuristicBaseline, ...]:
-        """The heuristic baselines beside the run's scores: over its predicted mentions and chains, or over the gold's.
-
-        `counted` keeps what is the same for all runs of these documents.
-        """
-        return heuristic_baselines(
-            self.documents(lang),
-            self.record.labels,
-            settings=Settings(self.scores.settings.modality, tasks=self.scores.settings.tasks),
-            subsets=self.subsets,
-            over=self.annotations if pairs == "end_to_end" else None,
-            counted=counted,
-        )
+    def heuristics(self, lang: str, pairs: Pairs) -> tuple[HeuristicBaseline, ...]:
+        """The heuristic baselines beside its scores: over the predicted mentions and chains, or over the gold's."""
+        known = self.of(lang).heuristics
+        if pairs not in known and pairs == "gold_pairs":  # another run of its table was given the gold
+            settings = plain(self.scores.settings)
+            found = heuristic_baselines(self.examples, self.record.labels, settings=settings, subsets=self.subsets)
+            known[pairs] = tuple(row for row in found if row.lang == lang)
+        return known.get(pairs, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,50 +78,48 @@ def read_run(path: Path, name: str | None = None, *, threshold: float | None = N
     """
     run = Run(path)
     record = run.record()
-    examples, predictions = tuple(run.examples()), tuple(run.predictions())
-    raws = tuple(run.raws().values())
+    examples, raws = run.examples(), run.raws()
     for file in ("scores.json", "per_document.jsonl"):
         if not (path / file).is_file():
             raise UserError.at(path, f"has no {file}: make it with 'm3dllm score {path}'")
-    _check_cost(path, record, raws)
-    if raws and {(p.document, p.given) for p in predictions} != {(raw.document, raw.given) for raw in raws}:
-        raise UserError.at(path / "predictions.jsonl", f"is not of raw.jsonl: 'm3dllm normalize {path}', then score")
+    _check_cost(path, record)
     scores = read_scores(path / "scores.json", path / "per_document.jsonl")
-    _check_scores(path, examples, scores)
     limit = scores.settings.threshold if threshold is None else threshold
-    if limit is not None:
-        predictions = tuple(replace(p, annotation=at_least(p.annotation, limit)) for p in predictions)
-    subsets = _subsets(path, record)
-    if record.missing is not None and not {example.document.id for example in examples} <= subsets.keys():
-        raise UserError.at(path / "run.json", "does not say what was shown of each document: make the run again")
+    predictions = run.predictions() if limit is None else run.predictions().read_as(partial(_at_least, limit))
+    summary = kept(run, record)
+    if summary is None:
+        walked = walk(run, record, scores.settings)
+        for problem in walked.problems:
+            raise problem
+        summary = walked.summary
+        _check_scores(path, summary, scores)
     name = name or path.resolve().name
-    return ScoredRun(name, path, record, examples, raws, predictions, scores, subsets)
+    return ScoredRun(name, path, record, examples, raws, predictions, scores, subsets_of(run, record), summary)
 
 
-def _subsets(path: Path, record: RunRecord) -> dict[str, Subset]:
-    """What was shown of each document, from the manifest of the run."""
-    try:
-        return {} if record.missing is None else convert(record.missing, Manifest).documents
-    except WireError as error:
-        raise error.at(path / "run.json") from error
+def _at_least(limit: float, line: bytes) -> Prediction:
+    prediction = decode_prediction(line)
+    return replace(prediction, annotation=at_least(prediction.annotation, limit))
 
 
-def _check_scores(path: Path, examples: Sequence[Example], scores: Scores) -> None:
+def _check_scores(path: Path, summary: Summary, scores: Scores) -> None:
     """Raises UserError where documents, counts by document and scores do not belong together."""
     again = f"score again with 'm3dllm score {path}'"
-    expected = {example.document.id for example in examples}
-    if len(expected) < len(examples):
-        raise UserError.at(path / "documents.jsonl", "names a document twice: make the run again")
-    if odd := sorted(expected ^ {row.document for row in scores.per_document}):
+    expected = {document for of in summary.languages.values() for document in of.documents}
+    rows: dict[tuple[str, Pairs], Sums] = defaultdict(Sums)
+    found = set()
+    for row in scores.per_document:
+        found.add(row.document)
+        rows[row.lang, row.pairs].add(row.tasks)
+    if odd := sorted(expected ^ found):
         file = "per_document.jsonl" if odd[0] in expected else "documents.jsonl"
         raise UserError.at(path / file, f"lacks document '{odd[0]}': {again}")
-    if odd := sorted(scores.languages.keys() ^ {example.document.lang for example in examples}):
+    if odd := sorted(scores.languages.keys() ^ summary.languages.keys()):
         raise UserError.at(path / "scores.json", f"does not agree with documents.jsonl about '{odd[0]}': {again}")
     for lang, of in scores.languages.items():
         for pairs in PAIRS:
             part = of.gold_pairs if pairs == "gold_pairs" else of.end_to_end
-            rows = [row.tasks for row in scores.documents(lang, pairs=pairs)]
-            counted = total(rows).tasks
+            counted = rows[lang, pairs].scores().tasks
             for name, score in part.tasks.items() if part else ():
                 if name in counted and counted[name] != score:
                     message = f"does not agree with per_document.jsonl in {name} ({lang}, {pairs}): {again}"
@@ -191,7 +154,7 @@ def broken(error: Exception) -> str:
     return f"holds what no run writes ({message[:160]}): make it again"
 
 
-def _check_cost(path: Path, record: RunRecord, raws: Iterable[RawOutput]) -> None:
+def _check_cost(path: Path, record: RunRecord) -> None:
     """Raises UserError for a time, memory or count of tokens that cannot be one."""
     for name, numbers in (("seconds", record.seconds), ("memory_mb", record.memory_mb)):
         for step, number in numbers.items():
@@ -200,14 +163,6 @@ def _check_cost(path: Path, record: RunRecord, raws: Iterable[RawOutput]) -> Non
     for name, value in record.tally.items():
         if isinstance(value, int | float) and not abs(value) <= MOST:
             raise UserError.at(path / "run.json", f"tally.{name} is a number that cannot be: make it again")
-    for raw in raws:
-        for of in (raw, *raw.turns):
-            tokens = ("tokens_in", "tokens_out", "tokens_vision", "tokens_thinking")
-            for name in (*tokens, "seconds", "first_token_s", "grammar_s", "thinking_s"):
-                value = getattr(of, name, None)
-                if value is not None and not 0 <= value <= MOST:
-                    what = f"{name} of document '{raw.document}' is a number that cannot be: make the run again"
-                    raise UserError.at(path / "raw.jsonl", what)
 
 
 def _names(paths: Mapping[Path, Path]) -> dict[str, Path]:

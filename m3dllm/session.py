@@ -16,11 +16,12 @@ from m3dllm.corpora.images import image_problem
 from m3dllm.ending import Shown
 from m3dllm.errors import UserError
 from m3dllm.experiment import Plan
-from m3dllm.files import cannot_write, read_bytes, sha256, sha256_file
-from m3dllm.runs import Key, Run, RunRecord
+from m3dllm.files import cannot_write, read_bytes, sha256, sha256_file, written_atomic
+from m3dllm.runs import RawOutputs, Run, RunRecord
+from m3dllm.stream import Spool, Stream
 from m3dllm.system import System
 from m3dllm.types import Document, Example, RawOutput, Task
-from m3dllm.wire import WireError, decode, decode_raw, encode, encode_raw
+from m3dllm.wire import WireError, decode, decode_example, decode_raw, encode, encode_example, encode_raw
 
 log = logging.getLogger("m3dllm")
 
@@ -44,13 +45,13 @@ class RunSession:
     record: RunRecord
 
     @cached_property
-    def examples(self) -> list[Example]:
+    def examples(self) -> Stream[Example]:
         """documents.jsonl."""
         return self.run.examples()
 
     @cached_property
-    def raws(self) -> dict[Key, RawOutput]:
-        """The last answer of each document in each pass, those that are kept now included."""
+    def raws(self) -> RawOutputs:
+        """The last answer of each document in each pass."""
         return self.run.raws()
 
     def write(self, record: RunRecord) -> None:
@@ -59,22 +60,23 @@ class RunSession:
         self.run.write_record(record)
 
     @contextmanager
-    def keeping(self, system: System) -> Iterator[Callable[[RawOutput, bytes], None]]:
-        """Keeps answers of `system`, each with its line, and before each the prompts that led to it."""
+    def keeping(self, system: System) -> Iterator[Callable[[bytes], None]]:
+        """Keeps the lines of `system`'s answers, and before each the prompts that led to it."""
         with self.run.raw_log() as raws, self.run.prompt_log() as prompts:
 
-            def keep(raw: RawOutput, line: bytes) -> None:
+            def keep(line: bytes) -> None:
                 prompts.add(system.take_prompts())
                 raws.append(line)
-                self.raws[raw.document, raw.given] = raw
 
             yield keep
+        del self.raws
 
     def check_frames(self, documents: Iterable[Document]) -> None:
         """Raises UserError where a frame is no longer what it was when the run began."""
-        known = {e.document.id: [frame.sha256 for frame in e.document.frames] for e in self.examples}
+        known = {e.document.id: i for i, e in enumerate(self.examples)}
         for document in documents:
-            for frame, expected in zip(document.frames, known.get(document.id, []), strict=False):
+            before = self.examples[known[document.id]].document.frames if document.frames else ()
+            for frame, expected in zip(document.frames, (frame.sha256 for frame in before), strict=False):
                 if sha256_file(Path(frame.path)) != expected:
                     message = "is another image than when the run began: put it back, or name another --out"
                     raise UserError.at(frame.path, message)
@@ -84,18 +86,18 @@ class RunSession:
 def open_run(plan: Plan) -> Iterator[RunSession]:
     """The plan's run, begun or resumed, locked, with its documents written and its log open."""
     run = Run(plan.path)
-    examples = None
+    examples = Spool(encode_example, decode_example)
     if not (plan.path / "documents.jsonl").exists():  # what fails here leaves no run behind
         plan.spec.load(plan.config)
-        examples = list(_as_scored(plan))
+        examples.extend(_as_scored(plan))
     with run.locked():
         session = RunSession(plan, run, run.begin(plan.record, defaults=plan.defaults))
         with _logged(plan.path / "log.txt"):
             for note in plan.notes:
                 log.warning(note)
-            if examples is not None:
-                run.write_examples(examples)
-                session.examples = examples
+            if len(examples):
+                with written_atomic(plan.path / "documents.jsonl") as file:
+                    examples.copy_to(file)
             elif [e.document.id for e in session.examples] != [e.document.id for e in plan.test]:
                 message = "is about other documents than this version takes by the same words: name another --out"
                 raise UserError.at(plan.path, message)

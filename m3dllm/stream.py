@@ -20,6 +20,7 @@ from m3dllm.files import cannot_write, open_file
 from m3dllm.wire import WireError, numbered_lines, placed_lines
 
 T = TypeVar("T")
+U = TypeVar("U")
 IN_MEMORY = 2**20
 """Bytes of a spool that need no file."""
 
@@ -27,9 +28,9 @@ IN_MEMORY = 2**20
 class Stream(Sequence[T]):
     """The values of a JSON Lines file, in its order. Reading raises UserError with file, line and place."""
 
-    def __init__(self, path: Path, read: Callable[[bytes], T]) -> None:
-        """`read` makes a value of a line, or raises WireError."""
-        self._path, self._read = path, read
+    def __init__(self, path: Path, read: Callable[[bytes], T], *, torn: bool = False) -> None:
+        """`read` makes a value of a line, or raises WireError. `torn`: a last line without its end is passed over."""
+        self._path, self._read, self._torn = path, read, torn
         self._places: tuple[array[int], array[int]] | None = None
         """Where each line begins, and how many bytes it has."""
         self._file: Any = None
@@ -69,16 +70,18 @@ class Stream(Sequence[T]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({list(self)!r})"
 
+    def read_as(self, read: Callable[[bytes], U]) -> Stream[U]:
+        """The same lines as other values."""
+        return self._part(read, self._placed())
+
     def pick(self, positions: Iterable[int]) -> Stream[T]:
         """The values at these positions, in this order."""
-        begins, sizes = self._placed()
-        found = Stream(self._path, self._read)
-        found._places = array("q"), array("q")
-        for i in positions:
-            found._places[0].append(begins[i])
-            found._places[1].append(sizes[i])
-        found._file, found._source = self._opened(), self
-        return found
+        positions = list(positions)
+        return self._part(self._read, tuple(array("q", [of[i] for i in positions]) for of in self._placed()))
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines of the values, without their ends."""
+        return map(self.line, range(len(self)))
 
     def line(self, i: int) -> bytes:
         """The line of a value, without its end."""
@@ -86,6 +89,11 @@ class Stream(Sequence[T]):
         file = self._opened()
         file.seek(begins[i])
         found: bytes = file.read(sizes[i])
+        return found
+
+    def _part(self, read: Callable[[bytes], U], places: tuple[array[int], ...]) -> Stream[U]:
+        found = Stream(self._path, read)
+        found._places, found._file, found._source = (places[0], places[1]), self._opened(), self
         return found
 
     def _value(self, line: bytes, i: int) -> T:
@@ -103,6 +111,9 @@ class Stream(Sequence[T]):
             for _, begin, line in placed_lines(self._path):
                 begins.append(begin)
                 sizes.append(len(line))
+            if self._torn and begins and begins[-1] + sizes[-1] == self._path.stat().st_size:
+                begins.pop()
+                sizes.pop()
             self._places = begins, sizes
         return self._places
 

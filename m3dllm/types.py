@@ -460,7 +460,9 @@ class PRF:
 
     @property
     def recall(self) -> float | None:
-        return self.swapped.precision
+        if self.r_den:
+            return self.r_num / self.r_den
+        return 0.0 if self.p_den else None
 
     @property
     def f1(self) -> float | None:

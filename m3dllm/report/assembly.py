@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from m3dllm.columns import counted
-from m3dllm.corpora.imported import Counts
 from m3dllm.files import file_name
 from m3dllm.report import breakdowns, cells, confidences, scores
 from m3dllm.report.answers import answer_table, cost_table, issue_table, pareto
@@ -21,8 +20,8 @@ from m3dllm.report.numbers import decimals
 from m3dllm.report.provenance import UNKNOWN_COMMIT, again, origin
 from m3dllm.report.published import Published
 from m3dllm.score.metric import headline
-from m3dllm.score.scores import Pairs
-from m3dllm.scored import PAIRS, LeftOut, ScoredRun
+from m3dllm.score.scores import PAIRS, Pairs
+from m3dllm.scored import LeftOut, ScoredRun
 from m3dllm.types import TASKS
 from m3dllm.wire import encode
 
@@ -120,12 +119,8 @@ def _group(
     published: Published | None,
 ) -> Section:
     name = anchors[group]
-    run, n = group.runs[0], Counts.of(group.runs[0].documents(group.lang))
-    lacking = [
-        f"{task} in {count}"
-        for task in TASKS
-        if (count := sum(task in example.unannotated for example in run.documents(group.lang)))
-    ]
+    run, of = group.runs[0], group.runs[0].of(group.lang)
+    n, lacking = of.counts, [f"{task} in {of.lacking[task]}" for task in TASKS if task in of.lacking]
     unannotated = f"Not annotated, so not scored: {', '.join(lacking)} of these documents. " if lacking else ""
     blocks: list[Block] = [
         Text(
@@ -209,7 +204,7 @@ def shown(run: ScoredRun, lang: str) -> str:
     """What the systems saw of the documents."""
     if not run.subsets:
         return "Every document was shown whole."
-    n = Counter(run.subsets[example.document.id] for example in run.documents(lang))
+    n = Counter(run.subsets[document] for document in run.of(lang).documents)
     return (
         "Shown: "
         + ", ".join(f"{words} of {n[subset]}" for subset, words in breakdowns.SUBSETS.items() if n[subset])
@@ -304,7 +299,7 @@ def _where(group: ComparisonGroup, pairs: Pairs | None = None) -> str:
 
 def _counted(group: ComparisonGroup, pairs: Pairs, *, under: str) -> str:
     """The group in words under a title, and of how many documents it is."""
-    n = len(group.runs[0].documents(group.lang))
+    n = len(group.runs[0].of(group.lang).documents)
     return f"{_where(group, pairs).removeprefix(f'{under}, ')}: {counted(n, 'document').replace(' ', NO_BREAK)}"
 
 

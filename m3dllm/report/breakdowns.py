@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -16,17 +16,12 @@ from m3dllm.score import total
 from m3dllm.score.errors import CLASSES
 from m3dllm.score.scores import Pairs
 from m3dllm.scored import ScoredRun
-from m3dllm.tokens import tokenize
-from m3dllm.types import TASKS, Example, Subset, Task
+from m3dllm.types import TASKS, Subset, Task
 
 SUBSETS: dict[Subset, str] = {"full": "text and video", "no_text": "video only", "no_video": "text only"}
 TYPED: tuple[Task, ...] = ("entity", "relation", "grounding")
 PARTS = 3
-MEASURES: dict[str, tuple[str, Callable[[Example], int]]] = {
-    "length": ("tokens of text", lambda example: len(tokenize(example.document))),
-    "mentions": ("gold mentions", lambda example: sum(1 for _ in example.gold.mentions)),
-    "chains": ("gold chains", lambda example: len(example.gold.chains)),
-}
+MEASURES = {"length": "tokens of text", "mentions": "gold mentions", "chains": "gold chains"}
 ERROR_WORDS = {
     "type": "type",
     "boundary": "boundary",
@@ -52,9 +47,7 @@ def type_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
     systems = by_rank(group, pairs)
     parts = []
     for task in TYPED:
-        found = {
-            run.name: run.types.get(group.lang, {}).get(pairs, {}).get(task, {}) for s in systems for run in s.runs
-        }
+        found = {run.name: run.of(group.lang).types.get(pairs, {}).get(task, {}) for s in systems for run in s.runs}
         gold: dict[str, int] = {}
         for kind, counts in (item for of in found.values() for item in of.items()):
             gold[kind] = max(gold.get(kind, 0), int(counts.r_den))
@@ -76,9 +69,9 @@ def shown_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None
 
 def measure_table(name: str, measure: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
     """F1 by thirds of the documents, by a measure of what they hold; None where all hold about the same."""
-    words, of = MEASURES[measure]
-    sizes = {e.document.id: of(e) for e in group.runs[0].documents(group.lang) if e.document.text}
-    groups = {label: frozenset(ids) for label, ids in thirds(sizes)}
+    words, of = MEASURES[measure], group.runs[0].of(group.lang)
+    sizes = zip(of.documents, of.sizes[measure], strict=True)
+    groups = {label: frozenset(ids) for label, ids in thirds({name: n for name, n in sizes if n is not None})}
     if len(groups) < 2:
         return None
     caption = f"F1 in percent by {words}: the documents in {len(groups)} parts of about the same number."
@@ -135,7 +128,7 @@ def error_table(name: str, group: ComparisonGroup, pairs: Pairs, published: Publ
 
 
 def _rate(run: ScoredRun, lang: str, pairs: Pairs, task: Task, kind: str) -> float | None:
-    counts = run.errors.get(lang, {}).get(pairs, {}).get(task)
+    counts = run.of(lang).errors.get(pairs, {}).get(task)
     return (counts.rates or {}).get(kind) if counts else None
 
 

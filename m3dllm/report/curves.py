@@ -126,7 +126,9 @@ def missing_ratio(run: ScoredRun) -> float | None:
     """The share of documents without one modality; None where text and video are not missing about equally often."""
     if not run.subsets:
         return 0.0
-    counts = Counter(run.subsets.get(example.document.id, "full") for example in run.examples)
+    counts = Counter(
+        run.subsets.get(document, "full") for of in run.summary.languages.values() for document in of.documents
+    )
     text, video, every = counts["no_text"], counts["no_video"], sum(counts.values())
     return (text + video) / every if abs(text - video) <= max(1, 0.05 * every) else None
 

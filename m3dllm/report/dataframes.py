@@ -13,7 +13,8 @@ from m3dllm.report.comparison import compare as compare_systems
 from m3dllm.report.files import check_baseline
 from m3dllm.report.groups import groups
 from m3dllm.report.tidy import sheets
-from m3dllm.scored import PAIRS, ScoredRun, read_run, read_runs
+from m3dllm.score.scores import PAIRS
+from m3dllm.scored import ScoredRun, read_run, read_runs
 
 if TYPE_CHECKING:
     from pandas import DataFrame

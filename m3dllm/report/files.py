@@ -26,8 +26,8 @@ from m3dllm.report.published import read_published
 from m3dllm.report.svg import svg
 from m3dllm.report.terminal import overview
 from m3dllm.report.tidy import sheet_csv, sheets, table_csv
-from m3dllm.runs import Run
-from m3dllm.scored import PAIRS, ScoredRun, read_runs
+from m3dllm.score.scores import PAIRS
+from m3dllm.scored import ScoredRun, read_runs
 
 PAGES_AT_MOST = 100
 """The most documents of which pages are made unasked: thumbnails of many frames take a while."""
@@ -68,7 +68,7 @@ def write_report(
             comparisons[of, pairs] = compare(of, pairs, baseline=baseline, resamples=resamples)
             step()
     report = assemble(sets, left_out, comparisons, published=published, baseline=baseline)
-    documents = {example.document.id for run in found for example in run.examples}
+    documents = {name for run in found for of in run.summary.languages.values() for name in of.documents}
     if pages or (pages is None and len(documents) <= PAGES_AT_MOST):
         report = replace(report, pages=_pages(found, folder))
     elif (folder / "documents/index.html").is_file():
@@ -117,9 +117,9 @@ def _remove_stale(folder: Path, files: Mapping[str, object]) -> None:
 
 def _pages(runs: Sequence[ScoredRun], folder: Path) -> str:
     """The pages of the documents; the link to them."""
-    from m3dllm.viewer import write_pages
+    from m3dllm.viewer import write_pages_of
 
-    written = write_pages([Run(run.path) for run in runs], folder / "documents")
+    written = write_pages_of(runs, folder / "documents")
     return written.resolve().relative_to(folder.resolve()).as_posix()
 
 

@@ -18,11 +18,11 @@ from typing import Any
 
 from m3dllm.files import sha256
 from m3dllm.score import DocumentScore, TaskScores
-from m3dllm.score.heuristics import Counted, HeuristicBaseline
-from m3dllm.score.scores import Pairs, answered
-from m3dllm.scored import PAIRS, ScoredRun
+from m3dllm.score.heuristics import HeuristicBaseline
+from m3dllm.score.scores import PAIRS, Pairs, answered
+from m3dllm.scored import ScoredRun
 from m3dllm.types import TASKS
-from m3dllm.wire import encode, encode_example, encode_labels, lines
+from m3dllm.wire import encode, encode_labels
 
 DIFFERENCES = {
     "documents": "other documents or gold",
@@ -86,7 +86,7 @@ class SystemRuns:
         parts = self.parts(lang, pairs)
         return tuple(task for task in TASKS if parts and all(task in part.average_of for part in parts))
 
-    def documents(self, lang: str, pairs: Pairs) -> list[tuple[DocumentScore, ...]]:
+    def documents(self, lang: str, pairs: Pairs) -> list[Sequence[DocumentScore]]:
         return [run.scores.documents(lang, pairs=pairs) for run in self.runs]
 
     def mean(self, of: Callable[..., float | None], *which: Any) -> float | None:
@@ -113,11 +113,10 @@ class ComparisonGroup:
     @cached_property
     def heuristics(self) -> dict[tuple[str, Pairs], tuple[HeuristicBaseline, ...]]:
         """The heuristic baselines of each run, by its name; those over gold mentions and chains are one for all."""
-        counted: Counted = {}
-        own = {(run.name, PAIRS[0]): run.heuristics(self.lang, PAIRS[0], counted) for run in self.runs}
+        own = {(run.name, PAIRS[0]): run.heuristics(self.lang, PAIRS[0]) for run in self.runs}
         if not any(run.part(self.lang, PAIRS[1]) for run in self.runs):
             return own
-        shared = self.runs[0].heuristics(self.lang, PAIRS[1], counted)
+        shared = self.runs[0].heuristics(self.lang, PAIRS[1])
         return own | {(run.name, PAIRS[1]): shared for run in self.runs}
 
     def with_pairs(self, pairs: Pairs) -> list[SystemRuns]:
@@ -134,7 +133,7 @@ def groups(runs: Sequence[ScoredRun]) -> list[ComparisonGroup]:
     """The runs as sets of comparable ones, by corpus, split and language."""
     found: dict[Protocol, list[ScoredRun]] = defaultdict(list)
     for run in runs:
-        for lang in sorted({example.document.lang for example in run.examples}):
+        for lang in sorted(run.summary.languages):
             found[_protocol(run, lang)].append(run)
     labels = _labels(runs)
 
@@ -164,16 +163,14 @@ def _answered(runs: Sequence[ScoredRun], lang: str) -> str:
 
 
 def _protocol(run: ScoredRun, lang: str) -> Protocol:
-    here = run.documents(lang)
-    ids = {example.document.id for example in here}
-    shown = sorted(
-        (document, subset) for document, subset in run.subsets.items() if document in ids and subset != "full"
-    )
+    of = run.of(lang)
+    hidden = ((document, run.subsets.get(document, "full")) for document in of.documents if run.subsets)
+    shown = sorted((document, subset) for document, subset in hidden if subset != "full")
     return Protocol(
         corpus=run.record.corpus.name,
         split=run.record.corpus.split,
         lang=lang,
-        documents=sha256(lines(sorted(map(encode_example, here)))),
+        documents=of.sha256,
         labels=sha256(encode_labels(run.record.labels).encode()),
         shown=sha256(encode(shown)),
         modality=run.scores.settings.modality,

@@ -15,8 +15,8 @@ from m3dllm.score import Ratio, Scores, TaskScores
 from m3dllm.score.calibration import Calibration
 from m3dllm.score.heuristics import HeuristicBaseline
 from m3dllm.score.metric import headline
-from m3dllm.score.scores import Pairs, answered
-from m3dllm.scored import PAIRS, ScoredRun, read_run
+from m3dllm.score.scores import PAIRS, Pairs, answered
+from m3dllm.scored import ScoredRun, read_run
 from m3dllm.types import PRF, TASKS, Task
 
 PAIRS_WORDS: dict[Pairs, str] = {"end_to_end": "end to end", "gold_pairs": "gold mentions and chains"}
@@ -80,7 +80,7 @@ def _notes(run: ScoredRun) -> list[str]:
     """What to know of the scores."""
     notes = []
     for lang, of in run.scores.languages.items():
-        if codes := run.issues(lang):
+        if codes := run.of(lang).issues:
             notes.append(f"issues ({lang}): {', '.join(f'{code} {n}' for code, n in codes.items())}")
         if of.failed:
             notes.append(f"failed ({lang}): {of.failed}; they count nowhere: this is no score of all documents")

@@ -12,8 +12,8 @@ from m3dllm.report.comparison import Comparison
 from m3dllm.report.groups import ComparisonGroup
 from m3dllm.report.layout import Table
 from m3dllm.score import Ratio
-from m3dllm.score.scores import Pairs
-from m3dllm.scored import PAIRS, LeftOut, ScoredRun
+from m3dllm.score.scores import PAIRS, Pairs
+from m3dllm.scored import LeftOut, ScoredRun
 from m3dllm.sheets import csv_lines
 from m3dllm.types import PRF
 
@@ -102,7 +102,7 @@ def _differences(comparisons: Comparisons) -> Iterator[Values]:
 
 def _issues(groups: Iterable[ComparisonGroup]) -> Iterator[Values]:
     for group, run, head in _runs(groups):
-        for code, n in run.issues(group.lang).items():
+        for code, n in run.of(group.lang).issues.items():
             yield *head, group.protocol.corpus, group.protocol.split, group.protocol.lang, code, n
 
 

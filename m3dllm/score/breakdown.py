@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from m3dllm.labels import LabelSet
 from m3dllm.score.by_type import ByType, types_in
-from m3dllm.score.corpus import Answers, Gold
+from m3dllm.score.corpus import Answered, Answers, Golds, protocols, tasks
 from m3dllm.score.errors import ErrorCounts, errors_in, none
 from m3dllm.score.scores import Pairs
 from m3dllm.score.settings import Settings
@@ -25,6 +25,34 @@ class Breakdown(NamedTuple):
     types: dict[str, dict[Pairs, dict[Task, ByType]]]
 
 
+class BreakingDown:
+    """The breakdown of documents that come one by one."""
+
+    def __init__(self, answers: Answers, *, labels: LabelSet | None, settings: Settings) -> None:
+        self._settings, self._symmetric = settings, labels.symmetric if labels else frozenset[str]()
+        self._errors: dict[str, dict[Pairs, dict[Task, ErrorCounts]]] = {
+            lang: {pairs: {task: none(task) for task in tasks(passes, pairs, settings)} for pairs in protocols(passes)}
+            for lang, passes in answers.passes.items()
+        }
+        self._types: dict[tuple[str, Pairs, Task], dict[str, PRF]] = {}
+
+    def add(self, document: Answered) -> None:
+        gold = document.gold
+        for case in document.cases(self._settings):
+            for task, pred in case.preds.items():
+                found = judged(task, gold.annotation, pred, frames=gold.frames, symmetric=self._symmetric)
+                self._errors[gold.lang][case.pairs][task] += errors_in(task, found)
+                sums = self._types.setdefault((gold.lang, case.pairs, task), {})
+                for name, counts in types_in(task, found, gold.annotation, pred).items():
+                    sums[name] = sums[name] + counts if name in sums else counts
+
+    def done(self) -> Breakdown:
+        types: dict[str, dict[Pairs, dict[Task, ByType]]] = {}
+        for (lang, pairs, task), sums in self._types.items():
+            types.setdefault(lang, {}).setdefault(pairs, {})[task] = dict(sorted(sums.items()))
+        return Breakdown(self._errors, types)
+
+
 def break_down(
     examples: Sequence[Example],
     predictions: Iterable[Prediction],
@@ -34,31 +62,12 @@ def break_down(
     subsets: Mapping[str, Subset] | None = None,
 ) -> Breakdown:
     """The error counts, and the counts of each type; arguments and errors are those of `score`."""
-    settings, subsets = settings or Settings(), subsets or {}
-    golds = [Gold.of(example, subsets.get(example.document.id)) for example in examples]
+    settings, golds = settings or Settings(), Golds(examples, subsets or {})
     answers = Answers(golds, predictions, settings.threshold)
-    symmetric = labels.symmetric if labels else frozenset()
-    errors: dict[str, dict[Pairs, dict[Task, ErrorCounts]]] = {
-        lang: {
-            pairs: {task: none(task) for task in answers.tasks(lang, pairs, settings)}
-            for pairs in answers.protocols(lang)
-        }
-        for lang in sorted({gold.lang for gold in golds})
-    }
-    rows: dict[tuple[str, Pairs, Task], dict[str, list[PRF]]] = {}
+    found = BreakingDown(answers, labels=labels, settings=settings)
     for gold in golds:
-        for case in answers.cases(gold, settings):
-            for task, pred in case.preds.items():
-                found = judged(task, gold.annotation, pred, frames=gold.frames, symmetric=symmetric)
-                errors[gold.lang][case.pairs][task] += errors_in(task, found)
-                columns = rows.setdefault((gold.lang, case.pairs, task), {})
-                for name, counts in types_in(task, found, gold.annotation, pred).items():
-                    columns.setdefault(name, []).append(counts)
-    types: dict[str, dict[Pairs, dict[Task, ByType]]] = {}
-    for (lang, pairs, task), columns in rows.items():
-        sums = {name: PRF.sum(counts) for name, counts in sorted(columns.items())}
-        types.setdefault(lang, {}).setdefault(pairs, {})[task] = sums
-    return Breakdown(errors, types)
+        found.add(answers.of(gold))
+    return found.done()
 
 
 def count_errors(

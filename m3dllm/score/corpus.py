@@ -7,17 +7,19 @@ in which the gold chains were given, and the rest from the pass with nothing giv
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 
 from m3dllm.confidence import at_least, has_confidences
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.score.calibration import GOLD_OF, Calibration, Confidences, outcomes
 from m3dllm.score.document import count
-from m3dllm.score.scores import DocumentScore, LanguageScores, Pairs, Scores, TaskScores, total
+from m3dllm.score.scores import DocumentScore, LanguageScores, Pairs, Scores, Sums, TaskScores, document_scores
 from m3dllm.score.settings import Settings
+from m3dllm.stream import Stream
 from m3dllm.types import PRF, TASKS, Annotation, Example, GivenKind, Prediction, Subset, Task
+from m3dllm.wire import example_head, prediction_key
 
 EMPTY = Annotation()
 GIVEN: dict[Task, GivenKind | None] = {"entity": None, "chain": "mentions", "relation": "chains", "grounding": None}
@@ -71,100 +73,187 @@ class Case:
     preds: Mapping[Task, Annotation]
 
 
-class Answers:
-    """Predictions by document and pass, as far as they are at least as sure as `threshold` (None: all).
+@dataclass(frozen=True, slots=True)
+class Golds:
+    """The gold of examples, made anew each time it is walked through. `subsets` is what was shown of each document."""
 
-    Raises UserError for one of no gold document, or of one that has it already, and for a threshold where no prediction
-    has a confidence.
-    """
+    examples: Sequence[Example]
+    subsets: Mapping[str, Subset] = field(default_factory=dict)
 
-    def __init__(
-        self, golds: Sequence[Gold], predictions: Iterable[Prediction], threshold: float | None = None
-    ) -> None:
-        lang_of: dict[str, str] = {}
-        for gold in golds:
-            if gold.document in lang_of:
-                raise UserError(f"gold document '{gold.document}' stands twice: ids are unique")
-            lang_of[gold.document] = gold.lang
-        if not golds:
-            raise UserError("there are no gold documents: nothing to score")
-        self._found: dict[tuple[str, GivenKind | None], Annotation] = {}
-        self._shown: dict[str, frozenset[int] | None] = {}
-        self._failed: set[tuple[str, GivenKind | None]] = set()
-        self._passes: dict[str, set[GivenKind | None]] = {lang: set() for lang in lang_of.values()}
-        silent = sure = False
-        for prediction in predictions:
-            key = prediction.document, prediction.given
-            if prediction.document not in lang_of:
-                raise UserError(f"prediction of '{prediction.document}', which is no document of the gold")
-            if key in self._found:
-                raise UserError(f"document '{prediction.document}' has two predictions {given_words(prediction.given)}")
-            self._found[key] = prediction.annotation
-            if threshold is not None:
-                sure = sure or has_confidences(prediction.annotation)
-                silent = silent or prediction.annotation != EMPTY
-                self._found[key] = at_least(prediction.annotation, threshold)
-            if any(issue.code == "error" for issue in prediction.issues):
-                self._failed.add(key)
-            if prediction.given is None:
-                self._shown[prediction.document] = None if prediction.frames is None else frozenset(prediction.frames)
-            self._passes[lang_of[prediction.document]].add(prediction.given)
-        if silent and not sure:
-            raise UserError(f"no prediction has a confidence: a threshold of {threshold:g} cannot be held against them")
+    def __iter__(self) -> Iterator[Gold]:
+        return (Gold.of(example, self.subsets.get(example.document.id)) for example in self.examples)
 
-    def get(self, document: str, given: GivenKind | None) -> Annotation:
-        return self._found.get((document, given), EMPTY)
+    def documents(self) -> Iterable[tuple[str, str]]:
+        """(id, language) of each document."""
+        if isinstance(self.examples, Stream):
+            return self.examples.read_as(example_head)
+        return ((example.document.id, example.document.lang) for example in self.examples)
 
-    def answers_with_gold(self, lang: str) -> bool:
-        """Whether any gold was given in this language."""
-        return bool(self._passes[lang] - {None})
 
-    def tasks(self, lang: str, pairs: Pairs, settings: Settings) -> tuple[Task, ...]:
-        """The tasks of one protocol in one language: with gold given, those whose pass was made."""
-        made = self._passes[lang]
-        return tuple(task for task in settings.scored if pairs == "end_to_end" or GIVEN[task] in made)
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A gold document with its predictions, by pass. `passes` are those that its language has."""
 
-    def frames(self, golds: Sequence[Gold], settings: Settings) -> tuple[int, int | None]:
-        """(annotated frames of the documents on which grounding counts, how many of these were shown).
+    gold: Gold
+    predictions: Mapping[GivenKind | None, Prediction]
+    passes: Set[GivenKind | None]
 
-        None for the latter where no answer says what was shown; a document whose answer does not say it was shown all,
-        and one without an answer none.
+    def get(self, given: GivenKind | None) -> Annotation:
+        found = self.predictions.get(given)
+        return found.annotation if found else EMPTY
+
+    def frames(self, settings: Settings) -> tuple[int, int, bool]:
+        """(annotated frames where grounding counts, how many of these were shown, whether the answer says it).
+
+        An answer that does not say it was shown all, and a document without an answer none.
         """
-        counted = [gold for gold in golds if gold.frames and gold.counts("grounding", settings)]
-        if "grounding" not in settings.scored or not any(self._shown.get(gold.document) is not None for gold in golds):
-            return 0, None
-        annotated = [(gold.frames or frozenset(), self._shown.get(gold.document, frozenset())) for gold in counted]
-        shown = sum(len(frames if seen is None else frames & seen) for frames, seen in annotated)
-        return sum(len(frames) for frames, _ in annotated), shown
+        gold, answer = self.gold, self.predictions.get(None)
+        says = answer is not None and answer.frames is not None
+        if not gold.frames or not gold.counts("grounding", settings):
+            return 0, 0, says
+        seen = (
+            frozenset() if answer is None else gold.frames if answer.frames is None else gold.frames & {*answer.frames}
+        )
+        return len(gold.frames), len(seen), says
 
-    def lacks(self, gold: Gold) -> bool:
+    @property
+    def lacks(self) -> bool:
         """Whether the document lacks the pass with nothing given, or another that its language has.
 
         Nothing is asked with a gold given that is not known, or whose answer is not.
         """
-        asked = {GIVEN[task] for task in gold.annotated} & self._passes[gold.lang]
-        return any((gold.document, given) not in self._found for given in {None} | asked)
+        asked = {GIVEN[task] for task in self.gold.annotated}.intersection(self.passes)
+        return any(given not in self.predictions for given in {None} | asked)
 
-    def failed(self, gold: Gold) -> bool:
+    @property
+    def failed(self) -> bool:
         """Whether the system failed on the document, in any pass."""
-        return any((gold.document, given) in self._failed for given in self._passes[gold.lang])
+        return any(map(_is_failure, self.predictions.values()))
 
-    def cases(self, gold: Gold, settings: Settings) -> Iterator[Case]:
+    def cases(self, settings: Settings) -> Iterator[Case]:
         """The document under each protocol, with the tasks that count on it."""
-        for pairs in self.protocols(gold.lang):
-            yield Case(
-                gold,
-                pairs,
-                {
-                    task: self.get(gold.document, GIVEN[task] if pairs == "gold_pairs" else None)
-                    for task in self.tasks(gold.lang, pairs, settings)
-                    if gold.counts(task, settings)
-                    and (gold.document, GIVEN[task] if pairs == "gold_pairs" else None) not in self._failed
-                },
-            )
+        for pairs in protocols(self.passes):
+            preds: dict[Task, Annotation] = {}
+            for task in tasks(self.passes, pairs, settings):
+                given = GIVEN[task] if pairs == "gold_pairs" else None
+                answer = self.predictions.get(given)
+                if self.gold.counts(task, settings) and not (answer and _is_failure(answer)):
+                    preds[task] = self.get(given)
+            yield Case(self.gold, pairs, preds)
 
-    def protocols(self, lang: str) -> tuple[Pairs, ...]:
-        return ("end_to_end", "gold_pairs") if self.answers_with_gold(lang) else ("end_to_end",)
+
+def _is_failure(prediction: Prediction) -> bool:
+    return any(issue.code == "error" for issue in prediction.issues)
+
+
+def protocols(passes: Collection[GivenKind | None]) -> tuple[Pairs, ...]:
+    return ("end_to_end", "gold_pairs") if any(given is not None for given in passes) else ("end_to_end",)
+
+
+def tasks(passes: Collection[GivenKind | None], pairs: Pairs, settings: Settings) -> tuple[Task, ...]:
+    """The tasks of one protocol: with gold given, those whose pass was made."""
+    return tuple(task for task in settings.scored if pairs == "end_to_end" or GIVEN[task] in passes)
+
+
+class Answers:
+    """The predictions of a document by pass, as far as they are at least as sure as `threshold` (None: all).
+
+    They are read one at a time, and not held. Raises UserError for one of no gold document, or of one that has it
+    already, and for a threshold where no prediction has a confidence.
+    """
+
+    def __init__(
+        self, golds: Golds | Sequence[Gold], predictions: Iterable[Prediction], threshold: float | None = None
+    ) -> None:
+        lang_of: dict[str, str] = {}
+        for document, lang in golds.documents() if isinstance(golds, Golds) else ((g.document, g.lang) for g in golds):
+            if document in lang_of:
+                raise UserError(f"gold document '{document}' stands twice: ids are unique")
+            lang_of[document] = lang
+        if not lang_of:
+            raise UserError("there are no gold documents: nothing to score")
+        self._predictions = predictions if isinstance(predictions, Sequence) else tuple(predictions)
+        self._places: dict[tuple[str, GivenKind | None], int] = {}
+        self.passes: dict[str, set[GivenKind | None]] = {lang: set() for lang in sorted({*lang_of.values()})}
+        """The passes that were made in each language."""
+        for i, key in enumerate(_keys(self._predictions)):
+            document, given = key
+            if document not in lang_of:
+                raise UserError(f"prediction of '{document}', which is no document of the gold")
+            if key in self._places:
+                raise UserError(f"document '{document}' has two predictions {given_words(given)}")
+            self._places[key] = i
+            self.passes[lang_of[document]].add(given)
+        self._threshold = threshold
+        if threshold is not None:
+            said = [has_confidences(p.annotation) for p in self._predictions if p.annotation != EMPTY]
+            if said and not any(said):
+                what = f"a threshold of {threshold:g} cannot be held against them"
+                raise UserError(f"no prediction has a confidence: {what}")
+
+    def keys(self) -> Set[tuple[str, GivenKind | None]]:
+        """The document and pass of each prediction."""
+        return self._places.keys()
+
+    def of(self, gold: Gold) -> Answered:
+        passes = self.passes[gold.lang]
+        places = ((given, self._places.get((gold.document, given))) for given in passes)
+        found = {given: self._prediction(i) for given, i in places if i is not None}
+        return Answered(gold, found, passes)
+
+    def _prediction(self, i: int) -> Prediction:
+        found = self._predictions[i]
+        if self._threshold is None:
+            return found
+        return replace(found, annotation=at_least(found.annotation, self._threshold))
+
+
+def _keys(predictions: Sequence[Prediction]) -> Iterable[tuple[str, GivenKind | None]]:
+    if isinstance(predictions, Stream):
+        return predictions.read_as(prediction_key)
+    return ((prediction.document, prediction.given) for prediction in predictions)
+
+
+@dataclass(slots=True)
+class LanguageSums:
+    """What the documents of one language add up to."""
+
+    documents: int = 0
+    unanswered: int = 0
+    failed: int = 0
+    regions_unannotated: int = 0
+    annotated: int = 0
+    shown: int = 0
+    says: bool = False
+    counts: dict[Pairs, Sums] = field(default_factory=dict)
+    sure: dict[Pairs, dict[Task, Confidences]] = field(default_factory=dict)
+
+    def add(self, document: Answered, settings: Settings) -> None:
+        annotated, shown, says = document.frames(settings)
+        self.documents += 1
+        self.unanswered += document.lacks
+        self.failed += document.failed
+        self.annotated += annotated
+        self.shown += shown
+        self.says |= says
+        frames = document.gold.frames
+        if frames is not None:
+            self.regions_unannotated += sum(region.frame not in frames for region in document.get(None).regions)
+
+    def scores(self, settings: Settings) -> LanguageScores:
+        frames = (self.annotated, self.shown) if self.says and "grounding" in settings.scored else (0, None)
+        totals = {pairs: sums.scores() for pairs, sums in self.counts.items()}
+        found = {pairs: _calibration(self.sure.get(pairs, {}), total) for pairs, total in totals.items()}
+        return LanguageScores(
+            documents=self.documents,
+            **totals,
+            calibration={pairs: of for pairs, of in found.items() if of},
+            unanswered=self.unanswered,
+            failed=self.failed,
+            regions_unannotated=self.regions_unannotated,
+            frames_annotated=frames[0],
+            frames_shown=frames[1],
+        )
 
 
 def score(
@@ -182,51 +271,53 @@ def score(
     the system failed counts nowhere, and `LanguageScores.failed` says how many these are. Raises UserError for a
     prediction of a document that is not there, and for a second one of the same document and pass.
     """
-    subsets = subsets or {}
-    golds = [Gold.of(example, subsets.get(example.document.id)) for example in examples]
-    return score_golds(golds, predictions, labels=labels, settings=settings or Settings())
+    return score_golds(Golds(examples, subsets or {}), predictions, labels=labels, settings=settings or Settings())
 
 
 def score_golds(
-    golds: Sequence[Gold], predictions: Iterable[Prediction], *, labels: LabelSet | None, settings: Settings
+    golds: Golds | Sequence[Gold], predictions: Iterable[Prediction], *, labels: LabelSet | None, settings: Settings
 ) -> Scores:
     """`score`, of gold that need not come from a corpus."""
     answers = Answers(golds, predictions, settings.threshold)
-    symmetric = labels.symmetric if labels else frozenset()
-    rows = []
-    sure: dict[tuple[str, Pairs], dict[Task, Confidences]] = {}
+    scoring = Scoring(answers, labels=labels, settings=settings)
     for gold in golds:
-        for case in answers.cases(gold, settings):
-            by_task = sure.setdefault((gold.lang, case.pairs), {})
+        scoring.add(answers.of(gold))
+    return scoring.done()
+
+
+class Scoring:
+    """The scores of documents that come one by one."""
+
+    def __init__(self, answers: Answers, *, labels: LabelSet | None, settings: Settings) -> None:
+        self._settings, self._symmetric = settings, labels.symmetric if labels else frozenset[str]()
+        self._rows = document_scores()
+        self._unanswered: list[str] = []
+        self._languages = {lang: LanguageSums() for lang in answers.passes}
+        for lang, passes in answers.passes.items():
+            for pairs in protocols(passes):  # with every task that there is, even those that count on no document
+                names = count(EMPTY, dict.fromkeys(tasks(passes, pairs, settings), EMPTY), settings=settings)
+                self._languages[lang].counts[pairs] = Sums(names)
+
+    def add(self, document: Answered) -> None:
+        gold, settings = document.gold, self._settings
+        of = self._languages[gold.lang]
+        of.add(document, settings)
+        if document.lacks:
+            self._unanswered.append(gold.document)
+        for case in document.cases(settings):
+            by_task = of.sure.setdefault(case.pairs, {})
             for task, pred in case.preds.items():
-                found = outcomes(task, gold.annotation, pred, frames=gold.frames, symmetric=symmetric)
+                found = outcomes(task, gold.annotation, pred, frames=gold.frames, symmetric=self._symmetric)
                 by_task.setdefault(task, Confidences()).add(found)
-            counts = count(gold.annotation, case.preds, frames=gold.frames, symmetric=symmetric, settings=settings)
-            rows.append(DocumentScore(gold.document, gold.lang, gold.group, gold.subset, case.pairs, counts))
-    languages = {}
-    for lang in sorted({gold.lang for gold in golds}):
-        here = [gold for gold in golds if gold.lang == lang]
-        annotated, shown = answers.frames(here, settings)
-        totals = {pairs: _total(rows, lang, pairs, answers, settings) for pairs in answers.protocols(lang)}
-        languages[lang] = LanguageScores(
-            documents=len(here),
-            **totals,
-            calibration={
-                pairs: of for pairs, total in totals.items() if (of := _calibration(sure.get((lang, pairs), {}), total))
-            },
-            unanswered=sum(map(answers.lacks, here)),
-            failed=sum(map(answers.failed, here)),
-            regions_unannotated=sum(
-                region.frame not in gold.frames
-                for gold in here
-                if gold.frames is not None
-                for region in answers.get(gold.document, None).regions
-            ),
-            frames_annotated=annotated,
-            frames_shown=shown,
-        )
-    unanswered = tuple(gold.document for gold in golds if answers.lacks(gold))
-    return Scores(settings, languages, tuple(rows), unanswered)
+            counts = count(
+                gold.annotation, case.preds, frames=gold.frames, symmetric=self._symmetric, settings=settings
+            )
+            of.counts[case.pairs].add(counts)
+            self._rows.append(DocumentScore(gold.document, gold.lang, gold.group, gold.subset, case.pairs, counts))
+
+    def done(self) -> Scores:
+        languages = {lang: of.scores(self._settings) for lang, of in self._languages.items()}
+        return Scores(self._settings, languages, self._rows, tuple(self._unanswered))
 
 
 def given_words(given: GivenKind | None) -> str:
@@ -241,9 +332,3 @@ def _calibration(sure: Mapping[Task, Confidences], scores: TaskScores) -> dict[T
         if isinstance(gold, PRF) and (calibration := of.calibration(gold.r_den)):
             found[task] = calibration
     return found
-
-
-def _total(rows: Sequence[DocumentScore], lang: str, pairs: Pairs, answers: Answers, settings: Settings) -> TaskScores:
-    """The sum of one language and protocol, with every task it has, even those that counted on no document."""
-    names = count(EMPTY, dict.fromkeys(answers.tasks(lang, pairs, settings), EMPTY), settings=settings)
-    return total((row.tasks for row in rows if row.lang == lang and row.pairs == pairs), names)

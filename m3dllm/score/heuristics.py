@@ -7,30 +7,33 @@ themselves: they then show what the frequencies alone reach, and a trained syste
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections import defaultdict
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from m3dllm.heuristics import (
+    BoxRule,
     ChainRule,
+    Drawn,
+    RelationCounts,
     RelationRule,
     best_cut,
-    box_rules,
     by_type,
-    count_relations,
+    drawn_in,
+    frequent_boxes,
     in_order,
     relate,
     together,
 )
 from m3dllm.labels import LabelSet
 from m3dllm.score.chain import Partition, b3, ceaf_e, muc, partition
-from m3dllm.score.corpus import EMPTY, Gold
+from m3dllm.score.corpus import EMPTY, Gold, Golds
 from m3dllm.score.document import Counts
 from m3dllm.score.grounding import grounding
 from m3dllm.score.relation import compared, joined, spans_of
-from m3dllm.score.scores import Ratio, total
+from m3dllm.score.scores import Ratio, Sums
 from m3dllm.score.settings import Settings
-from m3dllm.types import PRF, Annotation, Example, Region, Subset, Task
+from m3dllm.types import PRF, TASKS, Annotation, Example, Region, Subset
 
 NAMES: dict[ChainRule, str] = {
     "singletons": "all singletons",
@@ -40,10 +43,8 @@ NAMES: dict[ChainRule, str] = {
 ZH_LAST = "same last two characters"
 TYPE_PAIRS = "most frequent type of each type pair"
 MOST_FREQUENT_BOX = "most frequent box"
-
-
-Counted = dict[tuple[str, frozenset[str]], list[RelationRule]]
-"""The relation rules of a language, by the types that were taken as symmetric."""
+RELATIONS = ("relation", "relation.undirected")
+"""The scores that relation rules are counted and cut for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +54,23 @@ class HeuristicBaseline:
     lang: str
     task: str
     name: str
-    score: PRF | Ratio
+    counts: PRF | None = None
+    mean: Ratio | None = None
+    """Of a score that is the mean of others and has no counts."""
+
+    @property
+    def score(self) -> PRF | Ratio:
+        return self.counts or self.mean or PRF()
 
 
 def heuristic_baselines(
     examples: Sequence[Example],
     labels: LabelSet | None = None,
-    train: Sequence[Example] = (),
+    train: Iterable[Example] = (),
     *,
     settings: Settings | None = None,
     subsets: Mapping[str, Subset] | None = None,
     over: Mapping[str, Annotation] | None = None,
-    counted: Counted | None = None,
 ) -> tuple[HeuristicBaseline, ...]:
     """The heuristic baselines of `examples`, by language and task; none for a task without gold.
 
@@ -76,121 +82,152 @@ def heuristic_baselines(
 
     The rules are counted on `train`, else on `examples`. `over` gives the annotation of each document whose mentions
     and chains the rules work on (None: the gold's). `settings` and `subsets` are those of `score`: nothing is predicted
-    from a modality that was not shown. `counted` keeps the relation rules for the next call with the same examples.
+    from a modality that was not shown.
     """
-    settings, subsets = settings or Settings(), subsets or {}
-    rows: list[HeuristicBaseline] = []
-    for lang in sorted({example.document.lang for example in examples}):
-        here = [example for example in examples if example.document.lang == lang]
-        train_here = [example for example in train if example.document.lang == lang]
-        found = {e.document.id: e.gold if over is None else over.get(e.document.id, Annotation()) for e in here}
-        stand = _Stand(lang, here, labels, settings, subsets)
-        if "chain" in settings.scored:
-            rows += _chain_heuristics(stand, found)
-        if "relation" in settings.scored:
-            rows += _relation_heuristics(stand, found, train_here, {} if counted is None else counted)
-        if "grounding" in settings.scored:
-            rows += _box_heuristic(stand, train_here)
-    return tuple(rows)
+    golds = Golds(examples, subsets or {})
+    rules = Rules(labels)
+    for example in train:
+        rules.add_train(example)
+    for example, gold in zip(examples, golds, strict=True):
+        rules.add(example, gold)
+    reached = Reached(rules, settings or Settings())
+    for example, gold in zip(examples, golds, strict=True):
+        reached.add(example, gold, gold.annotation if over is None else over.get(gold.document, EMPTY))
+    return tuple(row for lang in sorted(reached.languages) for row in reached.of(lang))
 
 
-@dataclass(frozen=True)
-class _Stand:
-    """The documents of one language, and how they are scored."""
+class _Every:
+    """Every type there is."""
 
-    lang: str
-    examples: Sequence[Example]
-    labels: LabelSet | None
-    settings: Settings
-    subsets: Mapping[str, Subset]
+    def __contains__(self, _: object) -> bool:
+        return True
 
-    @cached_property
-    def golds(self) -> list[Gold]:
-        return [Gold.of(example, self.subsets.get(example.document.id)) for example in self.examples]
 
-    @property
-    def with_text(self) -> list[Example]:
-        return [e for e in self.examples if e.document.text and self.subsets.get(e.document.id) != "no_text"]
+@dataclass(slots=True)
+class _Counted:
+    """What the rules of a language are counted on, documents to be scored or train."""
 
-    def of(self, task: Task) -> list[Example]:
-        """The documents with a text that was shown whose gold of the task is known."""
-        return [example for example in self.with_text if task in example.annotated]
+    relations: dict[str, RelationCounts] = field(default_factory=lambda: {key: RelationCounts() for key in RELATIONS})
+    drawn: list[list[Drawn]] = field(default_factory=list)
+    has_relations: bool = False
 
-    @property
-    def with_video(self) -> list[Example]:
-        return [e for e in self.examples if e.document.frames and self.subsets.get(e.document.id) != "no_video"]
+    def add(self, example: Example, symmetric: Mapping[str, Container[str]]) -> None:
+        self.has_relations |= "relation" in example.annotated
+        for key, counts in self.relations.items():
+            counts.add(example, symmetric[key])
 
-    def counted(self, task: Task) -> Iterator[tuple[Example, Gold, bool]]:
-        """The documents on which the task counts, and whether the rules may predict it there."""
-        able = {example.document.id for example in (self.with_video if task == "grounding" else self.of(task))}
-        for example, gold in zip(self.examples, self.golds, strict=True):
-            if gold.counts(task, self.settings):
-                yield example, gold, gold.document in able
+    def draw(self, example: Example) -> None:
+        self.drawn.append(drawn_in(example))
 
-    def heuristic(self, key: str, name: str, rows: Iterable[Counts]) -> Iterator[HeuristicBaseline]:
-        """What is reached in the score `key`, if there is anything to score."""
-        reached = total(rows).tasks.get(key)
-        if reached is not None and reached.f1 is not None:
-            yield HeuristicBaseline(self.lang, key, name, reached)
+
+class Rules:
+    """The rules of each language, counted on documents that come one by one."""
+
+    def __init__(self, labels: LabelSet | None) -> None:
+        self.declared = labels.symmetric if labels else frozenset[str]()
+        self._symmetric: dict[str, Container[str]] = {"relation": self.declared, "relation.undirected": _Every()}
+        self._scored: dict[str, _Counted] = defaultdict(_Counted)
+        self._train: dict[str, _Counted] = defaultdict(_Counted)
+        self._relations: dict[str, dict[str, list[RelationRule]]] = {}
+        self._boxes: dict[str, list[BoxRule]] = {}
+
+    def add(self, example: Example, gold: Gold) -> None:
+        """Count a document that is scored."""
+        text, frames = shown_of(example, gold)
+        if text:
+            self._scored[gold.lang].add(example, self._symmetric)
+        if frames:
+            self._scored[gold.lang].draw(example)
+
+    def add_train(self, example: Example) -> None:
+        self._train[example.document.lang].add(example, self._symmetric)
+        self._train[example.document.lang].draw(example)
+
+    def relations(self, lang: str) -> dict[str, list[RelationRule]]:
+        """The rules for each of RELATIONS, ranked by precision and cut where F1 over the gold chains is best."""
+        if lang not in self._relations:
+            counted = self._train[lang] if self._train[lang].has_relations else self._scored[lang]
+            self._relations[lang] = {key: _kept(counts) for key, counts in counted.relations.items()}
+        return self._relations[lang]
+
+    def boxes(self, lang: str) -> list[BoxRule]:
+        """The most frequent box."""
+        if lang not in self._boxes:
+            drawn = (self._train[lang] if lang in self._train and self._train[lang].drawn else self._scored[lang]).drawn
+            self._boxes[lang] = frequent_boxes(drawn, limit=1)
+        return self._boxes[lang]
+
+
+def shown_of(example: Example, gold: Gold) -> tuple[bool, bool]:
+    """Whether there is a text that was shown, and whether there are frames that were."""
+    return bool(example.document.text) and gold.subset != "no_text", bool(example.document.frames) and (
+        gold.subset != "no_video"
+    )
+
+
+class Reached:
+    """What the rules reach on documents that come one by one."""
+
+    def __init__(self, rules: Rules, settings: Settings) -> None:
+        self._rules, self._settings = rules, settings
+        self.languages: dict[str, dict[tuple[str, str], Sums]] = {}
+
+    def add(self, example: Example, gold: Gold, over: Annotation) -> None:
+        """A document, and the annotation whose mentions and chains the rules work on."""
+        text, frames = shown_of(example, gold)
+        sums = self.languages.setdefault(gold.lang, {})
+        counted = [task for task in self._settings.scored if gold.counts(task, self._settings)]
+        if "chain" in counted:
+            for rule, counts in self._chains(example, gold, over if text else EMPTY):
+                name = ZH_LAST if gold.lang == "zh" and rule == "same_last_word" else NAMES[rule]
+                sums.setdefault(("chain", name), Sums()).add(counts)
+        if "relation" in counted:
+            for key, prf in self._relations(gold, over if text else EMPTY):
+                sums.setdefault((key, TYPE_PAIRS), Sums()).add({key: prf})
+        if "grounding" in counted:
+            prf = self._box(example, gold, able=frames)
+            sums.setdefault(("grounding", MOST_FREQUENT_BOX), Sums()).add({"grounding": prf})
+
+    def of(self, lang: str) -> Iterator[HeuristicBaseline]:
+        """The heuristic baselines of a language, where there is anything to score."""
+        found = self.languages.get(lang, {})
+        for key, name in sorted(found, key=lambda pair: TASKS.index(pair[0].split(".")[0])):
+            reached = found[key, name].scores().tasks.get(key)
+            if reached is not None and reached.f1 is not None:
+                counts, mean = (None, reached) if isinstance(reached, Ratio) else (reached, None)
+                yield HeuristicBaseline(lang, key, name, counts, mean)
+
+    def _chains(self, example: Example, gold: Gold, over: Annotation) -> Iterator[tuple[ChainRule, Counts]]:
+        of_gold, mentions = partition(gold.annotation), in_order(over.mentions)
+        known: dict[Partition, Counts] = {}  # two rules often join alike
+        for rule in NAMES:
+            groups = together(example.document, mentions, rule)
+            of_pred = tuple([frozenset([(mention.start, mention.end) for mention in group]) for group in groups])
+            if of_pred not in known:
+                known[of_pred] = _chain(of_gold, of_pred)
+            yield rule, known[of_pred]
+
+    def _relations(self, gold: Gold, over: Annotation) -> Iterator[tuple[str, PRF]]:
+        of_types, spans, of_gold = by_type(over.chains), spans_of(over), spans_of(gold.annotation)
+        for key, rules in self._rules.relations(gold.lang).items():
+            relations, of = relate(of_types, rules), gold.annotation.relations
+            unordered = self._rules.declared if key == "relation" else {r.type for r in (*of, *relations)}
+            facts = (tuple(joined(*side, unordered).values()) for side in ((of, of_gold), (relations, spans)))
+            yield key, compared(next(facts), next(facts), unordered)
+
+    def _box(self, example: Example, gold: Gold, *, able: bool) -> PRF:
+        frames = [frame.index for frame in example.document.frames if frame.annotated and able]
+        rules = self._rules.boxes(gold.lang)
+        pred = Annotation(regions=tuple(Region(frame, rule.box, rule.type) for frame in frames for rule in rules))
+        return grounding(gold.annotation, pred, frames=gold.frames)
 
 
 def _chain(gold: Partition, pred: Partition) -> Counts:
     return {"chain.muc": muc(gold, pred), "chain.b3": b3(gold, pred), "chain.ceaf_e": ceaf_e(gold, pred)}
 
 
-def _chain_heuristics(stand: _Stand, found: Mapping[str, Annotation]) -> Iterator[HeuristicBaseline]:
-    rows: dict[ChainRule, list[Counts]] = {rule: [] for rule in NAMES}
-    for example, gold, able in stand.counted("chain"):
-        of_gold = partition(gold.annotation)
-        mentions = in_order(found[gold.document].mentions) if able else []
-        known: dict[Partition, Counts] = {}  # two rules often join alike
-        for rule, of in rows.items():
-            groups = together(example.document, mentions, rule)
-            of_pred = tuple(frozenset([mention.span for mention in group]) for group in groups)
-            if of_pred not in known:
-                known[of_pred] = _chain(of_gold, of_pred)
-            of.append(known[of_pred])
-    for rule, name in NAMES.items():
-        name = ZH_LAST if stand.lang == "zh" and rule == "same_last_word" else name
-        yield from stand.heuristic("chain", name, rows[rule])
-
-
-def _relation_heuristics(
-    stand: _Stand, found: Mapping[str, Annotation], train: Sequence[Example], counted: Counted
-) -> Iterator[HeuristicBaseline]:
-    counted_on = [example for example in train if "relation" in example.annotated] or stand.of("relation")
-    declared = stand.labels.symmetric if stand.labels else frozenset()
-    every = frozenset(relation.type for example in counted_on for relation in example.gold.relations)
-    by_key = {"relation": (declared, declared), "relation.undirected": (every, None)}
-    rows: dict[str, list[Counts]] = {key: [] for key in by_key}
-    for symmetric, _ in by_key.values():
-        if (stand.lang, symmetric) not in counted:
-            counted[stand.lang, symmetric] = kept_relations(counted_on, symmetric)
-    for _, gold, able in stand.counted("relation"):
-        pred = found[gold.document] if able else EMPTY
-        of_types, spans, of_gold = by_type(pred.chains), spans_of(pred), spans_of(gold.annotation)
-        for key, (symmetric, scored_as) in by_key.items():
-            relations, of = relate(of_types, counted[stand.lang, symmetric]), gold.annotation.relations
-            unordered = {r.type for r in (*of, *relations)} if scored_as is None else scored_as
-            facts = (tuple(joined(*side, unordered).values()) for side in ((of, of_gold), (relations, spans)))
-            rows[key].append({key: compared(next(facts), next(facts), unordered)})
-    for key, of_key in rows.items():
-        yield from stand.heuristic(key, TYPE_PAIRS, of_key)
-
-
-def _box_heuristic(stand: _Stand, train: Sequence[Example]) -> Iterator[HeuristicBaseline]:
-    rules = box_rules(train or stand.with_video, limit=1)
-    rows = []
-    for example, gold, able in stand.counted("grounding"):
-        frames = [frame.index for frame in example.document.frames if frame.annotated and able]
-        pred = Annotation(regions=tuple(Region(frame, rule.box, rule.type) for frame in frames for rule in rules))
-        rows.append({"grounding": grounding(gold.annotation, pred, frames=gold.frames)})
-    yield from stand.heuristic("grounding", MOST_FREQUENT_BOX, rows)
-
-
-def kept_relations(examples: Sequence[Example], symmetric: frozenset[str]) -> list[RelationRule]:
+def _kept(counts: RelationCounts) -> list[RelationRule]:
     """The rules of type pairs, ranked by precision and cut where F1 over the gold chains is best."""
-    counts = count_relations(examples, symmetric)
     rules = counts.rules()
     n, _ = best_cut(map(counts.tally, rules), counts.facts.total())
     return rules[:n]

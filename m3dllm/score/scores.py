@@ -5,9 +5,10 @@ The JSON forms are those of `scores.json` (`Scores.to_wire`) and `per_document.j
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import fsum
+from itertools import zip_longest
+from math import fsum, isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +17,15 @@ from m3dllm.files import read_bytes
 from m3dllm.score.calibration import Calibration
 from m3dllm.score.metric import means, place
 from m3dllm.score.settings import Settings
-from m3dllm.types import PRF, TASKS, Subset, Task
-from m3dllm.wire import FORMAT, WireError, convert, decode, read_lines
+from m3dllm.stream import Spool, Stream
+from m3dllm.types import PRF, TASKS, Subset, Task, harmonic_mean
+from m3dllm.wire import FORMAT, WireError, convert, decode, encode
 
 Pairs = Literal["end_to_end", "gold_pairs"]
+PAIRS: tuple[Pairs, ...] = ("end_to_end", "gold_pairs")
+COUNTS = ("p_num", "p_den", "r_num", "r_den")
+MOST_APART = 1_000
+"""Counts that are kept apart before they are added up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +102,10 @@ class Scores:
 
     settings: Settings
     languages: Mapping[str, LanguageScores]
-    per_document: tuple[DocumentScore, ...] = ()
+    per_document: Sequence[DocumentScore] = ()
     unanswered: tuple[str, ...] = ()
 
-    def documents(self, lang: str, *, pairs: Pairs = "end_to_end") -> tuple[DocumentScore, ...]:
+    def documents(self, lang: str, *, pairs: Pairs = "end_to_end") -> Sequence[DocumentScore]:
         """The documents of one language under one protocol."""
         return tuple(row for row in self.per_document if row.lang == lang and row.pairs == pairs)
 
@@ -123,17 +129,12 @@ class Scores:
 
     def rows(self) -> list[dict[str, Any]]:
         """The objects of `per_document.jsonl`, one a document and protocol."""
-        return [
-            {
-                "document": row.document,
-                "lang": row.lang,
-                "group": row.group,
-                "subset": row.subset,
-                "pairs": row.pairs,
-                "tasks": {name: _score_to_wire(counts) for name, counts in row.tasks.items()},
-            }
-            for row in self.per_document
-        ]
+        return [_row_to_wire(row) for row in self.per_document]
+
+    def row_lines(self) -> Iterator[bytes]:
+        """The lines of `per_document.jsonl`."""
+        rows = self.per_document
+        return rows.lines() if isinstance(rows, Stream) else map(_encode_row, rows)
 
     @classmethod
     def from_wire(cls, value: Any, rows: Iterable[Any] = ()) -> Scores:
@@ -144,7 +145,7 @@ class Scores:
         return cls(
             settings=found.settings,
             languages={lang: _language_from_wire(scores) for lang, scores in found.languages.items()},
-            per_document=tuple(map(_row_from_wire, rows)),
+            per_document=tuple(_row_of(convert(row, _RowObject)) for row in rows),
         )
 
 
@@ -153,20 +154,59 @@ def answered(of: LanguageScores) -> str:
     return f"{of.documents - of.failed - of.unanswered} of {of.documents}"
 
 
+class Sums:
+    """The counts of documents, added up one by one: exact to the last digit in whatever order they come."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        """`names` stand in the result even where nothing was counted."""
+        self._columns: dict[str, list[PRF]] = {name: [] for name in names}
+
+    def add(self, counts: Mapping[str, PRF]) -> None:
+        for name, value in counts.items():
+            column = self._columns.setdefault(name, [])
+            column.append(value)
+            if len(column) == MOST_APART:
+                column[:] = _fewer(column)
+
+    def scores(self) -> TaskScores:
+        """The counts, micro-averaged, with the scores that are means of others."""
+        sums = {name: PRF.sum(values) for name, values in self._columns.items()}
+        averaged = {
+            name: Ratio.mean(sums[part] for part in parts)
+            for name, parts in means().items()
+            if all(part in sums for part in parts)
+        }
+        scores: dict[str, PRF | Ratio] = {**sums, **averaged}
+        return TaskScores({name: scores[name] for name in sorted(scores, key=_place)})
+
+
+def _fewer(counts: Sequence[PRF]) -> list[PRF]:
+    """A few counts whose sum is exactly that of many."""
+    columns = ([getattr(one, name) for one in counts] for name in COUNTS)
+    return [PRF(*parts) for parts in zip_longest(*map(_exact, columns), fillvalue=0)]
+
+
+def _exact(values: list[float]) -> list[float]:
+    """What `fsum` rounds the values to, what it rounded away, what it rounded away of that, and so on: two or three."""
+    found: list[float] = []
+    while rest := fsum([*values, *(-part for part in found)]):
+        found.append(rest)
+        if not isfinite(rest):
+            break
+    return found
+
+
+def document_scores() -> Spool[DocumentScore]:
+    """The counts of documents on their way, as they stand in `per_document.jsonl`."""
+    return Spool(_encode_row, _decode_row)
+
+
 def total(documents: Iterable[Mapping[str, PRF]], names: Iterable[str] = ()) -> TaskScores:
     """The counts of documents, micro-averaged. `names` stand in the result even where nothing was counted."""
-    columns: dict[str, list[PRF]] = {name: [] for name in names}
+    sums = Sums(names)
     for counts in documents:
-        for name, value in counts.items():
-            columns.setdefault(name, []).append(value)
-    sums = {name: PRF.sum(values) for name, values in columns.items()}
-    averaged = {
-        name: Ratio.mean(sums[part] for part in parts)
-        for name, parts in means().items()
-        if all(part in sums for part in parts)
-    }
-    scores: dict[str, PRF | Ratio] = {**sums, **averaged}
-    return TaskScores({name: scores[name] for name in sorted(scores, key=_place)})
+        sums.add(counts)
+    return sums.scores()
 
 
 def read_scores(scores: Path, per_document: Path | None = None) -> Scores:
@@ -179,8 +219,7 @@ def read_scores(scores: Path, per_document: Path | None = None) -> Scores:
         raise UserError.at(scores, str(error)) from error
     if per_document is None:
         return found
-    rows = read_lines(per_document, lambda line: _row_from_wire(decode(line, dict[str, Any])))
-    return Scores(found.settings, found.languages, tuple(rows))
+    return Scores(found.settings, found.languages, Stream(per_document, _decode_row))
 
 
 def _place(name: str) -> tuple[int, int]:
@@ -247,11 +286,18 @@ def _number(value: float) -> float:
 
 
 def _score_to_wire(score: PRF | Ratio) -> dict[str, float | None]:
-    ratios = {"precision": score.precision, "recall": score.recall, "f1": score.f1}
+    precision, recall = score.precision, score.recall
     if isinstance(score, Ratio):
-        return ratios
-    names = ("p_num", "p_den", "r_num", "r_den")
-    return ratios | {name: _number(getattr(score, name)) for name in names}
+        return {"precision": precision, "recall": recall, "f1": score.f1}
+    return {
+        "precision": precision,
+        "recall": recall,
+        "f1": harmonic_mean(precision, recall),
+        "p_num": _number(score.p_num),
+        "p_den": _number(score.p_den),
+        "r_num": _number(score.r_num),
+        "r_den": _number(score.r_den),
+    }
 
 
 def _tasks_to_wire(scores: TaskScores) -> dict[str, Any]:
@@ -306,7 +352,25 @@ def _language_from_wire(found: _LanguageObject) -> LanguageScores:
     )
 
 
-def _row_from_wire(row: Any) -> DocumentScore:
-    found = convert(row, _RowObject)
+def _row_to_wire(row: DocumentScore) -> dict[str, Any]:
+    return {
+        "document": row.document,
+        "lang": row.lang,
+        "group": row.group,
+        "subset": row.subset,
+        "pairs": row.pairs,
+        "tasks": {name: _score_to_wire(counts) for name, counts in row.tasks.items()},
+    }
+
+
+def _encode_row(row: DocumentScore) -> bytes:
+    return encode(_row_to_wire(row))
+
+
+def _decode_row(line: bytes) -> DocumentScore:
+    return _row_of(decode(line, _RowObject))
+
+
+def _row_of(found: _RowObject) -> DocumentScore:
     tasks = {name: _counts_from_wire(score) for name, score in found.tasks.items()}
     return DocumentScore(found.document, found.lang, found.group, found.subset, found.pairs, tasks)

@@ -13,16 +13,17 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from m3dllm.errors import UserError
-from m3dllm.files import clear_abandoned, file_name, write_atomic
+from m3dllm.files import clear_abandoned, file_name, write_atomic, written_atomic
 from m3dllm.progress import progress
 from m3dllm.runs import Run
-from m3dllm.scored import read_runs
+from m3dllm.scored import ScoredRun, read_runs
+from m3dllm.stream import Spool
 from m3dllm.viewer.content import cases, document_content
-from m3dllm.viewer.html import data_file, embedded, index_page
+from m3dllm.viewer.html import data_file, embedded, index_page, json_for_html
 from m3dllm.viewer.index import document_entry, page_content
 from m3dllm.viewer.thumbnails import Thumbnails
 
-__all__ = ["EMBED_LIMIT", "remove_pages", "remove_thumbnails", "write_pages"]
+__all__ = ["EMBED_LIMIT", "remove_pages", "remove_thumbnails", "write_pages", "write_pages_of"]
 
 EMBED_LIMIT = 50_000_000
 """The most bytes that a page of one file may have."""
@@ -45,15 +46,22 @@ def write_pages(
     found, left_out = read_runs([run.path for run in runs], threshold=threshold)
     for missing in left_out:
         _log.warning("skipped: %s: %s", missing.name, missing.why)
+    return write_pages_of(found, out, gold=gold, embed=embed)
+
+
+def write_pages_of(found: Sequence[ScoredRun], out: Path, *, gold: bool = True, embed: bool = False) -> Path:
+    """`write_pages` of runs that are read already."""
     if not embed:
         remove_pages(out)
-    entries, bodies, size = [], [], 0
+    entries: Spool[bytes] = Spool(bytes, bytes)
+    bodies, size = [], 0
     thumbnails = Thumbnails(None if embed else out)
-    with progress("pages", len({example.document.id for run in found for example in run.examples})) as step:
+    documents = {name for run in found for of in run.summary.languages.values() for name in of.documents}
+    with progress("pages", len(documents)) as step:
         for number, case in enumerate(cases(found)):
             content = document_content(case, thumbnails, gold=gold)
             name = f"documents/{number:05}-{file_name(case.document.id)}.js"
-            entries.append(document_entry(case, content, file=None if embed else name))
+            entries.append(json_for_html(document_entry(case, content, file=None if embed else name)))
             if embed:
                 bodies.append(embedded(number, content))
                 size += len(bodies[-1])
@@ -61,12 +69,15 @@ def write_pages(
             else:
                 write_atomic(out / name, data_file(number, content), durable=False)
             step()
-    page = index_page(page_content(found, entries, gold=gold), bodies)
+    page = index_page(page_content(found, gold=gold), entries, bodies)
     if embed:
-        _check_size(len(page), out, len(entries))
+        parts = [*page]
+        _check_size(sum(map(len, parts)), out, len(entries))
+        page = iter(parts)
         remove_pages(out)
     remove_thumbnails(out, but=thumbnails.used)
-    write_atomic(out / "index.html", page)
+    with written_atomic(out / "index.html") as file:
+        file.writelines(page)
     return out / "index.html"
 
 

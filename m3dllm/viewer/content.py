@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from m3dllm.score.corpus import EMPTY, Gold
 from m3dllm.score.relation import placed_facts
 from m3dllm.score.verdicts import Outcome, Verdicts, of_chains, of_mentions, of_regions, of_relations
 from m3dllm.scored import ScoredRun
+from m3dllm.stream import Stream
 from m3dllm.types import (
     Annotation,
     Document,
@@ -36,10 +36,9 @@ from m3dllm.types import (
 )
 from m3dllm.viewer.entities import Entities
 from m3dllm.viewer.thumbnails import Thumbnails
-from m3dllm.wire import encode_example
+from m3dllm.wire import encode_example, example_head
 
 Content = dict[str, Any]
-Key = tuple[str, GivenKind | None]
 NOTHING = Verdicts({}, ())
 PASSES: dict[GivenKind | None, frozenset[Task]] = {
     None: frozenset(("entity", "chain", "relation", "grounding")),
@@ -58,41 +57,45 @@ WORDS: dict[Outcome, str] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Viewed:
-    """A run with what it predicted, by document and pass."""
-
-    run: ScoredRun
-
-    @cached_property
-    def raws(self) -> dict[Key, RawOutput]:
-        return {(raw.document, raw.given): raw for raw in self.run.raws}
-
-    @cached_property
-    def predictions(self) -> dict[Key, Prediction]:
-        return {(p.document, p.given): p for p in self.run.predictions}
-
-
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A document with its gold, and the runs that are about it, by their position."""
+    """A document with its gold, and the runs that are about it, by their position, with their predictions by pass."""
 
     example: Example
-    runs: tuple[tuple[int, Viewed], ...]
+    runs: tuple[tuple[int, ScoredRun, Mapping[GivenKind | None, Prediction]], ...]
 
     @property
     def document(self) -> Document:
         return self.example.document
 
 
-def cases(runs: Sequence[ScoredRun]) -> list[Case]:
+def cases(runs: Sequence[ScoredRun]) -> Iterator[Case]:
     """Every document of the runs once, in their order; documents of one id that differ stand apart."""
-    found: dict[tuple[str, str], tuple[Example, list[tuple[int, Viewed]]]] = {}
-    for i, viewed in enumerate(map(Viewed, runs)):
-        for example in viewed.run.examples:
-            key = example.document.id, sha256(encode_example(example))
-            found.setdefault(key, (example, []))[1].append((i, viewed))
-    return [Case(example, tuple(of)) for example, of in found.values()]
+    found: dict[str, list[tuple[str, list[tuple[int, int]]]]] = {}  # id -> hash of a line, (run, position)
+    in_order: list[tuple[int, int]] = []
+    for i, run in enumerate(runs):
+        for position, line in enumerate(_lines(run.examples)):
+            digest, known = sha256(line), found.setdefault(example_head(line)[0], [])
+            for first, places in known:
+                other, at = places[0]
+                if first == digest or runs[other].examples[at] == run.examples[position]:
+                    places.append((i, position))
+                    break
+            else:
+                known.append((digest, [(i, position)]))
+                in_order.append((i, position))
+    answers = [run.answers for run in runs]
+    places_of = {places[0]: places for known in found.values() for _, places in known}
+    for i, position in in_order:
+        example = runs[i].examples[position]
+        yield Case(
+            example,
+            tuple((n, runs[n], answers[n].of(Gold.of(example)).predictions) for n, _ in places_of[i, position]),
+        )
+
+
+def _lines(examples: Sequence[Example]) -> Iterator[bytes]:
+    return examples.lines() if isinstance(examples, Stream) else map(encode_example, examples)
 
 
 def document_content(case: Case, thumbnails: Thumbnails, *, gold: bool) -> Content:
@@ -104,14 +107,13 @@ def document_content(case: Case, thumbnails: Thumbnails, *, gold: bool) -> Conte
     if numbers is not None:
         sides.append(_gold_side(case.example.gold, numbers))
     for given in PASSES:
-        for i, viewed in case.runs:
-            key = document.id, given
-            raw, prediction = viewed.raws.get(key), viewed.predictions.get(key)
+        for i, run, predictions in case.runs:
+            raw, prediction = run.raws.get((document.id, given)), predictions.get(given)
             if given is None or raw or prediction:
                 where = {"run": i, "given": given}
-                sides.append(where | _side(case.example, prediction, given, viewed.run, entities, numbers))
+                sides.append(where | _side(case.example, prediction, given, run, entities, numbers))
                 answers.append(where | _answer(raw, prediction))
-    pictures = thumbnails.of(document.frames, [Path(viewed.run.record.corpus.root) for _, viewed in case.runs])
+    pictures = thumbnails.of(document.frames, [Path(run.record.corpus.root) for _, run, _ in case.runs])
     frames = [
         {"index": f.index, "time_s": f.time_s, "width": f.width_px, "height": f.height_px, "annotated": f.annotated}
         | picture

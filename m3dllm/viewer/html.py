@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.resources import files
 from string import Template
@@ -40,14 +40,22 @@ def embedded(number: int, content: Content) -> bytes:
     return b'<script type="application/json" id="document-%d">%b</script>\n' % (number, json_for_html(content))
 
 
-def index_page(content: Content, bodies: Iterable[bytes]) -> bytes:
-    """index.html, with the list of documents in it and, in a page of one file, the documents."""
+def index_page(content: Content, entries: Iterable[bytes], bodies: Iterable[bytes]) -> Iterator[bytes]:
+    """index.html piece by piece, with the list of documents in it and, in a page of one file, the documents.
+
+    `entries` are the lines of the documents, each as `json_for_html` writes it.
+    """
     style, program = _part("page.css"), _program()
     page = Template(_part("page.html")).substitute(
         policy=_policy(style, program), style=style, program=program, data="\0data\0"
     )
     head, tail = page.encode().split(b"\0data\0")
-    return head + json_for_html(content) + b"</script>\n" + b"".join(bodies) + tail
+    yield head + json_for_html(content).removesuffix(b"}") + b',"documents":['
+    for n, entry in enumerate(entries):
+        yield b"," + entry if n else entry
+    yield b"]}</script>\n"
+    yield from bodies
+    yield tail
 
 
 def _policy(style: str, program: str) -> str:

@@ -12,8 +12,8 @@ SEARCHED = 20_000
 """The characters of a text that the search looks at."""
 
 
-def page_content(runs: Sequence[ScoredRun], documents: Sequence[Content], *, gold: bool) -> Content:
-    """The whole list, with how the runs were made and what the types mean."""
+def page_content(runs: Sequence[ScoredRun], *, gold: bool) -> Content:
+    """How the runs were made, and what the types mean."""
     corpora = dict.fromkeys(f"{run.record.corpus.name} · {run.record.corpus.split}" for run in runs)
     return {
         "gold": gold,
@@ -21,7 +21,6 @@ def page_content(runs: Sequence[ScoredRun], documents: Sequence[Content], *, gol
         "searched": SEARCHED,
         "runs": [_run(run) for run in runs],
         "glosses": _glosses(runs),
-        "documents": list(documents),
     }
 
 

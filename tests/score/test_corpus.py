@@ -256,7 +256,7 @@ def test_triples_count_where_text_and_frames_were_there():
 @pytest.mark.slow
 def test_the_development_sets_of_m3d_are_scored_in_well_under_a_second(shared_data):
     imported = read_m3d(shared_data / "m3d")
-    golds = imported.splits["dev"]
+    golds = list(imported.splits["dev"])
     predictions = [Prediction(gold.document.id, gold.gold) for gold in golds]
     found = score(golds, predictions, labels=imported.labels)
     started = time.perf_counter()

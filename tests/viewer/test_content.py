@@ -114,7 +114,7 @@ def test_without_gold_nothing_is_judged(runs):
 def test_documents_of_one_id_that_differ_stand_apart(runs):
     one, two = (read_run(run.path) for run in runs)
     other = replace(two, examples=(replace(english(), gold=Annotation()), *two.examples[1:]))
-    found = cases([one, other])
+    found = list(cases([one, other]))
     assert [case.document.id for case in found].count("en-1") == 2
     assert [case.document.id for case in found].count("zh-1") == 1
 

@@ -1,0 +1,270 @@
+"""What is said of a run beside its scores, gathered in one walk through its documents, their answers and predictions.
+
+`score` keeps it as `summary.json`, with the hashes of the files that it was gathered from; where these are others now,
+or there is none, as in the runs of older versions, it is gathered again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Set
+from dataclasses import dataclass, field
+from statistics import median
+
+from m3dllm.corpora.imported import Counts, Tally
+from m3dllm.corpora.missing import Manifest
+from m3dllm.errors import UserError
+from m3dllm.files import read_bytes, sha256_file, write_atomic
+from m3dllm.runs import Key, Run, RunRecord
+from m3dllm.score import ErrorCounts, Scores, Settings
+from m3dllm.score.breakdown import BreakingDown
+from m3dllm.score.by_type import ByType
+from m3dllm.score.corpus import Answers, Gold, Golds, Scoring
+from m3dllm.score.heuristics import HeuristicBaseline, Reached, Rules
+from m3dllm.score.scores import PAIRS, Pairs
+from m3dllm.stream import Spool
+from m3dllm.tokens import tokenize
+from m3dllm.types import Example, Prediction, RawOutput, Subset, Task
+from m3dllm.wire import FORMAT, WireError, convert, decode, encode, encode_example
+
+NAME = "summary.json"
+FILES = ("documents.jsonl", "raw.jsonl", "predictions.jsonl", "scores.json", "per_document.jsonl")
+MOST = 1e15
+"""What no time, memory or count of a run comes near."""
+TOKENS = ("tokens_in", "tokens_vision", "tokens_reused", "tokens_out", "tokens_thinking")
+
+
+@dataclass(slots=True)
+class Mean:
+    """Numbers, of which the sum and the count are held."""
+
+    total: float = 0.0
+    n: int = 0
+
+    def add(self, value: float) -> None:
+        self.total += value
+        self.n += 1
+
+    @property
+    def mean(self) -> float | None:
+        return self.total / self.n if self.n else None
+
+
+@dataclass(slots=True)
+class LanguageSummary:
+    """What a run holds in one language."""
+
+    documents: list[str] = field(default_factory=list)
+    sha256: str = ""
+    """Of the documents with their gold, in the order of their ids."""
+    counts: Counts = field(default_factory=Counts)
+    lacking: dict[str, int] = field(default_factory=dict)
+    """The tasks that are not annotated, each with the number of such documents."""
+    sizes: dict[str, list[int | None]] = field(default_factory=dict)
+    """By measure, that of each document; None where it has no text."""
+    codes: list[tuple[list[str], int]] = field(default_factory=list)
+    """The codes of Issues that predictions have, with the number of these."""
+    issues: dict[str, int] = field(default_factory=dict)
+    """How often each code of an Issue occurs."""
+    mentions: int = 0
+    """Predicted, over all passes."""
+    frames_annotated: int = 0
+    """Of the documents that were answered with nothing given and whose frames were shown."""
+    frames_shown: int = 0
+    seconds: float | None = None
+    """Of an answer, the median."""
+    tokens: Mean = field(default_factory=Mean)
+    """Read and written for an answer."""
+    turns: dict[str, Mean] = field(default_factory=dict)
+    """What all turns of an answer took, by kind of token."""
+    errors: dict[Pairs, dict[Task, ErrorCounts]] = field(default_factory=dict)
+    """The classes of wrong predictions, by protocol and task."""
+    types: dict[Pairs, dict[Task, ByType]] = field(default_factory=dict)
+    """The counts of each type, by protocol and task."""
+    heuristics: dict[Pairs, tuple[HeuristicBaseline, ...]] = field(default_factory=dict)
+    """The heuristic baselines over the predicted mentions and chains, and over those of the gold."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """By language; `answers` is how many there are."""
+
+    answers: int = 0
+    languages: dict[str, LanguageSummary] = field(default_factory=dict)
+
+
+MEASURES: dict[str, Callable[[Example], int]] = {
+    "length": lambda example: len(tokenize(example.document)),
+    "mentions": lambda example: sum([len(chain.mentions) for chain in example.gold.chains]),
+    "chains": lambda example: len(example.gold.chains),
+}
+"""What is measured of a document."""
+
+
+@dataclass(slots=True)
+class _Language:
+    """What is held of a language while documents come."""
+
+    summary: LanguageSummary = field(default_factory=LanguageSummary)
+    tally: Tally = field(default_factory=Tally)
+    codes: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    issues: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    lines: Spool[bytes] = field(default_factory=lambda: Spool(bytes, bytes))
+    keys: list[tuple[bytes, int]] = field(default_factory=list)
+
+    def add(
+        self, example: Example, predictions: Iterable[Prediction], raws: Iterable[RawOutput], *, shown: bool
+    ) -> None:
+        of, document = self.summary, example.document
+        of.documents.append(document.id)
+        self.tally.add(example)
+        for measure, size in MEASURES.items():
+            of.sizes.setdefault(measure, []).append(size(example) if document.text else None)
+        line = encode_example(example)
+        self.keys.append((line[: line.index(b'","lang":') + 1], len(self.lines)))
+        self.lines.append(line)
+        for prediction in predictions:
+            codes = [issue.code for issue in prediction.issues]
+            self.codes[tuple(sorted({*codes}))] += 1
+            self.issues.update(codes)
+            of.mentions += sum([len(chain.mentions) for chain in prediction.annotation.chains])
+        for raw in raws:
+            self._add_answer(raw)
+            if raw.given is None and shown:
+                wanted = {frame.index for frame in document.frames if frame.annotated}
+                of.frames_annotated += len(wanted)
+                of.frames_shown += len(wanted if raw.frames is None else wanted.intersection(raw.frames))
+
+    def _add_answer(self, raw: RawOutput) -> None:
+        if raw.seconds is not None:
+            self.seconds.append(raw.seconds)
+        if raw.tokens_in:
+            self.summary.tokens.add(float(raw.tokens_in + (raw.tokens_out or 0)))
+        for name in TOKENS if raw.turns else ():
+            found = [n for turn in raw.turns if (n := getattr(turn, name)) is not None]
+            if found:
+                self.summary.turns.setdefault(name, Mean()).add(sum(found))
+
+    def done(self) -> LanguageSummary:
+        of, digest = self.summary, hashlib.sha256()
+        for _, i in sorted(self.keys):
+            digest.update(self.lines.line(i) + b"\n")
+        of.sha256 = digest.hexdigest()
+        ((_, held),) = self.tally.languages.items()
+        of.counts, of.lacking = Counts(**held.counts), held.lacking
+        of.codes = [([*codes], n) for codes, n in sorted(self.codes.items())]
+        of.issues = dict(sorted(self.issues.items()))
+        of.seconds = median(self.seconds) if self.seconds else None
+        return of
+
+
+@dataclass(slots=True)
+class Walked:
+    """What one walk through a run gives; `problems` are why nobody may trust it."""
+
+    summary: Summary
+    scores: Scores
+    problems: list[UserError]
+
+
+def walk(run: Run, record: RunRecord, settings: Settings) -> Walked:
+    """The scores of a run, and what else is said of it. Raises UserError as `score` does."""
+    subsets = subsets_of(run, record)
+    examples, raws = run.examples(), run.raws()
+    answers = Answers(Golds(examples, subsets), run.predictions(), settings.threshold)
+    rules = Rules(record.labels)
+    for example in examples:
+        rules.add(example, Gold.of(example, subsets.get(example.document.id)))
+    scoring = Scoring(answers, labels=record.labels, settings=settings)
+    broken_down = BreakingDown(answers, labels=record.labels, settings=settings)
+    over: dict[Pairs, Reached] = {pairs: Reached(rules, plain(settings)) for pairs in PAIRS}
+    languages = {lang: _Language() for lang in answers.passes}
+    problems = _odd_keys(run, raws.keys(), answers.keys())
+    for example in examples:
+        gold = Gold.of(example, subsets.get(example.document.id))
+        document = answers.of(gold)
+        scoring.add(document)
+        broken_down.add(document)
+        over["end_to_end"].add(example, gold, document.get(None))
+        if document.passes - {None}:
+            over["gold_pairs"].add(example, gold, gold.annotation)
+        own = [raws[key] for given in document.passes if (key := (gold.document, given)) in raws]
+        shown = subsets.get(gold.document) != "no_video"
+        languages[gold.lang].add(example, document.predictions.values(), own, shown=shown)
+        problems += (UserError.at(run.path / "raw.jsonl", odd) for raw in own if (odd := odd_cost(raw)))
+        if record.missing is not None and gold.document not in subsets:
+            what = "does not say what was shown of each document: make the run again"
+            problems.append(UserError.at(run.path / "run.json", what))
+    summary = Summary(len(raws), {lang: of.done() for lang, of in languages.items()})
+    breakdown = broken_down.done()
+    for lang, of in summary.languages.items():
+        of.errors, of.types = breakdown.errors.get(lang, {}), breakdown.types.get(lang, {})
+        of.heuristics = {pairs: tuple(reached.of(lang)) for pairs, reached in over.items() if lang in reached.languages}
+    return Walked(summary, scoring.done(), problems)
+
+
+def plain(settings: Settings) -> Settings:
+    """How heuristic baselines are scored: without variants."""
+    return Settings(settings.modality, tasks=settings.tasks)
+
+
+def subsets_of(run: Run, record: RunRecord) -> dict[str, Subset]:
+    """What was shown of each document, from the manifest of the run; empty where everything was."""
+    try:
+        return {} if record.missing is None else convert(record.missing, Manifest).documents
+    except WireError as error:
+        raise error.at(run.path / "run.json") from error
+
+
+def odd_cost(raw: RawOutput) -> str | None:
+    """What is wrong with a time or count of tokens that cannot be one, or None."""
+    for of in (raw, *raw.turns):
+        tokens = ("tokens_in", "tokens_out", "tokens_vision", "tokens_thinking")
+        for name in (*tokens, "seconds", "first_token_s", "grammar_s", "thinking_s"):
+            value = getattr(of, name, None)
+            if value is not None and not 0 <= value <= MOST:
+                return f"{name} of document '{raw.document}' is a number that cannot be: make the run again"
+    return None
+
+
+def _odd_keys(run: Run, raws: Set[Key], predictions: Set[Key]) -> list[UserError]:
+    if raws and raws != predictions:
+        what = f"is not of raw.jsonl: 'm3dllm normalize {run.path}', then score"
+        return [UserError.at(run.path / "predictions.jsonl", what)]
+    return []
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    made_of: dict[str, str]
+    summary: Summary
+    format: int = FORMAT
+
+
+def keep(run: Run, record: RunRecord, walked: Walked) -> None:
+    """Write the scores of a run and, where it can be trusted, the summary."""
+    file = run.path / NAME
+    file.unlink(missing_ok=True)
+    run.write_scores(walked.scores.to_wire(), walked.scores.row_lines())
+    if not walked.problems:
+        write_atomic(file, encode(_File(_made_of(run, record), walked.summary)))
+
+
+def kept(run: Run, record: RunRecord) -> Summary | None:
+    """The summary beside the scores of a run, where it is of the files that stand there."""
+    try:
+        found = decode(read_bytes(run.path / NAME), _File)
+    except (UserError, WireError):
+        return None
+    return found.summary if found.format == FORMAT and found.made_of == _made_of(run, record) else None
+
+
+def _made_of(run: Run, record: RunRecord) -> dict[str, str]:
+    """The hashes of what a summary depends on."""
+    made_of = {name: sha256_file(file) for name in FILES if (file := run.path / name).is_file()}
+    return made_of | {"run.json": hashlib.sha256(encode([record.labels, record.missing])).hexdigest()}
