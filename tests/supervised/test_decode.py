@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from m3dllm.systems.supervised.boxes import merged
 from m3dllm.systems.supervised.data import LabelIndex, Mentions, make_mention_batch
-from m3dllm.systems.supervised.decoding import choose_relations, linked, log_odds, merged
+from m3dllm.systems.supervised.decoding import choose_relations, linked, log_odds
 from tests.supervised.documents import LABELS
 
 TYPES = LabelIndex.of(LABELS)

@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from m3dllm.errors import UserError
+from m3dllm.systems.supervised.boxes import merged
 from m3dllm.systems.supervised.config import LinkageName
 from m3dllm.systems.supervised.data import (
     Batch,
@@ -271,18 +272,3 @@ def write_regions(
                 }
             )
     return found
-
-
-def merged(corners: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], limit: float) -> list[int]:
-    """Which of the boxes (n, 4), the surest first, stay: each that overlaps no surer one of its type beyond `limit`."""
-    low = np.maximum(corners[:, None, :2], corners[None, :, :2])
-    high = np.minimum(corners[:, None, 2:], corners[None, :, 2:])
-    both = (high - low).clip(min=0).prod(-1)
-    area = (corners[:, 2:] - corners[:, :2]).prod(-1)
-    overlap = both / np.maximum(area[:, None] + area[None, :] - both, 1e-12)
-    rival = (overlap > limit) & (labels[:, None] == labels[None, :])
-    kept: list[int] = []
-    for i in range(len(corners)):
-        if not rival[i, kept].any():
-            kept.append(i)
-    return kept
