@@ -43,8 +43,8 @@ class Dialogue:
         self.roles = dict(roles or {})
         self.engine: Engine = builder.engine
         self.tally = Tally()
-        self._asked: dict[int, Engine] = {}
-        """Who has the requests that are under way, by their keys."""
+        self._engine_of: dict[int, Engine] = {}
+        """Which engine has each request that is under way, by its key."""
         self._sent: dict[str, str] = {}
 
     def take_prompts(self) -> dict[str, str]:
@@ -68,12 +68,13 @@ class Dialogue:
     def _answers(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
         waiting = iter(documents)
         order: deque[_Session] = deque()
-        asked: dict[int, _Session] = {}
+        in_flight: dict[int, _Session] = {}
         numbers = iter(range(1 << 62))
         exhausted = False
         while True:
             while (
-                not exhausted and len({id(s) for s in asked.values()}) < self.engine.max_concurrency > len(order) // 4
+                not exhausted
+                and len({id(s) for s in in_flight.values()}) < self.engine.max_concurrency > len(order) // 4
             ):
                 document = next(waiting, None)
                 if document is None:
@@ -82,29 +83,29 @@ class Dialogue:
                 session = _Session(document, time.perf_counter())
                 order.append(session)
                 self._begin(session)
-                self._submit(session, asked, numbers)
+                self._submit(session, in_flight, numbers)
             while order and order[0].raw is not None:
                 raw = order.popleft().raw
                 if raw is not None:
                     yield raw
-            if asked:
+            if in_flight:
                 for key, reply in self._poll():
-                    session = asked.pop(key)
+                    session = in_flight.pop(key)
                     session.receive(key, reply)
                     self.tally.add(reply)
                     if session.is_answered:
                         self._go_on(session)
-                        self._submit(session, asked, numbers)
+                        self._submit(session, in_flight, numbers)
             elif exhausted and not order:
                 return
 
     def _poll(self) -> list[tuple[int, Reply]]:
         """At least one reply."""
         ready = []
-        for engine in {id(engine): engine for engine in self._asked.values()}.values():
+        for engine in {id(engine): engine for engine in self._engine_of.values()}.values():
             ready += engine.poll()
         for key, _ in ready:
-            del self._asked[key]
+            del self._engine_of[key]
         return ready
 
     # --- one document -------------------------------------------------------------------------------------------------
@@ -138,16 +139,16 @@ class Dialogue:
             builder.engine.release(session.document.id)
         session.finish(payload, failure)
 
-    def _submit(self, session: _Session, asked: dict[int, _Session], numbers: Iterator[int]) -> None:
+    def _submit(self, session: _Session, in_flight: dict[int, _Session], numbers: Iterator[int]) -> None:
         """Hand the session's questions to the engine."""
         for question in session.questions:
             key = next(numbers)
-            asked[key] = session
+            in_flight[key] = session
             session.keys.append(key)
             session.prompts.append(self._note(session, question.request))
             engine = self.roles.get(question.asked.model, self.builder).engine
             engine.submit(key, question.request)
-            self._asked[key] = engine
+            self._engine_of[key] = engine
         session.questions = session.questions if session.raw is None else []
 
     def _note(self, session: _Session, request: Request) -> str:

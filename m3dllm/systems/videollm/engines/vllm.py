@@ -81,6 +81,8 @@ class VllmEngine(LocalEngine):
         more: dict[str, Any] = {}
         if self.local.sees:
             more["limit_mm_per_prompt"] = limits
+        if self.local.sees and options.video:
+            more["mm_device_do_normalize"] = False  # in its encoder vLLM takes the mean of images for videos too
         if current_platform.is_cpu():
             more |= {"enforce_eager": True, "kv_cache_memory_bytes": 1 << 29}
         if self.adapter is not None:

@@ -297,7 +297,7 @@ class Generator:
     def _has_come(self, row: _Row) -> bool:
         """Whether the row has come to the text that ends it, which has at most a token a byte."""
         last = row.tokens[-len(row.until.encode()) :]
-        return row.until in self.local.tokenizer.decode(last, clean_up_tokenization_spaces=False)
+        return row.until in self._decoded(last, specials=True)
 
     def _sample(self, scores: Tensor, rows: Sequence[_Row]) -> list[int]:
         if self.options.temperature <= 0:
