@@ -16,7 +16,7 @@ from m3dllm.score.corpus import Answers, Golds
 from m3dllm.score.heuristics import HeuristicBaseline, heuristic_baselines
 from m3dllm.score.scores import PAIRS, Pairs, Sums
 from m3dllm.summary import MOST, LanguageSummary, Summary, kept, plain, subsets_of, walk
-from m3dllm.types import Example, Prediction, RawOutput, Subset
+from m3dllm.types import PRF, Example, Prediction, RawOutput, Subset
 from m3dllm.wire import decode_prediction
 
 
@@ -82,6 +82,8 @@ def read_run(path: Path, name: str | None = None, *, threshold: float | None = N
     for file in ("scores.json", "per_document.jsonl"):
         if not (path / file).is_file():
             raise UserError.at(path, f"has no {file}: make it with 'm3dllm score {path}'")
+    if not record.system.strip():
+        raise UserError.at(path / "run.json", "names no system: make the run again")
     _check_cost(path, record)
     scores = read_scores(path / "scores.json", path / "per_document.jsonl")
     limit = scores.settings.threshold if threshold is None else threshold
@@ -120,6 +122,11 @@ def _check_scores(path: Path, summary: Summary, scores: Scores) -> None:
         for pairs in PAIRS:
             part = of.gold_pairs if pairs == "gold_pairs" else of.end_to_end
             counted = rows[lang, pairs].scores().tasks
+            types = summary.languages[lang].types.get(pairs, {}).get("entity", {})
+            entity = counted.get("entity")
+            if isinstance(entity, PRF) and entity.r_den != sum(of_type.r_den for of_type in types.values()):
+                message = f"does not agree with documents.jsonl about the gold mentions ({lang}, {pairs}): {again}"
+                raise UserError.at(path / "per_document.jsonl", message)
             for name, score in part.tasks.items() if part else ():
                 if name in counted and counted[name] != score:
                     message = f"does not agree with per_document.jsonl in {name} ({lang}, {pairs}): {again}"

@@ -79,7 +79,7 @@ def _artists(item: Item, drawing: Drawing, canvas: Any, color: str) -> Iterator[
             fill = "white" if style == "open" else color
             wide, high = 2 * r / drawing.width, 2 * r / drawing.height
             yield Ellipse(place(x, y), wide, high, facecolor=fill, edgecolor=color, linewidth=1.1, zorder=3)
-        case Words(x, y, text, style, anchor):
+        case Words(x, y, text, style, anchor) if "".join(map(_written, text)).strip():
             yield _outlines(text, place(x, y), style, anchor, canvas)
 
 

@@ -69,6 +69,13 @@ def make_pipe(name: str) -> Callable[[Path], None]:
     return damage
 
 
+def without_gold(run: Path) -> None:
+    """Documents of which the scores say something else."""
+    rows = [json.loads(line) for line in (run / "documents.jsonl").read_text().splitlines()]
+    gold = {"chains": [], "relations": [], "regions": []}
+    (run / "documents.jsonl").write_text("".join(json.dumps(row | {"gold": gold}) + "\n" for row in rows))
+
+
 FILES = ("run.json", "documents.jsonl", "raw.jsonl", "predictions.jsonl", "scores.json", "per_document.jsonl")
 DEEP = "[" * 100_000
 HUGE = 10**400
@@ -102,6 +109,8 @@ DAMAGES = {
             chains=[{"id": "c", "mentions": [{"start": 0, "end": HUGE, "type": "PER"}]}]
         ),
     ),
+    "a system without a name": in_json("run.json", lambda row: row.update(system="")),
+    "scores of other documents": without_gold,
     "half a character in a type": put(
         "predictions.jsonl",
         '{"document":"test-0","annotation":{"chains":[],"relations":[],'
