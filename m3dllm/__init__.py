@@ -38,6 +38,10 @@ _FACE = {
 }
 
 
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
 def __getattr__(name: str) -> Any:
     if name not in _FACE:
         raise AttributeError(f"module 'm3dllm' has no attribute {name!r}")

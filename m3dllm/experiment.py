@@ -44,24 +44,35 @@ PASSES: dict[Pairs, tuple[GivenKind | None, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """The words of the user: one system, over one split of one corpus, in one way."""
+    """What is asked of a run: one system, over one split of one corpus, in one way. `m3dllm.run` takes it.
+
+    m3dllm.run(m3dllm.Experiment(system="majority", corpus="corpora/mine", pairs="both", limit=8))
+    """
 
     system: str
+    """The system; 'm3dllm systems' lists them."""
     corpus: Path | str | None = None
     """A native corpus; None: the embedded demo corpus."""
     train: str = "train"
+    """The split to train on, and to take few-shot examples from."""
     dev: str = "dev"
+    """The split for model selection; where there is none, a part of train."""
     split: str = "test"
+    """The split to predict."""
     lang: Lang | None = None
+    """Only the documents of this language."""
     pairs: Pairs = "end-to-end"
+    """Chains and relations over predicted mentions and chains, over gold ones (given), or both."""
     tasks: tuple[Task, ...] | None = None
     """The tasks to score; None: all that the system answers."""
     missing: str | None = None
     """ "text", "video", "thirds", a share of the documents such as "0.4", or the file of a manifest."""
     preset: str | None = None
+    """A named set of the system's options."""
     checkpoint: Path | str | None = None
     """A run of a fit, the checkpoint in it, or the name of one that comes with the package, such as "demo"."""
     seed: int = 0
+    """The seed of everything random."""
     limit: int | None = None
     """Only the first so many documents of the split, in each language."""
     limit_train: int | None = None
@@ -69,9 +80,11 @@ class Experiment:
     options: Mapping[str, Any] = field(default_factory=dict)
     """The system's own options, by field name; strings are read as the field's type."""
     out: Path | str | None = None
+    """The run; None: runs/<system>-<corpus>-<split>-<hash>."""
     linked_frames: bool = False
     """Whether frames may be links to files out of the corpus."""
     command: tuple[str, ...] = ()
+    """The words of the command line, kept with the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

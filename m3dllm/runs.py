@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +138,31 @@ class RunRecord:
                 yield f"{name} was {_brief(old.get(name))}, is now {_brief(new.get(name))}"
 
 
+def f1_html(scores: Mapping[str, Any]) -> str:
+    """The object of `scores.json` as a table for notebooks: F1 in percent, a row a language and protocol."""
+    parts = {
+        f"{lang}, {words}": of[name]
+        for lang, of in scores["languages"].items()
+        for name, words in (("end_to_end", "end to end"), ("gold_pairs", "gold mentions and chains"))
+        if name in of
+    }
+    tasks = list(dict.fromkeys(task for part in parts.values() for task in part["tasks"] if "." not in task))
+    rows = [["", *tasks, "average"]]
+    for name, part in parts.items():
+        f1s = [part["tasks"].get(task, {}).get("f1") for task in tasks]
+        rows.append([name, *("–" if f1 is None else f"{100 * f1:.2f}" for f1 in (*f1s, part["average_f1"]))])
+    cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
+    return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run directory: paths, and reading and writing of its files."""
 
     path: Path
+
+    def _repr_html_(self) -> str | None:
+        return f1_html(self.scores()) if (self.path / "scores.json").is_file() else None
 
     @property
     def checkpoint(self) -> Path:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from m3dllm.confidence import at_least
 from m3dllm.errors import UserError
-from m3dllm.runs import Key, Run, RunRecord
+from m3dllm.files import sha256
+from m3dllm.runs import Key, Run, RunRecord, f1_html
 from m3dllm.score import Scores, TaskScores, read_scores
 from m3dllm.score.corpus import Answers, Golds
 from m3dllm.score.heuristics import HeuristicBaseline, heuristic_baselines
 from m3dllm.score.scores import PAIRS, Pairs, Sums
 from m3dllm.summary import MOST, LanguageSummary, Summary, kept, plain, subsets_of, walk
 from m3dllm.types import PRF, Example, Prediction, RawOutput, Subset
-from m3dllm.wire import decode_prediction
+from m3dllm.wire import decode_prediction, encode_example, encode_raw
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,13 @@ class ScoredRun:
     subsets: Mapping[str, Subset]
     """What was shown of each document; empty where everything was."""
     summary: Summary
+
+    def __repr__(self) -> str:
+        n, of = sum(len(of.documents) for of in self.summary.languages.values()), self.record.corpus
+        return f"ScoredRun({self.name!r}: {self.record.system} on {n} of {of.name}, {of.split})"
+
+    def _repr_html_(self) -> str:
+        return f1_html(self.scores.to_wire())
 
     @property
     def answers(self) -> Answers:
@@ -153,6 +161,38 @@ def read_runs(paths: Iterable[Path], *, threshold: float | None = None) -> tuple
         why = "; ".join(f"{run.name}: {run.why}" for run in left_out)
         raise UserError(f"no run to report{': ' if why else ': name at least one run directory'}{why}")
     return runs, left_out
+
+
+def with_common(runs: Sequence[ScoredRun], work: Path) -> list[ScoredRun]:
+    """The runs, each with only the documents that all have, with the same gold, and scored on them.
+
+    What is left of a run stands in the folder `work`, in files as a run's. Raises UserError where nothing is.
+    """
+    held = [{e.document.id: sha256(encode_example(e)) for e in run.examples} for run in runs]
+    shared = {name for name, digest in held[0].items() if all(of.get(name) == digest for of in held)}
+    if not shared:
+        raise UserError(f"--common: {', '.join(run.name for run in runs)} share no document")
+    return [
+        run if len(of) == len(shared) else _restricted(run, shared, work / str(i))
+        for i, (run, of) in enumerate(zip(runs, held, strict=True))
+    ]
+
+
+def _restricted(run: ScoredRun, ids: Collection[str], folder: Path) -> ScoredRun:
+    """The run as if it were about these documents only."""
+    folder.mkdir()
+    left = Run(folder)
+    left.write_examples(e for e in run.examples if e.document.id in ids)
+    left.write_predictions(p for p in Run(run.path).predictions() if p.document in ids)
+    with left.raw_log() as log:
+        for (document, _), raw in run.raws.items():
+            if document in ids:
+                log.append(encode_raw(raw))
+    walked = walk(left, run.record, run.scores.settings)
+    limit = run.scores.settings.threshold
+    predictions = left.predictions() if limit is None else left.predictions().read_as(partial(_at_least, limit))
+    parts = {"examples": left.examples(), "raws": left.raws(), "predictions": predictions}
+    return replace(run, **parts, scores=walked.scores, summary=walked.summary)
 
 
 def broken(error: Exception) -> str:

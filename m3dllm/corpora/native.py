@@ -30,6 +30,9 @@ class Corpus:
     splits: Mapping[str, tuple[Example, ...]]
     hashes: Mapping[str, str]
 
+    def __repr__(self) -> str:
+        return f"Corpus({self.name!r}: {', '.join(f'{name} {len(part)}' for name, part in self.splits.items())})"
+
     def __getitem__(self, split: str) -> tuple[Example, ...]:
         """The examples of a split. Raises UserError for one that the corpus does not have."""
         if split not in self.splits:

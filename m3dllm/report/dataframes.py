@@ -35,6 +35,12 @@ class Comparison:
     issues: DataFrame
     left_out: DataFrame
 
+    def __repr__(self) -> str:
+        return f"Comparison of {self.scores['run'].nunique()} runs:\n{self.table().round(3)}"
+
+    def _repr_html_(self) -> str:
+        return str(self.table().round(3).to_html(index=False))
+
     def table(self, *, score: str = "f1") -> DataFrame:
         """One row a system and protocol, one column a score, means over seeds; `score`: f1, precision or recall."""
         place = ["corpus", "split", "lang", "pairs", "documents_sha256", "shown_sha256", "modality", "label"]
@@ -63,7 +69,7 @@ def compare(
     try:
         from pandas import DataFrame
     except ImportError as error:
-        raise UserError("m3dllm.compare gives pandas DataFrames: pip install pandas") from error
+        raise UserError("m3dllm.compare gives pandas DataFrames: pip install 'm3dllm[notebook]'") from error
     runs = [runs] if isinstance(runs, str | Path) else runs
     found, left_out = read_runs(run.path if isinstance(run, ScoredRun) else Path(run) for run in runs)
     sets = groups(found)

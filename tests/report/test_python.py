@@ -10,6 +10,7 @@ import m3dllm
 from m3dllm import pipeline
 from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment
+from m3dllm.runs import Run
 from tests.small import small_corpus
 
 
@@ -83,5 +84,23 @@ def test_an_unknown_baseline_is_refused(runs):
 
 def test_without_pandas_the_error_says_what_to_install(runs, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(UserError, match="pip install pandas"):
+    with pytest.raises(UserError, match=r"pip install 'm3dllm\[notebook\]'"):
         m3dllm.compare(runs)
+
+
+def test_what_the_package_offers_is_what_dir_lists():
+    assert dir(m3dllm) == sorted(m3dllm.__all__)
+
+
+def test_values_are_short_in_words_and_tables_in_notebooks(runs):
+    pytest.importorskip("pandas", reason="needs pandas")
+    corpus = m3dllm.load_corpus(m3dllm.load_run(runs[0]).record.corpus.root)
+    assert repr(corpus) == "Corpus('corpus': train 12, dev 6, test 8)"
+    run = m3dllm.load_run(runs[0])
+    assert repr(run).startswith(f"ScoredRun('{run.name}': majority on 8 of corpus, test)")
+    f1 = f"{100 * run.scores.languages['en'].end_to_end.tasks['entity'].f1:.2f}"
+    for shown in (run._repr_html_(), Run(run.path)._repr_html_()):
+        assert f"<td>en, end to end</td><td>{f1}</td>" in shown
+    compared = m3dllm.compare(runs, resamples=100)
+    assert repr(compared).startswith("Comparison of 2 runs:")
+    assert "<table" in compared._repr_html_()
