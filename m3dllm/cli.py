@@ -131,7 +131,9 @@ def _words(
         ),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="A named set of the system's options.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="A fitted system: its run, or the checkpoint in it.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A fitted system: its run, the checkpoint in it, or 'demo' (of dffm).")
+    ] = None,
     seed: Seed = 0,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Predict only the first so many documents, in each language.")
@@ -266,7 +268,7 @@ def bench(
         list[str] | None, typer.Option(help="Other values of what varies, such as prompt_length=4,16; repeatable.")
     ] = None,
     lang: LangOption = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many documents of the split.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many documents of a language.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="The folder of the runs and the report; default: bench/NAME.")
     ] = None,
@@ -510,10 +512,7 @@ def systems(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One system: its options too.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """List the systems that can be run, or one's options.
-
-    With tasks, modalities, languages, whether they train and are installed.
-    """
+    """List the systems that can be run, or one's options."""
     from m3dllm.catalogue import describe, overview
 
     say(overview(json=json) if name is None else describe(name, json=json))
@@ -527,6 +526,8 @@ def report(
     baseline: Annotated[
         str | None, typer.Option(help="A system or run to compare every other with, besides the best.")
     ] = None,
+    title: Annotated[str | None, typer.Option(help="The title of the page; default: corpus and split.")] = None,
+    common: Annotated[bool, typer.Option("--common", help="Only the documents that all runs share.")] = False,
     pages: Annotated[
         bool | None,
         typer.Option("--pages/--no-pages", help="Pages of the documents too; default: for at most 100 documents."),
@@ -539,7 +540,8 @@ def report(
     from m3dllm.files import read_text
     from m3dllm.report import write_report
 
-    page = write_report(runs, out or _folder_for("reports", runs), paper=paper, baseline=baseline, pages=pages)
+    folder = out or _folder_for("reports", runs)
+    page = write_report(runs, folder, paper=paper, baseline=baseline, pages=pages, title=title, common=common)
     say(read_text(page.parent / "report.txt"))
     say_page(page)
 
@@ -562,10 +564,7 @@ def view(
     out: Annotated[Path | None, typer.Option("--out", help="The folder to write; default: views/<runs>.")] = None,
     browser: Annotated[bool, typer.Option("--browser", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Look at each document, gold and systems side by side.
-
-    Text, relations and frames, up to four systems.
-    """
+    """Look at each document, gold and systems side by side."""
     from m3dllm.runs import Run
     from m3dllm.viewer import write_pages
 

@@ -19,6 +19,7 @@ from m3dllm.report.layout import Block, Bullets, Cell, Column, Facts, Report, Ro
 from m3dllm.report.numbers import decimals
 from m3dllm.report.provenance import UNKNOWN_COMMIT, again, origin
 from m3dllm.report.published import Published
+from m3dllm.report.quoted import paper_table
 from m3dllm.score.metric import headline
 from m3dllm.score.scores import PAIRS, Pairs
 from m3dllm.scored import LeftOut, ScoredRun
@@ -40,27 +41,31 @@ CHAIN_METRICS = {
     "chain.mean_m": "mean with CEAF-m",
 }
 Comparisons = Mapping[tuple[ComparisonGroup, Pairs], tuple[Comparison, ...]]
+Spreads = Mapping[tuple[ComparisonGroup, Pairs], scores.Intervals]
 
 
 def assemble(
     groups: Sequence[ComparisonGroup],
     left_out: Sequence[LeftOut],
     comparisons: Comparisons,
+    spreads: Spreads,
     *,
     published: Published | None = None,
     baseline: str | None = None,
+    title: str | None = None,
+    common: bool = False,
 ) -> Report:
     """Every table and figure of the report, in the order in which they are read."""
     runs = sorted({run.name: run for group in groups for run in group.runs}.values(), key=lambda run: run.name)
     anchors = _anchors(groups)
-    title = _title(groups)
+    what = _title(groups)
     findings = [
-        (_counted(group, pairs, under=title), finding(group, pairs, comparisons[group, pairs]))
+        (_counted(group, pairs, under=what), finding(group, pairs, comparisons[group, pairs]))
         for group in groups
         for pairs in PAIRS
         if group.with_pairs(pairs)
     ]
-    sections = [_group(group, anchors, comparisons, published) for group in groups]
+    sections = [_group(group, anchors, comparisons, spreads, published) for group in groups]
     sections += _curves(groups)
     made = tuple(_making(run) for run in runs)
     sections.append(Section("How the runs were made", "runs", (_run_table(runs),), made))
@@ -70,12 +75,13 @@ def assemble(
         sections.append(Section("Left out", "left-out", (note, out)))
     sections.append(Section("How to read this", "reading", (Text(READING),)))
     return Report(
-        title=title,
+        title=title or what,
         lead=_lead(groups, runs, left_out),
         findings=tuple(findings),
         sections=tuple(sections),
-        again=again(runs, published, baseline),
+        again=again(runs, published, baseline, title, common=common),
         origin=origin(runs),
+        glance=_glance(groups, spreads, under=what),
     )
 
 
@@ -109,6 +115,19 @@ def _title(groups: Sequence[ComparisonGroup]) -> str:
     return "; ".join(f"{corpus}, {split}" for corpus, split in corpora)
 
 
+def _glance(groups: Sequence[ComparisonGroup], spreads: Spreads, *, under: str) -> Section:
+    """A chart of each set of comparable runs, and one table of all, under the protocol that most have."""
+    pairs = max(PAIRS, key=lambda pairs: sum(bool(group.with_pairs(pairs)) for group in groups))
+    there = {_where(group).removeprefix(f"{under}, "): group for group in groups if group.with_pairs(pairs)}
+    charts = [
+        scores.chart(
+            f"glance-{i}", f"{where}, {_n_documents(group)}, {PAIRS_WORDS[pairs]}", group, pairs, spreads[group, pairs]
+        )
+        for i, (where, group) in enumerate(there.items(), start=1)
+    ]
+    return Section("At a glance", "glance", (*charts, scores.glance_table("glance", there, pairs)))
+
+
 # --- a set of comparable runs -----------------------------------------------------------------------------------------
 
 
@@ -116,6 +135,7 @@ def _group(
     group: ComparisonGroup,
     anchors: Mapping[ComparisonGroup, str],
     comparisons: Comparisons,
+    spreads: Spreads,
     published: Published | None,
 ) -> Section:
     name = anchors[group]
@@ -135,7 +155,12 @@ def _group(
         blocks.append(Bullets(tuple((names, words) for words, names in apart)))
     parts = [
         _protocol(
-            f"{name}-{'gold' if pairs == 'gold_pairs' else 'e2e'}", group, pairs, comparisons[group, pairs], published
+            f"{name}-{'gold' if pairs == 'gold_pairs' else 'e2e'}",
+            group,
+            pairs,
+            comparisons[group, pairs],
+            spreads[group, pairs],
+            published,
         )
         for pairs in PAIRS
         if group.with_pairs(pairs)
@@ -150,15 +175,22 @@ def _group(
 
 
 def _protocol(
-    name: str, group: ComparisonGroup, pairs: Pairs, comparisons: Sequence[Comparison], published: Published | None
+    name: str,
+    group: ComparisonGroup,
+    pairs: Pairs,
+    comparisons: Sequence[Comparison],
+    spread: scores.Intervals,
+    published: Published | None,
 ) -> Section:
     systems = scores.by_rank(group, pairs)
     blocks: list[Block | None] = [Text(PAIRS_MEAN[pairs])]
     named = {run.name for system in systems for run in system.runs}
     if without := [run.name for run in group.runs if run.name not in named and run.part(group.lang, pairs) is None]:
         blocks.append(Text(f"Without this protocol: {', '.join(without)}.", "aside"))
-    blocks.append(Text(finding(group, pairs, comparisons), "lead"))
-    blocks.append(scores.main_table(f"{name}-scores", group, pairs, published))
+    blocks.append(scores.main_table(f"{name}-scores", group, pairs))
+    if pairs == "gold_pairs":
+        blocks.append(paper_table(f"{name}-paper", _where(group), group, published))
+    blocks.append(scores.chart(f"{name}-f1", "F1", group, pairs, spread))
     blocks += [scores.forest(_versus(f"{name}-differences", of), of, systems) for of in comparisons]
     blocks.append(pareto(f"{name}-cost", group, pairs))
     more: list[Block | None] = [
@@ -299,8 +331,11 @@ def _where(group: ComparisonGroup, pairs: Pairs | None = None) -> str:
 
 def _counted(group: ComparisonGroup, pairs: Pairs, *, under: str) -> str:
     """The group in words under a title, and of how many documents it is."""
-    n = len(group.runs[0].of(group.lang).documents)
-    return f"{_where(group, pairs).removeprefix(f'{under}, ')}: {counted(n, 'document').replace(' ', NO_BREAK)}"
+    return f"{_where(group, pairs).removeprefix(f'{under}, ')}: {_n_documents(group)}"
+
+
+def _n_documents(group: ComparisonGroup) -> str:
+    return counted(len(group.runs[0].of(group.lang).documents), "document").replace(" ", NO_BREAK)
 
 
 def _anchors(groups: Sequence[ComparisonGroup]) -> dict[ComparisonGroup, str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from m3dllm.report.groups import ComparisonGroup, SystemRuns
-from m3dllm.score import Difference, holm, paired_bootstrap
+from m3dllm.score import Difference, f1_intervals, holm, paired_bootstrap
 from m3dllm.score.scores import Pairs
 from m3dllm.types import TASKS
 
@@ -60,6 +60,18 @@ def compare(
             rows = _against(system, systems, group.lang, pairs, resamples)
             found.append(Comparison(system, rows, resamples, best=False))
     return tuple(found)
+
+
+def f1_of(
+    group: ComparisonGroup, pairs: Pairs, *, resamples: int = RESAMPLES
+) -> dict[tuple[str, str], tuple[float, float]]:
+    """The 95 % confidence intervals of every system's F1, by its label and the score."""
+    return {
+        (system.label, key): interval
+        for system in group.with_pairs(pairs)
+        if not system.has_failed(group.lang)
+        for key, interval in f1_intervals(system.documents(group.lang, pairs), resamples=resamples).items()
+    }
 
 
 def named(systems: Sequence[SystemRuns], name: str | None) -> list[SystemRuns]:

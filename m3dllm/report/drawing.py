@@ -15,7 +15,9 @@ from m3dllm.report.axes import COLORS, SIGNS, bounds, log_bounds, log_ticks, tic
 from m3dllm.report.layout import Figure, Forest, Interval, Panel, Plot, Point
 
 Anchor = Literal["start", "middle", "end"]
-Style = Literal["grid", "zero", "range", "curve", "front", "sign", "open", "hit", "title", "label", "tick", "axis"]
+Style = Literal[
+    "grid", "zero", "mark", "range", "curve", "front", "sign", "open", "hit", "title", "label", "tick", "axis"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ def _forest(figure: Forest, width: float) -> Drawing:
         place = _Lines(left + column * (panel + BETWEEN), down * deep + TOP, panel, row)
         if column == 0:
             names += (_label(label, place, k, over=over) for k, label in enumerate(labels))
-        items += _intervals(title, intervals, place)
+        mark = figure.marks[i] if figure.marks else None
+        items += _intervals(title, intervals, place, colors=figure.colors, mark=mark, scale=figure.scale)
     below = math.ceil(len(figure.panels) / across) * deep
     items.append(Words(left, below + 8, figure.axis, "axis"))
     return Drawing(left + across * (panel + BETWEEN) - BETWEEN + EDGE, below + 12, (*items, *names))
@@ -133,10 +136,18 @@ def _label(text: str, place: _Lines, line: int, *, over: bool) -> Words:
     return Words(place.left - 12, place.middle(line) + 4, text, "label", "end")
 
 
-def _intervals(title: str, intervals: tuple[Interval | None, ...], place: _Lines) -> Iterator[Item]:
+def _intervals(
+    title: str,
+    intervals: tuple[Interval | None, ...],
+    place: _Lines,
+    *,
+    colors: tuple[int, ...],
+    mark: float | None,
+    scale: tuple[float, float] | None,
+) -> Iterator[Item]:
     left, top, width, row = place
     there = [interval for interval in intervals if interval is not None]
-    low, high = bounds([0.0, *(x for i in there for x in (i.low, i.high, i.value))])
+    low, high = scale or bounds([0.0, *(x for i in there for x in (i.low, i.high, i.value))])
 
     def x(value: float) -> float:
         return left + (value - low) / (high - low) * width
@@ -148,14 +159,16 @@ def _intervals(title: str, intervals: tuple[Interval | None, ...], place: _Lines
     for tick in marks:
         yield Path(((x(tick), top - 4), (x(tick), bottom)), "zero" if tick == 0 else "grid")
         if tick in numbers:
-            yield Words(x(tick), bottom + 14, _signed(tick), "tick", "middle")
+            yield Words(x(tick), bottom + 14, tick_text(tick) if scale else _signed(tick), "tick", "middle")
+    if mark is not None:
+        yield Path(((x(mark), top - 4), (x(mark), bottom)), "mark")
     for i, interval in enumerate(intervals):
         if interval is not None:
             y = place.middle(i)
             above, below = y - ROW / 2, y + ROW / 2
             corners = ((left, above), (left + width, above), (left + width, below), (left, below))
             yield Group(
-                0,
+                colors[i] if colors else 0,
                 (
                     Path(corners, "hit", closed=True),
                     Path(((x(interval.low), y), (x(interval.high), y)), "range"),

@@ -6,29 +6,43 @@ A file is written whole or not at all, and never into a run.
 from __future__ import annotations
 
 import itertools
+import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlencode
 
 from m3dllm.errors import UserError
 from m3dllm.files import clear_abandoned, write_atomic
 from m3dllm.progress import progress
 from m3dllm.report.assembly import assemble
-from m3dllm.report.comparison import RESAMPLES, compare, named
-from m3dllm.report.groups import ComparisonGroup, groups
+from m3dllm.report.comparison import RESAMPLES, compare, f1_of, named
+from m3dllm.report.groups import ComparisonGroup, apart, groups
 from m3dllm.report.html import html
 from m3dllm.report.latex import latex
-from m3dllm.report.layout import Report
+from m3dllm.report.layout import Glimpse, Report
 from m3dllm.report.markdown import markdown
 from m3dllm.report.pdf import pdf
 from m3dllm.report.provenance import provenance
 from m3dllm.report.published import read_published
+from m3dllm.report.quoted import has_released
 from m3dllm.report.svg import svg
 from m3dllm.report.terminal import overview
 from m3dllm.report.tidy import sheet_csv, sheets, table_csv
 from m3dllm.score.scores import PAIRS
-from m3dllm.scored import ScoredRun, read_runs
+from m3dllm.scored import ScoredRun, read_runs, with_common
 
+log = logging.getLogger("m3dllm")
+
+FORWARD = """<!doctype html>
+<meta charset="utf-8"><meta http-equiv="refresh" content="0; url=report.html"><title>Report</title>
+"""
+"""index.html: the folder can be hosted as it is."""
+
+GLIMPSE = 300
+"""Characters of a document's text that are shown in a report."""
 PAGES_AT_MOST = 100
 """The most documents of which pages are made unasked: thumbnails of many frames take a while."""
 
@@ -42,6 +56,8 @@ def write_report(
     pages: bool | None = None,
     figures: bool = True,
     resamples: int = RESAMPLES,
+    title: str | None = None,
+    common: bool = False,
 ) -> Path:
     """Write the report of `runs` (or of one) into the folder `out`, and give its page: the same runs, the same bytes.
 
@@ -49,7 +65,8 @@ def write_report(
     .csv; `figures/` each figure as .svg and .pdf; `data/` the unrounded numbers as plain rows; `documents/` the pages
     of the documents, where `pages` says so or, left open, there are at most 100. Each file says what it was made from,
     and how to make it again; for .csv a `provenance.json` beside them does. `paper` names published rows to quote
-    beside, `baseline` a system, or a run, to compare every other with besides the best.
+    beside, `baseline` a system, or a run, to compare every other with besides the best; `common` leaves only the
+    documents that all runs share.
 
     A run that is unfinished, broken or of another format is named in the report and skipped. Raises UserError where
     none is left, where `out` lies in a run or cannot be written, and for names that are not known.
@@ -60,22 +77,33 @@ def write_report(
             raise UserError.at(folder, f"lies in the run {run}, which a report does not touch: name another --out")
     published = None if paper is None else read_published(paper)
     found, left_out = read_runs(paths)
-    sets = groups(found)
-    check_baseline(baseline, sets)
-    comparisons = {}
-    with progress("comparisons", len(sets) * len(PAIRS)) as step:
-        for of, pairs in itertools.product(sets, PAIRS):
-            comparisons[of, pairs] = compare(of, pairs, baseline=baseline, resamples=resamples)
-            step()
-    report = assemble(sets, left_out, comparisons, published=published, baseline=baseline)
-    documents = {name for run in found for of in run.summary.languages.values() for name in of.documents}
-    if pages or (pages is None and len(documents) <= PAGES_AT_MOST):
-        report = replace(report, pages=_pages(found, folder))
-    elif (folder / "documents/index.html").is_file():
-        from m3dllm.viewer import remove_pages, remove_thumbnails
+    with TemporaryDirectory() as work:
+        found = with_common(found, Path(work)) if common else found
+        sets = groups(found)
+        for line in apart(sets):
+            log.warning(line)
+        check_baseline(baseline, sets)
+        if published and not all(has_released(s, of.lang) for of in sets for s in of.with_pairs("gold_pairs")):
+            remedy = "'m3dllm score RUN --variant released' adds them"
+            log.warning("--paper %s: not every run has the metrics of its released code: %s", paper, remedy)
+        comparisons, spreads = {}, {}
+        with progress("comparisons", len(sets) * len(PAIRS)) as step:
+            for of, pairs in itertools.product(sets, PAIRS):
+                comparisons[of, pairs] = compare(of, pairs, baseline=baseline, resamples=resamples)
+                spreads[of, pairs] = f1_of(of, pairs, resamples=resamples)
+                step()
+        report = assemble(
+            sets, left_out, comparisons, spreads, published=published, baseline=baseline, title=title, common=common
+        )
+        documents = {name for run in found for of in run.summary.languages.values() for name in of.documents}
+        if pages or (pages is None and len(documents) <= PAGES_AT_MOST):
+            page = _pages(found, folder)
+            report = replace(report, pages=page, glimpse=_glimpse(found, page))
+        elif (folder / "documents/index.html").is_file():
+            from m3dllm.viewer import remove_pages, remove_thumbnails
 
-        remove_pages(folder / "documents")
-        remove_thumbnails(folder / "documents")
+            remove_pages(folder / "documents")
+            remove_thumbnails(folder / "documents")
     files: dict[str, str | bytes] = {
         f"data/{sheet.name}.csv": sheet_csv(sheet) for sheet in sheets(sets, left_out, comparisons)
     }
@@ -87,7 +115,12 @@ def write_report(
     for place in (folder, *(folder / name for name in ("tables", "figures", "data"))):
         clear_abandoned(place)
     _remove_stale(folder, files)
-    files |= {"report.txt": overview(report) + "\n", "report.md": markdown(report), "report.html": html(report)}
+    files |= {
+        "index.html": FORWARD,
+        "report.txt": overview(report) + "\n",
+        "report.md": markdown(report),
+        "report.html": html(report),
+    }
     for name, data in files.items():
         write_atomic(folder / name, data)
     return folder / "report.html"
@@ -121,6 +154,24 @@ def _pages(runs: Sequence[ScoredRun], folder: Path) -> str:
 
     written = write_pages_of(runs, folder / "documents")
     return written.resolve().relative_to(folder.resolve()).as_posix()
+
+
+def _glimpse(runs: Sequence[ScoredRun], page: str) -> Glimpse:
+    """The first document of the first run that has text and boxes; else the first with text, else the first."""
+    from m3dllm.viewer.thumbnails import Thumbnails
+
+    example = max(runs[0].examples, key=lambda one: (bool(one.document.text), bool(one.gold.regions)))
+    document = example.document
+    boxes = Counter(region.frame for region in example.gold.regions)
+    shown = max(document.frames, key=lambda frame: boxes[frame.index], default=None)
+    frame: str = Thumbnails(None).of([shown], [Path(runs[0].record.corpus.root)])[0].get("src", "") if shown else ""
+    drawn = tuple(
+        (r.box.x0, r.box.y0, r.box.x1 - r.box.x0, r.box.y1 - r.box.y0, r.type)
+        for r in example.gold.regions
+        if frame and shown and r.frame == shown.index
+    )
+    href = f"{page}#{urlencode({'document': document.id})}"
+    return Glimpse(href, document.id, document.text[:GLIMPSE], frame, drawn)
 
 
 def check_baseline(baseline: str | None, sets: Sequence[ComparisonGroup]) -> None:

@@ -8,7 +8,7 @@ that differ in their seed only.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import fsum
@@ -153,6 +153,22 @@ def groups(runs: Sequence[ScoredRun]) -> list[ComparisonGroup]:
         )
         for protocol, systems in grouped
     ]
+
+
+def apart(groups: Sequence[ComparisonGroup]) -> Iterator[str]:
+    """A line for each corpus, split and language of which the runs are about different documents."""
+    found: dict[tuple[str, str, str], dict[str, ComparisonGroup]] = defaultdict(dict)
+    for group in groups:
+        of = group.protocol
+        found[of.corpus, of.split, of.lang].setdefault(of.documents, group)
+    for (corpus, split, lang), parts in found.items():
+        if len(parts) > 1:
+            several = "; ".join(
+                f"{len(group.runs[0].of(lang).documents)}: {', '.join(run.name for run in group.runs)}"
+                for group in parts.values()
+            )
+            what = f"the runs are about different documents of {corpus}, {split}, {lang} ({several})"
+            yield f"{what}: they stand in tables of their own; --common compares on the documents that all share"
 
 
 def _answered(runs: Sequence[ScoredRun], lang: str) -> str:

@@ -7,7 +7,7 @@ SVG and matplotlib files for figures. A cell keeps both what is printed and the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Value = float | int | str | None
@@ -87,7 +87,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A difference with its interval; `significant`: after correction for multiple comparisons."""
+    """A number with its interval; `significant`: of a difference, after correction for multiple comparisons."""
 
     value: float
     low: float
@@ -98,7 +98,11 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """Differences to one reference: a panel a score, a line a system, in percentage points."""
+    """Numbers with intervals, in percentage points: a panel a score, a line a system.
+
+    Differences are drawn about 0. Where a `scale` is given, all panels have it, each line has its own of `colors`, and
+    the `marks` are grey lines, one a panel.
+    """
 
     name: str
     title: str
@@ -106,6 +110,9 @@ class Forest:
     axis: str
     lines: tuple[str, ...]
     panels: tuple[tuple[str, tuple[Interval | None, ...]], ...]
+    colors: tuple[int, ...] = ()
+    marks: tuple[float | None, ...] = ()
+    scale: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +196,23 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class Glimpse:
+    """A document to look at: where its page is, its name, how its text begins, and one of its frames (as a `data:`
+    address) with the gold boxes in it (x, y, width, height as shares of the frame, and the type)."""
+
+    href: str
+    name: str
+    text: str
+    frame: str = ""
+    boxes: tuple[tuple[float, float, float, float, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """A whole report. `again` is the command that makes it, `origin` one line that says what it was made from."""
+    """A whole report. `again` is the command that makes it, `origin` one line that says what it was made from.
+
+    `glance` is what is seen first: a chart a language, and a table.
+    """
 
     title: str
     lead: str
@@ -198,7 +220,10 @@ class Report:
     sections: tuple[Section, ...]
     again: str
     origin: str
-    pages: str | None = field(default=None)
+    glance: Section = Section("At a glance", "glance")
+    pages: str | None = None
+    """The page of the documents."""
+    glimpse: Glimpse | None = None
 
     def walk(self) -> Iterator[Section]:
         """Every section, each before its parts."""
@@ -208,7 +233,7 @@ class Report:
                 yield section
                 yield from below(section.sections)
 
-        return below(self.sections)
+        return below((self.glance, *self.sections))
 
     @property
     def tables(self) -> list[Table]:

@@ -10,10 +10,11 @@ from m3dllm.report.layout import Block, Bullets, Cell, Facts, Forest, Plot, Repo
 
 def markdown(report: Report) -> str:
     """The whole report."""
-    parts = [f"# {_text(report.title)}", _text(report.lead)]
-    parts.append("\n".join(f"- **{_text(where)}**: {_text(what)}" for where, what in report.findings))
+    parts = [f"# {_text(report.title)}", *(text for block in report.glance.blocks for text in _block(block))]
     if report.pages:
         parts.append(f"[The documents, with what each system said]({report.pages})")
+    parts += ["## Findings", _text(report.lead)]
+    parts.append("\n".join(f"- **{_text(where)}**: {_text(what)}" for where, what in report.findings))
     for section in report.sections:
         parts += _section(section, 2)
     parts.append(f"Made by {code(report.again)}")

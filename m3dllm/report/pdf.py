@@ -24,6 +24,7 @@ FONTS = (
 LINES: dict[Style, tuple[str, float]] = {
     "grid": ("#dfe3e8", 0.6),
     "zero": ("#8d96a1", 0.7),
+    "mark": ("#b9c0c8", 2.2),
     "front": ("#8d96a1", 0.9),
     "range": ("", 1.3),
     "curve": ("", 1.2),

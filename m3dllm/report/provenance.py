@@ -17,11 +17,20 @@ from m3dllm.wire import pretty
 UNKNOWN_COMMIT = "of an installed package"
 
 
-def again(runs: Sequence[ScoredRun], published: Published | None, baseline: str | None) -> str:
+def again(
+    runs: Sequence[ScoredRun],
+    published: Published | None,
+    baseline: str | None,
+    title: str | None = None,
+    *,
+    common: bool = False,
+) -> str:
     """The command that makes the report again."""
     words = ["m3dllm", "report", *(str(run.path) for run in runs)]
     words += ["--paper", published.name] if published else []
     words += ["--baseline", baseline] if baseline else []
+    words += ["--title", title] if title else []
+    words += ["--common"] if common else []
     return shlex.join([*words, "--out"]) + " DIR"
 
 

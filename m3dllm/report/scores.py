@@ -1,31 +1,33 @@
-"""The tables of scores: systems, heuristic baselines, published rows, single seeds, and differences with intervals."""
+"""The tables of scores: systems, heuristic baselines, single seeds, differences with intervals; and their charts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import fsum
 
 from m3dllm.report import cells
 from m3dllm.report.comparison import Compared, Comparison, best
 from m3dllm.report.groups import ComparisonGroup, SystemRuns
 from m3dllm.report.layout import Cell, Column, Forest, Interval, Row, Table, ranked
 from m3dllm.report.numbers import percent, points, probability
-from m3dllm.report.published import Published
 from m3dllm.score.heuristics import HeuristicBaseline
 from m3dllm.score.metric import headline
 from m3dllm.score.scores import Pairs
 from m3dllm.scored import ScoredRun
 from m3dllm.types import TASKS
 
+Intervals = Mapping[tuple[str, str], tuple[float, float]]
+"""95 % confidence intervals of F1 by a system's label and the score."""
 BELOW = "↓"
 FAILED = " Where documents failed, the scores are of the others: not ranked, not compared."
 RATIOS = {"precision": "P", "recall": "R", "f1": "F1"}
-LETTERS = "abcdeghijklmnoprstuvwxyz"  # of notes; f and q stand for heuristic baselines and quoted rows
+LETTERS = "abcdeghijklmnopqrstuvwxyz"  # of notes; f stands for heuristic baselines
 SYSTEM = Column("system", "system", number=False)
 
 
-def main_table(name: str, group: ComparisonGroup, pairs: Pairs, published: Published | None) -> Table:
-    """Every system under one protocol, P, R and F1 of each headline metric; heuristics and published rows below."""
+def main_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table:
+    """Every system under one protocol, P, R and F1 of each headline metric; the best heuristics below."""
     systems = by_rank(group, pairs)
     heuristics = best_heuristics(group, pairs, systems)
     notes = _notes(systems)
@@ -36,16 +38,9 @@ def main_table(name: str, group: ComparisonGroup, pairs: Pairs, published: Publi
     if heuristics:
         cells_of = [_heuristic_cell(heuristics.get(key), ratio) for key in keys for ratio in RATIOS]
         rows.append(Row((cells.word("best heuristic", refs="f"), *cells_of, cells.NOTHING), "floor", starts=True))
-    quoted = published.scores.get(group.lang, ()) if published and pairs == "gold_pairs" else ()
-    for i, of in enumerate(quoted):
-        found = [_quoted(of.scores.get(key), ratio) for key in keys for ratio in RATIOS]
-        label = cells.word(f"{of.system}, quoted", refs="q")
-        rows.append(Row((label, *found, _quoted(of.scores.get("average"), "f1")), "quoted", starts=i == 0))
     under = [(letter, note) for note, letter in notes.items()]
     if heuristics:
         under.append(("f", "of the rules, the one with the highest F1: " + _which(heuristics, pairs, systems[0])))
-    if quoted and published:
-        under.append(("q", f"quoted from {published.source}. Other documents: not ranked, not compared"))
     caption = (
         "F1 in percent with precision and recall; the best F1 of a column bold, the second underlined"
         f"{'; of several seeds the mean, and the sample variance in brackets' if _has_seeds(systems) else ''}. "
@@ -54,6 +49,57 @@ def main_table(name: str, group: ComparisonGroup, pairs: Pairs, published: Publi
     )
     table = Table(name, "Scores", caption, tuple(columns), tuple(rows), tuple(under))
     return without_empty(table)
+
+
+def chart(name: str, title: str, group: ComparisonGroup, pairs: Pairs, intervals: Intervals) -> Forest:
+    """The F1 of every system with its interval, a panel a task; a grey line where the best heuristic is."""
+    systems = by_rank(group, pairs)
+    heuristics = best_heuristics(group, pairs, systems)
+    keys = [key for key in (*TASKS, "average") if any(system.f1s(group.lang, pairs, key) for system in systems)]
+    panels, marks = [], []
+    for key in keys:
+        panels.append((key, tuple(_f1(system, group.lang, pairs, key, intervals) for system in systems)))
+        f1 = heuristics[key].score.f1 if key in heuristics else None
+        marks.append(None if f1 is None else 100 * f1)
+    over = f", over the mentions and chains of {systems[0].label}" if pairs == "end_to_end" else ""
+    caption = (
+        f"Dots: 95 % confidence intervals by bootstrap over source videos; grey: the best heuristic baseline{over}."
+    )
+    lines, colors = tuple(system.label for system in systems), tuple(system.color for system in systems)
+    return Forest(name, title, caption, "F1, percent", lines, tuple(panels), colors, tuple(marks), (0.0, 100.0))
+
+
+def _f1(system: SystemRuns, lang: str, pairs: Pairs, key: str, intervals: Intervals) -> Interval | None:
+    found = system.f1s(lang, pairs, key)
+    if not found:
+        return None
+    mean = fsum(found) / len(found)
+    low, high = intervals.get((system.label, key), (mean, mean))
+    text = f"{system.label}, {key}: {percent(mean)} ({percent(low)} to {percent(high)})"
+    return Interval(100 * mean, 100 * low, 100 * high, True, text)
+
+
+def glance_table(name: str, groups: Mapping[str, ComparisonGroup], pairs: Pairs) -> Table:
+    """The F1 of every system, the `groups` side by side under their names; of more than two the averages only."""
+    keys = (*TASKS, "average") if len(groups) <= 2 else ("average",)
+    labels = dict.fromkeys(system.label for group in groups.values() for system in by_rank(group, pairs))
+    columns, grid, floor = [SYSTEM], {label: [cells.word(label)] for label in labels}, [cells.word("best heuristic")]
+    for title, group in groups.items():
+        systems = {system.label: system for system in by_rank(group, pairs)}
+        heuristics = best_heuristics(group, pairs, list(systems.values()))
+        for key in keys:
+            columns.append(Column(f"{title}.{key}.f1", key, title))
+            for label, row in grid.items():
+                system = systems.get(label)
+                below = system is not None and all(is_below(run, group, pairs, key) for run in system.runs)
+                values = [] if system is None else system.f1s(group.lang, pairs, key)
+                row.append(cells.score(values, spread=False, sign=BELOW if below else ""))
+            floor.append(_heuristic_cell(heuristics.get(key), "f1"))
+    rows = _marked([Row(tuple(row)) for row in grid.values()], columns, len(grid))
+    rows.append(Row(tuple(floor), "floor", starts=True))
+    own = " over its own mentions and chains" if pairs == "end_to_end" else ""
+    caption = f"F1 in percent; the best of a column bold, the second underlined; {BELOW} below the best heuristic{own}."
+    return without_empty(Table(name, "All systems", caption, tuple(columns), tuple(rows)))
 
 
 def seed_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
@@ -287,13 +333,6 @@ def _marked(rows: Sequence[Row], columns: Sequence[Column], n_ranked: int) -> li
 
 def _heuristic_cell(heuristic: HeuristicBaseline | None, ratio: str) -> Cell:
     return cells.share(None if heuristic is None else getattr(heuristic.score, ratio))
-
-
-def _quoted(printed: Sequence[float] | None, ratio: str) -> Cell:
-    if not printed or ratio != "f1":
-        return cells.NOTHING
-    f1, *spread = printed
-    return Cell(percent(f1 / 100), f1 / 100, f"({spread[0]:.2f})" if spread else "")
 
 
 def _which(heuristics: Mapping[str, HeuristicBaseline], pairs: Pairs, first: SystemRuns) -> str:

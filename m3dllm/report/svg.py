@@ -16,6 +16,7 @@ ON_WHITE = (
     'svg{font:11.5px "DejaVu Sans","Noto Sans","Noto Sans CJK SC",Arial,sans-serif}'
     "text{fill:#1b1e23}.title{font-weight:bold}.tick,.axis{fill:#5d6570;font-size:10.5px}"
     ".middle{text-anchor:middle}.end{text-anchor:end}.grid{stroke:#dfe3e8}.zero{stroke:#8d96a1}"
+    ".mark{stroke:#8d96a1;stroke-width:3;stroke-opacity:.55}"
     ".range,.curve{fill:none;stroke:currentColor;stroke-width:1.7}.front{fill:none;stroke:#8d96a1;stroke-dasharray:4 3}"
     ".sign,.open{fill:currentColor;stroke:currentColor;stroke-width:1.6}.open{fill:#fff}.hit{fill:none}"
 )

@@ -4,7 +4,7 @@
 """
 
 from m3dllm.score.breakdown import Breakdown, break_down, count_errors, count_types
-from m3dllm.score.compare import Difference, holm, paired_bootstrap
+from m3dllm.score.compare import Difference, f1_intervals, holm, paired_bootstrap
 from m3dllm.score.corpus import score
 from m3dllm.score.errors import ErrorCounts
 from m3dllm.score.files import score_files
@@ -28,6 +28,7 @@ __all__ = [
     "break_down",
     "count_errors",
     "count_types",
+    "f1_intervals",
     "holm",
     "paired_bootstrap",
     "read_scores",

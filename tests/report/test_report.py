@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from m3dllm.report import write_report
 from m3dllm.report.groups import groups
 from m3dllm.report.published import read_published
 from m3dllm.report.scores import BELOW
+from m3dllm.score import Settings
 from m3dllm.scored import read_runs
 from tests.report.reading import change, edit, main_table, reported, rows, section, table_rows
+from tests.small import small_corpus
 
 # --- what it shows ---
 
@@ -163,6 +166,68 @@ def test_runs_on_other_documents_have_a_section_of_their_own(runs, tmp_path):
     assert "- few: other documents or gold" in text
 
 
+def test_runs_on_other_documents_are_named_on_the_terminal_and_compared_on_those_that_all_share(runs, tmp_path, caplog):
+    few = tmp_path / "few"
+    pipeline.run(Experiment(system="majority", corpus=runs / "corpus", pairs="both", out=few, limit=2))
+    reported([runs / "best", few], tmp_path / "apart", fresh=True)
+    said = "the runs are about different documents of corpus, test, en (2: few; 4: best): they stand in tables of their"
+    assert said in caplog.text
+    caplog.clear()
+    texts = reported([runs / "best", few], tmp_path / "out", fresh=True, common=True)
+    assert said not in caplog.text
+    assert texts["report.md"].count("## corpus, test, English\n") == 1
+    alone = main_table(reported([few], tmp_path / "few alone"), "en-gold")["majority"]
+    both = main_table(texts, "en-gold")
+    assert all({**row, "system": ""} == {**alone, "system": ""} for row in both.values() if row["kind"] == "system")
+    assert "--common" in texts["report.html"]
+
+
+def test_runs_that_share_no_document_have_nothing_in_common(runs, tmp_path):
+    first, second = tmp_path / "en", tmp_path / "zh"
+    for out, lang in ((first, "en"), (second, "zh")):
+        pipeline.run(Experiment(system="majority", corpus=runs / "corpus", lang=lang, out=out))
+    with pytest.raises(UserError, match="--common: en, zh share no document"):
+        write_report([first, second], tmp_path / "out", common=True)
+
+
+def test_the_first_screen_has_a_chart_a_language_and_one_table_and_prose_comes_after(runs, tmp_path):
+    text = reported([runs / "best", runs / "singles0"], tmp_path)["report.md"]
+    first, after = text.split("## Findings")
+    for lang in ("English", "Chinese"):
+        assert first.count(f"![{lang}, 4 documents, end to end]") == 1
+    assert len(table_rows(first, "majority · chain_rule=dev")) == 1
+    best = "majority · chain_rule=dev is best of 2"
+    assert best not in first
+    assert text.count(best) == after.count(best) == 4
+
+
+def test_corpora_stand_side_by_side(runs, tmp_path):
+    corpus = small_corpus(tmp_path / "second")
+    pipeline.run(Experiment(system="majority", corpus=corpus, pairs="both", out=tmp_path / "elsewhere"))
+    first = reported([runs / "best", tmp_path / "elsewhere"], tmp_path / "out")["report.md"].split("## Findings")[0]
+    heads = next(line for line in first.splitlines() if line.startswith("| system"))
+    assert [
+        heads.count(f"{corpus}, test, {lang} average")
+        for corpus in ("corpus", "second")
+        for lang in ("English", "Chinese")
+    ] == [1] * 4
+    assert [cell != "–" for cell in table_rows(first, "majority")[0][1:]] == [True] * 4
+
+
+def test_a_report_may_have_a_title_and_a_folder_of_one_can_be_hosted(runs, tmp_path):
+    texts = reported([runs / "best"], tmp_path, title="Mine & yours")
+    assert "<h1>Mine &amp; yours</h1>" in texts["report.html"]
+    assert "--title &#39;Mine &amp; yours&#39;" in texts["report.html"]
+    assert "url=report.html" in texts["index.html"]
+
+
+def test_a_document_is_shown_and_leads_to_its_page(runs, tmp_path):
+    html = reported([runs / "best"], tmp_path, pages=True)["report.html"]
+    link = re.search(r'<a class="glimpse" href="(documents/index.html#document=[\w-]+)">', html)
+    assert link
+    assert 'src="data:image/jpeg;base64,' in html
+
+
 def test_a_run_that_shows_everything_by_manifest_stands_with_those_that_have_none(runs, tmp_path):
     whole = Path(shutil.copytree(runs / "best", tmp_path / "whole"))
     record = json.loads((whole / "run.json").read_text())
@@ -209,10 +274,40 @@ def test_a_name_cannot_break_a_table(runs, tmp_path):
 
 def test_published_rows_stand_quoted_under_gold_pairs_only(runs, tmp_path):
     texts = reported([runs / "best"], tmp_path, paper="m3d")
-    quoted = main_table(texts, "en-gold")["DFFM+MMCM, quoted"]
+    beside = {row["system"]: row for row in rows(texts["tables/corpus-test-en-gold-paper.csv"])}
+    quoted = beside["DFFM+MMCM, quoted"]
     assert (quoted["kind"], quoted["chain.f1"]) == ("quoted", "0.5967")
-    assert not any("quoted" in name for name in main_table(texts, "en-e2e"))
+    assert quoted["measured_on"].startswith("the paper's test set, a third of it without text")
+    assert beside["majority"]["measured_on"] == "corpus, test, English: 4 documents"
+    assert "tables/corpus-test-en-e2e-paper.csv" not in texts
+    assert not any("quoted" in name for protocol in ("e2e", "gold") for name in main_table(texts, f"en-{protocol}"))
     assert "Other documents: not ranked, not compared" in texts["report.md"]
+
+
+def test_the_average_beside_a_paper_is_of_the_tasks_that_both_have(runs, tmp_path):
+    few = tmp_path / "few"
+    asked = Experiment(
+        system="majority", corpus=runs / "corpus", pairs="both", out=few, tasks=("entity", "chain", "relation")
+    )
+    pipeline.run(asked)
+    beside = rows(reported([few], tmp_path / "out", paper="m3d")["tables/corpus-test-en-gold-paper.csv"])
+    assert "grounding.f1" not in beside[0]
+    quoted = next(row for row in beside if row["system"] == "DFFM+MMCM, quoted")
+    assert float(quoted["average.f1"]) == pytest.approx((0.9124 + 0.5967 + 0.2978) / 3)
+
+
+def test_beside_a_paper_chains_and_relations_are_by_its_released_code_where_they_were_scored_so(runs, tmp_path, caplog):
+    run = Path(shutil.copytree(runs / "best", tmp_path / "best"))
+    said = "not every run has the metrics of its released code"
+    own = rows(reported([run], tmp_path / "own", paper="m3d")["tables/corpus-test-en-gold-paper.csv"])[0]
+    assert said in caplog.text
+    caplog.clear()
+    pipeline.score(run, settings=Settings(variants=("released",)))
+    released = rows(reported([run], tmp_path / "out", fresh=True, paper="m3d")["tables/corpus-test-en-gold-paper.csv"])
+    scores = json.loads((run / "scores.json").read_text())["languages"]["en"]["gold_pairs"]["tasks"]
+    assert float(own["chain.f1"]) == scores["chain"]["f1"]
+    assert float(released[0]["chain.f1"]) == scores["chain.released"]["f1"]
+    assert said not in caplog.text
 
 
 def test_published_averages_are_those_of_their_tasks():

@@ -21,11 +21,12 @@ class Quoted:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a paper printed, by language; `source` and `errors_source` say where, and of which documents."""
+    """What a paper printed, by language; `source` and `errors_source` say where, `measured_on` of which documents."""
 
     name: str
     title: str
     source: str
+    measured_on: str
     errors_source: str
     scores: dict[str, tuple[Quoted, ...]]
     errors: dict[str, dict[str, dict[str, float]]]
@@ -45,4 +46,5 @@ def read_published(name: str) -> Published:
         lang: tuple(Quoted(row["system"], {key: row[key] for key in row if key != "system"}) for row in rows)
         for lang, rows in found["scores"].items()
     }
-    return Published(name, found["title"], found["source"], found["errors_source"], scores, found["errors"])
+    words = (found[key] for key in ("title", "source", "measured_on", "errors_source"))
+    return Published(name, *words, scores, found["errors"])

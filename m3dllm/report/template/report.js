@@ -1,12 +1,5 @@
 "use strict";
-// Folded parts open for print, and when a link leads into them.
-const folds = () => document.querySelectorAll("details");
-let closed = [];
-addEventListener("beforeprint", () => {
-  closed = [...folds()].filter((fold) => !fold.open);
-  closed.forEach((fold) => { fold.open = true; });
-});
-addEventListener("afterprint", () => closed.forEach((fold) => { fold.open = false; }));
+// Folded parts open when a link leads into them. What is folded is not printed.
 function reveal() {
   let place = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   const target = place;
