@@ -2,5 +2,6 @@
 
 `config` (options, without torch) · `data` (documents as numbers) · `text`, `vision`, `encoders`, `features` (encoders
 and what they give) · `backbone` (States, the interface) · `heads` (a head for each task: its losses, its decoding) on
-`pairs`, `scorers`, `alignment`, `crf`, `losses` · `decoding`, `boxes` · `checkpoint` · `learner`, `system` (fit and predict).
+`pairs`, `scorers`, `alignment`, `crf`, `losses` · `decoding`, `boxes` · `checkpoint` · `learner`, `system`
+(fit and predict).
 """

@@ -172,7 +172,7 @@ FAMILIES: Mapping[str, Family] = {
             r"glm-?4(\.\d+)?v",
             ("glm4v", "glm4v_moe", "glm46v"),
             "permille",
-            "https://github.com/zai-org/GLM-skills, glmv-grounding",
+            "https://www.skills.sh/zai-org/glm-skills/glmv-grounding",
         ),
         Family(
             "gemini",
@@ -183,7 +183,7 @@ FAMILIES: Mapping[str, Family] = {
         ),
         Family(
             "gemma",
-            r"gemma-?[34](?!.*(1b|270m))",
+            r"(?<!pali)gemma-?[34](?!.*(1b|270m))",
             ("gemma3", "gemma3n", "gemma4", "gemma4_unified"),
             None,
             "https://huggingface.co/google/gemma-3-4b-it/discussions/38: perhaps as gemini's",
@@ -193,7 +193,7 @@ FAMILIES: Mapping[str, Family] = {
             r"paligemma",
             ("paligemma",),
             "1024-yx",
-            "https://github.com/google-research/big_vision, configs/proj/paligemma",
+            "big_vision, configs/proj/paligemma/README.md; as it was declared here, not looked up again",
         ),
         Family(
             "minicpm-v",
@@ -218,7 +218,7 @@ FAMILIES: Mapping[str, Family] = {
         ),
         Family(
             "llama-vision",
-            r"llama-?(3\.2-?\d+b-vision|4)",
+            r"llama-?(3\.2-?\d+b-vision|4-(scout|maverick))",
             ("mllama", "llama4"),
             None,
             "nothing found",
