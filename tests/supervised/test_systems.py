@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from m3dllm.errors import UserError
 from m3dllm.experiment import resolve_config
 from m3dllm.registry import built_in
 from m3dllm.systems.supervised.config import CAPABILITIES
@@ -48,7 +49,8 @@ def idle(model, examples):
 
 
 def test_the_systems_of_the_library_are_found():
-    assert {"dffm", "vivit-os", "vivit-ts", "videomae-os", "videomae-ts"} <= set(SUPERVISED)
+    named = {"dffm", "vivit-os", "vivit-ts", "videomae-os", "videomae-ts", "mdocre-hn-like", "text-only", "vision-only"}
+    assert named <= set(SUPERVISED)
 
 
 @each
@@ -123,3 +125,19 @@ def test_streams_over_published_encoders_pool_the_frames_that_no_head_reads_by_p
     states = model.encode(model.batch([model.inputs(examples[0].document)]))
     assert states.patches.shape == (1, 3, 1, 16)
     assert states.frames.shape == (1, 3, 16)
+
+
+def test_a_model_that_would_read_nothing_is_refused(tmp_path):
+    examples = four(tmp_path)
+    with pytest.raises(UserError, match="neither text nor frames are read: give another --text-encoder"):
+        model_of("vision-only", examples[3:])
+    with pytest.raises(UserError, match="neither text nor frames are read"):
+        model_of("text-only", examples, text_encoder=("none",))
+
+
+def test_what_sees_only_frames_answers_in_every_language(tmp_path):
+    examples = four(tmp_path)
+    system = system_of("vision-only", **SMALL, epochs=1)
+    system.fit(examples[:1], (), tmp_path / "out")
+    (raw,) = system.predict([examples[1].document])
+    assert raw.failure is None

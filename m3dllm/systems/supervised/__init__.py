@@ -1,7 +1,7 @@
 """What supervised systems share: a new one is its `SPEC`, its `Config` and its `Backbone`.
 
 `config` (options, without torch) · `data` (documents as numbers) · `text`, `vision`, `encoders`, `features` (encoders
-and what they give) · `backbone` (States, the interface) · `heads` (a head for each task: its losses, its decoding) on
-`pairs`, `scorers`, `alignment`, `crf`, `losses` · `decoding`, `boxes` · `checkpoint` · `learner`, `system`
-(fit and predict).
+and what they give) · `layers` (parts of fusions) · `backbone` (States, the interface) · `heads` (a head for each task:
+its losses, its decoding) on `pairs`, `scorers`, `alignment`, `crf`, `losses` · `decoding`, `boxes` · `checkpoint` ·
+`learner`, `system` (fit and predict).
 """

@@ -61,7 +61,8 @@ class Config(Options):
     """The options of a supervised system. A system extends it with its own, and may give other defaults."""
 
     text_encoder: Annotated[tuple[str, ...], Meta(min_length=1)] = ("tiny",)
-    """'tiny' (trained from scratch), 'minilm', or a Hugging Face id or folder; one a language: en=ID,zh=ID."""
+    """'tiny' (trained from scratch), 'minilm', 'none' (the text is not read), or a Hugging Face id or folder; one a
+    language: en=ID,zh=ID."""
     vision_encoder: str = "tiny"
     """'tiny', or 'tiny-vivit' or 'tiny-videomae', which see several frames together (trained from scratch), 'none'
     (frames are not read), or a Hugging Face id or folder of a ViT, a ViViT or a VideoMAE."""

@@ -76,8 +76,9 @@ class Draft:
     def answers(self, labels: LabelIndex) -> list[dict[str, Any]]:
         """One answer a document, in the offsets form."""
         written: list[dict[str, Any]] = []
-        for i, (mentions, inputs) in enumerate(zip(self.mentions, self.batch.inputs, strict=True)):
-            chains, regions = write_chains(mentions, inputs, labels), self.regions[i] if self.regions else []
+        for i, inputs in enumerate(self.batch.inputs):
+            chains = write_chains(self.mentions[i], inputs, labels) if self.mentions else []
+            regions = self.regions[i] if self.regions else []
             written.append({"chains": chains, "relations": [], "regions": regions})
         for i, head, tail, kind, sure in self.relations:
             named = written[i]["chains"]

@@ -9,7 +9,7 @@ from typing import Any
 from m3dllm.errors import UserError
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.features import FeatureCache, FrameFeatures, TextFeatures, cache_folder
-from m3dllm.systems.supervised.text import TinyText, Vocabulary, empty_text_encoder, load_text_encoder
+from m3dllm.systems.supervised.text import NoText, TinyText, Vocabulary, empty_text_encoder, load_text_encoder
 from m3dllm.systems.supervised.vision import TINY, empty_vision_encoder, load_vision_encoder
 
 READS = {"minilm": ("en",), "allenai/longformer-base-4096": ("en",), "bert-base-uncased": ("en",)}
@@ -44,6 +44,8 @@ def new_encoders(config: Config, text_encoder: str, vocabulary: Vocabulary | Non
     text: Any
     if vocabulary is not None:
         text = TinyText(config, vocabulary)
+    elif text_encoder == NoText.name:
+        text = NoText(config)
     else:
         text = load_text_encoder(
             text_encoder,
@@ -64,6 +66,8 @@ def saved_encoders(
     text: Any
     if vocabulary is not None:
         text = TinyText(config, vocabulary)
+    elif text_encoder == NoText.name:
+        text = NoText(config)
     elif {"text", "embeddings"} & set(config.freeze):
         text = load_text_encoder(text_encoder)
     else:

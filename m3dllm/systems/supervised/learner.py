@@ -160,13 +160,16 @@ def describe(config: Config, labels: LabelSet, train: Sequence[Example], fingerp
             f"vision_encoder {config.vision_encoder}: no train document has frames: "
             "give --vision-encoder none, or a corpus with frames"
         )
+    sees = has_frames and config.vision_encoder != "none"
+    if name == "none" and not sees:
+        raise UserError("neither text nor frames are read: give another --text-encoder, or a corpus with frames")
     return Card(
         config=config,
         labels=labels,
         languages=languages,
         text_encoder=name,
         vocabulary=vocabulary,
-        sees=has_frames and config.vision_encoder != "none",
+        sees=sees,
         grounds=any(frame.annotated for document in documents for frame in document.frames),
         fingerprint=fingerprint,
     )

@@ -14,6 +14,7 @@ from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.data import Batch, Gold, Inputs, LabelIndex
 from m3dllm.systems.supervised.heads import ChainHead, EntityHead, GroundingHead, Head, RelationHead
 from m3dllm.systems.supervised.losses import ClassWeights, GoldBatch
+from m3dllm.systems.supervised.text import NoText
 from m3dllm.tokens import tokenize
 from m3dllm.types import Document
 
@@ -25,20 +26,20 @@ class Model(nn.Module):
         super().__init__()
         self.config, self.labels, self.backbone = config, labels, backbone
         self.grounding = GroundingHead(config, labels, backbone) if backbone.vision is not None else None
-        self.entity = EntityHead(config, labels, backbone)
-        self.chain = ChainHead(config, labels, backbone)
-        self.relation = RelationHead(config, labels, backbone)
+        self.reads = not isinstance(backbone.text.encoder, NoText)
+        self.entity = EntityHead(config, labels, backbone) if self.reads else None
+        self.chain = ChainHead(config, labels, backbone) if self.reads else None
+        self.relation = RelationHead(config, labels, backbone) if self.reads else None
 
     @property
     def heads(self) -> Iterator[Head]:
         """The heads, each after those that it reads."""
-        yield from (self.entity, self.chain, self.relation)
-        if self.grounding is not None:
-            yield self.grounding
+        heads = (self.entity, self.chain, self.relation, self.grounding)
+        yield from (head for head in heads if head is not None)
 
     def inputs(self, document: Document) -> Inputs:
-        """The document as numbers; without its frames where the model reads none."""
-        spans = tokenize(document)
+        """The document as numbers, without what the model does not read."""
+        spans = tokenize(document) if self.reads else ()
         frames = document.frames if self.backbone.vision is not None else ()
         return Inputs(document, spans, self.backbone.text.encoder.subwords(document.text, spans), frames)
 

@@ -192,7 +192,7 @@ class Supervised(System):
         assert self._fitted is not None
         card, model = self._fitted
         for document in documents:
-            if document.text and document.lang not in card.languages:
+            if model.reads and document.text and document.lang not in card.languages:
                 known = " and ".join(card.languages)
                 raise UserError(f"the document is in '{document.lang}', and the model was fitted on {known}")
         (decoder,) = decoders(model, documents, self.device, len(documents))

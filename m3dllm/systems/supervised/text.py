@@ -222,6 +222,22 @@ class TinyLayer(nn.Module):
         return x + self.dropout(self.mlp(self.norms[2](x)))
 
 
+class NoText(nn.Module):
+    """In place of an encoder where the text is not read: no word, no weight."""
+
+    pretrained = False
+    limit, name = 1, "none"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.width = config.hidden
+
+    def subwords(self, text: str, spans: Sequence[Span]) -> Subwords:
+        """None."""
+        none = torch.zeros(0, dtype=torch.long)
+        return Subwords(none[:, None], none, none, none[:, None])
+
+
 # --- pretrained -------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,21 @@
+"""The backbone of one modality: what its encoder gives."""
+
+from __future__ import annotations
+
+from m3dllm.systems.supervised.backbone import Backbone, States
+from m3dllm.systems.supervised.data import Batch
+from m3dllm.systems.supervised.system import Supervised
+
+
+class SingleBackbone(Backbone):
+    """No fusion."""
+
+    def forward(self, batch: Batch) -> States:
+        words, patches = self.features(batch)
+        return self.states(batch, words.last, patches.last)
+
+
+class Single(Supervised):
+    """`text-only` and `vision-only`."""
+
+    backbone = SingleBackbone
