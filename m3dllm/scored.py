@@ -146,7 +146,7 @@ def read_runs(paths: Iterable[Path], *, threshold: float | None = None) -> tuple
 
     `threshold` is as in `read_run`. Raises UserError where no run is left.
     """
-    runs, left_out = [], []
+    runs, skipped = [], []
     for name, path in sorted(_names({path.resolve(): path for path in paths}).items()):
         try:
             run = read_run(path, name, threshold=threshold)
@@ -154,13 +154,13 @@ def read_runs(paths: Iterable[Path], *, threshold: float | None = None) -> tuple
                 raise UserError.at(path, f"is {run.record.status}: give its command again to finish it")
             runs.append(run)
         except UserError as error:
-            left_out.append(LeftOut(name, str(error).removeprefix(f"{path}: ").removeprefix(f"{path}/")))
+            skipped.append(LeftOut(name, str(error).removeprefix(f"{path}: ").removeprefix(f"{path}/")))
         except Exception as error:  # a file of a run can hold anything, and one bad run is not to stop the others
-            left_out.append(LeftOut(name, broken(error)))
+            skipped.append(LeftOut(name, broken(error)))
     if not runs:
-        why = "; ".join(f"{run.name}: {run.why}" for run in left_out)
+        why = "; ".join(f"{run.name}: {run.why}" for run in skipped)
         raise UserError(f"no run to report{': ' if why else ': name at least one run directory'}{why}")
-    return runs, left_out
+    return runs, skipped
 
 
 def with_common(runs: Sequence[ScoredRun], work: Path) -> list[ScoredRun]:
@@ -191,8 +191,14 @@ def _restricted(run: ScoredRun, ids: Collection[str], folder: Path) -> ScoredRun
     walked = walk(left, run.record, run.scores.settings)
     limit = run.scores.settings.threshold
     predictions = left.predictions() if limit is None else left.predictions().read_as(partial(_at_least, limit))
-    parts = {"examples": left.examples(), "raws": left.raws(), "predictions": predictions}
-    return replace(run, **parts, scores=walked.scores, summary=walked.summary)
+    return replace(
+        run,
+        examples=left.examples(),
+        raws=left.raws(),
+        predictions=predictions,
+        scores=walked.scores,
+        summary=walked.summary,
+    )
 
 
 def broken(error: Exception) -> str:

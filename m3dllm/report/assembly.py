@@ -46,7 +46,7 @@ Spreads = Mapping[tuple[ComparisonGroup, Pairs], scores.Intervals]
 
 def assemble(
     groups: Sequence[ComparisonGroup],
-    left_out: Sequence[LeftOut],
+    skipped: Sequence[LeftOut],
     comparisons: Comparisons,
     spreads: Spreads,
     *,
@@ -69,14 +69,14 @@ def assemble(
     sections += _curves(groups)
     made = tuple(_making(run) for run in runs)
     sections.append(Section("How the runs were made", "runs", (_run_table(runs),), made))
-    if left_out:
+    if skipped:
         note = Text("These runs are unfinished, broken or of another format; nothing of them is in the tables.")
-        out = Bullets(tuple((run.name, run.why) for run in left_out))
+        out = Bullets(tuple((run.name, run.why) for run in skipped))
         sections.append(Section("Left out", "left-out", (note, out)))
     sections.append(Section("How to read this", "reading", (Text(READING),)))
     return Report(
         title=title or what,
-        lead=_lead(groups, runs, left_out),
+        lead=_lead(groups, runs, skipped),
         findings=tuple(findings),
         sections=tuple(sections),
         again=again(runs, published, baseline, title, common=common),
@@ -100,14 +100,14 @@ READING = (
 # --- what to read first -----------------------------------------------------------------------------------------------
 
 
-def _lead(groups: Sequence[ComparisonGroup], runs: Sequence[ScoredRun], left_out: Sequence[LeftOut]) -> str:
+def _lead(groups: Sequence[ComparisonGroup], runs: Sequence[ScoredRun], skipped: Sequence[LeftOut]) -> str:
     systems = {run.record.system for run in runs}
     tables = sum(bool(group.with_pairs(pairs)) for group in groups for pairs in PAIRS)
     text = f"{counted(len(runs), 'run')} of {counted(len(systems), 'system')} in {counted(tables, 'table')}"
     text += " of comparable scores"
     if differ := sorted({words for group in groups for words, _ in _apart(group, groups)}):
         text += f"; apart for {', '.join(differ)}"
-    return text + (f"; {counted(len(left_out), 'run')} skipped." if left_out else ".")
+    return text + (f"; {counted(len(skipped), 'run')} skipped." if skipped else ".")
 
 
 def _title(groups: Sequence[ComparisonGroup]) -> str:
@@ -196,7 +196,7 @@ def _protocol(
     more: list[Block | None] = [
         *(scores.difference_table(_versus(f"{name}-differences", of), of) for of in comparisons),
         scores.seed_table(f"{name}-runs", group, pairs),
-        scores.heuristic_table(f"{name}-floors", group, pairs),
+        scores.heuristic_table(f"{name}-heuristics", group, pairs),
     ]
     extra = sorted(
         {key for s in systems for part in s.parts(group.lang, pairs) for key in part.tasks}

@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 class Comparison:
     """Several runs: each attribute is a DataFrame, one fact a row, with what makes rows comparable in its columns.
 
-    `scores` has every score of every run, `floors` the heuristic baselines beside them, `differences` every system
+    `scores` has every score of every run, `heuristics` the heuristic baselines beside them, `differences` every system
     less the best of its table (and less a named baseline), with intervals and corrected p-values, `issues` what was
-    noted of the answers, and `left_out` the runs that could not be used, and why.
+    noted of the answers, and `skipped` the runs that could not be used, and why.
     """
 
     scores: DataFrame
-    floors: DataFrame
+    heuristics: DataFrame
     differences: DataFrame
     issues: DataFrame
-    left_out: DataFrame
+    skipped: DataFrame
 
     def __repr__(self) -> str:
         return f"Comparison of {self.scores['run'].nunique()} runs:\n{self.table().round(3)}"
@@ -71,7 +71,7 @@ def compare(
     except ImportError as error:
         raise UserError("m3dllm.compare gives pandas DataFrames: pip install 'm3dllm[notebook]'") from error
     runs = [runs] if isinstance(runs, str | Path) else runs
-    found, left_out = read_runs(run.path if isinstance(run, ScoredRun) else Path(run) for run in runs)
+    found, skipped = read_runs(run.path if isinstance(run, ScoredRun) else Path(run) for run in runs)
     sets = groups(found)
     check_baseline(baseline, sets)
     comparisons = {
@@ -79,5 +79,5 @@ def compare(
         for group in sets
         for pairs in PAIRS
     }
-    frames = {s.name: DataFrame(list(s.rows), columns=list(s.head)) for s in sheets(sets, left_out, comparisons)}
+    frames = {s.name: DataFrame(list(s.rows), columns=list(s.head)) for s in sheets(sets, skipped, comparisons)}
     return Comparison(**frames)

@@ -76,7 +76,7 @@ def write_report(
         if folder.resolve().is_relative_to(run.resolve()):
             raise UserError.at(folder, f"lies in the run {run}, which a report does not touch: name another --out")
     published = None if paper is None else read_published(paper)
-    found, left_out = read_runs(paths)
+    found, skipped = read_runs(paths)
     with TemporaryDirectory() as work:
         found = with_common(found, Path(work)) if common else found
         sets = groups(found)
@@ -93,7 +93,7 @@ def write_report(
                 spreads[of, pairs] = f1_of(of, pairs, resamples=resamples)
                 step()
         report = assemble(
-            sets, left_out, comparisons, spreads, published=published, baseline=baseline, title=title, common=common
+            sets, skipped, comparisons, spreads, published=published, baseline=baseline, title=title, common=common
         )
         documents = {name for run in found for of in run.summary.languages.values() for name in of.documents}
         if pages or (pages is None and len(documents) <= PAGES_AT_MOST):
@@ -105,10 +105,10 @@ def write_report(
             remove_pages(folder / "documents")
             remove_thumbnails(folder / "documents")
     files: dict[str, str | bytes] = {
-        f"data/{sheet.name}.csv": sheet_csv(sheet) for sheet in sheets(sets, left_out, comparisons)
+        f"data/{sheet.name}.csv": sheet_csv(sheet) for sheet in sheets(sets, skipped, comparisons)
     }
     files |= dict(_table_files(report))
-    made_of = provenance(found, left_out, report.again)
+    made_of = provenance(found, skipped, report.again)
     files |= {f"{folder_of_csv}/provenance.json": made_of for folder_of_csv in ("tables", "data")}
     if figures:
         files |= dict(_figure_files(report))

@@ -12,7 +12,7 @@ from typing import Literal
 
 Value = float | int | str | None
 Mark = Literal["", "best", "second"]
-RowKind = Literal["system", "seed", "floor", "quoted"]
+RowKind = Literal["system", "seed", "heuristic", "quoted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row: of a system, one of its seeds, a heuristic baseline ("floor"), or quoted from a paper.
+    """A row: of a system, one of its seeds, a heuristic baseline, or quoted from a paper.
 
     `starts` begins a block of rows.
     """

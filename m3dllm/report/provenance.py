@@ -47,14 +47,14 @@ def origin(runs: Sequence[ScoredRun]) -> str:
     )
 
 
-def provenance(runs: Sequence[ScoredRun], left_out: Sequence[LeftOut], command: str) -> str:
+def provenance(runs: Sequence[ScoredRun], skipped: Sequence[LeftOut], command: str) -> str:
     """`provenance.json`: the command that makes the files again, and of every run what it was made of and with."""
     return pretty(
         {
             "made_by": f"m3dllm {m3dllm.__version__}",
             "command": command,
             "runs": [_run(run) for run in runs],
-            "left_out": [{"run": one.name, "why": one.why} for one in left_out],
+            "skipped": [{"run": one.name, "why": one.why} for one in skipped],
         }
     )
 

@@ -37,7 +37,7 @@ def main_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table:
     rows = _marked([_system_row(system, group, pairs, keys, notes) for system in systems], columns, n_ranked)
     if heuristics:
         cells_of = [_heuristic_cell(heuristics.get(key), ratio) for key in keys for ratio in RATIOS]
-        rows.append(Row((cells.word("best heuristic", refs="f"), *cells_of, cells.NOTHING), "floor", starts=True))
+        rows.append(Row((cells.word("best heuristic", refs="f"), *cells_of, cells.NOTHING), "heuristic", starts=True))
     under = [(letter, note) for note, letter in notes.items()]
     if heuristics:
         under.append(("f", "of the rules, the one with the highest F1: " + _which(heuristics, pairs, systems[0])))
@@ -83,7 +83,7 @@ def glance_table(name: str, groups: Mapping[str, ComparisonGroup], pairs: Pairs)
     """The F1 of every system, the `groups` side by side under their names; of more than two the averages only."""
     keys = (*TASKS, "average") if len(groups) <= 2 else ("average",)
     labels = dict.fromkeys(system.label for group in groups.values() for system in by_rank(group, pairs))
-    columns, grid, floor = [SYSTEM], {label: [cells.word(label)] for label in labels}, [cells.word("best heuristic")]
+    columns, grid, best = [SYSTEM], {label: [cells.word(label)] for label in labels}, [cells.word("best heuristic")]
     for title, group in groups.items():
         systems = {system.label: system for system in by_rank(group, pairs)}
         heuristics = best_heuristics(group, pairs, list(systems.values()))
@@ -94,9 +94,9 @@ def glance_table(name: str, groups: Mapping[str, ComparisonGroup], pairs: Pairs)
                 below = system is not None and all(is_below(run, group, pairs, key) for run in system.runs)
                 values = [] if system is None else system.f1s(group.lang, pairs, key)
                 row.append(cells.score(values, spread=False, sign=BELOW if below else ""))
-            floor.append(_heuristic_cell(heuristics.get(key), "f1"))
+            best.append(_heuristic_cell(heuristics.get(key), "f1"))
     rows = _marked([Row(tuple(row)) for row in grid.values()], columns, len(grid))
-    rows.append(Row(tuple(floor), "floor", starts=True))
+    rows.append(Row(tuple(best), "heuristic", starts=True))
     own = " over its own mentions and chains" if pairs == "end_to_end" else ""
     caption = f"F1 in percent; the best of a column bold, the second underlined; {BELOW} below the best heuristic{own}."
     return without_empty(Table(name, "All systems", caption, tuple(columns), tuple(rows)))
@@ -158,7 +158,7 @@ def heuristic_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | 
                 cells.word(heuristic),
                 *(cells.share(found.get((run.name, task, heuristic))) for run in columns),
             ),
-            "floor",
+            "heuristic",
         )
         for task, heuristic in sorted(names, key=lambda pair: TASKS.index(pair[0].split(".")[0]))
     ]
@@ -168,7 +168,7 @@ def heuristic_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | 
         "those of the scored documents themselves."
     )
     heads = [Column(run.name, run.name if pairs == "end_to_end" else "F1") for run in columns]
-    words = (Column("score", "score", number=False), Column("floor", "heuristic", number=False))
+    words = (Column("score", "score", number=False), Column("heuristic", "heuristic", number=False))
     return Table(name, "Heuristic baselines", caption, (*words, *heads), tuple(rows))
 
 

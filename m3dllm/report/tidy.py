@@ -36,16 +36,16 @@ class Sheet:
 
 
 def sheets(
-    groups: Sequence[ComparisonGroup], left_out: Sequence[LeftOut], comparisons: Comparisons
+    groups: Sequence[ComparisonGroup], skipped: Sequence[LeftOut], comparisons: Comparisons
 ) -> tuple[Sheet, ...]:
     """Scores, heuristic baselines, differences, issues, and the runs that were skipped."""
     difference = ("label", "reference", *WHERE, "score", "difference", "low", "high", "p", "p_holm", "resamples")
     return (
         Sheet("scores", (*RUN, *WHERE, "documents", "score", *RATIOS, *COUNTS), tuple(_scores(groups))),
-        Sheet("floors", (*RUN, *WHERE, "score", "floor", *RATIOS, *COUNTS), tuple(_heuristics(groups))),
+        Sheet("heuristics", (*RUN, *WHERE, "score", "heuristic", *RATIOS, *COUNTS), tuple(_heuristics(groups))),
         Sheet("differences", difference, tuple(_differences(comparisons))),
         Sheet("issues", (*RUN, "corpus", "split", "lang", "code", "count"), tuple(_issues(groups))),
-        Sheet("left_out", ("run", "why"), tuple((run.name, run.why) for run in left_out)),
+        Sheet("skipped", ("run", "why"), tuple((run.name, run.why) for run in skipped)),
     )
 
 

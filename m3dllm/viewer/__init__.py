@@ -43,8 +43,8 @@ def write_pages(
     for run in runs:
         if out.resolve().is_relative_to(run.path.resolve()):
             raise UserError.at(out, f"lies in the run {run.path}, which a page does not touch: name another --out")
-    found, left_out = read_runs([run.path for run in runs], threshold=threshold)
-    for missing in left_out:
+    found, skipped = read_runs([run.path for run in runs], threshold=threshold)
+    for missing in skipped:
         _log.warning("skipped: %s: %s", missing.name, missing.why)
     return write_pages_of(found, out, gold=gold, embed=embed)
 

@@ -15,7 +15,7 @@ from tests.report.reading import edit, reported, rows, table_rows
 
 
 def left_out(paths, out: Path) -> dict[str, str]:
-    return {row["run"]: row["why"] for row in rows(reported(paths, out)["left_out.csv"])}
+    return {row["run"]: row["why"] for row in rows(reported(paths, out)["skipped.csv"])}
 
 
 @pytest.mark.parametrize("status", ["running", "incomplete"])

@@ -44,7 +44,7 @@ def test_its_command_makes_the_files_again(texts, runs):
 
 def test_a_run_that_was_left_out_is_named_in_it(runs, tmp_path):
     texts = reported([runs / "best", tmp_path / "gone"], tmp_path / "out")
-    assert [one["run"] for one in json.loads(texts["tables/provenance.json"])["left_out"]] == ["gone"]
+    assert [one["run"] for one in json.loads(texts["tables/provenance.json"])["skipped"]] == ["gone"]
 
 
 def test_a_csv_file_begins_with_its_head(texts):

@@ -60,7 +60,7 @@ def test_heuristics_are_of_the_scored_tasks_alone(runs, tmp_path):
 def test_loaded_runs_compare_as_their_folders_do(runs):
     pytest.importorskip("pandas", reason="needs pandas")
     one, other = m3dllm.compare(runs, resamples=100), m3dllm.compare(map(m3dllm.load_run, runs), resamples=100)
-    for name in ("scores", "floors", "differences", "issues", "left_out"):
+    for name in ("scores", "heuristics", "differences", "issues", "skipped"):
         assert getattr(one, name).equals(getattr(other, name))
 
 
@@ -73,7 +73,7 @@ def test_the_table_has_a_row_a_system_and_a_column_a_score(runs):
 
 def test_runs_that_are_left_out_are_named(runs, tmp_path):
     pytest.importorskip("pandas", reason="needs pandas")
-    assert list(m3dllm.compare([*runs, tmp_path / "gone"], resamples=100).left_out.run) == ["gone"]
+    assert list(m3dllm.compare([*runs, tmp_path / "gone"], resamples=100).skipped.run) == ["gone"]
 
 
 def test_an_unknown_baseline_is_refused(runs):

@@ -46,5 +46,5 @@ def read_published(name: str) -> Published:
         lang: tuple(Quoted(row["system"], {key: row[key] for key in row if key != "system"}) for row in rows)
         for lang, rows in found["scores"].items()
     }
-    words = (found[key] for key in ("title", "source", "measured_on", "errors_source"))
-    return Published(name, *words, scores, found["errors"])
+    words = {key: found[key] for key in ("title", "source", "measured_on", "errors_source", "errors")}
+    return Published(name=name, scores=scores, **words)
