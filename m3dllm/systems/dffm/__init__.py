@@ -65,6 +65,7 @@ class Config(base.Config):
             "batch_size": 2,
             "ema_decay": 0.99,
             "refit": True,
+            "weight_relation": 0.2,
         },
         "multilingual": {
             "text_encoder": ("intfloat/multilingual-e5-small",),
@@ -74,6 +75,7 @@ class Config(base.Config):
             "batch_size": 2,
             "ema_decay": 0.99,
             "refit": True,
+            "weight_relation": 0.2,
         },
         "paper": {
             **base.PAPER,
