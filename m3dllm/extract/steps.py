@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -110,7 +111,9 @@ def extract(wanted: Extraction) -> Extracted:
     films, joins = _films(run)
     write_atomic(wanted.out / "joins.jsonl", lines(map(encode, joins)))
     graphs = _graphs(run, films, wanted.out / "graph")
-    page = write_pages([run], wanted.out / "page", gold=False)
+    several = {film for film, n in Counter(e.document.group for e in run.examples()).items() if n > 1}
+    wholes = [(document, annotation) for document, annotation in films if document.id in several]
+    page = write_pages([run], wanted.out / "page", gold=False, wholes=wholes)
     triples = [triple for document, annotation in films for triple in _triples(document, annotation)]
     return Extracted(run, page, graphs, tuple(triples[:TRIPLES]), run.record().status == "done")
 

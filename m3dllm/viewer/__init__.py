@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from itertools import chain
 from pathlib import Path
 
 from m3dllm.errors import UserError
@@ -18,7 +19,8 @@ from m3dllm.progress import progress
 from m3dllm.runs import Run
 from m3dllm.scored import ScoredRun, read_runs
 from m3dllm.stream import Spool
-from m3dllm.viewer.content import cases, document_content
+from m3dllm.types import Annotation, Document
+from m3dllm.viewer.content import cases, document_content, whole_cases
 from m3dllm.viewer.html import data_file, embedded, index_page, json_for_html
 from m3dllm.viewer.index import document_entry, page_content
 from m3dllm.viewer.thumbnails import Thumbnails
@@ -31,14 +33,22 @@ _log = logging.getLogger(__name__)
 
 
 def write_pages(
-    runs: Sequence[Run], out: Path, *, gold: bool = True, embed: bool = False, threshold: float | None = None
+    runs: Sequence[Run],
+    out: Path,
+    *,
+    gold: bool = True,
+    embed: bool = False,
+    threshold: float | None = None,
+    wholes: Sequence[tuple[Document, Annotation]] = (),
 ) -> Path:
     """Write the pages of `runs` into the folder `out`, and give the path of their index.html.
 
     Without `gold`, neither the gold nor what it makes of the predictions is shown; `threshold` leaves out what is less
-    sure (None: as a run was scored). A run that is unfinished or broken
-    is named in the log and skipped. Raises UserError where none is left, where `out` lies in a run or cannot be
-    written, and where one file would be larger than `EMBED_LIMIT`.
+    sure (None: as a run was scored). `wholes` stand before the documents: what these are parts of, such as a film, and
+    what the first run's predictions for the parts come to.
+
+    A run that is unfinished or broken is named in the log and skipped. Raises UserError where none is left, where
+    `out` lies in a run or cannot be written, and where one file would be larger than `EMBED_LIMIT`.
     """
     for run in runs:
         if out.resolve().is_relative_to(run.path.resolve()):
@@ -46,10 +56,17 @@ def write_pages(
     found, skipped = read_runs([run.path for run in runs], threshold=threshold)
     for missing in skipped:
         _log.warning("skipped: %s: %s", missing.name, missing.why)
-    return write_pages_of(found, out, gold=gold, embed=embed)
+    return write_pages_of(found, out, gold=gold, embed=embed, wholes=wholes)
 
 
-def write_pages_of(found: Sequence[ScoredRun], out: Path, *, gold: bool = True, embed: bool = False) -> Path:
+def write_pages_of(
+    found: Sequence[ScoredRun],
+    out: Path,
+    *,
+    gold: bool = True,
+    embed: bool = False,
+    wholes: Sequence[tuple[Document, Annotation]] = (),
+) -> Path:
     """`write_pages` of runs that are read already."""
     if not embed:
         remove_pages(out)
@@ -57,8 +74,8 @@ def write_pages_of(found: Sequence[ScoredRun], out: Path, *, gold: bool = True, 
     bodies, size = [], 0
     thumbnails = Thumbnails(None if embed else out)
     documents = {name for run in found for of in run.summary.languages.values() for name in of.documents}
-    with progress("pages", len(documents)) as step:
-        for number, case in enumerate(cases(found)):
+    with progress("pages", len(wholes) + len(documents)) as step:
+        for number, case in enumerate(chain(whole_cases(found[0], wholes), cases(found))):
             content = document_content(case, thumbnails, gold=gold)
             name = f"documents/{number:05}-{file_name(case.document.id)}.js"
             entries.append(json_for_html(document_entry(case, content, file=None if embed else name)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from m3dllm.score.verdicts import Outcome, Verdicts, of_chains, of_mentions, of_
 from m3dllm.scored import ScoredRun
 from m3dllm.stream import Stream
 from m3dllm.types import (
+    TASKS,
     Annotation,
     Document,
     Example,
@@ -92,6 +93,13 @@ def cases(runs: Sequence[ScoredRun]) -> Iterator[Case]:
             example,
             tuple((n, runs[n], answers[n].of(Gold.of(example)).predictions) for n, _ in places_of[i, position]),
         )
+
+
+def whole_cases(run: ScoredRun, wholes: Iterable[tuple[Document, Annotation]]) -> Iterator[Case]:
+    """What the documents of `run` are parts of, with what its predictions for them come to; nobody annotated it."""
+    for document, annotation in wholes:
+        predictions: dict[GivenKind | None, Prediction] = {None: Prediction(document.id, annotation)}
+        yield Case(Example(document, EMPTY, frozenset(TASKS)), ((0, run, predictions),))
 
 
 def _lines(examples: Sequence[Example]) -> Iterator[bytes]:

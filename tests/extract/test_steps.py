@@ -87,6 +87,15 @@ def test_a_film_becomes_corpus_run_joins_graph_and_page(tmp_path, film, answers)
     }
 
 
+def test_the_page_begins_with_the_whole_film(tmp_path, film, answers):
+    page = extract(wanted(tmp_path, film, answers)).page
+    first, *parts = sorted(path.name for path in (page.parent / "documents").iterdir())
+    assert (first, len(parts)) == ("00000-film.js", 2)
+    content = json.loads((page.parent / "documents" / first).read_text().split(",", 1)[1].removesuffix(");\n"))
+    assert [entity["name"] for entity in content["entities"]].count("Charles Babbage") == 1
+    assert len(content["segments"]) > 2
+
+
 def test_the_graph_has_each_entity_of_a_film_once(tmp_path, film, answers):
     extract(wanted(tmp_path, film, answers))
     graph = json.loads((tmp_path / "out/graph/film.jsonld").read_text())["@graph"]

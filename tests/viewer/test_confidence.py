@@ -95,7 +95,8 @@ def test_a_run_scored_at_a_threshold_says_so_and_is_read_so(at):
     run = at(0.6)
     assert "confidence at least 0.6" in run_table(run)
     found = read_run(run.path)
-    assert len(found.annotations["en-1"].relations) == 1
+    (of,) = (p for p in found.predictions if p.document == "en-1" and p.given is None)
+    assert len(of.annotation.relations) == 1
     assert found.errors["en"]["end_to_end"]["entity"].predictions == 4
 
 

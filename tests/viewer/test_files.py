@@ -72,7 +72,7 @@ def test_json_in_the_page_ends_no_script():
 def test_view_prints_the_path_of_the_page(runs, tmp_path):
     command = [sys.executable, "-m", "m3dllm", "view", str(runs[0].path), "--no-gold", "--out", str(tmp_path / "v")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == f"{tmp_path / 'v' / 'index.html'}\n"
+    assert done.stdout == f"Open: {(tmp_path / 'v' / 'index.html').as_uri()}\n"
 
 
 def test_view_of_no_run_is_one_line(tmp_path):

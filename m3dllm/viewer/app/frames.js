@@ -7,9 +7,26 @@ function drawFrames(content, sides) {
   const known = new Set(content.frames.map((frame) => frame.index));
   const stray = sides.map((side) => [side, side.regions.filter((region) => !known.has(region.frame)).length]).filter(([, n]) => n);
   return [
-    el("ul.strip", { tabindex: "0", "aria-label": "Frames" }, content.frames.map((frame) => el("li", {}, drawFrame(content, frame, sides)))),
+    drawStrip(content, sides),
     stray.map(([side, n]) => el("p.note", {}, `${sideName(side)} has ${count(n, "box", "boxes")} in frames that the document does not have.`)),
   ];
+}
+
+/** The frames side by side: so many, and the rest when the reader asks. */
+function drawStrip(content, sides) {
+  const strip = el("ul.strip", { tabindex: "0", "aria-label": "Frames" });
+  let drawn = 0;
+  const more = el("li", {}, el("button.more", { type: "button", onclick: show }));
+  function show() {
+    more.remove();
+    strip.append(...content.frames.slice(drawn, drawn + LISTED).map((frame) => el("li", {}, drawFrame(content, frame, sides))));
+    drawn = Math.min(content.frames.length, drawn + LISTED);
+    if (drawn === content.frames.length) return;
+    more.firstChild.textContent = `Show more: ${count(content.frames.length - drawn, "frame")} left`;
+    strip.append(more);
+  }
+  show();
+  return strip;
 }
 
 function drawFrame(content, frame, sides) {
