@@ -17,6 +17,7 @@ from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.importers import find_importer
 from m3dllm.corpora.yolo import is_names_file
 from m3dllm.errors import UserError
+from m3dllm.files import other_encoding
 from m3dllm.wire import WireError, decode
 
 Guess = tuple[str, str]
@@ -55,6 +56,9 @@ def guess(path: Path) -> Guess:
             return found
     if suffixes.keys() & SUFFIXES and any(is_names_file(file.name) for file in files):
         return "yolo-dataset", "it has images and a file of the names of classes"
+    for file in files:
+        if file.suffix.lower() not in SUFFIXES and (problem := _packed(file)):
+            raise UserError.at(file, f"{problem}; or name its format")
     shown = ", ".join(sorted(filter(None, suffixes))[:8]) or "none"
     raise UserError.at(
         path,
@@ -65,6 +69,12 @@ def guess(path: Path) -> Guess:
 def _files(folder: Path) -> Iterator[Path]:
     found = (file for file in folder.rglob("*") if file.is_file())
     return islice(sorted(file for file in found if not _is_hidden(file.relative_to(folder))), _MOST_FILES)
+
+
+def _packed(file: Path) -> str | None:
+    """Why the first bytes of a file are no UTF-8 text: it is gzipped, or UTF-16."""
+    with file.open("rb") as opened:
+        return other_encoding(opened.read(_HEAD))
 
 
 def _is_hidden(inside: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 from pathlib import Path
 
@@ -83,3 +84,16 @@ def test_what_cannot_be_told_is_named(tmp_path):
 )
 def test_the_real_sets_are_known(shared_data, name, found):
     assert guess(Path(shared_data / name))[0] == found
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (gzip.compress(b'[{"text": "Ada", "label": []}]'), "is gzipped: unpack it; or name its format"),
+        ('[{"text": "Ada", "label": []}]'.encode("utf-16-le"), "is UTF-16 without a byte-order mark"),
+    ],
+)
+def test_a_file_that_is_packed_or_in_another_encoding_is_named_for_that(data, why, tmp_path):
+    (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(UserError, match=why):
+        guess(tmp_path)
