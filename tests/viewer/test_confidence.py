@@ -97,7 +97,7 @@ def test_a_run_scored_at_a_threshold_says_so_and_is_read_so(at):
     found = read_run(run.path)
     (of,) = (p for p in found.predictions if p.document == "en-1" and p.given is None)
     assert len(of.annotation.relations) == 1
-    assert found.errors["en"]["end_to_end"]["entity"].predictions == 4
+    assert found.of("en").errors["end_to_end"]["entity"].predictions == 4
 
 
 def test_a_threshold_without_any_confidence_is_refused(tmp_path):
