@@ -32,7 +32,7 @@ MODELS = {"data": [{"id": "tiny-qwen3-vl", "owned_by": "someone"}]}
 
 
 def completion(text: str | None, finish: str = "stop") -> dict:
-    usage = {"prompt_tokens": 90, "completion_tokens": 9, "prompt_tokens_details": {"cached_tokens": 40}}
+    usage = {"prompt_tokens": 900, "completion_tokens": 9, "prompt_tokens_details": {"cached_tokens": 40}}
     return {"choices": [{"message": {"content": text}, "finish_reason": finish}], "usage": usage}
 
 
@@ -152,7 +152,7 @@ def test_an_answer_is_read_and_counted(serve):
     (raw,) = system(serve()).predict([made])
     assert [mention.type for mention in normalize(made, raw, LABELS).annotation.mentions] == ["PER", "PER"]
     (turn,) = raw.turns
-    assert (turn.tokens_in, turn.tokens_out, turn.tokens_reused, turn.finish) == (90, 9, 40, "stop")
+    assert (turn.tokens_in, turn.tokens_out, turn.tokens_reused, turn.finish) == (900, 9, 40, "stop")
 
 
 def test_a_server_is_given_the_schema_and_vllm_the_grammar(serve):

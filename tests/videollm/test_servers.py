@@ -612,7 +612,7 @@ def test_secrets_stand_in_no_file_and_no_message(serve, run, monkeypatch):  # no
     for secret in SECRETS:
         assert secret not in printed
         assert secret not in written
-    assert "ada" not in json.dumps(Run(run.path / "run").record().provenance)
+    assert "ada:" not in json.dumps(Run(run.path / "run").record().provenance)
     assert len(server.asked) == 6
 
 
