@@ -110,7 +110,7 @@ def engine_of(model: str, out: Path, context: int) -> Iterator[dict[str, Any]]:
 
 
 def measure(cells: Sequence[Cell], corpus: Path, out: Path, options: dict[str, Any], lang: str | None) -> None:
-    """Run each cell and print its rows as it is done."""
+    """Run each cell and print its rows when it is done."""
     rows: dict[str, list[tuple[str, ...]]] = {}
     for cell in cells:
         wanted = options | cell.options

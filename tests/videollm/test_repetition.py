@@ -48,6 +48,11 @@ def test_what_is_repeated_is_read_once_and_the_rest_stays():
     assert collapsed("no JSON, no, no") == ("no JSON, no, no", 0)
 
 
+def test_chains_that_differ_by_their_names_alone_are_counted_and_stay():
+    text = json.dumps({"chains": [{"id": f"c{i}", "mentions": ["Ada"]} for i in range(9, 12)]}, separators=(",", ":"))
+    assert collapsed(text) == (text, 1)
+
+
 @given(st.lists(st.lists(st.sampled_from(["a", ",", '"', '","', "]", "é"]), max_size=3).map("".join), max_size=12))
 def test_a_list_stays_a_list_of_the_same_texts(texts):
     for separators in ((",", ":"), (", ", ": ")):

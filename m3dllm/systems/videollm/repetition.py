@@ -29,7 +29,15 @@ def is_going_round(text: str) -> bool:
 
 
 def collapsed(text: str) -> tuple[str, int]:
-    """(the text with what it repeats three times or more in a row once, how many such places it had)."""
+    """(the text with what it repeats three times or more in a row once, how many such places it had).
+
+    Chains that differ by their names alone are counted and stay, because relations may name them.
+    """
+    found, count = _collapsed(text)
+    return found, count or _collapsed(_ID.sub('"id":""', text))[1]
+
+
+def _collapsed(text: str) -> tuple[str, int]:
     out, at, count = "", 0, 0
     for edge in _EDGE.finditer(text):
         if edge.start() < at:
