@@ -25,7 +25,7 @@ from m3dllm.corpora.native import to_imported, write_corpus
 from m3dllm.report.numbers import percent
 from m3dllm.score import paired_bootstrap, score
 from m3dllm.scored import ScoredRun, read_run
-from m3dllm.types import TASKS, Prediction
+from m3dllm.types import TASKS, Annotation, Prediction
 
 INVALID = frozenset(("not_json", "no_answer", "repaired", "bad_shape", "truncated"))
 """What is said of an answer that is not, or not wholly, in the form that it was asked for."""
@@ -63,13 +63,14 @@ def few(corpus: Path, out: Path, *, split: str, train: str, documents: int) -> P
 
 def row(found: ScoredRun, lang: str) -> tuple[str, ...]:
     """Shares of the documents with gold, in percent; tokens written a document; F1 of the tasks with 95 % intervals."""
-    gold = {e.document.id for e in found.documents(lang) if e.gold.chains or e.gold.regions}
+    here = {example.document.id: example.gold for example in found.examples if example.document.lang == lang}
+    gold = {name for name, annotation in here.items() if annotation.chains or annotation.regions}
     predictions = [p for p in found.predictions if p.document in gold]
     codes = [{issue.code for issue in prediction.issues} for prediction in predictions]
     empty = [not p.annotation.chains and not p.annotation.regions for p in predictions]
-    shares = [empty, *([code in here for here in codes] for code in ("copied_template", "repetition"))]
-    shares += [[bool(here & INVALID) for here in codes], ["unaligned" in here for here in codes]]
-    tokens = [raw.tokens_out or 0 for raw in found.answers(lang)]
+    shares = [empty, *([code in of for of in codes] for code in ("copied_template", "repetition"))]
+    shares += [[bool(of & INVALID) for of in codes], ["unaligned" in of for of in codes]]
+    tokens = [raw.tokens_out or 0 for raw in found.raws.values() if raw.document in here]
     return (
         *(percent(sum(share) / max(1, len(share))) for share in shares),
         f"{sum(tokens) / max(1, len(tokens)):.0f}",
@@ -79,11 +80,9 @@ def row(found: ScoredRun, lang: str) -> tuple[str, ...]:
 
 def intervals(found: ScoredRun, lang: str) -> list[str]:
     """F1 of each task, with 95 % intervals over source videos: those of the difference to a system that is silent."""
-    examples = found.documents(lang)
-    settings = found.scores.settings
-    nothing = score(
-        examples, [Prediction(e.document.id) for e in examples], labels=found.record.labels, settings=settings
-    )
+    examples = [example for example in found.examples if example.document.lang == lang]
+    silent = [Prediction(example.document.id, Annotation()) for example in examples]
+    nothing = score(examples, silent, labels=found.record.labels, settings=found.scores.settings)
     said = paired_bootstrap([nothing.documents(lang)], [found.scores.documents(lang)])
     return [
         "–"
