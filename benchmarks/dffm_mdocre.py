@@ -1,6 +1,6 @@
-"""DFFM on the five released MDocRE documents, each in English and Chinese: learned by heart, and each by the others.
+"""A supervised system on the released MDocRE documents, five in two languages: by heart, and each by the others.
 
-python -m benchmarks.dffm mdocre DATA OUT [--epochs N]     DATA holds mdocre_samples/
+python -m benchmarks.dffm mdocre DATA OUT [--system NAME] [--epochs N]     DATA holds mdocre_samples/
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BY_HEART = dict.fromkeys(("dropout", "pair_dropout", "word_dropout", "name_dropo
 """Nothing that keeps a model from learning by heart."""
 
 
-def mdocre(data: Path, out: Path, *, epochs: int | None) -> None:
+def mdocre(data: Path, out: Path, *, system: str, epochs: int | None) -> None:
     """Fitted on all documents and asked about the same; then fitted without each clip in turn and asked about it."""
     samples = data / "mdocre_samples/samples"
     imported = read_brat(
@@ -42,12 +42,12 @@ def mdocre(data: Path, out: Path, *, epochs: int | None) -> None:
     examples = [example for split in imported.splits.values() for example in split]
     epochs = epochs or EPOCHS
     same = {split: [named(example, split) for example in examples] for split in ("train", "dev", "test")}
-    tell("by heart", fitted(out / "by-heart", imported, same, {**SMALL, **BY_HEART, "epochs": epochs}))
+    tell("by heart", fitted(out / "by-heart", system, imported, same, {**SMALL, **BY_HEART, "epochs": epochs}))
     for number, (rest, fold) in enumerate(k_folds(examples, CLIPS)):
         parts = {"train": rest, "test": fold}
         tell(
             f"without {fold[0].document.group}",
-            fitted(out / f"fold-{number}", imported, parts, {**SMALL, "epochs": -(-epochs // 4)}),
+            fitted(out / f"fold-{number}", system, imported, parts, {**SMALL, "epochs": -(-epochs // 4)}),
         )
 
 
@@ -57,7 +57,7 @@ def named(example: Example, split: str) -> Example:
 
 
 def fitted(
-    out: Path, imported: Imported, splits: Mapping[str, Sequence[Example]], options: Mapping[str, Any]
+    out: Path, system: str, imported: Imported, splits: Mapping[str, Sequence[Example]], options: Mapping[str, Any]
 ) -> tuple[str, float]:
     """The table of a run on these splits, and how many seconds it took."""
     corpus = out / "corpus"
@@ -65,7 +65,7 @@ def fitted(
         parts = {split: list(examples) for split, examples in splits.items()}
         write_corpus(corpus, replace(imported, splits=parts))
     started = time.perf_counter()
-    done = run(Experiment(system="dffm", corpus=corpus, pairs="both", options=options, out=out / "run"))
+    done = run(Experiment(system=system, corpus=corpus, pairs="both", options=options, out=out / "run"))
     return run_table(done), time.perf_counter() - started
 
 

@@ -1,8 +1,9 @@
 """One training step of the preset `paper` at full size, with random weights: memory and time.
 
-    python -m benchmarks.dffm step [--words 400] [--frames 60] [--checkpointing both] [--device cpu]
+    python -m benchmarks.dffm step [--system vivit-ts] [--words 400] [--frames 60] [--checkpointing both] [--device cpu]
 
-The architectures are those of Longformer-base and ViT-base, built here from their published sizes; nothing is fetched.
+The architectures are those of Longformer-base and ViT-base, ViViT or VideoMAE-base, built here from their published
+sizes; nothing is fetched.
 Each setting is measured in a process of its own: the memory is the highest that process held, beyond what it held
 before the step.
 """
@@ -46,11 +47,17 @@ def write_text_encoder(folder: Path) -> None:
     LongformerModel(config, add_pooling_layer=False).save_pretrained(folder)
 
 
-def write_vision_encoder(folder: Path) -> None:
-    """A ViT-base of 16-pixel patches on 224 x 224 with random weights, as files."""
-    from transformers import ViTConfig, ViTModel
+def write_vision_encoder(folder: Path, name: str) -> None:
+    """An encoder of the size of `name` with random weights, as files."""
+    import transformers
 
-    ViTModel(ViTConfig(), add_pooling_layer=False).save_pretrained(folder)
+    if "videomae" in name:
+        config = transformers.VideoMAEConfig(use_mean_pooling=False)
+        transformers.VideoMAEModel(config).save_pretrained(folder)
+    else:
+        kind = "Vivit" if "vivit" in name else "ViT"
+        config, model = (getattr(transformers, kind + part) for part in ("Config", "Model"))
+        model(config(), add_pooling_layer=False).save_pretrained(folder)
 
 
 def write_example(folder: Path, *, words: int, frames: int) -> Any:
@@ -78,25 +85,28 @@ def write_example(folder: Path, *, words: int, frames: int) -> Any:
     return Example(Document("full", "en", text, frames=tuple(stills)), Annotation(chains, relations, tuple(regions)))
 
 
-def step(folder: Path, *, words: int, frames: int, checkpointing: bool, device: str) -> None:
+def step(folder: Path, system: str, *, words: int, frames: int, checkpointing: bool, device: str) -> None:
     """Build the model, take one step, and print what it took."""
     import torch
 
     from m3dllm.corpora.m3d import m3d_labels
-    from m3dllm.systems.dffm import Config
-    from m3dllm.systems.dffm.model import DFFM
+    from m3dllm.registry import find_system
     from m3dllm.systems.supervised.learner import describe, parameter_groups, training_item
     from m3dllm.training import weighted_sum
 
-    preset = dict(Config.presets["paper"]) | {
+    spec, labels = find_system(system), m3d_labels()
+    kind = spec.config_class()
+    assert kind is not None
+    preset = kind.presets["paper"] | {
         "text_encoder": (str(folder / "text"),),
         "vision_encoder": str(folder / "vision"),
         "checkpointing": checkpointing,
     }
-    config, labels = Config(**preset), m3d_labels()
+    config = kind(**preset)
     where = torch.device(device)
     example = write_example(folder, words=words, frames=frames)
-    model = DFFM(config, labels=labels).new_model(describe(config, labels, [example])).to(where).train()
+    made: Any = spec.load()(config, labels=labels)
+    model = made.new_model(describe(config, labels, [example])).to(where).train()
     optimizer = torch.optim.AdamW(parameter_groups(model))
     one = training_item(model, example)
     batch = model.batch([one.inputs])
@@ -111,8 +121,9 @@ def step(folder: Path, *, words: int, frames: int, checkpointing: bool, device: 
     took = time.perf_counter() - started
     n = sum(p.numel() for p in model.parameters()) / 1e6
     print(
-        f"{words} words, {frames} frames, checkpointing {'on' if checkpointing else 'off'}, {n:.0f} M parameters: "
-        f"{took:.1f} s (forward {forward:.1f}), {memory_gb(where):.2f} GB at most, {before:.2f} before the step",
+        f"{system}: {words} words, {frames} frames, checkpointing {'on' if checkpointing else 'off'}, "
+        f"{n:.0f} M parameters: {took:.1f} s (forward {forward:.1f}), "
+        f"{memory_gb(where):.2f} GB at most, {before:.2f} before the step",
         flush=True,
     )
 
@@ -128,18 +139,22 @@ def memory_gb(device: Any) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def full_steps(modes: Sequence[str], *, words: int, frames: int, device: str) -> None:
+def full_steps(system: str, modes: Sequence[str], *, words: int, frames: int, device: str) -> None:
     """A step with checkpointing "on" or "off", each in a process of its own."""
+    from m3dllm.registry import find_system
+
+    kind = find_system(system).config_class()
+    assert kind is not None
     with tempfile.TemporaryDirectory() as folder:
         write_text_encoder(Path(folder) / "text")
-        write_vision_encoder(Path(folder) / "vision")
+        write_vision_encoder(Path(folder) / "vision", kind.presets["paper"]["vision_encoder"])
         for mode in modes:
-            told = [folder, str(words), str(frames), mode, device]
+            told = [folder, system, str(words), str(frames), mode, device]
             done = subprocess.run([sys.executable, "-m", "benchmarks.dffm_step", *told], check=False)
             if done.returncode:
                 print(f"checkpointing {mode}: ended with {done.returncode} (-9: killed for memory)", flush=True)
 
 
 if __name__ == "__main__":
-    where, n_words, n_frames, on, name = sys.argv[1:]
-    step(Path(where), words=int(n_words), frames=int(n_frames), checkpointing=on == "on", device=name)
+    where, which, n_words, n_frames, on, name = sys.argv[1:]
+    step(Path(where), which, words=int(n_words), frames=int(n_frames), checkpointing=on == "on", device=name)

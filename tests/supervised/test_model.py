@@ -167,18 +167,6 @@ def test_dropout_that_all_threads_share_is_computed_by_one(tmp_path, monkeypatch
     assert model.threads(torch.device("cpu")) == 0
 
 
-def test_half_precision_trains(tmp_path):
-    examples = four(tmp_path)
-    model, inputs = make(examples)
-    golds = [gold_of(one, example.gold, TYPES) for one, example in zip(inputs, examples, strict=True)]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        states = model.train().encode(model.batch(inputs))
-        loss = total(model, states, golds)
-    loss.backward()
-    assert loss.isfinite()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
-
-
 # --- which encoder reads it -------------------------------------------------------------------------------------------
 
 

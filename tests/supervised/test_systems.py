@@ -90,6 +90,15 @@ def test_a_batch_gives_each_document_what_it_gets_alone(name, tmp_path):
 
 
 @each
+def test_half_precision_trains(name, tmp_path):
+    examples = four(tmp_path)
+    model = model_of(name, examples, **SMALL)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        lazy = idle(model, examples)
+    assert all(p.grad.isfinite().all() for name, p in model.named_parameters() if name not in lazy)
+
+
+@each
 def test_a_checkpoint_answers_as_the_fit_that_wrote_it_and_nothing_with_nothing(name, tmp_path):
     examples = four(tmp_path)
     fitted = system_of(name, **SMALL, epochs=1)
