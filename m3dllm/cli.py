@@ -23,7 +23,6 @@ from m3dllm.commands import Listing, Threshold, say, say_page
 from m3dllm.ending import Terminal, one_line
 from m3dllm.errors import UserError, printable
 from m3dllm.extract import verb as extraction
-from m3dllm.extract.verb import Lang
 from m3dllm.formats import NewCorpus
 from m3dllm.serve import verb as serving
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 ORDER: tuple[str, ...] = (
     *("systems", "import", "check", "split", "merge", "run", "fit", "predict", "normalize", "score", "report", "view"),
-    *("export", "extract", "serve", "bench", "adapters", "calibrate-boxes"),
+    *("export", "extract", "serve", "bench", "adapters", "prompts", "calibrate-boxes"),
 )
 """The commands in the order of the work."""
 
@@ -96,7 +95,7 @@ def _check_names() -> None:
 
 # --- run and its parts ------------------------------------------------------------------------------------------------
 
-LangOption = Annotated[Lang | None, typer.Option("--lang", help="Only the documents of this language.")]
+LangOption = Annotated[extraction.Lang | None, typer.Option("--lang", help="Only the documents of this language.")]
 Seed = Annotated[int, typer.Option(help="The seed of everything random.")]
 Variants = Annotated[
     list[str] | None,
@@ -407,6 +406,7 @@ def _print(scores: dict[str, Any], *, json: bool) -> None:
 app.add_typer(formats.imports, name="import")
 app.add_typer(formats.exports, name="export")
 app.add_typer(tools.adapters, name="adapters", invoke_without_command=True)
+app.add_typer(tools.prompts, name="prompts")
 app.command("calibrate-boxes", context_settings=tools.SETTINGS)(tools.calibrate_boxes)
 
 

@@ -130,6 +130,11 @@ def written_atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
             temporary.unlink()
 
 
+def natural(name: str) -> list[str | int]:
+    """To sort names by: a number in one counts by its value, clip-2 before clip-10."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
+
+
 def check_free(path: Path) -> None:
     """Raises UserError where `path` exists with something in it."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):

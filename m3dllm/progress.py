@@ -17,8 +17,8 @@ from m3dllm.errors import printable
 
 log = logging.getLogger("m3dllm")
 
-QUIET_S, EVERY_S = 3.0, 10.0
-"""When the first line comes, and how often the next ones do."""
+QUIET_S, SOON_S, LATER_S = 3.0, 10.0, 60.0
+"""When the first line comes, and how long it is from one to the next: first, and after a while."""
 _bars: list[Any] = []
 """The bars on the terminal: at most one, in which work within other work has a line of its own."""
 
@@ -58,7 +58,7 @@ def _lines(what: str, total: float | None) -> Iterator[Callable[..., None]]:
         wait = QUIET_S
         while not over.wait(wait):
             log.info("%s: %s", what, _state(time.monotonic() - begun, done, total))
-            wait = EVERY_S
+            wait = max(SOON_S, min(2 * wait, LATER_S))
 
     reporter = threading.Thread(target=report, name="progress", daemon=True)
     reporter.start()

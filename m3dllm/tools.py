@@ -1,4 +1,4 @@
-"""The verbs `adapters` and `calibrate-boxes`: what video-llm offers besides answers. Light to import."""
+"""The verbs `adapters`, `prompts` and `calibrate-boxes`: what video-llm offers besides answers. Light to import."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from m3dllm.commands import Listing, say
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 adapters = typer.Typer(cls=Listing, help="LoRA adapters of video-llm: list, merge or push them.")
+prompts = typer.Typer(cls=Listing, help="Prompts of video-llm: copy them, to be changed.")
+
 AdapterName = Annotated[
     str, typer.Argument(metavar="ADAPTER", help="A name, a folder, or the run of its fit.", show_default=False)
 ]
@@ -24,7 +26,7 @@ def list_adapters(
 ) -> None:
     """LoRA adapters of video-llm: those in ./adapters and those that come with the package."""
     if context.invoked_subcommand is None:
-        say(_adapter_tool("adapters")(json=json))
+        say(_tool("adapters")(json=json))
 
 
 @adapters.command("merge")
@@ -36,7 +38,7 @@ def merge_adapter(
     ] = None,
 ) -> None:
     """Write the base model with the adapter in its weights: a model like any other."""
-    say(str(_adapter_tool("adapters merge")(adapter, out, model=model)))
+    say(str(_tool("adapters merge")(adapter, out, model=model)))
 
 
 @adapters.command("push")
@@ -46,10 +48,27 @@ def push_adapter(
     private: Annotated[bool, typer.Option("--private/--public", help="Who can see it.")] = True,
 ) -> None:
     """Upload an adapter to the Hugging Face hub, as the user that 'hf auth login' knows."""
-    say(_adapter_tool("adapters push")(adapter, to, private=private))
+    say(_tool("adapters push")(adapter, to, private=private))
 
 
-def _adapter_tool(name: str) -> Callable[..., Any]:
+@prompts.callback()
+def prompts_group() -> None:
+    """Prompts of video-llm: copy them, to be changed."""
+
+
+@prompts.command("copy")
+def copy_prompts(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write.", show_default=False)],
+    embedded: Annotated[bool, typer.Option("--embedded", help="Those of the embedded model.")] = False,
+) -> None:
+    """Write the newest prompts into a folder.
+
+    What is changed there is used by 'm3dllm run --system video-llm --prompts DIR'; what is removed there, the model's.
+    """
+    say(str(_tool("prompts copy")(out, embedded_model=embedded)))
+
+
+def _tool(name: str) -> Callable[..., Any]:
     from m3dllm.registry import find_system
 
     tool: Callable[..., Any] = find_system("video-llm").load_tool(name)

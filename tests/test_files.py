@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m3dllm.errors import UserError
-from m3dllm.files import clear_leftovers, decode_text, file_name, inside, new_folder, read_text, write_atomic
+from m3dllm.files import clear_leftovers, decode_text, file_name, inside, natural, new_folder, read_text, write_atomic
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -101,3 +101,8 @@ def test_different_ids_become_different_names(ids):
 @pytest.mark.parametrize("text", ["video_57_17", "en-dev-3", "9005.zh"])
 def test_an_ordinary_id_stays_as_it_is(text):
     assert file_name(text) == text
+
+
+def test_numbers_in_names_count_by_their_value():
+    names = ["clip-10", "clip-2", "a", "clip-2b", "clip-2-11", "clip-2-9"]
+    assert sorted(names, key=natural) == ["a", "clip-2", "clip-2-9", "clip-2-11", "clip-2b", "clip-10"]

@@ -18,7 +18,8 @@ from m3dllm.progress import left, progress
 def impatient(monkeypatch, caplog):
     """Lines come at once."""
     monkeypatch.setattr(module, "QUIET_S", 0.01)
-    monkeypatch.setattr(module, "EVERY_S", 0.01)
+    monkeypatch.setattr(module, "SOON_S", 0.01)
+    monkeypatch.setattr(module, "LATER_S", 0.01)
     caplog.set_level(logging.INFO)
     return caplog
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from m3dllm.corpora.imported import Imported
+from m3dllm.files import natural
 
 
 def walk_files(root: Path, notes: Imported) -> Iterator[Path]:
@@ -40,7 +41,7 @@ def _walk(folder: Path, root: Path, around: tuple[tuple[int, int], ...], notes: 
         notes.leave_out("folder", "it is a link to a folder around it", shown(folder, root))
         return
     with os.scandir(folder) as entries:
-        found = sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
+        found = sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: natural(entry.name))
     for entry in found:
         path = folder / entry.name
         if entry.is_dir():

@@ -9,6 +9,7 @@ from typing import Literal
 
 from m3dllm.corpora.images import SUFFIXES as IMAGES
 from m3dllm.errors import UserError
+from m3dllm.files import natural
 from m3dllm.subtitles import SUFFIXES as SUBTITLES
 
 TEXTS = frozenset((".txt", ".md"))
@@ -94,7 +95,8 @@ def _picture(path: Path, folder: str) -> Source:
 
 
 def _in_folder(folder: Path) -> list[Source]:
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    found = (p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    files = sorted(found, key=lambda path: natural(path.name))
     sources = [_one(p) for p in files if p.suffix.lower() in FILMS | SOUNDS]
     sources += [_picture(p, folder.resolve().name) for p in files if p.suffix.lower() in IMAGES]
     used = {file for source in sources for file in source.files}

@@ -14,9 +14,11 @@ pytest.importorskip("jinja2", reason="needs the extra 'llm'")
 from PIL import Image
 
 from m3dllm.errors import UserError
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.dialogue import prompts_of
 from m3dllm.systems.videollm.families import CONVENTIONS
 from m3dllm.systems.videollm.messages import Clip, Message, Still, prompt_sha256, prompt_text
-from m3dllm.systems.videollm.prompts import BREAK, SHIPPED, Prompts, harmless, show_document, text_lines
+from m3dllm.systems.videollm.prompts import BREAK, SHIPPED, Prompts, copy, harmless, show_document, text_lines, unused
 from m3dllm.types import Document, Frame, Segment
 from tests.videollm.documents import EN, NASTY, ZH, document
 
@@ -205,3 +207,37 @@ def test_templates_are_read_before_anything_is_asked(tmp_path):
     Prompts(tmp_path).check("document", "joint")
     with pytest.raises(UserError, match=r"chains\.zh\.v1\.jinja:2: is no template"):
         Prompts(tmp_path).check("document", "staged")
+
+
+# --- prompts of your own ----------------------------------------------------------------------------------------------
+
+
+def test_prompts_are_copied_in_their_newest_version_and_say_the_same(tmp_path):
+    copy(tmp_path / "own", SHIPPED)
+    names = sorted(path.relative_to(tmp_path / "own").as_posix() for path in (tmp_path / "own").rglob("*.jinja"))
+    assert "joint/joint.en.v2.jinja" in names
+    assert "joint/joint.en.v1.jinja" not in names
+    assert "document/mentions.en.v1.jinja" in names
+    assert Prompts(tmp_path / "own", version=2).hashes("joint") == Prompts(version=2).hashes("joint")
+
+
+def test_a_folder_is_laid_over_the_embedded_models_own_prompts(tmp_path):
+    (tmp_path / "joint").mkdir()
+    (tmp_path / "joint/joint.en.v1.jinja").write_text("Mine.", encoding="utf-8")
+    made = prompts_of(Config(prompts=str(tmp_path)), embedded_model=True)
+    theirs = prompts_of(Config(), embedded_model=True).hashes("joint")
+    changed = {name for name, digest in made.hashes("joint").items() if theirs.get(name) != digest}
+    assert changed == {"joint/joint.en.v1.jinja"}
+
+
+def test_files_that_no_strategy_asks_with_are_named(tmp_path, caplog):
+    (tmp_path / "joint").mkdir()
+    (tmp_path / "document").mkdir()
+    (tmp_path / "joint/joint.en.v2.jinja").write_text("{{ part('mine') }}", encoding="utf-8")
+    (tmp_path / "document/mine.en.v2.jinja").write_text("Mine.", encoding="utf-8")
+    (tmp_path / "joint/jiont.en.v2.jinja").write_text("Never.", encoding="utf-8")
+    (tmp_path / "joint/joint.en.v2.txt").write_text("Never.", encoding="utf-8")
+    assert unused(tmp_path) == ["joint/jiont.en.v2.jinja", "joint/joint.en.v2.txt"]
+    prompts_of(Config(prompts=str(tmp_path), model="m"), embedded_model=False)
+    assert "no strategy asks with" in caplog.text
+    assert "joint/jiont.en.v2.jinja" in caplog.text

@@ -13,6 +13,7 @@ SPEC = SystemSpec(
         "adapters": "m3dllm.systems.videollm.verbs:overview",
         "adapters merge": "m3dllm.systems.videollm.verbs:merge",
         "adapters push": "m3dllm.systems.videollm.verbs:push",
+        "prompts copy": "m3dllm.systems.videollm.verbs:copy_prompts",
     },
     summary="a video LLM with grammar-constrained decoding: mentions are substrings of the document",
     tasks=TASKS,

@@ -17,7 +17,7 @@ from m3dllm.systems.videollm.builder import PromptBuilder, View
 from m3dllm.systems.videollm.engines.base import Engine, Reply, Request
 from m3dllm.systems.videollm.messages import Message, prompt_sha256, prompt_text
 from m3dllm.systems.videollm.options import Options
-from m3dllm.systems.videollm.prompts import Prompts, default_version
+from m3dllm.systems.videollm.prompts import Prompts, default_version, unused
 from m3dllm.systems.videollm.repetition import REPETITION, collapsed
 from m3dllm.systems.videollm.strategies import find_strategy
 from m3dllm.systems.videollm.strategies.base import Conversation, Question, Strategy
@@ -315,11 +315,15 @@ def _placed(issue: Issue, window: int) -> Issue:
 def prompts_of(options: Options, *, embedded_model: bool) -> Prompts:
     """The prompts that these options ask with; the embedded model has its own. Raises UserError."""
     strategy = find_strategy(options.strategy)
-    own = options.prompts or (embedded.PROMPTS if embedded_model else None)
-    folders = [Path(folder) for folder in (own, strategy.templates) if folder is not None]
+    base = [folder for folder in (embedded.PROMPTS if embedded_model else None, strategy.templates) if folder]
+    own = [Path(options.prompts)] if options.prompts else []
+    folders = [*own, *base]
     version = options.prompt_version or default_version(options, embedded_model=embedded_model)
     compact = options.prompt_form == "compact"
     shown = read_guidelines(Path(options.guidelines)) if options.guidelines and version > 1 and not compact else {}
     prompts = Prompts(*folders, version=version, guidelines=shown, compact=compact)
     prompts.check("document", *strategy.folders)
+    for folder in own:
+        for file in unused(folder, *base):
+            log.warning("--prompts: no strategy asks with %s/%s: see 'm3dllm prompts copy' for the names", folder, file)
     return prompts

@@ -99,7 +99,7 @@ class Options(config.Options):
     batch: Annotated[AtLeast1, INCIDENTAL] = 4
     """Documents that are answered at once; of a server, requests that are under way at once."""
     prompts: Annotated[str | None, ADVANCED] = None
-    """A folder with prompts of your own, laid out as prompts/; what it lacks is taken from there."""
+    """A folder with prompts of your own, laid over the model's, which 'm3dllm prompts copy DIR' writes for a start."""
     prompt_version: Annotated[AtLeast1 | None, ADVANCED] = None
     """Which version of the prompts; default: what the adapter was tuned for, of the embedded model 1, of your own
     prompts their newest, else 2."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from m3dllm.errors import UserError
-from m3dllm.files import sha256, sha256_file, shipped
+from m3dllm.files import new_folder, sha256, sha256_file, shipped
 from m3dllm.systems.videollm.messages import Clip, Part, Still
 from m3dllm.systems.videollm.options import Options
 from m3dllm.types import Document, Lang
@@ -134,6 +135,40 @@ class Prompts:
     def sha256(self, strategy: str) -> str:
         """The hash of all templates that a strategy asks with."""
         return sha256(json.dumps(self.hashes(strategy), sort_keys=True).encode())
+
+
+def unused(own: Path, *others: Path) -> list[str]:
+    """The files of a folder of prompts that no strategy asks with: their names stand neither in the `others`, the
+    folders that it is laid over, nor in a template of its own that takes them as a part."""
+    known = {_name(path, folder) for folder in (*others, SHIPPED) for path in folder.rglob(f"*{SUFFIX}")}
+    files = [path for path in sorted(own.rglob("*")) if path.is_file() and not path.name.startswith((".", "README"))]
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in files if path.suffix == SUFFIX]
+    parts = {f"document/{name}" for text in texts for name in re.findall(r"part\(\s*[\"'](\w+)", text)}
+    used = [path.suffix == SUFFIX and _name(path, own) in known | parts for path in files]
+    return [path.relative_to(own).as_posix() for path, is_used in zip(files, used, strict=True) if not is_used]
+
+
+def copy(out: Path, *folders: Path) -> None:
+    """Write the newest version of each template of `folders`, of two of one name the first's, into the folder `out`.
+
+    Raises UserError where something stands there.
+    """
+    found: dict[str, tuple[int, Path, Path]] = {}
+    for folder in folders:
+        own = {}
+        for path in folder.rglob(f"*{SUFFIX}"):
+            name, _, version = path.relative_to(folder).as_posix().removesuffix(SUFFIX).rpartition(".v")
+            own[name] = max(own.get(name, (0, path, path)), (int(version), path, path.relative_to(folder)))
+        found = own | found
+    with new_folder(out) as new:
+        for _, source, relative in found.values():
+            (new / relative).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, new / relative)
+
+
+def _name(path: Path, folder: Path) -> str:
+    """The name of a template, such as "joint/joint"."""
+    return path.relative_to(folder).as_posix().split(".")[0]
 
 
 def default_version(options: Options, *, embedded_model: bool) -> int:

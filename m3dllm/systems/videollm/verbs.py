@@ -13,6 +13,7 @@ from m3dllm.files import check_free
 from m3dllm.systems.videollm import embedded
 from m3dllm.systems.videollm.adapters.card import Adapter, find_adapter, listed
 from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.prompts import SHIPPED, copy
 from m3dllm.wire import pretty
 
 log = logging.getLogger("m3dllm")
@@ -33,6 +34,15 @@ def overview(*, json: bool = False) -> str:
         else:
             broken.append(f"broken: {one}")
     return "\n".join([*columns(rows), *broken])
+
+
+def copy_prompts(out: Path, *, embedded_model: bool = False) -> Path:
+    """Write the prompts that `--prompts` can be laid over into `out`: the package's, or the embedded model's.
+
+    Raises UserError where something stands there.
+    """
+    copy(out, embedded.PROMPTS if embedded_model else SHIPPED)
+    return out
 
 
 def merge(adapter: str, out: Path, *, model: str | None = None, device: str = "cpu") -> Path:
