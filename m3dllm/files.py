@@ -123,11 +123,12 @@ def written_atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from error
+        raise
 
 
 def natural(name: str) -> list[str | int]:
