@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ from m3dllm.files import file_name, is_within, read_bytes, sha256_file, shipped
 from m3dllm.options import default_values, public, public_command, resolve_config
 from m3dllm.registry import find_system
 from m3dllm.runs import CorpusRecord, Run, RunRecord
+from m3dllm.stream import pick
 from m3dllm.system import SystemSpec, versions_of
 from m3dllm.types import TASKS, Annotation, Example, GivenKind, Lang, Task
 from m3dllm.wire import WireError, check_labels, convert, decode, encode
@@ -97,7 +98,7 @@ class Plan:
     train: tuple[Example, ...]
     """As shown: a document without a modality has no gold of that modality."""
     dev: tuple[Example, ...]
-    test: tuple[Example, ...]
+    test: Sequence[Example]
     passes: tuple[GivenKind | None, ...]
     checkpoint: Path | None
     record: RunRecord
@@ -202,7 +203,7 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
 class _Parts:
     """The documents that a run is about. A part without a name is no split of its own."""
 
-    test: tuple[Example, ...]
+    test: Sequence[Example]
     train: tuple[Example, ...] = ()
     train_name: str | None = None
     dev: tuple[Example, ...] = ()
@@ -222,29 +223,31 @@ def _parts(experiment: Experiment, spec: SystemSpec, corpus: Corpus, *, fits: bo
         train = tuple(
             e for e in examples if e.document.lang in ((experiment.lang,) if experiment.lang else spec.languages)
         )
-        return _Parts(test, _first(train, experiment.limit_train), experiment.train if there else None)
+        return _Parts(test, tuple(_first(train, experiment.limit_train)), experiment.train if there else None)
     if not there:
         why = "is the split to predict" if experiment.train == experiment.split else "is not there"
         message = f"has no train split: '{experiment.train}' {why}; it has {', '.join(corpus.splits)}"
         remedy = "Name one by --train, make one with 'm3dllm split', or give --checkpoint"
         raise UserError.at(corpus.root, f"{message}. {remedy}")
-    train = _first(_readable(corpus, experiment.train, experiment.lang, spec), experiment.limit_train)
+    train = tuple(_first(_readable(corpus, experiment.train, experiment.lang, spec), experiment.limit_train))
     if experiment.dev in corpus.splits and experiment.dev not in (experiment.split, experiment.train):
-        dev = _readable(corpus, experiment.dev, experiment.lang, spec)
+        dev = tuple(_readable(corpus, experiment.dev, experiment.lang, spec))
         return _Parts(test, train, experiment.train, dev, experiment.dev)
     train, dev = hold_out(train, seed=experiment.seed)
     return _Parts(test, train, experiment.train, dev)
 
 
-def _first(examples: tuple[Example, ...], limit: int | None) -> tuple[Example, ...]:
+def _first(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:
     """The first `limit` documents of each language."""
+    if limit is None:
+        return examples
     seen: Counter[str] = Counter()
     kept = []
-    for example in examples:
+    for i, example in enumerate(examples):
         seen[example.document.lang] += 1
-        if limit is None or seen[example.document.lang] <= limit:
-            kept.append(example)
-    return tuple(kept)
+        if seen[example.document.lang] <= limit:
+            kept.append(i)
+    return pick(examples, kept)
 
 
 def without_unseen(example: Example, manifest: Manifest) -> Example:
@@ -271,19 +274,20 @@ def _tasks(experiment: Experiment, spec: SystemSpec) -> tuple[Task, ...]:
     return tuple(task for task in TASKS if task in asked)
 
 
-def _readable(corpus: Corpus, split: str, lang: Lang | None, spec: SystemSpec) -> tuple[Example, ...]:
+def _readable(corpus: Corpus, split: str, lang: Lang | None, spec: SystemSpec) -> Sequence[Example]:
     """The documents of a split in `lang` (None: all). Raises UserError where there are none, or some cannot be read."""
     if lang is not None and lang not in spec.languages:
         raise UserError(f"system '{spec.name}' does not read {lang}; it reads {', '.join(sorted(spec.languages))}")
-    kept = tuple(e for e in corpus[split] if lang in (None, e.document.lang))
+    languages = [example.document.lang for example in corpus[split]]
+    kept = [i for i, of in enumerate(languages) if lang in (None, of)]
     if not kept:
         raise UserError(f"split '{split}' has no document in '{lang}'")
-    for found in sorted({e.document.lang for e in kept}.difference(spec.languages)):
-        n = sum(e.document.lang == found for e in kept)
+    for found in sorted({languages[i] for i in kept}.difference(spec.languages)):
+        n = languages.count(found)
         others = " or ".join(f"--lang {name}" for name in sorted(spec.languages))
         what = f"does not read {found}, the language of {n} documents of '{split}'"
         raise UserError(f"system '{spec.name}' {what}: choose {others}")
-    return kept
+    return pick(corpus[split], kept)
 
 
 def _demo() -> Path:

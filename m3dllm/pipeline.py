@@ -10,8 +10,9 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 from m3dllm import summary
 from m3dllm.columns import counted
@@ -238,16 +239,39 @@ def _predict(session: RunSession, *, retry_failed: bool) -> None:
                 log.warning("%d of these are asked again by %s", n, what)
 
 
-def _to_ask(session: RunSession, *, retry_failed: bool) -> list[Document]:
+@dataclass(frozen=True, slots=True)
+class _Asked(Sequence[Document]):
+    """What the system sees of documents in passes, made when it is asked for; `which` are (pass, position)."""
+
+    examples: Sequence[Example]
+    which: Sequence[tuple[GivenKind | None, int]]
+    subsets: Mapping[str, Subset]
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    @overload
+    def __getitem__(self, i: int) -> Document: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[Document]: ...
+    def __getitem__(self, i: int | slice) -> Document | list[Document]:
+        if isinstance(i, slice):
+            return [self[n] for n in range(*i.indices(len(self)))]
+        kind, position = self.which[i]
+        return _given(self.examples[position], kind, self.subsets)
+
+
+def _to_ask(session: RunSession, *, retry_failed: bool) -> _Asked:
     """What the system sees of the documents of all passes that have no answer yet."""
     planned, subsets = session.plan, _subsets(session.record)
     answered = session.raws.answered(retry_failed=retry_failed)
-    return [
-        _given(example, kind, subsets)
+    which = [
+        (kind, i)
         for kind in planned.passes
-        for example in asked_in(kind, planned.test)
-        if (example.document.id, kind) not in answered
+        for i, example in enumerate(planned.test)
+        if is_asked(kind, example) and (example.document.id, kind) not in answered
     ]
+    return _Asked(planned.test, which, subsets)
 
 
 def _normalize(run: Run, record: RunRecord, examples: Iterable[Example], raws: Mapping[Key, RawOutput]) -> None:
@@ -276,13 +300,12 @@ def _score(run: Run, record: RunRecord, settings: Settings) -> None:
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-def asked_in(kind: GivenKind | None, examples: Iterable[Example]) -> list[Example]:
-    """The documents of the pass `kind`: with gold given, those on which what it is given for has a score."""
-    tasks = {task for task, given in GIVEN.items() if given == kind}
-    return [example for example in examples if kind is None or tasks & example.annotated]
+def is_asked(kind: GivenKind | None, example: Example) -> bool:
+    """Whether a document is of the pass `kind`: with gold given, where what it is given for has a score."""
+    return kind is None or any(given == kind and task in example.annotated for task, given in GIVEN.items())
 
 
-def _given(example: Example, kind: GivenKind | None, subsets: dict[str, Subset]) -> Document:
+def _given(example: Example, kind: GivenKind | None, subsets: Mapping[str, Subset]) -> Document:
     """What the system sees of a document in the pass `kind`. A hidden text has no mentions to give."""
     subset = subsets.get(example.document.id, "full")
     document = show(example.document, subset)

@@ -124,6 +124,11 @@ class Stream(Sequence[T]):
         return self._file
 
 
+def pick(values: Sequence[T], positions: Sequence[int]) -> Sequence[T]:
+    """The values at these positions: of a stream another one."""
+    return values.pick(positions) if isinstance(values, Stream) else tuple([values[i] for i in positions])
+
+
 class Spool(Stream[T]):
     """Values on their way into a file."""
 

@@ -13,16 +13,19 @@ from typing import Any, TypeVar
 
 from m3dllm.corpora.documents import repeated_keys
 from m3dllm.corpora.images import image_problem
-from m3dllm.corpora.imported import Counts, count, count_table, id_problem, unannotated, unannotated_lines
+from m3dllm.corpora.imported import Counts, Tally, count_table, id_problem, unannotated_lines
 from m3dllm.corpora.native import split_files, unread_files
 from m3dllm.corpora.pieces import BROKEN, Finding, Pieces, is_whole, whole
 from m3dllm.errors import UserError
 from m3dllm.files import LINKED, inside, links_out, other_encoding, read_bytes
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.types import Chain, Example, Frame, Lang, Region, Relation, Segment, Task
-from m3dllm.wire import FORMAT, WireError, convert, decode, decode_example, over_lines
+from m3dllm.wire import FORMAT, WireError, convert, decode, decode_example, placed_lines
 
 T = TypeVar("T")
+
+
+MARKED = "begins with a byte-order mark, which is passed over: save it as UTF-8 without"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,26 +204,24 @@ class _Corpus:
     """(path, width, height) -> what is wrong with that image"""
 
     def check_split(self, split: str, file: Path) -> None:
-        examples: list[Example] = []
-        pieces = self.report.pieces(file)
-        data = _utf8(pieces, file)
-        if data is None:
+        tally, n_lines, pieces = Tally(), 0, self.report.pieces(file)
+        try:
+            for number, begin, line in placed_lines(file):
+                n_lines += 1
+                if n_lines == 1 and begin and number == 1:
+                    pieces.warn("$", MARKED)
+                example = self._check_line(self.report.pieces(file, number), line, split, file)
+                if example is None:
+                    self.report.uncounted += 1
+                else:
+                    tally.add(example)
+        except UserError as error:  # the file is another thing, or cannot be read
+            pieces.problem("$", str(error).removeprefix(f"{file}: "))
             return
-        if problem := over_lines(data):
-            pieces.problem("$", problem)
-            return
-        lines = [(number, line) for number, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
-        for number, line in lines:
-            example = self._check_line(self.report.pieces(file, number), line, split, file)
-            if example is None:
-                self.report.uncounted += 1
-            else:
-                examples.append(example)
-        if not lines:
+        if not n_lines:
             pieces.problem("$", "has no documents: expected one a line")
-        lacking = unannotated({split: examples})
         self.report.held += [
-            Held(split, lang, counts, lacking[split, lang]) for (_, lang), counts in count({split: examples}).items()
+            Held(split, lang, Counts(**held.counts), held.lacking) for lang, held in sorted(tally.languages.items())
         ]
 
     def check_groups(self) -> None:
@@ -388,7 +389,7 @@ def _utf8(pieces: Pieces, file: Path) -> bytes | None:
         pieces.problem("$", problem)
         return None
     if data.startswith(b"\xef\xbb\xbf"):
-        pieces.warn("$", "begins with a byte-order mark, which is passed over: save it as UTF-8 without")
+        pieces.warn("$", MARKED)
     return data.removeprefix(b"\xef\xbb\xbf")
 
 

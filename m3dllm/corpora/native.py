@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from m3dllm.corpora.imported import ImageSource, Imported, Tally, id_problem
@@ -16,24 +17,28 @@ from m3dllm.errors import UserError
 from m3dllm.files import LINKED, inside, links_out, new_folder, read_bytes, sha256, sha256_file
 from m3dllm.guidelines import guideline_files
 from m3dllm.labels import LabelSet
+from m3dllm.stream import Stream
 from m3dllm.types import Annotation, Document, Example, Frame
 from m3dllm.wire import WireError, decode_example, encode_labels, numbered_lines, read_labels
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A loaded corpus. Frames' paths are absolute; `hashes` are of `labels.json` and of each split's file."""
+    """A corpus that was read through once; its documents are read again when they are asked for, one at a time.
+
+    Frames' paths are absolute; `hashes` are of `labels.json` and of each split's file.
+    """
 
     name: str
     root: Path
     labels: LabelSet
-    splits: Mapping[str, tuple[Example, ...]]
+    splits: Mapping[str, Sequence[Example]]
     hashes: Mapping[str, str]
 
     def __repr__(self) -> str:
         return f"Corpus({self.name!r}: {', '.join(f'{name} {len(part)}' for name, part in self.splits.items())})"
 
-    def __getitem__(self, split: str) -> tuple[Example, ...]:
+    def __getitem__(self, split: str) -> Sequence[Example]:
         """The examples of a split. Raises UserError for one that the corpus does not have."""
         if split not in self.splits:
             raise UserError(f"corpus {self.root} has no split '{split}'; it has {', '.join(self.splits) or 'none'}")
@@ -47,10 +52,10 @@ def load_corpus(path: str | Path, *, linked_frames: bool = False) -> Corpus:
     """
     root = Path(path)
     labels, files = corpus_files(root)
-    splits: dict[str, tuple[Example, ...]] = {}
+    splits: dict[str, Sequence[Example]] = {}
     seen: dict[str, str] = {}
     for split, file in files.items():
-        examples = []
+        before = len(seen)
         for number, line in numbered_lines(file):
             try:
                 example = decode_example(line)
@@ -63,15 +68,22 @@ def load_corpus(path: str | Path, *, linked_frames: bool = False) -> Corpus:
                     raise WireError(f"the id {name!r} stands already in {seen[name]}: ids are unique", "$.id")
                 seen[name] = f"{file.name}:{number}"
                 if example.document.frames:
-                    example = replace(example, document=with_root(example.document, root, linked_frames=linked_frames))
-                examples.append(example)
+                    with_root(example.document, root, linked_frames=linked_frames)
             except WireError as error:
                 raise error.at(file, number) from error
-        if not examples:
+        if len(seen) == before:
             raise UserError.at(file, "has no documents: expected one a line")
-        splits[split] = tuple(examples)
-    hashes = {file.name: sha256(read_bytes(file)) for file in (root / "labels.json", *files.values())}
+        splits[split] = Stream(file, partial(_with_frames, root.absolute()))
+    hashes = {file.name: sha256_file(file) for file in (root / "labels.json", *files.values())}
     return Corpus(root.resolve().name, root, labels, splits, hashes)
+
+
+def _with_frames(root: Path, line: bytes) -> Example:
+    """The example of a line that was looked at before, its frames' paths absolute."""
+    example = decode_example(line)
+    if not example.document.frames:
+        return example
+    return replace(example, document=with_root(example.document, root, linked_frames=True))
 
 
 def corpus_files(root: Path) -> tuple[LabelSet, dict[str, Path]]:
