@@ -27,4 +27,4 @@ def test_every_cell_runs(tmp_path):
     script.write_text("\n\n".join(cells("code")))
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "said:" in done.stdout
+    assert "pred:" in done.stdout
