@@ -322,3 +322,16 @@ def test_multilingual_e5_reads_english_and_chinese():
     with torch.no_grad():
         layers = encoder.eval()(found.ids[None], torch.ones(1, len(found.ids), dtype=torch.bool))
     assert [tuple(layer.shape) for layer in layers] == [(1, len(found.ids), 384)] * 12
+
+
+def test_weights_that_the_files_lack_are_named(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = write_longformer(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    gone = "encoder.layer.0.attention.self.query.weight"
+    save_file(
+        {name: value for name, value in weights.items() if name != gone}, folder / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(UserError, match=f"its files lack 1 weights: {gone}"):
+        load_text_encoder(str(folder))

@@ -1,7 +1,8 @@
 """Four baselines of the M3D paper: one stream or two over a text encoder and a video encoder (ViViT, VideoMAE).
 
 One stream (OS) is self-attention over words and frames as one sequence, two streams (TS) attend to each other; both are
-read as in VisualBERT and ViLBERT, which the paper cites for them. Cards: `docs/systems/`. Nothing here imports torch.
+read as in VisualBERT and ViLBERT, which the paper cites for them. Card: `docs/systems/streams.md`. Nothing
+here imports torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One stream and two: how words and frame vectors meet. What is decided and not known of either is on their cards."""
+"""One stream and two: how words and frame vectors meet. What is guessed of either stands on their card."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F  # noqa: N812
 from m3dllm.errors import UserError
 from m3dllm.rng import Dropout, rand
 from m3dllm.systems.supervised.config import TINY_HEADS, Config
-from m3dllm.systems.supervised.hub import NO_CODE, fetching, loading_options, minilm_folder, weights_hash
+from m3dllm.systems.supervised.hub import NO_CODE, fetching, load_whole, loading_options, minilm_folder, weights_hash
 from m3dllm.systems.supervised.shapes import SHAPE_COLUMNS, neighbours, repetition, shape_codes, word_case
 
 Span = tuple[int, int]
@@ -354,7 +354,7 @@ def load_text_encoder(name: str, *, attention_dropout: float = 0.0, checkpointin
             model = load_longformer(where, description | chosen, options)
         else:
             pooler = {"add_pooling_layer": False} if description.get("model_type") in _POOLED else {}
-            model = AutoModel.from_pretrained(where, dtype=torch.float32, **pooler, **chosen, **options, **NO_CODE)
+            model = load_whole(AutoModel, "text_encoder", where, **pooler, **chosen, **options)
     if checkpointing:
         model.gradient_checkpointing_enable()
     return PretrainedText(model, tokenizer, name=name)
@@ -400,7 +400,7 @@ def load_longformer(where: str, description: dict[str, Any], options: dict[str, 
     model, report = found
     missing = [name for name in report["missing_keys"] if "_global." not in name]
     if missing or not isinstance(model, LongformerModel):
-        raise UserError(f"text_encoder {where}: is no Longformer: it lacks {', '.join(missing[:3])}")
+        raise UserError(f"text_encoder {where}: is no Longformer: it lacks {', '.join(missing)}")
     state = model.state_dict()
     for name in report["missing_keys"]:
         state[name].copy_(state[name.replace("_global.", ".")])
