@@ -136,8 +136,8 @@ def score(path: Path, *, settings: Settings | None = None) -> Run:
     return run
 
 
-NOTHING_WRONG = frozenset(("empty_answer", "empty_document", "error"))
-"""Why a prediction may have no content although its answer could be read, or none was given."""
+UNREAD = frozenset(("no_answer", "not_json", "bad_shape"))
+"""The issues of an answer of another shape than is expected."""
 FORM = (
     'expected {"chains": [{"id", "type", "mentions": […]}], "relations": [{"head", "tail", "type"}], '
     '"regions": [{"frame", "type", "box"}]}'
@@ -153,9 +153,9 @@ def complaint(run: Run) -> str:
         return f"{run.path}: {silent} of {counted(documents, 'document')} were not answered: the scores say little"
     predictions = [p for p in run.predictions() if p.given is None]
     unread = [
-        (p.document, next(issue for issue in p.issues if issue.code not in NOTHING_WRONG))
+        (p.document, next(issue for issue in p.issues if issue.code in UNREAD))
         for p in predictions
-        if p.annotation == Annotation() and {issue.code for issue in p.issues} - NOTHING_WRONG
+        if p.annotation == Annotation() and not UNREAD.isdisjoint(issue.code for issue in p.issues)
     ]
     if 2 * len(unread) <= len(predictions):
         return ""

@@ -83,7 +83,8 @@ def _notes(run: ScoredRun) -> list[str]:
         if codes := run.of(lang).issues:
             notes.append(f"issues ({lang}): {', '.join(f'{code} {n}' for code, n in codes.items())}")
         if of.failed:
-            notes.append(f"failed ({lang}): {of.failed}; they count nowhere: this is no score of all documents")
+            rest = "the others failed and count nowhere: this is no score of all documents"
+            notes.append(f"{lang}: {answered(of)} documents answered; {rest}")
         if of.unanswered:
             notes.append(f"not answered ({lang}): {of.unanswered}, scored as empty")
     if run.record.status != "done":
