@@ -61,7 +61,7 @@ class Config(base.Config):
         "minilm": {
             "text_encoder": ("minilm",),
             "encoder_lr": 2e-4,
-            "epochs": 8,
+            "epochs": 6,
             "batch_size": 2,
             "ema_decay": 0.99,
             "refit": True,
