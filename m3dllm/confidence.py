@@ -21,6 +21,11 @@ from itertools import count
 from m3dllm.types import Annotation, Chain, Mention, Region, Relation
 
 
+def rounded(probability: float) -> float:
+    """A probability as systems write it; what lies further behind is noise of the arithmetic."""
+    return round(min(max(probability, 0.0), 1.0), 4)
+
+
 def said_of(part: Mention | Relation | Region) -> dict[str, float]:
     """The confidences that are said of a part, by their names: `confidence`, of a mention also `link`."""
     said = {"confidence": part.confidence, "link": part.link if isinstance(part, Mention) else None}

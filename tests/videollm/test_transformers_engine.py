@@ -81,6 +81,16 @@ def test_a_batch_gives_each_request_what_it_gets_alone(engines, model):
         assert (alone.text, alone.finish, alone.tokens_out) == (reply.text, reply.finish, reply.tokens_out)
 
 
+def test_the_log_probabilities_of_an_answer_end_with_its_text(engines):
+    engine = engines("qwen2_5_vl")
+    (reply,) = answers(engine, [request(engine, "en", "What?")])
+    assert "logprobs" in engine.supports
+    assert len(reply.logprobs) >= 1
+    assert reply.logprobs[-1][0] <= len(reply.text)
+    assert all(a <= b for (a, _), (b, _) in zip(reply.logprobs, reply.logprobs[1:], strict=False))
+    assert all(logprob <= 1e-5 for _, logprob in reply.logprobs)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_what_a_document_shares_is_encoded_once_and_changes_nothing(engines, model):
     engine = engines(model)

@@ -17,6 +17,7 @@ from scipy.cluster import hierarchy
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from m3dllm.confidence import rounded
 from m3dllm.errors import UserError
 from m3dllm.systems.supervised.boxes import merged
 from m3dllm.systems.supervised.config import LinkageName
@@ -86,11 +87,6 @@ class Draft:
             about = {"type": labels.labels.relations[kind].name, "confidence": rounded(sure)}
             written[i]["relations"].append(ends | about)
         return written
-
-
-def rounded(probability: float) -> float:
-    """A probability as it is written; what lies further behind is noise of the arithmetic."""
-    return round(min(max(probability, 0.0), 1.0), 4)
 
 
 # --- mentions and chains ----------------------------------------------------------------------------------------------

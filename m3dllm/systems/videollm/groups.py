@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from m3dllm.answers import Nesting, Occurrences
+from m3dllm.confidence import said_of
 from m3dllm.systems.videollm.context import PromptContext
 from m3dllm.systems.videollm.reading import strings
 from m3dllm.systems.videollm.shown import Named
@@ -31,7 +32,7 @@ class Group:
 
     def written(self) -> dict[str, Any]:
         """The chain in the answer form."""
-        placed = [{"start": m.start, "end": m.end, "type": m.type} for m in self.mentions]
+        placed = [{"start": m.start, "end": m.end, "type": m.type} | said_of(m) for m in self.mentions]
         return {"id": self.name, "type": self.type, "mentions": [*placed, *self.loose]}
 
 
@@ -40,11 +41,14 @@ def group_of(number: int, chain: Chain) -> Group:
     return Group(f"c{number}", chain.type, list(chain.mentions))
 
 
-def place(context: PromptContext, answer: dict[str, Any]) -> tuple[list[Mention], list[Group]]:
+def place(
+    context: PromptContext, answer: Mapping[str, Any], sure: Mapping[tuple[str, str], float] | None = None
+) -> tuple[list[Mention], list[Group]]:
     """(the mentions that an `entities` answer means, in order; those of its texts that stand nowhere).
 
     A text means each of its token-aligned occurrences that does not lie inside a longer mention; a span that two types
     claim is the first one's. What stands nowhere is kept as it was written: `normalize` says what was wrong with it.
+    `sure` is the confidence of a type and a text, where it is known.
     """
     occurrences = Occurrences(context.document)
     predicted = [(label.name, text) for label in context.labels.mentions for text in strings(answer.get(label.name))]
@@ -58,7 +62,7 @@ def place(context: PromptContext, answer: dict[str, Any]) -> tuple[list[Mention]
             loose.append(Group("", kind, loose=[text]))
         for span in spans:
             if not nesting.inside_longer(span):
-                found.setdefault(span, Mention(*span, kind))
+                found.setdefault(span, Mention(*span, kind, (sure or {}).get((kind, text))))
     return sorted(found.values()), loose
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from m3dllm.answers import Span
+from m3dllm.confidence import said_of
 from m3dllm.tokens import tokenize
 from m3dllm.types import Annotation, Chain, Document, Frame, Mention
 
@@ -55,7 +56,7 @@ def cut_annotation(annotation: Annotation, window: Window) -> Annotation:
     """What an annotation of the whole document says about a window: whole mentions, and regions of its frames."""
     start, end = window.start, window.end
     chains = tuple(
-        Chain(chain.id, tuple(Mention(m.start - start, m.end - start, m.type) for m in inside))
+        Chain(chain.id, tuple(replace(m, start=m.start - start, end=m.end - start) for m in inside))
         for chain in annotation.chains
         if (inside := [m for m in chain.mentions if start <= m.start and m.end <= end])
     )
@@ -79,22 +80,26 @@ def merge(readings: Sequence[tuple[Window, Annotation]], *, known: Iterable[Chai
         links.join(chain.mentions)
     for window, found in readings:
         for chain in found.chains:
-            links.join(Mention(m.start + window.start, m.end + window.start, m.type) for m in chain.mentions)
+            at = window.start
+            links.join(replace(m, start=m.start + at, end=m.end + at) for m in chain.mentions)
     chains, names = links.chains()
-    relations: dict[tuple[str, str, str], None] = {}
+    relations: dict[tuple[str, str, str], dict[str, float]] = {}
     regions = []
     for window, found in readings:
         local = {
             c.id: names[c.mentions[0].start + window.start, c.mentions[0].end + window.start] for c in found.chains
         }
-        relations |= {(local[r.head], local[r.tail], r.type): None for r in found.relations}
+        for r in found.relations:
+            relations.setdefault((local[r.head], local[r.tail], r.type), said_of(r))
         regions += [
-            {"frame": r.frame, "type": r.type, "chain": local.get(r.chain or ""), "box": list(r.box)}
+            {"frame": r.frame, "type": r.type, "chain": local.get(r.chain or ""), "box": list(r.box)} | said_of(r)
             for r in found.regions
         ]
     return {
         "chains": chains,
-        "relations": [{"head": head, "tail": tail, "type": kind} for head, tail, kind in relations],
+        "relations": [
+            {"head": head, "tail": tail, "type": kind} | sure for (head, tail, kind), sure in relations.items()
+        ],
         "regions": regions,
     }
 
@@ -104,14 +109,14 @@ class _Links:
 
     def __init__(self) -> None:
         self._above: dict[Span, Span] = {}
-        self._types: dict[Span, str] = {}
+        self._mentions: dict[Span, Mention] = {}
 
     def join(self, mentions: Iterable[Mention]) -> None:
         """These mentions are of one entity."""
         first: Span | None = None
         for mention in mentions:
             self._above.setdefault(mention.span, mention.span)
-            self._types.setdefault(mention.span, mention.type)
+            self._mentions.setdefault(mention.span, mention)
             if first is not None:
                 self._above[self._top(mention.span)] = self._top(first)
             first = first or mention.span
@@ -130,8 +135,9 @@ class _Links:
         chains = []
         names: dict[Span, str] = {}
         for i, spans in enumerate(groups.values()):
-            kind = Counter(self._types[span] for span in spans).most_common(1)[0][0]
-            mentions = [{"start": start, "end": end, "type": self._types[start, end]} for start, end in spans]
+            found = [self._mentions[span] for span in spans]
+            kind = Counter(mention.type for mention in found).most_common(1)[0][0]
+            mentions = [{"start": m.start, "end": m.end, "type": m.type} | said_of(m) for m in found]
             chains.append({"id": f"c{i}", "type": kind, "mentions": mentions})
             names |= dict.fromkeys(spans, f"c{i}")
         return chains, names

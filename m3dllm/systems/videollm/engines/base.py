@@ -24,6 +24,7 @@ CAPABILITIES = {
     "schema": "answers are constrained by a JSON schema",
     "chunks": "grammars are written by the engine, from the schema and the document's tokens",
     "option_scores": "says how likely each option of a request is as the answer's beginning",
+    "logprobs": "says how likely each token of an answer was",
     "images": "prompts may hold images",
     "video": "prompts may hold a video",
     "lora": "answers with a LoRA adapter",
@@ -69,12 +70,14 @@ class Reply:
     Of `tokens_out` and `seconds`, `tokens_thinking` and `thinking_s` belong to `reasoning`; None where nothing tells.
 
     `scores` are the log-probabilities of the request's options, relative to one another; None where the engine gives
-    none. Of the prompt's tokens, `tokens_vision` are images and `tokens_reused` were encoded before.
+    none. `logprobs` are, for each token of the answer, where it ends in `text` and its log-probability. Of the prompt's
+    tokens, `tokens_vision` are images and `tokens_reused` were encoded before.
     """
 
     text: str = ""
     finish: str = "stop"
     scores: tuple[float, ...] | None = None
+    logprobs: tuple[tuple[int, float], ...] | None = None
     tokens_in: int | None = None
     tokens_vision: int | None = None
     tokens_reused: int | None = None

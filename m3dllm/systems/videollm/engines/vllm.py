@@ -46,7 +46,7 @@ class VllmEngine(LocalEngine):
     needs: ClassVar = (*NEEDS, "vllm")
     supports = frozenset(
         {
-            *("grammar", "schema", "option_scores", "images", "video", "lora", "local", "workers"),
+            *("grammar", "schema", "option_scores", "logprobs", "images", "video", "lora", "local", "workers"),
             *("tensor_parallel", "budget"),
         }
     )
@@ -267,6 +267,7 @@ class VllmEngine(LocalEngine):
             max_tokens=request.max_tokens,
             seed=self.options.seed,
             structured_outputs=constrained,
+            logprobs=None if thinks else 0,  # of the token that is chosen, and of no other
             stop_token_ids=list(self.local.stops),
             **(
                 {"stop": [self.local.marks.closes], "skip_special_tokens": False} if thinks and self.local.marks else {}
@@ -284,6 +285,7 @@ class VllmEngine(LocalEngine):
             text=options[max(range(len(scores)), key=scores.__getitem__)] if scores else completion.text,
             finish="stop" if scores else finish,
             scores=scores,
+            logprobs=None if scores else self._logprobs(completion),
             tokens_in=len(ids),
             tokens_vision=sum(token in self.local.placeholders for token in ids),
             tokens_reused=output.num_cached_tokens,
@@ -292,6 +294,16 @@ class VllmEngine(LocalEngine):
             first_token_s=getattr(output.metrics, "first_token_latency", None) or None,
             failure=failure,
         )
+
+    def _logprobs(self, completion: Any) -> tuple[tuple[int, float], ...] | None:
+        """Where each token of an answer ends, and its log-probability; None where vLLM was not asked for them."""
+        if not completion.logprobs:
+            return None
+        tokens = [token for token in completion.token_ids if token not in self.local.stops]
+        logprobs = [
+            float(row[token].logprob) for row, token in zip(completion.logprobs, completion.token_ids, strict=False)
+        ]
+        return self.local.aligned(completion.text, tokens, logprobs)
 
     def _scores(self, options: tuple[str, ...], logprobs: Any) -> tuple[float, ...]:
         """The log-probability of each option by its first token, relative to one another."""

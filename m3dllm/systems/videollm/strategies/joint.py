@@ -11,6 +11,7 @@ from m3dllm.systems.videollm import grammar, schema
 from m3dllm.systems.videollm.context import PromptContext
 from m3dllm.systems.videollm.engines.base import Constraint, Reply
 from m3dllm.systems.videollm.gold import Gold
+from m3dllm.systems.videollm.likelihood import joint_answer
 from m3dllm.systems.videollm.strategies.base import About, Conversation, Stage, Strategy
 from m3dllm.systems.videollm.strategies.staged import CHAINS, RELATIONS, about_given
 
@@ -38,8 +39,11 @@ def _target(gold: Gold, about: About) -> str:
 
 
 def _parse(context: PromptContext, reply: Reply, about: About) -> Any:
-    """The answer as it was written, for `normalize` to read; what it copied from an example is taken out."""
-    return context.read(reply, "answer", *LISTS) if context.may_be_copied(reply) else reply.text
+    """The answer as it was written, for `normalize` to read, with confidences where the engine tells them.
+
+    What it copied from an example is taken out; then there are none.
+    """
+    return context.read(reply, "answer", *LISTS) if context.may_be_copied(reply) else joint_answer(reply)
 
 
 JOINT = Stage(

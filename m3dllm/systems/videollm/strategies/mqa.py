@@ -13,12 +13,14 @@ What is asked of a document, and how much of it (`K` is CANDIDATES):
   first. Where something is seen, one more question asks for its box. A frame has at most one region of a type.
 
 Where the engine says how likely each letter is, every question is asked in two orders of its options, and the option
-with the highest mean log-probability wins: models favour some letters. Elsewhere the letter that is answered counts.
+with the highest mean log-probability wins: models favour some letters. Its share among all options is the confidence of
+the type, the link, the relation or the region that was asked for. Elsewhere the letter that is answered counts.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +28,7 @@ from functools import cache
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any, ClassVar
 
+from m3dllm.confidence import rounded
 from m3dllm.errors import UserError
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.systems.videollm import grammar, schema
@@ -55,6 +58,14 @@ class Choice:
     values: Mapping[str, Any]
     options: Sequence[Mapping[str, Any]]
     meanings: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a chosen option stands for, and its probability where the engine says how likely the options are."""
+
+    meaning: Any
+    confidence: float | None = None
 
 
 # --- stages -----------------------------------------------------------------------------------------------------------
@@ -194,8 +205,9 @@ def _mentions(context: PromptContext) -> Generator[list[Question], list[Reply], 
     names = [label.name for label in context.labels.mentions]
     choices = [Choice({"text": context.say(text)}, options, names) for text in texts]
     types = yield from decide(context, TYPE, choices)
-    found = {name: [text for text, kind in zip(texts, types, strict=True) if kind == name] for name in names}
-    return place(context, found)
+    decided = [(text, one.meaning, one.confidence) for text, one in zip(texts, types, strict=True) if one]
+    found = {name: [text for text, kind, _ in decided if kind == name] for name in names}
+    return place(context, found, {(kind, text): sure for text, kind, sure in decided if sure is not None})
 
 
 @dataclass(slots=True)
@@ -231,8 +243,9 @@ def _chains(context: PromptContext, mentions: Sequence[Mention]) -> Generator[li
         chosen_for = antecedent.get(i)
         if chosen_for is None:
             groups.append(Group(f"c{len(groups)}", unit.type))
-        owner[i] = groups[-1] if chosen_for is None else owner[chosen_for]
-        owner[i].mentions += unit.mentions
+        owner[i] = groups[-1] if chosen_for is None else owner[chosen_for.meaning]
+        link = None if chosen_for is None else chosen_for.confidence
+        owner[i].mentions += [replace(m, link=link) for m in unit.mentions]
     return groups
 
 
@@ -266,7 +279,7 @@ def _relations(context: PromptContext, groups: Sequence[Group]) -> Generator[lis
             )
         )
     chosen = yield from decide(context, RELATION, choices)
-    return [relation for relation in chosen if relation is not None]
+    return [one.meaning | _sure(one.confidence) for one in chosen if one is not None]
 
 
 def _grounding(context: PromptContext, groups: Sequence[Group]) -> Generator[list[Question], list[Reply], list[Any]]:
@@ -287,12 +300,18 @@ def _grounding(context: PromptContext, groups: Sequence[Group]) -> Generator[lis
                 values = {"frame": frame, "kind": label.gloss(context.lang)}
                 choices.append(Choice(values, options, meanings))
     seen = [one for one in (yield from decide(context, SEEN, choices)) if one is not None]
-    questions = [BOX.ask(context, (frame,), frame=frame, text=text) for frame, _, _, text in seen]
+    questions = [BOX.ask(context, (one.meaning[0],), frame=one.meaning[0], text=one.meaning[3]) for one in seen]
     replies = (yield questions) if questions else []
     return [
-        {"frame": frame, "type": kind, "chain": chain, "box": context.read(reply, f"regions[{i}]", "box").get("box")}
-        for i, ((frame, kind, chain, _), reply) in enumerate(zip(seen, replies, strict=True))
+        dict(zip(("frame", "type", "chain"), one.meaning, strict=False))
+        | {"box": context.read(reply, f"regions[{i}]", "box").get("box")}
+        | _sure(one.confidence)
+        for i, (one, reply) in enumerate(zip(seen, replies, strict=True))
     ]
+
+
+def _sure(confidence: float | None) -> dict[str, float]:
+    return {} if confidence is None else {"confidence": confidence}
 
 
 def _distance(one: Group, other: Group) -> tuple[int, int, int]:
@@ -318,8 +337,8 @@ def _gloss(kind: str, context: PromptContext) -> str:
 
 def decide(
     context: PromptContext, stage: Stage, choices: Sequence[Choice]
-) -> Generator[list[Question], list[Reply], list[Any]]:
-    """What is chosen in each of the choices: its meaning, or None for none of the options."""
+) -> Generator[list[Question], list[Reply], list[Decision | None]]:
+    """What is decided in each of the choices; None for none of the options."""
     if not choices:
         return []
     scores: list[list[float]] = [[0.0] * (len(choice.options) + 1) for choice in choices]
@@ -329,15 +348,26 @@ def decide(
         replies = yield [_question(context, stage, c, o) for c, o in zip(choices, orders, strict=True)]
         if any(reply.scores is None for reply in replies):
             chosen = [_said(context, stage.name, r, o) for r, o in zip(replies, orders, strict=True)]
+            scores = [[] for _ in choices]
             break
         for row, reply, order in zip(scores, replies, orders, strict=True):
             for number, score in zip(order, reply.scores or (), strict=True):
                 row[number] += score
         chosen = [max(range(len(row)), key=row.__getitem__) for row in scores]
     return [
-        choice.meanings[number] if number is not None and number < len(choice.options) else None
-        for choice, number in zip(choices, chosen, strict=True)
+        None
+        if number is None or number == len(choice.options)
+        else Decision(choice.meanings[number], _share(row, number))
+        for choice, number, row in zip(choices, chosen, scores, strict=True)
     ]
+
+
+def _share(scores: Sequence[float], number: int) -> float | None:
+    """The probability of an option among all of them, of the mean of two log-probabilities each; None without any."""
+    if not any(scores):
+        return None
+    shares = [math.exp((score - max(scores)) / 2) for score in scores]
+    return rounded(shares[number] / math.fsum(shares))
 
 
 def _order(choice: Choice) -> tuple[list[int], list[int]]:

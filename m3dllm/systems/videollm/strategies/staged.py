@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from m3dllm.systems.videollm import grammar, schema
@@ -12,6 +13,7 @@ from m3dllm.systems.videollm.context import PromptContext
 from m3dllm.systems.videollm.engines.base import Constraint, Reply
 from m3dllm.systems.videollm.gold import Gold
 from m3dllm.systems.videollm.groups import Group, group_of, listed, marked, place
+from m3dllm.systems.videollm.likelihood import REGION, RELATION, Likelihood, with_confidences
 from m3dllm.systems.videollm.reading import rows, strings
 from m3dllm.systems.videollm.shown import Named
 from m3dllm.systems.videollm.strategies.base import About, Conversation, Question, Stage, Strategy
@@ -44,7 +46,10 @@ def _entities_target(gold: Gold, about: About) -> str:
 
 def _entities_parse(context: PromptContext, reply: Reply, about: About) -> tuple[list[Mention], list[Group]]:
     """(the mentions, in order; texts that stand nowhere)."""
-    return place(context, context.read(reply, "turns[0]", *(label.name for label in context.labels.mentions)))
+    answer = context.read(reply, "turns[0]", *(label.name for label in context.labels.mentions))
+    found = Likelihood.of(reply)
+    sure = {(kind, text): p for kind, at in found.root.named.items() for text, p in found.texts(at)} if found else {}
+    return place(context, answer, sure)
 
 
 ENTITIES = Stage(
@@ -105,6 +110,9 @@ def _chains_parse(context: PromptContext, reply: Reply, mentions: About) -> list
     """Chains of `mentions`; one that is in no list of the answer is a chain of its own."""
     numbers = {f"m{i}": i for i in range(len(mentions))}
     owner: dict[int, int] = {}
+    sure = Likelihood.of(reply)
+    places = sure.root.named.get("chains") if sure else None
+    links = {name: p for at in places.listed for name, p in sure.texts(at)} if sure and places else {}
     lists: list[list[int]] = []
     said = context.read(reply, "chains", "chains").get("chains")
     for j, names in enumerate(said if isinstance(said, list) else []):
@@ -119,7 +127,7 @@ def _chains_parse(context: PromptContext, reply: Reply, mentions: About) -> list
                 members.append(numbers[name])
         if members:
             lists.append(members)
-    return _groups(mentions, lists)
+    return _groups([replace(m, link=links.get(f"m{i}")) for i, m in enumerate(mentions)], lists)
 
 
 def _groups(mentions: About, lists: Sequence[Sequence[int]]) -> list[Group]:
@@ -177,7 +185,8 @@ def _relations_listed(gold: Gold) -> tuple[About, str]:
 
 
 def _relations_parse(context: PromptContext, reply: Reply, groups: About) -> list[Any]:
-    return rows(context.read(reply, "relations", "relations").get("relations"))
+    said = rows(context.read(reply, "relations", "relations").get("relations"))
+    return with_confidences(said, reply, "relations", RELATION)
 
 
 RELATIONS = Stage(
@@ -217,7 +226,8 @@ def _grounding_target(gold: Gold, groups: About) -> str:
 
 
 def _grounding_parse(context: PromptContext, reply: Reply, groups: About) -> list[Any]:
-    return rows(context.read(reply, "regions", "regions").get("regions"))
+    said = rows(context.read(reply, "regions", "regions").get("regions"))
+    return with_confidences(said, reply, "regions", REGION)
 
 
 GROUNDING = Stage(

@@ -59,6 +59,8 @@ class _Row:
     reply: Reply
     started: float
     tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    """Of each token, among those that the constraint allowed."""
     finish: str = ""
     until: str = ""
     """A text that ends it, beside the model's own tokens."""
@@ -234,9 +236,12 @@ class Generator:
         logits = torch.stack([row.logits for row in active])
         while True:
             history = torch.tensor([row.tokens[-1:] or [0] for row in active], device=self.device)
-            tokens = self._sample(masks(history, logits.float()), active)
-            for row, token in zip(active, tokens, strict=True):
-                self._take(row, token)
+            scores = masks(history, logits.float())
+            tokens = self._sample(scores, active)
+            at = torch.arange(len(tokens), device=scores.device), torch.tensor(tokens, device=scores.device)
+            logprobs = (scores[at] - scores.logsumexp(-1)).tolist()
+            for row, token, logprob in zip(active, tokens, logprobs, strict=True):
+                self._take(row, token, logprob)
             if isinstance(masks, GrammarMasks):
                 for place, message in masks.errors.items():
                     rows[place].finish = "error"
@@ -258,6 +263,7 @@ class Generator:
             row.reply = replace(
                 row.reply,
                 text=text.rstrip(HALF) if row.finish != "stop" else text,
+                logprobs=None if row.until else self.local.aligned(text, kept, row.logprobs),
                 finish=row.finish,
                 tokens_out=len(row.tokens),
                 seconds=time.perf_counter() - row.started,
@@ -274,13 +280,14 @@ class Generator:
             return schema_masks(schema, self._outlines)
         return GrammarMasks([row.matcher for row in rows], seconds=[row.compile_s for row in rows])
 
-    def _take(self, row: _Row, token: int) -> None:
+    def _take(self, row: _Row, token: int, logprob: float) -> None:
         """Add a token to a row, and see whether it ends there."""
         if row.finish:
             return
         if row.reply.first_token_s is None:
             row.reply = replace(row.reply, first_token_s=time.perf_counter() - row.started)
         row.tokens.append(token)
+        row.logprobs.append(logprob)
         if token in self.local.stops or (row.until and self._has_come(row)):
             row.finish = "stop"
         elif len(row.tokens) >= row.request.max_tokens:

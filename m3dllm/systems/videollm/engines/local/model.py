@@ -315,6 +315,29 @@ class LocalModel:
         found = [getattr(self.config, f"{kind}_token_id", None) for kind in ("image", "video")]
         return frozenset(token for token in found if token is not None)
 
+    def aligned(
+        self, text: str, tokens: Sequence[int], logprobs: Sequence[float]
+    ) -> tuple[tuple[int, float], ...] | None:
+        """Where each of an answer's tokens ends in its text, with its log-probability; None where they do not make it.
+
+        A token that ends amid a character ends before it.
+        """
+        ends: list[int] = []
+        begun, done = 0, 0  # the first token of what is not yet whole, and the characters before it
+        for i in range(len(tokens)):
+            before = self._decoded(tokens[begun - 1 : begun]) if begun else ""
+            piece = self._decoded(tokens[max(begun - 1, 0) : i + 1])[len(before) :]
+            if not piece.endswith("\N{REPLACEMENT CHARACTER}"):
+                begun, done = i + 1, done + len(piece)
+            ends.append(done)
+        if done > len(text) or self._decoded(tokens)[:done] != text[:done]:
+            return None
+        return tuple(zip(ends, logprobs, strict=False))
+
+    def _decoded(self, tokens: Sequence[int]) -> str:
+        found: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return found
+
     def first_tokens(self, options: Sequence[str]) -> list[int]:
         """The token with which each of the options begins."""
         return [self.tokenizer.encode(text, add_special_tokens=False)[0] for text in options]

@@ -67,7 +67,9 @@ class _Worker:
 class WorkersEngine(LocalEngine):
     """As many engines as `options.workers`."""
 
-    supports = frozenset({"grammar", "schema", "option_scores", "images", "video", "lora", "local", "workers"})
+    supports = frozenset(
+        {"grammar", "schema", "option_scores", "logprobs", "images", "video", "lora", "local", "workers"}
+    )
 
     def __init__(self, options: Options, budget: ContextBudget | None = None, *, make: MakeEngine) -> None:
         """`make` makes the engine of each worker, in its process.

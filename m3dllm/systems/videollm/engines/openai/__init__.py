@@ -112,6 +112,8 @@ class OpenAIEngine(Engine):
         self.served = self._served(models, config.model or adapter.get("parent"), "--model")
         self.model = str(self.served["id"])
         self.kind = kind_of(self.served)
+        if self.kind.logprobs:
+            self.supports = self.supports | {"logprobs"}
         known = self.kind.context(self.served)
         self.thinking = config.thinking or 0
         self.context = min(config.context or known or CONTEXT, known or config.context or CONTEXT)
@@ -417,6 +419,8 @@ class OpenAIEngine(Engine):
             "temperature": self.config.temperature,
             "seed": self.config.seed,
         }
+        if self.kind.logprobs and not request.options:
+            body["logprobs"] = True
         if self.config.reasoning_effort:
             body["reasoning_effort"] = self.config.reasoning_effort
         if self.config.thinking is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -61,6 +63,7 @@ def read_completion(answer: Mapping[str, Any], url: str, *, key: str) -> Reply:
         reasoning=reasoning,
         refusal=refused,
         failure=failure,
+        logprobs=_logprobs(choice, text),
         tokens_in=_number(usage, "prompt_tokens"),
         tokens_out=_number(usage, "completion_tokens"),
         tokens_reused=_number(read, "cached_tokens"),
@@ -112,6 +115,27 @@ def _texts(choice: Mapping[str, Any]) -> tuple[str, str, str]:
             break
     refused += [text for _, text in _parts(message.get("refusal"))]
     return "".join(answer), "\n".join(reasoning), "\n".join(filter(None, refused))
+
+
+def _logprobs(choice: Mapping[str, Any], text: str) -> tuple[tuple[int, float], ...] | None:
+    """Where each token of the answer ends, and its log-probability; None where the server does not say, or of other
+    tokens than those of the answer."""
+    held = choice.get("logprobs")
+    rows = held.get("content") if isinstance(held, dict) else None
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    found: list[tuple[int, float]] = []
+    written = ""
+    for row in rows if isinstance(rows, list) else ():
+        try:
+            piece = bytes(row["bytes"]) if isinstance(row.get("bytes"), list) else str(row["token"]).encode()
+            logprob = float(row["logprob"])
+            if not math.isfinite(logprob):
+                return None
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return None
+        written += decoder.decode(piece)
+        found.append((len(written), min(logprob, 0.0)))
+    return tuple(found) if text and written.startswith(text) else None
 
 
 def _parts(content: Any) -> Iterator[tuple[str, str]]:

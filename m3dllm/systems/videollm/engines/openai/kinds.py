@@ -22,6 +22,8 @@ class Server:
     """A server of which nothing more is known: it is given the JSON schema."""
 
     name: ClassVar[str] = "other"
+    logprobs: ClassVar[bool] = False
+    """Whether it gives the log-probabilities of an answer's tokens, when it is asked for them."""
 
     @classmethod
     def is_it(cls, model: Mapping[str, Any]) -> bool:
@@ -62,6 +64,7 @@ class Vllm(Server):
     """vLLM takes llguidance's grammars: `structured_outputs`, before 0.11 `guided_grammar`."""
 
     name = "vllm"
+    logprobs = True
 
     def thinking(self, tokens: int) -> Way:
         """The budget is taken by a server that was started with --reasoning-parser; others refuse it by name."""
@@ -86,6 +89,7 @@ class LlamaCpp(Server):
     """llama.cpp takes llguidance's grammars where it was built with it; else GBNF, which says less (see `gbnf`)."""
 
     name = "llama.cpp"
+    logprobs = True
 
     def thinking(self, tokens: int) -> Way:
         return _switch(tokens)
@@ -114,6 +118,7 @@ class Sglang(Server):
     """SGLang takes GBNF as `ebnf`."""
 
     name = "sglang"
+    logprobs = True
 
     def thinking(self, tokens: int) -> Way:
         return _switch(tokens)
