@@ -151,17 +151,18 @@ def complaint(run: Run) -> str:
     documents, silent = (sum(of.get(name, 0) for of in languages) for name in ("documents", "unanswered"))
     if 2 * silent > documents:
         return f"{run.path}: {silent} of {counted(documents, 'document')} were not answered: the scores say little"
-    predictions = [p for p in run.predictions() if p.given is None]
-    unread = [
-        (p.document, next(issue for issue in p.issues if issue.code in UNREAD))
-        for p in predictions
-        if p.annotation == Annotation() and not UNREAD.isdisjoint(issue.code for issue in p.issues)
-    ]
-    if 2 * len(unread) <= len(predictions):
+    answers = unread = 0
+    first = ""
+    for prediction in run.predictions():
+        wrong = [issue for issue in prediction.issues if issue.code in UNREAD]
+        answers += prediction.given is None
+        if prediction.given is None and prediction.annotation == Annotation() and wrong:
+            unread += 1
+            detail = f" ({wrong[0].detail})" if wrong[0].detail else ""
+            first = first or f"'{prediction.document}': {wrong[0].where or 'the answer'}: {wrong[0].code}{detail}"
+    if 2 * unread <= answers:
         return ""
-    document, issue = unread[0]
-    first = f"'{document}': {issue.where or 'the answer'}: {issue.code}{f' ({issue.detail})' if issue.detail else ''}"
-    what = f"{len(unread)} of {counted(len(predictions), 'answer')} hold nothing that can be read, first {first}"
+    what = f"{unread} of {counted(answers, 'answer')} hold nothing that can be read, first {first}"
     return f"{run.path}: {what}; {FORM}"
 
 
@@ -224,7 +225,9 @@ def _predict(session: RunSession, *, retry_failed: bool) -> None:
                     unchecked = False
                 keep(line)
                 step()
-        record = with_timing(with_provenance(record, planned, system), "predict", time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        log.info("%s in %.1f s", counted(len(documents), "answer"), seconds)
+        record = with_timing(with_provenance(record, planned, system), "predict", seconds)
     failures = session.raws.failures
     again = sum(failure.retryable for failure in failures.values())
     finished = record.finished if not documents and record.finished else now()

@@ -155,7 +155,7 @@ def copy(out: Path, *folders: Path) -> None:
     """
     found: dict[str, tuple[int, Path, Path]] = {}
     for folder in folders:
-        own = {}
+        own: dict[str, tuple[int, Path, Path]] = {}
         for path in folder.rglob(f"*{SUFFIX}"):
             name, _, version = path.relative_to(folder).as_posix().removesuffix(SUFFIX).rpartition(".v")
             own[name] = max(own.get(name, (0, path, path)), (int(version), path, path.relative_to(folder)))
