@@ -163,9 +163,9 @@ def test_a_damaged_answer_is_normalized_and_says_so(data):
 
 
 def _reads_as_json(text: str) -> bool:
-    """Whether the damage left JSON: it may say something else, and nobody can know."""
+    """Whether the damage left JSON, perhaps beside some other sign: it may say something else, and nobody can know."""
     try:
-        json.loads(text, strict=False)
+        json.JSONDecoder(strict=False).raw_decode(text, max(0, text.find("{")))
     except ValueError:
         return False
     return True

@@ -59,7 +59,7 @@ def test_a_metric_of_another_package_stands_in_scores_table_and_report(tmp_path,
     corpus, run, out = small_corpus(tmp_path / "corpus"), tmp_path / "run", tmp_path / "report"
     done = m3dllm("run", "--system", "majority", "--corpus", corpus, "--out", run, env=plugged)
     assert done.returncode == 0, done.stderr
-    assert "\nrelation.unlabelled " in done.stdout
+    assert "relation.unlabelled" in done.stdout
     scores = json.loads((run / "scores.json").read_text())["languages"]["en"]["end_to_end"]
     assert scores["tasks"]["relation.unlabelled"]["r_den"] > 0
     assert scores["average_of"] == [task for task in TASKS if task in scores["average_of"]]
