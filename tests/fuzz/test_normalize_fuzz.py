@@ -163,12 +163,17 @@ def test_a_damaged_answer_is_normalized_and_says_so(data):
 
 
 def _reads_as_json(text: str) -> bool:
-    """Whether the damage left JSON, perhaps beside some other sign: it may say something else, and nobody can know."""
-    try:
-        json.JSONDecoder(strict=False).raw_decode(text, max(0, text.find("{")))
-    except ValueError:
-        return False
-    return True
+    """Whether the damage left a whole answer, perhaps beside another sign: it may say something else, and nobody can
+    know."""
+
+    def answer(at: int) -> bool:
+        try:
+            found, _ = json.JSONDecoder(strict=False).raw_decode(text, at)
+        except ValueError:
+            return False
+        return isinstance(found, dict) and "chains" in found
+
+    return any(answer(at) for at, sign in enumerate(text) if sign == "{")
 
 
 @given(st.integers(0, len(json.dumps(SOUND))))
