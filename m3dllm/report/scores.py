@@ -21,6 +21,9 @@ Intervals = Mapping[tuple[str, str], tuple[float, float]]
 """95 % confidence intervals of F1 by a system's label and the score."""
 BELOW = "↓"
 FAILED = " Where documents failed, the scores are of the others: not ranked, not compared."
+IN_PART = "in part"
+"""The sign of a score of a part of the documents, where those of several groups stand in one row."""
+FEWER = ' An average "of 1" is of one task: it is not compared.'
 RATIOS = {"precision": "P", "recall": "R", "f1": "F1"}
 LETTERS = "abcdeghijklmnopqrstuvwxyz"  # of notes; f stands for heuristic baselines
 SYSTEM = Column("system", "system", number=False)
@@ -58,7 +61,9 @@ def chart(name: str, title: str, group: ComparisonGroup, pairs: Pairs, intervals
     keys = [key for key in (*TASKS, "average") if any(system.f1s(group.lang, pairs, key) for system in systems)]
     panels, marks = [], []
     for key in keys:
-        panels.append((key, tuple(_f1(system, group.lang, pairs, key, intervals) for system in systems)))
+        fewer = {system.label for system in systems if key == "average" and _few(system, group, pairs)}
+        dots = (None if s.label in fewer else _f1(s, group.lang, pairs, key, intervals) for s in systems)
+        panels.append((key, tuple(dots)))
         f1 = heuristics[key].score.f1 if key in heuristics else None
         marks.append(None if f1 is None else 100 * f1)
     over = f", over the mentions and chains of {systems[0].label}" if pairs == "end_to_end" else ""
@@ -93,12 +98,18 @@ def glance_table(name: str, groups: Mapping[str, ComparisonGroup], pairs: Pairs)
                 system = systems.get(label)
                 below = system is not None and all(is_below(run, group, pairs, key) for run in system.runs)
                 values = [] if system is None else system.f1s(group.lang, pairs, key)
-                row.append(cells.score(values, spread=False, sign=BELOW if below else ""))
+                sign = BELOW if below else _few(system, group, pairs) if system and key == "average" else ""
+                sign = IN_PART if system and system.has_failed(group.lang) else sign
+                row.append(cells.score(values, spread=False, sign=sign))
             best.append(_heuristic_cell(heuristics.get(key), "f1"))
     rows = _marked([Row(tuple(row)) for row in grid.values()], columns, len(grid))
     rows.append(Row(tuple(best), "heuristic", starts=True))
     own = " over its own mentions and chains" if pairs == "end_to_end" else ""
-    caption = f"F1 in percent; the best of a column bold, the second underlined; {BELOW} below the best heuristic{own}."
+    signs = " ".join(cell.small for row in grid.values() for cell in row)
+    caption = (
+        f"F1 in percent; the best of a column bold, the second underlined; {BELOW} below the best heuristic{own}."
+        f"{FEWER if 'of ' in signs else ''}{FAILED if IN_PART in signs else ''}"
+    )
     return without_empty(Table(name, "All systems", caption, tuple(columns), tuple(rows)))
 
 
@@ -300,12 +311,16 @@ def _system_row(
         for ratio in RATIOS:
             values = _ratios(system, lang, pairs, key, ratio)
             found.append(cells.score(values, spread=ratio == "f1", sign=below if ratio == "f1" else ""))
-    tasks = system.average_of(lang, pairs)
-    most = max((s.average_of(lang, pairs) for s in group.with_pairs(pairs)), key=len)
-    few = "" if tasks == most else f"of {len(tasks)}"
     refs = "".join(notes[note] for note in system.notes)
-    average = cells.score(system.f1s(lang, pairs, "average"), sign=few)
+    average = cells.score(system.f1s(lang, pairs, "average"), sign=_few(system, group, pairs))
     return Row((cells.word(system.label, refs=refs), *found, average))
+
+
+def _few(system: SystemRuns, group: ComparisonGroup, pairs: Pairs) -> str:
+    """Of how many tasks the system's average is, where others answer more: "of 1"."""
+    tasks = system.average_of(group.lang, pairs)
+    most = max((one.average_of(group.lang, pairs) for one in group.with_pairs(pairs)), key=len)
+    return "" if tasks == most else f"of {len(tasks)}"
 
 
 def _average_of(systems: Sequence[SystemRuns], group: ComparisonGroup, pairs: Pairs) -> str:
@@ -321,11 +336,11 @@ def _ratios(system: SystemRuns, lang: str, pairs: Pairs, key: str, ratio: str) -
 
 def _marked(rows: Sequence[Row], columns: Sequence[Column], n_ranked: int) -> list[Row]:
     """`rows` with the best and second best of each F1 column marked, among the first `n_ranked`: the others failed on
-    documents. An average over fewer tasks is no candidate."""
+    documents. An average over fewer tasks is no candidate, nor is a score of a part of the documents."""
     grid = [list(row.cells) for row in rows]
     for j, column in enumerate(columns):
         if column.key.endswith(".f1"):
-            among = [i for i, row in enumerate(grid[:n_ranked]) if "of " not in row[j].small]
+            among = [i for i, row in enumerate(grid[:n_ranked]) if not {"of", "in"}.intersection(row[j].small.split())]
             for row, cell in zip(grid, ranked([row[j] for row in grid], among), strict=True):
                 row[j] = cell
     return [replace(row, cells=tuple(found)) for row, found in zip(rows, grid, strict=True)]

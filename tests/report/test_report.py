@@ -361,3 +361,14 @@ def test_figures_are_the_same_bytes_again(runs, tmp_path):
     found = figures(tmp_path / "1")
     assert {Path(name).suffix for name in found} == {".svg", ".pdf"}
     assert figures(tmp_path / "2") == found
+
+
+def test_an_average_of_fewer_tasks_is_not_compared(tmp_path):
+    corpus = small_corpus(tmp_path / "corpus")
+    pipeline.run(Experiment(system="majority", corpus=corpus, out=tmp_path / "all"))
+    gold = {"answers": str(corpus / "test.jsonl")}
+    pipeline.run(Experiment(system="replay", corpus=corpus, out=tmp_path / "one", tasks=("grounding",), options=gold))
+    page = write_report([tmp_path / "all", tmp_path / "one"], tmp_path / "out").with_name("report.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith("| replay | – | – | – |"))
+    assert row.count("100.00 of 1 |") == 2
+    assert "it is not compared" in page
