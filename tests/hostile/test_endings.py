@@ -78,9 +78,8 @@ def test_ctrl_c_in_a_terminal_stops_the_command_and_the_same_command_resumes(cor
     if pid == 0:
         os.chdir(ROOT)
         os.execve(words[0], words, ENVIRONMENT)
-    time.sleep(0.7)
+    said = os.read(terminal, 4096)  # it has begun
     os.write(terminal, b"\x03")
-    said = b""
     try:
         while part := os.read(terminal, 4096):
             said += part

@@ -1,7 +1,6 @@
 """On the demo corpus: what only frames show is predicted from a document's own frames, and not from those of another.
 
-The fit is a whole one: cut short, it depends on the processor (0.30 on one, 0.43 on another, against a bound of 0.35);
-whole, it reached 0.63 and 0.68 on the same two.
+The checkpoint is the one that comes with the package: what a fit ends at depends on the processor.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ def found(tmp_path_factory):
     """F1 over gold chains of the facts that only frames show, by what is shown."""
     folder = tmp_path_factory.mktemp("demo")
     write_corpus(folder / "corpus", generate_demo(0, languages=("en",)))
-    run(Experiment(system="dffm", corpus=folder / "corpus", pairs="both", out=folder / "run"))
+    run(Experiment(system="dffm", checkpoint="demo", corpus=folder / "corpus", pairs="both", out=folder / "run"))
     return {name: counts.f1 or 0.0 for (name, _), counts in measured(folder / "run", folder, folder / "corpus").items()}
 
 

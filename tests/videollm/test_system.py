@@ -218,7 +218,7 @@ CHOICES = {"type", "coreference", "relation", "seen"}
 @pytest.mark.parametrize("strategy", ["joint", "staged", "mqa"])
 def test_finished_answers_are_right_whatever_the_document_says(make, stills, strategy, lang, capsys):
     system = make(strategy=strategy, temperature=1.0, batch=8, longest_side=64)
-    documents = {made.id: made for made in adversarial(204, lang, stills, longest=40)}
+    documents = {made.id: made for made in adversarial(220, lang, stills, longest=40)}
     asked = finished = 0
     for raw in system.predict(documents.values()):
         made = documents[raw.document]

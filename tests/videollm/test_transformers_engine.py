@@ -84,6 +84,7 @@ def test_a_batch_gives_each_request_what_it_gets_alone(engines, model):
 def test_the_log_probabilities_of_an_answer_end_with_its_text(engines):
     engine = engines("qwen2_5_vl")
     (reply,) = answers(engine, [request(engine, "en", "What?")])
+    engine.release("en")
     assert "logprobs" in engine.supports
     assert len(reply.logprobs) >= 1
     assert reply.logprobs[-1][0] <= len(reply.text)

@@ -70,7 +70,7 @@ def test_the_embedded_model_and_its_adapter_answer_in_vllm_as_in_transformers(tm
             system = VideoLLM(
                 Config(engine=engine, adapter=adapter, device="cpu", dtype="float32"), labels=corpus.labels
             )
-            said[engine, adapter] = [raw.payload for raw in system.predict(documents)]
+            said[engine, adapter] = [[turn.text for turn in raw.turns] for raw in system.predict(documents)]
             system.engine.close()
     assert said["transformers", None] == said["vllm", None]
     assert said["transformers", "demo"] == said["vllm", "demo"]

@@ -19,7 +19,7 @@ from m3dllm.systems.videollm.engines.local import masks
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.types import Document
 from tests.small import LABELS
-from tests.videollm.documents import adversarial, document, frames
+from tests.videollm.documents import HARMLESS, adversarial, document, frames
 
 pytestmark = pytest.mark.slow
 
@@ -96,7 +96,7 @@ def test_answers_are_right_whatever_the_document_says(make, stills):
         if all(turn.finish == "stop" for turn in raw.turns):
             finished += 1
             issues = {issue.code for issue in normalize(made, raw, LABELS).issues}
-            assert issues <= {"duplicate_relation", "empty_answer", "empty_document"}
+            assert issues <= HARMLESS | {"duplicate_relation"}
     assert finished
 
 

@@ -107,6 +107,9 @@ class VllmEngine(LocalEngine):
             raise UserError(f"model '{self.local.name}' cannot be loaded by vLLM: {_brief(error)}") from error
         self.engine = self.llm.llm_engine
         _raise_limits(self.engine)
+        self._keys: dict[str, int] = {}
+        """By vLLM's own id of a request. An answer that was ended early may be given a second time: it has none."""
+        self._added = 0
         self._started: dict[int, float] = {}
         self._options: dict[int, tuple[str, ...]] = {}
         self._thoughts: dict[int, tuple[Request, Reply | None, str]] = {}
@@ -173,7 +176,9 @@ class VllmEngine(LocalEngine):
         thinks = key in self._thoughts and not thoughts
         try:
             prompt, params = self._prompt(request, thoughts), self._params(request, thinks=thinks)
-            self.engine.add_request(str(key), prompt, params, lora_request=self._lora)
+            name, self._added = f"{key}-{self._added}", self._added + 1
+            self.engine.add_request(name, prompt, params, lora_request=self._lora)
+            self._keys[name] = key
         except (ValueError, RuntimeError, TypeError) as error:
             self._refused.append((key, Reply(finish="error", failure=Failure(_brief(error)))))
             del self._started[key], self._options[key]
@@ -187,10 +192,14 @@ class VllmEngine(LocalEngine):
                 return refused
             if not self._started:
                 raise ValueError("nothing is under way")
-            outputs = self.engine.step()
+            outputs = [output for output in self.engine.step() if output.request_id in self._keys]
             finished = [output for output in outputs if output.finished or self._ends(output)]
-            replies = ((int(output.request_id), self._reply(output)) for output in finished)
-            if done := [(key, reply) for key, found in replies if (reply := self._go_on(key, found)) is not None]:
+            done = []
+            for output in finished:
+                key = self._keys.pop(output.request_id)
+                if (reply := self._go_on(key, self._reply(key, output))) is not None:
+                    done.append((key, reply))
+            if done:
                 return done
 
     def _go_on(self, key: int, reply: Reply) -> Reply | None:
@@ -210,7 +219,7 @@ class VllmEngine(LocalEngine):
 
     def _ends(self, output: Any) -> bool:
         """Whether an answer repeats itself, and is ended; asked where its last token may have ended an element."""
-        text, state = output.outputs[0].text, self._thoughts.get(int(output.request_id))
+        text, state = output.outputs[0].text, self._thoughts.get(self._keys[output.request_id])
         is_thought = state is not None and state[1] is None
         if is_thought or "," not in text[-LAST:] or not is_going_round(text[-4 * LONGEST :]):
             return False
@@ -274,9 +283,9 @@ class VllmEngine(LocalEngine):
             ),
         )
 
-    def _reply(self, output: Any) -> Reply:
+    def _reply(self, key: int, output: Any) -> Reply:
         completion = output.outputs[0]
-        options = self._options.pop(int(output.request_id))
+        options = self._options.pop(key)
         ids = output.prompt_token_ids or []
         finish = completion.finish_reason if completion.finish_reason in ("stop", "length", REPETITION) else "error"
         failure = Failure(f"vLLM broke the answer off ({completion.finish_reason})") if finish == "error" else None
@@ -290,7 +299,7 @@ class VllmEngine(LocalEngine):
             tokens_vision=sum(token in self.local.placeholders for token in ids),
             tokens_reused=output.num_cached_tokens,
             tokens_out=len(completion.token_ids),
-            seconds=time.perf_counter() - self._started.pop(int(output.request_id)),
+            seconds=time.perf_counter() - self._started.pop(key),
             first_token_s=getattr(output.metrics, "first_token_latency", None) or None,
             failure=failure,
         )
