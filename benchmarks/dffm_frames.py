@@ -32,7 +32,7 @@ def frames(fitted: Path, out: Path) -> None:
 def measured(fitted: Path, out: Path, folder: Path) -> dict[tuple[str, Lang], PRF]:
     """By what is shown (own frames, those of others, none; or the floor) and language: the facts that only frames show.
 
-    `fitted` is a run on the generated corpus in `folder`.
+    `fitted` is a run on the generated corpus in `folder`, or the name of a checkpoint that comes with the package.
     """
     corpus, only = load_corpus(folder), frame_only_facts(folder)
     test = [e for e in corpus["test"] if e.document.text and e.document.frames]
@@ -65,16 +65,15 @@ def asked(corpus: Corpus, examples: Sequence[Example], fitted: Path, out: Path) 
     folder = out / "corpus"
     if not folder.exists():
         write_corpus(folder, to_imported(corpus, {"test": examples}))
-    record = Run(fitted).record()
-    options = {name: value for name, value in record.config.items() if name != "seed"}
+    config = Run(fitted).record().config if fitted.is_dir() else {"seed": 0}  # that of a checkpoint is the default
     return run(
         Experiment(
             system="dffm",
             corpus=folder,
             checkpoint=fitted,
             pairs="both",
-            seed=record.seed,
-            options=options,
+            seed=config["seed"],
+            options={name: value for name, value in config.items() if name != "seed"},
             out=out / "run",
         )
     )

@@ -5,12 +5,13 @@ The checkpoint is the one that comes with the package: what a fit ends at depend
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("torch", reason="needs m3dllm[supervised]")
 
 from benchmarks.dffm_frames import measured
-from m3dllm import Experiment, run
 from m3dllm.corpora.demo import generate_demo
 from m3dllm.corpora.native import write_corpus
 
@@ -22,8 +23,8 @@ def found(tmp_path_factory):
     """F1 over gold chains of the facts that only frames show, by what is shown."""
     folder = tmp_path_factory.mktemp("demo")
     write_corpus(folder / "corpus", generate_demo(0, languages=("en",)))
-    run(Experiment(system="dffm", checkpoint="demo", corpus=folder / "corpus", pairs="both", out=folder / "run"))
-    return {name: counts.f1 or 0.0 for (name, _), counts in measured(folder / "run", folder, folder / "corpus").items()}
+    found = measured(Path("demo"), folder, folder / "corpus")
+    return {name: counts.f1 or 0.0 for (name, _), counts in found.items()}
 
 
 def test_its_own_frames_tell_more_than_the_floor(found):
