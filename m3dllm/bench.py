@@ -32,7 +32,7 @@ from m3dllm.columns import columns
 from m3dllm.config import options_of
 from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment, Pairs
-from m3dllm.files import file_name, read_text
+from m3dllm.files import file_name, read_text, shipped
 from m3dllm.options import presets_of
 from m3dllm.registry import find_system
 from m3dllm.report import write_report
@@ -40,12 +40,8 @@ from m3dllm.runs import Run
 from m3dllm.types import Lang
 from m3dllm.wire import WireError, convert
 
-_PACKAGE = Path(__file__).resolve().parent
-SHIPPED = next(
-    (folder for folder in (_PACKAGE / "experiments", _PACKAGE.parent / "benchmarks/experiments") if folder.is_dir()),
-    _PACKAGE / "experiments",
-)
-"""The experiments that come with the package, in the wheel or in its checkout."""
+SHIPPED = shipped("benchmarks/experiments")
+"""The experiments that come with the package."""
 Value = str | bool | int | float
 log = logging.getLogger("m3dllm")
 
@@ -75,7 +71,7 @@ class Bench:
     baseline: str | None = None
 
 
-def shipped() -> str:
+def overview() -> str:
     """The experiments that come with the package, a line each."""
     return "\n".join(columns([(path.stem, read_bench(path).title) for path in sorted(SHIPPED.glob("*.toml"))]))
 
@@ -179,10 +175,11 @@ def run_all(experiments: Sequence[Experiment]) -> tuple[list[Run], list[str]]:
     done: list[Run] = []
     failed: list[str] = []
     seconds: list[float] = []
-    to_do = sum(not is_done(experiment) for experiment in experiments)
-    for i, experiment in enumerate(experiments, start=1):
+    is_fresh = [not is_done(experiment) for experiment in experiments]
+    to_do = sum(is_fresh)
+    for i, (experiment, fresh) in enumerate(zip(experiments, is_fresh, strict=True), start=1):
         words = "/".join(Path(str(experiment.out)).parts[-2:])
-        fresh, began = not is_done(experiment), time.perf_counter()
+        began = time.perf_counter()
         left = f", about {sum(seconds) / len(seconds) * to_do / 60:.0f} min left" if seconds else ""
         log.info("run %d of %d: %s%s", i, len(experiments), words, left if fresh else ", done before")
         to_do -= fresh

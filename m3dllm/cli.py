@@ -283,7 +283,7 @@ def bench(
     from m3dllm.options import parse_options
 
     if listed or name is None:
-        say(benches.shipped())
+        say(benches.overview())
         return
     stem, found = benches.find_bench(name)
     folder = out or Path("bench") / stem

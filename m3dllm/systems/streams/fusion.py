@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +13,7 @@ WORDS, FRAMES = 0, 1
 """The rows of the embedding of modalities."""
 
 
-class Streams(nn.Module):
+class Streams(nn.Module, ABC):
     """What both have in common: frames in the space of words, the embedding of modalities, blanks for what is missing.
 
     words: (batch, n, hidden), frames: (batch, m, hidden), and their masks -> both again, fused.
@@ -31,9 +33,9 @@ class Streams(nn.Module):
         words, frames = self.fuse(words, word_mask, frames, frame_mask)
         return words[:, :n], frames[:, :m]
 
+    @abstractmethod
     def fuse(self, words: Tensor, word_mask: Tensor, frames: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
         """At least one word and one frame count in each document."""
-        raise NotImplementedError
 
 
 class OneStream(Streams):
