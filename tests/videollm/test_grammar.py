@@ -26,14 +26,14 @@ from m3dllm.systems.videollm.grammar import (
     relations_grammar,
     spans_grammar,
 )
-from m3dllm.systems.videollm.shown import Bounds, Named, Shown
+from m3dllm.systems.videollm.visible import Bounds, Named, VisibleFrames
 from m3dllm.tokens import tokenize
 from m3dllm.types import Document
 from tests.small import LABELS, example
 from tests.videollm.documents import EN, NASTY, ZH
 
 BYTES = llguidance.LLTokenizer("byte")
-SHOWN = Shown({24: (640, 360), 48: (360, 640)}, CONVENTIONS["permille"])
+SHOWN = VisibleFrames({24: (640, 360), 48: (360, 640)}, CONVENTIONS["permille"])
 SMALL = Bounds(chains=4, mentions=3, relations=3, regions=1, characters=40)
 CHAINS = [Named("c0", "PER"), Named("c1", "LOC"), Named("c2", "PER")]
 
@@ -80,7 +80,7 @@ def chain(*mentions, name="c0", kind="PER"):
 
 
 def english(**kwargs) -> str:
-    return joint_grammar(Document("d", "en", EN), LABELS, kwargs.get("shown", SHOWN), kwargs.get("bounds", SMALL))
+    return joint_grammar(Document("d", "en", EN), LABELS, kwargs.get("visible", SHOWN), kwargs.get("bounds", SMALL))
 
 
 # --- joint ------------------------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def test_a_mention_that_is_not_in_the_document_on_its_tokens_is_stopped(mention)
 
 
 def test_chinese_characters_are_tokens():
-    grammar = joint_grammar(Document("d", "zh", ZH), LABELS, Shown(), SMALL)
+    grammar = joint_grammar(Document("d", "zh", ZH), LABELS, VisibleFrames(), SMALL)
     assert takes(grammar, joint([chain("苏珊", "她的丈夫乔治")]))
     assert not takes(grammar, joint([chain("苏乔")]))
 
@@ -161,8 +161,8 @@ def test_a_document_without_text_has_no_chains_and_one_without_frames_no_regions
     silent = joint_grammar(Document("d", "en", " \n"), LABELS, SHOWN, SMALL)
     assert takes(silent, joint(regions=[region]))
     assert not takes(silent, joint([chain("Ada")]))
-    assert not takes(english(shown=Shown()), joint(regions=[region]))
-    assert takes(joint_grammar(Document("d", "en", ""), LABELS, Shown(), SMALL), joint())
+    assert not takes(english(visible=VisibleFrames()), joint(regions=[region]))
+    assert takes(joint_grammar(Document("d", "en", ""), LABELS, VisibleFrames(), SMALL), joint())
 
 
 @pytest.mark.parametrize("frame", [0, 25, 2, "24"])
@@ -187,7 +187,7 @@ def test_a_box_passes_when_it_lies_inside_the_frame_and_has_an_area(name, data):
     limits = convention.limits(size)
     across, down = limits if convention.order == "xyxy" else limits[::-1]
     numbers = [data.draw(st.integers(0, limit + limit // 8)) for limit in (across, down, across, down)]
-    grammar = regions_grammar([], LABELS, Shown({24: size}, convention), SMALL)
+    grammar = regions_grammar([], LABELS, VisibleFrames({24: size}, convention), SMALL)
     box = written(convention, numbers)
     passes = takes(grammar, f'{{"regions":[{{"frame":24,"type":"PER","chain":null,"box":{box}}}]}}')
     legal = numbers[0] < numbers[2] <= across and numbers[1] < numbers[3] <= down
@@ -204,7 +204,7 @@ def test_the_whole_frame_is_a_box(name):
     convention = CONVENTIONS[name]
     across, down = convention.limits((640, 360))
     numbers = [0, 0, across, down] if convention.order == "xyxy" else [0, 0, down, across]
-    grammar = regions_grammar([], LABELS, Shown({24: (640, 360)}, convention), SMALL)
+    grammar = regions_grammar([], LABELS, VisibleFrames({24: (640, 360)}, convention), SMALL)
     row = f'{{"regions":[{{"frame":24,"type":"PER","chain":null,"box":{written(convention, numbers)}}}]}}'
     assert takes(grammar, row)
 
@@ -284,7 +284,7 @@ def is_whole(text: str) -> bool:
 @given(text=texts().filter(is_whole), seed=st.integers(0, 10**6), name=st.sampled_from(sorted(CONVENTIONS)))
 def test_whatever_the_document_a_finished_answer_is_right(text, seed, name):
     document = Document("d", "en", text)
-    shown = Shown({24: (160, 90), 345: (90, 160)}, CONVENTIONS[name])
+    shown = VisibleFrames({24: (160, 90), 345: (90, 160)}, CONVENTIONS[name])
     answer = json.loads(walk(joint_grammar(document, LABELS, shown, SMALL), seed))
     occurrences = Occurrences(document)
     names = [row["id"] for row in answer["chains"]]
@@ -360,7 +360,7 @@ def test_spans_are_texts_of_the_document(text, lang):
 
 
 def test_a_box_is_of_its_frame():
-    grammar = box_grammar(48, Shown({24: (640, 360), 48: (360, 640)}, CONVENTIONS["pixels"]))
+    grammar = box_grammar(48, VisibleFrames({24: (640, 360), 48: (360, 640)}, CONVENTIONS["pixels"]))
     assert takes(grammar, {"box": [10, 20, 350, 630]})
     assert not takes(grammar, {"box": [10, 20, 370, 630]})
     assert not takes(grammar, {"box": [10, 20, 350, 630], "frame": 48})

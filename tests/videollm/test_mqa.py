@@ -38,14 +38,15 @@ class Speaker:
     def __call__(self, question) -> Reply:
         self.asked.append(question)
         text = instruction(question).strip()
-        if question.stage == "spans":
+        if question.stage.name == "spans":
             return Reply(text=json.dumps({"mentions": self.spans}))
-        if question.stage == "box":
+        if question.stage.name == "box":
             return Reply(text='{"box":[0,0,500,500]}')
         lines = [line for line in text.splitlines() if line.startswith("(")]
         asked = text.partition("\n")[0]
         wanted = next(
-            (pick for (stage, words), pick in self.picks.items() if stage == question.stage and words in asked), "none"
+            (pick for (stage, words), pick in self.picks.items() if stage == question.stage.name and words in asked),
+            "none",
         )
         right = [i for i, line in enumerate(lines) if wanted in line[4:]] or [
             i for i, line in enumerate(lines) if "none" in line[4:]
@@ -100,7 +101,7 @@ def test_spans_become_typed_mentions_chains_relations_and_regions(scored):
 def test_every_decision_is_asked_in_two_orders_where_letters_have_probabilities():
     speaker = Speaker([*TYPES], RIGHT)
     talk(about(), speaker)
-    types = [q for q in speaker.asked if q.stage == "type"]
+    types = [q for q in speaker.asked if q.stage.name == "type"]
     assert len(types) == 2 * len(TYPES)
     forward, backward = instruction(types[0]), instruction(types[len(TYPES)])
     assert "(A) person (PER)\n" in forward
@@ -109,7 +110,7 @@ def test_every_decision_is_asked_in_two_orders_where_letters_have_probabilities(
     assert types[0].request.constraint.schema["properties"]["choice"]["enum"] == ["A", "B", "C"]
     plain = Speaker([*TYPES], RIGHT, scored=False)
     talk(about(), plain)
-    assert len([q for q in plain.asked if q.stage == "type"]) == len(TYPES)
+    assert len([q for q in plain.asked if q.stage.name == "type"]) == len(TYPES)
 
 
 def test_a_liking_for_a_letter_decides_nothing():
@@ -130,7 +131,7 @@ def test_options_of_coreference_are_bounded_and_those_that_resemble_come_first()
     names = [f"P{i}" for i in range(CANDIDATES + 6)]
     speaker = Speaker([*names, "P0 x"], {("type", "P"): "person"})
     talk(about(" ".join([*names, "P0 x"]), max_mentions=40), speaker)
-    last = [q for q in speaker.asked if q.stage == "coreference"][len(names) - 1]
+    last = [q for q in speaker.asked if q.stage.name == "coreference"][len(names) - 1]
     options = [line for line in instruction(last).splitlines() if line.startswith("(")]
     assert len(options) == CANDIDATES + 1
     assert options[0] == "(A) “P0”"
@@ -139,7 +140,7 @@ def test_options_of_coreference_are_bounded_and_those_that_resemble_come_first()
 def test_the_nearest_pairs_are_asked_about_and_no_more_than_relations_may_be():
     speaker = Speaker(["Ada", "Arles", "Basel"], {("type", "Ada"): "person", ("type", ""): "location"})
     talk(about("Ada is in Basel , far from Arles .", max_relations=1), speaker)
-    (asked,) = {instruction(q).strip().partition("\n")[0] for q in speaker.asked if q.stage == "relation"}
+    (asked,) = {instruction(q).strip().partition("\n")[0] for q in speaker.asked if q.stage.name == "relation"}
     assert "“Ada” and “Basel”" in asked
 
 
@@ -160,7 +161,7 @@ def test_without_a_text_only_the_frames_are_asked_about():
     asked = about("")
     speaker = Speaker([], {("seen", "frame 24"): "person"})
     found = annotation(asked, talk(asked, speaker))
-    assert [q.stage for q in speaker.asked] == ["seen", "seen", "box"]
+    assert [q.stage.name for q in speaker.asked] == ["seen", "seen", "box"]
     assert [(r.type, r.chain) for r in found.regions] == [("PER", None)]
     nothing = subject(Document("d", "en", ""), frames=0, strategy="mqa")
     assert talk(nothing, Speaker([], {})) == {"chains": [], "relations": [], "regions": []}
@@ -173,7 +174,7 @@ def test_what_is_given_bounds_the_questions():
         asked = subject(replace(made.document, given=Given(chains=chains, kind=kind)), strategy="mqa")
         speaker = Speaker([], RIGHT)
         found = annotation(asked, talk(asked, speaker))
-        assert {q.stage for q in speaker.asked} == stages
+        assert {q.stage.name for q in speaker.asked} == stages
         assert {chain.spans for chain in found.chains} == {chain.spans for chain in made.gold.chains}
         assert len(found.relations) == (kind == "chains")
 

@@ -16,8 +16,8 @@ from m3dllm.systems.videollm.engines.base import Reply
 from m3dllm.systems.videollm.families import CONVENTIONS
 from m3dllm.systems.videollm.groups import marked
 from m3dllm.systems.videollm.prompts import Prompts
-from m3dllm.systems.videollm.shown import Shown
 from m3dllm.systems.videollm.strategies import find_strategy
+from m3dllm.systems.videollm.visible import VisibleFrames
 from m3dllm.types import Chain, Document, Frame, Given, Mention, RawOutput
 from tests.small import LABELS, example
 
@@ -32,7 +32,7 @@ def subject(document: Document | None = None, *, frames: int = 1, **options) -> 
         labels=LABELS,
         options=Config(**options),
         prompts=Prompts(),
-        shown=Shown({24 * i: (640, 360) for i in range(1, frames + 1)}, CONVENTIONS["permille"]),
+        visible=VisibleFrames({24 * i: (640, 360) for i in range(1, frames + 1)}, CONVENTIONS["permille"]),
         system="System.",
         view=("The document.",),
     )
@@ -46,7 +46,7 @@ def talk(strategy, about: PromptContext, *said: object) -> tuple[object, list]:
         questions = next(conversation)
         while True:
             asked += questions
-            assert words, f"nothing is left to say to {questions[0].stage}"
+            assert words, f"nothing is left to say to {questions[0].stage.name}"
             questions = conversation.send([Reply(text=words.pop(0)) for _ in questions])
     except StopIteration as end:
         assert not words, f"{words} was not asked for"
@@ -67,7 +67,7 @@ def instruction(question) -> str:
 def test_joint_asks_once_and_hands_on_what_was_said():
     payload, asked = talk(joint, subject(), "whatever")
     assert payload == "whatever"
-    assert [question.stage for question in asked] == ["joint"]
+    assert [question.stage.name for question in asked] == ["joint"]
     assert "PER-LOC_birth (PER to LOC): born in" in instruction(asked[0])
 
 
@@ -106,7 +106,7 @@ def test_each_stage_is_made_from_the_one_before():
         {"relations": [{"head": "c0", "tail": "c2", "type": "PER-LOC_birth"}]},
         {"regions": [{"frame": 24, "type": "PER", "chain": "c1", "box": [0, 0, 500, 500]}]},
     )
-    assert [question.stage for question in asked] == ["entities", "chains", "relations", "grounding"]
+    assert [question.stage.name for question in asked] == ["entities", "chains", "relations", "grounding"]
     assert "[m0 Ada] met [m1 Bela] in [m2 Arles] . [m3 Ada] left [m4 Bela] ." in instruction(asked[1])
     assert "- c2 (LOC): Arles" in instruction(asked[2])
     found = annotation(about, payload)
@@ -141,9 +141,9 @@ def test_what_stands_nowhere_is_left_for_normalization_to_judge():
 
 def test_stages_without_anything_to_ask_are_left_out():
     _, asked = talk(staged, subject(frames=0), {"PER": [], "LOC": ["Arles"]})
-    assert [question.stage for question in asked] == ["entities"]
+    assert [question.stage.name for question in asked] == ["entities"]
     _, asked = talk(staged, subject(Document("d", "en", "")), {"regions": []})
-    assert [question.stage for question in asked] == ["grounding"]
+    assert [question.stage.name for question in asked] == ["grounding"]
 
 
 def test_a_mention_that_is_said_twice_stays_in_its_first_chain():
@@ -157,7 +157,7 @@ def test_a_mention_that_is_said_twice_stays_in_its_first_chain():
 @pytest.mark.parametrize("words", ["", "no", "[]", '{"PER": 7}', '{"LOC": [[1], null, {"a": 2}]}', '{"PER"'])
 def test_garbled_stages_never_stop_a_conversation(words):
     payload, asked = talk(staged, subject(unconstrained=True), words, words)
-    assert [question.stage for question in asked] == ["entities", "grounding"]
+    assert [question.stage.name for question in asked] == ["entities", "grounding"]
     assert payload["chains"] == []
 
 
@@ -191,7 +191,7 @@ def given(kind: str) -> PromptContext:
 def test_given_mentions_are_only_made_chains_of(strategy):
     about = given("mentions")
     payload, asked = talk(strategy, about, {"chains": [["m0", "m2"]]})
-    assert [question.stage for question in asked] == ["chains"]
+    assert [question.stage.name for question in asked] == ["chains"]
     spans = {frozenset(chain.spans) for chain in annotation(about, payload).chains}
     assert spans == {frozenset({(0, 3), (15, 18)}), frozenset({(8, 12)}), frozenset({(24, 29)})}
 
@@ -201,7 +201,7 @@ def test_among_given_chains_only_relations_are_asked(strategy):
     about = given("chains")
     related = {"relations": [{"head": "c0", "tail": "c2", "type": "PER-LOC_birth"}]}
     payload, asked = talk(strategy, about, related)
-    assert [question.stage for question in asked] == ["relations"]
+    assert [question.stage.name for question in asked] == ["relations"]
     found = annotation(about, payload)
     assert {chain.spans for chain in found.chains} == {chain.spans for chain in about.document.given.chains}
     assert len(found.relations) == 1

@@ -23,7 +23,7 @@ from m3dllm.systems.videollm.families import CONVENTIONS
 from m3dllm.systems.videollm.grammar import choice_grammar, joint_grammar
 from m3dllm.systems.videollm.messages import Clip, Message, Still
 from m3dllm.systems.videollm.schema import joint_schema
-from m3dllm.systems.videollm.shown import Bounds, Shown
+from m3dllm.systems.videollm.visible import Bounds, VisibleFrames
 from tests.small import LABELS
 from tests.videollm.documents import document
 
@@ -54,7 +54,7 @@ def still(engine, frame: int, size: tuple[int, int], colour: str = "navy") -> St
 def request(engine, name: str, text: str, **kwargs) -> Request:
     """A request about an English or a Chinese document, with two frames."""
     lang = "zh" if name.startswith("zh") else "en"
-    shown = Shown({24: (112, 56), 48: (56, 112)}, CONVENTIONS["permille"])
+    shown = VisibleFrames({24: (112, 56), 48: (56, 112)}, CONVENTIONS["permille"])
     parts = ("Frame 24:", still(engine, 24, (112, 56)), "Frame 48:", still(engine, 48, (56, 112), "teal"), text)
     constraint = Constraint(grammar=joint_grammar(document(name, lang), LABELS, shown, BOUNDS))
     messages = (Message("system", ("Answer.",)), Message("user", parts))
@@ -173,7 +173,7 @@ def test_a_grammar_that_is_none_fails_alone(engines):
 
 def test_rows_may_share_a_schema_and_end_at_different_times(engines):
     engine = engines("qwen3_vl")
-    schema = joint_schema(LABELS, Shown({24: (112, 56)}, CONVENTIONS["permille"]), BOUNDS)
+    schema = joint_schema(LABELS, VisibleFrames({24: (112, 56)}, CONVENTIONS["permille"]), BOUNDS)
     requests = [
         request(engine, f"en{i}", f"Text {i}", constraint=Constraint(schema=schema), max_tokens=300) for i in (0, 1, 2)
     ]
@@ -283,7 +283,7 @@ def test_a_model_that_is_no_language_model_is_refused(tmp_path):
 
 def test_a_model_that_reads_no_images_can_answer_about_texts(tiny):
     engine = make_engine(config(tiny("text_only"), frames=0))
-    grammar = Constraint(grammar=joint_grammar(document("en"), LABELS, Shown(), BOUNDS))
+    grammar = Constraint(grammar=joint_grammar(document("en"), LABELS, VisibleFrames(), BOUNDS))
     messages = (Message("system", ("Answer.",)), Message("user", ("What?",)))
     (reply,) = answers(engine, [Request(messages=messages, max_tokens=200, constraint=grammar)])
     assert reply.failure is None

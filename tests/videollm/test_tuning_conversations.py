@@ -22,13 +22,13 @@ from m3dllm.systems.videollm.engines.local.tokenizer_only import TokenizerOnlyEn
 from m3dllm.systems.videollm.families import CONVENTIONS
 from m3dllm.systems.videollm.gold import Gold, written_box
 from m3dllm.systems.videollm.messages import prompt_text
-from m3dllm.systems.videollm.shown import Shown
 from m3dllm.systems.videollm.strategies.base import Question
 from m3dllm.systems.videollm.strategies.mqa import BOX
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.systems.videollm.tuning.conversations import answered, averages, ceiling, items_of, target_of
 from m3dllm.systems.videollm.tuning.dataset import SFTDataset
 from m3dllm.systems.videollm.tuning.encoding import answer_ids
+from m3dllm.systems.videollm.visible import VisibleFrames
 from m3dllm.tokens import tokenize
 from m3dllm.types import (
     Annotation,
@@ -286,7 +286,7 @@ def test_an_answer_keeps_within_its_bounds(make, local, stills):
 @pytest.mark.parametrize("size", [(640, 360), (360, 640), (64, 64), (1280, 720)])
 def test_a_box_is_written_in_the_numbers_that_its_model_speaks(make, name, size):
     subject = make().builder.show(document("d", "en"))
-    subject.shown = Shown({24: size}, CONVENTIONS[name])
+    subject.visible = VisibleFrames({24: size}, CONVENTIONS[name])
     rnd = random.Random(name)
     for _ in range(50):
         x, y = sorted(rnd.random() for _ in range(2)), sorted(rnd.random() for _ in range(2))
@@ -295,14 +295,14 @@ def test_a_box_is_written_in_the_numbers_that_its_model_speaks(make, name, size)
         written = written_box(box, 24, subject)
         payload = f'{{"chains":[],"relations":[],"regions":[{{"frame":24,"type":"PER","box":{written}}}]}}'
         about = document("d", "en", stills=(Frame(24, "24.png", *size),))
-        boxes = subject.shown.convention.form(subject.shown.sizes)
+        boxes = subject.visible.convention.form(subject.visible.sizes)
         (region,) = normalize(about, RawOutput("d", payload=payload, boxes=boxes), LABELS).annotation.regions
         assert all(abs(a - b) < 0.04 for a, b in zip(region.box, box, strict=True)), (box, region.box, written)
 
 
 def test_boxes_are_learned_in_steps_where_the_user_says_so(make):
     subject = make(box_convention="permille").builder.show(document("d", "en"))
-    subject.shown = Shown({24: (640, 360)}, CONVENTIONS["permille"])
+    subject.visible = VisibleFrames({24: (640, 360)}, CONVENTIONS["permille"])
     assert written_box(Box(0.217, 0.165, 0.417, 0.799), 24, subject, step=20) == "[220,160,420,800]"
 
 

@@ -24,9 +24,9 @@ from m3dllm.systems.videollm.frames import blank, choose_frames, load_image
 from m3dllm.systems.videollm.messages import Message, Still
 from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.prompts import Prompts, show_document
-from m3dllm.systems.videollm.shown import Shown
 from m3dllm.systems.videollm.strategies import find_strategy
 from m3dllm.systems.videollm.strategies.base import Question, Strategy
+from m3dllm.systems.videollm.visible import VisibleFrames
 from m3dllm.systems.videollm.windows import OVERLAP, Window, cut
 from m3dllm.types import Document, Example, Frame, Issue, Lang
 
@@ -312,7 +312,7 @@ class PromptBuilder:
             labels=self.labels,
             options=self.options,
             prompts=self.prompts,
-            shown=Shown(shown, self.convention) if self.convention else Shown(),
+            visible=VisibleFrames(shown, self.convention) if self.convention else VisibleFrames(),
             frames=tuple(sizes),
             system="",
             view=view,

@@ -16,7 +16,7 @@ from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.prompts import Prompts, harmless
 from m3dllm.systems.videollm.reading import read_object
 from m3dllm.systems.videollm.repetition import REPETITION
-from m3dllm.systems.videollm.shown import Bounds, Shown
+from m3dllm.systems.videollm.visible import Bounds, VisibleFrames
 from m3dllm.systems.videollm.worked import WORKED
 from m3dllm.types import Document, Example, Issue, Lang
 
@@ -41,7 +41,7 @@ class PromptContext:
     labels: LabelSet
     options: Options
     prompts: Prompts
-    shown: Shown
+    visible: VisibleFrames
     system: str
     """The system message."""
     view: tuple[Part, ...]
@@ -82,15 +82,15 @@ class PromptContext:
             "mention_types": [_label(label, self.lang) for label in self.labels.mentions],
             "relation_types": [_relation_label(label, self.lang) for label in self.labels.relations],
             "region_types": [_label(label, self.lang) for label in self.labels.regions],
-            "convention": self.shown.convention,
+            "convention": self.visible.convention,
             "has_text": self.has_text,
-            "has_frames": bool(self.shown.sizes),
-            "example_frame": next(iter(self.shown.sizes), 0),
+            "has_frames": bool(self.visible.sizes),
+            "example_frame": next(iter(self.visible.sizes), 0),
             "example_type": self.labels.mentions[0].name if self.labels.mentions else "…",
         }
         return self.prompts.render(template, self.lang, **common, **values)
 
-    def asked(self, text: str) -> Message:
+    def user_turn(self, text: str) -> Message:
         """The document with this instruction after it."""
         return Message("user", (*self.view, "\n\n" + text))
 
@@ -101,7 +101,7 @@ class PromptContext:
             constraint = Constraint(schema=constraint.schema)
         if constraint is not None and constraint.grammar is not None and "chunks" in self.supports:
             constraint = replace(constraint, chunks=tuple(mention_chunks(self.document)))
-        messages = (Message("system", (self.system,)), *turns, self.asked(text))
+        messages = (Message("system", (self.system,)), *turns, self.user_turn(text))
         return Request(messages=messages, max_tokens=self.options.max_tokens, constraint=constraint, share=self.share)
 
     def say(self, text: str) -> str:

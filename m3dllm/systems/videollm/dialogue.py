@@ -146,7 +146,7 @@ class Dialogue:
             in_flight[key] = session
             session.keys.append(key)
             session.prompts.append(self._note(session, question.request))
-            engine = self.roles.get(question.asked.model, self.builder).engine
+            engine = self.roles.get(question.stage.model, self.builder).engine
             engine.submit(key, question.request)
             self._engine_of[key] = engine
         session.questions = session.questions if session.raw is None else []
@@ -205,7 +205,7 @@ class _Session:
             self.issues += [replace(issue, where=f"turns[{len(self.turns)}].{issue.where}") for issue in read.issues]
             self.turns.append(
                 Turn(
-                    stage=question.stage,
+                    stage=question.stage.name,
                     prompt_sha256=prompt,
                     text=reply.text,
                     finish=reply.finish,
@@ -285,7 +285,7 @@ def form(views: Sequence[View]) -> BoxForm | None:
     """What the numbers of the boxes in an answer mean; those of merged windows are fractions."""
     if len(views) > 1:
         return None
-    shown = views[0].context.shown
+    shown = views[0].context.visible
     return shown.convention.form(shown.sizes)
 
 

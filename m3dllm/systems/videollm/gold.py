@@ -50,8 +50,8 @@ class Gold:
 
     def regions(self) -> list[tuple[Region, str]]:
         """Regions of frames that are shown, frame by frame and from left to right, with their boxes as written."""
-        shown, most = self.context.shown, self.context.bounds.regions
-        order = {frame: i for i, frame in enumerate(shown.sizes)}
+        visible, most = self.context.visible, self.context.bounds.regions
+        order = {frame: i for i, frame in enumerate(visible.sizes)}
         here = [region for region in self.annotation.regions if region.frame in order]
         here.sort(key=lambda region: (order[region.frame], region.box))
         return [(region, written_box(region.box, region.frame, self.context, step=self.box_step)) for region in here][
@@ -64,8 +64,8 @@ def written_box(box: Box, frame: int, context: PromptContext, *, step: int = 1) 
 
     Where the grammar distinguishes the two sides of an edge by tens only, a very narrow box is made wider.
     """
-    shown = context.shown
-    convention, size = shown.convention, shown.sizes[frame]
+    visible = context.visible
+    convention, size = visible.convention, visible.sizes[frame]
     form = convention.form({frame: size})
     units, (left, top) = form.sizes[frame], form.offsets.get(frame, (0.0, 0.0))
     scale = 10**convention.decimals

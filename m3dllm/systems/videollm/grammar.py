@@ -19,17 +19,17 @@ from itertools import pairwise
 
 from m3dllm.labels import LabelSet, RelationLabel
 from m3dllm.systems.videollm.families import Size
-from m3dllm.systems.videollm.shown import Bounds, Named, Shown
+from m3dllm.systems.videollm.visible import Bounds, Named, VisibleFrames
 from m3dllm.tokens import tokenize
 from m3dllm.types import Document
 
 
-def joint_grammar(document: Document, labels: LabelSet, shown: Shown, bounds: Bounds) -> str:
+def joint_grammar(document: Document, labels: LabelSet, visible: VisibleFrames, bounds: Bounds) -> str:
     """Chains, relations and regions in one object. Relations name only chains that were written before them."""
     rules = _Rules()
     n_chains = bounds.chains if mention_chunks(document) and labels.mentions else 0
     n_pairs = n_chains if labels.relations and bounds.relations else 0
-    regions = rules.regions(shown, labels, bounds)
+    regions = rules.regions(visible, labels, bounds)
     if n_chains:
         rules.mentions(document, bounds)
         rules.add("chain_type", _names(label.name for label in labels.mentions))
@@ -138,18 +138,18 @@ def fits(label: RelationLabel, head: str, tail: str) -> bool:
     return not head or not tail or label.joins(head, tail)
 
 
-def regions_grammar(chains: Sequence[Named], labels: LabelSet, shown: Shown, bounds: Bounds) -> str:
+def regions_grammar(chains: Sequence[Named], labels: LabelSet, visible: VisibleFrames, bounds: Bounds) -> str:
     """Regions of the frames shown, each of a chain of its type (of any chain, where mentions do not have that type)."""
     rules = _Rules()
-    regions = rules.regions(shown, labels, bounds, chains=chains)
+    regions = rules.regions(visible, labels, bounds, chains=chains)
     rules.add("start", _object({"regions": _array(regions)}))
     return rules.text()
 
 
-def box_grammar(frame: int, shown: Shown) -> str:
+def box_grammar(frame: int, visible: VisibleFrames) -> str:
     """One box in a frame that is shown."""
     rules = _Rules()
-    rules.box("BOX", shown.convention.limits(shown.sizes[frame]), shown)
+    rules.box("BOX", visible.convention.limits(visible.sizes[frame]), visible)
     rules.add("start", _object({"box": "BOX"}))
     return rules.text()
 
@@ -190,22 +190,24 @@ class _Rules:
         numbers = _list("OCCURRENCE", min(most, bounds.mentions), least=1)
         self.add("mention", f"MENTION | {_array(_row('MENTION', _text(','), numbers))}")
 
-    def regions(self, shown: Shown, labels: LabelSet, bounds: Bounds, *, chains: Sequence[Named] | None = None) -> str:
+    def regions(
+        self, visible: VisibleFrames, labels: LabelSet, bounds: Bounds, *, chains: Sequence[Named] | None = None
+    ) -> str:
         """What stands between the brackets of the list of regions; with `chains` each says which one it shows."""
-        if not shown.sizes or not labels.regions or not bounds.regions:
+        if not visible.sizes or not labels.regions or not bounds.regions:
             return '""'
         groups: dict[Size, list[int]] = {}
-        for frame, size in shown.sizes.items():
-            groups.setdefault(shown.convention.limits(size), []).append(frame)
+        for frame, size in visible.sizes.items():
+            groups.setdefault(visible.convention.limits(size), []).append(frame)
         kinds = []
         for i, (limits, frames) in enumerate(groups.items()):
             self.add(f"FRAME_{i}", f"/{'|'.join(map(str, frames))}/")
-            self.box(f"BOX_{i}", limits, shown)
+            self.box(f"BOX_{i}", limits, visible)
             parts = (_text('{"frame":'), f"FRAME_{i}", "region_kind", _text(',"box":'), f"BOX_{i}", _text("}"))
             kinds.append(self.add(f"region_{i}", _row(*parts)))
         self.add("region", " | ".join(kinds))
         self._region_kind(labels, chains)
-        return _list("region", bounds.regions * len(shown.sizes))
+        return _list("region", bounds.regions * len(visible.sizes))
 
     def _region_kind(self, labels: LabelSet, chains: Sequence[Named] | None) -> None:
         if chains is None:
@@ -219,10 +221,10 @@ class _Rules:
                 kinds.append(_row(_text(f',"type":{_json(label.name)},"chain":'), f"({named})"))
         self.add("region_kind", " | ".join(kinds))
 
-    def box(self, name: str, limits: Size, shown: Shown) -> None:
+    def box(self, name: str, limits: Size, visible: VisibleFrames) -> None:
         """`name`: a list of four numbers in range, the third above the first and the fourth above the second."""
-        decimals = shown.convention.decimals
-        first, second = limits if shown.convention.order == "xyxy" else limits[::-1]
+        decimals = visible.convention.decimals
+        first, second = limits if visible.convention.order == "xyxy" else limits[::-1]
         number = "[0-9.]+" if decimals else "[0-9]+"
         a, b = (_numbers(0, limit, decimals) for limit in (first, second))
         self.add(f"{name}_FIRST", _rising(first, decimals, r"\[", f",({b}),", rf",{number}\]"))

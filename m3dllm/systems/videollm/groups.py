@@ -10,7 +10,7 @@ from m3dllm.answers import Nesting, Occurrences
 from m3dllm.confidence import said_of
 from m3dllm.systems.videollm.context import PromptContext
 from m3dllm.systems.videollm.reading import strings
-from m3dllm.systems.videollm.shown import Named
+from m3dllm.systems.videollm.visible import Named
 from m3dllm.types import Chain, Mention
 
 TEXTS = 6

@@ -70,7 +70,7 @@ def preview(
         constrained = request.constraint.grammar or str(request.constraint.schema)
     return Preview(
         document=document.id,
-        stage=question.stage,
+        stage=question.stage.name,
         prompt=engine.chat(request.messages),
         count=engine.count(request.messages),
         max_tokens=request.max_tokens,

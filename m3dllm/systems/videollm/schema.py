@@ -12,12 +12,12 @@ from typing import Any
 
 from m3dllm.labels import LabelSet
 from m3dllm.systems.videollm.families import Size
-from m3dllm.systems.videollm.shown import Bounds, Named, Shown
+from m3dllm.systems.videollm.visible import Bounds, Named, VisibleFrames
 
 Schema = dict[str, Any]
 
 
-def joint_schema(labels: LabelSet, shown: Shown, bounds: Bounds) -> Schema:
+def joint_schema(labels: LabelSet, visible: VisibleFrames, bounds: Bounds) -> Schema:
     """Chains, relations and regions in one object."""
     text = {"type": "string", "minLength": 1, "maxLength": bounds.characters}
     number = {"type": "integer", "minimum": 1, "maximum": 999}
@@ -37,7 +37,7 @@ def joint_schema(labels: LabelSet, shown: Shown, bounds: Bounds) -> Schema:
                 _object({"head": name, "tail": name, "type": _one_of(label.name for label in labels.relations)}),
                 bounds.relations if labels.relations else 0,
             ),
-            "regions": _regions(labels, shown, bounds),
+            "regions": _regions(labels, visible, bounds),
         }
     )
 
@@ -67,14 +67,14 @@ def relations_schema(chains: Sequence[Named], labels: LabelSet, bounds: Bounds) 
     return _object({"relations": _array(relation, bounds.relations if some else 0)})
 
 
-def regions_schema(chains: Sequence[Named], labels: LabelSet, shown: Shown, bounds: Bounds) -> Schema:
+def regions_schema(chains: Sequence[Named], labels: LabelSet, visible: VisibleFrames, bounds: Bounds) -> Schema:
     """Regions of the frames shown, each of one of `chains` or of none."""
-    return _object({"regions": _regions(labels, shown, bounds, chains=chains)})
+    return _object({"regions": _regions(labels, visible, bounds, chains=chains)})
 
 
-def box_schema(frame: int, shown: Shown) -> Schema:
+def box_schema(frame: int, visible: VisibleFrames) -> Schema:
     """One box in a frame that is shown."""
-    return _object({"box": _array(_number([shown.convention.limits(shown.sizes[frame])], shown), 4, least=4)})
+    return _object({"box": _array(_number([visible.convention.limits(visible.sizes[frame])], visible), 4, least=4)})
 
 
 def choice_schema(options: Iterable[str]) -> Schema:
@@ -82,18 +82,20 @@ def choice_schema(options: Iterable[str]) -> Schema:
     return _object({"choice": _one_of(options)})
 
 
-def _number(limits: Sequence[Size], shown: Shown) -> Schema:
+def _number(limits: Sequence[Size], visible: VisibleFrames) -> Schema:
     """A coordinate of a box; `limits` are the largest of each frame, in units of the last decimal."""
-    scale = 10**shown.convention.decimals
+    scale = 10**visible.convention.decimals
     most = max((max(limit) for limit in limits), default=scale) // scale
     return {"type": "integer" if scale == 1 else "number", "minimum": 0, "maximum": most}
 
 
-def _regions(labels: LabelSet, shown: Shown, bounds: Bounds, *, chains: Sequence[Named] | None = None) -> Schema:
-    sizes = [shown.convention.limits(size) for size in shown.sizes.values()]
-    number = _number(sizes, shown)
+def _regions(
+    labels: LabelSet, visible: VisibleFrames, bounds: Bounds, *, chains: Sequence[Named] | None = None
+) -> Schema:
+    sizes = [visible.convention.limits(size) for size in visible.sizes.values()]
+    number = _number(sizes, visible)
     region: Schema = {
-        "frame": {"type": "integer", "enum": list(shown.sizes)},
+        "frame": {"type": "integer", "enum": list(visible.sizes)},
         "type": _one_of(label.name for label in labels.regions),
     }
     if chains is not None:

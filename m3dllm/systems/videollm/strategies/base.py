@@ -19,7 +19,7 @@ from m3dllm.systems.videollm.engines.base import Constraint, Reply, Request
 from m3dllm.systems.videollm.gold import Gold
 from m3dllm.systems.videollm.messages import Message
 from m3dllm.systems.videollm.prompts import show_document
-from m3dllm.systems.videollm.shown import Shown
+from m3dllm.systems.videollm.visible import VisibleFrames
 from m3dllm.systems.videollm.worked import LABELS, WORKED
 from m3dllm.types import Task
 
@@ -103,7 +103,7 @@ class Stage:
     def _turn(self, shot: Shot) -> Iterator[Message]:
         about, _, answer = self._gold(shot)
         values = self.values(shot.context, about)
-        yield shot.context.asked(shot.context.render(self.template, shots=[], **values))
+        yield shot.context.user_turn(shot.context.render(self.template, shots=[], **values))
         yield Message("assistant", (answer,))
 
     def shots(self, context: PromptContext) -> list[dict[str, str]]:
@@ -120,7 +120,7 @@ class Stage:
     def _shots(self, context: PromptContext) -> list[Shot]:
         """The examples of which the gold answer is known. What is asked of frames alone has those that show some."""
         known = [shot for shot in context.examples if self.tasks <= shot.example.annotated]
-        return [shot for shot in known if shot.context.shown.sizes] if self.tasks <= {"grounding"} else known
+        return [shot for shot in known if shot.context.visible.sizes] if self.tasks <= {"grounding"} else known
 
     def _gold(self, shot: Shot) -> tuple[About, str, str]:
         """(what its question lists, the list as text, its gold answer)."""
@@ -136,7 +136,7 @@ def _worked(context: PromptContext) -> Shot:
         context,
         document=example.document,
         labels=LABELS,
-        shown=Shown(convention=context.shown.convention),
+        visible=VisibleFrames(convention=context.visible.convention),
         frames=(),
         examples=(),
         roles={},
@@ -150,13 +150,9 @@ def _worked(context: PromptContext) -> Shot:
 class Question:
     """A request, the stage that asks it, and the mentions or the chains that it lists by name."""
 
-    asked: Stage
+    stage: Stage
     request: Request
     about: About = ()
-
-    @property
-    def stage(self) -> str:
-        return self.asked.name
 
 
 Conversation = Generator[list[Question], list[Reply], Any]

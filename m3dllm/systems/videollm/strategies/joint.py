@@ -18,8 +18,8 @@ from m3dllm.systems.videollm.strategies.staged import CHAINS, RELATIONS, about_g
 
 def _constraint(context: PromptContext, about: About) -> Constraint:
     return Constraint(
-        grammar=grammar.joint_grammar(context.document, context.labels, context.shown, context.bounds),
-        schema=schema.joint_schema(context.labels, context.shown, context.bounds),
+        grammar=grammar.joint_grammar(context.document, context.labels, context.visible, context.bounds),
+        schema=schema.joint_schema(context.labels, context.visible, context.bounds),
     )
 
 
@@ -68,7 +68,7 @@ class Joint(Strategy):
     def run(self, context: PromptContext) -> Conversation:
         if context.document.given is not None:
             return (yield from about_given(context, context.document.given))
-        if not context.has_text and not context.shown.sizes:  # nothing could be said about it
+        if not context.has_text and not context.visible.sizes:  # nothing could be said about it
             return {"chains": [], "relations": [], "regions": []}
         return (yield from JOINT.put(context))
 

@@ -118,7 +118,9 @@ TYPE, COREFERENCE, RELATION, SEEN = (
 
 def _box_constraint(context: PromptContext, frames: About) -> Constraint:
     (frame,) = frames
-    return Constraint(grammar=grammar.box_grammar(frame, context.shown), schema=schema.box_schema(frame, context.shown))
+    return Constraint(
+        grammar=grammar.box_grammar(frame, context.visible), schema=schema.box_schema(frame, context.visible)
+    )
 
 
 BOX = Stage(template="mqa/box", constraint=_box_constraint)
@@ -285,7 +287,7 @@ def _relations(context: PromptContext, groups: Sequence[Group]) -> Generator[lis
 def _grounding(context: PromptContext, groups: Sequence[Group]) -> Generator[list[Question], list[Reply], list[Any]]:
     """Regions: who or what is seen in each frame, then where."""
     choices = []
-    for frame in context.shown.sizes:
+    for frame in context.visible.sizes:
         for label in context.labels.regions:
             fitting = [g for g in groups if g.type == label.name or label.name not in context.labels.names("mentions")]
             fitting = sorted(fitting, key=lambda group: -len(group.mentions))[:CANDIDATES]

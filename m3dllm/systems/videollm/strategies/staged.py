@@ -15,8 +15,8 @@ from m3dllm.systems.videollm.gold import Gold
 from m3dllm.systems.videollm.groups import Group, group_of, listed, marked, place
 from m3dllm.systems.videollm.likelihood import REGION, RELATION, Likelihood, with_confidences
 from m3dllm.systems.videollm.reading import rows, strings
-from m3dllm.systems.videollm.shown import Named
 from m3dllm.systems.videollm.strategies.base import About, Conversation, Question, Stage, Strategy
+from m3dllm.systems.videollm.visible import Named
 from m3dllm.types import Given, Issue, Mention
 
 # --- entities ---------------------------------------------------------------------------------------------------------
@@ -207,8 +207,8 @@ RELATIONS = Stage(
 def _grounding_constraint(context: PromptContext, groups: About) -> Constraint:
     named = [group.named for group in groups]
     return Constraint(
-        grammar=grammar.regions_grammar(named, context.labels, context.shown, context.bounds),
-        schema=schema.regions_schema(named, context.labels, context.shown, context.bounds),
+        grammar=grammar.regions_grammar(named, context.labels, context.visible, context.bounds),
+        schema=schema.regions_schema(named, context.labels, context.visible, context.bounds),
     )
 
 
@@ -264,7 +264,7 @@ class Staged(Strategy):
         groups += loose
         related = yield from relations_of(context, groups)
         regions: list[Any] = []
-        if context.shown.sizes and context.labels.regions:
+        if context.visible.sizes and context.labels.regions:
             regions = yield from GROUNDING.put(context, groups)
         return {"chains": [group.written() for group in groups], "relations": related, "regions": regions}
 
@@ -274,7 +274,7 @@ class Staged(Strategy):
         stages = [CHAINS] if context.has_text else []
         if context.has_text and context.labels.relations:
             stages.append(RELATIONS)
-        if context.shown.sizes and context.labels.regions:
+        if context.visible.sizes and context.labels.regions:
             stages.append(GROUNDING)
         return [stage.blank(context, marked="") for stage in stages]
 

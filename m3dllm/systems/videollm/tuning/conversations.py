@@ -56,15 +56,15 @@ def _about(context: PromptContext, gold: Annotation, box_step: int) -> Iterator[
         replies = []
         for question in questions:
             answer = target_of(question, speaker)
-            yield TrainingItem(context.document.id, question.stage, question.request, answer, question.asked.tasks)
+            yield TrainingItem(context.document.id, question.stage.name, question.request, answer, question.stage.tasks)
             replies.append(Reply(text=answer))
 
 
 def target_of(question: Question, gold: Gold) -> str:
     """The gold answer to a question. Raises ValueError where it has none."""
-    if question.asked.target is None:
-        raise ValueError(f"there is no gold answer to a question of the stage '{question.stage}'")
-    return question.asked.target(gold, question.about)
+    if question.stage.target is None:
+        raise ValueError(f"there is no gold answer to a question of the stage '{question.stage.name}'")
+    return question.stage.target(gold, question.about)
 
 
 def answered(document: Document, views: Sequence[View], items: Iterable[TrainingItem]) -> RawOutput:

@@ -147,8 +147,8 @@ class OpenAIEngine(Engine):
         root = self.served.get("root")
         found |= {"root": str(root)} if root and root != self.model else {}
         found |= {name: list(values) for name, values in self._seen.items() if values}
-        if self._dialect.learned:
-            found["dialect"] = list(self._dialect.learned)
+        if self._dialect.adapted:
+            found["dialect"] = list(self._dialect.adapted)
         return found | {"constraint": self.constraint}
 
     @property
@@ -165,8 +165,8 @@ class OpenAIEngine(Engine):
     def notes(self) -> tuple[str, ...]:
         """What whoever reads the scores must know of the server."""
         notes = []
-        if self._dialect.learned:
-            notes.append(f"the server was asked with {', '.join(self._dialect.learned)}")
+        if self._dialect.adapted:
+            notes.append(f"the server was asked with {', '.join(self._dialect.adapted)}")
         if self._loose and self._way is None and not self.config.unconstrained:
             notes.append("the server took a schema and did not hold its answers to it")
         if len(self._seen["response_models"]) > 1:
@@ -474,7 +474,7 @@ class OpenAIEngine(Engine):
             if learned is None:
                 return False
             self._dialect = learned
-        log.warning("%s: asked with %s from here on", trouble.message, learned.learned[-1])
+        log.warning("%s: asked with %s from here on", trouble.message, learned.adapted[-1])
         return True
 
     def _patiently(self, call: Any) -> tuple[Any, int]:

@@ -42,8 +42,8 @@ class Dialect:
     """Whether the schema says how long texts and lists are."""
     held: Held = "schema"
     """The most that the server takes to hold an answer, where it takes no grammar."""
-    learned: tuple[str, ...] = ()
-    """What was changed, in words, in the order in which it was learned."""
+    adapted: tuple[str, ...] = ()
+    """What was changed, in words, in the order in which servers refused it."""
 
     def write(self, body: Mapping[str, Any]) -> Body:
         """The request as this server takes it."""
@@ -70,7 +70,7 @@ class Dialect:
     def learn(self, sent: Mapping[str, Any], why: str) -> Dialect | None:
         """The dialect after a request written in this one was refused; None where the reason names nothing of it."""
         for change, words in self._changes(sent, why):
-            return replace(change, learned=(*self.learned, words))
+            return replace(change, adapted=(*self.adapted, words))
         return None
 
     def _changes(self, sent: Mapping[str, Any], why: str) -> Iterator[tuple[Dialect, str]]:

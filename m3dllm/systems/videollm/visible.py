@@ -10,7 +10,7 @@ from m3dllm.systems.videollm.options import Options
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class VisibleFrames:
     """The frames that are shown, in order: index to the size of the image as the model sees it."""
 
     sizes: Mapping[int, Size] = field(default_factory=dict)
