@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from m3dllm import formats, tools
-from m3dllm.commands import Listing, Threshold, say, say_page
+from m3dllm import corpus_verbs, formats, tools
+from m3dllm.commands import JsonOption, LinkedFrames, Listing, Seed, Threshold, say, say_page
 from m3dllm.ending import Terminal, one_line
 from m3dllm.errors import UserError, printable
 from m3dllm.extract import verb as extraction
-from m3dllm.formats import NewCorpus
 from m3dllm.serve import verb as serving
 
 if TYPE_CHECKING:
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from m3dllm.types import Task
 
 ORDER: tuple[str, ...] = (
-    *("systems", "import", "check", "split", "merge", "run", "fit", "predict", "normalize", "score", "report", "view"),
-    *("export", "extract", "serve", "bench", "adapters", "prompts", "calibrate-boxes"),
+    *("systems", "import", "check", "split", "merge", "run", "fit", "predict", "gather", "normalize", "score"),
+    *("report", "view", "export", "extract", "serve", "bench", "adapters", "prompts", "calibrate-boxes"),
 )
 """The commands in the order of the work."""
 
@@ -96,7 +95,6 @@ def _check_names() -> None:
 # --- run and its parts ------------------------------------------------------------------------------------------------
 
 LangOption = Annotated[extraction.Lang | None, typer.Option("--lang", help="Only the documents of this language.")]
-Seed = Annotated[int, typer.Option(help="The seed of everything random.")]
 Variants = Annotated[
     list[str] | None,
     typer.Option(
@@ -105,8 +103,10 @@ Variants = Annotated[
     ),
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also retry documents that failed for good.")]
-LinkedFrames = Annotated[bool, typer.Option("--linked-frames", help="Frames may be links to files out of the corpus.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Shard = Annotated[
+    str | None,
+    typer.Option(help="Only part I of N of the documents, such as 2/8, as a run of its own: see 'm3dllm gather'."),
+]
 
 
 def _words(
@@ -208,6 +208,7 @@ def run(
     ] = False,
     retry_failed: RetryFailed = False,
     json: JsonOption = False,
+    shard: Shard = None,
 ) -> None:
     """Fit if need be, predict, normalize, score, print F1.
 
@@ -216,6 +217,7 @@ def run(
     """
     from m3dllm import pipeline
 
+    experiment = replace(experiment, shard=shard)
     if dry_run:
         say(pipeline.preview(experiment))
         return
@@ -239,15 +241,35 @@ def fit(experiment: Experiment) -> None:
 
 
 @experiment_verb
-def predict(experiment: Experiment, retry_failed: RetryFailed = False) -> None:
+def predict(experiment: Experiment, retry_failed: RetryFailed = False, shard: Shard = None) -> None:
     """Only predict, with a finished checkpoint if need be.
 
     Prints where the answers are: the run's raw.jsonl.
     """
     from m3dllm import pipeline
 
-    done = pipeline.predict(experiment, retry_failed=retry_failed)
+    done = pipeline.predict(replace(experiment, shard=shard), retry_failed=retry_failed)
     say(str(done.path / "raw.jsonl"))
+    if done.failed():
+        raise SystemExit(2)
+
+
+@app.command()
+def gather(
+    shards: Annotated[
+        list[Path], typer.Argument(metavar="SHARD…", help="The runs that --shard made.", show_default=False)
+    ],
+    out: Annotated[Path | None, typer.Option(help="The run; default: beside the shards, under their name.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Make one run of its shards, and score it.
+
+    Shards of different runs, and a shard that is missing, there twice or not finished, are refused.
+    """
+    from m3dllm.shards import gather as gather_shards
+
+    done = gather_shards(shards, out)
+    _print_scores(done, json=json, whole=False)
     if done.failed():
         raise SystemExit(2)
 
@@ -410,101 +432,9 @@ app.add_typer(tools.prompts, name="prompts")
 app.command("calibrate-boxes", context_settings=tools.SETTINGS)(tools.calibrate_boxes)
 
 
-@app.command()
-def merge(
-    corpora: Annotated[list[Path], typer.Argument(metavar="CORPUS…", help="Native corpora.", show_default=False)],
-    out: NewCorpus,
-    map: Annotated[
-        Path | None, typer.Option(help="A CSV file of types: kind, from, to (empty: removed), and corpus if need be.")
-    ] = None,
-) -> None:
-    """Make one corpus of several.
-
-    Their types are mapped by a table; every change is counted.
-    """
-    from m3dllm.corpora.merge import merge_corpora, read_map
-    from m3dllm.corpora.native import load_corpus, write_corpus
-
-    types = read_map(map) if map else None
-    imported = merge_corpora([load_corpus(path) for path in corpora], types, where=map)
-    for line in imported.summary_lines():
-        say(line)
-    write_corpus(out, imported, link=True)
-    say(f"written to {out}")
-
-
-class Hidden(StrEnum):
-    text = "text"
-    video = "video"
-    thirds = "thirds"
-
-
-@app.command()
-def split(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A native corpus.", show_default=False)],
-    out: NewCorpus,
-    ratio: Annotated[str, typer.Option(help="train:dev:test; a 0 omits a split.")] = "8:1:1",
-    seed: Seed = 0,
-    missing: Annotated[
-        Hidden | None, typer.Option(help="Also write missing.json, which 'run --missing' takes.")
-    ] = None,
-    linked_frames: LinkedFrames = False,
-) -> None:
-    """Divide a corpus into train, dev and test.
-
-    A source video is never cut.
-    """
-    from m3dllm.corpora.imported import count, count_table, unannotated, unannotated_lines
-    from m3dllm.corpora.missing import encode_manifest, manifest_of
-    from m3dllm.corpora.native import load_corpus
-    from m3dllm.corpora.split import split_corpus, write_split
-    from m3dllm.files import write_atomic
-
-    try:
-        ratios = [float(part) for part in ratio.split(":")]
-    except ValueError:
-        raise UserError(f"--ratio {ratio}: expected three numbers, such as 8:1:1") from None
-    corpus = load_corpus(path, linked_frames=linked_frames)
-    if not any(example.document.group for part in corpus.splits.values() for example in part):
-        typer.echo(
-            "warning: no document has a group (its source video): clips of one video may come into different splits; "
-            "'m3dllm import brat --group PATTERN' finds groups in names",
-            err=True,
-        )
-    splits = split_corpus(corpus, ratios=ratios, seed=seed)
-    write_split(out, corpus, splits)
-    if missing is not None:
-        manifest = manifest_of(splits.values(), kind=missing.value, seed=seed)
-        write_atomic(out / "missing.json", encode_manifest(manifest))
-    for line in (*count_table(count(splits)), *unannotated_lines(unannotated(splits))):
-        say(line)
-    say(f"written to {out}")
-
-
-@app.command()
-def check(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A native corpus.", show_default=False)],
-    json: JsonOption = False,
-    report: Annotated[
-        Path | None, typer.Option("--report", help="Write every problem and warning to this file, as JSON.")
-    ] = None,
-    linked_frames: LinkedFrames = False,
-) -> None:
-    """Find every problem of a corpus; count what it holds."""
-    from m3dllm.corpora.check import check as check_corpus
-    from m3dllm.files import write_atomic
-    from m3dllm.wire import pretty
-
-    found = check_corpus(path, linked_frames=linked_frames)
-    if report is not None:
-        write_atomic(report, pretty(found))
-    if json:
-        say(pretty(found))
-    else:
-        for line in found.lines():
-            say(line)
-    if found.problems:
-        raise SystemExit(2)
+app.command()(corpus_verbs.merge)
+app.command()(corpus_verbs.split)
+app.command()(corpus_verbs.check)
 
 
 @app.command()

@@ -26,6 +26,11 @@ Threshold = Annotated[
 ]
 
 
+Seed = Annotated[int, typer.Option(help="The seed of everything random.")]
+LinkedFrames = Annotated[bool, typer.Option("--linked-frames", help="Frames may be links to files out of the corpus.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
 class Listing(TyperGroup):
     """A group whose list has each summary whole, on as many lines as it takes."""
 

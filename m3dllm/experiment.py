@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import platform
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -80,8 +81,10 @@ class Experiment:
     """Only the first so many documents of the train split, in each language."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The system's own options, by field name; strings are read as the field's type."""
+    shard: str | None = None
+    """ "2/8": the second of eight parts of the documents, as a run of its own beside that of all; see `shards`."""
     out: Path | str | None = None
-    """The run; None: runs/<system>-<corpus>-<split>-<hash>."""
+    """The run; None: runs/<system>-<corpus>-<split>-<hash>. That of a shard has it in its name: <run>-2-of-8."""
     linked_frames: bool = False
     """Whether frames may be links to files out of the corpus."""
     command: tuple[str, ...] = ()
@@ -182,17 +185,30 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
         started=now(),
     )
     defaults = default_values(spec.config_class())
+    path = Path(experiment.out or _run_path(record, defaults, alone=fits and not spec.fits_first))
+    test = parts.test
+    if experiment.shard is not None:
+        i, n = read_shard(experiment.shard)
+        if fits:
+            fit = f"fit it once with 'm3dllm fit --system {spec.name}', and give --checkpoint"
+            raise UserError(f"--shard: system '{spec.name}' would be fitted again in each shard: {fit}")
+        if i > len(test):
+            raise UserError(f"--shard {i}/{n} holds nothing: there are {len(test)} documents. Take fewer shards")
+        test = pick(test, range(i - 1, len(test), n))
+        notes.append(f"--shard {i}/{n}: {len(test)} of {len(parts.test)} documents")
+        record = replace(record, corpus=replace(record.corpus, shard=f"{i}/{n}"))
+        path = path.with_name(f"{path.name}-{i}-of-{n}")
     return Plan(
         spec=spec,
         config=config,
         corpus=corpus,
         train=parts.train,
         dev=parts.dev,
-        test=parts.test,
+        test=test,
         passes=PASSES[experiment.pairs],
         checkpoint=checkpoint,
         record=record,
-        path=Path(experiment.out or _run_path(record, defaults, alone=fits and not spec.fits_first)),
+        path=path,
         defaults=defaults,
         notes=(*notes, *warning),
         fits=fits,
@@ -235,6 +251,15 @@ def _parts(experiment: Experiment, spec: SystemSpec, corpus: Corpus, *, fits: bo
         return _Parts(test, train, experiment.train, dev, experiment.dev)
     train, dev = hold_out(train, seed=experiment.seed)
     return _Parts(test, train, experiment.train, dev)
+
+
+def read_shard(words: str) -> tuple[int, int]:
+    """(which, of how many), counted from 1. Raises UserError for words that are not as "2/8"."""
+    found = re.fullmatch(r"(\d+)/(\d+)", words.strip())
+    i, n = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= i <= n:
+        raise UserError(f"--shard {words}: expected I/N, such as 2/8 for the second of eight, counted from 1")
+    return i, n
 
 
 def _first(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:

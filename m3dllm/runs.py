@@ -57,6 +57,8 @@ class CorpusRecord:
     lang: str | None = None
     limit: int | None = None
     limit_train: int | None = None
+    shard: str | None = None
+    """ "2/8": of these documents every eighth, from the second on; None: all."""
     sha256: dict[str, str] = field(default_factory=dict)
     """Of labels.json and of every split that the run reads, by file name."""
 
@@ -133,7 +135,7 @@ class RunRecord:
         incidental = tuple({*self.incidental, *other.incidental})
         older = replace(self, config={**(defaults or {}), **self.config})
         old, new = (replace(record, incidental=incidental).identity() for record in (older, other))
-        for name in sorted(old.keys() | new.keys()):
+        for name in sorted(old.keys() | new.keys(), key=lambda name: (name.count("."), name)):
             if old.get(name) != new.get(name):
                 yield f"{name} was {_brief(old.get(name))}, is now {_brief(new.get(name))}"
 
@@ -395,6 +397,10 @@ class RawOutputs(Mapping[Key, RawOutput]):
     def __contains__(self, key: object) -> bool:
         return key in self._places
 
+    def line(self, key: Key) -> bytes:
+        """The answer as it stands in the file, without the line's end."""
+        return self._lines.line(self._places[key])
+
     def answered(self, *, retry_failed: bool = False) -> frozenset[Key]:
         """What need not be asked again: answered, or (but with `retry_failed`) failed for good."""
         again = {key for key, failure in self.failures.items() if retry_failed or failure.retryable}
@@ -403,6 +409,24 @@ class RawOutputs(Mapping[Key, RawOutput]):
     def failed(self) -> list[RawOutput]:
         """The answers that are failures, in the order of all."""
         return [self[key] for key in self if key in self.failures]
+
+
+def added(tallies: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What several counted of their work together: numbers are added, of names that end in `_share` averaged."""
+    found: dict[str, list[Any]] = {}
+    for tally in tallies:
+        for name, value in tally.items():
+            found.setdefault(name, []).append(value)
+    return {name: _together(name, values) for name, values in found.items()}
+
+
+def _together(name: str, values: list[Any]) -> Any:
+    known = [value for value in values if value is not None]
+    if known and all(isinstance(value, dict) for value in known):
+        return added(known)
+    if not known or not all(isinstance(value, int | float) for value in known):
+        return known[0] if known else None
+    return sum(known) / len(known) if name.endswith("_share") else sum(known)
 
 
 def with_environment(record: RunRecord, now: RunRecord, *, beside: bool) -> RunRecord:

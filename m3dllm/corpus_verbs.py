@@ -1,0 +1,107 @@
+"""The verbs of corpora beside import and export: check, split, merge. The work is loaded when it begins."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from m3dllm.commands import JsonOption, LinkedFrames, Seed, say
+from m3dllm.errors import UserError
+from m3dllm.formats import NewCorpus
+
+
+def merge(
+    corpora: Annotated[list[Path], typer.Argument(metavar="CORPUS…", help="Native corpora.", show_default=False)],
+    out: NewCorpus,
+    map: Annotated[
+        Path | None, typer.Option(help="A CSV file of types: kind, from, to (empty: removed), and corpus if need be.")
+    ] = None,
+) -> None:
+    """Make one corpus of several.
+
+    Their types are mapped by a table; every change is counted.
+    """
+    from m3dllm.corpora.merge import merge_corpora, read_map
+    from m3dllm.corpora.native import load_corpus, write_corpus
+
+    types = read_map(map) if map else None
+    imported = merge_corpora([load_corpus(path) for path in corpora], types, where=map)
+    for line in imported.summary_lines():
+        say(line)
+    write_corpus(out, imported, link=True)
+    say(f"written to {out}")
+
+
+class Hidden(StrEnum):
+    text = "text"
+    video = "video"
+    thirds = "thirds"
+
+
+def split(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A native corpus.", show_default=False)],
+    out: NewCorpus,
+    ratio: Annotated[str, typer.Option(help="train:dev:test; a 0 omits a split.")] = "8:1:1",
+    seed: Seed = 0,
+    missing: Annotated[
+        Hidden | None, typer.Option(help="Also write missing.json, which 'run --missing' takes.")
+    ] = None,
+    linked_frames: LinkedFrames = False,
+) -> None:
+    """Divide a corpus into train, dev and test.
+
+    A source video is never cut.
+    """
+    from m3dllm.corpora.imported import count, count_table, unannotated, unannotated_lines
+    from m3dllm.corpora.missing import encode_manifest, manifest_of
+    from m3dllm.corpora.native import load_corpus
+    from m3dllm.corpora.split import split_corpus, write_split
+    from m3dllm.files import write_atomic
+
+    try:
+        ratios = [float(part) for part in ratio.split(":")]
+    except ValueError:
+        raise UserError(f"--ratio {ratio}: expected three numbers, such as 8:1:1") from None
+    corpus = load_corpus(path, linked_frames=linked_frames)
+    if not any(example.document.group for part in corpus.splits.values() for example in part):
+        typer.echo(
+            "warning: no document has a group (its source video): clips of one video may come into different splits; "
+            "'m3dllm import brat --group PATTERN' finds groups in names",
+            err=True,
+        )
+    splits = split_corpus(corpus, ratios=ratios, seed=seed)
+    write_split(out, corpus, splits)
+    if missing is not None:
+        manifest = manifest_of(splits.values(), kind=missing.value, seed=seed)
+        write_atomic(out / "missing.json", encode_manifest(manifest))
+    for line in (*count_table(count(splits)), *unannotated_lines(unannotated(splits))):
+        say(line)
+    say(f"written to {out}")
+
+
+def check(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A native corpus.", show_default=False)],
+    json: JsonOption = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write every problem and warning to this file, as JSON.")
+    ] = None,
+    linked_frames: LinkedFrames = False,
+) -> None:
+    """Find every problem of a corpus; count what it holds."""
+    from m3dllm.corpora.check import check as check_corpus
+    from m3dllm.files import write_atomic
+    from m3dllm.wire import pretty
+
+    found = check_corpus(path, linked_frames=linked_frames)
+    if report is not None:
+        write_atomic(report, pretty(found))
+    if json:
+        say(pretty(found))
+    else:
+        for line in found.lines():
+            say(line)
+    if found.problems:
+        raise SystemExit(2)
