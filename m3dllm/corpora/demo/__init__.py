@@ -14,10 +14,12 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 from m3dllm.corpora.demo.clip import WRITERS, Clip, make_clip
 from m3dllm.corpora.demo.names import SHARES, names_of
 from m3dllm.corpora.demo.plan import new_story
+from m3dllm.corpora.demo.register import register_guidelines, register_labels, registered
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.m3d import m3d_guidelines, m3d_labels
 from m3dllm.corpora.native import write_corpus
@@ -34,20 +36,26 @@ EVIDENCE = "evidence.json"
 """Beside the splits: which relations only the frames show, as {"format": 1, "frames_only": {document: [positions]}}."""
 
 
+Variant = Literal["plain", "register"]
+"""How it is annotated: as M3D, or as in `register`."""
+
+
 def generate_demo(
     seed: int = 0,
     *,
     documents: Mapping[str, int] = DOCUMENTS,
     languages: Sequence[Lang] = ("en", "zh"),
     names_salt: str = "",
+    variant: Variant = "plain",
 ) -> Imported:
     """The demo corpus of a seed: the same arguments give the same examples.
 
     `documents` counts the documents of "train", "dev" and "test" in each language. No two splits share a name of a
-    person, place or organization, and no corpus with a `names_salt` shares one with a corpus without. Raises ValueError
-    for other splits or a negative count.
+    person, place or organization, and no corpus with a `names_salt` shares one with a corpus without. A `variant` has
+    the same texts and frames. Raises ValueError for other splits or a negative count.
     """
-    imported = Imported(m3d_labels())
+    plain = variant == "plain"
+    imported = Imported(m3d_labels() if plain else register_labels())
     frames_only: dict[str, list[int]] = {}
     for split, n in documents.items():
         if split not in SHARES or n < 0:
@@ -55,12 +63,13 @@ def generate_demo(
         part = imported.split(split)
         for lang in languages:
             for clip in _clips(seed, names_salt, lang, split, n):
+                clip = clip if plain else registered(clip)
                 part.append(clip.example)
                 imported.images |= clip.images
                 if clip.frames_only:
                     frames_only[clip.example.document.id] = list(clip.frames_only)
     evidence = {"format": 1, "frames_only": frames_only}
-    imported.images |= m3d_guidelines()
+    imported.images |= m3d_guidelines() if plain else register_guidelines()
     imported.images[EVIDENCE] = json.dumps(evidence, ensure_ascii=False).encode() + b"\n"
     return imported
 
@@ -128,12 +137,14 @@ def _subsets(rng: Random, split: str, n: int) -> list[Subset | None]:
     return subsets
 
 
-def import_demo(*, seed: int = 0) -> Imported:
+def import_demo(*, seed: int = 0, variant: Variant = "plain") -> Imported:
     """The demo corpus as the command line makes it.
 
     - `seed`: the seed of everything random.
+    - `variant`: how it is annotated: "plain", by the guidelines and types of M3D; "register", the same texts and frames
+      by others, which no model was pretrained on.
     """
-    return generate_demo(seed)
+    return generate_demo(seed, variant=variant)
 
 
 IMPORTER = import_demo

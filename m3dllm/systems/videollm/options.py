@@ -176,6 +176,8 @@ class TuningOptions(Options):
     """After how many steps the state is saved, besides at the end of each epoch."""
     box_step: Annotated[AtLeast1, FIT] = 1
     """Boxes are written in steps of so many units of the last digit: coarser ones take less training."""
+    box_jitter: Annotated[float, Meta(ge=0, lt=0.5), FIT] = 0.0
+    """Each time a box is trained on, its place and size change by at most this share of its side; E2E-GMNER: 0.1."""
     exclude_unfit: Annotated[bool, FIT] = False
     """Leave out train documents whose question and answer do not fit into context and --max-tokens: else an error."""
     save_as: Annotated[str | None, FIT, INCIDENTAL] = None

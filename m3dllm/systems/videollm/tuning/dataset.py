@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from m3dllm.systems.videollm.builder import DoesNotFit
 from m3dllm.systems.videollm.options import TuningOptions
 from m3dllm.systems.videollm.tuning.conversations import answered, ceiling, items_of
 from m3dllm.systems.videollm.tuning.encoding import Encoded, encode
+from m3dllm.systems.videollm.tuning.jitter import jittered
 from m3dllm.types import Example, RawOutput
 
 if TYPE_CHECKING:
@@ -26,12 +28,14 @@ KEPT_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An item by its place: which document, which of its questions; and its length."""
+    """An item by its place: which document, which of its questions; and its length, that of the true boxes."""
 
     document: int
     item: int
     tokens: int
     target_tokens: int
+    draw: int | None = None
+    """The seed of its boxes; None: the true ones."""
 
 
 class SFTDataset:
@@ -70,11 +74,20 @@ class SFTDataset:
     def encoded(self, entry: Entry) -> Encoded:
         """The item of an entry."""
         key = entry.document, entry.item
-        if key not in self._kept:
-            example = self.examples[entry.document]
-            items = items_of(self.builder.of(example.document), example.gold, box_step=self.options.box_step)
-            return encode(self.engine, items[entry.item])
-        return self._kept[key]
+        if entry.draw is None and key in self._kept:
+            return self._kept[key]
+        example = self.examples[entry.document]
+        gold = example.gold
+        if entry.draw is not None:
+            gold = jittered(gold, self.options.box_jitter, random.Random(entry.draw))
+        items = items_of(self.builder.of(example.document), gold, box_step=self.options.box_step)
+        return encode(self.engine, items[entry.item])
+
+    def varied(self, entry: Entry, rng: random.Random) -> Entry:
+        """The entry as it is trained on this time: with other boxes, where that is asked for and there are boxes."""
+        if not self.options.box_jitter or not self.examples[entry.document].gold.regions:
+            return entry
+        return replace(entry, draw=rng.getrandbits(32))
 
     @property
     def _asks_for_regions(self) -> bool:

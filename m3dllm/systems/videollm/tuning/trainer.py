@@ -151,6 +151,9 @@ class Trainer(Learner[Entry]):
     def counts(self, items: Sequence[Entry]) -> dict[str, int]:
         return {"answer": self.count(items)}
 
+    def vary(self, item: Entry, rng: random.Random) -> Entry:
+        return self.dataset.varied(item, rng)
+
     def losses(self, items: Sequence[Entry]) -> dict[str, Tensor]:
         batch, targets = collate([self.dataset.encoded(item) for item in items], padding=self._padding)
         batch = {name: value.to(self.device) for name, value in batch.items()}
@@ -300,6 +303,7 @@ RECORDED = (
         "patience",
         "dev_limit",
         "box_step",
+        "box_jitter",
     ),
     *("frames", "frame_choice", "longest_side", "video", "fps", "box_convention", "shots", "shot_choice", "max_tokens"),
     *("shot_frames", "prompt_form"),
