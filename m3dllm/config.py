@@ -55,6 +55,8 @@ class Options:
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named sets of values, by the name of the preset."""
+    withheld: ClassVar[frozenset[str]] = frozenset()
+    """Options that a class inherits and does not offer: they keep their defaults."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a value outside its field's range, and for what `check` finds."""
@@ -165,6 +167,7 @@ def _options_of(config: Any) -> tuple[Option, ...]:
     return tuple(
         Option(field.name, hints[field.name], _default(field), frozenset(_marks(hints[field.name])))
         for field in dataclasses.fields(config)
+        if field.name not in getattr(config, "withheld", ())
     )
 
 

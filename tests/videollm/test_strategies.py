@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("jinja2", reason="needs the extra 'llm'")
 
@@ -15,13 +16,14 @@ from m3dllm.systems.videollm.context import PromptContext
 from m3dllm.systems.videollm.engines.base import Reply
 from m3dllm.systems.videollm.families import CONVENTIONS
 from m3dllm.systems.videollm.groups import marked
+from m3dllm.systems.videollm.messages import Still
 from m3dllm.systems.videollm.prompts import Prompts
 from m3dllm.systems.videollm.strategies import find_strategy
 from m3dllm.systems.videollm.visible import VisibleFrames
 from m3dllm.types import Chain, Document, Frame, Given, Mention, RawOutput
 from tests.small import LABELS, example
 
-joint, staged = find_strategy("joint"), find_strategy("staged")
+joint, staged, framewise = map(find_strategy, ("joint", "staged", "framewise"))
 
 TEXT = "Ada met Bela in Arles . Ada left Bela ."
 
@@ -211,3 +213,29 @@ def test_nothing_given_is_nothing_asked():
     for kind in ("mentions", "chains"):
         about = subject(Document("d", "en", TEXT, given=Given(kind=kind)))
         assert talk(staged, about) == ({"chains": [], "relations": [], "regions": []}, [])
+
+
+# --- framewise --------------------------------------------------------------------------------------------------------
+
+
+def test_framewise_asks_as_staged_then_about_each_frame_alone_all_at_once():
+    pictures = [Still(24 * i, Image.new("RGB", (64, 36)), "x") for i in (1, 2)]
+    view = ("Frame 24:", pictures[0], "Frame 48:", pictures[1], "The document.")
+    about = replace(subject(frames=2), view=view)
+    box = [0, 0, 500, 500]
+    regions = [{"regions": [{"frame": frame, "type": "PER", "chain": "c0", "box": box}]} for frame in (24, 48)]
+    payload, asked = talk(framewise, about, {"LOC": ["Arles"]}, *regions)
+    assert [question.stage.name for question in asked] == ["entities", "frame", "frame"]
+    shown = [[part.frame for part in q.request.messages[-1].parts if isinstance(part, Still)] for q in asked]
+    assert shown == [[24, 48], [24], [48]]
+    assert "number 24" in instruction(asked[1])
+    assert TEXT in "".join(part for part in asked[2].request.messages[-1].parts if isinstance(part, str))
+    assert [(region["frame"], region["chain"]) for region in payload["regions"]] == [(24, "c0"), (48, "c0")]
+
+
+def test_framewise_holds_an_answer_to_the_frame_that_is_shown():
+    about = replace(subject(frames=2), view=tuple(Still(24 * i, Image.new("RGB", (64, 36)), "x") for i in (1, 2)))
+    _, asked = talk(framewise, about, {"PER": []}, {"regions": []}, {"regions": []})
+    grammars = [question.request.constraint.grammar for question in asked[1:]]
+    assert ["24" in grammars[0], "48" in grammars[0]] == [True, False]
+    assert ["24" in grammars[1], "48" in grammars[1]] == [False, True]

@@ -76,11 +76,11 @@ def system(**options) -> VideoLLM:
 
 
 def test_it_is_known_only_where_it_is_installed(installed):
-    assert strategy_names() == ["joint", "mqa", "names", "staged"]
+    assert strategy_names() == ["framewise", "joint", "mqa", "names", "staged"]
 
 
 def test_without_it_its_name_is_refused():
-    with pytest.raises(UserError, match="--strategy names: expected joint, mqa, staged"):
+    with pytest.raises(UserError, match="--strategy names: expected framewise, joint, mqa, staged"):
         Config(strategy="names")
 
 
@@ -111,7 +111,7 @@ def test_its_gold_answer_is_the_example_in_a_prompt_and_what_is_tuned_to(install
 def test_an_engine_of_another_package_is_one_class(tmp_path, monkeypatch):
     (tmp_path / "silent_engine.py").write_text(ENGINE)
     install(tmp_path, monkeypatch, "silent", {"m3dllm.engines": {"silent": "silent_engine:Silent"}})
-    assert engine_names() == ["openai", "silent", "transformers", "vllm"]
+    assert engine_names() == ["openai", "silent", "transformers", "video-chatgpt", "video-llama-2", "vllm"]
     asked = VideoLLM(Config(engine="silent", model="any"), labels=LABELS)
     raws = list(asked.predict([document("a"), document("b", "zh"), document("c", text="")]))
     assert [raw.failure for raw in raws] == [None] * 3

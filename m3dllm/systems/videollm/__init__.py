@@ -1,13 +1,24 @@
-"""Video LLMs: a system that asks a generating model for annotations, and makes malformed answers impossible."""
+"""Video LLMs: systems that ask a generating model for annotations, and make malformed answers impossible."""
+
+from typing import Any
 
 from m3dllm.system import SystemSpec
 from m3dllm.types import TASKS
 
-SPEC = SystemSpec(
+_ALIKE: dict[str, Any] = {
+    "factory": "m3dllm.systems.videollm.system:VideoLLM",
+    "preview": "m3dllm.systems.videollm.preview:preview",
+    "tasks": TASKS,
+    "modalities": ("text", "video"),
+    "languages": ("en", "zh"),
+    "takes_given": True,
+    "extra": "llm",
+    "needs": ("torch", "transformers", "llguidance"),
+}
+
+_VIDEO_LLM = SystemSpec(
     name="video-llm",
-    factory="m3dllm.systems.videollm.system:VideoLLM",
     config="m3dllm.systems.videollm.config:Config",
-    preview="m3dllm.systems.videollm.preview:preview",
     tools={
         "calibrate-boxes": "m3dllm.systems.videollm.calibrate:calibrate",
         "adapters": "m3dllm.systems.videollm.verbs:overview",
@@ -16,12 +27,23 @@ SPEC = SystemSpec(
         "prompts copy": "m3dllm.systems.videollm.verbs:copy_prompts",
     },
     summary="a video LLM with grammar-constrained decoding: mentions are substrings of the document",
-    tasks=TASKS,
-    modalities=("text", "video"),
-    languages=("en", "zh"),
-    takes_given=True,
     trainable=True,
     fits_first=False,
-    extra="llm",
-    needs=("torch", "transformers", "llguidance"),
+    **_ALIKE,
+)
+
+SPECS = (
+    _VIDEO_LLM,
+    SystemSpec(
+        name="video-chatgpt",
+        config="m3dllm.systems.videollm.native:VideoChatGPT",
+        summary="Video-ChatGPT (2023): CLIP's patches, averaged over frames and over time, before LLaMA",
+        **_ALIKE,
+    ),
+    SystemSpec(
+        name="video-llama-2",
+        config="m3dllm.systems.videollm.native:VideoLlama",
+        summary="Video-LLaMA (2023) with Llama 2: Q-Formers over each frame and over the clip",
+        **_ALIKE,
+    ),
 )

@@ -86,9 +86,10 @@ class PromptBuilder:
     def grounds(self) -> bool:
         """Whether regions are asked for: where frames are shown, and it is known what the numbers of a box mean.
 
-        Of a video nobody can say where in which frame something is.
+        Of a video nobody can say where in which frame something is, unless each frame is asked about alone.
         """
-        return self.most_frames > 0 and not self.options.video and self.convention is not None
+        told_apart = not self.options.video and ("clip" not in self.engine.supports or self.strategy.is_framewise)
+        return self.most_frames > 0 and told_apart and self.convention is not None
 
     def of(self, document: Document) -> list[View]:
         """The document whole, or in windows.
@@ -179,8 +180,8 @@ class PromptBuilder:
             if is_worked:
                 is_worked = False
                 continue
-            if len(pictures) <= 1:
-                what = "one frame" if pictures else "its text"
+            if len(pictures) <= 1 or "clip" in self.engine.supports:  # a clip of fewer frames would be no shorter
+                what = "its frames" if len(pictures) > 1 else "one frame" if pictures else "its text"
                 raise DoesNotFit(
                     f"the context of {self.engine.context} tokens is too small: the document with {what} and an answer"
                     f" of {self.options.max_tokens} needs {needed}: raise --context, or lower --max-tokens"
@@ -306,6 +307,7 @@ class PromptBuilder:
             fps=self.options.fps,
             as_video=self.options.video,
             specials=self.engine.specials,
+            unlisted="clip" in self.engine.supports,
         )
         context = PromptContext(
             document=document,

@@ -11,9 +11,9 @@ from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.normalize.align import fold
 from m3dllm.systems.videollm.engines.base import Constraint, Reply, Request
 from m3dllm.systems.videollm.grammar import mention_chunks
-from m3dllm.systems.videollm.messages import Message, Part
+from m3dllm.systems.videollm.messages import Clip, Message, Part
 from m3dllm.systems.videollm.options import Options
-from m3dllm.systems.videollm.prompts import Prompts, harmless
+from m3dllm.systems.videollm.prompts import Prompts, harmless, show_document
 from m3dllm.systems.videollm.reading import read_object
 from m3dllm.systems.videollm.repetition import REPETITION
 from m3dllm.systems.videollm.visible import Bounds, VisibleFrames
@@ -71,6 +71,21 @@ class PromptContext:
     @property
     def has_text(self) -> bool:
         return bool(self.document.text.strip())
+
+    def only(self, frame: int) -> PromptContext:
+        """The document as if this frame were its only one. Issues are shared."""
+        shown = (part.stills if isinstance(part, Clip) else (part,) for part in self.view if not isinstance(part, str))
+        still = next(still for stills in shown for still in stills if still.frame == frame)
+        view = show_document(
+            self.prompts,
+            self.document,
+            (still,),
+            fps=self.options.fps,
+            specials=self.specials,
+            unlisted="clip" in self.supports,
+        )
+        sizes = {frame: self.visible.sizes[frame]}
+        return replace(self, view=view, frames=(frame,), visible=replace(self.visible, sizes=sizes))
 
     def of(self, model: str) -> PromptContext:
         """The document as the model of that role is shown it; the main one's where the role has no model of its own."""

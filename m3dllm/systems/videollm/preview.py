@@ -13,6 +13,7 @@ from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.dialogue import converse
 from m3dllm.systems.videollm.engines import find_engine, make_engine
 from m3dllm.systems.videollm.engines.base import Count, Engine
+from m3dllm.systems.videollm.engines.local.engine import LocalEngine
 from m3dllm.systems.videollm.engines.local.tokenizer_only import TokenizerOnlyEngine
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.types import Document, Example, Issue
@@ -52,8 +53,9 @@ def preview(
     Raises UserError for options or a model that cannot be, and ValueError for a document that cannot be shown. Of a
     server the list of its models is read.
     """
-    local = "local" in find_engine(config.engine).supports
-    engine: Engine = TokenizerOnlyEngine(config) if local else make_engine(config)
+    kind = find_engine(config.engine)
+    engine: Engine
+    engine = TokenizerOnlyEngine(config, kind=kind) if issubclass(kind, LocalEngine) else make_engine(config)
     try:
         system = VideoLLM(config, labels=labels, examples=examples, engine=engine)
         views = system.builder.of(document)

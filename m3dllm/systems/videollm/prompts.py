@@ -242,8 +242,13 @@ def show_document(
     fps: float,
     as_video: bool = False,
     specials: Sequence[str] = (),
+    unlisted: bool = False,
 ) -> tuple[Part, ...]:
-    """The frames and the subtitles as parts of a message: what all stages of a document have in common."""
+    """The frames and the subtitles as parts of a message: what all stages of a document have in common.
+
+    `as_video`: the frames are one clip, and named where it is shown; `unlisted`: they are one clip before all else, and
+    no word is said of them.
+    """
     noted = {frame.index: frame.at_s(fps) for frame in document.frames}
     times = [noted.get(still.frame, still.frame / fps) if fps else None for still in stills]
     mark = f"\0{sha256(document.text.encode('utf-8', 'replace'))[:16]}:"
@@ -259,14 +264,14 @@ def show_document(
     text = prompts.render(
         "document/document",
         document.lang,
-        frames=frames,
-        clip=f"{mark}clip\0" if as_video and stills else "",
+        frames=[] if unlisted else frames,
+        clip=f"{mark}clip\0" if as_video and stills and not unlisted else "",
         lines=lines,
         timed=any(line.start is not None for line in lines),
     )
     seconds = (still.frame / 24.0 if time is None else time for still, time in zip(stills, times, strict=True))
     clip = Clip(tuple(stills), tuple(seconds))
-    parts: list[Part] = []
+    parts: list[Part] = [clip] if unlisted and stills else []
     for i, piece in enumerate(re.split(re.escape(mark) + r"(\w+)\0", text)):
         if i % 2:
             parts.append(clip if piece == "clip" else stills[int(piece)])

@@ -133,6 +133,8 @@ class VideoLLM(System):
             return ("text only: no frames were shown (--frames 0)",)
         if self.config.video:
             return ("no regions: the frames were shown as one video",)
+        if "clip" in self.engine.supports and not self.strategy.is_framewise:
+            return ("no regions: the model sees the frames as one clip: --strategy framewise asks for each alone",)
         unknown = f"nothing documents how a model of family '{self.engine.family.name}' writes boxes"
         return (f"no regions: {unknown}; --box-convention names a convention",)
 

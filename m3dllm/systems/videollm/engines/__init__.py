@@ -1,4 +1,4 @@
-"""The engines: each module here but `base` and `local` is one, found by its name; other packages bring more.
+"""The engines: each module here but `base`, `local` and `native` is one, found by its name; other packages bring more.
 
 A package names an engine's class by an entry point of the group "m3dllm.engines".
 """
@@ -12,7 +12,7 @@ from m3dllm.plugins import Modules, class_in
 from m3dllm.systems.videollm.engines.base import ContextBudget, Engine
 from m3dllm.systems.videollm.options import Options
 
-_MODULES = Modules("engine", __name__, "m3dllm.engines", besides=("base", "local"))
+_MODULES = Modules("engine", __name__, "m3dllm.engines", besides=("base", "local", "native"))
 
 
 def engine_names() -> list[str]:

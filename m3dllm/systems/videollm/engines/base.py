@@ -27,6 +27,7 @@ CAPABILITIES = {
     "logprobs": "says how likely each token of an answer was",
     "images": "prompts may hold images",
     "video": "prompts may hold a video",
+    "clip": "all frames of a prompt are one clip, of a fixed number of tokens, in which none can be told from another",
     "lora": "answers with a LoRA adapter",
     "fit": "its models can be tuned here",
     "local": "the model is on this machine: its processor and its adapters can be read without its weights",

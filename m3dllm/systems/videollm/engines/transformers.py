@@ -43,17 +43,16 @@ class TransformersEngine(LocalEngine):
         """`local` and `model`: what is loaded already. Raises UserError where the model, the device or the memory is
         not there, or the adapter does not fit the model or does nothing to it."""
         self.options = options
-        self._take(local or LocalModel(options))
+        self._take(local or self.locate(options))
         self.adapter = find_adapter(options.adapter) if options.adapter else None
         if self.adapter is not None:
             self.adapter.check_base(self.local.name, self.local.weights_sha256)
         from m3dllm.devices import find_device
         from m3dllm.systems.videollm.engines.local.generation import Generator
-        from m3dllm.systems.videollm.engines.local.loading import load_model
 
         self.max_concurrency = max(1, options.batch)
         self.device = find_device(options.device, metal=True)
-        loaded = model if model is not None else load_model(self.local, options.dtype, self.device)
+        loaded = model if model is not None else self.load()
         if self.adapter is not None:
             from m3dllm.systems.videollm.adapters.lora import effect_on, load_adapter
 
@@ -61,6 +60,12 @@ class TransformersEngine(LocalEngine):
         self.generator = Generator(options, self.local, loaded, self.device)
         self.context = self.generator.context
         self._pending: deque[tuple[int, Request]] = deque()
+
+    def load(self) -> Any:
+        """The model with its weights. Raises UserError where they are not there, or do not fit into memory."""
+        from m3dllm.systems.videollm.engines.local.loading import load_model
+
+        return load_model(self.local, self.options.dtype, self.device)
 
     @property
     def model(self) -> Any:

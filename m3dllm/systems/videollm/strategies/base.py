@@ -168,6 +168,8 @@ class Strategy(ABC):
     """The template of the system message."""
     templates: ClassVar[Path | None] = None
     """A folder with its templates, where they are not those of this package: laid out as prompts/."""
+    is_framewise: ClassVar[bool] = False
+    """Whether regions are asked for a frame at a time, which is then all that is shown of the frames."""
     example_tasks: ClassVar[frozenset[Task]] = frozenset()
     """What must be annotated in a train document for it to be an example at all."""
 

@@ -162,7 +162,7 @@ def _relations_constraint(context: PromptContext, groups: About) -> Constraint:
     )
 
 
-def _listed_values(context: PromptContext, groups: About) -> Mapping[str, Any]:
+def listed_values(context: PromptContext, groups: About) -> Mapping[str, Any]:
     return {"chains": listed(context, groups)}
 
 
@@ -192,7 +192,7 @@ def _relations_parse(context: PromptContext, reply: Reply, groups: About) -> lis
 RELATIONS = Stage(
     template="staged/relations",
     constraint=_relations_constraint,
-    values=_listed_values,
+    values=listed_values,
     target=_relations_target,
     listed=_relations_listed,
     parse=_relations_parse,
@@ -204,7 +204,7 @@ RELATIONS = Stage(
 # --- grounding --------------------------------------------------------------------------------------------------------
 
 
-def _grounding_constraint(context: PromptContext, groups: About) -> Constraint:
+def grounding_constraint(context: PromptContext, groups: About) -> Constraint:
     named = [group.named for group in groups]
     return Constraint(
         grammar=grammar.regions_grammar(named, context.labels, context.visible, context.bounds),
@@ -225,18 +225,18 @@ def _grounding_target(gold: Gold, groups: About) -> str:
     return f'{{"regions":[{",".join(written)}]}}'
 
 
-def _grounding_parse(context: PromptContext, reply: Reply, groups: About) -> list[Any]:
+def grounding_parse(context: PromptContext, reply: Reply, groups: About) -> list[Any]:
     said = rows(context.read(reply, "regions", "regions").get("regions"))
     return with_confidences(said, reply, "regions", REGION)
 
 
 GROUNDING = Stage(
     template="staged/grounding",
-    constraint=_grounding_constraint,
-    values=_listed_values,
+    constraint=grounding_constraint,
+    values=listed_values,
     target=_grounding_target,
     listed=_relations_listed,
-    parse=_grounding_parse,
+    parse=grounding_parse,
     tasks=frozenset(("grounding",)),
 )
 """Regions of the frames shown, each of a chain or of none."""
@@ -265,8 +265,15 @@ class Staged(Strategy):
         related = yield from relations_of(context, groups)
         regions: list[Any] = []
         if context.visible.sizes and context.labels.regions:
-            regions = yield from GROUNDING.put(context, groups)
+            regions = yield from self.regions(context, groups)
         return {"chains": [group.written() for group in groups], "relations": related, "regions": regions}
+
+    def regions(
+        self, context: PromptContext, groups: Sequence[Group]
+    ) -> Generator[list[Question], list[Reply], list[Any]]:
+        """Regions of all frames."""
+        found: list[Any] = yield from GROUNDING.put(context, groups)
+        return found
 
     def later(self, context: PromptContext) -> list[Question]:
         if context.document.given is not None:
@@ -275,7 +282,7 @@ class Staged(Strategy):
         if context.has_text and context.labels.relations:
             stages.append(RELATIONS)
         if context.visible.sizes and context.labels.regions:
-            stages.append(GROUNDING)
+            stages.append(self.stages[-1])
         return [stage.blank(context, marked="") for stage in stages]
 
     def growth(self, context: PromptContext) -> int:

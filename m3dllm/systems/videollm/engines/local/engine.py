@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from m3dllm.systems.videollm.engines.base import Count, Engine
 from m3dllm.systems.videollm.engines.local.model import LocalModel
 from m3dllm.systems.videollm.messages import Message
+from m3dllm.systems.videollm.options import Options
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,6 +18,11 @@ class LocalEngine(Engine):
     """An engine whose model is on this machine."""
 
     local: LocalModel
+
+    @classmethod
+    def locate(cls, options: Options) -> LocalModel:
+        """What is known of the model without its weights. Raises UserError where it is not there."""
+        return LocalModel(options)
 
     def _take(self, local: LocalModel) -> None:
         """Take over what is known of the model without its weights. One without vision is shown no frames."""

@@ -50,7 +50,7 @@ class LocalModel:
         self.name = options.model or NAME
         self.source = options.model or str(FOLDER)
         self.loading: dict[str, Any] = {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
-        _be_quiet()
+        be_quiet()
         place = Path(self.source)
         self.gguf = place if place.suffix.lower() == ".gguf" else None
         """The one file of a model in llama.cpp's format."""
@@ -362,7 +362,7 @@ def peak_memory_mb() -> float:
     return peak / (1e6 if sys.platform == "darwin" else 1e3)  # kilobytes, but bytes on macOS
 
 
-def _be_quiet() -> None:
+def be_quiet() -> None:
     """No bars and no retries on the terminal: what goes wrong is said in one line."""
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging

@@ -7,7 +7,6 @@ from typing import Any
 
 from m3dllm.systems.videollm.engines.base import ContextBudget, Reply, Request
 from m3dllm.systems.videollm.engines.local.engine import LocalEngine
-from m3dllm.systems.videollm.engines.local.model import LocalModel
 from m3dllm.systems.videollm.options import Options
 
 
@@ -16,9 +15,13 @@ class TokenizerOnlyEngine(LocalEngine):
 
     supports = frozenset({"grammar", "schema", "images", "video", "local"})
 
-    def __init__(self, options: Options, budget: ContextBudget | None = None) -> None:
+    def __init__(
+        self, options: Options, budget: ContextBudget | None = None, *, kind: type[LocalEngine] = LocalEngine
+    ) -> None:
+        """As an engine of that kind would show and count. Raises UserError where the model is not there."""
         super().__init__(options)
-        self._take(LocalModel(options))
+        self.supports = self.supports | (kind.supports & {"clip"})
+        self._take(kind.locate(options))
         self.context = min(options.context or self.local.context, self.local.context)
 
     @property

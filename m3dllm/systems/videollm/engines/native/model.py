@@ -1,0 +1,45 @@
+"""A language model that is given the frames of a prompt as vectors in place of tokens."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
+
+CHUNK = 16
+"""Frames that the vision encoder sees at once."""
+
+
+class NativeModel(nn.Module):
+    """The language model, and in `see` what is before it."""
+
+    def __init__(self, language_model: LlamaForCausalLM, placeholder: int) -> None:
+        super().__init__()
+        self.language_model, self.placeholder = language_model, placeholder
+
+    @property
+    def dtype(self) -> torch.dtype:
+        found: torch.dtype = self.language_model.dtype
+        return found
+
+    @abstractmethod
+    def see(self, pixels: Tensor, lengths: list[int]) -> Tensor:
+        """The vectors of clips, (clips * rows, width), of their frames, (frames of all clips, 3, side, side)."""
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        pixel_values_videos: Tensor | None = None,
+        clip_lengths: Tensor | None = None,
+        **language: Any,
+    ) -> Any:
+        """As the language model's: `input_ids` (batch, tokens), in which each vector of a clip has its placeholder."""
+        at = input_ids == self.placeholder
+        vectors = self.language_model.get_input_embeddings()(input_ids.masked_fill(at, 0))
+        if pixel_values_videos is not None and clip_lengths is not None:
+            seen = self.see(pixel_values_videos, clip_lengths.tolist())
+            vectors = vectors.masked_scatter(at[..., None], seen.to(vectors.dtype))
+        return self.language_model(inputs_embeds=vectors, **language)

@@ -1,0 +1,64 @@
+"""The options of `video-chatgpt` and `video-llama-2`: those of `video-llm` that such a model has. Light to import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta
+
+from m3dllm.config import FIT, AtLeast0, named
+from m3dllm.systems.videollm.config import Config
+
+_OF_SERVERS = (
+    *("base_url", "api_key_env", "header", "query", "extra_body", "omit", "reasoning_effort", "rpm", "tpm", "max_wait"),
+    *("batch_file", "batch_answers", "retries", "timeout"),
+)
+_OF_OTHER_MODELS = (
+    *("engine", "entailment_model", "grounding_model", "thinking", "shot_frames", "longest_side", "video", "family"),
+    *("schema_only", "prompt_version", "revision", "trust_remote_code", "tensor_parallel", "workers", "adapter"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Native(Config):
+    """What the two have in common."""
+
+    withheld: ClassVar[frozenset[str]] = frozenset((*named(Config, FIT), *_OF_SERVERS, *_OF_OTHER_MODELS))
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "tiny": {"model": "tiny", "max_tokens": 256, "prompt_form": "compact"},
+    }
+
+    model: str | None = "published"
+    """published: the weights of the authors, on the hub; a folder with the parts that the card names; or tiny: random
+    weights, to try it out."""
+    strategy: str = "framewise"
+    """How to ask: framewise (entities, chains, relations, then the regions of each frame by itself); joint, staged or
+    mqa, which then ask for no regions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoChatGPT(Native):
+    """The options of `video-chatgpt`."""
+
+    engine: str = "video-chatgpt"
+    frames: AtLeast0 = 100
+    """At most so many frames of a document are shown, 100 or fewer; they always take 356 vectors."""
+    prompt_form: Literal["full", "compact"] = "compact"
+    """How much the prompts say: compact (labels only, since the context has 2048 tokens), or full: most documents are
+    then read in several windows."""
+    max_tokens: Annotated[int, Meta(ge=16)] = 512
+    """The longest answer, in tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoLlama(Native):
+    """The options of `video-llama-2`."""
+
+    engine: str = "video-llama-2"
+    frames: AtLeast0 = 8
+    """At most so many frames of a document are shown, 32 or fewer; they always take 32 vectors."""
+    max_tokens: Annotated[int, Meta(ge=16)] = 1024
+    """The longest answer, in tokens."""
