@@ -309,7 +309,7 @@ def test_other_strategies_ask_for_no_regions_of_a_clip(stills):
 def test_a_document_too_long_is_read_in_windows_with_room_for_the_answer(stills, name, context):
     asked = VideoLLM(config(name, max_tokens=512), labels=LABELS)
     assert asked.engine.context == context
-    long = document("d", text="Ada met Bela in Arles and left . " * 60, stills=stills)
+    long = document("d", text="Ada met Bela in Arles and left . " * 150, stills=stills)
     views = asked.builder.of(long)
     assert len(views) > 1
     assert all(asked.builder.needed(view.context) <= context for view in views)

@@ -52,7 +52,8 @@ class Options(config.Options):
     batch_answers: Annotated[tuple[str, ...], INCIDENTAL, ADVANCED] = ()
     """The files that the batch gave back; what has no answer there is written to --batch-file."""
     strategy: str = "joint"
-    """How to ask: joint (one answer), staged (entities, chains, relations, grounding), mqa (spans, then choices)."""
+    """How to ask: joint (one answer), staged (entities, chains, relations, grounding), framewise (as staged, but
+    grounding for a frame at a time), mqa (spans, then choices)."""
     shots: AtLeast0 = 0
     """How many examples from the train split stand in a prompt."""
     shot_choice: Literal["random", "fixed", "similar"] = "random"
