@@ -377,7 +377,7 @@ def _bandwidth(system: Any, tally: Any) -> None:
     bandwidth = next((value for part, value in BANDWIDTH.items() if part in name), None)
     weights = sum(p.numel() * p.element_size() for p in system.engine.model.parameters())
     if bandwidth is not None:
-        best = bandwidth / weights * system.config.batch
+        best = bandwidth / weights * system.engine.max_concurrency
         share = (tally.tokens_a_second or 0.0) / best
         print(f"  {name}: {weights / 1e9:.1f} GB of weights, at most {best:.0f} tokens a second; reached {share:.0%}")
 

@@ -90,7 +90,10 @@ def load_upright(source: Path | bytes) -> Image:
     """The whole picture in colour, upright. Raises what Pillow raises."""
     with open_picture(source) as image:
         turn = 1 if image.format == "TIFF" else orientation(image, source)
-        return upright(image.convert("RGB"), turn)
+        if image.mode != "RGB":
+            return upright(image.convert("RGB"), turn)
+        image.load()
+        return upright(image, turn)
 
 
 def turn_box(box: Box, turn: int) -> Box:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from m3dllm.systems.videollm.frames import choose_frames, load_image
 from m3dllm.types import Document, Frame, Segment
@@ -61,3 +63,11 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"frame 24 .*broken\.png"):
         load_image(Frame(24, str(path), 64, 48), longest_side=640)
+
+
+def test_a_large_picture_is_made_smaller_as_a_slow_twin_does_it(tmp_path):
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 16, 3), dtype=np.uint8))
+    coarse.resize((1920, 1080), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
+    found = load_image(Frame(0, str(tmp_path / "a.png"), 1920, 1080), longest_side=640)
+    expected = Image.open(tmp_path / "a.png").resize((640, 360), Image.Resampling.BICUBIC)
+    assert np.abs(np.asarray(found, dtype=int) - np.asarray(expected, dtype=int)).max() <= 3

@@ -243,3 +243,22 @@ def test_a_text_of_four_thousand_words_is_answered_rightly(tiny, stills, tmp_pat
     assert all(region.box.is_legal and region.frame in raw.frames for region in prediction.annotation.regions)
     odd = {issue.code for issue in prediction.issues} & {"not_json", "text_not_found", "unaligned", "fuzzy", "folded"}
     assert not odd
+
+
+def test_frames_that_were_read_ahead_are_shown_as_others(stills):
+    document, engine = Document("d", "en", "Ada .", frames=stills), Reader(10_000)
+    builder = system(engine).builder
+    (plain,) = builder.of(document)
+    builder.read_ahead(document)
+    (ahead,) = builder.of(document)
+    pictures = [[part.image.tobytes() for part in v.context.view if isinstance(part, Still)] for v in (plain, ahead)]
+    assert pictures[0] == pictures[1]
+    assert len(pictures[0]) == len(stills)
+
+
+def test_a_frame_that_cannot_be_read_fails_its_document_alone(stills, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    broken = Document("broken", "en", "Ada .", frames=(replace(stills[0], path=str(tmp_path / "broken.png")),))
+    documents = [Document("d0", "en", "Ada .", frames=stills), broken, Document("d1", "en", "Bela .", frames=stills)]
+    raws = list(system(Reader(10_000)).predict(documents))
+    assert [raw.error is None for raw in raws] == [True, False, True]

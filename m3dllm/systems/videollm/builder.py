@@ -8,6 +8,7 @@ out. Each step is an Issue of the document.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -37,6 +38,8 @@ SPARE = 1.25
 and later questions are only estimated."""
 KNOWN_SHOTS = 32
 """Of so many examples is kept how they are shown."""
+READERS = 2
+"""How many threads read frames ahead."""
 LATE = 9_000_000
 """The number of a frame, as long as any."""
 
@@ -77,6 +80,8 @@ class PromptBuilder:
         self.strategy = strategy or find_strategy(options.strategy)
         self.convention = find_convention(engine.family, options.box_convention)
         self.most_frames = options.frames if engine.sees else 0
+        self._reading: dict[str, Future[Any]] = {}
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="frames")
         self._lengths: dict[str, int] = {}
         self._known_shots: dict[tuple[str, bool], Shot] = {}
         self._least: dict[Lang, int] = {}
@@ -90,6 +95,13 @@ class PromptBuilder:
         """
         told_apart = not self.options.video and ("clip" not in self.engine.supports or self.strategy.is_framewise)
         return self.most_frames > 0 and told_apart and self.convention is not None
+
+    def read_ahead(self, document: Document) -> None:
+        """Begin to read the frames of a document that will be shown soon, while something else computes."""
+        for frame in self._chosen(document):
+            if frame.path not in self._reading:
+                read = self._readers.submit(load_image, frame, longest_side=self.options.longest_side)
+                self._reading[frame.path] = read
 
     def of(self, document: Document) -> list[View]:
         """The document whole, or in windows.
@@ -284,9 +296,14 @@ class PromptBuilder:
     def _chosen(self, document: Document) -> tuple[Frame, ...]:
         return choose_frames(document, self.most_frames, how=self.options.frame_choice, fps=self.options.fps or 24.0)
 
-    def _pictures(self, frames: Iterable[Frame], *, read: Callable[..., Any] = load_image) -> list[Picture]:
+    def _pictures(self, frames: Sequence[Frame], *, read: Callable[..., Any] = load_image) -> list[Picture]:
         """The images of these frames. Raises ValueError."""
-        return [(frame, read(frame, longest_side=self.options.longest_side)) for frame in frames]
+        begun = [self._reading.pop(frame.path, None) if read is load_image else None for frame in frames]
+        side = self.options.longest_side
+        return [
+            (frame, read(frame, longest_side=side) if future is None else future.result())
+            for frame, future in zip(frames, begun, strict=True)
+        ]
 
     def _context(
         self, document: Document, pictures: Sequence[Picture], examples: Sequence[Shot] = (), *, is_worked: bool = False

@@ -88,6 +88,8 @@ def check(options: Options, labels: LabelSet) -> None:
         raise UserError("--unconstrained and --schema-only exclude each other: give one of them")
     if options.workers > 1 and "workers" not in kind.supports:
         raise UserError("--workers: a server has its own; leave it out, and raise --batch to ask more at once")
+    if options.engine_args and options.engine != "vllm":
+        raise UserError("--engine-args: they are arguments of vLLM's engine: add --engine vllm, or leave them out")
     if options.tensor_parallel > 1 and "tensor_parallel" not in kind.supports:
         able = " or ".join(f"--engine {name}" for name in engine_names() if "tensor_parallel" in _supports(name))
         raise UserError(f"--tensor-parallel: only {able} spreads a model over GPUs")

@@ -27,6 +27,9 @@ from m3dllm.types import BoxForm, Document, Failure, Issue, RawOutput, Turn
 
 log = logging.getLogger("m3dllm")
 
+AHEAD = 4
+"""The frames of so many documents are read before it is their turn."""
+
 REPEATED = frozenset({"empty_answer", "empty_document", "bad_geometry", "box_outside"})
 """Issues of a window that either say nothing of the document or are found again in the merged answer."""
 
@@ -66,7 +69,7 @@ class Dialogue:
                 log.info("%s", self.tally)
 
     def _answers(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
-        waiting = iter(documents)
+        waiting = self._read_ahead(documents)
         order: deque[_Session] = deque()
         in_flight: dict[int, _Session] = {}
         numbers = iter(range(1 << 62))
@@ -98,6 +101,16 @@ class Dialogue:
                         self._submit(session, in_flight, numbers)
             elif exhausted and not order:
                 return
+
+    def _read_ahead(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """The documents; the frames of the next AHEAD are being read meanwhile."""
+        near: deque[Document] = deque()
+        for document in documents:
+            self.builder.read_ahead(document)
+            near.append(document)
+            if len(near) > AHEAD:
+                yield near.popleft()
+        yield from near
 
     def _poll(self) -> list[tuple[int, Reply]]:
         """At least one reply."""

@@ -63,7 +63,8 @@ def blank(frame: Frame, *, longest_side: int) -> Image:
 
 
 def load_image(frame: Frame, *, longest_side: int) -> Image:
-    """The picture in colour, made smaller where its longest side is above `longest_side`.
+    """The picture in colour, made smaller where its longest side is above `longest_side`: by whole numbers as the mean
+    of squares, which takes a tenth of the time, and by the rest as bicubic.
 
     Raises ValueError, with the file, where it cannot be read.
     """
@@ -74,7 +75,7 @@ def load_image(frame: Frame, *, longest_side: int) -> Image:
     except (OSError, ValueError, SyntaxError, Images.DecompressionBombError) as error:
         raise ValueError(f"frame {frame.index} ({frame.path}) cannot be read: {error}") from error
     size = shown_size(image.size, longest_side=longest_side)
-    return image if size == image.size else image.resize(size, Images.Resampling.BICUBIC)
+    return image if size == image.size else image.resize(size, Images.Resampling.BICUBIC, reducing_gap=1.0)
 
 
 def pad_to_square(image: Image) -> Image:

@@ -256,8 +256,7 @@ def mention_chunks(document: Document) -> list[str]:
     return [text[start:end] for start, end in pairwise(edges)]
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 # --- parts of grammars ------------------------------------------------------------------------------------------------

@@ -97,8 +97,9 @@ class Options(config.Options):
     """The longest mention."""
     temperature: NotNegative = 0.0
     """0: the likeliest token each time; above: sampled, with the seed."""
-    batch: Annotated[AtLeast1, INCIDENTAL] = 4
-    """Documents that are answered at once; of a server, requests that are under way at once."""
+    batch: Annotated[AtLeast1 | None, INCIDENTAL] = None
+    """Documents that are answered at once; default: in transformers 4 on a CPU and what memory allows on a GPU, in vLLM
+    what its cache holds, of a server 16 requests."""
     prompts: Annotated[str | None, ADVANCED] = None
     """A folder with prompts of your own, laid over the model's, which 'm3dllm prompts copy DIR' writes for a start."""
     prompt_version: Annotated[AtLeast1 | None, ADVANCED] = None
@@ -115,6 +116,8 @@ class Options(config.Options):
     """Run code that comes with the model."""
     tensor_parallel: Annotated[AtLeast1, INCIDENTAL] = 1
     """Over how many GPUs vLLM spreads a model."""
+    engine_args: Annotated[tuple[str, ...], ADVANCED] = ()
+    """Arguments of vLLM's engine, such as gpu_memory_utilization=0.8,quantization=fp8: name=value, by commas."""
     workers: Annotated[AtLeast1, INCIDENTAL] = 1
     """How many processes share the documents, each with a model of its own, and with GPUs of its own where there are
     GPUs."""

@@ -21,6 +21,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("m3dllm")
 
+ON_CPU = 4
+"""How many documents are answered together on a CPU, which gains little by more."""
+MOST = 64
+"""On a GPU at most so many; halved where memory runs out all the same."""
+LONGEST = 8192
+"""Tokens of a long prompt with its answer."""
+
+
+def fitting(config: Any, longest: int, *, free: int, bytes_each: int) -> int:
+    """How many documents of `longest` tokens have room in `free` bytes of memory.
+
+    Keys and values of all layers are kept for each token; as much again is left for computing. `config` is the text
+    model's, `bytes_each` the size of a number.
+    """
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    a_token = 2 * config.num_hidden_layers * heads * width * bytes_each
+    return max(1, min(MOST, free // (2 * a_token * longest)))
+
 
 class TransformersEngine(LocalEngine):
     """A model of the transformers library on one device."""
@@ -50,7 +69,6 @@ class TransformersEngine(LocalEngine):
         from m3dllm.devices import find_device
         from m3dllm.systems.videollm.engines.local.generation import Generator
 
-        self.max_concurrency = max(1, options.batch)
         self.device = find_device(options.device, metal=True)
         loaded = model if model is not None else self.load()
         if self.adapter is not None:
@@ -59,6 +77,8 @@ class TransformersEngine(LocalEngine):
             prove(self.adapter.name, effect_on(load_adapter(loaded, self.adapter), self.local.tokenizer, self.device))
         self.generator = Generator(options, self.local, loaded, self.device)
         self.context = self.generator.context
+        self.max_concurrency = options.batch or self._fitting(budget)
+        self.generator.kept = 2 * self.max_concurrency
         self._pending: deque[tuple[int, Request]] = deque()
 
     def load(self) -> Any:
@@ -66,6 +86,16 @@ class TransformersEngine(LocalEngine):
         from m3dllm.systems.videollm.engines.local.loading import load_model
 
         return load_model(self.local, self.options.dtype, self.device)
+
+    def _fitting(self, budget: ContextBudget | None) -> int:
+        """How many documents are answered together where --batch is left open."""
+        import torch
+
+        if self.device.type != "cuda":
+            return ON_CPU
+        free, _ = torch.cuda.mem_get_info(self.device)
+        longest = min(self.context, budget.tokens if budget else LONGEST)
+        return fitting(self.local.text_config, longest, free=free, bytes_each=self.model.dtype.itemsize)
 
     @property
     def model(self) -> Any:

@@ -6,12 +6,14 @@ its prompts, so that vLLM's prefix cache encodes them once.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from difflib import get_close_matches
 from typing import Any, ClassVar
 
 from m3dllm.errors import UserError
@@ -36,6 +38,22 @@ LAST = 8
 """Characters of the end of an answer that its last token may have written."""
 LIKELIEST = 20
 """Of so many next tokens the log-probabilities are compared, to see what an adapter changes; vLLM's own limit."""
+
+
+MOST, MOST_ON_CPU = 256, 16
+"""How many documents are under way at most where --batch is left open."""
+GIVEN_OTHERWISE = {
+    "model": "--model",
+    "revision": "--revision",
+    "trust_remote_code": "--trust-remote-code",
+    "dtype": "--dtype",
+    "max_model_len": "--context",
+    "max_num_seqs": "--batch",
+    "seed": "--seed",
+    "tensor_parallel_size": "--tensor-parallel",
+}
+"""Arguments of vLLM's engine that options of ours give; to the other keywords of `LLM` below none may be given."""
+FIXED = frozenset({"structured_outputs_config", "disable_log_stats", "enable_lora", "max_loras", "max_lora_rank"})
 
 
 class VllmEngine(LocalEngine):
@@ -72,9 +90,11 @@ class VllmEngine(LocalEngine):
         self.context = min(options.context or CONTEXT, self.local.context)
         if budget is not None:
             self.context = min(self.context, budget.tokens)
-        self.max_concurrency = max(1, options.batch)
-        most = options.frames + options.shots * options.shot_frames
-        images = most if budget is None else min(most, budget.images)
+        on_cpu = current_platform.is_cpu()
+        most = options.batch or (MOST_ON_CPU if on_cpu else MOST)
+        images = options.frames + options.shots * options.shot_frames
+        if budget is not None:
+            images = min(images, budget.images)
         limits: dict[str, Any] = {"image": 0 if options.video else images}
         if options.video:
             limits["video"] = 1 + (options.shots if options.shot_frames else 0)
@@ -83,10 +103,11 @@ class VllmEngine(LocalEngine):
             more["limit_mm_per_prompt"] = limits
         if self.local.sees and options.video:
             more["mm_device_do_normalize"] = False  # in its encoder vLLM takes the mean of images for videos too
-        if current_platform.is_cpu():
+        if on_cpu:
             more |= {"enforce_eager": True, "kv_cache_memory_bytes": 1 << 29}
         if self.adapter is not None:
             more |= _room_for(self.adapter, self.local)
+        more |= engine_arguments(options.engine_args)
         try:
             with progress(f"loading model '{self.local.name}'"):
                 self.llm = LLM(
@@ -95,7 +116,7 @@ class VllmEngine(LocalEngine):
                     trust_remote_code=options.trust_remote_code,
                     dtype=options.dtype,  # type: ignore[arg-type]  # vLLM itself checks the name
                     max_model_len=self.context,
-                    max_num_seqs=self.max_concurrency,
+                    max_num_seqs=most,
                     seed=options.seed,
                     tensor_parallel_size=options.tensor_parallel,
                     enable_prefix_caching=True,
@@ -106,6 +127,9 @@ class VllmEngine(LocalEngine):
         except Exception as error:  # the weights, the memory, the device: vLLM says what in many ways
             raise UserError(f"model '{self.local.name}' cannot be loaded by vLLM: {_brief(error)}") from error
         self.engine = self.llm.llm_engine
+        self.max_concurrency = options.batch or under_way(
+            self.engine.vllm_config.cache_config.kv_cache_size_tokens, self.context, most
+        )
         _raise_limits(self.engine)
         self._keys: dict[str, int] = {}
         """By vLLM's own id of a request. An answer that was ended early may be given a second time: it has none."""
@@ -319,6 +343,40 @@ class VllmEngine(LocalEngine):
         found = [float(logprobs[0][token].logprob) for token in self.local.first_tokens(options)]
         whole = math.log(math.fsum(math.exp(x - max(found)) for x in found)) + max(found)
         return tuple(x - whole for x in found)
+
+
+def under_way(cache: int | None, longest: int, most: int) -> int:
+    """How many documents to have under way, where vLLM's cache holds so many tokens (None: it does not say) and the
+    longest prompt with its answer has `longest`: few are half as long."""
+    return most if cache is None else max(1, min(most, 2 * cache // longest))
+
+
+def engine_arguments(words: Sequence[str]) -> dict[str, Any]:
+    """`name=value` as keywords of vLLM's engine; a value is read as JSON where it is JSON, else it is a text.
+
+    Raises UserError for what vLLM does not know, or has from an option of ours.
+    """
+    from vllm.engine.arg_utils import EngineArgs
+
+    known = {field.name for field in fields(EngineArgs)}
+    found: dict[str, Any] = {}
+    for word in words:
+        name, mark, value = word.partition("=")
+        name = name.strip().removeprefix("--").replace("-", "_")
+        if not mark:
+            raise UserError(f"--engine-args: expected name=value, such as gpu_memory_utilization=0.8, not '{word}'")
+        if name in GIVEN_OTHERWISE:
+            raise UserError(f"--engine-args: {name} is given by {GIVEN_OTHERWISE[name]}")
+        if name in FIXED or name not in known:
+            near = get_close_matches(name, known - FIXED - GIVEN_OTHERWISE.keys(), n=1)
+            hint = f"; did you mean {near[0]}?" if near and name not in FIXED else ""
+            what = "is set by this program" if name in FIXED else "is no argument of this vLLM"
+            raise UserError(f"--engine-args: '{name}' {what}{hint}")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value.strip()
+    return found
 
 
 def _room_for(adapter: Adapter, local: LocalModel) -> dict[str, Any]:

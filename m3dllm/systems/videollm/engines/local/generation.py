@@ -89,6 +89,8 @@ class Generator:
         self.accepted = set(inspect.signature(model.forward).parameters)
         self._prefixes: dict[str, _Prefix] = {}
         self._encoded: dict[str, Any] = {}
+        self.kept = 8
+        """How many encoded prompts are kept."""
         self._outlines: Any = None
 
     def forget(self, share: str | None = None) -> None:
@@ -336,7 +338,7 @@ class Generator:
         """The prompt as the model takes it; the last few are kept, because a prompt is counted before it is sent."""
         name = prompt_sha256(messages) + thoughts
         if name not in self._encoded:
-            for old in list(itertools.islice(self._encoded, max(0, len(self._encoded) - 2 * self.options.batch))):
+            for old in list(itertools.islice(self._encoded, max(0, len(self._encoded) - self.kept))):
                 del self._encoded[old]
             self._encoded[name] = self.local.encode(messages, thoughts)
         return self._encoded[name]

@@ -41,6 +41,7 @@ class _Ready:
 
     provenance: Mapping[str, Any]
     context: int
+    max_concurrency: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,13 @@ class WorkersEngine(LocalEngine):
         """
         super().__init__(options)
         self._take(LocalModel(options))
-        self.max_concurrency = options.workers * max(1, options.batch)
         shares = gpu_shares(options, visible_gpus(options))
         self._workers = [_start(replace(options, workers=1), budget, gpus, make) for gpus in shares]
         self._stop = Finalize(self, _end, args=(self._workers,), exitpriority=10)
         self._places: dict[str, _Worker] = {}
         ready = [self._first_word(worker) for worker in self._workers]
         self._provenance, self.context = ready[0].provenance, ready[0].context
+        self.max_concurrency = sum(one.max_concurrency for one in ready)
 
     def _first_word(self, worker: _Worker) -> _Ready:
         try:
@@ -261,7 +262,7 @@ def _work(connection: Connection, options: Options, budget: ContextBudget | None
         return
     inbox: queue.SimpleQueue[list[tuple[int, Request] | str] | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(connection, inbox), daemon=True).start()
-    connection.send(_Ready(dict(engine.provenance), engine.context))
+    connection.send(_Ready(dict(engine.provenance), engine.context, engine.max_concurrency))
     under_way = 0
     while True:
         while not (inbox.empty() and under_way):

@@ -50,6 +50,8 @@ log = logging.getLogger("m3dllm")
 
 KEY = "OPENAI_API_KEY"
 """The environment variable with the key, where no other is named; nothing is sent where it is not set."""
+REQUESTS = 16
+"""How many requests are under way at once where --batch is left open."""
 CONTEXT = 32_768
 """Tokens of prompt and answer, where neither the server nor the user says."""
 PIXELS_A_TOKEN = 28 * 28
@@ -95,7 +97,7 @@ class OpenAIEngine(Engine):
         else:
             raise UserError("--engine openai needs --base-url, such as http://127.0.0.1:8000/v1")
         self.url = self.client.url
-        self.max_concurrency = max(1, config.batch)
+        self.max_concurrency = config.batch or REQUESTS
         self._pace = Pace(rpm=config.rpm, tpm=config.tpm)
         self._lock = threading.Lock()
         self._dialect = Dialect(omitted=frozenset(config.omit))

@@ -1,0 +1,115 @@
+"""What the host does beside the model: documents a second and core, with an engine that answers at once.
+
+    python -m benchmarks.host [--frames 0,8,32] [--documents 24] [--model M] [--profile]
+
+Everything but the model's own computing is real: frames of 720p are decoded, resized and hashed, prompts rendered,
+counted and encoded, grammars compiled, answers read, and raw.jsonl and prompts.jsonl written. M is a model's folder or
+hub id, of which only the tokenizer and the processor are loaded; default: a tiny Qwen2.5-VL with a byte-level
+vocabulary, whose prompts have about three times as many tokens as real ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import os
+import pstats
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from m3dllm import load_corpus
+from m3dllm.corpora.demo import demo_corpus
+from m3dllm.files import sha256_file
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.engines.base import Reply, Request
+from m3dllm.systems.videollm.engines.local.masks import compile_grammar
+from m3dllm.systems.videollm.engines.local.tokenizer_only import TokenizerOnlyEngine
+from m3dllm.systems.videollm.system import VideoLLM
+from m3dllm.types import Document, Frame
+
+WORDS = 300
+SIZE = (1280, 720)
+ANSWER = '{"chains":[],"relations":[],"regions":[]}'
+
+
+class InstantEngine(TokenizerOnlyEngine):
+    """It encodes the prompt, compiles the grammar, and has the answer."""
+
+    max_concurrency = 16
+
+    def __init__(self, options: Config) -> None:
+        super().__init__(options)
+        self._ready: deque[tuple[int, Reply]] = deque()
+
+    def submit(self, key: int, request: Request) -> None:
+        inputs = self.local.encode(request.messages)
+        if request.constraint is not None and request.constraint.grammar is not None:
+            compile_grammar(request.constraint.grammar, self.local.grammar_tokenizer)
+        self._ready.append((key, Reply(text=ANSWER, tokens_in=inputs["input_ids"].shape[1])))
+
+    def poll(self) -> list[tuple[int, Reply]]:
+        done, self._ready = list(self._ready), deque()
+        return done
+
+
+def documents(folder: Path, count: int, frames: int) -> Iterator[Document]:
+    """Texts of WORDS words from the demo's, each with pictures of its own."""
+    rng = np.random.default_rng(0)
+    texts = [example.document.text for example in load_corpus(demo_corpus())["train"] if example.document.lang == "en"]
+    words = " ".join(texts).split()
+    for i in range(count):
+        text = " ".join(words[(i * WORDS) % (len(words) - WORDS) :][:WORDS])
+        stills = []
+        for j in range(frames):
+            path = folder / f"{i}-{j}.jpg"
+            coarse = Image.fromarray(rng.integers(0, 256, (9, 16, 3), dtype=np.uint8))
+            coarse.resize(SIZE, Image.Resampling.BICUBIC).save(path, quality=90)
+            stills.append(Frame(24 * (j + 1), str(path), *SIZE, sha256=sha256_file(path)))
+        yield Document(f"d{i}", "en", text, frames=tuple(stills))
+
+
+def main() -> None:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", default="0,8,32")
+    parser.add_argument("--documents", type=int, default=24)
+    parser.add_argument("--model")
+    parser.add_argument("--profile", action="store_true", help="the twenty functions that take the most time")
+    given = parser.parse_args()
+    labels = load_corpus(demo_corpus()).labels
+    with tempfile.TemporaryDirectory() as folder:
+        model = given.model
+        if model is None:
+            from tests.videollm import tiny
+
+            model = str(tiny.qwen2_5_vl(Path(folder) / "model"))
+        for frames in map(int, given.frames.split(",")):
+            here = list(documents(Path(folder), given.documents, frames))
+            config = Config(model=model, frames=frames, context=1 << 17, prompt_version=2, max_tokens=512)
+            system = VideoLLM(config, labels=labels, engine=InstantEngine(config))
+            list(system.predict(here[:2]))  # what is only done once is not counted
+            profile = cProfile.Profile()
+            started, core = time.perf_counter(), time.process_time()
+            if given.profile:
+                profile.enable()
+            answers = list(system.predict(here))
+            profile.disable()
+            wall, core = time.perf_counter() - started, time.process_time() - core
+            tokens = sum(raw.tokens_in or 0 for raw in answers) / len(answers)
+            print(
+                f"{frames} frames: {len(answers) / core:.1f} documents a second and core"
+                f" ({len(answers) / wall:.1f} a second), {tokens:.0f} tokens a prompt",
+                flush=True,
+            )
+            if given.profile:
+                pstats.Stats(profile).sort_stats("tottime").print_stats(24)
+
+
+if __name__ == "__main__":
+    main()
