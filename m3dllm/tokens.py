@@ -18,7 +18,12 @@ _TOKEN = re.compile(rf"(?:(?![{_HAN}_])\w)+|\S")
 
 def tokenize(document: Document) -> tuple[tuple[int, int], ...]:
     """The offsets of the document's tokens: the corpus' own, or those found by one rule for both languages."""
-    return document.tokens or tuple(match.span() for match in _TOKEN.finditer(document.text))
+    return document.tokens or tokens_of(document.text)
+
+
+def tokens_of(text: str) -> tuple[tuple[int, int], ...]:
+    """The offsets of a text's tokens, by that rule."""
+    return tuple(match.span() for match in _TOKEN.finditer(text))
 
 
 def joined(tokens: Iterable[str]) -> tuple[str, tuple[tuple[int, int], ...]]:

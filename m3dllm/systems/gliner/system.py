@@ -1,0 +1,246 @@
+"""GLiNER2 at work: texts and glosses in, spans and relations out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from m3dllm.confidence import rounded
+from m3dllm.devices import find_device
+from m3dllm.errors import UserError
+from m3dllm.files import read_bytes, sha256_file
+from m3dllm.heuristics import ChainRule, chain_by
+from m3dllm.labels import LabelSet, RelationLabel
+from m3dllm.progress import progress
+from m3dllm.system import System, versions_of
+from m3dllm.systems.gliner import Config
+from m3dllm.tokens import tokens_of
+from m3dllm.types import Chain, Document, Example, Issue, Lang, Mention, RawOutput
+
+FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt")
+"""What of a model on the hub is fetched: weights, configurations, tokenizer; no code."""
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+END = " ."
+"""What a window ends with: the library would add a mark of its own, and may make it a part of a mention."""
+Span = tuple[int, int]
+Said = Mapping[str, Any]
+"""What the model says of a window: `entities`, by type its spans; `relation_extraction`, by type pairs of spans."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A relation between two spans of the text."""
+
+    label: RelationLabel
+    head: Span
+    tail: Span
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the model found in a document, in all of its windows."""
+
+    mentions: list[Mention] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+
+
+class Gliner(System):
+    """Mentions and relations of the corpus' types. Raises UserError where the model is not there or would run code."""
+
+    def __init__(
+        self, config: Config, *, labels: LabelSet, examples: Sequence[Example] = (), checkpoint: Path | None = None
+    ) -> None:
+        super().__init__(config, labels=labels, examples=examples, checkpoint=checkpoint)
+        if not labels.mentions:
+            raise UserError("the label set has no types of mentions: there is nothing to ask for")
+        self._folder = _folder_of(config)
+        self._model = _load(self._folder, config)
+        self._schemas: dict[Lang, Any] = {}
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """The model, the hash of its weights, and what ran it."""
+        weights = next(path for name in WEIGHTS if (path := self._folder / name).is_file())
+        return {"model": self.config.model, "sha256": sha256_file(weights), **versions_of("gliner2")}
+
+    def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
+        """One answer a document, in order; one without text has nothing to find."""
+        waiting = iter(documents)
+        while batch := list(islice(waiting, self.config.batch)):
+            started = time.perf_counter()
+            found = self._found(batch)
+            seconds = (time.perf_counter() - started) / len(batch)
+            for document, one in zip(batch, found, strict=True):
+                payload, issues = answer_of(document, one, self.config.chain_rule)
+                yield RawOutput(document.id, payload=payload, issues=issues, seconds=seconds)
+
+    def _found(self, documents: Sequence[Document]) -> list[Found]:
+        """What is in each of these documents."""
+        from gliner2.inference.chunking import split_text_into_chunks
+
+        sizes = {"chunk_size": self.config.window, "chunk_overlap": self.config.overlap}
+        found = [Found() for _ in documents]
+        windows = [
+            (one, document.lang, chunk)
+            for one, document in zip(found, documents, strict=True)
+            if document.text.strip()
+            for chunk in split_text_into_chunks(document.text, word_splitter=split, **sizes)
+        ]
+        answers = self._model.batch_extract(
+            [chunk.text + END for _, _, chunk in windows],
+            [self._schema(lang) for _, lang, _ in windows],
+            batch_size=self.config.batch,
+            include_confidence=True,
+            include_spans=True,
+            max_len=self.config.window + 1,  # with the mark; a model's own limit may be lower
+        )
+        for (one, _, chunk), said in zip(windows, answers, strict=True):
+            read(said, chunk.text, chunk.start_char, self.labels, one)
+        return found
+
+    def _schema(self, lang: Lang) -> Any:
+        """The types in that language, each with its gloss."""
+        if lang not in self._schemas:
+            schema = self._model.create_schema()
+            mentions = {label.name: label.gloss(lang) for label in self.labels.mentions}
+            relations = {label.name: label.gloss(lang) for label in self.labels.relations}
+            schema.entities(mentions, threshold=self.config.threshold)
+            if relations:
+                schema.relations(relations, threshold=self.config.relation_threshold)
+            self._schemas[lang] = schema
+        return self._schemas[lang]
+
+
+def read(said: Said, text: str, start: int, labels: LabelSet, found: Found) -> None:
+    """Add to `found` what is said of a window, whose text begins at `start` of the document's.
+
+    Relations stand under the name of their type, or under name and gloss.
+    """
+
+    def place(span: Said) -> Span:
+        return start + span["start"], start + min(span["end"], len(text))
+
+    for kind, spans in said.get("entities", {}).items():
+        places = [(place(span), rounded(span["confidence"])) for span in spans]
+        found.mentions.extend(Mention(a, b, kind, sure) for (a, b), sure in places if a < b)
+    for key, pairs in said.get("relation_extraction", {}).items():
+        label = next(one for one in labels.relations if key == one.name or key.startswith(f"{one.name}: "))
+        for pair in pairs:
+            head, tail = place(pair["head"]), place(pair["tail"])
+            sure = rounded(min(pair[side]["confidence"] for side in ("head", "tail")))
+            found.pairs.append(Pair(label, head, tail, sure))
+
+
+def answer_of(document: Document, found: Found, rule: ChainRule) -> tuple[dict[str, Any], tuple[Issue, ...]]:
+    """(the answer, what of it could not be used): of mentions that overlap the surest, a relation once."""
+    chains = chain_by(document, _apart(found.mentions), rule)
+    relations: dict[tuple[str, str, str], float] = {}
+    issues = []
+    for pair in found.pairs:
+        sides = _sides(chains, pair)
+        if sides is None:
+            texts = " and ".join(repr(document.text[a:b][:40]) for a, b in (pair.head, pair.tail))
+            issues.append(Issue("dangling", pair.label.name, f"{texts} are no two mentions of types that it joins"))
+            continue
+        key = sides[0].id, sides[1].id, pair.label.name
+        relations[key] = max(pair.confidence, relations.get(key, 0.0))
+    written = [
+        {"head": head, "tail": tail, "type": kind, "confidence": sure} for (head, tail, kind), sure in relations.items()
+    ]
+    return {"chains": [_written(chain) for chain in chains], "relations": written, "regions": []}, tuple(issues)
+
+
+def _apart(mentions: Sequence[Mention]) -> list[Mention]:
+    """Mentions that do not overlap: of those that do, the surest, then the longest."""
+    kept: list[Mention] = []
+    for mention in sorted(mentions, key=lambda m: (-(m.confidence or 0.0), m.start - m.end, m.start, m.type)):
+        if all(mention.end <= other.start or other.end <= mention.start for other in kept):
+            kept.append(mention)
+    return kept
+
+
+def _written(chain: Chain) -> dict[str, Any]:
+    mentions = [{"start": m.start, "end": m.end, "type": m.type, "confidence": m.confidence} for m in chain.mentions]
+    return {"id": chain.id, "type": chain.type, "mentions": mentions}
+
+
+def _sides(chains: Sequence[Chain], pair: Pair) -> tuple[Chain, Chain] | None:
+    """The two chains that a relation joins: of types that fit, with the mentions that overlap its spans the most."""
+    fitting = [
+        (covered + also, head, tail)
+        for covered, head in _near(chains, pair.head)
+        for also, tail in _near(chains, pair.tail)
+        if head is not tail and pair.label.joins(head.type, tail.type)
+    ]
+    best = max(fitting, key=lambda one: one[0], default=None)
+    return None if best is None else best[1:]
+
+
+def _near(chains: Sequence[Chain], span: Span) -> list[tuple[float, Chain]]:
+    """The chains with a mention that overlaps the span, each with the share of both that they have in common."""
+    shares = ((max(_shared(mention.span, span) for mention in chain.mentions), chain) for chain in chains)
+    return [(share, chain) for share, chain in shares if share > 0]
+
+
+def _shared(one: Span, other: Span) -> float:
+    both = min(one[1], other[1]) - max(one[0], other[0])
+    return max(0, both) / (max(one[1], other[1]) - min(one[0], other[0]))
+
+
+# --- loading ----------------------------------------------------------------------------------------------------------
+
+
+def _folder_of(config: Config) -> Path:
+    """The folder of the model, which is fetched where it is one of the hub. Raises UserError."""
+    from huggingface_hub import snapshot_download
+
+    folder = Path(config.model)
+    if not folder.exists():
+        try:
+            folder = Path(snapshot_download(config.model, revision=config.revision, allow_patterns=list(FILES)))
+        except (OSError, ValueError) as error:
+            why = " ".join(str(error).split())[:160]
+            raise UserError(f"--model {config.model}: expected a GLiNER2 model's folder or hub id ({why})") from error
+    for name in ("config.json", "encoder_config/config.json", "tokenizer_config.json"):
+        if not (file := folder / name).is_file():
+            raise UserError.at(folder, f"is no GLiNER2 model: it has no {name}")
+        try:
+            runs_code = "auto_map" in json.loads(read_bytes(file))
+        except (ValueError, TypeError) as error:
+            raise UserError.at(file, f"is no JSON object ({error})") from error
+        if runs_code:
+            raise UserError.at(file, "names code of the model's own, which is never run: take another model")
+    return folder
+
+
+def _load(folder: Path, config: Config) -> Any:
+    """The model on its device. Raises UserError where it cannot be loaded."""
+    import torch
+    from gliner2 import AutoExtractor
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    device = find_device(config.device, metal=True)
+    try:
+        with progress(f"loading model '{config.model}'"):
+            model = AutoExtractor.from_pretrained(str(folder), map_location=str(device), word_splitter=split)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"--model {config.model} does not fit into the memory of {device}: take a smaller one"
+        ) from error
+    except Exception as error:  # weights can be broken in any way
+        why = " ".join(str(error).split())[:200]
+        raise UserError(f"--model {config.model}: cannot be loaded as a GLiNER2 model ({why})") from error
+    return model.eval()
+
+
+def split(text: str, lower: bool = True) -> Iterator[tuple[str, int, int]]:
+    """The words of a text with their offsets, as the library wants them: our tokens, for both languages."""
+    for start, end in tokens_of(text):
+        yield (text[start:end].lower() if lower else text[start:end]), start, end
