@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -55,9 +56,40 @@ def read_bytes(path: Path) -> bytes:
         raise UserError.at(path, f"cannot be read: {error.strerror}") from error
 
 
+_PACKED = {
+    b"\x1f\x8b": "gzipped",
+    b"PK\x03\x04": "a zip archive",
+    b"BZh": "packed by bzip2",
+    b"\xfd7zXZ\x00": "packed by xz",
+    b"\x28\xb5\x2f\xfd": "packed by zstd",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a RAR archive",
+}
+"""How packed files begin, and what they are."""
+
+
 def read_text(path: Path) -> str:
     """The file as UTF-8, a byte-order mark dropped, line ends kept. Raises UserError at the line of a wrong byte."""
     return decode_text(read_bytes(path), path)
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """The lines of a file in UTF-8, one at a time and without their ends: LF, CRLF, or CR as on an old Mac.
+
+    Byte-order marks before lines are dropped, of which joined files have several. Raises UserError as `read_text`.
+    """
+    try:
+        with open_file(path) as file:
+            if problem := other_encoding(file.peek()):
+                raise UserError.at(path, problem)
+            with io.TextIOWrapper(file, encoding="utf-8") as text:
+                for line in text:
+                    yield line.removesuffix("\n").lstrip("\ufeff")
+    except UnicodeDecodeError:
+        read_text(path)  # says where
+        raise
+    except OSError as error:
+        raise UserError.at(path, f"cannot be read: {error.strerror}") from error
 
 
 def decode_text(data: bytes, path: Path) -> str:
@@ -74,8 +106,8 @@ def decode_text(data: bytes, path: Path) -> str:
 
 def other_encoding(data: bytes) -> str | None:
     """Why the bytes of a file are surely no UTF-8 text, or None."""
-    if data.startswith(b"\x1f\x8b"):
-        return "is gzipped: unpack it"
+    if problem := packed(data):
+        return problem
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "is UTF-16; expected UTF-8: save it as UTF-8"
     head = data[: len(data) // 2 * 2][:256]
@@ -83,6 +115,14 @@ def other_encoding(data: bytes) -> str | None:
         if len(head) >= 8 and zeros.count(0) > 0.8 * len(zeros) and not others.count(0):
             return "is UTF-16 without a byte-order mark; expected UTF-8: save it as UTF-8"
     return None
+
+
+def packed(data: bytes) -> str | None:
+    """Why the bytes of a file are those of an archive, or None."""
+    kind = next((kind for mark, kind in _PACKED.items() if data.startswith(mark)), None)
+    if data[257:262] == b"ustar":
+        kind = "a tar archive"
+    return f"is {kind}: unpack it" if kind else None
 
 
 def _likely(data: bytes) -> str:

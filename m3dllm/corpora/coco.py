@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -109,34 +109,49 @@ def _clips(value: dict[str, Any], where: str, clips: bool, notes: Imported) -> d
 
 def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object, list[_Drawn]]:
     """image id -> its annotations."""
-    names = {key(entry.get("id")): words(entry.get("name")) for entry in objects(value.get("categories"))}
-    known = {key(entry.get("id")) for entry in objects(value["images"])}
+    names: dict[object, str] = {}
+    for i, entry in enumerate(objects(value.get("categories"))):
+        number, name = key(entry.get("id")), words(entry.get("name"))
+        if names.setdefault(number, name) != name:
+            place = f"{where}: $.categories[{i}]"
+            notes.leave_out("category", "several have its id: their regions have no type", place)
+            names[number] = ""
+    known = Counter(key(entry.get("id")) for entry in objects(value["images"]))
     found: dict[object, list[_Drawn]] = defaultdict(list)
     for i, entry in enumerate(objects(value.get("annotations"))):
-        place = f"{where}: $.annotations[{i}]"
-        box = entry.get("bbox")
-        numbers = [number for one in box if (number := real(one)) is not None] if isinstance(box, list) else []
-        kind = names.get(key(entry.get("category_id")), "")
+        place, image = f"{where}: $.annotations[{i}]", key(entry.get("image_id"))
         if "caption" in entry:
             notes.leave_out("caption", "captions have no place in a corpus", place)
-        elif key(entry.get("image_id")) not in known:
+        elif image is None or image not in known:
             notes.leave_out("region", "its image is not there", f"{place}: {entry.get('image_id')}")
-        elif len(numbers) != 4 or not kind or entry.get("iscrowd") or _is_turned(entry):
-            if len(numbers) != 4:
-                notes.leave_out("region", "it has no bbox of four numbers", place)
-            elif not kind:
-                notes.leave_out("region", "its category has no name", f"{place}: {entry.get('category_id')}")
-            elif _is_turned(entry):
-                notes.leave_out("region", "it is turned: it is no box", place)
-            else:
-                notes.leave_out("region", "it is a crowd, not one thing", place)
-            found[key(entry.get("image_id"))].append(_Drawn(place, kind))
         else:
-            if entry.get("segmentation") or entry.get("keypoints"):
-                notes.change("region", "its outline or keypoints were skipped: its box stands", place)
-            drawn = _Drawn(place, kind, tuple(numbers), confidence(entry.get("score")))
-            found[key(entry.get("image_id"))].append(drawn)
+            drawn = _drawn(entry, place, names, notes)
+            if drawn.box and known[image] > 1:
+                notes.leave_out("region", "several images have the id of its image", f"{place}: {image}")
+                drawn = drawn._replace(box=())
+            found[image].append(drawn)
     return found
+
+
+def _drawn(entry: dict[str, Any], place: str, names: Mapping[object, str], notes: Imported) -> _Drawn:
+    """An annotation of an image that is there; what cannot be used of it is noted."""
+    box = entry.get("bbox")
+    numbers = [number for one in box if (number := real(one)) is not None] if isinstance(box, list) else []
+    kind, detail = names.get(key(entry.get("category_id")), ""), place
+    if len(numbers) != 4:
+        why = "it has no bbox of four numbers"
+    elif not kind:
+        why, detail = "its category has no name", f"{place}: {entry.get('category_id')}"
+    elif _is_turned(entry):
+        why = "it is turned: it is no box"
+    elif entry.get("iscrowd"):
+        why = "it is a crowd, not one thing"
+    else:
+        if entry.get("segmentation") or entry.get("keypoints"):
+            notes.change("region", "its outline or keypoints were skipped: its box stands", place)
+        return _Drawn(place, kind, tuple(numbers), confidence(entry.get("score")))
+    notes.leave_out("region", why, detail)
+    return _Drawn(place, kind)
 
 
 def _is_turned(entry: dict[str, Any]) -> bool:

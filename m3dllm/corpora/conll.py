@@ -17,13 +17,13 @@ from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.marks import Marks, language_of
 from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.corpora.stills import find_image, still
-from m3dllm.files import read_text
+from m3dllm.files import text_lines
 from m3dllm.tokens import joined
 from m3dllm.types import Document, Example, Lang, Task
 
 SUFFIXES = (".conll", ".bio", ".iob", ".iob2", ".txt", ".tsv")
 UNANNOTATED: frozenset[Task] = frozenset(("chain", "relation"))
-_TAGGED = re.compile(r"[ \t](?:O|[BIESLU][-_]\S+)[ \t\r]*$", re.MULTILINE)
+_TAGGED = re.compile(r"[ \t](?:O|[BIESLU][-_]\S+)[ \t]*$")
 _TAG = re.compile(r"([BIESLUO])(?:[-_](.+))?", re.DOTALL)
 
 
@@ -57,21 +57,20 @@ def read_conll(
     """
     incoming = Incoming()
     for file in files_at(path, SUFFIXES, "a file of tokens and tags, or a folder of them", incoming.notes):
-        text, name = read_text(file), split or incoming.split_of(file, path)
-        if file != path and not _TAGGED.search(text):
+        name = split or incoming.split_of(file, path)
+        if file != path and not any(map(_TAGGED.search, text_lines(file))):
             incoming.notes.leave_out("file", "none of its lines ends with a tag", file.name)
             continue
-        for n, block in enumerate(blocks(text, file.name, incoming.notes), start=1):
+        for n, block in enumerate(blocks(file, incoming.notes), start=1):
             incoming.add(name, example(block, incoming, f"{file.name}:{block.line}", f"{file.stem}-{n}", lang, images))
     return incoming.done(path)
 
 
-def blocks(text: str, where: str, notes: Imported) -> Iterator[Block]:
-    """The documents of a file of tokens and tags. A line that is neither is noted."""
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    by_mark = any(line.startswith("-DOCSTART-") for line in lines)
-    block, columns = Block(1), 2
-    for number, line in enumerate(lines, start=1):
+def blocks(file: Path, notes: Imported) -> Iterator[Block]:
+    """The documents of a file of tokens and tags, one at a time. A line that is neither is noted."""
+    by_mark = any(line.startswith("-DOCSTART-") for line in text_lines(file))
+    block, columns, where = Block(1), 2, file.name
+    for number, line in enumerate(text_lines(file), start=1):
         if line.startswith("-DOCSTART-") or (line.startswith("IMGID:") and "\t" not in line):
             if not block.is_empty:
                 yield block

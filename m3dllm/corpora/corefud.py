@@ -17,7 +17,7 @@ from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.marks import Marks, language_of
 from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.errors import UserError
-from m3dllm.files import read_text
+from m3dllm.files import text_lines
 from m3dllm.types import Document, Example, Lang, Task
 
 UNANNOTATED: frozenset[Task] = frozenset(("relation",))
@@ -72,8 +72,7 @@ class _Source:
 def _documents(file: Path) -> Iterator[_Source]:
     source = _Source(1)
     sentence: list[tuple[int, list[str]]] = []
-    for number, line in enumerate(read_text(file).split("\n"), start=1):
-        line = line.removesuffix("\r")
+    for number, line in enumerate(text_lines(file), start=1):
         if line.startswith("#"):
             name, _, value = (part.strip() for part in line[1:].partition("="))
             if name.split(" ")[0] == "newdoc":

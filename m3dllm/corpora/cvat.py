@@ -23,7 +23,10 @@ from m3dllm.corpora.voc import ONLY_REGIONS
 from m3dllm.errors import UserError
 from m3dllm.types import Box, Document, Example, Frame, Region
 
-_LONGEST_TASK = 1_000_000
+_LONGEST_TASK = 200_000
+"""Frames: more than two hours of a video."""
+_NUMBERS = 2**53
+"""The first whole number beyond those that a float tells apart."""
 _SHAPE = "@label @source @z_order @frame @keyframe @outside @xtl @ytl @xbr @ybr @rotation"
 _BOX = keys(_SHAPE)
 _OTHER = keys(_SHAPE + " @points @rle @left @top @width @height @cx @cy @rx @ry points")
@@ -133,7 +136,7 @@ class _Task:
             found = frames.get(_whole(shape.get("frame")) or 0) if shape.get("frame") else None
             if shape.tag == "track":
                 self._notes.leave_out("track", "it is a part of a skeleton", where)
-            elif shape.get("outside") == "1":
+            elif shape.get("outside", "").lower() in ("1", "true"):
                 continue  # the thing is not in the picture
             elif found is None:
                 self._notes.leave_out("region", "its frame has no number or no size", where)
@@ -145,7 +148,11 @@ class _Task:
         """The numbers of the frames that the task has: all of them are annotated."""
         start, stop = _whole(text_of(self._task, "start_frame")), _whole(text_of(self._task, "stop_frame"))
         step = re.fullmatch(r"step=([1-9][0-9]{0,5})", text_of(self._task, "frame_filter"))
-        if start is None or stop is None or not 0 <= start <= stop <= start + _LONGEST_TASK:
+        if start is None or stop is None or not start <= stop:
+            return range(0)
+        if stop - start >= _LONGEST_TASK:
+            why = f"there are more than {_LONGEST_TASK:,} in the task: only those with shapes come in"
+            self._notes.leave_out("frames", why, f"{self._file.name}: {start} to {stop}")
             return range(0)
         return range(start, stop + 1, int(step[1]) if step else 1)
 
@@ -191,7 +198,7 @@ def _size(width: str | None, height: str | None) -> Size | None:
 
 def _whole(text: str | None) -> int | None:
     value = number(text)
-    return int(value) if value is not None and value == int(value) and value >= 0 else None
+    return int(value) if value is not None and value == int(value) and 0 <= value < _NUMBERS else None
 
 
 def _images(folder: Path) -> list[Path]:

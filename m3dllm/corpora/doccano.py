@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
-from m3dllm.corpora.documents import JSON, read_documents
+from m3dllm.corpora.documents import JSON, read_documents, scan_documents
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import key, keys, note_unread, objects, whole_number, words
 from m3dllm.corpora.marks import Marks, language_of
@@ -42,9 +42,9 @@ def read_doccano(
     incoming = Incoming()
     text_keys, span_keys = (text,) if text else _TEXTS, (label,) if label else _SPANS
     for file in files_at(path, JSON, "a JSONL export of doccano", incoming.notes):
-        rows = list(read_documents(file, incoming.notes, keys=text_keys, lines=True))
         part = split or incoming.split_of(file, path)
-        related = any(isinstance(row.value.get("relations"), list) for row in rows)
+        related = any(isinstance(row.get("relations"), list) for row in scan_documents(file, keys=text_keys))
+        rows = read_documents(file, incoming.notes, keys=text_keys, lines=True)
         for n, one in enumerate(rows, start=1):
             row, where = one.value, one.where(file.name)
             said, marked = _first(row, text_keys, str), _first(row, span_keys, list)

@@ -20,7 +20,8 @@ from typing import Any
 from m3dllm.corpora.imported import Imported, one_line
 from m3dllm.errors import UserError
 from m3dllm.files import decode_text, open_file
-from m3dllm.wire import BOM, WireError, decode, encode, is_deep, read_json
+from m3dllm.labels import LabelSet
+from m3dllm.wire import BOM, WireError, decode, encode, read_json
 
 JSON = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz")
 """The suffixes of files of documents."""
@@ -29,7 +30,8 @@ CHUNK = 2**18
 """Bytes that are read at once."""
 TWICE = "it stands twice in one object: the last one counts"
 """Why a key is skipped."""
-_SPACE = re.compile(r"[ \t\r\n]*")
+_SPACE = re.compile(r"[ \t\r\n\ufeff]*")
+_DECODER = json.JSONDecoder()
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
@@ -74,19 +76,26 @@ def read_documents(path: Path, notes: Imported, *, keys: Iterable[str], lines: b
     else:
         if n:
             return
-    rows = _whole(path, notes, frozenset(keys), lines=lines)
     if n:  # what is wrong with it was wrong for one reader only
+        _whole(path, notes, frozenset(keys), lines=lines)
         raise UserError.at(path, f"is no JSON list: its element $[{n}] cannot be read")
-    yield from rows
+    if _holds_several(path):
+        yield from _several(path, notes, lines=lines)
+    else:
+        yield from _whole(path, notes, frozenset(keys), lines=lines)
+
+
+def scan_documents(path: Path, *, keys: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The documents once more, to look at them all before one is read; nothing is noted. Raises as `read_documents`."""
+    return (row.value for row in read_documents(path, Imported(LabelSet()), keys=keys))
 
 
 def _whole(path: Path, notes: Imported, keys: frozenset[str], *, lines: bool) -> Iterator[Row]:
-    """The documents of a file that is no list of documents, or a damaged one. Raises UserError as `read_documents`."""
-    data = _read(path)
+    """The documents of a file that is one value, or a damaged list. Raises UserError as `read_documents`."""
     try:
-        value = _decode(data, path, notes)
+        value = _decode(_read(path), path, notes)
     except WireError as error:
-        return _several(decode_text(data, path), path, notes, error, lines=lines)
+        raise error.at(path) from error
     if isinstance(value, dict):
         value = _of_object(value, keys, path, notes, lines=lines)
     if not isinstance(value, list):
@@ -98,12 +107,10 @@ def _whole(path: Path, notes: Imported, keys: frozenset[str], *, lines: bool) ->
 
 def read_value(path: Path, notes: Imported) -> Any:
     """The one JSON value in the file `path`. Raises UserError where there is none, or there are several."""
-    data = _read(path)
     try:
-        return _decode(data, path, notes)
+        return _decode(_read(path), path, notes)
     except WireError as error:
-        rows = _several(decode_text(data, path), path, Imported(notes.labels), error, lines=True)
-        if sum(1 for _, _ in zip(range(2), rows, strict=False)) == 2:
+        if _holds_several(path):
             raise UserError.at(path, "is JSON Lines, or objects one after another; expected one JSON value") from error
         raise error.at(path) from error
 
@@ -120,54 +127,91 @@ def decode_value(data: bytes | str) -> Any:
         raise
 
 
+class _Text:
+    """The text of a JSON file in UTF-8, read on as it is needed.
+
+    A byte-order mark is white space: joined files have several.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._decoder = file, codecs.getincrementaldecoder("utf-8")()
+        self._text, self._at, self._line, self._counted = "", 0, 1, 0
+
+    def sign(self) -> str:
+        """The next character that is no white space, before which the text then stands; "" at the end."""
+        while True:
+            self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]  # it matches nothing, too
+            if self._at < len(self._text) or not self._more():
+                return self._text[self._at : self._at + 1]
+
+    def skip(self) -> None:
+        """Go on behind that character."""
+        self._at += 1
+
+    def line(self) -> int:
+        """The line in which the text stands."""
+        self._line += self._text.count("\n", self._counted, self._at)
+        self._counted = self._at
+        return self._line
+
+    def value(self) -> str:
+        """The JSON value that comes next, as it is written. Raises ValueError, or RecursionError, where it is none."""
+        while True:
+            try:
+                _, end = _DECODER.raw_decode(self._text, self._at)
+                break
+            except ValueError:
+                if not self._more():
+                    raise
+        written = self._text[self._at : end]
+        self._at = end
+        return written
+
+    def _more(self) -> bool:
+        """Read on. What was given is let go."""
+        self.line()
+        rest = self._text[self._at :]
+        data = self._file.read(max(CHUNK, len(rest)))  # twice as much for a long value: no quadratic time
+        self._text, self._at, self._counted = rest + self._decoder.decode(data, final=not data), 0, 0
+        return bool(data)
+
+
 def _elements(path: Path) -> Iterator[str]:
     """The elements of a file that is one list in UTF-8, as they are written.
 
     There are none where it is anything else; where it is damaged, the last one is "".
     """
-    decoder, text, at = json.JSONDecoder(), "", 0
-    characters = codecs.getincrementaldecoder("utf-8-sig")()
     with _unpacked(path) as file:
-
-        def more() -> bool:
-            """Read on. What was given is let go."""
-            nonlocal text, at
-            data = file.read(max(CHUNK, len(text) - at))  # twice as much for a long element: no quadratic time
-            text, at = text[at:] + characters.decode(data, final=not data), 0
-            return bool(data)
-
-        def next_sign() -> str:
-            """The next character that is no white space, at which `at` then stands; "" at the end."""
-            nonlocal at
-            while True:
-                at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
-                if at < len(text) or not more():
-                    return text[at : at + 1]
-
+        text = _Text(file)
         try:
-            if next_sign() != "[":
+            if text.sign() != "[":
                 return
-            at += 1
-            sign = next_sign()
+            text.skip()
+            sign = text.sign()
             while sign != "]":
-                end = 0
-                while not end:
-                    try:
-                        _, end = decoder.raw_decode(text, at)
-                    except ValueError:
-                        if not more():
-                            raise
-                yield text[at:end]
-                at = end
-                sign = next_sign()
-                at += sign == ","
-                if sign not in (",", "]") or (sign == "," and next_sign() == "]"):
+                yield text.value()
+                sign = text.sign()
+                if sign == ",":
+                    text.skip()
+                if sign not in (",", "]") or (sign == "," and text.sign() == "]"):
                     raise ValueError(sign)
-            at += 1
-            if next_sign():
+            text.skip()
+            if text.sign():
                 raise ValueError("there is more than a list")
         except (ValueError, RecursionError):
             yield ""
+
+
+def _holds_several(path: Path) -> bool:
+    """Whether a file begins with a JSON value, and goes on behind it."""
+    with _unpacked(path) as file:
+        text = _Text(file)
+        try:
+            text.sign()
+            text.value()
+            return bool(text.sign())
+        except (ValueError, RecursionError):
+            return False
 
 
 def repeated_keys(data: bytes, value: Any = None) -> list[str]:
@@ -228,7 +272,7 @@ class _Limited:
     path: Path
     left: int = LARGEST_UNPACKED
 
-    def read(self, size: int = LARGEST_UNPACKED) -> bytes:
+    def read(self, size: int) -> bytes:
         data: bytes = self.file.read(size)
         self.left -= len(data)
         if self.left <= 0:
@@ -257,7 +301,7 @@ def _unpacked(path: Path) -> Iterator[Any]:
 def _read(path: Path) -> bytes:
     """The whole file, unpacked, without a byte-order mark."""
     with _unpacked(path) as file:
-        data: bytes = file.read()
+        data = b"".join(iter(lambda: file.read(CHUNK), b""))
     return data.removeprefix(BOM)
 
 
@@ -268,33 +312,27 @@ def _decode(data: bytes, path: Path, notes: Imported) -> Any:
     return value
 
 
-def _several(text: str, path: Path, notes: Imported, first: WireError, *, lines: bool) -> Iterator[Row]:
-    """The objects of JSON Lines, of objects one after another, or of lists of them; `first`: why it is no one value."""
-    decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
-    at, line, count = 0, 1, 0
-    while True:
-        begin = _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
-        line += text.count("\n", at, begin)
-        if begin >= len(text):
-            break
-        try:
-            value, at = decoder.raw_decode(text, begin)
-        except (ValueError, RecursionError) as error:
-            if not count:
-                raise first.at(path) from first
-            raise UserError.at(path, f"is JSON Lines, and this is no JSON ({error})", line=line) from error
-        if is_deep(value):
-            raise WireError("is nested too deeply to be a document").at(path, line)
-        for place in _repeats(value, "$"):
-            notes.leave_out("key", TWICE, f"{path.name}:{line}: {place}")
-        many = isinstance(value, list)
-        for i, one in enumerate(value if many else [value]):
-            place = f"$[{i}]" if many else "$"
-            yield Row(_object(one, path, line, place), line, place)
-            count += 1
-        line += text.count("\n", begin, at)
-    if not count:
-        raise first.at(path) from first
+def _several(path: Path, notes: Imported, *, lines: bool) -> Iterator[Row]:
+    """The objects of JSON Lines, of objects one after another, or of lists of them."""
+    with _unpacked(path) as file:
+        text = _Text(file)
+        while text.sign():
+            line = text.line()
+            try:
+                written = text.value()
+                value = decode_value(written)
+            except WireError as error:
+                raise error.at(path, line) from error
+            except UnicodeDecodeError:
+                decode_text(_read(path), path)  # says where
+                raise
+            except (ValueError, RecursionError) as error:
+                raise UserError.at(path, f"is JSON Lines, and this is no JSON ({error})", line=line) from error
+            note_repeated(written.encode(), value, f"{path.name}:{line}", notes)
+            many = isinstance(value, list)
+            for i, one in enumerate(value if many else [value]):
+                place = f"$[{i}]" if many else "$"
+                yield Row(_object(one, path, line, place), line, place)
     if not lines:
         notes.remark("file", "it is JSON Lines, or objects one after another: each is read as a document", path.name)
 

@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 from m3dllm.corpora.conll import UNANNOTATED, Block, blocks, marked
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.marks import Marks, language_of
-from m3dllm.corpora.markup import parse_xml
+from m3dllm.corpora.markup import LARGEST, parse_xml
 from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.corpora.stills import find_image, still
 from m3dllm.corpora.voc import Boxed, parse_voc
 from m3dllm.errors import UserError
-from m3dllm.files import read_bytes, read_text
+from m3dllm.files import read_bytes, text_lines
 from m3dllm.types import Document, Example, Frame, Region
 
 _BOXES = (".xml", ".tar.gz", ".tgz", ".tar")
@@ -35,12 +35,11 @@ def read_gmner(
     found = dict(_boxes(boxes or _beside(path), incoming.notes))
     read: set[str] = set()
     for file in files_at(path, (".txt",), "the tweets of GMNER, or a folder of them", incoming.notes, beside=_BOXES):
-        text = read_text(file)
-        if "IMGID:" not in text:
+        if not any("IMGID:" in line for line in text_lines(file)):
             incoming.notes.leave_out("file", "it has no IMGID", file.name)
             continue
         part = split or incoming.split_of(file, path)
-        for n, block in enumerate(blocks(text, file.name, incoming.notes), start=1):
+        for n, block in enumerate(blocks(file, incoming.notes), start=1):
             where, image = f"{file.name}:{block.line}", block.about.get("image", "")
             read.add(image)
             example = _tweet(block, found.get(image), incoming, where, f"{file.stem}-{n}", images)
@@ -75,7 +74,7 @@ def _files(source: Path) -> Iterator[tuple[str, bytes]]:
             for member in archive:
                 file = archive.extractfile(member) if member.isfile() and member.name.endswith(".xml") else None
                 if file:
-                    yield PurePosixPath(member.name).name, file.read()
+                    yield PurePosixPath(member.name).name, file.read(LARGEST + 1)
     except (OSError, tarfile.TarError, EOFError) as error:
         raise UserError.at(source, f"is neither a folder nor a tar archive of XML files: {error}") from error
 

@@ -216,7 +216,8 @@ class Imported:
         counts = count(self.splits)
         if not any(held.mentions or held.regions for held in counts.values()):
             lacking = unannotated(self.splits)
-            if counts and all(lacking[key].get("entity") == held.documents for key, held in counts.items()):
+            marked = any(thing.what in ("mention", "region") for thing in self.left_out)
+            if counts and not marked and all(lacking[k].get("entity") == held.documents for k, held in counts.items()):
                 return
             first = f": {self.left_out[0].why} ({self.left_out[0].where})" if self.left_out else ""
             where = "the import" if path is None else path

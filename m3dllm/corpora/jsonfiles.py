@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from m3dllm.corpora.imported import Imported, one_line
 Shape = Mapping[str, Any] | list[Any] | None
 """What an importer knows of a value, written as the value is: an object is a dict of the keys that are used, or say
 nothing of the annotation ("*": any key); a list holds the shape of its items; None is whatever stands there."""
+_WHOLE = re.compile("0|-?[1-9][0-9]{0,17}")
 _NOTHING: tuple[Any, ...] = (None, "", [], {}, False)
 """Values that say nothing where nobody asks for them; 0 is one of them."""
 
@@ -91,5 +93,10 @@ def words(value: object) -> str:
 
 
 def key(value: object) -> int | str | None:
-    """What may be the id of something: text or a whole number; None for anything else."""
-    return value if isinstance(value, str) else whole_number(value)
+    """What may be the id of something: text or a whole number; None for anything else.
+
+    A number that is written as text is that number: tools write ids one way and refer to them in the other.
+    """
+    if not isinstance(value, str):
+        return whole_number(value)
+    return int(value) if _WHOLE.fullmatch(value) else value

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from m3dllm.corpora.brat import COREFERENCE
-from m3dllm.corpora.documents import JSON, read_documents
+from m3dllm.corpora.documents import JSON, read_documents, scan_documents
 from m3dllm.corpora.images import SUFFIXES
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import confidence, keys, note_unread, objects, real, whole_number, words
@@ -76,27 +76,28 @@ def read_label_studio(
     incoming = Incoming()
     options = _Options(lang, images, _size(video_size), predictions, frozenset(map(str.casefold, coreference)))
     for file in files_at(path, JSON, "a JSON export of Label Studio", incoming.notes):
+        known, links = False, set[str]()
         try:
-            tasks = list(read_documents(file, incoming.notes, keys=("data",)))
+            for task in scan_documents(file, keys=("data",)):
+                known |= _is_task(task)
+                links |= set(map(str.casefold, _links(task)))
         except UserError as error:
             if file == path:
                 raise
             incoming.notes.leave_out("file", "it is no JSON export of Label Studio", str(error))
             continue
-        known = any(_is_task(task.value) for task in tasks)
         if not known and file == path:
             raise UserError.at(file, "is no JSON export of Label Studio: no task in it has data (JSON-MIN has not)")
         if not known:
             incoming.notes.leave_out("file", "it is no JSON export of Label Studio", file.name)
             continue
         part = split or incoming.split_of(file, path)
-        links = {label.casefold() for task in tasks for label in _links(task.value)}
         said = bool(links - options.coreference), bool(links & options.coreference)
-        for task in tasks:
-            where = task.at(file.name)
-            if not _is_task(task.value):
+        for row in read_documents(file, incoming.notes, keys=("data",)):
+            where = row.at(file.name)
+            if not _is_task(row.value):
                 incoming.notes.leave_out("document", "it has no data", where)
-            elif example := _Task(task.value, where, file, incoming, options, *said).example():
+            elif example := _Task(row.value, where, file, incoming, options, *said).example():
                 incoming.add(part, example)
     return incoming.done(path)
 

@@ -11,9 +11,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 from m3dllm.errors import UserError
-from m3dllm.files import read_bytes
+from m3dllm.files import packed, read_bytes
 
 Element = ElementTree.Element
+NESTING = 100
+LARGEST = 2**28
+"""Bytes of XML: in memory it is ten times as much."""
 _NOTHING = frozenset(("", "0", "0.0", "0.00", "false", "no", "none", "unspecified", "unknown"))
 """What is written where there is nothing to say."""
 
@@ -25,8 +28,10 @@ def read_xml(path: Path, root: str) -> Element:
 
 def parse_xml(data: bytes, where: str, root: str) -> Element:
     """The root of the XML in `data`; `where` is its place. Raises UserError as `read_xml` does."""
-    if data.startswith(b"\x1f\x8b"):
-        raise UserError.at(where, "is gzipped: unpack it")
+    if problem := packed(data):
+        raise UserError.at(where, problem)
+    if len(data) > LARGEST:
+        raise UserError.at(where, f"holds more than {LARGEST // 2**20} MiB of XML: divide it")
     plain = data.replace(b"\0", b"")  # as UTF-16 has them
     if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain:
         raise UserError.at(where, "declares a document type, which is never read: save it without")
@@ -34,9 +39,19 @@ def parse_xml(data: bytes, where: str, root: str) -> Element:
         found = ElementTree.fromstring(data)  # noqa: S314
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise UserError.at(where, f"is no XML that can be read ({error})") from error
+    if _depth(found) > NESTING:
+        raise UserError.at(where, "is nested too deeply to be an annotation")
     if found.tag != root:
         raise UserError.at(where, f"begins with <{found.tag}>; expected <{root}>")
     return found
+
+
+def _depth(root: Element) -> int:
+    """How deeply elements stand in one another; what is deeper than NESTING is not counted."""
+    level, depth = [root], 0
+    while level and depth <= NESTING:
+        level, depth = [part for one in level for part in one], depth + 1
+    return depth
 
 
 def as_value(element: Element) -> Any:

@@ -7,6 +7,7 @@ A line is a Python dict or JSON: `token`, `h` and `t` with `name` and `pos` (hal
 from __future__ import annotations
 
 import ast
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +23,11 @@ from m3dllm.corpora.marks import Marks, language_of
 from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.corpora.stills import find_image, still
 from m3dllm.errors import UserError
-from m3dllm.files import read_text
+from m3dllm.files import text_lines
+from m3dllm.stream import Spool
 from m3dllm.tokens import joined
 from m3dllm.types import Document, Example
-from m3dllm.wire import WireError, convert
+from m3dllm.wire import WireError, convert, decode, encode
 
 UNKNOWN = "MISC"
 """The type of a mention that no relation says the type of."""
@@ -45,10 +47,21 @@ class _Pair(msgspec.Struct):
     image: str = msgspec.field(name="img_id")
     relation: str
 
+    def tweet(self) -> bytes:
+        """What the pairs of one tweet have in common, hashed."""
+        return hashlib.sha256(encode((self.image, self.token))).digest()
+
     def parts(self) -> tuple[str, str, str]:
         """(type of the head, type of the tail, relation), each "" where it is not said."""
         words = self.relation.strip("/").split("/")
         return (words[0], words[1], words[2]) if len(words) == 3 else ("", "", "")
+
+
+class _Placed(msgspec.Struct):
+    """A pair and its place."""
+
+    where: str
+    pair: _Pair
 
 
 def read_mnre(path: Path, *, images: Path | None = None, split: str | None = None) -> Imported:
@@ -61,20 +74,22 @@ def read_mnre(path: Path, *, images: Path | None = None, split: str | None = Non
     """
     incoming = Incoming()
     for file in files_at(path, (".txt", *JSON), "MNRE files of pairs, or a folder of them", incoming.notes):
-        tweets: dict[tuple[str, tuple[str, ...]], list[tuple[str, _Pair]]] = {}
+        rows: Spool[_Placed] = Spool(encode, lambda line: decode(line, _Placed))
+        tweets: dict[bytes, list[int]] = {}
         try:
             for row in _rows(file, incoming.notes):
                 pair = _pair(row, file)
                 note_unread(row.value, _SHAPE, row.at(file.name), incoming.notes)
-                tweets.setdefault((pair.image, tuple(pair.token)), []).append((row.where(file.name), pair))
+                tweets.setdefault(pair.tweet(), []).append(len(rows))
+                rows.append(_Placed(row.where(file.name), pair))
         except _NoPairsError as error:
             if file == path:
                 raise
             incoming.notes.leave_out("file", "its lines are no pairs", str(error))
             continue
         part = split or incoming.split_of(file, path)
-        for pairs in tweets.values():
-            incoming.add(part, _tweet(pairs, incoming, file, images))
+        for places in tweets.values():
+            incoming.add(part, _tweet([rows[i] for i in places], incoming, file, images))
     return incoming.done(path)
 
 
@@ -87,18 +102,21 @@ def _rows(file: Path, notes: Imported) -> Iterator[Row]:
     if file.name.lower().endswith(JSON):
         yield from read_documents(file, notes, keys=("token",), lines=True)
         return
-    text = read_text(file)
-    if not text.lstrip().startswith("{"):
-        raise _NoPairsError.at(file, "is no pair; expected a Python dict or a JSON object on each line", line=1)
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
+    began = False
+    for number, line in enumerate(text_lines(file), start=1):
+        if line := line.strip():
+            if not began and not line.startswith("{"):
+                raise _NoPairsError.at(file, "is no pair; expected a Python dict or a JSON object on each line", line=1)
+            began = True
             yield Row(_dict(line, file, number, notes), number, "$")
+    if not began:
+        raise _NoPairsError.at(file, "is empty; expected a Python dict or a JSON object on each line")
 
 
 def _dict(line: str, file: Path, number: int, notes: Imported) -> Any:
     try:
         if "'" in line[:12]:
-            return ast.literal_eval(line.strip())
+            return ast.literal_eval(line)
         value = decode_value(line)
         note_repeated(line.encode(), value, f"{file.name}:{number}", notes)
         return value
@@ -113,12 +131,13 @@ def _pair(row: Row, file: Path) -> _Pair:
         raise row.error(error, file) from error
 
 
-def _tweet(pairs: list[tuple[str, _Pair]], incoming: Incoming, file: Path, images: Path | None) -> Example:
-    where, first = pairs[0]
+def _tweet(rows: list[_Placed], incoming: Incoming, file: Path, images: Path | None) -> Example:
+    pairs, where = [row.pair for row in rows], rows[0].where
+    first = pairs[0]
     text, spans = joined(first.token)
     kinds: dict[tuple[int, int], Counter[str]] = {}
     said: dict[tuple[int, int], str] = {}
-    for _, pair in pairs:
+    for pair in pairs:
         for side, kind in ((pair.head, pair.parts()[0]), (pair.tail, pair.parts()[1])):
             said.setdefault(side.pos, side.name)
             kinds.setdefault(side.pos, Counter()).update([kind] if kind else [])
@@ -134,7 +153,7 @@ def _tweet(pairs: list[tuple[str, _Pair]], incoming: Incoming, file: Path, image
             incoming.notes.change("mention", "relations say several types of it: the most frequent", detail)
         kind = types.most_common(1)[0][0] if types else UNKNOWN
         marks.mention((start, end), spans[start][0], spans[end - 1][1], kind)
-    for _, pair in pairs:
+    for pair in pairs:
         if relation := pair.parts()[2]:
             marks.relate(pair.head.pos, pair.tail.pos, f"{pair.parts()[0]}/{pair.parts()[1]}/{relation}")
         elif pair.relation not in ("None", "none", "NA", ""):

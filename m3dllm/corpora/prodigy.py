@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from m3dllm.corpora.brat import COREFERENCE
-from m3dllm.corpora.documents import JSON, read_documents
+from m3dllm.corpora.documents import JSON, read_documents, scan_documents
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import keys, note_unread, objects, real, whole_number, words
 from m3dllm.corpora.marks import Marks, language_of
@@ -16,6 +16,7 @@ from m3dllm.corpora.stills import Size, drawn_size, find_image, still
 from m3dllm.corpora.voc import ONLY_REGIONS
 from m3dllm.types import Box, Document, Example, Frame, Lang, Region, Task
 
+_ABOUT = ("text", "image")
 _SHAPE = keys(
     "text image width height path answer tokens _input_hash _task_hash _view_id _timestamp _session_id _annotator_id "
     "_is_binary",
@@ -45,12 +46,12 @@ def read_prodigy(
     incoming = Incoming()
     joining = frozenset(map(str.casefold, coreference))
     for file in files_at(path, JSON, "a JSONL export of Prodigy", incoming.notes):
-        rows = list(read_documents(file, incoming.notes, keys=("text", "image"), lines=True))
-        links = (link for row in rows for link in objects(row.value.get("relations")))
+        links = (link for row in scan_documents(file, keys=_ABOUT) for link in objects(row.get("relations")))
         labels = {words(link.get("label")).casefold() for link in links}
         unannotated: set[Task] = set() if labels & joining else {"chain"}
         unannotated |= set() if labels - joining else {"relation"}
         part = split or incoming.split_of(file, path)
+        rows = read_documents(file, incoming.notes, keys=_ABOUT, lines=True)
         for n, one in enumerate(rows, start=1):
             row, where = one.value, one.where(file.name)
             answer = row.get("answer", "accept")

@@ -16,6 +16,7 @@ from m3dllm.corpora.marks import Marks
 from m3dllm.corpora.sources import Incoming
 from m3dllm.corpora.stills import still
 from m3dllm.corpora.voc import ONLY_REGIONS
+from m3dllm.corpora.walk import walk_files
 from m3dllm.corpora.yolo import is_names_file, parse_yolo, read_names
 from m3dllm.errors import UserError
 from m3dllm.files import read_text
@@ -41,10 +42,11 @@ def read_yolo_dataset(
     """
     if not path.is_dir():
         raise UserError.at(path, "is no folder; expected one of images and text files of boxes")
-    files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path)))
+    incoming, read = Incoming(), set()
+    files = list(walk_files(path, incoming.notes))
     found = names or next((file for file in files if is_names_file(file.name)), None)
     classes = read_names(found) if found else ()
-    incoming, read = Incoming(), set()
+    texts = {_place(text.relative_to(path)): text for text in files if text.suffix.lower() == ".txt"}
     groups: dict[str, list[tuple[int, Path]]] = {}
     for file in files:
         if file.suffix.lower() in SUFFIXES:
@@ -65,7 +67,7 @@ def read_yolo_dataset(
                 incoming.notes.leave_out("frame", "another image of the document has its number", where)
             elif frame := still(own, number, image, None, incoming.notes, where=where):
                 frames[number] = frame
-                boxes = next((file for file in _boxes_of(image) if file.is_file()), None)
+                boxes = next((texts[name] for name in _boxes_of(image.relative_to(path)) if name in texts), None)
                 if boxes:
                     read.add(boxes)
                     before = len(incoming.notes.left_out)
@@ -85,27 +87,28 @@ def read_yolo_dataset(
             document = Document(own, "en", "", frames=marks.annotated_frames(frames[n] for n in sorted(frames)))
             part = split or incoming.split_of(members[0][1], path)
             incoming.add(part, Example(document, marks.gold(), ONLY_REGIONS))
-    for file in files:
-        if file.suffix == ".txt" and file not in read and file != found and "labels" in file.relative_to(path).parts:
+    for name, file in texts.items():
+        if file not in read and file != found and "labels" in name.split("/"):
             incoming.notes.leave_out("box file", "there is no image of it", file.relative_to(path).as_posix())
     if not read:
         raise UserError.at(path, "has no text file of boxes for any image; expected labels/x.txt for images/x.jpg")
     return incoming.done(path)
 
 
-def _boxes_of(image: Path) -> list[Path]:
+def _boxes_of(image: Path) -> list[str]:
     """Where the boxes of an image may stand: `labels` in place of the last `images` of its path, or beside it."""
-    parts = list(image.parts)
-    places = [i for i, part in enumerate(parts[:-1]) if part == "images"]
-    beside = image.with_suffix(".txt")
-    if not places:
+    beside = _place(image)
+    *folders, name = beside.split("/")
+    if "images" not in folders:
         return [beside]
-    parts[places[-1]] = "labels"
-    return [Path(*parts).with_suffix(".txt"), beside]
+    last = len(folders) - 1 - folders[::-1].index("images")
+    return ["/".join([*folders[:last], "labels", *folders[last + 1 :], name]), beside]
 
 
-def _is_hidden(inside: Path) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in inside.parts)
+def _place(file: Path) -> str:
+    """The path of a file of boxes, or of an image's beside it, with the words of these layouts in lower case."""
+    folders = [part.lower() if part.lower() in ("images", "labels") else part for part in file.parts[:-1]]
+    return "/".join([*folders, f"{file.stem}.txt"])
 
 
 IMPORTER = read_yolo_dataset

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import logging
+import lzma
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,12 @@ def test_the_real_sets_are_known(shared_data, name, found):
     ("data", "why"),
     [
         (gzip.compress(b'[{"text": "Ada", "label": []}]'), "is gzipped: unpack it; or name its format"),
+        (b"PK\x03\x04 and more", "is a zip archive: unpack it; or name its format"),
+        (bz2.compress(b"{}"), "is packed by bzip2: unpack it"),
+        (lzma.compress(b"{}"), "is packed by xz: unpack it"),
+        (b"\x28\xb5\x2f\xfd and more", "is packed by zstd: unpack it"),
+        (b"7z\xbc\xaf\x27\x1c and more", "is a 7z archive: unpack it"),
+        (b"a.txt".ljust(257, b"\0") + b"ustar\x0000", "is a tar archive: unpack it"),
         ('[{"text": "Ada", "label": []}]'.encode("utf-16-le"), "is UTF-16 without a byte-order mark"),
     ],
 )

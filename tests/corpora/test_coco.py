@@ -51,6 +51,35 @@ def test_the_images_of_a_folder_are_the_frames_of_a_clip_where_that_is_asked_for
     assert ("frame", "its name holds no frame number") in reasons(imported)
 
 
+@pytest.mark.parametrize(("one", "other"), [(1, "1"), ("1", 1), (1.0, "1"), ("x", "x")])
+def test_an_id_may_be_a_number_here_and_text_there(tmp_path, one, other):
+    imported = read(tmp_path, [image(one, "a.jpg")], [box(other, 10, 10, 20, 30, category="3")])
+    assert counts(imported)["dev"] == (1, 0, 0, 0, 1, 1)
+
+
+def test_boxes_of_an_id_that_several_images_or_none_have_are_nobody_s(tmp_path):
+    images = [image(1, "a.jpg"), image(1, "b.jpg"), {"file_name": "c.jpg", "width": 9, "height": 9}, image(2, "d.jpg")]
+    imported = read(tmp_path, images, [box(1, 0, 0, 9, 9), box(None, 0, 0, 9, 9), box(2, 0, 0, 9, 9)])
+    assert [(len(e.gold.regions), e.document.frames[0].annotated) for e in imported.splits["dev"]] == [
+        (0, False),
+        (0, False),
+        (0, True),
+        (1, True),
+    ]
+    assert {"several images have the id of its image", "its image is not there"} == {
+        why for _, why in reasons(imported)
+    }
+
+
+def test_regions_of_a_category_with_two_names_have_no_type(tmp_path):
+    value = {"images": [image(1, "a.jpg"), image(2, "b.jpg")], "annotations": [box(1, 0, 0, 9, 9), box(2, 0, 0, 9, 9)]}
+    value["annotations"][1]["category_id"] = 4
+    names = [*CATEGORIES, {"id": 3, "name": "dog"}, {"id": 4, "name": "cat"}]
+    (tmp_path / "val.json").write_text(json.dumps(value | {"categories": names}))
+    first, second = read_coco(tmp_path / "val.json").splits["dev"]
+    assert (first.gold.regions, first.document.frames[0].annotated, len(second.gold.regions)) == ((), False, 1)
+
+
 def test_what_is_no_box_is_counted(tmp_path):
     wrong = [box(1, 1, 1, 5), box(9, 1, 1, 5, 5), box(1, 1, 1, 5, 5, category=5), box(1, 1, 1, 5, 5, category=7)]
     wrong += [box(1, 1, 1, 5, 5, iscrowd=1), {"image_id": 1, "caption": "a cat"}, box(1, 1, 1, 0, 5)]

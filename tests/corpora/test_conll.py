@@ -54,6 +54,18 @@ def test_bio_iob1_and_bioes(tmp_path, tags, found):
     assert tagged(tmp_path, *tags) == found
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_may_end_as_on_any_system(tmp_path, end):
+    (tmp_path / "a.conll").write_bytes(end.join(["Ada\tB-PER", "sang\tO", "", "Bo\tB-PER"]).encode())
+    first, second = read_conll(tmp_path / "a.conll").splits["train"]
+    assert (words(first), words(second)) == ([("PER", ["Ada"])], [("PER", ["Bo"])])
+
+
+def test_the_byte_order_marks_of_joined_files_are_no_text(tmp_path):
+    first, second = read(tmp_path, "\ufeffAda B-PER\n\n\ufeffBo B-PER\n").splits["train"]
+    assert (first.document.text, second.document.text) == ("Ada", "Bo")
+
+
 def test_a_tag_that_continues_nothing_is_counted(tmp_path):
     assert changes(read(tmp_path, "a O\nb I-PER\n")) == [
         ("tag", "it continues no mention: read as the beginning of one"),

@@ -45,13 +45,23 @@ def test_the_images_of_a_folder_are_a_clip_where_that_is_asked_for(tmp_path):
     assert (film.document.id, [f.index for f in film.document.frames]) == ("film", [24, 48])
 
 
-def test_a_thing_is_in_no_frame_in_which_it_is_outside(tmp_path):
-    boxes = "".join(BOX.format(f'frame="{n}" outside="{out}" keyframe="1"') for n, out in ((10, 0), (13, 0), (16, 1)))
+@pytest.mark.parametrize("outside", ["1", "true", "True"])
+def test_a_thing_is_in_no_frame_in_which_it_is_outside(outside, tmp_path):
+    places = ((10, "0"), (13, "0"), (16, outside))
+    boxes = "".join(BOX.format(f'frame="{n}" outside="{out}" keyframe="1"') for n, out in places)
     imported = read(tmp_path, f'{VIDEO}<track id="0" label="LOC">{boxes}</track>')
     (film,) = imported.splits["train"]
     assert (film.document.id, [f.index for f in film.document.frames]) == ("film", [10, 13, 16, 19])
     assert [(r.frame, r.type) for r in film.gold.regions] == [(10, "LOC"), (13, "LOC")]
     assert all(frame.annotated for frame in film.document.frames)
+
+
+def test_a_task_longer_than_any_video_brings_only_the_frames_in_which_something_is_drawn(tmp_path):
+    video = VIDEO.replace("<stop_frame>19</stop_frame>", "<stop_frame>999999999</stop_frame>")
+    box = BOX.format('frame="10" outside="0" keyframe="1"')
+    imported = read(tmp_path, f'{video}<track id="0" label="LOC">{box}</track>')
+    assert counts(imported)["train"] == (1, 0, 0, 0, 1, 1)
+    assert [what for what, _ in reasons(imported)] == ["frames"]
 
 
 def test_frames_of_a_video_are_found_by_their_numbers(tmp_path):

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from m3dllm.corpora.check import check
-from m3dllm.corpora.documents import repeated_keys
+from m3dllm.corpora.documents import read_documents, repeated_keys
+from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.m3d import read_m3d
 from m3dllm.corpora.native import load_corpus
 from m3dllm.corpora.redocred import read_redocred
 from m3dllm.errors import UserError
 from m3dllm.files import decode_text
+from m3dllm.labels import LabelSet
 from tests.small import small_corpus
 
 ADA = {
@@ -259,3 +261,9 @@ def test_split_warns_where_no_document_has_a_group(grouped, corpus, tmp_path):
     file.write_text("\n".join(map(json.dumps, named)))
     done = m3dllm("split", corpus, "--out", tmp_path / "s", "--ratio", "1:1:0")
     assert (done.returncode, "no document has a group" in done.stderr) == (0, not grouped)
+
+
+def test_the_byte_order_marks_of_joined_files_are_passed_over(tmp_path):
+    (tmp_path / "a.jsonl").write_text("\ufeff{}\n\ufeff{}\n", encoding="utf-8")
+    rows = read_documents(tmp_path / "a.jsonl", Imported(LabelSet()), keys=("text",))
+    assert [(row.value, row.line) for row in rows] == [({}, 1), ({}, 2)]

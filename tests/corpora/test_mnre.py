@@ -44,6 +44,13 @@ def test_pairs_of_one_tweet_and_image_are_one_document(tmp_path):
     assert len(facts(example)) == 1
 
 
+def test_pairs_of_a_tweet_may_stand_apart_and_lines_end_with_cr(tmp_path):
+    other = PAIR | {"img_id": "b.jpg"}
+    (tmp_path / "a.txt").write_bytes("\r".join(map(repr, [PAIR, other, PAIR | {"t": ADA, "h": ARLES}])).encode())
+    first, second = read_mnre(tmp_path / "a.txt").splits["train"]
+    assert (len(facts(first)), len(facts(second))) == (2, 1)
+
+
 def test_types_that_no_relation_says_and_pairs_without_one_are_counted(tmp_path):
     imported = read(tmp_path, PAIR | {"relation": "None"}, PAIR | {"img_id": "b.jpg", "relation": "odd"})
     assert [why for _, why in changes(imported)] == ["no relation says its type: MISC"] * 4

@@ -44,6 +44,12 @@ def test_corners_may_stand_in_any_order_and_what_is_no_box_is_counted(tmp_path):
     ]
 
 
+def test_images_on_which_nothing_that_is_drawn_can_be_used_are_no_import(tmp_path):
+    (tmp_path / "a.xml").write_text(voc("a.jpg", ("cat", -50, -50, 200, 200)))
+    with pytest.raises(UserError, match="no mention and no region is kept"):
+        read_voc(tmp_path).require_gold(tmp_path)
+
+
 def test_an_image_without_a_size_is_left_out(tmp_path):
     (tmp_path / "a.xml").write_text(voc("a.jpg", ("cat", 1, 1, 2, 2)), encoding="utf-8")
     (tmp_path / "b.xml").write_text(voc("b.jpg", ("cat", 1, 1, 2, 2), size=None), encoding="utf-8")

@@ -51,6 +51,21 @@ def test_the_images_of_a_folder_are_a_clip_where_that_is_asked_for(tmp_path):
     )
 
 
+def test_the_words_of_the_layout_and_suffixes_may_stand_in_any_case(tmp_path):
+    files = {"classes.txt": "a\nb\n", "Train__Images__a.PNG": png(), "Train__Labels__a.TXT": LINE}
+    (example,) = read_yolo_dataset(put(tmp_path, **files)).splits["train"]
+    assert len(example.gold.regions) == 1
+
+
+def test_linked_folders_are_looked_through(tmp_path):
+    files = {"classes.txt": "a\nb\n", "data__images__a.png": png(), "data__labels__a.txt": LINE}
+    put(tmp_path / "here", **{name.replace("data__", ""): file for name, file in files.items()})
+    put(tmp_path / "there", **{"x.png": png(), "x.txt": LINE})
+    (tmp_path / "here/images/more").symlink_to(tmp_path / "there")
+    imported = read_yolo_dataset(tmp_path / "here")
+    assert {e.document.id: len(e.gold.regions) for e in imported.splits["train"]} == {"a": 1, "more/x": 1}
+
+
 def test_boxes_without_an_image_are_counted(tmp_path):
     files = {"classes.txt": "a\nb\n", "images__a.png": png(), "labels__a.txt": LINE, "labels__b.txt": LINE}
     assert reasons(read_yolo_dataset(put(tmp_path, **files))) == [("box file", "there is no image of it")]

@@ -16,7 +16,9 @@ from PIL import Image
 
 from m3dllm.corpora.brat import read_brat
 from m3dllm.corpora.images import image_problem, image_size
+from m3dllm.corpora.markup import read_xml
 from m3dllm.corpora.native import write_corpus
+from m3dllm.errors import UserError
 from m3dllm.pictures import FORMATS, MOST_PIXELS, load_upright, open_picture
 from m3dllm.types import Frame
 from m3dllm.viewer.thumbnails import thumbnail
@@ -239,3 +241,9 @@ def test_a_deep_corpus_is_one_line(depth, name, tmp_path):
         )
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
+
+
+def test_xml_nested_without_end_is_one_line(tmp_path):
+    (tmp_path / "a.xml").write_text("<annotation>" + "<a>" * 20_000 + "</a>" * 20_000 + "</annotation>")
+    with pytest.raises(UserError, match="is nested too deeply"):
+        read_xml(tmp_path / "a.xml", "annotation")
