@@ -572,6 +572,25 @@ def test_an_answer_may_stand_in_parts(serve, message):  # noqa: F811
     assert (raw.turns[0].text, codes(raw)) == (ANSWER, [])
 
 
+def events(*chunks: dict) -> bytes:
+    lines = (f"data: {json.dumps({'choices': [chunk]})}\n\n" for chunk in chunks)
+    return f": PROCESSING\n\n{''.join(lines)}data: [DONE]\n\n".encode()
+
+
+@pytest.mark.parametrize(("finish", "said"), [("stop", []), ("length", ["truncated"])])
+def test_a_server_that_streams_though_it_was_not_asked_to_is_read(finish, said, serve):  # noqa: F811
+    halves = ({"delta": {"role": "assistant", "content": part}} for part in (ANSWER[:20], ANSWER[20:]))
+    raw = one(serve(says=lambda n: (200, events(*halves, {"delta": {}, "finish_reason": finish}))), retries=0)
+    assert (raw.payload, raw.failure) == (ANSWER, None)
+    assert codes(raw) == said
+
+
+def test_the_arguments_of_a_tool_may_be_an_object(serve):  # noqa: F811
+    call = {"function": {"name": "answer", "arguments": json.loads(ANSWER)}}
+    raw = one(serve(says=lambda n: answer({"content": None, "tool_calls": [call]}, "tool_calls")))
+    assert json.loads(raw.payload) == json.loads(ANSWER)
+
+
 def test_an_answer_in_the_form_of_old_completions_is_read(serve):  # noqa: F811
     assert one(serve(says=lambda n: (200, {"choices": [{"text": ANSWER}]}))).turns[0].text == ANSWER
 

@@ -21,6 +21,7 @@ import httpx2
 import openai
 
 from m3dllm.systems.videollm.address import Address, Secrets
+from m3dllm.systems.videollm.engines.openai.events import is_stream, joined
 from m3dllm.systems.videollm.engines.openai.refusals import RefusalError, one_line, refusal
 from m3dllm.wire import read_json
 
@@ -108,7 +109,7 @@ class Client:
             )
         said = one_line(self.secrets.strike(text[:400]))[:200] or "nothing"
         try:
-            return self.secrets.strike(read_json(text))
+            return self.secrets.strike(joined(text) if is_stream(text) else read_json(text))
         except ValueError as error:
             what = "JSON that is nested too deeply" if "nested" in str(error) else "no JSON"
             message = f"{url} answers with something that is {what} ({said})"

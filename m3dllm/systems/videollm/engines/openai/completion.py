@@ -106,8 +106,10 @@ def _texts(choice: Mapping[str, Any]) -> tuple[str, str, str]:
             [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
         )
         for function in (*functions, message.get("function_call")):
-            if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-                answer.append(function["arguments"])
+            arguments = function.get("arguments") if isinstance(function, dict) else None
+            if isinstance(arguments, dict):  # as Ollama has them
+                arguments = json.dumps(arguments, ensure_ascii=False)
+            answer += [arguments] if isinstance(arguments, str) else []
     for name in ("reasoning_content", "reasoning", "thinking"):
         found = [text for _, text in _parts(message.get(name))]
         if any(found):
