@@ -16,7 +16,7 @@ from m3dllm.score import Scores, TaskScores, read_scores
 from m3dllm.score.corpus import Answers, Golds
 from m3dllm.score.heuristics import HeuristicBaseline, heuristic_baselines
 from m3dllm.score.scores import PAIRS, Pairs, Sums
-from m3dllm.summary import MOST, LanguageSummary, Summary, kept, plain, subsets_of, walk
+from m3dllm.summary import MOST, LanguageSummary, Summary, Walked, kept, plain, subsets_of, walk
 from m3dllm.types import PRF, Example, Prediction, RawOutput, Subset
 from m3dllm.wire import decode_prediction, encode_example, encode_raw
 
@@ -102,7 +102,7 @@ def read_run(path: Path, name: str | None = None, *, threshold: float | None = N
         for problem in walked.problems:
             raise problem
         summary = walked.summary
-        _check_scores(path, summary, scores)
+        _check_scores(path, walked, scores)
     name = name or path.resolve().name
     return ScoredRun(name, path, record, examples, raws, predictions, scores, subsets_of(run, record), summary)
 
@@ -112,8 +112,9 @@ def _at_least(limit: float, line: bytes) -> Prediction:
     return replace(prediction, annotation=at_least(prediction.annotation, limit))
 
 
-def _check_scores(path: Path, summary: Summary, scores: Scores) -> None:
-    """Raises UserError where documents, counts by document and scores do not belong together."""
+def _check_scores(path: Path, walked: Walked, scores: Scores) -> None:
+    """Raises UserError where documents, predictions, counts by document and scores do not belong together."""
+    summary = walked.summary
     again = f"score again with 'm3dllm score {path}'"
     expected = {document for of in summary.languages.values() for document in of.documents}
     rows: dict[tuple[str, Pairs], Sums] = defaultdict(Sums)
@@ -135,9 +136,12 @@ def _check_scores(path: Path, summary: Summary, scores: Scores) -> None:
             if isinstance(entity, PRF) and entity.r_den != sum(of_type.r_den for of_type in types.values()):
                 message = f"does not agree with documents.jsonl about the gold mentions ({lang}, {pairs}): {again}"
                 raise UserError.at(path / "per_document.jsonl", message)
+            now = walked.scores.languages[lang]
+            scored = now.gold_pairs if pairs == "gold_pairs" else now.end_to_end
+            held = {"per_document.jsonl": counted, "predictions.jsonl": scored.tasks if scored else {}}
             for name, score in part.tasks.items() if part else ():
-                if name in counted and counted[name] != score:
-                    message = f"does not agree with per_document.jsonl in {name} ({lang}, {pairs}): {again}"
+                for file in (file for file, tasks in held.items() if name in tasks and tasks[name] != score):
+                    message = f"does not agree with {file} in {name} ({lang}, {pairs}): {again}"
                     raise UserError.at(path / "scores.json", message)
 
 

@@ -76,6 +76,13 @@ def without_gold(run: Path) -> None:
     (run / "documents.jsonl").write_text("".join(json.dumps(row | {"gold": gold}) + "\n" for row in rows))
 
 
+def without_answers(run: Path) -> None:
+    """Predictions of which the scores say something else."""
+    rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    nothing = {"chains": [], "relations": [], "regions": []}
+    (run / "predictions.jsonl").write_text("".join(json.dumps(row | {"annotation": nothing}) + "\n" for row in rows))
+
+
 FILES = ("run.json", "documents.jsonl", "raw.jsonl", "predictions.jsonl", "scores.json", "per_document.jsonl")
 DEEP = "[" * 100_000
 HUGE = 10**400
@@ -111,6 +118,7 @@ DAMAGES = {
     ),
     "a system without a name": in_json("run.json", lambda row: row.update(system="")),
     "scores of other documents": without_gold,
+    "scores of other predictions": without_answers,
     "half a character in a type": put(
         "predictions.jsonl",
         '{"document":"test-0","annotation":{"chains":[],"relations":[],'
