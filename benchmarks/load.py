@@ -1,6 +1,8 @@
 """How time and memory grow: each verb over 100, 1,000, 10,000, … documents, and one document of as many mentions.
 
     python -m benchmarks.load WORK [N …] [--only STEP,…]      WORK keeps the corpora and runs; N: 100 1000 10000
+    python -m benchmarks.load WORK [N …] --data DATA          importers of N documents of real data, repeated;
+                                                              DATA holds re_docred/, gmner/, mnre/ and twitter/
     python -m benchmarks.load WORK [N …] --functions          write_answer and normalize on one document of N mentions
 
 Documents are invented: 60 words, twelve mentions in six chains, three relations, no frames; the answers of two systems
@@ -12,9 +14,13 @@ of the code, run it in the checkout of each.
 from __future__ import annotations
 
 import argparse
+import ast
+import itertools
 import json
+import multiprocessing
 import os
 import random
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -90,21 +96,75 @@ def write_brat(path: Path, n: int) -> None:
         (path / f"{i}.ann").write_text("\n".join([*lines, *links]) + "\n", encoding="utf-8")
 
 
+REAL = {"redocred": "dev.json", "gmner": "gmner/train.txt", "conll": "twitter/train.txt", "mnre": "mnre_train.txt"}
+"""importer -> its file of real data"""
+
+
+def write_real(folder: Path, data: Path, n: int) -> None:
+    """Files of n documents of real data, repeated under other names."""
+    files = {name: folder / file for name, file in REAL.items()}
+    for file in files.values():
+        file.parent.mkdir(parents=True, exist_ok=True)
+    rows = json.loads((data / "re_docred/data/dev_revised.json").read_text(encoding="utf-8"))
+    with files["redocred"].open("w", encoding="utf-8") as out:
+        for i in range(n):
+            row = rows[i % len(rows)] | {"title": f"{rows[i % len(rows)]['title']} {i}"}
+            out.write(("[" if i == 0 else ",") + json.dumps(row))
+        out.write("]")
+    tweets = data / "gmner/Twitter10000_v2.0"
+    shutil.copyfile(tweets / "xml.tar.gz", files["gmner"].parent / "xml.tar.gz")
+    texts = {"gmner": sorted((tweets / "txt").iterdir()), "conll": [data / "twitter/twitter2015_train.txt"]}
+    for name, sources in texts.items():
+        blocks = [block for file in sources for block in file.read_text(encoding="utf-8").split("IMGID:")[1:]]
+        with files[name].open("w", encoding="utf-8") as out:
+            for i in range(n):
+                again = f"-{i}" if i >= len(blocks) else ""
+                image, _, rest = blocks[i % len(blocks)].partition("\n")
+                out.write(f"IMGID:{image.strip()}{again}\n{rest.rstrip()}\n\n")
+    pairs = [ast.literal_eval(line) for line in (data / "mnre/mnre_train.txt").read_text(encoding="utf-8").splitlines()]
+    seen: set[tuple[str, str]] = set()
+    with files["mnre"].open("w", encoding="utf-8") as out:
+        for i in itertools.count():
+            pair = pairs[i % len(pairs)] | {"img_id": f"{i // len(pairs)}-{pairs[i % len(pairs)]['img_id']}"}
+            seen.add((pair["img_id"], " ".join(pair["token"])))
+            if len(seen) > n:
+                return
+            out.write(f"{pair!r}\n")
+
+
+def real_steps(work: Path, data: Path, n: int) -> Iterator[tuple[str, Callable[[], tuple[float, float]]]]:
+    """The import of each kind of real data."""
+    here = work / f"real-{n}"
+    if not here.exists():
+        apart(write_real, here, data, n)
+    for name, file in REAL.items():
+        words = ("import", name, here / file, "--out")
+        yield f"import {name}", lambda name=name, words=words: measured(*words, fresh(here / f"corpus-{name}"))
+
+
 def write_answers(corpus: Path, folder: Path) -> None:
     """Two systems' answers to the corpus: lines of the native form with some of the gold left out."""
     for name in ("a", "b"):
-        rows = []
-        for i, line in enumerate((corpus / "dev.jsonl").read_text(encoding="utf-8").splitlines()):
-            row = json.loads(line)
-            gold = row["gold"]
-            if name == "a":
-                for n, chain in enumerate(gold["chains"]):
-                    if (i + n) % 7 == 0:
-                        chain["mentions"] = chain["mentions"][:1]
-            elif i % 5 == 0:
-                gold["relations"] = gold["relations"][1:]
-            rows.append(json.dumps(row))
-        (folder / f"{name}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        with (corpus / "dev.jsonl").open(encoding="utf-8") as rows, (folder / f"{name}.jsonl").open("w") as out:
+            for i, row in enumerate(map(json.loads, rows)):
+                gold = row["gold"]
+                if name == "a":
+                    for n, chain in enumerate(gold["chains"]):
+                        if (i + n) % 7 == 0:
+                            chain["mentions"] = chain["mentions"][:1]
+                elif i % 5 == 0:
+                    gold["relations"] = gold["relations"][1:]
+                out.write(json.dumps(row) + "\n")
+
+
+def prediction_lines(here: Path) -> Path:
+    """The answers of a system as prediction lines."""
+    file = here / "predictions.jsonl"
+    if not file.exists():
+        with (here / "a.jsonl").open(encoding="utf-8") as rows, file.open("w", encoding="utf-8") as out:
+            for row in map(json.loads, rows):
+                out.write(json.dumps({"document": row["id"], "annotation": row["gold"]}) + "\n")
+    return file
 
 
 def measured(*arguments: object) -> tuple[float, float]:
@@ -119,10 +179,17 @@ def measured(*arguments: object) -> tuple[float, float]:
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000
 
 
+def apart(function: Callable[..., None], *arguments: object) -> None:
+    """Call it in a process of its own: the largest memory of a process counts for those that it starts later."""
+    process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"failed: {function.__name__}")
+
+
 def fresh(folder: Path) -> Path:
     """`folder`, without what a former measurement left there."""
-    import shutil
-
     shutil.rmtree(folder, ignore_errors=True)
     return folder
 
@@ -133,12 +200,17 @@ def steps(work: Path, n: int) -> Iterator[tuple[str, Callable[[], tuple[float, f
     corpus = here / "corpus"
     for kind, write in (("redocred", write_redocred), ("brat", write_brat)):
         if not (here / kind).exists():
-            write(here / kind, n)
+            apart(write, here / kind, n)
         out = corpus if kind == "redocred" else here / f"corpus-{kind}"
         yield f"import {kind}", lambda kind=kind, out=out: measured("import", kind, here / kind, "--out", fresh(out))
     if not (here / "b.jsonl").exists():
-        write_answers(corpus, here)
+        apart(write_answers, corpus, here)
     yield "check", lambda: measured("check", corpus)
+    yield "split", lambda: measured("split", corpus, "--out", fresh(here / "split"))
+    gold = corpus / "dev.jsonl"
+    yield "score, two files", lambda: measured("score", "--gold", gold, "--pred", prediction_lines(here))
+    for form in ("csv", "jsonld"):
+        yield f"export {form}", lambda form=form: measured("export", form, corpus, "--out", fresh(here / form))
     run = ("run", "--corpus", corpus, "--split", "dev", "--system", "replay")
     for name in ("a", "b"):
         yield (
@@ -185,6 +257,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("sizes", type=int, nargs="*", default=SIZES)
     parser.add_argument("--only", default="")
+    parser.add_argument("--data", type=Path, help="importers of the real data that lies there")
     parser.add_argument("--functions", action="store_true", help="the functions on one document, not the verbs")
     given = parser.parse_args()
     for n in given.sizes:
@@ -192,10 +265,11 @@ def main() -> None:
             for name, seconds in functions(n):
                 print(f"{name:36s} {n:8,d} {seconds:9.3f} s", flush=True)
             continue
-        for name, step in steps(given.work, n):
+        for name, step in real_steps(given.work, given.data, n) if given.data else steps(given.work, n):
             if not given.only or any(name.startswith(part) for part in given.only.split(",")):
                 seconds, megabytes = step()
-                print(f"{name:18s} {n:8,d} {seconds:9.2f} s {megabytes:8.0f} MB", flush=True)
+                rate = n / seconds
+                print(f"{name:18s} {n:8,d} {seconds:9.2f} s {rate:9,.0f}/s {megabytes:8.0f} MB", flush=True)
 
 
 if __name__ == "__main__":

@@ -60,24 +60,25 @@ def split(
     from m3dllm.corpora.native import load_corpus
     from m3dllm.corpora.split import split_corpus, write_split
     from m3dllm.files import write_atomic
+    from m3dllm.stream import heads
 
     try:
         ratios = [float(part) for part in ratio.split(":")]
     except ValueError:
         raise UserError(f"--ratio {ratio}: expected three numbers, such as 8:1:1") from None
     corpus = load_corpus(path, linked_frames=linked_frames)
-    if not any(example.document.group for part in corpus.splits.values() for example in part):
+    if not any(head.group for part in corpus.splits.values() for head in heads(part)):
         typer.echo(
             "warning: no document has a group (its source video): clips of one video may come into different splits; "
             "'m3dllm import brat --group PATTERN' finds groups in names",
             err=True,
         )
     splits = split_corpus(corpus, ratios=ratios, seed=seed)
-    write_split(out, corpus, splits)
+    written = write_split(out, corpus, splits).splits
     if missing is not None:
         manifest = manifest_of(splits.values(), kind=missing.value, seed=seed)
         write_atomic(out / "missing.json", encode_manifest(manifest))
-    for line in (*count_table(count(splits)), *unannotated_lines(unannotated(splits))):
+    for line in (*count_table(count(written)), *unannotated_lines(unannotated(written))):
         say(line)
     say(f"written to {out}")
 

@@ -29,7 +29,7 @@ from m3dllm.files import file_name, is_within, read_bytes, sha256_file, shipped
 from m3dllm.options import default_values, public, public_command, resolve_config
 from m3dllm.registry import find_system
 from m3dllm.runs import CorpusRecord, Run, RunRecord
-from m3dllm.stream import pick
+from m3dllm.stream import heads, pick
 from m3dllm.system import SystemSpec, versions_of
 from m3dllm.types import TASKS, Annotation, Example, GivenKind, Lang, Task
 from m3dllm.wire import WireError, check_labels, convert, decode, encode
@@ -98,9 +98,9 @@ class Plan:
     spec: SystemSpec
     config: Any
     corpus: Corpus
-    train: tuple[Example, ...]
+    train: Sequence[Example]
     """As shown: a document without a modality has no gold of that modality."""
-    dev: tuple[Example, ...]
+    dev: Sequence[Example]
     test: Sequence[Example]
     passes: tuple[GivenKind | None, ...]
     checkpoint: Path | None
@@ -220,9 +220,9 @@ class _Parts:
     """The documents that a run is about. A part without a name is no split of its own."""
 
     test: Sequence[Example]
-    train: tuple[Example, ...] = ()
+    train: Sequence[Example] = ()
     train_name: str | None = None
-    dev: tuple[Example, ...] = ()
+    dev: Sequence[Example] = ()
     dev_name: str | None = None
 
     def seen(self, manifest: Manifest) -> _Parts:
@@ -236,18 +236,17 @@ def _parts(experiment: Experiment, spec: SystemSpec, corpus: Corpus, *, fits: bo
     there = experiment.train in corpus.splits and experiment.train != experiment.split
     if not fits:  # train only gives examples to show
         examples = corpus[experiment.train] if there else ()
-        train = tuple(
-            e for e in examples if e.document.lang in ((experiment.lang,) if experiment.lang else spec.languages)
-        )
-        return _Parts(test, tuple(_first(train, experiment.limit_train)), experiment.train if there else None)
+        wanted = (experiment.lang,) if experiment.lang else spec.languages
+        train = pick(examples, [i for i, head in enumerate(heads(examples)) if head.lang in wanted])
+        return _Parts(test, _first(train, experiment.limit_train), experiment.train if there else None)
     if not there:
         why = "is the split to predict" if experiment.train == experiment.split else "is not there"
         message = f"has no train split: '{experiment.train}' {why}; it has {', '.join(corpus.splits)}"
         remedy = "Name one by --train, make one with 'm3dllm split', or give --checkpoint"
         raise UserError.at(corpus.root, f"{message}. {remedy}")
-    train = tuple(_first(_readable(corpus, experiment.train, experiment.lang, spec), experiment.limit_train))
+    train = _first(_readable(corpus, experiment.train, experiment.lang, spec), experiment.limit_train)
     if experiment.dev in corpus.splits and experiment.dev not in (experiment.split, experiment.train):
-        dev = tuple(_readable(corpus, experiment.dev, experiment.lang, spec))
+        dev = _readable(corpus, experiment.dev, experiment.lang, spec)
         return _Parts(test, train, experiment.train, dev, experiment.dev)
     train, dev = hold_out(train, seed=experiment.seed)
     return _Parts(test, train, experiment.train, dev)
@@ -268,9 +267,9 @@ def _first(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:
         return examples
     seen: Counter[str] = Counter()
     kept = []
-    for i, example in enumerate(examples):
-        seen[example.document.lang] += 1
-        if seen[example.document.lang] <= limit:
+    for i, head in enumerate(heads(examples)):
+        seen[head.lang] += 1
+        if seen[head.lang] <= limit:
             kept.append(i)
     return pick(examples, kept)
 
@@ -303,7 +302,7 @@ def _readable(corpus: Corpus, split: str, lang: Lang | None, spec: SystemSpec) -
     """The documents of a split in `lang` (None: all). Raises UserError where there are none, or some cannot be read."""
     if lang is not None and lang not in spec.languages:
         raise UserError(f"system '{spec.name}' does not read {lang}; it reads {', '.join(sorted(spec.languages))}")
-    languages = [example.document.lang for example in corpus[split]]
+    languages = [head.lang for head in heads(corpus[split])]
     kept = [i for i, of in enumerate(languages) if lang in (None, of)]
     if not kept:
         raise UserError(f"split '{split}' has no document in '{lang}'")
@@ -346,7 +345,7 @@ def _manifest(experiment: Experiment, corpus: Corpus, parts: _Parts) -> Manifest
         raise UserError(
             f"--missing {missing}: expected {', '.join(KINDS)}, a share from 0 to 1, or the file of a manifest"
         )
-    ids = [example.document.id for part in (parts.train, parts.dev, parts.test) for example in part]
+    ids = [head.id for part in (parts.train, parts.dev, parts.test) for head in heads(part)]
     for name in ids:
         if name not in manifest.documents:
             raise UserError.at(missing, f"does not name document '{name}': make it from this corpus")

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from m3dllm.confidence import at_least, confidences, has_confidences, without_confidences
 from m3dllm.corpora.bilingual import language
-from m3dllm.corpora.imported import LeftOut, one_line, reasons
+from m3dllm.corpora.imported import LeftOut, one_line, places, reasons
 from m3dllm.corpora.native import load_corpus, with_root
 from m3dllm.errors import UserError
 from m3dllm.files import file_name, inside, new_folder, read_bytes
 from m3dllm.labels import LabelSet
 from m3dllm.plugins import Modules
 from m3dllm.runs import Run
+from m3dllm.stream import Spool, pick
 from m3dllm.system import versions_of
 from m3dllm.types import Annotation, Chain, Document, Frame, Mention, Region, Task
+from m3dllm.wire import decode, encode, prediction_key
 
 EXPORTERS = Modules("export format", "m3dllm.exporters", "m3dllm.exporters")
 FPS = 24.0
@@ -71,27 +73,41 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is exported. `made_by` says of what, by which system and when, in words."""
+    """What is exported. `made_by` says of what, by which system and when, in words.
+
+    An exporter walks through the items as often as it likes: they are read one at a time, and not held.
+    """
 
     name: str
     labels: LabelSet
-    items: tuple[Item, ...]
+    items: Iterable[Item]
     made_by: Mapping[str, str]
 
-    def splits(self) -> dict[str, list[Item]]:
+    def splits(self) -> dict[str, Sequence[Item]]:
         """The items of each split, in order."""
-        found: dict[str, list[Item]] = {}
-        for item in self.items:
-            found.setdefault(item.split, []).append(item)
-        return found
+        items = self.items if isinstance(self.items, Sequence) else tuple(self.items)
+        found: dict[str, list[int]] = {}
+        for i, item in enumerate(items):
+            found.setdefault(item.split, []).append(i)
+        return {split: pick(items, positions) for split, positions in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Read(Iterable[Item]):
+    """Items that are read anew each time they are walked through."""
+
+    read: Callable[[], Iterator[Item]]
+
+    def __iter__(self) -> Iterator[Item]:
+        return self.read()
 
 
 @dataclass(slots=True)
 class Notes:
     """What an export leaves out, or writes in another form."""
 
-    left_out: list[LeftOut] = field(default_factory=list)
-    changed: list[LeftOut] = field(default_factory=list)
+    left_out: Spool[LeftOut] = field(default_factory=places)
+    changed: Spool[LeftOut] = field(default_factory=places)
 
     def leave_out(self, what: str, why: str, where: str) -> None:
         self.left_out.append(LeftOut(what, why, where))
@@ -129,7 +145,7 @@ def export(
         if not any(has_confidences(item.annotation) for item in source.items):
             raise UserError.at(path, f"no prediction has a confidence: --threshold {threshold:g} would change nothing")
         items = (replace(item, annotation=at_least(item.annotation, threshold)) for item in source.items)
-        source = replace(source, items=tuple(items))
+        source = replace(source, items=items)
     held = held_by(exporter.HOLDS, source, notes)
     with new_folder(out) as new:
         for relative, content in exporter.export(held, notes, **options):
@@ -159,34 +175,39 @@ def read_source(path: Path, *, gold: bool = False, split: str | None = None) -> 
         raise UserError.at(path, "does not exist; expected a run, or a native corpus")
     corpus = load_corpus(path)
     splits = corpus.splits if split is None else {split: corpus[split]}
-    items = (
-        Item(name, one.document, one.gold, one.unannotated) for name, examples in splits.items() for one in examples
-    )
-    return Source(corpus.name, corpus.labels, tuple(items), _made_by(what="gold", corpus=corpus.name))
+
+    def items() -> Iterator[Item]:
+        for name, examples in splits.items():
+            yield from (Item(name, one.document, one.gold, one.unannotated) for one in examples)
+
+    return Source(corpus.name, corpus.labels, _Read(items), _made_by(what="gold", corpus=corpus.name))
 
 
 def _of_run(run: Run, *, gold: bool, split: str | None) -> Source:
     record = run.record()
     if split not in (None, record.corpus.split):
         raise UserError.at(run.path, f"is about the split '{record.corpus.split}', not '{split}'")
-    examples = run.examples()
-    predicted = {} if gold else {p.document: p.annotation for p in run.predictions() if p.given is None}
-    if not gold and not predicted:
+    examples, predictions = run.examples(), run.predictions()
+    keys = () if gold else predictions.read_as(prediction_key)
+    answers = {document: i for i, (document, given) in enumerate(keys) if given is None}
+    if not gold and not answers:
         what = "has no predictions with nothing given; with --gold its gold is exported"
         raise UserError.at(run.path, what)
     root = Path(record.corpus.root)
-    items = tuple(
-        Item(
-            record.corpus.split,
-            with_root(example.document, root),
-            example.gold if gold else predicted.get(example.document.id, Annotation()),
-            example.unannotated if gold else frozenset(),
-        )
-        for example in examples
-    )
+
+    def items() -> Iterator[Item]:
+        for example in examples:
+            document = with_root(example.document, root)
+            if gold:
+                yield Item(record.corpus.split, document, example.gold, example.unannotated)
+            else:
+                place = answers.get(document.id)
+                annotation = Annotation() if place is None else predictions[place].annotation
+                yield Item(record.corpus.split, document, annotation)
+
     words = {"system": record.system, "run": run.path.resolve().name, "made": record.finished or record.started}
     made_by = _made_by(what="gold" if gold else "predictions", corpus=record.corpus.name, **({} if gold else words))
-    return Source(record.corpus.name if gold else run.path.resolve().name, record.labels, items, made_by)
+    return Source(record.corpus.name if gold else run.path.resolve().name, record.labels, _Read(items), made_by)
 
 
 def _made_by(**words: str) -> dict[str, str]:
@@ -199,14 +220,14 @@ def _made_by(**words: str) -> dict[str, str]:
 def held_by(parts: Iterable[Part], source: Source, notes: Notes) -> Source:
     """`source` with only what a format holds that has a place for these parts; the rest is noted."""
     holds = frozenset(parts)
-    items = tuple(_Reduction(item, holds, notes).item() for item in source.items)
+    items = (_Reduction(item, holds, notes).item() for item in source.items)
     labels = source.labels
     if "glosses" not in holds:
         for kind in ("mentions", "relations", "regions"):
             for label in getattr(labels, kind):
                 if label.en or label.zh or getattr(label, "symmetric", False) or getattr(label, "head", ()):
                     notes.leave_out("meaning of a type", _NO_PLACE, f"{kind}: {label.name}")
-    return replace(source, items=items)
+    return replace(source, items=Spool(encode, lambda line: decode(line, Item), items))
 
 
 @dataclass(frozen=True, slots=True)

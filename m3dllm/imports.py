@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from m3dllm.corpora.imported import Imported
@@ -12,10 +14,11 @@ from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.plugins import options
 from m3dllm.score import Settings
-from m3dllm.score.corpus import Gold, score_golds
+from m3dllm.score.corpus import Golds, score_golds
 from m3dllm.score.scores import Scores
+from m3dllm.stream import Picked, Spool
 from m3dllm.types import Example, Prediction
-from m3dllm.wire import read_labels
+from m3dllm.wire import decode_prediction, encode_prediction, read_labels
 
 
 def score_imported(
@@ -34,39 +37,44 @@ def score_imported(
     words = {"predictions": True} if "predictions" in known and gold.resolve() == pred.resolve() else {}
     golds, preds = importer.read(gold), importer.read(pred, **words)
     label_set = read_labels(labels) if labels is not None else None
-    examples = list(_examples(golds, gold, label_set))
-    predictions = list(_matched(examples, list(_examples(preds, pred, label_set)), pred))
-    scores = score_golds(
-        [Gold.of(one) for one in examples], predictions, labels=label_set, settings=settings or Settings()
-    )
+    examples, predicted = _examples(golds, gold, label_set), _examples(preds, pred, label_set)
+    predictions = Spool(encode_prediction, decode_prediction, _matched(examples, predicted, pred))
+    scores = score_golds(Golds(examples), predictions, labels=label_set, settings=settings or Settings())
     return scores, [f"{path}: {line}" for path, side in ((gold, golds), (pred, preds)) for line in _lines(side)]
 
 
-def _examples(imported: Imported, path: Path, labels: LabelSet | None) -> Iterator[Example]:
-    for examples in imported.splits.values():
-        for example in examples:
-            for place, problem in labels.unknown(example.gold) if labels is not None else ():
+def _examples(imported: Imported, path: Path, labels: LabelSet | None) -> Sequence[Example]:
+    """All documents that came in. Raises UserError where one has a type that the labels do not have."""
+    sources = list(imported.splits.values())
+    if labels is not None:
+        for example in itertools.chain.from_iterable(sources):
+            for place, problem in labels.unknown(example.gold):
                 raise UserError.at(path, problem, place=f"{example.document.id}: {place}")
-            yield example
+    return Picked(sources, [(n, i) for n, source in enumerate(sources) for i in range(len(source))])
 
 
-def _matched(golds: Iterable[Example], preds: list[Example], path: Path) -> Iterator[Prediction]:
+def _matched(golds: Iterable[Example], preds: Sequence[Example], path: Path) -> Iterator[Prediction]:
     """The predictions under the ids of the gold documents that they are of."""
-    texts = {example.document.id: example.document.text for example in golds}
+    texts = {example.document.id: _hash(example) for example in golds}
     taken = {example.document.id for example in preds} & texts.keys()
-    waiting: dict[str, deque[str]] = defaultdict(deque)
+    waiting: dict[bytes, deque[str]] = defaultdict(deque)
     for name, text in texts.items():
         if name not in taken:
             waiting[text].append(name)
     for example in preds:
-        name, text = example.document.id, example.document.text
+        name, text = example.document.id, _hash(example)
         if name not in texts:
-            if not text or not waiting[text]:
+            if not example.document.text or not waiting[text]:
                 raise UserError.at(path, f"document '{name}' is none of the gold: neither its id nor its text is there")
             name = waiting[text].popleft()
         elif text != texts[name]:
             raise UserError.at(path, f"document '{name}' has another text than in the gold: offsets would not agree")
         yield Prediction(name, example.gold)
+
+
+def _hash(example: Example) -> bytes:
+    """What is held of a text."""
+    return hashlib.sha256(example.document.text.encode()).digest()
 
 
 def _lines(imported: Imported) -> list[str]:

@@ -150,7 +150,7 @@ def _answers(shards: Sequence[Shard]) -> Iterator[tuple[Shard, Key]]:
     """(shard, document and pass) of each answer of the run, pass by pass."""
     for kind in PASSES[cast(Pairs, shards[0].record.pairs)]:
         for shard, position in _documents(shards):
-            key = example_head(shard.examples.line(position))[0], kind
+            key = example_head(shard.examples.line(position)).id, kind
             if key in shard.raws:
                 yield shard, key
 

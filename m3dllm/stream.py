@@ -12,12 +12,14 @@ import shutil
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Any, BinaryIO, TypeVar, overload
 
 from m3dllm.files import cannot_write, open_file
-from m3dllm.wire import WireError, numbered_lines, placed_lines
+from m3dllm.types import Example
+from m3dllm.wire import ExampleHead, WireError, example_head, numbered_lines, placed_lines
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -127,6 +129,34 @@ class Stream(Sequence[T]):
 def pick(values: Sequence[T], positions: Sequence[int]) -> Sequence[T]:
     """The values at these positions: of a stream another one."""
     return values.pick(positions) if isinstance(values, Stream) else tuple([values[i] for i in positions])
+
+
+def heads(examples: Sequence[Example]) -> Iterable[ExampleHead]:
+    """The head of each document; of a stream nothing else is read."""
+    if isinstance(examples, Stream):
+        return examples.read_as(example_head)
+    return (ExampleHead(one.document.id, one.document.lang, one.document.group) for one in examples)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picked(Sequence[T]):
+    """Values at places (which sequence, position) of several sequences, read when they are asked for."""
+
+    sources: Sequence[Sequence[T]]
+    places: Sequence[tuple[int, int]]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, i: int) -> T: ...
+    @overload
+    def __getitem__(self, i: slice) -> Picked[T]: ...
+    def __getitem__(self, i: int | slice) -> T | Picked[T]:
+        if isinstance(i, slice):
+            return Picked(self.sources, self.places[i])
+        source, position = self.places[i]
+        return self.sources[source][position]
 
 
 class Spool(Stream[T]):

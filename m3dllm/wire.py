@@ -75,9 +75,12 @@ class _ExampleLine(Document):
         """Nothing: the Document that is made of it checks itself."""
 
 
-class _ExampleHead(msgspec.Struct):
+class ExampleHead(msgspec.Struct):
+    """What tells a document apart: nothing else of its line is looked at."""
+
     id: str
     lang: str
+    group: str = ""
 
 
 class _AnswerHead(msgspec.Struct):
@@ -239,10 +242,9 @@ def encode_prediction(prediction: Prediction) -> bytes:
     return _without_nulls(encode(row))
 
 
-def example_head(line: bytes) -> tuple[str, str]:
-    """(id, language) of the line of an example, of which nothing else is looked at."""
-    head = _head(line, _ExampleHead, decode_example)
-    return head.id, head.lang
+def example_head(line: bytes) -> ExampleHead:
+    """The head of the line of an example."""
+    return _head(line, ExampleHead, decode_example)
 
 
 def prediction_key(line: bytes) -> tuple[str, GivenKind | None]:

@@ -133,8 +133,8 @@ def majority(corpus, tmp_path_factory):
 def test_a_corpus_gives_its_gold_split_by_split(corpus):
     found = read_source(corpus)
     assert {split: len(items) for split, items in found.splits().items()} == {"train": 4, "dev": 2, "test": 3}
-    assert found.items[0].document.frames[0].path == str(corpus / "frames/train0/0.png")
-    assert len(read_source(corpus, split="dev").items) == 2
+    assert next(iter(found.items)).document.frames[0].path == str(corpus / "frames/train0/0.png")
+    assert len(list(read_source(corpus, split="dev").items)) == 2
 
 
 def test_a_run_gives_its_predictions_or_its_gold(majority, corpus):
@@ -142,7 +142,7 @@ def test_a_run_gives_its_predictions_or_its_gold(majority, corpus):
     assert [item.annotation for item in gold.items] == [e.annotation for e in read_source(corpus, split="test").items]
     assert predictions.made_by["system"] == "majority"
     assert "system" not in gold.made_by
-    assert predictions.items[0].document.frames[0].path == str(corpus / "frames/test0/0.png")
+    assert next(iter(predictions.items)).document.frames[0].path == str(corpus / "frames/test0/0.png")
 
 
 def test_what_is_no_source_is_named(tmp_path, majority):

@@ -9,14 +9,26 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.native import Corpus, to_imported, write_corpus
 from m3dllm.errors import UserError
 from m3dllm.files import sha256
+from m3dllm.stream import Picked, heads
 from m3dllm.types import Example
 
-Group = tuple[Example, ...]
+
+class _Place(NamedTuple):
+    """Where a document stands: in which sequence, and at which position."""
+
+    id: str
+    lang: str
+    source: int
+    position: int
+
+
+Group = tuple[_Place, ...]
 
 
 def split_corpus(
@@ -26,7 +38,7 @@ def split_corpus(
     names: Sequence[str] = ("train", "dev", "test"),
     seed: int = 0,
     only: Iterable[str] | None = None,
-) -> dict[str, list[Example]]:
+) -> dict[str, Sequence[Example]]:
     """The documents of a corpus (of the splits `only`, where given) in new splits of about these `ratios`.
 
     Each language is divided in these ratios as well as its groups allow. Raises UserError for ratios that are no
@@ -34,12 +46,12 @@ def split_corpus(
     """
     _check_ratios(ratios, names)
     chosen = corpus.splits if only is None else {name: corpus[name] for name in only}
-    examples = [example for split in chosen.values() for example in split]
+    sources = list(chosen.values())
     wanted = sum(ratio > 0 for ratio in ratios)
-    if len(groups := _groups(examples, seed)) < wanted:
+    if len(groups := _groups(sources, seed)) < wanted:
         raise UserError.at(corpus.root, f"has {len(groups)} source videos; {wanted} splits need at least {wanted}")
     parts = _divide(groups, ratios)
-    return {name: part for name, ratio, part in zip(names, ratios, parts, strict=True) if ratio > 0}
+    return {name: _picked(sources, part) for name, ratio, part in zip(names, ratios, parts, strict=True) if ratio > 0}
 
 
 def write_split(folder: Path, corpus: Corpus, splits: Mapping[str, Iterable[Example]]) -> Imported:
@@ -49,25 +61,26 @@ def write_split(folder: Path, corpus: Corpus, splits: Mapping[str, Iterable[Exam
     return imported
 
 
-def k_folds(examples: Sequence[Example], k: int, *, seed: int = 0) -> list[tuple[list[Example], list[Example]]]:
+def k_folds(examples: Sequence[Example], k: int, *, seed: int = 0) -> list[tuple[Sequence[Example], Sequence[Example]]]:
     """k pairs (rest, fold), the folds about equal in each language and each document in one. Raises UserError."""
-    groups = _groups(examples, seed)
+    groups = _groups([examples], seed)
     if not 2 <= k <= len(groups):
         raise UserError(f"{k} folds of {len(groups)} source videos: expected 2 to {len(groups)} folds")
     folds = _divide(groups, [1] * k)
-    return [(sorted((e for other in folds if other is not fold for e in other), key=_by_id), fold) for fold in folds]
+    rests = (sorted(place for other in folds if other is not fold for place in other) for fold in folds)
+    return [(_picked([examples], rest), _picked([examples], fold)) for rest, fold in zip(rests, folds, strict=True)]
 
 
 def hold_out(
     train: Sequence[Example], *, share: float = 0.1, seed: int = 0
-) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+) -> tuple[Sequence[Example], Sequence[Example]]:
     """(rest, held out): about a `share` of train that cuts no group. Raises UserError where train is a single group."""
-    groups = _groups(train, seed)
+    groups = _groups([train], seed)
     if len(groups) < 2:
         what = f"{len(train)} documents of one source video" if train else "no document"
         raise UserError(f"the train split has {what}; no part can be held out to choose by: give a dev split")
     rest, held = _divide(groups, (1 - share, share))
-    return tuple(rest), tuple(held)
+    return _picked([train], rest), _picked([train], held)
 
 
 def _check_ratios(ratios: Sequence[float], names: Sequence[str]) -> None:
@@ -78,23 +91,28 @@ def _check_ratios(ratios: Sequence[float], names: Sequence[str]) -> None:
         raise UserError(f"ratios {shown}: expected numbers from 0, not all 0, such as 8:1:1")
 
 
-def _groups(examples: Iterable[Example], seed: int) -> list[Group]:
+def _groups(sources: Sequence[Sequence[Example]], seed: int) -> list[Group]:
     """The groups in an order that the seed decides: by the sha256 of "seed:name"."""
-    found: dict[tuple[bool, str], list[Example]] = defaultdict(list)
-    for example in examples:
-        document = example.document
-        found[bool(document.group), document.group or document.id].append(example)
+    found: dict[tuple[bool, str], list[_Place]] = defaultdict(list)
+    for n, source in enumerate(sources):
+        for i, head in enumerate(heads(source)):
+            found[bool(head.group), head.group or head.id].append(_Place(head.id, head.lang, n, i))
     order = sorted(found, key=lambda key: (sha256(f"{seed}:{key[1]}".encode()), key))
     return [tuple(found[key]) for key in order]
 
 
-def _divide(groups: Sequence[Group], ratios: Sequence[float]) -> list[list[Example]]:
+def _picked(sources: Sequence[Sequence[Example]], part: Iterable[_Place]) -> Sequence[Example]:
+    """The documents at these places; they are read when they are asked for."""
+    return Picked(sources, [(place.source, place.position) for place in part])
+
+
+def _divide(groups: Sequence[Group], ratios: Sequence[float]) -> list[list[_Place]]:
     """The groups in one part a ratio, each given in turn to the part that still lacks most of its languages.
 
     A part then holds at most the largest group more than its share. No part with a ratio stays empty, nor without a
     language that has a group for each part.
     """
-    sizes = [Counter(example.document.lang for example in group) for group in groups]
+    sizes = [Counter(place.lang for place in group) for group in groups]
     total = sum(sizes, Counter())
     whole = sum(ratios)
     lacks = [{lang: n * ratio / whole for lang, n in total.items()} for ratio in ratios]
@@ -108,7 +126,7 @@ def _divide(groups: Sequence[Group], ratios: Sequence[float]) -> list[list[Examp
     for missing in sorted(total):
         _fill(parts, open_parts, [size[missing] for size in sizes])
     _fill(parts, open_parts, [size.total() for size in sizes])
-    return [sorted((example for g in part for example in groups[g]), key=_by_id) for part in parts]
+    return [sorted(place for g in part for place in groups[g]) for part in parts]
 
 
 def _fill(parts: list[list[int]], open_parts: list[int], sizes: list[int]) -> None:
@@ -122,7 +140,3 @@ def _fill(parts: list[list[int]], open_parts: list[int], sizes: list[int]) -> No
             _, g, q = min(spare)
             parts[q].remove(g)
             parts[p].append(g)
-
-
-def _by_id(example: Example) -> str:
-    return example.document.id

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from m3dllm.export import File, Item, Notes, Source
+from m3dllm.files import NAME_BYTES, file_name
 from m3dllm.labels import LabelSet
 from m3dllm.types import Document, Frame
 from m3dllm.wire import encode
@@ -29,11 +30,22 @@ def export(source: Source, notes: Notes, *, frames: bool = True) -> Iterator[Fil
         folder = f"{split}/" if len(splits) > 1 else ""
         yield f"{folder}annotation.conf", _configuration(source.labels, items)
         for item in items:
-            name = f"{folder}{item.document.id}"
-            yield f"{name}.txt", item.document.text.encode()
-            yield f"{name}.ann", _standoff(item, notes)
+            name = _name(item.document, notes)
+            yield f"{folder}{name}.txt", item.document.text.encode()
+            yield f"{folder}{name}.ann", _standoff(item, notes)
             for frame in item.document.frames if frames else ():
-                yield from _frame(item, frame, notes)
+                yield from _frame(item, frame, f"frames/{name}/{frame.index}", notes)
+
+
+def _name(document: Document, notes: Notes) -> str:
+    """The document's id as a path; parts of it that are too long for a disk, or hidden there, are named otherwise."""
+    parts = document.id.split("/")
+    fit = [
+        file_name(part) if part.startswith(".") or len(part.encode()) > NAME_BYTES else part for part in parts if part
+    ]
+    if fit != parts:
+        notes.change("document", "its id is no name of a file: it has another", document.id)
+    return "/".join(fit)
 
 
 def _standoff(item: Item, notes: Notes) -> Iterator[str]:
@@ -90,11 +102,10 @@ def _configuration(labels: LabelSet, items: Iterable[Item]) -> str:
     return "\n".join([*lines, "", "[events]", "", "[attributes]", ""])
 
 
-def _frame(item: Item, frame: Frame, notes: Notes) -> Iterator[File]:
-    """The image of a frame, and its boxes."""
+def _frame(item: Item, frame: Frame, base: str, notes: Notes) -> Iterator[File]:
+    """The image of a frame, and its boxes, as the files `base` with their suffixes."""
     document: Document = item.document
     image = Path(frame.path)
-    base = f"frames/{document.id}/{frame.index}"
     if image.is_file():
         yield base + image.suffix.lower(), image
     else:

@@ -6,7 +6,7 @@ An image has keys of its own: `document`, and `frame`, its number in the clip. T
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from m3dllm.export import File, Item, Notes, Source, image_name, images
@@ -25,22 +25,36 @@ def export(source: Source, notes: Notes) -> Iterator[File]:
                 notes.leave_out("document", "it has no frames", item.document.id)
             for region in item.annotation.regions:  # a prediction may have types that the label set lacks
                 numbers.setdefault(region.type, len(numbers) + 1)
-        yield f"{split}.json", encode(_file(source, items, numbers)).decode()
+        yield f"{split}.json", _pieces(source, items, numbers)
     yield from images(source.items, notes)
 
 
-def _file(source: Source, items: list[Item], numbers: dict[str, int]) -> dict[str, Any]:
-    found: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+def _pieces(source: Source, items: Sequence[Item], numbers: dict[str, int]) -> Iterator[str]:
+    info = {"description": " ".join(source.made_by.values())}
+    categories = [{"id": n, "name": name, "supercategory": ""} for name, n in numbers.items()]
+    yield f'{{"info":{encode(info).decode()},"categories":{encode(categories).decode()}'
+    for name, entries in (("images", _images(items)), ("annotations", _annotations(items, numbers))):
+        yield f',"{name}":['
+        for n, entry in enumerate(entries):
+            yield ("," if n else "") + encode(entry).decode()
+        yield "]"
+    yield "}"
+
+
+def _images(items: Iterable[Item]) -> Iterator[dict[str, Any]]:
+    frames = ((item.document, frame) for item in items for frame in item.document.frames)
+    return (_image(document, frame, number) for number, (document, frame) in enumerate(frames, start=1))
+
+
+def _annotations(items: Iterable[Item], numbers: dict[str, int]) -> Iterator[dict[str, Any]]:
+    number = image = 0
     for item in items:
         for frame in item.document.frames:
-            found.append(_image(item.document, frame, len(found) + 1))
+            image += 1
             for region in item.annotation.regions:
                 if region.frame == frame.index:
-                    annotations.append(_annotation(region, frame, numbers, len(annotations) + 1, len(found)))
-    categories = [{"id": n, "name": name, "supercategory": ""} for name, n in numbers.items()]
-    info = {"description": " ".join(source.made_by.values())}
-    return {"info": info, "images": found, "annotations": annotations, "categories": categories}
+                    number += 1
+                    yield _annotation(region, frame, numbers, number, image)
 
 
 def _image(document: Document, frame: Frame, number: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from m3dllm.export import File, Item, Notes, Source
 from m3dllm.exporters._tokens import escaped, tokens_of
@@ -17,7 +17,7 @@ def export(source: Source, notes: Notes) -> Iterator[File]:
         yield f"{split}.conll", _lines(items, notes)
 
 
-def _lines(items: list[Item], notes: Notes) -> Iterator[str]:
+def _lines(items: Sequence[Item], notes: Notes) -> Iterator[str]:
     for item in items:
         document = item.document
         spans = tokens_of(item)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from xml.sax.saxutils import escape, quoteattr
 
 from m3dllm.export import FPS, PARTS, File, Item, Notes, Source
 from m3dllm.exporters._graph import KINDS, RELATION, Value, links, nodes, relations
+from m3dllm.exporters._xml import CHANGED, held
 
 HOLDS = PARTS - {"tokens", "glosses", "segments", "unannotated"}
 _TYPES = {str: "string", int: "long", float: "double", bool: "boolean"}
-_NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def export(source: Source, notes: Notes, *, all_nodes: bool = False, fps: float = FPS) -> Iterator[File]:
@@ -37,7 +36,7 @@ def _leave_out_parts(item: Item, notes: Notes) -> None:
 
 
 class _Writer:
-    def __init__(self, items: list[Item], notes: Notes, all_nodes: bool, fps: float) -> None:
+    def __init__(self, items: Sequence[Item], notes: Notes, all_nodes: bool, fps: float) -> None:
         self._items, self._notes, self._fps = items, notes, fps
         self._kinds = tuple(KINDS) if all_nodes else ("Entity",)
         self._edges = (relations, links) if all_nodes else (relations,)
@@ -64,13 +63,13 @@ class _Writer:
         yield "</graph>\n</graphml>\n"
 
     def _data(self, what: str, values: Mapping[str, Value]) -> str:
-        held = {name: value for name, value in values.items() if value is not None}
-        return "".join(f'<data key="{what}-{name}">{self._text(value)}</data>' for name, value in held.items())
+        said = {name: value for name, value in values.items() if value is not None}
+        return "".join(f'<data key="{what}-{name}">{self._text(value)}</data>' for name, value in said.items())
 
     def _text(self, value: Value) -> str:
         if isinstance(value, bool):
             return str(value).lower()
         text = str(value)
-        if _NO_XML.search(text):
-            self._notes.change("text", "XML has no such character: it is written as �", text[:40])
-        return escape(_NO_XML.sub("�", text), {"\r": "&#13;"})
+        if held(text) != text:
+            self._notes.change("text", CHANGED, text[:40])
+        return escape(held(text), {"\r": "&#13;"})

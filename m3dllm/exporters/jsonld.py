@@ -8,7 +8,7 @@ entity).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -88,7 +88,7 @@ def export(source: Source, notes: Notes, *, fps: float = FPS) -> Iterator[File]:
         yield f"{split}.jsonld", _pieces(source, items, fps)
 
 
-def _pieces(source: Source, items: list[Item], fps: float) -> Iterator[str]:
+def _pieces(source: Source, items: Sequence[Item], fps: float) -> Iterator[str]:
     yield f'{{"@context": {encode(CONTEXT).decode()},\n"@graph": ['
     first = {"@id": "m3dllm:activity", "@type": "prov:Activity", "name": source.name}
     yield "\n" + _line(first | {f"m3dllm:{name}": value for name, value in source.made_by.items()})

@@ -9,13 +9,14 @@ Studio orders tasks.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from m3dllm.confidence import confidences
 from m3dllm.export import PARTS, File, Item, Notes, Source, image_name, images
+from m3dllm.exporters._xml import held
 from m3dllm.labels import Label
 from m3dllm.types import Chain, Document, Frame, Region
 from m3dllm.wire import encode
@@ -36,7 +37,7 @@ def export(source: Source, notes: Notes, *, images_at: str = "/data/local-files/
     yield from images(source.items, notes)
 
 
-def _tasks(source: Source, items: list[Item], images_at: str) -> Iterator[str]:
+def _tasks(source: Source, items: Sequence[Item], images_at: str) -> Iterator[str]:
     for n, item in enumerate(items):
         yield ("[\n" if n == 0 else ",\n") + encode(_task(source, item, images_at)).decode()
     yield "\n]\n"
@@ -153,4 +154,4 @@ def _interface(source: Source) -> str:
 
 
 def _words(label: Label) -> str:
-    return f" value={quoteattr(label.name)}" + (f" hint={quoteattr(label.en)}" if label.en else "")
+    return f" value={quoteattr(held(label.name))}" + (f" hint={quoteattr(held(label.en))}" if label.en else "")

@@ -17,9 +17,9 @@ from m3dllm.score.calibration import GOLD_OF, Calibration, Confidences, outcomes
 from m3dllm.score.document import count
 from m3dllm.score.scores import DocumentScore, LanguageScores, Pairs, Scores, Sums, TaskScores, document_scores
 from m3dllm.score.settings import Settings
-from m3dllm.stream import Stream
+from m3dllm.stream import Stream, heads
 from m3dllm.types import PRF, TASKS, Annotation, Example, GivenKind, Prediction, Subset, Task
-from m3dllm.wire import example_head, prediction_key
+from m3dllm.wire import prediction_key
 
 EMPTY = Annotation()
 GIVEN: dict[Task, GivenKind | None] = {"entity": None, "chain": "mentions", "relation": "chains", "grounding": None}
@@ -85,9 +85,7 @@ class Golds:
 
     def documents(self) -> Iterable[tuple[str, str]]:
         """(id, language) of each document."""
-        if isinstance(self.examples, Stream):
-            return self.examples.read_as(example_head)
-        return ((example.document.id, example.document.lang) for example in self.examples)
+        return ((head.id, head.lang) for head in heads(self.examples))
 
 
 @dataclass(frozen=True, slots=True)

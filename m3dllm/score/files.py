@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
-from m3dllm.score.corpus import Gold, given_words, score_golds
+from m3dllm.score.corpus import Gold, Golds, given_words, score_golds
 from m3dllm.score.scores import Scores
 from m3dllm.score.settings import Settings
+from m3dllm.stream import Stream
 from m3dllm.types import TASKS, Annotation, Example, Prediction
-from m3dllm.wire import WireError, decode, decode_example, decode_prediction, numbered_lines, read_json, read_labels
+from m3dllm.wire import (
+    WireError,
+    decode,
+    decode_example,
+    decode_prediction,
+    example_head,
+    numbered_lines,
+    prediction_key,
+    read_json,
+    read_labels,
+)
 
 T = TypeVar("T")
 UNKNOWN_LANGUAGE = "und"
@@ -32,67 +44,83 @@ def score_files(
     Raises UserError, with file, line and place, for the first thing that is wrong.
     """
     label_set = read_labels(Path(labels)) if labels is not None else None
-    golds = _golds(Path(gold), label_set)
-    predictions = _predictions(Path(pred), golds, label_set, Path(gold))
-    return score_golds(list(golds.values()), predictions, labels=label_set, settings=settings or Settings())
+    golds, ids = _golds(Path(gold), label_set)
+    predictions = _predictions(Path(pred), ids, label_set, Path(gold))
+    return score_golds(golds, predictions, labels=label_set, settings=settings or Settings())
 
 
-def _golds(file: Path, labels: LabelSet | None) -> dict[str, Gold]:
-    """The gold of each document, by id."""
+def _golds(file: Path, labels: LabelSet | None) -> tuple[Golds | Sequence[Gold], set[str]]:
+    """The gold of each document, read when it is asked for, and the ids of all."""
     form = _form(file)
     if form is None:
         raise UserError.at(file, "is empty; expected gold, one document a line")
-    golds: dict[str, Gold] = {}
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str, str], int] = {}
     if form == "corpus":
-        for number, example in _checked(file, decode_example, labels):
-            _once(file, number, "id", example.document.id, seen)
-            golds[example.document.id] = Gold.of(example)
-        return golds
-    for number, line in _checked(file, decode_prediction, labels):
-        if line.given is None:
-            _once(file, number, "document", line.document, seen)
-            golds[line.document] = Gold(
-                line.document, UNKNOWN_LANGUAGE, "", line.annotation, None, "full", frozenset(TASKS)
-            )
-    if not golds:
+        for number, head in _heads(file, example_head):
+            _once(file, number, "id", head.id, seen)
+        return Golds(Stream(file, partial(_example, labels))), {name for name, _ in seen}
+    kept = []
+    for i, (number, (document, given)) in enumerate(_heads(file, prediction_key)):
+        if given is None:
+            _once(file, number, "document", document, seen)
+            kept.append(i)
+    if not kept:
         raise UserError.at(file, "has only lines with something given; expected gold, with given null")
-    return golds
+    return Stream(file, partial(_gold, labels)).pick(kept), {name for name, _ in seen}
 
 
-def _predictions(file: Path, golds: dict[str, Gold], labels: LabelSet | None, gold: Path) -> Iterator[Prediction]:
+def _predictions(file: Path, ids: Set[str], labels: LabelSet | None, gold: Path) -> Stream[Prediction]:
     if _form(file) == "corpus":
         raise UserError.at(file, "holds corpus lines; expected prediction lines: are --gold and --pred exchanged?")
-    seen: dict[str, int] = {}
-    for number, prediction in _checked(file, decode_prediction, labels):
-        if prediction.document not in golds:
-            what = f"'{prediction.document}' is no document of {gold}: predict the documents of the gold, or remove it"
+    seen: dict[tuple[str, str], int] = {}
+    for number, (document, given) in _heads(file, prediction_key):
+        if document not in ids:
+            what = f"'{document}' is no document of {gold}: predict the documents of the gold, or remove it"
             raise UserError.at(file, what, line=number, place="$.document")
-        _once(file, number, "document", prediction.document, seen, given_words(prediction.given))
-        yield prediction
+        _once(file, number, "document", document, seen, given_words(given))
+    return Stream(file, partial(_prediction, labels))
 
 
-def _checked(file: Path, decode_line: Callable[[bytes], T], labels: LabelSet | None) -> Iterator[tuple[int, T]]:
-    """(line number, line) of the file, its types known. Raises UserError with file, line and place."""
+def _heads(file: Path, read: Callable[[bytes], T]) -> Iterator[tuple[int, T]]:
+    """(line number, what `read` makes of the line). Raises UserError with file, line and place."""
     for number, line in numbered_lines(file):
         try:
-            found: Any = decode_line(line)
-            name = "gold" if isinstance(found, Example) else "annotation"
-            annotation: Annotation = getattr(found, name)
-            for place, problem in labels.unknown(annotation) if labels is not None else ():
-                raise WireError(problem, f"$.{name}.{place}")
+            yield number, read(line)
         except WireError as error:
             raise error.at(file, number) from error
-        yield number, found
 
 
-def _once(file: Path, number: int, key: str, document: str, seen: dict[str, int], words: str = "") -> None:
+def _example(labels: LabelSet | None, line: bytes) -> Example:
+    example = decode_example(line)
+    _check_types(example.gold, "gold", labels)
+    return example
+
+
+def _gold(labels: LabelSet | None, line: bytes) -> Gold:
+    found = _prediction(labels, line)
+    return Gold(found.document, UNKNOWN_LANGUAGE, "", found.annotation, None, "full", frozenset(TASKS))
+
+
+def _prediction(labels: LabelSet | None, line: bytes) -> Prediction:
+    found = decode_prediction(line)
+    _check_types(found.annotation, "annotation", labels)
+    return found
+
+
+def _check_types(annotation: Annotation, name: str, labels: LabelSet | None) -> None:
+    """Raises WireError for a type that the labels do not have."""
+    for place, problem in labels.unknown(annotation) if labels is not None else ():
+        raise WireError(problem, f"$.{name}.{place}")
+
+
+def _once(file: Path, number: int, key: str, document: str, seen: dict[tuple[str, str], int], words: str = "") -> None:
     """Note where a document stands. Raises UserError where it stands already."""
-    name = f"{document} {words}"
-    if name in seen:
-        what = f"'{document}' stands already in line {seen[name]}{words and ' '}{words}: one line a document"
-        raise UserError.at(file, what, line=number, place=f"$.{key}")
-    seen[name] = number
+    if (document, words) in seen:
+        place = f"line {seen[document, words]}{words and ' '}{words}"
+        raise UserError.at(
+            file, f"'{document}' stands already in {place}: one line a document", line=number, place=f"$.{key}"
+        )
+    seen[document, words] = number
 
 
 def _form(file: Path) -> Literal["corpus", "predictions"] | None:

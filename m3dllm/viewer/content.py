@@ -76,7 +76,7 @@ def cases(runs: Sequence[ScoredRun]) -> Iterator[Case]:
     in_order: list[tuple[int, int]] = []
     for i, run in enumerate(runs):
         for position, line in enumerate(_lines(run.examples)):
-            digest, known = sha256(line), found.setdefault(example_head(line)[0], [])
+            digest, known = sha256(line), found.setdefault(example_head(line).id, [])
             for first, places in known:
                 other, at = places[0]
                 if first == digest or runs[other].examples[at] == run.examples[position]:

@@ -42,7 +42,7 @@ def ids(examples) -> list[str]:
 
 
 def parts_of(examples: list[Example], **options) -> dict[str, list[Example]]:
-    return split_corpus(corpus_of(examples), **options)
+    return {name: list(part) for name, part in split_corpus(corpus_of(examples), **options).items()}
 
 
 @given(made=clips(least=3), seed=st.integers(0, 99))

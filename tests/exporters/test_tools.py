@@ -10,9 +10,11 @@ from dataclasses import replace
 import pytest
 
 from m3dllm.export import Notes
+from m3dllm.labels import Label
 from m3dllm.types import Annotation, Chain, Document, Example, Frame, Mention
 from tests.exporters.sources import ADA, EMPTY, SUSAN, exported, files_of, source
 from tests.small import png
+from tests.strategies import LABELS
 
 
 def test_label_studio_gets_spans_links_and_percents():
@@ -45,6 +47,22 @@ def test_the_labelling_interface_has_every_type_and_a_control_for_every_result()
     assert [label.get("value") for label in interface.find("Labels")] == ["PER", "LOC", "组织"]
     assert {relation.get("value") for relation in interface.find("Relations")} >= {"Coreference", "shows", "属于"}
     assert interface.find("Repeater/Image").get("value") == "$frames[{{idx}}].image"
+
+
+def test_the_labelling_interface_is_xml_whatever_types_are_called():
+    labels = replace(LABELS, regions=(Label("a\x1bb <c>"),))
+    files = files_of("label-studio", replace(source(ADA), labels=labels), Notes())
+    interface = ElementTree.fromstring(files["interface.xml"])
+    assert [label.get("value") for label in interface.iter("Label") if "<c>" in label.get("value")] == ["a�b <c>"]
+
+
+@pytest.mark.parametrize("name", ["长" * 200, ".hidden", "a/" + "b" * 300])
+def test_brat_files_have_names_that_a_disk_takes_and_an_importer_finds(name, tmp_path):
+    notes = Notes()
+    files = files_of("brat", source(Example(Document(name, "en", "Ada"), Annotation())), notes)
+    (text,) = (path for path in files if path.endswith(".txt"))
+    assert all(len(part.encode()) < 200 and not part.startswith(".") for part in text.split("/"))
+    assert [note.what for note in notes.changed] == ["document"]
 
 
 def test_images_go_along_and_one_that_is_missing_is_counted(tmp_path):

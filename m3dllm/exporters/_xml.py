@@ -1,0 +1,13 @@
+"""Text as XML can hold it."""
+
+from __future__ import annotations
+
+import re
+
+_NONE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+CHANGED = "XML has no such character: it is written as �"
+
+
+def held(text: str) -> str:
+    """`text` with a `�` for every character that XML has not, such as control characters."""
+    return _NONE.sub("�", text)
