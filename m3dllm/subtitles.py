@@ -10,7 +10,7 @@ import html
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -24,6 +24,10 @@ SUFFIXES = frozenset((".srt", ".vtt", ".ass", ".ssa", ".sbv", ".ttml", ".dfxp", 
 _FORMATS = {".srt": "srt", ".sbv": "srt", ".vtt": "vtt", ".ass": "ass", ".ssa": "ssa", ".smi": "sami", ".sami": "sami"}
 _STYLE = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{[^{}]*\}")
 _TIMING = re.compile(r"\d[\d:.,]*\s*-->\s*\d|^\d+:\d+:\d+[.,]\d+,\d+:\d+:\d+[.,]\d+\s*$", re.MULTILINE)
+_OPEN = re.compile(r"\{(?=[^{}]*(?:\{|\Z))")
+"""A brace that never closes: each costs pysubs2 a walk through the rest of its cue."""
+LONGEST_S = 1e7
+"""No film is so long."""
 NO_TIME_S = 0.1
 """Cues that are no further apart follow one another."""
 
@@ -70,8 +74,14 @@ def parse_subtitles(text: str, path: Path) -> Subtitles:
     """The cues of a file's text, whose format is known by its suffix or its first lines. Raises UserError."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     is_xml = path.suffix.lower() in (".ttml", ".dfxp") or re.match(r"\s*<(\?xml|tt[\s>:])", text)
-    raw = list(_ttml(text, path)) if is_xml else list(_pysubs2(text, path))
+    try:
+        found = list(_ttml(text, path)) if is_xml else list(_pysubs2(_OPEN.sub("", text), path))
+    except RecursionError:
+        raise UserError.at(path, "is nested too deeply to be subtitles") from None
+    raw = [cue for cue in found if max(cue[:2]) < LONGEST_S]  # NaN and infinity are not
     problems = []
+    if beyond := len(found) - len(raw):
+        problems.append(f"{beyond} of its cues stand at no time of any film")
     if not is_xml and (lost := len(_TIMING.findall(text)) - len(raw)) > 0:
         problems.append(f"{lost} of its timing lines cannot be read")
     if backwards := sum(end < start for start, end, _ in raw):
@@ -123,11 +133,10 @@ def _ttml(text: str, path: Path) -> Iterator[tuple[float, float, str]]:
     except (ElementTree.ParseError, ValueError) as error:
         raise UserError.at(path, f"is no TTML that can be read ({error})") from error
     parameters = {_local(name): value for name, value in root.attrib.items()}
-    rate = float(parameters.get("frameRate") or 30)
-    tick_rate = float(parameters.get("tickRate") or 1)
+    rate, tick_rate = _rate(parameters.get("frameRate"), 30), _rate(parameters.get("tickRate"), 1)
 
     def seconds(value: str | None) -> float | None:
-        if clock := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)(?::(\d+(?:\.\d+)?))?", value or ""):
+        if clock := re.fullmatch(r"(\d{1,9}):(\d{1,9}):(\d+(?:\.\d+)?)(?::(\d+(?:\.\d+)?))?", value or ""):
             hours, minutes, whole, frames = clock.groups()
             return int(hours) * 3600 + int(minutes) * 60 + float(whole) + float(frames or 0) / rate
         if offset := re.fullmatch(r"(\d+(?:\.\d+)?)(ms|h|m|s|f|t)", value or ""):
@@ -150,6 +159,11 @@ def _ttml(text: str, path: Path) -> Iterator[tuple[float, float, str]]:
             yield from walk(child, start_s, end_s)
 
     yield from walk(root, 0.0, None)
+
+
+def _rate(text: str | None, otherwise: int) -> float:
+    """Frames or ticks a second: a number above 0, else `otherwise`."""
+    return float(text) if re.fullmatch(r"0*[1-9]\d{0,8}(?:\.\d+)?", text or "") and text else otherwise
 
 
 def _ttml_text(element: Any) -> str:
@@ -186,17 +200,21 @@ def _merged(cues: Iterable[Cue]) -> list[Cue]:
     """Cues that begin together as one; a cue that says again what is still on screen only lengthens it."""
     kept: list[Cue] = []
     last: dict[str, int] = {}  # where each text was said last
-    for cue in cues:
-        same = last.get(cue.text)
-        if same is not None and cue.start_s < kept[same].end_s:
-            kept[same] = replace(kept[same], end_s=max(kept[same].end_s, cue.end_s))
-        elif kept and kept[-1].start_s == cue.start_s:
-            new = [line for line in cue.lines if line not in kept[-1].lines]
-            text = "\n".join([*kept[-1].lines, *new])
-            kept[-1] = Cue(cue.start_s, max(kept[-1].end_s, cue.end_s), text)
-        else:
-            kept.append(cue)
-        last[kept[-1].text] = len(kept) - 1
+    for start_s, together in groupby(cues, key=lambda cue: cue.start_s):
+        said: list[str] = []
+        seen: set[str] = set()
+        texts, end_s = [], start_s
+        for cue in together:
+            same = last.get(cue.text)
+            if same is not None and start_s < kept[same].end_s:
+                kept[same] = replace(kept[same], end_s=max(kept[same].end_s, cue.end_s))
+                continue
+            said += [line for line in cue.lines if line not in seen]
+            seen.update(cue.lines)
+            texts, end_s = texts or [cue.text], max(end_s, cue.end_s)
+        if said:
+            kept.append(Cue(start_s, end_s, "\n".join(said)))
+            last |= dict.fromkeys([*texts, kept[-1].text], len(kept) - 1)
     return kept
 
 

@@ -63,6 +63,30 @@ def test_the_track_of_a_video_is_read_like_a_file(tmp_path):
     assert read_track(clip, 0).cues == TWO
 
 
+@pytest.mark.parametrize("rate", ["abc", "0", "nan", "1e9", "-5", "0.5.5", "9" * 5000])
+def test_a_rate_that_is_none_is_the_usual_one(rate):
+    usual = parse_subtitles(TTML.replace('ttp:frameRate="10"', ""), Path("a.ttml"))
+    for name in ("frameRate", "tickRate"):
+        text = TTML.replace('ttp:frameRate="10"', f'ttp:{name}="{rate}"')
+        assert parse_subtitles(text, Path("a.ttml")) == usual
+
+
+def test_ttml_nested_without_end_is_one_line():
+    with pytest.raises(UserError, match=r"a\.ttml: is nested too deeply"):
+        parse_subtitles(f"<tt>{'<div>' * 20_000}{'</div>' * 20_000}</tt>", Path("a.ttml"))
+
+
+@pytest.mark.parametrize("end", ["9" * 400 + "s", "9" * 5000 + ":00:00", "999999999:00:00"])
+def test_a_cue_at_no_time_of_a_film_is_counted(end):
+    found = parse_subtitles(TTML.replace("00:00:04.000", end), Path("a.ttml"))
+    assert found.cues == TWO[:1]
+
+
+def test_braces_that_never_close_are_passed_over():
+    text = SRT.replace("<i>Ada</i>", "{\\i1}{Ada{")
+    assert [cue.text for cue in parse_subtitles(text, Path("a.srt")).cues] == ["Ada wrote.", "她写了信。"]
+
+
 def test_windows_line_ends_are_line_ends():
     assert parse_subtitles(SRT.replace("\n", "\r\n"), Path("a.srt")).cues == TWO
 
@@ -119,6 +143,11 @@ def test_a_cue_ends_where_the_next_begins():
 
 def test_cues_that_begin_together_become_one():
     assert tidy([Cue(0, 5, "one"), Cue(0, 6, "two")]) == (Cue(0, 6, "one\ntwo"),)
+
+
+def test_thousands_that_begin_together_become_one():
+    (one,) = tidy(Cue(0.0, 9.0, f"line {i}") for i in range(20_000))
+    assert len(one.lines) == 20_000
 
 
 def test_what_is_still_on_screen_is_not_said_again():
