@@ -152,3 +152,16 @@ def test_every_option_of_every_system_is_read_or_refused_in_one_line(
         experiment = Experiment(system=system, corpus=corpus, limit=1, options=options, out=tmp_path / "run")
         with suppress(UserError, OSError):  # which the command line tells in one line
             plan(experiment)
+
+
+@pytest.mark.parametrize(
+    ("system", "option"), [(system, option) for system in ("majority", "replay") for option in options_of(system)]
+)
+def test_every_option_of_a_system_without_a_model_runs_or_ends_in_one_line(
+    system, option, corpus, run, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    answers = ["--answers", str(run)] if system == "replay" and option != "--answers" else []
+    for value in some(option):
+        words = ["run", "--system", system, "--corpus", str(corpus), "--limit", "1", f"{option}={value}", *answers]
+        ends_in_one_line(words, capfd)
