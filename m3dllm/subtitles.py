@@ -203,7 +203,8 @@ def _merged(cues: Iterable[Cue]) -> list[Cue]:
     for start_s, together in groupby(cues, key=lambda cue: cue.start_s):
         said: list[str] = []
         seen: set[str] = set()
-        texts, end_s = [], start_s
+        texts: list[str] = []
+        end_s = start_s
         for cue in together:
             same = last.get(cue.text)
             if same is not None and start_s < kept[same].end_s:
