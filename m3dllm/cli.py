@@ -19,7 +19,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from m3dllm import corpus_verbs, formats, tools
-from m3dllm.commands import JsonOption, LinkedFrames, Listing, Seed, Threshold, say, say_page
+from m3dllm.commands import (
+    Address,
+    Executor,
+    ExecutorOption,
+    JsonOption,
+    LinkedFrames,
+    Listing,
+    Seed,
+    Threshold,
+    Workers,
+    say,
+    say_page,
+)
 from m3dllm.ending import Terminal, one_line
 from m3dllm.errors import UserError, printable
 from m3dllm.extract import verb as extraction
@@ -209,6 +221,9 @@ def run(
     retry_failed: RetryFailed = False,
     json: JsonOption = False,
     shard: Shard = None,
+    executor: ExecutorOption = Executor.local,
+    address: Address = None,
+    workers: Workers = None,
 ) -> None:
     """Fit if need be, predict, normalize, score, print F1.
 
@@ -217,7 +232,7 @@ def run(
     """
     from m3dllm import pipeline
 
-    experiment = replace(experiment, shard=shard)
+    experiment = replace(experiment, shard=shard, executor=executor.value, address=address, workers=workers)
     if dry_run:
         say(pipeline.preview(experiment))
         return
@@ -241,14 +256,22 @@ def fit(experiment: Experiment) -> None:
 
 
 @experiment_verb
-def predict(experiment: Experiment, retry_failed: RetryFailed = False, shard: Shard = None) -> None:
+def predict(
+    experiment: Experiment,
+    retry_failed: RetryFailed = False,
+    shard: Shard = None,
+    executor: ExecutorOption = Executor.local,
+    address: Address = None,
+    workers: Workers = None,
+) -> None:
     """Only predict, with a finished checkpoint if need be.
 
     Prints where the answers are: the run's raw.jsonl.
     """
     from m3dllm import pipeline
 
-    done = pipeline.predict(replace(experiment, shard=shard), retry_failed=retry_failed)
+    experiment = replace(experiment, shard=shard, executor=executor.value, address=address, workers=workers)
+    done = pipeline.predict(experiment, retry_failed=retry_failed)
     say(str(done.path / "raw.jsonl"))
     if done.failed():
         raise SystemExit(2)
@@ -295,6 +318,9 @@ def bench(
     ] = None,
     listed: Annotated[bool, typer.Option("--list", help="The experiments that come with the package.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="The runs: which are done, which are left.")] = False,
+    executor: ExecutorOption = Executor.local,
+    address: Address = None,
+    workers: Workers = None,
 ) -> None:
     """Run the paper's tables and figures, or yours.
 
@@ -323,7 +349,8 @@ def bench(
     if dry_run:
         say(benches.listing(experiments))
         return
-    runs, failed = benches.run_all(experiments)
+    placed = [replace(one, executor=executor.value, address=address, workers=workers) for one in experiments]
+    runs, failed = benches.run_all(placed)
     if runs:
         say(str(benches.report(found, runs, folder / "report")))
     for line in failed:

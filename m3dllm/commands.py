@@ -10,6 +10,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Collection
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,22 @@ Threshold = Annotated[
 Seed = Annotated[int, typer.Option(help="The seed of everything random.")]
 LinkedFrames = Annotated[bool, typer.Option("--linked-frames", help="Frames may be links to files out of the corpus.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+class Executor(StrEnum):
+    local = "local"
+    ray = "ray"
+
+
+ExecutorOption = Annotated[
+    Executor, typer.Option(help="Answer documents in this process, or by workers that Ray makes, here or on a cluster.")
+]
+Address = Annotated[
+    str | None, typer.Option(help="The Ray cluster, such as head:6379 or auto; default: workers on this machine.")
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="With Ray, workers with a model each; default: as many as there is room for.")
+]
 
 
 class Listing(TyperGroup):

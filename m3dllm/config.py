@@ -83,6 +83,10 @@ class Options:
         """
         return self
 
+    def gpus(self, *, there: bool) -> int:
+        """How many GPUs a model of these options takes, where `there` are some."""
+        return 0
+
     def sources(self) -> Mapping[str, str]:
         """The sha256 of what the options name (an adapter, prompts, answers): with others it is another run."""
         return {}
@@ -174,6 +178,11 @@ def _options_of(config: Any) -> tuple[Option, ...]:
 def named(config: type[Any] | None, *marks: Mark) -> tuple[str, ...]:
     """The names of the options that carry one of these marks."""
     return tuple(option.name for option in options_of(config) if option.marks & set(marks))
+
+
+def takes_gpu(device: str, *, there: bool) -> bool:
+    """Whether a model on this device ("auto": a GPU where `there` is one) takes a GPU."""
+    return device.startswith("cuda") or (device == "auto" and there)
 
 
 def flag(name: str) -> str:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from m3dllm.config import FIT, INCIDENTAL, Options, flag, named
 from m3dllm.corpora.missing import KINDS, Manifest, manifest_of, read_kind, read_manifest, show
@@ -35,6 +35,7 @@ from m3dllm.types import TASKS, Annotation, Example, GivenKind, Lang, Task
 from m3dllm.wire import WireError, check_labels, convert, decode, encode
 
 Pairs = Literal["end-to-end", "gold", "both"]
+Executor = Literal["local", "ray"]
 CHECKPOINTS = shipped("checkpoints")
 """The checkpoints that come with the package: a folder a system, in it one a name."""
 PASSES: dict[Pairs, tuple[GivenKind | None, ...]] = {
@@ -87,6 +88,12 @@ class Experiment:
     """The run; None: runs/<system>-<corpus>-<split>-<hash>. That of a shard has it in its name: <run>-2-of-8."""
     linked_frames: bool = False
     """Whether frames may be links to files out of the corpus."""
+    executor: Executor = "local"
+    """Where documents are answered: in this process, or by workers that Ray makes, here or on a cluster."""
+    address: str | None = None
+    """With Ray, the address of the cluster; None: this machine."""
+    workers: int | None = None
+    """With Ray, how many workers answer side by side, each with a model of its own; None: what there is room for."""
     command: tuple[str, ...] = ()
     """The words of the command line, kept with the run."""
 
@@ -95,6 +102,7 @@ class Experiment:
 class Plan:
     """An experiment that can be done. `test` holds the full documents; `shown` what the system sees of them."""
 
+    experiment: Experiment
     spec: SystemSpec
     config: Any
     corpus: Corpus
@@ -129,6 +137,7 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
     for name in ("limit", "limit_train"):
         if (most := getattr(experiment, name)) is not None and most < 1:
             raise UserError(f"{flag(name)} {most} leaves no document: expected 1 or more")
+    _check_executor(experiment)
     config = resolve_config(spec, experiment.options, preset=experiment.preset, seed=experiment.seed)
     spec.require(config)
     notes = [] if experiment.corpus else ["no --corpus given: the embedded demo corpus is used"]
@@ -199,6 +208,7 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
         record = replace(record, corpus=replace(record.corpus, shard=f"{i}/{n}"))
         path = path.with_name(f"{path.name}-{i}-of-{n}")
     return Plan(
+        experiment=experiment,
         spec=spec,
         config=config,
         corpus=corpus,
@@ -296,6 +306,16 @@ def _tasks(experiment: Experiment, spec: SystemSpec) -> tuple[Task, ...]:
         answers = ", ".join(task for task in TASKS if task in spec.tasks) or "none"
         raise UserError(f"system '{spec.name}' does not answer {', '.join(missing)}; it answers {answers}")
     return tuple(task for task in TASKS if task in asked)
+
+
+def _check_executor(experiment: Experiment) -> None:
+    if experiment.executor not in (known := get_args(Executor)):
+        raise UserError(f"--executor {experiment.executor}: expected {' or '.join(known)}")
+    for name in ("address", "workers"):
+        if experiment.executor != "ray" and getattr(experiment, name) is not None:
+            raise UserError(f"{flag(name)} is of use with --executor ray: give both")
+    if experiment.workers is not None and experiment.workers < 1:
+        raise UserError(f"--workers {experiment.workers}: expected 1 or more")
 
 
 def _readable(corpus: Corpus, split: str, lang: Lang | None, spec: SystemSpec) -> Sequence[Example]:

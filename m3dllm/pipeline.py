@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import overload
 
 from m3dllm import summary
+from m3dllm.cluster import Workers
 from m3dllm.columns import counted
 from m3dllm.corpora.missing import Manifest, show
 from m3dllm.errors import UserError
@@ -203,7 +204,8 @@ def _predict(session: RunSession, *, retry_failed: bool) -> None:
         resumes = bool(session.raws)
         checkpoint = planned.checkpoint or (session.run.checkpoint if planned.fits else None)
         started = time.perf_counter()
-        system = make_system(planned, checkpoint=checkpoint)
+        make = Workers if planned.experiment.executor == "ray" else make_system
+        system = make(planned, checkpoint=checkpoint)
         answers = checked_answers(system, documents, planned.spec.name)
         recorded = record.provenance if resumes else {}
         check_model(session.run.path, recorded, system.provenance)

@@ -59,13 +59,21 @@ class System(ABC):
         return frozenset()
 
     @property
+    def at_once(self) -> int:
+        """How many documents it answers at once: workers get their documents by multiples of that."""
+        return 1
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Lines that a report shows beside its scores, such as 'in-domain pretrained'."""
         return ()
 
     @property
     def tally(self) -> Any:
-        """What it counted of its own work (tokens, retries, …): a mapping or a dataclass, kept with the run."""
+        """What it counted of its own work (tokens, retries, …): a mapping or a dataclass, kept with the run.
+
+        Over workers and shards numbers add up; those whose names end in `_share` are averaged.
+        """
         return {}
 
     def take_prompts(self) -> Mapping[str, str]:

@@ -27,7 +27,7 @@ from m3dllm.corpora.imported import Imported, unused_id
 from m3dllm.corpora.m3d import m3d_guidelines, m3d_labels
 from m3dllm.corpora.native import with_root, write_corpus
 from m3dllm.errors import UserError
-from m3dllm.experiment import CHECKPOINTS, Experiment, find_checkpoint, read_done
+from m3dllm.experiment import CHECKPOINTS, Executor, Experiment, find_checkpoint, read_done
 from m3dllm.export import EXPORTERS, Item, Notes, held_by, name_of
 from m3dllm.export import Source as Exported
 from m3dllm.extract.joining import Found, Join, by_film, join, names, whole_film
@@ -69,6 +69,10 @@ class Extraction:
     options: Mapping[str, Any] = field(default_factory=dict)
     """The system's own options."""
     command: tuple[str, ...] = ()
+    executor: Executor = "local"
+    address: str | None = None
+    workers: int | None = None
+    """Where the system answers, as in `Experiment`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,9 @@ def extract(wanted: Extraction) -> Extracted:
         options=wanted.options,
         out=wanted.out / "run",
         command=wanted.command,
+        executor=wanted.executor,
+        address=wanted.address,
+        workers=wanted.workers,
     )
     run = pipeline.run(experiment)
     _note_decoder(run, wanted.out)

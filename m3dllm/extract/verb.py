@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from m3dllm.commands import say, say_page
+from m3dllm.commands import Address, Executor, ExecutorOption, Seed, Workers, say, say_page
 
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -57,7 +57,10 @@ def extract(
         Path | None, typer.Option(help="A fitted system: its run, the checkpoint in it, or 'demo' (of dffm).")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="A named set of the system's options.")] = None,
-    seed: Annotated[int, typer.Option(help="The seed of everything random.")] = 0,
+    seed: Seed = 0,
+    executor: ExecutorOption = Executor.local,
+    address: Address = None,
+    workers: Workers = None,
 ) -> None:
     """From videos or texts to a knowledge graph.
 
@@ -95,6 +98,9 @@ def extract(
             seed=seed,
             options=parse_options([*sources[first:], *context.args]),
             command=("m3dllm", *sys.argv[1:]),
+            executor=executor.value,
+            address=address,
+            workers=workers,
         )
     )
     for line in (*done.triples, "" if done.triples else "no relation was found"):

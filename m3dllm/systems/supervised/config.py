@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from msgspec import Meta
 
-from m3dllm.config import ADVANCED, FIT, AtLeast0, AtLeast1, NotNegative, Options, Share
+from m3dllm.config import ADVANCED, FIT, AtLeast0, AtLeast1, NotNegative, Options, Share, takes_gpu
 from m3dllm.errors import UserError
 from m3dllm.types import TASKS
 
@@ -181,6 +181,9 @@ class Config(Options):
             raise UserError(f"--hidden {self.hidden}: expected a multiple of {TINY_HEADS}, its attention heads")
         if self.window and self.window <= self.overlap:
             raise UserError(f"--window {self.window} is not longer than --overlap {self.overlap}")
+
+    def gpus(self, *, there: bool) -> int:
+        return int(takes_gpu(self.device, there=there))
 
     @property
     def pools_frames(self) -> bool:

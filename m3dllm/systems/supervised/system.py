@@ -75,6 +75,10 @@ class Supervised(System):
         return Model(card.config, LabelIndex.of(card.labels), self.backbone(card.config, *encoders))
 
     @property
+    def at_once(self) -> int:
+        return int(self.config.batch_size)
+
+    @property
     def provenance(self) -> dict[str, str]:
         """What the run's record should say of the model: its text encoder, its thresholds."""
         if self._fitted is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from m3dllm.config import takes_gpu
 from m3dllm.errors import UserError
 from m3dllm.files import sha256, sha256_file
 from m3dllm.guidelines import guideline_files, read_guidelines
@@ -59,6 +60,10 @@ class Config(TuningOptions):
         """The extra that brings what the engine needs, and its modules."""
         kind = find_engine(self.engine)
         return kind.extra, kind.needs
+
+    def gpus(self, *, there: bool) -> int:
+        local = "local" in find_engine(self.engine).supports
+        return self.tensor_parallel if local and takes_gpu(self.device, there=there) else 0
 
     def sources(self) -> dict[str, str]:
         """The hashes of the adapter and of the prompts that are named here.

@@ -112,6 +112,10 @@ class VideoLLM(System):
             keep_as(self.config, out)
 
     @property
+    def at_once(self) -> int:
+        return self.engine.max_concurrency
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What whoever reads the scores must know."""
         tuned_as = (self.adapter.note,) if self.adapter is not None else ()
