@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import pytest
 pytest.importorskip("ray", reason="needs the extra 'ray'")
 
 from m3dllm.cluster import Worker, connect, job_of
+from m3dllm.ending import STOPPED
 from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment, plan
 from m3dllm.runs import Run
@@ -103,6 +105,27 @@ def test_every_document_is_answered_once(disturbed):
 def test_a_second_driver_of_one_run_is_refused(disturbed):
     assert disturbed.second.returncode == 2
     assert "is in use by another process: wait for it, or name another --out" in disturbed.second.stderr
+
+
+def test_ctrl_c_stops_the_workers_and_the_same_command_resumes(corpus, plugged, tmp_path):
+    """Here Ray is started by the command, on this machine alone."""
+    words = command(corpus, tmp_path / "run", "--executor", "ray", "--workers", 2)
+    with (tmp_path / "log").open("w") as file:
+        driver = subprocess.Popen(words, stdout=file, stderr=file, env=plugged, cwd=ROOT, start_new_session=True)
+        while not begun(tmp_path / "run", 2) and driver.poll() is None:
+            time.sleep(0.05)
+        os.killpg(driver.pid, signal.SIGINT)
+        driver.wait(timeout=60)
+    said = (tmp_path / "log").read_text()
+    assert (driver.returncode, said.rstrip("\n").rpartition("\n")[2]) == (130, STOPPED)
+    assert "Traceback" not in said
+    assert begun(tmp_path / "run", 2)
+    assert not begun(tmp_path / "run", 14)
+    assert (
+        "there already"
+        in subprocess.run(words[:-4], check=True, env=plugged, cwd=ROOT, capture_output=True, text=True).stderr
+    )
+    assert begun(tmp_path / "run", 14)
 
 
 def test_a_node_without_the_corpus_is_sent_the_frames(cluster, tmp_path):

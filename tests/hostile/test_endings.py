@@ -16,7 +16,6 @@ import pytest
 
 from m3dllm.ending import STOPPED, one_line
 from m3dllm.errors import UserError, printable
-from m3dllm.runs import Run
 from tests.small import small_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,28 +111,6 @@ def test_ctrl_c_in_training_stops_and_the_same_command_resumes(corpus, tmp_path)
         code, said = stopped_once(lambda said, mark=mark: mark in said, tmp_path / "log", *words)
         assert (code, said.rstrip("\n").rpartition("\n")[2]) == (130, STOPPED)
         assert "Traceback" not in said
-
-
-def test_ctrl_c_with_workers_stops_them_all(tmp_path):
-    pytest.importorskip("transformers", reason="needs the extra 'llm'")
-    corpus, answers = small_corpus(tmp_path / "c", train=1, dev=1, test=80), tmp_path / "run" / "raw.jsonl"
-    words = (
-        "run",
-        "--system",
-        "video-llm",
-        "--corpus",
-        corpus,
-        "--lang",
-        "en",
-        "--workers",
-        2,
-        "--out",
-        answers.parent,
-    )
-    code, said = stopped_once(lambda _: answers.exists() and answers.stat().st_size > 0, tmp_path / "log", *words)
-    assert (code, said.rstrip("\n").rpartition("\n")[2]) == (130, STOPPED)
-    assert "Traceback" not in said
-    assert Run(answers.parent).record().status == "running"
 
 
 def test_ctrl_c_is_one_line_whatever_it_becomes_on_its_way(capsys):

@@ -51,8 +51,6 @@ def test_the_options_load_no_model_library():
         ({"shots": 1}, "--shots 1: 0 of the 0 documents"),
         ({"tensor_parallel": 0}, "--tensor-parallel 0"),
         ({"tensor_parallel": 2}, "--tensor-parallel: only --engine vllm"),
-        ({"workers": 0}, "--workers 0"),
-        ({"workers": 2, "engine": "openai"}, "--workers: a server has its own"),
         ({"max_mention_characters": 1}, "--max-mention-characters 1"),
     ],
 )

@@ -408,4 +408,4 @@ def test_a_row_offers_what_its_model_has(name):
 
     offered = {option.name for option in options_of(find_system(name).config_class())}
     assert {"model", "frames", "strategy", "max_tokens", "seed"} <= offered
-    assert not offered & {"engine", "adapter", "base_url", "rank", "workers", "video"}
+    assert not offered & {"engine", "adapter", "base_url", "rank", "video"}

@@ -25,13 +25,6 @@ def test_passes_add_up():
     assert (tally.documents_a_minute, tally.memory_mb) == (4.0, 10.0)
 
 
-def test_grammar_work_of_processes_side_by_side_is_shared_out():
-    tally = Tally()
-    tally.add(Reply(grammar_s=2.0))
-    tally.end_pass(1, 4.0, memory_mb=None, processes=2)
-    assert tally.grammar_share == 0.25
-
-
 def test_what_no_engine_tells_is_not_there():
     tally = Tally()
     tally.add(Reply(tokens_out=3))

@@ -116,6 +116,4 @@ def test_an_engine_of_another_package_is_one_class(tmp_path, monkeypatch):
     raws = list(asked.predict([document("a"), document("b", "zh"), document("c", text="")]))
     assert [raw.failure for raw in raws] == [None] * 3
     assert (asked.provenance["model"], asked.provenance["constraint"]) == ("silent", "schema")
-    with pytest.raises(UserError, match="--workers"):
-        VideoLLM(Config(engine="silent", model="any", workers=2), labels=LABELS)
     find_engine.cache_clear()

@@ -91,8 +91,6 @@ def check(options: Options, labels: LabelSet) -> None:
     kind = find_engine(options.engine)
     if options.unconstrained and options.schema_only:
         raise UserError("--unconstrained and --schema-only exclude each other: give one of them")
-    if options.workers > 1 and "workers" not in kind.supports:
-        raise UserError("--workers: a server has its own; leave it out, and raise --batch to ask more at once")
     if options.engine_args and options.engine != "vllm":
         raise UserError("--engine-args: they are arguments of vLLM's engine: add --engine vllm, or leave them out")
     if options.tensor_parallel > 1 and "tensor_parallel" not in kind.supports:

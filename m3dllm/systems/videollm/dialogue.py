@@ -64,7 +64,7 @@ class Dialogue:
                 yield raw
         finally:
             wall_s = time.perf_counter() - started
-            self.tally.end_pass(answered, wall_s, memory_mb=engine.memory_mb, processes=self.builder.options.workers)
+            self.tally.end_pass(answered, wall_s, memory_mb=engine.memory_mb)
             if answered:
                 log.info("%s", self.tally)
 

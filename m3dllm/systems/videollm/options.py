@@ -118,9 +118,6 @@ class Options(config.Options):
     """Over how many GPUs vLLM spreads a model."""
     engine_args: Annotated[tuple[str, ...], ADVANCED] = ()
     """Arguments of vLLM's engine, such as gpu_memory_utilization=0.8,quantization=fp8: name=value, by commas."""
-    workers: Annotated[AtLeast1, INCIDENTAL] = 1
-    """How many processes share the documents, each with a model of its own, and with GPUs of its own where there are
-    GPUs."""
     retries: Annotated[AtLeast0, INCIDENTAL, ADVANCED] = 5
     """How often a server that fails is asked again, ever more seldom."""
     timeout: Annotated[float, Meta(gt=0), INCIDENTAL, ADVANCED] = 600.0

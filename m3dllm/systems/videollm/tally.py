@@ -43,8 +43,8 @@ class Tally:
             self.grammar_s = (self.grammar_s or 0.0) + reply.grammar_s
         self.finishes[reply.finish] = self.finishes.get(reply.finish, 0) + 1
 
-    def end_pass(self, documents: int, wall_s: float, *, memory_mb: float | None, processes: int = 1) -> None:
-        """So many documents were answered in so many seconds, by `processes` that worked side by side."""
+    def end_pass(self, documents: int, wall_s: float, *, memory_mb: float | None) -> None:
+        """So many documents were answered in so many seconds."""
         self.documents += documents
         self.wall_s += wall_s
         if memory_mb is not None:
@@ -53,7 +53,7 @@ class Tally:
             self.documents_a_minute = 60 * self.documents / self.wall_s
             self.tokens_a_second = self.tokens_out / self.wall_s
             if self.grammar_s is not None:
-                self.grammar_share = self.grammar_s / (self.wall_s * processes)
+                self.grammar_share = self.grammar_s / self.wall_s
 
     def __str__(self) -> str:
         """The rates, in one line."""

@@ -36,10 +36,6 @@ def make_engine(options: Options, budget: ContextBudget | None = None) -> Engine
     """
     kind = find_engine(options.engine)
     try:
-        if options.workers > 1:
-            from m3dllm.systems.videollm.engines.local.workers import WorkersEngine
-
-            return WorkersEngine(options, budget, make=make_engine)
         return kind(options, budget)  # type: ignore[call-arg]
     except ImportError as error:
         remedy = "install builds of torch, torchvision and the engine that fit each other"

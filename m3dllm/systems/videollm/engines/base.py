@@ -31,7 +31,6 @@ CAPABILITIES = {
     "lora": "answers with a LoRA adapter",
     "fit": "its models can be tuned here",
     "local": "the model is on this machine: its processor and its adapters can be read without its weights",
-    "workers": "several processes may share the documents, each with a model of its own",
     "tensor_parallel": "a model may be spread over GPUs",
     "budget": "is made for the longest of the documents to come: they are measured before it is loaded",
 }

@@ -47,9 +47,7 @@ class TransformersEngine(LocalEngine):
     name: ClassVar = "transformers"
     extra: ClassVar = "llm"
     needs: ClassVar = NEEDS
-    supports = frozenset(
-        {"grammar", "schema", "option_scores", "logprobs", "images", "video", "lora", "fit", "local", "workers"}
-    )
+    supports = frozenset({"grammar", "schema", "option_scores", "logprobs", "images", "video", "lora", "fit", "local"})
 
     def __init__(
         self,

@@ -64,7 +64,7 @@ class VllmEngine(LocalEngine):
     needs: ClassVar = (*NEEDS, "vllm")
     supports = frozenset(
         {
-            *("grammar", "schema", "option_scores", "logprobs", "images", "video", "lora", "local", "workers"),
+            *("grammar", "schema", "option_scores", "logprobs", "images", "video", "lora", "local"),
             *("tensor_parallel", "budget"),
         }
     )
