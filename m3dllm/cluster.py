@@ -350,7 +350,7 @@ def job_of(plan: Plan, checkpoint: Path | None) -> Job:
         preset=plan.experiment.preset,
         seed=plan.experiment.seed,
         labels=plan.corpus.labels,
-        examples=plan.train,
+        examples=tuple(plan.train),
         checkpoint=checkpoint and checkpoint.resolve(),
         corpus=plan.corpus.root.resolve(),
         labels_sha256=plan.corpus.hashes["labels.json"],
