@@ -34,10 +34,11 @@ def decoder(latent, z):
     return linear(latent.decode[2], [max(0.0, v) for v in linear(latent.decode[0], z)])
 
 
-def attention(layer, asked, keys, values):
-    """Multi-head attention of one vector over several, head by head."""
+def attention(layer, asked, keys, values, prefix=()):
+    """Multi-head attention of one vector over several, head by head. The prefix: projected (key, value) before them."""
     q = linear(layer.query, asked)
-    ks, vs = [linear(layer.key, k) for k in keys], [linear(layer.value, v) for v in values]
+    ks = [k for k, _ in prefix] + [linear(layer.key, k) for k in keys]
+    vs = [v for _, v in prefix] + [linear(layer.value, v) for v in values]
     size = len(q) // layer.heads
     mixed = []
     for h in range(layer.heads):

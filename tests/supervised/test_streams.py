@@ -32,11 +32,11 @@ def gelu(x):
     return [v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x]
 
 
-def layer_of(layer, rows, source=None):
-    """A pre-norm layer over `rows`, which attend to themselves or to `source`."""
+def layer_of(layer, rows, source=None, prefix=()):
+    """A pre-norm layer over `rows`, which attend to themselves or to `source`, and to the prefix."""
     asked = [normed(layer.norm, row) for row in rows]
     seen = asked if source is None else [normed(layer.source_norm, row) for row in source]
-    rows = [add(row, attention(layer.attention, a, seen, seen)) for row, a in zip(rows, asked, strict=True)]
+    rows = [add(row, attention(layer.attention, a, seen, seen, prefix)) for row, a in zip(rows, asked, strict=True)]
     norm, into, _, out, _ = layer.feed_forward
     return [add(row, linear(out, gelu(linear(into, normed(norm, row))))) for row in rows]
 

@@ -58,25 +58,8 @@ class Config(base.Config):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {},
-        "minilm": {
-            "text_encoder": ("minilm",),
-            "encoder_lr": 2e-4,
-            "epochs": 6,
-            "batch_size": 2,
-            "ema_decay": 0.99,
-            "refit": True,
-            "weight_relation": 0.2,
-        },
-        "multilingual": {
-            "text_encoder": ("intfloat/multilingual-e5-small",),
-            "freeze": ("embeddings",),
-            "encoder_lr": 2e-4,
-            "epochs": 8,
-            "batch_size": 2,
-            "ema_decay": 0.99,
-            "refit": True,
-            "weight_relation": 0.2,
-        },
+        "minilm": base.MINILM,
+        "multilingual": base.MULTILINGUAL,
         "paper": {
             **base.PAPER,
             "vision_encoder": "google/vit-base-patch16-224",

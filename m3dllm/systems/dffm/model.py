@@ -30,15 +30,16 @@ class DFFMBackbone(Backbone):
 
     def forward(self, batch: Batch) -> States:
         """The fused states; where a document lacks a modality, a construction stands in for it."""
-        text, images = self.features(batch)
+        encoded = text, images = self.features(batch)
         words = fuse(self.into_text, self.missing_frames, text, images)  # H^{g→x}
         if self.vision is None:
-            return self.states(batch, words.features, images.last, aux_losses={"latent": words.penalty})
+            latent = {"latent": words.penalty}
+            return self.states(batch, words.features, images.last, aux_losses=latent, encoded=encoded)
         seen = fuse(self.into_frames, self.missing_text, images, text)  # H^{x→g}
         patches = seen.features.unflatten(1, (batch.frame_mask.shape[1], self.grid**2))
         frames = self.frame_vectors(patches)
-        penalty = words.penalty + seen.penalty
-        return self.states(batch, words.features, seen.features, frames=frames, aux_losses={"latent": penalty})
+        latent = {"latent": words.penalty + seen.penalty}
+        return self.states(batch, words.features, seen.features, frames=frames, aux_losses=latent, encoded=encoded)
 
     def _fusion(self) -> Fusion:
         config = self.config

@@ -33,9 +33,9 @@ class MDocREBackbone(Backbone):
 
     def forward(self, batch: Batch) -> States:
         """The fused states; without a vision encoder there is nothing to fuse."""
-        words, patches = self.features(batch)
+        encoded = words, patches = self.features(batch)
         if self.vision is None:
-            return self.states(batch, words.last, patches.last)
+            return self.states(batch, words.last, patches.last, encoded=encoded)
         n, m = words.last.shape[1], batch.frame_mask.shape[1]
         sentences = sentences_of(batch)
         shaped = patches.last.unflatten(1, (m, self.grid**2))
@@ -47,7 +47,7 @@ class MDocREBackbone(Backbone):
             costs["contrast"] = self.config.contrast_weight * cost
         text, frames = self.hierarchy(text, word_mask, frames, frame_mask, sentences)
         placed = frames[:, :m] + self.frame_vectors.places(m)
-        states = self.states(batch, text[:, :n], patches.last, frames=placed, aux_losses=costs)
+        states = self.states(batch, text[:, :n], patches.last, frames=placed, aux_losses=costs, encoded=encoded)
         plain = {field.name: getattr(states, field.name) for field in fields(States)}
         return GatedStates(**plain, gate=self.gate, looked_at=frames, look_mask=frame_mask)
 

@@ -11,8 +11,8 @@ class SingleBackbone(Backbone):
     """No fusion."""
 
     def forward(self, batch: Batch) -> States:
-        words, patches = self.features(batch)
-        return self.states(batch, words.last, patches.last)
+        encoded = words, patches = self.features(batch)
+        return self.states(batch, words.last, patches.last, encoded=encoded)
 
 
 class Single(Supervised):

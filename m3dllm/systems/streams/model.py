@@ -29,12 +29,12 @@ class StreamsBackbone(Backbone):
 
     def forward(self, batch: Batch) -> States:
         """The fused states; without a vision encoder there is nothing to fuse."""
-        words, patches = self.features(batch)
+        encoded = words, patches = self.features(batch)
         if self.fusion is None:
-            return self.states(batch, words.last, patches.last)
+            return self.states(batch, words.last, patches.last, encoded=encoded)
         of_frames = patches.last.unflatten(1, (batch.frame_mask.shape[1], self.grid**2))
         fused = self.fusion(words.last, words.mask, self.frame_vectors(of_frames), batch.frame_mask)
-        return self.states(batch, fused[0], patches.last, frames=fused[1])
+        return self.states(batch, fused[0], patches.last, frames=fused[1], encoded=encoded)
 
 
 class OneStreamBackbone(StreamsBackbone):

@@ -2,6 +2,6 @@
 
 `config` (options, without torch) · `data` (documents as numbers) · `text`, `vision`, `encoders`, `features` (encoders
 and what they give) · `layers` (parts of fusions) · `backbone` (States, the interface) · `heads` (a head for each task:
-its losses, its decoding) on `pairs`, `scorers`, `alignment`, `crf`, `losses` · `decoding`, `boxes` · `checkpoint` ·
-`learner`, `system` (fit and predict).
+its losses, its decoding) on `pairs`, `scorers`, `alignment`, `crf`, `losses` · `auxiliary` (losses of other papers, by
+option) · `decoding`, `boxes` · `checkpoint` · `learner`, `system` (fit and predict).
 """

@@ -29,6 +29,8 @@ class States:
     frame_mask: Tensor
     aux_losses: Mapping[str, Tensor] = field(default_factory=dict)
     """What the backbone itself adds to the loss, weighted already."""
+    encoded: tuple[Features, Features] | None = None
+    """Words and patches before they meet, for auxiliary losses that compare the two."""
 
     def mention_vectors(self, mentions: MentionBatch) -> Tensor:
         """(batch, mentions, hidden): the mean of a mention's words."""
@@ -73,13 +75,13 @@ class Backbone(nn.Module, ABC):
         *,
         frames: Tensor | None = None,
         aux_losses: Mapping[str, Tensor] | None = None,
+        encoded: tuple[Features, Features] | None = None,
     ) -> States:
         """States of words (batch, words, hidden) and patches (batch, frames * patches, hidden).
 
-        `frames` (batch, frames, hidden): left out, the means of their patches.
+        `frames` (batch, frames, hidden): left out, the means of their patches. `encoded`: what `features` gave.
         """
         mask = batch.frame_mask if self.vision is not None else batch.frame_mask[:, :0]
         shaped = patches.unflatten(1, (mask.shape[1], self.grid**2))
-        return States(
-            words, batch.word_mask, shaped, shaped.mean(2) if frames is None else frames, mask, aux_losses or {}
-        )
+        frames = shaped.mean(2) if frames is None else frames
+        return States(words, batch.word_mask, shaped, frames, mask, aux_losses or {}, encoded)

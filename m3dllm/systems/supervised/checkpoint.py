@@ -110,13 +110,13 @@ def saved_encoders_of(card: Card, folder: Path) -> Encoders:
 
 def fill_model(model: Model, weights: Mapping[str, Tensor], path: Path) -> None:
     """Put `weights` into the model. Raises UserError where names or shapes differ."""
-    fill(model.trained_weights(), weights, path, remedy=REMEDY)
+    fill(model.kept_weights(), weights, path, remedy=REMEDY)
 
 
 def save_model(folder: Path, card: Card, model: Model) -> None:
     """Write the fitted model: the encoders' descriptions first, the weights last and in one step."""
     save_descriptions(folder, model.backbone.text, model.backbone.vision)
-    write_weights(folder / MODEL, model.trained_weights(), card.header())
+    write_weights(folder / MODEL, model.kept_weights(), card.header())
 
 
 def read_model(folder: Path, config: Config, labels: LabelSet) -> tuple[Card, dict[str, Tensor]]:

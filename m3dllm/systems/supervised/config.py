@@ -15,6 +15,10 @@ from m3dllm.types import TASKS
 Level = Literal["low", "mid", "high"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 Frozen = Literal["text", "embeddings", "vision"]
+AuxLoss = Literal["attn-mixup", "cag", "camim", "kl-prior", "shap-ca"]
+"""The auxiliary losses: `auxiliary` holds a file for each."""
+ACROSS: tuple[AuxLoss, ...] = ("cag", "camim", "shap-ca")
+"""Those that compare the documents of a step with one another."""
 LinkageName = Literal["average", "single"]
 
 CAPABILITIES: dict[str, Any] = {
@@ -51,6 +55,23 @@ PAPER: dict[str, Any] = {
     "frame_chunk": 16,
 }
 """What the preset `paper` of every system has: text encoders, heads (eq. 15 to 18) and training of the M3D paper."""
+
+_FINE_TUNED: dict[str, Any] = {
+    "encoder_lr": 2e-4,
+    "batch_size": 2,
+    "ema_decay": 0.99,
+    "refit": True,
+    "weight_relation": 0.2,
+}
+MINILM: dict[str, Any] = {"text_encoder": ("minilm",), "epochs": 6, **_FINE_TUNED}
+"""The preset `minilm`: a small real encoder of English, fine-tuned on a CPU."""
+MULTILINGUAL: dict[str, Any] = {
+    "text_encoder": ("intfloat/multilingual-e5-small",),
+    "freeze": ("embeddings",),
+    "epochs": 8,
+    **_FINE_TUNED,
+}
+"""The preset `multilingual`: one of English and Chinese."""
 
 TINY_HEADS = 4
 """Attention heads of the tiny encoders; their width is divided among them."""
@@ -124,6 +145,11 @@ class Config(Options):
     weight_shows: Annotated[NotNegative, FIT] = 2.0
     """The weight of the losses of which chain a patch shows, and of the relations of the two chains that a frame shows;
     trained where regions name their chains (aligned only)."""
+    aux_loss: Annotated[tuple[AuxLoss, ...], FIT] = ()
+    """Losses beside those of the tasks: 'kl-prior' and 'attn-mixup' (of i2srm), 'camim', 'shap-ca' and 'cag' (the text
+    against the frames, over the documents of a step)."""
+    weight_auxiliary: Annotated[NotNegative, FIT] = 1.0
+    """The weight of the losses of --aux-loss, beside that which each has of its own."""
     balance: Annotated[NotNegative, FIT] = 0.5
     """Against class imbalance: a class of n among N decisions of C classes weighs (N / (C n)) ** balance; 0: off."""
 
@@ -181,6 +207,11 @@ class Config(Options):
             raise UserError(f"--hidden {self.hidden}: expected a multiple of {TINY_HEADS}, its attention heads")
         if self.window and self.window <= self.overlap:
             raise UserError(f"--window {self.window} is not longer than --overlap {self.overlap}")
+        if self.whole_steps and self.batch_size == 1:
+            across = ", ".join(name for name in self.aux_loss if name in ACROSS)
+            raise UserError(
+                f"--aux-loss {across}: compares the documents of a step, and --batch-size is 1: give 2 or more"
+            )
 
     def gpus(self, *, there: bool) -> int:
         return int(takes_gpu(self.device, there=there))
@@ -191,12 +222,17 @@ class Config(Options):
         return not (self.reads_patches or self.aligned) and self.slots > 0
 
     @property
+    def whole_steps(self) -> bool:
+        """Whether a loss compares the documents of a step, which is then not computed in parts."""
+        return bool(set(self.aux_loss) & set(ACROSS))
+
+    @property
     def loss_weights(self) -> dict[str, float]:
         """How much each loss counts in the total (eq. 24); auxiliary losses of a backbone carry their weights."""
         names = ("entity", "chain", "relation", "region", "box")
-        return {name: getattr(self, f"weight_{name}") for name in names} | dict.fromkeys(
-            ("alignment", "frame_relations"), self.weight_shows
-        )
+        weights = {name: getattr(self, f"weight_{name}") for name in names}
+        weights |= dict.fromkeys(("alignment", "frame_relations"), self.weight_shows)
+        return weights | dict.fromkeys(self.aux_loss, self.weight_auxiliary)
 
     def text_encoder_of(self, lang: str) -> str | None:
         """The text encoder for documents in `lang`; None where only those of other languages are named."""

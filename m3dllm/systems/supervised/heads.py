@@ -7,7 +7,7 @@ gold in training and predicted in use: each head reads of the `Draft` what the h
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from m3dllm.systems.supervised.alignment import Alignment, FrameRelations, shown, with_frames
 from m3dllm.systems.supervised.backbone import Backbone, States
 from m3dllm.systems.supervised.config import Config
-from m3dllm.systems.supervised.data import Gold, LabelIndex, MentionBatch, make_mention_batch, pad, to_device
+from m3dllm.systems.supervised.data import (
+    Gold,
+    LabelIndex,
+    MentionBatch,
+    joinable,
+    make_mention_batch,
+    pad,
+    to_device,
+)
 from m3dllm.systems.supervised.decoding import (
     Draft,
     TagRow,
@@ -30,6 +38,7 @@ from m3dllm.systems.supervised.decoding import (
 from m3dllm.systems.supervised.losses import (
     GoldBatch,
     alignment_loss,
+    balanced,
     chain_loss,
     entity_loss,
     frames_loss,
@@ -39,9 +48,22 @@ from m3dllm.systems.supervised.losses import (
     relation_target,
     relations_in_frames,
     shows_target,
+    type_losses,
 )
 from m3dllm.systems.supervised.scorers import ChainScorer, PatchScorer, RelationScorer, SlotScorer, Tagger
 from m3dllm.types import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Some pairs that a head decides over, of all documents of a batch."""
+
+    vectors: Tensor
+    """(pairs, width)."""
+    target: Tensor
+    """(pairs, types), booleans."""
+    allowed: Tensor
+    """(pairs, types), booleans: the types that may stand there."""
 
 
 class Head(nn.Module, ABC):
@@ -50,6 +72,8 @@ class Head(nn.Module, ABC):
     task: ClassVar[Task]
     reads: ClassVar[tuple[Task, ...]] = ()
     """The tasks on whose thresholds its scores depend."""
+    sample_width: int = 0
+    """The width of the vectors of `samples`; 0 where it gives none."""
 
     @abstractmethod
     def losses(self, states: States, gold: GoldBatch) -> dict[str, Tensor]:
@@ -58,6 +82,14 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def counts(self, gold: Gold) -> dict[str, bool]:
         """For each loss whether a document has something to train it on: a loss is the mean over those that have."""
+
+    def samples(self, states: States, gold: GoldBatch, most: int) -> Samples | None:
+        """At most so many pairs of gold mentions or chains, for losses over pairs; None where there is none."""
+        return None
+
+    def sample_losses(self, vectors: Tensor, samples: Samples, rows: Tensor) -> Tensor:
+        """What vectors (n, width) cost as if they were the pairs `rows` (n,) of the samples: (n,)."""
+        raise NotImplementedError
 
     @abstractmethod
     def scores(self, states: States, draft: Draft) -> Any:
@@ -120,6 +152,7 @@ class ChainHead(Head):
             dropout=config.pair_dropout,
             text_alone=config.text_alone,
         )
+        self.sample_width = self.scorer.width(backbone.hidden)
 
     def logits(self, states: States, mentions: MentionBatch) -> Tensor:
         """(batch, mentions, mentions, 2)."""
@@ -134,6 +167,21 @@ class ChainHead(Head):
 
     def counts(self, gold: Gold) -> dict[str, bool]:
         return {"chain": len(gold.mentions) > 1 and self.task not in gold.unannotated}
+
+    def samples(self, states: States, gold: GoldBatch, most: int) -> Samples | None:
+        mentions = gold.mentions
+        pairs = (mentions.mask[:, :, None] & mentions.mask[:, None, :]).triu(1) & gold.known(self.task)[:, None, None]
+        same = mentions.chain[:, :, None] == mentions.chain[:, None, :]
+        at = balanced(pairs, same, most)
+        if not len(at):
+            return None
+        vectors = self.scorer.pair_vectors(states.words, states.mention_vectors(mentions), mentions, at)
+        target = same[at[:, 0], at[:, 1], at[:, 2], None]
+        return Samples(vectors, target, torch.ones_like(target))
+
+    def sample_losses(self, vectors: Tensor, samples: Samples, rows: Tensor) -> Tensor:
+        logits = self.scorer.classify(vectors).float()
+        return nn.functional.cross_entropy(logits, samples.target[rows, 0].long(), reduction="none")
 
     def scores(self, states: States, draft: Draft) -> np.ndarray[Any, Any] | None:
         """(batch, mentions, mentions): the probability that two mentions are one entity."""
@@ -168,6 +216,7 @@ class RelationHead(Head):
             n_types=n_types,
             dropout=config.pair_dropout,
         )
+        self.sample_width = self.scorer.width(backbone.hidden)
         self.alignment = self.frame_relations = None
         if config.aligned and backbone.vision is not None:
             size = config.pair_size or backbone.hidden
@@ -237,6 +286,24 @@ class RelationHead(Head):
             "alignment": bool((gold.region_chain >= 0).any() and gold.annotated.any()),
             "frame_relations": bool(relations_in_frames(gold, self.labels)[1].any()),
         }
+
+    def samples(self, states: States, gold: GoldBatch, most: int) -> Samples | None:
+        mentions, device = gold.mentions, states.words.device
+        n_chains = mentions.chain_type.shape[1]
+        targets = [relation_target(one, n_chains, len(self.labels.relations)) for one in gold.documents]
+        allowed = joinable(mentions, self.labels.joins.to(device))
+        target = torch.stack(targets).to(device) & allowed
+        pairs = allowed.any(-1) & gold.known(self.task)[:, None, None]
+        at = balanced(pairs, target.any(-1), most)
+        if not len(at):
+            return None
+        vectors = self.scorer.pair_vectors(states.words, states.chain_vectors(mentions), mentions, at)
+        row, head, tail = at.unbind(1)
+        return Samples(vectors, target[row, head, tail], allowed[row, head, tail])
+
+    def sample_losses(self, vectors: Tensor, samples: Samples, rows: Tensor) -> Tensor:
+        logits = self.scorer.classify(vectors).float()
+        return type_losses(logits, samples.target[rows], samples.allowed[rows], decision=self.decision)
 
     def scores(self, states: States, draft: Draft) -> tuple[MentionBatch, Tensor] | None:
         """The chains, and the logits of their relations."""

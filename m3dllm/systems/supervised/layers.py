@@ -14,7 +14,8 @@ class Attention(nn.Module):
     """Multi-head attention without biases: a key's bias would move nothing, and so have no gradient.
 
     queries: (batch, n, size), keys and values: (batch, m, size), mask: (batch, m) -> (batch, n, size). Without a mask,
-    where nothing is padding, the kernel is the one that needs no memory for the scores.
+    where nothing is padding, the kernel is the one that needs no memory for the scores. A prefix (batch, p, 2 * size),
+    keys and values beside each other, stands before the projected ones; the mask is (batch, p + m) then.
     """
 
     def __init__(self, size: int, heads: int, dropout: float) -> None:
@@ -24,8 +25,12 @@ class Attention(nn.Module):
         self.heads, self.dropout = heads, Dropout(dropout)
         self.query, self.key, self.value, self.out = (nn.Linear(size, size, bias=False) for _ in range(4))
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        q, k, v = self._split(self.query(q)), self._split(self.key(k)), self._split(self.value(v))
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, prefix: Tensor | None = None) -> Tensor:
+        q, k, v = self.query(q), self.key(k), self.value(v)
+        if prefix is not None:
+            first_k, first_v = prefix.to(k.dtype).chunk(2, -1)
+            k, v = torch.cat([first_k, k], 1), torch.cat([first_v, v], 1)
+        q, k, v = self._split(q), self._split(k), self._split(v)
         seen = None if mask is None else mask[:, None, None, :]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         return self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
@@ -37,7 +42,8 @@ class Attention(nn.Module):
 class TransformerLayer(nn.Module):
     """Attention and feed-forward, each normed before and added after; over itself, or (`crosses`) over another source.
 
-    x: (batch, n, size), source: (batch, m, size), mask of what is attended to: (batch, m) -> (batch, n, size).
+    x: (batch, n, size), source: (batch, m, size), mask of what is attended to: (batch, m) -> (batch, n, size). A
+    prefix of keys and values as in `Attention`.
     """
 
     def __init__(self, size: int, heads: int, dropout: float, *, crosses: bool = False) -> None:
@@ -49,10 +55,12 @@ class TransformerLayer(nn.Module):
             nn.LayerNorm(size), nn.Linear(size, 4 * size), nn.GELU(), nn.Linear(4 * size, size), Dropout(dropout)
         )
 
-    def forward(self, x: Tensor, mask: Tensor | None, source: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor | None, source: Tensor | None = None, prefix: Tensor | None = None
+    ) -> Tensor:
         normed = self.norm(x)
         seen = normed if self.source_norm is None else self.source_norm(source)
-        x = x + self.attention(normed, seen, seen, mask)
+        x = x + self.attention(normed, seen, seen, mask, prefix)
         return x + self.feed_forward(x)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +29,8 @@ from m3dllm.tokens import tokenize
 from m3dllm.training import Learner, Schedule
 from m3dllm.types import Document, Example, RawOutput
 
+log = logging.getLogger("m3dllm")
+
 PARTS = 2
 """A step of a small model is computed in so many parts, on whatever machine: the sums are the same everywhere."""
 
@@ -52,11 +55,13 @@ class SupervisedLearner(Learner[TrainingItem]):
         self.model, self.labels, self.device, self.fingerprint = model, labels, device, fingerprint
         self.loss_weights = config.loss_weights
         self.class_weights = ClassWeights()
+        for name in sorted(set(config.aux_loss) - set(model.auxiliary)):
+            log.warning("--aux-loss %s: skipped, as the model does not read both text and frames", name)
         threads = model.threads(device)
         self.schedule = Schedule(
             epochs=config.epochs,
             batch_size=config.batch_size,
-            micro_batch=-(-config.batch_size // PARTS) if threads else 0,
+            micro_batch=-(-config.batch_size // PARTS) if threads and not config.whole_steps else 0,
             threads=threads,
             warmup=config.warmup,
             clip=config.clip,

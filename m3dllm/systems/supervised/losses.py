@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from m3dllm.rng import rand
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.data import (
     Gold,
@@ -135,7 +136,20 @@ def relation_loss(
     threshold: a yes or no for every type that may stand between the two.
     """
     mask = chain_pairs(mentions)
-    allowed = joinable(mentions, joins)
+    each = type_losses(logits, target, joinable(mentions, joins), weights, decision=decision)
+    pairs = mask.sum((1, 2))
+    return average((each * mask).sum((1, 2)) / pairs.clamp(min=1), pairs > 0, known)
+
+
+def type_losses(
+    logits: Tensor,
+    target: Tensor,
+    allowed: Tensor,
+    weights: tuple[float, float] = (1.0, 1.0),
+    *,
+    decision: str,
+) -> Tensor:
+    """What each pair costs, see `relation_loss`: (…,). target, allowed: (…, types), booleans; logits: (…, classes)."""
     no, yes = weights
     if decision == "argmax":
         target = target & allowed
@@ -143,12 +157,27 @@ def relation_loss(
         some = target.any(-1)
         share = torch.cat([target, ~some[..., None]], -1).float()
         share = share / share.sum(-1, keepdim=True)
-        each = -(share * scores.log_softmax(-1)).sum(-1) * torch.where(some, yes, no)
-    else:
-        bits = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
-        each = (bits * torch.where(target, yes, no) * allowed).sum(-1)
-    pairs = mask.sum((1, 2))
-    return average((each * mask).sum((1, 2)) / pairs.clamp(min=1), pairs > 0, known)
+        return -(share * scores.log_softmax(-1)).sum(-1) * torch.where(some, yes, no)
+    bits = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
+    return (bits * torch.where(target, yes, no) * allowed).sum(-1)
+
+
+def balanced(pairs: Tensor, positive: Tensor, most: int) -> Tensor:
+    """(rows, 3): at most `most` of the `pairs` (batch, n, n) in random order, half of them `positive`.
+
+    Of either kind more are taken where the other has too few.
+    """
+    at = pairs.nonzero()
+    at = at[rand((len(at),), at.device).argsort()]
+    is_positive = positive[at.unbind(1)]
+    n_positive = int(is_positive.sum())
+    n_negative = len(at) - n_positive
+    kept = torch.where(
+        is_positive,
+        is_positive.cumsum(0) <= max(most // 2, most - n_negative),
+        (~is_positive).cumsum(0) <= max(most - most // 2, most - n_positive),
+    )
+    return at[kept]
 
 
 def shows_target(golds: Sequence[Gold], n_chains: int, n_frames: int) -> tuple[Tensor, Tensor]:

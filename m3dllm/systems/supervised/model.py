@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from m3dllm.devices import usable_cores
 from m3dllm.rng import Dropout
+from m3dllm.systems.supervised.auxiliary import ALL
+from m3dllm.systems.supervised.auxiliary.base import Auxiliary
 from m3dllm.systems.supervised.backbone import Backbone, States
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.data import Batch, Gold, Inputs, LabelIndex
@@ -30,12 +33,21 @@ class Model(nn.Module):
         self.entity = EntityHead(config, labels, backbone) if self.reads else None
         self.chain = ChainHead(config, labels, backbone) if self.reads else None
         self.relation = RelationHead(config, labels, backbone) if self.reads else None
+        known = [
+            ALL[name] for name in config.aux_loss if self.reads and (backbone.vision or not ALL[name].reads_frames)
+        ]
+        self.auxiliary = nn.ModuleDict({kind.name: kind(backbone.hidden, tuple(self.heads)) for kind in known})
 
     @property
     def heads(self) -> Iterator[Head]:
         """The heads, each after those that it reads."""
         heads = (self.entity, self.chain, self.relation, self.grounding)
         yield from (head for head in heads if head is not None)
+
+    @property
+    def auxiliaries(self) -> Iterator[Auxiliary]:
+        """The losses beside those of the heads."""
+        return cast(Iterator[Auxiliary], iter(self.auxiliary.values()))
 
     def inputs(self, document: Document) -> Inputs:
         """The document as numbers, without what the model does not read."""
@@ -57,6 +69,8 @@ class Model(nn.Module):
         terms: dict[str, Tensor] = {}
         for head in self.heads:
             terms |= head.losses(states, gold)
+        for one in self.auxiliaries:
+            terms[one.name] = one.weight * one(states, gold, tuple(self.heads))
         if states.aux_losses:
             terms["auxiliary"] = torch.stack([loss.float() for loss in states.aux_losses.values()]).sum()
         return terms
@@ -66,7 +80,7 @@ class Model(nn.Module):
         counts = {"auxiliary": True}
         for head in self.heads:
             counts |= head.counts(gold)
-        return counts
+        return counts | {one.name: one.counts(gold) for one in self.auxiliaries}
 
     def threads(self, device: torch.device) -> int:
         """How many threads compute parts of a step, or batches, at once: 0 where torch's own threads do better.
@@ -85,6 +99,10 @@ class Model(nn.Module):
         return usable_cores()
 
     def trained_weights(self) -> dict[str, Tensor]:
-        """The weights to keep: all but those of frozen encoders."""
+        """All weights but those of frozen encoders."""
         frozen = {id(p) for p in self.parameters() if not p.requires_grad}
         return {name: value for name, value in self.state_dict(keep_vars=True).items() if id(value) not in frozen}
+
+    def kept_weights(self) -> dict[str, Tensor]:
+        """Those of the trained weights that answers need: not those of auxiliary losses."""
+        return {name: value for name, value in self.trained_weights().items() if not name.startswith("auxiliary.")}

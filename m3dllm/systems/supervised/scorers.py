@@ -6,6 +6,8 @@ otherwise smaller forms stand beside the features of the mentions' texts (`pairs
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -44,6 +46,10 @@ class Bilinear(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         left = torch.einsum("bnd,cde->bnce", x, self.weight)
         return torch.einsum("bnce,bme->bnmc", left, y) + self.bias
+
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        """Each x with the y beside it: (rows, hidden) each -> (rows, classes)."""
+        return torch.einsum("nce,ne->nc", torch.einsum("nd,cde->nce", x, self.weight), y) + self.bias
 
 
 def span_means(words: Tensor, first: Tensor, last: Tensor) -> Tensor:
@@ -128,7 +134,54 @@ class TextPairs(nn.Module):
         return joined
 
 
-class ChainScorer(nn.Module):
+class PairScorer(nn.Module, ABC):
+    """What both scorers of pairs can: some pairs as vectors, and the classes of such vectors, mixed ones too.
+
+    A pair is the vectors of its two sides, and with `lexical` those of what its texts say, one behind the other.
+    """
+
+    shrink: nn.ModuleList | None
+    bilinear: Bilinear
+    dropout: Dropout
+
+    @abstractmethod
+    def of_texts(self, words: Tensor, mentions: MentionBatch) -> list[Tensor]:
+        """What the texts of all pairs say: (batch, n, n, size) each."""
+
+    @property
+    @abstractmethod
+    def decisions(self) -> list[nn.Linear]:
+        """What makes classes of each of `of_texts`."""
+
+    def width(self, hidden: int) -> int:
+        """The width of a pair's vector."""
+        return 2 * hidden + sum(layer.in_features for layer in self.decisions)
+
+    def pair_vectors(self, words: Tensor, vectors: Tensor, mentions: MentionBatch, at: Tensor) -> Tensor:
+        """(rows, width): the pairs `at` (rows, 3): document, and the two sides among its `vectors`."""
+        row, left, right = at.unbind(1)
+        vectors = self.dropout(vectors)
+        texts = [part[row, left, right] for part in self.of_texts(words, mentions)]
+        return torch.cat([vectors[row, left], vectors[row, right], *texts], -1)
+
+    def classify(self, pairs: Tensor) -> Tensor:
+        """(rows, width) -> (rows, classes)."""
+        sizes = [layer.in_features for layer in self.decisions]
+        hidden = (pairs.shape[1] - sum(sizes)) // 2
+        left, right, *texts = pairs.split([hidden, hidden, *sizes], 1)
+        logits = self.bilinear.paired(*self._shrunk(left, right))
+        for layer, part in zip(self.decisions, texts, strict=True):
+            logits = logits + layer(part)
+        return logits
+
+    def _shrunk(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        if self.shrink is None:
+            return left, right
+        first, second = self.shrink
+        return first(left), second(right)
+
+
+class ChainScorer(PairScorer):
     """Whether two mentions are one entity (eq. 16): (batch, mentions, mentions, 2), the second class for yes.
 
     Vectors memorize names, and the features of texts are not trained then. So, with `lexical`, vectors only add to
@@ -151,8 +204,7 @@ class ChainScorer(nn.Module):
     def forward(self, words: Tensor, vectors: Tensor, mentions: MentionBatch) -> Tensor:
         """`vectors` are those of the mentions: (batch, mentions, hidden)."""
         vectors = self.dropout(vectors)
-        left, right = (vectors, vectors) if self.shrink is None else (part(vectors) for part in self.shrink)
-        logits: Tensor = self.bilinear(left, right)
+        logits: Tensor = self.bilinear(*self._shrunk(vectors, vectors))
         if self.pairs is None or self.decide is None or self.texts is None or self.decide_texts is None:
             return logits
         logits = logits + self.decide(self.pairs(words, mentions))
@@ -160,8 +212,17 @@ class ChainScorer(nn.Module):
             logits = logits * (rand((len(words), 1, 1, 1), words.device) >= self.text_alone)
         return logits + self.decide_texts(self.texts(mentions))
 
+    def of_texts(self, words: Tensor, mentions: MentionBatch) -> list[Tensor]:
+        if self.pairs is None or self.texts is None:
+            return []
+        return [self.pairs(words, mentions), self.texts(mentions)]
 
-class RelationScorer(nn.Module):
+    @property
+    def decisions(self) -> list[nn.Linear]:
+        return [layer for layer in (self.decide, self.decide_texts) if layer is not None]
+
+
+class RelationScorer(PairScorer):
     """How one chain relates to another (eq. 17): (batch, chains, chains, classes), head by row and tail by column."""
 
     def __init__(self, hidden: int, classes: int, *, size: int, lexical: bool, n_types: int, dropout: float) -> None:
@@ -175,11 +236,17 @@ class RelationScorer(nn.Module):
     def forward(self, words: Tensor, vectors: Tensor, mentions: MentionBatch) -> Tensor:
         """`vectors` are those of the chains: (batch, chains, hidden)."""
         vectors = self.dropout(vectors)
-        left, right = (vectors, vectors) if self.shrink is None else (part(vectors) for part in self.shrink)
-        logits: Tensor = self.bilinear(left, right)
-        if self.pairs is not None and self.decide is not None:
-            logits = logits + self.decide(chain_pair_maxima(self.pairs(words, mentions), mentions))
+        logits: Tensor = self.bilinear(*self._shrunk(vectors, vectors))
+        for layer, texts in zip(self.decisions, self.of_texts(words, mentions), strict=True):
+            logits = logits + layer(texts)
         return logits
+
+    def of_texts(self, words: Tensor, mentions: MentionBatch) -> list[Tensor]:
+        return [] if self.pairs is None else [chain_pair_maxima(self.pairs(words, mentions), mentions)]
+
+    @property
+    def decisions(self) -> list[nn.Linear]:
+        return [] if self.decide is None else [self.decide]
 
 
 class SlotScorer(nn.Module):
