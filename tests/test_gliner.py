@@ -42,9 +42,8 @@ def models(tmp_path_factory):
             names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
             tokens = tokenizer(list(names.values()), "", eos="[SEP]", pad=names.pop("pad_token"), **names)
             sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-            encoder = DebertaV2Config(
-                vocab_size=len(tokens) + 50, relative_attention=True, pos_att_type=["p2c", "c2p"], **sizes
-            )
+            placed = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
+            encoder = DebertaV2Config(vocab_size=len(tokens) + 50, **placed, **sizes)
             with torch.random.fork_rng():
                 torch.manual_seed(0)
                 config = ExtractorConfig(model_name="tiny", architecture=kind)
@@ -218,6 +217,13 @@ def test_weights_that_lack_a_part_are_one_line(models, tmp_path):
     with pytest.raises(UserError, match="cannot be loaded as a GLiNER2 model") as caught:
         system(tmp_path / "model")
     assert "\n" not in str(caught.value)
+
+
+def test_a_document_on_which_the_model_fails_says_so_and_the_others_go_on(models):
+    documents = [Document("longer than its 512 places", "en", EN * 12), Document("empty", "en", "")]
+    raws = list(system(models("span"), batch=1, window=384, overlap=64).predict(documents))
+    assert "lower --window" in raws[0].failure.message
+    assert raws[1].failure is None
 
 
 def test_windows_that_would_never_end_are_refused():

@@ -20,7 +20,7 @@ from m3dllm.progress import progress
 from m3dllm.system import System, versions_of
 from m3dllm.systems.gliner import Config
 from m3dllm.tokens import tokens_of
-from m3dllm.types import Chain, Document, Example, Issue, Lang, Mention, RawOutput
+from m3dllm.types import Chain, Document, Example, Failure, Issue, Lang, Mention, RawOutput
 
 FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt")
 """What of a model on the hub is fetched: weights, configurations, tokenizer; no code."""
@@ -74,7 +74,13 @@ class Gliner(System):
         waiting = iter(documents)
         while batch := list(islice(waiting, self.config.batch)):
             started = time.perf_counter()
-            found = self._found(batch)
+            try:
+                found = self._found(batch)
+            except (RuntimeError, IndexError) as error:  # more subwords than the model or the memory takes
+                why = " ".join(str(error).split())[:160]
+                failure = Failure(f"the model fails ({why}): lower --window or --batch, or take fewer types")
+                yield from (RawOutput(document.id, error=failure) for document in batch)
+                continue
             seconds = (time.perf_counter() - started) / len(batch)
             for document, one in zip(batch, found, strict=True):
                 payload, issues = answer_of(document, one, self.config.chain_rule)
