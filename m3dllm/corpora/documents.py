@@ -28,6 +28,9 @@ JSON = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz")
 LARGEST_UNPACKED = 4 * 2**30
 CHUNK = 2**18
 """Bytes that are read at once."""
+HALVES = "it holds a half of a character, which no file can: � stands for it"
+"""Why a text is changed."""
+_HALF = re.compile("[\ud800-\udfff]")
 TWICE = "it stands twice in one object: the last one counts"
 """Why a key is skipped."""
 _SPACE = re.compile(r"[ \t\r\n\ufeff]*")
@@ -67,10 +70,9 @@ def read_documents(path: Path, notes: Imported, *, keys: Iterable[str], lines: b
     n = 0
     for written in _elements(path):
         try:
-            value = decode_value(written)
+            value = decode_noted(written, path.name, notes, place=f"$[{n}]")
         except WireError:
             break
-        note_repeated(written.encode(), value, path.name, notes, place=f"$[{n}]")
         yield Row(_object(value, path, None, f"$[{n}]"), None, f"$[{n}]")
         n += 1
     else:
@@ -117,14 +119,40 @@ def read_value(path: Path, notes: Imported) -> Any:
 
 def decode_value(data: bytes | str) -> Any:
     """Any JSON value; NaN and Infinity, as Python writes them, are let through. Raises WireError."""
+    return _decode_whole(data)[0]
+
+
+def decode_noted(data: str, file: str, notes: Imported, *, place: str = "$") -> Any:
+    """The JSON value `data`, which stands at `place` of a file; what counts otherwise than it stands is noted.
+
+    Raises WireError as `decode_value`.
+    """
+    value, halves = _decode_whole(data)
+    if halves:
+        notes.change("text", HALVES, f"{file}: {place}")
+    note_repeated(data.encode("utf-8", "replace"), value, file, notes, place=place)
+    return value
+
+
+def _decode_whole(data: bytes | str) -> tuple[Any, bool]:
+    """(any JSON value, whether it held half characters). Raises WireError."""
     try:
-        return decode(data, Any)
+        return decode(data, Any), False
     except WireError:
         try:
-            return read_json(data)
+            return whole_characters(read_json(data))
         except (ValueError, UnicodeDecodeError):
             pass
         raise
+
+
+def whole_characters(value: Any) -> tuple[Any, bool]:
+    """(the value with a � for each half of a character, whether there was one): no file in UTF-8 can hold them.
+
+    A text that was cut in the middle of an emoji, as UTF-16 has it, ends so. It keeps its length.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return (json.loads(_HALF.sub("�", text)), True) if _HALF.search(text) else (value, False)
 
 
 class _Text:
@@ -307,9 +335,7 @@ def _read(path: Path) -> bytes:
 
 def _decode(data: bytes, path: Path, notes: Imported) -> Any:
     """The one value in `data`. Raises WireError where it is none, UserError where it is no UTF-8."""
-    value = decode_value(decode_text(data, path))
-    note_repeated(data, value, path.name, notes)
-    return value
+    return decode_noted(decode_text(data, path), path.name, notes)
 
 
 def _several(path: Path, notes: Imported, *, lines: bool) -> Iterator[Row]:
@@ -319,8 +345,7 @@ def _several(path: Path, notes: Imported, *, lines: bool) -> Iterator[Row]:
         while text.sign():
             line = text.line()
             try:
-                written = text.value()
-                value = decode_value(written)
+                value = decode_noted(text.value(), f"{path.name}:{line}", notes)
             except WireError as error:
                 raise error.at(path, line) from error
             except UnicodeDecodeError:
@@ -328,7 +353,6 @@ def _several(path: Path, notes: Imported, *, lines: bool) -> Iterator[Row]:
                 raise
             except (ValueError, RecursionError) as error:
                 raise UserError.at(path, f"is JSON Lines, and this is no JSON ({error})", line=line) from error
-            note_repeated(written.encode(), value, f"{path.name}:{line}", notes)
             many = isinstance(value, list)
             for i, one in enumerate(value if many else [value]):
                 place = f"$[{i}]" if many else "$"

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from m3dllm.corpora.conll import UNANNOTATED
-from m3dllm.corpora.documents import JSON, Row, decode_value, note_repeated, read_documents
+from m3dllm.corpora.documents import HALVES, JSON, Row, decode_noted, read_documents, whole_characters
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.marks import Marks, language_of
@@ -115,10 +115,13 @@ def _rows(file: Path, notes: Imported) -> Iterator[Row]:
 
 def _dict(line: str, file: Path, number: int, notes: Imported) -> Any:
     try:
-        if "'" in line[:12]:
-            return ast.literal_eval(line)
-        value = decode_value(line)
-        note_repeated(line.encode(), value, f"{file.name}:{number}", notes)
+        if "'" not in line[:12]:
+            return decode_noted(line, f"{file.name}:{number}", notes)
+        value = ast.literal_eval(line)
+        if "\\ud" in line.lower():
+            value, halves = whole_characters(value)
+            if halves:
+                notes.change("text", HALVES, f"{file.name}:{number}")
         return value
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError) as error:
         raise UserError.at(file, f"is neither a Python dict nor JSON ({error})", line=number) from error

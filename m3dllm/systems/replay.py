@@ -6,7 +6,7 @@ nothing is lost on the way. Nothing here judges an answer; one that is not in th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from m3dllm.config import Options
 from m3dllm.errors import UserError
 from m3dllm.files import sha256_file
 from m3dllm.labels import LabelSet
+from m3dllm.stream import Stream
 from m3dllm.system import System, SystemSpec
 from m3dllm.types import TASKS, Annotation, Document, Example, Failure, GivenKind, Prediction, RawOutput
 from m3dllm.wire import (
@@ -64,13 +65,14 @@ class Replay(System):
     ) -> None:
         super().__init__(config, labels=labels, examples=examples, checkpoint=checkpoint)
         self._path = _file(Path(config.answers))
-        self._answers = _read(self._path)
+        self._answers, self._places = _read(self._path)
 
     def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
         """The answer of each document in the pass it is asked in; the gold is the answer of every pass."""
         for document in documents:
             kind = document.given.kind if document.given else None
-            found = self._answers.get((document.id, kind)) or self._answers.get((document.id, "gold"))
+            place = self._places.get((document.id, kind), self._places.get((document.id, "gold")))
+            found = None if place is None else self._answers[place][1]
             if isinstance(found, Example):
                 yield RawOutput(document.id, kind, write_answer(found.document, _visible(found.gold, document)))
             elif found:
@@ -94,24 +96,28 @@ def _file(path: Path) -> Path:
 Key = tuple[str, GivenKind | str | None]
 
 
-def _read(path: Path) -> Mapping[Key, RawOutput | Example]:
-    """Every answer of the file, by document and pass; gold stands under "gold"."""
-    rows = list(numbered_lines(path))
-    if not rows:
+def _read(path: Path) -> tuple[Stream[tuple[Key, RawOutput | Example]], dict[Key, int]]:
+    """Every answer of the file, and where each stands, by document and pass; gold stands under "gold"."""
+    first = next(numbered_lines(path), None)
+    if first is None:
         raise UserError.at(path, "is empty: expected one answer a line")
-    reader = _reader(path, *rows[0])
-    answers: dict[Key, RawOutput | Example] = {}
-    for number, line in rows:
+    reader = _reader(path, *first)
+    places: dict[Key, int] = {}
+    torn: UserError | None = None
+    for i, (number, line) in enumerate(numbered_lines(path)):
+        if torn is not None:  # not the last line
+            raise torn
         try:
-            key, answer = reader(line)
+            key, _ = reader(line)
         except WireError as error:
-            if reader is _raw and number == rows[-1][0] and not path.read_bytes().endswith(b"\n"):
-                break  # a run that was killed leaves half a line
-            raise error.at(path, number) from error
-        if key in answers and reader is not _raw:  # in a run, the last answer counts
+            torn = error.at(path, number)
+            if reader is not _raw or path.read_bytes().endswith(b"\n"):
+                raise torn from error
+            continue  # a run that was killed leaves half a line
+        if key in places and reader is not _raw:  # in a run, the last answer counts
             raise UserError.at(path, f"document {key[0]!r} stands twice", line=number)
-        answers[key] = answer
-    return answers
+        places[key] = i
+    return Stream(path, reader), places
 
 
 def _reader(path: Path, number: int, line: bytes) -> Callable[[bytes], tuple[Key, RawOutput | Example]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from m3dllm.corpora.check import check
-from m3dllm.corpora.documents import read_documents, repeated_keys
+from m3dllm.corpora.documents import HALVES, read_documents, repeated_keys
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.m3d import read_m3d
 from m3dllm.corpora.native import load_corpus
@@ -267,3 +267,13 @@ def test_the_byte_order_marks_of_joined_files_are_passed_over(tmp_path):
     (tmp_path / "a.jsonl").write_text("\ufeff{}\n\ufeff{}\n", encoding="utf-8")
     rows = read_documents(tmp_path / "a.jsonl", Imported(LabelSet()), keys=("text",))
     assert [(row.value, row.line) for row in rows] == [({}, 1), ({}, 2)]
+
+
+@pytest.mark.parametrize("shape", ["%s", "[%s]", "%s\n%s", "[%s, %s]"])
+def test_a_half_of_a_character_is_replaced_and_counted(shape, tmp_path):
+    row = '{"text": "Ada \\ud83d", "label": [[0, 3, "PER"]]}'
+    (tmp_path / "a.json").write_text(shape.replace("%s", row))
+    notes = Imported(LabelSet())
+    rows = list(read_documents(tmp_path / "a.json", notes, keys=("text",), lines=True))
+    assert {row.value["text"] for row in rows} == {"Ada �"}
+    assert [(one.what, one.why) for one in notes.changed] == [("text", HALVES)] * len(rows)

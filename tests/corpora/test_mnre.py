@@ -51,6 +51,13 @@ def test_pairs_of_a_tweet_may_stand_apart_and_lines_end_with_cr(tmp_path):
     assert (len(facts(first)), len(facts(second))) == (2, 1)
 
 
+@pytest.mark.parametrize("write", [repr, json.dumps])
+def test_a_half_of_a_character_is_replaced_and_counted(tmp_path, write):
+    imported = read(tmp_path, PAIR | {"token": ["Ada", "left", "for", "New", "Arles", "\ud83d"]}, write=write)
+    assert imported.splits["train"][0].document.text == "Ada left for New Arles �"
+    assert [what for what, _ in changes(imported)] == ["text"]
+
+
 def test_types_that_no_relation_says_and_pairs_without_one_are_counted(tmp_path):
     imported = read(tmp_path, PAIR | {"relation": "None"}, PAIR | {"img_id": "b.jpg", "relation": "odd"})
     assert [why for _, why in changes(imported)] == ["no relation says its type: MISC"] * 4
