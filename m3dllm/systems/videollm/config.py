@@ -98,6 +98,10 @@ def check(options: Options, labels: LabelSet) -> None:
         raise UserError(f"--tensor-parallel: only {able} spreads a model over GPUs")
     if options.video and "video" not in kind.supports:
         raise UserError("--video: a server is shown frames as images; leave --video out, or take another engine")
+    if options.schema_only and "schema" not in kind.supports:
+        raise UserError(
+            f"--schema-only: --engine {options.engine} takes grammars alone; --unconstrained leaves both out"
+        )
     if options.prompt_version == 1 and (options.prompt_form != "full" or options.shot_frames):
         raise UserError("--prompt-form and --shot-frames: version 1 of the prompts has one form, and examples of text")
     if not labels.mentions and not labels.regions:

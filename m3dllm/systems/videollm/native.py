@@ -18,6 +18,7 @@ _OF_SERVERS = (
 _OF_OTHER_MODELS = (
     *("engine", "entailment_model", "grounding_model", "thinking", "shot_frames", "longest_side", "video", "family"),
     *("schema_only", "prompt_version", "revision", "trust_remote_code", "tensor_parallel", "adapter"),
+    "engine_args",
 )
 
 

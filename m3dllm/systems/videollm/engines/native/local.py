@@ -146,11 +146,6 @@ class NativeLocal(LocalModel):
 
     def own_file(self) -> Path:
         """The file with what its authors trained. Raises UserError where it is not there."""
-        if self.source != PUBLISHED:
-            found = (path for name in self.files if (path := Path(self.source) / name).is_file())
-            if (file := next(found, None)) is None:
-                raise UserError.at(Path(self.source), f"has no {' or '.join(self.files)}")
-            return file
         return self.own.file(self.source, *self.files)
 
     # --- what is known of the model -----------------------------------------------------------------------------------

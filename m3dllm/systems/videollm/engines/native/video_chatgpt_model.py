@@ -56,7 +56,7 @@ def pool(patches: Tensor, most_frames: int) -> Tensor:
 
 
 def load(local: VideoChatGPTLocal, dtype: Any) -> VideoChatGPT:
-    """The model of authors. Raises UserError where a part of it is not there."""
+    """The model of its authors. Raises UserError where a part of it is not there."""
     language = load_part(LlamaForCausalLM, local, local.language, dtype, config=local.config)
     model = _assembled(local, language, load_part(CLIPVisionModel, local, local.vision, language.dtype))
     own = {f"mm_projector.{name}": value for name, value in model.mm_projector.named_parameters()}
