@@ -402,10 +402,15 @@ def test_what_cannot_be_is_one_line(name, options, told):
     assert "\n" not in str(caught.value)
 
 
+def test_a_schema_alone_is_refused():
+    with pytest.raises(UserError, match="--schema-only: --engine video-chatgpt takes grammars alone"):
+        VideoLLM(config("video-chatgpt", schema_only=True), labels=LABELS)
+
+
 @pytest.mark.parametrize("name", BOTH)
 def test_a_row_offers_what_its_model_has(name):
     from m3dllm.config import options_of
 
     offered = {option.name for option in options_of(find_system(name).config_class())}
     assert {"model", "frames", "strategy", "max_tokens", "seed"} <= offered
-    assert not offered & {"engine", "adapter", "base_url", "rank", "video"}
+    assert not offered & {"engine", "adapter", "base_url", "rank", "engine_args", "video"}
