@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 
 from msgspec import Meta
 
@@ -46,6 +46,9 @@ AtLeast0 = Annotated[int, Meta(ge=0)]
 AtLeast1 = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+Spec = TypeVar("Spec")
 
 
 class Options:
@@ -86,6 +89,10 @@ class Options:
     def gpus(self, *, there: bool) -> int:
         """How many GPUs a model of these options takes, where `there` are some."""
         return 0
+
+    def declared(self, spec: Spec) -> Spec:
+        """The `SystemSpec` of the system with these options, where what it can do depends on them. Raises UserError."""
+        return spec
 
     def sources(self) -> Mapping[str, str]:
         """The sha256 of what the options name (an adapter, prompts, answers): with others it is another run."""

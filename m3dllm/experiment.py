@@ -129,6 +129,8 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
     corpus or split that is not there, or a checkpoint of another system or label set.
     """
     spec = find_system(experiment.system)
+    config = resolve_config(spec, experiment.options, preset=experiment.preset, seed=experiment.seed)
+    spec = spec.declared(config)
     tasks = _tasks(experiment, spec)
     if experiment.pairs != "end-to-end" and not spec.takes_given:
         raise UserError(f"system '{spec.name}' does not take given mentions and chains: only --pairs end-to-end")
@@ -138,7 +140,6 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
         if (most := getattr(experiment, name)) is not None and most < 1:
             raise UserError(f"{flag(name)} {most} leaves no document: expected 1 or more")
     _check_executor(experiment)
-    config = resolve_config(spec, experiment.options, preset=experiment.preset, seed=experiment.seed)
     spec.require(config)
     notes = [] if experiment.corpus else ["no --corpus given: the embedded demo corpus is used"]
     corpus = load_corpus(experiment.corpus or _demo(), linked_frames=experiment.linked_frames)
@@ -380,10 +381,10 @@ def _checkpoint(
         return None, None, ()
     if not spec.trainable:
         raise UserError(f"system '{spec.name}' takes no checkpoint: leave --checkpoint out")
-    folder = find_checkpoint(experiment.checkpoint, spec.name)
+    folder = find_checkpoint(experiment.checkpoint, spec.fitted_name)
     done = read_done(folder)
-    if done["system"] != spec.name:
-        raise UserError.at(folder, f"is a checkpoint of system '{done['system']}', not of '{spec.name}'")
+    if done["system"] != spec.fitted_name:
+        raise UserError.at(folder, f"is a checkpoint of system '{done['system']}', not of '{spec.fitted_name}'")
     check_labels(done["labels_sha256"], corpus.labels, folder)
     return folder, sha256_file(folder / "done.json"), _notes_on(done, corpus, experiment.split)
 

@@ -186,7 +186,7 @@ def _fit(session: RunSession) -> None:
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     done = {
         "format": 1,
-        "system": planned.spec.name,
+        "system": planned.spec.fitted_name,
         "config": record.config,
         "labels_sha256": labels_sha256(planned.corpus.labels),
         "corpus": replace(record.corpus, root=""),

@@ -101,11 +101,15 @@ class SystemSpec:
     `constraint` holds, if anything, is kept in a file: a grammar may be long."""
     tools: Mapping[str, str] = field(default_factory=dict)
     """What else it offers: the name of a verb to "module:name" of a callable that takes its config."""
+    proposals: Mapping[str, Any] | None = None
+    """The options, by field name, with which it checks `Document.proposed`; None where it cannot."""
     takes_given: bool = False
     """Whether it uses `Document.given` (the gold-pair protocol)."""
     trainable: bool = False
     fits_first: bool = True
     """Of a trainable system, whether it must be fitted to answer; where not, only 'm3dllm fit' fits it."""
+    fits: str = ""
+    """The system that it fits, and whose checkpoints it takes; "": itself."""
     extra: str | None = None
     """The extra of this package that brings what the system needs, or None."""
     needs: tuple[str, ...] = ()
@@ -119,9 +123,18 @@ class SystemSpec:
                 raise ValueError(f"{name} of system {self.name!r}: {sorted(odd)} are not among {sorted(known)}")
 
     @property
+    def fitted_name(self) -> str:
+        """The system that its checkpoints are of."""
+        return self.fits or self.name
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """The needed modules that are not installed."""
         return _not_installed(self.needs)
+
+    def declared(self, config: Any) -> SystemSpec:
+        """The spec with these options, where what the system can do depends on them. Raises UserError."""
+        return config.declared(self) if isinstance(config, Options) else self
 
     def require(self, config: Any = None) -> None:
         """Raises UserError, with the command that mends it, where a module that `config` needs is not installed."""

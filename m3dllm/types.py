@@ -247,7 +247,8 @@ class Document:
 
     `group` is the source video ("": the document is its own group): splits never cut a group. `tokens` are the offsets
     of the corpus' own tokens and may be empty: `tokens.tokenize` then says what a token is. `given` is filled by the
-    pipeline, never by a system or a corpus.
+    pipeline, never by a system or a corpus. `proposed` is what another system found in the document, with its
+    confidences, for one that checks it.
     """
 
     id: str
@@ -259,6 +260,7 @@ class Document:
     segments: tuple[Segment, ...] = ()
     frames: tuple[Frame, ...] = ()
     given: Given | None = None
+    proposed: Annotation | None = None
 
     def __post_init__(self) -> None:
         if not self.id:

@@ -101,6 +101,8 @@ class _LabelsFile(LabelSet):
 
 PARTS: dict[Task, str] = {"entity": "chains", "relation": "relations", "grounding": "regions"}
 """The part of the gold in which a task's annotation stands; "chain" shares that of "entity"."""
+FILLED = ("given", "proposed")
+"""The fields of a document that stand in no file."""
 _DOCUMENT_FIELDS = attrgetter(*(f.name for f in fields(Document)))
 _RAW_FIELDS = attrgetter(*(f.name for f in fields(RawOutput)))
 
@@ -178,8 +180,9 @@ def pretty(value: Any) -> str:
 def decode_example(line: bytes | str) -> Example:
     """A line of `<split>.jsonl`. Raises WireError."""
     row = decode(line, _ExampleLine)
-    if row.given is not None:
-        raise WireError("is filled by the pipeline and cannot stand in a file", "$.given")
+    for name in FILLED:
+        if getattr(row, name) is not None:
+            raise WireError("is filled by the pipeline and cannot stand in a file", f"$.{name}")
     try:
         document = Document(*_DOCUMENT_FIELDS(row))
     except ValueError as error:
@@ -205,7 +208,8 @@ def unannotated_in(gold: Any) -> frozenset[Task]:
 def encode_example(example: Example) -> bytes:
     """The line of `<split>.jsonl` that `decode_example` reads; empty fields are omitted where a reader fills them."""
     row = msgspec.to_builtins(example.document)
-    del row["given"]
+    for name in FILLED:
+        del row[name]
     for frame in row["frames"]:
         if not frame["sha256"]:
             del frame["sha256"]

@@ -9,7 +9,7 @@ import pytest
 from m3dllm.normalize.salvage import is_whole, read_object
 from m3dllm.systems.videollm.reading import has_shape, rows, strings
 from m3dllm.systems.videollm.reading import read_object as read_stage
-from m3dllm.systems.videollm.strategies.mqa import read_letter
+from m3dllm.systems.videollm.strategies.choices import read_letter
 from m3dllm.types import BoxForm, Issue
 from tests.said import codes, one_chain, read, spans
 

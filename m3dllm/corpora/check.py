@@ -20,7 +20,7 @@ from m3dllm.errors import UserError
 from m3dllm.files import LINKED, inside, links_out, other_encoding, read_bytes
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.types import Chain, Example, Frame, Lang, Region, Relation, Segment, Task
-from m3dllm.wire import FORMAT, WireError, convert, decode, decode_example, placed_lines
+from m3dllm.wire import FILLED, FORMAT, WireError, convert, decode, decode_example, placed_lines
 
 T = TypeVar("T")
 
@@ -116,6 +116,7 @@ class _Line:
     segments: tuple[Segment, ...] = ()
     frames: tuple[Frame, ...] = ()
     given: Any = None
+    proposed: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +249,9 @@ class _Corpus:
         row: Any = pieces.read(value, _Line)
         if row is BROKEN:
             return None
-        if row.given is not None:
-            pieces.problem("$.given", "is filled by the pipeline and cannot stand in a file")
+        for name in FILLED:
+            if getattr(row, name) is not None:
+                pieces.problem(f"$.{name}", "is filled by the pipeline and cannot stand in a file")
         if row.id is not BROKEN:
             self._check_id(pieces, row.id, f"{file.name}:{pieces.line}")
         if row.group and row.group is not BROKEN:

@@ -92,13 +92,18 @@ def extract(wanted: Extraction) -> Extracted:
     Raises UserError for what the user can mend: before the work where that can be known.
     """
     spec = find_system(wanted.system)
-    spec.require(resolve_config(spec, wanted.options, preset=wanted.preset, seed=wanted.seed))
+    config = resolve_config(spec, wanted.options, preset=wanted.preset, seed=wanted.seed)
+    spec = spec.declared(config)
+    spec.require(config)
     sources = find_sources(wanted.sources, wanted.subtitles)
     if spec.trainable and spec.fits_first and wanted.checkpoint is None:
-        shown = ", or --checkpoint demo to see how it works" if (CHECKPOINTS / spec.name / "demo").is_dir() else ""
-        what = f"system '{spec.name}' must be fitted: 'm3dllm fit --system {spec.name} --corpus … --out runs/mine'"
+        shown = (
+            ", or --checkpoint demo to see how it works" if (CHECKPOINTS / spec.fitted_name / "demo").is_dir() else ""
+        )
+        fit = f"m3dllm fit --system {spec.fitted_name} --corpus … --out runs/mine"
+        what = f"system '{spec.fitted_name}' must be fitted: '{fit}'"
         raise UserError(f"{what}, then --checkpoint runs/mine{shown}")
-    corpus = _corpus(wanted, sources, labels_for(wanted.labels, wanted.checkpoint, wanted.options, wanted.system))
+    corpus = _corpus(wanted, sources, labels_for(wanted.labels, wanted.checkpoint, wanted.options, spec.fitted_name))
     experiment = Experiment(
         system=wanted.system,
         corpus=corpus,

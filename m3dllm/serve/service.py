@@ -68,9 +68,10 @@ def make_predictor(service: Service) -> Any:
 
     spec = find_system(service.system)
     config = resolve_config(spec, service.options or {}, preset=service.preset, seed=service.seed)
+    spec = spec.declared(config)
     spec.require(config)
-    labels = labels_for(service.labels, service.checkpoint, service.options or {}, service.system)
+    labels = labels_for(service.labels, service.checkpoint, service.options or {}, spec.fitted_name)
     if spec.trainable and spec.fits_first and service.checkpoint is None:
-        raise UserError(f"system '{spec.name}' must be fitted: give its run by --checkpoint")
-    folder = None if service.checkpoint is None else find_checkpoint(service.checkpoint, service.system)
+        raise UserError(f"system '{spec.fitted_name}' must be fitted: give its run by --checkpoint")
+    folder = None if service.checkpoint is None else find_checkpoint(service.checkpoint, spec.fitted_name)
     return Predictor(lambda: spec.load(config)(config, labels=labels, checkpoint=folder), labels, service.system)

@@ -16,7 +16,8 @@ from m3dllm.systems.videollm.config import Config
 from m3dllm.systems.videollm.context import PromptContext
 from m3dllm.systems.videollm.engines.base import Reply
 from m3dllm.systems.videollm.strategies import find_strategy
-from m3dllm.systems.videollm.strategies.mqa import CANDIDATES, LETTERS, check_labels, read_letter
+from m3dllm.systems.videollm.strategies.choices import LETTERS, read_letter
+from m3dllm.systems.videollm.strategies.mqa import CANDIDATES, check_labels
 from m3dllm.types import Chain, Document, Given, Mention, RawOutput
 from tests.small import LABELS, example
 from tests.videollm.test_strategies import annotation, instruction, subject

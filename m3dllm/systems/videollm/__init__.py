@@ -11,6 +11,7 @@ _ALIKE: dict[str, Any] = {
     "tasks": TASKS,
     "modalities": ("text", "video"),
     "languages": ("en", "zh"),
+    "proposals": {"strategy": "verify"},
     "takes_given": True,
     "extra": "llm",
     "needs": ("torch", "transformers", "llguidance"),

@@ -155,7 +155,8 @@ class PromptBuilder:
         more = self.strategy.growth(context)
         lengths = [self._instruction(question) for question in self.strategy.later(context)]
         more += max(0, max(lengths, default=0) - max(map(self._instruction, first)))
-        return asked + more + self.engine.thinking + self.options.max_tokens
+        longest = max(question.request.max_tokens for question in first)
+        return asked + more + self.engine.thinking + longest
 
     def budget(self, documents: Iterable[Document]) -> ContextBudget:
         """What these documents need at most, whole, with all their frames and shots, and SPARE; no frame is read."""

@@ -83,7 +83,7 @@ class Dialogue:
                 if document is None:
                     exhausted = True
                     break
-                session = _Session(document, time.perf_counter())
+                session = _Session(document, time.perf_counter(), self.builder.strategy)
                 order.append(session)
                 self._begin(session)
                 self._submit(session, in_flight, numbers)
@@ -180,6 +180,7 @@ class _Session:
 
     document: Document
     started: float
+    strategy: Strategy
     views: list[View] = field(default_factory=list)
     conversation: Conversation | None = None
     questions: list[Question] = field(default_factory=list)
@@ -246,7 +247,7 @@ class _Session:
             given=self.given,
             payload=None if failure else payload,
             turns=tuple(self.turns),
-            boxes=form(self.views),
+            boxes=form(self.views, self.strategy),
             seconds=time.perf_counter() - self.started,
             tokens_in=sum(turn.tokens_in or 0 for turn in self.turns),
             tokens_out=sum(turn.tokens_out or 0 for turn in self.turns),
@@ -281,7 +282,7 @@ def converse(document: Document, views: Sequence[View], strategy: Strategy | Non
         context = view.context
         finishes: set[str] = set()
         payload = yield from _watched(strategy.run(context), finishes)
-        raw = RawOutput(context.document.id, payload=payload, boxes=form([view]))
+        raw = RawOutput(context.document.id, payload=payload, boxes=form([view], strategy))
         found = normalize(context.document, raw, context.labels)
         payloads.append(payload)
         readings.append((view.window, found.annotation))
@@ -294,9 +295,9 @@ def converse(document: Document, views: Sequence[View], strategy: Strategy | Non
     return merge(readings, known=document.given.chains if document.given else ())
 
 
-def form(views: Sequence[View]) -> BoxForm | None:
+def form(views: Sequence[View], strategy: Strategy) -> BoxForm | None:
     """What the numbers of the boxes in an answer mean; those of merged windows are fractions."""
-    if len(views) > 1:
+    if len(views) > 1 or strategy.fractions:
         return None
     shown = views[0].context.visible
     return shown.convention.form(shown.sizes)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from m3dllm import config
-from m3dllm.config import ADVANCED, FIT, INCIDENTAL, AtLeast0, AtLeast1, NotNegative
+from m3dllm.config import ADVANCED, FIT, INCIDENTAL, AtLeast0, AtLeast1, NotNegative, Share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,9 @@ class Options(config.Options):
     """The files that the batch gave back; what has no answer there is written to --batch-file."""
     strategy: str = "joint"
     """How to ask: joint (one answer), staged (entities, chains, relations, grounding), framewise (as staged, but
-    grounding for a frame at a time), mqa (spans, then choices)."""
+    grounding for a frame at a time), mqa (spans, then choices), or another of docs/systems."""
+    gate: Annotated[Share | None, ADVANCED] = None
+    """verify asks only about parts that are less sure than this, by entropy from 0 to 1; default: 0, about all."""
     shots: AtLeast0 = 0
     """How many examples from the train split stand in a prompt."""
     shot_choice: Literal["random", "fixed", "similar"] = "random"

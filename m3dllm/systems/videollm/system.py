@@ -17,7 +17,7 @@ from m3dllm.systems.videollm.builder import PromptBuilder
 from m3dllm.systems.videollm.config import Config, check
 from m3dllm.systems.videollm.dialogue import Dialogue, prompts_of
 from m3dllm.systems.videollm.engines import find_engine, make_engine
-from m3dllm.systems.videollm.engines.base import ContextBudget, Engine
+from m3dllm.systems.videollm.engines.base import CAPABILITIES, ContextBudget, Engine
 from m3dllm.systems.videollm.fewshot import FewShotSelector
 from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.strategies import find_strategy
@@ -119,8 +119,13 @@ class VideoLLM(System):
     def notes(self) -> tuple[str, ...]:
         """What whoever reads the scores must know."""
         tuned_as = (self.adapter.note,) if self.adapter is not None else ()
-        loaded = (*self._without_regions(), *self.engine.notes) if "engine" in vars(self) else ()
+        loaded = (*self._lacking(), *self._without_regions(), *self.engine.notes) if "engine" in vars(self) else ()
         return ((embedded.NOTE,) if self.is_embedded else ()) + tuned_as + loaded
+
+    def _lacking(self) -> tuple[str, ...]:
+        """What the engine does not support and the strategy wants, in words."""
+        lacking = sorted(self.strategy.wants - self.engine.supports)
+        return tuple(f"--strategy {self.config.strategy}: no engine that {CAPABILITIES[name]}" for name in lacking)
 
     @property
     def unsupported(self) -> frozenset[Task]:
@@ -167,13 +172,22 @@ class VideoLLM(System):
         """One answer a document, in order; a document that fails says so, and the others go on.
 
         The engine is loaded before the first answer is taken; of what the documents need at most, an engine with
-        a budget is informed first. Raises UserError for a model that is not there.
+        a budget is informed first. Raises UserError for a model that is not there, and for a strategy that is not for
+        documents like these.
         """
+        self._check_proposed(documents)
         if "budget" in find_engine(self.config.engine).supports and "engine" not in vars(self):
             from m3dllm.systems.videollm.engines.local.tokenizer_only import TokenizerOnlyEngine
 
             self.budget = self._builder(TokenizerOnlyEngine(self.config)).budget(documents)
         return self.dialogue.predict(documents)
+
+    def _check_proposed(self, documents: Sequence[Document]) -> None:
+        name, has_proposals = self.config.strategy, bool(documents) and documents[0].proposed is not None
+        if documents and self.strategy.checks and not has_proposals:
+            raise UserError(f"--strategy {name} checks what another system proposes: take --system cascade")
+        if has_proposals and not self.strategy.checks:
+            raise UserError(f"--strategy {name} asks afresh, and checks nothing that is proposed: take verify")
 
 
 def constraint_of(options: Options, engine: Engine) -> str:

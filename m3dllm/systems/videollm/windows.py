@@ -40,7 +40,7 @@ class Window:
 
 
 def cut(document: Document, count: int, *, fps: float = 24.0) -> list[Window]:
-    """The document in at most `count` windows of about equal length; what is given is cut with it.
+    """The document in at most `count` windows of about equal length; what is given or proposed is cut with it.
 
     A mention of up to `OVERLAP` of a window's length stands whole in at least one of them.
     """
@@ -186,7 +186,7 @@ def _near(edge: int | None, at: float, width: float) -> int | None:
 
 def _part(document: Document, start: int, end: int, frames: Sequence[Frame]) -> Document:
     """The document from `start` to `end`, with these frames."""
-    given = document.given
+    given, proposed = document.given, document.proposed
     part = replace(
         document,
         text=document.text[start:end],
@@ -198,7 +198,10 @@ def _part(document: Document, start: int, end: int, frames: Sequence[Frame]) -> 
         ),
         frames=tuple(frames),
         given=None,
+        proposed=None,
     )
+    if proposed is not None:
+        part = replace(part, proposed=cut_annotation(proposed, Window(start, part)))
     if given is None:
         return part
     inside = cut_annotation(Annotation(given.chains, given.relations), Window(start, part))

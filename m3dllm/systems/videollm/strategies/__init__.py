@@ -1,4 +1,4 @@
-"""How to ask: each module here but `base` is a strategy, found by its name; other packages bring more.
+"""How to ask: each module here but `base` and `choices` is a strategy, found by its name; other packages bring more.
 
 A package names the class of a strategy by an entry point of the group "m3dllm.strategies". Nothing is imported until a
 strategy is found.
@@ -15,7 +15,7 @@ from m3dllm.plugins import Modules, class_in
 if TYPE_CHECKING:
     from m3dllm.systems.videollm.strategies.base import Strategy
 
-_MODULES = Modules("strategy", __name__, "m3dllm.strategies", besides=("base",))
+_MODULES = Modules("strategy", __name__, "m3dllm.strategies", besides=("base", "choices"))
 
 
 def strategy_names() -> list[str]:

@@ -173,6 +173,14 @@ class Strategy(ABC):
     example_tasks: ClassVar[frozenset[Task]] = frozenset()
     """What must be annotated in a train document for it to be an example at all."""
 
+    checks: ClassVar[bool] = False
+    """Whether it is about what another system proposes (`Document.proposed`): it asks for nothing else."""
+    fractions: ClassVar[bool] = False
+    """Whether the boxes of its payload are fractions in xyxy order, whatever numbers the model writes."""
+    wants: ClassVar[frozenset[str]] = frozenset()
+    """What an engine must support for it to be what it is called (`engines.base.CAPABILITIES`): where one does not, a
+    note says so."""
+
     @abstractmethod
     def run(self, context: PromptContext) -> Conversation:
         """The conversation about a document; it returns the payload."""

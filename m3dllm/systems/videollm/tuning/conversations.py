@@ -76,7 +76,8 @@ def answered(document: Document, views: Sequence[View], items: Iterable[Training
             questions = conversation.send([Reply(text=next(words).answer) for _ in questions])
     except StopIteration as end:
         frames = sorted(frame for view in views for frame in view.context.frames)
-        return RawOutput(document.id, payload=end.value, boxes=form(views), frames=tuple(frames))
+        boxes = form(views, find_strategy(views[0].context.options.strategy))
+        return RawOutput(document.id, payload=end.value, boxes=boxes, frames=tuple(frames))
 
 
 def ceiling(examples: Sequence[Example], raws: Iterable[RawOutput], labels: LabelSet) -> dict[str, float]:

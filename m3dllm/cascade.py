@@ -1,0 +1,289 @@
+"""The cascade: one system proposes, another confirms, retypes or drops each part of what it said.
+
+Each of the two keeps its own options, and neither knows of the other: the proposals reach the second as
+`Document.proposed`. An answer holds both: the second's decisions, with its confidences where it was asked; and as its
+last turn what was proposed, with the confidences of the first. What it cost is the sum. A fit fits the first system,
+and a checkpoint is one of it; with `--first replay` the proposals are those of a finished run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, overload
+
+from m3dllm.columns import counted
+from m3dllm.config import INCIDENTAL, Options, named
+from m3dllm.errors import UserError
+from m3dllm.labels import LabelSet
+from m3dllm.normalize import normalize
+from m3dllm.options import public, resolve_config
+from m3dllm.registry import Broken, all_systems, find_system
+from m3dllm.session import checked_answers
+from m3dllm.stream import Spool
+from m3dllm.system import System, SystemSpec
+from m3dllm.types import Document, Example, RawOutput, Task, Turn
+from m3dllm.wire import decode, decode_raw, encode, encode_annotation, encode_raw
+
+log = logging.getLogger("m3dllm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(Options):
+    """The options of `cascade`."""
+
+    first: str
+    """The system that proposes, such as dffm; replay proposes what a finished run answered."""
+    first_preset: str | None = None
+    """A preset of the first system."""
+    first_option: tuple[str, ...] = ()
+    """An option of the first system, name=value, such as answers=runs/mine for replay; repeatable."""
+    second: str = "video-llm"
+    """The system that confirms, retypes or drops what is proposed."""
+    second_preset: str | None = None
+    """A preset of the second system."""
+    second_option: tuple[str, ...] = ()
+    """An option of the second system, name=value, such as model=Qwen/Qwen3-VL-4B-Instruct; repeatable."""
+    seed: int = 0
+    """The seed of both."""
+
+    def check(self) -> None:
+        """Raises UserError for systems, presets or options that are none, and a second one that cannot check."""
+        _, checker = self.parts
+        if checker.spec.proposals is None:
+            able = [s.name for s in all_systems() if not isinstance(s, Broken) and s.proposals is not None]
+            raise UserError(
+                f"--second {self.second}: checks nothing that another system proposes; expected {', '.join(able)}"
+            )
+
+    @property
+    def parts(self) -> tuple[Part, Part]:
+        """The two systems with their options. Raises UserError."""
+        return (
+            _part("first", self.first, self.first_preset, self.first_option, self.seed),
+            _part("second", self.second, self.second_preset, self.second_option, self.seed),
+        )
+
+    def declared(self, spec: Any) -> Any:
+        """What the first can do; it reads a language or takes what is given where both do."""
+        proposer, checker = (part.spec for part in self.parts)
+        for part in self.parts:
+            part.spec.require(part.config)
+        return replace(
+            spec,
+            tasks=proposer.tasks,
+            modalities={*proposer.modalities, *checker.modalities},
+            languages={*proposer.languages}.intersection(checker.languages),
+            takes_given=proposer.takes_given and checker.takes_given,
+            trainable=proposer.trainable,
+            fits_first=proposer.fits_first,
+            fits=proposer.fitted_name,
+        )
+
+    def settled(self, corpus: Path, checkpoint: Path | None) -> Config:
+        proposer, checker = self.parts
+        return replace(
+            self,
+            first_option=proposer.settled(corpus, checkpoint),
+            second_option=checker.settled(corpus, None),
+        )
+
+    def public(self) -> dict[str, Any]:
+        """The options of both without what may be secret, and without what changes no answer."""
+        return {f"{part.role}_option": part.shown() for part in self.parts}
+
+    def sources(self) -> dict[str, str]:
+        return {
+            f"{part.role}.{name}": value
+            for part in self.parts
+            if isinstance(part.config, Options)
+            for name, value in part.config.sources().items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the two systems, and its options: as they were given, and resolved."""
+
+    role: str
+    spec: SystemSpec
+    given: Mapping[str, str]
+    config: Any
+
+    def make(self, labels: LabelSet, examples: Sequence[Example], checkpoint: Path | None) -> System:
+        return self.spec.load(self.config)(self.config, labels=labels, examples=examples, checkpoint=checkpoint)
+
+    def settled(self, corpus: Path, checkpoint: Path | None) -> tuple[str, ...]:
+        """Its options with those that were left open. Raises UserError for what cannot be."""
+        if not isinstance(self.config, Options):
+            return _written(self.given)
+        config = self.config.settled(corpus, checkpoint)
+        names = [f.name for f in fields(config) if getattr(config, f.name) != getattr(self.config, f.name)]  # type: ignore[arg-type]
+        return _written({**self.given, **{name: getattr(config, name) for name in names}})
+
+    def shown(self) -> tuple[str, ...]:
+        """The options that were given, as a run keeps them."""
+        known, passing = public(self.config), named(type(self.config), INCIDENTAL) if self.config else ()
+        return _written({name: known[name] for name in self.given if name not in passing})
+
+
+def _part(role: str, name: str, preset: str | None, words: Sequence[str], seed: int) -> Part:
+    """Raises UserError for a system, a preset or an option that is none."""
+    spec, given = find_system(name), _read(f"--{role}-option", words)
+    checks = dict(spec.proposals or {}) if role == "second" else {}
+    return Part(role, spec, given, resolve_config(spec, {**checks, **given}, preset=preset, seed=seed))
+
+
+def _read(flag: str, words: Sequence[str]) -> dict[str, str]:
+    """`name=value` for each option. What follows a comma without an equals sign is another value of the same option."""
+    found: dict[str, str] = {}
+    last = ""
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals:
+            last = name.strip().replace("-", "_")
+            found[last] = f"{found[last]},{value}" if last in found else value
+        elif last:
+            found[last] += f",{word}"
+        else:
+            raise UserError(f"{flag} {word}: expected NAME=VALUE")
+    return found
+
+
+def _written(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The inverse of `_read`."""
+    return tuple(
+        f"{name}={','.join(map(str, value)) if isinstance(value, tuple | list) else value}"
+        for name, value in options.items()
+    )
+
+
+class Cascade(System):
+    """Asks the first system about all documents, then the second about what it proposed."""
+
+    config: Config
+
+    def __init__(
+        self, config: Config, *, labels: LabelSet, examples: Sequence[Example] = (), checkpoint: Path | None = None
+    ) -> None:
+        """`checkpoint`: of the first system. Raises UserError for what one of the two cannot be made of."""
+        super().__init__(config, labels=labels, examples=examples, checkpoint=checkpoint)
+        self.parts = config.parts
+        proposer, checker = self.parts
+        self.first = proposer.make(labels, examples, checkpoint)
+        self.second = checker.make(labels, examples, None)
+
+    def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
+        """Fit the first system."""
+        self.first.fit(train, dev, out)
+
+    def fitted(self, out: Path) -> None:
+        self.first.fitted(out)
+
+    def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
+        """One answer a document, in order: the second's about what the first, which is asked now, proposes."""
+        proposer, _ = self.parts
+        proposals = Spool(encode_raw, decode_raw)
+        answered: list[int] = []
+        for i, (raw, line) in enumerate(checked_answers(self.first, documents, proposer.spec.name)):
+            proposals.append_line(line)
+            if raw.failure is None:
+                answered.append(i)
+        log.info("%s proposed in %s", proposer.spec.name, counted(len(answered), "document"))
+        proposed = _Proposed(documents, proposals, answered, self.labels)
+        return self._joined(documents, proposals, self.second.predict(proposed))
+
+    def _joined(
+        self, documents: Sequence[Document], proposals: Sequence[RawOutput], decided: Iterator[RawOutput]
+    ) -> Iterator[RawOutput]:
+        name = self.parts[0].spec.name
+        for document, raw in zip(documents, proposals, strict=True):
+            if raw.failure is not None:
+                yield replace(raw, error=replace(raw.failure, message=f"{name}: {raw.failure.message}"))
+            else:
+                yield _both(name, document, raw, next(decided), self.labels)
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """The second's own, and what each of the two was."""
+        systems = (self.first, self.second)
+        return dict(self.second.provenance) | {
+            part.role: {"system": part.spec.name, "config": public(part.config), **system.provenance}
+            for part, system in zip(self.parts, systems, strict=True)
+        }
+
+    @property
+    def unsupported(self) -> frozenset[Task]:
+        """What the first does not propose; what the second cannot check stays as it was proposed."""
+        return self.first.unsupported
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        systems = (self.first, self.second)
+        return tuple(
+            f"{part.spec.name}: {note}"
+            for part, system in zip(self.parts, systems, strict=True)
+            for note in system.notes
+        )
+
+    @property
+    def tally(self) -> dict[str, Any]:
+        """What the second has cost; and, under "first", what the first has."""
+        first, second = (decode(encode(system.tally), dict[str, Any]) for system in (self.first, self.second))
+        return second | ({"first": first} if first else {})
+
+    def take_prompts(self) -> dict[str, str]:
+        return {**self.first.take_prompts(), **self.second.take_prompts()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Proposed(Sequence[Document]):
+    """The documents for which something was proposed, each with that; made when one is asked for."""
+
+    documents: Sequence[Document]
+    proposals: Sequence[RawOutput]
+    positions: Sequence[int]
+    labels: LabelSet
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @overload
+    def __getitem__(self, i: int) -> Document: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[Document]: ...
+    def __getitem__(self, i: int | slice) -> Document | list[Document]:
+        if isinstance(i, slice):
+            return [self[n] for n in range(*i.indices(len(self)))]
+        document, raw = self.documents[self.positions[i]], self.proposals[self.positions[i]]
+        return replace(document, proposed=normalize(document, raw, self.labels).annotation)
+
+
+def _both(name: str, document: Document, proposal: RawOutput, answer: RawOutput, labels: LabelSet) -> RawOutput:
+    """The second's answer with what the first proposed as its last turn, and the cost of both."""
+    proposed = normalize(document, proposal, labels).annotation
+    own = [replace(turn, stage=f"{name}: {turn.stage}") for turn in proposal.turns]
+    last = Turn(
+        stage=f"proposed by {name}",
+        text=encode_annotation(proposed).decode(),
+        seconds=None if own else proposal.seconds,
+    )
+    frames = None
+    if proposal.frames is not None and answer.frames is not None:
+        frames = tuple(sorted({*proposal.frames, *answer.frames}))
+    return replace(
+        answer,
+        turns=(*answer.turns, *own, last),
+        seconds=_sum(proposal.seconds, answer.seconds),
+        tokens_in=_sum(proposal.tokens_in, answer.tokens_in),
+        tokens_out=_sum(proposal.tokens_out, answer.tokens_out),
+        frames=frames,
+    )
+
+
+def _sum(*parts: Any) -> Any:
+    """The sum of what is known; None where nothing is."""
+    known = [part for part in parts if part is not None]
+    return sum(known) if known else None

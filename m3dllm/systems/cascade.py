@@ -1,0 +1,21 @@
+"""Two systems, one after the other: what the first proposes, the second confirms, retypes or drops.
+
+Only the declaration stands here: which systems there are is known above `systems`, so the cascade itself does too.
+"""
+
+from __future__ import annotations
+
+from m3dllm.system import SystemSpec
+from m3dllm.types import TASKS
+
+SPEC = SystemSpec(
+    name="cascade",
+    factory="m3dllm.cascade:Cascade",
+    config="m3dllm.cascade:Config",
+    summary="one system proposes (--first), another confirms, retypes or drops each part (--second)",
+    tasks=TASKS,
+    modalities=("text", "video"),
+    languages=("en", "zh"),
+    takes_given=True,
+    trainable=True,
+)

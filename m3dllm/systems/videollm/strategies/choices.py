@@ -1,0 +1,200 @@
+"""Questions with lettered options: how they are put, and what the letters come to.
+
+Where the engine says how likely each letter is, every question is asked in two orders of its options, and the option
+with the highest mean log-probability wins: models favour some letters. The shares of the options are then known too.
+Elsewhere the letter that is answered counts.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from string import ascii_lowercase, ascii_uppercase
+from typing import Any
+
+from m3dllm.confidence import rounded
+from m3dllm.labels import Label, LabelSet, RelationLabel
+from m3dllm.systems.videollm import grammar, schema
+from m3dllm.systems.videollm.context import PromptContext
+from m3dllm.systems.videollm.engines.base import Constraint, Reply
+from m3dllm.systems.videollm.reading import read_object, without_thoughts
+from m3dllm.systems.videollm.strategies.base import About, Question, Stage
+from m3dllm.types import Issue
+
+LETTERS = ascii_uppercase + ascii_lowercase
+"""The names of options, in order; there are never more options than these."""
+LETTER_TOKENS = 24
+"""The longest answer to a question with options, in tokens: a letter, or an object that holds one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A decision: what the template is filled with, and what each option is filled with and stands for.
+
+    None of them is always an option besides.
+    """
+
+    values: Mapping[str, Any]
+    options: Sequence[Mapping[str, Any]]
+    meanings: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a chosen option stands for, and its probability where the engine says how likely the options are."""
+
+    meaning: Any
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """What is said of a choice: the number of the option that is chosen (the one after the last is none of them; None
+    where nothing could be read), and the share of each, none of them last, where the engine tells it."""
+
+    choice: Choice
+    chosen: int | None
+    shares: tuple[float, ...] = ()
+
+    @property
+    def decision(self) -> Decision | None:
+        """None for none of the options."""
+        if self.chosen is None or self.chosen == len(self.choice.options):
+            return None
+        sure = rounded(self.shares[self.chosen]) if self.shares else None
+        return Decision(self.choice.meanings[self.chosen], sure)
+
+    @property
+    def entropy(self) -> float | None:
+        """That of the shares, from 0 to 1, where all are equal; None where they are not known."""
+        return entropy(self.shares) if self.shares else None
+
+    def best(self, count: int) -> Choice:
+        """The choice among its `count` likeliest options, in their order."""
+        numbers = sorted(range(len(self.choice.options)), key=lambda number: -self.shares[number])[:count]
+        numbers.sort()
+        options, meanings = self.choice.options, self.choice.meanings
+        return replace(self.choice, options=[options[n] for n in numbers], meanings=[meanings[n] for n in numbers])
+
+
+def entropy(shares: Sequence[float]) -> float:
+    """Of shares that sum to 1, from 0 to 1, where all are equal."""
+    return -math.fsum(p * math.log(p) for p in shares if p > 0) / math.log(len(shares)) if len(shares) > 1 else 0.0
+
+
+def choice_constraint(context: PromptContext, letters: About) -> Constraint:
+    return Constraint(grammar=grammar.choice_grammar(letters), schema=schema.choice_schema(letters))
+
+
+Decisions = Generator[list[Question], list[Reply], list[Decision | None]]
+
+
+def decide(context: PromptContext, stage: Stage, choices: Sequence[Choice]) -> Decisions:
+    """What is decided in each of the choices; None for none of the options."""
+    return [ranking.decision for ranking in (yield from rank(context, stage, choices))]
+
+
+def rank(
+    context: PromptContext, stage: Stage, choices: Sequence[Choice]
+) -> Generator[list[Question], list[Reply], list[Ranking]]:
+    """What is said of each of the choices."""
+    if not choices:
+        return []
+    scores: list[list[float]] = [[0.0] * (len(choice.options) + 1) for choice in choices]
+    for turn in range(2):
+        orders = [_order(choice)[turn] for choice in choices]
+        replies = yield [question(context, stage, c, o) for c, o in zip(choices, orders, strict=True)]
+        if any(reply.scores is None for reply in replies):
+            chosen = [_said(context, stage.name, r, o) for r, o in zip(replies, orders, strict=True)]
+            return [Ranking(*one) for one in zip(choices, chosen, strict=True)]
+        for row, reply, order in zip(scores, replies, orders, strict=True):
+            for number, score in zip(order, reply.scores or (), strict=True):
+                row[number] += score
+    return [
+        Ranking(choice, max(range(len(row)), key=row.__getitem__), _shares(row))
+        for choice, row in zip(choices, scores, strict=True)
+    ]
+
+
+def _shares(scores: Sequence[float]) -> tuple[float, ...]:
+    """The probabilities of the options among all of them, of the mean of two log-probabilities each."""
+    parts = [math.exp((score - max(scores)) / 2) for score in scores]
+    return tuple(part / math.fsum(parts) for part in parts)
+
+
+def _order(choice: Choice) -> tuple[list[int], list[int]]:
+    """The two orders in which options are shown; the number after the last option is none of them."""
+    numbers = list(range(len(choice.options) + 1))
+    return numbers, numbers[::-1]
+
+
+def question(context: PromptContext, stage: Stage, choice: Choice, order: Sequence[int] | None = None) -> Question:
+    """The question with its options in this order; default, as they stand."""
+    order = _order(choice)[0] if order is None else order
+    options = [
+        {"letter": letter, "none": number == len(choice.options)}
+        | (dict(choice.options[number]) if number < len(choice.options) else {})
+        for letter, number in zip(LETTERS, order, strict=False)
+    ]
+    letters = tuple(LETTERS[: len(order)])
+
+    asked = stage.ask(context, letters, options=options, **choice.values)
+    free = context.options.unconstrained
+    request = replace(
+        asked.request,
+        options=() if free or context.options.schema_only else letters,
+        max_tokens=context.options.max_tokens if free else min(LETTER_TOKENS, context.options.max_tokens),
+    )
+    return replace(asked, request=request)
+
+
+def _said(context: PromptContext, stage: str, reply: Reply, order: Sequence[int]) -> int | None:
+    """The option that a reply names; None, with an Issue, where it names none."""
+    letter = read_letter(reply.text, LETTERS[: len(order)])
+    if letter is None:
+        detail = f"expected a letter from A to {LETTERS[len(order) - 1]}, not {reply.text[:60]!r}"
+        context.issues.append(Issue("bad_shape", stage, detail))
+        return None
+    return order[LETTERS.index(letter)]
+
+
+def read_letter(text: str, letters: str) -> str | None:
+    """The option that an answer names: alone or in an object; else the last letter in brackets; else the last alone."""
+    body = without_thoughts(text).strip()
+    value = read_object(body, "choice", ("choice",))[0] if "{" in body else {}
+    if isinstance(value.get("choice"), str):
+        body = value["choice"]
+    if body.strip(" .:()[]（）") in (known := list(letters)):
+        return body.strip(" .:()[]（）")
+    for pattern in (r"[(\[（]([A-Za-z])[)\]）]", r"(?<![A-Za-z'’])([A-Z])(?![A-Za-z'’])"):
+        if found := [letter for letter in re.findall(pattern, body) if letter in known]:
+            return str(found[-1])
+    return None
+
+
+# --- what templates are filled with -----------------------------------------------------------------------------------
+
+
+def label_values(label: Label, context: PromptContext) -> dict[str, Any]:
+    return {"name": label.name, "gloss": label.gloss(context.lang)}
+
+
+def relation_values(head: str, tail: str, label: Label, context: PromptContext) -> dict[str, Any]:
+    return label_values(label, context) | {"head": head, "tail": tail}
+
+
+def gloss(kind: str, context: PromptContext) -> str:
+    """The type of a mention in words."""
+    return next((label.gloss(context.lang) for label in context.labels.mentions if label.name == kind), kind)
+
+
+def fitting(labels: LabelSet, head: str, tail: str) -> list[RelationLabel]:
+    """The types that may join chains of these types."""
+    return [label for label in labels.relations if grammar.fits(label, head, tail)]
+
+
+def sure(confidence: float | None) -> dict[str, float]:
+    """The confidence of a relation or a region as an answer holds it."""
+    return {} if confidence is None else {"confidence": confidence}
