@@ -72,5 +72,7 @@ OPEN: dict[str, set[str]] = {
     },
     "staged": {"duplicate_relation"},
     "mqa": set(),
+    "gem": set(),
+    "riveg": {"duplicate_relation"},
 }
 HARMLESS = {"empty_answer", "empty_document", "repetition"}

@@ -32,8 +32,16 @@ class Speaker:
     With `scored` it says how likely each letter is; with `biased` it adds a liking for the first letter.
     """
 
-    def __init__(self, spans: list[str], picks: dict[tuple[str, str], str], *, scored: bool = True, bias: float = 0.0):
-        self.spans, self.picks, self.scored, self.bias = spans, picks, scored, bias
+    def __init__(
+        self,
+        spans: list[str],
+        picks: dict[tuple[str, str], str],
+        *,
+        scored: bool = True,
+        bias: float = 0.0,
+        none: str = "none",
+    ):
+        self.spans, self.picks, self.scored, self.bias, self.none = spans, picks, scored, bias, none
         self.asked = []
 
     def __call__(self, question) -> Reply:
@@ -47,10 +55,10 @@ class Speaker:
         asked = text.partition("\n")[0]
         wanted = next(
             (pick for (stage, words), pick in self.picks.items() if stage == question.stage.name and words in asked),
-            "none",
+            self.none,
         )
         right = [i for i, line in enumerate(lines) if wanted in line[4:]] or [
-            i for i, line in enumerate(lines) if "none" in line[4:]
+            i for i, line in enumerate(lines) if self.none in line[4:]
         ]
         assert len(lines) == len(question.request.options or lines), text
         if not self.scored:

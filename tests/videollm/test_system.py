@@ -56,7 +56,7 @@ def mixed(stills) -> list[Document]:
     ]
 
 
-@pytest.mark.parametrize("strategy", ["joint", "staged", "mqa"])
+@pytest.mark.parametrize("strategy", ["joint", "staged", "mqa", "gem", "riveg"])
 @pytest.mark.parametrize("model", ["qwen2_5_vl", "qwen3_vl", "llava", "internvl"])
 def test_every_document_is_answered_in_order(make, stills, model, strategy):
     documents = mixed(stills)
@@ -115,7 +115,7 @@ def test_boxes_of_a_family_that_speaks_pixels_are_of_the_frame_as_it_was_shown(m
 
 
 def test_of_a_video_no_regions_are_asked(make, stills):
-    for strategy in ("joint", "staged", "mqa"):
+    for strategy in ("joint", "staged", "mqa", "gem", "riveg"):
         (raw,) = make(video=True, strategy=strategy).predict([document("both", "en", stills=stills)])
         assert raw.failure is None
         assert raw.frames == (24, 48, 72)
@@ -170,7 +170,7 @@ def test_at_most_so_many_frames_are_shown(make, stills):
     assert (raw.frames, raw.boxes.sizes) == ((), {})
 
 
-@pytest.mark.parametrize("strategy", ["joint", "staged", "mqa"])
+@pytest.mark.parametrize("strategy", ["joint", "staged", "mqa", "gem", "riveg"])
 def test_what_is_given_bounds_the_answer(make, stills, strategy):
     made = example("d", "[PER0 Ada] met [PER1 Bela] . [PER0 Ada] left [LOC2 Arles] .")
     for kind in ("mentions", "chains"):
@@ -210,15 +210,18 @@ def test_an_answer_that_is_cut_off_keeps_what_is_complete_and_says_so(make, stil
 
 # --- the claim --------------------------------------------------------------------------------------------------------
 
-CHOICES = {"type", "coreference", "relation", "seen"}
+CHOICES = {"type", "coreference", "relation", "seen", "type_again", "relation_again", "present", "entailed"}
+MANY = 220
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lang", ["en", "zh"])
-@pytest.mark.parametrize("strategy", ["joint", "staged", "mqa"])
-def test_finished_answers_are_right_whatever_the_document_says(make, stills, strategy, lang, capsys):
+@pytest.mark.parametrize(
+    ("strategy", "count"), [("joint", MANY), ("staged", MANY), ("mqa", MANY), ("gem", 24), ("riveg", 24)]
+)
+def test_finished_answers_are_right_whatever_the_document_says(make, stills, strategy, count, lang, capsys):
     system = make(strategy=strategy, temperature=1.0, batch=8, longest_side=64)
-    documents = {made.id: made for made in adversarial(220, lang, stills, longest=40)}
+    documents = {made.id: made for made in adversarial(count, lang, stills, longest=40)}
     asked = finished = 0
     for raw in system.predict(documents.values()):
         made = documents[raw.document]
@@ -243,4 +246,4 @@ def test_finished_answers_are_right_whatever_the_document_says(make, stills, str
             assert relation.type in LABELS.names("relations")
     with capsys.disabled():
         print(f"\n{strategy} {lang}: {finished} of {asked} answers finished, all right")  # noqa: T201
-    assert finished >= 200
+    assert finished >= 0.9 * count

@@ -66,7 +66,9 @@ class Dialogue:
             wall_s = time.perf_counter() - started
             self.tally.end_pass(answered, wall_s, memory_mb=engine.memory_mb)
             if answered:
-                log.info("%s", self.tally)
+                log.info(
+                    "%s", ", ".join(filter(None, (str(self.tally), self.builder.strategy.sums_up(self.tally.stages))))
+                )
 
     def _answers(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
         waiting = self._read_ahead(documents)
@@ -159,6 +161,7 @@ class Dialogue:
             in_flight[key] = session
             session.keys.append(key)
             session.prompts.append(self._note(session, question.request))
+            self.tally.stages[question.stage.name] = self.tally.stages.get(question.stage.name, 0) + 1
             engine = self.roles.get(question.stage.model, self.builder).engine
             engine.submit(key, question.request)
             self._engine_of[key] = engine

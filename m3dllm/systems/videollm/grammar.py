@@ -159,6 +159,14 @@ def choice_grammar(options: Iterable[str]) -> str:
     return f"start: {_union(options)}\n"
 
 
+def text_grammar(key: str, most: int) -> str:
+    """An object that holds one line of at most so many characters."""
+    rules = _Rules()
+    rules.add("TEXT", f'/"[^"\\\\\\x00-\\x1f]{{1,{most}}}"/')
+    rules.add("start", _object({key: "TEXT"}))
+    return rules.text()
+
+
 FREE = '%llguidance {"no_forcing": true}'
 """Where only one text can follow, the model still chooses in which tokens it writes it."""
 

@@ -55,7 +55,8 @@ class Options(config.Options):
     """How to ask: joint (one answer), staged (entities, chains, relations, grounding), framewise (as staged, but
     grounding for a frame at a time), mqa (spans, then choices), or another of docs/systems."""
     gate: Annotated[Share | None, ADVANCED] = None
-    """verify asks only about parts that are less sure than this, by entropy from 0 to 1; default: 0, about all."""
+    """By entropy, from 0 to 1: gem asks again about types that are less sure than this (default 0.2); verify asks only
+    about parts that are (default 0: about all)."""
     shots: AtLeast0 = 0
     """How many examples from the train split stand in a prompt."""
     shot_choice: Literal["random", "fixed", "similar"] = "random"

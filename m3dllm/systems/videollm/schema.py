@@ -82,6 +82,11 @@ def choice_schema(options: Iterable[str]) -> Schema:
     return _object({"choice": _one_of(options)})
 
 
+def text_schema(key: str, most: int) -> Schema:
+    """One text of at most so many characters."""
+    return _object({key: {"type": "string", "minLength": 1, "maxLength": most}})
+
+
 def _number(limits: Sequence[Size], visible: VisibleFrames) -> Schema:
     """A coordinate of a box; `limits` are the largest of each frame, in units of the last decimal."""
     scale = 10**visible.convention.decimals

@@ -183,11 +183,12 @@ class VideoLLM(System):
         return self.dialogue.predict(documents)
 
     def _check_proposed(self, documents: Sequence[Document]) -> None:
-        name, has_proposals = self.config.strategy, bool(documents) and documents[0].proposed is not None
-        if documents and self.strategy.checks and not has_proposals:
+        name, first = self.config.strategy, next(iter(documents), None)
+        if first is None or self.strategy.checks == (first.proposed is not None):
+            return
+        if self.strategy.checks:
             raise UserError(f"--strategy {name} checks what another system proposes: take --system cascade")
-        if has_proposals and not self.strategy.checks:
-            raise UserError(f"--strategy {name} asks afresh, and checks nothing that is proposed: take verify")
+        raise UserError(f"--strategy {name} asks afresh, and checks nothing that is proposed: take verify")
 
 
 def constraint_of(options: Options, engine: Engine) -> str:

@@ -28,6 +28,8 @@ class Tally:
     grammar_s: float | None = None
     retries: int = 0
     finishes: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, int] = field(default_factory=dict)
+    """How many questions of each stage were asked."""
     wall_s: float = 0.0
     documents_a_minute: float | None = None
     tokens_a_second: float | None = None

@@ -172,7 +172,6 @@ class Strategy(ABC):
     """Whether regions are asked for a frame at a time, which is then all that is shown of the frames."""
     example_tasks: ClassVar[frozenset[Task]] = frozenset()
     """What must be annotated in a train document for it to be an example at all."""
-
     checks: ClassVar[bool] = False
     """Whether it is about what another system proposes (`Document.proposed`): it asks for nothing else."""
     fractions: ClassVar[bool] = False
@@ -195,6 +194,10 @@ class Strategy(ABC):
     def growth(self, context: PromptContext) -> int:
         """How many tokens of the document, besides the instruction, later prompts hold more than the first."""
         return 0
+
+    def sums_up(self, stages: Mapping[str, int]) -> str:
+        """What is worth knowing of how many questions of each stage were asked; "" for nothing."""
+        return ""
 
     @property
     def folders(self) -> tuple[str, ...]:

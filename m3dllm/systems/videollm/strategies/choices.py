@@ -21,7 +21,7 @@ from m3dllm.systems.videollm.context import PromptContext
 from m3dllm.systems.videollm.engines.base import Constraint, Reply
 from m3dllm.systems.videollm.reading import read_object, without_thoughts
 from m3dllm.systems.videollm.strategies.base import About, Question, Stage
-from m3dllm.types import Issue
+from m3dllm.types import Issue, Lang
 
 LETTERS = ascii_uppercase + ascii_lowercase
 """The names of options, in order; there are never more options than these."""
@@ -118,6 +118,40 @@ def rank(
     ]
 
 
+YES_NO: Mapping[Lang, tuple[str, str]] = {"en": ("yes", "no"), "zh": ("是", "否")}
+
+
+def yes_no_constraint(context: PromptContext, about: About) -> Constraint:
+    words = YES_NO[context.lang]
+    return Constraint(grammar=grammar.choice_grammar(words), schema=schema.choice_schema(words))
+
+
+def affirm(
+    context: PromptContext, stage: Stage, values: Sequence[Mapping[str, Any]]
+) -> Generator[list[Question], list[Reply], list[float]]:
+    """For each filling of the template the probability of yes beside no; 1 or 0 where the engine tells none."""
+    if not values:
+        return []
+    asked = [_short(context, stage.ask(context, **filled), YES_NO[context.lang]) for filled in values]
+    replies = yield asked
+    return [_affirmed(context, stage.name, reply) for reply in replies]
+
+
+def _affirmed(context: PromptContext, stage: str, reply: Reply) -> float:
+    if reply.scores is not None:
+        yes, no = reply.scores
+        return 1 / (1 + math.exp(min(no - yes, 700.0)))
+    body = without_thoughts(reply.text).strip()
+    value = read_object(body, "choice", ("choice",))[0] if "{" in body else {}
+    said = str(value.get("choice", body)).casefold().lstrip(" \"'“‘(（")
+    words = YES_NO[context.lang]
+    for word, probability in zip(words, (1.0, 0.0), strict=True):
+        if said.startswith(word):
+            return probability
+    context.issues.append(Issue("bad_shape", stage, f"expected {' or '.join(words)}, not {reply.text[:60]!r}"))
+    return 0.0
+
+
 def _shares(scores: Sequence[float]) -> tuple[float, ...]:
     """The probabilities of the options among all of them, of the mean of two log-probabilities each."""
     parts = [math.exp((score - max(scores)) / 2) for score in scores]
@@ -141,10 +175,15 @@ def question(context: PromptContext, stage: Stage, choice: Choice, order: Sequen
     letters = tuple(LETTERS[: len(order)])
 
     asked = stage.ask(context, letters, options=options, **choice.values)
+    return _short(context, asked, letters)
+
+
+def _short(context: PromptContext, asked: Question, options: tuple[str, ...]) -> Question:
+    """The question where one of the options is all that is wanted: by likelihood where the engine tells it."""
     free = context.options.unconstrained
     request = replace(
         asked.request,
-        options=() if free or context.options.schema_only else letters,
+        options=() if free or context.options.schema_only else options,
         max_tokens=context.options.max_tokens if free else min(LETTER_TOKENS, context.options.max_tokens),
     )
     return replace(asked, request=request)

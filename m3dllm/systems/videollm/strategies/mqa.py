@@ -97,14 +97,14 @@ TYPE, COREFERENCE, RELATION, SEEN = (
 """Questions with options; each is about its letters."""
 
 
-def _box_constraint(context: PromptContext, frames: About) -> Constraint:
+def box_constraint(context: PromptContext, frames: About) -> Constraint:
     (frame,) = frames
     return Constraint(
         grammar=grammar.box_grammar(frame, context.visible), schema=schema.box_schema(frame, context.visible)
     )
 
 
-BOX = Stage(template="mqa/box", constraint=_box_constraint)
+BOX = Stage(template="mqa/box", constraint=box_constraint)
 """The box of something that is seen in a frame."""
 
 
@@ -115,7 +115,7 @@ class Mqa(Strategy):
     """Spans, their types, chains, relations and regions; of what is given, chains or relations alone."""
 
     name: ClassVar = "mqa"
-    stages: ClassVar = (SPANS, TYPE, COREFERENCE, RELATION, SEEN, BOX)
+    stages: ClassVar[tuple[Stage, ...]] = (SPANS, TYPE, COREFERENCE, RELATION, SEEN, BOX)
     system: ClassVar = "mqa/system"
 
     def decide(self, context: PromptContext, stage: Stage, choices: Sequence[Choice]) -> Decisions:

@@ -249,7 +249,7 @@ class Staged(Strategy):
     """Four stages, each asked only where it can have an answer."""
 
     name: ClassVar = "staged"
-    stages: ClassVar = (ENTITIES, CHAINS, RELATIONS, GROUNDING)
+    stages: ClassVar[tuple[Stage, ...]] = (ENTITIES, CHAINS, RELATIONS, GROUNDING)
 
     def run(self, context: PromptContext) -> Conversation:
         if context.document.given is not None:

@@ -209,7 +209,7 @@ def _regions(
     names = {one["name"]: " / ".join(one["texts"]) for one in listed(context, groups)}
     choices: dict[int, Choice] = {}
     for i, region in enumerate(regions):
-        if region.frame in context.shown.sizes and region.box.is_legal:
+        if region.frame in context.visible.sizes and region.box.is_legal:
             choice = _region_choice(context, region, owner.get(region.chain or ""), names)
             if _unsure(context, region.confidence, len(choice.options)):
                 choices[i] = choice

@@ -1,0 +1,111 @@
+"""`riveg`: as `staged`, but regions in three steps: each entity is described, sought frame by frame, then boxed.
+
+After RiVEG (see docs/systems/riveg.md). Of each type of regions the chains that are mentioned most (8 at most) are
+described in a sentence; for each frame and chain the probability of yes, beside no, says whether the frame shows what
+is described; from a half on one more question asks for the box. That probability is the region's confidence.
+`--entailment-model` and `--grounding-model` put the last two to other models. A document without text has no chains:
+then the types of regions are sought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any, ClassVar
+
+from m3dllm.confidence import rounded
+from m3dllm.systems.videollm import grammar, schema
+from m3dllm.systems.videollm.context import PromptContext
+from m3dllm.systems.videollm.engines.base import Constraint, Reply
+from m3dllm.systems.videollm.groups import Group, listed
+from m3dllm.systems.videollm.strategies.base import About, Question, Stage
+from m3dllm.systems.videollm.strategies.choices import affirm, yes_no_constraint
+from m3dllm.systems.videollm.strategies.mqa import box_constraint, of_region_type
+from m3dllm.systems.videollm.strategies.staged import CHAINS, ENTITIES, RELATIONS, Staged
+
+CHARACTERS = 160
+"""The longest description."""
+
+
+def _description(context: PromptContext, about: About) -> Constraint:
+    return Constraint(
+        grammar=grammar.text_grammar("description", CHARACTERS), schema=schema.text_schema("description", CHARACTERS)
+    )
+
+
+def _described(context: PromptContext, reply: Reply, about: About) -> str:
+    said = context.read(reply, "description", "description").get("description")
+    return " ".join(said.split())[:CHARACTERS] if isinstance(said, str) else ""
+
+
+DESCRIBE = Stage(template="riveg/describe", constraint=_description, parse=_described)
+"""What an entity looks like."""
+ENTAILED = Stage(template="riveg/entailed", constraint=yes_no_constraint, model="entailment")
+"""Whether a frame shows it."""
+BOX = Stage(template="mqa/box", constraint=box_constraint, model="grounding")
+"""Where."""
+
+
+class Riveg(Staged):
+    """Entities, chains and relations as `staged`; regions by description, entailment and grounding."""
+
+    name: ClassVar = "riveg"
+    stages: ClassVar = (DESCRIBE, ENTAILED, BOX, ENTITIES, CHAINS, RELATIONS)
+    fractions: ClassVar = True  # another model may write the boxes in other numbers
+    wants: ClassVar = frozenset(("option_scores",))
+
+    def regions(
+        self, context: PromptContext, groups: Sequence[Group]
+    ) -> Generator[list[Question], list[Reply], list[Any]]:
+        sought = yield from _sought(context, groups)
+        frames = [frame for frame in context.visible.sizes if frame in context.of(BOX.model).visible.sizes]
+        pairs = [(frame, one) for frame in frames for one in sought]
+        entailed = yield from affirm(context, ENTAILED, [{"frame": frame, **one["values"]} for frame, one in pairs])
+        seen = [(*pair, p) for pair, p in zip(pairs, entailed, strict=True) if p >= 0.5]
+        asked = [BOX.ask(context, (frame,), frame=frame, text=_expression(one["values"])) for frame, one, _ in seen]
+        replies = (yield asked) if asked else []
+        own = context.of(BOX.model)
+        found = []
+        for i, ((frame, one, p), reply) in enumerate(zip(seen, replies, strict=True)):
+            box = own.read(reply, f"regions[{i}]", "box").get("box")
+            sure = {"confidence": rounded(p)} if p < 1 else {}  # of a word alone nothing is known
+            found.append({"frame": frame, "box": _fractions(own, frame, box)} | one["said"] | sure)
+        return found
+
+
+def _sought(
+    context: PromptContext, groups: Sequence[Group]
+) -> Generator[list[Question], list[Reply], list[dict[str, Any]]]:
+    """What is sought in the frames: how it is described, and what a region of it says."""
+    if not context.has_text:
+        words = [(label.name, label.gloss(context.lang)) for label in context.labels.regions]
+        return [
+            {"values": {"text": text, "kind": name, "description": ""}, "said": {"type": name, "chain": None}}
+            for name, text in words
+        ]
+    found = []
+    for label in context.labels.regions:
+        shown = of_region_type(context, groups, label)
+        for group, one in zip(shown, listed(context, shown), strict=True):
+            values = {"text": " / ".join(one["texts"]), "kind": label.gloss(context.lang)}
+            found.append({"values": values, "said": {"type": label.name, "chain": group.name}})
+    replies = (yield [DESCRIBE.ask(context, **one["values"]) for one in found]) if found else []
+    for one, reply in zip(found, replies, strict=True):
+        one["values"]["description"] = context.say(_described(context, reply, ()))
+    return found
+
+
+def _expression(values: dict[str, Any]) -> str:
+    """What is to be boxed, in the words of RiVEG: the entity, its type and its description."""
+    head = f"{values['text']} ({values['kind']})"
+    return f"{head} - {values['description']}" if values["description"] else head
+
+
+def _fractions(context: PromptContext, frame: int, box: Any) -> Any:
+    """A box in the numbers that the model writes, as fractions of the frame; what is no box as it is."""
+    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(n, int | float) for n in box):
+        return box
+    visible = context.visible
+    form = visible.convention.form({frame: visible.sizes[frame]})
+    (width, height), (left, top) = form.sizes[frame], form.offsets.get(frame, (0.0, 0.0))
+    x0, y0, x1, y1 = box if visible.convention.order == "xyxy" else (box[1], box[0], box[3], box[2])
+    return [(x0 - left) / width, (y0 - top) / height, (x1 - left) / width, (y1 - top) / height]
