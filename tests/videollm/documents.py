@@ -74,5 +74,6 @@ OPEN: dict[str, set[str]] = {
     "mqa": set(),
     "gem": set(),
     "riveg": {"duplicate_relation"},
+    "markup": {"dangling", "self_relation", "duplicate_relation"},
 }
 HARMLESS = {"empty_answer", "empty_document", "repetition"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from m3dllm.answers import Occurrences
 from m3dllm.errors import UserError
 from m3dllm.normalize import normalize
 from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.grammar import mention_chunks
 from m3dllm.systems.videollm.system import VideoLLM
 from m3dllm.types import Document, Frame, Given, Issue
 from m3dllm.wire import decode_raw, encode_raw
@@ -56,7 +58,7 @@ def mixed(stills) -> list[Document]:
     ]
 
 
-@pytest.mark.parametrize("strategy", ["joint", "staged", "mqa", "gem", "riveg"])
+@pytest.mark.parametrize("strategy", ["joint", "staged", "mqa", "gem", "riveg", "markup"])
 @pytest.mark.parametrize("model", ["qwen2_5_vl", "qwen3_vl", "llava", "internvl"])
 def test_every_document_is_answered_in_order(make, stills, model, strategy):
     documents = mixed(stills)
@@ -115,7 +117,7 @@ def test_boxes_of_a_family_that_speaks_pixels_are_of_the_frame_as_it_was_shown(m
 
 
 def test_of_a_video_no_regions_are_asked(make, stills):
-    for strategy in ("joint", "staged", "mqa", "gem", "riveg"):
+    for strategy in ("joint", "staged", "mqa", "gem", "riveg", "markup"):
         (raw,) = make(video=True, strategy=strategy).predict([document("both", "en", stills=stills)])
         assert raw.failure is None
         assert raw.frames == (24, 48, 72)
@@ -170,7 +172,7 @@ def test_at_most_so_many_frames_are_shown(make, stills):
     assert (raw.frames, raw.boxes.sizes) == ((), {})
 
 
-@pytest.mark.parametrize("strategy", ["joint", "staged", "mqa", "gem", "riveg"])
+@pytest.mark.parametrize("strategy", ["joint", "staged", "mqa", "gem", "riveg", "markup"])
 def test_what_is_given_bounds_the_answer(make, stills, strategy):
     made = example("d", "[PER0 Ada] met [PER1 Bela] . [PER0 Ada] left [LOC2 Arles] .")
     for kind in ("mentions", "chains"):
@@ -217,7 +219,8 @@ MANY = 220
 @pytest.mark.slow
 @pytest.mark.parametrize("lang", ["en", "zh"])
 @pytest.mark.parametrize(
-    ("strategy", "count"), [("joint", MANY), ("staged", MANY), ("mqa", MANY), ("gem", 24), ("riveg", 24)]
+    ("strategy", "count"),
+    [("joint", MANY), ("staged", MANY), ("mqa", MANY), ("gem", 24), ("riveg", 24), ("markup", 24)],
 )
 def test_finished_answers_are_right_whatever_the_document_says(make, stills, strategy, count, lang, capsys):
     system = make(strategy=strategy, temperature=1.0, batch=8, longest_side=64)
@@ -235,7 +238,10 @@ def test_finished_answers_are_right_whatever_the_document_says(make, stills, str
         odd = {issue.code for issue in prediction.issues} - HARMLESS - OPEN[strategy]
         assert not odd, (odd, raw.payload)
         for turn in raw.turns:
-            json.loads(turn.text if turn.stage not in CHOICES else f'"{turn.text}"')
+            if turn.stage == "markup":
+                assert re.sub(r"<(PER|LOC) \d+>|</>", "", turn.text).startswith("".join(mention_chunks(made)))
+            else:
+                json.loads(turn.text if turn.stage not in CHOICES else f'"{turn.text}"')
         for mention in prediction.annotation.mentions:
             assert mention.span in occurrences.of(made.text[mention.start : mention.end])
             assert mention.type in LABELS.names("mentions")

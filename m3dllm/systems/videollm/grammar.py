@@ -56,6 +56,46 @@ def joint_grammar(document: Document, labels: LabelSet, visible: VisibleFrames, 
     return rules.text()
 
 
+def markup_grammar(document: Document, labels: LabelSet, visible: VisibleFrames, bounds: Bounds) -> str:
+    """The text, letter by letter, with `<TYPE n>` and `</>` around mentions; then a line for each relation and region.
+
+    Mentions do not overlap, and end in the piece (`markup_pieces`) in which they begin.
+    """
+    rules = _Rules()
+    chunks = mention_chunks(document)
+    many = bool(chunks and labels.mentions)
+    numbers = "|".join(_ranges(0, bounds.chains - 1))
+    if many:
+        rules.add("TYPE", _union(label.name for label in labels.mentions))
+        rules.add("OPEN", _row(_text("<"), "TYPE", f"/ ({numbers})>/"))
+        rules.add("CLOSE", _text("</>"))
+    pieces = [rules.piece(i, chunks[start:end], many=many) for i, (start, end) in enumerate(markup_pieces(chunks))]
+    relations = '""'
+    if many and bounds.chains > 1 and labels.relations and bounds.relations:
+        rules.add("RELATION_TYPE", _union(label.name for label in labels.relations))
+        rules.add("relation", _row(f"/\\n<({numbers}) /", "RELATION_TYPE", f"/ ({numbers})>/"))
+        relations = f"relation{{0,{bounds.relations}}}"
+    regions = rules.marked_regions(visible, labels, bounds)
+    rules.add("start", _row(*pieces, relations, regions))
+    return rules.text()
+
+
+PIECE = 64
+"""Tokens, and white space between them, after which a piece of a text ends at the next end of a sentence; twice as many
+at the latest. A parser keeps a state for each of them at once."""
+
+
+def markup_pieces(chunks: Sequence[str]) -> list[tuple[int, int]]:
+    """The chunks of a text in pieces: where each begins and ends."""
+    ends, first = [], 0
+    for i, chunk in enumerate(chunks, start=1):
+        is_end = chunk.rstrip()[-1:] in (".", "!", "?", "。", "！", "？") or "\n" in chunk
+        if i == len(chunks) or (i - first >= PIECE and is_end) or i - first >= 2 * PIECE:
+            ends.append((first, i))
+            first = i
+    return ends
+
+
 def entities_grammar(document: Document, labels: LabelSet, bounds: Bounds) -> str:
     """For each mention type the list of the texts that are mentions of it."""
     rules = _Rules()
@@ -197,6 +237,40 @@ class _Rules:
         self.add("OCCURRENCE", f"/{'|'.join(_ranges(1, most))}/")
         numbers = _list("OCCURRENCE", min(most, bounds.mentions), least=1)
         self.add("mention", f"MENTION | {_array(_row('MENTION', _text(','), numbers))}")
+
+    def piece(self, number: int, chunks: Sequence[str], *, many: bool) -> str:
+        """A rule for these chunks; where `many`, some of them stand between tags."""
+        out, within = (lambda i: f"out_{number}_{i}"), (lambda i: f"in_{number}_{i}")
+        for i, chunk in enumerate(chunks):
+            plain, is_token = _text(chunk), bool(chunk.strip())
+            ways = [_row(plain, out(i + 1))]
+            if many and is_token:
+                ways.append(_row("OPEN", plain, within(i + 1)))
+            self.add(out(i), " | ".join(ways))
+            if many and i:
+                ways = [_row("CLOSE", out(i))] if chunks[i - 1].strip() else []
+                if is_token or i + 1 < len(chunks):  # a mention does not end with white space
+                    ways.append(_row(plain, within(i + 1)))
+                self.add(within(i), " | ".join(ways))
+        self.add(out(len(chunks)), '""')
+        if many and chunks[-1].strip():
+            self.add(within(len(chunks)), "CLOSE")
+        return out(0)
+
+    def marked_regions(self, visible: VisibleFrames, labels: LabelSet, bounds: Bounds) -> str:
+        """A line for each region."""
+        if not visible.sizes or not labels.regions or not bounds.regions:
+            return '""'
+        groups: dict[Size, list[int]] = {}
+        for frame, size in visible.sizes.items():
+            groups.setdefault(visible.convention.limits(size), []).append(frame)
+        self.add("REGION_TYPE", _union(label.name for label in labels.regions))
+        for i, (limits, frames) in enumerate(groups.items()):
+            self.box(f"BOX_{i}", limits, visible)
+            begin = f"/\\n<({'|'.join(map(str, frames))}) /"
+            self.add(f"region_{i}", _row(begin, "REGION_TYPE", _text(" "), f"BOX_{i}", _text(">")))
+        self.add("region", " | ".join(f"region_{i}" for i in range(len(groups))))
+        return f"region{{0,{bounds.regions * len(visible.sizes)}}}"
 
     def regions(
         self, visible: VisibleFrames, labels: LabelSet, bounds: Bounds, *, chains: Sequence[Named] | None = None

@@ -21,6 +21,7 @@ from m3dllm.systems.videollm.engines.base import CAPABILITIES, ContextBudget, En
 from m3dllm.systems.videollm.fewshot import FewShotSelector
 from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.strategies import find_strategy
+from m3dllm.systems.videollm.strategies.base import Strategy
 from m3dllm.systems.videollm.tally import Tally
 from m3dllm.types import Document, Example, RawOutput, Task
 
@@ -57,6 +58,10 @@ class VideoLLM(System):
         self.prompts = prompts_of(self.config, embedded_model=self.is_embedded)
         self.config = replace(self.config, prompt_version=self.prompts.version)
         check(self.config, labels)
+        if self.config.schema_only and not self.strategy.has_schema:
+            raise UserError(
+                f"--schema-only: the answers of --strategy {self.config.strategy} are no JSON: leave it out"
+            )
         if self.adapter is not None:
             check_use(self.adapter, self.config, labels, self.prompts.sha256(self.strategy.folders[0]))
         self.selector = FewShotSelector(examples, self.config)
@@ -152,7 +157,7 @@ class VideoLLM(System):
         """What the answers were made with."""
         roles = self.dialogue.roles
         return {
-            "constraint": constraint_of(self.config, self.engine),
+            "constraint": constraint_of(self.config, self.engine, self.strategy),
             **self.engine.provenance,
             "shown": "text and frames" if self.builder.most_frames else "text only",
             "box_convention": self.builder.convention.name if self.builder.convention else None,
@@ -191,9 +196,11 @@ class VideoLLM(System):
         raise UserError(f"--strategy {name} asks afresh, and checks nothing that is proposed: take verify")
 
 
-def constraint_of(options: Options, engine: Engine) -> str:
+def constraint_of(options: Options, engine: Engine, strategy: Strategy) -> str:
     """What constrains the answers: "grammar", "schema" or "none"."""
     if options.unconstrained:
         return "none"
     kinds = ("schema",) if options.schema_only else ("grammar", "schema")
+    if not strategy.has_schema:
+        kinds = ("grammar",)
     return next((kind for kind in kinds if kind in engine.supports), "none")

@@ -176,6 +176,8 @@ class Strategy(ABC):
     """Whether it is about what another system proposes (`Document.proposed`): it asks for nothing else."""
     fractions: ClassVar[bool] = False
     """Whether the boxes of its payload are fractions in xyxy order, whatever numbers the model writes."""
+    has_schema: ClassVar[bool] = True
+    """Whether a JSON schema can hold its answers."""
     wants: ClassVar[frozenset[str]] = frozenset()
     """What an engine must support for it to be what it is called (`engines.base.CAPABILITIES`): where one does not, a
     note says so."""
