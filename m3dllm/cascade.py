@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
 from m3dllm.columns import counted
-from m3dllm.config import INCIDENTAL, Options, named
+from m3dllm.config import INCIDENTAL, Options, named, options_of
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.normalize import normalize
@@ -120,8 +120,9 @@ class Part:
         if not isinstance(self.config, Options):
             return _written(self.given)
         config = self.config.settled(corpus, checkpoint)
-        names = [f.name for f in fields(config) if getattr(config, f.name) != getattr(self.config, f.name)]  # type: ignore[arg-type]
-        return _written({**self.given, **{name: getattr(config, name) for name in names}})
+        names = [option.name for option in options_of(type(config))]
+        decided = {name: value for name in names if (value := getattr(config, name)) != getattr(self.config, name)}
+        return _written({**self.given, **decided})
 
     def shown(self) -> tuple[str, ...]:
         """The options that were given, as a run keeps them."""
