@@ -82,6 +82,11 @@ class Config(Options):
             fits=proposer.fitted_name,
         )
 
+    def gpus(self, *, there: bool) -> int:
+        """Both work in one process, and share them."""
+        own = [part.config for part in self.parts if isinstance(part.config, Options)]
+        return max((config.gpus(there=there) for config in own), default=0)
+
     def settled(self, corpus: Path, checkpoint: Path | None) -> Config:
         proposer, checker = self.parts
         return replace(
@@ -219,6 +224,10 @@ class Cascade(System):
     def unsupported(self) -> frozenset[Task]:
         """What the first does not propose; what the second cannot check stays as it was proposed."""
         return self.first.unsupported
+
+    @property
+    def at_once(self) -> int:
+        return self.second.at_once
 
     @property
     def notes(self) -> tuple[str, ...]:
