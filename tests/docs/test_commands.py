@@ -43,7 +43,7 @@ def test_every_command_is_understood(command):
         assert found is not None, f"there is no command {name}"
     context = found.make_context(None, words)
     system = context.params.get("system") or ("video-llm" if context.args else None)
-    if system in ("dffm", "majority", "replay", "video-llm"):
+    if system in ("cascade", "dffm", "majority", "replay", "video-llm"):
         own = [*context.params.get("sources", ()), *context.args]
         first = next((i for i, word in enumerate(own) if word.startswith("--")), len(own))
         options = parse_options(own[first:])

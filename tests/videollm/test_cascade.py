@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,16 @@ from m3dllm import Experiment, run
 from m3dllm.cascade import Config
 from m3dllm.errors import UserError
 from m3dllm.experiment import plan
+from m3dllm.normalize import normalize
 from m3dllm.options import public, public_command, resolve_config
 from m3dllm.registry import find_system
 from m3dllm.runs import Run
 from m3dllm.systems.videollm import config as videollm
 from m3dllm.systems.videollm.system import VideoLLM
+from m3dllm.tokens import tokenize
+from m3dllm.types import Annotation, Box, Chain, Document, Mention, Region, Relation
 from tests.small import LABELS, example, small_corpus
-from tests.videollm.documents import document
+from tests.videollm.documents import HARMLESS, adversarial, document, frames
 
 SPEC = find_system("cascade")
 
@@ -136,6 +140,33 @@ def test_options_of_the_second_may_be_secret_and_those_that_change_no_answer_are
     assert public(config)["second_option"] == ["strategy=verify"]
     command = public_command(("m3dllm", "--second-option", words[0], f"--second-option={words[0]}"), config)
     assert "s3cret" not in " ".join(command)
+
+
+def proposals(made: Document) -> Annotation:
+    """Something to check in a document, whatever it says: its first tokens, two in one chain, and its frames."""
+    spans = tokenize(made)[:4] if made.text.strip() else []
+    chains = [Chain(f"x{i}", (Mention(*span, ("PER", "LOC")[i % 2], 0.5),)) for i, span in enumerate(spans[1:])]
+    first = (Chain("x", (*(Mention(*span, "PER") for span in spans[:1]), *(c.mentions[0] for c in chains[:1]))),)
+    chains = [*(first if spans else ()), *chains[1:]]
+    relations = tuple(Relation(a.id, b.id, "PER-LOC_birth") for a, b in pairwise(chains))
+    return Annotation(
+        tuple(chains), relations, tuple(Region(f.index, Box(0.1, 0.1, 0.5, 0.9), "PER") for f in made.frames)
+    )
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_whatever_a_document_says_what_is_left_was_proposed_and_is_right(tiny, tmp_path, lang):
+    stills = frames(tmp_path, (64, 64))
+    documents = [replace(d, proposed=proposals(d)) for d in adversarial(6, lang, stills, longest=20)]
+    config = videollm.Config(
+        model=tiny("qwen2_5_vl"), device="cpu", dtype="float32", strategy="verify", temperature=1.0, longest_side=64
+    )
+    for made, raw in zip(documents, VideoLLM(config, labels=LABELS).predict(documents), strict=True):
+        assert raw.failure is None
+        found = normalize(made, raw, LABELS)
+        assert {issue.code for issue in found.issues} <= HARMLESS
+        assert {m.span for m in found.annotation.mentions} <= {m.span for m in made.proposed.mentions}
+        assert {r.frame for r in found.annotation.regions} <= {r.frame for r in made.proposed.regions}
 
 
 def test_a_value_of_several_parts_is_one_option():
