@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import tempfile
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +41,9 @@ HANDFULS = 2
 BATCHES = 4
 """How many times as many documents a handful has, at most, as are answered at once."""
 DEATHS = 3
-"""How many workers may die with a document in hand until it counts as failed."""
+"""How many workers may die at work on a document until it counts as failed."""
+HERE = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+"""The address of this machine for itself. Of 127.0.0.1 Ray makes the machine's address in its network."""
 KNOCK_S = 10.0
 """How long the head of a cluster may take to answer."""
 RESTARTS = 100
@@ -235,13 +238,13 @@ class Workers(System):
                         else:
                             break
                         self._hand(ray, actor, taken)
-                for lost in self._receive(ray, answers):
-                    deaths.update(list(lost))
-                    for i in [i for i in lost if deaths[i] >= DEATHS]:
-                        failure = Failure(f"{DEATHS} workers died with this document in hand", retryable=True)
-                        answers[i] = RawOutput(lost.pop(i).id, error=failure), {}
-                    if lost:
-                        returned.append(lost)
+                lost = self._receive(ray, answers)
+                for i in [i for handful in lost[:1] for i in islice(handful, at_once)]:  # those it was at work on
+                    deaths[i] += 1
+                    if deaths[i] >= DEATHS:
+                        failure = Failure(f"{DEATHS} workers died at work on this document", retryable=True)
+                        answers[i] = RawOutput(lost[0].pop(i).id, error=failure), {}
+                returned.extend(filter(None, lost))
                 while turn in answers:
                     raw, prompts = answers.pop(turn)
                     self._prompts |= prompts
@@ -304,7 +307,7 @@ class Workers(System):
                     raise UserError(f"system '{self.plan.spec.name}' {what}") from None
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from error
-            except ray.exceptions.RayActorError as error:
+            except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
                 if actor.loading:
                     self._actors.remove(actor)
                     if not self._actors:
@@ -373,7 +376,7 @@ def connect(address: str | None) -> Any:
         quiet: dict[str, Any] = {"configure_logging": False, "log_to_driver": False, "logging_level": logging.ERROR}
         try:
             if address is None:
-                ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+                ray.init("local", include_dashboard=False, _node_ip_address=HERE, **quiet)
             else:
                 _knock(address)
                 ray.init(address, **quiet)
