@@ -125,21 +125,32 @@ def read_model(folder: Path, config: Config, labels: LabelSet) -> tuple[Card, di
     Raises UserError where there is none, where it is damaged or pickled, or where it was fitted for another label set
     or with other options.
     """
+    path = checkpoint_file(folder)
+    header, weights = read_checkpoint(path)
+    card = Card.read(header, path, type(config))
+    check_labels(labels_sha256(card.labels), labels, path)
+    check_shape(config, card.config, path)
+    return card, weights
+
+
+def checkpoint_file(folder: Path) -> Path:
+    """The weights in the folder of a fit. Raises UserError where there are none."""
     path = folder / MODEL
     if not path.is_file():
         beside = pickle_beside(folder)
         raise UserError.at(folder, f"has no {MODEL}{beside}: expected a checkpoint that 'm3dllm fit' wrote")
-    header, weights = read_checkpoint(path)
-    card = Card.read(header, path, type(config))
-    check_labels(labels_sha256(card.labels), labels, path)
+    return path
+
+
+def check_shape(config: Any, fitted: Any, path: Path) -> None:
+    """Raises UserError where the weights in `path` were made for other options than these."""
     for name in config.shape:
-        here, there = getattr(config, name), getattr(card.config, name)
+        here, there = getattr(config, name), getattr(fitted, name)
         if here != there:
             flag, was = f"--{name.replace('_', '-')}", ",".join(there) if isinstance(there, tuple) else there
             raise UserError.at(
                 path, f"was fitted with {flag} {was or '(none)'}: give the options or the preset of its fit"
             )
-    return card, weights
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

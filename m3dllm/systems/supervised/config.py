@@ -236,6 +236,11 @@ class Config(Options):
 
     def text_encoder_of(self, lang: str) -> str | None:
         """The text encoder for documents in `lang`; None where only those of other languages are named."""
-        named = dict(word.split("=", 1) for word in self.text_encoder if word.startswith(("en=", "zh=")))
-        for_all = [word for word in self.text_encoder if not word.startswith(("en=", "zh="))]
-        return named.get(lang, for_all[0] if for_all else None)
+        return named_for(self.text_encoder, lang)
+
+
+def named_for(names: tuple[str, ...], lang: str) -> str | None:
+    """Of names for all languages or for one (`en=ID`), that for `lang`; None where there is none."""
+    named = dict(word.split("=", 1) for word in names if word.startswith(("en=", "zh=")))
+    for_all = [word for word in names if not word.startswith(("en=", "zh="))]
+    return named.get(lang, for_all[0] if for_all else None)

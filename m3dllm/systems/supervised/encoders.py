@@ -82,7 +82,7 @@ def saved_encoders(
     return _features(config, text, vision)
 
 
-def save_descriptions(folder: Path, text: TextFeatures, vision: FrameFeatures | None) -> None:
+def save_descriptions(folder: Path, text: TextFeatures | None, vision: FrameFeatures | None) -> None:
     """What `saved_encoders` needs of fine-tuned encoders besides their weights."""
     for name, features in (("text_encoder", text), ("vision_encoder", vision)):
         if features is not None and features.encoder.pretrained and not features.frozen:

@@ -1,0 +1,137 @@
+"""The options that generating systems share, their checks, and what such a system can do. Nothing imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta
+
+from m3dllm.config import ADVANCED, FIT, AtLeast1, NotNegative, Options, Share
+from m3dllm.errors import UserError
+from m3dllm.systems.generative.boxes import boxes_sha256
+from m3dllm.systems.supervised import config as supervised
+from m3dllm.systems.supervised.config import TINY_HEADS
+
+CAPABILITIES: dict[str, Any] = supervised.CAPABILITIES
+"""What the `SystemSpec` of a generating system declares besides its name, factory, config and summary."""
+
+PAPER: dict[str, Any] = {
+    "text_model": ("en=google/flan-t5-base", "zh=google/mt5-base"),
+    "vision_encoder": "google/vit-base-patch16-224",
+    "constrain": False,
+    "window": 512,
+    "max_pieces": 512,
+    "epochs": 40,
+    "batch_size": 2,
+    "lr": 1e-4,
+    "checkpointing": True,
+    "frame_chunk": 16,
+}
+"""What the preset `paper` has: published models of both languages, and the training of UMIE."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(Options):
+    """The options of a generating system. A system extends it with its own, and may give other defaults."""
+
+    text_model: Annotated[tuple[str, ...], Meta(min_length=1)] = ("tiny",)
+    """'tiny' (a T5 trained from scratch, with a vocabulary of its own), or a Hugging Face id or folder of a T5 or mT5;
+    one a language: en=ID,zh=ID."""
+    vision_encoder: str = "tiny"
+    """'tiny' (trained from scratch), 'none' (frames are not read), or a Hugging Face id or folder of a ViT."""
+    freeze: Annotated[tuple[Literal["vision"], ...], FIT] = ()
+    """'vision': the pretrained vision encoder is not trained; what it gives is computed once and cached."""
+    boxes: tuple[str, ...] = ()
+    """Where candidates for regions are: runs (of `detector`, say), files predictions.jsonl, or splits of a corpus."""
+    most_boxes: Annotated[AtLeast1, ADVANCED] = 3
+    """Candidates of a frame, those with the highest confidence."""
+    constrain: bool = True
+    """Whether an answer is held to the document while it is written: to types, texts, numbers and candidates it has."""
+
+    hidden: AtLeast1 = 96
+    """The width of the tiny T5; a pretrained one brings its own."""
+    layers: AtLeast1 = 2
+    """Layers of the tiny T5's encoder."""
+    decoder_layers: AtLeast1 = 2
+    """Layers of the tiny T5's decoder."""
+    fewest: Annotated[AtLeast1, ADVANCED] = 6
+    """A word is in the tiny vocabulary where so many source videos of train have it; others are copied from slots."""
+    image_size: AtLeast1 = 64
+    """The side to which the tiny vision encoder resizes a frame, rounded up to 16 pixels."""
+    frame_chunk: Annotated[AtLeast1, ADVANCED] = 64
+    """Frames that the vision encoder sees at once."""
+    window: Annotated[AtLeast1, ADVANCED] = 48
+    """Words in which mentions are looked for at once: whole sentences, as many as there is room for."""
+    longest_mention: Annotated[AtLeast1, ADVANCED] = 16
+    """Words of a mention at most, in answers that are constrained."""
+    max_pieces: Annotated[AtLeast1, ADVANCED] = 160
+    """Pieces of an answer at most."""
+
+    dropout: Annotated[Share, FIT] = 0.1
+    """Dropout in T5, fusion and tiny vision encoder."""
+    label_smoothing: Annotated[Share, FIT] = 0.0
+    """The probability that the loss takes from the gold piece and gives to all."""
+    epochs: Annotated[AtLeast1, FIT] = 10
+    """Passes over the train documents; the best by the average F1 on dev is kept."""
+    batch_size: Annotated[AtLeast1, FIT] = 2
+    """Documents a training step."""
+    lr: Annotated[NotNegative, FIT] = 2e-3
+    """The learning rate of all that is not pretrained."""
+    pretrained_lr: Annotated[NotNegative, FIT] = 1e-4
+    """The learning rate of pretrained models."""
+    warmup: Annotated[Share, FIT] = 0.06
+    """The share of the steps in which the learning rates rise; then they fall linearly to 0."""
+    weight_decay: Annotated[NotNegative, FIT] = 0.01
+    """AdamW's weight decay."""
+    clip: Annotated[float, Meta(gt=0), FIT] = 5.0
+    """Gradients are clipped to this norm."""
+    precision: Annotated[Literal["auto", "fp32", "bf16"], ADVANCED] = "auto"
+    """The numbers of training and prediction; auto: bf16 on a GPU that has it, else fp32."""
+    checkpointing: Annotated[bool, FIT] = False
+    """Whether pretrained models compute twice to save memory in training."""
+    device: str = "auto"
+    """'auto' (a GPU where there is one), 'cpu', 'cuda', 'cuda:1', …"""
+    cache_gb: Annotated[NotNegative, ADVANCED] = 4.0
+    """The most that cached features of frozen encoders may take on disk; 0: no cache."""
+    seed: int = 0
+    """The seed of initial weights, order and dropout."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Sets of options by name."""
+    shape: ClassVar[tuple[str, ...]] = (
+        *("text_model", "vision_encoder", "hidden", "layers", "decoder_layers", "image_size", "most_boxes"),
+    )
+    """The options that a checkpoint's weights are made for: predicting with others is refused."""
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """How much each loss counts in the sum; those that are not named count 1."""
+        return {}
+
+    def check(self) -> None:
+        if self.hidden % TINY_HEADS:
+            raise UserError(f"--hidden {self.hidden}: expected a multiple of {TINY_HEADS}, its attention heads")
+
+    def sources(self) -> dict[str, str]:
+        """The hashes of the files with candidates. Raises UserError where one is not there."""
+        return {f"boxes {i}": boxes_sha256(where) for i, where in enumerate(self.boxes)}
+
+    def text_model_of(self, lang: str) -> str | None:
+        """The T5 for documents in `lang`; None where only those of other languages are named."""
+        return supervised.named_for(self.text_model, lang)
+
+    def vision(self, hidden: int) -> supervised.Config:
+        """The options of the vision encoder, as the library of supervised systems has them."""
+        return supervised.Config(
+            text_encoder=("none",),
+            vision_encoder=self.vision_encoder,
+            freeze=self.freeze,
+            hidden=hidden,
+            image_size=self.image_size,
+            frame_chunk=self.frame_chunk,
+            dropout=self.dropout,
+            checkpointing=self.checkpointing,
+            cache_gb=self.cache_gb,
+        )

@@ -1,0 +1,102 @@
+"""The output language: records, their parts, and the one reader of what was written. Writer and reader are inverses.
+
+A record is written as its parts with a comma between, `PER, Ada Byron`; of a form with any number of parts the mark
+`<asoc>` stands between, `[3] <asoc> [9]`; the mark `<spot>` stands between records.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from m3dllm.errors import UserError
+from m3dllm.labels import LabelSet
+
+RECORD, PART = "<spot>", "<asoc>"
+Record = tuple[str, ...]
+
+_COMMA = re.compile(r"\s*,\s*")
+_MARK = re.compile(r"<(?=spot>|asoc>)")
+_NUMBER = re.compile(r"\[\s*([0-9]{1,6})\s*\]")
+_OBJECT = re.compile(r"O\s*([0-9]{1,6})")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a record of a task looks like."""
+
+    parts: int
+    """How many parts it has: all but the last without a comma. 0: any number, with marks between."""
+
+
+def plain(text: str) -> str:
+    """`text` as it may stand in the language: single blanks, and what looks like a mark is none."""
+    return _MARK.sub("< ", " ".join(text.split()))
+
+
+def number(n: int) -> str:
+    """How the language points to something numbered in the source."""
+    return f"[{n}]"
+
+
+def object_name(n: int) -> str:
+    """How the language names a candidate for a region."""
+    return f"O{n}"
+
+
+def read_number(part: str, limit: int) -> int | None:
+    """The number below `limit` that `number` wrote; None where it is none."""
+    return _below(_NUMBER.fullmatch(part), limit)
+
+
+def read_object(part: str, limit: int) -> int | None:
+    """The number below `limit` of the candidate that `object_name` wrote; None where it is none."""
+    return _below(_OBJECT.fullmatch(part), limit)
+
+
+def write(records: Iterable[Record], form: Form) -> list[str]:
+    """The pieces of the text, each to be encoded by itself; with a blank between they are the text."""
+    pieces: list[str] = []
+    for record in records:
+        pieces += [RECORD] if pieces else []
+        for i, part in enumerate(record):
+            last = i == len(record) - 1
+            pieces.append(part if last or not form.parts else f"{part},")
+            pieces += [] if last or form.parts else [PART]
+    return pieces
+
+
+def read(text: str, form: Form) -> tuple[list[Record], list[str]]:
+    """(the records, what stands where a record should and is none)."""
+    records: list[Record] = []
+    malformed: list[str] = []
+    for written in text.split(RECORD) if text.strip() else ():
+        if form.parts:
+            parts = _COMMA.split(written.strip(), maxsplit=form.parts - 1)
+        else:
+            parts = [part.strip() for part in written.split(PART)]
+        whole = all(parts) and PART not in "".join(parts) and len(parts) == (form.parts or len(parts))
+        if whole:
+            records.append(tuple(parts))
+        else:
+            malformed.append(" ".join(written.split()))
+    return records, malformed
+
+
+def check_types(labels: LabelSet) -> None:
+    """Raises UserError for a type whose name cannot stand in the language."""
+    for kind in ("mentions", "relations", "regions"):
+        for name in sorted(labels.names(kind)):
+            if "," in name or name != plain(name):
+                raise UserError(f"type {name!r}: a generating system writes types before a comma: rename it")
+
+
+def instruction(what: str, types: Sequence[str]) -> str:
+    """A task instructor, as in table 1 of UMIE."""
+    return f"Please extract the following {what}: {', '.join(types)}."
+
+
+def _below(match: re.Match[str] | None, limit: int) -> int | None:
+    found = int(match[1]) if match else limit
+    return found if found < limit else None

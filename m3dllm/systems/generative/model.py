@@ -1,0 +1,178 @@
+"""A generating model: a T5, frames beside its text, and what it is asked; a system adds how the two meet."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from m3dllm.devices import autocast
+from m3dllm.labels import LabelSet
+from m3dllm.systems.generative.boxes import Boxes, Candidate, candidates
+from m3dllm.systems.generative.queries import Asked, Query, QueryBatch, by_length, encode, make_query_batch
+from m3dllm.systems.generative.seq2seq import Seq2Seq, text_loss
+from m3dllm.systems.supervised.data import Inputs, make_batch, to_device
+from m3dllm.systems.supervised.features import FrameFeatures
+from m3dllm.systems.supervised.text import Subwords
+from m3dllm.types import Document, Example, Issue, Turn
+
+PIECES_AT_ONCE = 8192
+"""Pieces of sources, padding too, that go through the model at once."""
+DOCUMENTS_AT_ONCE = 16
+"""Documents that are answered together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The frames of several documents."""
+
+    patches: Tensor
+    """(documents, frames, patches, width): the patches of a frame lie in a square, row by row."""
+    frame_mask: Tensor
+    """(documents, frames)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """What the decoder reads of a batch of queries."""
+
+    states: Tensor
+    """(queries, places, width)."""
+    mask: Tensor
+    gate: Tensor | None = None
+    """(queries,): how much of the frames was let in, where there is a gate."""
+    rows: Tensor | None = None
+    """(queries, candidates, width): the states of the candidates, where regions are chosen by them."""
+    row_mask: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What was written to a query."""
+
+    query: Query
+    text: str
+    pieces: tuple[int, ...]
+    turn: Turn
+    gate: float | None
+    choices: tuple[int, ...] = ()
+    """The candidates that were chosen, where the system chooses any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is answered about a document, and what was wrong with what was written."""
+
+    payload: Mapping[str, Any]
+    turns: tuple[Turn, ...] = ()
+    issues: tuple[Issue, ...] = ()
+
+
+class GenerativeModel(nn.Module, ABC):
+    """A T5 and a vision encoder. A system says what it asks, how text and frames meet, and how it answers."""
+
+    def __init__(self, config: Any, labels: LabelSet, text: Seq2Seq, vision: FrameFeatures | None) -> None:
+        """`vision` is None where no frames are read."""
+        super().__init__()
+        self.config, self.labels, self.text, self.vision = config, labels, text, vision
+        self.boxes: Boxes = {}
+        self.tally: dict[str, Any] = {}
+
+    # --- of a system --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def words(cls, config: Any, labels: LabelSet) -> Sequence[str]:
+        """What its instructions say: words that the tiny vocabulary always has."""
+
+    @abstractmethod
+    def lessons(self, example: Example) -> list[Query]:
+        """What it is trained on of a document: queries with their gold answers."""
+
+    @abstractmethod
+    def fuse(self, batch: QueryBatch, scene: Scene) -> Fused:
+        """Text and frames of a batch of queries."""
+
+    @abstractmethod
+    def answer(self, documents: Sequence[Document]) -> list[Answer]:
+        """The answers to documents of one pass, in eval mode."""
+
+    def losses(self, batch: QueryBatch, fused: Fused) -> dict[str, Tensor]:
+        """The losses by name, each a sum over what `counts` counts."""
+        scores, _ = self.text.decode(fused.states, fused.mask, batch.labels)
+        return {"text": text_loss(scores, batch.labels, self.config.label_smoothing)}
+
+    def counts(self, queries: Sequence[Any]) -> dict[str, int]:
+        """What the losses are sums over: pieces of the answers."""
+        return {"text": sum(len(one.target) for one in queries)}
+
+    # --- shared -------------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def candidates(self, document: Document) -> tuple[Candidate, ...]:
+        """The candidates for regions of a document."""
+        return candidates(document, self.boxes, self.config.most_boxes) if self.vision is not None else ()
+
+    def look(self, documents: Sequence[Document]) -> Scene:
+        """The frames of documents, encoded once for all queries about them."""
+        none = torch.zeros(0, dtype=torch.long)
+        inputs = [Inputs(one, (), Subwords(none[:, None], none, none, none[:, None]), one.frames) for one in documents]
+        batch = to_device(make_batch(inputs, window=1, overlap=0), self.device)
+        if self.vision is None or not batch.frame_mask.any():
+            mask = batch.frame_mask[:, :0]
+            return Scene(torch.zeros(*mask.shape, 1, self.text.width, device=self.device), mask)
+        shape = (batch.frame_mask.shape[1], self.vision.n_patches)
+        return Scene(self.vision(batch).last.unflatten(1, shape), batch.frame_mask)
+
+    def batch(self, asked: Sequence[Asked]) -> QueryBatch:
+        return make_query_batch(asked, self.text.codec, self.device)
+
+    @torch.no_grad()
+    def ask(self, queries: Sequence[tuple[int, Query]], scene: Scene) -> list[Reply]:
+        """The replies to queries, each with the number of its document in the scene, in their order."""
+        codec = self.text.codec
+        asked = [(number, encode(query, codec)) for number, query in queries]
+        place = {id(one): i for i, (_, one) in enumerate(asked)}
+        replies: dict[int, Reply] = {}
+        for part in by_length(asked, PIECES_AT_ONCE):
+            for (_, one), reply in zip(part, self._write(self.batch(part), scene), strict=True):
+                replies[place[id(one)]] = reply
+        return [replies[i] for i in range(len(asked))]
+
+    def _write(self, batch: QueryBatch, scene: Scene) -> list[Reply]:
+        codec, grammars = self.text.codec, None
+        with autocast(self.config.precision, self.device):
+            fused = self.fuse(batch, scene)
+            if self.config.constrain:
+                grammars = [one.query.grammar(codec, one.slots) for one in batch.items if one.query.grammar is not None]
+            written = self.text.write(fused.states, fused.mask, grammars or None, self.config.max_pieces)
+            choices = self.choose(fused, written)
+        gates = itertools.repeat(None) if fused.gate is None else fused.gate.tolist()
+        return [
+            _reply(one.query, row, codec.decode(row, one.slots), codec.end, len(one.source), gate, chosen)
+            for one, row, gate, chosen in zip(batch.items, written, gates, choices, strict=False)
+        ]
+
+    def choose(self, fused: Fused, written: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+        """Of each answer the candidates that it chooses; nothing where the system names them in the text."""
+        return [()] * len(written)
+
+    def trained_weights(self) -> dict[str, Tensor]:
+        """The weights that are trained, by name."""
+        return {name: value for name, value in self.named_parameters() if value.requires_grad}
+
+
+def _reply(
+    query: Query, row: list[int], text: str, end: int, tokens_in: int, gate: float | None, chosen: tuple[int, ...]
+) -> Reply:
+    finish = "stop" if row[-1:] == [end] else "length"
+    turn = Turn(query.task, text=text, finish=finish, tokens_in=tokens_in, tokens_out=len(row))
+    return Reply(query, text, tuple(row), turn, gate, chosen)

@@ -1,0 +1,165 @@
+"""The encoder-decoder: a tiny T5 from scratch, or a pretrained T5 or mT5; its losses and its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from m3dllm.errors import UserError
+from m3dllm.systems.generative.codec import Codec, PretrainedCodec, TinyCodec, load_codec
+from m3dllm.systems.generative.config import Config
+from m3dllm.systems.generative.grammar import Grammar, Held, Walk
+from m3dllm.systems.supervised.config import TINY_HEADS
+from m3dllm.systems.supervised.hub import NO_CODE, fetching, load_whole, loading_options
+
+IGNORED = -100
+"""What stands in the labels where there is nothing to predict."""
+KINDS = ("t5", "mt5")
+
+
+class Seq2Seq(nn.Module):
+    """A T5 and the pieces that it reads and writes."""
+
+    def __init__(self, t5: Any, codec: Codec, *, pretrained: bool) -> None:
+        super().__init__()
+        self.t5, self.codec, self.pretrained = t5, codec, pretrained
+        self.width = int(t5.config.d_model)
+
+    def encode(self, pieces: Tensor, mask: Tensor) -> Tensor:
+        """(queries, pieces) and their mask -> the states of the encoder (queries, pieces, width)."""
+        states: Tensor = self.t5.get_encoder()(input_ids=pieces, attention_mask=mask.long()).last_hidden_state
+        return states
+
+    def decode(self, states: Tensor, mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(scores of the next piece (queries, written, pieces), the decoder's last states (queries, written, width)).
+
+        labels: (queries, written), `IGNORED` on padding; each piece is predicted from those before it.
+        """
+        from transformers.modeling_outputs import BaseModelOutput
+
+        out = self.t5(
+            encoder_outputs=BaseModelOutput(last_hidden_state=_floats(states)),
+            attention_mask=mask.long(),
+            decoder_input_ids=shifted(labels, self.codec.pad),
+            output_hidden_states=True,
+            use_cache=False,
+        )
+        return out.logits, out.decoder_hidden_states[-1]
+
+    @torch.no_grad()
+    def write(self, states: Tensor, mask: Tensor, grammars: Sequence[Grammar] | None, most: int) -> list[list[int]]:
+        """The answers, greedily, `most` pieces at most: without what all begin with, with the end if it came."""
+        from transformers import GenerationConfig, LogitsProcessorList
+        from transformers.modeling_outputs import BaseModelOutput
+
+        held = [] if grammars is None else [Held([Walk(grammar, self.codec) for grammar in grammars])]
+        written = self.t5.generate(
+            encoder_outputs=BaseModelOutput(last_hidden_state=_floats(states)),
+            attention_mask=mask.long(),
+            logits_processor=LogitsProcessorList(held),
+            generation_config=GenerationConfig(
+                max_new_tokens=most,
+                do_sample=False,
+                num_beams=1,
+                pad_token_id=self.codec.pad,
+                eos_token_id=self.codec.end,
+                decoder_start_token_id=self.codec.pad,
+            ),
+        )
+        return [_answer(row, self.codec.end) for row in written[:, 1:].tolist()]
+
+    def save_description(self, folder: Path) -> None:
+        """What `empty_seq2seq` needs of a pretrained one besides its weights."""
+        self.t5.config.save_pretrained(folder)
+        self.codec.save(folder)
+
+
+def shifted(labels: Tensor, start: int) -> Tensor:
+    """What the decoder reads to predict `labels`: one place later, behind `start`."""
+    before = torch.cat([labels.new_full((len(labels), 1), start), labels[:, :-1]], 1)
+    return before.masked_fill(before == IGNORED, start)
+
+
+def text_loss(scores: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """The sum of the cross entropies of the pieces; `smoothing` is the share of the target that all pieces have."""
+    return F.cross_entropy(
+        scores.flatten(0, 1).float(),
+        labels.flatten(),
+        ignore_index=IGNORED,
+        label_smoothing=smoothing,
+        reduction="sum",
+    )
+
+
+def _floats(states: Tensor) -> Any:
+    """As transformers, which names its tensors by their kind, wants to have them called."""
+    return states
+
+
+def _answer(row: list[int], end: int) -> list[int]:
+    return row[: row.index(end) + 1] if end in row else row
+
+
+# --- where they come from ---------------------------------------------------------------------------------------------
+
+
+def new_tiny(config: Config, codec: TinyCodec) -> Seq2Seq:
+    """A small T5 whose weights are random."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    described = T5Config(
+        vocab_size=codec.size,
+        d_model=config.hidden,
+        d_kv=config.hidden // TINY_HEADS,
+        d_ff=2 * config.hidden,
+        num_layers=config.layers,
+        num_decoder_layers=config.decoder_layers,
+        num_heads=TINY_HEADS,
+        dropout_rate=config.dropout,
+        pad_token_id=codec.pad,
+        eos_token_id=codec.end,
+    )
+    return Seq2Seq(T5ForConditionalGeneration(described), codec, pretrained=False)
+
+
+def load_seq2seq(name: str, config: Config) -> Seq2Seq:
+    """The pretrained T5 or mT5 `name`: a Hugging Face id or a folder. Raises UserError where it cannot be had whole."""
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+    with fetching("text_model", name):
+        options = loading_options(name)
+        kind = AutoConfig.from_pretrained(name, **options, **NO_CODE).model_type
+        _check_kind(kind, name)
+        codec = load_codec(name, options)
+        t5 = load_whole(AutoModelForSeq2SeqLM, "text_model", name, dropout_rate=config.dropout, **options)
+        _fit_vocabulary(t5, codec)
+    if config.checkpointing:
+        t5.gradient_checkpointing_enable()
+    return Seq2Seq(t5, codec, pretrained=True)
+
+
+def empty_seq2seq(folder: Path) -> Seq2Seq:
+    """One as `save_description` wrote it, its weights still to be filled."""
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+    with fetching("checkpoint", str(folder)):
+        described = AutoConfig.from_pretrained(folder, **NO_CODE)
+        _check_kind(described.model_type, str(folder))
+        t5 = AutoModelForSeq2SeqLM.from_config(described, dtype=torch.float32, **NO_CODE)
+        return Seq2Seq(t5, load_codec(str(folder)), pretrained=True)
+
+
+def _check_kind(kind: str, name: str) -> None:
+    if kind not in KINDS:
+        raise UserError(f"text_model {name}: is a '{kind}', not a T5 or an mT5")
+
+
+def _fit_vocabulary(t5: Any, codec: PretrainedCodec) -> None:
+    """Room for the marks: published weights have more rows than their tokenizer has pieces, or are given some."""
+    if codec.size > t5.get_input_embeddings().num_embeddings:
+        t5.resize_token_embeddings(codec.size)

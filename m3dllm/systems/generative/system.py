@@ -1,0 +1,153 @@
+"""A generating system: fits its model and answers with it. A new one names its model."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from m3dllm.devices import find_device, is_out_of_memory, memory_advice
+from m3dllm.errors import UserError
+from m3dllm.labels import LabelSet
+from m3dllm.system import System
+from m3dllm.systems.generative.boxes import read_boxes
+from m3dllm.systems.generative.checkpoint import Card, check_language, describe, read_card, save_model
+from m3dllm.systems.generative.config import Config
+from m3dllm.systems.generative.language import check_types
+from m3dllm.systems.generative.learner import GenerativeLearner
+from m3dllm.systems.generative.model import DOCUMENTS_AT_ONCE, Answer, GenerativeModel
+from m3dllm.systems.supervised.checkpoint import MODEL, REMEDY, read_checkpoint
+from m3dllm.systems.supervised.system import failure
+from m3dllm.training import TRAINING, Training, fingerprint_of
+from m3dllm.types import Document, Example, RawOutput, Task
+from m3dllm.weights import fill
+
+ADVICE = "try --batch-size 1, a smaller --frame-chunk, --checkpointing true, or --freeze vision"
+
+
+class Generative(System):
+    """Answers as text, read by one strict reader. A subclass names its `model`."""
+
+    model: ClassVar[type[GenerativeModel]]
+
+    def __init__(
+        self, config: Config, *, labels: LabelSet, examples: Sequence[Example] = (), checkpoint: Path | None = None
+    ) -> None:
+        """Raises UserError where the checkpoint is not one of this label set and these options, or is damaged."""
+        super().__init__(config, labels=labels, examples=examples, checkpoint=checkpoint)
+        check_types(labels)
+        self.device = find_device(config.device)
+        self._boxes = read_boxes(config.boxes)
+        self._fitted: tuple[Card, GenerativeModel] | None = None
+        if checkpoint is not None:
+            card, weights = read_card(checkpoint, config, labels)
+            text = card.saved_text(checkpoint)
+            model = self.model(config, labels, text, card.saved_vision(text.width, checkpoint))
+            fill(model.trained_weights(), weights, checkpoint / MODEL, remedy=REMEDY)
+            self._ready(card, model)
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What the run's record should say of the model: its T5."""
+        return {} if self._fitted is None else {"text_model": self._fitted[0].text_model}
+
+    @property
+    def unsupported(self) -> frozenset[Task]:
+        """Regions, where there were no candidates to be trained on, or are none to choose from."""
+        grounds = self._fitted is not None and self._fitted[0].grounds and bool(self._boxes)
+        return frozenset() if grounds else frozenset(("grounding",))
+
+    @property
+    def tally(self) -> Mapping[str, Any]:
+        """What the model kept of its answers, such as its gates."""
+        return {} if self._fitted is None else self._fitted[1].tally
+
+    # --- fit ----------------------------------------------------------------------------------------------------------
+
+    def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
+        """Train on `train`, choose the epoch by `dev` (the last where it is empty), write the checkpoint into `out`.
+
+        An interrupted fit resumes from there. Raises UserError where there is nothing to train on, where a model cannot
+        be had or does not read the documents, or where memory runs out.
+        """
+        if not train:
+            raise UserError("there is no train document: name a split by --train")
+        fingerprint = fingerprint_of(asdict(self.config), self.labels, train, dev, *self.config.sources().values())
+        words = self.model.words(self.config, self.labels)
+        card = describe(self.config, self.labels, train, fingerprint, words)
+        with memory_advice(ADVICE):
+            torch.manual_seed(self.config.seed)
+            text = card.new_text()
+            check_language(text, train)
+            model = self.model(self.config, self.labels, text, card.new_vision(text.width)).to(self.device)
+            model.boxes = self._boxes
+            done = self._finished(model, fingerprint, out)
+            if done is None:
+                training = Training(GenerativeLearner(model, self.labels, fingerprint), train, dev, out)
+                if not training.items:
+                    raise UserError("no train document has anything to train on: neither mentions nor candidates")
+                done = replace(card, history=tuple(training.fit().epochs))
+                save_model(out, done, model)
+                training.finish()
+        self._ready(done, model)
+
+    def _ready(self, card: Card, model: GenerativeModel) -> None:
+        model.boxes = self._boxes if card.grounds else {}
+        model.tally = {}
+        self._fitted = card, model.to(self.device).eval()
+
+    def _finished(self, model: GenerativeModel, fingerprint: str, out: Path) -> Card | None:
+        """The card of that very fit where it was finished before, its weights put into the model."""
+        if not (out / MODEL).is_file() or (out / TRAINING).exists():
+            return None
+        header, weights = read_checkpoint(out / MODEL)
+        card = Card.read(header, out / MODEL, type(self.config))
+        if card.fingerprint != fingerprint:
+            return None
+        fill(model.trained_weights(), weights, out / MODEL, remedy=REMEDY)
+        return card
+
+    # --- predict ------------------------------------------------------------------------------------------------------
+
+    def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
+        """One answer a document, in order, some documents of one pass at a time.
+
+        Raises UserError before the first answer where nothing was fitted or loaded; a document that cannot be read, or
+        is in a language that the model was not trained on, is answered with its error.
+        """
+        if self._fitted is None:
+            raise UserError("the model is not fitted: fit it, or give --checkpoint")
+        for _, of_pass in itertools.groupby(documents, key=lambda document: document.given and document.given.kind):
+            while batch := list(itertools.islice(of_pass, DOCUMENTS_AT_ONCE)):
+                yield from self._answer(batch)
+
+    def _answer(self, documents: Sequence[Document]) -> list[RawOutput]:
+        """The answers of a batch; where it fails as a whole, each document is tried alone."""
+        started = time.perf_counter()
+        try:
+            answers = self._answers(documents)
+        except (UserError, ValueError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+                raise
+            if len(documents) > 1:
+                return [answer for document in documents for answer in self._answer([document])]
+            return [RawOutput(documents[0].id, error=failure(error))]
+        seconds = (time.perf_counter() - started) / len(documents)
+        return [
+            RawOutput(document.id, payload=answer.payload, turns=answer.turns, issues=answer.issues, seconds=seconds)
+            for document, answer in zip(documents, answers, strict=True)
+        ]
+
+    def _answers(self, documents: Sequence[Document]) -> list[Answer]:
+        assert self._fitted is not None
+        card, model = self._fitted
+        for document in documents:
+            if document.text and document.lang not in card.languages:
+                known = " and ".join(card.languages)
+                raise UserError(f"the document is in '{document.lang}', and the model was fitted on {known}")
+        return model.answer(documents)

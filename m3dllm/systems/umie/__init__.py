@@ -1,0 +1,40 @@
+"""UMIE: one T5 that answers every task by instruction, with frames let into its text by a gate (Sun et al., AAAI 2024).
+
+Options and presets; nothing here imports torch. Card: `docs/systems/umie.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from m3dllm.config import ADVANCED, AtLeast1
+from m3dllm.system import SystemSpec
+from m3dllm.systems.generative import config as base
+
+SPEC = SystemSpec(
+    name="umie",
+    factory="m3dllm.systems.umie.model:Umie",
+    config="m3dllm.systems.umie:Config",
+    summary="a T5 that answers each task by instruction, frames let into its text by a gate (UMIE)",
+    **base.CAPABILITIES,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(base.Config):
+    """The options of `umie`; the defaults are the preset `tiny`."""
+
+    gate: Literal["code", "paper"] = "code"
+    """How much of the frames is let in: as in the authors' code (a cosine, bounded), or as in the paper (a product)."""
+    attention_heads: Annotated[AtLeast1, ADVANCED] = 4
+    """Attention heads of the visual encoder and of the gated attention (code's gate)."""
+    max_frames: Annotated[AtLeast1, ADVANCED] = 256
+    """Frame positions that are trained; further frames share the last."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tiny": {},
+        "paper": {**base.PAPER, "attention_heads": 12},
+    }
+    shape: ClassVar[tuple[str, ...]] = (*base.Config.shape, "gate", "attention_heads", "max_frames")

@@ -1,0 +1,257 @@
+"""What UMIE asks for each task, what may be answered, and what an answer says: the mapping of M3D's tasks.
+
+Mentions are looked for window by window. Chains and relations are asked of the whole text, in which mentions (of
+chains: their chain) are numbered; regions are chosen among candidates, some frames at once.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+
+from m3dllm.answers import Span
+from m3dllm.labels import LabelSet
+from m3dllm.systems.generative.boxes import Candidate, best_candidates
+from m3dllm.systems.generative.codec import OBJECTS, Codec, Slots
+from m3dllm.systems.generative.grammar import Grammar, Trie, encoded, trie_of
+from m3dllm.systems.generative.language import (
+    Form,
+    Record,
+    instruction,
+    number,
+    object_name,
+    plain,
+    read_number,
+    write,
+)
+from m3dllm.systems.generative.places import next_place
+from m3dllm.systems.generative.queries import Query
+from m3dllm.types import Chain, Document, Mention, Region, Relation
+
+MENTIONS, CHAINS, RELATIONS, REGIONS = Form(2), Form(0), Form(3), Form(2)
+FRAMES_AT_ONCE = 12
+"""Frames whose regions are asked for together, at most."""
+
+Words = tuple[Span, ...]
+
+
+def instructions(labels: LabelSet) -> dict[str, str]:
+    """What the model is told to do, by task."""
+    types = {kind: [label.name for label in getattr(labels, kind)] for kind in ("mentions", "relations", "regions")}
+    return {
+        "entity": instruction("entity type", types["mentions"]),
+        "chain": "Please extract the following: the numbered mentions of each entity.",
+        "relation": instruction("relation between two numbered entities", types["relations"]),
+        "grounding": instruction("object type", types["regions"]),
+    }
+
+
+# --- mentions ---------------------------------------------------------------------------------------------------------
+
+
+def mention_query(
+    document: Document, words: Words, labels: LabelSet, longest: int, gold: Iterable[Mention] = ()
+) -> Query:
+    """The mentions of a window, with those of the gold that lie in it."""
+    first, last = words[0][0], words[-1][1]
+    inside = sorted(m for m in gold if first <= m.start and m.end <= last)
+    records = [(m.type, plain(document.text[m.start : m.end])) for m in inside]
+    return Query(
+        "entity",
+        f"{instructions(labels)['entity']} {plain(document.text[first:last])}",
+        tuple(range(len(document.frames))),
+        grammar=lambda codec, slots: MentionGrammar(document, words, labels, longest, codec, slots),
+        target=tuple(write(records, MENTIONS)),
+    )
+
+
+class MentionGrammar(Grammar):
+    """A type and words of the window, mentions in the order in which they begin."""
+
+    form = MENTIONS
+
+    def __init__(
+        self, document: Document, words: Words, labels: LabelSet, longest: int, codec: Codec, slots: Slots
+    ) -> None:
+        self._places = [
+            (first[0], last[1]) for i, first in enumerate(words) for last in words[i : min(i + longest, len(words))]
+        ]
+        texts = [plain(document.text[start:end]) for start, end in self._places]
+        self._spans = codec.encode_all(texts, slots)
+        self._types = trie_of(encoded(codec, slots, [label.name for label in labels.mentions], comma=True))
+        self._of: dict[str, list[Span]] = defaultdict(list)
+        for text, place in zip(texts, self._places, strict=True):
+            self._of[text].append(place)
+        self._texts, self._knows = texts, codec.knows
+        self._left = -1, Trie()
+
+    def parts(self, records: Sequence[Record], begun: Record) -> Trie:
+        last = (-1, -1)
+        for _, text in records:
+            last = next_place(self._of[text], last) or last
+        first = bisect_right(self._places, last)
+        if self._left[0] != first:  # asked for when a type is written, and again behind it
+            rest = zip(self._texts[first:], self._spans[first:], strict=True)
+            self._left = first, trie_of(one for one in rest if self._knows(one[1]))
+        return self._left[1] if begun or not self._left[1].children else self._types
+
+
+# --- chains -----------------------------------------------------------------------------------------------------------
+
+
+def numbered(document: Document, marks: Sequence[tuple[Mention, int]]) -> str:
+    """The text with a number before each mention; of mentions that begin together the longer first."""
+    pieces, at = [], 0
+    for mention, n in sorted(marks, key=lambda mark: (mark[0].start, -mark[0].end, mark[1])):
+        pieces += [plain(document.text[at : mention.start]), number(n)]
+        at = mention.start
+    return " ".join(piece for piece in (*pieces, plain(document.text[at:])) if piece)
+
+
+def chain_query(document: Document, mentions: Sequence[Mention], labels: LabelSet, gold: Iterable[Chain] = ()) -> Query:
+    """Which of the mentions, in text order, are of one entity."""
+    place = {mention: n for n, mention in enumerate(mentions)}
+    chains = sorted(sorted(place[mention] for mention in chain.mentions) for chain in gold)
+    return Query(
+        "chain",
+        f"{instructions(labels)['chain']} {numbered(document, list(place.items()))}",
+        tuple(range(len(document.frames))),
+        grammar=lambda codec, slots: PartitionGrammar(len(mentions), codec, slots),
+        target=tuple(write([tuple(map(number, chain)) for chain in chains], CHAINS)),
+    )
+
+
+class PartitionGrammar(Grammar):
+    """Every number once; those of a record rise, and records begin with the first number that is left."""
+
+    form = CHAINS
+
+    def __init__(self, n: int, codec: Codec, slots: Slots) -> None:
+        self._numbers = encoded(codec, slots, [number(i) for i in range(n)])
+
+    def parts(self, records: Sequence[Record], begun: Record) -> Trie:
+        used = {part for record in (*records, begun) for part in record}
+        last = max((n for n, (part, _) in enumerate(self._numbers) if part in begun), default=-1)
+        left = [one for one in self._numbers[last + 1 :] if one[0] not in used]
+        return trie_of(left if begun else left[:1])
+
+
+# --- relations --------------------------------------------------------------------------------------------------------
+
+
+def relation_query(
+    document: Document, chains: Sequence[Chain], labels: LabelSet, gold: Iterable[Relation] = ()
+) -> Query:
+    """The relations between chains, which are in the order of their first mentions."""
+    place = {chain.id: n for n, chain in enumerate(chains)}
+    marks = [(mention, n) for n, chain in enumerate(chains) for mention in chain.mentions]
+    triples = {_ordered(place[r.head], r.type, place[r.tail], labels) for r in gold}
+    records = [(number(head), kind, number(tail)) for head, tail, kind in sorted((h, t, k) for h, k, t in triples)]
+    return Query(
+        "relation",
+        f"{instructions(labels)['relation']} {numbered(document, marks)}",
+        tuple(range(len(document.frames))),
+        grammar=lambda codec, slots: RelationGrammar([chain.type for chain in chains], labels, codec, slots),
+        target=tuple(write(records, RELATIONS)),
+    )
+
+
+class RelationGrammar(Grammar):
+    """Two different chains and a type that may stand between chains of theirs; nothing twice."""
+
+    form = RELATIONS
+
+    def __init__(self, types: Sequence[str], labels: LabelSet, codec: Codec, slots: Slots) -> None:
+        self._types, self._labels = types, labels
+        names = [number(i) for i in range(len(types))]
+        self._heads = encoded(codec, slots, names, comma=True)
+        self._kinds = encoded(codec, slots, [label.name for label in labels.relations], comma=True)
+        self._tails = encoded(codec, slots, names)
+
+    def parts(self, records: Sequence[Record], begun: Record) -> Trie:
+        written = {_ordered(*_triple(record, len(self._types)), self._labels) for record in records}
+        if len(begun) == 2:
+            head = read_number(begun[0], len(self._types))
+            return trie_of(one for one in self._tails if self._fits(head, begun[1], one[0], written))
+        if begun:
+            head = read_number(begun[0], len(self._types))
+            return trie_of(one for one in self._kinds if self._has_tail(head, one[0], written))
+        return trie_of(
+            one for n, one in enumerate(self._heads) if any(self._has_tail(n, kind, written) for kind, _ in self._kinds)
+        )
+
+    def _has_tail(self, head: int | None, kind: str, written: set[tuple[int, str, int]]) -> bool:
+        return any(self._fits(head, kind, tail, written) for tail, _ in self._tails)
+
+    def _fits(self, head: int | None, kind: str, name: str, written: set[tuple[int, str, int]]) -> bool:
+        tail, label = read_number(name, len(self._types)), self._labels.relation(kind)
+        if head is None or tail is None or label is None or head == tail:
+            return False
+        new = _ordered(head, kind, tail, self._labels) not in written
+        return new and label.joins(self._types[head], self._types[tail])
+
+
+def _triple(record: Record, limit: int) -> tuple[int, str, int]:
+    head, tail = read_number(record[0], limit), read_number(record[2], limit)
+    assert head is not None
+    assert tail is not None
+    return head, record[1], tail
+
+
+def _ordered(head: int, kind: str, tail: int, labels: LabelSet) -> tuple[int, str, int]:
+    """A relation with the chain that comes first as its head, where it is symmetric."""
+    return (min(head, tail), kind, max(head, tail)) if kind in labels.symmetric else (head, kind, tail)
+
+
+# --- regions ----------------------------------------------------------------------------------------------------------
+
+
+def region_queries(
+    document: Document, candidates: Sequence[Candidate], labels: LabelSet, gold: Iterable[Region] = ()
+) -> list[Query]:
+    """Which candidates are regions of which type, some frames at once; of the gold, the candidate that is nearest."""
+    by_frame = [list(group) for _, group in groupby(candidates, key=lambda candidate: candidate.frame)]
+    chosen = best_candidates(document, candidates, list(gold))
+    most = max(1, min(FRAMES_AT_ONCE, OBJECTS // max(map(len, by_frame), default=1)))
+    queries = []
+    for i in range(0, len(by_frame), most):
+        part = [candidate for group in by_frame[i : i + most] for candidate in group]
+        names = [object_name(n) for n in range(len(part))]
+        records = [
+            (chosen[candidate], name) for candidate, name in zip(part, names, strict=True) if candidate in chosen
+        ]
+        queries.append(
+            Query(
+                "grounding",
+                f"{instructions(labels)['grounding']} {' '.join(names)}",
+                tuple(dict.fromkeys(candidate.frame for candidate in part)),
+                tuple(part),
+                grammar=_region_grammar(len(part), labels),
+                target=tuple(write(records, REGIONS)),
+            )
+        )
+    return queries
+
+
+def _region_grammar(n: int, labels: LabelSet) -> Callable[[Codec, Slots], Grammar]:
+    return lambda codec, slots: RegionGrammar(n, labels, codec, slots)
+
+
+class RegionGrammar(Grammar):
+    """A type and a candidate, candidates in their order."""
+
+    form = REGIONS
+
+    def __init__(self, n: int, labels: LabelSet, codec: Codec, slots: Slots) -> None:
+        self._types = trie_of(encoded(codec, slots, [label.name for label in labels.regions], comma=True))
+        self._names = encoded(codec, slots, [object_name(i) for i in range(n)])
+
+    def parts(self, records: Sequence[Record], begun: Record) -> Trie:
+        used = {record[-1] for record in records}
+        last = max((n for n, (name, _) in enumerate(self._names) if name in used), default=-1)
+        left = self._names[last + 1 :]
+        if begun:
+            return trie_of(left)
+        return self._types if left else Trie()
