@@ -14,6 +14,7 @@ from m3dllm.report.answers import answer_table, cost_table, issue_table, pareto
 from m3dllm.report.comparison import Comparison
 from m3dllm.report.curves import Sweep, curve_plot, curve_table, sweeps
 from m3dllm.report.findings import finding
+from m3dllm.report.gates import gate_plot
 from m3dllm.report.groups import ComparisonGroup
 from m3dllm.report.layout import Block, Bullets, Cell, Column, Facts, Report, Row, Section, Table, Text
 from m3dllm.report.numbers import decimals
@@ -169,6 +170,7 @@ def _group(
         answer_table(f"{name}-answers", group),
         issue_table(f"{name}-issues", group),
         cost_table(f"{name}-cost", group),
+        gate_plot(f"{name}-gates", group),
     )
     parts.append(Section("Answers and cost", f"{name}-about", tuple(block for block in about if block), folded=True))
     return Section(_where(group), name, tuple(blocks), tuple(parts))

@@ -25,7 +25,7 @@ from tests.supervised.documents import LABELS
 
 SMALL = {"hidden": 16, "layers": 1, "decoder_layers": 1, "image_size": 32, "attention_heads": 2, "max_pieces": 40}
 HEART = {"hidden": 48, "layers": 2, "decoder_layers": 2, "attention_heads": 4, "image_size": 64, "dropout": 0.0}
-HEART |= {"lr": 4e-3, "warmup": 0.1, "epochs": 160, "batch_size": 4, "max_pieces": 120}
+HEART |= {"lr": 4e-3, "warmup": 0.1, "epochs": 180, "batch_size": 4, "max_pieces": 120}
 
 
 @pytest.fixture

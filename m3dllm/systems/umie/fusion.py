@@ -17,9 +17,6 @@ LAYERS = 2
 GATE_SIZES = (384, 128)
 """The widths of the two maps behind the code's gate."""
 
-QUIET = 0.1
-"""What the layer of the code's gate adds to the text begins so much quieter: from noise the gate would shut, for good."""
-
 
 class VisualEncoder(nn.Module):
     """Frames and candidates as vectors: a linear map of features, one of places, then two layers (eq. 4 and 5)."""
@@ -58,9 +55,6 @@ class CodeGate(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.look = TransformerLayer(width, heads, dropout, crosses=True)
-        with torch.no_grad():
-            for last in (self.look.attention.out, self.look.feed_forward[3]):
-                last.weight.mul_(QUIET)
         self.text, self.rows = (self._projection(width, GATE_SIZES) for _ in range(2))
 
     @staticmethod
