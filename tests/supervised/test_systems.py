@@ -10,7 +10,7 @@ import torch
 from m3dllm.errors import UserError
 from m3dllm.experiment import resolve_config
 from m3dllm.registry import built_in
-from m3dllm.systems.supervised.config import CAPABILITIES
+from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.data import gold_of
 from m3dllm.systems.supervised.decoding import Thresholds
 from m3dllm.systems.supervised.learner import describe
@@ -19,7 +19,7 @@ from m3dllm.training import weighted_sum
 from m3dllm.types import Document
 from tests.supervised.documents import LABELS, four
 
-SUPERVISED = [name for name, spec in built_in().items() if spec.trainable and spec.needs == CAPABILITIES["needs"]]
+SUPERVISED = [name for name, spec in built_in().items() if issubclass(spec.config_class() or object, Config)]
 CERTAIN = dict.fromkeys(("dropout", "pair_dropout", "word_dropout", "name_dropout", "text_alone", "hide"), 0.0)
 SMALL = {"hidden": 16, "image_size": 32, "layers": 3, "pair_size": 8} | CERTAIN
 ATTENTION = ("from_frames.attention.", "gate.look.")
