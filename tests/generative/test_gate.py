@@ -10,7 +10,6 @@ from torch import nn
 
 from m3dllm.systems.generative.boxes import Candidate
 from m3dllm.systems.generative.codec import Slots
-from m3dllm.systems.generative.model import Scene
 from m3dllm.systems.generative.queries import Encoded, Query, QueryBatch
 from m3dllm.systems.generative.rows import cover, rows_of
 from m3dllm.systems.generative.seq2seq import IGNORED, shifted, text_loss
@@ -156,14 +155,14 @@ def batch_of(*queries):
 
 def test_rows_are_frames_then_candidates_and_one_of_zeros_where_there_is_neither():
     torch.manual_seed(0)
-    scene = Scene(torch.randn(2, 2, 4, WIDTH), torch.tensor([[True, True], [False, False]]))
+    scene = torch.randn(2, 2, 4, WIDTH)
     left = Candidate(1, Box(0, 0, 0.5, 1))
     rows = rows_of(batch_of(query((0, 1), left), query(())), scene)
     assert rows.mask.tolist() == [[True, True, True, False], [False, False, False, True]]
     assert rows.candidate.tolist() == [[-1, -1, 0, -1], [-1, -1, 0, -1]]
     assert rows.frame[0, :3].tolist() == [0, 1, 1]
-    torch.testing.assert_close(rows.features[0, 1], scene.patches[0, 1].mean(0))
-    torch.testing.assert_close(rows.features[0, 2], scene.patches[0, 1, [0, 2]].mean(0))
+    torch.testing.assert_close(rows.features[0, 1], scene[0, 1].mean(0))
+    torch.testing.assert_close(rows.features[0, 2], scene[0, 1, [0, 2]].mean(0))
     assert rows.boxes[0, :3].tolist() == [[0, 0, 1, 1, 1], [0, 0, 1, 1, 1], [0, 0, 0.5, 1, 0.5]]
     assert not rows.features[1].any()
     assert not rows.boxes[1].any()

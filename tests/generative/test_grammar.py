@@ -89,7 +89,7 @@ def test_whatever_may_be_written_ends_and_is_read_without_an_issue(codec, docume
             draft.mentions, draft.chains = sorted(example.gold.mentions), list(example.gold.chains)
             if query.task == "chain":
                 draft.chains = []
-            read_into(draft, query, words, Reply(query, codec.decode(pieces, slots), (), Turn(query.task), None))
+            read_into(draft, query, words, Reply(query, codec.decode(pieces, slots), Turn(query.task), None))
             assert draft.answer().issues == ()
 
 

@@ -105,11 +105,6 @@ class Config(Options):
     )
     """The options that a checkpoint's weights are made for: predicting with others is refused."""
 
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        """How much each loss counts in the sum; those that are not named count 1."""
-        return {}
-
     def check(self) -> None:
         if self.hidden % TINY_HEADS:
             raise UserError(f"--hidden {self.hidden}: expected a multiple of {TINY_HEADS}, its attention heads")

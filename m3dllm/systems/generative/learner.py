@@ -33,7 +33,6 @@ class GenerativeLearner(Learner[TrainingItem]):
     def __init__(self, model: GenerativeModel, labels: LabelSet, fingerprint: str) -> None:
         config = model.config
         self.model, self.labels, self.fingerprint = model, labels, fingerprint
-        self.loss_weights: Mapping[str, float] = config.loss_weights
         self.schedule = Schedule(
             epochs=config.epochs,
             batch_size=config.batch_size,

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from m3dllm.devices import autocast
 from m3dllm.labels import LabelSet
 from m3dllm.systems.generative.boxes import Boxes, Candidate, candidates
-from m3dllm.systems.generative.queries import Asked, Query, QueryBatch, by_length, encode, make_query_batch
+from m3dllm.systems.generative.codec import Codec
+from m3dllm.systems.generative.queries import Asked, Encoded, Query, QueryBatch, by_length, encode, make_query_batch
 from m3dllm.systems.generative.seq2seq import Seq2Seq, text_loss
 from m3dllm.systems.supervised.data import Inputs, make_batch, to_device
 from m3dllm.systems.supervised.features import FrameFeatures
@@ -28,16 +29,6 @@ DOCUMENTS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """The frames of several documents."""
-
-    patches: Tensor
-    """(documents, frames, patches, width): the patches of a frame lie in a square, row by row."""
-    frame_mask: Tensor
-    """(documents, frames)."""
-
-
-@dataclass(frozen=True, slots=True)
 class Fused:
     """What the decoder reads of a batch of queries."""
 
@@ -46,9 +37,6 @@ class Fused:
     mask: Tensor
     gate: Tensor | None = None
     """(queries,): how much of the frames was let in, where there is a gate."""
-    rows: Tensor | None = None
-    """(queries, candidates, width): the states of the candidates, where regions are chosen by them."""
-    row_mask: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +45,8 @@ class Reply:
 
     query: Query
     text: str
-    pieces: tuple[int, ...]
     turn: Turn
     gate: float | None
-    choices: tuple[int, ...] = ()
-    """The candidates that were chosen, where the system chooses any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +80,8 @@ class GenerativeModel(nn.Module, ABC):
         """What it is trained on of a document: queries with their gold answers."""
 
     @abstractmethod
-    def fuse(self, batch: QueryBatch, scene: Scene) -> Fused:
-        """Text and frames of a batch of queries."""
+    def fuse(self, batch: QueryBatch, scene: Tensor) -> Fused:
+        """Text and frames of a batch of queries; `scene` is what `look` gave."""
 
     @abstractmethod
     def answer(self, documents: Sequence[Document]) -> list[Answer]:
@@ -121,22 +106,24 @@ class GenerativeModel(nn.Module, ABC):
         """The candidates for regions of a document."""
         return candidates(document, self.boxes, self.config.most_boxes) if self.vision is not None else ()
 
-    def look(self, documents: Sequence[Document]) -> Scene:
-        """The frames of documents, encoded once for all queries about them."""
+    def look(self, documents: Sequence[Document]) -> Tensor:
+        """The frames of documents, encoded once for all queries about them: (documents, frames, patches, width).
+
+        The patches of a frame lie in a square, row by row.
+        """
         none = torch.zeros(0, dtype=torch.long)
         inputs = [Inputs(one, (), Subwords(none[:, None], none, none, none[:, None]), one.frames) for one in documents]
         batch = to_device(make_batch(inputs, window=1, overlap=0), self.device)
         if self.vision is None or not batch.frame_mask.any():
-            mask = batch.frame_mask[:, :0]
-            return Scene(torch.zeros(*mask.shape, 1, self.text.width, device=self.device), mask)
+            return torch.zeros(len(documents), 0, 1, self.text.width, device=self.device)
         shape = (batch.frame_mask.shape[1], self.vision.n_patches)
-        return Scene(self.vision(batch).last.unflatten(1, shape), batch.frame_mask)
+        return self.vision(batch).last.unflatten(1, shape)
 
     def batch(self, asked: Sequence[Asked]) -> QueryBatch:
         return make_query_batch(asked, self.text.codec, self.device)
 
     @torch.no_grad()
-    def ask(self, queries: Sequence[tuple[int, Query]], scene: Scene) -> list[Reply]:
+    def ask(self, queries: Sequence[tuple[int, Query]], scene: Tensor) -> list[Reply]:
         """The replies to queries, each with the number of its document in the scene, in their order."""
         codec = self.text.codec
         asked = [(number, encode(query, codec)) for number, query in queries]
@@ -147,32 +134,22 @@ class GenerativeModel(nn.Module, ABC):
                 replies[place[id(one)]] = reply
         return [replies[i] for i in range(len(asked))]
 
-    def _write(self, batch: QueryBatch, scene: Scene) -> list[Reply]:
+    def _write(self, batch: QueryBatch, scene: Tensor) -> list[Reply]:
         codec, grammars = self.text.codec, None
         with autocast(self.config.precision, self.device):
             fused = self.fuse(batch, scene)
             if self.config.constrain:
                 grammars = [one.query.grammar(codec, one.slots) for one in batch.items if one.query.grammar is not None]
             written = self.text.write(fused.states, fused.mask, grammars or None, self.config.max_pieces)
-            choices = self.choose(fused, written)
         gates = itertools.repeat(None) if fused.gate is None else fused.gate.tolist()
-        return [
-            _reply(one.query, row, codec.decode(row, one.slots), codec.end, len(one.source), gate, chosen)
-            for one, row, gate, chosen in zip(batch.items, written, gates, choices, strict=False)
-        ]
-
-    def choose(self, fused: Fused, written: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-        """Of each answer the candidates that it chooses; nothing where the system names them in the text."""
-        return [()] * len(written)
+        return [_reply(one, row, codec, gate) for one, row, gate in zip(batch.items, written, gates, strict=False)]
 
     def trained_weights(self) -> dict[str, Tensor]:
         """The weights that are trained, by name."""
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
 
-def _reply(
-    query: Query, row: list[int], text: str, end: int, tokens_in: int, gate: float | None, chosen: tuple[int, ...]
-) -> Reply:
-    finish = "stop" if row[-1:] == [end] else "length"
-    turn = Turn(query.task, text=text, finish=finish, tokens_in=tokens_in, tokens_out=len(row))
-    return Reply(query, text, tuple(row), turn, gate, chosen)
+def _reply(one: Encoded, row: list[int], codec: Codec, gate: float | None) -> Reply:
+    text, finish = codec.decode(row, one.slots), "stop" if row[-1:] == [codec.end] else "length"
+    turn = Turn(one.query.task, text=text, finish=finish, tokens_in=len(one.source), tokens_out=len(row))
+    return Reply(one.query, text, turn, gate)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from m3dllm.systems.generative.model import Scene
 from m3dllm.systems.generative.queries import QueryBatch
 from m3dllm.systems.supervised.data import pad, row_mask
 
@@ -28,9 +27,9 @@ class Rows:
     """(queries, rows)."""
 
 
-def rows_of(batch: QueryBatch, scene: Scene) -> Rows:
-    """The rows of a batch of queries."""
-    device, grid = scene.patches.device, round(scene.patches.shape[2] ** 0.5)
+def rows_of(batch: QueryBatch, scene: Tensor) -> Rows:
+    """The rows of a batch of queries; scene: (documents, frames, patches, width)."""
+    device, grid = scene.device, round(scene.shape[2] ** 0.5)
     queries = [one.query for one in batch.items]
     n_frames, n_boxes = (max(len(getattr(q, name)) for q in queries) for name in ("frames", "candidates"))
     frames = pad([torch.tensor(q.frames, dtype=torch.long) for q in queries], n_frames).to(device)
@@ -44,12 +43,10 @@ def rows_of(batch: QueryBatch, scene: Scene) -> Rows:
         for name, n in (("frames", n_frames), ("candidates", n_boxes))
     )
     document = batch.document[:, None]
-    whole = (
-        scene.patches.mean(2)[document, frames] if n_frames else scene.patches.new_zeros(len(queries), 0, _width(scene))
-    )
+    whole = scene.mean(2)[document, frames] if n_frames else scene.new_zeros(len(queries), 0, scene.shape[3])
     covered = whole[:, :0]
     if n_boxes:
-        patches = scene.patches[document, shown]  # (queries, candidates, patches, width)
+        patches = scene[document, shown]  # (queries, candidates, patches, width)
         covered = torch.einsum("qcp,qcpw->qcw", cover(boxes, grid).to(patches.dtype), patches)
     full = torch.tensor([0.0, 0.0, 1.0, 1.0], device=device).expand(len(queries), n_frames, 4)
     corners = torch.cat([full, boxes], 1)
@@ -77,10 +74,6 @@ def cover(boxes: Tensor, grid: int) -> Tensor:
     down = (torch.minimum(high, boxes[..., 3:4]) - torch.maximum(low, boxes[..., 1:2])).clamp(min=0)
     shared = (down[..., :, None] * across[..., None, :]).flatten(-2)
     return shared / shared.sum(-1, keepdim=True).clamp(min=1e-9)
-
-
-def _width(scene: Scene) -> int:
-    return scene.patches.shape[3]
 
 
 def _never_none(rows: Rows) -> Rows:

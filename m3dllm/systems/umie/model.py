@@ -11,7 +11,7 @@ from torch import Tensor
 from m3dllm.labels import LabelSet
 from m3dllm.systems.generative.codec import OBJECTS, Slots
 from m3dllm.systems.generative.language import object_name
-from m3dllm.systems.generative.model import Answer, Fused, GenerativeModel, Reply, Scene
+from m3dllm.systems.generative.model import Answer, Fused, GenerativeModel, Reply
 from m3dllm.systems.generative.places import windows
 from m3dllm.systems.generative.queries import Query, QueryBatch
 from m3dllm.systems.generative.rows import rows_of
@@ -55,7 +55,7 @@ class UmieModel(GenerativeModel):
     def words(cls, config: Any, labels: LabelSet) -> Sequence[str]:
         return list(tasks.instructions(labels).values())
 
-    def fuse(self, batch: QueryBatch, scene: Scene) -> Fused:
+    def fuse(self, batch: QueryBatch, scene: Tensor) -> Fused:
         """The states of the text, the frames let in. Without a vision encoder there is nothing to let in."""
         text = self.text.encode(batch.pieces, batch.mask)
         if self.vision is None:
@@ -129,7 +129,7 @@ class UmieModel(GenerativeModel):
             drafts[i].read_regions(reply)
         return [draft.answer() for draft in drafts]
 
-    def _ask(self, queries: Sequence[tuple[int, Query]], scene: Scene) -> list[Reply]:
+    def _ask(self, queries: Sequence[tuple[int, Query]], scene: Tensor) -> list[Reply]:
         """The replies; their gates are kept in the record of the run."""
         replies = self.ask(queries, scene)
         gates = self.tally.setdefault("gate", {})
