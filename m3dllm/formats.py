@@ -41,12 +41,12 @@ def _importer(name: str) -> Callable[..., None]:
 
 def _import(name: str, path: Path | None, imported: Any, out: Path, report: Path | None) -> None:
     from m3dllm.corpora.native import write_corpus
-    from m3dllm.files import write_atomic
-    from m3dllm.wire import pretty
+    from m3dllm.files import written_atomic
 
     if report is not None:
         shown = None if path is None else redact(str(path))
-        write_atomic(report, pretty({"importer": name, "path": shown} | imported.report()))
+        with written_atomic(report) as file:
+            file.writelines(imported.report({"importer": name, "path": shown}))
     for line in imported.summary_lines():
         say(line)
     if dropped := imported.drop_confidences():

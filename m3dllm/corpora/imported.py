@@ -22,7 +22,7 @@ from m3dllm.errors import UserError
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.stream import Spool
 from m3dllm.types import TASKS, Annotation, Example
-from m3dllm.wire import decode_example, encode_example
+from m3dllm.wire import decode_example, encode, encode_example
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -132,7 +132,11 @@ class Examples(Spool[Example]):
 
 def places(things: Iterable[LeftOut] = ()) -> Spool[LeftOut]:
     """Places on their way into a count. The json module takes names of files that are no UTF-8."""
-    return Spool(lambda thing: json.dumps(astuple(thing)).encode(), lambda line: LeftOut(*json.loads(line)), things)
+    return Spool(_place, lambda line: LeftOut(*json.loads(line)), things)
+
+
+def _place(thing: LeftOut) -> bytes:
+    return json.dumps((thing.what, thing.why, thing.where)).encode()
 
 
 @dataclass(slots=True)
@@ -223,19 +227,24 @@ class Imported:
             where = "the import" if path is None else path
             raise UserError.at(where, f"no mention and no region is kept, and nothing is written{first}")
 
-    def report(self) -> dict[str, Any]:
-        """Every place that was skipped or changed, and the counts, as plain values."""
+    def report(self, about: Mapping[str, Any]) -> Iterator[bytes]:
+        """Every place that was skipped or changed, one a line, and the counts, as the pieces of a JSON object that
+        begins with `about`."""
         lacking = unannotated(self.splits)
-        return {
-            "held": [
-                {"split": split, "lang": lang, "counts": counts, "unannotated": lacking[split, lang]}
-                for (split, lang), counts in count(self.splits).items()
-            ],
-            "left_out": [*self.left_out, *self.details],
-            "changed": [*self.changed],
-            "remarks": [*self.remarks],
-            "problems": self.problems,
-        }
+        held = [
+            {"split": split, "lang": lang, "counts": counts, "unannotated": lacking[split, lang]}
+            for (split, lang), counts in count(self.splits).items()
+        ]
+        yield b"{\n"
+        for name, value in {**about, "held": held, "problems": self.problems}.items():
+            yield encode(name) + b": " + encode(value) + b",\n"
+        parts = {"left_out": (self.left_out, self.details), "changed": (self.changed,), "remarks": (self.remarks,)}
+        for n, (name, spools) in enumerate(parts.items()):
+            yield (b",\n" if n else b"") + encode(name) + b": ["
+            for i, thing in enumerate(itertools.chain.from_iterable(spools)):
+                yield (b",\n  " if i else b"\n  ") + encode(thing)
+            yield b"]"
+        yield b"\n}\n"
 
     def summary_lines(self, *, places: int = 3) -> Iterator[str]:
         """What came in, by split and language; what was skipped or changed, by reason, each with its first places."""

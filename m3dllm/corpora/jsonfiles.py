@@ -38,8 +38,11 @@ def _unread(value: Any, shape: Shape, name: str = "value") -> Iterator[tuple[str
         if not isinstance(value, list):
             yield name, "it is no list", ""
             return
+        inner = shape[0]
+        plain = {key for key, of in inner.items() if of is None} if isinstance(inner, dict) else set()
         for i, part in enumerate(value):
-            yield from ((what, why, f"[{i}]{where}") for what, why, where in _unread(part, shape[0], name))
+            if not (isinstance(part, dict) and part.keys() <= plain):  # most parts: nothing in them is unread
+                yield from ((what, why, f"[{i}]{where}") for what, why, where in _unread(part, inner, name))
     elif not isinstance(value, dict):
         yield name, "it is no object", ""
     else:
