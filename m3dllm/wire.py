@@ -35,6 +35,7 @@ from m3dllm.types import (
     Task,
 )
 
+_HALF = re.compile("[\ud800-\udfff]")
 T = TypeVar("T")
 FORMAT = 1
 NESTING = 100
@@ -133,6 +134,15 @@ def read_json(text: bytes | str, *, strict: bool = True) -> Any:
     if is_deep(value):
         raise ValueError(_DEEP)
     return value
+
+
+def whole_characters(value: Any) -> tuple[Any, bool]:
+    """(the value with a � for each half of a character, whether there was one): no file in UTF-8 can hold them.
+
+    A text that was cut in the middle of an emoji, as UTF-16 has it, ends so. It keeps its length.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return (json.loads(_HALF.sub("�", text)), True) if _HALF.search(text) else (value, False)
 
 
 def is_deep(value: Any) -> bool:

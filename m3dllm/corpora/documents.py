@@ -21,7 +21,7 @@ from m3dllm.corpora.imported import Imported, one_line
 from m3dllm.errors import UserError
 from m3dllm.files import decode_text, open_file
 from m3dllm.labels import LabelSet
-from m3dllm.wire import BOM, WireError, decode, encode, read_json
+from m3dllm.wire import BOM, WireError, decode, encode, read_json, whole_characters
 
 JSON = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz")
 """The suffixes of files of documents."""
@@ -30,7 +30,6 @@ CHUNK = 2**18
 """Bytes that are read at once."""
 HALVES = "it holds a half of a character, which no file can: � stands for it"
 """Why a text is changed."""
-_HALF = re.compile("[\ud800-\udfff]")
 TWICE = "it stands twice in one object: the last one counts"
 """Why a key is skipped."""
 _SPACE = re.compile(r"[ \t\r\n\ufeff]*")
@@ -144,15 +143,6 @@ def _decode_whole(data: bytes | str) -> tuple[Any, bool]:
         except (ValueError, UnicodeDecodeError):
             pass
         raise
-
-
-def whole_characters(value: Any) -> tuple[Any, bool]:
-    """(the value with a � for each half of a character, whether there was one): no file in UTF-8 can hold them.
-
-    A text that was cut in the middle of an emoji, as UTF-16 has it, ends so. It keeps its length.
-    """
-    text = json.dumps(value, ensure_ascii=False)
-    return (json.loads(_HALF.sub("�", text)), True) if _HALF.search(text) else (value, False)
 
 
 class _Text:

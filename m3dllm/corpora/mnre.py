@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from m3dllm.corpora.conll import UNANNOTATED
-from m3dllm.corpora.documents import HALVES, JSON, Row, decode_noted, read_documents, whole_characters
+from m3dllm.corpora.documents import HALVES, JSON, Row, decode_noted, read_documents
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.marks import Marks, language_of
@@ -27,7 +27,7 @@ from m3dllm.files import text_lines
 from m3dllm.stream import Spool
 from m3dllm.tokens import joined
 from m3dllm.types import Document, Example
-from m3dllm.wire import WireError, convert, decode, encode
+from m3dllm.wire import WireError, convert, decode, encode, whole_characters
 
 UNKNOWN = "MISC"
 """The type of a mention that no relation says the type of."""

@@ -585,6 +585,22 @@ def test_a_server_that_streams_though_it_was_not_asked_to_is_read(finish, said, 
     assert codes(raw) == said
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xef\xbb\xbf" + json.dumps(completion(ANSWER)).encode(),
+        json.dumps({"choices": [{"index": 1, "message": {}}, {"index": 0, "message": {"content": ANSWER}}]}).encode(),
+    ],
+)
+def test_a_byte_order_mark_and_choices_in_another_order_hide_no_answer(body, serve):  # noqa: F811
+    assert one(serve(says=lambda n: (200, body)), retries=0).payload == ANSWER
+
+
+def test_half_a_character_in_an_answer_is_replaced(serve):  # noqa: F811
+    raw = one(serve(says=lambda n: answer({"content": ANSWER + " \ud83d"})), retries=0)
+    assert (raw.payload, raw.failure) == (ANSWER + " �", None)
+
+
 def test_the_arguments_of_a_tool_may_be_an_object(serve):  # noqa: F811
     call = {"function": {"name": "answer", "arguments": json.loads(ANSWER)}}
     raw = one(serve(says=lambda n: answer({"content": None, "tool_calls": [call]}, "tool_calls")))

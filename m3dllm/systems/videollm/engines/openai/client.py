@@ -23,7 +23,7 @@ import openai
 from m3dllm.systems.videollm.address import Address, Secrets
 from m3dllm.systems.videollm.engines.openai.events import is_stream, joined
 from m3dllm.systems.videollm.engines.openai.refusals import RefusalError, one_line, refusal
-from m3dllm.wire import read_json
+from m3dllm.wire import read_json, whole_characters
 
 MOST_BYTES = 64 << 20
 """The largest answer that is read."""
@@ -109,7 +109,8 @@ class Client:
             )
         said = one_line(self.secrets.strike(text[:400]))[:200] or "nothing"
         try:
-            return self.secrets.strike(joined(text) if is_stream(text) else read_json(text))
+            value = joined(text) if is_stream(text) else read_json(text.removeprefix("\ufeff"))
+            return self.secrets.strike(whole_characters(value)[0])
         except ValueError as error:
             what = "JSON that is nested too deeply" if "nested" in str(error) else "no JSON"
             message = f"{url} answers with something that is {what} ({said})"

@@ -33,7 +33,8 @@ def read_completion(answer: Mapping[str, Any], url: str, *, key: str) -> Reply:
     """
     where = f"{url}/chat/completions"
     choices = answer.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
+    there = [one for one in choices if isinstance(one, dict)] if isinstance(choices, list) else []
+    choice = next((one for one in there if one.get("index") == 0), there[0] if there else None)
     error = answer.get("error") or (choice or {}).get("error")
     if choice is None:
         blocked = answer.get("promptFeedback") or answer.get("prompt_feedback")
