@@ -246,12 +246,12 @@ class Workers(System):
                         answers[i] = RawOutput(lost[0].pop(i).id, error=failure), {}
                 returned.extend(filter(None, lost))
                 while turn in answers:
+                    while turn == len(documents) - 1 and any(actor.handfuls for actor in self._actors):
+                        self._receive(ray, answers)  # the last facts: who has the last answer asks for no more
                     raw, prompts = answers.pop(turn)
                     self._prompts |= prompts
                     yield raw
                     turn += 1
-            while any(actor.handfuls for actor in self._actors):  # the last facts
-                self._receive(ray, answers)
         finally:
             self._end(ray)
 
