@@ -96,6 +96,27 @@ def test_a_right_answer_passes():
     assert takes(english(), joint())
 
 
+WRITTEN = '{"id":"c0","type":"PER","mentions":["Ada"]},{"id":"c1","type":"LOC","mentions":["Arles"]}'
+TAIL = '],"relations":[{"head":"c0","tail":"c1","type":"PER-LOC_birth"}'
+SEEN = '],"regions":[{"frame":48,"type":"PER","box":[0,10,1000,999]}]}'
+
+
+@pytest.mark.parametrize(
+    ("behind", "rest", "right"),
+    [
+        ({"chains": 2}, TAIL + SEEN, True),
+        ({"chains": 1}, TAIL + SEEN, False),  # there is no c1 yet
+        ({"chains": 2}, WRITTEN + TAIL + SEEN, False),
+        ({"chains": 0}, '],"relations":[' + SEEN, True),
+        ({"chains": 2, "related": True}, SEEN, True),
+        ({"chains": 2, "related": True}, TAIL + SEEN, False),
+    ],
+)
+def test_the_rest_of_an_answer_passes_behind_what_is_written(behind, rest, right):
+    grammar = joint_grammar(Document("d", "en", EN), LABELS, SHOWN, SMALL, **behind)
+    assert takes(grammar, rest) is right
+
+
 @pytest.mark.parametrize("mention", ["Grace", "Lovelac", "da", "Ada ", " Ada", "", "Ada  Lovelace", "ada", "Ada Arles"])
 def test_a_mention_that_is_not_in_the_document_on_its_tokens_is_stopped(mention):
     assert not takes(english(), joint([chain(mention)]))

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 pytest.importorskip("jinja2", reason="needs the extra 'llm'")
 
 from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.engines.base import Reply
 from m3dllm.systems.videollm.repetition import collapsed, is_going_round
+from m3dllm.systems.videollm.strategies import find_strategy
 from m3dllm.systems.videollm.system import VideoLLM
 from tests.small import LABELS
 from tests.videollm.documents import document
@@ -78,3 +80,20 @@ def test_an_engine_ends_an_answer_that_goes_round(tiny, engine):
     assert ended
     assert all(is_going_round(turn.text) and turn.tokens_out < 400 for turn in ended)
     assert all("repetition" in {issue.code for issue in raw.issues} for raw in raws if raw.turns[0] in ended)
+
+
+@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.slow)])
+def test_an_engine_goes_on_with_an_answer(tiny, engine):
+    pytest.importorskip("vllm" if engine == "vllm" else "torch", reason="needs its engine")
+    options = {"max_tokens": 400, "context": 6000, "dtype": "float32", "frames": 0, "family": "qwen2.5-vl"}
+    system = VideoLLM(Config(model=tiny("qwen2_5_vl"), engine=engine, **options), labels=LABELS)
+    (view,) = system.builder.of(document("d", text="Ada met Bela ."))
+    conversation = find_strategy("joint").run(view.context)
+    next(conversation)
+    begun = '{"chains":[{"id":"c0","type":"PER","mentions":["Ada"]},{"id":"c1","type":"PER","mentions":["Bela"]}'
+    ended = Reply(text=begun + ",", finish="repetition", tokens_out=40)
+    (question,) = conversation.send([ended])
+    system.engine.submit(0, question.request)
+    ((_, reply),) = system.engine.poll()
+    assert question.request.begun == begun
+    assert reply.text.startswith('],"relations":[')

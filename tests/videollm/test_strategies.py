@@ -43,16 +43,20 @@ def subject(document: Document | None = None, *, frames: int = 1, **options) -> 
 def talk(strategy, about: PromptContext, *said: object) -> tuple[object, list]:
     """(the payload, the questions) of a conversation in which the model says this."""
     conversation, asked = strategy.run(about), []
-    words = [word if isinstance(word, str) else json.dumps(word) for word in said]
+    words = [word if isinstance(word, str | Reply) else json.dumps(word) for word in said]
     try:
         questions = next(conversation)
         while True:
             asked += questions
             assert words, f"nothing is left to say to {questions[0].stage.name}"
-            questions = conversation.send([Reply(text=words.pop(0)) for _ in questions])
+            questions = conversation.send([_reply(words.pop(0)) for _ in questions])
     except StopIteration as end:
         assert not words, f"{words} was not asked for"
         return end.value, asked
+
+
+def _reply(said: str | Reply) -> Reply:
+    return Reply(text=said) if isinstance(said, str) else said
 
 
 def annotation(about: PromptContext, payload: object):
@@ -71,6 +75,45 @@ def test_joint_asks_once_and_hands_on_what_was_said():
     assert payload == "whatever"
     assert [question.stage.name for question in asked] == ["joint"]
     assert "PER-LOC_birth (PER to LOC): born in" in instruction(asked[0])
+
+
+ADA = '{"chains":[{"id":"c0","type":"PER","mentions":["Ada"]},{"id":"c1","type":"PER","mentions":["Bela"'
+COUPLE = '{"head":"c0","tail":"c1","type":"PER-PER_couple"}'
+
+
+@pytest.mark.parametrize(
+    ("ended", "begun", "rest", "found"),
+    [
+        (f'{ADA}]}},{{"id":"c2"', f"{ADA}]}}", f'],"relations":[{COUPLE}],"regions":[]}}', (2, 1)),
+        (f"{ADA},", f"{ADA}]}}", f'],"relations":[{COUPLE}],"regions":[]}}', (2, 1)),
+        (f'{ADA}]}}],"relations":[{COUPLE},', f'{ADA}]}}],"relations":[{COUPLE}', '],"regions":[]}', (2, 1)),
+    ],
+)
+def test_behind_a_list_that_went_round_the_answer_goes_on(ended, begun, rest, found):
+    about = subject()
+    about.supports = frozenset({"begun", "grammar"})
+    payload, asked = talk(joint, about, Reply(text=ended, finish="repetition", tokens_out=100), rest)
+    assert [question.request.begun for question in asked] == ["", begun]
+    assert asked[1].request.max_tokens < asked[0].request.max_tokens - 100
+    assert payload == begun + rest
+    gold = annotation(about, payload)
+    assert (len(gold.chains), len(gold.relations)) == found
+
+
+def test_an_answer_that_went_round_among_regions_is_at_its_end():
+    about = subject()
+    about.supports = frozenset({"begun", "grammar"})
+    ended = f'{ADA}]}}],"relations":[],"regions":[{{"frame":24,"type":"PER","box":[0,0,9,9]}},'
+    payload, (_,) = talk(joint, about, Reply(text=ended, finish="repetition"))
+    assert payload == ended
+
+
+@pytest.mark.parametrize(("supports", "options"), [((), {}), (("begun", "grammar"), {"unconstrained": True})])
+def test_without_a_grammar_or_an_engine_that_goes_on_it_ends_there(supports, options):
+    about = subject(**options)
+    about.supports = frozenset(supports)
+    payload, (_,) = talk(joint, about, Reply(text=ADA + ",", finish="repetition"))
+    assert payload == ADA + ","
 
 
 def test_the_document_comes_first_and_the_task_last():

@@ -24,8 +24,19 @@ from m3dllm.tokens import tokenize
 from m3dllm.types import Document
 
 
-def joint_grammar(document: Document, labels: LabelSet, visible: VisibleFrames, bounds: Bounds) -> str:
-    """Chains, relations and regions in one object. Relations name only chains that were written before them."""
+def joint_grammar(
+    document: Document,
+    labels: LabelSet,
+    visible: VisibleFrames,
+    bounds: Bounds,
+    *,
+    chains: int | None = None,
+    related: bool = False,
+) -> str:
+    """Chains, relations and regions in one object. Relations name only chains that were written before them.
+
+    `chains`: the rest of an answer, behind so many chains; `related`: behind its relations too.
+    """
     rules = _Rules()
     n_chains = bounds.chains if mention_chunks(document) and labels.mentions else 0
     n_pairs = n_chains if labels.relations and bounds.relations else 0
@@ -38,7 +49,11 @@ def joint_grammar(document: Document, labels: LabelSet, visible: VisibleFrames, 
     if n_pairs > 1:
         rules.add("RELATION_TYPE", _names(label.name for label in labels.relations))
         rules.add("SAME", _union(f'"c{i}","tail":"c{i}"' for i in range(n_pairs)))
-    rules.add("start", _row(_text('{"chains":['), "(chain_0 next_1 | rest_0)" if n_chains else "rest_0"))
+    seen = (_text('],"regions":['), regions, _text("]}"))
+    if chains is None:
+        rules.add("start", _row(_text('{"chains":['), "(chain_0 next_1 | rest_0)" if n_chains else "rest_0"))
+    else:
+        rules.add("start", _row(*seen) if related else f"rest_{chains}")
     for k in range(n_chains + 1):
         if k < n_chains:
             rules.add(f"chain_{k}", _row(_text(f'{{"id":"c{k}"'), "chain_body"))
@@ -51,8 +66,7 @@ def joint_grammar(document: Document, labels: LabelSet, visible: VisibleFrames, 
             rules.add(f"PAIR_{k}", f'/"c({ids})","tail":"c({ids})"/ & ~SAME')
             rules.add(f"relation_{k}", _object({"head": f"PAIR_{k}", "type": "RELATION_TYPE"}))
             relations = _list(f"relation_{k}", bounds.relations)
-        ends = (_text('],"relations":['), relations, _text('],"regions":['), regions, _text("]}"))
-        rules.add(f"rest_{k}", _row(*ends))
+        rules.add(f"rest_{k}", _row(_text('],"relations":['), relations, *seen))
     return rules.text()
 
 

@@ -25,6 +25,7 @@ CAPABILITIES = {
     "chunks": "grammars are written by the engine, from the schema and the document's tokens",
     "option_scores": "says how likely each option of a request is as the answer's beginning",
     "logprobs": "says how likely each token of an answer was",
+    "begun": "goes on with an answer of which a request says how it begins",
     "images": "prompts may hold images",
     "video": "prompts may hold a video",
     "clip": "all frames of a prompt are one clip, of a fixed number of tokens, in which none can be told from another",
@@ -50,11 +51,16 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Request:
-    """One question. With `options`, the engine also says how likely each of them is as the answer's beginning."""
+    """One question. With `options`, the engine also says how likely each of them is as the answer's beginning.
+
+    `begun` is how the answer begins, for engines that go on with it: the reply, its constraint and `max_tokens` are of
+    what follows.
+    """
 
     messages: tuple[Message, ...]
     max_tokens: int
     constraint: Constraint | None = None
+    begun: str = ""
     options: tuple[str, ...] = ()
     share: str = ""
 

@@ -47,7 +47,9 @@ class TransformersEngine(LocalEngine):
     name: ClassVar = "transformers"
     extra: ClassVar = "llm"
     needs: ClassVar = NEEDS
-    supports = frozenset({"grammar", "schema", "option_scores", "logprobs", "images", "video", "lora", "fit", "local"})
+    supports = frozenset(
+        {"grammar", "schema", "option_scores", "logprobs", "begun", "images", "video", "lora", "fit", "local"}
+    )
 
     def __init__(
         self,

@@ -64,7 +64,7 @@ class VllmEngine(LocalEngine):
     needs: ClassVar = (*NEEDS, "vllm")
     supports = frozenset(
         {
-            *("grammar", "schema", "option_scores", "logprobs", "images", "video", "lora", "local"),
+            *("grammar", "schema", "option_scores", "logprobs", "begun", "images", "video", "lora", "local"),
             *("tensor_parallel", "budget"),
         }
     )
@@ -199,7 +199,7 @@ class VllmEngine(LocalEngine):
         self._options[key] = request.options
         thinks = key in self._thoughts and not thoughts
         try:
-            prompt, params = self._prompt(request, thoughts), self._params(request, thinks=thinks)
+            prompt, params = self._prompt(request, thoughts + request.begun), self._params(request, thinks=thinks)
             name, self._added = f"{key}-{self._added}", self._added + 1
             self.engine.add_request(name, prompt, params, lora_request=self._lora)
             self._keys[name] = key
@@ -260,9 +260,9 @@ class VllmEngine(LocalEngine):
 
     # --- a request ----------------------------------------------------------------------------------------------------
 
-    def _prompt(self, request: Request, thoughts: str = "") -> dict[str, Any]:
-        """The prompt in the model's chat format, with `thoughts` behind it, and its images."""
-        text = self.local.chat(request.messages) + thoughts
+    def _prompt(self, request: Request, begun: str = "") -> dict[str, Any]:
+        """The prompt in the model's chat format, with what is written behind it, and its images."""
+        text = self.local.chat(request.messages) + begun
         parts = [part for message in request.messages for part in message.parts]
         images = [part for part in parts if isinstance(part, Still)]
         clips = [part for part in parts if isinstance(part, Clip)]

@@ -9,16 +9,21 @@ from typing import Any, ClassVar
 from m3dllm.answers import LISTS, write_answer
 from m3dllm.systems.videollm import grammar, schema
 from m3dllm.systems.videollm.context import PromptContext
-from m3dllm.systems.videollm.engines.base import Constraint, Reply
+from m3dllm.systems.videollm.engines.base import Constraint, Reply, Request
 from m3dllm.systems.videollm.gold import Gold
 from m3dllm.systems.videollm.likelihood import joint_answer
+from m3dllm.systems.videollm.repetition import REPETITION
 from m3dllm.systems.videollm.strategies.base import About, Conversation, Stage, Strategy
 from m3dllm.systems.videollm.strategies.staged import CHAINS, RELATIONS, about_given
 
+_CHAIN, _RELATIONS, _REGIONS = '{"id":"c', '],"relations":[', '],"regions":['
+SPARE = 16
+"""Tokens that are left free, because what was written may be cut into other tokens when it is read again."""
 
-def _constraint(context: PromptContext, about: About) -> Constraint:
+
+def _constraint(context: PromptContext, about: About, **behind: Any) -> Constraint:
     return Constraint(
-        grammar=grammar.joint_grammar(context.document, context.labels, context.visible, context.bounds),
+        grammar=grammar.joint_grammar(context.document, context.labels, context.visible, context.bounds, **behind),
         schema=schema.joint_schema(context.labels, context.visible, context.bounds),
     )
 
@@ -70,7 +75,33 @@ class Joint(Strategy):
             return (yield from about_given(context, context.document.given))
         if not context.has_text and not context.visible.sizes:  # nothing could be said about it
             return {"chains": [], "relations": [], "regions": []}
-        return (yield from JOINT.put(context))
+        question = JOINT.ask(context)
+        (reply,) = yield [question]
+        while (rest := _rest(context, question.request, reply)) is not None:
+            (added,) = yield [replace(question, request=rest)]
+            tokens = (reply.tokens_out or 0) + (added.tokens_out or 0)
+            reply = replace(added, text=rest.begun + added.text, tokens_out=tokens, logprobs=None)
+        return _parse(context, reply, ())
+
+
+def _rest(context: PromptContext, request: Request, reply: Reply) -> Request | None:
+    """Where an answer was ended amid a list because it went round in circles: the request for what follows the list.
+
+    None where nothing follows, or the engine cannot go on with an answer.
+    """
+    held = request.constraint is not None and request.constraint.grammar is not None
+    left = request.max_tokens - (reply.tokens_out or 0) - SPARE
+    if reply.finish != REPETITION or reply.reasoning or not held or "begun" not in context.supports or left < SPARE:
+        return None
+    text = reply.text[: reply.text.rfind(",")]
+    if _REGIONS in text or not text:
+        return None
+    related = _RELATIONS in text
+    if not related and not text.endswith("]}"):  # amid the texts of a chain
+        text += "]}"
+    chains = text.partition(_RELATIONS)[0].count(_CHAIN)
+    constraint = _constraint(context, (), chains=chains, related=related)
+    return replace(request, begun=text, constraint=constraint, max_tokens=left)
 
 
 def _numbered(mention: Any, most: int) -> Any:

@@ -128,7 +128,7 @@ class Generator:
         """The replies, to prompts with `thoughts` behind them; `until`: a text that ends a reply, and stands in it."""
         rows, done = [], []
         for key, request in batch:
-            row = self._prefill(key, request, (thoughts or {}).get(key, ""), until)
+            row = self._prefill(key, request, (thoughts or {}).get(key, "") + request.begun, until)
             if isinstance(row, Reply):
                 done.append((key, row))
             elif request.options:
@@ -143,10 +143,10 @@ class Generator:
             done += [(row.key, row.reply) for row in group]
         return done
 
-    def _prefill(self, key: int, request: Request, thoughts: str, until: str) -> _Row | Reply:
-        """Encode a prompt; what its document's last prompt shares with it comes from there."""
+    def _prefill(self, key: int, request: Request, behind: str, until: str) -> _Row | Reply:
+        """Encode a prompt with the text behind it; what its document's last prompt shares with it comes from there."""
         started = time.perf_counter()
-        inputs = self.encode(request.messages, thoughts)
+        inputs = self.encode(request.messages, behind)
         ids = inputs["input_ids"]
         length = ids.shape[1]
         if length + request.max_tokens > self.context:

@@ -13,7 +13,7 @@ from m3dllm.systems.videollm.options import Options
 class NativeEngine(TransformersEngine):
     """A model of parts: its module in `native` has `load` for the published weights, and `make` for random ones."""
 
-    supports = frozenset({"grammar", "option_scores", "logprobs", "images", "clip", "local"})
+    supports = frozenset({"grammar", "option_scores", "logprobs", "begun", "images", "clip", "local"})
     local: NativeLocal
     kind: ClassVar[type[NativeLocal]]
     module: ClassVar[str]
