@@ -108,6 +108,13 @@ SEEN = '],"regions":[{"frame":48,"type":"PER","box":[0,10,1000,999]}]}'
         ({"chains": 1}, TAIL + SEEN, False),  # there is no c1 yet
         ({"chains": 2}, WRITTEN + TAIL + SEEN, False),
         ({"chains": 0}, '],"relations":[' + SEEN, True),
+        (
+            {"chains": 2, "refused": ["Ada"]},
+            ',{"id":"c2","type":"PER","mentions":["Ada Lovelace"]}' + TAIL + SEEN,
+            True,
+        ),
+        ({"chains": 2, "refused": ["Ada"]}, ',{"id":"c2","type":"PER","mentions":["Ada"]}' + TAIL + SEEN, False),
+        ({"chains": 2, "refused": ["Ada"]}, TAIL + SEEN, True),
         ({"chains": 2, "related": True}, SEEN, True),
         ({"chains": 2, "related": True}, TAIL + SEEN, False),
     ],

@@ -96,4 +96,4 @@ def test_an_engine_goes_on_with_an_answer(tiny, engine):
     system.engine.submit(0, question.request)
     ((_, reply),) = system.engine.poll()
     assert question.request.begun == begun
-    assert reply.text.startswith('],"relations":[')
+    assert reply.text.startswith(("],", ',{"id":"c2"'))

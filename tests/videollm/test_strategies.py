@@ -82,22 +82,34 @@ COUPLE = '{"head":"c0","tail":"c1","type":"PER-PER_couple"}'
 
 
 @pytest.mark.parametrize(
-    ("ended", "begun", "rest", "found"),
+    ("ended", "begun"),
     [
-        (f'{ADA}]}},{{"id":"c2"', f"{ADA}]}}", f'],"relations":[{COUPLE}],"regions":[]}}', (2, 1)),
-        (f"{ADA},", f"{ADA}]}}", f'],"relations":[{COUPLE}],"regions":[]}}', (2, 1)),
-        (f'{ADA}]}}],"relations":[{COUPLE},', f'{ADA}]}}],"relations":[{COUPLE}', '],"regions":[]}', (2, 1)),
+        (f'{ADA}]}},{{"id":"c2","type":"PER","mentions":["Bela"]}},{{"id":"c3"', f"{ADA}]}}"),
+        (f"{ADA},", f"{ADA}]}}"),
+        (f'{ADA}]}}],"relations":[{COUPLE},', f'{ADA}]}}],"relations":[{COUPLE}'),
     ],
 )
-def test_behind_a_list_that_went_round_the_answer_goes_on(ended, begun, rest, found):
+def test_behind_what_went_round_the_answer_goes_on(ended, begun):
     about = subject()
     about.supports = frozenset({"begun", "grammar"})
+    related = "relations" in ended
+    rest = '],"regions":[]}' if related else f'],"relations":[{COUPLE}],"regions":[]}}'
     payload, asked = talk(joint, about, Reply(text=ended, finish="repetition", tokens_out=100), rest)
     assert [question.request.begun for question in asked] == ["", begun]
     assert asked[1].request.max_tokens < asked[0].request.max_tokens - 100
+    assert ('REFUSED: "Bela"' in asked[1].request.constraint.grammar) is not related
     assert payload == begun + rest
     gold = annotation(about, payload)
-    assert (len(gold.chains), len(gold.relations)) == found
+    assert (len(gold.chains), len(gold.relations)) == (2, 1)
+
+
+def test_where_every_text_is_refused_the_list_of_chains_ends():
+    about = subject(Document("d", "en", "Ada"))
+    about.supports = frozenset({"begun", "grammar"})
+    ended = '{"chains":[{"id":"c0","type":"PER","mentions":["Ada"]},{"id":"c1"'
+    _, asked = talk(joint, about, Reply(text=ended, finish="repetition"), '],"relations":[],"regions":[]}')
+    assert "REFUSED" not in asked[1].request.constraint.grammar
+    assert "start: rest_1" in asked[1].request.constraint.grammar
 
 
 def test_an_answer_that_went_round_among_regions_is_at_its_end():

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from m3dllm.labels import LabelSet, RelationLabel
@@ -32,17 +32,19 @@ def joint_grammar(
     *,
     chains: int | None = None,
     related: bool = False,
+    refused: Collection[str] = (),
 ) -> str:
     """Chains, relations and regions in one object. Relations name only chains that were written before them.
 
-    `chains`: the rest of an answer, behind so many chains; `related`: behind its relations too.
+    `chains`: the rest of an answer, behind so many chains; `related`: behind its relations too. With
+    `refused`, the list of chains goes on, without these texts.
     """
     rules = _Rules()
     n_chains = bounds.chains if mention_chunks(document) and labels.mentions else 0
     n_pairs = n_chains if labels.relations and bounds.relations else 0
     regions = rules.regions(visible, labels, bounds)
     if n_chains:
-        rules.mentions(document, bounds)
+        rules.mentions(document, bounds, refused)
         rules.add("chain_type", _names(label.name for label in labels.mentions))
         mentions = _list("mention", bounds.mentions, least=1)
         rules.add("chain_body", _row(_text(',"type":'), "chain_type", _text(',"mentions":['), mentions, _text("]}")))
@@ -53,7 +55,7 @@ def joint_grammar(
     if chains is None:
         rules.add("start", _row(_text('{"chains":['), "(chain_0 next_1 | rest_0)" if n_chains else "rest_0"))
     else:
-        rules.add("start", _row(*seen) if related else f"rest_{chains}")
+        rules.add("start", _row(*seen) if related else f"next_{chains}" if refused else f"rest_{chains}")
     for k in range(n_chains + 1):
         if k < n_chains:
             rules.add(f"chain_{k}", _row(_text(f'{{"id":"c{k}"'), "chain_body"))
@@ -241,12 +243,15 @@ class _Rules:
     def text(self) -> str:
         return "\n".join([FREE, *self._lines.values()]) + "\n"
 
-    def mentions(self, document: Document, bounds: Bounds) -> None:
-        """`mention` and MENTION: a text of the document in quotes, the former also with occurrence numbers."""
+    def mentions(self, document: Document, bounds: Bounds, refused: Collection[str] = ()) -> None:
+        """`mention` and MENTION: a text of the document in quotes, none of `refused`; the former also with occurrence
+        numbers."""
         chunks = [_json(chunk)[1:-1] for chunk in mention_chunks(document)]
         self.add("SUBSTRING", f"%regex {_json({'substring_chunks': chunks})}")
         self.add("WHOLE", f"/{_SOLID}({_UNIT}{{0,{max(bounds.characters - 2, 0)}}}{_SOLID})?/")
-        self.add("MENTION", '"\\"" (SUBSTRING & WHOLE) "\\""')
+        if refused:
+            self.add("REFUSED", _union(_json(text)[1:-1] for text in refused))
+        self.add("MENTION", f'"\\"" (SUBSTRING & WHOLE{" & ~REFUSED" if refused else ""}) "\\""')
         most = max(Counter(document.text[start:end] for start, end in tokenize(document)).values(), default=1)
         self.add("OCCURRENCE", f"/{'|'.join(_ranges(1, most))}/")
         numbers = _list("OCCURRENCE", min(most, bounds.mentions), least=1)

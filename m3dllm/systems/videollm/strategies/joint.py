@@ -15,8 +15,12 @@ from m3dllm.systems.videollm.likelihood import joint_answer
 from m3dllm.systems.videollm.repetition import REPETITION
 from m3dllm.systems.videollm.strategies.base import About, Conversation, Stage, Strategy
 from m3dllm.systems.videollm.strategies.staged import CHAINS, RELATIONS, about_given
+from m3dllm.tokens import tokenize
 
-_CHAIN, _RELATIONS, _REGIONS = '{"id":"c', '],"relations":[', '],"regions":['
+_HEAD, _CHAIN = '{"chains":[', '{"id":"c'
+_RELATIONS, _REGIONS = '],"relations":[', '],"regions":['
+MOST_REFUSED = 16
+"""So many texts that were repeated are refused; then the list ends."""
 SPARE = 16
 """Tokens that are left free, because what was written may be cut into other tokens when it is read again."""
 
@@ -77,31 +81,47 @@ class Joint(Strategy):
             return {"chains": [], "relations": [], "regions": []}
         question = JOINT.ask(context)
         (reply,) = yield [question]
-        while (rest := _rest(context, question.request, reply)) is not None:
+        refused: list[str] = []
+        while (rest := _rest(context, question.request, reply, refused)) is not None:
             (added,) = yield [replace(question, request=rest)]
             tokens = (reply.tokens_out or 0) + (added.tokens_out or 0)
             reply = replace(added, text=rest.begun + added.text, tokens_out=tokens, logprobs=None)
         return _parse(context, reply, ())
 
 
-def _rest(context: PromptContext, request: Request, reply: Reply) -> Request | None:
-    """Where an answer was ended amid a list because it went round in circles: the request for what follows the list.
+def _rest(context: PromptContext, request: Request, reply: Reply, refused: list[str]) -> Request | None:
+    """Where an answer was ended amid a list because it went round in circles: the request for what follows.
 
-    None where nothing follows, or the engine cannot go on with an answer.
+    The list of chains goes on without the texts that were repeated, which are added to `refused`; behind other lists
+    the next one follows. None where nothing follows, or the engine cannot go on with an answer.
     """
     held = request.constraint is not None and request.constraint.grammar is not None
     left = request.max_tokens - (reply.tokens_out or 0) - SPARE
     if reply.finish != REPETITION or reply.reasoning or not held or "begun" not in context.supports or left < SPARE:
         return None
     text = reply.text[: reply.text.rfind(",")]
-    if _REGIONS in text or not text:
+    if _CHAIN not in text or _REGIONS in text:
         return None
-    related = _RELATIONS in text
-    if not related and not text.endswith("]}"):  # amid the texts of a chain
-        text += "]}"
-    chains = text.partition(_RELATIONS)[0].count(_CHAIN)
-    constraint = _constraint(context, (), chains=chains, related=related)
-    return replace(request, begun=text, constraint=constraint, max_tokens=left)
+    behind: dict[str, Any] = {"related": _RELATIONS in text}
+    if not behind["related"]:
+        chains = _chains(text if text.endswith("]}") else text + "]}")
+        refused += [text for text in chains[-1][1] if text not in refused]
+        text = _HEAD + ",".join(f"{_CHAIN}{i}{body}" for i, (body, _) in enumerate(chains))
+        others = {context.document.text[start:end] for start, end in tokenize(context.document)}.difference(refused)
+        behind["refused"] = refused if others and len(refused) <= MOST_REFUSED else ()
+    behind["chains"] = text.partition(_RELATIONS)[0].count(_CHAIN)
+    return replace(request, begun=text, constraint=_constraint(context, (), **behind), max_tokens=left)
+
+
+def _chains(text: str) -> list[tuple[str, list[str]]]:
+    """(what follows a chain's number, its texts) of each chain that is written, those that are repeated once."""
+    found: list[tuple[str, list[str]]] = []
+    for written in text.removeprefix(_HEAD).split(f",{_CHAIN}"):
+        body = written.removeprefix(_CHAIN).lstrip("0123456789")
+        mentions = json.loads(f"{_CHAIN}{body}")["mentions"]
+        if not found or found[-1][0] != body:
+            found.append((body, [one if isinstance(one, str) else one[0] for one in mentions]))
+    return found
 
 
 def _numbered(mention: Any, most: int) -> Any:
