@@ -8,6 +8,7 @@ import re
 from fractions import Fraction
 from pathlib import Path
 
+from m3dllm.files import sha256_file
 from m3dllm.report import write_report
 
 MADE: dict[object, dict[str, str]] = {}
@@ -50,7 +51,7 @@ def main_table(texts: dict[str, str], name: str) -> dict[str, dict[str, str]]:
 
 
 def change(run: Path, lang: str, pairs: str, task: str, share: float) -> None:
-    """Let the run have found only a share of the task's gold, in a way that its files agree on."""
+    """Let the run have found only a share of the task's gold, as its files say: predictions are not looked at again."""
     lines = [json.loads(line) for line in (run / "per_document.jsonl").read_text().splitlines()]
     sums = [Fraction(0)] * 4
     for row in lines:
@@ -69,6 +70,9 @@ def change(run: Path, lang: str, pairs: str, task: str, share: float) -> None:
     scores["languages"][lang][pairs]["tasks"][task] = ratios | counts
     (run / "per_document.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
     (run / "scores.json").write_text(json.dumps(scores))
+    summary = json.loads((run / "summary.json").read_text())
+    summary["made_of"] |= {name: sha256_file(run / name) for name in ("per_document.jsonl", "scores.json")}
+    (run / "summary.json").write_text(json.dumps(summary))
 
 
 def edit(run: Path, name: str, **changes) -> None:

@@ -50,6 +50,8 @@ VALUES = {
     "first": "Ada",
     "second": "Bela",
     "frame": 24,
+    "description": "a painter",
+    "box": "[0,0,9,9]",
 }
 SHAPE = "calibrate/shape"
 """Drawn shapes have no language."""
