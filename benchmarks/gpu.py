@@ -36,7 +36,7 @@ def table(out: Path) -> str:
 
 def _parity(out: Path) -> list[str]:
     """How many answers are letter for letter those of the CPU."""
-    said = {name: _payloads(out / f"parity-{name}") for name in ("cpu", "transformers", "vllm")}
+    said = {name: _texts(out / f"parity-{name}") for name in ("cpu", "transformers", "vllm")}
     return [
         f"{name}: {sum(a == b for a, b in zip(said['cpu'], said[name], strict=True))} of {len(said['cpu'])} answers"
         " are those of the CPU."
@@ -45,9 +45,11 @@ def _parity(out: Path) -> list[str]:
     ]
 
 
-def _payloads(run: Path) -> list[Any]:
+def _texts(run: Path) -> list[Any]:
+    """What the model wrote about each document; confidences differ in their last digits."""
     file = run / "raw.jsonl"
-    return [json.loads(line)["payload"] for line in file.read_text().splitlines()] if file.exists() else []
+    answers = map(json.loads, file.read_text().splitlines()) if file.exists() else ()
+    return [[turn["text"] for turn in answer["turns"]] for answer in answers]
 
 
 def _device() -> str:
