@@ -104,7 +104,10 @@ def _rest(context: PromptContext, request: Request, reply: Reply, refused: list[
         return None
     behind: dict[str, Any] = {"related": _RELATIONS in text}
     if not behind["related"]:
-        chains = _chains(text if text.endswith("]}") else text + "]}")
+        try:
+            chains = _chains(text if text.endswith("]}") else text + "]}")
+        except (ValueError, LookupError):  # ended amid a chain in a way that is not closed by this
+            return None
         refused += [text for text in chains[-1][1] if text not in refused]
         text = _HEAD + ",".join(f"{_CHAIN}{i}{body}" for i, (body, _) in enumerate(chains))
         others = {context.document.text[start:end] for start, end in tokenize(context.document)}.difference(refused)
