@@ -173,6 +173,12 @@ def test_the_contrast_is_the_share_of_the_matching_frames():
     assert found == pytest.approx(sum(documents) / 2, rel=1e-4)
 
 
+def test_a_batch_in_which_no_document_has_frames_costs_the_contrast_nothing():
+    cut = replace(CUT, frames=CUT.frames[:, :0], matching=CUT.matching[:, :0])
+    found = random(Contrast(HIDDEN))(torch.randn(2, 5, HIDDEN), torch.randn(2, 0, HIDDEN), FRAME_MASK[:, :0], cut)
+    assert found.item() == 0
+
+
 def test_mentions_and_chains_come_out_of_the_gate():
     gate = random(MentionGate(HIDDEN, 2, 0.0))
     words, frames = torch.randn(1, 5, HIDDEN), torch.randn(1, 3, HIDDEN)

@@ -117,6 +117,8 @@ class Contrast(nn.Module):
 
     def forward(self, words: Tensor, frames: Tensor, frame_mask: Tensor, sentences: Sentences) -> Tensor:
         """The mean over the documents of the batch; those without text or frames cost nothing."""
+        if not frames.shape[1]:
+            return words.new_zeros(())
         rows = sentences.document
         text = self.of_text(masked_mean(words[rows[:, None], sentences.words], sentences.mask))
         match = F.normalize(text, dim=-1)[:, None] * F.normalize(self.of_frames(frames), dim=-1)[rows]
