@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from m3dllm.columns import counted
 from m3dllm.config import INCIDENTAL, Options, named, options_of
@@ -22,7 +22,7 @@ from m3dllm.normalize import normalize
 from m3dllm.options import public, resolve_config
 from m3dllm.registry import Broken, all_systems, find_system
 from m3dllm.session import checked_answers
-from m3dllm.stream import Spool
+from m3dllm.stream import Lazy, Spool
 from m3dllm.system import System, SystemSpec
 from m3dllm.types import Document, Example, RawOutput, Task, Turn
 from m3dllm.wire import decode, decode_raw, encode, encode_annotation, encode_raw
@@ -198,8 +198,12 @@ class Cascade(System):
             if raw.failure is None:
                 answered.append(i)
         log.info("%s proposed in %s", proposer.spec.name, counted(len(answered), "document"))
-        proposed = _Proposed(documents, proposals, answered, self.labels)
-        return self._joined(documents, proposals, self.second.predict(proposed))
+
+        def proposed(i: int) -> Document:
+            annotation = normalize(documents[i], proposals[i], self.labels).annotation
+            return replace(documents[i], proposed=annotation)
+
+        return self._joined(documents, proposals, self.second.predict(Lazy(answered, proposed)))
 
     def _joined(
         self, documents: Sequence[Document], proposals: Sequence[RawOutput], decided: Iterator[RawOutput]
@@ -246,29 +250,6 @@ class Cascade(System):
 
     def take_prompts(self) -> dict[str, str]:
         return {**self.first.take_prompts(), **self.second.take_prompts()}
-
-
-@dataclass(frozen=True, slots=True)
-class _Proposed(Sequence[Document]):
-    """The documents for which something was proposed, each with that; made when one is asked for."""
-
-    documents: Sequence[Document]
-    proposals: Sequence[RawOutput]
-    positions: Sequence[int]
-    labels: LabelSet
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    @overload
-    def __getitem__(self, i: int) -> Document: ...
-    @overload
-    def __getitem__(self, i: slice) -> list[Document]: ...
-    def __getitem__(self, i: int | slice) -> Document | list[Document]:
-        if isinstance(i, slice):
-            return [self[n] for n in range(*i.indices(len(self)))]
-        document, raw = self.documents[self.positions[i]], self.proposals[self.positions[i]]
-        return replace(document, proposed=normalize(document, raw, self.labels).annotation)
 
 
 def _both(name: str, document: Document, proposal: RawOutput, answer: RawOutput, labels: LabelSet) -> RawOutput:

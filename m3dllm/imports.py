@@ -16,7 +16,7 @@ from m3dllm.plugins import options
 from m3dllm.score import Settings
 from m3dllm.score.corpus import Golds, score_golds
 from m3dllm.score.scores import Scores
-from m3dllm.stream import Picked, Spool
+from m3dllm.stream import Lazy, Spool
 from m3dllm.types import Example, Prediction
 from m3dllm.wire import decode_prediction, encode_prediction, read_labels
 
@@ -50,7 +50,7 @@ def _examples(imported: Imported, path: Path, labels: LabelSet | None) -> Sequen
         for example in itertools.chain.from_iterable(sources):
             for place, problem in labels.unknown(example.gold):
                 raise UserError.at(path, problem, place=f"{example.document.id}: {place}")
-    return Picked(sources, [(n, i) for n, source in enumerate(sources) for i in range(len(source))])
+    return Lazy([(source, i) for source in sources for i in range(len(source))], lambda at: at[0][at[1]])
 
 
 def _matched(golds: Iterable[Example], preds: Sequence[Example], path: Path) -> Iterator[Prediction]:

@@ -10,9 +10,8 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import overload
 
 from m3dllm import summary
 from m3dllm.cluster import Workers
@@ -35,6 +34,7 @@ from m3dllm.session import (
     with_provenance,
     with_timing,
 )
+from m3dllm.stream import Lazy
 from m3dllm.types import Annotation, Chain, Document, Example, Given, GivenKind, Prediction, RawOutput, Subset
 from m3dllm.wire import convert, labels_sha256, pretty
 
@@ -244,30 +244,8 @@ def _predict(session: RunSession, *, retry_failed: bool) -> None:
                 log.warning("%d of these are asked again by %s", n, what)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked(Sequence[Document]):
-    """What the system sees of documents in passes, made when it is asked for; `which` are (pass, position)."""
-
-    examples: Sequence[Example]
-    which: Sequence[tuple[GivenKind | None, int]]
-    subsets: Mapping[str, Subset]
-
-    def __len__(self) -> int:
-        return len(self.which)
-
-    @overload
-    def __getitem__(self, i: int) -> Document: ...
-    @overload
-    def __getitem__(self, i: slice) -> list[Document]: ...
-    def __getitem__(self, i: int | slice) -> Document | list[Document]:
-        if isinstance(i, slice):
-            return [self[n] for n in range(*i.indices(len(self)))]
-        kind, position = self.which[i]
-        return _given(self.examples[position], kind, self.subsets)
-
-
-def _to_ask(session: RunSession, *, retry_failed: bool) -> _Asked:
-    """What the system sees of the documents of all passes that have no answer yet."""
+def _to_ask(session: RunSession, *, retry_failed: bool) -> Sequence[Document]:
+    """What the system sees of the documents of all passes that have no answer yet, made when it is asked for."""
     planned, subsets = session.plan, _subsets(session.record)
     answered = session.raws.answered(retry_failed=retry_failed)
     which = [
@@ -276,7 +254,7 @@ def _to_ask(session: RunSession, *, retry_failed: bool) -> _Asked:
         for i, example in enumerate(planned.test)
         if is_asked(kind, example) and (example.document.id, kind) not in answered
     ]
-    return _Asked(planned.test, which, subsets)
+    return Lazy(which, lambda one: _given(planned.test[one[1]], one[0], subsets))
 
 
 def _normalize(run: Run, record: RunRecord, examples: Iterable[Example], raws: Mapping[Key, RawOutput]) -> None:

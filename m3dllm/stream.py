@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
-from typing import Any, BinaryIO, TypeVar, overload
+from typing import Any, BinaryIO, Generic, TypeVar, overload
 
 from m3dllm.files import cannot_write, open_file
 from m3dllm.types import Example
@@ -23,6 +23,7 @@ from m3dllm.wire import ExampleHead, WireError, example_head, numbered_lines, pl
 
 T = TypeVar("T")
 U = TypeVar("U")
+K = TypeVar("K")
 IN_MEMORY = 2**20
 """Bytes of a spool that need no file."""
 
@@ -139,24 +140,21 @@ def heads(examples: Sequence[Example]) -> Iterable[ExampleHead]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picked(Sequence[T]):
-    """Values at places (which sequence, position) of several sequences, read when they are asked for."""
+class Lazy(Sequence[T], Generic[K, T]):
+    """A value for each key, made when it is asked for, and again when it is asked for again."""
 
-    sources: Sequence[Sequence[T]]
-    places: Sequence[tuple[int, int]]
+    keys: Sequence[K]
+    make: Callable[[K], T]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.keys)
 
     @overload
     def __getitem__(self, i: int) -> T: ...
     @overload
-    def __getitem__(self, i: slice) -> Picked[T]: ...
-    def __getitem__(self, i: int | slice) -> T | Picked[T]:
-        if isinstance(i, slice):
-            return Picked(self.sources, self.places[i])
-        source, position = self.places[i]
-        return self.sources[source][position]
+    def __getitem__(self, i: slice) -> Lazy[K, T]: ...
+    def __getitem__(self, i: int | slice) -> T | Lazy[K, T]:
+        return Lazy(self.keys[i], self.make) if isinstance(i, slice) else self.make(self.keys[i])
 
 
 class Spool(Stream[T]):

@@ -15,7 +15,7 @@ from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.native import Corpus, to_imported, write_corpus
 from m3dllm.errors import UserError
 from m3dllm.files import sha256
-from m3dllm.stream import Picked, heads
+from m3dllm.stream import Lazy, heads
 from m3dllm.types import Example
 
 
@@ -103,7 +103,7 @@ def _groups(sources: Sequence[Sequence[Example]], seed: int) -> list[Group]:
 
 def _picked(sources: Sequence[Sequence[Example]], part: Iterable[_Place]) -> Sequence[Example]:
     """The documents at these places; they are read when they are asked for."""
-    return Picked(sources, [(place.source, place.position) for place in part])
+    return Lazy([(place.source, place.position) for place in part], lambda at: sources[at[0]][at[1]])
 
 
 def _divide(groups: Sequence[Group], ratios: Sequence[float]) -> list[list[_Place]]:

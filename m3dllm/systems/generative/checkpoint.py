@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
@@ -13,65 +13,35 @@ from m3dllm.systems.generative.codec import PretrainedCodec, TinyCodec
 from m3dllm.systems.generative.config import Config
 from m3dllm.systems.generative.model import GenerativeModel
 from m3dllm.systems.generative.seq2seq import Seq2Seq, empty_seq2seq, load_seq2seq, new_tiny
-from m3dllm.systems.supervised.checkpoint import MODEL, check_shape, checkpoint_file, read_checkpoint
+from m3dllm.systems.supervised.checkpoint import MODEL, FittedCard
 from m3dllm.systems.supervised.encoders import new_encoders, save_descriptions, saved_encoders
 from m3dllm.systems.supervised.features import FrameFeatures
 from m3dllm.types import Example
 from m3dllm.weights import write_weights
-from m3dllm.wire import (
-    FORMAT,
-    WireError,
-    check_labels,
-    convert,
-    decode,
-    decode_labels,
-    encode,
-    encode_labels,
-    labels_sha256,
-)
 
 TEXT_MODEL = "text_model"
 """The folder with the description of a pretrained T5."""
 NO_TEXT = "none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """What a model is besides its weights."""
+@dataclass(frozen=True, kw_only=True)
+class Card(FittedCard):
+    """That of a generating model; regions are learned from candidates."""
+
+    plain: ClassVar = {
+        "languages": tuple[str, ...],
+        "text_model": str,
+        "words": tuple[str, ...],
+        "sees": bool,
+        "grounds": bool,
+        "history": tuple[dict[str, float], ...],
+        "fingerprint": str,
+    }
 
     config: Config
-    labels: LabelSet
-    languages: tuple[str, ...]
-    """Those of the train documents; it answers no other."""
     text_model: str
     words: tuple[str, ...] = ()
     """The vocabulary of the tiny T5."""
-    sees: bool = True
-    """Whether there were frames in train, so that there is a vision encoder."""
-    grounds: bool = True
-    """Whether there were candidates for regions in train, so that regions are answered."""
-    history: tuple[dict[str, float], ...] = ()
-    """Loss and dev scores of every epoch."""
-    fingerprint: str = ""
-    """The hash of options, labels and documents of the fit."""
-
-    def header(self) -> dict[str, str]:
-        """As the header of a safetensors file: one entry, so that the same model is the same bytes."""
-        rows = {name: getattr(self, name) for name in _PLAIN}
-        rows |= {"format": FORMAT, "config": asdict(self.config), "labels": encode_labels(self.labels)}
-        return {"m3dllm": encode(rows).decode()}
-
-    @classmethod
-    def read(cls, header: Mapping[str, str], path: Path, kind: type[Config]) -> Card:
-        """From the header of `path`, with the options of a system. Raises UserError."""
-        try:
-            card = decode(header["m3dllm"], dict[str, Any])
-            if card["format"] != FORMAT:
-                raise UserError.at(path, f"is of another format than {FORMAT}, which this version reads: fit again")
-            rows = {name: convert(card[name], form) for name, form in _PLAIN.items()}
-            return cls(config=convert(card["config"], kind), labels=decode_labels(card["labels"]), **rows)
-        except (KeyError, WireError, TypeError) as error:
-            raise UserError.at(path, f"is no model of this system ({error}): fit again") from error
 
     def new_text(self) -> Seq2Seq:
         """Its T5 before training. Raises UserError where it cannot be had."""
@@ -91,17 +61,6 @@ class Card:
 
     def _tiny(self) -> Seq2Seq:
         return new_tiny(self.config, TinyCodec(self.words, self.labels))
-
-
-_PLAIN: dict[str, Any] = {
-    "languages": tuple[str, ...],
-    "text_model": str,
-    "words": tuple[str, ...],
-    "sees": bool,
-    "grounds": bool,
-    "history": tuple[dict[str, float], ...],
-    "fingerprint": str,
-}
 
 
 def describe(
@@ -156,17 +115,3 @@ def save_model(folder: Path, card: Card, model: GenerativeModel) -> None:
     if model.vision is not None:
         save_descriptions(folder, None, model.vision)
     write_weights(folder / MODEL, model.trained_weights(), card.header())
-
-
-def read_card(folder: Path, config: Config, labels: LabelSet) -> tuple[Card, dict[str, Any]]:
-    """The fitted model in `folder`: what it is, and its weights.
-
-    Raises UserError where there is none, where it is damaged or pickled, or where it was fitted for another label set
-    or with other options.
-    """
-    path = checkpoint_file(folder)
-    header, weights = read_checkpoint(path)
-    card = Card.read(header, path, type(config))
-    check_labels(labels_sha256(card.labels), labels, path)
-    check_shape(config, card.config, path)
-    return card, weights

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,19 +9,19 @@ from typing import Any, ClassVar
 
 import torch
 
-from m3dllm.devices import find_device, is_out_of_memory, memory_advice
+from m3dllm.devices import find_device, memory_advice
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.system import System
 from m3dllm.systems.generative.boxes import read_boxes
-from m3dllm.systems.generative.checkpoint import Card, check_language, describe, read_card, save_model
+from m3dllm.systems.generative.checkpoint import Card, check_language, describe, save_model
 from m3dllm.systems.generative.config import Config
 from m3dllm.systems.generative.language import check_types
 from m3dllm.systems.generative.learner import GenerativeLearner
-from m3dllm.systems.generative.model import DOCUMENTS_AT_ONCE, Answer, GenerativeModel
-from m3dllm.systems.supervised.checkpoint import MODEL, REMEDY, read_checkpoint
-from m3dllm.systems.supervised.system import failure
-from m3dllm.training import TRAINING, Training, fingerprint_of
+from m3dllm.systems.generative.model import DOCUMENTS_AT_ONCE, GenerativeModel
+from m3dllm.systems.supervised.checkpoint import MODEL, REMEDY
+from m3dllm.systems.supervised.system import answered
+from m3dllm.training import Training, fingerprint_of
 from m3dllm.types import Document, Example, RawOutput, Task
 from m3dllm.weights import fill
 
@@ -45,7 +43,7 @@ class Generative(System):
         self._boxes = read_boxes(config.boxes)
         self._fitted: tuple[Card, GenerativeModel] | None = None
         if checkpoint is not None:
-            card, weights = read_card(checkpoint, config, labels)
+            card, weights = Card.of_checkpoint(checkpoint, config, labels)
             text = card.saved_text(checkpoint)
             model = self.model(config, labels, text, card.saved_vision(text.width, checkpoint))
             fill(model.trained_weights(), weights, checkpoint / MODEL, remedy=REMEDY)
@@ -103,12 +101,10 @@ class Generative(System):
 
     def _finished(self, model: GenerativeModel, fingerprint: str, out: Path) -> Card | None:
         """The card of that very fit where it was finished before, its weights put into the model."""
-        if not (out / MODEL).is_file() or (out / TRAINING).exists():
+        found = Card.of_finished(out, self.config, fingerprint)
+        if found is None:
             return None
-        header, weights = read_checkpoint(out / MODEL)
-        card = Card.read(header, out / MODEL, type(self.config))
-        if card.fingerprint != fingerprint:
-            return None
+        card, weights = found
         fill(model.trained_weights(), weights, out / MODEL, remedy=REMEDY)
         return card
 
@@ -122,32 +118,13 @@ class Generative(System):
         """
         if self._fitted is None:
             raise UserError("the model is not fitted: fit it, or give --checkpoint")
-        for _, of_pass in itertools.groupby(documents, key=lambda document: document.given and document.given.kind):
-            while batch := list(itertools.islice(of_pass, DOCUMENTS_AT_ONCE)):
-                yield from self._answer(batch)
+        yield from answered(documents, DOCUMENTS_AT_ONCE, self._answers)
 
-    def _answer(self, documents: Sequence[Document]) -> list[RawOutput]:
-        """The answers of a batch; where it fails as a whole, each document is tried alone."""
-        started = time.perf_counter()
-        try:
-            answers = self._answers(documents)
-        except (UserError, ValueError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
-                raise
-            if len(documents) > 1:
-                return [answer for document in documents for answer in self._answer([document])]
-            return [RawOutput(documents[0].id, error=failure(error))]
-        seconds = (time.perf_counter() - started) / len(documents)
-        return [
-            RawOutput(document.id, payload=answer.payload, turns=answer.turns, issues=answer.issues, seconds=seconds)
-            for document, answer in zip(documents, answers, strict=True)
-        ]
-
-    def _answers(self, documents: Sequence[Document]) -> list[Answer]:
+    def _answers(self, documents: Sequence[Document]) -> list[RawOutput]:
         assert self._fitted is not None
         card, model = self._fitted
-        for document in documents:
-            if document.text and document.lang not in card.languages:
-                known = " and ".join(card.languages)
-                raise UserError(f"the document is in '{document.lang}', and the model was fitted on {known}")
-        return model.answer(documents)
+        card.check_languages(documents)
+        return [
+            RawOutput(document.id, payload=answer.payload, turns=answer.turns, issues=answer.issues)
+            for document, answer in zip(documents, model.answer(documents), strict=True)
+        ]

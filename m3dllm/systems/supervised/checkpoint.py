@@ -6,10 +6,10 @@ makes it a model; the architecture and tokenizer of a fine-tuned encoder lie bes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
@@ -21,6 +21,8 @@ from m3dllm.systems.supervised.decoding import Thresholds
 from m3dllm.systems.supervised.encoders import Encoders, new_encoders, save_descriptions, saved_encoders
 from m3dllm.systems.supervised.model import Model
 from m3dllm.systems.supervised.text import Vocabulary
+from m3dllm.training import TRAINING
+from m3dllm.types import Document
 from m3dllm.weights import fill, read_weights, write_weights
 from m3dllm.wire import (
     FORMAT,
@@ -35,27 +37,32 @@ from m3dllm.wire import (
 )
 
 MODEL = "model.safetensors"
-NAMES = 2
-"""The version of the names of weights: 1 were those before a model was a backbone and heads."""
 REMEDY = "fit again"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """What a model is besides its weights."""
+@dataclass(frozen=True, kw_only=True)
+class FittedCard:
+    """What any model that 'm3dllm fit' wrote is besides its weights."""
 
-    config: Config
+    plain: ClassVar[Mapping[str, Any]] = {
+        "languages": tuple[str, ...],
+        "sees": bool,
+        "grounds": bool,
+        "history": tuple[dict[str, float], ...],
+        "fingerprint": str,
+    }
+    """The fields beside options and labels, and their types."""
+    names: ClassVar[int | None] = None
+    """The version of the names of weights, where there was another."""
+
+    config: Any
     labels: LabelSet
     languages: tuple[str, ...]
     """Those of the train documents; it answers no other."""
-    text_encoder: str
-    vocabulary: Vocabulary | None = None
-    """Of the tiny text encoder."""
     sees: bool = True
     """Whether there were frames in train, so that there is a vision encoder."""
     grounds: bool = True
-    """Whether there were annotated frames in train, so that regions are answered."""
-    thresholds: Thresholds = field(default_factory=Thresholds)
+    """Whether there was something in train to learn regions from, so that regions are answered."""
     history: tuple[dict[str, float], ...] = ()
     """Loss and dev scores of every epoch."""
     fingerprint: str = ""
@@ -63,39 +70,79 @@ class Card:
 
     def header(self) -> dict[str, str]:
         """As the header of a safetensors file: one entry, so that the same model is the same bytes."""
-        rows = {name: getattr(self, name) for name in _PLAIN}
-        labels = encode_labels(self.labels)
-        return {
-            "m3dllm": encode(
-                rows | {"format": FORMAT, "names": NAMES, "config": asdict(self.config), "labels": labels}
-            ).decode()
-        }
+        rows = {name: getattr(self, name) for name in self.plain} | {"format": FORMAT}
+        rows |= {} if self.names is None else {"names": self.names}
+        rows |= {"config": asdict(self.config), "labels": encode_labels(self.labels)}
+        return {"m3dllm": encode(rows).decode()}
 
     @classmethod
-    def read(cls, header: Mapping[str, str], path: Path, kind: type[Config]) -> Card:
+    def read(cls, header: Mapping[str, str], path: Path, kind: type[Any]) -> Self:
         """From the header of `path`, with the options of a system. Raises UserError."""
         try:
             card = decode(header["m3dllm"], dict[str, Any])
             if card["format"] != FORMAT:
                 raise UserError.at(path, f"is of another format than {FORMAT}, which this version reads: fit again")
-            if card.get("names") != NAMES:
+            if card.get("names") != cls.names:
                 raise UserError.at(path, "was fitted by an older version, whose weights have other names: fit again")
-            rows = {name: convert(card[name], form) for name, form in _PLAIN.items()}
+            rows = {name: convert(card[name], form) for name, form in cls.plain.items()}
             return cls(config=convert(card["config"], kind), labels=decode_labels(card["labels"]), **rows)
         except (KeyError, WireError, TypeError) as error:
             raise UserError.at(path, f"is no model of this system ({error}): fit again") from error
 
+    @classmethod
+    def of_checkpoint(cls, folder: Path, config: Any, labels: LabelSet) -> tuple[Self, dict[str, Tensor]]:
+        """The fitted model in `folder`: what it is, and its weights.
 
-_PLAIN: dict[str, Any] = {
-    "languages": tuple[str, ...],
-    "text_encoder": str,
-    "vocabulary": Vocabulary | None,
-    "sees": bool,
-    "grounds": bool,
-    "thresholds": Thresholds,
-    "history": tuple[dict[str, float], ...],
-    "fingerprint": str,
-}
+        Raises UserError where there is none, where it is damaged or pickled, or where it was fitted for another label
+        set or with other options.
+        """
+        path = checkpoint_file(folder)
+        header, weights = read_checkpoint(path)
+        card = cls.read(header, path, type(config))
+        check_labels(labels_sha256(card.labels), labels, path)
+        check_shape(config, card.config, path)
+        return card, weights
+
+    @classmethod
+    def of_finished(cls, out: Path, config: Any, fingerprint: str) -> tuple[Self, dict[str, Tensor]] | None:
+        """What that very fit wrote into `out`, where it was finished before."""
+        path = out / MODEL
+        if not path.is_file() or (out / TRAINING).exists():
+            return None
+        header, weights = read_checkpoint(path)
+        card = cls.read(header, path, type(config))
+        return (card, weights) if card.fingerprint == fingerprint else None
+
+    def check_languages(self, documents: Iterable[Document]) -> None:
+        """Raises UserError for a text in a language that was not in train."""
+        for document in documents:
+            if document.text and document.lang not in self.languages:
+                known = " and ".join(self.languages)
+                raise UserError(f"the document is in '{document.lang}', and the model was fitted on {known}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card(FittedCard):
+    """That of a supervised model."""
+
+    plain: ClassVar = {
+        "languages": tuple[str, ...],
+        "text_encoder": str,
+        "vocabulary": Vocabulary | None,
+        "sees": bool,
+        "grounds": bool,
+        "thresholds": Thresholds,
+        "history": tuple[dict[str, float], ...],
+        "fingerprint": str,
+    }
+    names: ClassVar = 2
+    """1 were those before a model was a backbone and heads."""
+
+    config: Config
+    text_encoder: str
+    vocabulary: Vocabulary | None = None
+    """Of the tiny text encoder."""
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 def new_encoders_of(card: Card) -> Encoders:
@@ -117,20 +164,6 @@ def save_model(folder: Path, card: Card, model: Model) -> None:
     """Write the fitted model: the encoders' descriptions first, the weights last and in one step."""
     save_descriptions(folder, model.backbone.text, model.backbone.vision)
     write_weights(folder / MODEL, model.kept_weights(), card.header())
-
-
-def read_model(folder: Path, config: Config, labels: LabelSet) -> tuple[Card, dict[str, Tensor]]:
-    """The fitted model in `folder`: what it is, and its weights.
-
-    Raises UserError where there is none, where it is damaged or pickled, or where it was fitted for another label set
-    or with other options.
-    """
-    path = checkpoint_file(folder)
-    header, weights = read_checkpoint(path)
-    card = Card.read(header, path, type(config))
-    check_labels(labels_sha256(card.labels), labels, path)
-    check_shape(config, card.config, path)
-    return card, weights
 
 
 def checkpoint_file(folder: Path) -> Path:

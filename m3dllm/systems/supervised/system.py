@@ -6,7 +6,7 @@ import itertools
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,8 +23,6 @@ from m3dllm.systems.supervised.checkpoint import (
     Card,
     fill_model,
     new_encoders_of,
-    read_checkpoint,
-    read_model,
     save_model,
     saved_encoders_of,
 )
@@ -35,7 +33,7 @@ from m3dllm.systems.supervised.encoders import Encoders
 from m3dllm.systems.supervised.learner import SupervisedLearner, check_language, describe
 from m3dllm.systems.supervised.model import Model
 from m3dllm.systems.supervised.predict import decoders, tune
-from m3dllm.training import TRAINING, Training, fingerprint_of
+from m3dllm.training import Training, fingerprint_of
 from m3dllm.types import Document, Example, Failure, RawOutput
 
 log = logging.getLogger("m3dllm")
@@ -65,7 +63,7 @@ class Supervised(System):
         self.device = find_device(config.device)
         self._fitted: tuple[Card, Model] | None = None
         if checkpoint is not None:
-            card, weights = read_model(checkpoint, config, labels)
+            card, weights = Card.of_checkpoint(checkpoint, config, labels)
             model = self.make_model(card, saved_encoders_of(card, checkpoint))
             fill_model(model, weights, checkpoint / MODEL)
             self._fitted = card, model.to(self.device).eval()
@@ -124,12 +122,10 @@ class Supervised(System):
 
     def _finished(self, model: Model, fingerprint: str, out: Path) -> Card | None:
         """The card of that very fit where it was finished before, its weights put into the model."""
-        if not (out / MODEL).is_file() or (out / TRAINING).exists():
+        found = Card.of_finished(out, self.config, fingerprint)
+        if found is None:
             return None
-        header, weights = read_checkpoint(out / MODEL)
-        card = Card.read(header, out / MODEL, type(self.config))
-        if card.fingerprint != fingerprint:
-            return None
+        card, weights = found
         fill_model(model, weights, out / MODEL)
         return card
 
@@ -170,35 +166,18 @@ class Supervised(System):
         """
         if self._fitted is None:
             raise UserError("the model is not fitted: fit it, or give --checkpoint")
-        for _, of_pass in itertools.groupby(documents, key=lambda document: document.given and document.given.kind):
-            while batch := list(itertools.islice(of_pass, self.config.batch_size)):
-                yield from self._answer(batch)
+        yield from answered(documents, self.config.batch_size, self._answers)
 
-    def _answer(self, documents: Sequence[Document]) -> list[RawOutput]:
-        """The answers of a batch; where it fails as a whole, each document is tried alone."""
-        started = time.perf_counter()
-        try:
-            with one_thread_each(self._fitted[1].threads(self.device) if self._fitted else 0):
-                payloads = self._payloads(documents)
-        except (UserError, ValueError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
-                raise
-            if len(documents) > 1:
-                return [answer for document in documents for answer in self._answer([document])]
-            return [RawOutput(documents[0].id, error=failure(error))]
-        seconds = (time.perf_counter() - started) / len(documents)
-        return [
-            RawOutput(document.id, payload=payload, seconds=seconds)
-            for document, payload in zip(documents, payloads, strict=True)
-        ]
+    def _answers(self, documents: Sequence[Document]) -> list[RawOutput]:
+        with one_thread_each(self._fitted[1].threads(self.device) if self._fitted else 0):
+            payloads = self._payloads(documents)
+        return [RawOutput(one.id, payload=payload) for one, payload in zip(documents, payloads, strict=True)]
 
     def _payloads(self, documents: Sequence[Document]) -> list[dict[str, Any]]:
         assert self._fitted is not None
         card, model = self._fitted
-        for document in documents:
-            if model.reads and document.text and document.lang not in card.languages:
-                known = " and ".join(card.languages)
-                raise UserError(f"the document is in '{document.lang}', and the model was fitted on {known}")
+        if model.reads:
+            card.check_languages(documents)
         (decoder,) = decoders(model, documents, self.device, len(documents))
         found = decoder.answers(card.thresholds)
         if not card.grounds:
@@ -206,7 +185,33 @@ class Supervised(System):
         return found
 
 
-def failure(error: Exception) -> Failure:
+def answered(
+    documents: Sequence[Document], size: int, answer: Callable[[Sequence[Document]], Sequence[RawOutput]]
+) -> Iterator[RawOutput]:
+    """The answers to the documents, in order, with their seconds; `size` of one pass are answered together."""
+    for _, of_pass in itertools.groupby(documents, key=lambda document: document.given and document.given.kind):
+        while batch := list(itertools.islice(of_pass, size)):
+            yield from _together(batch, answer)
+
+
+def _together(
+    documents: Sequence[Document], answer: Callable[[Sequence[Document]], Sequence[RawOutput]]
+) -> list[RawOutput]:
+    """The answers of a batch; where it fails as a whole, each document is tried alone."""
+    started = time.perf_counter()
+    try:
+        answers = answer(documents)
+    except (UserError, ValueError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+            raise
+        if len(documents) > 1:
+            return [raw for document in documents for raw in _together([document], answer)]
+        return [RawOutput(documents[0].id, error=_failure(error))]
+    seconds = (time.perf_counter() - started) / len(documents)
+    return [replace(raw, seconds=seconds) for raw in answers]
+
+
+def _failure(error: Exception) -> Failure:
     """Why a document was not answered; memory that ran out may be there another time."""
     if is_out_of_memory(error):
         return Failure("memory ran out: a smaller --frame-chunk, or --device cpu, may help", retryable=True)
