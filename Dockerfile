@@ -4,10 +4,12 @@
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 ARG EXTRAS=supervised,llm,server,video
-COPY pyproject.toml constraints.txt README.md LICENSE /src/
+COPY pyproject.toml README.md LICENSE /src/
 COPY m3dllm /src/m3dllm
 COPY prompts /src/prompts
 COPY adapters /src/adapters
+COPY checkpoints /src/checkpoints
+COPY benchmarks/experiments /src/benchmarks/experiments
 # Where the base brings torch, that torch stays. For a small image without CUDA, name pip an index of CPU builds of torch:
 # --build-arg PIP_EXTRA_INDEX_URL=…
 ARG PIP_EXTRA_INDEX_URL=

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -41,20 +42,20 @@ def test_the_package_imports_without_a_model_library():
     assert python(code).strip() == "False"
 
 
-def test_the_wheel_carries_prompts_adapters_a_checkpoint_labels_and_types(tmp_path):
-    wheel = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        ".",
-        "--no-deps",
-        "--no-build-isolation",
-        "--no-index",
-        "-w",
-        tmp_path,
-    ]
-    done = subprocess.run([str(word) for word in wheel], capture_output=True, text=True, cwd=ROOT)
+def test_the_wheel_of_what_the_dockerfile_copies_carries_everything(tmp_path):
+    """Prompts, adapters, a checkpoint, labels, types, experiments: nothing else of the repository is needed."""
+    for words in re.findall(r"^COPY (.+)$", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE):
+        *sources, target = words.split()
+        place = tmp_path / Path(target).relative_to("/")
+        for source in sources:
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                place.mkdir(exist_ok=True)
+                shutil.copy(ROOT / source, place)
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "-w", str(tmp_path)]
+    wheel = [sys.executable, "-m", "pip", "wheel", str(tmp_path / "src"), *options]
+    done = subprocess.run(wheel, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     wanted = (
@@ -63,6 +64,7 @@ def test_the_wheel_carries_prompts_adapters_a_checkpoint_labels_and_types(tmp_pa
         "m3dllm/adapters/README.md",
         "m3dllm/checkpoints/dffm/demo/model.safetensors",
         "m3dllm/corpora/m3d_labels.json",
+        "m3dllm/benchmarks/experiments/table3.toml",
         "_m3dllm_torchvision.py",
         "_m3dllm_torchvision.pth",
     )
