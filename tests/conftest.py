@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,8 @@ def _required(report: pytest.TestReport | pytest.CollectReport) -> pytest.TestRe
     return report
 
 
-SHARED_DATA = Path(__file__).resolve().parents[1] / "../shared/data"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT / "../shared/data"
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +52,12 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("needs the real corpora in ../shared/data, which are not part of the project")
     return SHARED_DATA.resolve()
+
+
+@pytest.fixture(scope="session")
+def plugged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a process in which the plugin in tests/plugin is installed."""
+    target = tmp_path_factory.mktemp("plugged")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*command, "--target", str(target), str(ROOT / "tests/plugin")], check=True, capture_output=True)
+    return os.environ | {"PYTHONPATH": str(target), "OMP_NUM_THREADS": "1"}

@@ -22,11 +22,10 @@ from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment, plan
 from m3dllm.runs import Run
 from m3dllm.session import make_system
+from tests.conftest import ROOT
 from tests.small import small_corpus
-from tests.test_pipeline import ROOT, plugged
 from tests.timeless import files_of
 
-__all__ = ["plugged"]
 SMALL = {"node_ip_address": "127.0.0.2", "object_store_memory": 80_000_000, "include_dashboard": False}
 """A node of a test. Ray would take 127.0.0.1 for the machine's own address in a network."""
 
