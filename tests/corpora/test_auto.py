@@ -100,6 +100,7 @@ def test_the_real_sets_are_known(shared_data, name, found):
         (b"a.txt".ljust(257, b"\0") + b"ustar\x0000", "is a tar archive: unpack it"),
         ('[{"text": "Ada", "label": []}]'.encode("utf-16-le"), "is UTF-16 without a byte-order mark"),
     ],
+    ids=["gzip", "zip", "bzip2", "xz", "zstd", "7z", "tar", "utf-16"],
 )
 def test_a_file_that_is_packed_or_in_another_encoding_is_named_for_that(data, why, tmp_path):
     (tmp_path / "a.json").write_bytes(data)
