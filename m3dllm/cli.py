@@ -238,8 +238,8 @@ def run(
         return
     done = pipeline.run(experiment, variants=tuple(variant or ()), retry_failed=retry_failed)
     _print_scores(done, json=json, whole=False)
-    if said := pipeline.complaint(done):
-        raise UserError(said)
+    if complaint := pipeline.complaint(done):
+        raise UserError(complaint)
     if done.failed():
         raise SystemExit(2)
 

@@ -293,14 +293,14 @@ class Workers(System):
             actor = waited[ready]
             try:
                 if actor.loading:
-                    said = ray.get(actor.loading)
-                    if isinstance(said, UserError):
-                        raise said
-                    self._take(said)
-                    actor.loading, actor.has_corpus = None, said.has_corpus
+                    reply = ray.get(actor.loading)
+                    if isinstance(reply, UserError):
+                        raise reply
+                    self._take(reply)
+                    actor.loading, actor.has_corpus = None, reply.has_corpus
                     continue
                 handful = actor.handfuls[0]
-                said = ray.get(next(handful.stream))
+                reply = ray.get(next(handful.stream))
             except StopIteration:
                 if left := [document.id for document in actor.handfuls.popleft().documents.values()]:
                     what = f"stopped before document '{left[0]}': it owes one answer a document"
@@ -319,12 +319,12 @@ class Workers(System):
                 actor.handfuls.clear()
                 actor.loading = self._load(actor.handle)
             else:
-                if isinstance(said, Facts):
-                    self._take(said)
+                if isinstance(reply, Facts):
+                    self._take(reply)
                 else:
                     i = next(iter(handful.documents))
                     del handful.documents[i]
-                    answers[i] = said
+                    answers[i] = reply
         return lost
 
     def _take(self, facts: Facts) -> None:

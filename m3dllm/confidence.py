@@ -26,25 +26,25 @@ def rounded(probability: float) -> float:
     return round(min(max(probability, 0.0), 1.0), 4)
 
 
-def said_of(part: Mention | Relation | Region) -> dict[str, float]:
-    """The confidences that are said of a part, by their names: `confidence`, of a mention also `link`."""
-    said = {"confidence": part.confidence, "link": part.link if isinstance(part, Mention) else None}
-    return {name: value for name, value in said.items() if value is not None}
+def confidences_of(part: Mention | Relation | Region) -> dict[str, float]:
+    """The confidences of a part that has some, by their names: `confidence`, of a mention also `link`."""
+    named = {"confidence": part.confidence, "link": part.link if isinstance(part, Mention) else None}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def confidences(annotation: Annotation) -> Iterator[float]:
-    """Every confidence that is said."""
+    """Every confidence in it."""
     parts: tuple[Mention | Relation | Region, ...] = (
         *annotation.mentions,
         *annotation.relations,
         *annotation.regions,
     )
     for part in parts:
-        yield from said_of(part).values()
+        yield from confidences_of(part).values()
 
 
 def has_confidences(annotation: Annotation) -> bool:
-    """Whether any is said."""
+    """Whether there are any."""
     return next(confidences(annotation), None) is not None
 
 

@@ -180,8 +180,8 @@ def _lines_of(
         if raw is None:
             raise UserError(f"system '{name}' stopped before document '{document.id}': it owes one answer a document")
         if not isinstance(raw, RawOutput) or raw.document != document.id:
-            said = raw.document if isinstance(raw, RawOutput) else type(raw).__name__
-            raise UserError(f"system '{name}' answered '{said}' where document '{document.id}' was next")
+            named = raw.document if isinstance(raw, RawOutput) else type(raw).__name__
+            raise UserError(f"system '{name}' answered '{named}' where document '{document.id}' was next")
         raw = replace(raw, given=document.given.kind if document.given else None)
         try:
             line = encode_raw(raw)

@@ -120,8 +120,8 @@ def _pysubs2(text: str, path: Path) -> Iterator[tuple[float, float, str]]:
     for event in found:
         if not event.is_comment and not event.is_drawing:
             # what follows an unreadable timing line would else be said by the cue before
-            said = re.split(r"(?:\\N|\n)(?:\d+(?:\\N|\n))?[^\\\n]*-->", event.text)[0]
-            yield event.start / 1000, event.end / 1000, said
+            lines = re.split(r"(?:\\N|\n)(?:\d+(?:\\N|\n))?[^\\\n]*-->", event.text)[0]
+            yield event.start / 1000, event.end / 1000, lines
 
 
 def _ttml(text: str, path: Path) -> Iterator[tuple[float, float, str]]:
@@ -201,7 +201,7 @@ def _merged(cues: Iterable[Cue]) -> list[Cue]:
     kept: list[Cue] = []
     last: dict[str, int] = {}  # where each text was said last
     for start_s, together in groupby(cues, key=lambda cue: cue.start_s):
-        said: list[str] = []
+        lines: list[str] = []
         seen: set[str] = set()
         texts: list[str] = []
         end_s = start_s
@@ -210,11 +210,11 @@ def _merged(cues: Iterable[Cue]) -> list[Cue]:
             if same is not None and start_s < kept[same].end_s:
                 kept[same] = replace(kept[same], end_s=max(kept[same].end_s, cue.end_s))
                 continue
-            said += [line for line in cue.lines if line not in seen]
+            lines += [line for line in cue.lines if line not in seen]
             seen.update(cue.lines)
             texts, end_s = texts or [cue.text], max(end_s, cue.end_s)
-        if said:
-            kept.append(Cue(start_s, end_s, "\n".join(said)))
+        if lines:
+            kept.append(Cue(start_s, end_s, "\n".join(lines)))
             last |= dict.fromkeys([*texts, kept[-1].text], len(kept) - 1)
     return kept
 

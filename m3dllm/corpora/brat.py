@@ -29,8 +29,8 @@ from m3dllm.corpora.offsets import (
     nearby,
     other_readings,
     plain_readings,
-    says_what_stands,
     stands,
+    surface_stands,
 )
 from m3dllm.corpora.places import Places
 from m3dllm.corpora.standoff import Link, Standoff, TextBound, parse_standoff
@@ -289,21 +289,21 @@ class _Reader:
         start, end = fragments[0][0], max(end for _, end in fragments)
         fits = start >= 0 and end <= len(text) and all(first < last for first, last in fragments)
         found = stands(text, fragments) if fits else ""
-        said = found if bound.text is None else bound.text
-        if fits and says_what_stands(said, text, listed):
+        surface = found if bound.text is None else bound.text
+        if fits and surface_stands(surface, text, listed):
             return self._covering(fragments, text, where)
-        if fits and differ_in_marks(said, found):
-            self.notes.change("mention", "its text differs in marks", f"{where} {said!r}, the text has {found!r}")
+        if fits and differ_in_marks(surface, found):
+            self.notes.change("mention", "its text differs in marks", f"{where} {surface!r}, the text has {found!r}")
             return self._covering(fragments, text, where)
-        if self.options.repair and (moved := nearby(said, text, start, end)):
+        if self.options.repair and (moved := nearby(surface, text, start, end)):
             why = "its offsets were wrong: moved to where its text stands"
-            self.notes.change("mention", why, f"{where} {said!r}: from {start} to {moved[0]}")
+            self.notes.change("mention", why, f"{where} {surface!r}: from {start} to {moved[0]}")
             return moved
         if fits:
-            detail = f"{where} {said!r}, the text has {found!r}"
+            detail = f"{where} {surface!r}, the text has {found!r}"
             self.notes.leave_out("mention", "the text at its offsets is another", detail)
         else:
-            detail = f"{where} {said!r}, {start} to {end} of {len(text)}"
+            detail = f"{where} {surface!r}, {start} to {end} of {len(text)}"
             self.notes.leave_out("mention", "its offsets do not fit the text", detail)
         return None
 
@@ -378,20 +378,20 @@ class _Reader:
         pattern = self.options.chain_names
         if pattern is None:
             return set()
-        said: dict[str, list[str]] = defaultdict(list)
+        texts: dict[str, list[str]] = defaultdict(list)
         for span, bounds in shared.items():
             named = [bound.type for bound in bounds if pattern.fullmatch(bound.type)]
             for name in named if len(named) < len(bounds) else ():
-                said[name].append(text[slice(*span)])
+                texts[name].append(text[slice(*span)])
         if not self.options.chains_are_numbered:
-            return set(said)
-        names = set(said) - conf.entities
+            return set(texts)
+        names = set(texts) - conf.entities
         parts = [name.rpartition("-") for name in names]
         numbers = {int(number) for _, _, number in parts}
-        are_said = sum(_letters(base) in map(_letters, said[f"{base}-{number}"]) for base, _, number in parts)
+        repeated = sum(_letters(base) in map(_letters, texts[f"{base}-{number}"]) for base, _, number in parts)
         schemes = {base for base, _, _ in parts}
         are_numbered = 0 in numbers and len(numbers) == len(names) and (len(schemes) > 1 or len(names) == 1)
-        if are_numbered or 2 * are_said > len(names) > 0:
+        if are_numbered or 2 * repeated > len(names) > 0:
             return names
         for name in sorted(names):
             why = "its number does not look like a chain's: a type; '--chain-names' reads it as the name of a chain"

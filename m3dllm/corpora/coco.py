@@ -79,9 +79,9 @@ def read_coco(path: Path, *, images: Path | None = None, clips: bool = False, sp
         note_unread(value, _SHAPE, f"{file.name}: $", incoming.notes)
         root, part = file.parent, split or incoming.split_of(file, path)
         folders = [images] if images else [root, root / "images", root.parent / "images", root.parent]
-        said = _regions(value, file.name, incoming.notes)
+        drawn = _regions(value, file.name, incoming.notes)
         for name, clip in _clips(value, file.name, clips, incoming.notes).items():
-            example = _example(name, clip, said, folders, file, incoming)
+            example = _example(name, clip, drawn, folders, file, incoming)
             if example:
                 incoming.add(part, example)
     return incoming.done(path)
@@ -163,7 +163,7 @@ def _is_turned(entry: dict[str, Any]) -> bool:
 def _example(
     name: str,
     clip: _Clip,
-    said: dict[object, list[_Drawn]],
+    by_image: dict[object, list[_Drawn]],
     folders: list[Path],
     file: Path,
     incoming: Incoming,
@@ -174,7 +174,7 @@ def _example(
     for index, (entry, place) in sorted(clip.images.items()):
         width, height = whole_number(entry.get("width")) or 0, whole_number(entry.get("height")) or 0
         source, size = words(entry.get("file_name")), (width, height) if width > 0 and height > 0 else None
-        drawn = said.get(key(entry.get("id")), [])
+        drawn = by_image.get(key(entry.get("id")), [])
         boxes = [one.box for one in drawn if one.box]
         frame = still(
             own,

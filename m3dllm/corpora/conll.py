@@ -125,9 +125,9 @@ def marked(block: Block, notes: Imported, where: str) -> tuple[Marks, list[tuple
     """The text of the sentences, one a line, with its mentions, named by their numbers; and its tokens' offsets."""
     text, tokens, found = "", [], []
     for rows in filter(None, block.sentences):
-        said, spans = joined([token for _, token, _ in rows])
+        line, spans = joined([token for _, token, _ in rows])
         shift = len(text) + bool(text)
-        text += ("\n" if text else "") + said
+        text += ("\n" if text else "") + line
         spans = tuple((start + shift, end + shift) for start, end in spans)
         tokens += [span for span in spans if span[0] < span[1]]
         found += [

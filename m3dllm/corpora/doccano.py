@@ -47,12 +47,12 @@ def read_doccano(
         rows = read_documents(file, incoming.notes, keys=text_keys, lines=True)
         for n, one in enumerate(rows, start=1):
             row, where = one.value, one.where(file.name)
-            said, marked = _first(row, text_keys, str), _first(row, span_keys, list)
-            if said is None:
+            text_key, marked = _first(row, text_keys, str), _first(row, span_keys, list)
+            if text_key is None:
                 incoming.notes.leave_out("document", "it has no text", where)
                 continue
-            found, spans = row[said], row[marked] if marked else None
-            shape = keys("id", relations=[_RELATION]) | {said: None, marked or "label": None}
+            found, spans = row[text_key], row[marked] if marked else None
+            shape = keys("id", relations=[_RELATION]) | {text_key: None, marked or "label": None}
             note_unread(row, shape, one.at(file.name), incoming.notes)
             note_unread(objects(spans), [_ENTITY], f"{one.at(file.name)}.{marked}", incoming.notes)
             marks = Marks(found, incoming.notes, where)
@@ -79,14 +79,14 @@ def _spans(spans: list[Any] | None, notes: Imported, where: str) -> Iterator[tup
     for i, span in enumerate(spans or ()):
         if isinstance(span, dict):
             parts = span.get("start_offset"), span.get("end_offset"), span.get("label")
-            said = key(span.get("id"))
+            own = key(span.get("id"))
         elif isinstance(span, list) and len(span) == 3:
-            parts, said = (span[0], span[1], span[2]), None
+            parts, own = (span[0], span[1], span[2]), None
         else:
             notes.leave_out("label", "it is of a whole text, not of a span", f"{where}: {span!r:.60}")
             continue
         start, end = whole_number(parts[0]), whole_number(parts[1])
-        name: Hashable = ("at", i) if said is None else said
+        name: Hashable = ("at", i) if own is None else own
         yield name, -1 if start is None else start, -1 if end is None else end, words(parts[2])
 
 

@@ -53,10 +53,10 @@ def read_elan(
         media = root.find("HEADER/MEDIA_DESCRIPTOR")
         video = PurePosixPath((media.get("MEDIA_URL") or "").replace("\\", "/")).stem if media is not None else ""
         text, segments = "", []
-        for start_s, end_s, said in lines:
+        for start_s, end_s, line in lines:
             text += "\n" if text else ""
-            segments.append(Segment(len(text), len(text) + len(said), start_s, end_s))
-            text += said
+            segments.append(Segment(len(text), len(text) + len(line), start_s, end_s))
+            text += line
         name = incoming.id_for(file.stem, f"document-{len(incoming.ids)}", file.name)
         document = Document(name, language_of(text, lang), text, group=video, segments=tuple(segments))
         incoming.add(split or incoming.split_of(file, path), Example(document, Annotation(), frozenset(TASKS)))
@@ -69,13 +69,13 @@ def _lines(
     """(start, end, text) of each annotation of a tier that has times of its own."""
     found = []
     for one in tier.findall("ANNOTATION/ALIGNABLE_ANNOTATION"):
-        said = " ".join((one.findtext("ANNOTATION_VALUE") or "").split())
+        line = " ".join((one.findtext("ANNOTATION_VALUE") or "").split())
         start, end = times.get(one.get("TIME_SLOT_REF1")), times.get(one.get("TIME_SLOT_REF2"))
         place = f"{where}: {one.get('ANNOTATION_ID', '')}"
         if start is None or end is None or not 0 <= start <= end:
             notes.leave_out("annotation", "it has no time", place)
-        elif said:
-            found.append((start / 1000, end / 1000, said))
+        elif line:
+            found.append((start / 1000, end / 1000, line))
     for one in tier.findall("ANNOTATION/REF_ANNOTATION"):
         notes.leave_out("annotation", "it has no time of its own", f"{where}: {one.get('ANNOTATION_ID', '')}")
     return found

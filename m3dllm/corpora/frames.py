@@ -345,11 +345,11 @@ class _Reader:
                     self.notes.leave_out("box file", why, file.where)
             return
         before = len(self.notes.left_out)
-        said: list[tuple[str, Region]] = []
+        drawn: list[tuple[str, Region]] = []
         annotated = False
         if labelme and still.labelme:
             annotated = True
-            said += self._drawn(labelme, still.labelme, number, picture)
+            drawn += self._drawn(labelme, still.labelme, number, picture)
         if still.yolo:
             try:
                 text = _text(still.yolo)
@@ -357,8 +357,8 @@ class _Reader:
                 self.notes.leave_out("box file", "it cannot be read", f"{still.yolo.where}: {error}")
             else:
                 annotated = True
-                said += self._listed(text, still.yolo, number, picture)
-        regions = regions_in_frame(said, self.notes, self.options.region_types)
+                drawn += self._listed(text, still.yolo, number, picture)
+        regions = regions_in_frame(drawn, self.notes, self.options.region_types)
         path = f"{folder}/{number}{picture.suffix}"
         if annotated and any(map(is_unusable, self.notes.left_out[before:])):
             annotated = bool(regions)
@@ -463,14 +463,14 @@ def _inner_image(data: bytes) -> bytes:
 
 
 def regions_in_frame(
-    said: Iterable[tuple[str, Region]], notes: Imported, region_types: Choice | None = None
+    drawn: Iterable[tuple[str, Region]], notes: Imported, region_types: Choice | None = None
 ) -> list[Region]:
     """The regions whose types are chosen and whose boxes are legal, or can be cut to the frame; others are noted.
 
-    `said` are (place, region).
+    `drawn` are (place, region).
     """
     kept: dict[Region, None] = {}
-    for where, region in said:
+    for where, region in drawn:
         name = chosen(region.type, region_types)
         inside = cut_to_frame(region.box)
         if name is None:

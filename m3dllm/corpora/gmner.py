@@ -92,8 +92,8 @@ def _tweet(
         size, reach = (boxed.size, boxed.reach) if boxed else (None, (0.0, 0.0))
         frame = still(name, 0, file, size, notes, where=f"{where}: {image}", reach=reach)
     if boxed and frame:
-        for place, said, region in boxed.regions(frame, notes):
-            _show(marks, region, said, place)
+        for place, label, region in boxed.regions(frame, notes):
+            _show(marks, region, label, place)
         if not boxed.is_whole:
             marks.spoil(0)
     elif boxed:
@@ -104,15 +104,15 @@ def _tweet(
     return Example(document, marks.gold(), UNANNOTATED)
 
 
-def _show(marks: Marks, region: Region, said: str, place: str) -> None:
+def _show(marks: Marks, region: Region, name: str, place: str) -> None:
     """Tie a region to the mention that its name says, whose type it has then."""
-    found = marks.named(said)
+    found = marks.named(name)
     if not found:
-        marks.notes.leave_out("region", "no mention has its name", f"{place}: {said!r}")
+        marks.notes.leave_out("region", "no mention has its name", f"{place}: {name!r}")
         marks.spoil(region.frame)
         return
     if len(found) > 1:
-        marks.notes.change("region", "several mentions have its name: the first shows in it", f"{place}: {said!r}")
+        marks.notes.change("region", "several mentions have its name: the first shows in it", f"{place}: {name!r}")
     marks.shows(Region(region.frame, region.box, marks.kind(found[0])), place, found[0])
 
 

@@ -92,12 +92,12 @@ def read_label_studio(
             incoming.notes.leave_out("file", "it is no JSON export of Label Studio", file.name)
             continue
         part = split or incoming.split_of(file, path)
-        said = bool(links - options.coreference), bool(links & options.coreference)
+        linked = bool(links - options.coreference), bool(links & options.coreference)
         for row in read_documents(file, incoming.notes, keys=("data",)):
             where = row.at(file.name)
             if not _is_task(row.value):
                 incoming.notes.leave_out("document", "it has no data", where)
-            elif example := _Task(row.value, where, file, incoming, options, *said).example():
+            elif example := _Task(row.value, where, file, incoming, options, *linked).example():
                 incoming.add(part, example)
     return incoming.done(path)
 
@@ -268,8 +268,8 @@ class _Task:
         """What nobody annotated: as our own export says; else all, where nobody annotated the task, mentions, where
         its results are of other kinds, and links, where no task of the file has any."""
         if "frames" in data:
-            said = data.get("unannotated")
-            return frozenset(task for task in TASKS if isinstance(said, list) and task in said)
+            unannotated = data.get("unannotated")
+            return frozenset(task for task in TASKS if isinstance(unannotated, list) and task in unannotated)
         if made is None:
             return frozenset(TASKS)
         found: set[Task] = set() if self.relations else {"relation"}
@@ -284,16 +284,16 @@ class _Task:
         folders = [self.options.images] if self.options.images else [self.file.parent, self.file.parent / "images"]
         sizes = {(words(r.get("to_name")), whole_number(r.get("item_index")) or 0): _original(r) for r in results}
         for control, position, index, source, about in _images(self.task["data"]):
-            said = _original(about) or sizes.get((control, position)) or next(filter(None, sizes.values()), None)
+            size = _original(about) or sizes.get((control, position)) or next(filter(None, sizes.values()), None)
             where = f"{self.where}: {source}"
             if index < 0 or any(frame.index == index for frame in frames):
                 self.notes.leave_out("frame", "its number is negative, or another one's", f"{where}: {index}")
                 continue
             time_s, drawn = real(about.get("time_s")), about.get("annotated", True) is not False
             image = find_image(source, folders)
-            frame = still(name, index, image, said, self.notes, where=where, annotated=drawn, time_s=time_s)
+            frame = still(name, index, image, size, self.notes, where=where, annotated=drawn, time_s=time_s)
             if frame:
-                pictures.frames[control, position] = frame, said
+                pictures.frames[control, position] = frame, size
                 frames.append(frame)
         for result in results:
             if result.get("type") == "videorectangle":
@@ -317,11 +317,11 @@ class _Task:
         spans = list(_spans(results))
         units = self._units(marks.text, spans)
         sure = {_id(result, n): confidence(result.get("score")) for n, result in enumerate(results)}
-        for name, start, end, said, kinds in spans:
+        for name, start, end, surface, kinds in spans:
             for other in kinds[1:]:
-                self.notes.leave_out("type of a mention", "it has another one", f"{self.where}: {said!r}: {other}")
+                self.notes.leave_out("type of a mention", "it has another one", f"{self.where}: {surface!r}: {other}")
             first, last = (units[at] if 0 <= at < len(units) else -1 for at in (start, end))
-            marks.mention(name, first, last, kinds[0] if kinds else "", said=said, confidence=sure[name])
+            marks.mention(name, first, last, kinds[0] if kinds else "", surface=surface, confidence=sure[name])
         drawn: dict[str, list[tuple[str, Region]]] = {}
         for n, result in enumerate(results):
             name = _id(result, n)
@@ -379,7 +379,9 @@ class _Task:
         def agreeing(table: Sequence[int]) -> int:
             held = [s for s in spans if s[3] is not None and 0 <= s[1] < s[2] < len(table)]
             return sum(
-                text[table[start] : table[end]].split() == said.split() for _, start, end, said, _ in held if said
+                text[table[start] : table[end]].split() == surface.split()
+                for _, start, end, surface, _ in held
+                if surface
             )
 
         if agreeing(units) > agreeing(points):
@@ -442,19 +444,19 @@ def _spans(results: list[dict[str, Any]]) -> Iterator[tuple[str, int, int, str |
         if result.get("type") == "labels":
             value = _value(result)
             start, end = whole_number(value.get("start")), whole_number(value.get("end"))
-            said = value["text"] if isinstance(value.get("text"), str) else None
+            surface = value["text"] if isinstance(value.get("text"), str) else None
             yield (
                 _id(result, n),
                 -1 if start is None else start,
                 -1 if end is None else end,
-                said,
+                surface,
                 _labels(value, "labels"),
             )
 
 
 def _says(text: str, span: tuple[str, int, int, str | None, list[str]]) -> bool:
-    _, start, end, said, _ = span
-    return 0 <= start < end <= len(text) and (said is None or text[start:end].split() == said.split())
+    _, start, end, surface, _ = span
+    return 0 <= start < end <= len(text) and (surface is None or text[start:end].split() == surface.split())
 
 
 def _original(holder: dict[str, Any]) -> Size | None:

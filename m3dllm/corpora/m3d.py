@@ -87,8 +87,8 @@ def read_m3d(
     reader = _Reader(imported, box_orientation)
     for file in _data_files(path):
         named = _FILE.fullmatch(_stem(file))
-        said = named["split"] if named else _stem(file)
-        split = split_word(said) or split_name(said)
+        written = named["split"] if named else _stem(file)
+        split = split_word(written) or split_name(written)
         shown = file.relative_to(path).as_posix() if path.is_dir() else file.name
         folder = images or _image_folder(file)
         for i, row in enumerate(read_documents(file, imported, keys=("doc",))):

@@ -57,16 +57,16 @@ class Marks:
         end: int,
         kind: str,
         *,
-        said: str | None = None,
+        surface: str | None = None,
         confidence: float | None = None,
     ) -> None:
         """A span. What has no place in the text, or says other words than stand there, is skipped."""
-        detail = f"{self.where}: {kind} {start} to {end}" + ("" if said is None else f" {said!r}")
+        detail = f"{self.where}: {kind} {start} to {end}" + ("" if surface is None else f" {surface!r}")
         if not 0 <= start < end <= len(self.text):
             self._leave_out("its offsets do not fit the text", f"{detail}; the text has {len(self.text)} characters")
             return
         found = self.text[start:end]
-        if said is not None and said.split() != found.split():
+        if surface is not None and surface.split() != found.split():
             self._leave_out("the text at its offsets is another", f"{detail}, the text has {found!r}")
         elif not found.strip():
             self._leave_out("it has no text but white space", detail)
@@ -183,7 +183,7 @@ class Marks:
         self.notes.leave_out("mention", why, detail)
 
 
-def language_of(text: str, lang: Lang | None, said: object = None) -> Lang:
+def language_of(text: str, lang: Lang | None, declared: object = None) -> Lang:
     """`lang`, else what a file said if that is a language, else what the letters of the text show, else English."""
-    declared: Lang | None = "zh" if said == "zh" else "en" if said == "en" else None
-    return lang or declared or language(text) or "en"
+    known: Lang | None = "zh" if declared == "zh" else "en" if declared == "en" else None
+    return lang or known or language(text) or "en"

@@ -139,10 +139,10 @@ def _tweet(rows: list[_Placed], incoming: Incoming, file: Path, images: Path | N
     first = pairs[0]
     text, spans = joined(first.token)
     kinds: dict[tuple[int, int], Counter[str]] = {}
-    said: dict[tuple[int, int], str] = {}
+    texts: dict[tuple[int, int], str] = {}
     for pair in pairs:
         for side, kind in ((pair.head, pair.parts()[0]), (pair.tail, pair.parts()[1])):
-            said.setdefault(side.pos, side.name)
+            texts.setdefault(side.pos, side.name)
             kinds.setdefault(side.pos, Counter()).update([kind] if kind else [])
     marks = Marks(text, incoming.notes, where)
     for (start, end), types in sorted(kinds.items()):
@@ -150,9 +150,9 @@ def _tweet(rows: list[_Placed], incoming: Incoming, file: Path, images: Path | N
             incoming.notes.leave_out("mention", "its tokens are not in the text", f"{where}: {start} to {end}")
             continue
         if not types:
-            incoming.notes.change("mention", f"no relation says its type: {UNKNOWN}", f"{where}: {said[start, end]!r}")
+            incoming.notes.change("mention", f"no relation says its type: {UNKNOWN}", f"{where}: {texts[start, end]!r}")
         elif len(types) > 1:
-            detail = f"{where}: {said[start, end]!r} is {', '.join(sorted(types))}"
+            detail = f"{where}: {texts[start, end]!r} is {', '.join(sorted(types))}"
             incoming.notes.change("mention", "relations say several types of it: the most frequent", detail)
         kind = types.most_common(1)[0][0] if types else UNKNOWN
         marks.mention((start, end), spans[start][0], spans[end - 1][1], kind)

@@ -36,7 +36,7 @@ class Reading:
 
     def agrees(self, bound: TextBound) -> bool:
         """Whether the annotation's text stands at its offsets."""
-        return bound.text is not None and says_what_stands(bound.text, self.text, self.spans(bound))
+        return bound.text is not None and surface_stands(bound.text, self.text, self.spans(bound))
 
     def agreeing(self, bounds: Iterable[TextBound]) -> int:
         return sum(map(self.agrees, bounds))
@@ -113,36 +113,38 @@ def stands(text: str, spans: Iterable[Span]) -> str:
     return " ".join(text[start:end] if start >= 0 else "" for start, end in spans)
 
 
-def says_what_stands(said: str, text: str, spans: Sequence[Span]) -> bool:
+def surface_stands(surface: str, text: str, spans: Sequence[Span]) -> bool:
     """Whether an annotation's text is what stands at its pieces, in the order of the list or of the text."""
-    return says(said, stands(text, spans)) or (len(spans) > 1 and says(said, stands(text, sorted(spans))))
+    return same_text(surface, stands(text, spans)) or (
+        len(spans) > 1 and same_text(surface, stands(text, sorted(spans)))
+    )
 
 
-def says(said: str, found: str) -> bool:
+def same_text(surface: str, found: str) -> bool:
     """Whether the two agree: as Unicode understands equal texts, and with a line end as a space, as BRAT writes it."""
-    if len(found) > 4 * len(said) + 1000:  # offsets that take in the whole file, as often as the file likes
+    if len(found) > 4 * len(surface) + 1000:  # offsets that take in the whole file, as often as the file likes
         return False
-    if said == found or said.split() == found.split():
+    if surface == found or surface.split() == found.split():
         return True
-    return not (said.isascii() and found.isascii()) and _normal(said) == _normal(found)
+    return not (surface.isascii() and found.isascii()) and _normal(surface) == _normal(found)
 
 
 def _normal(text: str) -> list[str]:
     return unicodedata.normalize("NFC", text).split()
 
 
-def differ_in_marks(said: str, found: str) -> bool:
+def differ_in_marks(surface: str, found: str) -> bool:
     """Whether they have the same letters at the same places, and only marks are others."""
-    pairs = list(zip(said, found, strict=False))
+    pairs = list(zip(surface, found, strict=False))
     marks = all(a == b or not any(c.isalnum() or c.isspace() for c in (a, b)) for a, b in pairs)
-    return len(said) == len(found) and marks and any(a.isalnum() for a, _ in pairs)
+    return len(surface) == len(found) and marks and any(a.isalnum() for a, _ in pairs)
 
 
-def nearby(said: str, text: str, start: int, end: int) -> Span | None:
-    """Where `said` stands as whole words within REACH characters of its offsets, if it stands there exactly once."""
+def nearby(surface: str, text: str, start: int, end: int) -> Span | None:
+    """Where `surface` stands as whole words within REACH characters of its offsets, if it stands there exactly once."""
     first = max(0, min(start, len(text)) - REACH)
     window = text[first : max(end, 0) + REACH]
-    for form in dict.fromkeys((said, unicodedata.normalize("NFC", said), unicodedata.normalize("NFD", said))):
+    for form in dict.fromkeys((surface, unicodedata.normalize("NFC", surface), unicodedata.normalize("NFD", surface))):
         words = r"\s+".join(map(re.escape, form.split()))
         if not words:
             return None

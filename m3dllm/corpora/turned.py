@@ -34,11 +34,13 @@ class Turned:
     in_pixels: bool = False
 
     @classmethod
-    def by_size(cls, turn: int, upright: tuple[float, float], said: tuple[float, float] | None, where: str) -> Turned:
-        """The reading that the size `said` by the tool tells, where it tells one."""
+    def by_size(
+        cls, turn: int, upright: tuple[float, float], declared: tuple[float, float] | None, where: str
+    ) -> Turned:
+        """The reading that the size `declared` by the tool tells, where it tells one."""
         as_stored = (upright[1], upright[0]) if turn > 4 else upright
-        stored = said == as_stored != upright
-        return cls(turn, stored, stored or (said == upright != as_stored), where)
+        stored = declared == as_stored != upright
+        return cls(turn, stored, stored or (declared == upright != as_stored), where)
 
     @classmethod
     def by_reach(cls, turn: int, upright: tuple[float, float], reach: tuple[float, float], where: str) -> Turned:

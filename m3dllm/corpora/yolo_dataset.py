@@ -71,7 +71,7 @@ def read_yolo_dataset(
                 if boxes:
                     read.add(boxes)
                     before = len(incoming.notes.left_out)
-                    said = parse_yolo(
+                    drawn = parse_yolo(
                         read_text(boxes),
                         number,
                         names=classes,
@@ -81,7 +81,7 @@ def read_yolo_dataset(
                     )
                     if any(map(is_unusable, incoming.notes.left_out[before:])):
                         marks.spoil(number)
-                    for place, region in said:
+                    for place, region in drawn:
                         marks.shows(region, place)
         if frames:
             document = Document(own, "en", "", frames=marks.annotated_frames(frames[n] for n in sorted(frames)))

@@ -63,8 +63,8 @@ class _Writer:
         yield "</graph>\n</graphml>\n"
 
     def _data(self, what: str, values: Mapping[str, Value]) -> str:
-        said = {name: value for name, value in values.items() if value is not None}
-        return "".join(f'<data key="{what}-{name}">{self._text(value)}</data>' for name, value in said.items())
+        known = {name: value for name, value in values.items() if value is not None}
+        return "".join(f'<data key="{what}-{name}">{self._text(value)}</data>' for name, value in known.items())
 
     def _text(self, value: Value) -> str:
         if isinstance(value, bool):

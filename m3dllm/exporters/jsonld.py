@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from m3dllm.confidence import said_of
+from m3dllm.confidence import confidences_of
 from m3dllm.export import FPS, PARTS, File, Item, Notes, Source, name_of, shown_at, spoken
 from m3dllm.types import Annotation, Document, Mention, Region, Relation
 from m3dllm.wire import encode
@@ -239,7 +239,7 @@ def _fragment(value: str) -> dict[str, Any]:
 
 
 def _sure(part: Mention | Relation | Region) -> dict[str, float]:
-    return {f"m3dllm:{name}": value for name, value in said_of(part).items()}
+    return {f"m3dllm:{name}": value for name, value in confidences_of(part).items()}
 
 
 def _name(text: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from m3dllm.confidence import said_of
+from m3dllm.confidence import confidences_of
 from m3dllm.export import FPS, File, Item, Notes, Source, name_of, shown_at
 from m3dllm.files import file_name
 from m3dllm.types import Box, Segment
@@ -55,17 +55,19 @@ def _said(item: Item, notes: Notes) -> Iterator[_Cue]:
         written.update(here)
         related.update(facts)
         if here:
-            said = (
+            spoken = (
                 (entity, mention, document.text[slice(*mention.span)])
                 for entity, mention in map(places.__getitem__, here)
             )
             payload = {
                 "text": document.text[segment.start : segment.end],
                 "mentions": [
-                    {"entity": e, "name": names[e], "type": m.type, "text": text} | said_of(m) for e, m, text in said
+                    {"entity": e, "name": names[e], "type": m.type, "text": text} | confidences_of(m)
+                    for e, m, text in spoken
                 ],
                 "relations": [
-                    _fields(found.relations[n], "head", "type", "tail") | said_of(found.relations[n]) for n in facts
+                    _fields(found.relations[n], "head", "type", "tail") | confidences_of(found.relations[n])
+                    for n in facts
                 ],
             }
             yield _Cue(segment.start_s, segment.end_s, payload)
@@ -92,7 +94,7 @@ def _seen(item: Item, notes: Notes, fps: float) -> Iterator[_Cue]:
         regions = [region for region in item.annotation.regions if region.frame == frame.index]
         start = shown_at(frame, fps)
         if regions and start is not None:
-            seen = [{"entity": r.chain, "type": r.type, "xywh": _percent(r.box)} | said_of(r) for r in regions]
+            seen = [{"entity": r.chain, "type": r.type, "xywh": _percent(r.box)} | confidences_of(r) for r in regions]
             yield _Cue(start, start + 1 / (fps or FPS), {"frame": frame.index, "regions": seen})
         for region in regions if start is None else ():
             notes.leave_out("region", "nobody noted when its frame is shown", f"{item.document.id}: {region.frame}")

@@ -216,9 +216,9 @@ def joined(cues: Sequence[Cue], lang: Lang) -> tuple[str, tuple[Segment, ...]]:
     """The cues as one text, and where in it each is said. Chinese that ends in a mark is joined without a space."""
     text, segments = "", []
     for cue in cues:
-        said = _run_on(cue.lines, lang)
-        text = _run_on([text, said], lang) if text else said
-        segments.append(Segment(len(text) - len(said), len(text), cue.start_s, cue.end_s))
+        lines = _run_on(cue.lines, lang)
+        text = _run_on([text, lines], lang) if text else lines
+        segments.append(Segment(len(text) - len(lines), len(text), cue.start_s, cue.end_s))
     return text, tuple(segments)
 
 

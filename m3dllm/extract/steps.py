@@ -309,6 +309,6 @@ def _triples(document: Document, annotation: Annotation) -> Iterator[str]:
     }
     for relation in annotation.relations:
         head = chains[relation.head]
-        said = [s.start_s for s in document.segments for m in head.mentions if s.start <= m.start < s.end]
-        at = f", {int(said[0]) // 60}:{int(said[0]) % 60:02}" if said else ""
+        starts = [s.start_s for s in document.segments for m in head.mentions if s.start <= m.start < s.end]
+        at = f", {int(starts[0]) // 60}:{int(starts[0]) % 60:02}" if starts else ""
         yield f"{called[relation.head]} —{relation.type}→ {called[relation.tail]}  ({document.id}{at})"

@@ -219,10 +219,10 @@ def _quoted(text: str, at: int) -> tuple[str, int]:
             if match[2] == ":" and end - start < LONG_TEXT and (early := _BREAK.search(text, start, end)):
                 # What ends here is a key: the quote at the end of this text went missing.
                 return _unescaped(text[start : early.start()].rstrip()), early.start()
-            said = text[start:end]
-            if said.count(closer) == 1 and "\\" not in said:
-                said = said.strip(closer)
-            return _unescaped(said), end + 1
+            quoted = text[start:end]
+            if quoted.count(closer) == 1 and "\\" not in quoted:
+                quoted = quoted.strip(closer)
+            return _unescaped(quoted), end + 1
         i = match.end() if escaped else match.start() + 1
     return "", -1
 

@@ -74,13 +74,13 @@ class Reading:
         answer = self._answer(raw)
         if answer is None:
             return Annotation()
-        said = list(self._read_chains(self._items(answer, "chains", "")))
-        mentions = [mention for chain in said for mention in chain.mentions]
+        chains = list(self._read_chains(self._items(answer, "chains", "")))
+        mentions = [mention for chain in chains for mention in chain.mentions]
         bare = {mention.bare: mention.places for mention in mentions if mention.bare}
         numbered = (mention.places for mention in mentions if not mention.bare)
         nesting = Nesting(span for places in chain_all(bare.values(), numbered) for span in places)
         owners: dict[Span, str] = {}
-        for chain in said:
+        for chain in chains:
             self._settle(chain, nesting, owners)
         relations = tuple(self._relations(self._items(answer, "relations", "")))
         regions = tuple(self._regions(self._items(answer, "regions", "")))
@@ -143,45 +143,45 @@ class Reading:
     def _read_mentions(self, row: dict[Any, Any], where: str) -> tuple[_ReadMention, ...]:
         kind = None if row.get("type") is None else self._type(row["type"], "mentions", f"{where}.type")
         mentions = self._items(row, "mentions", where)
-        said = [s for j, value in enumerate(mentions) if (s := self._read_mention(value, f"{where}.mentions[{j}]"))]
+        read = [m for j, value in enumerate(mentions) if (m := self._read_mention(value, f"{where}.mentions[{j}]"))]
         if kind is None:
             # The type of a chain is the majority of its mentions' types.
-            kind = next((name for name, _ in Counter(s.type for s in said if s.type).most_common(1)), "")
-            if not kind and any(s.type is None for s in said):
+            kind = next((name for name, _ in Counter(m.type for m in read if m.type).most_common(1)), "")
+            if not kind and any(m.type is None for m in read):
                 self._note("unknown_type", f"{where}.type", "neither the chain nor its mentions have a type")
-        return tuple(s._replace(type=kind) if s.type is None else s for s in said)
+        return tuple(m._replace(type=kind) if m.type is None else m for m in read)
 
     def _settle(self, chain: _ReadChain, nesting: Nesting, owners: dict[Span, str]) -> None:
         """Give the chain those places of its mentions that no chain before it has."""
-        mentions: list[Mention] = []
+        settled: list[Mention] = []
         before: set[str] = set()
-        for said in chain.mentions:
-            if not said.type:
+        for mention in chain.mentions:
+            if not mention.type:
                 continue
-            places = self._places(said, nesting)
+            places = self._places(mention, nesting)
             if not places:
-                self._note("covered", said.where, excerpt(said.text))
-            repeated = said.bare in self._owners
+                self._note("covered", mention.where, excerpt(mention.text))
+            repeated = mention.bare in self._owners
             if taken := places if repeated else tuple(span for span in places if span in owners):
                 at = ", ".join(str(start) for start, _ in taken[:5]) + (", …" if len(taken) > 5 else "")
                 self._note(
                     "duplicate_mention",
-                    said.where,
-                    f"{excerpt(said.text)} at {at} stands already in chain {excerpt(owners[taken[0]])}",
+                    mention.where,
+                    f"{excerpt(mention.text)} at {at} stands already in chain {excerpt(owners[taken[0]])}",
                 )
-                has = self._owners[said.bare] if said.bare and repeated else {owners[span] for span in taken}
+                has = self._owners[mention.bare] if mention.bare and repeated else {owners[span] for span in taken}
                 before.update(islice(has, 2))  # whether it is one chain is all that is asked
             if repeated:
                 continue
             for start, end in places:
                 if (start, end) not in owners:
                     owners[start, end] = chain.id
-                    link = said.link if mentions else None
-                    mentions.append(Mention(start, end, said.type, said.confidence, link))
-            if said.bare:
-                self._owners[said.bare] = frozenset(owners[span] for span in places)
-        if mentions:
-            self._chains[chain.id] = Chain(chain.id, tuple(mentions))
+                    link = mention.link if settled else None
+                    settled.append(Mention(start, end, mention.type, mention.confidence, link))
+            if mention.bare:
+                self._owners[mention.bare] = frozenset(owners[span] for span in places)
+        if settled:
+            self._chains[chain.id] = Chain(chain.id, tuple(settled))
         elif len(before) == 1:
             (first,) = before
             if chain.id in self._ids:
@@ -190,13 +190,13 @@ class Reading:
         else:
             self._note("empty_chain", chain.where, f"none of the mentions of {excerpt(chain.id)} could be used")
 
-    def _places(self, said: _ReadMention, nesting: Nesting) -> tuple[Span, ...]:
+    def _places(self, mention: _ReadMention, nesting: Nesting) -> tuple[Span, ...]:
         """Those of the mention's places that it takes, unless another chain has them."""
-        if said.bare is None:
-            return said.places
-        if said.bare not in self._free:
-            self._free[said.bare] = tuple(span for span in said.places if not nesting.inside_longer(span))
-        return self._free[said.bare]
+        if mention.bare is None:
+            return mention.places
+        if mention.bare not in self._free:
+            self._free[mention.bare] = tuple(span for span in mention.places if not nesting.inside_longer(span))
+        return self._free[mention.bare]
 
     # --- mentions -----------------------------------------------------------------------------------------------------
 
@@ -223,8 +223,8 @@ class Reading:
         numbers = value.get("occurrences", value.get("occurrence"))
         if not isinstance(numbers, (list, tuple)):
             numbers = () if numbers is None else (numbers,)
-        said = self._by_text(text, where, numbers=numbers)
-        return said and said._replace(type=kind, confidence=sure, link=link)
+        read = self._by_text(text, where, numbers=numbers)
+        return read and read._replace(type=kind, confidence=sure, link=link)
 
     def _by_text(self, text: str, where: str, *, numbers: Collection[Any] = ()) -> _ReadMention | None:
         """The mention at every free place of `text`, or at its n-th places only."""
@@ -253,8 +253,8 @@ class Reading:
         start, end = (self._integer(value.get(name), where) for name in ("start", "end"))
         length = len(self._document.text)
         if start is None or end is None or not 0 <= start < end <= length:
-            said = f"{shown(value.get('start'))} to {shown(value.get('end'))}"
-            self._note("bad_offsets", where, f"{said}; the text has {length} characters")
+            offsets = f"{shown(value.get('start'))} to {shown(value.get('end'))}"
+            self._note("bad_offsets", where, f"{offsets}; the text has {length} characters")
             return None
         there = self._document.text[start:end]
         if isinstance(text := value.get("text"), str) and text != there:
@@ -331,8 +331,8 @@ class Reading:
         box = _fractions(coordinates, self._boxes, frame)
         if box is not None and self._boxes is not None and _are_fractions(coordinates, self._boxes.sizes[frame]):
             across, down = self._boxes.sizes[frame]
-            said = ", ".join(f"{number:g}" for number in coordinates)
-            self._note("box_convention", where, f"[{said}] look like fractions, not 0 to {across:g} and {down:g}")
+            shown_as = ", ".join(f"{number:g}" for number in coordinates)
+            self._note("box_convention", where, f"[{shown_as}] look like fractions, not 0 to {across:g} and {down:g}")
         if box is None:
             self._note("no_box_size", where, f"what is the right and bottom edge of frame {frame}?")
         elif not box.has_area:
@@ -392,7 +392,7 @@ class Reading:
         return clean(value)
 
     def _confidence(self, row: dict[Any, Any], name: str, where: str) -> float | None:
-        """A confidence, from 0 to 1; None where nobody says it, or what is said is no such number."""
+        """A confidence, from 0 to 1; None where nobody says it, or what it gives is no such number."""
         value = row.get(name)
         if value is None:
             return None

@@ -140,8 +140,9 @@ def outcomes(
             sure = [pred.relations[i].confidence for i in of_pred]
             return _of_matched(sure, fact_partners(list(of_gold.values()), list(of_pred.values()), symmetric))
         case "grounding":
-            there, said = regions_in(gold, frames), regions_in(pred, frames)
-            return _of_matched([region.confidence for region in said], region_partners(there, said))
+            of_gold_regions, of_pred_regions = regions_in(gold, frames), regions_in(pred, frames)
+            sure = [region.confidence for region in of_pred_regions]
+            return _of_matched(sure, region_partners(of_gold_regions, of_pred_regions))
 
 
 def _carries(task: Task, pred: Annotation) -> bool:
@@ -181,10 +182,10 @@ def _of_links(gold: Annotation, pred: Annotation) -> Iterator[Outcome]:
 
 def _of_matched(sure: Sequence[float | None], partners: Sequence[Sequence[int]]) -> Iterator[Outcome]:
     """One-to-one with gold, the surest first; those without a confidence are left out."""
-    said = [(confidence, i) for i, confidence in enumerate(sure) if confidence is not None]
-    said.sort(key=lambda one: -one[0])
-    taken = matched_in_order([partners[i] for _, i in said])
-    return ((confidence, float(n in taken)) for n, (confidence, _) in enumerate(said))
+    ranked = [(confidence, i) for i, confidence in enumerate(sure) if confidence is not None]
+    ranked.sort(key=lambda one: -one[0])
+    taken = matched_in_order([partners[i] for _, i in ranked])
+    return ((confidence, float(n in taken)) for n, (confidence, _) in enumerate(ranked))
 
 
 GOLD_OF: Mapping[Task, str] = {

@@ -184,8 +184,8 @@ class Answers:
             self.passes[lang_of[document]].add(given)
         self._threshold = threshold
         if threshold is not None:
-            said = [has_confidences(p.annotation) for p in self._predictions if p.annotation != EMPTY]
-            if said and not any(said):
+            have = [has_confidences(p.annotation) for p in self._predictions if p.annotation != EMPTY]
+            if have and not any(have):
                 what = f"a threshold of {threshold:g} cannot be held against them"
                 raise UserError(f"no prediction has a confidence: {what}")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from m3dllm.confidence import said_of
+from m3dllm.confidence import confidences_of
 from m3dllm.files import sha256
 from m3dllm.score.chain import placed_chains
 from m3dllm.score.corpus import EMPTY, Gold
@@ -303,18 +303,20 @@ def _missed(gold: Annotation, judged: Judged, numbers: Mapping[str, int]) -> Con
 
 
 def _mention(mention: Mention, entity: int) -> Content:
-    return {"start": mention.start, "end": mention.end, "type": mention.type, "entity": entity} | said_of(mention)
+    return {"start": mention.start, "end": mention.end, "type": mention.type, "entity": entity} | confidences_of(
+        mention
+    )
 
 
 def _relation(relation: Relation, numbers: Mapping[str, int]) -> Content:
     ends = {"head": numbers[relation.head], "tail": numbers[relation.tail]}
-    return ends | {"type": relation.type} | said_of(relation)
+    return ends | {"type": relation.type} | confidences_of(relation)
 
 
 def _region(region: Region, numbers: Mapping[str, int]) -> Content:
     box = [x if math.isfinite(x) else None for x in region.box]
     entity = None if region.chain is None else numbers[region.chain]
-    return {"frame": region.frame, "box": box, "type": region.type, "entity": entity} | said_of(region)
+    return {"frame": region.frame, "box": box, "type": region.type, "entity": entity} | confidences_of(region)
 
 
 def _word(outcome: Outcome | None) -> str | None:

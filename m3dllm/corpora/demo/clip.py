@@ -116,8 +116,8 @@ def make_clip(
         hidden = tuple(Region(region.frame, region.box, region.type) for region in regions)
         document = Document(name, story.lang, "", title, group, frames=tuple(frames))
         return Clip(Example(document, Annotation(regions=hidden)), images)
-    said = tuple(segment for segment, _ in segments)
-    document = Document(name, story.lang, text, title, group, tuple(offsets), said, tuple(frames))
+    spoken = tuple(segment for segment, _ in segments)
+    document = Document(name, story.lang, text, title, group, tuple(offsets), spoken, tuple(frames))
     gold = Annotation(tuple(chain for _, chain in chains), relations, tuple(regions))
     return Clip(Example(document, gold), images, frames_only)
 

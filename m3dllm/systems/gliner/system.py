@@ -28,7 +28,7 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 END = " ."
 """What a window ends with: the library would add a mark of its own, and may make it a part of a mention."""
 Span = tuple[int, int]
-Said = Mapping[str, Any]
+Answer = Mapping[str, Any]
 """What the model says of a window: `entities`, by type its spans; `relation_extraction`, by type pairs of spans."""
 
 
@@ -106,8 +106,8 @@ class Gliner(System):
             include_spans=True,
             max_len=self.config.window + 1,  # with the mark; a model's own limit may be lower
         )
-        for (one, _, chunk), said in zip(windows, answers, strict=True):
-            read(said, chunk.text, chunk.start_char, self.labels, one)
+        for (one, _, chunk), answer in zip(windows, answers, strict=True):
+            read(answer, chunk.text, chunk.start_char, self.labels, one)
         return found
 
     def _schema(self, lang: Lang) -> Any:
@@ -123,19 +123,19 @@ class Gliner(System):
         return self._schemas[lang]
 
 
-def read(said: Said, text: str, start: int, labels: LabelSet, found: Found) -> None:
+def read(answer: Answer, text: str, start: int, labels: LabelSet, found: Found) -> None:
     """Add to `found` what is said of a window, whose text begins at `start` of the document's.
 
     Relations stand under the name of their type, or under name and gloss.
     """
 
-    def place(span: Said) -> Span:
+    def place(span: Answer) -> Span:
         return start + span["start"], start + min(span["end"], len(text))
 
-    for kind, spans in said.get("entities", {}).items():
+    for kind, spans in answer.get("entities", {}).items():
         places = [(place(span), rounded(span["confidence"])) for span in spans]
         found.mentions.extend(Mention(a, b, kind, sure) for (a, b), sure in places if a < b)
-    for key, pairs in said.get("relation_extraction", {}).items():
+    for key, pairs in answer.get("relation_extraction", {}).items():
         label = next(one for one in labels.relations if key == one.name or key.startswith(f"{one.name}: "))
         for pair in pairs:
             head, tail = place(pair["head"]), place(pair["tail"])

@@ -40,15 +40,15 @@ class TextGuided(nn.Module):
         )
 
     def forward(self, text: Tensor, mask: Tensor, frames: Tensor, frame_mask: Tensor) -> Tensor:
-        seen = self.look(text, frames, frames, frame_mask)
-        gate = self.gate(torch.cat([text, seen], -1)).sigmoid()
+        visual = self.look(text, frames, frames, frame_mask)
+        gate = self.gate(torch.cat([text, visual], -1)).sigmoid()
         asked = self.prefix + self.condition(masked_mean(text, mask))[:, None]
         prefix = self.pool(asked, frames, frames, frame_mask)  # (batch, prefix, hidden)
         source = torch.cat([text, prefix], 1)
         known = torch.cat([mask, mask.new_ones(prefix.shape[:2])], 1)
         first, second, third = self.norms
         text = first(text + self.mix(text, source, source, known))
-        text = second(text + gate * seen)
+        text = second(text + gate * visual)
         return third(text + self.feed_forward(text))
 
 
@@ -141,15 +141,15 @@ class MentionGate(nn.Module):
         self.seen = nn.Linear(hidden, hidden)
         self.gate = nn.Linear(2 * hidden, hidden)
 
-    def forward(self, said: Tensor, seen: Tensor) -> Tensor:
+    def forward(self, text: Tensor, visual: Tensor) -> Tensor:
         """(batch, n, hidden) of words and of frames -> as much."""
-        share = self.gate(torch.cat([said, seen], -1)).sigmoid()
-        return share * said + (1 - share) * self.seen(seen)
+        share = self.gate(torch.cat([text, visual], -1)).sigmoid()
+        return share * text + (1 - share) * self.seen(visual)
 
-    def weights(self, said: Tensor, seen: Tensor, mentions: MentionBatch) -> Tensor:
+    def weights(self, text: Tensor, visual: Tensor, mentions: MentionBatch) -> Tensor:
         """(batch, chains, mentions): how much each mention counts in its chain."""
-        scores = self.choose(torch.cat([said, seen], -1))[..., 0]
-        number = torch.arange(mentions.chain_type.shape[1], device=said.device)
+        scores = self.choose(torch.cat([text, visual], -1))[..., 0]
+        number = torch.arange(mentions.chain_type.shape[1], device=text.device)
         inside = (mentions.chain[:, None] == number[None, :, None]) & mentions.mask[:, None]
         return scores[:, None].masked_fill(~inside, NEVER).softmax(-1) * inside
 
@@ -177,6 +177,6 @@ class GatedStates(States):
         """Each mention as its words say it, and as the frames show it."""
         assert self.gate is not None
         assert self.looked_at is not None
-        said = States.mention_vectors(self, mentions)
-        frames = self.looked_at.to(said.dtype)
-        return said, self.gate.look(said, frames, frames, self.look_mask)
+        text = States.mention_vectors(self, mentions)
+        frames = self.looked_at.to(text.dtype)
+        return text, self.gate.look(text, frames, frames, self.look_mask)

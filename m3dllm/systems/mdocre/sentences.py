@@ -98,5 +98,5 @@ def times_of(document: Document, words: tuple[tuple[int, int], ...], places: Arr
         return places / len(words)
     offsets = np.array([start for start, _ in words] + [words[-1][1]])[places]
     ends = sorted({(s.start, s.start_s) for s in document.segments} | {(s.end, s.end_s) for s in document.segments})
-    said, clock = (np.array(part) for part in zip(*ends, strict=True))
-    return np.interp(offsets, said, clock) / max(clock.max(), 1e-9)
+    spoken, clock = (np.array(part) for part in zip(*ends, strict=True))
+    return np.interp(offsets, spoken, clock) / max(clock.max(), 1e-9)

@@ -231,8 +231,8 @@ def write_chains(mentions: Mentions, inputs: Inputs, types: LabelIndex) -> list[
     of_each = zip(mentions.spans, mentions.type.tolist(), mentions.chain.tolist(), strict=True)
     for i, (span, kind, chain) in enumerate(of_each):
         sure = {"confidence": mentions.confidence[i], "link": mentions.link[i] if mentions.link else None}
-        said = {name: value for name, value in sure.items() if value is not None}
-        written[chain]["mentions"].append(_mention(span, names[kind]) | said)
+        confidences = {name: value for name, value in sure.items() if value is not None}
+        written[chain]["mentions"].append(_mention(span, names[kind]) | confidences)
     return written
 
 

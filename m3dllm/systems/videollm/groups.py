@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from m3dllm.answers import Nesting, Occurrences
-from m3dllm.confidence import said_of
+from m3dllm.confidence import confidences_of
 from m3dllm.systems.videollm.context import PromptContext
 from m3dllm.systems.videollm.reading import strings
 from m3dllm.systems.videollm.visible import Named
@@ -32,7 +32,7 @@ class Group:
 
     def written(self) -> dict[str, Any]:
         """The chain in the answer form."""
-        placed = [{"start": m.start, "end": m.end, "type": m.type} | said_of(m) for m in self.mentions]
+        placed = [{"start": m.start, "end": m.end, "type": m.type} | confidences_of(m) for m in self.mentions]
         return {"id": self.name, "type": self.type, "mentions": [*placed, *self.loose]}
 
 

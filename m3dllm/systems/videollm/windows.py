@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from m3dllm.answers import Span
-from m3dllm.confidence import said_of
+from m3dllm.confidence import confidences_of
 from m3dllm.tokens import tokenize
 from m3dllm.types import Annotation, Chain, Document, Frame, Mention
 
@@ -90,9 +90,10 @@ def merge(readings: Sequence[tuple[Window, Annotation]], *, known: Iterable[Chai
             c.id: names[c.mentions[0].start + window.start, c.mentions[0].end + window.start] for c in found.chains
         }
         for r in found.relations:
-            relations.setdefault((local[r.head], local[r.tail], r.type), said_of(r))
+            relations.setdefault((local[r.head], local[r.tail], r.type), confidences_of(r))
         regions += [
-            {"frame": r.frame, "type": r.type, "chain": local.get(r.chain or ""), "box": list(r.box)} | said_of(r)
+            {"frame": r.frame, "type": r.type, "chain": local.get(r.chain or ""), "box": list(r.box)}
+            | confidences_of(r)
             for r in found.regions
         ]
     return {
@@ -137,7 +138,7 @@ class _Links:
         for i, spans in enumerate(groups.values()):
             found = [self._mentions[span] for span in spans]
             kind = Counter(mention.type for mention in found).most_common(1)[0][0]
-            mentions = [{"start": m.start, "end": m.end, "type": m.type} | said_of(m) for m in found]
+            mentions = [{"start": m.start, "end": m.end, "type": m.type} | confidences_of(m) for m in found]
             chains.append({"id": f"c{i}", "type": kind, "mentions": mentions})
             names |= dict.fromkeys(spans, f"c{i}")
         return chains, names

@@ -142,8 +142,8 @@ def _worked(context: PromptContext) -> Shot:
         roles={},
         issues=[],
     )
-    said = show_document(context.prompts, example.document, (), fps=context.options.fps)
-    return Shot(replace(alone, view=(alone.render("document/worked") + "\n\n", *said)), example)
+    document = show_document(context.prompts, example.document, (), fps=context.options.fps)
+    return Shot(replace(alone, view=(alone.render("document/worked") + "\n\n", *document)), example)
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,10 +143,10 @@ def _affirmed(context: PromptContext, stage: str, reply: Reply) -> float:
         return 1 / (1 + math.exp(min(no - yes, 700.0)))
     body = without_thoughts(reply.text).strip()
     value = read_object(body, "choice", ("choice",))[0] if "{" in body else {}
-    said = str(value.get("choice", body)).casefold().lstrip(" \"'“‘(（")
+    letter = str(value.get("choice", body)).casefold().lstrip(" \"'“‘(（")
     words = YES_NO[context.lang]
     for word, probability in zip(words, (1.0, 0.0), strict=True):
-        if said.startswith(word):
+        if letter.startswith(word):
             return probability
     context.issues.append(Issue("bad_shape", stage, f"expected {' or '.join(words)}, not {reply.text[:60]!r}"))
     return 0.0

@@ -97,15 +97,17 @@ def _parse(context: PromptContext, reply: Reply, about: About) -> dict[str, Any]
     That of a mention is of its two tags, of its link of its number, of a relation or region of its line up to the box.
     """
     free = without_thoughts(reply.text)
-    said = reply.text if free == reply.text.strip() else free
+    answer = reply.text if free == reply.text.strip() else free
     start, end = _stretch(context.document)
     wanted = context.document.text[start:end]
-    tagged, copied, rest = _read(said, wanted, [label.name for label in context.labels.mentions])
+    tagged, copied, rest = _read(answer, wanted, [label.name for label in context.labels.mentions])
     is_copy = wanted.startswith(copied)
     if not is_copy or (len(copied) < len(wanted) and reply.finish == "stop"):
-        detail = f"expected the text of the document with tags, not {said[:60]!r}"
+        detail = f"expected the text of the document with tags, not {answer[:60]!r}"
         context.issues.append(Issue("bad_shape", "answer", detail))
-    sure = Likelihood(said, Place(0, len(said)), reply.logprobs) if reply.logprobs and said is reply.text else None
+    sure = (
+        Likelihood(answer, Place(0, len(answer)), reply.logprobs) if reply.logprobs and answer is reply.text else None
+    )
     chains: dict[str, dict[str, Any]] = {}
     for one in tagged:
         chain = chains.setdefault(one.number, {"id": f"c{one.number}", "type": one.type, "mentions": []})
@@ -115,22 +117,22 @@ def _parse(context: PromptContext, reply: Reply, about: About) -> dict[str, Any]
             opens, number, closes = one.places
             mention |= {"confidence": sure.probability(opens, closes), "link": sure.probability(number)}
         chain["mentions"].append(mention)
-    relations, regions = _lines(context, said, rest if is_copy else 0, sure)
+    relations, regions = _lines(context, answer, rest if is_copy else 0, sure)
     return {"chains": [*chains.values()], "relations": relations, "regions": regions}
 
 
-def _read(said: str, wanted: str, types: Sequence[str]) -> tuple[list[_Tagged], str, int]:
+def _read(answer: str, wanted: str, types: Sequence[str]) -> tuple[list[_Tagged], str, int]:
     """(what is tagged, the text without tags, where what comes after it begins)."""
     names = "|".join(map(re.escape, sorted(types, key=len, reverse=True))) or r"(?!)"
     tag = re.compile(rf"<(?P<type>{names}) (?P<number>\d{{1,4}})>|</>")
     tagged: list[_Tagged] = []
     copied, at, opened = "", 0, None
-    for mark in tag.finditer(said):
-        piece = said[at : mark.start()]
+    for mark in tag.finditer(answer):
+        piece = answer[at : mark.start()]
         if opened is None and len(copied) + len(piece) > len(wanted):
             break
         if (opened is None) == (mark["type"] is None):  # a tag where none can be is text
-            copied, at = copied + said[at : mark.end()], mark.end()
+            copied, at = copied + answer[at : mark.end()], mark.end()
             continue
         copied, at = copied + piece, mark.end()
         if opened is None:
@@ -142,17 +144,17 @@ def _read(said: str, wanted: str, types: Sequence[str]) -> tuple[list[_Tagged], 
             tagged.append(_Tagged(first["type"], first["number"], copied[began:], began, places))
         opened = None
     left = len(wanted) - len(copied)
-    rest = min(at + max(left, 0), len(said))
-    return tagged, copied + said[at:rest], rest
+    rest = min(at + max(left, 0), len(answer))
+    return tagged, copied + answer[at:rest], rest
 
 
 def _lines(
-    context: PromptContext, said: str, rest: int, sure: Likelihood | None
+    context: PromptContext, answer: str, rest: int, sure: Likelihood | None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(relations, regions) of the lines after the text."""
     names = {label.name for label in context.labels.relations}
     relations, regions = [], []
-    for line in re.finditer(r"^<(\d{1,9}) (.+?) (?:(\d{1,4})|(\[[\d., ]{1,80}\]))>$", said[rest:], re.MULTILINE):
+    for line in re.finditer(r"^<(\d{1,9}) (.+?) (?:(\d{1,4})|(\[[\d., ]{1,80}\]))>$", answer[rest:], re.MULTILINE):
         box = line[4]
         ends = line.end(2) if box else line.end(3)
         p = {} if sure is None else {"confidence": sure.probability(Place(rest + line.start(1), rest + ends))}

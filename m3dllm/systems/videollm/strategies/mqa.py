@@ -77,8 +77,8 @@ def _spans_target(gold: Gold, about: About) -> str:
 
 
 def _spans_parse(context: PromptContext, reply: Reply, about: About) -> list[str]:
-    said = context.read(reply, "mentions", "mentions").get("mentions")
-    return list(dict.fromkeys(text for text in strings(said) if text))[: _most(context)]
+    found = context.read(reply, "mentions", "mentions").get("mentions")
+    return list(dict.fromkeys(text for text in strings(found) if text))[: _most(context)]
 
 
 SPANS = Stage(

@@ -33,8 +33,8 @@ def _description(context: PromptContext, about: About) -> Constraint:
 
 
 def _described(context: PromptContext, reply: Reply, about: About) -> str:
-    said = context.read(reply, "description", "description").get("description")
-    return " ".join(said.split())[:CHARACTERS] if isinstance(said, str) else ""
+    text = context.read(reply, "description", "description").get("description")
+    return " ".join(text.split())[:CHARACTERS] if isinstance(text, str) else ""
 
 
 DESCRIBE = Stage(template="riveg/describe", constraint=_description, parse=_described)
@@ -68,7 +68,7 @@ class Riveg(Staged):
         for i, ((frame, one, p), reply) in enumerate(zip(seen, replies, strict=True)):
             box = own.read(reply, f"regions[{i}]", "box").get("box")
             sure = {"confidence": rounded(p)} if p < 1 else {}  # of a word alone nothing is known
-            found.append({"frame": frame, "box": _fractions(own, frame, box)} | one["said"] | sure)
+            found.append({"frame": frame, "box": _fractions(own, frame, box)} | one["region"] | sure)
         return found
 
 
@@ -79,7 +79,7 @@ def _sought(
     if not context.has_text:
         words = [(label.name, label.gloss(context.lang)) for label in context.labels.regions]
         return [
-            {"values": {"text": text, "kind": name, "description": ""}, "said": {"type": name, "chain": None}}
+            {"values": {"text": text, "kind": name, "description": ""}, "region": {"type": name, "chain": None}}
             for name, text in words
         ]
     found = []
@@ -87,7 +87,7 @@ def _sought(
         shown = of_region_type(context, groups, label)
         for group, one in zip(shown, listed(context, shown), strict=True):
             values = {"text": " / ".join(one["texts"]), "kind": label.gloss(context.lang)}
-            found.append({"values": values, "said": {"type": label.name, "chain": group.name}})
+            found.append({"values": values, "region": {"type": label.name, "chain": group.name}})
     replies = (yield [DESCRIBE.ask(context, **one["values"]) for one in found]) if found else []
     for one, reply in zip(found, replies, strict=True):
         one["values"]["description"] = context.say(_described(context, reply, ()))

@@ -114,8 +114,8 @@ def _chains_parse(context: PromptContext, reply: Reply, mentions: About) -> list
     places = sure.root.named.get("chains") if sure else None
     links = {name: p for at in places.listed for name, p in sure.texts(at)} if sure and places else {}
     lists: list[list[int]] = []
-    said = context.read(reply, "chains", "chains").get("chains")
-    for j, names in enumerate(said if isinstance(said, list) else []):
+    listed = context.read(reply, "chains", "chains").get("chains")
+    for j, names in enumerate(listed if isinstance(listed, list) else []):
         members: list[int] = []
         for name in strings(names):
             if name not in numbers:
@@ -185,8 +185,8 @@ def _relations_listed(gold: Gold) -> tuple[About, str]:
 
 
 def _relations_parse(context: PromptContext, reply: Reply, groups: About) -> list[Any]:
-    said = rows(context.read(reply, "relations", "relations").get("relations"))
-    return with_confidences(said, reply, "relations", RELATION)
+    relations = rows(context.read(reply, "relations", "relations").get("relations"))
+    return with_confidences(relations, reply, "relations", RELATION)
 
 
 RELATIONS = Stage(
@@ -226,8 +226,8 @@ def _grounding_target(gold: Gold, groups: About) -> str:
 
 
 def grounding_parse(context: PromptContext, reply: Reply, groups: About) -> list[Any]:
-    said = rows(context.read(reply, "regions", "regions").get("regions"))
-    return with_confidences(said, reply, "regions", REGION)
+    regions = rows(context.read(reply, "regions", "regions").get("regions"))
+    return with_confidences(regions, reply, "regions", REGION)
 
 
 GROUNDING = Stage(

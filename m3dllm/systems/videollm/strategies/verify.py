@@ -22,7 +22,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from m3dllm.confidence import said_of
+from m3dllm.confidence import confidences_of
 from m3dllm.labels import LabelSet
 from m3dllm.systems.videollm.context import PromptContext
 from m3dllm.systems.videollm.engines.base import Reply
@@ -183,15 +183,15 @@ def _relations(
     decided = dict(zip(choices, (yield from decide(context, RELATION, [*choices.values()])), strict=True))
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for i, (head, tail, r) in enumerate(placed):
-        said: dict[str, Any] = {"head": head.name, "tail": tail.name, "type": r.type} | said_of(r)
+        kept: dict[str, Any] = {"head": head.name, "tail": tail.name, "type": r.type} | confidences_of(r)
         if not _ways(context, head, tail):  # the two were retyped
             continue
         if i in choices:
             one = decided[i]
             if one is None:
                 continue
-            said = one.meaning | sure(one.confidence)
-        found.setdefault((said["head"], said["tail"], said["type"]), said)
+            kept = one.meaning | sure(one.confidence)
+        found.setdefault((kept["head"], kept["tail"], kept["type"]), kept)
     return list(found.values())
 
 
@@ -217,13 +217,13 @@ def _regions(
     found = []
     for i, region in enumerate(regions):
         chain = owner.get(region.chain or "")
-        said = {"type": region.type, "chain": None if chain is None else chain.name} | said_of(region)
+        kept = {"type": region.type, "chain": None if chain is None else chain.name} | confidences_of(region)
         if i in choices:
             one = decided[i]
             if one is None:
                 continue
-            said = one.meaning | sure(one.confidence)
-        found.append({"frame": region.frame, "box": list(region.box)} | said)
+            kept = one.meaning | sure(one.confidence)
+        found.append({"frame": region.frame, "box": list(region.box)} | kept)
     return found
 
 

@@ -392,8 +392,8 @@ class OpenAIEngine(Engine):
         counted, own = reply.tokens_in, count.tokens - count.vision
         if counted is None or own < LEAST_COUNT or counted >= CUT * own:
             return reply
-        said = f"the server counts {counted} tokens of a prompt of about {own} and its images: it cut it"
-        return replace(reply, issues=(Issue("prompt_cut", "prompt", said),))
+        detail = f"the server counts {counted} tokens of a prompt of about {own} and its images: it cut it"
+        return replace(reply, issues=(Issue("prompt_cut", "prompt", detail),))
 
     def _note_failure(self, trouble: RefusalError) -> None:
         """Raises UserError where the first requests have all failed for one reason."""

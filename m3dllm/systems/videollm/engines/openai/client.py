@@ -86,8 +86,8 @@ class Client:
             path, lambda options: self._client.post(f"/{path}", body=body, cast_to=httpx2.Response, options=options)
         )
         if not isinstance(answer, dict):
-            said = one_line(json.dumps(answer))[:200]
-            raise RefusalError(f"{self.url}/{path} answers with JSON that is no object ({said})", "down")
+            excerpt = one_line(json.dumps(answer))[:200]
+            raise RefusalError(f"{self.url}/{path} answers with JSON that is no object ({excerpt})", "down")
         return answer
 
     def close(self) -> None:
@@ -107,13 +107,13 @@ class Client:
             raise refusal(
                 url, response.status_code, self.secrets.strike(text), dict(response.headers), key=self.key_name
             )
-        said = one_line(self.secrets.strike(text[:400]))[:200] or "nothing"
+        excerpt = one_line(self.secrets.strike(text[:400]))[:200] or "nothing"
         try:
             value = joined(text) if is_stream(text) else read_json(text.removeprefix("\ufeff"))
             return self.secrets.strike(whole_characters(value)[0])
         except ValueError as error:
             what = "JSON that is nested too deeply" if "nested" in str(error) else "no JSON"
-            message = f"{url} answers with something that is {what} ({said})"
+            message = f"{url} answers with something that is {what} ({excerpt})"
             raise RefusalError(message, "down", status=response.status_code) from error
 
     def _why(self, error: BaseException) -> str:

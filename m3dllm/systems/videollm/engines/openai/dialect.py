@@ -105,8 +105,12 @@ def merged(messages: list[Body]) -> list[Body]:
     system = [message["content"] for message in messages if message["role"] == "system"]
     rest = [dict(message) for message in messages if message["role"] != "system"]
     if system and rest:
-        said, first = "\n\n".join(system), rest[0]["content"]
-        text = [{"type": "text", "text": f"{said}\n\n"}, *first] if isinstance(first, list) else f"{said}\n\n{first}"
+        instructions, first = "\n\n".join(system), rest[0]["content"]
+        text = (
+            [{"type": "text", "text": f"{instructions}\n\n"}, *first]
+            if isinstance(first, list)
+            else f"{instructions}\n\n{first}"
+        )
         rest[0]["content"] = text
     return rest
 

@@ -63,10 +63,10 @@ def refusal(url: str, status: int, body: str, headers: Mapping[str, str], *, key
     """What an HTTP status, or a code inside a body, means. `key` names the environment variable with the key."""
     why = reason(body)
     limits = "; ".join(f"{name} {value}" for name, value in headers.items() if "ratelimit-limit" in name.lower())
-    said = f"{url} answers {status} ({why}{f'; {limits}' if limits and status == 429 else ''})"
+    summary = f"{url} answers {status} ({why}{f'; {limits}' if limits and status == 429 else ''})"
     wait_s = wait_of(headers, body)
 
-    def made(kind: Kind, message: str = said) -> RefusalError:
+    def made(kind: Kind, message: str = summary) -> RefusalError:
         return RefusalError(message, kind, why, status, wait_s)
 
     if 300 <= status < 400:
