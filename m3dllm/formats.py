@@ -10,6 +10,7 @@ import typer
 
 from m3dllm.commands import Threshold, group, say, with_options
 from m3dllm.errors import redact
+from m3dllm.progress import progress
 
 NewCorpus = Annotated[
     Path, typer.Option("--out", help="The corpus to make; a folder that is not there yet.", show_default=False)
@@ -30,19 +31,21 @@ def _importer(name: str) -> Callable[..., None]:
         report: ReportFile = None,
         options: Any = None,
     ) -> None:
-        _import(name, path, importer.by_options()(path, **options), out, report)
+        _import(name, path, lambda: importer.by_options()(path, **options), out, report)
 
     def from_nothing(out: NewCorpus, report: ReportFile = None, options: Any = None) -> None:
-        _import(name, None, importer.by_options()(**options), out, report)
+        _import(name, None, lambda: importer.by_options()(**options), out, report)
 
     verb = from_path if importer.takes_path else from_nothing
     return with_options(verb, importer.by_options(), doc=importer.summary)
 
 
-def _import(name: str, path: Path | None, imported: Any, out: Path, report: Path | None) -> None:
+def _import(name: str, path: Path | None, read: Callable[[], Any], out: Path, report: Path | None) -> None:
     from m3dllm.corpora.native import write_corpus
     from m3dllm.files import written_atomic
 
+    with progress(f"reading {name if path is None else redact(str(path))}"):
+        imported = read()
     if report is not None:
         shown = None if path is None else redact(str(path))
         with written_atomic(report) as file:

@@ -25,7 +25,7 @@ from m3dllm.score.heuristics import HeuristicBaseline, Reached, Rules
 from m3dllm.score.scores import PAIRS, Pairs
 from m3dllm.stream import Spool
 from m3dllm.tokens import tokenize
-from m3dllm.types import Example, Prediction, RawOutput, Subset, Task
+from m3dllm.types import TASKS, Example, Prediction, RawOutput, Subset, Task
 from m3dllm.wire import FORMAT, WireError, convert, decode, encode, encode_example
 
 NAME = "summary.json"
@@ -92,6 +92,11 @@ class Summary:
 
     answers: int = 0
     languages: dict[str, LanguageSummary] = field(default_factory=dict)
+
+    @property
+    def has_gold(self) -> bool:
+        """Whether any task of any document is annotated."""
+        return any(of.lacking.get(task, 0) < of.counts.documents for of in self.languages.values() for task in TASKS)
 
 
 MEASURES: dict[str, Callable[[Example], int]] = {

@@ -19,6 +19,7 @@ from m3dllm.corpora.pieces import BROKEN, Finding, Pieces, is_whole, whole
 from m3dllm.errors import UserError
 from m3dllm.files import LINKED, inside, links_out, other_encoding, read_bytes
 from m3dllm.labels import Label, LabelSet, RelationLabel
+from m3dllm.progress import progress
 from m3dllm.types import Chain, Example, Frame, Lang, Region, Relation, Segment, Task
 from m3dllm.wire import FILLED, FORMAT, WireError, convert, decode, decode_example, placed_lines
 
@@ -79,8 +80,9 @@ def check(path: str | Path, *, linked_frames: bool = False) -> Report:
     corpus = _Corpus(root, report, _read_types(root / "labels.json", report), linked_frames)
     if not files:
         report.pieces(root).problem("$", "has no <split>.jsonl file, such as train.jsonl: the corpus is empty")
-    for split, file in files.items():
-        corpus.check_split(split, file)
+    with progress(f"checking {path}: MB", sum(file.stat().st_size for file in files.values()) / 1e6) as step:
+        for split, file in files.items():
+            corpus.check_split(split, file, step)
     corpus.check_groups()
     for file in unread_files(root):
         remedy = "unpack it" if file.suffix.lower() in (".gz", ".zip") else "a split is a file such as train.jsonl"
@@ -204,7 +206,7 @@ class _Corpus:
     images: dict[tuple[str, int, int], str | None] = field(default_factory=dict)
     """(path, width, height) -> what is wrong with that image"""
 
-    def check_split(self, split: str, file: Path) -> None:
+    def check_split(self, split: str, file: Path, step: Callable[[float], None]) -> None:
         tally, n_lines, pieces = Tally(), 0, self.report.pieces(file)
         try:
             for number, begin, line in placed_lines(file):
@@ -216,6 +218,7 @@ class _Corpus:
                     self.report.uncounted += 1
                 else:
                     tally.add(example)
+                step(len(line) / 1e6)
         except UserError as error:  # the file is another thing, or cannot be read
             pieces.problem("$", str(error).removeprefix(f"{file}: "))
             return

@@ -17,6 +17,7 @@ from m3dllm.errors import UserError
 from m3dllm.files import LINKED, inside, links_out, new_folder, read_bytes, sha256, sha256_file
 from m3dllm.guidelines import guideline_files
 from m3dllm.labels import LabelSet
+from m3dllm.progress import progress
 from m3dllm.stream import Stream
 from m3dllm.types import Annotation, Document, Example, Frame
 from m3dllm.wire import WireError, decode_example, encode_labels, numbered_lines, read_labels
@@ -171,13 +172,15 @@ def write_corpus(folder: Path, imported: Imported, *, link: bool = False) -> Non
         for split in imported.splits:
             with (new / f"{split}.jsonl").open("wb") as file:
                 imported.split(split).copy_to(file)
-        for relative, image in imported.images.items():
-            target = inside(new, relative)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if not isinstance(image, Path):
-                target.write_bytes(_image_bytes(image, relative))
-            elif not (link and _linked(image, target)):
-                _copy(image, target)
+        with progress(f"writing {folder}: images", len(imported.images)) as step:
+            for relative, image in imported.images.items():
+                target = inside(new, relative)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if not isinstance(image, Path):
+                    target.write_bytes(_image_bytes(image, relative))
+                elif not (link and _linked(image, target)):
+                    _copy(image, target)
+                step()
 
 
 def _is_written(folder: Path, imported: Imported) -> bool:

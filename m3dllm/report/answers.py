@@ -26,12 +26,12 @@ def answer_table(name: str, group: ComparisonGroup) -> Table | None:
     columns: dict[str, tuple[str, str, Measure]] = {
         "answers": ("answers", "", lambda run, lang: float(sum(n for _, n in run.of(lang).codes))),
         "readable": ("readable", "% of the answers", _share_without(UNREADABLE)),
-        "as_said": ("nothing to mend", "% of the answers", _share_without(frozenset(CODES) - SILENT)),
+        "as_said": ("no repair needed", "% of the answers", _share_without(frozenset(CODES) - SILENT)),
         "truncated": ("truncated", "% of the answers", _share_with(frozenset(("truncated",)))),
-        "repaired": ("JSON mended", "% of the answers", _share_with(frozenset(("repaired",)))),
+        "repaired": ("JSON repaired", "% of the answers", _share_with(frozenset(("repaired",)))),
         "lost": ("lost", "% of the mentions", lambda run, lang: _mentions(run, lang, LOST)),
-        "mended": ("mended", "% of the mentions", lambda run, lang: _mentions(run, lang, MENDED)),
-        "shown": ("shown", "% of the gold frames", frames_shown),
+        "mended": ("repaired", "% of the mentions", lambda run, lang: _mentions(run, lang, MENDED)),
+        "shown": ("given", "% of the gold frames", frames_shown),
     }
     systems = group.systems
     rows = []
@@ -40,8 +40,8 @@ def answer_table(name: str, group: ComparisonGroup) -> Table | None:
         row = [cells.number(found[key]) if key == "answers" else cells.share(found[key]) for key in columns]
         rows.append(Row((cells.word(system.label), *row)))
     caption = (
-        "The answers before they are scored: one a document and pass. Lost mentions are invented or could not "
-        "be placed in the text; mended ones were placed after a repair. Gold frames are those that somebody annotated."
+        "The answers before scoring: one for each document and pass. Lost mentions are not in the text, or could not "
+        "be located there; repaired ones were located after a correction. Gold frames are the annotated ones."
     )
     heads = (Column(key, title, group) for key, (title, group, _) in columns.items())
     return without_empty(
@@ -74,13 +74,13 @@ def issue_table(name: str, group: ComparisonGroup) -> Table | None:
         *(Column(system.label, system.label) for system in group.systems),
         Column("meaning", "meaning", number=False, quiet=True),
     )
-    caption = "How often each thing was noted of the answers, over all passes; of several seeds the mean."
-    return Table(name, "Notes on the answers", caption, columns, tuple(rows))
+    caption = "How often each issue occurs in the answers, over all passes; of several seeds the mean."
+    return Table(name, "Issues in the answers", caption, columns, tuple(rows))
 
 
 MEANING = {
     "not answered": "documents without an answer; they are scored as empty",
-    "regions in unannotated frames": "predicted where nobody annotated; they count nowhere",
+    "regions in unannotated frames": "predicted in frames that are not annotated; not scored",
 }
 
 
@@ -129,12 +129,12 @@ def cost_table(name: str, group: ComparisonGroup) -> Table | None:
         "fit_s": ("fit", "seconds", lambda run, _: run.record.seconds.get("fit"), 1),
         "predict_s": ("predict", "seconds", lambda run, _: run.record.seconds.get("predict"), 1),
         "median_s": ("median answer", "seconds", lambda run, lang: run.of(lang).seconds, 2),
-        "answers_a_minute": ("a minute", "answers", a_minute, 0),
-        "tokens_in": ("read", "tokens an answer", turns("tokens_in"), 0),
-        "tokens_vision": ("of images", "tokens an answer", turns("tokens_vision"), 0),
-        "tokens_reused": ("reused", "tokens an answer", turns("tokens_reused"), 0),
-        "tokens_out": ("written", "tokens an answer", turns("tokens_out"), 0),
-        "tokens_thinking": ("of them thinking", "tokens an answer", turns("tokens_thinking"), 0),
+        "answers_a_minute": ("per minute", "answers", a_minute, 0),
+        "tokens_in": ("input", "tokens per answer", turns("tokens_in"), 0),
+        "tokens_vision": ("images", "tokens per answer", turns("tokens_vision"), 0),
+        "tokens_reused": ("cached", "tokens per answer", turns("tokens_reused"), 0),
+        "tokens_out": ("output", "tokens per answer", turns("tokens_out"), 0),
+        "tokens_thinking": ("thinking", "tokens per answer", turns("tokens_thinking"), 0),
         "retries": ("retries", "", lambda run, _: _tallied(run, "retries"), 0),
         "memory_mb": ("process", "memory, MB", lambda run, _: max(run.record.memory_mb.values(), default=None), 0),
         "gpu_memory_mb": ("GPU", "memory, MB", lambda run, _: _tallied(run, "gpu_memory_mb"), 0),
@@ -146,8 +146,8 @@ def cost_table(name: str, group: ComparisonGroup) -> Table | None:
     if all(cell.value is None for row in rows for cell in row.cells[1:]):
         return None
     caption = (
-        "Time of the last pass over the whole run, both languages where it has both; of a run that was resumed, "
-        f"only of what was left. {_devices(group.runs)}"
+        "Time of the last pass over the whole run, in all its languages; of a resumed run, only of what was "
+        f"left. {_devices(group.runs)}"
     )
     heads = (Column(key, title, group) for key, (title, group, _, _) in columns.items())
     names = Column("system", "system", number=False)
@@ -158,8 +158,8 @@ def pareto(name: str, group: ComparisonGroup, pairs: Pairs) -> Plot | None:
     """Average F1 by what an answer costs; None where fewer than two systems have a cost, and answered everything."""
     systems = [system for system in by_rank(group, pairs) if not system.has_failed(group.lang)]
     measures: dict[str, Measure] = {
-        "seconds an answer": lambda run, lang: seconds_each(run),
-        "tokens an answer": tokens_each,
+        "seconds per answer": lambda run, lang: seconds_each(run),
+        "tokens per answer": tokens_each,
     }
     panels = []
     for x_label, of in measures.items():
@@ -177,10 +177,10 @@ def pareto(name: str, group: ComparisonGroup, pairs: Pairs) -> Plot | None:
     if not panels:
         return None
     caption = (
-        "Average F1 against the cost of an answer (logarithmic; to the left is cheaper). The line joins the systems "
-        f"that no other beats in both. {_devices(group.runs)}"
+        "Average F1 against the cost of an answer (log scale; cheaper to the left). The line joins the systems to "
+        f"which no other is superior in both. {_devices(group.runs)}"
     )
-    return Plot(name, "Cost against score", caption, "average F1", tuple(panels), lines=False, log_x=True)
+    return Plot(name, "Score against cost", caption, "average F1", tuple(panels), lines=False, log_x=True)
 
 
 def _front(points: Sequence[Point]) -> list[Point]:
@@ -195,7 +195,7 @@ def _front(points: Sequence[Point]) -> list[Point]:
 def _devices(runs: Sequence[ScoredRun]) -> str:
     found = sorted({run.record.device for run in runs if run.record.device})
     if len(found) > 1:
-        return f"The runs were made on different machines ({'; '.join(found)}): their times do not compare."
+        return f"The runs were made on different machines ({'; '.join(found)}): their times are not comparable."
     return ""
 
 

@@ -27,6 +27,10 @@ from m3dllm.scored import LeftOut, ScoredRun
 from m3dllm.types import TASKS
 from m3dllm.wire import encode
 
+COUNTED = {
+    "available": "A task is scored on the documents whose modality was given.",
+    "all": "Every task is scored on every document.",
+}
 NO_BREAK = "\N{NO-BREAK SPACE}"
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 PAIRS_WORDS: dict[Pairs, str] = {"end_to_end": "end to end", "gold_pairs": "gold mentions and chains"}
@@ -71,9 +75,9 @@ def assemble(
     made = tuple(_making(run) for run in runs)
     sections.append(Section("How the runs were made", "runs", (_run_table(runs),), made))
     if skipped:
-        note = Text("These runs are unfinished, broken or of another format; nothing of them is in the tables.")
+        note = Text("These runs are unfinished, broken or of another format; none of them is in the tables.")
         out = Bullets(tuple((run.name, run.why) for run in skipped))
-        sections.append(Section("Left out", "left-out", (note, out)))
+        sections.append(Section("Skipped runs", "skipped", (note, out)))
     sections.append(Section("How to read this", "reading", (Text(READING),)))
     return Report(
         title=title or what,
@@ -87,14 +91,14 @@ def assemble(
 
 
 READING = (
-    "Scores are percentages, rounded half up to two decimals; a dash is a score over nothing, which is not 0. "
+    "Scores are percentages, rounded half up to two decimals; a dash means that there was nothing to score, not 0. "
     "Scores are micro-averaged over the documents of a language. Entity: the same span and type. Chain: the "
-    "mean of MUC, B³ and CEAF-e, chains of one mention kept. Relation: the same type, head chains that share a "
-    "mention, tail chains that share a mention, one to one. Grounding: the same type and an overlap (IoU) above one "
-    "half on annotated frames, one to one. The average is of the F1 of the tasks that are present. Systems stand in "
-    "one table only where they were scored on the same documents and gold, with the same labels, the same "
-    "modalities shown and the same documents counted. The best system is chosen on the documents on which it is "
-    "then compared, so that its lead is judged a little too kindly; a named baseline is not chosen."
+    "mean of MUC, B³ and CEAF-e, singletons kept. Relation: the same type, head chains that share a "
+    "mention, tail chains that share a mention, one to one. Grounding: the same type and IoU above 0.5 on "
+    "annotated frames, one to one. The average is of the F1 of the tasks that are present. Systems share a table "
+    "only if they were scored on the same documents and gold, with the same labels, the same modalities given and "
+    "the same rule for which documents count. The best system is chosen on the documents on which it is then "
+    "compared, which overestimates its lead slightly; a system named with --baseline is not chosen this way."
 )
 
 
@@ -107,7 +111,7 @@ def _lead(groups: Sequence[ComparisonGroup], runs: Sequence[ScoredRun], skipped:
     text = f"{counted(len(runs), 'run')} of {counted(len(systems), 'system')} in {counted(tables, 'table')}"
     text += " of comparable scores"
     if differ := sorted({words for group in groups for words, _ in _apart(group, groups)}):
-        text += f"; apart for {', '.join(differ)}"
+        text += f"; in separate tables where they have {', '.join(differ)}"
     return text + (f"; {counted(len(skipped), 'run')} skipped." if skipped else ".")
 
 
@@ -148,11 +152,11 @@ def _group(
             f"{counted(n.documents, 'document')}; in the gold {counted(n.mentions, 'mention')}, "
             f"{counted(n.chains, 'chain')}, {counted(n.relations, 'relation')} and {counted(n.regions, 'region')}. "
             f"{unannotated}{shown(run, group.lang)} "
-            f"Documents counted: {group.protocol.modality}."
+            f"{COUNTED[group.protocol.modality]}"
         )
     ]
     if apart := _apart(group, anchors):
-        blocks.append(Text("Not comparable with these, which have a part of their own:", "aside"))
+        blocks.append(Text("Not comparable with these runs, which have a section of their own:", "aside"))
         blocks.append(Bullets(tuple((names, words) for words, names in apart)))
     parts = [
         _protocol(
@@ -188,7 +192,7 @@ def _protocol(
     blocks: list[Block | None] = [Text(PAIRS_MEAN[pairs])]
     named = {run.name for system in systems for run in system.runs}
     if without := [run.name for run in group.runs if run.name not in named and run.part(group.lang, pairs) is None]:
-        blocks.append(Text(f"Without this protocol: {', '.join(without)}.", "aside"))
+        blocks.append(Text(f"Not run in this setting: {', '.join(without)}.", "aside"))
     blocks.append(scores.main_table(f"{name}-scores", group, pairs))
     if pairs == "gold_pairs":
         blocks.append(paper_table(f"{name}-paper", _where(group), group, published))
@@ -237,10 +241,10 @@ def _protocol(
 def shown(run: ScoredRun, lang: str) -> str:
     """What the systems saw of the documents."""
     if not run.subsets:
-        return "Every document was shown whole."
+        return "Systems were given every document whole."
     n = Counter(run.subsets[document] for document in run.of(lang).documents)
     return (
-        "Shown: "
+        "Systems were given "
         + ", ".join(f"{words} of {n[subset]}" for subset, words in breakdowns.SUBSETS.items() if n[subset])
         + "."
     )
@@ -291,7 +295,7 @@ def _run_table(runs: Sequence[ScoredRun]) -> Table:
         words = (run.name, record.system, record.corpus.name, record.corpus.split, documents, record.pairs, missing)
         rows.append(Row((*map(cells.word, words), Cell(str(record.seed), record.seed))))
     columns = tuple(Column(head, head, number=head == "seed") for head in heads)
-    return Table("runs", "Runs", "What each run is of; how it was made stands below.", columns, tuple(rows))
+    return Table("runs", "Runs", "What each run predicted; details below.", columns, tuple(rows))
 
 
 def _making(run: ScoredRun) -> Section:
@@ -305,7 +309,7 @@ def _making(run: ScoredRun) -> Section:
         "seed": str(record.seed),
         "notes": "; ".join(record.notes),
         "corpus": f"{corpus.name}: {', '.join(splits)}",
-        "shown": "everything" if record.missing is None else f"missing: {record.missing['kind']}",
+        "given": "everything" if record.missing is None else f"missing: {record.missing['kind']}",
         "sha256": ", ".join(f"{name} {digest}" for name, digest in sorted(corpus.sha256.items())),
         "checkpoint": record.checkpoint or "",
         "used": encode(record.provenance).decode() if record.provenance else "",

@@ -26,7 +26,7 @@ ERROR_WORDS = {
     "type": "type",
     "boundary": "boundary",
     "incorrect": "wrong mentions",
-    "missing": "mentions missing",
+    "missing": "missing mentions",
     "wrong_type": "wrong type",
     "false_relation": "no relation",
 }
@@ -54,7 +54,7 @@ def type_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
         for kind, size in sorted(gold.items(), key=lambda item: (-item[1], item[0])):
             f1 = {run: of[kind].f1 if kind in of else (0.0 if size and of else None) for run, of in found.items()}
             parts.append(_Part(task, kind, size, f1))
-    caption = "F1 in percent of each type and how often it stands in the gold; the best system of a row bold."
+    caption = "F1 in percent of each type and its frequency in the gold; the best system of a row bold."
     return _table(name, "By type", caption, ("type", "gold"), systems, parts)
 
 
@@ -62,9 +62,9 @@ def shown_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None
     """F1 by what was shown of a document; None where every document was shown whole."""
     if not any(run.subsets for run in group.runs) and len(_subsets_of(group, pairs)) < 2:
         return None
-    caption = "F1 in percent by what the systems saw of a document; a task without its modality is not counted there."
+    caption = "F1 in percent by the modalities given; a task without its modality is not scored there."
     groups = {words: _subsets_of(group, pairs).get(subset, frozenset()) for subset, words in SUBSETS.items()}
-    return _document_table(name, "By what was shown", caption, "shown", group, pairs, groups)
+    return _document_table(name, "By given modality", caption, "shown", group, pairs, groups)
 
 
 def measure_table(name: str, measure: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
@@ -113,9 +113,9 @@ def error_table(name: str, group: ComparisonGroup, pairs: Pairs, published: Publ
     if all(cell.value is None for row in rows for cell in row.cells[1:]):
         return None
     caption = (
-        "Wrong predictions in percent of all predictions of the task. Entities, relations, regions: the span, the "
-        "chains or the box are correct and the type is not, or there is nothing; chains: some mention does not belong "
-        "there, or only some are missing."
+        "Wrong predictions in percent of all predictions of the task. Entities, relations, regions: span, chains "
+        "or box are correct and only the type is wrong, or nothing in the gold matches. Chains: some mentions are "
+        "wrong, or some are only missing."
     )
     columns = (
         Column("system", "system", number=False),

@@ -62,8 +62,8 @@ def calibration_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table 
 def reliability_plot(name: str, group: ComparisonGroup, pairs: Pairs) -> Plot | None:
     """Reliability diagrams: how many predictions are correct, by how sure the system was."""
     caption = (
-        f"Of the predictions in each of {BINS} bins, how many are correct, over their mean confidence; on the straight "
-        "line a system is as often correct as it says. Of several runs the first."
+        f"Of the predictions in each of {BINS} bins, how many are correct, over their mean confidence; on the "
+        "diagonal, confidence equals accuracy. Of several runs the first."
     )
     panels = _panels(group, pairs, "confidence", _bins, front=DIAGONAL)
     return Plot(name, "Reliability", caption, "correct", panels) if panels else None

@@ -92,7 +92,7 @@ def _caption(sweep: Sweep) -> str:
     over = "gold mentions and chains" if sweep.pairs == "gold_pairs" else "end to end"
     what = f"F1 in percent, {over}, of runs that differ in nothing else but their seed."
     if sweep.name == MISSING:
-        what += " As many documents lack their text as their video; a task without its modality is not counted there."
+        what += " As many documents lack their text as their video; a task without its modality is not scored there."
     return what
 
 

@@ -33,7 +33,7 @@ def _finding(
         sentences = [f"{first.label} alone{mean}"]
     else:
         row = comparisons[0].row(systems[1], "average") if comparisons else None
-        sentences = [f"{first.label} is best of {len(systems)}{mean}{'' if row is None else _lead_over(row)}"]
+        sentences = [f"{first.label} ranks first of {len(systems)}{mean}{'' if row is None else _lead_over(row)}"]
         sentences += _by_task(systems, group, pairs, comparisons[0]) if comparisons else []
     below = [task for task in TASKS if all(scores.is_below(run, group, pairs, task) for run in first.runs)]
     if below:
@@ -45,12 +45,12 @@ def _finding(
 def _lead_over(row: Compared) -> str:
     """How far the best is before one other system."""
     found = row.found
-    low, high = points(-found.high), points(-found.low)
+    low, high = (points(-value).replace("-", "−") for value in (found.high, found.low))
     interval = f"95\N{NO-BREAK SPACE}% CI {low} to {high}; p = {probability(row.adjusted)} after Holm"
     if percent(found.difference) == "0.00":
-        return f", as much as {row.system.label} ({interval})"
+        return f", the same as {row.system.label} ({interval})"
     verdict = "significant" if row.is_significant else "not significant"
-    return f", {percent(abs(found.difference))} points before {row.system.label}, {verdict} ({interval})"
+    return f", {percent(abs(found.difference))} points ahead of {row.system.label}, {verdict} ({interval})"
 
 
 def _by_task(
@@ -69,11 +69,11 @@ def _by_task(
             own.append(task)
         elif first in leaders:
             others_there = joined([system.label for system in leaders if system is not first])
-            elsewhere.append(f"In {task} it shares the first place with {others_there}")
+            elsewhere.append(f"In {task} it ties with {others_there}")
         else:
             row = comparison.row(leaders[0], task)
             verdict = "" if row is None else ", significant" if row.is_significant else ", not significant"
-            ahead = f"{most - reached[first.label]:.2f} points before it{verdict}"
+            ahead = f"{most - reached[first.label]:.2f} points ahead of it{verdict}"
             elsewhere.append(f"In {task} {leaders[0].label} is first, {ahead}")
     if own:
         yield _own(own, [task for task in own if all(_is_behind(comparison.row(s, task)) for s in others)], tasks)

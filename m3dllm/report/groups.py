@@ -167,8 +167,8 @@ def apart(groups: Sequence[ComparisonGroup]) -> Iterator[str]:
                 f"{len(group.runs[0].of(lang).documents)}: {', '.join(run.name for run in group.runs)}"
                 for group in parts.values()
             )
-            what = f"the runs are about different documents of {corpus}, {split}, {lang} ({several})"
-            yield f"{what}: they stand in tables of their own; --common compares on the documents that all share"
+            what = f"the runs cover different documents of {corpus}, {split}, {lang} ({several})"
+            yield f"{what}: they are in separate tables; --common compares on the documents that all share"
 
 
 def _answered(runs: Sequence[ScoredRun], lang: str) -> str:

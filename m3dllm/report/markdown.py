@@ -12,7 +12,7 @@ def markdown(report: Report) -> str:
     """The whole report."""
     parts = [f"# {_text(report.title)}", *(text for block in report.glance.blocks for text in _block(block))]
     if report.pages:
-        parts.append(f"[The documents, with what each system said]({report.pages})")
+        parts.append(f"[The documents, with what each system predicted]({report.pages})")
     parts += ["## Findings", _text(report.lead)]
     parts.append("\n".join(f"- **{_text(where)}**: {_text(what)}" for where, what in report.findings))
     for section in report.sections:

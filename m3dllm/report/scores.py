@@ -20,10 +20,10 @@ from m3dllm.types import TASKS
 Intervals = Mapping[tuple[str, str], tuple[float, float]]
 """95 % confidence intervals of F1 by a system's label and the score."""
 BELOW = "↓"
-FAILED = " Where documents failed, the scores are of the others: not ranked, not compared."
+FAILED = " Systems with failed documents are scored on the others: not ranked, not compared."
 IN_PART = "in part"
 """The sign of a score of a part of the documents, where those of several groups stand in one row."""
-FEWER = ' An average "of 1" is of one task: it is not compared.'
+FEWER = ' An average "of 1" is over one task: it is not compared.'
 RATIOS = {"precision": "P", "recall": "R", "f1": "F1"}
 LETTERS = "abcdeghijklmnopqrstuvwxyz"  # of notes; f stands for heuristic baselines
 SYSTEM = Column("system", "system", number=False)
@@ -43,7 +43,7 @@ def main_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table:
         rows.append(Row((cells.word("best heuristic", refs="f"), *cells_of, cells.NOTHING), "heuristic", starts=True))
     under = [(letter, note) for note, letter in notes.items()]
     if heuristics:
-        under.append(("f", "of the rules, the one with the highest F1: " + _which(heuristics, pairs, systems[0])))
+        under.append(("f", "the heuristic with the highest F1: " + _which(heuristics, pairs, systems[0])))
     caption = (
         "F1 in percent with precision and recall; the best F1 of a column bold, the second underlined"
         f"{'; of several seeds the mean, and the sample variance in brackets' if _has_seeds(systems) else ''}. "
@@ -66,7 +66,7 @@ def chart(name: str, title: str, group: ComparisonGroup, pairs: Pairs, intervals
         panels.append((key, tuple(dots)))
         f1 = heuristics[key].score.f1 if key in heuristics else None
         marks.append(None if f1 is None else 100 * f1)
-    over = f", over the mentions and chains of {systems[0].label}" if pairs == "end_to_end" else ""
+    over = f", over the mentions and chains predicted by {systems[0].label}" if pairs == "end_to_end" else ""
     caption = (
         f"Dots: 95 % confidence intervals by bootstrap over source videos; grey: the best heuristic baseline{over}."
     )
@@ -104,7 +104,7 @@ def glance_table(name: str, groups: Mapping[str, ComparisonGroup], pairs: Pairs)
             best.append(_heuristic_cell(heuristics.get(key), "f1"))
     rows = _marked([Row(tuple(row)) for row in grid.values()], columns, len(grid))
     rows.append(Row(tuple(best), "heuristic", starts=True))
-    own = " over its own mentions and chains" if pairs == "end_to_end" else ""
+    own = " over its predicted mentions and chains" if pairs == "end_to_end" else ""
     signs = " ".join(cell.small for row in grid.values() for cell in row)
     caption = (
         f"F1 in percent; the best of a column bold, the second underlined; {BELOW} below the best heuristic{own}."
@@ -124,7 +124,7 @@ def seed_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
             rows.append(Row((*heads, *f1s), "seed", starts=i == 0))
     columns = (SYSTEM, Column("run", "run", number=False), Column("seed", "seed"))
     scores = tuple(Column(f"{key}.f1", key) for key in (*TASKS, "average"))
-    caption = "F1 in percent of the single runs behind the means."
+    caption = "F1 in percent of each run behind the means."
     return without_empty(Table(name, "Single runs", caption, columns + scores, tuple(rows))) if rows else None
 
 
@@ -175,7 +175,7 @@ def heuristic_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | 
     ]
     over = "over the mentions and chains of each run" if pairs == "end_to_end" else "over the gold mentions and chains"
     caption = (
-        f"F1 in percent of rules without a model, {over}. The frequencies behind those of relations and boxes are "
+        f"F1 in percent of heuristics without a model, {over}. The frequencies behind those of relations and boxes are "
         "those of the scored documents themselves."
     )
     heads = [Column(run.name, run.name if pairs == "end_to_end" else "F1") for run in columns]
@@ -211,11 +211,11 @@ def difference_table(name: str, comparison: Comparison) -> Table:
         Column("p_holm", "p (Holm)"),
     )
     caption = (
-        f"F1 less that of {comparison.reference.label}, in percentage points: the middle 95 % and p of a paired "
-        f"bootstrap over source videos ({comparison.resamples:,} resamples), p after Holm's correction over the "
-        "systems. A mean over seeds is compared as counts averaged by document."
+        f"F1 minus that of {comparison.reference.label}, in percentage points: 95 % confidence interval and p of a "
+        f"paired bootstrap over source videos ({comparison.resamples:,} resamples), p after Holm's correction over the "
+        "systems. Several seeds are compared by their counts, averaged by document."
     )
-    return Table(name, f"Differences to {comparison.reference.label}", caption, columns, tuple(rows))
+    return Table(name, f"Differences from {comparison.reference.label}", caption, columns, tuple(rows))
 
 
 def forest(name: str, comparison: Comparison, systems: Sequence[SystemRuns]) -> Forest | None:
@@ -230,10 +230,10 @@ def forest(name: str, comparison: Comparison, systems: Sequence[SystemRuns]) -> 
         return None
     which = "the best" if comparison.best else "the baseline"
     caption = (
-        f"F1 less that of {comparison.reference.label}, {which}. Dots with 95 % confidence intervals; filled: "
+        f"F1 minus that of {comparison.reference.label}, {which}. Dots with 95 % confidence intervals; filled: "
         "significant at 5 % after Holm's correction. Each panel has its own scale."
     )
-    title = f"Differences to {comparison.reference.label}"
+    title = f"Differences from {comparison.reference.label}"
     lines = tuple(system.label for system in others)
     return Forest(name, title, caption, "difference in F1, points", lines, tuple(panels))
 
@@ -351,7 +351,7 @@ def _heuristic_cell(heuristic: HeuristicBaseline | None, ratio: str) -> Cell:
 
 
 def _which(heuristics: Mapping[str, HeuristicBaseline], pairs: Pairs, first: SystemRuns) -> str:
-    over = f"; over the mentions and chains of {first.label}" if pairs == "end_to_end" else ""
+    over = f"; over the mentions and chains predicted by {first.label}" if pairs == "end_to_end" else ""
     return ", ".join(f"{task}: {heuristic.name}" for task, heuristic in heuristics.items()) + over
 
 

@@ -83,7 +83,7 @@ def _notes(run: ScoredRun) -> list[str]:
         if codes := run.of(lang).issues:
             notes.append(f"issues ({lang}): {', '.join(f'{code} {n}' for code, n in codes.items())}")
         if of.failed:
-            rest = "the others failed and count nowhere: this is no score of all documents"
+            rest = "the others failed: this is not a score over all documents"
             notes.append(f"{lang}: {answered(of)} documents answered; {rest}")
         if of.unanswered:
             notes.append(f"not answered ({lang}): {of.unanswered}, scored as empty")
@@ -117,11 +117,11 @@ def table(scores: Scores | Mapping[str, Any], heuristics: Heuristics | None = No
                     saw = f"{of.frames_shown} of {of.frames_annotated} annotated frames ({share} %)"
                     lines.append(f"grounding saw {saw}; regions in the others count as missed")
                 if of.failed:
-                    lines.append(f"failed: {of.failed} (they count nowhere: this is no score of all documents)")
+                    lines.append(f"failed: {of.failed} (not scored: this is not a score over all documents)")
                 if of.unanswered:
                     lines.append(f"not answered: {of.unanswered} (scored as empty)")
                 if of.regions_unannotated:
-                    lines.append(f"regions in frames that nobody annotated: {of.regions_unannotated} (not scored)")
+                    lines.append(f"regions in unannotated frames: {of.regions_unannotated} (not scored)")
                 blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 

@@ -134,7 +134,7 @@ def test_a_run_with_anything_broken_in_it_is_left_out_by_name(damage, runs, tmp_
     damage(bad)
     write_report([good, bad], tmp_path / "report", figures=False, pages=False)
     page = (tmp_path / "report/report.html").read_text(encoding="utf-8")
-    assert "Left out" in page
+    assert "Skipped runs" in page
     assert re.search(r"<dt[^>]*>bad</dt>|<b>bad</b>|>bad<", page)
     assert len(page) < 1_000_000
     write_pages([Run(good), Run(bad)], tmp_path / "view")
@@ -144,7 +144,7 @@ def test_a_run_with_anything_broken_in_it_is_left_out_by_name(damage, runs, tmp_
 
 def test_a_whole_run_is_not_left_out(runs, tmp_path):
     write_report(list(runs), tmp_path, figures=False, pages=False)
-    assert "Left out" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Skipped runs" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 # --- names from outside -----------------------------------------------------------------------------------------------

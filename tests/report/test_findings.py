@@ -17,13 +17,13 @@ def finding(paths, out, where: str) -> str:
 
 def test_it_names_the_best_and_how_far_it_is_ahead(runs, tmp_path):
     found = finding([runs / "best", runs / "singles0"], tmp_path, "English, gold mentions and chains")
-    assert found.startswith(f"{BEST} is best of 2, average F1 91.67, 11.51 points before {SINGLES}, ")
+    assert found.startswith(f"{BEST} ranks first of 2, average F1 91.67, 11.51 points ahead of {SINGLES}, ")
     assert "after Holm" in found
 
 
 def test_it_says_in_which_tasks_the_best_is_first(runs, tmp_path):
     found = finding([runs / "best", runs / "singles0"], tmp_path, "English, gold mentions and chains")
-    assert f"In entity it shares the first place with {SINGLES}. " in found
+    assert f"In entity it ties with {SINGLES}. " in found
     assert "It is first in chain, " in found
 
 
@@ -31,7 +31,7 @@ def test_it_names_who_is_first_where_the_best_is_not(runs, tmp_path):
     worse = shutil.copytree(runs / "best", tmp_path / "best")
     change(worse, "en", "gold_pairs", "entity", 0.5)
     found = finding([worse, runs / "singles0"], tmp_path / "out", "English, gold mentions and chains")
-    assert f"In entity {SINGLES} is first, 33.33 points before it, " in found
+    assert f"In entity {SINGLES} is first, 33.33 points ahead of it, " in found
 
 
 def test_a_system_alone_is_compared_with_nobody(runs, tmp_path):

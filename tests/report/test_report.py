@@ -170,7 +170,7 @@ def test_runs_on_other_documents_are_named_on_the_terminal_and_compared_on_those
     few = tmp_path / "few"
     pipeline.run(Experiment(system="majority", corpus=runs / "corpus", pairs="both", out=few, limit=2))
     reported([runs / "best", few], tmp_path / "apart", fresh=True)
-    said = "the runs are about different documents of corpus, test, en (2: few; 4: best): they stand in tables of their"
+    said = "the runs cover different documents of corpus, test, en (2: few; 4: best): they are in separate tables"
     assert said in caplog.text
     caplog.clear()
     texts = reported([runs / "best", few], tmp_path / "out", fresh=True, common=True)
@@ -196,7 +196,7 @@ def test_the_first_screen_has_a_chart_a_language_and_one_table_and_prose_comes_a
     for lang in ("English", "Chinese"):
         assert first.count(f"![{lang}, 4 documents, end to end]") == 1
     assert len(table_rows(first, "majority · chain_rule=dev")) == 1
-    best = "majority · chain_rule=dev is best of 2"
+    best = "majority · chain_rule=dev ranks first of 2"
     assert best not in first
     assert text.count(best) == after.count(best) == 4
 
@@ -243,7 +243,7 @@ def test_a_run_without_gold_pairs_is_missing_from_their_table_only(runs, tmp_pat
     pipeline.run(Experiment(system="majority", corpus=runs / "corpus", out=alone))
     text = section(reported([runs / "best", alone], tmp_path / "out")["report.md"], "## corpus, test, English")
     assert table_rows(section(text, "### End to end"), "majority (alone)")
-    assert "Without this protocol: alone." in section(text, "### Gold mentions and chains")
+    assert "Not run in this setting: alone." in section(text, "### Gold mentions and chains")
     assert not table_rows(section(text, "### Gold mentions and chains"), "majority (alone)")
 
 

@@ -60,3 +60,10 @@ def test_no_table_is_cut_off_on_paper(browser, report):
     )
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert over <= 703
+
+
+@pytest.mark.parametrize(("width", "theme"), [(390, "light"), (1200, "dark")])
+def test_axe_finds_no_barrier(browser, report, width, theme):
+    browser.resize(width, 900, theme=theme)
+    browser.driver.get(report.as_uri())
+    assert browser.barriers() == []

@@ -127,7 +127,7 @@ def test_a_system_with_failed_documents_is_not_ranked(serve, run, monkeypatch, c
     page = next(out.glob("*.md")).read_text()
     assert "Not ranked, because documents failed: video-llm (" in page
     assert "5 of 6" in page or "of 3 answered" in page
-    assert "is best of" not in page
+    assert "ranks first of" not in page
     assert "p = " not in page
 
 

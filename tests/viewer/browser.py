@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
+
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -32,7 +34,7 @@ class Browser:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service(driver))
-        self.driver.set_script_timeout(20)
+        self.driver.set_script_timeout(60)
 
     def open(self, page: Path, **words: object) -> None:
         """Load the page anew at an address, and wait until a document, or why there is none, stands there."""
@@ -86,6 +88,15 @@ class Browser:
     def document(self) -> str:
         """The id of the document that is shown."""
         return str(self.texts("main .eyebrow .mono")[0])
+
+    def barriers(self) -> list[str]:
+        """What axe finds by WCAG 2.1 (A, AA) and its best practices: a rule, and the first element that breaks it."""
+        axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python, which brings axe")
+        self.driver.execute_script((Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
+        script = """const done = arguments[0];
+            axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"] }).then((found) => done(
+              found.violations.map(({ id, nodes }) => `${id}: ${nodes[0].html} ${nodes[0].failureSummary}`)))"""
+        return list(self.driver.execute_async_script(script))
 
     def errors(self) -> list[str]:
         """What the page logged since the last time."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
+from m3dllm.types import TASKS, Annotation
 from m3dllm.viewer import write_pages
-from tests.viewer.documents import EN
+from tests.viewer.documents import EN, EXAMPLES, bare, corpus, replay, wrong_lines
 
-DOCUMENTS = ["en-1", "zh-1", "no-text", "no-frames", "nothing"]
+DOCUMENTS = ["en-1", "no-frames", "no-text", "nothing", "zh-1"]
+"""As they are listed: by name."""
+CHOOSE = """(() => { const s = document.getElementById(arguments[0]); s.value = arguments[1];
+    s.dispatchEvent(new Event("change")); return true; }).apply(null, arguments)"""
 
 
 def lit(browser, where: str) -> list[str]:
@@ -111,7 +116,7 @@ def test_labels_of_boxes_do_not_cover_one_another(opened):
 
 def test_the_time_line_shows_when_entities_are_mentioned(opened):
     page = opened()
-    assert page.texts(".time .line .name") == ["said", "1 Ada King", "2 Bela", "3 Arles", ""]
+    assert page.texts(".time .line .name") == ["segments", "1 Ada King", "2 Bela", "3 Arles", ""]
     script = """[...document.querySelectorAll(".time .line[data-pick]")]
         .map((line) => line.querySelectorAll(".said").length)"""
     assert page.run(script) == [2, 1, 2]
@@ -201,7 +206,7 @@ def test_selecting_a_relation_lights_up_its_two_chains(opened):
     page = opened()
     page.click('main tr[data-r="g1"] .link')
     assert set(lit(page, '.cell[data-side="gold"]')) == {"Ada King", "1", "Bela", "2", "Ada"}
-    assert page.run("document.querySelectorAll('.graphs .edge.lit').length") == 3
+    assert page.run("document.querySelectorAll('.graphs .edge.lit .stroke').length") == 3
     assert page.run("[...document.querySelectorAll('.graphs .edge.lit')].every((e) => e.dataset.r === 'g1')")
     assert page.run("location.hash").endswith("select=g1")
 
@@ -231,14 +236,28 @@ def test_documents_are_walked_by_keyboard(opened):
         page.press("j")
         assert shows(page, name)
     page.press("j")
+    assert shows(page, "zh-1")
+    page.press("k")
     assert shows(page, "nothing")
+    for _ in range(2):
+        page.press("Left")
+    assert shows(page, "no-frames")
+    page.press("Right")
+    assert shows(page, "no-text")
     page.press("k")
     assert shows(page, "no-frames")
-    page.press("Left")
-    assert shows(page, "no-text")
-    page.press("Right")
-    assert shows(page, "no-frames")
     assert page.texts("#documents [aria-current]")[0].startswith("Nobody came .")
+
+
+def test_documents_are_listed_by_name_as_people_count(browser, tmp_path):
+    names = ["doc10", "doc2", "film-2-1", "doc1", "film-1-10", "film-1-9"]
+    root = corpus(tmp_path / "corpus", tuple(bare(name, text="Nobody came .") for name in names))
+    page = write_pages([replay(root, root / "test.jsonl", tmp_path / "run")], tmp_path / "page")
+    browser.open(page)
+    assert browser.document() == "doc1"
+    assert browser.texts("#documents .id") == ["doc1", "doc2", "doc10", "film-1-9", "film-1-10", "film-2-1"]
+    browser.run(CHOOSE, "order", "corpus")
+    assert browser.texts("#documents .id") == names
 
 
 def test_the_search_looks_at_texts_titles_and_ids(opened):
@@ -253,9 +272,7 @@ def test_filters_leave_only_documents_that_pass(opened):
     page = opened()
 
     def choose(name: str, value: str) -> list[str]:
-        script = """(() => { const s = document.getElementById(arguments[0]); s.value = arguments[1];
-            s.dispatchEvent(new Event("change")); return true; }).apply(null, arguments)"""
-        page.run(script, name, value)
+        page.run(CHOOSE, name, value)
         return page.texts("#documents .id")
 
     assert choose("lang", "zh") == ["zh-1"]
@@ -274,11 +291,9 @@ def test_filters_leave_only_documents_that_pass(opened):
 def test_documents_are_sorted_by_the_share_that_is_correct(opened):
     page = opened()
     page.click('.chip[data-run="0"]')  # what is right of all
-    script = """(() => { const s = document.getElementById("order"); s.value = arguments[0];
-        s.dispatchEvent(new Event("change")); return true; }).apply(null, arguments)"""
-    page.run(script, "worst")
+    page.run(CHOOSE, "order", "worst")
     assert page.texts("#documents .id")[:2] == ["zh-1", "en-1"]
-    page.run(script, "best")
+    page.run(CHOOSE, "order", "best")
     assert page.texts("#documents .id")[:2] == ["en-1", "zh-1"]
 
 
@@ -378,7 +393,7 @@ def test_a_phone_shows_one_column_and_needs_no_sideways_scrolling(opened, browse
     assert page.run("document.documentElement.scrollWidth") <= 390
     page.click("#menu")
     assert page.run("document.activeElement.id") == "search"
-    page.click("#documents a", 1)
+    page.click("#documents a", 4)
     assert shows(page, "zh-1")
     assert not page.run("document.body.classList.contains('listing')")
 
@@ -405,3 +420,33 @@ def test_one_file_works_like_a_folder(browser, runs, tmp_path):
 
 def test_an_address_of_nothing_says_so(opened):
     assert opened(document="gone").texts("main") == ["No document has the id gone."]
+
+
+@pytest.mark.parametrize(("width", "theme"), [(390, "light"), (800, "dark"), (1400, "light")])
+def test_axe_finds_no_barrier(opened, browser, width, theme):
+    browser.resize(width, 900, theme=theme)
+    assert opened().barriers() == []
+
+
+def test_on_paper_every_chosen_column_is_there_and_nothing_else(opened, browser):
+    page = opened()
+    browser.resize(703, 900)  # A4, less its margins
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        page.wait("matchMedia('print').matches")
+        assert page.texts(".heads b") == ["gold", "right", "wrong"]
+        assert page.run("document.documentElement.scrollWidth") <= 703
+        hidden = "[...document.querySelectorAll('.bar, #list, .skip, .steps')].every((e) => !e.getClientRects().length)"
+        assert page.run(hidden)
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_of_documents_that_nobody_annotated_there_is_no_gold_to_see(browser, tmp_path):
+    bared = tuple(replace(one, gold=Annotation(), unannotated=frozenset(TASKS)) for one in EXAMPLES)
+    root = corpus(tmp_path / "corpus", bared)
+    browser.open(write_pages([replay(root, wrong_lines(), tmp_path / "run")], tmp_path / "page"), document="en-1")
+    assert browser.texts(".heads b") == ["run"]
+    assert browser.texts(".summary .cell") == ["5", "4", "3", "2"]
+    assert browser.texts("figcaption") == ["0", "24"]
+    assert browser.texts("#documents .meters") == []

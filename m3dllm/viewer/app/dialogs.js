@@ -57,11 +57,11 @@ function openFrame(frameIndex) {
     el("div.large", { style: { "aspect-ratio": `${frame.width} / ${frame.height}`, "--ratio": frame.width / frame.height } }, picture(frame), drawBoxes(frame, boxes, Math.min(860, innerWidth - 80))),
     el("p.row", {}, turn(-1, "Previous frame", "←"), drawKey(sides), turn(1, "Next frame", "→")),
     rows.length ? el("div.scroll", {}, el("table", {}, el("thead", {}, el("tr", {}, ["Column", "Type", "Entity", "Verdict", "Box"].map((head) => el("th", { scope: "col" }, head)))),
-      el("tbody", {}, rows.map(([side, region, verdict]) => el("tr", {}, el("td", {}, sideName(side)), el("th", { scope: "row" }, brief(region.type, 40)), el("td", { lang: content.lang }, region.entity ? [number(region.entity), " ", brief(entityOf(region.entity).name, 40)] : null), el("td", {}, verdict ? [el(verdict === "hit" ? "b.good" : "b.bad", { "aria-hidden": "true" }, SIGNS[verdict]), " ", WORDS[verdict]] : null), el("td.mono", {}, drawable(region) ? region.box.map((x) => x.toFixed(2)).join(" ") : `no box: ${region.box.join(" ")}`)))))) : el("p.empty.small", {}, frame.annotated ? "No boxes." : "The boxes of this frame are not annotated."));
+      el("tbody", {}, rows.map(([side, region, verdict]) => el("tr", {}, el("td", {}, sideName(side)), el("th", { scope: "row" }, brief(region.type, 40)), el("td", { lang: content.lang }, region.entity ? [number(region.entity), " ", brief(entityOf(region.entity).name, 40)] : null), el("td", {}, verdict ? [el(verdict === "hit" ? "b.good" : "b.bad", { "aria-hidden": "true" }, SIGNS[verdict]), " ", WORDS[verdict]] : null), el("td.mono", {}, drawable(region) ? region.box.map((x) => x.toFixed(2)).join(" ") : `no box: ${region.box.join(" ")}`)))))) : el("p.empty.small", {}, frame.annotated || !index.gold ? "No boxes." : "The boxes of this frame are not annotated."));
   light();
 }
 
-const KEYS = [["j →", "next document"], ["k ←", "previous document"], ["n  p", "next and previous entity"], ["/", "search"], ["e", "only errors"], ["Esc", "let go of the selection"], ["?", "this help, and away with it"]];
+const KEYS = [["j →", "next document"], ["k ←", "previous document"], ["n  p", "next and previous entity"], ["/", "search"], ["e", "only errors"], ["Esc", "clear the selection"], ["?", "open or close this help"]];
 const MEANING = { hit: "the scorer counts it as correct", missed: "the gold has it, the system does not; drawn dashed", spurious: "the system has it, the gold does not", type: "correct place, wrong type", part: "a chain that is only a part of a gold chain", merged: "a chain with mentions of several gold chains" };
 
 function openHelp() {

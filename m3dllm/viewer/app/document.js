@@ -42,7 +42,7 @@ function drawHead(content) {
   const facts = [
     content.lang === "zh" ? "Chinese" : "English",
     content.text ? count(pointsOf(content.text).length, "character") : "no text",
-    content.frames.length ? `${count(content.frames.length, "frame")}, ${content.frames.filter((frame) => frame.annotated).length} annotated` : "no frames",
+    content.frames.length ? count(content.frames.length, "frame") + (index.gold ? `, ${content.frames.filter((frame) => frame.annotated).length} annotated` : "") : "no frames",
   ];
   return el("header.head", {},
     el("div", {},
@@ -110,7 +110,7 @@ function drawSelected() {
     entity ? [number(entity.number), el("b", { lang: content.lang }, brief(entity.name, 60)), el("span.kind", {}, brief(entity.type, 40))]
       : [number(row.head), el("b", {}, brief(row.type, 60)), number(row.tail), gloss(row.type) === row.type ? null : el("span.muted", { lang: content.lang }, brief(gloss(row.type), 120))],
     el("span", {}, words.join(" · ")),
-    el("button.quiet.icon", { type: "button", "aria-label": "Let go of the selection", onclick: () => select(null) }, "✕")));
+    el("button.quiet.icon", { type: "button", "aria-label": "Clear the selection", onclick: () => select(null) }, "✕")));
 }
 
 /** Step through the entities of the document. */

@@ -36,6 +36,9 @@ function brief(text, length) {
   return points.length > length ? points.slice(0, length - 1).join("") + "…" : signs;
 }
 
+/** A name that may be broken behind each of its signs, not within its words. */
+const breakable = (name) => name.split(/(?<=[_-])/).flatMap((part, i) => (i ? [el("wbr"), part] : [part]));
+
 const count = (n, one, many = one + "s") => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
 /** A long text in `parent`: its first `limit` characters, and the rest a step at a time. */

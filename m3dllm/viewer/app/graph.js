@@ -75,7 +75,7 @@ function drawGraph(content, side, rows, { places, width, height }) {
   placeLabels(edges, [...linked].flatMap((n) => roomOf(content, n, places.get(n), width)));
   const label = `${count(own.length, "relation")} of ${sideName(side)} between ${count(linked.size, "entity", "entities")}; the list below has them all`;
   return el("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: own.length > LABELLED ? "graph many" : "graph", role: "group", "aria-label": label },
-    el("svg:g", { "aria-hidden": "true" }, edges.map(drawEdge)), el("svg:g", {}, [...linked].map((n) => drawNode(content, n, places.get(n), width))));
+    el("svg:g", { "aria-hidden": "true" }, edges.map(drawEdge), edges.map(drawLabel)), el("svg:g", {}, [...linked].map((n) => drawNode(content, n, places.get(n), width))));
 }
 
 /** The curve of a relation, from rim to rim: its ends and its bend, drawn towards the centre; the nth of a pair swings aside. */
@@ -122,16 +122,26 @@ function placeLabels(edges, taken) {
   }
 }
 
-function drawEdge({ row, verdict, confidence, a, bend, b, at, label, shown, wrong }) {
+/** What lights an edge and its label up and dims them. */
+const edgeData = ({ row, verdict, confidence }) => ({ "data-e": `${row.head} ${row.tail}`, "data-r": row.key, "data-row": row.key, "data-kind": JSON.stringify([row.type]), "data-v": verdict ?? "none", style: sureStyle(confidence) });
+
+function drawEdge(edge) {
+  const { row, verdict, confidence, a, bend, b } = edge;
   const path = `M${a.x.toFixed(1)} ${a.y.toFixed(1)}Q${bend.x.toFixed(1)} ${bend.y.toFixed(1)} ${b.x.toFixed(1)} ${b.y.toFixed(1)}`;
   const angle = Math.atan2(b.y - bend.y, b.x - bend.x);
   const corner = (by) => `${(b.x - 7 * Math.cos(angle + by)).toFixed(1)} ${(b.y - 7 * Math.sin(angle + by)).toFixed(1)}`;
   const words = `${entityOf(row.head).name} — ${row.type} — ${entityOf(row.tail).name}${WORDS[verdict] ? `: ${WORDS[verdict]}` : ""}${sureWords({ confidence })}`;
-  return el("svg:g", { class: `edge ${verdict ?? "none"}`, "data-e": `${row.head} ${row.tail}`, "data-r": row.key, "data-row": row.key, "data-kind": JSON.stringify([row.type]), "data-v": verdict ?? "none", style: sureStyle(confidence) },
+  return el("svg:g", { class: `edge ${verdict ?? "none"}`, ...edgeData(edge) },
     el("svg:title", {}, visible(words)),
     el("svg:path", { class: "reach", d: path }),
     el("svg:path", { class: "stroke", d: path }),
-    el("svg:path", { class: "head", d: `M${b.x.toFixed(1)} ${b.y.toFixed(1)}L${corner(0.45)}L${corner(-0.45)}Z` }),
+    el("svg:path", { class: "head", d: `M${b.x.toFixed(1)} ${b.y.toFixed(1)}L${corner(0.45)}L${corner(-0.45)}Z` }));
+}
+
+/** The type of an edge; labels are drawn after all edges, so that no line crosses one. */
+function drawLabel(edge) {
+  const { at, label, shown, wrong } = edge;
+  return el("svg:g", { class: "edge", ...edgeData(edge) },
     el("svg:text", { class: `type${shown ? " shown" : ""}${wrong ? " wrong" : ""}`, x: at.x.toFixed(1), y: (at.y + 3.5).toFixed(1) }, label));
 }
 

@@ -42,11 +42,13 @@ function passes(entry) {
 }
 
 let listed = [];
+const byName = new Intl.Collator("en", { numeric: true }); // clip-2 before clip-10
 
 function drawList() {
   listed = index.documents.flatMap((entry, number) => (passes(entry) ? [number] : []));
   const { order } = state.filters;
-  if (order) {
+  if (!order) listed.sort((a, b) => byName.compare(index.documents[a].id, index.documents[b].id) || a - b);
+  else if (order !== "corpus") {
     const shares = new Map(listed.map((number) => [number, share(index.documents[number])]));
     const sign = order === "worst" ? 1 : -1;
     const rank = (number) => (shares.get(number) === null ? Infinity : sign * shares.get(number));
@@ -68,7 +70,7 @@ function listItem(number) {
   return el("li", {}, el("a", { href: addressOf(number), "data-number": number },
     el("span.name", { lang: entry.lang }, brief(name, 90)),
     el("span.meta", {}, el("span.id", {}, brief(entry.id, 40)), signs.filter(Boolean).map((sign) => el("span.mark", {}, sign))),
-    meters.length ? el("span.meters", {}, meters) : null,
+    index.gold && meters.length ? el("span.meters", {}, meters) : null,
   ));
 }
 
@@ -103,9 +105,10 @@ function step(by) {
 function drawFilters() {
   const options = (all, names) => [el("option", { value: "" }, all), ...names.map(([value, words]) => el("option", { value }, words))];
   const langs = [...new Set(index.documents.map((entry) => entry.lang))].sort();
-  byId("lang").replaceChildren(...options("any language", langs.map((lang) => [lang, lang === "zh" ? "Chinese" : "English"])));
-  byId("task").replaceChildren(...options("any task", TASKS.map((task) => [task, task])));
-  byId("order").replaceChildren(...options("order of the corpus", [["worst", "least correct first"], ["best", "most correct first"]]));
+  byId("lang").replaceChildren(...options("all languages", langs.map((lang) => [lang, lang === "zh" ? "Chinese" : "English"])));
+  byId("task").replaceChildren(...options("all tasks", TASKS.map((task) => [task, task])));
+  byId("order").replaceChildren(...options("by name", [["corpus", "order of the corpus"], ...(index.gold ? [["worst", "least correct first"], ["best", "most correct first"]] : [])]));
+  byId("errors").parentNode.hidden = !index.gold;
   drawTypes();
   for (const id of ["order", "lang", "task", "type"]) byId(id).addEventListener("change", (event) => filter(id, event.target.value));
   for (const id of ["errors", "issues"]) byId(id).addEventListener("change", (event) => filter(id, event.target.checked));
@@ -126,7 +129,7 @@ function drawTypes() {
   const names = [...types].sort();
   if (!types.has(state.filters.type)) state.filters.type = "";
   const kept = state.filters.type;
-  byId("type").replaceChildren(el("option", { value: "" }, "any type"), ...names.map((name) => el("option", { value: name }, brief(name, 40))));
+  byId("type").replaceChildren(el("option", { value: "" }, "all types"), ...names.map((name) => el("option", { value: name }, brief(name, 40))));
   byId("type").value = kept;
 }
 

@@ -10,7 +10,7 @@ async function show() {
     byId("main").replaceChildren(el("p.empty", {}, words));
     return;
   }
-  const next = number < 0 ? 0 : number;
+  const next = number < 0 ? (listed[0] ?? 0) : number;
   const fresh = next !== state.number || !state.content;
   state.number = next;
   if (given !== state.given) {
@@ -36,7 +36,8 @@ async function show() {
     scrollTo(0, 0);
     closeList();
   }
-  [next + 1, next - 1].filter((n) => index.documents[n]).forEach((n) => load(n).catch(() => {}));
+  const at = listed.indexOf(next);
+  [listed[at + 1], listed[at - 1]].filter((n) => n !== undefined).forEach((n) => load(n).catch(() => {}));
 }
 
 // --- the bar ---

@@ -23,7 +23,7 @@ const state = {
   filters: { words: "", lang: "", task: "", type: "", errors: false, issues: false, order: "" },
 };
 
-const narrow = matchMedia("(max-width: 720px)");
+const narrow = matchMedia("screen and (max-width: 720px)");
 
 /** The sides to draw, in order: the gold, and what each chosen run said in the chosen pass. */
 function sidesShown() {

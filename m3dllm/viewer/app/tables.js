@@ -23,7 +23,7 @@ function drawSummary(sides) {
 
 function summaryOf(side, task) {
   const here = side[PARTS[task]].length;
-  if (side.run === null) return el("span.number", {}, here.toLocaleString("en"));
+  if (side.run === null || !index.gold) return el("span.number", {}, here.toLocaleString("en"));
   if (!side.scored.includes(task)) return el("span.muted", {}, here ? `${here.toLocaleString("en")}, not scored` : "not scored");
   const counts = countsOf(side, task);
   const shown = VERDICTS.filter((verdict) => counts[verdict]);
@@ -107,7 +107,7 @@ function drawRelations(content, sides, rows) {
     const verdicts = [...row.at.values()].map((verdict) => verdict ?? "none");
     return el("tr", { "data-e": `${row.head} ${row.tail}`, "data-r": row.key, "data-kind": JSON.stringify([row.type]), "data-v": verdicts.join(" ") },
       el("td", { lang: content.lang, dir: "auto" }, number(row.head), " ", brief(entityOf(row.head).name, 28)),
-      el("th", { scope: "row" }, el("button.link", { type: "button", "data-row": row.key, "aria-pressed": "false", title: visible(gloss(row.type)) }, brief(row.type, 40))),
+      el("th", { scope: "row" }, el("button.link", { type: "button", "data-row": row.key, "aria-pressed": "false", title: visible(gloss(row.type)) }, breakable(brief(row.type, 40)))),
       el("td", { lang: content.lang, dir: "auto" }, number(row.tail), " ", brief(entityOf(row.tail).name, 28)),
       sides.map((side) => el("td.side", {}, !row.at.has(side) ? null : row.at.get(side) === "gold" ? el("span.sign.dot", { title: "gold" }, "●", el("span.hidden", {}, "gold")) : sign(row.at.get(side), ...sureCell(row.sure.get(side))))));
   });

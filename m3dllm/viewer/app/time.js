@@ -1,4 +1,5 @@
-// When what is said and shown: segments and frames on one line, and under it the entities that come up most.
+// When what is said and shown: a line of the segments, one of the frames (filled where they are annotated or have boxes), and
+// under them the entities that come up most.
 
 const LINES = 8; // entities with a line of their own
 
@@ -12,6 +13,7 @@ function drawTime(content, [side]) {
   const share = (seconds) => `${((100 * (seconds - first)) / (last - first || 1)).toFixed(2)}%`;
   const stretch = (kind, [, , from, to], facts = {}) => el(`i.${kind}`, { style: { left: share(from), width: `calc(${share(to)} - ${share(from)})` }, ...facts });
   const line = (name, marks, facts = {}) => el("div.line", facts, el("span.name", {}, name), el("span.track", {}, marks));
+  const boxed = new Set(side.regions.map((region) => region.frame));
   const lines = entitiesInTime(side, segments, frames).map(({ n, said, shown }) =>
     line([number(n), " ", brief(entityOf(n).name, 18)], [
       ...said.map((segment) => stretch("said", segment, { title: `${clock(segment[2])}: mentioned` })),
@@ -19,8 +21,8 @@ function drawTime(content, [side]) {
     ], { "data-e": n, "data-pick": n, "data-hue": colourOf(n).hue, "data-kind": JSON.stringify([entityOf(n).type]), lang: content.lang }));
   return [
     el("div.time", { role: "group", "aria-label": `${count(segments.length, "segment")} and ${count(frames.length, "frame")} with times, from ${clock(first)} to ${clock(last)}` },
-      segments.length ? line("said", segments.map((segment) => stretch("segment", segment, { title: `${clock(segment[2])} to ${clock(segment[3])}` }))) : null,
-      frames.length ? line("frames", frames.map((frame) => el(frame.annotated ? "i.frame.annotated" : "i.frame", { style: { left: share(frame.time_s) }, title: `${clock(frame.time_s)}: frame ${frame.index}`, onclick: () => openFrame(frame.index) }))) : null,
+      segments.length ? line("segments", segments.map((segment) => stretch("segment", segment, { title: `${clock(segment[2])} to ${clock(segment[3])}` }))) : null,
+      frames.length ? line("frames", frames.map((frame) => el(frame.annotated || boxed.has(frame.index) ? "i.frame.filled" : "i.frame", { style: { left: share(frame.time_s), width: `clamp(2px, ${(40 / frames.length).toFixed(2)}%, 5px)` }, title: `${clock(frame.time_s)}: frame ${frame.index}`, onclick: () => openFrame(frame.index) }))) : null,
       lines,
       el("div.line.ends", {}, el("span.name"), el("span.track", {}, el("span", {}, clock(first)), el("span", {}, clock(last))))),
     lines.length ? el("p.note", {}, `Entities of ${sideName(side)}: lines where they are mentioned, squares where a frame shows them.`) : null,
