@@ -44,8 +44,8 @@ def write_pages(
     """Write the pages of `runs` into the folder `out`, and give the path of their index.html.
 
     Without `gold`, or where nothing is annotated, neither the gold nor what it makes of the predictions is shown;
-    `threshold` leaves out what is less sure (None: as a run was scored). `wholes` stand before the documents: what these
-    are parts of, such as a film, and what the first run's predictions for the parts come to.
+    `threshold` leaves out what is less sure (None: as a run was scored). `wholes` stand before the documents: what
+    these are parts of, such as a film, and what the first run's predictions for the parts come to.
 
     A run that is unfinished or broken is named in the log and skipped. Raises UserError where none is left, where
     `out` lies in a run or cannot be written, and where one file would be larger than `EMBED_LIMIT`.

@@ -433,7 +433,7 @@ def test_on_paper_every_chosen_column_is_there_and_nothing_else(opened, browser)
     browser.resize(703, 900)  # A4, less its margins
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
-        page.wait("matchMedia('print').matches")
+        page.wait("document.querySelectorAll('.heads b').length > 1")
         assert page.texts(".heads b") == ["gold", "right", "wrong"]
         assert page.run("document.documentElement.scrollWidth") <= 703
         hidden = "[...document.querySelectorAll('.bar, #list, .skip, .steps')].every((e) => !e.getClientRects().length)"
