@@ -1,8 +1,9 @@
 """How time and memory grow: each verb over 100, 1,000, 10,000, … documents, and one document of as many mentions.
 
     python -m benchmarks.load WORK [N …] [--only STEP,…]      WORK keeps the corpora and runs; N: 100 1000 10000
-    python -m benchmarks.load WORK [N …] --data DATA          importers of N documents of real data, repeated;
-                                                              DATA holds re_docred/, gmner/, mnre/ and twitter/
+    python -m benchmarks.load WORK [N …] --data DATA          importers of N documents of real data, repeated, and every
+                                                              verb over Re-DocRED and over tweets, as 'majority' answers
+                                                              them; DATA holds re_docred/, gmner/, mnre/ and twitter/
     python -m benchmarks.load WORK [N …] --functions          write_answer and normalize on one document of N mentions
 
 Documents are invented: 60 words, twelve mentions in six chains, three relations, no frames; the answers of two systems
@@ -23,7 +24,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,31 +97,31 @@ def write_brat(path: Path, n: int) -> None:
         (path / f"{i}.ann").write_text("\n".join([*lines, *links]) + "\n", encoding="utf-8")
 
 
-REAL = {"redocred": "dev.json", "gmner": "gmner/train.txt", "conll": "twitter/train.txt", "mnre": "mnre_train.txt"}
-"""importer -> its file of real data"""
+REAL = {"redocred": "redocred", "gmner": "gmner/train.txt", "conll": "twitter", "mnre": "mnre_train.txt"}
+"""importer -> its file or folder of real data"""
+WALKED = ("redocred", "conll")
+"""Those over which every verb goes; they have splits train and test."""
+TRAINED_ON = 20
+"""Documents that 'majority' is fitted on."""
 
 
 def write_real(folder: Path, data: Path, n: int) -> None:
     """Files of n documents of real data, repeated under other names."""
     files = {name: folder / file for name, file in REAL.items()}
-    for file in files.values():
-        file.parent.mkdir(parents=True, exist_ok=True)
+    for part in (files["redocred"], files["gmner"].parent, files["conll"]):
+        part.mkdir(parents=True)
     rows = json.loads((data / "re_docred/data/dev_revised.json").read_text(encoding="utf-8"))
-    with files["redocred"].open("w", encoding="utf-8") as out:
+    (files["redocred"] / "train.json").write_text(json.dumps(rows[:TRAINED_ON]), encoding="utf-8")
+    with (files["redocred"] / "test.json").open("w", encoding="utf-8") as out:
         for i in range(n):
             row = rows[i % len(rows)] | {"title": f"{rows[i % len(rows)]['title']} {i}"}
             out.write(("[" if i == 0 else ",") + json.dumps(row))
         out.write("]")
     tweets = data / "gmner/Twitter10000_v2.0"
     shutil.copyfile(tweets / "xml.tar.gz", files["gmner"].parent / "xml.tar.gz")
-    texts = {"gmner": sorted((tweets / "txt").iterdir()), "conll": [data / "twitter/twitter2015_train.txt"]}
-    for name, sources in texts.items():
-        blocks = [block for file in sources for block in file.read_text(encoding="utf-8").split("IMGID:")[1:]]
-        with files[name].open("w", encoding="utf-8") as out:
-            for i in range(n):
-                again = f"-{i}" if i >= len(blocks) else ""
-                image, _, rest = blocks[i % len(blocks)].partition("\n")
-                out.write(f"IMGID:{image.strip()}{again}\n{rest.rstrip()}\n\n")
+    write_tweets(files["gmner"], sorted((tweets / "txt").iterdir()), n)
+    write_tweets(files["conll"] / "test.txt", [data / "twitter/twitter2015_train.txt"], n)
+    write_tweets(files["conll"] / "train.txt", [data / "twitter/twitter2015_train.txt"], TRAINED_ON)
     pairs = [ast.literal_eval(line) for line in (data / "mnre/mnre_train.txt").read_text(encoding="utf-8").splitlines()]
     seen: set[tuple[str, str]] = set()
     with files["mnre"].open("w", encoding="utf-8") as out:
@@ -132,14 +133,29 @@ def write_real(folder: Path, data: Path, n: int) -> None:
             out.write(f"{pair!r}\n")
 
 
+def write_tweets(path: Path, sources: Sequence[Path], n: int) -> None:
+    blocks = [block for file in sources for block in file.read_text(encoding="utf-8").split("IMGID:")[1:]]
+    with path.open("w", encoding="utf-8") as out:
+        for i in range(n):
+            again = f"-{i}" if i >= len(blocks) else ""
+            image, _, rest = blocks[i % len(blocks)].partition("\n")
+            out.write(f"IMGID:{image.strip()}{again}\n{rest.rstrip()}\n\n")
+
+
 def real_steps(work: Path, data: Path, n: int) -> Iterator[tuple[str, Callable[[], tuple[float, float]]]]:
-    """The import of each kind of real data."""
+    """The import of each kind of real data, and every verb over some of them."""
     here = work / f"real-{n}"
     if not here.exists():
         apart(write_real, here, data, n)
     for name, file in REAL.items():
         words = ("import", name, here / file, "--out")
         yield f"import {name}", lambda name=name, words=words: measured(*words, fresh(here / f"corpus-{name}"))
+    for name in WALKED:
+        corpus, run = here / f"corpus-{name}", here / f"run-{name}"
+        words = ("run", "--corpus", corpus, "--system", "majority", "--out")
+        walked = [*corpus_steps(corpus, here), ("run", lambda words=words, run=run: measured(*words, fresh(run)))]
+        for step, act in (*walked, *run_steps([run], here)):
+            yield f"{name}: {step}", act
 
 
 def write_answers(corpus: Path, folder: Path) -> None:
@@ -205,22 +221,32 @@ def steps(work: Path, n: int) -> Iterator[tuple[str, Callable[[], tuple[float, f
         yield f"import {kind}", lambda kind=kind, out=out: measured("import", kind, here / kind, "--out", fresh(out))
     if not (here / "b.jsonl").exists():
         apart(write_answers, corpus, here)
-    yield "check", lambda: measured("check", corpus)
-    yield "split", lambda: measured("split", corpus, "--out", fresh(here / "split"))
+    yield from corpus_steps(corpus, here)
     gold = corpus / "dev.jsonl"
     yield "score, two files", lambda: measured("score", "--gold", gold, "--pred", prediction_lines(here))
-    for form in ("csv", "jsonld"):
-        yield f"export {form}", lambda form=form: measured("export", form, corpus, "--out", fresh(here / form))
     run = ("run", "--corpus", corpus, "--split", "dev", "--system", "replay")
     for name in ("a", "b"):
         yield (
             f"run {name}",
             lambda name=name: measured(*run, "--answers", here / f"{name}.jsonl", "--out", fresh(here / f"run-{name}")),
         )
-    yield "normalize", lambda: measured("normalize", here / "run-a")
-    yield "score", lambda: measured("score", here / "run-a")
-    yield "report", lambda: measured("report", here / "run-a", here / "run-b", "--out", fresh(here / "report"))
-    yield "view", lambda: measured("view", here / "run-a", here / "run-b", "--out", fresh(here / "view"))
+    yield from run_steps([here / "run-a", here / "run-b"], here)
+
+
+def corpus_steps(corpus: Path, here: Path) -> Iterator[tuple[str, Callable[[], tuple[float, float]]]]:
+    """What is done with a corpus."""
+    yield "check", lambda: measured("check", corpus)
+    yield "split", lambda: measured("split", corpus, "--out", fresh(here / "split"))
+    for form in ("csv", "jsonld"):
+        yield f"export {form}", lambda form=form: measured("export", form, corpus, "--out", fresh(here / form))
+
+
+def run_steps(runs: Sequence[Path], here: Path) -> Iterator[tuple[str, Callable[[], tuple[float, float]]]]:
+    """What is done with finished runs."""
+    yield "normalize", lambda: measured("normalize", runs[0])
+    yield "score", lambda: measured("score", runs[0])
+    yield "report", lambda: measured("report", *runs, "--out", fresh(here / "report"))
+    yield "view", lambda: measured("view", *runs, "--out", fresh(here / "view"))
 
 
 def functions(n: int) -> Iterator[tuple[str, float]]:
@@ -269,7 +295,7 @@ def main() -> None:
             if not given.only or any(name.startswith(part) for part in given.only.split(",")):
                 seconds, megabytes = step()
                 rate = n / seconds
-                print(f"{name:18s} {n:8,d} {seconds:9.2f} s {rate:9,.0f}/s {megabytes:8.0f} MB", flush=True)
+                print(f"{name:22s} {n:8,d} {seconds:9.2f} s {rate:9,.0f}/s {megabytes:8.0f} MB", flush=True)
 
 
 if __name__ == "__main__":

@@ -34,13 +34,14 @@ def confidences_of(part: Mention | Relation | Region) -> dict[str, float]:
 
 def confidences(annotation: Annotation) -> Iterator[float]:
     """Every confidence in it."""
-    parts: tuple[Mention | Relation | Region, ...] = (
-        *annotation.mentions,
-        *annotation.relations,
-        *annotation.regions,
-    )
-    for part in parts:
-        yield from confidences_of(part).values()
+    for chain in annotation.chains:
+        for mention in chain.mentions:
+            if mention.confidence is not None:
+                yield mention.confidence
+            if mention.link is not None:
+                yield mention.link
+    parts: tuple[Relation | Region, ...] = (*annotation.relations, *annotation.regions)
+    yield from (part.confidence for part in parts if part.confidence is not None)
 
 
 def has_confidences(annotation: Annotation) -> bool:

@@ -8,15 +8,19 @@ the reports, and nothing looks at an image.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
+from operator import attrgetter
 from typing import Any, Literal
 
-from m3dllm.types import Box, Chain, Document, Example, Mention, Relation
+from m3dllm.kept import kept
+from m3dllm.types import Annotation, Box, Chain, Document, Example, Mention, Relation
 
 ChainRule = Literal["singletons", "same_text", "same_last_word"]
 CHAIN_RULES: tuple[ChainRule, ...] = ("singletons", "same_text", "same_last_word")
 
+_IN_TEXT = attrgetter("start", "end", "type")
 GRID = 20
 """Boxes are rounded to this fraction of the frame before they are counted: nobody draws one twice."""
 MOST_CANDIDATES = 256
@@ -39,27 +43,27 @@ def chain_by(document: Document, mentions: Iterable[Mention], rule: ChainRule) -
 def in_order(mentions: Iterable[Mention]) -> list[Mention]:
     """The mentions as they stand in the text, each span once."""
     first: dict[tuple[int, int], Mention] = {}
-    for mention in sorted(mentions, key=lambda m: (m.start, m.end, m.type)):
-        first.setdefault(mention.span, mention)
+    for mention in sorted(mentions, key=_IN_TEXT):
+        first.setdefault((mention.start, mention.end), mention)
     return list(first.values())
 
 
 def together(document: Document, mentions: Sequence[Mention], rule: ChainRule) -> list[list[Mention]]:
     """The `mentions`, which are `in_order`, that `rule` joins."""
-    found: dict[Hashable, list[Mention]] = defaultdict(list)
-    for mention in mentions:
-        found[_chain_key(document, mention, rule)].append(mention)
+    if rule == "singletons":
+        return [[mention] for mention in mentions]
+    texts = [document.text[mention.start : mention.end].lower() for mention in mentions]
+    if rule == "same_last_word":
+        texts = [text[-2:] for text in texts] if document.lang == "zh" else list(map(_last_word, texts))
+    found: dict[tuple[str, str], list[Mention]] = defaultdict(list)
+    for mention, text in zip(mentions, texts, strict=True):
+        found[mention.type, text].append(mention)
     return list(found.values())
 
 
-def _chain_key(document: Document, mention: Mention, rule: ChainRule) -> Hashable:
-    if rule == "singletons":
-        return mention.span
-    text = document.text[mention.start : mention.end].lower()
-    if rule == "same_last_word":
-        words = text.split()
-        text = text[-2:] if document.lang == "zh" else words[-1] if words else text
-    return mention.type, text
+def _last_word(text: str) -> str:
+    words = text.split()
+    return words[-1] if words else text
 
 
 # --- relations --------------------------------------------------------------------------------------------------------
@@ -77,6 +81,10 @@ class RelationRule:
     tail: str
     order: Literal["any", "first", "second"]
     type: str
+
+
+Fact = tuple[str, str, str, str]
+"""A gold relation as the fields of the rule that would say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +107,7 @@ def relation_rules(examples: Iterable[Example], symmetric: frozenset[str]) -> li
 class RelationCounts:
     """What the rules need to know of some examples: how often each would be right, and how often it would speak."""
 
-    facts: Counter[RelationRule] = field(default_factory=Counter)
+    facts: Counter[Fact] = field(default_factory=Counter)
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many pairs of chains are of each pair of types."""
 
@@ -107,7 +115,7 @@ class RelationCounts:
         """Count one more example, where its relations are known."""
         if "relation" not in example.unannotated:
             self.facts.update(_facts(example, symmetric))
-            n = Counter([chain.type for chain in example.gold.chains])
+            n = Counter([kind for kind, _ in _placed(example.gold).values()])
             for head in n:
                 for tail in n:
                     self.pairs[head, tail] += n[head] * (n[head] - 1) // 2 if head == tail else n[head] * n[tail]
@@ -115,8 +123,8 @@ class RelationCounts:
     def rules(self) -> list[RelationRule]:
         """As of `relation_rules`."""
         found: dict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
-        for fact, n in self.facts.items():
-            found[fact.head, fact.tail, fact.order][fact.type] = n
+        for (head, tail, order, kind), n in self.facts.items():
+            found[head, tail, order][kind] = n
         rules = []
         for (head, tail, order), counts in found.items():
             most = min(counts, key=lambda name: (-counts[name], name))
@@ -129,7 +137,7 @@ class RelationCounts:
         return sorted(rules, key=rank)
 
     def tally(self, rule: RelationRule) -> Tally:
-        return Tally(self.pairs[rule.head, rule.tail], self.facts[rule])
+        return Tally(self.pairs[rule.head, rule.tail], self.facts[rule.head, rule.tail, rule.order, rule.type])
 
 
 def count_relations(examples: Iterable[Example], symmetric: frozenset[str]) -> RelationCounts:
@@ -163,41 +171,47 @@ def by_type(chains: Iterable[Chain]) -> dict[str, list[Chain]]:
     return found
 
 
-def relate(chains: Iterable[Chain] | Mapping[str, list[Chain]], rules: Iterable[RelationRule]) -> tuple[Relation, ...]:
-    """Every relation that the rules say about the chains (or about those `by_type`), in the order of the rules."""
-    of_types = chains if isinstance(chains, Mapping) else by_type(chains)
-    relations = []
+def relate(chains: Iterable[Chain], rules: Iterable[RelationRule]) -> tuple[Relation, ...]:
+    """Every relation that the rules say about the chains, in the order of the rules."""
+    return tuple([Relation(head.id, tail.id, kind) for head, tail, kind in related(by_type(chains), rules)])
+
+
+def related(of_types: Mapping[str, list[Chain]], rules: Iterable[RelationRule]) -> Iterator[tuple[Chain, Chain, str]]:
+    """(head, tail, type) of every relation that the rules say about chains `by_type`, in the order of the rules."""
     for rule in rules:
-        heads, tails = of_types.get(rule.head, []), of_types.get(rule.tail, [])
+        heads, tails, kind = of_types.get(rule.head, ()), of_types.get(rule.tail, ()), rule.type
         if rule.head != rule.tail:
-            pairs = [(head, tail) for head in heads for tail in tails]
+            yield from ((head, tail, kind) for head in heads for tail in tails)
+        elif rule.order == "second":
+            yield from ((tail, head, kind) for head, tail in combinations(heads, 2))
         else:
-            pairs = [(heads[i], heads[j]) for i in range(len(heads)) for j in range(i + 1, len(heads))]
-            if rule.order == "second":
-                pairs = [(tail, head) for head, tail in pairs]
-        relations += [Relation(head.id, tail.id, rule.type) for head, tail in pairs]
-    return tuple(relations)
+            yield from ((head, tail, kind) for head, tail in combinations(heads, 2))
 
 
-def _facts(example: Example, symmetric: Container[str]) -> list[RelationRule]:
+def _facts(example: Example, symmetric: Container[str]) -> list[Fact]:
     """Each gold relation as the rule that would say it."""
-    chains = {chain.id: chain for chain in example.gold.chains} if example.gold.relations else {}
-    facts: dict[tuple[str, str, str], RelationRule] = {}
-    for relation in example.gold.relations:
-        head, tail = chains[relation.head], chains[relation.tail]
-        if relation.type in symmetric and (tail.type, _position(tail)) < (head.type, _position(head)):
+    gold = example.gold
+    placed = _placed(gold) if gold.relations else {}
+    facts: dict[tuple[str, str, str], Fact] = {}
+    for relation in gold.relations:
+        head, tail, kind = relation.head, relation.tail, relation.type
+        if kind in symmetric and placed[tail] < placed[head]:
             head, tail = tail, head
-        which: Literal["any", "first", "second"] = "any"
-        if head.type == tail.type:
-            which = "first" if _position(head) < _position(tail) else "second"
-        fact = RelationRule(head.type, tail.type, which, relation.type)
-        facts.setdefault((head.id, tail.id, relation.type), fact)
+        (of_head, first), (of_tail, second) = placed[head], placed[tail]
+        which = "any" if of_head != of_tail else "first" if first < second else "second"
+        facts.setdefault((head, tail, kind), (of_head, of_tail, which, kind))
     return list(facts.values())
+
+
+@kept
+def _placed(annotation: Annotation) -> Mapping[str, tuple[str, tuple[tuple[int, int], str]]]:
+    """Chain -> its type and its position."""
+    return {chain.id: (chain.type, _position(chain)) for chain in annotation.chains}
 
 
 def _position(chain: Chain) -> tuple[tuple[int, int], str]:
     """Where the chain is first mentioned; its id parts chains that share a mention."""
-    return min([mention.span for mention in chain.mentions]), chain.id
+    return min([(mention.start, mention.end) for mention in chain.mentions]), chain.id
 
 
 # --- regions ----------------------------------------------------------------------------------------------------------

@@ -122,8 +122,9 @@ class Mention:
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end:
             raise ValueError(f"mention runs backwards or is empty: {self.start} to {self.end}")
-        _check_confidence(self.confidence)
-        _check_confidence(self.link)
+        if self.confidence is not None or self.link is not None:
+            _check_confidence(self.confidence)
+            _check_confidence(self.link)
 
     @property
     def span(self) -> tuple[int, int]:
@@ -167,7 +168,8 @@ class Relation:
     def __post_init__(self) -> None:
         if self.head == self.tail:
             raise ValueError(f"relation {self.type!r} joins chain {self.head!r} to itself")
-        _check_confidence(self.confidence)
+        if self.confidence is not None:
+            _check_confidence(self.confidence)
 
 
 @dataclass(frozen=True, slots=True)

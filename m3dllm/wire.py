@@ -43,7 +43,7 @@ NESTING = 100
 BOM = b"\xef\xbb\xbf"
 HEAD = 2**16
 """Bytes at the beginning of a file that show what it is."""
-_HOLDS = (dict, list)
+_HOLDS = frozenset((dict, list))
 _DEEP = "is nested too deeply to be what is expected here"
 
 
@@ -104,6 +104,8 @@ PARTS: dict[Task, str] = {"entity": "chains", "relation": "relations", "groundin
 """The part of the gold in which a task's annotation stands; "chain" shares that of "entity"."""
 FILLED = ("given", "proposed")
 """The fields of a document that stand in no file."""
+_NOT_FILLED = b"".join(b',"%b":null' % name.encode() for name in FILLED) + b"}"
+"""The end of an encoded document in which they are empty."""
 _DOCUMENT_FIELDS = attrgetter(*(f.name for f in fields(Document)))
 _RAW_FIELDS = attrgetter(*(f.name for f in fields(RawOutput)))
 
@@ -146,13 +148,12 @@ def whole_characters(value: Any) -> tuple[Any, bool]:
 
 
 def is_deep(value: Any) -> bool:
-    """Whether a value is nested deeper than NESTING."""
-    level = [value] if isinstance(value, _HOLDS) else []
+    """Whether a value, as it is read from JSON, is nested deeper than NESTING."""
+    level = [value] if type(value) in _HOLDS else []
     for _ in range(NESTING):
         if not level:
             return False
-        parts = [one.values() if isinstance(one, dict) else one for one in level]
-        level = [part for of in parts for part in of if isinstance(part, _HOLDS)]
+        level = [part for one in level for part in (one.values() if type(one) is dict else one) if type(part) in _HOLDS]
     return bool(level)
 
 
@@ -217,17 +218,15 @@ def unannotated_in(gold: Any) -> frozenset[Task]:
 
 def encode_example(example: Example) -> bytes:
     """The line of `<split>.jsonl` that `decode_example` reads; empty fields are omitted where a reader fills them."""
-    row = msgspec.to_builtins(example.document)
-    for name in FILLED:
-        del row[name]
-    for frame in row["frames"]:
-        if not frame["sha256"]:
-            del frame["sha256"]
-        if frame["time_s"] is None:
-            del frame["time_s"]
+    document = example.document
+    if document.given is not None or document.proposed is not None:
+        document = replace(document, given=None, proposed=None)
+    line = encode(document).removesuffix(_NOT_FILLED)
+    if document.frames:  # no string of JSON holds a quotation mark unescaped
+        line = line.replace(b',"sha256":""', b"").replace(b',"time_s":null', b"")
     parts = {part: getattr(example.gold, part) for task, part in PARTS.items() if task not in example.unannotated}
     rest = {"unannotated": ["chain"]} if example.unannotated & {"entity", "chain"} == {"chain"} else {}
-    return _without_nulls(encode(row | {"gold": parts | rest}))
+    return line + b',"gold":' + _without_nulls(encode(parts | rest)) + b"}"
 
 
 def decode_prediction(line: bytes | str) -> Prediction:

@@ -164,8 +164,11 @@ class _Reader:
             self.imported.change("document", f"{why}: renamed", f"{place}.title: {source.title!r} is {name!r}")
         self.ids.add(name)
         tokens = [token for sentence in source.sentences for token in sentence]
-        ends = [end - 1 for end in accumulate(len(token) + 1 for token in tokens)]
-        spans = [(end - len(token), end) for token, end in zip(tokens, ends, strict=True)]
+        spans, begin = [], 0
+        for token in tokens:
+            end = begin + len(token)
+            spans.append((begin, end))
+            begin = end + 1
         text = " ".join(tokens)
         chains = self._chains(source, text, spans, place)
         document = Document(
@@ -173,7 +176,7 @@ class _Reader:
             "en",
             text,
             title=source.title,
-            tokens=tuple((start, end) for start, end in spans if start < end),
+            tokens=tuple([span for span in spans if span[0] < span[1]]),
         )
         gold = Annotation(tuple(chains.values()), self._relations(source, chains, place))
         unannotated: frozenset[Task] = frozenset(("relation",) if source.relations is None else ())
@@ -196,17 +199,18 @@ class _Reader:
                 offset = first[mention.sentence]
                 span = spans[offset + start][0], spans[offset + end - 1][1]
                 found = text[span[0] : span[1]]
-                where = f"{place}.vertexSet[{i}][{j}]"
                 name = letters = detail = ""
-                if mention.name not in (None, found):
-                    name, letters = _letters(mention.name or ""), _letters(found)
-                    detail = f"{where}: {mention.name!r}, the text has {found!r}"
+                if mention.name is not None and mention.name != found:
+                    name, letters = _letters(mention.name), _letters(found)
+                    detail = f"{place}.vertexSet[{i}][{j}]: {mention.name!r}, the text has {found!r}"
                 if letters not in name and name not in letters:
                     self.imported.leave_out("mention", "the text at its tokens is another", detail)
                 elif not found or not mention.type:
-                    self.imported.leave_out("mention", "it has no type" if found else "it has no text", where)
+                    why = "it has no type" if found else "it has no text"
+                    self.imported.leave_out("mention", why, f"{place}.vertexSet[{i}][{j}]")
                 elif span in seen:
-                    self.imported.leave_out("mention", "its span is a mention already", f"{where}: {found!r}")
+                    where = f"{place}.vertexSet[{i}][{j}]: {found!r}"
+                    self.imported.leave_out("mention", "its span is a mention already", where)
                 else:
                     if name != letters:
                         self.imported.change("mention", "its name is more or less than its text", detail)
@@ -222,18 +226,21 @@ class _Reader:
     def _relations(self, source: _Source, chains: dict[int, Chain], place: str) -> tuple[Relation, ...]:
         relations: dict[Relation, None] = {}
         for j, relation in enumerate(source.relations or ()):
-            where = f"{place}.labels[{j}]"
-            if missing := [end for end in (relation.head, relation.tail) if end not in chains]:
-                self.imported.leave_out("relation", "it names an entity that is not there", f"{where}: {missing[0]}")
-            elif relation.head == relation.tail:
-                self.imported.leave_out("relation", "it joins an entity to itself", f"{where}: {relation.head}")
-            elif not relation.type:
-                self.imported.leave_out("relation", "it has no type", where)
+            head, tail, kind = chains.get(relation.head), chains.get(relation.tail), relation.type
+            if head is None or tail is None:
+                missing = relation.tail if head else relation.head
+                where = f"{place}.labels[{j}]: {missing}"
+                self.imported.leave_out("relation", "it names an entity that is not there", where)
+            elif head is tail:
+                where = f"{place}.labels[{j}]: {relation.head}"
+                self.imported.leave_out("relation", "it joins an entity to itself", where)
+            elif not kind:
+                self.imported.leave_out("relation", "it has no type", f"{place}.labels[{j}]")
             else:
-                found = Relation(chains[relation.head].id, chains[relation.tail].id, relation.type)
+                found = Relation(head.id, tail.id, kind)
                 if found in relations:
-                    self.imported.leave_out("relation", "it stands twice", f"{where}: {relation.type}")
-                self.relations.add(relation.type)
+                    self.imported.leave_out("relation", "it stands twice", f"{place}.labels[{j}]: {kind}")
+                self.relations.add(kind)
                 relations[found] = None
         return tuple(relations)
 

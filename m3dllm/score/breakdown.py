@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from m3dllm.labels import LabelSet
 from m3dllm.score.by_type import ByType, types_in
 from m3dllm.score.corpus import Answered, Answers, Golds, protocols, tasks
-from m3dllm.score.errors import ErrorCounts, errors_in, none
+from m3dllm.score.errors import ErrorCounts, errors_in
 from m3dllm.score.scores import Pairs
 from m3dllm.score.settings import Settings
-from m3dllm.score.verdicts import judged
-from m3dllm.types import PRF, Example, Prediction, Subset, Task
+from m3dllm.score.verdicts import Outcomes
+from m3dllm.types import Example, Prediction, Subset, Task
 
 
 class Breakdown(NamedTuple):
@@ -30,27 +30,32 @@ class BreakingDown:
 
     def __init__(self, answers: Answers, *, labels: LabelSet | None, settings: Settings) -> None:
         self._settings, self._symmetric = settings, labels.symmetric if labels else frozenset[str]()
-        self._errors: dict[str, dict[Pairs, dict[Task, ErrorCounts]]] = {
-            lang: {pairs: {task: none(task) for task in tasks(passes, pairs, settings)} for pairs in protocols(passes)}
+        self._outcomes: dict[str, dict[Pairs, dict[Task, Outcomes]]] = {
+            lang: {pairs: {task: Outcomes() for task in tasks(passes, pairs, settings)} for pairs in protocols(passes)}
             for lang, passes in answers.passes.items()
         }
-        self._types: dict[tuple[str, Pairs, Task], dict[str, PRF]] = {}
+        self._counted: set[tuple[str, Pairs, Task]] = set()
+        """Where there is a document on which the task counts."""
 
     def add(self, document: Answered) -> None:
         gold = document.gold
         for case in document.cases(self._settings):
             for task, pred in case.preds.items():
-                found = judged(task, gold.annotation, pred, frames=gold.frames, symmetric=self._symmetric)
-                self._errors[gold.lang][case.pairs][task] += errors_in(task, found)
-                sums = self._types.setdefault((gold.lang, case.pairs, task), {})
-                for name, counts in types_in(task, found, gold.annotation, pred).items():
-                    sums[name] = sums[name] + counts if name in sums else counts
+                outcomes = self._outcomes[gold.lang][case.pairs][task]
+                outcomes.add(task, gold.annotation, pred, frames=gold.frames, symmetric=self._symmetric)
+                self._counted.add((gold.lang, case.pairs, task))
 
     def done(self) -> Breakdown:
-        types: dict[str, dict[Pairs, dict[Task, ByType]]] = {}
-        for (lang, pairs, task), sums in self._types.items():
-            types.setdefault(lang, {}).setdefault(pairs, {})[task] = dict(sorted(sums.items()))
-        return Breakdown(self._errors, types)
+        found = Breakdown({}, {})
+        for lang, of_lang in self._outcomes.items():
+            for pairs, of_tasks in of_lang.items():
+                errors = {task: errors_in(task, outcomes) for task, outcomes in of_tasks.items()}
+                found.errors.setdefault(lang, {})[pairs] = errors
+                for task in of_tasks:
+                    if (lang, pairs, task) in self._counted:
+                        types = found.types.setdefault(lang, {}).setdefault(pairs, {})
+                        types[task] = types_in(task, of_tasks[task])
+        return found
 
 
 def break_down(

@@ -7,10 +7,10 @@ Chains have none: they are compared as sets of spans.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
-from m3dllm.score.verdicts import Judged, Verdicts, judged
-from m3dllm.types import PRF, Annotation, Region, Relation, Task
+from m3dllm.score.verdicts import Outcomes
+from m3dllm.types import PRF, Annotation, Task
 
 ByType = dict[str, PRF]
 
@@ -24,26 +24,19 @@ def types_of(
     symmetric: Collection[str] = (),
 ) -> ByType:
     """The counts of one document and task by type; types that neither side has are skipped."""
-    return types_in(task, judged(task, gold, pred, frames=frames, symmetric=symmetric), gold, pred)
+    outcomes = Outcomes()
+    outcomes.add(task, gold, pred, frames=frames, symmetric=symmetric)
+    return types_in(task, outcomes)
 
 
-def types_in(task: Task, found: Judged, gold: Annotation, pred: Annotation) -> ByType:
-    """The counts of the verdicts by type; nothing of those on chains."""
-    if not isinstance(found, Verdicts):
-        outcomes, missed = found
-        tp = [mention.type for mention, outcome in outcomes.items() if outcome == "true_positive"]
-        return _counted(tp, [mention.type for mention in outcomes], [mention.type for mention in missed])
-    if task == "relation":
-        return _of_verdicts(found, gold.relations, pred.relations)
-    return _of_verdicts(found, gold.regions, pred.regions) if task == "grounding" else {}
-
-
-def _of_verdicts(verdicts: Verdicts, gold: Sequence[Relation | Region], pred: Sequence[Relation | Region]) -> ByType:
-    tp = [pred[i].type for i, verdict in verdicts.preds.items() if verdict.outcome == "true_positive"]
-    return _counted(tp, [pred[i].type for i in verdicts.preds], [gold[i].type for i in verdicts.missed])
-
-
-def _counted(tp: Sequence[str], of_pred: Sequence[str], missed: Sequence[str]) -> ByType:
-    """From the types of true positives, predictions and false negatives. A true positive has the type of its gold."""
-    found, n_pred, n_gold = Counter(tp), Counter(of_pred), Counter((*tp, *missed))
-    return {name: PRF(found[name], n_pred[name], found[name], n_gold[name]) for name in n_gold | n_pred}
+def types_in(task: Task, outcomes: Outcomes) -> ByType:
+    """The counts of the verdicts by type, in the order of their names; nothing of those on chains."""
+    if task == "chain":
+        return {}
+    said, found, wanted = Counter[str](), Counter[str](), Counter(outcomes.missed)
+    for (name, outcome), n in outcomes.preds.items():
+        said[name] += n
+        if outcome == "true_positive":  # of the type of its gold
+            found[name] += n
+            wanted[name] += n
+    return {name: PRF(found[name], said[name], found[name], wanted[name]) for name in sorted(said | wanted)}

@@ -148,9 +148,9 @@ def outcomes(
 def _carries(task: Task, pred: Annotation) -> bool:
     match task:
         case "entity":
-            return any(mention.confidence is not None for mention in pred.mentions)
+            return any(m.confidence is not None for chain in pred.chains for m in chain.mentions)
         case "chain":
-            return any(mention.link is not None for mention in pred.mentions)
+            return any(m.link is not None for chain in pred.chains for m in chain.mentions)
         case "relation":
             return any(relation.confidence is not None for relation in pred.relations)
         case "grounding":

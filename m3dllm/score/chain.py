@@ -8,9 +8,11 @@ that neither the order of chains nor ties between assignments move a digit.
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
+from collections.abc import Mapping
 from functools import lru_cache
 
+from m3dllm.kept import kept
 from m3dllm.score.metric import Counts, Metric, Sides
 from m3dllm.types import PRF, Annotation
 
@@ -22,23 +24,30 @@ Overlaps = dict[tuple[int, int], int]
 SMALL = 5  # chains of the shorter side of a part, up to which trying every subset of them is faster than loading scipy
 
 
+@kept
 def partition(annotation: Annotation) -> Partition:
     """The chains as sets of spans. A span that stands in several chains stays in the first; a chain left empty goes."""
     return tuple(placed_chains(annotation).values())
 
 
-def placed_chains(annotation: Annotation) -> dict[int, frozenset[Span]]:
+@kept
+def placed_chains(annotation: Annotation) -> Mapping[int, frozenset[Span]]:
     """The chains of `partition`, each by its position among the chains."""
     seen: set[Span] = set()
     found = {}
-    for i, chain in enumerate(annotation.chains):
-        spans = chain.spans
+    for i, spans in enumerate(chain_spans(annotation)):
         if not seen.isdisjoint(spans):
             spans -= seen
         if spans:
             seen |= spans
             found[i] = spans
     return found
+
+
+@kept
+def chain_spans(annotation: Annotation) -> tuple[frozenset[Span], ...]:
+    """The spans of each chain, as they stand."""
+    return tuple([chain.spans for chain in annotation.chains])
 
 
 def without_singletons(chains: Partition) -> Partition:
@@ -63,13 +72,13 @@ def b3(gold: Partition, pred: Partition) -> PRF:
     R = Σ_{m in gold} |g(m) ∩ p(m)| ÷ |g(m)|, over the gold mentions; P exchanges the sides. A mention without a twin
     adds 0 and is counted in the denominator.
     """
-    kept_gold: dict[int, int] = defaultdict(int)
-    kept_pred: dict[int, int] = defaultdict(int)
+    of_gold: dict[int, int] = defaultdict(int)
+    of_pred: dict[int, int] = defaultdict(int)
     for (g, p), shared in _overlaps(gold, pred).items():
-        kept_gold[g] += shared * shared
-        kept_pred[p] += shared * shared
-    recalled = math.fsum(kept / len(gold[g]) for g, kept in kept_gold.items())
-    precise = math.fsum(kept / len(pred[p]) for p, kept in kept_pred.items())
+        of_gold[g] += shared * shared
+        of_pred[p] += shared * shared
+    recalled = math.fsum([shared / len(gold[g]) for g, shared in of_gold.items()])
+    precise = math.fsum([shared / len(pred[p]) for p, shared in of_pred.items()])
     return PRF(precise, _mentions(pred), recalled, _mentions(gold))
 
 
@@ -104,7 +113,12 @@ def _mentions(chains: Partition) -> int:
 def _overlaps(gold: Partition, pred: Partition) -> Overlaps:
     """Kept for a moment: every metric of a document asks for them."""
     place = {span: p for p, chain in enumerate(pred) for span in chain}
-    return Counter([(g, place[span]) for g, chain in enumerate(gold) for span in chain if span in place])
+    found: Overlaps = {}
+    for g, chain in enumerate(gold):
+        for span in chain:
+            if (p := place.get(span)) is not None:
+                found[g, p] = found.get((g, p), 0) + 1
+    return found
 
 
 def _assignment(gold: Partition, pred: Partition, *, by_size: bool) -> list[tuple[int, int, int]]:
@@ -114,6 +128,15 @@ def _assignment(gold: Partition, pred: Partition, *, by_size: bool) -> list[tupl
     def value(g: int, p: int) -> float:
         return overlaps[g, p] / (len(gold[g]) + len(pred[p])) if by_size else overlaps[g, p]
 
+    of_gold, of_pred = {g for g, _ in overlaps}, {p for _, p in overlaps}
+    if len(overlaps) in (len(of_gold), len(of_pred)):  # one side meets one chain each: the other takes the best of them
+        best: dict[int, tuple[float, tuple[int, int]]] = {}
+        side = 1 if len(of_gold) == len(overlaps) else 0
+        for pair in overlaps:
+            worth = value(*pair)
+            if worth > best.get(pair[side], (-1.0, pair))[0]:
+                best[pair[side]] = worth, pair
+        return [(*pair, overlaps[pair]) for _, pair in best.values()]
     chosen: list[tuple[int, int]] = []
     for part in _parts(gold, pred):
         if len(part) == 1:

@@ -306,7 +306,9 @@ class Scoring:
             by_task = of.sure.setdefault(case.pairs, {})
             for task, pred in case.preds.items():
                 found = outcomes(task, gold.annotation, pred, frames=gold.frames, symmetric=self._symmetric)
-                by_task.setdefault(task, Confidences()).add(found)
+                if task not in by_task:
+                    by_task[task] = Confidences()
+                by_task[task].add(found)
             counts = count(
                 gold.annotation, case.preds, frames=gold.frames, symmetric=self._symmetric, settings=settings
             )

@@ -8,11 +8,10 @@ are issues of normalization.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from m3dllm.score.verdicts import Judged, Verdicts, judged
+from m3dllm.score.verdicts import Outcomes
 from m3dllm.types import Annotation, Task
 
 CLASSES: dict[Task, tuple[str, str]] = {
@@ -51,16 +50,18 @@ def errors_of(
     symmetric: Collection[str] = (),
 ) -> ErrorCounts:
     """The error counts of one document and task."""
-    return errors_in(task, judged(task, gold, pred, frames=frames, symmetric=symmetric))
+    outcomes = Outcomes()
+    outcomes.add(task, gold, pred, frames=frames, symmetric=symmetric)
+    return errors_in(task, outcomes)
 
 
-def errors_in(task: Task, found: Judged) -> ErrorCounts:
+def errors_in(task: Task, outcomes: Outcomes) -> ErrorCounts:
     """The error counts of the verdicts; what the classes are stands at the function of each task."""
-    outcomes = (
-        [verdict.outcome for verdict in found.preds.values()] if isinstance(found, Verdicts) else found[0].values()
-    )
-    counts: Counter[str] = Counter(outcomes)
-    return ErrorCounts(counts.total(), counts["true_positive"], {name: counts[name] for name in CLASSES[task]})
+
+    def n(name: str) -> int:
+        return sum(n for (_, outcome), n in outcomes.preds.items() if outcome == name)
+
+    return ErrorCounts(outcomes.preds.total(), n("true_positive"), {name: n(name) for name in CLASSES[task]})
 
 
 def entity_errors(gold: Annotation, pred: Annotation) -> ErrorCounts:
@@ -87,8 +88,3 @@ def grounding_errors(gold: Annotation, pred: Annotation, *, frames: Collection[i
     A region that finds its gold taken by another prediction counts as boundary.
     """
     return errors_of("grounding", gold, pred, frames=frames)
-
-
-def none(task: Task) -> ErrorCounts:
-    """Over nothing."""
-    return ErrorCounts(classes=dict.fromkeys(CLASSES[task], 0))

@@ -8,7 +8,7 @@ themselves: they then show what the frequencies alone reach, and a trained syste
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from m3dllm.heuristics import (
@@ -22,7 +22,7 @@ from m3dllm.heuristics import (
     drawn_in,
     frequent_boxes,
     in_order,
-    relate,
+    related,
     together,
 )
 from m3dllm.labels import LabelSet
@@ -30,7 +30,7 @@ from m3dllm.score.chain import Partition, b3, ceaf_e, muc, partition
 from m3dllm.score.corpus import EMPTY, Gold, Golds
 from m3dllm.score.document import Counts
 from m3dllm.score.grounding import grounding
-from m3dllm.score.relation import compared, joined, spans_of
+from m3dllm.score.relation import Fact, compared, distinct, facts, spans_of
 from m3dllm.score.scores import Ratio, Sums
 from m3dllm.score.settings import Settings
 from m3dllm.types import PRF, TASKS, Annotation, Example, Region, Subset
@@ -180,13 +180,13 @@ class Reached:
         if "chain" in counted:
             for rule, counts in self._chains(example, gold, over if text else EMPTY):
                 name = ZH_LAST if gold.lang == "zh" and rule == "same_last_word" else NAMES[rule]
-                sums.setdefault(("chain", name), Sums()).add(counts)
+                _sums(sums, "chain", name).add(counts)
         if "relation" in counted:
             for key, prf in self._relations(gold, over if text else EMPTY):
-                sums.setdefault((key, TYPE_PAIRS), Sums()).add({key: prf})
+                _sums(sums, key, TYPE_PAIRS).add({key: prf})
         if "grounding" in counted:
             prf = self._box(example, gold, able=frames)
-            sums.setdefault(("grounding", MOST_FREQUENT_BOX), Sums()).add({"grounding": prf})
+            _sums(sums, "grounding", MOST_FREQUENT_BOX).add({"grounding": prf})
 
     def of(self, lang: str) -> Iterator[HeuristicBaseline]:
         """The heuristic baselines of a language, where there is anything to score."""
@@ -208,18 +208,28 @@ class Reached:
             yield rule, known[of_pred]
 
     def _relations(self, gold: Gold, over: Annotation) -> Iterator[tuple[str, PRF]]:
-        of_types, spans, of_gold = by_type(over.chains), spans_of(over), spans_of(gold.annotation)
+        of_types, spans = by_type(over.chains), spans_of(over)
         for key, rules in self._rules.relations(gold.lang).items():
-            relations, of = relate(of_types, rules), gold.annotation.relations
-            unordered = self._rules.declared if key == "relation" else {r.type for r in (*of, *relations)}
-            facts = (tuple(joined(*side, unordered).values()) for side in ((of, of_gold), (relations, spans)))
-            yield key, compared(next(facts), next(facts), unordered)
+            found = [Fact(spans[head.id], spans[tail.id], kind) for head, tail, kind in related(of_types, rules)]
+            unordered: Collection[str] = self._rules.declared
+            if key != "relation":
+                unordered = {fact.type for fact in found}.union([r.type for r in gold.annotation.relations])
+            yield (
+                key,
+                compared(facts(gold.annotation, unordered), tuple(distinct(found, unordered).values()), unordered),
+            )
 
     def _box(self, example: Example, gold: Gold, *, able: bool) -> PRF:
         frames = [frame.index for frame in example.document.frames if frame.annotated and able]
         rules = self._rules.boxes(gold.lang)
         pred = Annotation(regions=tuple(Region(frame, rule.box, rule.type) for frame in frames for rule in rules))
         return grounding(gold.annotation, pred, frames=gold.frames)
+
+
+def _sums(sums: dict[tuple[str, str], Sums], key: str, name: str) -> Sums:
+    if (key, name) not in sums:
+        sums[key, name] = Sums()
+    return sums[key, name]
 
 
 def _chain(gold: Partition, pred: Partition) -> Counts:

@@ -10,9 +10,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from m3dllm.kept import kept
+from m3dllm.score.chain import chain_spans
 from m3dllm.score.matching import largest_matching
 from m3dllm.score.metric import Metric
-from m3dllm.types import PRF, Annotation, Relation
+from m3dllm.types import PRF, Annotation
 
 Spans = frozenset[tuple[int, int]]
 
@@ -30,25 +32,29 @@ def facts(annotation: Annotation, symmetric: Collection[str] = ()) -> tuple[Fact
     return tuple(placed_facts(annotation, symmetric).values())
 
 
-def placed_facts(annotation: Annotation, symmetric: Collection[str] = ()) -> dict[int, Fact]:
+def placed_facts(annotation: Annotation, symmetric: Collection[str] = ()) -> Mapping[int, Fact]:
     """`facts`, each by its position among the relations; of identical ones the first."""
-    return joined(annotation.relations, spans_of(annotation) if annotation.relations else {}, symmetric)
+    return _placed_facts(annotation, frozenset(symmetric)) if annotation.relations else {}
 
 
-def spans_of(annotation: Annotation) -> dict[str, Spans]:
+@kept
+def _placed_facts(annotation: Annotation, symmetric: frozenset[str]) -> Mapping[int, Fact]:
+    spans = spans_of(annotation)
+    return distinct([Fact(spans[r.head], spans[r.tail], r.type) for r in annotation.relations], symmetric)
+
+
+@kept
+def spans_of(annotation: Annotation) -> Mapping[str, Spans]:
     """The spans of each chain, by its id."""
-    return {chain.id: chain.spans for chain in annotation.chains}
+    return dict(zip([chain.id for chain in annotation.chains], chain_spans(annotation), strict=True))
 
 
-def joined(
-    relations: Iterable[Relation], spans: Mapping[str, Spans], symmetric: Collection[str] = ()
-) -> dict[int, Fact]:
-    """`placed_facts` of relations between chains of these `spans`."""
+def distinct(facts: Iterable[Fact], symmetric: Collection[str] = ()) -> dict[int, Fact]:
+    """The facts by their positions; of identical ones the first."""
     first: dict[object, int] = {}
     found: dict[int, Fact] = {}
-    for i, relation in enumerate(relations):
-        fact = Fact(spans[relation.head], spans[relation.tail], relation.type)
-        if first.setdefault(_key(fact, symmetric), i) == i:
+    for i, fact in enumerate(facts):
+        if first.setdefault(_key(fact, symmetric) if symmetric else fact, i) == i:
             found[i] = fact
     return found
 

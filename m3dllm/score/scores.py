@@ -282,7 +282,7 @@ class _RowObject:
 
 
 def _number(value: float) -> float:
-    return int(value) if value == int(value) else value
+    return value if type(value) is int else int(value) if value == int(value) else value
 
 
 def _score_to_wire(score: PRF | Ratio) -> dict[str, float | None]:

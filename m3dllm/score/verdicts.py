@@ -7,18 +7,19 @@ of them, and which of two equal items is the true positive depends on their orde
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from m3dllm.score.chain import placed_chains
-from m3dllm.score.entity import typed_spans
+from m3dllm.score.entity import TypedSpan, typed_spans
 from m3dllm.score.grounding import THRESHOLD, iou
 from m3dllm.score.grounding import partners as region_partners
 from m3dllm.score.matching import matched
 from m3dllm.score.relation import partners as fact_partners
 from m3dllm.score.relation import placed_facts, same_chains
-from m3dllm.types import Annotation, Mention, Task
+from m3dllm.types import Annotation, Chain, Region, Relation, Task
 
 Outcome = Literal["true_positive", "type", "boundary", "missing", "incorrect", "wrong_type", "false_relation"]
 
@@ -41,40 +42,53 @@ class Verdicts:
     missed: tuple[int, ...]
 
 
-Judged = Verdicts | tuple[dict[Mention, Outcome], frozenset[Mention]]
-"""The verdicts of a task; those on mentions go by the mentions themselves."""
+@dataclass(slots=True)
+class Outcomes:
+    """The verdicts of one task over documents that come one by one, counted by type."""
+
+    preds: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
+    missed: Counter[str] = field(default_factory=Counter)
+
+    def add(
+        self,
+        task: Task,
+        gold: Annotation,
+        pred: Annotation,
+        *,
+        frames: Collection[int] | None = None,
+        symmetric: Collection[str] = (),
+    ) -> None:
+        """Count a document."""
+        match task:
+            case "entity":
+                outcomes, missed = of_mentions(gold, pred)
+                self.preds.update([(kind, outcome) for (_, _, kind), outcome in outcomes.items()])
+                self.missed.update([kind for _, _, kind in missed])
+            case "chain":
+                self._add(of_chains(gold, pred), gold.chains, pred.chains)
+            case "relation":
+                self._add(of_relations(gold, pred, symmetric=symmetric), gold.relations, pred.relations)
+            case "grounding":
+                self._add(of_regions(gold, pred, frames=frames), gold.regions, pred.regions)
+
+    def _add(self, found: Verdicts, gold: _Parts, pred: _Parts) -> None:
+        self.preds.update([(pred[i].type, verdict.outcome) for i, verdict in found.preds.items()])
+        self.missed.update([gold[i].type for i in found.missed])
 
 
-def judged(
-    task: Task,
-    gold: Annotation,
-    pred: Annotation,
-    *,
-    frames: Collection[int] | None = None,
-    symmetric: Collection[str] = (),
-) -> Judged:
-    """What becomes of the predictions of a task."""
-    match task:
-        case "entity":
-            return of_mentions(gold, pred)
-        case "chain":
-            return of_chains(gold, pred)
-        case "relation":
-            return of_relations(gold, pred, symmetric=symmetric)
-        case "grounding":
-            return of_regions(gold, pred, frames=frames)
+_Parts = Sequence[Chain] | Sequence[Relation] | Sequence[Region]
 
 
-def of_mentions(gold: Annotation, pred: Annotation) -> tuple[dict[Mention, Outcome], frozenset[Mention]]:
+def of_mentions(gold: Annotation, pred: Annotation) -> tuple[dict[TypedSpan, Outcome], frozenset[TypedSpan]]:
     """The outcome of each typed span of `pred`, and the typed spans of `gold` that it lacks.
 
     type: gold has the span with another type; boundary: gold does not have the span.
     """
     of_gold, of_pred = typed_spans(gold), typed_spans(pred)
-    spans = {mention.span for mention in of_gold}
-    outcomes: dict[Mention, Outcome] = {
-        m: "true_positive" if m in of_gold else "type" if m.span in spans else "boundary" for m in of_pred
-    }
+    outcomes: dict[TypedSpan, Outcome] = dict.fromkeys(of_pred, "true_positive")
+    if wrong := of_pred - of_gold:
+        spans = {(start, end) for start, end, _ in of_gold}
+        outcomes |= {(start, end, kind): "type" if (start, end) in spans else "boundary" for start, end, kind in wrong}
     return outcomes, of_gold - of_pred
 
 
@@ -85,7 +99,9 @@ def of_chains(gold: Annotation, pred: Annotation) -> Verdicts:
     """
     of_gold, of_pred = placed_chains(gold), placed_chains(pred)
     exact = {chain: i for i, chain in of_gold.items()}
-    place = {span: chain for chain in of_gold.values() for span in chain}
+    place: dict[tuple[int, int], frozenset[tuple[int, int]]] = {}
+    if not all(chain in exact for chain in of_pred.values()):
+        place = {span: chain for chain in of_gold.values() for span in chain}
 
     def verdict(chain: frozenset[tuple[int, int]]) -> Verdict:
         if chain in exact:

@@ -1,34 +1,37 @@
 """Runs as pages where people look at documents: what each system said, beside the gold.
 
 `write_pages` writes a folder that works from disk, without a network: `index.html` with the program, the list of
-documents and what the search finds; `documents/` with a file a document, loaded when it is opened; `thumbs/` with small
-copies of the frames, loaded when they come into view. With `embed` all of it is one file. Nothing here judges: verdicts
-are those of `m3dllm.score.verdicts`, and the page only draws them.
+documents and what the search finds; `documents/` with files of documents, loaded when one of them is opened; `thumbs/`
+with small copies of the frames, loaded when they come into view. With `embed` all of it is one file. Nothing here
+judges: verdicts are those of `m3dllm.score.verdicts`, and the page only draws them.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
 from m3dllm.errors import UserError
-from m3dllm.files import clear_abandoned, file_name, write_atomic, written_atomic
+from m3dllm.files import clear_abandoned, write_atomic, written_atomic
 from m3dllm.progress import progress
 from m3dllm.runs import Run
 from m3dllm.scored import ScoredRun, read_runs
 from m3dllm.stream import Spool
 from m3dllm.types import Annotation, Document
 from m3dllm.viewer.content import cases, document_content, whole_cases
-from m3dllm.viewer.html import data_file, embedded, index_page, json_for_html
-from m3dllm.viewer.index import document_entry, page_content
+from m3dllm.viewer.html import embedded, index_page, json_for_html, script
+from m3dllm.viewer.index import characters_searched, document_entry, page_content
 from m3dllm.viewer.thumbnails import Thumbnails
 
 __all__ = ["EMBED_LIMIT", "remove_pages", "remove_thumbnails", "write_pages", "write_pages_of"]
 
 EMBED_LIMIT = 50_000_000
 """The most bytes that a page of one file may have."""
+FILE_BYTES = 2**18
+"""Bytes of a file of documents, behind which the next document begins another one."""
 _log = logging.getLogger(__name__)
 
 
@@ -75,19 +78,22 @@ def write_pages_of(
     bodies, size = [], 0
     thumbnails = Thumbnails(None if embed else out)
     documents = {name for run in found for of in run.summary.languages.values() for name in of.documents}
+    searched = characters_searched(len(wholes) + len(documents))
+    files = _Files(out)
     with progress("pages", len(wholes) + len(documents)) as step:
         for number, case in enumerate(chain(whole_cases(found[0], wholes), cases(found))):
             content = document_content(case, thumbnails, gold=gold)
-            name = f"documents/{number:05}-{file_name(case.document.id)}.js"
-            entries.append(json_for_html(document_entry(case, content, file=None if embed else name)))
             if embed:
                 bodies.append(embedded(number, content))
                 size += len(bodies[-1])
                 _check_size(size, out, number + 1)
             else:
-                write_atomic(out / name, data_file(number, content), durable=False)
+                files.add(number, script(number, content))
+            name = None if embed else files.name
+            entries.append(json_for_html(document_entry(case, content, file=name, searched=searched)))
             step()
-    page = index_page(page_content(found, gold=gold), entries, bodies)
+    files.close()
+    page = index_page(page_content(found, gold=gold, searched=searched), entries, bodies)
     if embed:
         parts = [*page]
         _check_size(sum(map(len, parts)), out, len(entries))
@@ -99,11 +105,39 @@ def write_pages_of(
     return out / "index.html"
 
 
+@dataclass(slots=True)
+class _Files:
+    """The documents on their way into the files of a page, each named by the number of its first document.
+
+    Making a file takes the system longer than all else that is done for a document of ordinary length.
+    """
+
+    out: Path
+    name: str = ""
+    _parts: list[bytes] = field(default_factory=list)
+    _size: int = 0
+
+    def add(self, number: int, part: bytes) -> None:
+        """Put a document into the file `name`."""
+        if self._size + len(part) > FILE_BYTES:
+            self.close()
+        if not self._parts:
+            self.name = f"documents/{number:05}.js"
+        self._parts.append(part)
+        self._size += len(part)
+
+    def close(self) -> None:
+        """Write the file that was begun, if any."""
+        if self._parts:
+            write_atomic(self.out / self.name, b"".join(self._parts), durable=False)
+        self._parts, self._size = [], 0
+
+
 def remove_pages(out: Path) -> None:
     """Remove from `out` the pages of other runs, or of a gold that is not to be shown."""
     for folder in (out, out / "documents", *out.glob("thumbs/??")):
         clear_abandoned(folder)
-    for file in (out / "index.html", *out.glob("documents/[0-9][0-9][0-9][0-9][0-9]*-*.js")):
+    for file in (out / "index.html", *out.glob("documents/[0-9][0-9][0-9][0-9][0-9]*.js")):
         file.unlink(missing_ok=True)
 
 

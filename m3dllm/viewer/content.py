@@ -16,8 +16,9 @@ from typing import Any
 
 from m3dllm.confidence import confidences_of
 from m3dllm.files import sha256
-from m3dllm.score.chain import placed_chains
+from m3dllm.score.chain import chain_spans, placed_chains
 from m3dllm.score.corpus import EMPTY, Gold
+from m3dllm.score.entity import TypedSpan
 from m3dllm.score.relation import placed_facts
 from m3dllm.score.verdicts import Outcome, Verdicts, of_chains, of_mentions, of_regions, of_relations
 from m3dllm.scored import ScoredRun
@@ -186,8 +187,8 @@ class Judged:
     `rows` names the row of each relation in the list of all sides, where gold says which.
     """
 
-    mentions: Mapping[Mention, Outcome] = field(default_factory=dict)
-    missed_mentions: frozenset[Mention] = frozenset()
+    mentions: Mapping[TypedSpan, Outcome] = field(default_factory=dict)
+    missed_mentions: frozenset[TypedSpan] = frozenset()
     chains: Verdicts = NOTHING
     relations: Verdicts = NOTHING
     regions: Verdicts = NOTHING
@@ -226,17 +227,19 @@ def judge(
 
 def _merged(gold: Annotation, pred: Annotation, chains: Verdicts) -> frozenset[int]:
     """The wrong chains of `pred` that have mentions of several gold chains."""
-    home = {span: i for i, spans in placed_chains(gold).items() for span in spans}
     wrong = {i for i, verdict in chains.preds.items() if verdict.outcome == "incorrect"}
-    placed = placed_chains(pred).items() if wrong else ()
-    return frozenset(i for i, spans in placed if i in wrong and len({home[s] for s in spans if s in home}) > 1)
+    if not wrong:
+        return frozenset()
+    home = {span: i for i, spans in placed_chains(gold).items() for span in spans}
+    placed = placed_chains(pred)
+    return frozenset(i for i in wrong if len({home[s] for s in placed[i] if s in home}) > 1)
 
 
 def tally(gold: Annotation, pred: Annotation, judged: Judged) -> dict[str, dict[str, dict[str, int]]]:
     """How often each verdict stands, by task and type; chains count under the type of most of their mentions."""
     found: Counter[tuple[str, str, str]] = Counter()
-    found.update(("entity", m.type, WORDS[outcome]) for m, outcome in judged.mentions.items())
-    found.update(("entity", m.type, "missed") for m in judged.missed_mentions)
+    found.update([("entity", kind, WORDS[outcome]) for (_, _, kind), outcome in judged.mentions.items()])
+    found.update([("entity", kind, "missed") for _, _, kind in judged.missed_mentions])
     parts: tuple[tuple[str, Verdicts, Sequence[Any], Sequence[Any]], ...] = (
         ("chain", judged.chains, gold.chains, pred.chains),
         ("relation", judged.relations, gold.relations, pred.relations),
@@ -262,20 +265,17 @@ def _parts(annotation: Annotation, numbers: Mapping[str, int], judged: Judged) -
         verdict = verdicts.preds.get(i)
         return WORDS[verdict.outcome] if verdict else None
 
+    of_mentions = {mention: WORDS[outcome] for mention, outcome in judged.mentions.items()}
     return {
         "mentions": [
-            _mention(m, numbers[chain.id]) | {"verdict": _word(judged.mentions.get(m))}
+            _mention(m, number) | {"verdict": of_mentions.get((m.start, m.end, m.type))}
             for chain in annotation.chains
+            for number in (numbers[chain.id],)
             for m in chain.mentions
         ],
         "chains": [
-            {
-                "entity": numbers[chain.id],
-                "type": chain.type,
-                "size": len(chain.spans),
-                "verdict": judged.chain(i),
-            }
-            for i, chain in enumerate(annotation.chains)
+            {"entity": numbers[chain.id], "type": chain.type, "size": len(spans), "verdict": judged.chain(i)}
+            for i, (chain, spans) in enumerate(zip(annotation.chains, chain_spans(annotation), strict=True))
         ],
         "relations": [
             _relation(r, numbers) | {"verdict": word(judged.relations, i), "row": judged.rows.get(i)}
@@ -289,12 +289,12 @@ def _parts(annotation: Annotation, numbers: Mapping[str, int], judged: Judged) -
 
 def _missed(gold: Annotation, judged: Judged, numbers: Mapping[str, int]) -> Content:
     """What gold has and a side lacks, in the form of `_parts`."""
+    missed = judged.missed_mentions
     return {
         "mentions": [
             _mention(m, numbers[chain.id])
-            for chain in gold.chains
-            for m in dict.fromkeys(chain.mentions)
-            if m in judged.missed_mentions
+            for chain in (gold.chains if missed else ())
+            for m in dict.fromkeys([m for m in chain.mentions if (m.start, m.end, m.type) in missed])
         ],
         "chains": [{"entity": numbers[gold.chains[i].id], "type": gold.chains[i].type} for i in judged.chains.missed],
         "relations": [_relation(gold.relations[i], numbers) | {"row": f"g{i}"} for i in judged.relations.missed],
@@ -303,24 +303,19 @@ def _missed(gold: Annotation, judged: Judged, numbers: Mapping[str, int]) -> Con
 
 
 def _mention(mention: Mention, entity: int) -> Content:
-    return {"start": mention.start, "end": mention.end, "type": mention.type, "entity": entity} | confidences_of(
-        mention
-    )
+    found: Content = {"start": mention.start, "end": mention.end, "type": mention.type, "entity": entity}
+    return found | confidences_of(mention) if mention.confidence is not None or mention.link is not None else found
 
 
 def _relation(relation: Relation, numbers: Mapping[str, int]) -> Content:
     ends = {"head": numbers[relation.head], "tail": numbers[relation.tail]}
-    return ends | {"type": relation.type} | confidences_of(relation)
+    return ends | {"type": relation.type} | ({} if relation.confidence is None else confidences_of(relation))
 
 
 def _region(region: Region, numbers: Mapping[str, int]) -> Content:
     box = [x if math.isfinite(x) else None for x in region.box]
     entity = None if region.chain is None else numbers[region.chain]
     return {"frame": region.frame, "box": box, "type": region.type, "entity": entity} | confidences_of(region)
-
-
-def _word(outcome: Outcome | None) -> str | None:
-    return None if outcome is None else WORDS[outcome]
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

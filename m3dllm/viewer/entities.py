@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from m3dllm.score.chain import chain_spans
 from m3dllm.types import Annotation, Mention
 
 Span = tuple[int, int]
@@ -31,7 +32,7 @@ class Entities:
         A chain takes the entity with which it shares most mentions, one chain an entity, larger shares first; a chain
         that shares none is a new entity.
         """
-        all_spans = [chain.spans for chain in annotation.chains]
+        all_spans = chain_spans(annotation)
         shares = []
         for i, spans in enumerate(all_spans):
             counts: dict[int, int] = {}

@@ -30,8 +30,8 @@ def json_for_html(value: Content) -> bytes:
     return data
 
 
-def data_file(number: int, content: Content) -> bytes:
-    """The script file of one document; a file, because a page from disk may load scripts and nothing else."""
+def script(number: int, content: Content) -> bytes:
+    """One document in a script file; a script, because a page from disk may load scripts and nothing else."""
     return b"m3dllm.add(%d,%b);\n" % (number, json_for_html(content))
 
 

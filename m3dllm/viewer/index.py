@@ -9,22 +9,31 @@ from m3dllm.scored import ScoredRun
 from m3dllm.viewer.content import Case, Content
 
 SEARCHED = 20_000
-"""The characters of a text that the search looks at."""
+"""The characters of a text that the search looks at, at most."""
+SEARCHED_IN_ALL = 20_000_000
+"""Of all texts together: a browser holds them from when the page is opened."""
+NAMED = 100
+"""Characters of a text by which the list names a document without a title."""
 
 
-def page_content(runs: Sequence[ScoredRun], *, gold: bool) -> Content:
+def characters_searched(documents: int) -> int:
+    """How many characters of each text the search of so many documents looks at."""
+    return max(NAMED, min(SEARCHED, SEARCHED_IN_ALL // max(1, documents)))
+
+
+def page_content(runs: Sequence[ScoredRun], *, gold: bool, searched: int) -> Content:
     """How the runs were made, and what the types mean."""
     corpora = dict.fromkeys(f"{run.record.corpus.name} · {run.record.corpus.split}" for run in runs)
     return {
         "gold": gold,
         "corpora": list(corpora),
-        "searched": SEARCHED,
+        "searched": searched,
         "runs": [_run(run) for run in runs],
         "glosses": _glosses(runs),
     }
 
 
-def document_entry(case: Case, content: Content, *, file: str | None) -> Content:
+def document_entry(case: Case, content: Content, *, file: str | None, searched: int) -> Content:
     """The line of one document; `tallies` are by run and pass."""
     document = case.document
     judged = [side for side in content["sides"] if side["run"] is not None]
@@ -33,7 +42,7 @@ def document_entry(case: Case, content: Content, *, file: str | None) -> Content
         "id": document.id,
         "lang": document.lang,
         "title": document.title,
-        "text": document.text[:SEARCHED],
+        "text": document.text[:searched],
         "frames": len(document.frames),
         "issues": sorted({answer["run"] for answer in content["answers"] if answer["issues"] or answer.get("error")}),
         "tallies": [{"run": s["run"], "given": s["given"], "tasks": s["tally"]} for s in judged],

@@ -27,11 +27,11 @@ def test_a_mention_is_a_true_positive_of_the_wrong_type_or_out_of_place():
 
     outcomes, missed = of_mentions(of((0, 3, "PER"), (5, 9, "LOC")), of((0, 3, "PER"), (5, 9, "ORG"), (5, 8, "LOC")))
     assert outcomes == {
-        Mention(0, 3, "PER"): "true_positive",
-        Mention(5, 9, "ORG"): "type",
-        Mention(5, 8, "LOC"): "boundary",
+        (0, 3, "PER"): "true_positive",
+        (5, 9, "ORG"): "type",
+        (5, 8, "LOC"): "boundary",
     }
-    assert missed == {Mention(5, 9, "LOC")}
+    assert missed == {(5, 9, "LOC")}
 
 
 def test_a_chain_names_the_gold_chain_that_it_is():

@@ -10,6 +10,7 @@ from PIL import Image
 
 from m3dllm.types import TASKS, Annotation
 from m3dllm.viewer import write_pages
+from m3dllm.viewer.html import embedded, index_page, json_for_html
 from tests.viewer.documents import EN, EXAMPLES, bare, corpus, replay, wrong_lines
 
 DOCUMENTS = ["en-1", "no-frames", "no-text", "nothing", "zh-1"]
@@ -416,6 +417,29 @@ def test_one_file_works_like_a_folder(browser, runs, tmp_path):
     browser.open(write_pages(runs, tmp_path, embed=True), document="zh-1", select=2)
     assert lit(browser, '.cell[data-side="gold"]') == ["北京", "2"]
     browser.wait("document.querySelector('.strip img').naturalWidth === 64")
+
+
+def test_a_long_list_is_shown_a_page_at_a_time(browser, tmp_path):
+    content = {"gold": False, "corpora": [], "searched": 100, "runs": [], "glosses": {"en": {}, "zh": {}}}
+    nothing = {"text": "", "frames": 0, "issues": [], "tallies": [], "file": None}
+    empty = {"text": "", "group": "", "segments": [], "frames": [], "entities": [], "sides": [], "answers": []}
+    names = [{"id": f"d{n}", "lang": "en", "title": f"Film {n}"} for n in range(450)]
+    page = tmp_path / "index.html"
+    entries, bodies = (
+        (json_for_html(nothing | one) for one in names),
+        (embedded(n, empty | names[n]) for n in range(450)),
+    )
+    page.write_bytes(b"".join(index_page(content, entries, bodies)))
+
+    browser.open(page)
+    assert len(browser.all("#documents a")) == 200
+    browser.click("#documents .more")
+    assert browser.texts("#documents .more") == ["Before: 1 to 200", "More: 401 to 450"]
+    browser.open(page, document="d449")
+    assert browser.texts("#documents a[aria-current] .id") == ["d449"]
+    assert len(browser.all("#documents a")) == 50
+    browser.press("k")
+    browser.wait("document.querySelector('main .eyebrow .mono').textContent === 'd448'")
 
 
 def test_an_address_of_nothing_says_so(opened):

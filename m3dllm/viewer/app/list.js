@@ -41,14 +41,16 @@ function passes(entry) {
   return tallies.some((counts) => total(counts, errors ? WRONG : VERDICTS) > 0);
 }
 
+const PAGE = 200; // documents of the list that stand there at once
 let listed = [];
-const byName = new Intl.Collator("en", { numeric: true }); // clip-2 before clip-10
+let first = 0; // of them that stand there
+const { compare } = new Intl.Collator("en", { numeric: true }); // clip-2 before clip-10
+const named = index.documents.map((_, number) => number).sort((a, b) => compare(index.documents[a].id, index.documents[b].id) || a - b);
 
 function drawList() {
-  listed = index.documents.flatMap((entry, number) => (passes(entry) ? [number] : []));
   const { order } = state.filters;
-  if (!order) listed.sort((a, b) => byName.compare(index.documents[a].id, index.documents[b].id) || a - b);
-  else if (order !== "corpus") {
+  listed = (order ? [...index.documents.keys()] : named).filter((number) => passes(index.documents[number]));
+  if (order && order !== "corpus") {
     const shares = new Map(listed.map((number) => [number, share(index.documents[number])]));
     const sign = order === "worst" ? 1 : -1;
     const rank = (number) => (shares.get(number) === null ? Infinity : sign * shares.get(number));
@@ -58,8 +60,26 @@ function drawList() {
     listed.length === index.documents.length
       ? count(listed.length, "document")
       : `${listed.length} of ${count(index.documents.length, "document")}`;
-  byId("documents").replaceChildren(...listed.map(listItem));
+  first = 0;
+  drawPage();
   markCurrent();
+}
+
+function drawPage() {
+  const turn = (words, by) => {
+    const to = first + by;
+    if (to < 0 || to >= listed.length) return null;
+    const act = () => {
+      first = to;
+      drawPage();
+      byId("documents").scrollTo(0, 0);
+      byId("documents").querySelector("a").focus();
+    };
+    const range = `${(to + 1).toLocaleString("en")} to ${Math.min(to + PAGE, listed.length).toLocaleString("en")}`;
+    return el("li", {}, el("button.more", { type: "button", onclick: act }, `${words}: ${range}`));
+  };
+  const items = [turn("Before", -PAGE), ...listed.slice(first, first + PAGE).map(listItem), turn("More", PAGE)];
+  byId("documents").replaceChildren(...items.filter(Boolean));
 }
 
 function listItem(number) {
@@ -85,6 +105,11 @@ function meter(run, counts) {
 }
 
 function markCurrent() {
+  const at = listed.indexOf(state.number);
+  if (at >= 0 && !(at >= first && at < first + PAGE)) {
+    first = at - (at % PAGE);
+    drawPage();
+  }
   for (const link of byId("documents").querySelectorAll("a")) {
     const current = Number(link.dataset.number) === state.number;
     if (current) {

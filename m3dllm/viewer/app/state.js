@@ -61,12 +61,11 @@ function colourOf(n) {
 
 // --- documents are loaded when they are opened ---
 
-const waiting = new Map();
+const files = new Map(); // those that are loaded or on their way
 const loaded = new Map();
 window.m3dllm = Object.freeze({
   add(number, content) {
     loaded.set(number, content);
-    waiting.get(number)?.(content);
   },
 });
 
@@ -78,20 +77,25 @@ function load(number) {
     loaded.set(number, content);
     return Promise.resolve(content);
   }
-  return new Promise((done, fail) => {
-    waiting.set(number, done);
-    const address = file.split("/").map(encodeURIComponent).join("/");
-    document.head.append(el("script", { src: address, onerror: () => fail(new Error(file)) }));
-  });
+  if (!files.has(file)) files.set(file, new Promise((done, fail) => {
+    const gone = () => {
+      files.delete(file);
+      fail(new Error(file));
+    };
+    document.head.append(el("script", { src: file, onload: done, onerror: gone }));
+  }));
+  return files.get(file).then(() => loaded.get(number) ?? Promise.reject(new Error(file)));
 }
 
 // --- the address: #document=…&select=…&given=… ---
 
+const numbers = new Map(); // of each id, of twins the first
+index.documents.forEach(({ id }, number) => numbers.has(id) || numbers.set(id, number));
+
 function addressOf(number, selected = null) {
   const { id } = index.documents[number];
-  const twin = index.documents.findIndex((other) => other.id === id) !== number;
   const words = new URLSearchParams({ document: id });
-  if (twin) words.set("number", number);
+  if (numbers.get(id) !== number) words.set("number", number);
   if (state.given) words.set("given", state.given);
   if (selected?.entity) words.set("select", selected.entity);
   if (selected?.row) words.set("select", selected.row);
@@ -104,7 +108,7 @@ function readAddress() {
   const id = words.get("document");
   const named = Number(words.get("number") ?? -1);
   const number =
-    index.documents[named]?.id === id ? named : index.documents.findIndex((document) => document.id === id);
+    index.documents[named]?.id === id ? named : numbers.get(id) ?? -1;
   const select = words.get("select");
   const selected = !select ? null : /^\d+$/.test(select) ? { entity: Number(select) } : { row: select };
   const given = words.get("given");
