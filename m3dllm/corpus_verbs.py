@@ -93,16 +93,13 @@ def check(
 ) -> None:
     """Find every problem of a corpus; count what it holds."""
     from m3dllm.corpora.check import check as check_corpus
-    from m3dllm.files import write_atomic
-    from m3dllm.wire import pretty
+    from m3dllm.files import written_atomic
 
     found = check_corpus(path, linked_frames=linked_frames)
     if report is not None:
-        write_atomic(report, pretty(found))
-    if json:
-        say(pretty(found))
-    else:
-        for line in found.lines():
-            say(line)
+        with written_atomic(report) as file:
+            file.writelines(f"{line}\n".encode() for line in found.json())
+    for line in found.json() if json else found.lines():
+        say(line)
     if found.problems:
         raise SystemExit(2)

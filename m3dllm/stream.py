@@ -26,6 +26,8 @@ U = TypeVar("U")
 K = TypeVar("K")
 IN_MEMORY = 2**20
 """Bytes of a spool that need no file."""
+TOGETHER = 2**16
+"""Bytes of lines that are read at once, but for a line that is longer."""
 
 
 class Stream(Sequence[T]):
@@ -42,7 +44,7 @@ class Stream(Sequence[T]):
 
     def __iter__(self) -> Iterator[T]:
         if self._places is not None:
-            yield from (self._value(self.line(i), i) for i in range(len(self)))
+            yield from (self._value(line, i) for i, line in enumerate(self.lines()))
             return
         for number, line in numbered_lines(self._path):
             try:
@@ -83,8 +85,21 @@ class Stream(Sequence[T]):
         return self._part(self._read, tuple(array("q", [of[i] for i in positions]) for of in self._placed()))
 
     def lines(self) -> Iterator[bytes]:
-        """The lines of the values, without their ends."""
-        return map(self.line, range(len(self)))
+        """The lines of the values, without their ends; lines that follow one another are read together."""
+        begins, sizes = self._placed()
+        first, n = 0, len(begins)
+        while first < n:
+            begin, last = begins[first], first
+            end = begin + sizes[first]
+            while last + 1 < n and end <= begins[last + 1] and begins[last + 1] + sizes[last + 1] <= begin + TOGETHER:
+                last += 1
+                end = begins[last] + sizes[last]
+            file = self._opened()
+            file.seek(begin)
+            data = file.read(end - begin)
+            for i in range(first, last + 1):
+                yield data[begins[i] - begin : begins[i] - begin + sizes[i]]
+            first = last + 1
 
     def line(self, i: int) -> bytes:
         """The line of a value, without its end."""

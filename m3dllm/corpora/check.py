@@ -1,25 +1,29 @@
 """Every problem of a native corpus in one pass, with its file, line and place, and a count of what the corpus holds.
 
 Problems are what `load_corpus` or a system would stop at; warnings are what is legal and rarely meant. Nothing is
-changed.
+changed, and nothing of a document is held but its id, its group and its images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from m3dllm.corpora.documents import repeated_keys
 from m3dllm.corpora.images import image_problem
-from m3dllm.corpora.imported import Counts, Tally, count_table, id_problem, unannotated_lines
+from m3dllm.corpora.imported import Counts, Tally, count_table, id_problem, one_line, unannotated_lines
 from m3dllm.corpora.native import split_files, unread_files
-from m3dllm.corpora.pieces import BROKEN, Finding, Pieces, is_whole, whole
+from m3dllm.corpora.pieces import BROKEN, Finding, Pieces, findings, is_whole, whole
 from m3dllm.errors import UserError
 from m3dllm.files import LINKED, inside, links_out, other_encoding, read_bytes
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.progress import progress
+from m3dllm.stream import Spool
 from m3dllm.types import Chain, Example, Frame, Lang, Region, Relation, Segment, Task
 from m3dllm.wire import FILLED, FORMAT, WireError, convert, decode, decode_example, placed_lines
 
@@ -40,21 +44,32 @@ class Held:
     """task -> the documents in which nobody annotated it"""
 
 
+SHOWN = 200
+"""Problems, and warnings, that people are shown each; of more, the first of each kind."""
+EXAMPLES = 3
+"""Of each kind, then."""
+KINDS = 1000
+"""Kinds that are told apart."""
+
+
 @dataclass(slots=True)
 class Report:
     """What was found, in the order of the files, lines and pieces."""
 
     corpus: str
-    problems: list[Finding] = field(default_factory=list)
-    warnings: list[Finding] = field(default_factory=list)
+    problems: Spool[Finding] = field(default_factory=findings)
+    warnings: Spool[Finding] = field(default_factory=findings)
     held: list[Held] = field(default_factory=list)
     uncounted: int = 0
     """Documents with a problem, which `held` leaves out."""
 
     def lines(self) -> Iterator[str]:
-        """The report for people: a line for each problem, each warning, and each split and language."""
-        yield from map(str, self.problems)
-        yield from (f"warning: {warning}" for warning in self.warnings)
+        """The report for people: a line for each problem, each warning, and each split and language.
+
+        Of very many problems or warnings the first of each kind, and how many more there are of it.
+        """
+        yield from _shown(self.problems, "problem")
+        yield from (f"warning: {line}" for line in _shown(self.warnings, "warning"))
         if self.held:
             yield from count_table({(held.split, held.lang): held.counts for held in self.held})
             yield from unannotated_lines({(held.split, held.lang): held.unannotated for held in self.held})
@@ -62,9 +77,48 @@ class Report:
             yield f"not counted: {_number(self.uncounted, 'document')} with problems"
         yield f"{_number(len(self.problems), 'problem')}, {_number(len(self.warnings), 'warning')}"
 
+    def json(self) -> Iterator[str]:
+        """The whole report as JSON, line by line, each finding on a line of its own."""
+        yield "{"
+        yield f'  "corpus": {_json(self.corpus)},'
+        for name, found in (("problems", self.problems), ("warnings", self.warnings)):
+            yield f'  "{name}": ['
+            for n, finding in enumerate(found, start=1):
+                parts = {"file": finding.file, "line": finding.line, "place": finding.place, "message": finding.message}
+                yield f"    {_json(parts)}{',' if n < len(found) else ''}"
+            yield "  ],"
+        yield f'  "held": {_json([asdict(held) for held in self.held])},'
+        yield f'  "uncounted": {self.uncounted}'
+        yield "}"
+
     def pieces(self, file: Path, line: int | None = None) -> Pieces:
         """A reader of that line, whose findings go here."""
         return Pieces(str(file), line, self.problems, self.warnings, (_Line, _Gold, _Chain, _Labels))
+
+
+def _shown(found: Sequence[Finding], what: str) -> Iterator[str]:
+    """The findings a line each; of more than SHOWN, EXAMPLES of each kind, which is the file and the field."""
+    if len(found) <= SHOWN:
+        yield from map(str, found)
+        return
+    counts: Counter[str] = Counter()
+    for finding in found:
+        kind = f"{finding.file}: {re.sub(r'[0-9]+', '…', finding.place)}"
+        kind = kind if kind in counts or len(counts) < KINDS else f"{finding.file}: other places"
+        counts[kind] += 1
+        if counts[kind] <= EXAMPLES:
+            yield str(finding)
+    for kind, n in counts.most_common():
+        if n > EXAMPLES:
+            yield one_line(f"{kind}: {_number(n - EXAMPLES, f'more {what}')}; --report FILE has them all")
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+
+
+def _json(value: Any) -> str:
+    """JSON; halves of characters, which names of files may hold, as escapes."""
+    return _ENCODER.encode(value).encode("utf-8", "backslashreplace").decode()
 
 
 def check(path: str | Path, *, linked_frames: bool = False) -> Report:

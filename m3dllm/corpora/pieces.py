@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from m3dllm.corpora.imported import one_line
 from m3dllm.errors import UserError
+from m3dllm.stream import Spool
 from m3dllm.wire import WireError, convert
 
 T = TypeVar("T")
@@ -31,6 +33,15 @@ class Finding:
         return one_line(str(UserError.at(self.file, self.message, line=self.line, place=place)))
 
 
+def findings() -> Spool[Finding]:
+    """Findings on their way into a report, which are not held."""
+    # The json module takes names of files that are no UTF-8.
+    return Spool(
+        lambda one: json.dumps((one.file, one.line, one.place, one.message)).encode(),
+        lambda line: Finding(*json.loads(line.decode())),
+    )
+
+
 @dataclass(slots=True)
 class Pieces:
     """Reads the values of one line (or of a whole file: line None), noting what is wrong in `problems`.
@@ -40,8 +51,8 @@ class Pieces:
 
     file: str
     line: int | None
-    problems: list[Finding]
-    warnings: list[Finding]
+    problems: Spool[Finding]
+    warnings: Spool[Finding]
     loose: tuple[type[Any], ...] = ()
 
     def problem(self, place: str, message: str) -> None:

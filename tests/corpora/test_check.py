@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from m3dllm.corpora.imported import Counts, Imported
 from m3dllm.corpora.m3d import read_m3d
 from m3dllm.corpora.native import load_corpus, write_corpus
 from m3dllm.errors import UserError
-from m3dllm.wire import encode_labels, pretty
+from m3dllm.wire import encode_labels
 from tests.corpora.mutations import mutated
 from tests.small import LABELS, png, small_corpus
 
@@ -417,8 +418,22 @@ def test_the_report_is_the_same_each_time_and_writes_as_json(tmp_path):
     folder = small_corpus(tmp_path / "c")
     (folder / "dev.jsonl").write_text('{"z": 1, "y": 2, "x": 3, "lang": "fr"}')
     first = check(folder)
-    assert pretty(first) == pretty(check(folder))
-    assert json.loads(pretty(first))["problems"][0]["file"].endswith("dev.jsonl")
+    written = "\n".join(first.json())
+    assert written == "\n".join(check(folder).json())
+    assert json.loads(written)["problems"] == [asdict(problem) for problem in first.problems]
+    assert list(json.loads(written)) == ["corpus", "problems", "warnings", "held", "uncounted"]
+
+
+def test_of_very_many_problems_the_first_of_each_kind_are_shown(tmp_path):
+    chains = [{"id": f"c{i}", "mentions": [{"start": 0, "end": 99, "type": "PER"}]} for i in range(300)]
+    folder = corpus_of(tmp_path / "c", dev=[changed(gold_chains=chains), b'{"id": 3}'])
+    report = check(folder)
+    lines = [line.replace(f"{folder}/", "") for line in report.lines()]
+    ends = [f"dev.jsonl:1: $.gold.chains[{i}].mentions[0].end: is 99; the text has 10 characters" for i in range(3)]
+    assert lines[:3] == ends
+    assert "dev.jsonl: $.gold.chains[…].mentions[…].end: 297 more problems; --report FILE has them all" in lines
+    assert len(lines) < 20
+    assert len(json.loads("".join(report.json()))["problems"]) == len(report.problems) > 300
 
 
 @settings(suppress_health_check=list(HealthCheck), max_examples=120, deadline=None)
