@@ -73,6 +73,17 @@ def _read(line: bytes) -> tuple[str, Annotation]:
     return example.document.id, example.gold
 
 
+def overlaps(document: Document, found: Sequence[Candidate], regions: Sequence[Region]) -> tuple[float, ...] | None:
+    """How far each candidate overlaps the nearest region of its frame (IoU), 0 where no score would count it.
+
+    None where that holds of all of them: the regions cannot be chosen.
+    """
+    of_frame = {i: [region.box for region in regions if region.frame == f.index] for i, f in enumerate(document.frames)}
+    most = [max((iou(one.box, box) for box in of_frame[one.frame]), default=0.0) for one in found]
+    counted = tuple(overlap if overlap > THRESHOLD else 0.0 for overlap in most)
+    return counted if any(counted) else None
+
+
 def best_candidates(document: Document, found: Sequence[Candidate], regions: Sequence[Region]) -> dict[Candidate, str]:
     """Of each region the candidate of its frame that overlaps it most, if as much as scores ask for, and its type."""
     place = {frame.index: i for i, frame in enumerate(document.frames)}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -56,53 +56,76 @@ def encoded(codec: Codec, slots: Slots, parts: Sequence[str], *, comma: bool = F
     return [(part, row) for part, row in zip(parts, pieces, strict=True) if codec.knows(row)]
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One way to read what was written: records, the parts of the next, and where the part that is begun stands."""
+
+    records: tuple[Record, ...]
+    begun: Record
+    root: Trie
+    node: Trie
+
+
 class Walk:
-    """Where one answer stands in its grammar."""
+    """Where one answer stands in its grammar. As long as a piece may be read in two ways, both are gone on with.
+
+    (In `London is a LOC` the second word may belong to a mention `London is`.)
+    """
 
     def __init__(self, grammar: Grammar, codec: Codec) -> None:
         self.grammar, self.end = grammar, codec.end
         self.record_mark, self.part_mark = (codec.encode(mark, Slots())[0] for mark in (RECORD, PART))
-        self.records: list[Record] = []
-        self.begun: Record = ()
+        self.readings = [self._at((), ())]
         self.over = False
-        self.root = self.node = grammar.parts((), ())
 
     def allowed(self) -> list[int]:
         """The pieces that may come next; behind the end only the end again."""
         if self.over:
             return [self.end]
-        pieces = list(self.node.children)
-        if self.node is self.root:
-            return pieces if self.records or self.begun else [*pieces, self.end]
-        return pieces if self.node.part is None else pieces + self._following((*self.begun, self.node.part))
-
-    def _following(self, begun: Record) -> list[int]:
-        """What may come behind a part."""
-        form = self.grammar.form
-        if len(begun) < form.parts:
-            return list(self.grammar.parts(self.records, begun).children)
-        pieces = [self.end]
-        if not form.parts and self.grammar.parts(self.records, begun).children:
-            pieces.append(self.part_mark)
-        if self.grammar.parts([*self.records, begun], ()).children:
-            pieces.append(self.record_mark)
-        return pieces
+        return list(dict.fromkeys(piece for reading in self.readings for piece in self._next(reading)))
 
     def take(self, piece: int) -> None:
         """Go on by a piece that was allowed."""
-        if self.over or piece in self.node.children:
-            self.node = self.node.children.get(piece, self.node)
+        self.over = self.over or piece == self.end
+        if not self.over:
+            self.readings = [after for reading in self.readings for after in self._after(reading, piece)]
+
+    def _at(self, records: tuple[Record, ...], begun: Record) -> Reading:
+        root = self.grammar.parts(records, begun)
+        return Reading(records, begun, root, root)
+
+    def _next(self, reading: Reading) -> list[int]:
+        pieces = list(reading.node.children)
+        if reading.node is reading.root:
+            return pieces if reading.records or reading.begun else [*pieces, self.end]
+        return pieces if reading.node.part is None else pieces + self._following(reading)
+
+    def _following(self, reading: Reading) -> list[int]:
+        """What may come behind a part."""
+        assert reading.node.part is not None
+        form, begun = self.grammar.form, (*reading.begun, reading.node.part)
+        if len(begun) < form.parts:
+            return list(self.grammar.parts(reading.records, begun).children)
+        pieces = [self.end]
+        if not form.parts and self.grammar.parts(reading.records, begun).children:
+            pieces.append(self.part_mark)
+        if self.grammar.parts((*reading.records, begun), ()).children:
+            pieces.append(self.record_mark)
+        return pieces
+
+    def _after(self, reading: Reading, piece: int) -> Iterator[Reading]:
+        if piece in reading.node.children:
+            yield replace(reading, node=reading.node.children[piece])
+        if reading.node.part is None or piece not in self._following(reading):
             return
-        if piece == self.end:
-            self.over = True
-            return
-        assert self.node.part is not None
-        self.begun += (self.node.part,)
+        begun = (*reading.begun, reading.node.part)
         if piece == self.record_mark:
-            self.records, self.begun = [*self.records, self.begun], ()
-        self.root = self.node = self.grammar.parts(self.records, self.begun)
-        if piece not in (self.record_mark, self.part_mark):
-            self.node = self.root.children[piece]
+            yield self._at((*reading.records, begun), ())
+        elif piece == self.part_mark:
+            yield self._at(reading.records, begun)
+        else:
+            ahead = self._at(reading.records, begun)
+            yield replace(ahead, node=ahead.root.children[piece])
 
 
 class Held(LogitsProcessor):

@@ -47,7 +47,7 @@ class GenerativeLearner(Learner[TrainingItem]):
         return [TrainingItem(e.document, queries) for e, queries in zip(train, asked, strict=True) if queries]
 
     def length(self, item: TrainingItem) -> int:
-        return sum(len(one.source) for one in item.queries)
+        return sum(one.length for one in item.queries)
 
     def counts(self, items: Sequence[TrainingItem]) -> Mapping[str, int]:
         return self.model.counts([one for item in items for one in item.queries])

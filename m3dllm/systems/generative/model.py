@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from m3dllm.devices import autocast
 from m3dllm.labels import LabelSet
 from m3dllm.systems.generative.boxes import Boxes, Candidate, candidates
+from m3dllm.systems.generative.choice import Chosen, Seen
 from m3dllm.systems.generative.codec import Codec
 from m3dllm.systems.generative.queries import Asked, Encoded, Query, QueryBatch, by_length, encode, make_query_batch
 from m3dllm.systems.generative.seq2seq import Seq2Seq, text_loss
@@ -23,7 +23,7 @@ from m3dllm.systems.supervised.text import Subwords
 from m3dllm.types import Document, Example, Issue, Turn
 
 PIECES_AT_ONCE = 8192
-"""Pieces of sources, padding too, that go through the model at once."""
+"""Pieces of sources and what is seen beside them, padding too, that go through the model at once."""
 DOCUMENTS_AT_ONCE = 16
 """Documents that are answered together."""
 
@@ -37,6 +37,8 @@ class Fused:
     mask: Tensor
     gate: Tensor | None = None
     """(queries,): how much of the frames was let in, where there is a gate."""
+    seen: Seen | None = None
+    """The rows, where the decoder chooses among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Reply:
     text: str
     turn: Turn
     gate: float | None
+    chosen: Chosen = ()
+    """Of each record, the candidates that the decoder chose for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,10 @@ class GenerativeModel(nn.Module, ABC):
         """What the losses are sums over: pieces of the answers."""
         return {"text": sum(len(one.target) for one in queries)}
 
+    def choose(self, batch: QueryBatch, fused: Fused, written: Sequence[list[int]]) -> Sequence[Chosen]:
+        """The candidates that each record of what was written to each query shows, where a system chooses any."""
+        return [()] * len(batch)
+
     # --- shared -------------------------------------------------------------------------------------------------------
 
     @property
@@ -141,15 +149,17 @@ class GenerativeModel(nn.Module, ABC):
             if self.config.constrain:
                 grammars = [one.query.grammar(codec, one.slots) for one in batch.items if one.query.grammar is not None]
             written = self.text.write(fused.states, fused.mask, grammars or None, self.config.max_pieces)
-        gates = itertools.repeat(None) if fused.gate is None else fused.gate.tolist()
-        return [_reply(one, row, codec, gate) for one, row, gate in zip(batch.items, written, gates, strict=False)]
+            chosen = self.choose(batch, fused, written)
+        gates = [None] * len(batch) if fused.gate is None else fused.gate.tolist()
+        rows = zip(batch.items, written, gates, chosen, strict=True)
+        return [_reply(one, row, codec, gate, shown) for one, row, gate, shown in rows]
 
     def trained_weights(self) -> dict[str, Tensor]:
         """The weights that are trained, by name."""
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
 
-def _reply(one: Encoded, row: list[int], codec: Codec, gate: float | None) -> Reply:
+def _reply(one: Encoded, row: list[int], codec: Codec, gate: float | None, chosen: Chosen) -> Reply:
     text, finish = codec.decode(row, one.slots), "stop" if row[-1:] == [codec.end] else "length"
     turn = Turn(one.query.task, text=text, finish=finish, tokens_in=len(one.source), tokens_out=len(row))
-    return Reply(one.query, text, turn, gate)
+    return Reply(one.query, text, turn, gate, chosen)

@@ -29,6 +29,9 @@ class Query:
     """What may be answered."""
     target: tuple[str, ...] = ()
     """The pieces of the gold answer, each to be encoded by itself, where it is known."""
+    overlaps: tuple[tuple[float, ...] | None, ...] = ()
+    """Of each record of the gold answer, where records choose candidates: how far each overlaps (`boxes.overlaps`);
+    None of a record that chooses none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,11 @@ class Encoded:
     source: tuple[int, ...]
     target: tuple[int, ...]
     slots: Slots
+
+    @property
+    def length(self) -> int:
+        """How much the encoder reads: pieces, and what is seen beside them."""
+        return len(self.source) + len(self.query.frames) + len(self.query.candidates)
 
 
 def encode(query: Query, codec: Codec) -> Encoded:
@@ -85,11 +93,11 @@ def make_query_batch(asked: Sequence[Asked], codec: Codec, device: torch.device)
 
 
 def by_length(asked: Sequence[Asked], most: int) -> list[list[Asked]]:
-    """The queries in batches of about one length, each of at most `most` pieces with its padding (or of one query)."""
+    """The queries in batches of about one length, which with their padding have at most `most` together (or of one)."""
     batches: list[list[Asked]] = []
-    for one in sorted(asked, key=lambda one: len(one[1].source)):
-        longest, last = len(one[1].source), batches[-1] if batches else []
-        if last and (1 + len(last)) * longest <= most and longest <= 2 * len(last[0][1].source):
+    for one in sorted(asked, key=lambda one: one[1].length):
+        longest, last = one[1].length, batches[-1] if batches else []
+        if last and (1 + len(last)) * longest <= most and longest <= 2 * last[0][1].length:
             last.append(one)
         else:
             batches.append([one])

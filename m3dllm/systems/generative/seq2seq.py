@@ -35,6 +35,13 @@ class Seq2Seq(nn.Module):
         states: Tensor = self.t5.get_encoder()(input_ids=pieces, attention_mask=mask.long()).last_hidden_state
         return states
 
+    def encode_with(self, pieces: Tensor, mask: Tensor, rows: Tensor, row_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """With rows (queries, rows, width) behind the pieces of each query: the states of all, and their mask."""
+        read, mask = packed(
+            torch.cat([self.t5.get_input_embeddings()(pieces), rows], 1), torch.cat([mask, row_mask], 1)
+        )
+        return self.t5.get_encoder()(inputs_embeds=read, attention_mask=mask.long()).last_hidden_state, mask
+
     def decode(self, states: Tensor, mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(scores of the next piece (queries, written, pieces), the decoder's last states (queries, written, width)).
 
@@ -54,13 +61,14 @@ class Seq2Seq(nn.Module):
     @torch.no_grad()
     def write(self, states: Tensor, mask: Tensor, grammars: Sequence[Grammar] | None, most: int) -> list[list[int]]:
         """The answers, greedily, `most` pieces at most: without what all begin with, with the end if it came."""
-        from transformers import GenerationConfig, LogitsProcessorList
+        from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, LogitsProcessorList
         from transformers.modeling_outputs import BaseModelOutput
 
         held = [] if grammars is None else [Held([Walk(grammar, self.codec) for grammar in grammars])]
         written = self.t5.generate(
             encoder_outputs=BaseModelOutput(last_hidden_state=_floats(states)),
             attention_mask=mask.long(),
+            past_key_values=EncoderDecoderCache(DynamicCache(), DynamicCache()),  # theirs counts the encoder's layers
             logits_processor=LogitsProcessorList(held),
             generation_config=GenerationConfig(
                 max_new_tokens=most,
@@ -77,6 +85,12 @@ class Seq2Seq(nn.Module):
         """What `empty_seq2seq` needs of a pretrained one besides its weights."""
         self.t5.config.save_pretrained(folder)
         self.codec.save(folder)
+
+
+def packed(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """(queries, places, width) and their mask, with what is padding moved behind the rest."""
+    order = (~mask).long().argsort(dim=1, stable=True)
+    return x.gather(1, order[..., None].expand_as(x)), mask.gather(1, order)
 
 
 def shifted(labels: Tensor, start: int) -> Tensor:

@@ -6,12 +6,9 @@ chains: their chain) are numbered; regions are chosen among candidates, some fra
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
-from m3dllm.answers import Span
 from m3dllm.labels import LabelSet
 from m3dllm.systems.generative.boxes import Candidate, best_candidates
 from m3dllm.systems.generative.codec import OBJECTS, Codec, Slots
@@ -26,15 +23,13 @@ from m3dllm.systems.generative.language import (
     read_number,
     write,
 )
-from m3dllm.systems.generative.places import next_place
 from m3dllm.systems.generative.queries import Query
+from m3dllm.systems.generative.spans import Spans, Words
 from m3dllm.types import Chain, Document, Mention, Region, Relation
 
 MENTIONS, CHAINS, RELATIONS, REGIONS = Form(2), Form(0), Form(3), Form(2)
 FRAMES_AT_ONCE = 12
 """Frames whose regions are asked for together, at most."""
-
-Words = tuple[Span, ...]
 
 
 def instructions(labels: LabelSet) -> dict[str, str]:
@@ -75,27 +70,12 @@ class MentionGrammar(Grammar):
     def __init__(
         self, document: Document, words: Words, labels: LabelSet, longest: int, codec: Codec, slots: Slots
     ) -> None:
-        self._places = [
-            (first[0], last[1]) for i, first in enumerate(words) for last in words[i : min(i + longest, len(words))]
-        ]
-        texts = [plain(document.text[start:end]) for start, end in self._places]
-        self._spans = codec.encode_all(texts, slots)
+        self._spans = Spans(document.text, words, longest, codec, slots)
         self._types = trie_of(encoded(codec, slots, [label.name for label in labels.mentions], comma=True))
-        self._of: dict[str, list[Span]] = defaultdict(list)
-        for text, place in zip(texts, self._places, strict=True):
-            self._of[text].append(place)
-        self._texts, self._knows = texts, codec.knows
-        self._left = -1, Trie()
 
     def parts(self, records: Sequence[Record], begun: Record) -> Trie:
-        last = (-1, -1)
-        for _, text in records:
-            last = next_place(self._of[text], last) or last
-        first = bisect_right(self._places, last)
-        if self._left[0] != first:  # asked for when a type is written, and again behind it
-            rest = zip(self._texts[first:], self._spans[first:], strict=True)
-            self._left = first, trie_of(one for one in rest if self._knows(one[1]))
-        return self._left[1] if begun or not self._left[1].children else self._types
+        left = self._spans.behind(text for _, text in records)
+        return left if begun or not left.children else self._types
 
 
 # --- chains -----------------------------------------------------------------------------------------------------------
