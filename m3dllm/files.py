@@ -6,6 +6,7 @@ its place and renamed into it.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import io
@@ -21,6 +22,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from m3dllm.errors import UserError
+
+_STRANGE = frozenset(("idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "mbcs", "oem", "undefined"))
+"""What Python calls an encoding of texts, and no file of texts is in; or what is another one on each machine."""
 
 
 def open_file(path: Path) -> BufferedReader:
@@ -115,6 +119,14 @@ def other_encoding(data: bytes) -> str | None:
         if len(head) >= 8 and zeros.count(0) > 0.8 * len(zeros) and not others.count(0):
             return "is UTF-16 without a byte-order mark; expected UTF-8: save it as UTF-8"
     return None
+
+
+def decoded_as(data: bytes, encoding: str) -> str | None:
+    """The text, where `encoding` names an ordinary encoding of texts that Python knows and the bytes are in it."""
+    try:
+        return None if codecs.lookup(encoding).name in _STRANGE else data.decode(encoding)
+    except (LookupError, ValueError):  # no such encoding or none of texts; other bytes, or a name that is none
+        return None
 
 
 def packed(data: bytes) -> str | None:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -22,6 +23,7 @@ class Address:
 
     shown: str
     host: str
+    port: int | None = None
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
     user: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
@@ -34,13 +36,16 @@ class Address:
             port = parts.port
         except ValueError as error:
             raise UserError(f"{option} {without_secrets(text)}: {error}; {EXPECTED}") from None
+        if port == 0:
+            raise UserError(f"{option} {without_secrets(text)}: no server has port 0; {EXPECTED}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UserError(f"{option} {without_secrets(text)}: {EXPECTED}")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         path = parts.path.rstrip("/").removesuffix("/chat/completions")
         return cls(
-            shown=f"{parts.scheme}://{host}{f':{port}' if port else ''}{path}",
+            shown=f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{path}",
             host=parts.hostname,
+            port=port,
             query=dict(parse_qsl(parts.query, keep_blank_values=True)),
             user=unquote(parts.username or ""),
             password=unquote(parts.password or ""),
@@ -49,7 +54,10 @@ class Address:
     @property
     def is_local(self) -> bool:
         """Whether it is this machine: it is reached without a proxy."""
-        return self.host in ("localhost", "127.0.0.1", "::1")
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 def without_secrets(text: str) -> str:

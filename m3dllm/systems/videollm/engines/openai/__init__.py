@@ -190,8 +190,8 @@ class OpenAIEngine(Engine):
         except RefusalError as trouble:
             if not wanted or trouble.status in (401, 403) or trouble.status is None:
                 hint = "" if wanted else ", or name the model by --model"
-                message = f"{trouble.message}: expected an OpenAI-compatible server at --base-url{hint}"
-                raise UserError(message) from trouble
+                expected = f": expected an OpenAI-compatible server at --base-url{hint}"
+                raise UserError(trouble.message + ("" if trouble.kind == "fatal" else expected)) from trouble
             log.warning("%s: '%s' is asked for as it is", trouble.message, wanted)
             return {}
         rows = answer

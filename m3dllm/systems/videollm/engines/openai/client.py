@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import threading
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
+from ssl import SSLCertVerificationError, SSLError
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -20,13 +22,19 @@ import httpcore2
 import httpx2
 import openai
 
-from m3dllm.systems.videollm.address import Address, Secrets
+from m3dllm.errors import UserError
+from m3dllm.files import decoded_as
+from m3dllm.systems.videollm.address import EXPECTED, Address, Secrets, without_secrets
 from m3dllm.systems.videollm.engines.openai.events import is_stream, joined
-from m3dllm.systems.videollm.engines.openai.refusals import RefusalError, one_line, refusal
+from m3dllm.systems.videollm.engines.openai.refusals import LONGEST_PAGE, RefusalError, one_line, refusal, shown
 from m3dllm.wire import read_json, whole_characters
 
 MOST_BYTES = 64 << 20
 """The largest answer that is read."""
+
+
+PACKED = frozenset(("gzip", "deflate", "br", "zstd"))
+"""What a client unpacks by itself, however large it gets."""
 
 
 class Client:
@@ -42,12 +50,29 @@ class Client:
         query: Mapping[str, str],
         timeout: float,
     ) -> None:
-        """`timeout`: the seconds that an answer may take as a whole."""
+        """`timeout`: the seconds that an answer may take as a whole.
+
+        Raises UserError for an address that no client takes, and for what the environment says of proxies and
+        certificates and is of no use.
+        """
         self.url, self.key_name = address.shown, key_name
         query = {**address.query, **query}
-        self.secrets = Secrets.of((key, *headers.values(), *query.values(), address.password))
-        proxies = {} if address.is_local or proxy_bypass(address.host) else getproxies()
-        transport = _Limited(timeout, proxy=proxies.get(address.shown.partition(":")[0]) or proxies.get("all"))
+        proxy = _proxy_to(address)
+        self._through = f" through the proxy {without_secrets(str(proxy.url))}" if proxy else ""
+        password = proxy.auth[1] if proxy and proxy.auth else ""
+        self.secrets = Secrets.of((key, *headers.values(), *query.values(), address.password, password))
+        try:
+            httpx2.URL(address.shown)
+        except (ValueError, httpx2.InvalidURL) as error:
+            raise UserError(f"--base-url {address.shown}: {error}; {EXPECTED}") from error
+        try:
+            transport = _Limited(timeout, proxy=proxy)
+        except ImportError as error:
+            raise UserError("the environment names a SOCKS proxy: that needs 'pip install socksio'") from error
+        except OSError as error:
+            variable = "SSL_CERT_FILE" if os.environ.get("SSL_CERT_FILE") else "SSL_CERT_DIR"
+            where = f"{variable} names {os.environ.get(variable, '')}"
+            raise UserError(f"{where}: it holds no certificates that can be read ({error})") from error
         http = openai.DefaultHttpxClient(transport=transport, follow_redirects=False, trust_env=False)
         named = {name.lower() for name in headers}
         own = {"Accept-Encoding": "identity", **headers}
@@ -94,20 +119,17 @@ class Client:
         self._client.close()
 
     def _read(self, path: str, call: Any) -> Any:
-        url = f"{self.url}/{path}"
+        url = f"{self.url}/{path}{self._through}"
         try:
             response = call({"headers": self._auth})
-            text = response.text
+            text = _text(response)
         except openai.APIStatusError as error:
-            body = self.secrets.strike(error.response.text)
-            raise refusal(url, error.status_code, body, dict(error.response.headers), key=self.key_name) from error
+            raise self._refusal(url, error.response) from error
         except (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
-            raise RefusalError(f"{url} does not answer ({self._why(error)})", "down") from error
+            raise self._unanswered(url, error) from error
         if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
-            raise refusal(
-                url, response.status_code, self.secrets.strike(text), dict(response.headers), key=self.key_name
-            )
-        excerpt = one_line(self.secrets.strike(text[:400]))[:200] or "nothing"
+            raise self._refusal(url, response)
+        excerpt = shown(self.secrets.strike(text[:LONGEST_PAGE]))[:200] or "nothing"
         try:
             value = joined(text) if is_stream(text) else read_json(text.removeprefix("\ufeff"))
             return self.secrets.strike(whole_characters(value)[0])
@@ -116,11 +138,49 @@ class Client:
             message = f"{url} answers with something that is {what} ({excerpt})"
             raise RefusalError(message, "down", status=response.status_code) from error
 
-    def _why(self, error: BaseException) -> str:
-        """The innermost reason, in a few words."""
+    def _refusal(self, url: str, response: httpx2.Response) -> RefusalError:
+        body, headers = self.secrets.strike(_text(response)), self.secrets.strike(dict(response.headers))
+        return refusal(url, response.status_code, body, headers, key=self.key_name)
+
+    def _unanswered(self, url: str, error: BaseException) -> RefusalError:
+        """What it means that there was no answer: the innermost reason, in a few words."""
         while (inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
             error = inner
-        return one_line(self.secrets.strike(str(error)))[:200] or type(error).__name__
+        why = one_line(self.secrets.strike(str(error)))[:200] or type(error).__name__
+        hidden = error.__context__  # the connection says it in words of its own
+        if isinstance(hidden, SSLCertVerificationError):
+            remedy = "if it is your own, name the file of its issuer by SSL_CERT_FILE"
+            return RefusalError(f"{url}: its certificate is refused ({hidden.verify_message}): {remedy}", "fatal")
+        hint = ": does it speak http:// alone?" if isinstance(hidden, SSLError) else ""
+        return RefusalError(f"{url} does not answer ({why}{hint})", "down")
+
+
+def _proxy_to(address: Address) -> httpx2.Proxy | None:
+    """The proxy that the environment names for this server; none for this machine.
+
+    Raises UserError, without its secrets, where it is no address of a proxy.
+    """
+    host = address.host
+    if address.is_local or proxy_bypass(host) or (address.port and proxy_bypass(f"{host}:{address.port}")):
+        return None
+    proxies = getproxies()
+    named = (proxies.get(address.shown.partition(":")[0]) or proxies.get("all") or "").strip()
+    if not named:
+        return None
+    try:
+        return httpx2.Proxy(named if "://" in named else f"http://{named}")
+    except (ValueError, httpx2.InvalidURL) as error:
+        expected = "expected an address such as http://127.0.0.1:3128 in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
+        raise UserError(f"the environment names the proxy {without_secrets(named)}: {expected}") from error
+
+
+def _text(response: httpx2.Response) -> str:
+    """The body as text: UTF-8 (or 16, or 32), as all JSON is whatever the header says; else as the header says."""
+    data = response.content
+    for encoding in filter(None, (json.detect_encoding(data), response.charset_encoding)):
+        if (text := decoded_as(data, encoding)) is not None:
+            return text
+    return data.decode("utf-8", "replace")
 
 
 class _Limited(httpx2.HTTPTransport):
@@ -135,9 +195,11 @@ class _Limited(httpx2.HTTPTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         self._limits.begin()
         response = super().handle_request(request)
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
+        packed = response.headers.get("content-encoding", "").lower()
+        if PACKED.intersection(packed.replace(",", " ").split()):
             response.close()
-            raise httpx2.ReadError("its answer is compressed, though it was asked for as it is", request=request)
+            message = f"its answer is compressed ({packed}), though it was asked for as it is"
+            raise httpx2.ReadError(message, request=request)
         return response
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Mapping
@@ -10,10 +11,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
+from m3dllm.systems.videollm.address import without_secrets
 from m3dllm.wire import read_json
 
 LONGEST_REASON = 2000
 """Characters of a server's reason that are kept."""
+
+LONGEST_PAGE = 4000
+"""Characters of a web page among which its title is looked for."""
 
 Kind = Literal["document", "busy", "down", "request", "later", "fatal"]
 
@@ -69,13 +74,16 @@ def refusal(url: str, status: int, body: str, headers: Mapping[str, str], *, key
     def made(kind: Kind, message: str = summary) -> RefusalError:
         return RefusalError(message, kind, why, status, wait_s)
 
-    if 300 <= status < 400:
-        where = "it sends elsewhere: give the final address as --base-url"
+    if status in (301, 302, 303, 307, 308):
+        to = one_line(without_secrets({n.lower(): v for n, v in headers.items()}.get("location", "")))
+        where = f"it sends elsewhere ({to or 'it does not say where'}): give the final address as --base-url"
         return made("fatal", f"{url} answers {status}: {where} (the key goes to no other)")
     if status in (400, 403, 413, 422, 451) and _MODERATED.search(why):
         return made("document")
     if status == 413 or (status in (400, 422) and _is_too_long(why)):
         return made("document")
+    if status == 403 and is_page(body):
+        return made("fatal", f"{url} answers {status}: it, or what stands before it, lets nobody through ({why})")
     if status in (401, 403):
         return made("fatal", f"{url} answers {status}: it wants a valid key: set {key} in the environment ({why})")
     if status == 404 and not _names_parameter(why):
@@ -123,7 +131,7 @@ def reason(body: str) -> str:
     try:
         value = read_json(body)
     except ValueError:
-        return one_line(body) or "and says nothing"
+        return shown(body) or "and says nothing"
     if isinstance(value, list) and value:  # Gemini puts its error into a list
         value = value[0]
     error = value.get("error", value) if isinstance(value, dict) else value
@@ -139,6 +147,21 @@ def reason(body: str) -> str:
     texts = [part if isinstance(part, str) else json.dumps(part, ensure_ascii=False) for part in parts]
     kept = [text for i, text in enumerate(texts) if i == 0 or text not in texts[0]]
     return one_line("; ".join(kept)) or "and says nothing"
+
+
+def is_page(body: str) -> bool:
+    """Whether it is a page for a browser: of a proxy, a login, or a server of something else."""
+    return re.match(r"\s*<(?:!doctype\s+html|html|head|body)\b", body, re.IGNORECASE) is not None
+
+
+def shown(body: str) -> str:
+    """A body that is no JSON in one line: of a page for a browser its title, or else its text."""
+    if not is_page(body):
+        return one_line(body)
+    head = body[:LONGEST_PAGE]
+    title = re.search(r"<title[^>]*>([^<]*)", head, re.IGNORECASE)
+    text = title[1] if title else re.sub(r"<(script|style)\b.*?(?:</\1>|$)|<[^>]*>", " ", head, flags=re.I | re.S)
+    return f"a web page: {one_line(html.unescape(text)) or 'without a title'}"
 
 
 def one_line(text: str) -> str:
