@@ -518,9 +518,9 @@ class _Linker:
         """The chains that coreference relations, equivalences and chains' names make of the mentions."""
         sets = Sets[str]()
         for link in filter(self._is_coreference, self.standoff.relations):
-            ends, whys = self._ends(link)
-            if whys:
-                self.notes.leave_out("relation", whys[0], self._where(link))
+            ends, lost = self._ends(link)
+            if lost:
+                self.notes.leave_out("relation", next(iter(lost.values())), self._where(link))
             elif ends[0] == ends[1]:
                 self.notes.leave_out("relation", "it joins a mention to itself", self._where(link))
             else:
@@ -530,9 +530,13 @@ class _Linker:
                 why = f"{link.name!r} is not among the names of coreference"
                 self.notes.leave_out("equivalence", why, f"{self._where(link)}; --coreference {link.name} makes it one")
                 continue
-            ends, whys = self._ends(link)
-            for why in whys:
-                self.notes.leave_out("end of an equivalence", why, self._where(link))
+            ends, lost = self._ends(link)
+            if len(set(ends)) < 2:
+                why = next(iter(lost.values()), "it joins a mention to itself")
+                self.notes.leave_out("equivalence", why, self._where(link))
+                continue
+            for end, why in lost.items():
+                self.notes.leave_out("end of an equivalence", why, f"{self._where(link)}: {end}")
             self._join(sets, ends, "equivalence", self._where(link))
         for name, members in self.mentions.named.items():
             self._join(sets, [end for end in members if end in self.placed], "chain name", f"{self.file}: {name}")
@@ -551,30 +555,32 @@ class _Linker:
     def _related(self, link: Link, sets: Sets[str]) -> tuple[int, str, str, str] | None:
         """(part, root of the head, root of the tail, type) of a relation; None, noted, where it has no place."""
         kind = chosen(link.name, self.relation_types)
-        ends, whys = self._ends(link)
+        ends, lost = self._ends(link)
         if kind is None:
-            whys = [f"its type {link.name!r} is not chosen"]
-        elif not whys:
+            why = f"its type {link.name!r} is not chosen"
+        elif lost:
+            why = next(iter(lost.values()))
+        else:
             (head_part, _), (tail_part, _) = (self.placed[end] for end in ends)
             head, tail = map(sets.root, ends)
             if head_part == tail_part and head != tail:
                 return head_part, head, tail, kind
-            whys = ["both its ends are in one chain" if head == tail else "it crosses from one language to another"]
-        self.notes.leave_out("relation", whys[0], self._where(link))
+            why = "both its ends are in one chain" if head == tail else "it crosses from one language to another"
+        self.notes.leave_out("relation", why, self._where(link))
         return None
 
-    def _ends(self, link: Link) -> tuple[list[str], list[str]]:
-        """(mentions that its ends stand for, why its other ends stand for none)."""
-        ends, whys = [], []
+    def _ends(self, link: Link) -> tuple[list[str], dict[str, str]]:
+        """(mentions that its ends stand for, why each of its other ends stands for none)."""
+        ends, lost = [], {}
         for name in link.ends:
             mention = self.mentions.stand_ins.get(name, name)
             if mention in self.placed:
                 ends.append(mention)
             elif name in self.standoff.triggers:
-                whys.append("an end is an event")
+                lost[name] = "an end is an event"
             else:
-                whys.append("an end is skipped" if name in self.standoff.texts else "an end names nothing")
-        return ends, whys
+                lost[name] = "an end is skipped" if name in self.standoff.texts else "an end names nothing"
+        return ends, lost
 
     def _is_coreference(self, link: Link) -> bool:
         return _plain(link.name) in self.coreference

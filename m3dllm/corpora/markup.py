@@ -6,17 +6,20 @@ As a value (`as_value`) an element is an object: its attributes, `@name`, and a 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from m3dllm.errors import UserError
-from m3dllm.files import packed, read_bytes
+from m3dllm.files import decoded_as, packed, read_bytes
 
 Element = ElementTree.Element
 NESTING = 100
 LARGEST = 2**28
 """Bytes of XML: in memory it is ten times as much."""
+_DECLARED = re.compile(rb"""<\?xml\s[^>]*?\bencoding\s*=\s*["']([A-Za-z][\w.-]*)["']""", re.ASCII)
+_PARSED = frozenset(("utf8", "utf16", "usascii", "ascii"))
 _NOTHING = frozenset(("", "0", "0.0", "0.00", "false", "no", "none", "unspecified", "unknown"))
 """What is written where there is nothing to say."""
 
@@ -32,11 +35,12 @@ def parse_xml(data: bytes, where: str, root: str) -> Element:
         raise UserError.at(where, problem)
     if len(data) > LARGEST:
         raise UserError.at(where, f"holds more than {LARGEST // 2**20} MiB of XML: divide it")
+    text = _as_declared(data, where)
     plain = data.replace(b"\0", b"")  # as UTF-16 has them
-    if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain:
+    if any(word in plain or (text and word.decode() in text) for word in (b"<!DOCTYPE", b"<!ENTITY")):
         raise UserError.at(where, "declares a document type, which is never read: save it without")
     try:
-        found = ElementTree.fromstring(data)  # noqa: S314
+        found = ElementTree.fromstring(data if text is None else text)  # noqa: S314
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise UserError.at(where, f"is no XML that can be read ({error})") from error
     if _depth(found) > NESTING:
@@ -44,6 +48,27 @@ def parse_xml(data: bytes, where: str, root: str) -> Element:
     if found.tag != root:
         raise UserError.at(where, f"begins with <{found.tag}>; expected <{root}>")
     return found
+
+
+def _as_declared(data: bytes, where: str) -> str | None:
+    """The text of XML that declares an encoding which the parser does not read by itself; None of other XML.
+
+    Raises UserError where it is not in the encoding that it declares, or may as well be in UTF-8: only one is right.
+    """
+    declared = _DECLARED.match(data)
+    encoding = declared[1].decode("ascii") if declared else "utf-8"
+    plain = re.sub(r"[\W_]", "", encoding).lower()
+    if plain in _PARSED:
+        return None
+    text = decoded_as(data, "gb18030" if plain in ("gb2312", "gbk") else encoding)  # tools say the smaller ones of it
+    if text is None:
+        problem = "Python knows no such encoding of texts, or its bytes are in another"
+        raise UserError.at(where, f"declares encoding={encoding!r}: {problem}; save it as UTF-8")
+    if not data.isascii() and decoded_as(data, "utf-8") is not None:
+        raise UserError.at(
+            where, f"declares encoding={encoding!r} and is in UTF-8: correct the declaration, or save it so"
+        )
+    return text
 
 
 def _depth(root: Element) -> int:

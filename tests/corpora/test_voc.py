@@ -56,6 +56,40 @@ def test_an_image_without_a_size_is_left_out(tmp_path):
     assert ("document", "its image has no size") in reasons(read_voc(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("declared", "written"),
+    [("GBK", "gbk"), ("gb2312", "gbk"), ("big5", "big5"), ("Shift_JIS", "shift_jis"), ("GB18030", "gb18030")],
+)
+def test_a_file_is_read_in_the_encoding_that_it_declares(tmp_path, declared, written):
+    text = f'<?xml version="1.0" encoding="{declared}"?>\n' + voc("a.jpg", ("演員", 10, 20, 30, 40))
+    (tmp_path / "a.xml").write_bytes(text.encode(written))
+    assert [r.type for r in read_voc(tmp_path).splits["train"][0].gold.regions] == ["演員"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "written", "said"),
+    [
+        ("big5", "utf-8", "declares encoding='big5'"),
+        ("gbk", "utf-8", "declares encoding='gbk' and is in UTF-8"),
+        ("iso-8859-1", "utf-8", "declares encoding='iso-8859-1' and is in UTF-8"),
+        ("hex", "utf-8", "declares encoding='hex': Python knows no such encoding"),
+        ("utf-7", "utf-8", "declares encoding='utf-7': Python knows no such encoding"),
+    ],
+)
+def test_a_file_in_another_encoding_than_it_declares_is_one_line(tmp_path, declared, written, said):
+    text = f'<?xml version="1.0" encoding="{declared}"?>\n' + voc("a.jpg", ("演员", 10, 20, 30, 40))
+    (tmp_path / "a.xml").write_bytes(text.encode(written))
+    with pytest.raises(UserError, match=f"a.xml: {said}"):
+        read_voc(tmp_path)
+
+
+def test_a_document_type_is_refused_in_every_encoding(tmp_path):
+    text = '<?xml version="1.0" encoding="gbk"?><!DOCTYPE a [<!ENTITY b "c">]>' + voc("a.jpg", ("演员", 1, 1, 2, 2))
+    (tmp_path / "a.xml").write_bytes(text.encode("gbk"))
+    with pytest.raises(UserError, match="declares a document type"):
+        read_voc(tmp_path)
+
+
 def test_lists_of_images_tell_their_split(tmp_path):
     (tmp_path / "ImageSets/Main").mkdir(parents=True)
     (tmp_path / "ImageSets/Main/val.txt").write_text("a\n")
