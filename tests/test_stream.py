@@ -48,6 +48,16 @@ def test_a_spool_is_a_list(values, cut, i, more):
     assert (list(spool), len(spool), spool[-1]) == ([*of, more], len(of) + 1, more)
 
 
+@pytest.mark.parametrize("together", [1, 9, 30, 2**16])
+def test_how_many_lines_are_read_together_makes_no_difference(monkeypatch, together):
+    monkeypatch.setattr("m3dllm.stream.TOGETHER", together)
+    of = [10**n for n in (0, 3, 20, 1, 0, 7, 2)]
+    spool = numbers(of)
+    assert list(spool) == of
+    assert [(one, spool[-1]) for one in spool] == [(one, of[-1]) for one in of]
+    assert list(spool.pick((5, 0, 1, 2, 6, 6))) == [of[i] for i in (5, 0, 1, 2, 6, 6)]
+
+
 def test_a_stream_reads_the_lines_of_a_file_past_blank_ones(tmp_path):
     examples = [Example(Document(name, "en", "Ada"), Annotation()) for name in "abc"]
     file = tmp_path / "dev.jsonl"

@@ -15,6 +15,7 @@ from m3dllm.errors import UserError
 from m3dllm.runs import Run
 from m3dllm.viewer import write_pages
 from m3dllm.viewer.html import json_for_html
+from m3dllm.viewer.index import characters_searched
 
 
 def files(folder) -> dict[str, bytes]:
@@ -31,6 +32,10 @@ def test_documents_share_files_up_to_a_size(runs, page, tmp_path, monkeypatch):
     for name, data in parts.items():
         assert data.startswith(b"m3dllm.add(%d," % int(name.removeprefix("documents/").removesuffix(".js")))
         assert len(data) <= 9_000 or data.count(b"\n") == 1
+
+
+def test_the_more_documents_the_less_of_each_text_is_searched():
+    assert [characters_searched(n) for n in (0, 1000, 100_000, 10_000_000)] == [20_000, 20_000, 200, 100]
 
 
 def test_pictures_that_are_the_same_share_a_thumbnail(page):
