@@ -24,7 +24,8 @@ from m3dllm.registry import Broken, all_systems, find_system
 from m3dllm.session import checked_answers
 from m3dllm.stream import Lazy, Spool
 from m3dllm.system import System, SystemSpec
-from m3dllm.types import Document, Example, RawOutput, Task, Turn
+from m3dllm.tokens import tokenize
+from m3dllm.types import Annotation, Chain, Document, Example, Mention, RawOutput, Task, Turn
 from m3dllm.wire import decode, decode_raw, encode, encode_annotation, encode_raw
 
 log = logging.getLogger("m3dllm")
@@ -120,6 +121,12 @@ class Part:
     def make(self, labels: LabelSet, examples: Sequence[Example], checkpoint: Path | None) -> System:
         return self.spec.load(self.config)(self.config, labels=labels, examples=examples, checkpoint=checkpoint)
 
+    def preview(self, document: Document, labels: LabelSet, examples: Sequence[Example]) -> Any:
+        """What it would be asked first; None where it asks with no prompt, or nothing about this document."""
+        if self.spec.preview is None:
+            return None
+        return self.spec.load_preview(self.config)(self.config, document, labels=labels, examples=examples)
+
     def settled(self, corpus: Path, checkpoint: Path | None) -> tuple[str, ...]:
         """Its options with those that were left open. Raises UserError for what cannot be."""
         if not isinstance(self.config, Options):
@@ -164,6 +171,40 @@ def _written(options: Mapping[str, Any]) -> tuple[str, ...]:
         f"{name}={','.join(map(str, value)) if isinstance(value, tuple | list) else value}"
         for name, value in options.items()
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What each of the two would be asked first; `constraint` is that of the second."""
+
+    text: str
+    constraint: str | None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def preview(
+    config: Config, document: Document, *, labels: LabelSet, examples: Sequence[Example] = ()
+) -> Preview | None:
+    """What each of the two would be asked first about `document`; None where it has no words.
+
+    What the first proposes is known only when it has run: the first word as a mention of the first type stands in.
+    """
+    proposer, checker = config.parts
+    words = tokenize(document)
+    if not words:
+        return None
+    (start, end), kind = words[0], labels.mentions[0].name
+    proposed = Annotation((Chain("c0", (Mention(start, end, kind),)),))
+    first = proposer.preview(document, labels, examples)
+    second = checker.preview(replace(document, proposed=proposed), labels, examples)
+    if_so = f"if '{document.text[start:end]}' were proposed as {kind}"
+    text = (
+        f"first, {proposer.spec.name}: {first or 'asks with no prompt'}\n\n"
+        f"second, {checker.spec.name}, {if_so}: {second or 'asks with no prompt'}"
+    )
+    return Preview(text, getattr(second, "constraint", None))
 
 
 class Cascade(System):

@@ -18,4 +18,5 @@ SPEC = SystemSpec(
     languages=("en", "zh"),
     takes_given=True,
     trainable=True,
+    preview="m3dllm.cascade:preview",
 )

@@ -10,8 +10,9 @@ import pytest
 import typer
 
 from m3dllm.cli import app
+from m3dllm.config import flag, options_of
 from m3dllm.options import parse_options, resolve_config
-from m3dllm.registry import find_system
+from m3dllm.registry import Broken, all_systems, find_system
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks/servers.md"]
@@ -43,8 +44,37 @@ def test_every_command_is_understood(command):
         assert found is not None, f"there is no command {name}"
     context = found.make_context(None, words)
     system = context.params.get("system") or ("video-llm" if context.args else None)
-    if system in ("cascade", "dffm", "majority", "replay", "video-llm"):
+    if system is not None:
         own = [*context.params.get("sources", ()), *context.args]
         first = next((i for i, word in enumerate(own) if word.startswith("--")), len(own))
         options = parse_options(own[first:])
         resolve_config(find_system(system), options, preset=context.params.get("preset"), seed=0)
+
+
+FOREIGN = {"--help", "--head", "--multi_gpu", "--nproc-per-node", "--num_processes", "--reasoning-parser"}
+"""Of typer, Ray, accelerate, torch and vLLM."""
+
+
+def known_options() -> set[str]:
+    """Of every command, and of every system."""
+    found, commands = set(FOREIGN), [typer.main.get_command(app)]
+    while commands:
+        command = commands.pop()
+        found.update(name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts))
+        if hasattr(command, "get_command"):
+            context = command.make_context(None, [], resilient_parsing=True)
+            commands += [command.get_command(context, name) for name in command.list_commands(context)]
+    for system in all_systems():
+        if not isinstance(system, Broken) and (config := system.config_class()):
+            found.update(flag(option.name) for option in options_of(config))
+    return found
+
+
+def test_every_option_that_the_documents_name_in_a_sentence_exists():
+    known = known_options()
+    for page in PAGES:
+        if page.name == "CHANGELOG.md":  # names old ones too
+            continue
+        prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        named = re.findall(r"(?<![\w-])--[a-z][\w-]*", " ".join(re.findall(r"`([^`\n]+)`", prose)))
+        assert set(named) - {"--name"} <= known, page.name

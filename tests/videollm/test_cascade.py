@@ -18,6 +18,7 @@ from m3dllm.errors import UserError
 from m3dllm.experiment import plan
 from m3dllm.normalize import normalize
 from m3dllm.options import public, public_command, resolve_config
+from m3dllm.pipeline import preview
 from m3dllm.registry import find_system
 from m3dllm.runs import Run
 from m3dllm.systems.videollm import config as videollm
@@ -178,3 +179,12 @@ def test_what_was_left_open_is_settled_before_a_run_is_recorded(corpus, tiny, tm
     made = plan(experiment(corpus, tiny, tmp_path / "run"))
     assert "prompt_version=2" in made.record.config["second_option"]
     assert made.record.config["first"] == "majority"
+
+
+def test_a_dry_run_shows_what_each_of_the_two_would_be_asked(corpus, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"first": "majority", "second_option": [f"model={tiny('qwen2_5_vl')}"]}
+    shown = preview(Experiment(system="cascade", corpus=corpus, options=options, out=tmp_path / "runs/both"))
+    assert shown.startswith("first, majority: asks with no prompt\n\nsecond, video-llm, if '")
+    assert shown.endswith("the answer is constrained by both.grammar")
+    assert not (tmp_path / "runs").exists()
