@@ -17,7 +17,7 @@ from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import confidence, key, keys, note_unread, objects, real, whole_number, words
 from m3dllm.corpora.marks import Marks
 from m3dllm.corpora.sources import Incoming, files_at
-from m3dllm.corpora.stills import Size, drawn_size, find_image, still
+from m3dllm.corpora.stills import FRACTIONS, Size, are_fractions, drawn_size, find_image, still
 from m3dllm.corpora.voc import ONLY_REGIONS
 from m3dllm.errors import UserError
 from m3dllm.types import Box, Document, Example, Frame, Lang, Region
@@ -80,8 +80,10 @@ def read_coco(path: Path, *, images: Path | None = None, clips: bool = False, sp
         root, part = file.parent, split or incoming.split_of(file, path)
         folders = [images] if images else [root, root / "images", root.parent / "images", root.parent]
         drawn = _regions(value, file.name, incoming.notes)
+        if not (says_boxes := _says_boxes(value)):
+            incoming.notes.remark("file", "it says nothing of boxes: its frames count as not annotated", file.name)
         for name, clip in _clips(value, file.name, clips, incoming.notes).items():
-            example = _example(name, clip, drawn, folders, file, incoming)
+            example = _example(name, clip, drawn if says_boxes else None, folders, file, incoming)
             if example:
                 incoming.add(part, example)
     return incoming.done(path)
@@ -133,6 +135,12 @@ def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object,
     return found
 
 
+def _says_boxes(value: dict[str, Any]) -> bool:
+    """Whether a file says what is drawn on its images: one of captions does not, nor one of images alone."""
+    entries = value.get("annotations")
+    return isinstance(entries, list) and (not entries or any("caption" not in one for one in objects(entries)))
+
+
 def _drawn(entry: dict[str, Any], place: str, names: Mapping[object, str], notes: Imported) -> _Drawn:
     """An annotation of an image that is there; what cannot be used of it is noted."""
     box = entry.get("bbox")
@@ -140,6 +148,8 @@ def _drawn(entry: dict[str, Any], place: str, names: Mapping[object, str], notes
     kind, detail = names.get(key(entry.get("category_id")), ""), place
     if len(numbers) != 4:
         why = "it has no bbox of four numbers"
+    elif are_fractions(numbers):
+        why = FRACTIONS
     elif not kind:
         why, detail = "its category has no name", f"{place}: {entry.get('category_id')}"
     elif _is_turned(entry):
@@ -163,7 +173,7 @@ def _is_turned(entry: dict[str, Any]) -> bool:
 def _example(
     name: str,
     clip: _Clip,
-    by_image: dict[object, list[_Drawn]],
+    by_image: dict[object, list[_Drawn]] | None,
     folders: list[Path],
     file: Path,
     incoming: Incoming,
@@ -174,7 +184,7 @@ def _example(
     for index, (entry, place) in sorted(clip.images.items()):
         width, height = whole_number(entry.get("width")) or 0, whole_number(entry.get("height")) or 0
         source, size = words(entry.get("file_name")), (width, height) if width > 0 and height > 0 else None
-        drawn = by_image.get(key(entry.get("id")), [])
+        drawn = by_image.get(key(entry.get("id")), []) if by_image is not None else []
         boxes = [one.box for one in drawn if one.box]
         frame = still(
             own,
@@ -183,7 +193,7 @@ def _example(
             size,
             notes,
             where=f"{place}: {source}",
-            annotated=bool(entry["annotated"]) if "document" in entry and "annotated" in entry else True,
+            annotated=by_image is not None and not ("document" in entry and entry.get("annotated", True) is False),
             time_s=real(entry.get("time_s")),
             reach=(max((b[0] + b[2] for b in boxes), default=0.0), max((b[1] + b[3] for b in boxes), default=0.0)),
         )

@@ -87,6 +87,8 @@ def blocks(file: Path, notes: Imported) -> Iterator[Block]:
             if not by_mark and not block.is_empty:
                 yield block
                 block = Block(number + 1)
+        elif line.startswith("# ") and not _TAGGED.search(line):
+            notes.leave_out("line", "it is a comment", f"{where}:{number}: {line[:80]!r}")
         elif len(words := line.split("\t") if "\t" in line else line.split()) < 2:
             notes.leave_out("line", "it is not a token and its tag", f"{where}:{number}: {line[:80]!r}")
         else:

@@ -354,6 +354,8 @@ class _Task:
             head, tail = tail, head
         labels = _labels(result, "labels")
         where = f"{self.where}: {head} to {tail}"
+        if result.get("direction") == "bi" and labels:
+            self.notes.change("relation", "it goes both ways: read from its first end to its second", where)
         if head in drawn or tail in drawn:
             region, mention = (head, tail) if head in drawn else (tail, head)
             if mention in mentions and region not in shown:

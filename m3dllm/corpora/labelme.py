@@ -16,6 +16,7 @@ from typing import Any
 from m3dllm.corpora.documents import decode_value
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import keys, note_unread
+from m3dllm.corpora.stills import FRACTIONS, are_fractions
 from m3dllm.types import Box, Region
 from m3dllm.wire import WireError
 
@@ -72,6 +73,8 @@ class LabelMe:
                 notes.leave_out("region", "its shape is no rectangle", f"{place}: {kind!r}{_remedy(kind)}")
             elif corners is None:
                 notes.leave_out("region", "its points are not two opposite corners", place)
+            elif are_fractions(corners):
+                notes.leave_out("region", FRACTIONS, place)
             elif not isinstance(name := shape.get("label"), str) or not name.strip():
                 notes.leave_out("region", "it has no type", place)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,13 @@ def _example(
             marks.join(ends)
         else:
             marks.relate(ends[0], ends[1], kind)
-    only = ONLY_REGIONS if isinstance(row.get("image"), str) else frozenset(unannotated)
-    document = Document(name, language_of(text, lang), text, frames=marks.annotated_frames([frame] if frame else ()))
+    is_marked = "spans" in row or "tokens" in row  # else something else was accepted, such as a label of the whole
+    if isinstance(row.get("image"), str):
+        only = ONLY_REGIONS
+    else:
+        only = frozenset(unannotated if is_marked else ("entity", "chain", "relation"))
+    frames = [replace(frame, annotated=is_marked)] if frame else []
+    document = Document(name, language_of(text, lang), text, frames=marks.annotated_frames(frames))
     return Example(document, marks.gold(), only)
 
 

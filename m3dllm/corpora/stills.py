@@ -17,6 +17,7 @@ from m3dllm.types import Frame
 
 Size = tuple[int, int]
 GREY = "there is no file of it: a grey one of its size stands for it"
+FRACTIONS = "its numbers are fractions of the image, not pixels"
 LARGEST = 100_000_000
 """Pixels beyond which a size that is said is none."""
 
@@ -36,6 +37,12 @@ def find_image(name: str, folders: Sequence[Path]) -> Path | None:
                 except (ValueError, OSError):  # no path, or one that is too long
                     continue
     return None
+
+
+def are_fractions(numbers: Sequence[float | None]) -> bool:
+    """Whether the numbers of a box in pixels are none: they all lie in the first pixel."""
+    known = [number for number in numbers if number is not None]
+    return all(0 <= number <= 1 for number in known) and any(0 < number < 1 for number in known)
 
 
 def still(

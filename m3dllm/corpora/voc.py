@@ -16,7 +16,7 @@ from m3dllm.corpora.marks import Marks
 from m3dllm.corpora.markup import Element, as_value, number, read_xml, text_of
 from m3dllm.corpora.places import split_word
 from m3dllm.corpora.sources import Incoming, files_at
-from m3dllm.corpora.stills import Size, drawn_size, find_image, still
+from m3dllm.corpora.stills import FRACTIONS, Size, are_fractions, drawn_size, find_image, still
 from m3dllm.errors import UserError
 from m3dllm.files import read_text
 from m3dllm.types import Box, Document, Example, Frame, Region, Task
@@ -64,6 +64,8 @@ def parse_voc(root: Element, where: str, notes: Imported) -> Boxed:
         name = text_of(thing, "name")
         if any(corner is None for corner in corners):
             notes.leave_out("region", "it has no bndbox of four numbers", place)
+        elif are_fractions(corners):
+            notes.leave_out("region", FRACTIONS, place)
         elif not name:
             notes.leave_out("region", "it has no type", place)
         elif any(number(turn) for turn in _rotations(thing)):
@@ -71,6 +73,8 @@ def parse_voc(root: Element, where: str, notes: Imported) -> Boxed:
         else:
             xa, ya, xb, yb = (corner or 0.0 for corner in corners)
             boxes.append((place, name, (xa, ya, xb, yb)))
+        for _ in thing.findall("bndbox")[1:]:
+            notes.leave_out("box of a region", "it has another one", place)
         for part in thing.findall("part"):
             notes.leave_out("part of a region", "parts have no place in a corpus", f"{place}: {text_of(part, 'name')}")
     size = (width, height) if width and height else None

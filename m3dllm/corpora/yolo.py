@@ -79,7 +79,7 @@ def _lines(text: str) -> list[str]:
 def _class_name(kind: str, names: Sequence[str]) -> tuple[str, str]:
     """(the class' name, why it has none). A number in any notation that means a whole one is a place in `names`."""
     if not _CLASS.fullmatch(kind):
-        return kind, ""
+        return (kind, "") if not names or kind in names else ("", "its class is not among the names")
     value = float(kind)
     if value < 0 or not value.is_integer():
         return "", "its class is no whole number from 0"
@@ -155,10 +155,10 @@ def _yaml_names(lines: Sequence[str]) -> tuple[str, ...]:
     else:
         items = []
         for line in rest:
-            if not (match := re.fullmatch(r"-\s+(.*)|(\d+\s*:\s+.*)", line)):
+            if not (match := re.fullmatch(r"""-\s+(.*)|((["']?)\d+\3\s*:\s+.*)""", line)):
                 break
             items.append(match[1] or match[2])
-    by_number = [re.fullmatch(r"(\d{1,6})\s*:\s*(.*)", item.strip()) for item in items]
+    by_number = [re.fullmatch(r"""["']?(\d{1,6})["']?\s*:\s*(.*)""", item.strip()) for item in items]
     if items and all(by_number):
         named = {int(match[1]): _scalar(match[2]) for match in by_number if match}
         return tuple(named.get(i, "") for i in range(max(named) + 1))

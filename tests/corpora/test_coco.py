@@ -31,6 +31,24 @@ def read(folder: Path, images: list, annotations: list, **options) -> Imported:
     return read_coco(folder / "instances_val.json", **options)
 
 
+@pytest.mark.parametrize(
+    "annotations", [None, {"1": box(1, 1, 1, 5, 5)}, [{"id": 1, "image_id": 1, "caption": "a cat"}]]
+)
+def test_a_file_that_says_nothing_of_boxes_has_no_frame_that_is_annotated_and_empty(tmp_path, annotations):
+    value = {"images": [image(1, "a.png")], "categories": CATEGORIES, "annotations": annotations}
+    (tmp_path / "a.json").write_text(json.dumps({k: v for k, v in value.items() if v is not None}))
+    imported = read_coco(tmp_path / "a.json")
+    assert not imported.splits["train"][0].document.frames[0].annotated
+    assert [remark.why for remark in imported.remarks] == [
+        "it says nothing of boxes: its frames count as not annotated"
+    ]
+
+
+def test_boxes_in_fractions_are_no_boxes_in_pixels(tmp_path):
+    imported = read(tmp_path, [image(1, "a.png")], [box(1, 0.1, 0.1, 0.2, 1), box(1, 0, 0, 1, 1)])
+    assert reasons(imported) == [("region", "its numbers are fractions of the image, not pixels")]
+
+
 def test_an_image_is_a_document_and_boxes_are_pixels(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(png(100, 50))

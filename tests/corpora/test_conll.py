@@ -24,6 +24,12 @@ def tagged(folder: Path, *tags: str) -> list[tuple[str, list[str]]]:
     return words(read(folder, "\n".join(lines)).splits["train"][0])
 
 
+def test_a_comment_is_no_token_and_counted(tmp_path):
+    imported = read(tmp_path, "# id 5 domain=en\nAda B-PER\n# O\n")
+    assert imported.splits["train"][0].document.text == "Ada #"
+    assert reasons(imported) == [("line", "it is a comment")]
+
+
 def test_tokens_are_joined_and_keep_their_offsets(tmp_path):
     (example,) = read(tmp_path, "Ada\tB-PER\nmet\tO\nBo\tB-PER\nLi\tI-PER\n").splits["train"]
     assert example.document.text == "Ada met Bo Li"

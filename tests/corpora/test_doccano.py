@@ -111,6 +111,14 @@ def test_only_accepted_examples_come_in(tmp_path):
     ]
 
 
+def test_what_was_accepted_without_spans_is_not_annotated_and_empty(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(100, 50))
+    rows = [{"text": "Ada", "label": "NEWS"}, {"text": "it", "tokens": []}, {"image": "a.png"}]
+    text, manual, image = read(read_prodigy, tmp_path, *rows).splits["train"]
+    assert (text.unannotated, manual.unannotated) == ({"entity", "chain", "relation"}, {"chain", "relation"})
+    assert not image.document.frames[0].annotated
+
+
 def test_boxes_of_images(tmp_path):
     (tmp_path / "a.png").write_bytes(png(100, 50))
     boxes = [

@@ -62,6 +62,12 @@ def test_a_relation_to_the_left_begins_at_its_other_end(tmp_path):
     assert facts(example) == [("Ada", "born", "Arles")]
 
 
+def test_a_relation_both_ways_is_read_one_way_and_counted(tmp_path):
+    imported = read(tmp_path, task(TEXT, ADA, ARLES, link("a", "b", "born", direction="bi")))
+    assert facts(imported.splits["train"][0]) == [("Ada", "born", "Arles")]
+    assert changes(imported) == [("relation", "it goes both ways: read from its first end to its second")]
+
+
 def test_what_no_task_has_is_not_annotated_and_what_another_task_has_is_empty(tmp_path):
     tasks = [task(TEXT, ADA, ARLES, link("a", "b", "born")), task(TEXT, ADA), task(TEXT)]
     found = read(tmp_path, *tasks).splits["train"]

@@ -34,6 +34,14 @@ def regions(*shapes, size=(100, 50)) -> tuple[list[Region], Imported]:
     return [region for _, region in found], notes
 
 
+def test_corners_in_fractions_are_no_pixels():
+    found, notes = regions(RECTANGLE | {"points": [[0.1, 0.1], [0.3, 0.4]]})
+    assert (found, [left.why for left in notes.left_out]) == (
+        [],
+        ["its numbers are fractions of the image, not pixels"],
+    )
+
+
 def test_a_rectangle_becomes_fractions_of_the_frame():
     found, notes = regions(RECTANGLE)
     assert found == [Region(345, Box(0.1, 0.2, 0.3, 0.8), "Person")]

@@ -90,6 +90,16 @@ def test_a_document_type_is_refused_in_every_encoding(tmp_path):
         read_voc(tmp_path)
 
 
+def test_boxes_in_fractions_and_second_boxes_are_counted(tmp_path):
+    text = voc("a.jpg", ("cat", 0.1, 0.1, 0.3, 0.4), ("dog", 1, 1, 5, 5))
+    second = "<bndbox><xmin>5</xmin><ymin>5</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+    (tmp_path / "a.xml").write_text(text.replace("</object></annotation>", second))
+    assert sorted(reasons(read_voc(tmp_path))) == [
+        ("box of a region", "it has another one"),
+        ("region", "its numbers are fractions of the image, not pixels"),
+    ]
+
+
 def test_lists_of_images_tell_their_split(tmp_path):
     (tmp_path / "ImageSets/Main").mkdir(parents=True)
     (tmp_path / "ImageSets/Main/val.txt").write_text("a\n")

@@ -51,6 +51,13 @@ def test_an_empty_file_has_no_boxes_and_no_faults(text):
     assert notes.left_out == []
 
 
+@pytest.mark.parametrize("kind", ["0x1", "1_0", "١", "LOC"])
+def test_a_class_that_is_no_number_is_one_of_the_names_or_left_out(kind):
+    found, notes = parsed(f"{kind} 0.5 0.5 0.5 0.25\nPER 0.5 0.5 0.5 0.25", "PER")
+    assert [region.type for region in found] == ["PER"]
+    assert [left.why for left in notes.left_out] == ["its class is not among the names"]
+
+
 def test_names_stand_one_a_line():
     assert parse_names("PER\r\n地点\n\n") == ("PER", "地点")
     assert parse_names("\n") == ()
@@ -111,6 +118,8 @@ NAMED = {
     "indented items": "path: ../d\nnames:\n  - 'PER'\n  - LOC\n",
     "numbers": "names:\n  0: PER\n  1: LOC\nnc: 2\n",
     "numbers in one line": "names: {0: PER, 1: 'LOC'}\n",
+    "numbers in quotes": "names:\n  '0': PER\n  \"1\": LOC\n",
+    "numbers in quotes in one line": "names: {'0': PER, \"1\": 'LOC'}\n",
     "JSON": '["PER", "LOC"]',
 }
 
