@@ -34,6 +34,7 @@ VALUES = {
     "example_type": "PER",
     "shots": [{"text": "T", "question": "", "answer": "A"}],
     "marked": "[m0 Ada]",
+    "drawn": ["c0"],
     "groups": [{"type": "PER", "names": ["m0", "m1"]}],
     "chains": [{"name": "c0", "type": "PER", "texts": ["Ada"]}],
     "form": '{"PER":["…"]}',

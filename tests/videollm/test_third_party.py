@@ -80,7 +80,7 @@ def test_it_is_known_only_where_it_is_installed(installed):
 
 
 def test_without_it_its_name_is_refused():
-    with pytest.raises(UserError, match="--strategy names: expected framewise, gem, joint, "):
+    with pytest.raises(UserError, match="--strategy names: expected focalmre, framewise, gem, joint, "):
         Config(strategy="names")
 
 

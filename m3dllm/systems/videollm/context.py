@@ -11,7 +11,7 @@ from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.normalize.align import fold
 from m3dllm.systems.videollm.engines.base import Constraint, Reply, Request
 from m3dllm.systems.videollm.grammar import mention_chunks
-from m3dllm.systems.videollm.messages import Clip, Message, Part
+from m3dllm.systems.videollm.messages import Clip, Message, Part, Still
 from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.prompts import Prompts, harmless, show_document
 from m3dllm.systems.videollm.reading import read_object
@@ -74,18 +74,27 @@ class PromptContext:
 
     def only(self, frame: int) -> PromptContext:
         """The document as if this frame were its only one. Issues are shared."""
+        one = self.showing([still for still in self.stills if still.frame == frame])
+        sizes = {frame: self.visible.sizes[frame]}
+        return replace(one, frames=(frame,), visible=replace(self.visible, sizes=sizes))
+
+    @property
+    def stills(self) -> list[Still]:
+        """The frames that are shown, as pictures."""
         shown = (part.stills if isinstance(part, Clip) else (part,) for part in self.view if not isinstance(part, str))
-        still = next(still for stills in shown for still in stills if still.frame == frame)
+        return [still for stills in shown for still in stills]
+
+    def showing(self, stills: Sequence[Still]) -> PromptContext:
+        """The document with these pictures in place of its own, each shown by itself. Issues are shared."""
         view = show_document(
             self.prompts,
             self.document,
-            (still,),
+            stills,
             fps=self.options.fps,
             specials=self.specials,
             unlisted="clip" in self.supports,
         )
-        sizes = {frame: self.visible.sizes[frame]}
-        return replace(self, view=view, frames=(frame,), visible=replace(self.visible, sizes=sizes))
+        return replace(self, view=view)
 
     def of(self, model: str) -> PromptContext:
         """The document as the model of that role is shown it; the main one's where the role has no model of its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from m3dllm.systems.videollm.families import CONVENTIONS, Convention, Size
 from m3dllm.systems.videollm.options import Options
@@ -15,6 +16,15 @@ class VisibleFrames:
 
     sizes: Mapping[int, Size] = field(default_factory=dict)
     convention: Convention = CONVENTIONS["fraction"]
+
+    def fractions(self, frame: int, box: Any) -> Any:
+        """A box in the numbers that the model writes, as fractions of the frame; what is no box as it is."""
+        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(n, int | float) for n in box):
+            return box
+        form = self.convention.form({frame: self.sizes[frame]})
+        (width, height), (left, top) = form.sizes[frame], form.offsets.get(frame, (0.0, 0.0))
+        x0, y0, x1, y1 = box if self.convention.order == "xyxy" else (box[1], box[0], box[3], box[2])
+        return [(x0 - left) / width, (y0 - top) / height, (x1 - left) / width, (y1 - top) / height]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,7 @@ class Riveg(Staged):
         for i, ((frame, one, p), reply) in enumerate(zip(seen, replies, strict=True)):
             box = own.read(reply, f"regions[{i}]", "box").get("box")
             sure = {"confidence": rounded(p)} if p < 1 else {}  # of a word alone nothing is known
-            found.append({"frame": frame, "box": _fractions(own, frame, box)} | one["region"] | sure)
+            found.append({"frame": frame, "box": own.visible.fractions(frame, box)} | one["region"] | sure)
         return found
 
 
@@ -98,14 +98,3 @@ def _expression(values: dict[str, Any]) -> str:
     """What is to be boxed, in the words of RiVEG: the entity, its type and its description."""
     head = f"{values['text']} ({values['kind']})"
     return f"{head} - {values['description']}" if values["description"] else head
-
-
-def _fractions(context: PromptContext, frame: int, box: Any) -> Any:
-    """A box in the numbers that the model writes, as fractions of the frame; what is no box as it is."""
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(n, int | float) for n in box):
-        return box
-    visible = context.visible
-    form = visible.convention.form({frame: visible.sizes[frame]})
-    (width, height), (left, top) = form.sizes[frame], form.offsets.get(frame, (0.0, 0.0))
-    x0, y0, x1, y1 = box if visible.convention.order == "xyxy" else (box[1], box[0], box[3], box[2])
-    return [(x0 - left) / width, (y0 - top) / height, (x1 - left) / width, (y1 - top) / height]

@@ -262,11 +262,18 @@ class Staged(Strategy):
         for i, group in enumerate(loose, start=len(groups)):
             group.name = f"c{i}"
         groups += loose
+        related, regions = yield from self.related_and_shown(context, groups)
+        return {"chains": [group.written() for group in groups], "relations": related, "regions": regions}
+
+    def related_and_shown(
+        self, context: PromptContext, groups: Sequence[Group]
+    ) -> Generator[list[Question], list[Reply], tuple[list[Any], list[Any]]]:
+        """Relations among the chains, and regions, each asked only where there can be any."""
         related = yield from relations_of(context, groups)
         regions: list[Any] = []
         if context.visible.sizes and context.labels.regions:
             regions = yield from self.regions(context, groups)
-        return {"chains": [group.written() for group in groups], "relations": related, "regions": regions}
+        return related, regions
 
     def regions(
         self, context: PromptContext, groups: Sequence[Group]
@@ -316,11 +323,16 @@ def chains_of(
 
 def relations_of(context: PromptContext, groups: Sequence[Group]) -> Generator[list[Question], list[Reply], list[Any]]:
     """Relations among the chains, asked only where some type fits some pair of them."""
-    pairs = ((head, tail) for head in groups for tail in groups if head is not tail)
-    if not any(grammar.fits(label, head.type, tail.type) for head, tail in pairs for label in context.labels.relations):
+    if not may_be_related(context, groups):
         return []
     related: list[Any] = yield from RELATIONS.put(context, groups)
     return related
+
+
+def may_be_related(context: PromptContext, groups: Sequence[Group]) -> bool:
+    """Whether some type of relation fits some pair of the chains."""
+    pairs = ((head, tail) for head in groups for tail in groups if head is not tail)
+    return any(grammar.fits(label, head.type, tail.type) for head, tail in pairs for label in context.labels.relations)
 
 
 def _json(value: Any) -> str:
