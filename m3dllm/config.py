@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -158,6 +159,8 @@ class Option:
         numbers = value if isinstance(value, tuple | list) else (value,)
         if any(isinstance(n, float) and not math.isfinite(n) and n != self.default for n in numbers):
             raise UserError(f"{self.flag} {_shown(value)}: expected a finite number")
+        if any(isinstance(n, int) and abs(n) > sys.maxsize for n in numbers):
+            raise UserError(f"{self.flag} {_shown(value)}: expected a number of at most 64 bits")
         if not _metas(self.type) and not self.expected:
             return
         try:

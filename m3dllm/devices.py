@@ -27,7 +27,7 @@ def find_device(name: str, *, metal: bool = False) -> torch.device:
         return torch.device("mps" if metal and torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # of 'meta' there is nothing to be read
     except (RuntimeError, AssertionError) as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(f"--device {name}: cannot be used here ({why}): give --device cpu or auto") from error

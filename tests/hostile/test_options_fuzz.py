@@ -165,3 +165,23 @@ def test_every_option_of_a_system_without_a_model_runs_or_ends_in_one_line(
     for value in some(option):
         words = ["run", "--system", system, "--corpus", str(corpus), "--limit", "1", f"{option}={value}", *answers]
         ends_in_one_line(words, capfd)
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("--batch-size", ["1", "9223372036854775807", "9223372036854775808"]),
+        ("--device", ["cpu", "meta", "cuda:99", "\0"]),
+        ("--precision", ["bf16"]),
+        ("--linkage", ["single"]),
+        ("--cache-gb", ["0", "1e-300", "1e300"]),
+        ("--max-frames", ["1"]),
+        ("--seed", ["-1", "99999999999999999999"]),
+    ],
+)
+def test_a_fitted_model_answers_or_ends_in_one_line(option, values, tmp_path, monkeypatch, capfd):
+    pytest.importorskip("torch", reason="needs the extra 'supervised'")
+    monkeypatch.chdir(tmp_path)
+    for i, value in enumerate(values):
+        words = ["run", "--system", "dffm", "--checkpoint", "demo", "--lang", "en", "--limit", "1", "--out", f"run{i}"]
+        ends_in_one_line([*words, f"{option}={value}"], capfd)
