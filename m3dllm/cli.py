@@ -114,7 +114,7 @@ Variants = Annotated[
         help="Also any_match, undirected, exact_chains, no_singletons, triple, iou=X, released; repeatable.",
     ),
 ]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also retry documents that failed for good.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also retry documents whose failure is permanent.")]
 Shard = Annotated[
     str | None,
     typer.Option(help="Only part I of N of the documents, such as 2/8, as a run of its own: see 'm3dllm gather'."),
@@ -126,14 +126,16 @@ def _words(
     system: Annotated[str, typer.Option(help="The system; 'm3dllm systems' lists them.", show_default=False)],
     corpus: Annotated[Path | None, typer.Option(help="A native corpus; default: the embedded demo corpus.")] = None,
     train: Annotated[str, typer.Option(help="The split to train on, and to take few-shot examples from.")] = "train",
-    dev: Annotated[str, typer.Option(help="The split for model selection; if not there, a part of train.")] = "dev",
+    dev: Annotated[str, typer.Option(help="The split for model selection; without one, a part of train.")] = "dev",
     split: Annotated[str, typer.Option(help="The split to predict.")] = "test",
     lang: LangOption = None,
     pairs: Annotated[
         Pairs,
         typer.Option(help="Chains and relations over predicted mentions and chains, over gold ones (given), or both."),
     ] = Pairs.end_to_end,
-    tasks: Annotated[str | None, typer.Option(help="The tasks to score, by commas; default: all it answers.")] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="The tasks to score, separated by commas; default: all that it answers.")
+    ] = None,
     missing: Annotated[
         str | None,
         typer.Option(
@@ -147,10 +149,10 @@ def _words(
     ] = None,
     seed: Seed = 0,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Predict only the first so many documents, in each language.")
+        int | None, typer.Option(min=1, help="Predict only the first N documents of each language.")
     ] = None,
     limit_train: Annotated[
-        int | None, typer.Option(min=1, help="Train only on the first so many documents, in each language.")
+        int | None, typer.Option(min=1, help="Train only on the first N documents of each language.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run; default: runs/<system>-<corpus>-<split>-<hash>.")] = None,
     linked_frames: LinkedFrames = False,
@@ -225,7 +227,7 @@ def run(
     address: Address = None,
     workers: Workers = None,
 ) -> None:
-    """Fit if need be, predict, normalize, score, print F1.
+    """Fit if needed, predict, normalize, score, print F1.
 
     The same command again resumes an interrupted run; 'm3dllm score RUN' prints all of its scores. The system's own
     options follow as --name value; 'm3dllm systems NAME' lists them.
@@ -264,7 +266,7 @@ def predict(
     address: Address = None,
     workers: Workers = None,
 ) -> None:
-    """Only predict, with a finished checkpoint if need be.
+    """Only predict, from a finished checkpoint if needed.
 
     Prints where the answers are: the run's raw.jsonl.
     """
@@ -285,7 +287,7 @@ def gather(
     out: Annotated[Path | None, typer.Option(help="The run; default: beside the shards, under their name.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Make one run of its shards, and score it.
+    """Combine the shards of a run, and score it.
 
     Shards of different runs, and a shard that is missing, there twice or not finished, are refused.
     """
@@ -307,12 +309,12 @@ def bench(
         list[Path] | None, typer.Option(help="A native corpus; repeatable; default: the embedded demo corpus.")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="A preset, for the systems that have it.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds a system that trains has.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each system that trains.")] = 3,
     vary: Annotated[
         list[str] | None, typer.Option(help="Other values of what varies, such as prompt_length=4,16; repeatable.")
     ] = None,
     lang: LangOption = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many documents of a language.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N documents of each language.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="The folder of the runs and the report; default: bench/NAME.")
     ] = None,
@@ -365,7 +367,7 @@ app.command("serve", context_settings=serving.SETTINGS)(serving.serve)
 
 @app.command()
 def normalize(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]) -> None:
-    """Read a run's answers again, without its system.
+    """Normalize a run's raw answers again, without its system.
 
     Makes predictions.jsonl from raw.jsonl.
     """
@@ -390,7 +392,7 @@ def score(
         typer.Option("--format", help="The two files are in this format: both are imported first, as by 'import'."),
     ] = None,
     modality: Annotated[
-        Modality, typer.Option(help="Score a task where its modality was there, or on all documents.")
+        Modality, typer.Option(help="Score a task where its modality was given, or on all documents.")
     ] = Modality.available,
     variant: Variants = None,
     threshold: Threshold = None,
@@ -514,7 +516,7 @@ def _folder_for(kind: str, runs: list[Path]) -> Path:
 def view(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run directories.", show_default=False)],
     gold: Annotated[
-        bool, typer.Option("--gold/--no-gold", help="The gold beside, and what is correct and wrong by it.")
+        bool, typer.Option("--gold/--no-gold", help="Show the gold, and what is correct and wrong by it.")
     ] = True,
     threshold: Threshold = None,
     embed: Annotated[bool, typer.Option("--embed", help="One file with everything in it, of at most 50 MB.")] = False,

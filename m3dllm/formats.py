@@ -16,7 +16,7 @@ NewCorpus = Annotated[
     Path, typer.Option("--out", help="The corpus to make; a folder that is not there yet.", show_default=False)
 ]
 ReportFile = Annotated[
-    Path | None, typer.Option("--report", help="Write every left-out and changed place to this file, as JSON.")
+    Path | None, typer.Option("--report", help="Write every skipped and changed item to this file, as JSON.")
 ]
 
 

@@ -76,7 +76,7 @@ def _tool(name: str) -> Callable[..., Any]:
 
 
 def calibrate_boxes(context: typer.Context) -> None:
-    """Find which box convention a video LLM has.
+    """Find which box convention a video LLM uses.
 
     It is shown drawn shapes. The options of video-llm follow as --name value, --model first; 'm3dllm systems video-llm'
     lists them.

@@ -72,7 +72,7 @@ class Schedule:
     longest_first: bool = False
     """Whether a step begins with its longest item."""
     patience: int = 0
-    """Stop after so many epochs without a better dev score; 0: never."""
+    """Stop after this many epochs without a better dev score; 0: never."""
     save_every: int = 0
     """Steps between saved states within an epoch, each step then having random numbers of its own; 0: whole epochs."""
 

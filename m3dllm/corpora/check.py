@@ -288,8 +288,8 @@ class _Corpus:
             (first, (file, line)), *others = places.items()
             for split, (other, number) in others:
                 message = (
-                    f"group {group!r} stands in {split} and in {first} ({file.name}:{line}): what is learned from one "
-                    "clip is asked of its sister; 'm3dllm split' cuts no group"
+                    f"group {group!r} is in {split} and in {first} ({file.name}:{line}): a source video in two splits "
+                    "leaks what is evaluated into training; 'm3dllm split' keeps groups whole"
                 )
                 self.report.pieces(other, number).warn("$.group", message)
 

@@ -207,7 +207,7 @@ class _Task:
         guesses = objects(self.task.get("predictions"))
         if self.options.predictions or (not kept and guesses):
             if not self.options.predictions:
-                self.notes.change("document", "nobody annotated it: its pre-annotations were taken", self.where)
+                self.notes.change("document", "it has no annotation: its pre-annotations were used", self.where)
             kept = guesses
         kept.sort(key=lambda one: not one.get("ground_truth"))
         for other in kept[1:]:

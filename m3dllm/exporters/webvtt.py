@@ -73,7 +73,7 @@ def _said(item: Item, notes: Notes) -> Iterator[_Cue]:
             yield _Cue(segment.start_s, segment.end_s, payload)
     for n, (_, mention) in enumerate(places):
         if n not in written:
-            notes.leave_out("mention", "nobody noted when it is said", f"{document.id}: {mention.start}")
+            notes.leave_out("mention", "its time is not known", f"{document.id}: {mention.start}")
     for n, relation in enumerate(found.relations):
         if n not in related:
             notes.leave_out("relation", "no segment mentions both its entities", f"{document.id}: {relation.type}")
@@ -97,7 +97,7 @@ def _seen(item: Item, notes: Notes, fps: float) -> Iterator[_Cue]:
             seen = [{"entity": r.chain, "type": r.type, "xywh": _percent(r.box)} | confidences_of(r) for r in regions]
             yield _Cue(start, start + 1 / (fps or FPS), {"frame": frame.index, "regions": seen})
         for region in regions if start is None else ():
-            notes.leave_out("region", "nobody noted when its frame is shown", f"{item.document.id}: {region.frame}")
+            notes.leave_out("region", "the time of its frame is not known", f"{item.document.id}: {region.frame}")
 
 
 def _percent(box: Box) -> list[float]:

@@ -33,20 +33,22 @@ def extract(
     ] = None,
     track: Annotated[int | None, typer.Option(min=0, help="The number of the video's subtitle track, from 0.")] = None,
     lang: Annotated[Lang | None, typer.Option(help="The language of all; default: detected.")] = None,
-    every: Annotated[int | None, typer.Option(min=1, help="Take every so many frames; default: 24.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Take so many frames a second instead.")] = None,
+    every: Annotated[int | None, typer.Option(min=1, help="Take every Nth frame; default: 24.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Take N frames per second instead.")] = None,
     at_subtitles: Annotated[
         bool, typer.Option("--at-subtitles", help="Take the frame in the middle of each subtitle instead.")
     ] = False,
     min_change: Annotated[
-        float, typer.Option(help="Pass over a frame no part of which changes by this share in brightness, such as 0.1.")
+        float, typer.Option(help="Skip frames in which no part changes in brightness by this share, such as 0.1.")
     ] = 0.0,
-    longest_side: Annotated[int, typer.Option(min=0, help="Make larger frames so small, in pixels; 0: never.")] = 1280,
+    longest_side: Annotated[
+        int, typer.Option(min=0, help="The longest side of a frame, in pixels; larger ones are scaled down; 0: none.")
+    ] = 1280,
     transcribe: Annotated[
         str | None,
-        typer.Option(help="Where there are no subtitles: whisper, whisper:MODEL, or a program that prints SRT."),
+        typer.Option(help="Without subtitles: whisper, whisper:MODEL, or a program that prints SRT."),
     ] = None,
-    ocr: Annotated[bool, typer.Option("--ocr", help="Where there are none: read captions in the pictures.")] = False,
+    ocr: Annotated[bool, typer.Option("--ocr", help="Without subtitles: read captions in the frames.")] = False,
     shortest: Annotated[float, typer.Option(help="The shortest document of a long film, in seconds.")] = 60.0,
     longest: Annotated[float, typer.Option(help="The longest.")] = 120.0,
     labels: Annotated[

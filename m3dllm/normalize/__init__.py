@@ -47,7 +47,7 @@ CODES: Mapping[str, str] = {
     "empty_chain": "the chain has no mention that could be used",
     # types, confidences, relations, regions
     "unknown_type": "the type is missing, or not in the label set",
-    "bad_confidence": "the confidence is no number from 0 to 1; it is left out",
+    "bad_confidence": "the confidence is not a number from 0 to 1; it is dropped",
     "dangling": "the reference names no chain that could be used",
     "self_relation": "the relation joins a chain to itself",
     "duplicate_relation": "the relation was predicted before",

@@ -47,7 +47,7 @@ class Config(Options):
     chain_rule: Literal["dev", "singletons", "same_text", "same_last_word"] = "dev"
     """How mentions are joined: singletons, same_text, same_last_word, or dev, the one that does best there."""
     boxes: AtLeast0 = 8
-    """At most so many boxes a frame; dev chooses how many."""
+    """The most boxes of a frame; dev chooses how many."""
 
 
 SPEC = SystemSpec(

@@ -304,7 +304,7 @@ def test_a_group_in_two_splits_is_a_warning(tmp_path):
     findings = found(check(corpus_of(tmp_path / "c", **lines)))
     assert len(findings) == 1
     assert findings[0].startswith(
-        "warning: test.jsonl:2: $.group: group 'video 1' stands in test and in train (train.jsonl:1)"
+        "warning: test.jsonl:2: $.group: group 'video 1' is in test and in train (train.jsonl:1)"
     )
 
 

@@ -150,7 +150,7 @@ def test_pre_annotations_are_taken_where_asked_for_or_where_there_is_nothing_els
     assert words(read(tmp_path, one, predictions=True).splits["train"][0]) == [("LOC", ["Arles"])]
     imported = read(tmp_path, one | {"annotations": []})
     assert words(imported.splits["train"][0]) == [("LOC", ["Arles"])]
-    assert changes(imported) == [("document", "nobody annotated it: its pre-annotations were taken")]
+    assert changes(imported) == [("document", "it has no annotation: its pre-annotations were used")]
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]", "[1]", '[{"id": 1, "text": "Ada"}]', '[{"data": {}}]'])

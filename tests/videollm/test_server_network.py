@@ -272,7 +272,7 @@ def test_a_page_for_a_browser_is_told_by_its_title(serve, status, title, said): 
 
 
 def test_a_page_that_forbids_is_not_taken_for_a_wrong_key(serve):  # noqa: F811
-    with pytest.raises(UserError, match=r"lets nobody through \(a web page: Just a moment\.\.\.\)") as found:
+    with pytest.raises(UserError, match=r"refuses access \(a web page: Just a moment\.\.\.\)") as found:
         one(serve(says=lambda n: (403, PAGE % b"Just a moment...")))
     assert "key" not in str(found.value)
 

@@ -34,7 +34,7 @@ class Config(Options):
     type: str = "PER"
     """The type of the regions."""
     score: Share = 0.5
-    """How sure the detector must be."""
+    """The least confidence of a detection."""
     merge_iou: Share = 0.3
     """Boxes that overlap more than this are one."""
 

@@ -48,7 +48,7 @@ class Config(Options):
     most_boxes: Annotated[AtLeast1, ADVANCED] = 3
     """Candidates of a frame, those with the highest confidence."""
     constrain: bool = True
-    """Whether an answer is held to the document while it is written: to types, texts, numbers and candidates it has."""
+    """Whether decoding is constrained to the document: to its types, texts, numbers and candidates."""
 
     hidden: AtLeast1 = 96
     """The width of the tiny T5; a pretrained one brings its own."""
@@ -57,7 +57,7 @@ class Config(Options):
     decoder_layers: AtLeast1 = 2
     """Layers of the tiny T5's decoder."""
     fewest: Annotated[AtLeast1, ADVANCED] = 6
-    """A word is in the tiny vocabulary where so many source videos of train have it; others are copied from slots."""
+    """A word is in the tiny vocabulary if this many source videos of train have it; others are copied from slots."""
     image_size: AtLeast1 = 64
     """The side to which the tiny vision encoder resizes a frame, rounded up to 16 pixels."""
     frame_chunk: Annotated[AtLeast1, ADVANCED] = 64

@@ -34,9 +34,9 @@ class Config(Options):
     model: str = "fastino/gliner2.5-multi-v1"
     """A GLiNER2 model's folder or hub id."""
     threshold: Share = 0.5
-    """How sure the model must be of a mention."""
+    """The least confidence of a mention."""
     relation_threshold: Share = 0.5
-    """How sure it must be of a relation's two sides."""
+    """The least confidence of a relation's two sides."""
     chain_rule: Literal["singletons", "same_text", "same_last_word"] = "same_text"
     """How mentions of one type become chains, which the model does not say."""
     window: Annotated[int, Meta(ge=16), ADVANCED] = 384

@@ -43,14 +43,14 @@ SPECS = (
         name="text-only",
         factory="m3dllm.systems.single.model:Single",
         config=TextOnly,
-        summary="a text encoder and the heads of text: what frames add shows beside it",
+        summary="a text encoder and the text heads: the baseline without frames",
         **base.CAPABILITIES | {"tasks": {"entity", "chain", "relation"}, "modalities": {"text"}},
     ),
     SystemSpec(
         name="vision-only",
         factory="m3dllm.systems.single.model:Single",
         config=VisionOnly,
-        summary="a vision encoder and the head of regions: what the text adds shows beside it",
+        summary="a vision encoder and the region head: the baseline without text",
         **base.CAPABILITIES | {"tasks": {"grounding"}, "modalities": {"video"}, "takes_given": False},
     ),
 )

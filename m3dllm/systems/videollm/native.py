@@ -46,7 +46,7 @@ class VideoChatGPT(Native):
 
     engine: str = "video-chatgpt"
     frames: AtLeast0 = 100
-    """At most so many frames of a document are shown, 100 or fewer; they always take 356 vectors."""
+    """The most frames of a document that are shown, up to 100; they always take 356 vectors."""
     prompt_form: Literal["full", "compact"] = "compact"
     """How much the prompts say: compact (labels only, since the context has 2048 tokens), or full: most documents are
     then read in several windows."""
@@ -60,6 +60,6 @@ class VideoLlama(Native):
 
     engine: str = "video-llama-2"
     frames: AtLeast0 = 8
-    """At most so many frames of a document are shown, 32 or fewer; they always take 32 vectors."""
+    """The most frames of a document that are shown, up to 32; they always take 32 vectors."""
     max_tokens: Annotated[int, Meta(ge=16)] = 1024
     """The longest answer, in tokens."""

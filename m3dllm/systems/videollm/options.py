@@ -42,9 +42,9 @@ class Options(config.Options):
     """Tokens that a thinking model may think before its answer, which alone is constrained; 0: none. Default: none, and
     of a server what it does by itself."""
     rpm: Annotated[AtLeast0, INCIDENTAL, ADVANCED] = 0
-    """The most requests a minute that a server is sent; 0: no limit."""
+    """The most requests to a server per minute; 0: no limit."""
     tpm: Annotated[AtLeast0, INCIDENTAL, ADVANCED] = 0
-    """The most tokens a minute, prompts and longest answers by our estimate; 0: no limit."""
+    """The most tokens per minute, prompts and longest answers by our estimate; 0: no limit."""
     max_wait: Annotated[NotNegative, INCIDENTAL, ADVANCED] = 600.0
     """How many seconds a request waits in all where a server says that its rate limit is reached."""
     batch_file: Annotated[str | None, INCIDENTAL, ADVANCED] = None
@@ -58,7 +58,7 @@ class Options(config.Options):
     """By entropy, from 0 to 1: gem asks again about types that are less sure than this (default 0.2); verify asks only
     about parts that are (default 0: about all)."""
     shots: AtLeast0 = 0
-    """How many examples from the train split stand in a prompt."""
+    """Few-shot examples from the train split in a prompt."""
     shot_choice: Literal["random", "fixed", "similar"] = "random"
     """Which examples: any, the same for all documents (a server encodes them once), or those with the most similar
     text."""
@@ -67,7 +67,7 @@ class Options(config.Options):
     retriever: Annotated[str, ADVANCED] = "lexical"
     """What similar means: lexical (shared words), minilm (English), or a text encoder's folder or hub id."""
     frames: AtLeast0 = 8
-    """At most so many frames of a document are shown."""
+    """The most frames of a document that are shown."""
     frame_choice: Literal["uniform", "subtitles", "annotated"] = "uniform"
     """Which frames: spread evenly, one for each stretch of subtitles, or those that were annotated."""
     longest_side: Annotated[int, Meta(ge=28), ADVANCED] = 640
@@ -95,7 +95,7 @@ class Options(config.Options):
     max_relations: Annotated[AtLeast0, ADVANCED] = 64
     """The most relations of an answer."""
     max_regions: Annotated[AtLeast0, ADVANCED] = 8
-    """The most regions of a frame; an answer has at most so many times the number of its frames."""
+    """The most regions of a frame; an answer has at most this many times the number of frames."""
     max_mention_characters: Annotated[int, Meta(ge=2), ADVANCED] = 120
     """The longest mention."""
     temperature: NotNegative = 0.0
@@ -120,9 +120,9 @@ class Options(config.Options):
     tensor_parallel: Annotated[AtLeast1, INCIDENTAL] = 1
     """Over how many GPUs vLLM spreads a model."""
     engine_args: Annotated[tuple[str, ...], ADVANCED] = ()
-    """Arguments of vLLM's engine, such as gpu_memory_utilization=0.8,quantization=fp8: name=value, by commas."""
+    """Arguments of vLLM's engine, separated by commas, such as gpu_memory_utilization=0.8,quantization=fp8."""
     retries: Annotated[AtLeast0, INCIDENTAL, ADVANCED] = 5
-    """How often a server that fails is asked again, ever more seldom."""
+    """How often a failed request to a server is retried, with growing waits."""
     timeout: Annotated[float, Meta(gt=0), INCIDENTAL, ADVANCED] = 600.0
     """The longest wait for an answer of a server, in seconds."""
     device: Annotated[str, INCIDENTAL] = "auto"
@@ -171,11 +171,11 @@ class TuningOptions(Options):
     checkpointing: Annotated[bool, FIT, INCIDENTAL] = True
     """Save memory: compute what lies between layers again when it is needed."""
     group_by_length: Annotated[bool, FIT] = True
-    """Let the answers of a step be of about one length."""
+    """Group answers of similar length into a step."""
     patience: Annotated[AtLeast0, FIT] = 2
-    """Stop after so many epochs without a better dev score; 0: never."""
+    """Stop after this many epochs without a better dev score; 0: never."""
     dev_limit: Annotated[AtLeast0, FIT] = 0
-    """Choose the best epoch by so many documents of the dev split, drawn by the seed; 0: all."""
+    """Choose the best epoch on N documents of the dev split, drawn by the seed; 0: all."""
     save_every: Annotated[AtLeast1, FIT, INCIDENTAL] = 200
     """After how many steps the state is saved, besides at the end of each epoch."""
     box_step: Annotated[AtLeast1, FIT] = 1
@@ -183,6 +183,6 @@ class TuningOptions(Options):
     box_jitter: Annotated[float, Meta(ge=0, lt=0.5), FIT] = 0.0
     """Each time a box is trained on, its place and size change by at most this share of its side; E2E-GMNER: 0.1."""
     exclude_unfit: Annotated[bool, FIT] = False
-    """Leave out train documents whose question and answer do not fit into context and --max-tokens: else an error."""
+    """Skip train documents whose question and answer do not fit into context and --max-tokens; else an error."""
     save_as: Annotated[str | None, FIT, INCIDENTAL] = None
     """Also keep the adapter as adapters/NAME."""

@@ -63,9 +63,9 @@ class SFTDataset:
             if (raw := self._enter(_annotated(example) if self._asks_for_regions else example)) is not None:
                 raws.append(raw)
         if self._asks_for_regions and (hidden := sum(not f.annotated for e in train for f in e.document.frames)):
-            log.info("%d frames that nobody annotated are not shown: the gold answer about them is not known", hidden)
+            log.info("%d frames without annotation are not shown: their gold answer is not known", hidden)
         if self.unknown:
-            log.info("%d questions are not trained on: nobody annotated their answers", self.unknown)
+            log.info("%d questions are not trained on: their answers are not annotated", self.unknown)
         self._judge_unfit(len(train))
         self.ceiling = ceiling(self.examples, raws, builder.labels)
         if not self.entries:

@@ -83,7 +83,7 @@ class OpenAIEngine(Engine):
         self.client: Client | BatchClient
         if config.batch_file:
             if not config.model:
-                raise UserError("--batch-file needs --model: nobody can be asked which models there are")
+                raise UserError("--batch-file needs --model: there is no server to list its models")
             self.client = BatchClient(Path(config.batch_file), [Path(path) for path in config.batch_answers])
         elif config.base_url:
             self.client = Client(

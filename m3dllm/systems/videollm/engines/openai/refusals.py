@@ -83,7 +83,7 @@ def refusal(url: str, status: int, body: str, headers: Mapping[str, str], *, key
     if status == 413 or (status in (400, 422) and _is_too_long(why)):
         return made("document")
     if status == 403 and is_page(body):
-        return made("fatal", f"{url} answers {status}: it, or what stands before it, lets nobody through ({why})")
+        return made("fatal", f"{url} answers {status}: it, or a proxy before it, refuses access ({why})")
     if status in (401, 403):
         return made("fatal", f"{url} answers {status}: it wants a valid key: set {key} in the environment ({why})")
     if status == 404 and not _names_parameter(why):
