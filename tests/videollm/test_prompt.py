@@ -35,6 +35,7 @@ VALUES = {
     "shots": [{"text": "T", "question": "", "answer": "A"}],
     "marked": "[m0 Ada]",
     "drawn": ["c0"],
+    "known": "a painter",
     "groups": [{"type": "PER", "names": ["m0", "m1"]}],
     "chains": [{"name": "c0", "type": "PER", "texts": ["Ada"]}],
     "form": '{"PER":["…"]}',

@@ -26,18 +26,20 @@ CHARACTERS = 160
 """The longest description."""
 
 
-def _description(context: PromptContext, about: About) -> Constraint:
+def sentence_constraint(context: PromptContext, about: About) -> Constraint:
+    """An object with a sentence under "description"."""
     return Constraint(
         grammar=grammar.text_grammar("description", CHARACTERS), schema=schema.text_schema("description", CHARACTERS)
     )
 
 
-def _described(context: PromptContext, reply: Reply, about: About) -> str:
+def read_sentence(context: PromptContext, reply: Reply, about: About) -> str:
+    """The sentence under "description"; "" where there is none."""
     text = context.read(reply, "description", "description").get("description")
     return " ".join(text.split())[:CHARACTERS] if isinstance(text, str) else ""
 
 
-DESCRIBE = Stage(template="riveg/describe", constraint=_description, parse=_described)
+DESCRIBE = Stage(template="riveg/describe", constraint=sentence_constraint, parse=read_sentence)
 """What an entity looks like."""
 ENTAILED = Stage(template="riveg/entailed", constraint=yes_no_constraint, model="entailment")
 """Whether a frame shows it."""
@@ -90,7 +92,7 @@ def _sought(
             found.append({"values": values, "region": {"type": label.name, "chain": group.name}})
     replies = (yield [DESCRIBE.ask(context, **one["values"]) for one in found]) if found else []
     for one, reply in zip(found, replies, strict=True):
-        one["values"]["description"] = context.say(_described(context, reply, ()))
+        one["values"]["description"] = context.say(read_sentence(context, reply, ()))
     return found
 
 
