@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 
@@ -94,6 +95,12 @@ def test_a_header_names_a_variable_that_is_not_there(monkeypatch):
 
 def test_secrets_are_struck_out_wherever_they_stand():
     assert Secrets.of(["sesame"]).strike({"a": ["open sesame"], "sesame": 1}) == {"a": ["open ***"], "***": 1}
+
+
+def test_no_log_of_the_libraries_shows_what_is_secret_in_the_address(serve, caplog):  # noqa: F811
+    with caplog.at_level(logging.INFO):
+        one(serve(), query=(f"q={SECRETS[3]}",))
+    assert SECRETS[3] not in caplog.text
 
 
 def test_the_key_is_not_sent_to_another_host(serve, monkeypatch):  # noqa: F811

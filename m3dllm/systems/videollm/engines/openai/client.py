@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import threading
 import time
@@ -28,6 +29,8 @@ from m3dllm.systems.videollm.address import EXPECTED, Address, Secrets, without_
 from m3dllm.systems.videollm.engines.openai.events import is_stream, joined
 from m3dllm.systems.videollm.engines.openai.refusals import LONGEST_PAGE, RefusalError, one_line, refusal, shown
 from m3dllm.wire import read_json, whole_characters
+
+logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs each request's whole address, with what is secret in it
 
 MOST_BYTES = 64 << 20
 """The largest answer that is read."""
