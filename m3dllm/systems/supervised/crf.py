@@ -7,7 +7,7 @@ the emissions is the best path itself, that of the partition function's log give
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -79,12 +79,25 @@ class CRF(nn.Module):
         return words + steps + (start[tags[:, 0]] + self.end[last]) * real[:, 0]
 
     def log_partition(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """log of the sum of exp(score) over all paths: (batch,)."""
-        return self._total(emissions.float(), mask, lambda x, dim: x.logsumexp(dim))
+        """log of the sum of exp(score) over all paths: (batch,). Summed in float64, see `log_matmul`."""
+        if emissions.shape[1] == 0:
+            return emissions.new_zeros(len(emissions))
+        scores = emissions.double()
+        total = self._log_total(self.start + self.start_penalty + scores[:, 0], self._steps(scores, mask))
+        return total.float() * mask[:, 0]
 
     def best_score(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """The score of the best path: (batch,)."""
-        return self._total(emissions.float(), mask, lambda x, dim: x.max(dim).values)
+        if emissions.shape[1] == 0:
+            return emissions.new_zeros(len(emissions))
+        steps = self._steps(emissions, mask)
+        while steps.shape[1] > 1:
+            left, right = self._pairs(steps)
+            steps = (left[..., None] + right[:, :, None]).max(3).values
+        total = self.start + self.start_penalty + emissions[:, 0]  # (batch, tags)
+        if steps.shape[1]:
+            total = (total[:, :, None] + steps[:, 0]).max(1).values
+        return (total + self.end).max(1).values * mask[:, 0]
 
     def decode(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """The best path's tags, 0 on padding: (batch, words)."""
@@ -109,13 +122,8 @@ class CRF(nn.Module):
         first = (self.start + self.start_penalty + scores[:, 0]).requires_grad_()  # (batch, tags)
         steps = self._steps(scores, mask).requires_grad_()  # (batch, words - 1, from, to)
         with torch.enable_grad():
-            product = steps
-            while product.shape[1] > 1:
-                product = log_matmul(*self._pairs(product))
-            total = log_matmul(first[:, None], product[:, 0])[:, 0] if product.shape[1] else first
-            start, joint = torch.autograd.grad(
-                (total + self.end).logsumexp(1).sum(), (first, steps), materialize_grads=True
-            )
+            total = self._log_total(first, steps)
+            start, joint = torch.autograd.grad(total.sum(), (first, steps), materialize_grads=True)
         to = joint.gather(3, tags[:, 1:, None, None].expand(-1, -1, n, 1))[..., 0]  # (batch, words - 1, from)
         own = joint.gather(2, tags[:, :-1, None, None].expand(-1, -1, 1, n))[:, :, 0]  # (batch, words - 1, to)
         tag = torch.cat([start.gather(1, tags[:, :1]), to.sum(2)], 1)
@@ -141,17 +149,12 @@ class CRF(nn.Module):
             steps = torch.cat([steps, self._one().to(steps.dtype).expand(len(steps), 1, -1, -1)], 1)
         return steps[:, 0::2], steps[:, 1::2]
 
-    def _total(self, emissions: Tensor, mask: Tensor, add: Callable[[Tensor, int], Tensor]) -> Tensor:
-        if emissions.shape[1] == 0:
-            return emissions.new_zeros(len(emissions))
-        steps = self._steps(emissions, mask)
+    def _log_total(self, first: Tensor, steps: Tensor) -> Tensor:
+        """log of the sum over all paths: of the first word's scores (batch, tags) and the `_steps`: (batch,)."""
         while steps.shape[1] > 1:
-            left, right = self._pairs(steps)
-            steps = add(left[..., None] + right[:, :, None], 3)
-        total = self.start + self.start_penalty + emissions[:, 0]  # (batch, tags)
-        if steps.shape[1]:
-            total = add(total[:, :, None] + steps[:, 0], 1)
-        return add(total + self.end, 1) * mask[:, 0]
+            steps = log_matmul(*self._pairs(steps))
+        total = log_matmul(first[:, None], steps[:, 0])[:, 0] if steps.shape[1] else first
+        return (total + self.end).logsumexp(1)
 
 
 def log_matmul(left: Tensor, right: Tensor) -> Tensor:
