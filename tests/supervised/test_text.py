@@ -10,7 +10,14 @@ from m3dllm.errors import UserError
 from m3dllm.systems.dffm import Config
 from m3dllm.systems.supervised.hub import minilm_folder, weights_hash
 from m3dllm.systems.supervised.shapes import repetition, word_case
-from m3dllm.systems.supervised.text import TinyText, Vocabulary, empty_text_encoder, load_text_encoder
+from m3dllm.systems.supervised.text import (
+    CHARACTERS,
+    TinyText,
+    Vocabulary,
+    distinct_rows,
+    empty_text_encoder,
+    load_text_encoder,
+)
 from m3dllm.tokens import joined, tokenize
 from m3dllm.types import Document
 from tests.supervised.pretrained import write_multilingual
@@ -116,6 +123,14 @@ def test_an_unrecognized_character_is_not_given_away_by_its_letter():
     mask = torch.ones(1, 2, dtype=torch.bool)
     known, unknown = subwords(encoder, ["出", "生"]).ids[None], subwords(encoder, ["甲", "乙"]).ids[None]
     torch.testing.assert_close(encoder(known, mask)[-1], encoder(unknown, mask)[-1])
+
+
+def test_words_of_equal_letters_are_spelled_once():
+    letters = torch.randint(0, 3, (400, CHARACTERS), generator=torch.Generator().manual_seed(0))
+    letters[:, 4:] = 0
+    rows, number = distinct_rows(letters)
+    assert torch.equal(rows[number], letters)
+    assert len(rows) == len({tuple(row) for row in letters.tolist()}) == 81
 
 
 def test_no_words_are_no_pieces():

@@ -140,7 +140,7 @@ class TinyText(nn.Module):
     def subwords(self, text: str, spans: Sequence[Span]) -> Subwords:
         """One subword a word."""
         words = [text[start:end] for start, end in spans]
-        rows = torch.zeros(len(words), 4 + CHARACTERS, dtype=torch.long)
+        rows = np.zeros((len(words), 4 + CHARACTERS), dtype=np.int64)
         small = [word.lower() for word in words]
         before = ["", *neighbours(words)]
         for i, (word, pair, repeat) in enumerate(zip(words, before, repetition(small), strict=False)):
@@ -148,9 +148,9 @@ class TinyText(nn.Module):
             letters = word if len(word) <= CHARACTERS else word[:half] + word[-half:]
             row = [self._word.get(small[i], 0), self._pair.get(pair, 0), word_case(word), repeat]
             row += [self._letter.get(letter, 1 + word_case(letter) % 7) for letter in letters]
-            rows[i, : len(row)] = torch.tensor(row)
+            rows[i, : len(row)] = row
         number = torch.arange(len(words))
-        return Subwords(rows, number, number, torch.zeros(len(words), 0, dtype=torch.long))
+        return Subwords(torch.from_numpy(rows), number, number, torch.zeros(len(words), 0, dtype=torch.long))
 
     def forward(self, ids: Tensor, mask: Tensor) -> list[Tensor]:
         """(windows, words, columns), (windows, words) -> the layers' states, each (windows, words, hidden)."""
@@ -165,7 +165,7 @@ class TinyText(nn.Module):
             alone = (~known & (letters[..., 1] == 0))[..., None] & (letters != 0)  # its letter is the word
             letters = torch.where(alone, 1 + cases[..., None] % 7, letters)
         longest = max(1, int((letters != 0).flatten(0, 1).any(0).sum()))
-        rows, number = torch.unique(letters[..., :longest].flatten(0, 1), dim=0, return_inverse=True)
+        rows, number = distinct_rows(letters[..., :longest].flatten(0, 1))
         spelled = self.letters(rows).transpose(1, 2)  # (distinct words, small, letters): most words come again
         spelled = self.spell(spelled).masked_fill((rows == 0)[:, None], -1e4).amax(2)
         spelled = torch.relu(spelled).index_select(0, number).unflatten(0, words.shape)
@@ -181,6 +181,22 @@ class TinyText(nn.Module):
 
     def identity(self) -> str:
         raise ValueError("the tiny text encoder is trained: its features are not cached")
+
+
+def distinct_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """(the distinct ones of `rows` (n, columns), whole numbers; of each row which of them it is).
+
+    Told apart by a hash of 64 bits: `torch.unique` of rows copies them one by one, which takes longer than spelling.
+    """
+    factors = _FACTORS[: rows.shape[1]].to(rows.device)
+    hashed, number = torch.unique((rows * factors).sum(1), return_inverse=True)
+    distinct = rows.new_empty(len(hashed), rows.shape[1])
+    distinct[number] = rows  # equal rows into one place
+    return distinct, number
+
+
+_FACTORS = torch.from_numpy(np.random.default_rng(0).integers(1 << 62, size=CHARACTERS) * 2 + 1)
+"""An odd number a letter, which may overflow: two rows have one hash once in about 2 ** 60 pairs."""
 
 
 def distance_bias(mask: Tensor, heads: int) -> Tensor:
@@ -212,8 +228,8 @@ class TinyLayer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
         keep = mask[..., None].to(x.dtype)
-        near = self.near((self.norms[0](x) * keep).transpose(1, 2)).transpose(1, 2)
-        x = x + self.dropout(F.glu(near, -1))
+        near = F.glu(self.near((self.norms[0](x) * keep).transpose(1, 2)), 1)  # along what lies whole in memory
+        x = x + self.dropout(near.transpose(1, 2).contiguous())
         q, k, v = (
             part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.mix(self.norms[1](x)).chunk(3, -1)
         )
