@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from m3dllm.systems.dffm import Config
-from m3dllm.systems.supervised.data import Gold, LabelIndex, Mentions, make_mention_batch
+from m3dllm.systems.supervised.data import Gold, LabelIndex, Mentions, make_mention_batch, once
 from m3dllm.systems.supervised.losses import (
     ClassWeights,
     alignment_loss,
@@ -211,6 +211,28 @@ def test_frames_without_annotation_teach_nothing(slots):
     region_losses(types, boxes, [one], (1.0, 1.0), slots=slots)[0].backward()
     assert types.grad[0, 0].abs().sum() > 0
     assert (types.grad[0, 1] == 0).all()
+
+
+@pytest.mark.parametrize("slots", [0, 2])
+def test_regions_cost_the_mean_over_documents_whatever_stands_beside_them(slots):
+    torch.manual_seed(0)
+    one = gold(regions=[(0, PER, (0.5, 0.5, 0.5, 0.5))], annotated=[True, False, True])
+    two = gold(regions=[(0, LOC, (0.2, 0.2, 0.3, 0.3))], annotated=[True])
+    types, boxes = torch.randn(3, 3, slots or 16, 3), torch.rand(3, 3, slots or 16, 4)
+
+    def losses(documents, golds):
+        return region_losses(types[documents], boxes[documents], golds, (1.0, 3.0), slots=slots)
+
+    both = losses([0, 1, 2], [one, two, gold(annotated=[False, False, False])])
+    for together, first, second in zip(both, losses([0], [one]), losses([1], [two]), strict=True):
+        assert together.item() == pytest.approx((first + second).item() / 2, rel=1e-5)
+
+
+def test_what_is_made_of_a_gold_is_made_once():
+    one, asked = gold(annotated=[True]), []
+    count = once(lambda gold, n: asked.append(n) or n)
+    assert [count(one, 1), count(one, 1), count(one, 2), count(replace(one), 1)] == [1, 1, 2, 1]
+    assert asked == [1, 2, 1]
 
 
 def test_documents_without_annotated_frames_have_no_region_loss():

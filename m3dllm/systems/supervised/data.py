@@ -6,9 +6,10 @@ and `MentionBatch` are those of several. Nothing here is trained.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -21,10 +22,11 @@ from m3dllm.tokens import tokenize
 from m3dllm.types import Annotation, Chain, Document, Frame, Task
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Span = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LabelIndex:
     """The label set by numbers: mention, relation and region types in their order."""
 
@@ -169,6 +171,8 @@ class Gold:
     """(frames,), booleans: where someone looked for regions."""
     unannotated: frozenset[Task] = frozenset()
     """The tasks whose gold nobody knows: they have no loss."""
+    made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What was made of it, see `once`."""
 
     def without_text(self) -> Gold:
         """The gold where the text is hidden."""
@@ -184,6 +188,20 @@ class Gold:
         """The gold where the frames are hidden."""
         names = ("region_frame", "region_type", "region_box", "region_chain", "annotated")
         return replace(self, **{name: getattr(self, name)[:0] for name in names})
+
+
+def once(make: Callable[Concatenate[Gold, P], T]) -> Callable[Concatenate[Gold, P], T]:
+    """`make`, called once for a gold and what else it is given, and not again in each epoch."""
+
+    @wraps(make)
+    def kept(gold: Gold, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        key = make.__name__, *args, *kwargs.values()
+        if key not in gold.made:
+            gold.made[key] = make(gold, *args, **kwargs)
+        found: T = gold.made[key]
+        return found
+
+    return kept
 
 
 def gold_of(inputs: Inputs, gold: Annotation, types: LabelIndex, unannotated: frozenset[Task] = frozenset()) -> Gold:
@@ -361,8 +379,8 @@ def make_mention_batch(mentions: Sequence[Mentions]) -> MentionBatch:
 
 
 def pad(rows: Sequence[Tensor], longest: int, *, value: int = 0) -> Tensor:
-    """Rows of different lengths as one tensor (rows, longest)."""
-    out = torch.full((len(rows), longest), value, dtype=torch.long)
+    """Tensors (n, …) of different lengths as one, (rows, longest, …)."""
+    out = rows[0].new_full((len(rows), longest, *rows[0].shape[1:]), value)
     for i, row in enumerate(rows):
         out[i, : len(row)] = row
     return out

@@ -207,7 +207,7 @@ class FrameFeatures(nn.Module):
             empty = torch.zeros(len(batch), n_frames * self.n_patches, self.hidden, device=device)
             return Features(empty, dict.fromkeys(LEVELS, empty), mask)
         parts = [self._chunk(frames[i : i + self.chunk], device) for i in range(0, len(frames), self.chunk)]
-        encoded = torch.cat(parts, 1)
+        encoded = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
         if not all(real):
             encoded = encoded[:, torch.tensor(real, device=device)]
         encoded = self.project(encoded)  # (1 + levels, frames, patches, hidden)
@@ -215,8 +215,8 @@ class FrameFeatures(nn.Module):
             at = batch.frame_mask.flatten().nonzero()[:, 0]
             out = encoded.new_zeros(len(encoded), len(batch) * n_frames, self.n_patches, self.hidden)
             encoded = out.index_copy(1, at, encoded)
-        out = encoded.unflatten(1, (len(batch), n_frames)).flatten(2, 3)
-        return Features(out[0], {name: out[1 + k] for k, name in enumerate(LEVELS)}, mask)
+        last, *levels = encoded.unflatten(1, (len(batch), n_frames)).flatten(2, 3)  # one gradient for all of them
+        return Features(last, dict(zip(LEVELS, levels, strict=True)), mask)
 
     def _chunk(self, frames: Sequence[Any], device: torch.device) -> Tensor:
         """(1 + levels, frames, patches, width): the last layer and the three levels."""

@@ -24,6 +24,8 @@ from m3dllm.systems.supervised.data import (
     chain_pairs,
     joinable,
     make_mention_batch,
+    once,
+    pad,
     to_device,
 )
 from m3dllm.systems.supervised.scorers import patch_centres
@@ -231,16 +233,14 @@ def frames_loss(logits: Tensor, golds: Sequence[Gold], types: LabelIndex) -> Ten
 
     logits: (batch, frames, relation types). A frame of two chains counts for the types that may stand between them.
     """
-    target, counted = torch.zeros(logits.shape), torch.zeros(logits.shape, dtype=torch.bool)
-    for i, gold in enumerate(golds):
-        own = slice(len(gold.annotated))
-        target[i, own], counted[i, own] = relations_in_frames(gold, types)
-    target, counted = target.to(logits.device), counted.to(logits.device)
+    found = zip(*(relations_in_frames(gold, types) for gold in golds), strict=True)
+    target, counted = (pad(rows, logits.shape[1]).to(logits.device) for rows in found)
     each = (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * counted).sum(2)
     frames = counted.any(2).sum(1)
     return average(each.sum(1) / frames.clamp(min=1), frames > 0)
 
 
+@once
 def relations_in_frames(gold: Gold, types: LabelIndex) -> tuple[Tensor, Tensor]:
     """(the relations of the two chains that a frame shows, those that may stand between them): (frames, types) each."""
     n_chains, n_frames = gold.mentions.n_chains, len(gold.annotated)
@@ -275,35 +275,33 @@ def region_losses(
     types: (batch, frames, slots, types + 1), boxes: (batch, frames, slots, 4). Slots are matched to the gold of their
     frame by the assignment that costs least; patches (`slots` 0) answer for the gold whose centre they are near.
     """
-    none = types.shape[-1] - 1
-    region_sum, box_sum, documents = [], [], 0
-    for i, gold in enumerate(golds):
-        n_frames = len(gold.annotated)
-        if not gold.annotated.any():
-            continue
-        documents += 1
-        own_types, own_boxes = types[i, :n_frames], boxes[i, :n_frames]
-        if slots:
-            wanted, box = match_slots(own_types.detach(), own_boxes.detach(), gold)
-        else:
-            wanted, box = match_patches(gold, n_frames, own_types.shape[1], none)
-        wanted, box = wanted.to(types.device), box.to(types.device)
-        counted = gold.annotated.to(types.device)[:, None].expand_as(wanted)
-        found = counted & (wanted != none)
-        n_found = found.sum().clamp(min=1)
-        nll = F.cross_entropy(own_types.flatten(0, 1), wanted.flatten(), reduction="none").view_as(wanted)
-        if slots:
-            no, yes = weights
-            region_sum.append((nll * torch.where(wanted == none, no, yes) * counted).sum() / counted.sum())
-            box_sum.append(((own_boxes - box).abs().mean(-1) * found).sum() / n_found)
-        else:
-            region_sum.append((nll * (1 - (-nll).exp()) ** FOCUS * counted).sum() / n_found)
-            apart = 4 * (own_boxes - box).abs().mean(-1) + 1 - generalized_iou(own_boxes, box)
-            box_sum.append((apart * found).sum() / n_found)
-    if not documents:
+    none, n_frames, n_slots = types.shape[-1] - 1, types.shape[1], types.shape[2]
+    if not any(gold.annotated.any() for gold in golds):
         zero = types.new_zeros(())
         return zero, zero
-    return torch.stack(region_sum).mean(), torch.stack(box_sum).mean()
+    if slots:
+        rows = zip(types.detach(), boxes.detach(), golds, [len(gold.annotated) for gold in golds], strict=True)
+        found = [match_slots(kinds[:n], places[:n], gold) for kinds, places, gold, n in rows]
+    else:
+        found = [match_patches(gold, len(gold.annotated), n_slots, none) for gold in golds]
+    wanted = pad([kinds for kinds, _ in found], n_frames, value=none).to(types.device)
+    box = pad([places for _, places in found], n_frames).to(types.device)
+    annotated = pad([gold.annotated for gold in golds], n_frames).to(types.device)
+    counted = annotated[..., None].expand_as(wanted)
+    shown = counted & (wanted != none)
+    n_shown = shown.sum((1, 2)).clamp(min=1)
+    nll = F.cross_entropy(types.flatten(0, 2), wanted.flatten(), reduction="none").view_as(wanted)
+    if slots:
+        no, yes = weights
+        weighted = (nll * torch.where(wanted == none, no, yes) * counted).sum((1, 2))
+        region = weighted / counted.sum((1, 2)).clamp(min=1)
+        apart = (boxes - box).abs().mean(-1)
+    else:
+        region = (nll * (1 - (-nll).exp()) ** FOCUS * counted).sum((1, 2)) / n_shown
+        apart = 4 * (boxes - box).abs().mean(-1) + 1 - generalized_iou(boxes, box)
+    apart = (apart * shown).sum((1, 2)) / n_shown
+    documents = annotated.any(1)
+    return average(region, documents), average(apart, documents)
 
 
 def match_slots(types: Tensor, boxes: Tensor, gold: Gold) -> tuple[Tensor, Tensor]:
@@ -333,6 +331,7 @@ def match_patches(gold: Gold, n_frames: int, n_patches: int, none: int) -> tuple
     return kinds[near], torch.cat([gold.region_box, torch.zeros(1, 4)])[near]
 
 
+@once
 def nearest_regions(gold: Gold, n_frames: int, n_patches: int) -> Tensor:
     """The region that each patch of one document answers for, -1 for none: (frames, patches).
 
