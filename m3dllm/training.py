@@ -282,6 +282,7 @@ class Training(Generic[Item]):
         self.items = learner.items(train)
         self.lengths = [learner.length(item) for item in self.items]
         self.optimizer = torch.optim.AdamW(learner.parameter_groups())
+        self.weights = list(learner.weights().values())
         self.average = MovingAverage(learner.weights(), self.schedule.ema_decay)
         self.pool = thread_pool(self.schedule.threads) if self.schedule.threads else None
         self.draw = ""
@@ -377,7 +378,7 @@ class Training(Generic[Item]):
         """Train on some items once; their loss, over all processes."""
         size, counts = self.schedule.micro_batch or len(items), self.learner.counts(items)
         parts = share_of(items, size, process=self.processes.index, processes=self.processes.count)
-        weights = list(self.learner.weights().values())
+        weights = self.weights
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=weights[0].device)
         if self.pool is None:
@@ -387,13 +388,10 @@ class Training(Generic[Item]):
                     one.backward()
                 loss += one.detach()
         else:
-            for one, gradients in self.pool.map(self._gradients, range(len(parts)), parts, repeat(counts)):
-                loss += one
-                for weight, gradient in zip(weights, gradients, strict=False):
-                    if gradient is not None:
-                        if weight.grad is None:  # laid out as the weight: the fused AdamW goes by its places in memory
-                            weight.grad = torch.zeros_like(weight)
-                        weight.grad.add_(gradient)
+            done = list(self.pool.map(self._gradients, range(len(parts)), parts, repeat(counts)))
+            loss += sum(one for one, _ in done)
+            for weight, *gradients in zip(weights, *(gradients for _, gradients in done), strict=True):
+                weight.grad = sum_of([one for one in gradients if one is not None], weight)
         self._add_gradients(weights)
         if any(weight.grad is not None for weight in weights):
             torch.nn.utils.clip_grad_norm_(weights, self.schedule.clip)
@@ -412,9 +410,8 @@ class Training(Generic[Item]):
         with seeded(_number(f"{self.draw}:{self.processes.index}:{number}")):
             loss = self._loss(part, counts)
         if not loss.requires_grad:
-            return loss, ()
-        weights = list(self.learner.weights().values())
-        return loss.detach(), torch.autograd.grad(loss, weights, allow_unused=True)
+            return loss, [None] * len(self.weights)
+        return loss.detach(), torch.autograd.grad(loss, self.weights, allow_unused=True)
 
     def set_rates(self, done: float, steps: int) -> None:
         """Linearly up during `warmup`, then down to 0; `done` is the share of the training behind this step."""
@@ -455,6 +452,22 @@ def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float], cou
     """The losses, each divided by its count and weighed; those that are not named weigh 1."""
     terms = (weights.get(name, 1.0) / max(1, counts.get(name, 1)) * loss for name, loss in losses.items())
     return sum(terms, start=torch.zeros(()))
+
+
+def sum_of(gradients: Sequence[Tensor], weight: Tensor) -> Tensor | None:
+    """Their sum, laid out as the weight: the fused AdamW goes by its places in memory. None where there is none.
+
+    It shares memory with none of them: two weights that are added to one another may have the same gradient.
+    """
+    if not gradients:
+        return None
+    total = torch.empty_like(weight)
+    if len(gradients) == 1:
+        return total.copy_(gradients[0])
+    torch.add(gradients[0], gradients[1], out=total)
+    for gradient in gradients[2:]:
+        total.add_(gradient)
+    return total
 
 
 def batches(lengths: Sequence[int], schedule: Schedule, rng: random.Random) -> list[list[int]]:

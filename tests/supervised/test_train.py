@@ -20,7 +20,7 @@ from m3dllm.systems.supervised.checkpoint import MODEL, read_checkpoint
 from m3dllm.systems.supervised.decoding import Thresholds
 from m3dllm.systems.supervised.learner import SupervisedLearner, hidden, parameter_groups, training_item
 from m3dllm.systems.supervised.predict import decoders, dev_scores, tune
-from m3dllm.training import TRAINING, MovingAverage, Schedule, Training, batches
+from m3dllm.training import TRAINING, MovingAverage, Schedule, Training, batches, sum_of
 from tests.supervised.documents import LABELS, four
 from tests.supervised.models import fit, new_model
 from tests.supervised.pretrained import write_multilingual
@@ -124,6 +124,14 @@ def test_gradients_of_parts_lie_as_their_weights_do(tmp_path):
     trained = [weight for weight in run.learner.weights().values() if weight.grad is not None]
     assert trained
     assert all(weight.grad.stride() == weight.stride() for weight in trained)  # the fused AdamW takes that for granted
+
+
+def test_a_sum_of_gradients_shares_memory_with_none_of_them():
+    weight, shared = torch.zeros(2), torch.ones(2)  # one gradient of two weights that are added
+    alone, both = sum_of([shared], weight), sum_of([shared, shared, shared], weight)
+    alone.mul_(5)
+    assert (shared.tolist(), both.tolist()) == ([1.0, 1.0], [3.0, 3.0])
+    assert sum_of([], weight) is None
 
 
 def test_the_moving_average_is_between_what_the_weights_were():
