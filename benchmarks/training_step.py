@@ -1,0 +1,101 @@
+"""A training step of a supervised system on the demo, here and in another checkout, in turn: processor time.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.training_step OTHER [--system dffm] [--rounds 6]
+
+Two processes take the same four steps of four documents each, one after the other and never at once, so that what else
+runs on the machine slows both alike. Printed are the least and the median time of a step of each, the median of
+their ratios, and the loss of the last step: of the same computation it is the same but for its last digits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+DOCUMENTS = 16
+
+
+def serve(system: str) -> None:
+    """The four steps for each line of the standard input: prints seconds a step, and the last loss."""
+    import torch
+
+    from m3dllm.corpora.demo import demo_corpus
+    from m3dllm.corpora.native import load_corpus
+    from m3dllm.devices import one_thread_each
+    from m3dllm.registry import find_system
+    from m3dllm.systems.supervised.learner import SupervisedLearner, describe
+    from m3dllm.training import Training, batches
+
+    corpus, spec = load_corpus(demo_corpus()), find_system(system)
+    kind = spec.config_class()
+    assert kind is not None
+    train = list(corpus.splits["train"])
+    some = train[:: len(train) // DOCUMENTS][:DOCUMENTS]  # of both languages
+    made = spec.load()(kind(), labels=corpus.labels)
+    model = made.new_model(describe(kind(), corpus.labels, train))
+    with tempfile.TemporaryDirectory() as folder, one_thread_each(model.threads(made.device)):
+        training = Training(SupervisedLearner(model, corpus.labels, made.device, ""), some, (), Path(folder))
+        training.set_rates(0.5, 60)
+        for k, _ in enumerate(sys.stdin):
+            rng = random.Random(k)
+            torch.manual_seed(k)
+            model.train()
+            steps, started = batches(training.lengths, training.schedule, rng), time.process_time()
+            for n, step in enumerate(steps):
+                training.draw = f"{k}:{n}"
+                loss = training.step([training.learner.vary(training.items[i], rng) for i in step])
+            print((time.process_time() - started) / len(steps), loss, flush=True)
+
+
+def compare(other: Path, system: str, rounds: int) -> None:
+    """Let the two take turns, and print what they took; the first turn, in which frames are read, is left out."""
+    here = Path(__file__).parents[1]
+    command = [sys.executable, str(Path(__file__).resolve()), "--serve", "--system", system]
+    found: list[list[tuple[float, float]]] = []
+    both = [
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=checkout,
+            env=os.environ | {"PYTHONPATH": str(checkout)},
+        )
+        for checkout in (other.resolve(), here)
+    ]
+    for _ in range(rounds + 1):
+        turn = []
+        for process in both:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            seconds, loss = process.stdout.readline().split()
+            turn.append((float(seconds), float(loss)))
+        found.append(turn)
+    for process in both:
+        process.communicate()
+    for name, side in zip(("other", "here"), zip(*found[1:], strict=True), strict=True):
+        times = [1e3 * seconds for seconds, _ in side]
+        print(f"{name}: {min(times):.0f} ms a step at least, {statistics.median(times):.0f} median, loss {side[-1][1]}")
+    print(f"other / here: {statistics.median(one[0][0] / one[1][0] for one in found[1:]):.3f}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("other", nargs="?", type=Path)
+    parser.add_argument("--system", default="dffm")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.serve:
+        serve(asked.system)
+    else:
+        compare(asked.other, asked.system, asked.rounds)
