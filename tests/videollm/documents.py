@@ -74,6 +74,8 @@ OPEN: dict[str, set[str]] = {
     "mqa": set(),
     "gem": set(),
     "riveg": {"duplicate_relation"},
+    "focalmre": {"duplicate_relation"},
+    "scanner": set(),
     "markup": {"dangling", "self_relation", "duplicate_relation"},
 }
 HARMLESS = {"empty_answer", "empty_document", "repetition"}

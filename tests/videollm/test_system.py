@@ -117,7 +117,7 @@ def test_boxes_of_a_family_that_speaks_pixels_are_of_the_frame_as_it_was_shown(m
 
 
 def test_of_a_video_no_regions_are_asked(make, stills):
-    for strategy in ("joint", "staged", "mqa", "gem", "riveg", "markup"):
+    for strategy in ("joint", "staged", "mqa", "gem", "riveg", "focalmre", "scanner", "markup"):
         (raw,) = make(video=True, strategy=strategy).predict([document("both", "en", stills=stills)])
         assert raw.failure is None
         assert raw.frames == (24, 48, 72)
@@ -172,7 +172,7 @@ def test_at_most_so_many_frames_are_shown(make, stills):
     assert (raw.frames, raw.boxes.sizes) == ((), {})
 
 
-@pytest.mark.parametrize("strategy", ["joint", "staged", "mqa", "gem", "riveg", "markup"])
+@pytest.mark.parametrize("strategy", ["joint", "staged", "mqa", "gem", "riveg", "focalmre", "scanner", "markup"])
 def test_what_is_given_bounds_the_answer(make, stills, strategy):
     made = example("d", "[PER0 Ada] met [PER1 Bela] . [PER0 Ada] left [LOC2 Arles] .")
     for kind in ("mentions", "chains"):
@@ -220,7 +220,16 @@ MANY = 220
 @pytest.mark.parametrize("lang", ["en", "zh"])
 @pytest.mark.parametrize(
     ("strategy", "count"),
-    [("joint", MANY), ("staged", MANY), ("mqa", MANY), ("gem", 24), ("riveg", 24), ("markup", 24)],
+    [
+        ("joint", MANY),
+        ("staged", MANY),
+        ("mqa", MANY),
+        ("gem", 24),
+        ("riveg", 24),
+        ("focalmre", 24),
+        ("scanner", 24),
+        ("markup", 24),
+    ],
 )
 def test_finished_answers_are_right_whatever_the_document_says(make, stills, strategy, count, lang, capsys):
     system = make(strategy=strategy, temperature=1.0, batch=8, longest_side=64)

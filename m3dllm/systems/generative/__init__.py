@@ -4,5 +4,6 @@
 stands) · `codec` (text as pieces: a small vocabulary with copy slots, or a pretrained tokenizer) · `grammar` (what may
 be written about a document), `spans` (texts of it, in its grammar) · `seq2seq` (the T5, its losses, its answers) ·
 `boxes` (candidates for regions), `rows` (what is seen beside a query), `choice` (which candidate a record shows),
-`grounded` (an answer of mentions and their boxes) · `checkpoint` · `learner`, `system` (fit and predict).
+`draft` (an answer in the making), `grounded` (one of mentions and their boxes) · `checkpoint` · `learner`, `system`
+(fit and predict).
 """

@@ -7,27 +7,18 @@ from collections.abc import Sequence
 from m3dllm.answers import Span
 from m3dllm.labels import LabelSet
 from m3dllm.systems.generative.boxes import Candidate
-from m3dllm.systems.generative.model import Answer, Reply
-from m3dllm.types import Document, Issue, Mention, Region, Turn
+from m3dllm.systems.generative.draft import Draft, offsets
+from m3dllm.systems.generative.model import Answer
+from m3dllm.types import Document, Mention
 
 
-class GroundedDraft:
-    """The answer to one document. Whatever cannot be used is an issue that names the question and the record.
-
-    A box stands in an answer once: mentions of one type that chose the same one are put into one chain.
-    """
+class GroundedDraft(Draft):
+    """A box stands in an answer once: mentions of one type that chose the same one are put into one chain."""
 
     def __init__(self, document: Document, labels: LabelSet) -> None:
-        self.document, self.labels = document, labels
+        super().__init__(document, labels)
         self._chains: list[list[Mention]] = []
         self._owner: dict[tuple[str, Candidate], int | None] = {}
-        self._turns: list[Turn] = []
-        self._issues: list[Issue] = []
-
-    def turn(self, reply: Reply) -> str:
-        """Keep what was written; its place in the answer."""
-        self._turns.append(reply.turn)
-        return f"turns[{len(self._turns) - 1}]"
 
     def add_mention(self, where: str, kind: str, text: str, span: Span | None, shown: Sequence[Candidate]) -> None:
         """A mention, where its type is known and its text was found, with the boxes that show it."""
@@ -55,19 +46,15 @@ class GroundedDraft:
         """The answer form, mentions as offsets."""
         regions = []
         for (kind, candidate), chain in self._owner.items():
-            region = Region(self.document.frames[candidate.frame].index, candidate.box, kind)
-            written = {"frame": region.frame, "type": region.type, "box": list(region.box)}
-            regions.append(written if chain is None else written | {"chain": f"c{chain}"})
+            shows = None if chain is None else f"c{chain}"
+            frame = self.document.frames[candidate.frame].index
+            regions.append({"frame": frame, "type": kind, "box": list(candidate.box), "chain": shows})
         chains = [
             {
                 "id": f"c{n}",
                 "type": mentions[0].type,
-                "mentions": [{"start": m.start, "end": m.end, "type": m.type} for m in dict.fromkeys(sorted(mentions))],
+                "mentions": [offsets(mention) for mention in dict.fromkeys(sorted(mentions))],
             }
             for n, mentions in enumerate(self._chains)
         ]
-        payload = {"chains": chains, "relations": [], "regions": regions}
-        return Answer(payload, tuple(self._turns), tuple(self._issues))
-
-    def note(self, code: str, where: str, detail: str) -> None:
-        self._issues.append(Issue(code, where, detail[:160]))
+        return self.answered(chains, [], regions)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from m3dllm.answers import Span
 from m3dllm.labels import LabelSet
+from m3dllm.systems.generative import draft
+from m3dllm.systems.generative.draft import offsets
 from m3dllm.systems.generative.language import Form, Record, read, read_number, read_object
 from m3dllm.systems.generative.model import Answer, Reply
 from m3dllm.systems.generative.places import Places
 from m3dllm.systems.umie import tasks
-from m3dllm.types import Chain, Document, Issue, Mention, Region, Relation, Turn
+from m3dllm.types import Chain, Document, Mention, Region, Relation
 
 
-class Draft:
-    """The answer to one document. Whatever cannot be used is an issue that names the question and the record."""
+class Draft(draft.Draft):
+    """The answer to one document, task by task."""
 
     def __init__(self, document: Document, labels: LabelSet) -> None:
-        self.document, self.labels = document, labels
+        super().__init__(document, labels)
         given = document.given
         kind = given.kind if given else None
         chains = given.chains if given else ()
@@ -25,8 +27,6 @@ class Draft:
         self.regions: list[Region] = []
         self.wants_relations = kind == "chains" and len(self.chains) > 1
         self._kind = kind
-        self._turns: list[Turn] = []
-        self._issues: list[Issue] = []
 
     @property
     def wants_chains(self) -> bool:
@@ -39,9 +39,9 @@ class Draft:
         for where, (kind, text) in self._records(reply, tasks.MENTIONS):
             span = places.take(text)
             if kind not in known:
-                self._note("unknown_type", where, kind)
+                self.note("unknown_type", where, kind)
             elif span is None:
-                self._note("text_not_found", where, text)
+                self.note("text_not_found", where, text)
             else:
                 self.mentions.append(Mention(*span, kind))
         self.mentions = sorted(set(self.mentions))
@@ -53,7 +53,7 @@ class Draft:
             numbers = [read_number(part, len(self.mentions)) for part in record]
             members = [left.pop(n) for n in numbers if n is not None and n in left]
             if lost := len(numbers) - len(members):
-                self._note("bad_shape", where, f"{lost} of {len(numbers)} parts are no numbers that are left")
+                self.note("bad_shape", where, f"{lost} of {len(numbers)} parts are no numbers that are left")
             if members:
                 self.chains.append(Chain("", tuple(sorted(members))))
         self.chains += [Chain("", (mention,)) for mention in left.values()]
@@ -67,11 +67,11 @@ class Draft:
         for where, (first, kind, second) in self._records(reply, tasks.RELATIONS):
             head, tail = (read_number(part, len(self.chains)) for part in (first, second))
             if kind not in known:
-                self._note("unknown_type", where, kind)
+                self.note("unknown_type", where, kind)
             elif head is None or tail is None:
-                self._note("dangling", where, f"{first} and {second} are not both chains")
+                self.note("dangling", where, f"{first} and {second} are not both chains")
             elif head == tail:
-                self._note("self_relation", where, f"{first} to itself")
+                self.note("self_relation", where, f"{first} to itself")
             else:
                 self.relations.append(Relation(self.chains[head].id, self.chains[tail].id, kind))
 
@@ -81,37 +81,28 @@ class Draft:
         for where, (kind, name) in self._records(reply, tasks.REGIONS):
             n = read_object(name, len(candidates))
             if kind not in known:
-                self._note("unknown_type", where, kind)
+                self.note("unknown_type", where, kind)
             elif n is None:
-                self._note("bad_shape", where, f"{name} is no candidate")
+                self.note("bad_shape", where, f"{name} is no candidate")
             else:
                 frame = self.document.frames[candidates[n].frame]
                 self.regions.append(Region(frame.index, candidates[n].box, kind))
 
     def answer(self) -> Answer:
         """The answer form, mentions as offsets; a relation or a region once."""
-        payload = {
-            "chains": [
-                {"id": chain.id, "type": chain.type, "mentions": [_offsets(mention) for mention in chain.mentions]}
+        return self.answered(
+            [
+                {"id": chain.id, "type": chain.type, "mentions": [offsets(mention) for mention in chain.mentions]}
                 for chain in self.chains
             ],
-            "relations": [{"head": r.head, "tail": r.tail, "type": r.type} for r in dict.fromkeys(self.relations)],
-            "regions": [{"frame": r.frame, "type": r.type, "box": list(r.box)} for r in dict.fromkeys(self.regions)],
-        }
-        return Answer(payload, tuple(self._turns), tuple(self._issues))
+            [{"head": r.head, "tail": r.tail, "type": r.type} for r in dict.fromkeys(self.relations)],
+            [{"frame": r.frame, "type": r.type, "box": list(r.box)} for r in dict.fromkeys(self.regions)],
+        )
 
     def _records(self, reply: Reply, form: Form) -> list[tuple[str, Record]]:
         """(place, record) of each record of a reply; what is none is noted."""
-        self._turns.append(reply.turn)
+        where = self.turn(reply)
         records, malformed = read(reply.text, form)
-        where = f"turns[{len(self._turns) - 1}]"
         for text in malformed:
-            self._note("bad_shape", where, f"{text[:80]!r} is no record")
+            self.note("bad_shape", where, f"{text[:80]!r} is no record")
         return [(f"{where}.{n}", record) for n, record in enumerate(records)]
-
-    def _note(self, code: str, where: str, detail: str) -> None:
-        self._issues.append(Issue(code, where, detail[:160]))
-
-
-def _offsets(mention: Mention) -> dict[str, object]:
-    return {"start": mention.start, "end": mention.end, "type": mention.type}
