@@ -1,18 +1,16 @@
 """Kill a command at random moments, give it again, and compare its files with those of an undisturbed one.
 
-    python benchmarks/kills.py [KILLS]                    a run of `majority`, and one of a replay of the gold
-    python benchmarks/kills.py [KILLS] bench              an experiment of four runs, each answering in its own process
-    python benchmarks/kills.py [KILLS] bench --ray        the same, answered by two workers of Ray
+    python -m benchmarks.kills [KILLS]                    a run of `majority`, and one of a replay of the gold
+    python -m benchmarks.kills [KILLS] bench              an experiment of three runs, one of the embedded video LLM
+    python -m benchmarks.kills [KILLS] bench --ray        the same, answered by workers of Ray
 
-Of `bench`, every file of every run and the scores of its report are compared.
+Of `bench`, the files of every run are compared.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from m3dllm.corpora.demo import demo_corpus
+from tests.timeless import files_of
 
-FILES = ("documents.jsonl", "raw.jsonl", "predictions.jsonl", "scores.json", "per_document.jsonl")
 EXPERIMENT = """
 title = "To be killed"
 pairs = "both"
@@ -34,16 +32,11 @@ system = "majority"
 [[systems]]
 name = "singletons"
 system = "majority"
-options = {{ chain_rule = "singletons" }}
+options = { chain_rule = "singletons" }
 
 [[systems]]
-system = "replay"
-options = {{ answers = "{gold}" }}
-
-[[systems]]
-name = "again"
-system = "replay"
-options = {{ answers = "{gold}" }}
+system = "video-llm"
+options = { frames = 0, max_tokens = 16 }
 """
 
 
@@ -52,12 +45,13 @@ def run(*system: str) -> Callable[[Path], list[str]]:
 
 
 def bench(file: Path, *words: str) -> Callable[[Path], list[str]]:
-    return lambda out: ["bench", str(file), "--seeds", "1", "--limit", "12", "--out", str(out), *words]
+    return lambda out: ["bench", str(file), "--seeds", "1", "--limit", "1", "--out", str(out), *words]
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Those of all runs in the folder that do not tell the time, by path."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.json*")) if p.name in FILES}
+    """Those of all runs in the folder without what tells the time, by path."""
+    runs = [path.parent for path in sorted(folder.rglob("run.json"))]
+    return {f"{run.relative_to(folder)}/{name}": data for run in runs for name, data in files_of(run).items()}
 
 
 def kill(name: str, words: Callable[[Path], list[str]], folder: Path, kills: int, chance: random.Random) -> None:
@@ -69,19 +63,23 @@ def kill(name: str, words: Callable[[Path], list[str]], folder: Path, kills: int
     seconds = time.perf_counter() - started
     landed = finished = 0
     while landed < kills:
+        started = time.perf_counter()
         process = subprocess.Popen(
             [*start, *words(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        time.sleep(chance.uniform(0.05, seconds))
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
+        try:
+            process.wait(chance.uniform(0.05, seconds))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
             landed += 1
-        elif killed.exists():
+        else:
             finished += 1
+            seconds = min(seconds, time.perf_counter() - started)
             if files(whole) != files(killed):
                 raise SystemExit(f"{name}: other files after {landed} kills")
+            print(f"{name}: same files after {landed} kills", flush=True)
             shutil.rmtree(killed)
-        process.wait()
     subprocess.run([*start, *words(killed)], check=True, capture_output=True)
     same = bool(files(whole)) and files(whole) == files(killed)
     print(f"{name}: killed {landed} times, finished {finished + 1}, undisturbed {seconds:.1f} s; same files: {same}")
@@ -96,8 +94,8 @@ def main(kills: int, *words: str) -> None:
         folder = Path(name)
         if "bench" in words:
             file = folder / "kills.toml"
-            file.write_text(EXPERIMENT.format(gold=gold))
-            executor = ("--executor", "ray", "--workers", "2") if "--ray" in words else ()
+            file.write_text(EXPERIMENT)
+            executor = ("--executor", "ray", "--workers", "1") if "--ray" in words else ()
             kill("bench-ray" if executor else "bench", bench(file, *executor), folder, kills, chance)
         else:
             kill("majority", run("--system", "majority"), folder, kills // 2, chance)
