@@ -214,10 +214,8 @@ class Reached:
             unordered: Collection[str] = self._rules.declared
             if key != "relation":
                 unordered = {fact.type for fact in found}.union([r.type for r in gold.annotation.relations])
-            yield (
-                key,
-                compared(facts(gold.annotation, unordered), tuple(distinct(found, unordered).values()), unordered),
-            )
+            pred = tuple(distinct(found, unordered).values())
+            yield key, compared(facts(gold.annotation, unordered), pred, unordered)
 
     def _box(self, example: Example, gold: Gold, *, able: bool) -> PRF:
         frames = [frame.index for frame in example.document.frames if frame.annotated and able]

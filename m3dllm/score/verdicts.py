@@ -42,6 +42,9 @@ class Verdicts:
     missed: tuple[int, ...]
 
 
+_Parts = Sequence[Chain] | Sequence[Relation] | Sequence[Region]
+
+
 @dataclass(slots=True)
 class Outcomes:
     """The verdicts of one task over documents that come one by one, counted by type."""
@@ -74,9 +77,6 @@ class Outcomes:
     def _add(self, found: Verdicts, gold: _Parts, pred: _Parts) -> None:
         self.preds.update([(pred[i].type, verdict.outcome) for i, verdict in found.preds.items()])
         self.missed.update([gold[i].type for i in found.missed])
-
-
-_Parts = Sequence[Chain] | Sequence[Relation] | Sequence[Region]
 
 
 def of_mentions(gold: Annotation, pred: Annotation) -> tuple[dict[TypedSpan, Outcome], frozenset[TypedSpan]]:
