@@ -31,6 +31,7 @@ DIFFERENCES = {
     "modality": "another rule for which documents count",
 }
 ASKED: dict[Pairs, tuple[str, ...]] = {"end_to_end": ("end-to-end", "both"), "gold_pairs": ("gold", "both")}
+EMPTY = (None, "", [], ())
 LONGEST_LABEL = 56
 
 
@@ -241,14 +242,17 @@ def options_of(run: ScoredRun) -> dict[str, Any]:
 
 
 def _labels(runs: Sequence[ScoredRun]) -> dict[str, str]:
-    """A label for each run by its name: the system, and in which options it differs from others of that system."""
+    """A label for each run by its name: the system, and in which options it differs from others of that system.
+
+    An option that is empty is not named: the others name theirs, so that labels stay distinct.
+    """
     labels = {}
     for run in runs:
         system = run.record.system
         others = [other for other in runs if other.record.system == system]
         own = options_of(run)
         differing = [name for name in own if len({encode(options_of(other).get(name)) for other in others}) > 1]
-        words = ", ".join(f"{name}={_brief(own[name])}" for name in differing)
+        words = ", ".join(f"{name}={_brief(own[name])}" for name in differing if own[name] not in EMPTY)
         if len(words) > LONGEST_LABEL and len({other.record.preset for other in others}) > 1:
             words = f"preset={run.record.preset or 'none'}"
         if len(words) > LONGEST_LABEL:
@@ -263,7 +267,7 @@ def _brief(value: Any) -> str:
     if isinstance(value, str):
         return PurePath(value).name or value
     if isinstance(value, list | tuple):
-        return "+".join(map(_brief, value)) or "none"
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "yes", False: "no"}[value]
+        return "+".join(map(_brief, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return str(value) if isinstance(value, int | float) else "…"

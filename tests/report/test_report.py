@@ -335,6 +335,19 @@ def test_a_note_of_a_system_stands_under_its_row(runs, copied, tmp_path):
     assert "- a: in-domain pretrained" in text
 
 
+@pytest.mark.parametrize("empty", [None, "", []])
+def test_a_system_without_what_another_has_is_named_by_its_name_alone(runs, copied, tmp_path, empty):
+    config = json.loads((copied / "run.json").read_text())["config"]
+    edit(copied, "run.json", config=config | {"extra": empty})
+    other = tmp_path / "other"
+    shutil.copytree(copied, other)
+    edit(other, "run.json", config=config | {"extra": "mine"})
+    assert {system.label for group in groups(read_runs([copied, other])[0]) for system in group.systems} == {
+        "majority",
+        "majority · extra=mine",
+    }
+
+
 def test_one_system_asked_once_for_each_protocol_is_one_row_in_each_table(runs, tmp_path):
     alone = tmp_path / "alone"
     for pairs in ("end-to-end", "gold"):
