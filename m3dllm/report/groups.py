@@ -31,7 +31,7 @@ DIFFERENCES = {
     "modality": "another rule for which documents count",
 }
 ASKED: dict[Pairs, tuple[str, ...]] = {"end_to_end": ("end-to-end", "both"), "gold_pairs": ("gold", "both")}
-EMPTY = (None, "", [], ())
+EMPTY: tuple[Any, ...] = (None, "", [], ())
 LONGEST_LABEL = 56
 
 
