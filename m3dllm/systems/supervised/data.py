@@ -26,7 +26,7 @@ P = ParamSpec("P")
 Span = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)  # a key of what is kept, see `once`
 class LabelIndex:
     """The label set by numbers: mention, relation and region types in their order."""
 
