@@ -3,6 +3,7 @@
     python -m benchmarks.embedded tokenizer WORK                  from generated texts
     python -m benchmarks.embedded shelves WORK [--scale 1]        generated documents as arrays
     python -m benchmarks.embedded train WORK [--ordinary] [--tokens 65e6] [--until 1e6]
+    python -m benchmarks.embedded train WORK --start FOLDER       on from the weights in FOLDER, with examples
     python -m benchmarks.embedded export WORK [FOLDER]            in half precision; else into the package
     python -m benchmarks.embedded curve WORK                      the log of each training as a table
     python -m benchmarks.embedded measure OUT                     on the demo corpus: alone, few-shot, tuned
@@ -10,7 +11,8 @@
 `train` saves itself every few minutes and goes on where it stopped; the same command gives the same model on the same
 machine. `--ordinary` is the control: the library's own initialization, everything else the same. `--until` stops early,
 so that the control can be compared after as many tokens. `--processes`: how many share the work of `shelves` and of
-`train`.
+`train`. With `--start` documents stand behind 0 to 4 examples; `export` with the same `--start` gives the mean of the
+weights after and before. The package does not have these: what they gain and lose stands in the log.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import math
 import multiprocessing
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -47,6 +50,20 @@ SHELVES: tuple[tuple[str, int, int], ...] = (
     *(("wide", 1200, 100 * part) for part in range(1, 13)),
 )
 """Kind of document, how many in each language, and the seed."""
+_BEHIND_EXAMPLES = "shelves-with-examples"
+SHELVES_BEHIND_EXAMPLES: tuple[tuple[str, int, int], ...] = (
+    ("told", 1500, 1000),
+    ("single", 400, 1000),
+    ("paired", 1200, 1000),
+    ("marked", 1500, 1000),
+    ("texts", 2000, 0),
+    ("unshown", 1500, 0),
+    *(("wide", 1200, 100 * part) for part in range(13, 15)),
+)
+"""Those of the training with examples."""
+BACK = 0.25
+"""So far the weights go back from a training with examples to those before it: the mean of two models with one past
+keeps what either can (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022)."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -67,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     found["train"].add_argument("--tokens", type=float)
     found["train"].add_argument("--until", type=float, default=math.inf)
     found["train"].add_argument("--ordinary", action="store_true")
+    for name in ("train", "export"):
+        found[name].add_argument("--start", type=Path)
     for name in ("shelves", "train"):
         found[name].add_argument("--processes", type=int, default=2)
     found["export"].add_argument("folder", type=Path, nargs="?", default=PACKAGE)
@@ -91,47 +110,59 @@ def tokenizer(args: argparse.Namespace) -> None:
 
 
 def shelves(args: argparse.Namespace) -> None:
-    asked = [(args, *shelf, lang) for shelf in SHELVES for lang in LANGUAGES]
+    rooms = ((args.work / "shelves", SHELVES), (args.work / _BEHIND_EXAMPLES, SHELVES_BEHIND_EXAMPLES))
+    asked = [(args, room, *shelf, lang) for room, made in rooms for shelf in made for lang in LANGUAGES]
     with multiprocessing.Pool(args.processes) as pool:
         for name in pool.imap_unordered(_shelf, asked):
             print(name, flush=True)
 
 
-def _shelf(asked: tuple[argparse.Namespace, str, int, int, Lang]) -> str:
+def _shelf(asked: tuple[argparse.Namespace, Path, str, int, int, Lang]) -> str:
     from benchmarks.embedded.shelves import fill
 
-    args, name, n, seed, lang = asked
-    folder = args.work / "shelves" / f"{name}-{lang}-{seed // 100}"
+    args, room, name, n, seed, lang = asked
+    folder = room / f"{name}-{lang}-{seed // 100}"
     fill(folder, name, lang, max(1, round(n * args.scale)), _tokenizer(args.work), seed=seed)
     return folder.name
 
 
 def train(args: argparse.Namespace) -> None:
-    from benchmarks.embedded.train import Recipe
+    from benchmarks.embedded.train import WITH_EXAMPLES, Recipe
     from benchmarks.embedded.train import train as learn
 
-    recipe = Recipe(ordinary=args.ordinary, **({"tokens": args.tokens} if args.tokens else {}))
-    folder = args.work / ("ordinary" if args.ordinary else "model")
-    learn(args.work / "shelves", folder, args.work / "tokenizer", recipe, until=args.until, processes=args.processes)
+    recipe = WITH_EXAMPLES if args.start else Recipe(ordinary=args.ordinary)
+    recipe = replace(recipe, tokens=args.tokens or recipe.tokens)
+    shelves = args.work / (_BEHIND_EXAMPLES if args.start else "shelves")
+    how = {"until": args.until, "processes": args.processes, "start": args.start}
+    learn(shelves, args.work / _training(args), args.work / "tokenizer", recipe, **how)
 
 
 def export(args: argparse.Namespace) -> None:
     """The model as it is now, as a folder of the transformers library."""
     import torch
+    from safetensors.torch import load_file
 
     from benchmarks.embedded.architecture import make_model, save
 
     learned = _tokenizer(args.work)
     model = make_model(learned)
-    model.load_state_dict(torch.load(args.work / "model" / "state.pt", weights_only=True)["model"])
+    model.load_state_dict(torch.load(args.work / _training(args) / "state.pt", weights_only=True)["model"])
+    if args.start:
+        before = load_file(args.start / "model.safetensors")
+        for name, weight in model.named_parameters():
+            weight.data.lerp_(before[name].float(), BACK)
     save(model, learned, args.folder)
-    for name in ("log.jsonl",):
-        shutil.copyfile(args.work / "model" / name, args.folder / f"training_{name}")
+    shutil.copyfile(args.work / _training(args) / "log.jsonl", args.folder / "training_log.jsonl")
+
+
+def _training(args: argparse.Namespace) -> str:
+    """The folder of the training that is meant."""
+    return "with-examples" if args.start else "ordinary" if getattr(args, "ordinary", False) else "model"
 
 
 def curve(args: argparse.Namespace) -> None:
     print("| training | tokens | seconds | loss | right |\n| --- | ---: | ---: | ---: | ---: |")
-    for folder in ("model", "ordinary"):
+    for folder in ("model", "ordinary", "with-examples"):
         if (path := args.work / folder / "log.jsonl").exists():
             for row in map(json.loads, path.read_text().splitlines()):
                 said = f"{row['tokens']:,} | {row['seconds']:,.0f} | {row['loss']:.3f} | {row['right']:.3f}"

@@ -69,7 +69,8 @@ class Kind:
     """A sort of clip: how much happens in it, and what is left out of it.
 
     Of the frames that the demo leaves unannotated, `every_frame` keeps each with its regions; else they are dropped.
-    `pairs` keeps the frames alone that show two of the clip's cast; `wide` tells it in many more sentences.
+    `pairs` keeps the frames alone that show two of the clip's cast; `wide` tells it in many more sentences; `unshown`
+    keeps no frame, though the answer says what only frames tell: an example as a few-shot prompt has it.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Kind:
     every_frame: bool = False
     pairs: bool = False
     wide: bool = False
+    unshown: bool = False
 
 
 KINDS = {
@@ -96,6 +98,8 @@ KINDS = {
         Kind("paired", "full", (1,), (1, 2), (0, 110), pairs=True, wide=True),
         Kind("marked", "full", (1, 2), (1, 2), (0, 130), every_frame=True, wide=True),
         Kind("wide", "full", every_frame=True, wide=True),
+        Kind("texts", "no_video", (4, 5, 6), (0,), wide=True),
+        Kind("unshown", "full", wide=True, unshown=True),
     )
 }
 
@@ -136,7 +140,7 @@ def clips(kind: Kind, lang: Lang, seed: int, *, held_out: bool = False) -> Itera
         shown = Counter(region.frame for region in example.gold.regions if region.chain is not None)
         frames = tuple(
             frame for frame in example.document.frames if frame.annotated and shown[frame.index] >= 2 * kind.pairs
-        )[:FRAMES]
+        )[: 0 if kind.unshown else FRAMES]
         kept = {frame.index for frame in frames}
         gold = replace(example.gold, regions=tuple(r for r in example.gold.regions if r.frame in kept))
         yield Example(replace(example.document, frames=frames), gold), clip.images

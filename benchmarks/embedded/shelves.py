@@ -68,17 +68,21 @@ def fill(folder: Path, name: str, lang: Lang, n: int, tokenizer: Any, *, seed: i
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One document: its tokens, how many of them are the prompt, and its pictures (n, height, width, 3)."""
+    """One document: its tokens, how many of them are the prompt, its pictures (n, height, width, 3), and whether its
+    answer is learned."""
 
     ids: np.ndarray
     asked: int
     pictures: np.ndarray
+    learned: bool = True
 
 
 class Shelf:
-    """A shelf that was filled."""
+    """A shelf that was filled. Answers that say what is not shown are not learned."""
 
     def __init__(self, folder: Path) -> None:
+        self.kind, self.lang, _ = folder.name.split("-")
+        self.learned = self.kind not in KINDS or not KINDS[self.kind].unshown
         self.ids = np.load(folder / "ids.npy", mmap_mode="r")
         self.rows = np.load(folder / "rows.npy")
         self.pictures = np.load(folder / "pictures.npy", mmap_mode="r")
@@ -91,7 +95,8 @@ class Shelf:
 
     def __getitem__(self, i: int) -> Item:
         start, length, asked, picture, n = map(int, self.rows[i])
-        return Item(self.ids[start : start + length].astype(np.int64), asked, self.pictures[picture : picture + n])
+        pictures = self.pictures[picture : picture + n]
+        return Item(self.ids[start : start + length].astype(np.int64), asked, pictures, self.learned)
 
 
 def patches(pictures: np.ndarray, patch: int, merge: int) -> np.ndarray:
@@ -126,17 +131,19 @@ def positions(ids: np.ndarray, image: int) -> np.ndarray:
     return where
 
 
-def collate(items: Sequence[Item], *, image: int, pad: int) -> dict[str, np.ndarray]:
-    """A batch: `ids` (rows, longest), `positions` (3, rows, longest), `pixels`, and `wanted`, true where the next token
-    is the answer's."""
-    longest = max(len(item.ids) for item in items)
-    ids = np.full((len(items), longest), pad, dtype=np.int64)
-    where = np.zeros((3, len(items), longest), dtype=np.int64)
-    wanted = np.zeros((len(items), longest), dtype=bool)
-    for i, item in enumerate(items):
-        n = len(item.ids)
-        ids[i, :n] = item.ids
-        where[:, i, :n] = positions(item.ids, image)
-        wanted[i, item.asked - 1 : n - 1] = True
-    pictures = np.concatenate([item.pictures for item in items])
+def collate(conversations: Sequence[Sequence[Item]], *, image: int, pad: int) -> dict[str, np.ndarray]:
+    """A batch, each row the turns of a conversation one after the other: `ids` (rows, longest), `positions` (3, rows,
+    longest), `pixels`, and `wanted`, true where the next token is of an answer that is learned."""
+    lengths = [sum(len(item.ids) for item in items) for items in conversations]
+    ids = np.full((len(lengths), max(lengths)), pad, dtype=np.int64)
+    where = np.zeros((3, *ids.shape), dtype=np.int64)
+    wanted = np.zeros(ids.shape, dtype=bool)
+    for i, (items, n) in enumerate(zip(conversations, lengths, strict=True)):
+        ids[i, :n] = np.concatenate([item.ids for item in items])
+        where[:, i, :n] = positions(ids[i, :n], image)
+        end = 0
+        for item in items:
+            begin, end = end, end + len(item.ids)
+            wanted[i, begin + item.asked - 1 : end - 1] = item.learned
+    pictures = np.concatenate([item.pictures for items in conversations for item in items])
     return {"ids": ids, "positions": where, "wanted": wanted, "pixels": pictures}

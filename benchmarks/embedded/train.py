@@ -3,7 +3,8 @@
 The loss is on the answers only. Documents come from shelves, mixed by stage; a pool of them is sorted by length and cut
 into batches of about as many tokens. A step takes several batches, which one process reads or several share. Matrices
 inside the layers are learned by Muon, all else by AdamW; the rate is constant after a warm-up and falls twice, then
-rises for the wide sentences and falls to the end.
+rises for the wide sentences and falls to the end. Another training puts documents behind examples, whose answers are
+learned too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,16 @@ STAGES: tuple[tuple[float, Mapping[str, float]], ...] = (
 """Until how many tokens: how often each kind of document is drawn."""
 RATES = ((0.0, 1.0), (21e6, 1.0), (30e6, 0.05), (30e6, 0.3), (33e6, 0.05), (33.4e6, 0.7), (65e6, 0.02))
 """(tokens, what the rates are multiplied with), straight lines between them."""
-WEIGHED_FROM = 17e6
-"""From so many tokens on the loss of an answer's tokens is weighed, see `tokens.weights`."""
-
-BLURRED_FROM = 33e6
-"""From so many tokens on words of the prompts are replaced at random, see `blur`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What a training is. `tokens` counts those of prompts and answers, without padding; a step has `parts` batches."""
+    """What a training is. `tokens` counts those of prompts and answers, without padding; a step has `parts` batches.
+
+    `shots`: how often a document stands behind 0, 1, 2 and more `examples`, which are drawn by these weights of their
+    kinds. From `weighed_from` tokens on the loss of an answer's tokens is weighed (`tokens.weights`), and from
+    `blurred_from` on words of the prompts are replaced at random (`blur`).
+    """
 
     tokens: float = 65e6
     batch: int = 2560
@@ -61,6 +62,27 @@ class Recipe:
     seed: int = 0
     ordinary: bool = False
     muon: bool = True
+    stages: tuple[tuple[float, Mapping[str, float]], ...] = STAGES
+    rates: tuple[tuple[float, float], ...] = RATES
+    shots: tuple[float, ...] = (1.0,)
+    examples: Mapping[str, float] = field(default_factory=dict)
+    weighed_from: float = 17e6
+    blurred_from: float = 33e6
+
+
+WITH_EXAMPLES = Recipe(
+    tokens=3.5e6,
+    parts=1,
+    stages=((math.inf, {"told": 5, "single": 0.3, "paired": 3, "marked": 4, "wide": 9}),),
+    rates=((0.0, 0.3), (1.17e6, 0.19), (2.38e6, 0.1424), (2.72e6, 0.1239), (3.5e6, 0.0)),
+    shots=(0.62, 0.11, 0.10, 0.07, 0.10),
+    examples={"texts": 5, "unshown": 2, "wide": 1, "marked": 1},
+    weighed_from=0.0,
+    blurred_from=0.0,
+    seed=1,
+)
+"""A training that begins with the weights of another. A third of its tokens are of documents alone, a sixth of first
+documents of conversations. Its rates are those of a run whose length was changed on the way."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -97,6 +119,13 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
 
 Row = tuple[Shelf, int]
 """A document on a shelf."""
+Conversation = tuple[Row, ...]
+"""A document behind its examples."""
+
+
+def length(conversation: Conversation) -> int:
+    """Its tokens."""
+    return sum(shelf.length(i) for shelf, i in conversation)
 
 
 class Library:
@@ -106,30 +135,39 @@ class Library:
         self.shelves: dict[str, list[Shelf]] = {}
         for path in sorted(folder.iterdir()):
             if (path / "rows.npy").exists():
-                self.shelves.setdefault(path.name.partition("-")[0], []).append(Shelf(path))
+                shelf = Shelf(path)
+                self.shelves.setdefault(shelf.kind, []).append(shelf)
 
-    def pool(self, weights: Mapping[str, float], number: int, seed: int, *, size: int = 512) -> list[Row]:
-        """Documents of a pool; each kind's share is its weight."""
-        rng = np.random.default_rng([seed, number])
+    def drawn(self, weights: Mapping[str, float], n: int, rng: np.random.Generator, *, lang: str = "") -> list[Row]:
+        """So many documents, in one language where one is named; each kind's share is its weight."""
         kinds = [kind for kind in weights if kind in self.shelves]
         shares = np.array([weights[kind] for kind in kinds])
         found = []
-        for k in rng.choice(len(kinds), size, p=shares / shares.sum()):
-            shelves = self.shelves[kinds[k]]
+        for k in rng.choice(len(kinds), n, p=shares / shares.sum()):
+            shelves = [shelf for shelf in self.shelves[kinds[k]] if lang in ("", shelf.lang)]
             lengths = np.array([len(shelf) for shelf in shelves])
             shelf = shelves[rng.choice(len(shelves), p=lengths / lengths.sum())]
             found.append((shelf, int(rng.integers(len(shelf)))))
         return found
 
-    def batches(self, weights: Mapping[str, float], number: int, seed: int, tokens: int) -> list[list[Row]]:
+    def pool(self, weights: Mapping[str, float], number: int, recipe: Recipe, *, size: int = 512) -> list[Conversation]:
+        """Documents of a pool, each behind its examples, which are in its language."""
+        rng = np.random.default_rng([recipe.seed, number])
+        documents = self.drawn(weights, size, rng)
+        shots = rng.choice(len(recipe.shots), size, p=recipe.shots) if len(recipe.shots) > 1 else [0] * size
+        return [
+            (*(self.drawn(recipe.examples, n, rng, lang=shelf.lang) if n else ()), (shelf, i))
+            for (shelf, i), n in zip(documents, shots, strict=True)
+        ]
+
+    def batches(self, weights: Mapping[str, float], number: int, recipe: Recipe) -> list[list[Conversation]]:
         """The batches of a pool, in an order of their own."""
-        rows = sorted(self.pool(weights, number, seed), key=lambda one: one[0].length(one[1]))
-        found: list[list[Row]] = [[]]
-        for shelf, i in rows:
-            if found[-1] and (len(found[-1]) + 1) * shelf.length(i) > tokens:
+        found: list[list[Conversation]] = [[]]
+        for one in sorted(self.pool(weights, number, recipe), key=length):
+            if found[-1] and (len(found[-1]) + 1) * length(one) > recipe.batch:
                 found.append([])
-            found[-1].append((shelf, i))
-        order = np.random.default_rng([seed, number, 1]).permutation(len(found))
+            found[-1].append(one)
+        order = np.random.default_rng([recipe.seed, number, 1]).permutation(len(found))
         return [found[k] for k in order]
 
 
@@ -170,7 +208,7 @@ def make_optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
 def rate_at(tokens: float, step: int, recipe: Recipe) -> float:
     """What the rates are multiplied with after so many tokens and steps."""
-    return min(1.0, (step + 1) / recipe.warmup) * float(np.interp(tokens, *zip(*RATES, strict=True)))
+    return min(1.0, (step + 1) / recipe.warmup) * float(np.interp(tokens, *zip(*recipe.rates, strict=True)))
 
 
 def train(
@@ -182,13 +220,15 @@ def train(
     every: float = 240.0,
     until: float = math.inf,
     processes: int = 1,
+    start: Path | None = None,
 ) -> None:
     """Train, or go on where `folder` stopped; saved there `every` so many seconds; `until`: stop after so many tokens.
 
-    `processes` share the batches of each step, up to as many as a step has.
+    `processes` share the batches of each step, up to as many as a step has. `start`: a folder with a model whose
+    weights the training begins with.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    given = (shelves, folder, tokenizer, recipe, every, until)
+    given = (shelves, folder, tokenizer, recipe, every, until, start)
     if processes == 1:
         threads = torch.get_num_threads()
         try:
@@ -203,7 +243,7 @@ def train(
 
 def _train(
     rank: int, processes: int, meeting: Path | None, shelves: Path, folder: Path, tokenizer: Path, recipe: Recipe,
-    every: float, until: float,
+    every: float, until: float, start: Path | None,
 ) -> None:  # fmt: skip
     if processes > 1:  # one that is left alone is interrupted, whatever this one was told to ignore
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -216,6 +256,8 @@ def _train(
     library = Library(shelves)
     known = AutoTokenizer.from_pretrained(tokenizer)
     model = make_model(known, seed=recipe.seed, ordinary=recipe.ordinary)
+    if start is not None:
+        model.load_state_dict(type(model).from_pretrained(start, dtype=torch.float32).state_dict())
     image, pad = model.config.image_token_id, known.pad_token_id
     optimizers = make_optimizers(model, recipe)
     gradient = one_gradient(model)
@@ -232,15 +274,15 @@ def _train(
     while state["tokens"] < min(recipe.tokens, until):
         for number in range(recipe.parts):
             rows = next(stream)
-            state["tokens"] += sum(shelf.length(i) for shelf, i in rows)
+            state["tokens"] += sum(map(length, rows))
             if number % processes == rank:
-                items = [shelf[i] for shelf, i in rows]
-                if state["tokens"] >= BLURRED_FROM:
+                conversations = [[shelf[i] for shelf, i in one] for one in rows]
+                if state["tokens"] >= recipe.blurred_from:
                     rng = np.random.default_rng([recipe.seed, state["pool"], state["place"]])
-                    items = [blur(item, rng) for item in items]
-                batch = collate(items, image=image, pad=pad)
+                    conversations = [[blur(item, rng) for item in items] for items in conversations]
+                batch = collate(conversations, image=image, pad=pad)
                 losses, right, said = answer_loss(model, batch)
-                weight = weighed[said] if state["tokens"] >= WEIGHED_FROM else torch.ones_like(losses)
+                weight = weighed[said] if state["tokens"] >= recipe.weighed_from else torch.ones_like(losses)
                 ((losses * weight).sum() / weight.sum()).backward()
                 sums += torch.tensor([losses.sum().item(), int(right.sum()), len(right)])
         if processes > 1:
@@ -311,11 +353,11 @@ def drop_later(log: Path, step: int) -> None:
         log.write_text("".join(row for row in rows if json.loads(row)["step"] <= step))
 
 
-def _stream(library: Library, state: dict[str, Any], recipe: Recipe) -> Iterator[list[Row]]:
+def _stream(library: Library, state: dict[str, Any], recipe: Recipe) -> Iterator[list[Conversation]]:
     """Batches from where the state says, which always says the next one."""
     while True:
-        weights = next(mix for end, mix in STAGES if state["drawn"] < end)
-        batches = library.batches(weights, state["pool"], recipe.seed, recipe.batch)
+        weights = next(mix for end, mix in recipe.stages if state["drawn"] < end)
+        batches = library.batches(weights, state["pool"], recipe)
         while state["place"] < len(batches):
             state["place"] += 1
             yield batches[state["place"] - 1]

@@ -137,6 +137,20 @@ def test_what_it_learned_to_answer_is_what_is_asked_of_it(engine, learned):
             assert positions(np.array(ids), image).tolist() == index[:, 0].tolist()
 
 
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_examples_stand_before_a_document_as_a_training_with_them_has_it(engine, learned, lang):
+    asked = Config(device="cpu", shots=1, prompt_version=2, prompt_form="compact")
+    system = VideoLLM(asked, labels=LABELS, engine=engine, examples=learned)
+    (document,) = (e.document for e in learned if e.document.id == f"short-{lang}")
+    (shot,) = system.selector.choose(document)
+    unshown = replace(shot.document, frames=())
+    turns = (prompt(unshown), answer(unshown, replace(shot.gold, regions=())) + "<|im_end|>", prompt(document))
+    ids = [i for turn in turns for i in engine.local.tokenizer(turn, add_special_tokens=False).input_ids]
+    messages = _question(system, document).messages
+    assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
+    assert engine.local.encode(messages)["input_ids"][0].tolist() == ids
+
+
 def test_what_it_learned_to_say_is_allowed_and_means_the_gold(engine, learned):
     system = VideoLLM(Config(device="cpu"), labels=LABELS, engine=engine)
     for example in learned:

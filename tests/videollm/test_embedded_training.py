@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,19 @@ import pytest
 pytest.importorskip("transformers", reason="needs the extra 'llm'")
 
 import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from benchmarks.embedded.blur import SHARE, Blur
 from benchmarks.embedded.examples import KINDS, clips, names_for
-from benchmarks.embedded.shelves import Shelf, fill
+from benchmarks.embedded.shelves import Shelf, collate, fill
 from benchmarks.embedded.tokens import weights
-from benchmarks.embedded.train import Library, Recipe, one_gradient, rate_at, train
+from benchmarks.embedded.train import WITH_EXAMPLES, Library, Recipe, length, one_gradient, rate_at, train
 from m3dllm.corpora.m3d import m3d_labels
 from m3dllm.systems.videollm import embedded
 
 RECIPE = Recipe(tokens=40_000, batch=400, warmup=4)
+BEHIND_EXAMPLES = replace(WITH_EXAMPLES, stages=((np.inf, {"tiny": 1}),), shots=(0.5, 0, 0.5), examples={"unshown": 1})
 TOKENIZER = embedded.FOLDER
 
 
@@ -31,7 +34,7 @@ TOKENIZER = embedded.FOLDER
 def shelves(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work") / "shelves"
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
-    for name, lang in (("tiny", "en"), ("tiny", "zh"), ("single", "en")):
+    for name, lang in (("tiny", "en"), ("tiny", "zh"), ("single", "en"), ("unshown", "en"), ("unshown", "zh")):
         fill(folder / f"{name}-{lang}-0", name, lang, 12, tokenizer, seed=0)
     return folder
 
@@ -76,9 +79,32 @@ def _apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> floa
 
 
 def test_a_batch_is_no_longer_than_asked_and_of_documents_alike(shelves):
-    for batch in Library(shelves).batches({"tiny": 1, "single": 1}, 0, 0, 400):
-        lengths = [shelf.length(i) for shelf, i in batch]
+    for batch in Library(shelves).batches({"tiny": 1, "single": 1}, 0, RECIPE):
+        lengths = list(map(length, batch))
         assert len(lengths) * max(lengths) <= 400 or len(lengths) == 1
+
+
+def test_a_document_stands_behind_as_many_examples_as_asked_in_its_language(shelves):
+    pool = Library(shelves).pool({"tiny": 1}, 0, BEHIND_EXAMPLES)
+    counts = np.bincount([len(one) - 1 for one in pool], minlength=3) / len(pool)
+    assert counts == pytest.approx([0.5, 0, 0.5], abs=0.1)
+    for *examples, (shelf, _) in pool:
+        assert shelf.kind == "tiny"
+        assert {(other.kind, other.lang) for other, _ in examples} <= {("unshown", shelf.lang)}
+
+
+def test_answers_that_say_what_is_not_shown_are_not_learned(shelves):
+    example, document = Shelf(shelves / "unshown-en-0")[0], Shelf(shelves / "tiny-en-0")[0]
+    wanted = collate([[example, document]], image=6, pad=0)["wanted"][0]
+    assert wanted.sum() == len(document.ids) - document.asked
+    assert not wanted[: len(example.ids) + document.asked - 1].any()
+
+
+def test_a_training_begins_with_the_weights_that_it_is_given(shelves, tmp_path):
+    train(shelves, tmp_path, TOKENIZER, BEHIND_EXAMPLES, until=400, start=embedded.FOLDER)
+    given = load_file(embedded.FOLDER / "model.safetensors")
+    found = learned(tmp_path)
+    assert 0 < max((found[name] - tensor.float()).abs().max().item() for name, tensor in given.items()) < 0.01
 
 
 def test_a_shelf_is_filled_once(shelves):
