@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
+# One thread: these models are small, and on a busy machine two wait for each other twelve times as long as they compute.
+demo test: export OMP_NUM_THREADS = 1
+
 .PHONY: demo demo-full test lint check docs format clean
 
 # Eight documents of each language, answered by the heuristic baselines, the embedded video LLM and a fitted dffm.
-# One thread: these models are small, and on a busy machine two wait for each other twelve times as long as they compute.
-demo: export OMP_NUM_THREADS = 1
 demo: $(VENV)/.demo ## compare three systems on a few documents, look at the page, extract from two films
 	$(BIN)/m3dllm run --system majority --pairs both --limit 8 --out runs/demo/majority
 	$(BIN)/m3dllm run --system dffm --checkpoint demo --pairs both --limit 8 --out runs/demo/dffm
