@@ -32,8 +32,8 @@ from m3dllm.labels import LabelSet
 from m3dllm.normalize import normalize
 from m3dllm.progress import progress as reported
 from m3dllm.rng import seeded
-from m3dllm.score import Scores, score
-from m3dllm.types import TASKS, Document, Example, RawOutput
+from m3dllm.score import Scores, Settings, score
+from m3dllm.types import TASKS, Document, Example, RawOutput, Task
 from m3dllm.weights import fill, optimizer_state, part_of, read_weights, restore_optimizer, write_weights
 from m3dllm.wire import encode_example, encode_labels, read_json
 
@@ -106,6 +106,8 @@ class Learner(ABC, Generic[Item]):
     schedule: Schedule
     fingerprint: str
     """A hash of all that the result depends on, see `fingerprint_of`."""
+    tasks: Sequence[Task] = TASKS
+    """The tasks that the model answers: dev is scored on them alone."""
     loss_weights: Mapping[str, float] = {}
     """How much each loss counts in the sum; those that are not named count 1."""
     speed: ClassVar[str | None] = None
@@ -428,7 +430,7 @@ class Training(Generic[Item]):
             return {}
         mine = self.dev[self.processes.index :: self.processes.count]
         answers = self.processes.gather(list(self.learner.predict(example.document for example in mine)))
-        return f1_scores(self.dev, answers, self.learner.labels)
+        return f1_scores(self.dev, answers, self.learner.labels, self.learner.tasks)
 
     def _add_gradients(self, weights: Sequence[Tensor]) -> None:
         """The gradients of all processes together. A process without items adds nothing."""
@@ -503,11 +505,13 @@ def _number(text: str) -> int:
 # --- dev --------------------------------------------------------------------------------------------------------------
 
 
-def f1_scores(examples: Sequence[Example], answers: Iterable[RawOutput], labels: LabelSet) -> dict[str, float]:
+def f1_scores(
+    examples: Sequence[Example], answers: Iterable[RawOutput], labels: LabelSet, tasks: Sequence[Task] = TASKS
+) -> dict[str, float]:
     """F1 of each task and their average by the shared scorer, averaged over the languages of `examples`."""
     raws = {raw.document: raw for raw in answers}
     predictions = [normalize(e.document, raws[e.document.id], labels) for e in examples]
-    return averages(score(examples, predictions, labels=labels))
+    return averages(score(examples, predictions, labels=labels, settings=Settings(tasks=tuple(tasks))))
 
 
 def averages(scores: Scores) -> dict[str, float]:

@@ -238,5 +238,9 @@ def test_a_tiny_decoder_may_have_more_layers_than_the_encoder(documents, tmp_pat
 
 def test_it_declares_two_tasks_and_its_preset_of_the_paper_has_a_t5():
     spec = built_in()["tiger"]
-    assert (spec.tasks, spec.takes_given) == ({"entity", "grounding"}, False)
+    assert (spec.tasks, set(TigerModel.tasks), spec.takes_given) == (
+        {"entity", "grounding"},
+        {"entity", "grounding"},
+        False,
+    )
     assert resolve_config(spec, {}, preset="paper", seed=0).text_model[0] == "en=google/flan-t5-base"

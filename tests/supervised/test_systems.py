@@ -13,7 +13,7 @@ from m3dllm.registry import built_in
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.data import gold_of
 from m3dllm.systems.supervised.decoding import Thresholds
-from m3dllm.systems.supervised.learner import describe
+from m3dllm.systems.supervised.learner import SupervisedLearner, describe
 from m3dllm.systems.supervised.predict import decoders, dev_scores
 from m3dllm.training import weighted_sum
 from m3dllm.types import Document
@@ -53,6 +53,12 @@ def idle(model, examples):
 def test_the_systems_of_the_library_are_found():
     named = {"dffm", "vivit-os", "vivit-ts", "videomae-os", "videomae-ts", "mdocre-hn-like", "i2srm"}
     assert named | {"text-only", "vision-only"} <= set(SUPERVISED)
+
+
+@each
+def test_dev_is_scored_on_the_tasks_that_it_declares(name, tmp_path):
+    model = model_of(name, four(tmp_path), **SMALL)
+    assert set(SupervisedLearner(model, LABELS, torch.device("cpu"), "").tasks) == set(built_in()[name].tasks)
 
 
 @each

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from m3dllm.systems.generative.seq2seq import Seq2Seq, text_loss
 from m3dllm.systems.supervised.data import Inputs, make_batch, to_device
 from m3dllm.systems.supervised.features import FrameFeatures
 from m3dllm.systems.supervised.text import Subwords
-from m3dllm.types import Document, Example, Issue, Turn
+from m3dllm.types import TASKS, Document, Example, Issue, Task, Turn
 
 PIECES_AT_ONCE = 8192
 """Pieces of sources and what is seen beside them, padding too, that go through the model at once."""
@@ -64,6 +64,9 @@ class Answer:
 
 class GenerativeModel(nn.Module, ABC):
     """A T5 and a vision encoder. A system says what it asks, how text and frames meet, and how it answers."""
+
+    tasks: ClassVar[tuple[Task, ...]] = TASKS
+    """The tasks that it answers."""
 
     def __init__(self, config: Any, labels: LabelSet, text: Seq2Seq, vision: FrameFeatures | None) -> None:
         """`vision` is None where no frames are read."""

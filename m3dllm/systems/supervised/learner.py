@@ -53,6 +53,7 @@ class SupervisedLearner(Learner[TrainingItem]):
     def __init__(self, model: Model, labels: LabelSet, device: torch.device, fingerprint: str) -> None:
         config = model.config
         self.model, self.labels, self.device, self.fingerprint = model, labels, device, fingerprint
+        self.tasks = [head.task for head in model.heads]
         self.loss_weights = config.loss_weights
         self.class_weights = ClassWeights()
         for name in sorted(set(config.aux_loss) - set(model.auxiliary)):

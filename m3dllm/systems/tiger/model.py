@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ class TigerModel(GenerativeModel):
     """Rows behind the words (W f), a sentence for each mention, and for those that are shown a row of every frame."""
 
     config: Config
+    tasks: ClassVar = ("entity", "grounding")
 
     def __init__(self, config: Config, labels: LabelSet, text: Seq2Seq, vision: FrameFeatures | None) -> None:
         super().__init__(config, labels, text, vision)
