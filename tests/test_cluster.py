@@ -106,6 +106,25 @@ def test_a_second_driver_of_one_run_is_refused(disturbed):
     assert "is in use by another process: wait for it, or name another --out" in disturbed.second.stderr
 
 
+def test_an_experiment_over_a_cluster_leaves_the_runs_of_one_process(cluster, corpus, plugged, tmp_path):
+    file = tmp_path / "two.toml"
+    file.write_text(
+        'title = "Two"\n[[systems]]\nsystem = "majority"\n'
+        '[[systems]]\nname = "one"\nsystem = "majority"\noptions = { boxes = 1 }\n'
+    )
+    words = ["bench", file, "--corpus", corpus, "--limit", 2, "--seeds", 1]
+    for out, over in (
+        (tmp_path / "here", ()),
+        (tmp_path / "there", ("--executor", "ray", "--address", cluster.address)),
+    ):
+        asked = [sys.executable, "-m", "m3dllm", *map(str, (*words, "--out", out, *over))]
+        subprocess.run(asked, check=True, env=plugged, cwd=ROOT, capture_output=True)
+    runs = sorted(path.parent.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("run.json"))
+    assert len(runs) == 2
+    for run in runs:
+        assert files_of(tmp_path / "there" / run) == files_of(tmp_path / "here" / run)
+
+
 def test_ctrl_c_stops_the_workers_and_the_same_command_resumes(corpus, plugged, tmp_path):
     """Here Ray is started by the command, on this machine alone."""
     words = command(corpus, tmp_path / "run", "--executor", "ray", "--workers", 2)
