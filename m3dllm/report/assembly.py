@@ -12,7 +12,7 @@ from m3dllm.files import file_name
 from m3dllm.report import breakdowns, cells, confidences, scores
 from m3dllm.report.answers import answer_table, cost_table, issue_table, pareto
 from m3dllm.report.comparison import Comparison
-from m3dllm.report.curves import Sweep, curve_plot, curve_table, sweeps
+from m3dllm.report.curves import Sweep, curve_plot, curve_table, is_share, missing_ratio, sweeps
 from m3dllm.report.findings import finding
 from m3dllm.report.gates import gate_plot
 from m3dllm.report.groups import ComparisonGroup
@@ -291,7 +291,7 @@ def _run_table(runs: Sequence[ScoredRun]) -> Table:
     for run in runs:
         record = run.record
         documents = ", ".join(f"{of.documents} {lang}" for lang, of in run.scores.languages.items())
-        missing = "nothing" if record.missing is None else str(record.missing["kind"])
+        missing = _missing(run) or "nothing"
         words = (run.name, record.system, record.corpus.name, record.corpus.split, documents, record.pairs, missing)
         rows.append(Row((*map(cells.word, words), Cell(str(record.seed), record.seed))))
     columns = tuple(Column(head, head, number=head == "seed") for head in heads)
@@ -309,7 +309,7 @@ def _making(run: ScoredRun) -> Section:
         "seed": str(record.seed),
         "notes": "; ".join(record.notes),
         "corpus": f"{corpus.name}: {', '.join(splits)}",
-        "given": "everything" if record.missing is None else f"missing: {record.missing['kind']}",
+        "given": f"missing: {_missing(run)}" if record.missing else "everything",
         "sha256": ", ".join(f"{name} {digest}" for name, digest in sorted(corpus.sha256.items())),
         "checkpoint": record.checkpoint or "",
         "used": encode(record.provenance).decode() if record.provenance else "",
@@ -330,9 +330,16 @@ def _making(run: ScoredRun) -> Section:
 def _where(group: ComparisonGroup, pairs: Pairs | None = None) -> str:
     """The group in words."""
     run, of = group.runs[0], group.protocol
-    hidden = "" if run.record.missing is None else f", missing {run.record.missing['kind']}"
+    hidden = f", missing {_missing(run)}" if run.record.missing else ""
     what = f"{of.corpus}, {of.split}, {LANGUAGES.get(of.lang, of.lang)}{hidden}"
     return what if pairs is None else f"{what}, {PAIRS_WORDS[pairs]}"
+
+
+def _missing(run: ScoredRun) -> str:
+    """Of which documents a modality was hidden, in words; "" where nothing was."""
+    if is_share(run):
+        return f"in {100 * (missing_ratio(run) or 0):.0f}{NO_BREAK}%"
+    return str(run.record.missing["kind"]) if run.record.missing else ""
 
 
 def _counted(group: ComparisonGroup, pairs: Pairs, *, under: str) -> str:

@@ -92,7 +92,9 @@ def _caption(sweep: Sweep) -> str:
     over = "gold mentions and chains" if sweep.pairs == "gold_pairs" else "end to end"
     what = f"F1 in percent, {over}, of runs that differ in nothing else but their seed."
     if sweep.name == MISSING:
-        what += " As many documents lack their text as their video; a task without its modality is not scored there."
+        what += (
+            " About as many documents lack their text as their video; a task without its modality is not scored there."
+        )
     return what
 
 
@@ -123,14 +125,23 @@ def _value(run: ScoredRun, name: str) -> float | None:
 
 
 def missing_ratio(run: ScoredRun) -> float | None:
-    """The share of documents without one modality; None where text and video are not missing about equally often."""
+    """The share of documents without one modality; None where text and video are not missing about equally often.
+
+    A share that was asked for is drawn over all documents: of one language there may be more of the one than the other.
+    """
     if not run.subsets:
         return 0.0
     counts = Counter(
         run.subsets.get(document, "full") for of in run.summary.languages.values() for document in of.documents
     )
     text, video, every = counts["no_text"], counts["no_video"], sum(counts.values())
-    return (text + video) / every if abs(text - video) <= max(1, 0.05 * every) else None
+    is_even = is_share(run) or abs(text - video) <= max(1, 0.05 * every)
+    return (text + video) / every if is_even else None
+
+
+def is_share(run: ScoredRun) -> bool:
+    """Whether a modality was hidden from a share of the documents that was asked for."""
+    return run.record.missing is not None and run.record.missing["kind"] == "share"
 
 
 def _place(group: ComparisonGroup, name: str) -> tuple[str, ...]:

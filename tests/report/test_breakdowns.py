@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from m3dllm import pipeline
+from m3dllm.corpora.native import load_corpus
 from m3dllm.experiment import Experiment
 from m3dllm.report import answers, breakdowns, curves
 from m3dllm.report.groups import ComparisonGroup, groups
@@ -133,6 +134,19 @@ def test_runs_that_differ_in_what_was_hidden_make_a_curve(folder):
     assert [point.x for point in plot.panels[0].series[0].points] == [0, 0.5]
     table = curves.curve_table("t", sweep)
     assert [row.cells[1].value for row in table.rows] == [0, 0.5]
+
+
+@pytest.mark.parametrize(("kind", "ratio"), [("share", 3 / 8), ("thirds", None)])
+def test_of_a_share_that_was_asked_for_one_modality_may_be_missing_more_often(folder, tmp_path, kind, ratio):
+    splits = load_corpus(folder / "corpus").splits
+    hidden = {e.document.id: "full" for examples in splits.values() for e in examples}
+    hidden |= {e.document.id: "no_text" for e in list(splits["test"])[:3]}
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"kind": kind, "seed": 0, "documents": hidden, "format": 1}))
+    made = pipeline.run(
+        Experiment(system="majority", corpus=folder / "corpus", out=tmp_path / "run", missing=str(manifest))
+    )
+    assert curves.missing_ratio(read_run(made.path)) == ratio
 
 
 def test_runs_that_differ_in_an_option_make_a_curve(folder, tmp_path):
