@@ -80,8 +80,9 @@ class Config(TuningOptions):
         if self.guidelines:
             found["guidelines"] = sha256(repr(sorted(read_guidelines(Path(self.guidelines)).items())).encode())
         if self.prompts:
-            files = sorted(Path(self.prompts).rglob("*.jinja"))
-            listed = [(path.relative_to(self.prompts).as_posix(), sha256_file(path)) for path in files]
+            folder = Path(self.prompts)
+            files = sorted(folder.rglob("*.jinja")) if folder.is_dir() else []
+            listed = [(path.relative_to(folder).as_posix(), sha256_file(path)) for path in files]
             found["prompts"] = sha256(repr(listed).encode())
         return found
 

@@ -180,7 +180,8 @@ def default_version(options: Options, *, embedded_model: bool) -> int:
 
 def version_of(folder: Path) -> int:
     """The newest version of the templates in a folder; 0 where there are none."""
-    versions = (re.fullmatch(r".*\.v(\d+)", path.stem) for path in folder.rglob(f"*{SUFFIX}"))
+    paths = folder.rglob(f"*{SUFFIX}") if folder.is_dir() else ()
+    versions = (re.fullmatch(r".*\.v(\d+)", path.stem) for path in paths)
     return max((int(found[1]) for found in versions if found), default=0)
 
 
