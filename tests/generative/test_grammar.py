@@ -8,17 +8,15 @@ import pytest
 import torch
 
 from m3dllm.systems.generative.boxes import candidates, read_boxes
-from m3dllm.systems.generative.codec import Slots, TinyCodec, load_codec
-from m3dllm.systems.generative.grammar import Held, Walk
+from m3dllm.systems.generative.grammar import Held
 from m3dllm.systems.generative.model import Reply
 from m3dllm.systems.generative.places import windows
-from m3dllm.systems.generative.queries import encode
 from m3dllm.systems.umie import tasks
 from m3dllm.systems.umie.draft import Draft
 from m3dllm.tokens import tokenize
 from m3dllm.types import Turn
 from tests.generative.documents import four_with_candidates
-from tests.generative.t5 import HAN, LATIN, write_t5_tokenizer
+from tests.generative.writing import CODECS, codec_of, walk, write_gold
 from tests.supervised.documents import LABELS
 
 
@@ -41,28 +39,16 @@ def documents(tmp_path_factory):
     return examples, read_boxes([path])
 
 
-@pytest.fixture(scope="module", params=["tiny", "pretrained"])
+@pytest.fixture(scope="module", params=CODECS)
 def codec(request, documents, tmp_path_factory):
-    if request.param == "tiny":
-        return TinyCodec.of([("g", example.document.text) for example in documents[0]], LABELS, 2, ())
-    return load_codec(str(write_t5_tokenizer(tmp_path_factory.mktemp("t5"), LATIN + HAN)))
-
-
-def walk(query, codec):
-    slots = Slots()
-    codec.encode(query.source, slots)
-    return Walk(query.grammar(codec, slots), codec), slots
+    return codec_of(request.param, documents[0], tmp_path_factory.mktemp("t5"))
 
 
 def test_every_gold_answer_may_be_written(codec, documents):
     examples, boxes = documents
     for example in examples:
         for query, _ in queries_of(example, boxes):
-            one, _ = walk(query, codec)
-            for piece in encode(query, codec).target:
-                assert piece in one.allowed(), query.target
-                one.take(piece)
-            assert one.over
+            write_gold(query, codec)
 
 
 def read_into(draft, query, words, reply):
