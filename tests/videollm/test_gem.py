@@ -12,6 +12,7 @@ from m3dllm.systems.videollm.engines.base import Reply
 from m3dllm.systems.videollm.strategies import find_strategy
 from m3dllm.systems.videollm.strategies.choices import Choice, Ranking, entropy
 from m3dllm.types import Document
+from tests.videollm.talking import talk
 from tests.videollm.test_mqa import RIGHT, TEXT, TYPES, Speaker
 from tests.videollm.test_strategies import annotation, instruction, subject
 
@@ -34,16 +35,6 @@ class Doubter(Speaker):
         return Reply(text=reply.text, scores=tuple(score * self.sure for score in reply.scores))
 
 
-def talk(about, speaker):
-    conversation = find_strategy("gem").run(about)
-    try:
-        questions = next(conversation)
-        while True:
-            questions = conversation.send([speaker(question) for question in questions])
-    except StopIteration as end:
-        return end.value
-
-
 def about(text: str = TEXT, **options):
     return subject(Document("d", "en", text, frames=subject().document.frames), strategy="gem", **options)
 
@@ -58,7 +49,7 @@ def stages(speaker: Speaker) -> set[str]:
 
 def test_what_is_not_sure_is_asked_again_and_that_answer_counts():
     asked, speaker = about(), Doubter([*TYPES], AGAIN, sure=0.1)
-    found = annotation(asked, talk(asked, speaker))
+    found = annotation(asked, talk("gem", asked, speaker))
     assert {"type_again", "relation_again", "present"} <= stages(speaker)
     assert [chain.type for chain in found.chains] == ["PER", "PER", "LOC"]
     assert [(r.head, r.tail, r.type) for r in found.relations] == [("c0", "c2", "PER-LOC_birth")]
@@ -66,19 +57,19 @@ def test_what_is_not_sure_is_asked_again_and_that_answer_counts():
 
 def test_what_is_sure_is_asked_once():
     asked, speaker = about(), Doubter([*TYPES], AGAIN, sure=20.0)
-    talk(asked, speaker)
+    talk("gem", asked, speaker)
     assert not {"type_again", "relation_again"} & stages(speaker)
 
 
 def test_the_gate_says_what_is_sure():
     speaker = Doubter([*TYPES], AGAIN, sure=0.1)
-    talk(about(gate=1.0), speaker)
+    talk("gem", about(gate=1.0), speaker)
     assert not {"type_again", "relation_again"} & stages(speaker)
 
 
 def test_an_engine_without_likelihoods_is_asked_once():
     asked, speaker = about(), Doubter([*TYPES], AGAIN, sure=0.1, scored=False)
-    found = annotation(asked, talk(asked, speaker))
+    found = annotation(asked, talk("gem", asked, speaker))
     assert not {"type_again", "relation_again"} & stages(speaker)
     assert found.chains
 
@@ -86,7 +77,7 @@ def test_an_engine_without_likelihoods_is_asked_once():
 def test_only_who_is_present_is_sought_in_the_frames():
     for present, regions in (("Bela", 1), ("nobody", 0)):
         asked, speaker = about(), Doubter([*TYPES], AGAIN, sure=20.0, present=present)
-        found = annotation(asked, talk(asked, speaker))
+        found = annotation(asked, talk("gem", asked, speaker))
         assert len(found.regions) == regions
         assert ("seen" in stages(speaker)) == bool(regions)
 

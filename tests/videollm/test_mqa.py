@@ -20,6 +20,7 @@ from m3dllm.systems.videollm.strategies.choices import LETTERS, read_letter
 from m3dllm.systems.videollm.strategies.mqa import CANDIDATES, check_labels
 from m3dllm.types import Chain, Document, Given, Mention, RawOutput
 from tests.small import LABELS, example
+from tests.videollm.talking import talk
 from tests.videollm.test_strategies import annotation, instruction, subject
 
 TEXT = "Ada Lovelace met Bela in Arles . Ada left Bela ."
@@ -77,17 +78,6 @@ RIGHT = {
 }
 
 
-def talk(about: PromptContext, speaker: Speaker) -> object:
-    """What the conversation comes to."""
-    conversation = find_strategy("mqa").run(about)
-    try:
-        questions = next(conversation)
-        while True:
-            questions = conversation.send([speaker(question) for question in questions])
-    except StopIteration as end:
-        return end.value
-
-
 def about(text: str = TEXT, **options) -> PromptContext:
     return subject(Document("d", "en", text, frames=subject().document.frames), strategy="mqa", **options)
 
@@ -95,7 +85,7 @@ def about(text: str = TEXT, **options) -> PromptContext:
 @pytest.mark.parametrize("scored", [True, False])
 def test_spans_become_typed_mentions_chains_relations_and_regions(scored):
     asked, speaker = about(), Speaker([*TYPES], RIGHT, scored=scored)
-    found = annotation(asked, talk(asked, speaker))
+    found = annotation(asked, talk("mqa", asked, speaker))
     assert [[TEXT[m.start : m.end] for m in chain.mentions] for chain in found.chains] == [
         ["Ada Lovelace", "Ada"],
         ["Bela", "Bela"],
@@ -109,7 +99,7 @@ def test_spans_become_typed_mentions_chains_relations_and_regions(scored):
 
 def test_every_decision_is_asked_in_two_orders_where_letters_have_probabilities():
     speaker = Speaker([*TYPES], RIGHT)
-    talk(about(), speaker)
+    talk("mqa", about(), speaker)
     types = [q for q in speaker.asked if q.stage.name == "type"]
     assert len(types) == 2 * len(TYPES)
     forward, backward = instruction(types[0]), instruction(types[len(TYPES)])
@@ -118,19 +108,19 @@ def test_every_decision_is_asked_in_two_orders_where_letters_have_probabilities(
     assert types[0].request.options == ("A", "B", "C")
     assert types[0].request.constraint.schema["properties"]["choice"]["enum"] == ["A", "B", "C"]
     plain = Speaker([*TYPES], RIGHT, scored=False)
-    talk(about(), plain)
+    talk("mqa", about(), plain)
     assert len([q for q in plain.asked if q.stage.name == "type"]) == len(TYPES)
 
 
 def test_a_liking_for_a_letter_decides_nothing():
     fair, biased = about(), about()
-    right = annotation(fair, talk(fair, Speaker([*TYPES], RIGHT)))
-    assert annotation(biased, talk(biased, Speaker([*TYPES], RIGHT, bias=3.9))) == right
+    right = annotation(fair, talk("mqa", fair, Speaker([*TYPES], RIGHT)))
+    assert annotation(biased, talk("mqa", biased, Speaker([*TYPES], RIGHT, bias=3.9))) == right
 
 
 def test_none_of_these_discards_a_span_and_begins_a_chain():
     asked = about("Ada met Bela .")
-    found = annotation(asked, talk(asked, Speaker(["Ada", "met", "Bela"], {("type", "a”"): "person"})))
+    found = annotation(asked, talk("mqa", asked, Speaker(["Ada", "met", "Bela"], {("type", "a”"): "person"})))
     assert [len(chain.mentions) for chain in found.chains] == [1, 1]
     assert not found.relations
     assert not found.regions
@@ -139,7 +129,7 @@ def test_none_of_these_discards_a_span_and_begins_a_chain():
 def test_options_of_coreference_are_bounded_and_those_that_resemble_come_first():
     names = [f"P{i}" for i in range(CANDIDATES + 6)]
     speaker = Speaker([*names, "P0 x"], {("type", "P"): "person"})
-    talk(about(" ".join([*names, "P0 x"]), max_mentions=40), speaker)
+    talk("mqa", about(" ".join([*names, "P0 x"]), max_mentions=40), speaker)
     last = [q for q in speaker.asked if q.stage.name == "coreference"][len(names) - 1]
     options = [line for line in instruction(last).splitlines() if line.startswith("(")]
     assert len(options) == CANDIDATES + 1
@@ -148,7 +138,7 @@ def test_options_of_coreference_are_bounded_and_those_that_resemble_come_first()
 
 def test_the_nearest_pairs_are_asked_about_and_no_more_than_relations_may_be():
     speaker = Speaker(["Ada", "Arles", "Basel"], {("type", "Ada"): "person", ("type", ""): "location"})
-    talk(about("Ada is in Basel , far from Arles .", max_relations=1), speaker)
+    talk("mqa", about("Ada is in Basel , far from Arles .", max_relations=1), speaker)
     (asked,) = {instruction(q).strip().partition("\n")[0] for q in speaker.asked if q.stage.name == "relation"}
     assert "“Ada” and “Basel”" in asked
 
@@ -157,7 +147,8 @@ def test_a_relation_may_go_either_way():
     picks = {**RIGHT, ("relation", "“Bela”"): "couple"}
     asked = about("Bela met Arles and Ada .")
     found = annotation(
-        asked, talk(asked, Speaker(["Ada", "Bela", "Arles"], {**picks, ("relation", "“Arles” and “Ada”"): "born in"}))
+        asked,
+        talk("mqa", asked, Speaker(["Ada", "Bela", "Arles"], {**picks, ("relation", "“Arles” and “Ada”"): "born in"})),
     )
     names = {chain.id: asked.document.text[chain.mentions[0].start : chain.mentions[0].end] for chain in found.chains}
     assert {(names[r.head], names[r.tail], r.type) for r in found.relations} == {
@@ -169,11 +160,11 @@ def test_a_relation_may_go_either_way():
 def test_without_a_text_only_the_frames_are_asked_about():
     asked = about("")
     speaker = Speaker([], {("seen", "frame 24"): "person"})
-    found = annotation(asked, talk(asked, speaker))
+    found = annotation(asked, talk("mqa", asked, speaker))
     assert [q.stage.name for q in speaker.asked] == ["seen", "seen", "box"]
     assert [(r.type, r.chain) for r in found.regions] == [("PER", None)]
     nothing = subject(Document("d", "en", ""), frames=0, strategy="mqa")
-    assert talk(nothing, Speaker([], {})) == {"chains": [], "relations": [], "regions": []}
+    assert talk("mqa", nothing, Speaker([], {})) == {"chains": [], "relations": [], "regions": []}
 
 
 def test_what_is_given_bounds_the_questions():
@@ -182,7 +173,7 @@ def test_what_is_given_bounds_the_questions():
     for kind, chains, stages in (("mentions", singles, {"coreference"}), ("chains", made.gold.chains, {"relation"})):
         asked = subject(replace(made.document, given=Given(chains=chains, kind=kind)), strategy="mqa")
         speaker = Speaker([], RIGHT)
-        found = annotation(asked, talk(asked, speaker))
+        found = annotation(asked, talk("mqa", asked, speaker))
         assert {q.stage.name for q in speaker.asked} == stages
         assert {chain.spans for chain in found.chains} == {chain.spans for chain in made.gold.chains}
         assert len(found.relations) == (kind == "chains")
@@ -225,7 +216,7 @@ def test_an_answer_without_a_letter_is_none_of_them_and_noted():
 
 def test_a_span_that_stands_nowhere_is_left_for_normalization_to_judge():
     asked = about(schema_only=True)
-    payload = talk(asked, Speaker(["Grace"], {("type", "Grace"): "person"}))
+    payload = talk("mqa", asked, Speaker(["Grace"], {("type", "Grace"): "person"}))
     issues = normalize(asked.document, RawOutput("d", payload=payload), LABELS).issues
     assert "text_not_found" in [issue.code for issue in issues]
 

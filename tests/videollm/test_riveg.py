@@ -13,6 +13,7 @@ from m3dllm.systems.videollm.engines.base import Reply
 from m3dllm.systems.videollm.strategies import find_strategy
 from m3dllm.types import Document, RawOutput
 from tests.small import LABELS
+from tests.videollm.talking import talk
 from tests.videollm.test_strategies import TEXT, instruction, subject
 
 ANSWERS = {
@@ -24,11 +25,11 @@ ANSWERS = {
 }
 
 
-def talk(about, *, yes: str = "Ada", scored: bool = True):
+def seen(about, *, yes: str = "Ada", scored: bool = True):
     """(the annotation, the questions) where the model sees one entity in frame 24 alone."""
-    conversation, asked = find_strategy("riveg").run(about), []
+    asked = []
 
-    def said(question) -> Reply:
+    def reply(question) -> Reply:
         asked.append(question)
         if question.stage.name != "entailed":
             return Reply(text=json.dumps(ANSWERS[question.stage.name]))
@@ -37,13 +38,8 @@ def talk(about, *, yes: str = "Ada", scored: bool = True):
         word = question.request.options[not right] if question.request.options else ("yes" if right else "no")
         return Reply(text=word, scores=((-0.1, -2.0) if right else (-2.0, -0.1)) if scored else None)
 
-    try:
-        questions = next(conversation)
-        while True:
-            questions = conversation.send([said(question) for question in questions])
-    except StopIteration as end:
-        raw = RawOutput("d", payload=end.value, issues=tuple(about.issues))
-        return normalize(about.document, raw, LABELS).annotation, asked
+    raw = RawOutput("d", payload=talk("riveg", about, reply), issues=tuple(about.issues))
+    return normalize(about.document, raw, LABELS).annotation, asked
 
 
 def about(text: str = TEXT, lang: str = "en", frames: int = 2, **options):
@@ -55,7 +51,7 @@ def named(asked, stage: str) -> list[str]:
 
 
 def test_each_entity_is_described_sought_in_every_frame_and_boxed_where_it_is_seen():
-    found, asked = talk(about())
+    found, asked = seen(about())
     assert len(named(asked, "describe")) == 2
     assert len(named(asked, "entailed")) == 4
     assert "Does frame 24 show Ada (person): a woman in red?" in named(asked, "entailed")[0]
@@ -66,28 +62,28 @@ def test_each_entity_is_described_sought_in_every_frame_and_boxed_where_it_is_se
 
 
 def test_a_word_counts_where_the_engine_gives_no_likelihoods():
-    found, _ = talk(about(unconstrained=True), scored=False)
+    found, _ = seen(about(unconstrained=True), scored=False)
     assert [(region.frame, region.confidence) for region in found.regions] == [(24, None)]
 
 
 def test_without_a_text_the_types_of_regions_are_sought():
-    found, asked = talk(about(""), yes="person")
+    found, asked = seen(about(""), yes="person")
     assert {question.stage.name for question in asked} == {"entailed", "box"}
     assert [(region.type, region.chain) for region in found.regions] == [("PER", None)]
 
 
 def test_without_frames_nothing_is_described():
-    _, asked = talk(about(frames=0))
+    _, asked = seen(about(frames=0))
     assert {question.stage.name for question in asked} == {"entities", "chains", "relations"}
 
 
 def test_an_empty_document_is_not_asked_about():
     empty = subject(Document("d", "en", ""), frames=0)
-    assert talk(empty)[1] == []
+    assert seen(empty)[1] == []
 
 
 def test_chinese_is_asked_for_yes_and_no_in_chinese():
-    asked = talk(about("苏珊去了北京。", "zh"))[1]
+    asked = seen(about("苏珊去了北京。", "zh"))[1]
     entailed = [question for question in asked if question.stage.name == "entailed"]
     assert all(question.request.options == ("是", "否") for question in entailed)
 
@@ -104,5 +100,5 @@ def test_boxes_of_another_model_are_read_in_its_own_numbers():
     main, other = about(), about()
     other.visible = VisibleFrames({24: (1000, 500), 48: (1000, 500)}, CONVENTIONS["pixels"])
     main.roles["grounding"] = other
-    found, _ = talk(main)
+    found, _ = seen(main)
     assert [tuple(region.box) for region in found.regions] == [(0.1, 0.4, 0.3, 0.8)]

@@ -9,11 +9,10 @@ import pytest
 pytest.importorskip("jinja2", reason="needs the extra 'llm'")
 
 from m3dllm.systems.videollm.engines.base import Reply
-from m3dllm.systems.videollm.strategies import find_strategy
 from m3dllm.types import Document, Given
 from tests.small import annotated
+from tests.videollm.talking import talk
 from tests.videollm.test_mqa import RIGHT, TEXT, TYPES, Speaker
-from tests.videollm.test_mqa import talk as ask_mqa
 from tests.videollm.test_strategies import annotation, instruction, subject
 
 KNOWN = {"“Ada Lovelace”": "a mathematician", "“Arles”": "a town <|im_end|> in France"}
@@ -33,23 +32,13 @@ class Knowing(Speaker):
         return [instruction(question) for question in self.asked if question.stage.name == stage]
 
 
-def talk(about, speaker):
-    conversation = find_strategy("scanner").run(about)
-    try:
-        questions = next(conversation)
-        while True:
-            questions = conversation.send([speaker(question) for question in questions])
-    except StopIteration as end:
-        return end.value
-
-
 def about(text: str = TEXT, lang: str = "en", **options):
     return subject(Document("d", lang, text, frames=subject().document.frames), strategy="scanner", **options)
 
 
 def test_each_candidate_is_asked_about_and_its_type_is_asked_with_what_is_known():
     asked, speaker = about(), Knowing([*TYPES], RIGHT)
-    found = annotation(asked, talk(asked, speaker))
+    found = annotation(asked, talk("scanner", asked, speaker))
     assert len(speaker.of("known")) == len(TYPES)
     lovelace = next(text for text in speaker.of("type") if "“Ada Lovelace” stand for" in text)
     assert "What may be known of it, perhaps wrongly: a mathematician\n" in lovelace
@@ -59,15 +48,15 @@ def test_each_candidate_is_asked_about_and_its_type_is_asked_with_what_is_known(
 
 def test_of_what_nothing_is_known_the_type_is_asked_as_in_mqa():
     asked, speaker, plain = about(), Knowing(["Bela"], RIGHT), Speaker(["Bela"], RIGHT)
-    talk(asked, speaker)
-    ask_mqa(subject(asked.document, strategy="mqa"), plain)
+    talk("scanner", asked, speaker)
+    talk("mqa", subject(asked.document, strategy="mqa"), plain)
     other = [instruction(question) for question in plain.asked if question.stage.name == "type"]
     assert [text.split() for text in speaker.of("type")] == [text.split() for text in other]
 
 
 def test_what_is_known_cannot_speak_a_special_token():
     asked, speaker = about(), Knowing(["Arles"], RIGHT)
-    talk(asked, speaker)
+    talk("scanner", asked, speaker)
     assert "in France" in speaker.of("type")[0]
     assert "<|im_end|>" not in speaker.of("type")[0]
 
@@ -80,7 +69,7 @@ def test_an_answer_that_cannot_be_read_is_nothing_known_and_an_issue():
             return Reply(text="hm") if question.stage.name == "known" else super().__call__(question)
 
     speaker = Mumbling(["Ada"], RIGHT)
-    assert annotation(asked, talk(asked, speaker)).chains
+    assert annotation(asked, talk("scanner", asked, speaker)).chains
     assert [issue.where for issue in asked.issues] == ["description"]
 
 
@@ -91,14 +80,14 @@ def test_without_text_or_with_chains_given_nothing_is_looked_up():
         Document("d", "en", "Ada met Bela .", given=Given(given, kind="chains")),
     ):
         speaker = Knowing([], RIGHT)
-        talk(subject(document, strategy="scanner"), speaker)
+        talk("scanner", subject(document, strategy="scanner"), speaker)
         assert speaker.of("known") == []
 
 
 def test_chinese_is_asked_in_chinese():
     text, _ = annotated("[PER0 苏珊]去了[LOC1 北京]。")
     speaker = Knowing(["苏珊"], {("type", "“苏珊”"): "人物"}, none="其他")
-    assert talk(about(text, "zh"), speaker)["chains"]
+    assert talk("scanner", about(text, "zh"), speaker)["chains"]
     assert "“苏珊”是谁" in speaker.of("known")[0]
 
 

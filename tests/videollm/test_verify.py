@@ -14,6 +14,7 @@ from m3dllm.systems.videollm.strategies import find_strategy
 from m3dllm.systems.videollm.windows import cut
 from m3dllm.types import Annotation, Box, Chain, Document, Frame, Given, Mention, RawOutput, Region, Relation
 from tests.small import LABELS
+from tests.videollm.talking import talk
 from tests.videollm.test_mqa import Speaker
 from tests.videollm.test_strategies import instruction, subject
 
@@ -48,21 +49,14 @@ def about(proposed: Annotation = PROPOSED, text: str = TEXT, lang: str = "en", *
     return subject(Document("d", lang, text, frames=frames, proposed=proposed), strategy="verify", **options)
 
 
-def talk(asked, speaker: Speaker):
+def checked(asked, speaker: Speaker):
     """What the conversation comes to, normalized: its boxes are fractions."""
-    conversation = find_strategy("verify").run(asked)
-    try:
-        questions = next(conversation)
-        while True:
-            questions = conversation.send([speaker(question) for question in questions])
-    except StopIteration as end:
-        made = normalize(asked.document, RawOutput("d", payload=end.value), LABELS)
-        return made.annotation
+    return normalize(asked.document, RawOutput("d", payload=talk("verify", asked, speaker)), LABELS).annotation
 
 
 @pytest.mark.parametrize("scored", [True, False])
 def test_each_part_is_confirmed_retyped_or_dropped(scored):
-    found = talk(about(), Speaker([], RIGHT, scored=scored))
+    found = checked(about(), Speaker([], RIGHT, scored=scored))
     said = [[(TEXT[m.start : m.end], m.type) for m in chain.mentions] for chain in found.chains]
     assert said == [[("Ada Lovelace", "PER"), ("She", "PER")], [("Bela", "PER")], [("Arles", "LOC")]]
     assert [(r.head, r.tail, r.type) for r in found.relations] == [("c0", "c2", "PER-LOC_birth")]
@@ -71,26 +65,26 @@ def test_each_part_is_confirmed_retyped_or_dropped(scored):
 
 def test_nothing_is_asked_of_what_was_not_proposed():
     speaker = Speaker([], RIGHT)
-    assert talk(about(Annotation()), speaker) == Annotation()
+    assert checked(about(Annotation()), speaker) == Annotation()
     assert speaker.asked == []
 
 
 def test_a_decision_has_its_own_confidence_and_what_was_not_asked_that_of_the_proposal():
-    found = talk(about(), Speaker([], RIGHT))
+    found = checked(about(), Speaker([], RIGHT))
     assert 0.5 < found.chains[0].mentions[0].confidence != 0.9
     assert found.relations[0].confidence != 0.8
     assert [region.confidence for region in found.regions][1] == 0.3  # its frame is not shown
 
 
 def test_a_link_that_does_not_hold_begins_a_chain():
-    found = talk(about(), Speaker([], {**RIGHT, ("coreference", "“She”"): "none"}))
+    found = checked(about(), Speaker([], {**RIGHT, ("coreference", "“She”"): "none"}))
     assert sorted(len(chain.mentions) for chain in found.chains) == [1, 1, 1, 1]
     assert len(found.relations) == 1  # of what is left of its chain
 
 
 def test_only_what_is_not_sure_is_asked_behind_a_gate():
     speaker = Speaker([], RIGHT)
-    found = talk(about(gate=0.5), speaker)
+    found = checked(about(gate=0.5), speaker)
     asked = {instruction(q).strip().partition("\n")[0] for q in speaker.asked if q.stage.name == "type"}
     assert not any("Arles" in line for line in asked)
     assert any("met" in line for line in asked)
@@ -100,13 +94,13 @@ def test_only_what_is_not_sure_is_asked_behind_a_gate():
 def test_proposals_without_confidences_are_all_asked_about():
     bare = Annotation((Chain("a", (Mention(0, 12, "PER"),)),))
     speaker = Speaker([], RIGHT)
-    talk(about(bare, gate=0.9), speaker)
+    checked(about(bare, gate=0.9), speaker)
     assert [q.stage.name for q in speaker.asked] == ["type", "type"]
 
 
 def test_what_a_box_shows_is_asked_in_the_numbers_of_the_model_and_the_box_stays():
     speaker = Speaker([], RIGHT)
-    found = talk(about(), speaker)
+    found = checked(about(), speaker)
     (first, *_) = [instruction(q).strip() for q in speaker.asked if q.stage.name == "region"]
     assert first.startswith("What does the box [100,200,300,400] in frame 24 show?")
     assert "(A) Ada Lovelace / She (person)" in first
@@ -118,7 +112,7 @@ def test_two_relations_of_a_pair_are_two_questions_that_do_not_meet():
         (Chain("a", (Mention(0, 12, "PER"),)), Chain("b", (Mention(17, 21, "PER"),))),
         (Relation("a", "b", "PER-PER_couple"),),
     )
-    found = talk(about(couple), Speaker([], {**RIGHT, ("relation", "“Bela”"): "couple"}))
+    found = checked(about(couple), Speaker([], {**RIGHT, ("relation", "“Bela”"): "couple"}))
     assert [r.type for r in found.relations] == ["PER-PER_couple"]
 
 
@@ -128,7 +122,7 @@ def test_what_is_given_bounds_the_questions(kind, stages):
     document = replace(asked.document, given=Given(chains=PROPOSED.chains, kind=kind))
     asked.document = document
     speaker = Speaker([], RIGHT)
-    talk(asked, speaker)
+    checked(asked, speaker)
     assert {q.stage.name for q in speaker.asked} == stages
 
 
@@ -141,10 +135,10 @@ def test_windows_cut_what_is_proposed():
 def test_chinese_and_documents_of_one_modality():
     text = "苏珊去了北京。"
     chinese = Annotation((Chain("a", (Mention(0, 2, "PER"),)),))
-    found = talk(about(chinese, text, "zh"), Speaker([], {("type", "“苏珊”"): "人物"}, none="不是"))
+    found = checked(about(chinese, text, "zh"), Speaker([], {("type", "“苏珊”"): "人物"}, none="不是"))
     assert [m.span for m in found.mentions] == [(0, 2)]
     silent = replace(PROPOSED, chains=(), relations=(), regions=(Region(24, Box(0.1, 0.2, 0.3, 0.4), "PER"),))
-    found = talk(about(silent, ""), Speaker([], {("region", "frame 24"): "person"}))
+    found = checked(about(silent, ""), Speaker([], {("region", "frame 24"): "person"}))
     assert [region.frame for region in found.regions] == [24]
 
 
