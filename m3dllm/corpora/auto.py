@@ -51,9 +51,14 @@ def guess(path: Path) -> Guess:
     for suffix, name in _BY_SUFFIX.items():
         if suffix in suffixes:
             return name, f"it has {suffix} files ({suffixes[suffix].name})"
+    drawn: Guess | None = None
     for file in files:
         if found := _by_content(file, files):
-            return found
+            if found[0] != "labelme":  # whose files stand beside those of other formats too
+                return found
+            drawn = drawn or found
+    if drawn:
+        return drawn
     if suffixes.keys() & SUFFIXES and any(is_names_file(file.name) for file in files):
         return "yolo-dataset", "it has images and a file of the names of classes"
     for file in files:
@@ -138,6 +143,7 @@ def _by_json(file: Path, head: str, suffix: str) -> Guess | None:
         ("doccano", data, {"text", "label"}),
         ("doccano", data, {"text", "labels"}),
         ("doccano", data, {"data", "label"}),
+        ("labelme", keys, {"imagePath", "shapes"}),
     ):
         if wanted <= held:
             return name, f"has the keys {', '.join(sorted(wanted))}"

@@ -23,9 +23,9 @@ from types import TracebackType
 from m3dllm.corpora.choice import Choice, chosen
 from m3dllm.corpora.documents import note_repeated
 from m3dllm.corpora.framefiles import ClipFile, Still, frame_number, number_in, pair_files
-from m3dllm.corpora.images import TIFF, image_as_png, image_problem, image_size, image_turn
+from m3dllm.corpora.images import TIFF, image_as_png, image_problem, image_size, image_turn, suffix_of
 from m3dllm.corpora.imported import ImageSource, Imported, LeftOut
-from m3dllm.corpora.labelme import LabelMe, parse_labelme
+from m3dllm.corpora.labelme_shapes import LabelMe, parse_labelme
 from m3dllm.corpora.turned import BoxOrientation, Turned, reading
 from m3dllm.corpora.walk import is_hidden, readable, walk_files
 from m3dllm.corpora.yolo import is_names_file, parse_names, parse_yolo
@@ -48,15 +48,6 @@ LARGEST_ARCHIVE = 4 * 2**30
 HELD = 16 * 2**20
 """How many bytes of images are kept in memory; what is more is read again when it is written."""
 
-_KINDS = (
-    (b"\xff\xd8", ".jpg"),
-    (b"\x89PNG", ".png"),
-    (b"RIFF", ".webp"),
-    (b"BM", ".bmp"),
-    (b"GIF8", ".gif"),
-    (b"II*\x00", ".tif"),
-    (b"MM\x00*", ".tif"),
-)
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError)
 _ZIP_REFUSALS = (NotImplementedError, RuntimeError)  # a compression that is not known; a password
 
@@ -424,7 +415,7 @@ class _Reader:
                 self.notes.leave_out("frame", "its image is broken", f"{file.where}: {error}")
         if labelme and labelme.image and still.labelme:
             data = labelme.image
-            suffix = next((suffix for mark, suffix in _KINDS if data.startswith(mark)), ".jpg")
+            suffix = suffix_of(data)
             try:
                 found = self._measured(data, suffix, still.labelme.where)
                 return self._held(found, _again(still.labelme, _inner_image, suffix))

@@ -15,6 +15,15 @@ SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", 
 TIFF = (".tif", ".tiff")
 UNREAD = frozenset((".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".psd", ".ppm", ".pgm", ".tga", ".ico"))
 """Of images of kinds that are not read."""
+_KINDS = (
+    (b"\xff\xd8", ".jpg"),
+    (b"\x89PNG", ".png"),
+    (b"RIFF", ".webp"),
+    (b"BM", ".bmp"),
+    (b"GIF8", ".gif"),
+    (b"II*\x00", ".tif"),
+    (b"MM\x00*", ".tif"),
+)
 
 
 def image_size(source: Path | bytes) -> tuple[int, int]:
@@ -39,6 +48,11 @@ def image_size(source: Path | bytes) -> tuple[int, int]:
 def is_tiff(name: str) -> bool:
     """Whether a file of this name is a TIFF image."""
     return name.lower().endswith(TIFF)
+
+
+def suffix_of(image: bytes) -> str:
+    """How the name of a file of this image ends."""
+    return next((suffix for mark, suffix in _KINDS if image.startswith(mark)), ".jpg")
 
 
 def image_turn(source: Path | bytes) -> int:

@@ -28,6 +28,7 @@ from tests.small import small_corpus
         ("a.json", '[{"id": 1, "data": {}, "annotations": []}]', "label-studio"),
         ("a.json", '[{"vertexSet": [], "sents": []}]', "redocred"),
         ("a.json", '{"%FEATURE_STRUCTURES": []}', "uima"),
+        ("a.json", '{"version": "5.1.1", "shapes": [], "imagePath": "a.jpg"}', "labelme"),
         ("a.jsonl", '{"text": "Ada", "label": []}\n', "doccano"),
         ("a.jsonl", '{"text": "Ada", "spans": [], "_input_hash": 3}\n', "prodigy"),
         ("a.xml", '<?xml version="1.0"?>\n<annotations>', "cvat"),
@@ -38,6 +39,12 @@ from tests.small import small_corpus
 def test_files_tell_their_format(tmp_path, name, text, found):
     (tmp_path / name).write_text(text, encoding="utf-8")
     assert guess(tmp_path)[0] == guess(tmp_path / name)[0] == found
+
+
+def test_labelme_files_beside_those_of_another_format_are_its_boxes(tmp_path):
+    (tmp_path / "a.json").write_text('{"shapes": [], "imagePath": "a.jpg"}', encoding="utf-8")
+    (tmp_path / "b.json").write_text('[{"vertexSet": [], "sents": []}]', encoding="utf-8")
+    assert guess(tmp_path)[0] == "redocred"
 
 
 def test_the_guess_is_printed_and_obeyed(tmp_path, caplog):
