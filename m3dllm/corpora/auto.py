@@ -47,6 +47,9 @@ def guess(path: Path) -> Guess:
     files = [path] if path.is_file() else list(_files(path))
     if path.is_dir() and (path / "labels.json").is_file() and any(path.glob("*.jsonl")):
         raise UserError.at(path, "is a native corpus already: use it as --corpus")
+    for name in ("dataset_dict.json", "state.json"):
+        if path.is_dir() and (path / name).is_file():
+            return "hf-datasets", f"it has {name}, as save_to_disk of Hugging Face datasets writes it"
     suffixes = {file.suffix.lower(): file for file in reversed(files)}
     for suffix, name in _BY_SUFFIX.items():
         if suffix in suffixes:

@@ -29,7 +29,7 @@ def to_datasets(corpus: Corpus) -> DatasetDict:
 
     Raises UserError where `datasets` is not installed.
     """
-    datasets = _datasets()
+    datasets = load_datasets()
     features, description = _features(datasets), encode_labels(corpus.labels)
     splits = {}
     for name, examples in corpus.splits.items():
@@ -73,7 +73,8 @@ def from_datasets(found: DatasetDict | Dataset, *, labels: LabelSet | None = Non
     return imported.require_documents(Path("the datasets"))
 
 
-def _datasets() -> Any:
+def load_datasets() -> Any:
+    """The package. Raises UserError where it is not installed."""
     try:
         import datasets
     except ImportError as error:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from m3dllm.corpora.auto import guess
 from m3dllm.corpora.check import check
 from m3dllm.corpora.hub import from_datasets, to_datasets
 from m3dllm.corpora.imported import Imported, count
+from m3dllm.corpora.importers import find_importer
 from m3dllm.corpora.m3d import read_m3d
 from m3dllm.corpora.native import load_corpus, to_imported, write_corpus
 from m3dllm.errors import UserError
@@ -43,6 +45,24 @@ def test_labels_and_documents_survive_the_disk(corpus, tmp_path):
     to_datasets(corpus).save_to_disk(str(tmp_path / "saved"))
     back = from_datasets(datasets.load_from_disk(str(tmp_path / "saved")))
     assert (back.labels, back.splits) == (corpus.labels, to_imported(corpus).splits)
+
+
+def test_what_was_saved_is_guessed_and_imported(corpus, tmp_path):
+    to_datasets(corpus).save_to_disk(str(tmp_path / "saved"))
+    assert guess(tmp_path / "saved")[0] == "hf-datasets"
+    assert find_importer("hf-datasets").read(tmp_path / "saved").splits == to_imported(corpus).splits
+
+
+@pytest.mark.parametrize("there", ["nothing", "a file", "an empty folder", "a broken one"])
+def test_what_was_not_saved_so_is_one_line(tmp_path, there):
+    path = tmp_path / "saved"
+    if there == "a file":
+        path.write_text("[]")
+    elif there != "nothing":
+        path.mkdir()
+        (path / ("state.json" if there == "a broken one" else "a.txt")).write_text("{}")
+    with pytest.raises(UserError, match="saved"):
+        find_importer("hf-datasets").read(path)
 
 
 def test_a_row_has_the_fields_of_a_line(corpus):
