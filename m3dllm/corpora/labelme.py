@@ -53,11 +53,12 @@ def read_labelme(
 
 def _example(found: LabelMe, file: Path, images: Path | None, incoming: Incoming, *, cover: bool) -> Example | None:
     notes, named = incoming.notes, found.image_path
-    image = find_image(named or f"{file.stem}.jpg", [images] if images else [file.parent, file.parent.parent])
+    beside = find_image(named or f"{file.stem}.jpg", [images] if images else [file.parent, file.parent.parent])
+    again = partial(_image_in, file) if beside is None else None
     name = incoming.id_for(file.stem, f"image-{len(incoming.ids)}", file.name)
     size = (int(found.size[0]), int(found.size[1])) if found.size else None
-    inside = partial(_image_in, file) if image is None and found.image else None
-    frame = still(name, 0, image, size, notes, where=f"{file.name}: {named}", reach=found.reach, inside=inside)
+    image, where = beside or found.image, f"{file.name}: {named}"
+    frame = still(name, 0, image, size, notes, where=where, reach=found.reach, again=again)
     if frame is None:
         notes.leave_out("document", "its image has no size", file.name)
         return None

@@ -48,7 +48,7 @@ def are_fractions(numbers: Sequence[float | None]) -> bool:
 def still(
     document: str,
     index: int,
-    image: Path | None,
+    image: Path | bytes | None,
     size: Size | None,
     notes: Imported,
     *,
@@ -56,11 +56,11 @@ def still(
     annotated: bool = True,
     time_s: float | None = None,
     reach: tuple[float, float] = (0.0, 0.0),
-    inside: Callable[[], bytes] | None = None,
+    again: Callable[[], bytes] | None = None,
 ) -> Frame | None:
-    """The frame of a document that an image file is, or that a tool says the `size` of; None, noted, without both.
+    """The frame of a document that an image is, or that a tool says the `size` of; None, noted, without both.
 
-    `inside` gives the image where there is no file of it, and is asked again when it is written. Raises ValueError.
+    `again` reads the bytes of an image that is no file once more when it is written, so that they need not be kept.
 
     `reach` is the furthest right and down, in pixels, of the boxes in it (`drawn_size` has the size of their image).
 
@@ -68,37 +68,34 @@ def still(
     carries regions that can be scored.
     """
     found, turned = size, None
-    source: Path | bytes | None = inside() if image is None and inside else image
-    if source is not None:
+    if image is not None:
         try:
-            found, turn = image_size(source), image_turn(source)
+            found, turn = image_size(image), image_turn(image)
             by = (
                 Turned.by_reach(turn, found, reach, where) if size is None else Turned.by_size(turn, found, size, where)
             )
             turned = by if turn > 1 else None
         except ValueError as error:
             notes.leave_out("image", "it is broken", f"{where}: {error}")
-            source = None
+            image = None
     if found is None or not 0 < found[0] * found[1] <= LARGEST or min(found) <= 0:
         notes.leave_out("image", "there is neither a file of it nor its size", where)
         return None
     if time_s is not None and not 0 <= time_s < math.inf:
         notes.leave_out("time of a frame", "it is none in a clip", f"{where}: {time_s}")
         time_s = None
-    suffix = source.suffix.lower() if isinstance(source, Path) else suffix_of(source) if source else ".png"
+    suffix = image.suffix.lower() if isinstance(image, Path) else suffix_of(image) if image else ".png"
     path = f"frames/{file_name(document)}/{index}{'.png' if is_tiff(suffix) else suffix}"
-    if source is None:
+    if image is None:
         notes.change("image", GREY, where)
     elif size not in (None, found) and not (turned and turned.stored):
         notes.change("image", "it has another size than its boxes: they were scaled", f"{where}: {size}, {found}")
-    if turned and source:
+    if turned and image:
         notes.turned[path] = turned
-    if source is None:
+    if image is None:
         notes.images[path] = _grey(found)
-    elif is_tiff(suffix):
-        notes.images[path] = image_as_png(source)
     else:
-        notes.images[path] = image or inside or source
+        notes.images[path] = image_as_png(image) if is_tiff(suffix) else again or image
     return Frame(index, path, *found, annotated=annotated, time_s=time_s)
 
 

@@ -22,7 +22,7 @@ from m3dllm.training import f1_scores, weighted_sum
 from m3dllm.types import Annotation, Document
 from tests.generative.documents import four_short
 from tests.generative.t5 import write_t5
-from tests.generative.writing import CODECS, codec_of, walk, write_gold
+from tests.generative.writing import CODECS, codec_of, write_any, write_gold
 from tests.supervised.documents import LABELS
 
 SMALL = {"hidden": 16, "layers": 1, "decoder_layers": 1, "image_size": 32, "max_pieces": 60, "fewest": 1}
@@ -109,13 +109,7 @@ def test_whatever_may_be_written_ends_and_is_sentences_about_what_is_there(codec
     examples, boxes = documents
     for example in examples:
         for query, _ in queries_of(example, boxes) * 4:
-            one, slots = walk(query, codec)
-            pieces = []
-            while not one.over and len(pieces) < 2000:
-                pieces.append(rng.choice(one.allowed()))
-                one.take(pieces[-1])
-            assert one.over
-            written = codec.decode(pieces, slots)
+            written = write_any(query, codec, rng)
             read = [sentences.read(part) for part in (written.split("<spot>") if written.strip() else ())]
             assert all(sentence is not None and sentence.type in LABELS.names("mentions") for sentence in read)
             if not query.frames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -25,6 +26,17 @@ def walk(query: Query, codec: Codec) -> tuple[Walk, Slots]:
     slots = Slots()
     codec.encode(query.source, slots)
     return Walk(query.grammar(codec, slots), codec), slots
+
+
+def write_any(query: Query, codec: Codec, rng: random.Random) -> str:
+    """An answer of pieces drawn from those that are allowed, which comes to its end."""
+    one, slots = walk(query, codec)
+    pieces: list[int] = []
+    while not one.over and len(pieces) < 2000:
+        pieces.append(rng.choice(one.allowed()))
+        one.take(pieces[-1])
+    assert one.over
+    return codec.decode(pieces, slots)
 
 
 def write_gold(query: Query, codec: Codec) -> None:
