@@ -80,7 +80,8 @@ def main() -> None:
     gc.set_threshold(100_000, 50, 100)  # documents are many small values that live: looking for dead ones costs half
     terminal = Terminal(verbose=_takes("--verbose"))
     logging.basicConfig(level=logging.INFO, handlers=[terminal])
-    with one_line():
+
+    def command() -> None:
         _check_names()
         try:
             code = app(standalone_mode=False)
@@ -88,6 +89,8 @@ def main() -> None:
             terminal.sum_up()
         sys.stdout.flush()
         raise SystemExit(code)
+
+    one_line(command)
 
 
 def _takes(flag: str) -> bool:

@@ -6,6 +6,7 @@ Light, so that Ctrl-C is one line too while the rest is still being loaded.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import logging
 import os
@@ -13,8 +14,8 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from m3dllm.errors import UserError, printable, redact
@@ -80,31 +81,50 @@ def _kind(record: logging.LogRecord) -> str:
     return text if any(map(str.isalpha, text)) else ""
 
 
-@contextmanager
-def one_line() -> Iterator[None]:
+def one_line(command: Callable[[], None]) -> None:
     """Run a command: errors in one line, the exit codes, and Ctrl-C, which stops at once when it is pressed again."""
-    pressed = False
+    pressed = ended = False
 
     def interrupt(*_: Any) -> None:
         nonlocal pressed
         if pressed:
             _leave()
         pressed = True
-        raise KeyboardInterrupt
+        if not ended:
+            raise KeyboardInterrupt
 
     before = signal.getsignal(signal.SIGINT)
     listens = threading.current_thread() is threading.main_thread() and before != signal.SIG_IGN  # as under nohup
     if listens:
         signal.signal(signal.SIGINT, interrupt)
     try:
-        yield
+        command()
+        ended = True
     except BaseException as error:
+        ended = True
         if pressed and not (isinstance(error, SystemExit) and error.code == 0):
             _leave()  # whatever came of it on its way here
         _end(error)
     finally:
         if listens:
             signal.signal(signal.SIGINT, before)
+
+
+def ignore_ctrl_c_between_commands() -> None:
+    """Once the command of this process has ended, Ctrl-C changes nothing; pressed again, it ends what holds it up."""
+    pressed = False
+
+    def interrupt(*_: Any) -> None:
+        nonlocal pressed
+        if pressed:
+            os._exit(130)
+        pressed = True
+
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
+        atexit.register(
+            signal.signal, signal.SIGINT, signal.SIG_IGN
+        )  # the last steps of the interpreter know no handlers
 
 
 def _end(error: BaseException) -> NoReturn:

@@ -81,8 +81,8 @@ def test_a_fault_of_a_plugin_shows_its_frames_and_not_ours(tmp_path, monkeypatch
     (info / "entry_points.txt").write_text("[m3dllm.systems]\ntheirs = theirs_of_a_test:answer\n")
     monkeypatch.syspath_prepend(tmp_path)
     answer = importlib.import_module("theirs_of_a_test").answer
-    with pytest.raises(SystemExit) as ended, one_line():
-        answer({"text": ""})
+    with pytest.raises(SystemExit) as ended:
+        one_line(lambda: answer({"text": ""}))
     said = capsys.readouterr().err.splitlines()
     assert ended.value.code == 1
     assert said[0] == "m3dllm: the plugin 'someone' failed:"
@@ -92,5 +92,8 @@ def test_a_fault_of_a_plugin_shows_its_frames_and_not_ours(tmp_path, monkeypatch
 
 
 def test_a_bug_of_ours_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError), one_line():
+    def command() -> None:
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        one_line(command)

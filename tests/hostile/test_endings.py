@@ -8,14 +8,15 @@ import resource
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from m3dllm.ending import STOPPED, one_line
-from m3dllm.errors import UserError, printable
+from m3dllm.ending import STOPPED
+from m3dllm.errors import printable
 from tests.small import small_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,22 +114,55 @@ def test_ctrl_c_in_training_stops_and_the_same_command_resumes(corpus, tmp_path)
         assert "Traceback" not in said
 
 
-def test_ctrl_c_is_one_line_whatever_it_becomes_on_its_way(capsys):
-    def stopped(error: BaseException) -> int:
-        with pytest.raises(SystemExit) as told:
-            interrupted(error)
-        return told.value.code
+OF_A_PROCESS = """
+import atexit, os, signal, threading, time
+from m3dllm.ending import ignore_ctrl_c_between_commands, one_line
+from m3dllm.errors import UserError
 
-    def interrupted(error: BaseException) -> None:
-        with one_line():
-            try:
-                signal.raise_signal(signal.SIGINT)
-            except KeyboardInterrupt:
-                raise error from None
+def press():
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGINT)
 
-    for error in (KeyboardInterrupt(), RuntimeError("a library's"), ImportError("x"), UserError("a server is gone")):
-        assert stopped(error) == 130
-        assert capsys.readouterr().err.strip() == STOPPED
+def command():
+{}
+
+ignore_ctrl_c_between_commands()
+one_line(command)
+"""
+
+
+def of_a_process(command: str) -> subprocess.CompletedProcess[str]:
+    """How a process ends whose command is this body of a function."""
+    program = OF_A_PROCESS.format(textwrap.indent(textwrap.dedent(command), "    "))
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    "error", ["KeyboardInterrupt()", "RuntimeError('a library')", "ImportError()", "UserError('x')"]
+)
+def test_ctrl_c_is_one_line_whatever_it_becomes_on_its_way(error):
+    done = of_a_process(f"""
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise {error} from None
+    """)
+    assert (done.returncode, done.stderr.strip()) == (130, STOPPED)
+
+
+@pytest.mark.parametrize(
+    "command", ["threading.Thread(target=press).start()", "atexit.register(press)"], ids=["thread", "exit"]
+)
+def test_ctrl_c_after_the_command_has_ended_changes_nothing(command):
+    done = of_a_process(command)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_pressed_again_ends_what_holds_up_a_command_that_has_ended():
+    done = of_a_process("threading.Thread(target=lambda: [press(), press(), time.sleep(600)]).start()")
+    assert done.returncode == 130
 
 
 # --- a full disk ------------------------------------------------------------------------------------------------------
