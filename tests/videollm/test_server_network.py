@@ -178,6 +178,26 @@ def test_what_needs_no_proxy_goes_without(serve, proxy, monkeypatch, name):  # n
     assert proxy[1] == []
 
 
+@pytest.mark.parametrize(
+    ("address", "names"),
+    [
+        ("http://10.3.0.7:8000/v1", "10.0.0.0/8"),
+        ("http://192.168.5.9/v1", "example.org, 192.168.5.1/24"),
+        ("http://[fd12::7]:8000/v1", "fd00::/8"),
+        ("http://10.3.0.7/v1", "10.3.0.7"),
+    ],
+)
+def test_a_network_in_no_proxy_needs_no_proxy(monkeypatch, address, names):
+    monkeypatch.setenv("NO_PROXY", names)
+    assert Address.parse(address).has_no_proxy()
+
+
+@pytest.mark.parametrize("names", ["", "10.0.0.0/16", "10.0.0.0/x", "fd00::/8", "/8"])
+def test_another_network_in_no_proxy_changes_nothing(monkeypatch, names):
+    monkeypatch.setenv("NO_PROXY", names)
+    assert not Address.parse("http://10.3.0.7:8000/v1").has_no_proxy()
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_that_is_dead_is_named_without_its_password(serve, monkeypatch, scheme):  # noqa: F811
     monkeypatch.setenv(f"{scheme.upper()}_PROXY", "http://joe:pr0xy-pass@127.0.0.1:9")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from m3dllm.errors import UserError
 
@@ -53,11 +55,28 @@ class Address:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is this machine: it is reached without a proxy."""
+        """Whether it is this machine."""
         try:
             return ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+    def has_no_proxy(self) -> bool:
+        """Whether it is reached without a proxy: this machine, and what NO_PROXY names: hosts, domains, and networks
+        such as 10.0.0.0/8."""
+        if self.is_local or proxy_bypass(self.host) or (self.port and proxy_bypass(f"{self.host}:{self.port}")):
+            return True
+        with suppress(ValueError):
+            address = ip_address(self.host)
+            return any(address in network for network in _networks(getproxies().get("no", "")))
+        return False
+
+
+def _networks(names: str) -> Iterator[IPv4Network | IPv6Network]:
+    for name in names.split(","):
+        with suppress(ValueError):
+            if "/" in name:
+                yield ip_network(name.strip(), strict=False)
 
 
 def without_secrets(text: str) -> str:

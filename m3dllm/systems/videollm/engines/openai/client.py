@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from ssl import SSLCertVerificationError, SSLError
 from typing import Any
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies
 
 import httpcore2
 import httpx2
@@ -159,12 +159,11 @@ class Client:
 
 
 def _proxy_to(address: Address) -> httpx2.Proxy | None:
-    """The proxy that the environment names for this server; none for this machine.
+    """The proxy that the environment names for this server; none where it is reached without.
 
     Raises UserError, without its secrets, where it is no address of a proxy.
     """
-    host = address.host
-    if address.is_local or proxy_bypass(host) or (address.port and proxy_bypass(f"{host}:{address.port}")):
+    if address.has_no_proxy():
         return None
     proxies = getproxies()
     named = (proxies.get(address.shown.partition(":")[0]) or proxies.get("all") or "").strip()
