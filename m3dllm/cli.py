@@ -28,6 +28,8 @@ from m3dllm.commands import (
     Listing,
     Seed,
     Threshold,
+    Videos,
+    VideosOption,
     Workers,
     say,
     say_page,
@@ -523,6 +525,7 @@ def view(
     ] = True,
     threshold: Threshold = None,
     embed: Annotated[bool, typer.Option("--embed", help="One file with everything in it, of at most 50 MB.")] = False,
+    videos: VideosOption = Videos.link,
     out: Annotated[Path | None, typer.Option("--out", help="The folder to write; default: views/<runs>.")] = None,
     browser: Annotated[bool, typer.Option("--browser", help="Open the page in the browser.")] = False,
 ) -> None:
@@ -531,7 +534,9 @@ def view(
     from m3dllm.viewer import write_pages
 
     folder = out or _folder_for("views", runs)
-    page = write_pages([Run(run) for run in runs], folder, gold=gold, embed=embed, threshold=threshold)
+    page = write_pages(
+        [Run(run) for run in runs], folder, gold=gold, embed=embed, threshold=threshold, videos=videos.value
+    )
     say_page(page)
     if browser:
         import webbrowser

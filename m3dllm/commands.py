@@ -32,6 +32,20 @@ LinkedFrames = Annotated[bool, typer.Option("--linked-frames", help="Frames may 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
+class Videos(StrEnum):
+    link = "link"
+    copy = "copy"
+    none = "none"
+
+
+VideosOption = Annotated[
+    Videos,
+    typer.Option(
+        help="Videos to play on the page: hard links, which take no room; copies, from another disk; or none."
+    ),
+]
+
+
 class Executor(StrEnum):
     local = "local"
     ray = "ray"

@@ -307,6 +307,15 @@ def inside(root: Path, relative: str) -> Path:
     return root / pure
 
 
+def hard_link(source: Path, target: Path) -> bool:
+    """Make `target` a hard link to the file `source`; False where no disk allows it, or they are two."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        return False
+    return True
+
+
 LINKED = "is a link out of the corpus: copy the file there, or allow it with --linked-frames"
 
 

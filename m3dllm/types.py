@@ -109,6 +109,23 @@ class Frame:
         return self.index / fps if fps > 0 else None
 
 
+@dataclass(frozen=True, slots=True)
+class Video:
+    """The stretch of a video that a document is of, in seconds of the video; `end_s` None: to its end.
+
+    `path` is relative to the corpus, also once loaded, and the file may lack: it is only played beside the document,
+    whose segments and frames count their seconds from the beginning of the video too.
+    """
+
+    path: str
+    start_s: float = 0.0
+    end_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start_s < math.inf or (self.end_s is not None and not self.start_s <= self.end_s < math.inf):
+            raise ValueError(f"the stretch of the video runs backwards: {self.start_s} s to {self.end_s} s")
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Mention:
     """A typed span of the text; `link` is the confidence that it belongs to the mentions before it in its chain."""
@@ -261,6 +278,7 @@ class Document:
     tokens: tuple[tuple[int, int], ...] = ()
     segments: tuple[Segment, ...] = ()
     frames: tuple[Frame, ...] = ()
+    video: Video | None = None
     given: Given | None = None
     proposed: Annotation | None = None
 

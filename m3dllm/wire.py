@@ -221,7 +221,7 @@ def encode_example(example: Example) -> bytes:
     document = example.document
     if document.given is not None or document.proposed is not None:
         document = replace(document, given=None, proposed=None)
-    line = encode(document).removesuffix(_NOT_FILLED)
+    line = encode(document).removesuffix(_NOT_FILLED).removesuffix(b',"video":null')
     if document.frames:  # no string of JSON holds a quotation mark unescaped
         line = line.replace(b',"sha256":""', b"").replace(b',"time_s":null', b"")
     parts = {part: getattr(example.gold, part) for task, part in PARTS.items() if task not in example.unannotated}

@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from m3dllm.labels import Label, LabelSet, RelationLabel
-from m3dllm.types import Annotation, Box, Chain, Document, Example, Frame, Mention, Prediction, Region, Relation
+from m3dllm.types import Annotation, Box, Chain, Document, Example, Frame, Mention, Prediction, Region, Relation, Video
 
 TYPES = ("PER", "LOC", "组织")
 RELATIONS = ("PER-LOC_birth", "PER-PER_couple", "属于")
@@ -105,7 +105,8 @@ def documents(draw: st.DrawFn, *, name: str = "d") -> Document:
         for i in numbers
     )
     lang = draw(st.sampled_from(("en", "zh")))
-    return Document(name, lang, text, group=draw(st.sampled_from(("", "g0", "g1"))), frames=frames)
+    video = draw(st.sampled_from((None, Video("videos/a.mp4"), Video("videos/a.mp4", 1.5, 9.0))))
+    return Document(name, lang, text, group=draw(st.sampled_from(("", "g0", "g1"))), frames=frames, video=video)
 
 
 @st.composite

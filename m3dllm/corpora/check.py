@@ -24,7 +24,7 @@ from m3dllm.files import LINKED, inside, links_out, other_encoding, read_bytes
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.progress import progress
 from m3dllm.stream import Spool
-from m3dllm.types import Chain, Example, Frame, Lang, Region, Relation, Segment, Task
+from m3dllm.types import Chain, Example, Frame, Lang, Region, Relation, Segment, Task, Video
 from m3dllm.wire import FILLED, FORMAT, WireError, convert, decode, decode_example, placed_lines
 
 T = TypeVar("T")
@@ -171,6 +171,7 @@ class _Line:
     tokens: tuple[tuple[int, int], ...] = ()
     segments: tuple[Segment, ...] = ()
     frames: tuple[Frame, ...] = ()
+    video: Video | None = None
     given: Any = None
     proposed: Any = None
 
@@ -315,6 +316,7 @@ class _Corpus:
             self.groups.setdefault(row.group, {}).setdefault(split, (file, pieces.line or 0))
         _check_offsets(pieces, row)
         self._check_frames(pieces, row)
+        self._check_video(pieces, row)
         if row.gold is not BROKEN:
             self._check_chains(pieces, row)
             self._check_relations(pieces, row.gold)
@@ -342,6 +344,16 @@ class _Corpus:
                 self.images[key] = self._image_problem(*key)
             if problem := self.images[key]:
                 pieces.problem(f"$.frames[{i}].path", f"{frame.path!r}: {problem}")
+
+    def _check_video(self, pieces: Pieces, row: _Line) -> None:
+        """Its path lies in the corpus; that the file lacks is worth a warning."""
+        if row.video is None or not is_whole(row.video):
+            return
+        try:
+            if not inside(self.root, row.video.path).is_file():
+                pieces.warn("$.video.path", f"{row.video.path!r} is not there: pages show the frames only")
+        except ValueError as error:
+            pieces.problem("$.video.path", str(error))
 
     def _image_problem(self, path: str, width_px: int, height_px: int) -> str | None:
         try:

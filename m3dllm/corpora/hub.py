@@ -84,6 +84,7 @@ def load_datasets() -> Any:
 
 def _row(example: Example) -> dict[str, Any]:
     row = decode(encode_example(example), dict[str, Any])
+    row.pop("video", None)  # a file of the corpus, which does not travel
     for frame in row["frames"]:
         frame.setdefault("sha256", "")
         frame.setdefault("time_s", None)

@@ -150,6 +150,8 @@ class Imported:
     labels: LabelSet
     splits: dict[str, Sequence[Example]] = field(default_factory=dict)
     images: dict[str, ImageSource] = field(default_factory=dict)
+    videos: dict[str, Path] = field(default_factory=dict)
+    """The videos of documents by their paths in the corpus, each with its file."""
     left_out: Spool[LeftOut] = field(default_factory=places)
     changed: Spool[LeftOut] = field(default_factory=places)
     remarks: Spool[LeftOut] = field(default_factory=places)

@@ -109,7 +109,7 @@ def merge_corpora(corpora: Sequence[Corpus], types: TypeMap | None = None, *, wh
                 if name != example.document.id:
                     detail = f"{corpus.name}: {example.document.id!r} is {name!r}"
                     merged.change("document", "its id stands in another corpus: renamed", detail)
-                mapped = _mapped(_renamed(example, name, source, merged), corpus.name, types, merged)
+                mapped = _mapped(_renamed(example, name, corpus.name, source, merged), corpus.name, types, merged)
                 merged.add(split, mapped)
     names = {corpus.name for corpus in corpora}
     for i, row in enumerate(types.rows):
@@ -134,14 +134,20 @@ def _add_guidelines(corpora: Sequence[Corpus], merged: Imported) -> None:
             merged.images[name] = text
 
 
-def _renamed(example: Example, name: str, source: Imported, merged: Imported) -> Example:
-    """The example under an id, its images noted under paths of that id."""
+def _renamed(example: Example, name: str, corpus: str, source: Imported, merged: Imported) -> Example:
+    """The example under an id, its images noted under paths of that id, its video under one of its corpus."""
     frames = []
     for frame in example.document.frames:
         path = f"frames/{file_name(name)}/{frame.index}{Path(frame.path).suffix.lower()}"
         merged.images[path] = source.images[frame.path]
         frames.append(replace(frame, path=path))
-    return replace(example, document=replace(example.document, id=name, frames=tuple(frames)))
+    video = example.document.video
+    if video is not None:
+        path = f"videos/{file_name(corpus)}/{video.path.removeprefix('videos/')}"
+        if video.path in source.videos:
+            merged.videos[path] = source.videos[video.path]
+        video = replace(video, path=path)
+    return replace(example, document=replace(example.document, id=name, frames=tuple(frames), video=video))
 
 
 def _mapped(example: Example, corpus: str, types: TypeMap, merged: Imported) -> Example:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +14,16 @@ from pathlib import Path
 
 from m3dllm.corpora.imported import ImageSource, Imported, Tally, id_problem
 from m3dllm.errors import UserError
-from m3dllm.files import LINKED, inside, links_out, new_folder, read_bytes, sha256, sha256_file
+from m3dllm.files import LINKED, hard_link, inside, links_out, new_folder, read_bytes, sha256, sha256_file
 from m3dllm.guidelines import guideline_files
 from m3dllm.labels import LabelSet
 from m3dllm.progress import progress
 from m3dllm.stream import Stream
-from m3dllm.types import Annotation, Document, Example, Frame
+from m3dllm.types import Annotation, Document, Example, Frame, Video
+from m3dllm.videos import Put, put_video
 from m3dllm.wire import WireError, decode_example, encode_labels, numbered_lines, read_labels
+
+log = logging.getLogger("m3dllm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ def load_corpus(path: str | Path, *, linked_frames: bool = False) -> Corpus:
                 seen[name] = f"{file.name}:{number}"
                 if example.document.frames:
                     with_root(example.document, root, linked_frames=linked_frames)
+                if example.document.video is not None:
+                    _check_video(root, example.document.video)
             except WireError as error:
                 raise error.at(file, number) from error
         if len(seen) == before:
@@ -77,6 +82,14 @@ def load_corpus(path: str | Path, *, linked_frames: bool = False) -> Corpus:
         splits[split] = Stream(file, partial(_with_frames, root.absolute()))
     hashes = {file.name: sha256_file(file) for file in (root / "labels.json", *files.values())}
     return Corpus(root.resolve().name, root, labels, splits, hashes)
+
+
+def _check_video(root: Path, video: Video) -> None:
+    """Raises WireError for a path that leads out of the corpus."""
+    try:
+        inside(root, video.path)
+    except ValueError as error:
+        raise WireError(str(error), "$.video.path") from error
 
 
 def _with_frames(root: Path, line: bytes) -> Example:
@@ -155,15 +168,18 @@ def to_imported(corpus: Corpus, splits: Mapping[str, Iterable[Example]] | None =
                 pairs = zip(example.document.frames, relative, strict=True)
                 frames = tuple(replace(frame, path=path) for frame, path in pairs)
                 example = replace(example, document=replace(example.document, frames=frames))
+            if (video := example.document.video) is not None and (root / video.path).is_file():
+                imported.videos[video.path] = root / video.path
             part.append(example)
     return imported
 
 
-def write_corpus(folder: Path, imported: Imported, *, link: bool = False) -> None:
+def write_corpus(folder: Path, imported: Imported, *, link: bool = False, videos: Put = "link") -> None:
     """Write what an importer brought as the native corpus `folder`, whole or not at all.
 
-    `link` makes hard links of image files where the disk allows it, instead of copies. Raises UserError where the
-    folder exists with something in it, cannot be written, or an image cannot be read.
+    `link` makes hard links of image files where the disk allows it, instead of copies; videos are put there as `videos`
+    says, and those that are not are named in the log. Raises UserError where the folder exists with something in it,
+    cannot be written, or an image cannot be read.
     """
     if _is_written(folder, imported):  # by a process that was killed at its very end
         return
@@ -178,9 +194,12 @@ def write_corpus(folder: Path, imported: Imported, *, link: bool = False) -> Non
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if not isinstance(image, Path):
                     target.write_bytes(_image_bytes(image, relative))
-                elif not (link and _linked(image, target)):
+                elif not (link and hard_link(image, target)):
                     _copy(image, target)
                 step()
+        for relative, video in imported.videos.items():
+            if why := put_video(video, inside(new, relative), videos):
+                log.warning("no video in the corpus: %s: %s", video, why)
 
 
 def _is_written(folder: Path, imported: Imported) -> bool:
@@ -190,7 +209,8 @@ def _is_written(folder: Path, imported: Imported) -> bool:
     texts = {f"{split}.jsonl": split for split in imported.splits}
     if not all((folder / name).is_file() for name in (*texts, *imported.images)):
         return False
-    there = sum(path.is_file() for path in folder.rglob("*"))
+    videos = {folder / name for name in imported.videos}
+    there = sum(path.is_file() and path not in videos for path in folder.rglob("*"))
     if there != len(texts) + 1 + len(imported.images):
         return False
     if read_bytes(folder / "labels.json") != encode_labels(imported.labels).encode():
@@ -211,14 +231,6 @@ def _image_bytes(image: bytes | Callable[[], bytes], name: str) -> bytes:
         return image if isinstance(image, bytes) else image()
     except ValueError as error:
         raise UserError(f"the image of the frame {name} cannot be read: {error}") from error
-
-
-def _linked(source: Path, target: Path) -> bool:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or one without links
-        return False
-    return True
 
 
 def _copy(source: Path, target: Path) -> None:

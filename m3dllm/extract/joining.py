@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from m3dllm.types import Annotation, Chain, Document, Lang, Mention, Region, Relation, Segment
@@ -176,7 +176,7 @@ def whole_film(film: str, documents: Sequence[Found], firsts: Mapping[Place, Pla
         for region in annotation.regions:
             regions.append(Region(region.frame, region.box, region.type, region.chain and entity(region.chain)))
         at += len(document.text) + 1
-    first = documents[0].document
+    first, last = documents[0].document, documents[-1].document.video
     document = Document(
         id=film,
         lang=first.lang,
@@ -185,6 +185,7 @@ def whole_film(film: str, documents: Sequence[Found], firsts: Mapping[Place, Pla
         group=film,
         segments=tuple(segments),
         frames=tuple(frame for found in documents for frame in found.document.frames),
+        video=first.video and last and replace(first.video, end_s=last.end_s),
     )
     chains = tuple(Chain(name, tuple(own)) for name, own in mentions.items())
     return document, Annotation(chains, tuple(relations), tuple(regions))

@@ -22,7 +22,8 @@ from m3dllm.media import Media, Notes, probe, stills, track_list
 from m3dllm.progress import progress
 from m3dllm.sampling import Sampling
 from m3dllm.subtitles import Cue, Subtitles, read_subtitles, read_track
-from m3dllm.types import Document, Frame, Lang, Segment
+from m3dllm.types import Document, Frame, Lang, Segment, Video
+from m3dllm.videos import SUFFIXES as VIDEOS
 
 log = logging.getLogger("m3dllm")
 
@@ -165,7 +166,7 @@ def _film(source: Source, name: str, reading: Reading, folder: Path) -> Read:
         )
     duration_s = max([media.duration_s or 0.0 if media else 0.0, *(f.time_s or 0.0 for f in frames[-1:])])
     pieces = cut(cues, duration_s, shortest_s=reading.shortest_s, longest_s=reading.longest_s)
-    read.documents += _documents(pieces, frames, name, source.name, lang)
+    read.documents += _documents(pieces, frames, name, source.name, lang, _video(media, name))
     read.facts |= {"duration_s": round(duration_s, 3), "frames": len(frames), "documents": len(read.documents)}
     return read
 
@@ -197,7 +198,15 @@ def _write(path: Path, data: bytes) -> None:
         raise cannot_write(path, error) from error
 
 
-def _documents(pieces: Sequence[Piece], frames: Sequence[Frame], name: str, title: str, lang: Lang) -> list[Document]:
+def _video(media: Media | None, name: str) -> str | None:
+    """Where the film lies in the corpus, if it is one to look at."""
+    suffix = media.path.suffix.lower() if media is not None and media.codec else ""
+    return f"videos/{name}{suffix}" if suffix in VIDEOS else None
+
+
+def _documents(
+    pieces: Sequence[Piece], frames: Sequence[Frame], name: str, title: str, lang: Lang, film: str | None
+) -> list[Document]:
     """A document for each piece that has text or frames; one that has neither says nothing."""
     starts = [piece.start_s for piece in pieces]
     shown: list[list[Frame]] = [[] for _ in pieces]
@@ -208,7 +217,8 @@ def _documents(pieces: Sequence[Piece], frames: Sequence[Frame], name: str, titl
         text, segments = joined(piece.cues, lang)
         if text or its:
             own = name if len(pieces) == 1 else f"{name}-{n:03}"
-            documents.append(Document(own, lang, text, title=title, group=name, segments=segments, frames=tuple(its)))
+            video = film and Video(film, round(piece.start_s, 3), round(piece.end_s, 3))
+            documents.append(Document(own, lang, text, title, name, (), segments, tuple(its), video or None))
     return documents
 
 

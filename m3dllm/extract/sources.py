@@ -11,13 +11,11 @@ from m3dllm.corpora.images import SUFFIXES as IMAGES
 from m3dllm.errors import UserError
 from m3dllm.files import natural
 from m3dllm.subtitles import SUFFIXES as SUBTITLES
+from m3dllm.videos import SUFFIXES as VIDEOS
 
 TEXTS = frozenset((".txt", ".md"))
-FILMS = frozenset(
-    (".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp")
-)
 SOUNDS = frozenset((".mp3", ".m4a", ".wav", ".ogg", ".flac"))
-"""FILMS and SOUNDS are what counts as a film in a folder; a file that is named is tried whatever its suffix."""
+"""These and videos are what counts as a film in a folder; a file that is named is tried whatever its suffix."""
 Kind = Literal["film", "text", "picture"]
 
 
@@ -97,7 +95,7 @@ def _picture(path: Path, folder: str) -> Source:
 def _in_folder(folder: Path) -> list[Source]:
     found = (p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     files = sorted(found, key=lambda path: natural(path.name))
-    sources = [_one(p) for p in files if p.suffix.lower() in FILMS | SOUNDS]
+    sources = [_one(p) for p in files if p.suffix.lower() in VIDEOS | SOUNDS]
     sources += [_picture(p, folder.resolve().name) for p in files if p.suffix.lower() in IMAGES]
     used = {file for source in sources for file in source.files}
     sources += [_one(p) for p in files if p not in used and p.suffix.lower() in SUBTITLES | TEXTS]

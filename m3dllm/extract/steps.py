@@ -41,6 +41,7 @@ from m3dllm.registry import find_system
 from m3dllm.runs import Run
 from m3dllm.system import versions_of
 from m3dllm.types import TASKS, Annotation, Document, Example
+from m3dllm.videos import Put
 from m3dllm.viewer import write_pages
 from m3dllm.wire import WireError, decode, encode, labels_sha256, lines, pretty, read_labels, read_lines
 
@@ -73,6 +74,8 @@ class Extraction:
     address: str | None = None
     workers: int | None = None
     """Where the system answers, as in `Experiment`."""
+    videos: Put = "link"
+    """How the films come into corpus and page, to be played there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ def extract(wanted: Extraction) -> Extracted:
     graphs = _graphs(run, films, wanted.out / "graph")
     several = {film for film, n in Counter(e.document.group for e in run.examples()).items() if n > 1}
     wholes = [(document, annotation) for document, annotation in films if document.id in several]
-    page = write_pages([run], wanted.out / "page", gold=False, wholes=wholes)
+    page = write_pages([run], wanted.out / "page", gold=False, wholes=wholes, videos=wanted.videos)
     triples = [triple for document, annotation in films for triple in _triples(document, annotation)]
     return Extracted(run, page, graphs, tuple(triples[:TRIPLES]), run.record().status == "done")
 
@@ -158,7 +161,7 @@ def _corpus(wanted: Extraction, sources: Sequence[Source], labels: LabelSet) -> 
                 with suppress(OSError):
                     folder.rmdir()
         raise
-    write_corpus(out / "corpus", imported, link=True)
+    write_corpus(out / "corpus", imported, link=True, videos=wanted.videos)
     write_atomic(sources_file, pretty(record | {"read": read_as}))
     shutil.rmtree(out / "parts", ignore_errors=True)
     return out / "corpus"
@@ -185,6 +188,8 @@ def _read_all(
         for document in read.documents:
             imported.add(SPLIT, Example(document, Annotation(), frozenset(TASKS)))
             imported.images |= {frame.path: folder / frame.path for frame in document.frames}
+            if document.video is not None and source.path is not None:
+                imported.videos[document.video.path] = source.path
         read_as.append({"name": name, "files": [file.name for file in source.files], **read.facts})
         for problem in read.problems:
             log.warning("%s: %s", source.files[0], problem, extra={"kind": problem})

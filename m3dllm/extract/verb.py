@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from m3dllm.commands import Address, Executor, ExecutorOption, Seed, Workers, say, say_page
+from m3dllm.commands import Address, Executor, ExecutorOption, Seed, Videos, VideosOption, Workers, say, say_page
 
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -58,6 +58,7 @@ def extract(
     checkpoint: Annotated[
         Path | None, typer.Option(help="A fitted system: its run, the checkpoint in it, or 'demo' (of dffm).")
     ] = None,
+    videos: VideosOption = Videos.link,
     preset: Annotated[str | None, typer.Option(help="A named set of the system's options.")] = None,
     seed: Seed = 0,
     executor: ExecutorOption = Executor.local,
@@ -103,6 +104,7 @@ def extract(
             executor=executor.value,
             address=address,
             workers=workers,
+            videos=videos.value,
         )
     )
     for line in (*done.triples, "" if done.triples else "no relation was found"):

@@ -152,7 +152,7 @@ def _pages(runs: Sequence[ScoredRun], folder: Path) -> str:
     """The pages of the documents; the link to them."""
     from m3dllm.viewer import write_pages_of
 
-    written = write_pages_of(runs, folder / "documents")
+    written = write_pages_of(runs, folder / "documents", videos="none")
     return written.resolve().relative_to(folder.resolve()).as_posix()
 
 

@@ -2,8 +2,9 @@
 
 `write_pages` writes a folder that works from disk, without a network: `index.html` with the program, the list of
 documents and what the search finds; `documents/` with files of documents, loaded when one of them is opened; `thumbs/`
-with small copies of the frames, loaded when they come into view. With `embed` all of it is one file. Nothing here
-judges: verdicts are those of `m3dllm.score.verdicts`, and the page only draws them.
+with small copies of the frames, loaded when they come into view; `videos/` with the videos that the corpus has of its
+documents. With `embed` all but the videos is one file. Nothing here judges: verdicts are those of
+`m3dllm.score.verdicts`, and the page only draws them.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from m3dllm.runs import Run
 from m3dllm.scored import ScoredRun, read_runs
 from m3dllm.stream import Spool
 from m3dllm.types import Annotation, Document
+from m3dllm.videos import Put
 from m3dllm.viewer.content import cases, document_content, whole_cases
 from m3dllm.viewer.html import embedded, index_page, json_for_html, script
 from m3dllm.viewer.index import characters_searched, document_entry, page_content
+from m3dllm.viewer.players import Players
 from m3dllm.viewer.thumbnails import Thumbnails
 
 __all__ = ["EMBED_LIMIT", "remove_pages", "remove_thumbnails", "write_pages", "write_pages_of"]
@@ -43,12 +46,14 @@ def write_pages(
     embed: bool = False,
     threshold: float | None = None,
     wholes: Sequence[tuple[Document, Annotation]] = (),
+    videos: Put = "link",
 ) -> Path:
     """Write the pages of `runs` into the folder `out`, and give the path of their index.html.
 
     Without `gold`, or where nothing is annotated, neither the gold nor what it makes of the predictions is shown;
     `threshold` leaves out what is less sure (None: as a run was scored). `wholes` stand before the documents: what
-    these are parts of, such as a film, and what the first run's predictions for the parts come to.
+    these are parts of, such as a film, and what the first run's predictions for the parts come to. `videos` says how
+    the videos of documents come into the folder; none is part of a page of one file.
 
     A run that is unfinished or broken is named in the log and skipped. Raises UserError where none is left, where
     `out` lies in a run or cannot be written, and where one file would be larger than `EMBED_LIMIT`.
@@ -59,7 +64,7 @@ def write_pages(
     found, skipped = read_runs([run.path for run in runs], threshold=threshold)
     for missing in skipped:
         _log.warning("skipped: %s: %s", missing.name, missing.why)
-    return write_pages_of(found, out, gold=gold, embed=embed, wholes=wholes)
+    return write_pages_of(found, out, gold=gold, embed=embed, wholes=wholes, videos=videos)
 
 
 def write_pages_of(
@@ -69,6 +74,7 @@ def write_pages_of(
     gold: bool = True,
     embed: bool = False,
     wholes: Sequence[tuple[Document, Annotation]] = (),
+    videos: Put = "link",
 ) -> Path:
     """`write_pages` of runs that are read already."""
     gold = gold and any(run.summary.has_gold for run in found)
@@ -76,13 +82,13 @@ def write_pages_of(
         remove_pages(out)
     entries: Spool[bytes] = Spool(bytes, bytes)
     bodies, size = [], 0
-    thumbnails = Thumbnails(None if embed else out)
+    thumbnails, players = Thumbnails(None if embed else out), Players(out, "none" if embed else videos)
     documents = {name for run in found for of in run.summary.languages.values() for name in of.documents}
     searched = characters_searched(len(wholes) + len(documents))
     files = _Files(out)
     with progress("pages", len(wholes) + len(documents)) as step:
         for number, case in enumerate(chain(whole_cases(found[0], wholes), cases(found))):
-            content = document_content(case, thumbnails, gold=gold)
+            content = document_content(case, thumbnails, players, gold=gold)
             if embed:
                 bodies.append(embedded(number, content))
                 size += len(bodies[-1])
@@ -137,7 +143,8 @@ def remove_pages(out: Path) -> None:
     """Remove from `out` the pages of other runs, or of a gold that is not to be shown."""
     for folder in (out, out / "documents", *out.glob("thumbs/??")):
         clear_abandoned(folder)
-    for file in (out / "index.html", *out.glob("documents/[0-9][0-9][0-9][0-9][0-9]*.js")):
+    pages = out.glob("documents/[0-9][0-9][0-9][0-9][0-9]*.js")
+    for file in (out / "index.html", *pages, *out.glob("videos/[0-9][0-9][0-9][0-9]*.*")):
         file.unlink(missing_ok=True)
 
 

@@ -37,6 +37,7 @@ from m3dllm.types import (
     Task,
 )
 from m3dllm.viewer.entities import Entities
+from m3dllm.viewer.players import Players
 from m3dllm.viewer.thumbnails import Thumbnails
 from m3dllm.wire import encode_example, example_head
 
@@ -107,7 +108,7 @@ def _lines(examples: Sequence[Example]) -> Iterator[bytes]:
     return examples.lines() if isinstance(examples, Stream) else map(encode_example, examples)
 
 
-def document_content(case: Case, thumbnails: Thumbnails, *, gold: bool) -> Content:
+def document_content(case: Case, thumbnails: Thumbnails, players: Players, *, gold: bool) -> Content:
     """What the page shows of one document."""
     document = case.document
     entities = Entities(document.text)
@@ -122,7 +123,8 @@ def document_content(case: Case, thumbnails: Thumbnails, *, gold: bool) -> Conte
                 where = {"run": i, "given": given}
                 sides.append(where | _side(case.example, prediction, given, run, entities, numbers))
                 answers.append(where | _answer(raw, prediction))
-    pictures = thumbnails.of(document.frames, [Path(run.record.corpus.root) for _, run, _ in case.runs])
+    roots = [Path(run.record.corpus.root) for _, run, _ in case.runs]
+    pictures = thumbnails.of(document.frames, roots)
     frames = [
         {"index": f.index, "time_s": f.time_s, "width": f.width_px, "height": f.height_px, "annotated": f.annotated}
         | picture
@@ -136,6 +138,7 @@ def document_content(case: Case, thumbnails: Thumbnails, *, gold: bool) -> Conte
         "text": document.text,
         "segments": [[s.start, s.end, s.start_s, s.end_s] for s in document.segments],
         "frames": frames,
+        "video": players.of(document.video, roots),
         "entities": entities.content(),
         "sides": sides,
         "answers": answers,

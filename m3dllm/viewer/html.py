@@ -17,7 +17,7 @@ from string import Template
 from m3dllm.viewer.content import Content
 from m3dllm.wire import encode
 
-SCRIPTS = ("dom", "state", "list", "text", "tables", "graph", "frames", "time", "dialogs", "document", "main")
+SCRIPTS = ("dom", "state", "list", "text", "tables", "graph", "frames", "player", "time", "dialogs", "document", "main")
 """The parts of the program, in the order in which they stand in the page."""
 UNSAFE = {b"<": b"\\u003c", b">": b"\\u003e", "\u2028".encode(): b"\\u2028", "\u2029".encode(): b"\\u2029"}
 
@@ -64,6 +64,7 @@ def _policy(style: str, program: str) -> str:
         "script-src": f"{_hash(program)} 'strict-dynamic'",
         "style-src": _hash(style),
         "img-src": "'self' file: data:",
+        "media-src": "'self' file:",
         "base-uri": "'none'",
         "form-action": "'none'",
     }

@@ -93,6 +93,10 @@ ONE_PROBLEM = {
     "wrong bytes": (b'{"id": "\xff"}', ": holds bytes that are not UTF-8"),
     "deep nesting": (b"[" * 100_000, ": is nested too deeply"),
     "missing field": ({k: v for k, v in CLEAN.items() if k != "text"}, ": lacks the field 'text'"),
+    "video out of the corpus": (
+        changed(video={"path": "../a.mp4"}),
+        ": $.video.path: path '../a.mp4' leads out of the folder",
+    ),
     "type of a field": (changed(title=7), ": $.title: Expected 'str', got 'int': found 7"),
     "language": (changed(lang="fr"), ": $.lang: Invalid enum value 'fr'; expected en, zh: found 'fr'"),
     "id of two lines": (changed(id="a\nb"), ": $.id: the id 'a\\nb' has spaces at its ends or control characters"),
@@ -228,6 +232,10 @@ ONE_WARNING = {
     "region on a frame that nobody annotated": (
         changed(gold_regions=[REGION, {**REGION, "frame": 48}]),
         ": $.gold.regions[1].frame: frame 48 is not annotated: the region is not scored",
+    ),
+    "video that is not there": (
+        changed(video={"path": "videos/a.mp4"}),
+        ": $.video.path: 'videos/a.mp4' is not there: pages show the frames only",
     ),
     "overlapping tokens": (
         changed(tokens=[[0, 3], [2, 4], [3, 5]]),

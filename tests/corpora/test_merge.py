@@ -13,6 +13,7 @@ from m3dllm.corpora.merge import merge_corpora, read_map
 from m3dllm.corpora.native import load_corpus, write_corpus
 from m3dllm.errors import UserError
 from m3dllm.labels import Label, LabelSet, RelationLabel
+from m3dllm.types import Annotation, Document, Example, Video
 from tests.corpora.tools import changes, facts, reasons, words
 from tests.small import LABELS, example, small_corpus
 
@@ -71,6 +72,18 @@ def test_a_row_may_be_of_one_corpus(two, tmp_path):
     rows = ("mention,PER,HUMAN,first", "mention,PERSON,HUMAN,")
     merged = merge_corpora(two, read_map(table(tmp_path, *rows, head="kind,from,to,corpus")))
     assert merged.labels.mentions[0] == Label("HUMAN", "person", "人物")
+
+
+def test_videos_of_one_name_stay_apart(tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.mp4").write_text(name)
+        document = Document("a", "en", "", video=Video("videos/a.mp4"))
+        videos = {"videos/a.mp4": tmp_path / f"{name}.mp4"}
+        write_corpus(tmp_path / name, Imported(LABELS, {"test": [Example(document, Annotation())]}, videos=videos))
+    write_corpus(tmp_path / "both", merge_corpora([load_corpus(tmp_path / name) for name in ("first", "second")]))
+    paths = [one.document.video.path for one in load_corpus(tmp_path / "both")["test"]]
+    assert paths == ["videos/first/a.mp4", "videos/second/a.mp4"]
+    assert [(tmp_path / "both" / path).read_text() for path in paths] == ["first", "second"]
 
 
 def test_the_merged_corpus_is_sound_and_has_its_images(two, tmp_path, capsys):

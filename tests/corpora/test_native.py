@@ -14,7 +14,7 @@ from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.native import corpus_files, labels_of, load_corpus, to_imported, with_root, write_corpus
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
-from m3dllm.types import Annotation, Chain, Document, Example, Mention, Relation
+from m3dllm.types import Annotation, Chain, Document, Example, Mention, Relation, Video
 from m3dllm.wire import WireError
 from tests.small import LABELS, example, png, small_corpus
 from tests.strategies import LABELS as WIDE_LABELS
@@ -117,6 +117,14 @@ BROKEN_LINES = {
         {**LINE, "frames": [{"index": 5, "path": "../5.png", "width_px": 64, "height_px": 48}]},
         "train.jsonl:1: $.frames[0].path: path '../5.png' leads out of the folder",
     ),
+    "video out of the corpus": (
+        {**LINE, "video": {"path": "/films/a.mp4"}},
+        "train.jsonl:1: $.video.path: path '/films/a.mp4' leads out of the folder",
+    ),
+    "video that runs backwards": (
+        {**LINE, "video": {"path": "videos/a.mp4", "start_s": 5, "end_s": 4}},
+        "train.jsonl:1: $.video: the stretch of the video runs backwards: 5.0 s to 4.0 s",
+    ),
     "wrong type of a value": ({**LINE, "id": 5}, "train.jsonl:1: $.id: Expected 'str', got 'int'"),
     "missing field": ({"id": "a", "lang": "en", "text": ""}, "train.jsonl:1: lacks the field 'gold'"),
     "unknown language": ({**LINE, "lang": "fr"}, "train.jsonl:1: $.lang: Invalid enum value 'fr'; expected en, zh"),
@@ -217,6 +225,28 @@ def test_images_are_hard_links_where_asked(corpus, tmp_path):
     image = "frames/train0/0.png"
     assert (tmp_path / "linked" / image).samefile(corpus / image)
     assert not (tmp_path / "copied" / image).samefile(corpus / image)
+
+
+def filmed(folder: Path) -> Path:
+    """A corpus of one document with a video, and one whose video is elsewhere."""
+    clip = folder.with_suffix(".mp4")
+    clip.write_bytes(b"a film")
+    documents = [Document(name, "en", "", video=Video(f"videos/{name}.mp4", 2.0)) for name in ("a", "b")]
+    imported = Imported(LABELS, {"test": [Example(d, Annotation()) for d in documents]}, videos={"videos/a.mp4": clip})
+    write_corpus(folder, imported)
+    return folder
+
+
+def test_a_video_is_a_hard_link_and_goes_with_its_documents(tmp_path):
+    loaded = load_corpus(filmed(tmp_path / "films"))
+    assert [one.document.video for one in loaded["test"]] == [Video(f"videos/{name}.mp4", 2.0) for name in "ab"]
+    write_corpus(tmp_path / "again", to_imported(loaded))
+    assert (tmp_path / "again/videos/a.mp4").samefile(tmp_path / "films.mp4")
+    assert not (tmp_path / "again/videos/b.mp4").exists()
+
+
+def test_a_document_without_a_video_is_written_as_before_there_were_any(corpus):
+    assert b"video" not in (corpus / "train.jsonl").read_bytes()
 
 
 def test_labels_of_annotations_are_every_type_directed_and_free():

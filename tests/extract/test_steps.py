@@ -97,6 +97,24 @@ def test_the_page_begins_with_the_whole_film(tmp_path, film, answers):
     assert len(content["segments"]) > 2
 
 
+def test_a_film_is_played_from_where_each_of_its_documents_begins(tmp_path, film, answers):
+    done = extract(wanted(tmp_path, film, answers))
+    videos = [example.document.video for example in load_corpus(tmp_path / "out/corpus")["test"]]
+    assert [video.path for video in videos] == ["videos/film.mkv"] * 2
+    assert [video.start_s for video in videos] == [0.0, videos[0].end_s]
+    assert (done.page.parent / "videos/0000.mkv").samefile(film)
+    first = (done.page.parent / "documents/00000.js").read_text(encoding="utf-8").splitlines()[0]
+    content = json.loads(first.split(",", 1)[1].removesuffix(");"))
+    assert content["video"] == {"start_s": 0.0, "end_s": videos[1].end_s, "src": "videos/0000.mkv"}
+
+
+def test_a_film_is_named_and_not_played_where_nobody_wants_it(tmp_path, film, answers):
+    done = extract(wanted(tmp_path, film, answers, videos="none"))
+    assert not [*(tmp_path / "out").rglob("*.mkv")]
+    assert '"video":null' in (done.page.parent / "documents/00000.js").read_text(encoding="utf-8")
+    assert load_corpus(tmp_path / "out/corpus")["test"][0].document.video
+
+
 def test_the_graph_has_each_entity_of_a_film_once(tmp_path, film, answers):
     extract(wanted(tmp_path, film, answers))
     graph = json.loads((tmp_path / "out/graph/film.jsonld").read_text())["@graph"]

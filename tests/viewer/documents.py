@@ -73,11 +73,16 @@ ANSWER = Annotation(
 """What `wrong` says of en-1; of the others it says nothing."""
 
 
-def corpus(folder: Path, examples: tuple[Example, ...] = EXAMPLES, labels: LabelSet = LABELS) -> Path:
-    imported = Imported(labels)
+def corpus(
+    folder: Path,
+    examples: tuple[Example, ...] = EXAMPLES,
+    labels: LabelSet = LABELS,
+    videos: dict[str, Path] | None = None,
+) -> Path:
+    imported = Imported(labels, videos=videos or {})
     imported.splits["test"] = list(examples)
     imported.images |= {frame.path: png() for example in examples for frame in example.document.frames}
-    write_corpus(folder, imported)
+    write_corpus(folder, imported, videos="copy")
     return folder
 
 

@@ -11,14 +11,17 @@ from m3dllm.scored import read_run
 from m3dllm.types import TASKS, Annotation, Chain, Mention
 from m3dllm.viewer.content import Content, cases, document_content, judge, tally
 from m3dllm.viewer.entities import Entities
+from m3dllm.viewer.players import Players
 from m3dllm.viewer.thumbnails import Thumbnails
 from tests.viewer.documents import EN, english
+
+NO_VIDEOS = Players(Path(), "none")
 
 
 @pytest.fixture(scope="module")
 def contents(runs) -> dict[str, Content]:
     found = [read_run(run.path) for run in runs]
-    return {case.document.id: document_content(case, Thumbnails(None), gold=True) for case in cases(found)}
+    return {case.document.id: document_content(case, Thumbnails(None), NO_VIDEOS, gold=True) for case in cases(found)}
 
 
 @pytest.fixture
@@ -104,7 +107,7 @@ def test_the_tallies_of_all_documents_are_the_counts_of_the_scores(runs, content
 
 def test_without_gold_nothing_is_judged(runs):
     case = next(case for case in cases([read_run(runs[1].path)]) if case.document.id == "en-1")
-    (side,) = document_content(case, Thumbnails(None), gold=False)["sides"]
+    (side,) = document_content(case, Thumbnails(None), NO_VIDEOS, gold=False)["sides"]
     assert side["run"] == 0
     assert {part["verdict"] for name in ("mentions", "chains", "relations", "regions") for part in side[name]} == {None}
     assert side["tally"] == {}

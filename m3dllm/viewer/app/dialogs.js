@@ -61,7 +61,7 @@ function openFrame(frameIndex) {
   light();
 }
 
-const KEYS = [["j →", "next document"], ["k ←", "previous document"], ["n  p", "next and previous entity"], ["/", "search"], ["e", "only errors"], ["Esc", "clear the selection"], ["?", "open or close this help"]];
+const KEYS = [["j →", "next document"], ["k ←", "previous document"], ["n  p", "next and previous entity"], ["/", "search"], ["e", "only errors"], ["v", "play or pause the video"], [",  .", "previous and next segment in the video"], ["Esc", "clear the selection"], ["?", "open or close this help"]];
 const MEANING = { hit: "the scorer counts it as correct", missed: "the gold has it, the system does not; drawn dashed", spurious: "the system has it, the gold does not", type: "correct place, wrong type", part: "a chain that is only a part of a gold chain", merged: "a chain with mentions of several gold chains" };
 
 function openHelp() {

@@ -7,6 +7,7 @@ function drawDocument() {
   const rows = relationRows(sides);
   const graph = placeEntities(rows);
   const nothing = !content.text && !content.frames.length;
+  const time = section(content.video?.src ? "Video" : "Time", drawTime(content, sides));
   main.lang = "en";
   document.title = `${brief(content.title || content.id, 80)} · m3dllm`;
   main.replaceChildren(...[
@@ -15,8 +16,9 @@ function drawDocument() {
     sides.length ? null : el("p.empty", {}, "No column is chosen."),
     section("Verdicts", sides.some((side) => side.run !== null) ? drawSummary(sides) : null, "summary"),
     nothing ? el("p.empty", {}, "Neither text nor frames. ", el("span", {}, "An empty answer is the right one.")) : null,
+    content.video ? time : null,
     nothing ? null : section("Text", drawText(content, sides)),
-    section("Time", drawTime(content, sides)),
+    content.video ? null : time,
     nothing ? null : section("Frames", [sides.length > 1 && content.frames.length ? drawKey(sides) : null, drawFrames(content, sides)]),
     !content.text && !rows.length ? null : section("Relations", rows.length ? [
       drawGraphs(content, sides, rows, graph),
@@ -26,6 +28,7 @@ function drawDocument() {
   ].filter(Boolean));
   light();
   dimByFilter();
+  findFollowers();
 }
 
 /** A graph a side, under the heads; more than three sides, or many relations, would be too small there: they stand in rows, each with its name. */

@@ -19,7 +19,7 @@ function drawStrip(content, sides) {
   const more = el("li", {}, el("button.more", { type: "button", onclick: show }));
   function show() {
     more.remove();
-    strip.append(...content.frames.slice(drawn, drawn + LISTED).map((frame) => el(frame.annotated || boxesOf(frame, sides).length ? "li" : "li.bare", {}, drawFrame(content, frame, sides))));
+    strip.append(...content.frames.slice(drawn, drawn + LISTED).map((frame) => el(frame.annotated || boxesOf(frame, sides).length ? "li" : "li.bare", frame.time_s === null ? {} : shownFor(content, frame), drawFrame(content, frame, sides))));
     drawn = Math.min(content.frames.length, drawn + LISTED);
     if (drawn === content.frames.length) return;
     more.firstChild.textContent = `Show more: ${count(content.frames.length - drawn, "frame")} left`;
@@ -36,7 +36,7 @@ function drawFrame(content, frame, sides) {
   const words = `Frame ${frame.index}: ${boxes.length ? count(boxes.length, "box", "boxes") : "no boxes"}`;
   return el("figure", {},
     el("button.still", { type: "button", "aria-label": `${words}; enlarge`, onclick: () => openFrame(frame.index), style: { "aspect-ratio": `${frame.width} / ${frame.height}` } }, picture(frame), drawBoxes(frame, boxes, 300)),
-    el("figcaption", {}, `${frame.index}`, el("span.muted", {}, frame.time_s === null ? "" : ` · ${clock(frame.time_s)}`, frame.annotated || !index.gold ? "" : " · boxes not annotated")));
+    el("figcaption", {}, `${frame.index}`, el("span.muted", {}, frame.time_s === null ? "" : [" · ", timeMark(frame.time_s)], frame.annotated || !index.gold ? "" : " · boxes not annotated")));
 }
 
 function picture(frame) {

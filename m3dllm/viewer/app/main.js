@@ -166,7 +166,7 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   const typing = event.target.closest("input[type=search], select, textarea");
-  const inStrip = event.target.closest(".strip, .scroll, pre");
+  const inStrip = event.target.closest(".strip, .scroll, pre, video");
   const inList = event.target.closest("#list");
   if (event.key === "Escape") {
     if (typing) event.target.blur();
@@ -186,6 +186,9 @@ document.addEventListener("keydown", (event) => {
     p: () => state.content && stepEntity(-1),
     "/": () => (narrow.matches ? openList() : byId("search").focus()),
     e: () => byId("errors").click(),
+    v: player ? togglePlay : null,
+    ",": () => stepTime(-1),
+    ".": () => stepTime(1),
     "?": openHelp,
   }[event.key];
   if (act) {

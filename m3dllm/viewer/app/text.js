@@ -57,8 +57,9 @@ function drawText(content, sides) {
       const row = rows[drawn];
       budget -= row.end - row.start;
       const here = new Set(marks.flat().filter((mark) => mark.start < row.end && row.start < mark.end).map((mark) => mark.entity));
-      grid.append(el("div.gutter", { "data-e": [...here].join(" ") }, row.times ? el("time", { title: `${row.times[0]} s to ${row.times[1]} s` }, clock(row.times[0])) : null));
-      sides.forEach((side, i) => grid.append(el("p.cell", { lang: content.lang, dir: "auto", "data-side": sideName(side) }, drawRow(points, row, marks[i], side))));
+      const when = row.times ? { "data-from": row.times[0], "data-to": row.times[1] } : {};
+      grid.append(el("div.gutter", { "data-e": [...here].join(" "), ...when }, row.times ? timeMark(row.times[0], { title: `${row.times[0]} s to ${row.times[1]} s` }) : null));
+      sides.forEach((side, i) => grid.append(el("p.cell", { ...when, lang: content.lang, dir: "auto", "data-side": sideName(side) }, drawRow(points, row, marks[i], side))));
     }
     if (drawn < rows.length) {
       more.textContent = `Show more: ${count(points.length - rows[drawn].start, "character")} left`;
