@@ -146,9 +146,20 @@ def _likely(data: bytes) -> str:
             continue
         beyond = [c for c in text if c > "\x7f"]
         common = sum("\u4e00" <= c <= "\u9fff" or c in "\u3000，。、！？：；“”（）《》" for c in beyond)
+        if name == "GBK" and 0 < len(beyond) <= 3 and all(map(_is_common, beyond)):
+            return " (it looks like GBK)"
         if len(beyond) > 3 and common > 0.9 * len(beyond) and text.replace("\n", "").replace("\t", "").isprintable():
             return f" (it looks like {name})"
     return ""
+
+
+def _is_common(character: str) -> bool:
+    """Whether it is one of the characters that GB 2312 has in its first, common half."""
+    try:
+        data = character.encode("gb2312")
+    except UnicodeEncodeError:
+        return False
+    return len(data) == 2 and 0xB0 <= data[0] <= 0xD7
 
 
 def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None:

@@ -26,7 +26,7 @@ _MOST_FILES = 2000
 _MOST_BYTES = 64 * 2**20
 _HEAD = 4096
 _BY_SUFFIX = {".ann": "brat", ".conllu": "corefud", ".parquet": "parquet", ".eaf": "elan"}
-_TAGGED = re.compile(r"^\S+[ \t].*?(?:O|[BIESLU][-_]\S+)[ \t\r]*$", re.MULTILINE)
+_TAGGED = re.compile(r"^\S+[ \t].*?(?:O|[BIESLUMW][-_]\S+)[ \t\r]*$", re.MULTILINE)
 log = logging.getLogger(__name__)
 
 

@@ -82,31 +82,33 @@ def read_coco(path: Path, *, images: Path | None = None, clips: bool = False, sp
         drawn = _regions(value, file.name, incoming.notes)
         if not (says_boxes := _says_boxes(value)):
             incoming.notes.remark("file", "it says nothing of boxes: its frames count as not annotated", file.name)
-        for name, clip in _clips(value, file.name, clips, incoming.notes).items():
+        for name, clip in _clips(value, file.name, clips, incoming.notes):
             example = _example(name, clip, drawn if says_boxes else None, folders, file, incoming)
             if example:
                 incoming.add(part, example)
     return incoming.done(path)
 
 
-def _clips(value: dict[str, Any], where: str, clips: bool, notes: Imported) -> dict[str, _Clip]:
-    found: dict[str, _Clip] = defaultdict(_Clip)
+def _clips(value: dict[str, Any], where: str, clips: bool, notes: Imported) -> Iterator[tuple[str, _Clip]]:
+    """(name, its images) of each document; an image that is one has its name, as may others."""
+    found: dict[tuple[str, int], _Clip] = defaultdict(_Clip)
     for i, entry in enumerate(objects(value["images"])):
         place, name = f"{where}: $.images[{i}]", words(entry.get("file_name"))
-        own, index = words(entry.get("document")), whole_number(entry.get("frame"))
+        own, index, alone = words(entry.get("document")), whole_number(entry.get("frame")), 0
         if not own or index is None or index < 0:
             pure = PurePosixPath(name.replace("\\", "/"))
             own, index = str(pure.with_suffix("")) if pure.name else f"image-{words(entry.get('id'))}", 0
+            alone = 0 if clips else i + 1
             if clips:
                 own = str(pure.parent) if pure.parent.name else PurePosixPath(where).stem
                 index = frame_number(name)
         if index is None:
             notes.leave_out("frame", "its name holds no frame number", f"{place}: {name}")
-        elif index in found[own].images:
+        elif index in found[own, alone].images:
             notes.leave_out("frame", "another image of the document has its number", f"{place}: {name}")
         else:
-            found[own].images[index] = entry, place
-    return {name: clip for name, clip in found.items() if clip.images}
+            found[own, alone].images[index] = entry, place
+    yield from ((name, clip) for (name, _), clip in found.items() if clip.images)
 
 
 def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object, list[_Drawn]]:
@@ -136,9 +138,13 @@ def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object,
 
 
 def _says_boxes(value: dict[str, Any]) -> bool:
-    """Whether a file says what is drawn on its images: one of captions does not, nor one of images alone."""
-    entries = value.get("annotations")
-    return isinstance(entries, list) and (not entries or any("caption" not in one for one in objects(entries)))
+    """Whether a file says what is drawn on its images: one of captions does not, nor one of images alone, as those of
+    test sets are, whose list of annotations may be there and empty. One image without any shows nothing.
+    """
+    entries, images = value.get("annotations"), objects(value["images"])
+    if entries == []:
+        return len(images) == 1 or any("annotated" in image for image in images)
+    return isinstance(entries, list) and any("caption" not in one for one in objects(entries))
 
 
 def _drawn(entry: dict[str, Any], place: str, names: Mapping[object, str], notes: Imported) -> _Drawn:
@@ -182,8 +188,9 @@ def _example(
     own = incoming.id_for(name, f"{file.stem}-{len(incoming.ids)}", file.name)
     marks, frames = Marks("", notes, own), []
     for index, (entry, place) in sorted(clip.images.items()):
-        width, height = whole_number(entry.get("width")) or 0, whole_number(entry.get("height")) or 0
-        source, size = words(entry.get("file_name")), (width, height) if width > 0 and height > 0 else None
+        source, sides = words(entry.get("file_name")), [key(entry.get(side)) for side in ("width", "height")]
+        width, height = (side if isinstance(side, int) else 0 for side in sides)
+        size = (width, height) if width > 0 and height > 0 else None
         drawn = by_image.get(key(entry.get("id")), []) if by_image is not None else []
         boxes = [one.box for one in drawn if one.box]
         frame = still(

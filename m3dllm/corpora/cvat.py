@@ -1,13 +1,15 @@
 """CVAT XML: boxes of images, and tracks of videos with their keyframes and the frames in which they are outside.
 
-A video task is one document whose annotated frames are those of the task (start, stop, step of its filter); an image of
-an image task is a document. Polygons, points, skeletons, masks and tags are skipped by name.
+A video task, and each of a project, is one document whose annotated frames are those of the task (start, stop, step of
+its filter); a thing that no line places in a frame stands where CVAT shows it: between its keyframes. An image of an
+image task is a document. Polygons, points, skeletons, masks and tags are skipped by name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from m3dllm.corpora.frames import frame_number
@@ -64,7 +66,7 @@ def read_cvat(path: Path, *, images: Path | None = None, clips: bool = False, sp
         folders = [images] if images else [file.parent / "images", file.parent]
         made = _Task(root, file, folders, incoming)
         part = incoming.split_of(file, path)
-        for subset, example in (*made.video(), *made.stills(clips=clips)):
+        for subset, example in (*made.videos(), *made.stills(clips=clips)):
             incoming.add(split or split_word(subset) or part, example)
     return incoming.done(path)
 
@@ -81,8 +83,8 @@ class _Task:
 
     def stills(self, *, clips: bool) -> Iterator[tuple[str, Example]]:
         """(its subset, document) for each image, or for each folder of them."""
-        groups: dict[str, list[tuple[int, Element]]] = {}
-        for image in self._root.findall("image"):
+        groups: dict[tuple[str, int], list[tuple[int, Element]]] = {}
+        for n, image in enumerate(self._root.findall("image")):
             pure = PurePosixPath(image.get("name", "").replace("\\", "/"))
             name, index = str(pure.with_suffix("")) if pure.name else f"image-{image.get('id', '')}", 0
             if clips:
@@ -92,8 +94,8 @@ class _Task:
                     self._notes.leave_out("frame", "its name holds no frame number", f"{self._file.name}: {pure}")
                     continue
                 index = found
-            groups.setdefault(name, []).append((index, image))
-        for name, members in groups.items():
+            groups.setdefault((name, 0 if clips else n), []).append((index, image))
+        for (name, _), members in groups.items():
             own = self._incoming.id_for(name, f"{self._file.stem}-{len(self._incoming.ids)}", self._file.name)
             marks, frames = Marks("", self._notes, own), {}
             for index, image in members:
@@ -102,7 +104,7 @@ class _Task:
                     self._notes.leave_out("frame", "another image of the document has its number", where)
                     continue
                 size = _size(image.get("width"), image.get("height"))
-                found_image = find_image(image.get("name", ""), self._folders)
+                found_image = find_image(image.get("name", ""), self._of_subset(image.get("subset", "")))
                 frame = still(own, index, found_image, size, self._notes, where=where)
                 if frame:
                     frames[index] = frame
@@ -110,44 +112,86 @@ class _Task:
                         self._shape(shape, shape.get("label", ""), frame, size, marks, where)
             yield from self._document(own, marks, list(frames.values()), members[0][1].get("subset", ""))
 
+    def _of_subset(self, subset: str) -> list[Path]:
+        """The folders of images, those of a project's subset first."""
+        own = [folder / subset for folder in self._folders if subset and not {"/", "\\"} & set(subset)]
+        return [*own, *self._folders]
+
     # --- videos ---
 
-    def video(self) -> Iterator[tuple[str, Example]]:
-        """(its subset, the document) of a video task, if it is one."""
+    def videos(self) -> Iterator[tuple[str, Example]]:
+        """(its subset, the document) of a video task, or of each of a project; none where there is none."""
         tracks = self._root.findall("track")
-        if not tracks and text_of(self._task, "mode") != "interpolation":
+        tasks = {text_of(task, "id"): task for task in self._root.iterfind("meta/project/tasks/task")}
+        if not tasks:
+            if tracks or text_of(self._task, "mode") == "interpolation":
+                yield from self._video(self._task, tracks, text_of(self._root, "meta/source"), self._folders)
             return
-        size = _size(text_of(self._task, "original_size/width"), text_of(self._task, "original_size/height"))
-        name = PurePosixPath(text_of(self._root, "meta/source") or text_of(self._task, "source")).stem
-        own = self._incoming.id_for(name or text_of(self._task, "name"), self._file.stem, self._file.name)
+        for name in dict.fromkeys((*tasks, *(track.get("task_id", "") for track in tracks))):
+            task, own = tasks.get(name), [track for track in tracks if track.get("task_id", "") == name]
+            if own or text_of(task, "mode") == "interpolation":
+                yield from self._video(task, own, "", self._of_subset(text_of(task, "name"))[: -len(self._folders)])
+
+    def _video(
+        self, task: Element | None, tracks: list[Element], source: str, folders: list[Path]
+    ) -> Iterator[tuple[str, Example]]:
+        size = _size(text_of(task, "original_size/width"), text_of(task, "original_size/height"))
+        name = PurePosixPath(source or text_of(task, "source")).stem
+        own = self._incoming.id_for(name or text_of(task, "name"), self._file.stem, self._file.name)
         marks = Marks("", self._notes, own)
-        numbered = {
-            n: f for folder in self._folders for f in _images(folder) if (n := frame_number(f.name)) is not None
-        }
+        numbered = {n: f for folder in folders for f in _images(folder) if (n := frame_number(f.name)) is not None}
         shapes = [(track, shape) for track in tracks for shape in track]
-        wanted = {*self._frames(), *(n for _, shape in shapes if (n := _whole(shape.get("frame"))) is not None)}
+        wanted = {*self._frames(task), *(n for _, shape in shapes if (n := _whole(shape.get("frame"))) is not None)}
         frames: dict[int, Frame] = {}
         for index in sorted(wanted):
             where = f"{self._file.name}: frame {index}"
             if frame := still(own, index, numbered.get(index), size, self._notes, where=where):
                 frames[index] = frame
-        for track, shape in shapes:
-            where = f"{self._file.name}: track {track.get('id', '')}, frame {shape.get('frame', '')}"
-            found = frames.get(_whole(shape.get("frame")) or 0) if shape.get("frame") else None
-            if shape.tag == "track":
-                self._notes.leave_out("track", "it is a part of a skeleton", where)
-            elif shape.get("outside", "").lower() in ("1", "true"):
-                continue  # the thing is not in the picture
-            elif found is None:
-                self._notes.leave_out("region", "its frame has no number or no size", where)
-            else:
-                self._shape(shape, track.get("label", ""), found, size, marks, where)
-        yield from self._document(own, marks, list(frames.values()), text_of(self._task, "subset"))
+        for track in tracks:
+            for shape in (*track, *self._between(track, frames)):
+                where = f"{self._file.name}: track {track.get('id', '')}, frame {shape.get('frame', '')}"
+                found = frames.get(_whole(shape.get("frame")) or 0) if shape.get("frame") else None
+                if shape.tag == "track":
+                    self._notes.leave_out("track", "it is a part of a skeleton", where)
+                elif _is_outside(shape):
+                    continue  # the thing is not in the picture
+                elif found is None:
+                    self._notes.leave_out("region", "its frame has no number or no size", where)
+                else:
+                    self._shape(shape, track.get("label", ""), found, size, marks, where)
+        subset = text_of(task, "subset") or next((track.get("subset", "") for track in tracks), "")
+        yield from self._document(own, marks, list(frames.values()), subset)
 
-    def _frames(self) -> range:
+    def _between(self, track: Element, frames: Iterable[int]) -> Iterator[Element]:
+        """The shapes of a track in the frames between two of its own, where it is shown: as far on the way as they are.
+
+        CVAT writes a shape for every frame, other tools for keyframes only.
+        """
+        placed = {n: shape for shape in track if shape.tag != "track" and (n := _whole(shape.get("frame"))) is not None}
+        numbers = sorted(placed)
+        for index in frames:
+            after = bisect_right(numbers, index)
+            if index in placed or not 0 < after < len(numbers) or _is_outside(placed[numbers[after - 1]]):
+                continue
+            here, there = numbers[after - 1], numbers[after]
+            first, last = placed[here], placed[there]
+            values = dict(first.items()) | {"frame": str(index)}
+            for key in ("xtl", "ytl", "xbr", "ybr") if not _is_outside(last) else ():
+                ends = number(first.get(key)), number(last.get(key))
+                if ends[0] is not None and ends[1] is not None:
+                    share = (index - here) / (there - here)
+                    values[key] = repr(ends[0] + share * (ends[1] - ends[0]))
+            if number(last.get("rotation")):
+                values["rotation"] = last.get("rotation", "")
+            where = f"{self._file.name}: track {track.get('id', '')}, frame {index}, from {here} to {there}"
+            why = "the file does not place it in this frame: it stands where CVAT shows it"
+            self._notes.change("region", why, where)
+            yield Element(first.tag, values)
+
+    def _frames(self, task: Element | None) -> range:
         """The numbers of the frames that the task has: all of them are annotated."""
-        start, stop = _whole(text_of(self._task, "start_frame")), _whole(text_of(self._task, "stop_frame"))
-        step = re.fullmatch(r"step=([1-9][0-9]{0,5})", text_of(self._task, "frame_filter"))
+        start, stop = _whole(text_of(task, "start_frame")), _whole(text_of(task, "stop_frame"))
+        step = re.fullmatch(r"step=([1-9][0-9]{0,5})", text_of(task, "frame_filter"))
         if start is None or stop is None or not start <= stop:
             return range(0)
         if stop - start >= _LONGEST_TASK:
@@ -160,7 +204,8 @@ class _Task:
 
     def _shape(self, shape: Element, kind: str, frame: Frame, size: Size | None, marks: Marks, where: str) -> None:
         if shape.tag != "box":
-            self._notes.leave_out(shape.tag, f"a {shape.tag} is no box", where)
+            article = "an" if shape.tag == "ellipse" else "a"
+            self._notes.leave_out(shape.tag, f"{article} {shape.tag} is no box", where)
             if shape.tag != "tag":
                 marks.spoil(frame.index)
             return
@@ -189,6 +234,11 @@ class _Task:
             yield subset, Example(document, marks.gold(), ONLY_REGIONS)
         else:
             self._notes.leave_out("document", "none of its images has a size", name)
+
+
+def _is_outside(shape: Element) -> bool:
+    """Whether the thing is not in the picture from this frame on."""
+    return shape.get("outside", "").lower() in ("1", "true")
 
 
 def _size(width: str | None, height: str | None) -> Size | None:

@@ -1,6 +1,7 @@
 """doccano JSONL: texts with spans (`[start, end, type]`, or entities with ids and relations between them).
 
-Texts stand under `text` or `data`, spans under `label`, `labels` or `entities`; other names are options.
+Texts stand under `text` or `data`, spans under `label`, `labels`, `entities` or, in old exports, `annotations`; other
+names are options. Offsets count characters or UTF-16 units, whichever parts fewer words of a file.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from typing import Any
 
 from m3dllm.corpora.documents import JSON, read_documents, scan_documents
 from m3dllm.corpora.imported import Imported
-from m3dllm.corpora.jsonfiles import key, keys, note_unread, objects, whole_number, words
-from m3dllm.corpora.marks import Marks, language_of
+from m3dllm.corpora.jsonfiles import key, keys, note_unread, objects, words
+from m3dllm.corpora.marks import Marks, is_of_words, language_of, utf16_places
 from m3dllm.corpora.sources import Incoming, files_at
+from m3dllm.labels import LabelSet
 from m3dllm.types import Document, Example, Lang, Task
 
 _TEXTS = ("text", "data")
-_SPANS = ("label", "labels", "entities")
-_ENTITY = keys("id start_offset end_offset label")
+_SPANS = ("label", "labels", "entities", "annotations")
+_ENTITY = keys("id start_offset end_offset label user created_at updated_at manual prob")
 _RELATION = keys("id from_id to_id type")
 
 
@@ -33,7 +35,7 @@ def read_doccano(
     """The documents of the export, or of the exports in the folder, at `path`. Chains are not annotated.
 
     - `text`: the key of the texts; default: `text` or `data`.
-    - `label`: the key of the spans; default: `label`, `labels` or `entities`.
+    - `label`: the key of the spans; default: `label`, `labels`, `entities` or `annotations`.
     - `lang`: the language of all documents; default: detected.
     - `split`: the split to write; default: as the names of the files say.
 
@@ -43,7 +45,9 @@ def read_doccano(
     text_keys, span_keys = (text,) if text else _TEXTS, (label,) if label else _SPANS
     for file in files_at(path, JSON, "a JSONL export of doccano", incoming.notes):
         part = split or incoming.split_of(file, path)
-        related = any(isinstance(row.get("relations"), list) for row in scan_documents(file, keys=text_keys))
+        related, whole, in_units = _looked_at(file, text_keys, span_keys)
+        if in_units:
+            incoming.notes.remark("file", "its offsets count UTF-16 units: as characters they part words", file.name)
         rows = read_documents(file, incoming.notes, keys=text_keys, lines=True)
         for n, one in enumerate(rows, start=1):
             row, where = one.value, one.where(file.name)
@@ -56,13 +60,16 @@ def read_doccano(
             note_unread(row, shape, one.at(file.name), incoming.notes)
             note_unread(objects(spans), [_ENTITY], f"{one.at(file.name)}.{marked}", incoming.notes)
             marks = Marks(found, incoming.notes, where)
+            units = utf16_places(found) if in_units else ()
             for name, start, end, kind in _spans(spans, incoming.notes, where):
+                if 0 <= start < end < len(units):
+                    start, end = units[start], units[end]
                 marks.mention(name, start, end, kind)
             for relation in objects(row.get("relations")):
                 marks.relate(key(relation.get("from_id")), key(relation.get("to_id")), words(relation.get("type")))
             name = incoming.id_for(words(row.get("id")), f"{file.stem}-{n}", where)
             unannotated: set[Task] = {"chain"} if related else {"chain", "relation"}
-            if spans is None or (spans and not any(isinstance(span, (list, dict)) for span in spans)):
+            if spans is None or whole or (spans and not any(map(_is_span, spans))):
                 unannotated.add("entity")  # no label, or labels of the whole text
             document = Document(name, language_of(found, lang), found)
             incoming.add(part, Example(document, marks.gold(), frozenset(unannotated)))
@@ -72,6 +79,31 @@ def read_doccano(
 def _first(row: dict[str, Any], keys: tuple[str, ...], kind: type) -> str | None:
     """The first of the keys under which there is a value of that type."""
     return next((key for key in keys if isinstance(row.get(key), kind)), None)
+
+
+def _looked_at(file: Path, texts: tuple[str, ...], spans: tuple[str, ...]) -> tuple[bool, bool, bool]:
+    """Whether some text of a file has relations; whether texts have labels as a whole and none a span; and whether
+    offsets count UTF-16 units.
+    """
+    related = whole = part = False
+    parted = [0, 0]
+    for row in scan_documents(file, keys=texts):
+        related = related or isinstance(row.get("relations"), list)
+        text, marked = row.get(_first(row, texts, str) or ""), row.get(_first(row, spans, list) or "")
+        part = part or any(map(_is_span, marked or ()))
+        whole = whole or any(not _is_span(one) for one in marked or ())
+        if isinstance(text, str) and not text.isascii() and max(text) > "\uffff":
+            tables = (range(len(text) + 1), utf16_places(text))
+            for _, start, end, _ in _spans(marked, Imported(LabelSet()), ""):
+                for i, table in enumerate(tables):
+                    parted[i] += not is_of_words(
+                        text, *(table[at] if 0 <= at < len(table) else -1 for at in (start, end))
+                    )
+    return related, whole and not part, parted[1] < parted[0]
+
+
+def _is_span(label: object) -> bool:
+    return isinstance(label, (list, dict))
 
 
 def _spans(spans: list[Any] | None, notes: Imported, where: str) -> Iterator[tuple[Hashable, int, int, str]]:
@@ -85,9 +117,9 @@ def _spans(spans: list[Any] | None, notes: Imported, where: str) -> Iterator[tup
         else:
             notes.leave_out("label", "it is of a whole text, not of a span", f"{where}: {span!r:.60}")
             continue
-        start, end = whole_number(parts[0]), whole_number(parts[1])
+        start, end = (at if isinstance(at := key(part), int) else -1 for part in parts[:2])
         name: Hashable = ("at", i) if own is None else own
-        yield name, -1 if start is None else start, -1 if end is None else end, words(parts[2])
+        yield name, start, end, words(parts[2])
 
 
 IMPORTER = read_doccano

@@ -1,10 +1,12 @@
 """ELAN: the annotations of a tier become the text of a document, line by line, with their times; no mention is in them.
 
+Annotations without a time of their own have their part of the time of those that they refer to, or stand between.
 Documents from ELAN have no gold: systems are run on them, or their text is annotated elsewhere.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from pathlib import Path, PurePosixPath
 
 from m3dllm.corpora.imported import Imported
@@ -38,7 +40,7 @@ def read_elan(
     for file in files_at(path, (".eaf",), "ELAN files", incoming.notes):
         root = read_xml(file, "ANNOTATION_DOCUMENT")
         note_unread(as_value(root), _SHAPE, file.name, incoming.notes)
-        times = {slot.get("TIME_SLOT_ID"): number(slot.get("TIME_VALUE")) for slot in root.iterfind(".//TIME_SLOT")}
+        times = _times(root)
         tiers = {one.get("TIER_ID", ""): one for one in root.findall("TIER")}
         for name in tier:
             if name not in tiers:
@@ -63,21 +65,81 @@ def read_elan(
     return incoming.done(path)
 
 
+def _slots(root: Element) -> dict[str, float]:
+    """The milliseconds of each time slot, in the order of the file: one without a time lies between those around it."""
+    slots = [(one.get("TIME_SLOT_ID", ""), number(one.get("TIME_VALUE"))) for one in root.iterfind(".//TIME_SLOT")]
+    known = [i for i, (_, time) in enumerate(slots) if time is not None]
+    found: dict[str, float] = {}
+    for i, (name, time) in enumerate(slots):
+        after = bisect_left(known, i)
+        if time is None and 0 < after < len(known):
+            left, right = known[after - 1], known[after]
+            first, last = slots[left][1] or 0.0, slots[right][1] or 0.0
+            time = first + (last - first) * (i - left) / (right - left)
+        if time is not None:
+            found[name] = time
+    return found
+
+
+def _times(root: Element) -> dict[str, tuple[float, float]]:
+    """The start and end, in milliseconds, of each annotation that has a time, of its own or of the one it refers to.
+
+    ELAN parts the time of an annotation evenly where it has no other: slots without a time between the ends of one on
+    another tier, and annotations of one tier that refer to one annotation, one after the other.
+    """
+    slots = _slots(root)
+    found: dict[str, tuple[float, float]] = {}
+    referring: dict[str, tuple[str, str]] = {}
+    parts: dict[tuple[str, str], dict[str, str]] = {}
+    for tier in root.findall("TIER"):
+        for one in tier.findall("ANNOTATION/ALIGNABLE_ANNOTATION"):
+            start, end = slots.get(one.get("TIME_SLOT_REF1", "")), slots.get(one.get("TIME_SLOT_REF2", ""))
+            if start is not None and end is not None and 0 <= start <= end:
+                found[one.get("ANNOTATION_ID", "")] = start, end
+        for one in tier.findall("ANNOTATION/REF_ANNOTATION"):
+            name, of = one.get("ANNOTATION_ID", ""), (tier.get("TIER_ID", ""), one.get("ANNOTATION_REF", ""))
+            referring[name] = of
+            parts.setdefault(of, {})[name] = one.get("PREVIOUS_ANNOTATION", "")
+    ordered = {of: _in_order(held) for of, held in parts.items()}
+    for name in referring:
+        way = [name]
+        while (
+            way[-1] in referring and way[-1] not in found and len(way) <= len(root)
+        ):  # no circle, nor deeper than tiers
+            way.append(referring[way[-1]][1])
+        for child in way[-2::-1]:
+            of = referring[child]
+            if of[1] in found and child not in found:
+                (start, end), held = found[of[1]], ordered[of]
+                step = (end - start) / len(held)
+                at = held.index(child)
+                found[child] = start + at * step, start + (at + 1) * step
+    return found
+
+
+def _in_order(before: dict[str, str]) -> list[str]:
+    """The annotations, each behind the one that `before` says; else in the order of the file."""
+    after = {before[name]: name for name in before if before[name] in before}
+    found: dict[str, None] = {}
+    for first in sorted(before, key=lambda name: before[name] in before):
+        name: str | None = first
+        while name is not None and name not in found:
+            found[name] = None
+            name = after.get(name)
+    return list(found)
+
+
 def _lines(
-    tier: Element, times: dict[str | None, float | None], where: str, notes: Imported
+    tier: Element, times: dict[str, tuple[float, float]], where: str, notes: Imported
 ) -> list[tuple[float, float, str]]:
-    """(start, end, text) of each annotation of a tier that has times of its own."""
+    """(start, end, text) of each annotation of a tier that has a time."""
     found = []
-    for one in tier.findall("ANNOTATION/ALIGNABLE_ANNOTATION"):
-        line = " ".join((one.findtext("ANNOTATION_VALUE") or "").split())
-        start, end = times.get(one.get("TIME_SLOT_REF1")), times.get(one.get("TIME_SLOT_REF2"))
-        place = f"{where}: {one.get('ANNOTATION_ID', '')}"
-        if start is None or end is None or not 0 <= start <= end:
-            notes.leave_out("annotation", "it has no time", place)
+    for one in tier.iterfind("ANNOTATION/*"):
+        line, name = " ".join((one.findtext("ANNOTATION_VALUE") or "").split()), one.get("ANNOTATION_ID", "")
+        if name not in times:
+            notes.leave_out("annotation", "it has no time", f"{where}: {name}")
         elif line:
-            found.append((start / 1000, end / 1000, line))
-    for one in tier.findall("ANNOTATION/REF_ANNOTATION"):
-        notes.leave_out("annotation", "it has no time of its own", f"{where}: {one.get('ANNOTATION_ID', '')}")
+            found.append((times[name][0] / 1000, times[name][1] / 1000, line))
     return found
 
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 
+_LISTS = frozenset(("segments", "frames", "chains", "mentions", "relations", "regions"))
+"""The fields that are lists of objects."""
+
+
 def to_datasets(corpus: Corpus) -> DatasetDict:
     """The corpus as a DatasetDict, one Dataset a split, frames by absolute path.
 
@@ -53,6 +57,7 @@ def from_datasets(found: DatasetDict | Dataset, *, labels: LabelSet | None = Non
         for i, row in enumerate(rows):
             where = f"{name}[{i}]"
             try:
+                row = _as_written(row, rows.features)
                 note_unread(row, ROW, where, imported)
                 example = decode_example(encode({key: row[key] for key in ROW if row.get(key) is not None}))
                 if problem := id_problem(example.document.id):
@@ -71,6 +76,31 @@ def from_datasets(found: DatasetDict | Dataset, *, labels: LabelSet | None = Non
             for place, problem in imported.labels.unknown(example.gold):
                 raise UserError.at(f"{name}[{i}]", problem, place=f"$.gold.{place}")
     return imported.require_documents(Path("the datasets"))
+
+
+def _as_written(value: Any, feature: Any, name: str = "") -> Any:
+    """A value of a row as a line has it: the name of a class for its number, objects for columns of a `Sequence`."""
+    if name in _LISTS and isinstance(value, dict) and all(isinstance(column, list) for column in value.values()):
+        columns = {key: [_as_written(one, _item(feature, key), key) for one in column] for key, column in value.items()}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if isinstance(value, dict):
+        return {key: _as_written(one, _part(feature, key), key) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_as_written(one, _item(feature)) for one in value]
+    names = getattr(feature, "names", None)
+    return names[value] if names and isinstance(value, int) and 0 <= value < len(names) else value
+
+
+def _part(feature: Any, key: str) -> Any:
+    return feature.get(key) if isinstance(feature, dict) else None
+
+
+def _item(feature: Any, key: str = "") -> Any:
+    """What a list holds, or a column of it."""
+    if key and isinstance(feature, dict):
+        return _item(feature.get(key))
+    inner = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
+    return _part(inner, key) if key else inner
 
 
 def load_datasets() -> Any:

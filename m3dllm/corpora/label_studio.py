@@ -1,13 +1,17 @@
 """Label Studio JSON: spans of text, relations, rectangles on images and in videos. A task is a document.
 
-Offsets are held against the words that stand beside them, in code points or in UTF-16 units, whichever agree. Boxes are
-percents; frames of videos count from 1 there and from 0 here. Of several annotations of a task one is taken.
+Offsets are held against the words that stand beside them, in code points or UTF-16 units, a CR LF as one character or
+two, whichever agree. Boxes are percents; frames of videos count from 1 there and from 0 here, and a rectangle is where
+Label Studio shows it between its keyframes. Of several annotations of a task one is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, product
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +29,9 @@ from m3dllm.types import TASKS, Box, Document, Example, Frame, Lang, Region, Seg
 from m3dllm.wire import WireError, convert
 
 _NO_SIZE = "the size of its video is not said: give --video-size"
-_TEXT_KINDS = ("labels", "rectanglelabels", "videorectangle", "relation")
+_USED = ("labels", "rectanglelabels", "videorectangle", "relation")
+_DRAWN = re.compile(r"(rectangle|polygon|ellipse|brush|keypoint|bitmask|vector|magicwand)(labels)?")
+"""The kinds of results that are drawn on an image; others say something of it, or of what is drawn."""
 _BOX = keys("x y width height rotation frame time enabled")
 _SPAN = "start end text labels rectanglelabels framesCount duration x y width height rotation"
 _RESULT = keys(
@@ -168,7 +174,7 @@ class _Task:
         data = self.task["data"]
         made = self._results()
         results = [one for one in made or () if not self._passed_over(one)]
-        key = self._text_key(results)
+        key, results = self._of_the_text(results)
         text = data[key] if key else ""
         note_unread(self.task, _TASK, self.where, self.notes)
         shown = {control for control, *_ in _images(data)} | self._videos()
@@ -186,7 +192,8 @@ class _Task:
         marks = Marks(text, self.notes, self.where)
         self._mark(marks, results, pictures, {frame.index for frame in stills})
         for other in made or ():  # outlines, masks, keypoints: drawn, and of no use
-            if other not in results and _original(other) and (frame := pictures.of(other)):
+            kind = words(other.get("type"))
+            if kind not in _USED and _DRAWN.fullmatch(kind) and (frame := pictures.of(other)):
                 marks.spoil(frame[0].index)
         about = self._about(data, text)
         kind = language_of(text, self.options.lang, data.get("lang"))
@@ -219,30 +226,42 @@ class _Task:
         results = objects(kept[0].get("result"))
         known = _RESULT | ({"score": None} if kept is guesses else {})  # what a person took over has no confidence
         note_unread(kept[0].get("result"), [known], f"{self.where}: result", self.notes)
-        return results if kept is guesses else [result | {"score": None} for result in results]
+        return _in_one(results if kept is guesses else [result | {"score": None} for result in results])
 
     def _passed_over(self, result: dict[str, Any]) -> bool:
         """Whether a result is of a kind that a corpus has no place for; it is noted."""
         kind = words(result.get("type"))
-        if kind in _TEXT_KINDS:
+        sound = kind == "labels" and _is_of_sound(result)
+        if kind in _USED and not sound:
             return False
-        self.notes.leave_out(
-            "result", f"results of the kind {kind!r} have no place", f"{self.where}: {result.get('id', '')}"
-        )
+        why = "it is of a sound or a series" if sound else f"results of the kind {kind!r} have no place"
+        self.notes.leave_out("result", why, f"{self.where}: {result.get('id', '')}")
         return True
 
     # --- the document ---
 
-    def _text_key(self, results: list[dict[str, Any]]) -> str | None:
-        """The data that the spans are of: `text`, or the one string in which most of their words stand."""
+    def _of_the_text(self, results: list[dict[str, Any]]) -> tuple[str | None, list[dict[str, Any]]]:
+        """(the data that the spans are of, the results without the spans of other texts of the task).
+
+        It is the string in which most of their words stand; `text`, where as many stand in it.
+        """
         data = self.task["data"]
-        spans = list(_spans(results))
-        strings: list[str] = [key for key, value in data.items() if isinstance(value, str)]
-        if isinstance(data.get("text"), str):
-            return "text"
-        if not spans or not strings:
-            return None
-        return max(strings, key=lambda key: sum(_says(data[key], span) for span in spans))
+        strings: list[str] = [key for key, value in data.items() if isinstance(value, str) and not _shows(key, value)]
+        strings.sort(key=lambda key: key != "text")
+        spans: dict[str, list[_Span]] = {}
+        for result in results:
+            if result.get("type") == "labels":
+                spans.setdefault(words(result.get("to_name")), []).extend(_spans([result]))
+        if not strings or (not spans and "text" not in strings):
+            return None, results
+        said = {to: {key: sum(_says(data[key], one) for one in held) for key in strings} for to, held in spans.items()}
+        key = max(strings, key=lambda key: sum(of[key] for of in said.values()))
+        others = {to for to, of in said.items() if len(strings) > 1 and not _are_of(key, to, of, spans[to], said)}
+        for to in others:
+            for one in spans[to]:
+                detail = f"{self.where}: {one[0]} of {to!r}: {one[3] or ''!r}"
+                self.notes.leave_out("mention", "it is of another text of its task", detail)
+        return key, [r for r in results if r.get("type") != "labels" or words(r.get("to_name")) not in others]
 
     def _videos(self) -> set[str]:
         """The data that the controls of results show, such as a video: only the frames that are drawn in come in."""
@@ -274,7 +293,7 @@ class _Task:
             return frozenset(TASKS)
         found: set[Task] = set() if self.relations else {"relation"}
         found |= set() if self.coreference else {"chain"}
-        if not text or (made and all(result.get("type") != "labels" for result in made)):
+        if not text or (made and not any(one.get("type") == "labels" and not _is_of_sound(one) for one in made)):
             found |= {"entity", "chain", "relation"}
         return frozenset(found)
 
@@ -328,7 +347,7 @@ class _Task:
             if result.get("type") == "rectanglelabels":
                 drawn[name] = list(self._rectangle(result, pictures, marks))
             elif result.get("type") == "videorectangle":
-                drawn[name] = list(self._track(result))
+                drawn[name] = list(self._track(result, frames, marks))
         shown: dict[str, str] = {}
         mentions = {span[0] for span in spans}
         for result in results:
@@ -371,12 +390,10 @@ class _Task:
         for label in labels:
             marks.relate(head, tail, label, confidence=confidence(result.get("score")))
 
-    def _units(self, text: str, spans: list[tuple[str, int, int, str | None, list[str]]]) -> Sequence[int]:
-        """offset as the file counts -> code point: UTF-16 units, where more of the words agree then."""
-        points = range(len(text) + 1)
-        if text.isascii() or max(map(ord, text), default=0) < 0x10000:
-            return points
-        units = [i for i, c in enumerate(text) for _ in range(1 + (ord(c) > 0xFFFF))] + [len(text)]
+    def _units(self, text: str, spans: list[_Span]) -> Sequence[int]:
+        """offset as the file counts -> character: where more of the words agree then, UTF-16 units, and a CR LF as one
+        character, as browsers count."""
+        wide, ends = not text.isascii() and max(map(ord, text)) > 0xFFFF, "\r\n" in text
 
         def agreeing(table: Sequence[int]) -> int:
             held = [s for s in spans if s[3] is not None and 0 <= s[1] < s[2] < len(table)]
@@ -386,10 +403,16 @@ class _Task:
                 if surface
             )
 
-        if agreeing(units) > agreeing(points):
-            self.notes.change("document", "its offsets count UTF-16 units", self.where)
-            return units
-        return points
+        best: Sequence[int] = range(len(text) + 1)
+        most, found = agreeing(best), ""
+        for units, joined in product((False, True)[: 1 + wide], (False, True)[: 1 + ends]):
+            table = _counted(text, units=units, joined=joined)
+            if (units or joined) and (n := agreeing(table)) > most:
+                how = ["UTF-16 units"] * units + ["a line end as one character"] * joined
+                best, most, found = table, n, " and ".join(how)
+        if found:
+            self.notes.change("document", f"its offsets count {found}", self.where)
+        return best
 
     def _rectangle(self, result: dict[str, Any], pictures: _Pictures, marks: Marks) -> Iterator[tuple[str, Region]]:
         where = f"{self.where}: {result.get('id', '')}"
@@ -405,20 +428,45 @@ class _Task:
             for kind in kinds:
                 yield where, Region(found[0].index, box, kind, confidence=confidence(result.get("score")))
 
-    def _track(self, result: dict[str, Any]) -> Iterator[tuple[str, Region]]:
-        """The keyframes of a rectangle in a video; frames between them are not made up."""
+    def _track(self, result: dict[str, Any], frames: set[int], marks: Marks) -> Iterator[tuple[str, Region]]:
+        """A rectangle in a video, in the frames that are there: at its keyframes, and between them where it is shown.
+
+        It is shown from a keyframe to the next one, at the place that is as far on the way, but from one that is not
+        `enabled`; from the last one on it stays.
+        """
         kinds = _labels(_value(result), "labels")
         size = _original(result) or self.options.video_size
+        keyframes: dict[int, dict[str, Any]] = {}
         for key in objects(_value(result).get("sequence")):
-            number, box = whole_number(key.get("frame")), _percents(key)
+            number = whole_number(key.get("frame"))
             where = f"{self.where}: {result.get('id', '')}: frame {number}"
             if number is None or number < 1:
                 self.notes.leave_out("region", "it has no frame number from 1", where)
             elif size is None:
                 self.notes.leave_out("region", _NO_SIZE, where)
-            elif why := _unfit(box, kinds, key):
+            elif number in keyframes:
+                self.notes.leave_out("region", "another keyframe has its frame", where)
+            else:
+                keyframes[number] = key
+        numbers = sorted(keyframes)
+        for number in sorted({frame + 1 for frame in frames} if numbers else ()):
+            after = bisect_right(numbers, number)
+            if not after:
+                continue
+            here, there = numbers[after - 1], numbers[min(after, len(numbers) - 1)]
+            first, last = keyframes[here], keyframes[there]
+            if number != here and first.get("enabled") is False:
+                continue
+            where = f"{self.where}: {result.get('id', '')}: frame {number}"
+            box = _percents(first) if number == here else _between(first, last, (number - here) / max(there - here, 1))
+            why = _unfit(box, kinds, first) or (_unfit(box, kinds, last) if number != here else None)
+            if why:
                 self.notes.leave_out("region", why, where)
+                marks.spoil(number - 1)
             elif box:
+                if number != here:
+                    why = "its frame is no keyframe of it: it stands where Label Studio shows it"
+                    self.notes.change("region", why, f"{where}, from {here} to {there}")
                 for kind in kinds:
                     yield where, Region(number - 1, box, kind, confidence=confidence(result.get("score")))
 
@@ -440,13 +488,76 @@ def _labels(holder: dict[str, Any], key: str) -> list[str]:
     return [label for label in found if isinstance(label, str)] if isinstance(found, list) else []
 
 
-def _spans(results: list[dict[str, Any]]) -> Iterator[tuple[str, int, int, str | None, list[str]]]:
-    """(id, start, end, words, types) of each span of text."""
+def _in_one(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results, a rectangle and the labels of the same one (`<Rectangle>` with `<Labels>`) as one result."""
+    labelled = {_id(one, n) for n, one in enumerate(results) if one.get("type") == "labels" and _is_drawn(one)}
+    found = []
+    for n, result in enumerate(results):
+        kind, value = words(result.get("type")), _value(result)
+        if kind == "labels" and _is_drawn(result):
+            shape = "ellipse" if "radiusX" in value else "polygon" if "points" in value else "rectangle"
+            found.append(result | {"type": f"{shape}labels", "value": value | {"rectanglelabels": value.get("labels")}})
+        elif kind in ("rectangle", "ellipse", "polygon"):
+            found += [] if _id(result, n) in labelled else [result | {"type": f"{kind}labels"}]
+        else:
+            found.append(result)
+    return found
+
+
+def _is_drawn(result: dict[str, Any]) -> bool:
+    """Whether the labels of a result are of something that is drawn on an image."""
+    value = _value(result)
+    return "start" not in value and (("x" in value and "y" in value) or "points" in value)
+
+
+def _is_of_sound(result: dict[str, Any]) -> bool:
+    """Whether the labels of a result are of a stretch of time, whose start and end are seconds."""
+    value = _value(result)
+    ends = [real(value.get(key)) for key in ("start", "end")]
+    return "original_length" in result or "channel" in value or any(end is not None and end != int(end) for end in ends)
+
+
+def _are_of(key: str, to: str, of: dict[str, int], spans: Sequence[_Span], said: dict[str, dict[str, int]]) -> bool:
+    """Whether the spans of the control `to` are of the text `key`, where they may be of other texts of the task.
+
+    Spans without their words are, unless their control bears the name of another text, or those of another have words.
+    """
+    if any(surface for _, _, _, surface, _ in spans):
+        return of[key] == max(of.values())
+    return to == key or (to not in of and len(said) == 1)
+
+
+def _counted(text: str, *, units: bool, joined: bool) -> Sequence[int]:
+    """offset -> character, where a character beyond the first plane counts as two units, a CR LF as one character."""
+    widths = [
+        0 if joined and c == "\n" and text[i - 1 : i] == "\r" else 2 if units and c > "\uffff" else 1
+        for i, c in enumerate(text)
+    ]
+    table = [0] * (sum(widths) + 1)
+    for i, (width, end) in enumerate(zip(widths, accumulate(widths), strict=True)):
+        for offset in range(end - width, end):
+            table[offset] = i
+    table[-1] = len(text)
+    return table
+
+
+def _between(first: dict[str, Any], last: dict[str, Any], share: float) -> Box | None:
+    """The box that is `share` of the way from one keyframe to the next."""
+    one, other = _percents(first), _percents(last)
+    return Box(*(a + share * (b - a) for a, b in zip(one, other, strict=True))) if one and other else None
+
+
+_Span = tuple[str, int, int, str | None, list[str]]
+"""(id, start, end, words, types)"""
+
+
+def _spans(results: Iterable[dict[str, Any]]) -> Iterator[_Span]:
+    """The spans of text."""
     for n, result in enumerate(results):
         if result.get("type") == "labels":
             value = _value(result)
             start, end = whole_number(value.get("start")), whole_number(value.get("end"))
-            surface = value["text"] if isinstance(value.get("text"), str) else None
+            surface = value["text"].replace("\\n", "\n") if isinstance(value.get("text"), str) else None
             yield (
                 _id(result, n),
                 -1 if start is None else start,
@@ -456,7 +567,7 @@ def _spans(results: list[dict[str, Any]]) -> Iterator[tuple[str, int, int, str |
             )
 
 
-def _says(text: str, span: tuple[str, int, int, str | None, list[str]]) -> bool:
+def _says(text: str, span: _Span) -> bool:
     _, start, end, surface, _ = span
     return 0 <= start < end <= len(text) and (surface is None or text[start:end].split() == surface.split())
 
@@ -478,7 +589,7 @@ def _unfit(box: Box | None, kinds: list[str], holder: dict[str, Any]) -> str | N
     """Why a rectangle cannot come in, or None."""
     if box is None:
         return "it has no x, y, width and height"
-    if real(holder.get("rotation")):
+    if (real(holder.get("rotation")) or 0.0) % 360:
         return "it is turned: it is no box"
     return None if kinds else "it has no type"
 
@@ -499,13 +610,21 @@ def _images(data: dict[str, Any]) -> Iterator[tuple[str, int, int, str, dict[str
                 index += 1
 
 
+def _shows(key: str, name: str) -> bool:
+    """Whether a string is no text but an image, a video or a sound."""
+    return _is_image(key, name) or _is_video(key, name) or _suffix(name) in (".wav", ".mp3", ".flac", ".ogg", ".m4a")
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(urlsplit(name).path).suffix.lower() if len(name) < 4096 else ""
+
+
 def _is_video(key: str, name: str) -> bool:
     return key == "video" or PurePosixPath(name[:4096]).suffix.lower() in (".mp4", ".webm", ".mov", ".avi", ".mkv")
 
 
 def _is_image(key: str, name: str) -> bool:
-    suffix = PurePosixPath(urlsplit(name).path).suffix.lower() if len(name) < 4096 else ""
-    return suffix in SUFFIXES or (key in ("image", "img") and "\n" not in name)
+    return _suffix(name) in SUFFIXES or (key in ("image", "img") and "\n" not in name)
 
 
 IMPORTER = read_label_studio

@@ -14,7 +14,7 @@ from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.labelme_shapes import LabelMe, parse_labelme
 from m3dllm.corpora.marks import Marks
 from m3dllm.corpora.sources import Incoming, files_at
-from m3dllm.corpora.stills import drawn_size, find_image, still
+from m3dllm.corpora.stills import drawn_size, find_own, still
 from m3dllm.corpora.voc import ONLY_REGIONS
 from m3dllm.errors import UserError
 from m3dllm.files import read_bytes
@@ -30,7 +30,8 @@ def read_labelme(
 ) -> Imported:
     """The images of the JSON files at `path`: a file, or a folder searched through.
 
-    - `images`: the folder of the images; default: looked for beside, by the names in the files, else the image inside.
+    - `images`: the folder of the images; default: looked for beside, by the names of the files, else by those in
+      them, else the image inside.
     - `shapes`: polygons, circles and other shapes are skipped ("boxes"), or become the box that covers them ("cover").
     - `split`: the split to write; default: as the names of folders say: train, val, test.
 
@@ -53,7 +54,8 @@ def read_labelme(
 
 def _example(found: LabelMe, file: Path, images: Path | None, incoming: Incoming, *, cover: bool) -> Example | None:
     notes, named = incoming.notes, found.image_path
-    beside = find_image(named or f"{file.stem}.jpg", [images] if images else [file.parent, file.parent.parent])
+    folders = [images] if images else [file.parent, file.parent.parent]
+    beside = find_own(file.stem, named, folders, notes, file.name)
     again = partial(_image_in, file) if beside is None else None
     name = incoming.id_for(file.stem, f"image-{len(incoming.ids)}", file.name)
     size = (int(found.size[0]), int(found.size[1])) if found.size else None

@@ -64,9 +64,10 @@ class LabelMe:
             if not isinstance(shape, dict):
                 notes.leave_out("region", "it is no object", place)
                 continue
-            kind = shape.get("shape_type") or "rectangle"
+            corners = corners_of(shape.get("points"))
+            kind = shape.get("shape_type") or ("rectangle" if corners else "polygon")  # old files do not say it
             covers = cover and isinstance(kind, str) and kind in AREAS
-            corners = _corners(shape.get("points")) if kind == "rectangle" else None
+            corners = corners if kind == "rectangle" else None
             if corners is None and covers:
                 corners = _covering(kind, shape.get("points"))
             if kind != "rectangle" and not covers:
@@ -79,7 +80,7 @@ class LabelMe:
                 notes.leave_out("region", "it has no type", place)
             else:
                 found.append((place, Region(frame, Box.from_corners(*corners, size=size), name.strip())))
-                if kind != "rectangle" or _corners(shape.get("points")) is None:
+                if kind != "rectangle" or corners_of(shape.get("points")) is None:
                     notes.change("region", "its shape is no rectangle: the box that covers it", f"{place}: {kind!r}")
         return found
 
@@ -125,7 +126,7 @@ def _image(text: object) -> bytes | None:
         return None
 
 
-def _corners(points: object) -> Corners | None:
+def corners_of(points: object) -> Corners | None:
     """Two opposite corners, of two points or of the four corners of a rectangle that stands upright."""
     pairs = _points(points)
     if pairs is None or len(pairs) not in (2, 4):

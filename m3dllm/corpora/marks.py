@@ -183,6 +183,18 @@ class Marks:
         self.notes.leave_out("mention", why, detail)
 
 
+def utf16_places(text: str) -> list[int]:
+    """offset in UTF-16 units -> character."""
+    return [i for i, c in enumerate(text) for _ in range(1 + (c > "\uffff"))] + [len(text)]
+
+
+def is_of_words(text: str, start: int, end: int) -> bool:
+    """Whether a span lies in a text, and neither parts a word nor has white space at its ends."""
+    if not 0 <= start < end <= len(text) or text[start].isspace() or text[end - 1].isspace():
+        return False
+    return not any(0 < at < len(text) and text[at - 1].isalnum() and text[at].isalnum() for at in (start, end))
+
+
 def language_of(text: str, lang: Lang | None, declared: object = None) -> Lang:
     """`lang`, else what a file said if that is a language, else what the letters of the text show, else English."""
     known: Lang | None = "zh" if declared == "zh" else "en" if declared == "en" else None

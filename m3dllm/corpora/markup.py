@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from m3dllm.errors import UserError
-from m3dllm.files import decoded_as, packed, read_bytes
+from m3dllm.files import decode_text, decoded_as, other_encoding, packed, read_bytes
 
 Element = ElementTree.Element
 NESTING = 100
@@ -42,6 +42,8 @@ def parse_xml(data: bytes, where: str, root: str) -> Element:
     try:
         found = ElementTree.fromstring(data if text is None else text)  # noqa: S314
     except (ElementTree.ParseError, ValueError, LookupError) as error:
+        if text is None and not _DECLARED.match(data) and other_encoding(data) is None:
+            decode_text(data, Path(where))  # says where it is no UTF-8, which it is by default
         raise UserError.at(where, f"is no XML that can be read ({error})") from error
     if _depth(found) > NESTING:
         raise UserError.at(where, "is nested too deeply to be an annotation")

@@ -155,6 +155,13 @@ def _tweet(rows: list[_Placed], incoming: Incoming, file: Path, images: Path | N
             detail = f"{where}: {texts[start, end]!r} is {', '.join(sorted(types))}"
             incoming.notes.change("mention", "relations say several types of it: the most frequent", detail)
         kind = types.most_common(1)[0][0] if types else UNKNOWN
+        found, said = (
+            "".join(part.split()).casefold() for part in ("".join(first.token[start:end]), texts[start, end])
+        )
+        if said not in found and found not in said:
+            detail = f"{where}: {texts[start, end]!r}, the text has {' '.join(first.token[start:end])!r}"
+            incoming.notes.leave_out("mention", "the text at its tokens is another", detail)
+            continue
         marks.mention((start, end), spans[start][0], spans[end - 1][1], kind)
     for pair in pairs:
         if relation := pair.parts()[2]:

@@ -1,23 +1,34 @@
-"""Prodigy JSONL: texts with `spans` and `relations` (coreference among them), images with boxes; accepted ones only."""
+"""Prodigy JSONL: texts with `spans` and `relations` (coreference among them), images with boxes; accepted ones only.
+
+Of several annotations of one input the first is taken. What was accepted by itself (`ner`) does not say what else
+stands in its text, and is no gold.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from m3dllm.corpora.brat import COREFERENCE
 from m3dllm.corpora.documents import JSON, read_documents, scan_documents
 from m3dllm.corpora.imported import Imported
-from m3dllm.corpora.jsonfiles import keys, note_unread, objects, real, whole_number, words
+from m3dllm.corpora.jsonfiles import key, keys, note_unread, objects, real, whole_number, words
+from m3dllm.corpora.labelme_shapes import corners_of
 from m3dllm.corpora.marks import Marks, language_of
 from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.corpora.stills import Size, drawn_size, find_image, still
 from m3dllm.corpora.voc import ONLY_REGIONS
+from m3dllm.stream import Spool
 from m3dllm.types import Box, Document, Example, Frame, Lang, Region, Task
 
 _ABOUT = ("text", "image")
+_BY_THEMSELVES = ("ner", "ner.teach", "classification")
+"""The views that ask about one span at a time."""
 _SHAPE = keys(
     "text image width height path answer tokens _input_hash _task_hash _view_id _timestamp _session_id _annotator_id "
     "_is_binary",
@@ -46,23 +57,31 @@ def read_prodigy(
     """
     incoming = Incoming()
     joining = frozenset(map(str.casefold, coreference))
+    pictures: Spool[bytes] = Spool(base64.b64encode, base64.b64decode)
     for file in files_at(path, JSON, "a JSONL export of Prodigy", incoming.notes):
         links = (link for row in scan_documents(file, keys=_ABOUT) for link in objects(row.get("relations")))
         labels = {words(link.get("label")).casefold() for link in links}
         unannotated: set[Task] = set() if labels & joining else {"chain"}
         unannotated |= set() if labels - joining else {"relation"}
         part = split or incoming.split_of(file, path)
+        seen: set[tuple[object, object]] = set()
         rows = read_documents(file, incoming.notes, keys=_ABOUT, lines=True)
         for n, one in enumerate(rows, start=1):
             row, where = one.value, one.where(file.name)
             answer = row.get("answer", "accept")
             if answer != "accept":
                 incoming.notes.leave_out("document", "its answer is not accept", f"{where}: {answer}")
+            elif (made := (key(row.get("_input_hash")), words(row.get("_view_id")))) in seen:
+                who = words(row.get("_session_id")) or words(row.get("_annotator_id"))
+                incoming.notes.leave_out("annotation", "another one of its input is taken", f"{where}: {who}")
             elif isinstance(row.get("text"), str) or isinstance(row.get("image"), str):
                 name = incoming.id_for(_name(row), f"{file.stem}-{n}", where)
                 folders = [images] if images else [file.parent]
                 note_unread(row, _SHAPE, one.at(file.name), incoming.notes)
-                incoming.add(part, _example(row, name, where, incoming.notes, lang, folders, joining, unannotated))
+                example = _example(row, name, where, incoming.notes, lang, folders, joining, unannotated, pictures)
+                incoming.add(part, example)
+                if made[0] is not None:
+                    seen.add(made)
             else:
                 incoming.notes.leave_out("document", "it has neither a text nor an image", where)
     return incoming.done(path)
@@ -82,25 +101,33 @@ def _example(
     folders: list[Path],
     joining: frozenset[str],
     unannotated: set[Task],
+    pictures: Spool[bytes],
 ) -> Example:
     text = row["text"] if isinstance(row.get("text"), str) and not isinstance(row.get("image"), str) else ""
     marks = Marks(text, notes, where)
-    frame, size = _frame(row, name, where, notes, folders)
+    frame, size = _frame(row, name, where, notes, folders, pictures)
+    alone = bool(row.get("_is_binary")) or row.get("_view_id") in _BY_THEMSELVES
     for span in objects(row.get("spans")):
         if frame is not None or isinstance(row.get("image"), str):
             _box(span, frame, size, marks, where)
+        elif alone:
+            why = "it was accepted by itself: what else stands in its text is not said"
+            notes.leave_out("mention", why, f"{where}: {words(span.get('label'))} {span.get('start')}")
         else:
             start, end = whole_number(span.get("start")), whole_number(span.get("end"))
-            kind = words(span.get("label"))
-            marks.mention((start, end), -1 if start is None else start, -1 if end is None else end, kind)
+            kind, said = words(span.get("label")), span.get("text")
+            first, last = -1 if start is None else start, -1 if end is None else end
+            marks.mention((start, end), first, last, kind, surface=said if isinstance(said, str) else None)
     for relation in objects(row.get("relations")):
-        ends = [_ends(relation.get(key)) for key in ("head_span", "child_span")]
+        ends = [_ends(relation.get(end)) for end in ("head_span", "child_span")]
         kind = words(relation.get("label"))
         if kind.casefold() in joining:
             marks.join(ends)
         else:
             marks.relate(ends[0], ends[1], kind)
-    is_marked = "spans" in row or "tokens" in row  # else something else was accepted, such as a label of the whole
+    is_marked = (
+        "spans" in row or "tokens" in row
+    ) and not alone  # else something else was accepted, such as a label of the whole
     if isinstance(row.get("image"), str):
         only = ONLY_REGIONS
     else:
@@ -116,7 +143,7 @@ def _ends(span: object) -> tuple[int | None, int | None]:
 
 
 def _frame(
-    row: dict[str, Any], name: str, where: str, notes: Imported, folders: list[Path]
+    row: dict[str, Any], name: str, where: str, notes: Imported, folders: list[Path], pictures: Spool[bytes]
 ) -> tuple[Frame | None, Size | None]:
     """The frame of an example with an image, and the size that its boxes are drawn in."""
     source = row.get("image")
@@ -125,16 +152,30 @@ def _frame(
     width, height = whole_number(row.get("width")), whole_number(row.get("height"))
     size = (width, height) if width and height and width > 0 and height > 0 else None
     found = words(row.get("path")) or source
-    image = None if found.startswith("data:") else find_image(found, folders)
+    image = _inside(found) if found.startswith("data:") else find_image(found, folders)
+    again = None
+    if isinstance(image, bytes):
+        again = partial(pictures.__getitem__, len(pictures))
+        pictures.append(image)
     boxes = [
-        [real(span.get(key)) or 0.0 for key in ("x", "y", "width", "height")] for span in objects(row.get("spans"))
+        [real(span.get(side)) or 0.0 for side in ("x", "y", "width", "height")] for span in objects(row.get("spans"))
     ]
     reach = max((x + w for x, _, w, _ in boxes), default=0.0), max((y + h for _, y, _, h in boxes), default=0.0)
-    return still(name, 0, image, size, notes, where=f"{where}: {found[:80]}", reach=reach), size
+    return still(name, 0, image, size, notes, where=f"{where}: {found[:80]}", reach=reach, again=again), size
+
+
+def _inside(address: str) -> bytes | None:
+    """The image that a `data:` address is."""
+    try:
+        return base64.b64decode(address.partition(",")[2]) or None
+    except (binascii.Error, ValueError):  # ValueError: characters beyond ASCII
+        return None
 
 
 def _box(span: dict[str, Any], frame: Frame | None, size: Size | None, marks: Marks, where: str) -> None:
-    numbers = [real(span.get(key)) for key in ("x", "y", "width", "height")]
+    numbers = [real(span.get(name)) for name in ("x", "y", "width", "height")]
+    if None in numbers and "type" not in span and (found := corners_of(span.get("points"))):  # of an old version
+        numbers = [found[0], found[1], found[2] - found[0], found[3] - found[1]]
     if frame is None:
         marks.notes.leave_out("region", "its image has no size", where)
     elif span.get("type", "rect") != "rect" or None in numbers:

@@ -1,7 +1,8 @@
 """The layout of DocRED and Re-DocRED: English documents without clips, as tokens in sentences.
 
 A file is a list of documents: `sents` (tokens), `vertexSet` (the mentions of each entity: sentence, tokens, type) and
-`labels` (relations between entities by their numbers). `rel_info.json` beside the files names the relations.
+`labels` (relations between entities by their numbers). `rel_info.json` beside the files names the relations. What a
+file lacks is not annotated: entities, relations; nor are relations where all lists of them in a file are empty.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 
 import msgspec
 
-from m3dllm.corpora.documents import read_documents
+from m3dllm.corpora.documents import read_documents, scan_documents
 from m3dllm.corpora.imported import Imported, split_name, unused_id
 from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.places import SPLIT_WORDS
@@ -56,6 +57,9 @@ def read_redocred(path: Path) -> Imported:
     shared = Counter(map(_beginning, files))
     for file in files:
         split = _beginning(file) if shared[_beginning(file)] == 1 else split_name(_stem(file))
+        empty = _has_no_relations(file)
+        if empty:
+            imported.remark("file", "no document of it has a relation: they count as not annotated", file.name)
         for i, row in enumerate(read_documents(file, imported, keys=("sents",))):
             try:
                 source = convert(row.value, _Source)
@@ -64,6 +68,8 @@ def read_redocred(path: Path) -> Imported:
             place = row.at(file.name)
             note_unread(row.value, _SHAPE, place, imported)
             name = unused_id(source.title, reader.ids, instead=(f"{split}-{i}",))
+            if empty:
+                source.relations = None
             reader.add(source, name, split, place)
     imported.labels = LabelSet(
         tuple(Label(name, *_TYPES.get(name, ("", ""))) for name in sorted(reader.types)),
@@ -86,9 +92,9 @@ class _Relation(msgspec.Struct):
 
 
 class _Source(msgspec.Struct):
-    title: str
     sentences: list[list[str]] = msgspec.field(name="sents")
-    entities: list[list[_Mention]] = msgspec.field(name="vertexSet")
+    title: str = ""
+    entities: list[list[_Mention]] | None = msgspec.field(name="vertexSet", default=None)
     relations: list[_Relation] | None = msgspec.field(name="labels", default=None)
 
 
@@ -108,6 +114,14 @@ def _data_files(path: Path, notes: Imported) -> list[Path]:
             why = "its name begins with no split, such as train, dev, valid or test: import it by itself"
             notes.leave_out("file", why, file.name)
     return sorted(found, key=lambda file: (SPLITS.index(_beginning(file)), file.name, str(file)))
+
+
+def _has_no_relations(file: Path) -> bool:
+    """Whether the documents of a file have lists of relations, and all of them are empty, as test sets have."""
+    lists = [row.get("labels") for row in islice(scan_documents(file, keys=("sents",)), 2)]
+    if len(lists) < 2 or any(one != [] for one in lists):
+        return False
+    return all(row.get("labels") == [] for row in scan_documents(file, keys=("sents",)))
 
 
 def _is_list(file: Path) -> bool:
@@ -180,6 +194,8 @@ class _Reader:
         )
         gold = Annotation(tuple(chains.values()), self._relations(source, chains, place))
         unannotated: frozenset[Task] = frozenset(("relation",) if source.relations is None else ())
+        if source.entities is None:
+            unannotated = frozenset(("entity", "chain", "relation"))
         self.imported.add(split, Example(document, gold, unannotated))
 
     def _chains(self, source: _Source, text: str, spans: Sequence[tuple[int, int]], place: str) -> dict[int, Chain]:
@@ -187,7 +203,7 @@ class _Reader:
         first = [0, *accumulate(map(len, source.sentences))]
         chains: dict[int, Chain] = {}
         seen: set[tuple[int, int]] = set()
-        for i, entity in enumerate(source.entities):
+        for i, entity in enumerate(source.entities or ()):
             mentions = []
             for j, mention in enumerate(entity):
                 start, end = mention.tokens

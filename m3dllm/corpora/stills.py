@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from m3dllm.corpora.images import SUFFIXES, image_as_png, image_size, image_turn, is_tiff, suffix_of
@@ -37,6 +38,29 @@ def find_image(name: str, folders: Sequence[Path]) -> Path | None:
                 except (ValueError, OSError):  # no path, or one that is too long
                     continue
     return None
+
+
+def find_own(stem: str, named: str, folders: Sequence[Path], notes: Imported, where: str) -> Path | None:
+    """The image of a file of boxes: the one of the file's own stem, whatever its suffix, else the one that it names.
+
+    Where both are there, the files were renamed, which is noted.
+    """
+    by_name = PurePosixPath(named.replace("\\", "/")).stem
+    other = find_image(named, folders) or _of_stem(by_name, folders) if named else None
+    own = None if by_name == stem and other else _of_stem(stem, folders)
+    if own and other:
+        why = "the image of its file's own name is taken: the one that the file names is there too"
+        notes.remark("image", why, f"{where}: {named}")
+    return own or other
+
+
+def _of_stem(stem: str, folders: Sequence[Path]) -> Path | None:
+    """The image of that stem, its suffix in lower or upper case."""
+    if not stem or "\0" in stem:
+        return None
+    ends = [end for suffix in sorted(SUFFIXES) for end in (suffix, suffix.upper())]
+    places = (f"{folder}/{stem}{end}" for folder in folders for end in ends)
+    return next((Path(place) for place in places if os.path.isfile(place)), None)  # noqa: PTH113  many, and quick
 
 
 def are_fractions(numbers: Sequence[float | None]) -> bool:

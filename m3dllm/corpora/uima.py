@@ -1,11 +1,13 @@
 """UIMA CAS JSON, as INCEpTION and WebAnno write it: named entities, relations and coreference over one text.
 
 Offsets count UTF-16 units there and code points here. An annotation is a mention where it has a type and stands in a
-layer of entities, a relation where it has a governor and a dependent, a link of coreference where it has a next one.
+layer of entities, a relation where it has a governor and a dependent, and is none of syntax, a link of coreference
+where it has a next one. Of several views the one with most annotations of entities is read.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 from m3dllm.corpora.documents import read_value
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import key, keys, note_unread, objects, whole_number, words
-from m3dllm.corpora.marks import Marks, language_of
+from m3dllm.corpora.marks import Marks, language_of, utf16_places
 from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.errors import UserError
 from m3dllm.types import Document, Example, Lang, Task
@@ -21,7 +23,7 @@ from m3dllm.types import Document, Example, Lang, Task
 MENTIONS = ("NamedEntity", "Entity", "Span", "CoreferenceLink")
 _TYPES = ("value", "label", "type", "referenceType", "entityType")
 _PASSED_OVER = ("Sofa", "Sentence", "Token", "DocumentMetaData", "DocumentAnnotation", "TagsetDescription")
-_REFERENCES = ("%ID", "@first", "@next", "@Governor", "@Dependent")
+_REFERENCES = ("%ID", "@sofa", "@first", "@next", "@Governor", "@Dependent")
 _KNOWN = keys("%ID %TYPE %FLAGS @sofa @first @next @Governor @Dependent begin end")
 _UNKNOWN = "MISC"
 _SHAPE = keys("%TYPES %VIEWS") | {"%FEATURE_STRUCTURES": [{"*": None}]}
@@ -51,13 +53,33 @@ def read_uima(
             one | {name: key(one.get(name)) for name in _REFERENCES if name in one}
             for one in objects(value["%FEATURE_STRUCTURES"])
         ]
-        text = next((words(one.get("sofaString")) for one in things if _kind(one) == "Sofa"), "")
+        sofa, things = _view(things, frozenset(layer), file.name, incoming.notes)
+        text = words(sofa.get("sofaString"))
         marks = Marks(text, incoming.notes, file.name)
         unannotated = _mark(marks, things, frozenset(layer))
         name = incoming.id_for(file.stem, f"document-{len(incoming.ids)}", file.name)
         document = Document(name, language_of(text, lang), text)
         incoming.add(split or incoming.split_of(file, path), Example(document, marks.gold(), unannotated))
     return incoming.done(path)
+
+
+def _view(
+    things: list[dict[str, Any]], layers: frozenset[str], where: str, notes: Imported
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(the text that is read, what is not of another); what is of another is noted."""
+    sofas = [one for one in things if _kind(one) == "Sofa"]
+    if not sofas:
+        return {}, things
+    held = Counter(one.get("@sofa") for one in things if _kind(one) in layers)
+    read = max(sofas, key=lambda one: (held[one.get("%ID")], one.get("sofaID") == "_InitialView"))
+    others = {one.get("%ID") for one in sofas if one is not read} - {None}
+    for one in things:
+        if one.get("@sofa") in others and _kind(one) not in _PASSED_OVER:
+            notes.leave_out(_kind(one) or "annotation", "it is of another view", f"{where}: {one.get('%ID')}")
+    for sofa in sofas:
+        if sofa is not read and words(sofa.get("sofaString")):
+            notes.leave_out("view", "another one is read", f"{where}: {words(sofa.get('sofaID'))}")
+    return read, [one for one in things if one.get("@sofa") not in others or _kind(one) == "Sofa"]
 
 
 def _kind(thing: dict[str, Any]) -> str:
@@ -67,7 +89,7 @@ def _kind(thing: dict[str, Any]) -> str:
 def _mark(marks: Marks, things: list[dict[str, Any]], layers: frozenset[str]) -> frozenset[Task]:
     """Put the annotations into `marks`; what nobody annotated comes back."""
     text = marks.text
-    units = [i for i, c in enumerate(text) for _ in range(1 + (ord(c) > 0xFFFF))] + [len(text)]
+    units = utf16_places(text)
     by_id = {one.get("%ID"): one for one in things}
     spans = {one.get("%ID"): span for one in things if (span := _span(one, units))}
     chained = {one.get("%ID") for one in things if _kind(one) == "CoreferenceLink"}
@@ -115,7 +137,8 @@ def _span(thing: dict[str, Any], units: Sequence[int]) -> tuple[int, int] | None
 
 
 def _is_relation(thing: dict[str, Any]) -> bool:
-    return "@Governor" in thing or "@Dependent" in thing
+    """Whether it joins two annotations; dependencies of syntax join words."""
+    return ("@Governor" in thing or "@Dependent" in thing) and ".syntax." not in words(thing.get("%TYPE"))
 
 
 def _type(thing: dict[str, Any]) -> str:

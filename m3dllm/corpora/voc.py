@@ -1,6 +1,7 @@
 """Pascal VOC: an XML file an image, its boxes in pixels (LabelImg, CVAT and others write it); an image is a document.
 
-`ImageSets/Main/<split>.txt` says of which split an image is. A pixel's far edge is one past its number only where a
+The image of a file is that of its own name, else the one that it names. `ImageSets/Main/<split>.txt` says of which
+split an image is. A pixel's far edge is one past its number only where a
 tool counts from 1; the tools of today write edges, and these are read.
 """
 
@@ -16,7 +17,7 @@ from m3dllm.corpora.marks import Marks
 from m3dllm.corpora.markup import Element, as_value, number, read_xml, text_of
 from m3dllm.corpora.places import split_word
 from m3dllm.corpora.sources import Incoming, files_at
-from m3dllm.corpora.stills import FRACTIONS, Size, are_fractions, drawn_size, find_image, still
+from m3dllm.corpora.stills import FRACTIONS, Size, are_fractions, drawn_size, find_own, still
 from m3dllm.errors import UserError
 from m3dllm.files import read_text
 from m3dllm.types import Box, Document, Example, Frame, Region, Task
@@ -90,7 +91,7 @@ def _rotations(thing: Element) -> list[str]:
 def read_voc(path: Path, *, images: Path | None = None, split: str | None = None) -> Imported:
     """The images of the XML files at `path`: a file, or a folder searched through.
 
-    - `images`: the folder of the images; default: looked for beside, in `JPEGImages`, and by their names.
+    - `images`: the folder of the images; default: looked for beside, and in `JPEGImages` and `images`.
     - `split`: the split to write; default: as `ImageSets/Main` says, or the names of files and folders.
 
     Raises UserError where there is no image, or a file is no XML.
@@ -106,8 +107,9 @@ def read_voc(path: Path, *, images: Path | None = None, split: str | None = None
                 raise
             incoming.notes.leave_out("file", "it is no Pascal VOC file", str(error))
             continue
-        folders = [images] if images else [file.parent, file.parent.parent / "JPEGImages", root]
-        image = find_image(found.image or f"{file.stem}.jpg", folders) or find_image(f"{file.stem}.jpg", folders)
+        beside = [file.parent.parent / name for name in ("JPEGImages", "images")]
+        folders = [images] if images else [file.parent, *beside, root]
+        image = find_own(file.stem, found.image, folders, incoming.notes, file.name)
         name = incoming.id_for(file.stem, f"image-{len(incoming.ids)}", file.name)
         where = f"{file.name}: {found.image}"
         frame = still(name, 0, image, found.size, incoming.notes, where=where, reach=found.reach)

@@ -28,11 +28,19 @@ _LONGEST_NAME = 100
 
 
 def parse_yolo(
-    text: str, frame: int, *, names: Sequence[str], where: str, notes: Imported, cover: bool = False
+    text: str,
+    frame: int,
+    *,
+    names: Sequence[str],
+    where: str,
+    notes: Imported,
+    cover: bool = False,
+    keypoints: int = 0,
 ) -> list[tuple[str, Region]]:
     """(place, region) of each line; a line that is no box, or whose class has no name, is noted as skipped.
 
-    `cover` makes a box of polygons and rotated boxes: the one that covers them.
+    `cover` makes a box of polygons and rotated boxes: the one that covers them. `keypoints`: how many numbers of
+    keypoints stand behind each box, where that is known.
     """
     found = []
     for number, line in enumerate(_lines(text), start=1):
@@ -42,7 +50,7 @@ def parse_yolo(
             numbers = [float(word) for word in words]
         except ValueError:
             numbers = []
-        if _is_pose(numbers):
+        if _is_pose(numbers) or (keypoints and len(numbers) == 4 + keypoints):
             notes.leave_detail("keypoints of a region", place)
             numbers = numbers[:4]
         is_outline = len(numbers) >= 6 and len(numbers) % 2 == 0
@@ -91,6 +99,26 @@ def _class_name(kind: str, names: Sequence[str]) -> tuple[str, str]:
 def _covering(numbers: Sequence[float]) -> Box:
     xs, ys = numbers[::2], numbers[1::2]
     return Box(min(xs), min(ys), max(xs), max(ys))
+
+
+# --- what is said of a whole set ----------------------------------------------------------------------------------
+
+
+def parse_settings(text: str) -> dict[str, list[str]]:
+    """setting -> its values, of a `data.yaml` or an `obj.data`: one value, a list in one line, or `- x` lines."""
+    found: dict[str, list[str]] = {}
+    values: list[str] = []
+    for line in text.splitlines():
+        if match := re.match(r"([A-Za-z_]\w*)\s*(?:=|:(?=\s|$))\s*(.*)", line):
+            values = found.setdefault(match[1], [])
+            value = match[2]
+            if value.startswith("["):
+                values += [_scalar(one[1]) for one in _SCALAR.finditer(value[1:].partition("]")[0])]
+            elif value and not value.startswith("#"):
+                values.append(_scalar(value))
+        elif match := re.match(r"\s*-\s+(.*)", line):
+            values.append(_scalar(match[1]))
+    return found
 
 
 # --- the names of the classes -----------------------------------------------------------------------------------------

@@ -44,6 +44,26 @@ def test_a_file_that_says_nothing_of_boxes_has_no_frame_that_is_annotated_and_em
     ]
 
 
+def test_images_without_any_annotation_are_those_of_a_test_set_and_not_annotated(tmp_path):
+    (both,) = read(tmp_path, [image(1, "a.png"), image(2, "b.png")], []).splits.values()
+    (alone,) = read(tmp_path, [image(1, "a.png")], []).splits.values()
+    assert [e.document.frames[0].annotated for e in (*both, *alone)] == [False, False, True]
+
+
+def test_images_of_one_name_are_documents_each(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(100, 50))
+    images = [image(1, "a.jpg"), image(2, "a.png"), image(3, "a.png")]
+    imported = read(tmp_path, images, [box(n, 10 * n, 10, 20, 30) for n in (1, 2, 3)])
+    found = [(e.document.id, [r.box.x0 for r in e.gold.regions]) for e in imported.splits["dev"]]
+    assert found == [("a", [0.1]), ("instances_val-1", [0.2]), ("instances_val-2", [0.3])]
+    assert ("document", "its id stands twice: renamed") in changes(imported)
+
+
+def test_the_size_of_an_image_may_be_text(tmp_path):
+    imported = read(tmp_path, [image(1, "a.png") | {"width": "100", "height": "50"}], [box(1, 10, 10, 20, 30)])
+    assert imported.splits["dev"][0].gold.regions[0].box == Box(0.1, 0.2, 0.3, 0.8)
+
+
 def test_boxes_in_fractions_are_no_boxes_in_pixels(tmp_path):
     imported = read(tmp_path, [image(1, "a.png")], [box(1, 0.1, 0.1, 0.2, 1), box(1, 0, 0, 1, 1)])
     assert reasons(imported) == [("region", "its numbers are fractions of the image, not pixels")]

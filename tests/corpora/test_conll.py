@@ -60,6 +60,45 @@ def test_bio_iob1_and_bioes(tmp_path, tags, found):
     assert tagged(tmp_path, *tags) == found
 
 
+@pytest.mark.parametrize(
+    "tags", ["B-N M-N E-N S-N O", "B-N I-N L-N U-N O", "b-N m-N e-N w-N o", "B_N I_N E_N S_N O", "I-N I-N I-N B-N O"]
+)
+def test_other_schemes_of_the_same_mentions(tmp_path, tags):
+    assert tagged(tmp_path, *tags.split()) == tagged(tmp_path, *("B-N", "I-N", "I-N", "B-N", "O"))
+
+
+ROWS = {
+    "chunks last": "EU B-ORG NNP B-NP\nmet O VBD B-VP\nBo B-PER NNP B-NP\n",
+    "POS last": "EU B-ORG NNP\nmet O VBD\nBo B-PER NNP\n",
+    "rows numbered": "1\tEU\tB-ORG\tO\n2\tmet\tO\tO\n3\tBo\tB-PER\tB-OTH\n",
+    "CoNLL-U": "1 EU eu N N _ 2 subj _ B-ORG\n2 met meet V V _ 0 root _ O\n3 Bo bo N N _ 2 obj _ B-PER\n",
+    "numbered from 0, a comment before": "#\thttp://a [1]\n0\tEU\tB-ORG\n1\tmet\tO\n2\tBo\tB-PER\n",
+    "gold, then predictions": "EU N B-ORG O\nmet V O O\nBo N B-PER B-ORG\n",
+}
+
+
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+def test_the_columns_of_tokens_and_tags_are_found(tmp_path, rows):
+    (example,) = read(tmp_path, rows).splits["train"]
+    assert (example.document.text, words(example)) == ("EU met Bo", [("ORG", ["EU"]), ("PER", ["Bo"])])
+
+
+def test_another_column_of_tags_may_be_asked_for(tmp_path):
+    imported = read(tmp_path, ROWS["chunks last"], tags=4)
+    assert [kind for kind, _ in words(imported.splits["train"][0])] == ["NP", "VP", "NP"]
+    with pytest.raises(UserError, match="--tags 0: columns are counted from 1"):
+        read(tmp_path, ROWS["chunks last"], tags=0)
+
+
+def test_chunks_are_read_where_there_is_nothing_else(tmp_path):
+    assert tagged(tmp_path, "B-NP", "I-NP", "O", "B-VP") == [("NP", ["w0 w1"]), ("VP", ["w3"])]
+
+
+@pytest.mark.parametrize("token", ["10\u00a0000", "x\u3000y", "a\u2028b", "1", "I-95"])
+def test_a_token_is_what_stands_before_the_space(tmp_path, token):
+    assert read(tmp_path, f"{token} B-X\nis O\n").splits["train"][0].document.text == f"{token} is"
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_lines_may_end_as_on_any_system(tmp_path, end):
     (tmp_path / "a.conll").write_bytes(end.join(["Ada\tB-PER", "sang\tO", "", "Bo\tB-PER"]).encode())
@@ -129,7 +168,7 @@ def test_files_tell_their_split(name, split):
 def test_a_folder_that_has_none_is_named(tmp_path):
     with pytest.raises(UserError, match="expected a file of tokens and tags"):
         read_conll(tmp_path)
-    with pytest.raises(UserError, match="has no document to import"):
+    with pytest.raises(UserError, match="has no column of tags"):
         read(tmp_path, "\n\n")
 
 
@@ -141,7 +180,7 @@ def test_the_tweets_of_twitter_2015_and_2017(shared_data):
         "dev": (1000 + 723, 1541 + 53 + 1324, 2918, 0, 0, 0),
     }
     assert len(imported.changed) == 186 + 53
-    assert reasons(imported) == [("file", "none of its lines ends with a tag")]
+    assert reasons(imported) == [("file", "none of its columns holds tags")]
 
 
 def test_the_examples_of_doccano(shared_data):

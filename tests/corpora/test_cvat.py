@@ -56,6 +56,61 @@ def test_a_thing_is_in_no_frame_in_which_it_is_outside(outside, tmp_path):
     assert all(frame.annotated for frame in film.document.frames)
 
 
+def track(kind: str, *places: tuple[int, int, str]) -> str:
+    """A track of boxes: (frame, left edge, other attributes)."""
+    boxes = [f'<box frame="{n}" xtl="{x}" ytl="20" xbr="{x + 20}" ybr="40" {more}/>' for n, x, more in places]
+    return f'<track id="0" label="{kind}">{"".join(boxes)}</track>'
+
+
+def test_a_thing_stands_on_its_way_between_keyframes_where_no_other_frame_is_written(tmp_path):
+    imported = read(tmp_path, VIDEO + track("PER", (10, 10, ""), (19, 40, "")))
+    (film,) = imported.splits["train"]
+    assert [(r.frame, round(r.box.x0, 3)) for r in film.gold.regions] == [(10, 0.1), (19, 0.4), (13, 0.2), (16, 0.3)]
+    why = "the file does not place it in this frame: it stands where CVAT shows it"
+    assert [one for one in changes(imported) if one[0] == "region"] == [("region", why)] * 2
+
+
+def test_between_a_frame_in_which_it_is_outside_and_the_next_it_is_nowhere(tmp_path):
+    imported = read(tmp_path, VIDEO + track("PER", (10, 10, ""), (13, 10, 'outside="1"'), (19, 40, "")))
+    assert [r.frame for r in imported.splits["train"][0].gold.regions] == [10, 19]
+
+
+def test_a_frame_between_a_box_and_a_turned_one_is_not_annotated(tmp_path):
+    imported = read(tmp_path, VIDEO + track("PER", (10, 10, ""), (16, 40, 'rotation="30"')))
+    (film,) = imported.splits["train"]
+    assert [(f.index, f.annotated) for f in film.document.frames] == [(10, True), (13, False), (16, False), (19, True)]
+
+
+def test_the_videos_of_a_project_are_documents_of_their_own(tmp_path):
+    tasks = "".join(
+        f"<task><id>{n}</id><mode>interpolation</mode><start_frame>0</start_frame><stop_frame>0</stop_frame><subset>{part}"
+        f"</subset><original_size><width>100</width><height>50</height></original_size><source>{name}.mp4</source></task>"
+        for n, name, part in ((5, "film", "Train"), (6, "clip", "Validation"))
+    )
+    tracks = "".join(
+        track(kind, (0, x, "")).replace("<track", f'<track task_id="{n}"')
+        for n, kind, x in ((5, "PER", 10), (6, "LOC", 40))
+    )
+    imported = read(tmp_path, f"<meta><project><tasks>{tasks}</tasks></project></meta>{tracks}")
+    found = {split: [(e.document.id, e.gold.regions) for e in part] for split, part in imported.splits.items()}
+    assert {s: [(name, [r.type for r in regions]) for name, regions in part] for s, part in found.items()} == {
+        "train": [("film", ["PER"])],
+        "dev": [("clip", ["LOC"])],
+    }
+
+
+def test_images_of_one_name_in_several_subsets_are_documents_each(tmp_path):
+    for subset in ("Train", "Validation"):
+        (tmp_path / "images" / subset).mkdir(parents=True)
+        (tmp_path / "images" / subset / "a.png").write_bytes(png(100, 50))
+    named = [
+        image("a.png", BOX.format("")).replace("<image", f'<image subset="{of}"') for of in ("Train", "Validation")
+    ]
+    imported = read(tmp_path, "".join(named))
+    assert counts(imported) == {"train": (1, 0, 0, 0, 1, 1), "dev": (1, 0, 0, 0, 1, 1)}
+    assert {path.parent.name for path in imported.images.values()} == {"Train", "Validation"}
+
+
 def test_a_task_longer_than_any_video_brings_only_the_frames_in_which_something_is_drawn(tmp_path):
     video = VIDEO.replace("<stop_frame>19</stop_frame>", "<stop_frame>999999999</stop_frame>")
     box = BOX.format('frame="10" outside="0" keyframe="1"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from m3dllm.corpora.doccano import read_doccano
 from m3dllm.corpora.documents import read_documents
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import real, whole_number, words
+from m3dllm.corpora.native import load_corpus, write_corpus
 from m3dllm.corpora.prodigy import read_prodigy
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
@@ -81,6 +83,30 @@ def test_its_own_examples(shared_data, name, found):
     assert counts(read_doccano(shared_data / "doccano/backend" / name)) == {"train": found}
 
 
+def test_labels_of_whole_texts_leave_texts_without_any_unannotated(tmp_path):
+    rows = {"text": "Ada", "label": ["NEWS"]}, {"text": "Bo", "label": []}
+    assert all("entity" in e.unannotated for e in read(read_doccano, tmp_path, *rows).splits["train"])
+    rows = {"text": "Ada", "label": [[0, 3, "PER"]]}, {"text": "Bo", "label": []}
+    assert not any("entity" in e.unannotated for e in read(read_doccano, tmp_path, *rows).splits["train"])
+
+
+def test_annotations_of_old_exports_are_spans(tmp_path):
+    spans = [{"label": 5, "start_offset": 0, "end_offset": 3, "user": 1, "created_at": "2020-01-01", "manual": True}]
+    imported = read(read_doccano, tmp_path, {"text": "Ada met Bo", "annotations": spans, "label": [["8", "10", "PER"]]})
+    assert tools.words(imported.splits["train"][0]) == [("PER", ["Bo"])]
+    imported = read(read_doccano, tmp_path, {"text": "Ada met Bo", "annotations": spans})
+    assert (tools.words(imported.splits["train"][0]), imported.left_out) == ([("5", ["Ada"])], [])
+
+
+@pytest.mark.parametrize(("shift", "remarks"), [(1, 0), (2, 1)])
+def test_offsets_count_what_parts_no_words(tmp_path, shift, remarks):
+    text = "\U0001f600 Ada met Bo"
+    spans = [[1 + shift, 4 + shift, "PER"], [9 + shift, 11 + shift, "PER"]]
+    imported = read(read_doccano, tmp_path, {"text": text, "label": spans})
+    assert tools.words(imported.splits["train"][0]) == [("PER", ["Ada"]), ("PER", ["Bo"])]
+    assert len(imported.remarks) == remarks
+
+
 # --- Prodigy ----------------------------------------------------------------------------------------------------------
 
 
@@ -99,6 +125,38 @@ def test_spans_relations_and_coreference(tmp_path):
     assert tools.words(example) == [("PER", ["Ada", "She"]), ("PER", ["Bo"])]
     assert facts(example) == [("Ada", "MET", "Bo")]
     assert example.unannotated == frozenset()
+
+
+def test_spans_say_what_stands_there(tmp_path):
+    imported = read(read_prodigy, tmp_path, {"text": "Ada met Bo", "spans": [span(0, 3, "PER") | {"text": "Bo"}]})
+    assert reasons(imported) == [("mention", "the text at its offsets is another")]
+
+
+@pytest.mark.parametrize("view", [{"_view_id": "ner"}, {"_view_id": "ner_manual", "_is_binary": True}])
+def test_a_span_that_was_accepted_by_itself_is_no_gold(tmp_path, view):
+    imported = read(read_prodigy, tmp_path, {"text": "Ada met Bo", "spans": [span(0, 3, "PER")], **view})
+    assert imported.splits["train"][0].unannotated == {"entity", "chain", "relation"}
+    assert reasons(imported) == [("mention", "it was accepted by itself: what else stands in its text is not said")]
+
+
+def test_of_several_annotations_of_an_input_the_first_is_taken(tmp_path):
+    rows = [
+        {"text": "Ada met Bo", "spans": [span(0, end, "PER")], "_input_hash": 7, "_session_id": f"ner-{end}"}
+        for end in (3, 10)
+    ]
+    imported = read(read_prodigy, tmp_path, *rows, rows[0] | {"_input_hash": 8})
+    assert [tools.words(e) for e in imported.splits["train"]] == [[("PER", ["Ada"])]] * 2
+    assert reasons(imported) == [("annotation", "another one of its input is taken")]
+
+
+def test_an_image_may_stand_in_the_line(tmp_path):
+    address = "data:image/png;base64," + base64.b64encode(png(100, 50)).decode()
+    box = {"label": "PER", "points": [[10, 20], [10, 40], [30, 40], [30, 20]]}
+    imported = read(read_prodigy, tmp_path, {"image": address, "width": 100, "height": 50, "spans": [box]})
+    write_corpus(tmp_path / "corpus", imported)
+    (example,) = load_corpus(tmp_path / "corpus")["train"]
+    assert Path(example.document.frames[0].path).read_bytes() == png(100, 50)
+    assert example.gold.regions[0].box == Box(0.1, 0.4, 0.3, 0.8)
 
 
 def test_only_accepted_examples_come_in(tmp_path):

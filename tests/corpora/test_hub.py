@@ -17,6 +17,7 @@ from m3dllm.corpora.m3d import read_m3d
 from m3dllm.corpora.native import load_corpus, to_imported, write_corpus
 from m3dllm.errors import UserError
 from m3dllm.types import Annotation, Document, Example
+from tests.corpora import tools
 from tests.small import LABELS, small_corpus
 
 datasets = pytest.importorskip("datasets", reason="needs the extra 'datasets'")
@@ -97,6 +98,19 @@ def test_a_single_dataset_is_the_split_train(corpus):
 def test_columns_that_a_document_does_not_have_are_passed_over(corpus):
     rows = to_datasets(corpus)["test"]
     assert len(from_datasets(rows.add_column("note", ["x"] * len(rows))).splits["train"]) == len(rows)
+
+
+def test_classes_have_their_names_and_columns_of_a_sequence_are_objects():
+    text, number = datasets.Value("string"), datasets.Value("int64")
+    kind = datasets.ClassLabel(names=["PER", "LOC"])
+    mentions = datasets.Sequence({"start": number, "end": number, "type": kind})
+    gold = {"chains": [{"id": text, "mentions": mentions}], "relations": [{"head": text, "tail": text, "type": text}]}
+    features = {"id": text, "lang": datasets.ClassLabel(names=["en", "zh"]), "text": text, "gold": gold}
+    chains = [{"id": "c", "mentions": {"start": [0, 4], "end": [2, 6], "type": [0, 0]}}]
+    row = {"id": "a", "lang": 1, "text": "苏珊去北京啊", "gold": {"chains": chains, "relations": []}}
+    found = datasets.Dataset.from_list([row], features=datasets.Features(features))
+    (example,) = from_datasets(found).splits["train"]
+    assert (example.document.lang, tools.words(example)) == ("zh", [("PER", ["苏珊", "京啊"])])
 
 
 def test_rows_that_are_no_documents_are_named():

@@ -137,6 +137,89 @@ def test_frames_of_videos_count_from_one_there_and_from_nought_here(tmp_path):
         read(tmp_path, task({"video": "a.mp4"}, result), video_size="100")
 
 
+def test_a_rectangle_and_its_labels_may_be_two_results(tmp_path):
+    shape = rectangle(25, 50, 25, 25)
+    bare = shape | {"type": "rectangle", "value": {k: v for k, v in shape["value"].items() if k != "rectanglelabels"}}
+    labels = bare | {"type": "labels", "value": bare["value"] | {"labels": ["LOC"]}}
+    imported = read(tmp_path, task(TEXT | {"image": "a.jpg"}, ADA, bare, labels))
+    (example,) = imported.splits["train"]
+    assert [(r.type, r.box) for r in example.gold.regions] == [("LOC", Box(0.25, 0.5, 0.5, 0.75))]
+    assert (words(example), imported.left_out) == ([("PER", ["Ada"])], [])
+
+
+@pytest.mark.parametrize(
+    "sound", [{"original_length": 9.5, "value": {"start": 0, "end": 3, "labels": ["x"]}},
+              {"value": {"start": 0, "end": 3, "channel": 0, "labels": ["x"]}},
+              {"value": {"start": 0.5, "end": 3, "labels": ["x"]}}]
+)  # fmt: skip
+def test_labels_of_a_sound_are_no_mentions_of_a_text_beside(tmp_path, sound):
+    imported = read(tmp_path, task(TEXT, {"id": "s", "type": "labels", "to_name": "audio", **sound}, ARLES))
+    assert words(imported.splits["train"][0]) == [("LOC", ["Arles"])]
+    assert ("result", "it is of a sound or a series") in reasons(imported)
+
+
+def test_a_text_beside_a_sound_that_was_annotated_is_not(tmp_path):
+    sound = {"type": "labels", "value": {"start": 0, "end": 3, "channel": 0, "labels": ["x"]}}
+    assert "entity" in read(tmp_path, task(TEXT, sound)).splits["train"][0].unannotated
+
+
+@pytest.mark.parametrize("text", [None, "Bo"])
+def test_spans_of_another_text_of_the_task_are_no_mentions_of_this_one(tmp_path, text):
+    other = span("t", 0, 2, "PER", text) | {"to_name": "title"}
+    imported = read(tmp_path, task(TEXT | {"title": "Bo in Rome"}, other, ADA))
+    assert words(imported.splits["train"][0]) == [("PER", ["Ada"])]
+    assert reasons(imported) == [("mention", "it is of another text of its task")]
+
+
+def test_what_is_said_of_a_rectangle_is_not_drawn(tmp_path):
+    said = rectangle(25, 50, 25, 25) | {"type": "textarea"}
+    imported = read(tmp_path, task({"image": "a.jpg"}, rectangle(25, 50, 25, 25), said))
+    assert imported.splits["train"][0].document.frames[0].annotated
+    assert [what for what, _ in changes(imported)] == ["image"]
+
+
+@pytest.mark.parametrize(("rotation", "kept"), [(0, 1), (360, 1), (90, 0), (359.9, 0)])
+def test_a_whole_turn_is_none(tmp_path, rotation, kept):
+    imported = read(tmp_path, task({"image": "a.jpg"}, rectangle(1, 1, 2, 2, rotation=rotation)))
+    assert len(imported.splits["train"][0].gold.regions) == kept
+
+
+def film(name: str, *keyframes: tuple[int, float, bool], **more) -> dict:
+    """A rectangle in a video: (frame, left edge, whether it is shown until the next one)."""
+    keys = [{"frame": n, "x": x, "y": 0, "width": 10, "height": 10, "enabled": on, **more} for n, x, on in keyframes]
+    sizes = {"original_width": 100, "original_height": 50}
+    return {"id": name, "type": "videorectangle", "value": {"sequence": keys, "labels": [name]}, **sizes}
+
+
+def test_a_frame_with_a_keyframe_of_one_thing_holds_all_others_that_are_shown(tmp_path):
+    imported = read(
+        tmp_path,
+        task({"video": "a.mp4"}, film("A", (1, 0, True), (21, 20, False)), film("B", (11, 50, True), (31, 50, True))),
+    )
+    found = [(r.type, r.frame, round(r.box.x0, 3)) for r in imported.splits["train"][0].gold.regions]
+    assert found == [("A", 0, 0.0), ("A", 10, 0.1), ("A", 20, 0.2), ("B", 10, 0.5), ("B", 20, 0.5), ("B", 30, 0.5)]
+    why = "its frame is no keyframe of it: it stands where Label Studio shows it"
+    assert [one for one in changes(imported) if one[0] == "region"] == [("region", why)] * 2
+
+
+def test_a_frame_with_a_turned_keyframe_is_not_annotated(tmp_path):
+    imported = read(tmp_path, task({"video": "a.mp4"}, film("A", (1, 0, False), rotation=10)))
+    assert not imported.splits["train"][0].document.frames[0].annotated
+
+
+def test_line_ends_count_as_browsers_count_them(tmp_path):
+    imported = read(
+        tmp_path,
+        task(
+            {"text": "Ada\r\nLovelace 😀\r\nmet Bo"},
+            span("a", 0, 12, "PER", "Ada\\nLovelace"),
+            span("b", 20, 22, "PER", "Bo"),
+        ),
+    )
+    assert words(imported.splits["train"][0]) == [("PER", ["Ada\r\nLovelace"]), ("PER", ["Bo"])]
+    assert changes(imported) == [("document", "its offsets count UTF-16 units and a line end as one character")]
+
+
 def test_of_several_annotations_the_ground_truth_is_taken_and_cancelled_ones_never(tmp_path):
     one = task(TEXT, ADA)
     one["annotations"] += [{"result": [SHE], "ground_truth": True}, {"result": [ARLES], "was_cancelled": True}]

@@ -37,6 +37,23 @@ def test_an_image_is_a_document_with_its_boxes(tmp_path):
     assert imported.left_out == []
 
 
+def test_a_renamed_file_has_the_image_of_its_own_name(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / f"{name}.png").write_bytes(png(100, 100))
+    (tmp_path / "dog.json").write_text(labelme(CAT), encoding="utf-8")
+    imported = read_labelme(tmp_path)
+    assert imported.images == {"frames/dog/0.png": tmp_path / "dog.png"}
+    assert [one.where for one in imported.remarks] == ["dog.json: cat.png"]
+
+
+def test_shapes_of_old_files_which_do_not_say_their_kind_are_polygons(tmp_path):
+    shape = {"label": "cat", "points": [[10, 20], [30, 20], [30, 40], [5, 50]]}
+    (tmp_path / "cat.json").write_text(labelme(shape), encoding="utf-8")
+    assert reasons(read_labelme(tmp_path))[0] == ("region", "its shape is no rectangle")
+    (example,) = read_labelme(tmp_path, shapes="cover").splits["train"]
+    assert example.gold.regions[0].box == Box(0.05, 0.2, 0.3, 0.5)
+
+
 def test_the_image_inside_a_file_is_its_frame_where_there_is_none_beside_it(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "cat.json").write_text(labelme(CAT, image=png(100, 100)), encoding="utf-8")

@@ -64,6 +64,12 @@ def test_types_that_no_relation_says_and_pairs_without_one_are_counted(tmp_path)
     assert reasons(imported) == [("relation", "it is no path of two types and a name")]
 
 
+def test_a_name_that_does_not_stand_at_its_tokens_is_no_mention(tmp_path):
+    imported = read(tmp_path, PAIR | {"h": PAIR["h"] | {"name": "Somebody else"}})
+    assert len(imported.splits["train"][0].gold.chains) == 1
+    assert ("mention", "the text at its tokens is another") in reasons(imported)
+
+
 def test_positions_outside_the_tokens_are_counted(tmp_path):
     imported = read(tmp_path, PAIR | {"h": {"name": "x", "pos": (4, 9)}})
     assert reasons(imported) == [

@@ -104,6 +104,24 @@ def test_a_document_without_labels_has_no_relations(tmp_path):
     assert one(read_redocred(written(tmp_path, dev=[source]))).gold.relations == ()
 
 
+@pytest.mark.parametrize(
+    ("key", "unannotated"), [("labels", {"relation"}), ("vertexSet", {"entity", "chain", "relation"}), ("title", set())]
+)
+def test_what_a_document_lacks_is_not_annotated(tmp_path, key, unannotated):
+    source = {name: value for name, value in SOURCE.items() if name != key}
+    assert one(read_redocred(written(tmp_path, dev=[source, SOURCE]))).unannotated == unannotated
+
+
+def test_relations_of_a_file_all_of_whose_lists_are_empty_are_not_annotated(tmp_path):
+    test = [changed(labels=[], title=f"t{n}") for n in range(2)]
+    imported = read_redocred(written(tmp_path, dev=[changed(labels=[]), changed(title="b")], test=test))
+    assert [e.unannotated for e in (*imported.splits["dev"], *imported.splits["test"])] == [
+        *[frozenset()] * 2,
+        *[{"relation"}] * 2,
+    ]
+    assert [remark.where for remark in imported.remarks] == ["test.json"]
+
+
 def test_a_document_without_sentences_is_a_document_without_text(tmp_path):
     example = one(read_redocred(written(tmp_path, dev=[changed(sents=[], vertexSet=[], labels=[])])))
     assert (example.document.text, example.gold.chains) == ("", ())
@@ -204,7 +222,7 @@ BROKEN = {
     "no list": (b'"Ada"', "dev.json: is not a JSON list but a string; expected a list of documents"),
     "empty list": (b"[]", "dev.json: is an empty list; expected documents"),
     "UTF-16": ("[]".encode("utf-16"), "dev.json: is UTF-16"),
-    "another shape": ([SOURCE, {"doc": "x"}], "dev.json: $[1]: lacks the field 'title'"),
+    "another shape": ([SOURCE, {"doc": "x"}], "dev.json: $[1]: lacks the field 'sents'"),
     "position of three": (
         [entity({"sent_id": 0, "pos": [1, 2, 3], "type": "PER"})],
         "dev.json: $[0].vertexSet[2][0].pos: Expected 'array' of length 2, got 3",

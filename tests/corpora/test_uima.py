@@ -72,6 +72,30 @@ def test_chains_that_go_round_end(tmp_path):
     assert words(read(tmp_path, TEXT, *things).splits["train"][0]) == [("MISC", ["Ada", "She"])]
 
 
+DEPENDENCY = "de.tudarmstadt.ukp.dkpro.core.api.syntax.type.dependency.Dependency"
+
+
+def test_dependencies_of_words_are_no_relations_of_mentions_on_the_same_spans(tmp_path):
+    names = [thing(n, NER, a, b, value="PER") for n, a, b in ((2, 0, 3), (3, 8, 10))]
+    tokens = [thing(n, "x.Token", a, b) for n, a, b in ((4, 0, 3), (5, 8, 10))]
+    tree = thing(6, DEPENDENCY, 0, 3, DependencyType="nsubj", **{"@Governor": 4, "@Dependent": 5})
+    imported = read(tmp_path, TEXT, *names, *tokens, tree)
+    (example,) = imported.splits["train"]
+    assert (example.gold.relations, "relation" in example.unannotated) == ((), True)
+    assert reasons(imported) == [("Dependency", "the layer 'Dependency' has no place")]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_annotations_of_another_view_are_not_of_this_text(tmp_path, first):
+    other = {"%ID": 9, "%TYPE": "uima.cas.Sofa", "sofaID": "plain", "sofaString": "Bo is an Ada of another kind"}
+    own = [thing(2, NER, 0, 3, value="PER"), thing(3, NER, 8, 10, value="PER")]
+    things = [other, thing(4, NER, 0, 2, value="LOC") | {"@sofa": 9}]
+    imported = read(tmp_path, TEXT, *(things + own if first else own + things))
+    (example,) = imported.splits["train"]
+    assert (example.document.text, words(example)) == (TEXT, [("PER", ["Ada"]), ("PER", ["Bo"])])
+    assert reasons(imported) == [("NamedEntity", "it is of another view"), ("view", "another one is read")]
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"%FEATURE_STRUCTURES": 3}'])
 def test_what_is_no_cas_is_named(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
@@ -117,3 +141,50 @@ def test_tiers_may_be_chosen_and_one_that_is_not_there_is_named(tmp_path):
     assert example.document.text == "nod"
     with pytest.raises(UserError, match="has no tier 'gaze'; it has 'speech', 'gesture'"):
         read_elan(tmp_path, tier=("gaze",))
+
+
+SUBDIVIDED = """<ANNOTATION_DOCUMENT><TIME_ORDER><TIME_SLOT TIME_SLOT_ID="t1" TIME_VALUE="1000"/>
+<TIME_SLOT TIME_SLOT_ID="t2"/><TIME_SLOT TIME_SLOT_ID="t3"/>
+<TIME_SLOT TIME_SLOT_ID="t4" TIME_VALUE="4000"/></TIME_ORDER>
+<TIER TIER_ID="speech"><ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a" TIME_SLOT_REF1="t1" TIME_SLOT_REF2="t4">
+<ANNOTATION_VALUE>all</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION></TIER>
+<TIER TIER_ID="words">{words}</TIER><TIER TIER_ID="translation">{parts}</TIER></ANNOTATION_DOCUMENT>"""
+
+
+def annotation(kind: str, words: str, **said: str) -> str:
+    attributes = " ".join(f'{name}="{value}"' for name, value in said.items())
+    inside = f"<ANNOTATION_VALUE>{words}</ANNOTATION_VALUE>"
+    return f"<ANNOTATION><{kind}_ANNOTATION {attributes}>{inside}</{kind}_ANNOTATION></ANNOTATION>"
+
+
+def aligned(name: str, start: str, end: str) -> str:
+    return annotation("ALIGNABLE", f"the word {name}", ANNOTATION_ID=name, TIME_SLOT_REF1=start, TIME_SLOT_REF2=end)
+
+
+def referring(name: str, of: str, before: str = "") -> str:
+    previous = {"PREVIOUS_ANNOTATION": before} if before else {}
+    return annotation("REF", name, ANNOTATION_ID=name, ANNOTATION_REF=of, **previous)
+
+
+def said(folder: Path, tier: str, *, words: str = "", parts: str = "") -> list[tuple[str, float, float]]:
+    (folder / "a.eaf").write_text(SUBDIVIDED.format(words=words, parts=parts))
+    (example,) = read_elan(folder, tier=(tier,)).splits["train"]
+    lines = example.document.text.split("\n")
+    return [(line, s.start_s, s.end_s) for line, s in zip(lines, example.document.segments, strict=True)]
+
+
+def test_slots_without_a_time_lie_evenly_between_those_around_them(tmp_path):
+    words = aligned("x", "t1", "t2") + aligned("y", "t2", "t3") + aligned("z", "t3", "t4")
+    assert said(tmp_path, "words", words=words) == [("the word x", 1, 2), ("the word y", 2, 3), ("the word z", 3, 4)]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_annotations_that_refer_to_one_share_its_time_in_their_order(tmp_path, order):
+    parts = "".join([referring("first", "a"), referring("second", "a", "first")][::order])
+    found = said(tmp_path, "translation", parts=parts)
+    assert found == [("first", 1, 2.5), ("second", 2.5, 4)]
+
+
+def test_annotations_that_refer_to_one_another_end(tmp_path):
+    parts = referring("p", "q") + referring("q", "p") + referring("r", "a")
+    assert said(tmp_path, "translation", parts=parts) == [("r", 1, 4)]

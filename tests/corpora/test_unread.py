@@ -254,7 +254,7 @@ def test_what_rows_of_corefud_say_beyond_entities_is_counted(tmp_path):
 def test_columns_of_conll_that_are_not_read_are_counted(tmp_path):
     (tmp_path / "a.conll").write_text("Ada NNP B-NP B-PER\nran VBD B-VP O\n")
     details = imported("conll", tmp_path / "a.conll").details
-    assert [(one.what, one.where) for one in details] == [("columns between token and tag", "a.conll:1: 2")]
+    assert [(one.what, one.where) for one in details] == [("columns beside token and tag", "a.conll:1: 2")]
 
 
 POSE = "0 0.5 0.5 0.4 0.4 0.4 0.4 2 0.6 0.6 0"

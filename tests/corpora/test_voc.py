@@ -24,6 +24,26 @@ def test_an_image_is_a_document_with_its_boxes(tmp_path):
     assert imported.left_out == []
 
 
+@pytest.mark.parametrize("named", ["b.png", "b", "b.JPG", ""])
+def test_the_image_of_a_file_is_that_of_its_own_name(tmp_path, named):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(png(100, 100))
+    (tmp_path / "a.xml").write_text(voc(named, ("cat", 10, 20, 30, 40)), encoding="utf-8")
+    imported = read_voc(tmp_path)
+    assert imported.images == {"frames/a/0.png": tmp_path / "a.png"}
+    assert [one.what for one in imported.remarks] == ["image"] * bool(named)
+
+
+@pytest.mark.parametrize("image", ["a.png", "a.JPG", "images/a.jpeg", "JPEGImages/a.PNG"])
+def test_an_image_is_found_whatever_its_suffix(tmp_path, image):
+    for folder in ("images", "JPEGImages", "Annotations"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    place = tmp_path / "set" / (image if "/" in image else f"Annotations/{image}")
+    place.write_bytes(png(100, 100))
+    (tmp_path / "set/Annotations/a.xml").write_text(voc("a", ("cat", 10, 20, 30, 40)), encoding="utf-8")
+    assert list(read_voc(tmp_path).images.values()) == [place]
+
+
 def test_boxes_are_scaled_to_the_image_that_is_there(tmp_path):
     (tmp_path / "cat.png").write_bytes(png(50, 50))
     (tmp_path / "cat.xml").write_text(voc("cat.png", ("cat", 10, 20, 30, 40)), encoding="utf-8")
@@ -116,6 +136,10 @@ def test_lists_of_images_tell_their_split(tmp_path):
         (b"<other/>", "begins with <other>; expected <annotation>"),
         (b"<!DOCTYPE x [<!ENTITY e 'a'>]><annotation>&e;</annotation>", "declares a document type"),
         (b"\xff\xfe\x00", "is no XML that can be read"),
+        (
+            f"<annotation>\n{'第二张图片里的人物'}".encode("gbk"),
+            r":2: byte .* is not UTF-8: save .* \(it looks like GBK\)",
+        ),
     ],
 )
 def test_what_is_no_voc_is_named(tmp_path, data, why):

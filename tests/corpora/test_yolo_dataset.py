@@ -66,6 +66,58 @@ def test_linked_folders_are_looked_through(tmp_path):
     assert {e.document.id: len(e.gold.regions) for e in imported.splits["train"]} == {"a": 1, "more/x": 1}
 
 
+def test_images_of_a_folder_without_any_boxes_are_not_annotated(tmp_path):
+    files = {"classes.txt": "a\nb\n", "images__train__a.png": png(), "labels__train__a.txt": LINE}
+    imported = read_yolo_dataset(put(tmp_path, **files, images__train__b__png=png(), **{"images__test__c.png": png()}))
+    assert [e.document.frames[0].annotated for e in imported.splits["test"]] == [False]
+    why = "there is no file of its boxes: no image of its folder has one, and it is not annotated"
+    assert [one.why for one in imported.remarks] == [why]
+
+
+def test_each_folder_has_its_own_names_of_classes(tmp_path):
+    files = {"a__classes.txt": "cat\ndog\n", "b__classes.txt": "dog\ncat\n"}
+    boxes = {f"{part}__{part}.{end}": png() if end == "png" else LINE for part in "ab" for end in ("png", "txt")}
+    imported = read_yolo_dataset(put(tmp_path, **files, **boxes))
+    assert [e.gold.regions[0].type for e in imported.splits["train"]] == ["dog", "cat"]
+
+
+def test_names_that_two_files_of_a_folder_tell_otherwise_are_counted(tmp_path):
+    files = {"classes.txt": "cat\ndog\n", "data.yaml": "names: [dog, cat]\n", "a.png": png(), "a.txt": LINE}
+    imported = read_yolo_dataset(put(tmp_path, **files))
+    assert imported.splits["train"][0].gold.regions[0].type == "dog"
+    assert reasons(imported) == [("file", "another file of its folder names the classes otherwise, and is taken")]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"data.yaml": "path: ../set\ntrain:\n  - images/a # the first\nval: images/c\nnames: [x, y]\n"},
+        {"data.yaml": "train: [./images/a]\nval: '../images/c'\nnames: [x, y]\n"},
+        {"data.yaml": "train: t.txt\nval: data/v.txt\nnames: [x, y]\n"},
+        {"obj.data": "classes=2\ntrain = t.txt\nvalid=v.txt", "obj.names": "x\ny"},
+    ],
+)
+def test_settings_tell_the_split_of_folders_and_lists(tmp_path, said):
+    put(tmp_path, **{"t.txt": "/elsewhere/images/a/1.png", "v.txt": "./images/c/2.png\r\n"})
+    files = {"images__a__1.png": png(), "labels__a__1.txt": LINE, "images__c__2.png": png(), "labels__c__2.txt": LINE}
+    imported = read_yolo_dataset(put(tmp_path, **said, **files))
+    assert counts(imported) == {"train": (1, 0, 0, 0, 1, 1), "dev": (1, 0, 0, 0, 1, 1)}
+
+
+def test_an_image_of_two_splits_is_of_the_first(tmp_path):
+    files = {"data.yaml": "train: images\nval: images\nnames: [x, y]\n", "images__1.png": png(), "labels__1.txt": LINE}
+    imported = read_yolo_dataset(put(tmp_path, **files))
+    assert list(imported.splits) == ["train"]
+    assert [one.why for one in imported.remarks] == ["lists of several splits have it: it is of the first"]
+
+
+def test_keypoints_of_two_numbers_are_no_outline(tmp_path):
+    line = "0 0.5 0.5 0.25 0.5 0.45 0.45 0.7 0.9\n"
+    files = {"data.yaml": "names: [x]\nkpt_shape: [2, 2]\n", "a.png": png(), "a.txt": line}
+    imported = read_yolo_dataset(put(tmp_path, **files), shapes="cover")
+    assert imported.splits["train"][0].gold.regions[0].box == Box(0.375, 0.25, 0.625, 0.75)
+
+
 def test_boxes_without_an_image_are_counted(tmp_path):
     files = {"classes.txt": "a\nb\n", "images__a.png": png(), "labels__a.txt": LINE, "labels__b.txt": LINE}
     assert reasons(read_yolo_dataset(put(tmp_path, **files))) == [("box file", "there is no image of it")]
