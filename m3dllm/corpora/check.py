@@ -346,14 +346,18 @@ class _Corpus:
                 pieces.problem(f"$.frames[{i}].path", f"{frame.path!r}: {problem}")
 
     def _check_video(self, pieces: Pieces, row: _Line) -> None:
-        """Its path lies in the corpus; that the file lacks is worth a warning."""
+        """Its file lies in the corpus; that it lacks is worth a warning."""
         if row.video is None or not is_whole(row.video):
             return
         try:
-            if not inside(self.root, row.video.path).is_file():
-                pieces.warn("$.video.path", f"{row.video.path!r} is not there: pages show the frames only")
+            file = inside(self.root, row.video.path)
         except ValueError as error:
             pieces.problem("$.video.path", str(error))
+            return
+        if not self.linked_frames and links_out(self.root, file, self.folders):
+            pieces.problem("$.video.path", f"{row.video.path!r} {LINKED}")
+        elif not file.is_file():
+            pieces.warn("$.video.path", f"{row.video.path!r} is not there: pages show the frames only")
 
     def _image_problem(self, path: str, width_px: int, height_px: int) -> str | None:
         try:

@@ -74,7 +74,7 @@ def load_corpus(path: str | Path, *, linked_frames: bool = False) -> Corpus:
                 if example.document.frames:
                     with_root(example.document, root, linked_frames=linked_frames)
                 if example.document.video is not None:
-                    _check_video(root, example.document.video)
+                    _check_video(root, example.document.video, linked=linked_frames)
             except WireError as error:
                 raise error.at(file, number) from error
         if len(seen) == before:
@@ -84,12 +84,14 @@ def load_corpus(path: str | Path, *, linked_frames: bool = False) -> Corpus:
     return Corpus(root.resolve().name, root, labels, splits, hashes)
 
 
-def _check_video(root: Path, video: Video) -> None:
-    """Raises WireError for a path that leads out of the corpus."""
+def _check_video(root: Path, video: Video, *, linked: bool) -> None:
+    """Raises WireError for a path, or a link that is not allowed, which leads out of the corpus."""
     try:
-        inside(root, video.path)
+        path = inside(root, video.path)
     except ValueError as error:
         raise WireError(str(error), "$.video.path") from error
+    if not linked and links_out(root, path):
+        raise WireError(f"{video.path!r} {LINKED}", "$.video.path")
 
 
 def _with_frames(root: Path, line: bytes) -> Example:

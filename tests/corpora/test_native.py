@@ -245,6 +245,15 @@ def test_a_video_is_a_hard_link_and_goes_with_its_documents(tmp_path):
     assert not (tmp_path / "again/videos/b.mp4").exists()
 
 
+def test_a_video_that_is_a_link_out_of_the_corpus_is_refused_unless_links_are_allowed(tmp_path):
+    corpus = filmed(tmp_path / "films")
+    (tmp_path / "elsewhere.mp4").write_bytes(b"another film")
+    (corpus / "videos/b.mp4").symlink_to(tmp_path / "elsewhere.mp4")
+    with pytest.raises(UserError, match=r"test\.jsonl:2: \$\.video\.path: 'videos/b.mp4' is a link out of the corpus"):
+        load_corpus(corpus)
+    assert len(load_corpus(corpus, linked_frames=True)["test"]) == 2
+
+
 def test_a_document_without_a_video_is_written_as_before_there_were_any(corpus):
     assert b"video" not in (corpus / "train.jsonl").read_bytes()
 
