@@ -41,11 +41,11 @@ def of_frames(seen, query):
 
 
 def shares_twin(state, seen, query):
-    """The softmax of h · v / sqrt(width) over the rows of each frame, by row."""
+    """The softmax of h · v over the rows of each frame, by row."""
     shares = {}
     for rows in of_frames(seen, query).values():
         scores = [sum(h * v for h, v in zip(state, seen.vectors[query, row].tolist(), strict=True)) for row in rows]
-        powers = [math.exp(score / math.sqrt(WIDTH)) for score in scores]
+        powers = [math.exp(score) for score in scores]
         shares |= {row: power / sum(powers) for row, power in zip(rows, powers, strict=True)}
     return shares
 

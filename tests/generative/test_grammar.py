@@ -70,7 +70,7 @@ def test_whatever_may_be_written_ends_and_is_read_without_an_issue(codec, docume
             draft.mentions, draft.chains = sorted(example.gold.mentions), list(example.gold.chains)
             if query.task == "chain":
                 draft.chains = []
-            read_into(draft, query, words, Reply(query, written, Turn(query.task), None))
+            read_into(draft, query, words, Reply(query, written, Turn(query.task)))
             assert draft.answer().issues == ()
 
 

@@ -25,7 +25,7 @@ def codec_of(kind: str, examples: Iterable[Example], folder: Path, words: Sequen
 def walk(query: Query, codec: Codec) -> tuple[Walk, Slots]:
     slots = Slots()
     codec.encode(query.source, slots)
-    return Walk(query.grammar(codec, slots), codec), slots
+    return query.walk(codec, slots), slots
 
 
 def write_any(query: Query, codec: Codec, rng: random.Random) -> str:

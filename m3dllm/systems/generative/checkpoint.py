@@ -20,7 +20,7 @@ from m3dllm.types import Example
 from m3dllm.weights import write_weights
 
 TEXT_MODEL = "text_model"
-"""The folder with the description of a pretrained T5."""
+"""The folder with the description of a pretrained text model."""
 NO_TEXT = "none"
 
 
@@ -41,15 +41,15 @@ class Card(FittedCard):
     config: Config
     text_model: str
     words: tuple[str, ...] = ()
-    """The vocabulary of the tiny T5."""
+    """The vocabulary of the tiny text model."""
 
     def new_text(self) -> Seq2Seq:
-        """Its T5 before training. Raises UserError where it cannot be had."""
+        """Its text model before training. Raises UserError where it cannot be had."""
         return self._tiny() if self.text_model == "tiny" else load_seq2seq(self.text_model, self.config)
 
     def saved_text(self, folder: Path) -> Seq2Seq:
-        """Its T5 as described in `folder`, without weights."""
-        return self._tiny() if self.text_model == "tiny" else empty_seq2seq(folder / TEXT_MODEL)
+        """Its text model as described in `folder`, without weights."""
+        return self._tiny() if self.text_model == "tiny" else empty_seq2seq(folder / TEXT_MODEL, self.config)
 
     def new_vision(self, width: int) -> FrameFeatures | None:
         """Its vision encoder before training. Raises UserError where it cannot be had."""
@@ -66,7 +66,7 @@ class Card(FittedCard):
 def describe(
     config: Config, labels: LabelSet, train: Sequence[Example], fingerprint: str, instructions: Iterable[str]
 ) -> Card:
-    """What the model for these documents will be. Raises UserError where no T5 reads them all."""
+    """What the model for these documents will be. Raises UserError where no text model reads them all."""
     documents = [example.document for example in train]
     languages = tuple(sorted({document.lang for document in documents}))
     names = {lang: config.text_model_of(lang) for lang in languages}
@@ -75,7 +75,7 @@ def describe(
             raise UserError(f"text_model {', '.join(config.text_model)}: names none for '{lang}': add {lang}=ID")
     if len(set(names.values())) > 1:
         listed = ", ".join(f"{name} for '{lang}'" for lang, name in names.items())
-        raise UserError(f"text_model: one model has one T5, and here are {listed}: choose a language by --lang")
+        raise UserError(f"text_model: one model has one text model, and here are {listed}: choose a language by --lang")
     name = next(iter(names.values())) or "tiny"
     words: tuple[str, ...] = ()
     if name == "tiny":

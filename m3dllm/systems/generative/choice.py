@@ -34,10 +34,10 @@ class Seen(NamedTuple):
 def log_shares(states: Tensor, query: Tensor, seen: Seen) -> Tensor:
     """(records, width) and the number of the query of each -> the logarithms of shares (records, rows); 0 on padding.
 
-    s_r = h · v_r / sqrt(width); share_r = exp(s_r) / sum of exp(s_q) over the rows q of r's frame.
+    s_r = h · v_r; share_r = exp(s_r) / sum of exp(s_q) over the rows q of r's frame.
     """
     frame, mask = seen.rows.frame[query], seen.rows.mask[query]
-    scores = torch.einsum("nw,nrw->nr", states, seen.vectors[query]).float() / states.shape[-1] ** 0.5
+    scores = torch.einsum("nw,nrw->nr", states, seen.vectors[query]).float()
     scores = scores.masked_fill(~mask, -torch.inf)
     none = torch.zeros_like(scores)
     top = torch.full_like(scores, -torch.inf).scatter_reduce(1, frame, scores.detach(), "amax")  # by frame

@@ -127,12 +127,12 @@ class TinyCodec(Codec):
 
 
 class PretrainedCodec(Codec):
-    """The tokenizer of a pretrained T5, with the marks of the language as pieces of their own."""
+    """The tokenizer of a pretrained model, with the marks of the language as pieces of their own."""
 
     def __init__(self, tokenizer: Any) -> None:
         tokenizer.add_special_tokens({"additional_special_tokens": [RECORD, PART]}, replace_extra_special_tokens=False)
         self.tokenizer = tokenizer
-        self.pad, self.end = int(tokenizer.pad_token_id), int(tokenizer.eos_token_id)
+        self.pad, self.end = int(tokenizer.pad_token_id), int(_end_of(tokenizer))
 
     @property
     def size(self) -> int:
@@ -165,9 +165,14 @@ def load_codec(where: str, options: dict[str, bool] | None = None) -> Pretrained
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(where, use_fast=True, **(options or {}), **NO_CODE)
-    if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
-        raise UserError(f"text_model {where}: its tokenizer has no end of a text: expected a T5 or an mT5")
+    if tokenizer.pad_token_id is None or _end_of(tokenizer) is None:
+        raise UserError(f"text_model {where}: its tokenizer has no end of a text: expected that of a T5, mT5 or BART")
     return PretrainedCodec(tokenizer)
+
+
+def _end_of(tokenizer: Any) -> Any:
+    """The end of a text, of a tokenizer of BERT's (which Chinese BARTs have) the mark between texts."""
+    return tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
 
 
 def _words(text: str) -> Iterable[str]:

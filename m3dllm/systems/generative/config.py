@@ -51,11 +51,11 @@ class Config(Options):
     """Whether decoding is constrained to the document: to its types, texts, numbers and candidates."""
 
     hidden: AtLeast1 = 96
-    """The width of the tiny T5; a pretrained one brings its own."""
+    """The width of the tiny text model; a pretrained one brings its own."""
     layers: AtLeast1 = 2
-    """Layers of the tiny T5's encoder."""
+    """Layers of the tiny text model's encoder."""
     decoder_layers: AtLeast1 = 2
-    """Layers of the tiny T5's decoder."""
+    """Layers of the tiny text model's decoder."""
     fewest: Annotated[AtLeast1, ADVANCED] = 6
     """A word is in the tiny vocabulary if this many source videos of train have it; others are copied from slots."""
     image_size: AtLeast1 = 64
@@ -70,7 +70,7 @@ class Config(Options):
     """Pieces of an answer at most."""
 
     dropout: Annotated[Share, FIT] = 0.1
-    """Dropout in T5, fusion and tiny vision encoder."""
+    """Dropout in text model, fusion and tiny vision encoder."""
     label_smoothing: Annotated[Share, FIT] = 0.0
     """The probability that the loss takes from the gold piece and gives to all."""
     epochs: Annotated[AtLeast1, FIT] = 10
@@ -100,6 +100,8 @@ class Config(Options):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Sets of options by name."""
+    kinds: ClassVar[tuple[str, ...]] = ("t5", "mt5")
+    """The kinds of its text model, as Hugging Face names them; the first is that of the tiny one."""
     shape: ClassVar[tuple[str, ...]] = (
         *("text_model", "vision_encoder", "hidden", "layers", "decoder_layers", "image_size", "most_boxes"),
     )

@@ -66,7 +66,21 @@ class Reading:
     node: Trie
 
 
-class Walk:
+class Walk(ABC):
+    """Where one answer stands among those that may be written."""
+
+    over: bool = False
+
+    @abstractmethod
+    def allowed(self) -> list[int]:
+        """The pieces that may come next; behind the end only the end again."""
+
+    @abstractmethod
+    def take(self, piece: int) -> None:
+        """Go on by a piece that was allowed."""
+
+
+class GrammarWalk(Walk):
     """Where one answer stands in its grammar. As long as a piece may be read in two ways, both are gone on with.
 
     (In `London is a LOC` the second word may belong to a mention `London is`.)
@@ -76,16 +90,13 @@ class Walk:
         self.grammar, self.end = grammar, codec.end
         self.record_mark, self.part_mark = (codec.encode(mark, Slots())[0] for mark in (RECORD, PART))
         self.readings = [self._at((), ())]
-        self.over = False
 
     def allowed(self) -> list[int]:
-        """The pieces that may come next; behind the end only the end again."""
         if self.over:
             return [self.end]
         return list(dict.fromkeys(piece for reading in self.readings for piece in self._next(reading)))
 
     def take(self, piece: int) -> None:
-        """Go on by a piece that was allowed."""
         self.over = self.over or piece == self.end
         if not self.over:
             self.readings = [after for reading in self.readings for after in self._after(reading, piece)]
@@ -129,7 +140,7 @@ class Walk:
 
 
 class Held(LogitsProcessor):
-    """Holds each answer of a batch to its grammar while it is written, greedily."""
+    """Holds each answer of a batch to what may be written, greedily."""
 
     def __init__(self, walks: Sequence[Walk]) -> None:
         self.walks = walks

@@ -12,7 +12,7 @@ from torch import Tensor
 from m3dllm.devices import autocast
 from m3dllm.labels import LabelSet
 from m3dllm.systems.generative.model import DOCUMENTS_AT_ONCE, PIECES_AT_ONCE, GenerativeModel
-from m3dllm.systems.generative.queries import Encoded, by_length, encode
+from m3dllm.systems.generative.queries import Encoded, by_length
 from m3dllm.training import Learner, Schedule
 from m3dllm.types import Document, Example, RawOutput
 
@@ -43,8 +43,7 @@ class GenerativeLearner(Learner[TrainingItem]):
         )
 
     def items(self, train: Sequence[Example]) -> list[TrainingItem]:
-        codec = self.model.text.codec
-        asked = [tuple(encode(query, codec) for query in self.model.lessons(example)) for example in train]
+        asked = [tuple(self.model.encode(query) for query in self.model.lessons(example)) for example in train]
         return [TrainingItem(e.document, queries) for e, queries in zip(train, asked, strict=True) if queries]
 
     def length(self, item: TrainingItem) -> int:
@@ -76,7 +75,7 @@ class GenerativeLearner(Learner[TrainingItem]):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Each weight at its learning rate; no weight decay on vectors."""
         model, config = self.model, self.model.config
-        parts = [model.text.t5] if model.text.pretrained else []
+        parts = [model.text.model] if model.text.pretrained else []
         parts += [model.vision.encoder] if model.vision is not None and model.vision.encoder.pretrained else []
         pretrained = {id(p) for part in parts for p in part.parameters()}
         groups: dict[tuple[float, bool], list[Tensor]] = {}

@@ -1,4 +1,4 @@
-"""A generating model: a T5, frames beside its text, and what it is asked; a system adds how the two meet."""
+"""A generating model: an encoder-decoder, frames beside its text, and what it is asked; a system adds how they meet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from m3dllm.devices import autocast
 from m3dllm.labels import LabelSet
 from m3dllm.systems.generative.boxes import Boxes, Candidate, candidates
 from m3dllm.systems.generative.choice import Chosen, Seen
-from m3dllm.systems.generative.codec import Codec
+from m3dllm.systems.generative.grammar import Walk
 from m3dllm.systems.generative.queries import Asked, Encoded, Query, QueryBatch, by_length, encode, make_query_batch
 from m3dllm.systems.generative.seq2seq import Seq2Seq, text_loss
 from m3dllm.systems.supervised.data import Inputs, make_batch, to_device
@@ -48,7 +48,9 @@ class Reply:
     query: Query
     text: str
     turn: Turn
-    gate: float | None
+    pieces: tuple[int, ...] = ()
+    """What was written, in pieces."""
+    gate: float | None = None
     chosen: Chosen = ()
     """Of each record, the candidates that the decoder chose for it."""
 
@@ -63,7 +65,7 @@ class Answer:
 
 
 class GenerativeModel(nn.Module, ABC):
-    """A T5 and a vision encoder. A system says what it asks, how text and frames meet, and how it answers."""
+    """An encoder-decoder and a vision encoder. A system says what it asks, how text and frames meet, how it answers."""
 
     tasks: ClassVar[tuple[Task, ...]] = TASKS
     """The tasks that it answers."""
@@ -96,12 +98,36 @@ class GenerativeModel(nn.Module, ABC):
 
     def losses(self, batch: QueryBatch, fused: Fused) -> dict[str, Tensor]:
         """The losses by name, each a sum over what `counts` counts."""
-        scores, _ = self.text.decode(fused.states, fused.mask, batch.labels)
+        scores, _ = self.decode(batch, fused, batch.labels)
         return {"text": text_loss(scores, batch.labels, self.config.label_smoothing)}
 
     def counts(self, queries: Sequence[Any]) -> dict[str, int]:
         """What the losses are sums over: pieces of the answers."""
         return {"text": sum(len(one.target) for one in queries)}
+
+    def encode(self, query: Query) -> Encoded:
+        """A query as numbers."""
+        return encode(query, self.text.codec)
+
+    def decode(self, batch: QueryBatch, fused: Fused, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(scores of what is written (queries, written, pieces), the decoder's states (queries, written, width)).
+
+        labels: (queries, written), `IGNORED` on padding; each piece is predicted from those before it.
+        """
+        return self.text.decode(fused.states, fused.mask, labels)
+
+    def write(self, batch: QueryBatch, fused: Fused, walks: Sequence[Walk] | None) -> list[list[int]]:
+        """The answers in pieces, each with the end if it came; held to `walks`, where there are such."""
+        return self.text.write(fused.states, fused.mask, walks, self.config.max_pieces)
+
+    @property
+    def end(self) -> int:
+        """The piece that ends an answer."""
+        return self.text.codec.end
+
+    def spell(self, one: Encoded, written: Sequence[int]) -> str:
+        """The text of an answer."""
+        return self.text.codec.decode(written, one.slots)
 
     def choose(self, batch: QueryBatch, fused: Fused, written: Sequence[list[int]]) -> Sequence[Chosen]:
         """The candidates that each record of what was written to each query shows, where a system chooses any."""
@@ -136,8 +162,7 @@ class GenerativeModel(nn.Module, ABC):
     @torch.no_grad()
     def ask(self, queries: Sequence[tuple[int, Query]], scene: Tensor) -> list[Reply]:
         """The replies to queries, each with the number of its document in the scene, in their order."""
-        codec = self.text.codec
-        asked = [(number, encode(query, codec)) for number, query in queries]
+        asked = [(number, self.encode(query)) for number, query in queries]
         place = {id(one): i for i, (_, one) in enumerate(asked)}
         replies: dict[int, Reply] = {}
         for part in by_length(asked, PIECES_AT_ONCE):
@@ -146,23 +171,23 @@ class GenerativeModel(nn.Module, ABC):
         return [replies[i] for i in range(len(asked))]
 
     def _write(self, batch: QueryBatch, scene: Tensor) -> list[Reply]:
-        codec, grammars = self.text.codec, None
+        walks: list[Walk] = []
         with autocast(self.config.precision, self.device):
             fused = self.fuse(batch, scene)
             if self.config.constrain:
-                grammars = [one.query.grammar(codec, one.slots) for one in batch.items if one.query.grammar is not None]
-            written = self.text.write(fused.states, fused.mask, grammars or None, self.config.max_pieces)
+                codec = self.text.codec
+                walks = [one.query.walk(codec, one.slots) for one in batch.items if one.query.walk is not None]
+            written = self.write(batch, fused, walks or None)
             chosen = self.choose(batch, fused, written)
         gates = [None] * len(batch) if fused.gate is None else fused.gate.tolist()
         rows = zip(batch.items, written, gates, chosen, strict=True)
-        return [_reply(one, row, codec, gate, shown) for one, row, gate, shown in rows]
+        return [self._reply(one, row, gate, shown) for one, row, gate, shown in rows]
+
+    def _reply(self, one: Encoded, row: list[int], gate: float | None, chosen: Chosen) -> Reply:
+        text, finish = self.spell(one, row), "stop" if row[-1:] == [self.end] else "length"
+        turn = Turn(one.query.task, text=text, finish=finish, tokens_in=len(one.source), tokens_out=len(row))
+        return Reply(one.query, text, turn, tuple(row), gate, chosen)
 
     def trained_weights(self) -> dict[str, Tensor]:
         """The weights that are trained, by name."""
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
-
-
-def _reply(one: Encoded, row: list[int], codec: Codec, gate: float | None, chosen: Chosen) -> Reply:
-    text, finish = codec.decode(row, one.slots), "stop" if row[-1:] == [codec.end] else "length"
-    turn = Turn(one.query.task, text=text, finish=finish, tokens_in=len(one.source), tokens_out=len(row))
-    return Reply(one.query, text, turn, gate, chosen)

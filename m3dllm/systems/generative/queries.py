@@ -10,7 +10,7 @@ from torch import Tensor
 
 from m3dllm.systems.generative.boxes import Candidate
 from m3dllm.systems.generative.codec import Codec, Slots
-from m3dllm.systems.generative.grammar import Grammar
+from m3dllm.systems.generative.grammar import Walk
 from m3dllm.systems.generative.seq2seq import IGNORED
 from m3dllm.systems.supervised.data import pad, row_mask
 
@@ -25,8 +25,8 @@ class Query:
     """The positions of the frames that are seen."""
     candidates: tuple[Candidate, ...] = ()
     """In the order of their names."""
-    grammar: Callable[[Codec, Slots], Grammar] | None = None
-    """What may be answered."""
+    walk: Callable[[Codec, Slots], Walk] | None = None
+    """What may be answered, from its beginning on."""
     target: tuple[str, ...] = ()
     """The pieces of the gold answer, each to be encoded by itself, where it is known."""
     overlaps: tuple[tuple[float, ...] | None, ...] = ()

@@ -1,8 +1,8 @@
-"""The encoder-decoder: a tiny T5 from scratch, or a pretrained T5 or mT5; its losses and its answers."""
+"""The encoder-decoder: a tiny one from scratch, or a pretrained T5, mT5 or BART; a T5's losses and answers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +13,37 @@ from torch.nn import functional as F  # noqa: N812
 from m3dllm.errors import UserError
 from m3dllm.systems.generative.codec import Codec, PretrainedCodec, TinyCodec, load_codec
 from m3dllm.systems.generative.config import Config
-from m3dllm.systems.generative.grammar import Grammar, Held, Walk
+from m3dllm.systems.generative.grammar import Held, Walk
 from m3dllm.systems.supervised.config import TINY_HEADS
 from m3dllm.systems.supervised.hub import NO_CODE, fetching, load_whole, loading_options
 
 IGNORED = -100
 """What stands in the labels where there is nothing to predict."""
-KINDS = ("t5", "mt5")
+POSITIONS = 1024
+"""The places that a tiny BART has."""
+DROPOUT = {"t5": "dropout_rate", "mt5": "dropout_rate", "bart": "dropout"}
+"""What the configuration of a kind calls its dropout."""
 
 
 class Seq2Seq(nn.Module):
-    """A T5 and the pieces that it reads and writes."""
+    """An encoder-decoder and the pieces that it reads. What is defined here besides is a T5's."""
 
-    def __init__(self, t5: Any, codec: Codec, *, pretrained: bool) -> None:
+    def __init__(self, model: Any, codec: Codec, *, pretrained: bool) -> None:
         super().__init__()
-        self.t5, self.codec, self.pretrained = t5, codec, pretrained
-        self.width = int(t5.config.d_model)
+        self.model, self.codec, self.pretrained = model, codec, pretrained
+        self.width = int(model.config.d_model)
 
     def encode(self, pieces: Tensor, mask: Tensor) -> Tensor:
         """(queries, pieces) and their mask -> the states of the encoder (queries, pieces, width)."""
-        states: Tensor = self.t5.get_encoder()(input_ids=pieces, attention_mask=mask.long()).last_hidden_state
+        states: Tensor = self.model.get_encoder()(input_ids=pieces, attention_mask=mask.long()).last_hidden_state
         return states
 
     def encode_with(self, pieces: Tensor, mask: Tensor, rows: Tensor, row_mask: Tensor) -> tuple[Tensor, Tensor]:
         """With rows (queries, rows, width) behind the pieces of each query: the states of all, and their mask."""
         read, mask = packed(
-            torch.cat([self.t5.get_input_embeddings()(pieces), rows], 1), torch.cat([mask, row_mask], 1)
+            torch.cat([self.model.get_input_embeddings()(pieces), rows], 1), torch.cat([mask, row_mask], 1)
         )
-        return self.t5.get_encoder()(inputs_embeds=read, attention_mask=mask.long()).last_hidden_state, mask
+        return self.model.get_encoder()(inputs_embeds=read, attention_mask=mask.long()).last_hidden_state, mask
 
     def decode(self, states: Tensor, mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(scores of the next piece (queries, written, pieces), the decoder's last states (queries, written, width)).
@@ -49,7 +52,7 @@ class Seq2Seq(nn.Module):
         """
         from transformers.modeling_outputs import BaseModelOutput
 
-        out = self.t5(
+        out = self.model(
             encoder_outputs=BaseModelOutput(last_hidden_state=_floats(states)),
             attention_mask=mask.long(),
             decoder_input_ids=shifted(labels, self.codec.pad),
@@ -59,13 +62,13 @@ class Seq2Seq(nn.Module):
         return out.logits, out.decoder_hidden_states[-1]
 
     @torch.no_grad()
-    def write(self, states: Tensor, mask: Tensor, grammars: Sequence[Grammar] | None, most: int) -> list[list[int]]:
+    def write(self, states: Tensor, mask: Tensor, walks: Sequence[Walk] | None, most: int) -> list[list[int]]:
         """The answers, greedily, `most` pieces at most: without what all begin with, with the end if it came."""
         from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, LogitsProcessorList
         from transformers.modeling_outputs import BaseModelOutput
 
-        held = [] if grammars is None else [Held([Walk(grammar, self.codec) for grammar in grammars])]
-        written = self.t5.generate(
+        held = [] if walks is None else [Held(walks)]
+        written = self.model.generate(
             encoder_outputs=BaseModelOutput(last_hidden_state=_floats(states)),
             attention_mask=mask.long(),
             past_key_values=EncoderDecoderCache(DynamicCache(), DynamicCache()),  # theirs counts the encoder's layers
@@ -79,11 +82,11 @@ class Seq2Seq(nn.Module):
                 decoder_start_token_id=self.codec.pad,
             ),
         )
-        return [_answer(row, self.codec.end) for row in written[:, 1:].tolist()]
+        return [until_end(row, self.codec.end) for row in written[:, 1:].tolist()]
 
     def save_description(self, folder: Path) -> None:
         """What `empty_seq2seq` needs of a pretrained one besides its weights."""
-        self.t5.config.save_pretrained(folder)
+        self.model.config.save_pretrained(folder)
         self.codec.save(folder)
 
 
@@ -100,14 +103,18 @@ def shifted(labels: Tensor, start: int) -> Tensor:
 
 
 def text_loss(scores: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """The sum of the cross entropies of the pieces; `smoothing` is the share of the target that all pieces have."""
-    return F.cross_entropy(
-        scores.flatten(0, 1).float(),
-        labels.flatten(),
-        ignore_index=IGNORED,
-        label_smoothing=smoothing,
-        reduction="sum",
-    )
+    """The sum of the cross entropies of the pieces; `smoothing` is the share of the target that all pieces have.
+
+    A score of minus infinity is of a piece that there is not.
+    """
+    found = scores.flatten(0, 1).float().log_softmax(-1)
+    loss = F.nll_loss(found, labels.flatten(), ignore_index=IGNORED, reduction="sum")
+    if not smoothing:
+        return loss
+    found = found[labels.flatten() != IGNORED]
+    real = found > -torch.inf
+    uniform = -(found.masked_fill(~real, 0.0).sum(-1) / real.sum(-1)).sum()
+    return (1 - smoothing) * loss + smoothing * uniform
 
 
 def _floats(states: Tensor) -> Any:
@@ -115,7 +122,8 @@ def _floats(states: Tensor) -> Any:
     return states
 
 
-def _answer(row: list[int], end: int) -> list[int]:
+def until_end(row: list[int], end: int) -> list[int]:
+    """What was written, with the end if it came."""
     return row[: row.index(end) + 1] if end in row else row
 
 
@@ -123,7 +131,11 @@ def _answer(row: list[int], end: int) -> list[int]:
 
 
 def new_tiny(config: Config, codec: TinyCodec) -> Seq2Seq:
-    """A small T5 whose weights are random."""
+    """A small one whose weights are random."""
+    return Seq2Seq(TINY[config.kinds[0]](config, codec), codec, pretrained=False)
+
+
+def _tiny_t5(config: Config, codec: TinyCodec) -> Any:
     from transformers import T5Config, T5ForConditionalGeneration
 
     described = T5Config(
@@ -138,42 +150,69 @@ def new_tiny(config: Config, codec: TinyCodec) -> Seq2Seq:
         pad_token_id=codec.pad,
         eos_token_id=codec.end,
     )
-    return Seq2Seq(T5ForConditionalGeneration(described), codec, pretrained=False)
+    return T5ForConditionalGeneration(described)
+
+
+def _tiny_bart(config: Config, codec: TinyCodec) -> Any:
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    described = BartConfig(
+        vocab_size=codec.size,
+        d_model=config.hidden,
+        encoder_ffn_dim=2 * config.hidden,
+        decoder_ffn_dim=2 * config.hidden,
+        encoder_layers=config.layers,
+        decoder_layers=config.decoder_layers,
+        encoder_attention_heads=TINY_HEADS,
+        decoder_attention_heads=TINY_HEADS,
+        max_position_embeddings=POSITIONS,
+        dropout=config.dropout,
+        pad_token_id=codec.pad,
+        bos_token_id=codec.end,
+        eos_token_id=codec.end,
+        decoder_start_token_id=codec.end,
+        forced_eos_token_id=None,
+    )
+    return BartForConditionalGeneration(described)
+
+
+TINY: Mapping[str, Callable[[Config, TinyCodec], Any]] = {"t5": _tiny_t5, "bart": _tiny_bart}
 
 
 def load_seq2seq(name: str, config: Config) -> Seq2Seq:
-    """The pretrained T5 or mT5 `name`: a Hugging Face id or a folder. Raises UserError where it cannot be had whole."""
+    """The pretrained `name`: a Hugging Face id or a folder. Raises UserError where it cannot be had whole."""
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
     with fetching("text_model", name):
         options = loading_options(name)
         kind = AutoConfig.from_pretrained(name, **options, **NO_CODE).model_type
-        _check_kind(kind, name)
+        _check_kind(kind, name, config)
         codec = load_codec(name, options)
-        t5 = load_whole(AutoModelForSeq2SeqLM, "text_model", name, dropout_rate=config.dropout, **options)
-        _fit_vocabulary(t5, codec)
+        dropout = {DROPOUT[kind]: config.dropout}
+        model = load_whole(AutoModelForSeq2SeqLM, "text_model", name, **dropout, **options)
+        _fit_vocabulary(model, codec)
     if config.checkpointing:
-        t5.gradient_checkpointing_enable()
-    return Seq2Seq(t5, codec, pretrained=True)
+        model.gradient_checkpointing_enable()
+    return Seq2Seq(model, codec, pretrained=True)
 
 
-def empty_seq2seq(folder: Path) -> Seq2Seq:
+def empty_seq2seq(folder: Path, config: Config) -> Seq2Seq:
     """One as `save_description` wrote it, its weights still to be filled."""
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
     with fetching("checkpoint", str(folder)):
         described = AutoConfig.from_pretrained(folder, **NO_CODE)
-        _check_kind(described.model_type, str(folder))
-        t5 = AutoModelForSeq2SeqLM.from_config(described, dtype=torch.float32, **NO_CODE)
-        return Seq2Seq(t5, load_codec(str(folder)), pretrained=True)
+        _check_kind(described.model_type, str(folder), config)
+        model = AutoModelForSeq2SeqLM.from_config(described, dtype=torch.float32, **NO_CODE)
+        return Seq2Seq(model, load_codec(str(folder)), pretrained=True)
 
 
-def _check_kind(kind: str, name: str) -> None:
-    if kind not in KINDS:
-        raise UserError(f"text_model {name}: is a '{kind}', not a T5 or an mT5")
+def _check_kind(kind: str, name: str, config: Config) -> None:
+    if kind not in config.kinds:
+        raise UserError(f"text_model {name}: is a '{kind}': expected {' or '.join(config.kinds)}")
 
 
-def _fit_vocabulary(t5: Any, codec: PretrainedCodec) -> None:
+def _fit_vocabulary(model: Any, codec: PretrainedCodec) -> None:
     """Room for the marks: published weights have more rows than their tokenizer has pieces, or are given some."""
-    if codec.size > t5.get_input_embeddings().num_embeddings:
-        t5.resize_token_embeddings(codec.size)
+    if codec.size > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(codec.size)

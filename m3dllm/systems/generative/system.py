@@ -51,7 +51,7 @@ class Generative(System):
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What the run's record should say of the model: its T5."""
+        """What the run's record should say of the model: its text model."""
         return {} if self._fitted is None else {"text_model": self._fitted[0].text_model}
 
     @property

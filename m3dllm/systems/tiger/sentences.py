@@ -12,13 +12,14 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from m3dllm.labels import LabelSet
-from m3dllm.systems.generative.boxes import Candidate, overlaps
+from m3dllm.systems.generative.boxes import Candidate
 from m3dllm.systems.generative.codec import Codec, Slots
-from m3dllm.systems.generative.grammar import Grammar, Trie, encoded, trie_of
+from m3dllm.systems.generative.grammar import Grammar, GrammarWalk, Trie, encoded, trie_of
+from m3dllm.systems.generative.grounded import Shown, mentions_of, unnamed_of
 from m3dllm.systems.generative.language import RECORD, Form, Record, plain
 from m3dllm.systems.generative.queries import Query
 from m3dllm.systems.generative.spans import Spans, Words
-from m3dllm.types import Annotation, Document, Region
+from m3dllm.types import Annotation, Document
 
 SENTENCES = Form(3)
 SOMETHING = "something"
@@ -54,26 +55,18 @@ def mention_query(
     gold: Annotation | None = None,
 ) -> Query:
     """The mentions of a window with what shows them, and of the gold those that lie in it."""
-    first, last = words[0][0], words[-1][1]
-    shown = {} if gold is None else named_regions(gold, labels)
-    chains = () if gold is None else gold.chains
-    inside = {
-        m: shown.get(chain.id, []) for chain in chains for m in chain.mentions if first <= m.start and m.end <= last
-    }
-    said: list[tuple[str, str, tuple[float, ...] | None]] = []
-    for mention in sorted(inside):
-        regions = [region for region in inside[mention] if region.type == mention.type]
-        text = plain(document.text[mention.start : mention.end])
-        said.append((text, mention.type, overlaps(document, candidates, regions)))
+    said = [] if gold is None else mentions_of(document, words, candidates, gold)
     regions_of = labels.names("regions") if frames else ()
     return Query(
         "entity",
-        plain(document.text[first:last]),
+        plain(document.text[words[0][0] : words[-1][1]]),
         tuple(frames),
         tuple(candidates),
-        grammar=lambda codec, slots: MentionGrammar(document, words, labels, regions_of, longest, codec, slots),
-        target=_write(said),
-        overlaps=tuple(shown for _, _, shown in said),
+        walk=lambda codec, slots: GrammarWalk(
+            MentionGrammar(document, words, labels, regions_of, longest, codec, slots), codec
+        ),
+        target=_write(document, said),
+        overlaps=tuple(one.overlaps for one in said),
     )
 
 
@@ -85,57 +78,24 @@ def region_query(
     candidates: Sequence[Candidate],
     gold: Annotation | None = None,
 ) -> Query:
-    """The regions that belong to no mention: of each type as many sentences as a frame has of them at most.
-
-    The first sentence of a type is about the surest of its candidates in each frame, the second about the next.
-    """
-    said: list[tuple[str, str, tuple[float, ...] | None]] = []
-    if gold is not None:
-        named = {id(region) for regions in named_regions(gold, labels).values() for region in regions}
-        left = [region for region in gold.regions if id(region) not in named]
-        for label in labels.regions:
-            rows = _by_turn(document, candidates, [region for region in left if region.type == label.name])
-            said += [(SOMETHING, label.name, overlaps(document, candidates, row)) for row in rows[:most]]
+    """The regions that belong to no mention: of each type as many sentences as a frame has of them at most."""
+    said = [] if gold is None else unnamed_of(document, labels, most, candidates, gold)
     return Query(
         "grounding",
         "",
         tuple(frames),
         tuple(candidates),
-        grammar=lambda codec, slots: RegionGrammar(labels, most, codec, slots),
-        target=_write(said),
-        overlaps=tuple(shown for _, _, shown in said),
+        walk=lambda codec, slots: GrammarWalk(RegionGrammar(labels, most, codec, slots), codec),
+        target=_write(document, said),
+        overlaps=tuple(one.overlaps for one in said),
     )
 
 
-def named_regions(gold: Annotation, labels: LabelSet) -> dict[str, list[Region]]:
-    """By chain, the regions that show it and have the type of one of its mentions, so that a sentence can say so."""
-    types = {chain.id: {mention.type for mention in chain.mentions} for chain in gold.chains}
-    found: dict[str, list[Region]] = {}
-    for region in gold.regions:
-        if region.chain is not None and region.type in types[region.chain]:
-            found.setdefault(region.chain, []).append(region)
-    return found
-
-
-def _by_turn(document: Document, candidates: Sequence[Candidate], regions: Sequence[Region]) -> list[list[Region]]:
-    """The first region of each frame, the second of each, …: those that have candidates, in their order."""
-    turns: list[list[Region]] = []
-    for frame in dict.fromkeys(region.frame for region in regions):
-        placed = []
-        for region in regions:
-            overlap = overlaps(document, candidates, [region]) if region.frame == frame else None
-            if overlap is not None:
-                placed.append((overlap.index(max(overlap)), region))
-        for n, (_, region) in enumerate(sorted(placed, key=lambda one: one[0])):
-            turns += [[]] if n == len(turns) else []
-            turns[n].append(region)
-    return turns
-
-
-def _write(said: Iterable[tuple[str, str, tuple[float, ...] | None]]) -> tuple[str, ...]:
-    """Sentences of (text, type, what shows it), each piece to be encoded by itself."""
+def _write(document: Document, said: Iterable[Shown]) -> tuple[str, ...]:
+    """Sentences, each piece to be encoded by itself."""
     pieces: list[str] = []
-    for text, kind, shown in said:
+    for span, kind, shown in said:
+        text = SOMETHING if span is None else plain(document.text[slice(*span)])
         pieces += [RECORD] if pieces else []
         pieces += [text, _is_a(kind), *(HIDDEN if shown is None else SHOWN)]
     return tuple(pieces)

@@ -67,7 +67,7 @@ class UmieModel(GenerativeModel):
 
     def _name_vectors(self) -> Tensor:
         """(candidates, width): the means of the embeddings of their names, as the encoder reads them."""
-        embedded = self.text.t5.get_input_embeddings()(self.names)
+        embedded = self.text.model.get_input_embeddings()(self.names)
         share = self.name_mask.to(embedded.dtype)
         return torch.einsum("np,npw->nw", share / share.sum(1, keepdim=True), embedded)
 

@@ -12,7 +12,7 @@ from itertools import groupby
 from m3dllm.labels import LabelSet
 from m3dllm.systems.generative.boxes import Candidate, best_candidates
 from m3dllm.systems.generative.codec import OBJECTS, Codec, Slots
-from m3dllm.systems.generative.grammar import Grammar, Trie, encoded, trie_of
+from m3dllm.systems.generative.grammar import Grammar, GrammarWalk, Trie, Walk, encoded, trie_of
 from m3dllm.systems.generative.language import (
     Form,
     Record,
@@ -57,7 +57,7 @@ def mention_query(
         "entity",
         f"{instructions(labels)['entity']} {plain(document.text[first:last])}",
         tuple(range(len(document.frames))),
-        grammar=lambda codec, slots: MentionGrammar(document, words, labels, longest, codec, slots),
+        walk=lambda codec, slots: GrammarWalk(MentionGrammar(document, words, labels, longest, codec, slots), codec),
         target=tuple(write(records, MENTIONS)),
     )
 
@@ -98,7 +98,7 @@ def chain_query(document: Document, mentions: Sequence[Mention], labels: LabelSe
         "chain",
         f"{instructions(labels)['chain']} {numbered(document, list(place.items()))}",
         tuple(range(len(document.frames))),
-        grammar=lambda codec, slots: PartitionGrammar(len(mentions), codec, slots),
+        walk=lambda codec, slots: GrammarWalk(PartitionGrammar(len(mentions), codec, slots), codec),
         target=tuple(write([tuple(map(number, chain)) for chain in chains], CHAINS)),
     )
 
@@ -133,7 +133,7 @@ def relation_query(
         "relation",
         f"{instructions(labels)['relation']} {numbered(document, marks)}",
         tuple(range(len(document.frames))),
-        grammar=lambda codec, slots: RelationGrammar([chain.type for chain in chains], labels, codec, slots),
+        walk=lambda codec, slots: GrammarWalk(RelationGrammar([c.type for c in chains], labels, codec, slots), codec),
         target=tuple(write(records, RELATIONS)),
     )
 
@@ -208,15 +208,15 @@ def region_queries(
                 f"{instructions(labels)['grounding']} {' '.join(names)}",
                 tuple(dict.fromkeys(candidate.frame for candidate in part)),
                 tuple(part),
-                grammar=_region_grammar(len(part), labels),
+                walk=_region_walk(len(part), labels),
                 target=tuple(write(records, REGIONS)),
             )
         )
     return queries
 
 
-def _region_grammar(n: int, labels: LabelSet) -> Callable[[Codec, Slots], Grammar]:
-    return lambda codec, slots: RegionGrammar(n, labels, codec, slots)
+def _region_walk(n: int, labels: LabelSet) -> Callable[[Codec, Slots], Walk]:
+    return lambda codec, slots: GrammarWalk(RegionGrammar(n, labels, codec, slots), codec)
 
 
 class RegionGrammar(Grammar):

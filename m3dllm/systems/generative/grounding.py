@@ -1,0 +1,135 @@
+"""A model that says of each mention whether the frames show it, and chooses the boxes: TIGER, H-Index.
+
+Where a document has frames with candidates, it is asked twice: for the mentions of each window, and of the frames alone
+for what shows no mention.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from m3dllm.labels import LabelSet
+from m3dllm.systems.generative import choice
+from m3dllm.systems.generative.boxes import Candidate
+from m3dllm.systems.generative.grounded import GroundedDraft
+from m3dllm.systems.generative.model import Answer, Fused, GenerativeModel, Reply
+from m3dllm.systems.generative.places import windows
+from m3dllm.systems.generative.queries import Query, QueryBatch
+from m3dllm.systems.generative.seq2seq import IGNORED, Seq2Seq, text_loss
+from m3dllm.systems.generative.spans import Words
+from m3dllm.systems.supervised.data import pad
+from m3dllm.systems.supervised.features import FrameFeatures
+from m3dllm.tokens import tokenize
+from m3dllm.types import Annotation, Document, Example
+
+
+class GroundingModel(GenerativeModel):
+    """Entities and grounding. A system says how it asks, which states choose, and how it reads what was written."""
+
+    tasks: ClassVar = ("entity", "grounding")
+
+    def __init__(self, config: Any, labels: LabelSet, text: Seq2Seq, vision: FrameFeatures | None) -> None:
+        super().__init__(config, labels, text, vision)
+        if vision is not None:
+            self.rows = nn.Linear(text.width, text.width)
+
+    # --- of a system --------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def mention_query(
+        self,
+        document: Document,
+        words: Words,
+        frames: Sequence[int],
+        candidates: Sequence[Candidate],
+        gold: Annotation | None = None,
+    ) -> Query:
+        """The mentions of a window with what shows them."""
+
+    @abstractmethod
+    def region_query(
+        self,
+        document: Document,
+        frames: Sequence[int],
+        candidates: Sequence[Candidate],
+        gold: Annotation | None = None,
+    ) -> Query:
+        """What the frames show besides."""
+
+    @abstractmethod
+    def choosing(self, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(the number of the query of each record, the state that chooses for it), as they were written.
+
+        states: (queries, written, width), labels: (queries, written) -> (records,), (records, width).
+        """
+
+    @abstractmethod
+    def read(self, draft: GroundedDraft, reply: Reply, words: Words) -> None:
+        """The records of a reply; what is none is noted."""
+
+    # --- training -----------------------------------------------------------------------------------------------------
+
+    def lessons(self, example: Example) -> list[Query]:
+        """Where regions are annotated, the annotated frames are seen, and what shows them is learned; else none is."""
+        document, gold = example.document, example.gold
+        frames = [i for i, frame in enumerate(document.frames) if frame.annotated]
+        if self.vision is None or "grounding" not in example.annotated:
+            frames = []
+        candidates = [candidate for candidate in self.candidates(document) if candidate.frame in frames]
+        queries = []
+        if "entity" in example.annotated:
+            queries += [self.mention_query(document, words, frames, candidates, gold) for words in self._cut(document)]
+        if candidates:
+            queries.append(self.region_query(document, frames, candidates, gold))
+        return queries
+
+    def losses(self, batch: QueryBatch, fused: Fused) -> dict[str, Tensor]:
+        """The cross entropy of what is written, and KL(overlaps || shares) of what is shown."""
+        scores, states = self.decode(batch, fused, batch.labels)
+        losses = {"text": text_loss(scores, batch.labels, self.config.label_smoothing)}
+        shown = [overlap is not None for one in batch.items for overlap in one.query.overlaps]
+        if fused.seen is not None and any(shown):
+            query, choosing = self.choosing(states, batch.labels)
+            kept = torch.tensor(shown, device=query.device)
+            query = query[kept]
+            found = choice.log_shares(choosing[kept], query, fused.seen)
+            losses["choice"] = choice.choice_loss(found, choice.targets(batch.items, query, fused.seen.rows))
+        return losses
+
+    def counts(self, queries: Sequence[Any]) -> dict[str, int]:
+        return {**super().counts(queries), "choice": choice.choice_count(queries)}
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def choose(self, batch: QueryBatch, fused: Fused, written: Sequence[list[int]]) -> Sequence[choice.Chosen]:
+        """Of each record a candidate of each frame, or none of the frame."""
+        if fused.seen is None or not any(one.query.candidates for one in batch.items):
+            return super().choose(batch, fused, written)
+        closed = [torch.tensor(row if row[-1:] == [self.end] else [*row, self.end]) for row in written]
+        labels = pad(closed, max(map(len, closed)), value=IGNORED).to(self.device)
+        _, states = self.decode(batch, fused, labels)
+        query, choosing = self.choosing(states, labels)
+        chosen = choice.best(choice.log_shares(choosing, query, fused.seen), batch.items, query, fused.seen.rows)
+        return [tuple(one for n, one in zip(query.tolist(), chosen, strict=True) if n == i) for i in range(len(batch))]
+
+    def answer(self, documents: Sequence[Document]) -> list[Answer]:
+        """The mentions of each window with what shows them, and what the frames show besides."""
+        scene = self.look(documents)
+        drafts = [GroundedDraft(document, self.labels) for document in documents]
+        asked: list[tuple[int, Words, Query]] = []
+        for i, document in enumerate(documents):
+            seen = range(len(document.frames) if self.vision is not None else 0), self.candidates(document)
+            asked += [(i, words, self.mention_query(document, words, *seen)) for words in self._cut(document)]
+            if seen[1]:
+                asked.append((i, (), self.region_query(document, *seen)))
+        for (i, words, _), reply in zip(asked, self.ask([(i, query) for i, _, query in asked], scene), strict=True):
+            self.read(drafts[i], reply, words)
+        return [draft.answer() for draft in drafts]
+
+    def _cut(self, document: Document) -> list[Words]:
+        return windows(tokenize(document), document.text, self.config.window)

@@ -1,0 +1,203 @@
+"""H-Index's indices: what is asked about a document, and what may be answered.
+
+A mention is the numbers of its words, a flag, and a type: `[0] [1] <<which region>> PER`, or `<<no region>>`. Of the
+frames alone the regions that belong to no mention are asked for: a flag and a type. Nothing stands between records: a
+type ends one.
+
+Indices: 0 begins an answer, 1 ends it, 2 and 3 are the flags, then come the types, then the words of the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from m3dllm.labels import LabelSet
+from m3dllm.systems.generative.boxes import Candidate
+from m3dllm.systems.generative.grammar import Walk
+from m3dllm.systems.generative.grounded import Shown, mentions_of, unnamed_of
+from m3dllm.systems.generative.language import number
+from m3dllm.systems.generative.queries import Query
+from m3dllm.systems.generative.spans import Words
+from m3dllm.types import Annotation, Document
+
+START, END, SHOWN, HIDDEN = range(4)
+FLAGS = ("which region", "no region")
+"""What the two flags say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A mention, or something without a name: the numbers of its words, and its place among the flags."""
+
+    words: tuple[int, ...]
+    shown: bool
+    type: str
+    flag: int
+
+
+class Malformed(NamedTuple):
+    """Indices that are no record."""
+
+    text: str
+
+
+class Indices:
+    """Indices and what they stand for: types of a label set, and words by their numbers."""
+
+    def __init__(self, labels: LabelSet) -> None:
+        self.types = tuple(dict.fromkeys(label.name for label in (*labels.mentions, *labels.regions)))
+        self._names = ("<s>", "</s>", *(f"<<{flag}>>" for flag in FLAGS), *self.types)
+        self._of = {name: index for index, name in enumerate(self._names)}
+        self.first_word = len(self._names)
+
+    def type(self, name: str) -> int:
+        """The index of a type."""
+        return self._of[name]
+
+    def index(self, part: str) -> int:
+        """The index of a part of an answer, as `name` writes it."""
+        return self._of[part] if part in self._of else self.first_word + int(part[1:-1])
+
+    def name(self, index: int) -> str:
+        """What stands for an index in an answer."""
+        return self._names[index] if index < self.first_word else number(index - self.first_word)
+
+    def spell(self, written: Iterable[int]) -> str:
+        """The text of an answer."""
+        return " ".join(self.name(index) for index in written if index != END)
+
+    def write(self, said: Iterable[Shown], words: Words) -> tuple[str, ...]:
+        """The parts of an answer; a mention has the words that it covers, or a part of which."""
+        parts: list[str] = []
+        for span, kind, shown in said:
+            if span is not None:
+                parts += [number(n) for n, (start, end) in enumerate(words) if start < span[1] and span[0] < end]
+            parts += [self._names[HIDDEN if shown is None else SHOWN], kind]
+        return tuple(parts)
+
+    def read(self, written: Sequence[int]) -> Iterator[Record | Malformed]:
+        """The records of an answer, and what is none, in their order."""
+        begun: list[int] = []
+        flags = -1
+        for index in written:
+            if index == END:
+                break
+            flagged = bool(begun) and begun[-1] in (SHOWN, HIDDEN)
+            flags += index in (SHOWN, HIDDEN)
+            if flagged and HIDDEN < index < self.first_word:
+                words = tuple(i - self.first_word for i in begun[:-1])
+                yield Record(words, begun[-1] == SHOWN, self.name(index), flags)
+                begun = []
+            elif flagged or HIDDEN < index < self.first_word:  # a flag without a type, or a type without a flag
+                yield Malformed(self.spell(begun if flagged else [*begun, index]))
+                begun = [index] if flagged else []
+            else:
+                begun.append(index)
+        if begun:
+            yield Malformed(self.spell(begun))
+
+
+def mention_query(
+    document: Document,
+    words: Words,
+    labels: LabelSet,
+    longest: int,
+    frames: Sequence[int],
+    candidates: Sequence[Candidate],
+    gold: Annotation | None = None,
+) -> Query:
+    """The mentions of a window with what shows them, and of the gold those that lie in it; its source is its words."""
+    said = [] if gold is None else mentions_of(document, words, candidates, gold)
+    regions_of = labels.names("regions") if frames else ()
+    return Query(
+        "entity",
+        " ".join("".join(document.text[start:end].split()) for start, end in words),
+        tuple(frames),
+        tuple(candidates),
+        walk=lambda codec, slots: MentionWalk(len(words), labels, regions_of, longest),
+        target=Indices(labels).write(said, words),
+        overlaps=tuple(one.overlaps for one in said),
+    )
+
+
+def region_query(
+    document: Document,
+    labels: LabelSet,
+    most: int,
+    frames: Sequence[int],
+    candidates: Sequence[Candidate],
+    gold: Annotation | None = None,
+) -> Query:
+    """The regions that belong to no mention: of each type as many records as a frame has of them at most."""
+    said = [] if gold is None else unnamed_of(document, labels, most, candidates, gold)
+    return Query(
+        "grounding",
+        "",
+        tuple(frames),
+        tuple(candidates),
+        walk=lambda codec, slots: RegionWalk(labels, most),
+        target=Indices(labels).write(said, ()),
+        overlaps=tuple(one.overlaps for one in said),
+    )
+
+
+class MentionWalk(Walk):
+    """Words that follow one another, mentions in document order; a flag, shown only where it may be; a type."""
+
+    def __init__(self, n_words: int, labels: LabelSet, shown: Collection[str], longest: int) -> None:
+        indices = Indices(labels)
+        types = [label.name for label in labels.mentions]
+        self._types = {
+            HIDDEN: [indices.type(name) for name in types],
+            SHOWN: [indices.type(name) for name in types if name in shown],
+        }
+        self._flags = [flag for flag, of in self._types.items() if of]
+        self._first, self._n, self._longest = indices.first_word, n_words, longest
+        self._last = self._begun = (-1, -1)
+        self._flag = START
+
+    def allowed(self) -> list[int]:
+        if self.over:
+            return [END]
+        if self._flag != START:
+            return self._types[self._flag]
+        if self._begun == (-1, -1):
+            first = self._last[0] if self._may_grow(*self._last) else self._last[0] + 1
+            return [*range(self._first + max(first, 0), self._first + self._n), END]
+        more = [self._first + self._begun[1]] if self._may_grow(*self._begun) else []
+        return more + (self._flags if self._begun > self._last else [])
+
+    def take(self, piece: int) -> None:
+        self.over = self.over or piece == END
+        if piece >= self._first:
+            word = piece - self._first
+            self._begun = (word if self._begun[0] < 0 else self._begun[0], word + 1)
+        elif piece in (SHOWN, HIDDEN):
+            self._flag = piece
+        elif piece != END:
+            self._last, self._begun, self._flag = self._begun, (-1, -1), START
+
+    def _may_grow(self, first: int, end: int) -> bool:
+        return end < self._n and end - first < self._longest
+
+
+class RegionWalk(Walk):
+    """A flag that says shown and a type, types in their order and each at most `most` times."""
+
+    def __init__(self, labels: LabelSet, most: int) -> None:
+        indices = Indices(labels)
+        self._left = [indices.type(label.name) for label in labels.regions for _ in range(most)]
+        self._flagged = False
+
+    def allowed(self) -> list[int]:
+        if self._flagged:
+            return list(dict.fromkeys(self._left))
+        return [SHOWN, END] if self._left and not self.over else [END]
+
+    def take(self, piece: int) -> None:
+        self.over = self.over or piece == END
+        if self._flagged:
+            self._left = self._left[self._left.index(piece) + 1 :]
+        self._flagged = piece == SHOWN
