@@ -80,6 +80,7 @@ class Config(Options):
             takes_given=proposer.takes_given and checker.takes_given,
             trainable=proposer.trainable,
             fits_first=proposer.fits_first,
+            fits_in_parallel=proposer.fits_in_parallel,
             fits=proposer.fitted_name,
         )
 

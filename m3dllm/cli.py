@@ -252,14 +252,22 @@ def run(
 
 
 @experiment_verb
-def fit(experiment: Experiment) -> None:
+def fit(
+    experiment: Experiment,
+    processes: Annotated[
+        int, typer.Option(min=1, help="How many processes of this machine share the work, each with a GPU of its own.")
+    ] = 1,
+) -> None:
     """Only fit.
 
     'm3dllm run' with the same options continues from it; a tuned video LLM is given by --adapter.
     """
     from m3dllm import pipeline
+    from m3dllm.processes import is_first
 
-    say(str(pipeline.fit(experiment).checkpoint))
+    done = pipeline.fit(experiment, processes=processes)
+    if is_first():
+        say(str(done.checkpoint))
 
 
 @experiment_verb

@@ -19,12 +19,14 @@ B = TypeVar("B")
 def find_device(name: str, *, metal: bool = False) -> torch.device:
     """The device of that name; "auto": a GPU where there is one, Apple's only where `metal` says that all runs on it.
 
-    Raises UserError where it is not there.
+    Of processes that train together (LOCAL_RANK) each has a GPU of its own. Raises UserError where it is not there.
     """
+    together = os.environ.get("LOCAL_RANK", "")
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if metal and torch.backends.mps.is_available() else "cpu")
+        metal = metal and not together and torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if metal else "cpu"
+    if name == "cuda" and together.isdecimal():
+        name = f"cuda:{together}"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # of 'meta' there is nothing to be read

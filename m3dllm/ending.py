@@ -132,7 +132,7 @@ def _end(error: BaseException) -> NoReturn:
     if isinstance(error, BrokenPipeError):  # `m3dllm … | head`
         _drop(sys.stdout)
         raise SystemExit(0) from None
-    if line := _line(error):
+    if line := line_of(error):
         _tell(f"m3dllm: {printable(redact(line))}")
         _drop(sys.stdout)
         raise SystemExit(2) from None
@@ -143,6 +143,12 @@ def _end(error: BaseException) -> NoReturn:
         _drop(sys.stdout)
         raise SystemExit(1) from None
     raise error
+
+
+def end_at_once(line: str) -> NoReturn:
+    """End the command with one line from a thread, whatever the others wait for."""
+    _tell(f"m3dllm: {printable(redact(line))}")
+    os._exit(2)
 
 
 def _of_a_plugin(error: Exception) -> str:
@@ -168,7 +174,7 @@ def _of_a_plugin(error: Exception) -> str:
     return f"m3dllm: the plugin '{name}' failed:\n{frames}{what}"
 
 
-def _line(error: BaseException) -> str:
+def line_of(error: BaseException) -> str:
     """What the user can do about an error; "" where it is none of theirs."""
     if isinstance(error, UserError):
         return str(error)

@@ -7,7 +7,6 @@ the document in hand is lost. `normalize` and `score` need neither the system no
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment, now, plan, read_done
 from m3dllm.files import clear_leftovers, sha256_file, write_atomic
 from m3dllm.normalize import normalize as normalize_one
+from m3dllm.processes import beside, is_first
 from m3dllm.progress import progress
 from m3dllm.runs import Key, Run, RunRecord, with_environment
 from m3dllm.score import Settings
@@ -59,24 +59,28 @@ def run(experiment: Experiment, *, variants: Sequence[str] = (), retry_failed: b
     return session.run
 
 
-def fit(experiment: Experiment) -> Run:
-    """Only fit: the run's checkpoint. Raises UserError where the system does not train.
+def fit(experiment: Experiment, *, processes: int = 1) -> Run:
+    """Only fit: the run's checkpoint. `processes` of this machine share the work.
 
-    Of several processes that fit together (`accelerate launch`), the first one writes; the others compute.
+    Raises UserError where the system does not train, or not in several processes. Of those that fit together, also of
+    `torchrun` and `accelerate launch`, the first one writes; the others compute.
     """
     planned = plan(experiment, only_fit=True)
+    spec = planned.spec
     if not planned.fits:
-        why = "does not train" if not planned.spec.trainable else "has a checkpoint already: leave --checkpoint out"
-        raise UserError(f"system '{planned.spec.name}' {why}")
-    if os.environ.get("RANK", "0") != "0":
-        log.setLevel(logging.WARNING)
+        why = "does not train" if not spec.trainable else "has a checkpoint already: leave --checkpoint out"
+        raise UserError(f"system '{spec.name}' {why}")
+    if (processes > 1 or not is_first()) and not spec.fits_in_parallel:
+        raise UserError(f"system '{spec.name}' is fitted by one process: leave --processes, or the launcher, out")
+    if not is_first():
+        log.setLevel(logging.ERROR)  # the first says the same
         run = Run(planned.path)
         if not (run.checkpoint / "done.json").is_file():
             make_system(planned, checkpoint=None).fit(planned.train, planned.dev, run.checkpoint)
         return run
     with open_run(planned) as session:
         finished = (session.run.checkpoint / "done.json").is_file()
-        _fit(session)
+        _fit(session, processes)
         if finished:
             log.info("%s: the fit was finished before", session.run.path)
             make_system(planned, checkpoint=None).fitted(session.run.checkpoint)
@@ -170,7 +174,7 @@ def complaint(run: Run) -> str:
 # --- the steps --------------------------------------------------------------------------------------------------------
 
 
-def _fit(session: RunSession) -> None:
+def _fit(session: RunSession, processes: int = 1) -> None:
     planned, folder = session.plan, session.run.checkpoint
     if (folder / "done.json").is_file():
         read_done(folder)
@@ -178,10 +182,12 @@ def _fit(session: RunSession) -> None:
     clear_leftovers(folder)
     record = with_environment(session.record, planned.record, beside=False)
     train = counted(len(planned.train), "document")
-    log.info("fit %s on %s, %d for model selection", planned.spec.name, train, len(planned.dev))
+    shared = f", in {processes} processes" if processes > 1 else ""
+    log.info("fit %s on %s, %d for model selection%s", planned.spec.name, train, len(planned.dev), shared)
     folder.mkdir(exist_ok=True)
     started = time.perf_counter()
-    make_system(planned, checkpoint=None).fit(planned.train, planned.dev, folder)
+    with beside(processes, fit, planned.experiment):
+        make_system(planned, checkpoint=None).fit(planned.train, planned.dev, folder)
     seconds = time.perf_counter() - started
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     done = {

@@ -108,6 +108,8 @@ class SystemSpec:
     trainable: bool = False
     fits_first: bool = True
     """Of a trainable system, whether it must be fitted to answer; where not, only 'm3dllm fit' fits it."""
+    fits_in_parallel: bool = False
+    """Whether several processes can fit it together, as whatever `m3dllm.training` trains can: the first one writes."""
     fits: str = ""
     """The system that it fits, and whose checkpoints it takes; "": itself."""
     extra: str | None = None

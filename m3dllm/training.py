@@ -30,6 +30,7 @@ from m3dllm.errors import UserError
 from m3dllm.files import sha256_file
 from m3dllm.labels import LabelSet
 from m3dllm.normalize import normalize
+from m3dllm.processes import is_shared, processes_here
 from m3dllm.progress import progress as reported
 from m3dllm.rng import seeded
 from m3dllm.score import Scores, Settings, score
@@ -56,7 +57,9 @@ class Schedule:
     batch_size: int
     """Items of a step."""
     micro_batch: int = 0
-    """Items that go through the model at once; 0: all of a step."""
+    """Items that go through the model at once; 0: all of a step. Fewer where processes share the step."""
+    whole_steps: str = ""
+    """What compares the items of a step, which then must go through the model at once; "": nothing."""
     threads: int = 0
     """Threads that compute the micro-batches of a step at once, each on one core, with random numbers of its own and
     gradients that are added in order: their number changes no result. 0: one after the other, as torch likes."""
@@ -78,24 +81,6 @@ class Schedule:
 
 
 DIVERGED = "the training diverges: its loss is no finite number any more: give a smaller --lr, or more --warmup"
-
-
-class Processes:
-    """The processes that train together; this one alone. `index` 0 is the one that writes."""
-
-    index: int = 0
-    count: int = 1
-
-    def sum(self, value: Tensor) -> Tensor:
-        """The sum of what all processes give."""
-        return value
-
-    def gather(self, values: list[Any]) -> list[Any]:
-        """What all processes give, one behind the other."""
-        return values
-
-    def wait(self) -> None:
-        """Until all processes are here."""
 
 
 class Learner(ABC, Generic[Item]):
@@ -276,11 +261,13 @@ class Training(Generic[Item]):
         train: Sequence[Example],
         dev: Sequence[Example],
         out: Path,
-        processes: Processes | None = None,
     ) -> None:
+        """Raises UserError where several processes were started for it, and cannot share its steps."""
         self.learner, self.dev, self.out = learner, list(dev), out
-        self.processes = processes or Processes()
         self.schedule = learner.schedule
+        if self.schedule.whole_steps and is_shared():
+            raise UserError(f"{self.schedule.whole_steps}: compares the documents of a step: fit it in one process")
+        self.processes = processes_here()
         self.items = learner.items(train)
         self.lengths = [learner.length(item) for item in self.items]
         self.optimizer = torch.optim.AdamW(learner.parameter_groups())
@@ -299,7 +286,8 @@ class Training(Generic[Item]):
         progress = load_progress(self.out, learner.fingerprint, learner.weights(), self.optimizer, self.average.values)
         if progress is None:
             progress = Progress(learner.fingerprint)
-        else:
+        self.processes.wait()  # until all have read it
+        if progress.epoch or progress.step:
             log.info("resuming after epoch %d and step %d", progress.epoch, progress.step)
             if progress.is_best:  # interrupted between the state and the best weights
                 self._save_best()
@@ -340,7 +328,7 @@ class Training(Generic[Item]):
         rng = random.Random(f"{schedule.seed}:{progress.epoch}")
         steps = batches(self.lengths, schedule, rng)
         if not schedule.save_every:
-            torch.manual_seed(schedule.seed * 1_000_003 + progress.epoch + 1)
+            torch.manual_seed(schedule.seed * 1_000_003 + progress.epoch + 1 + (self.processes.index << 40))
         learner.model.train()
         begun, size = time.monotonic(), 0
         for k in range(progress.step, len(steps)):
@@ -378,8 +366,11 @@ class Training(Generic[Item]):
 
     def step(self, items: Sequence[Item]) -> float:
         """Train on some items once; their loss, over all processes."""
+        index, count = self.processes.index, self.processes.count
         size, counts = self.schedule.micro_batch or len(items), self.learner.counts(items)
-        parts = share_of(items, size, process=self.processes.index, processes=self.processes.count)
+        if count > 1:
+            size = min(size, -(-self.schedule.batch_size // count))
+        parts = share_of(items, size, process=index, processes=count)
         weights = self.weights
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=weights[0].device)
@@ -390,7 +381,7 @@ class Training(Generic[Item]):
                     one.backward()
                 loss += one.detach()
         else:
-            done = list(self.pool.map(self._gradients, range(len(parts)), parts, repeat(counts)))
+            done = list(self.pool.map(self._gradients, range(index, len(items), count), parts, repeat(counts)))
             loss += sum(one for one, _ in done)
             for weight, *gradients in zip(weights, *(gradients for _, gradients in done), strict=True):
                 weight.grad = sum_of([one for one in gradients if one is not None], weight)
@@ -408,8 +399,8 @@ class Training(Generic[Item]):
         return weighted_sum(self.learner.losses(part), self.learner.loss_weights, counts)
 
     def _gradients(self, number: int, part: Sequence[Item], counts: Mapping[str, int]) -> tuple[Tensor, Any]:
-        """(what a part adds to the loss, its gradients), in a thread of the pool."""
-        with seeded(_number(f"{self.draw}:{self.processes.index}:{number}")):
+        """(what part `number` of a step adds to the loss, its gradients), in a thread of the pool."""
+        with seeded(_number(f"{self.draw}:0:{number}")):
             loss = self._loss(part, counts)
         if not loss.requires_grad:
             return loss, [None] * len(self.weights)
@@ -433,13 +424,14 @@ class Training(Generic[Item]):
         return f1_scores(self.dev, answers, self.learner.labels, self.learner.tasks)
 
     def _add_gradients(self, weights: Sequence[Tensor]) -> None:
-        """The gradients of all processes together. A process without items adds nothing."""
+        """The gradients of all processes together. A weight that has none in any has none."""
         if self.processes.count == 1:
             return
+        there = torch.tensor([float(w.grad is not None) for w in weights], device=weights[0].device)
         flat = torch.cat([(w.grad if w.grad is not None else torch.zeros_like(w)).flatten() for w in weights])
-        flat = self.processes.sum(flat)
-        for weight, part in zip(weights, flat.split([w.numel() for w in weights]), strict=True):
-            weight.grad = part.view_as(weight)
+        there, flat = self.processes.sum(there), self.processes.sum(flat)
+        for weight, part, somewhere in zip(weights, flat.split([w.numel() for w in weights]), there, strict=True):
+            weight.grad = sum_of([part.view_as(weight)] if somewhere else [], weight)
 
     def _save(self, progress: Progress) -> None:
         if self.is_main:

@@ -51,8 +51,8 @@ def test_every_command_is_understood(command):
         resolve_config(find_system(system), options, preset=context.params.get("preset"), seed=0)
 
 
-FOREIGN = {"--help", "--head", "--multi_gpu", "--nproc-per-node", "--num_processes", "--reasoning-parser"}
-"""Of typer, Ray, accelerate, torch and vLLM."""
+FOREIGN = {"--help", "--head", "--nnodes", "--nproc-per-node", "--reasoning-parser"}
+"""Of typer, Ray, torch and vLLM."""
 
 
 def known_options() -> set[str]:

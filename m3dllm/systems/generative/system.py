@@ -90,7 +90,8 @@ class Generative(System):
                 if not training.items:
                     raise UserError("no train document has anything to train on: neither mentions nor candidates")
                 done = replace(card, history=tuple(training.fit().epochs))
-                save_model(out, done, model)
+                if training.is_main:
+                    save_model(out, done, model)
                 training.finish()
         self._ready(done, model)
 

@@ -27,6 +27,7 @@ CAPABILITIES: dict[str, Any] = {
     "languages": frozenset(("en", "zh")),
     "takes_given": True,
     "trainable": True,
+    "fits_in_parallel": True,
     "extra": "supervised",
     "needs": ("torch", "transformers", "safetensors", "tokenizers"),
 }
@@ -208,9 +209,8 @@ class Config(Options):
         if self.window and self.window <= self.overlap:
             raise UserError(f"--window {self.window} is not longer than --overlap {self.overlap}")
         if self.whole_steps and self.batch_size == 1:
-            across = ", ".join(name for name in self.aux_loss if name in ACROSS)
             raise UserError(
-                f"--aux-loss {across}: compares the documents of a step, and --batch-size is 1: give 2 or more"
+                f"{self.whole_steps}: compares the documents of a step, and --batch-size is 1: give 2 or more"
             )
 
     def gpus(self, *, there: bool) -> int:
@@ -222,9 +222,10 @@ class Config(Options):
         return not (self.reads_patches or self.aligned) and self.slots > 0
 
     @property
-    def whole_steps(self) -> bool:
-        """Whether a loss compares the documents of a step, which is then not computed in parts."""
-        return bool(set(self.aux_loss) & set(ACROSS))
+    def whole_steps(self) -> str:
+        """What compares the documents of a step, which is then not computed in parts; "": nothing."""
+        across = ", ".join(name for name in self.aux_loss if name in ACROSS)
+        return f"--aux-loss {across}" if across else ""
 
     @property
     def loss_weights(self) -> dict[str, float]:

@@ -63,6 +63,7 @@ class SupervisedLearner(Learner[TrainingItem]):
             epochs=config.epochs,
             batch_size=config.batch_size,
             micro_batch=-(-config.batch_size // PARTS) if threads and not config.whole_steps else 0,
+            whole_steps=config.whole_steps,
             threads=threads,
             warmup=config.warmup,
             clip=config.clip,

@@ -150,9 +150,10 @@ class Supervised(System):
         training = Training(SupervisedLearner(model, self.labels, self.device, card.fingerprint), train, dev, out)
         progress = training.fit()
         card = replace(card, history=tuple(progress.epochs))
-        if self.config.tune and tuned_on:
-            card = replace(card, thresholds=tune(model, tuned_on, self.labels, self.device))
-        save_model(out, card, model)
+        if training.is_main:
+            if self.config.tune and tuned_on:
+                card = replace(card, thresholds=tune(model, tuned_on, self.labels, self.device))
+            save_model(out, card, model)
         training.finish()
         return card
 

@@ -29,6 +29,7 @@ _VIDEO_LLM = SystemSpec(
     },
     summary="a video LLM with grammar-constrained decoding: mentions are substrings of the document",
     trainable=True,
+    fits_in_parallel=True,
     fits_first=False,
     **_ALIKE,
 )

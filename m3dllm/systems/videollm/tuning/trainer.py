@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor
 
 from m3dllm.config import INCIDENTAL, named
@@ -40,7 +38,6 @@ from m3dllm.systems.videollm.tuning.saving import check_name, keep_as, save_fit
 from m3dllm.training import (
     TRAINING,
     Learner,
-    Processes,
     Progress,
     Schedule,
     Training,
@@ -68,25 +65,6 @@ def fit(config: Config, labels: LabelSet, train: Sequence[Example], dev: Sequenc
         Trainer(config, labels, train, dev, out).fit()
 
 
-class Accelerated(Processes):
-    """The processes that `accelerate launch` started."""
-
-    def __init__(self, accelerator: Accelerator) -> None:
-        self.accelerator = accelerator
-        self.index, self.count = int(accelerator.process_index), int(accelerator.num_processes)
-
-    def sum(self, value: Tensor) -> Tensor:
-        total: Tensor = self.accelerator.reduce(value, "sum")
-        return total
-
-    def gather(self, values: list[Any]) -> list[Any]:
-        gathered: list[Any] = gather_object(values)
-        return gathered
-
-    def wait(self) -> None:
-        self.accelerator.wait_for_everyone()
-
-
 class Trainer(Learner[Entry]):
     """One fit. An item is one answer."""
 
@@ -95,9 +73,7 @@ class Trainer(Learner[Entry]):
     def __init__(
         self, config: Config, labels: LabelSet, train: Sequence[Example], dev: Sequence[Example], out: Path
     ) -> None:
-        wanted = find_device(config.device, metal=True)
-        accelerator = Accelerator(cpu=wanted.type == "cpu")
-        self.device = wanted if accelerator.num_processes == 1 else accelerator.device
+        self.device = find_device(config.device, metal=True)
         self.config = replace(config, device=str(self.device))
         self.labels, self.out = labels, out
         self.dev = _some(dev, config)
@@ -119,7 +95,7 @@ class Trainer(Learner[Entry]):
             patience=config.patience,
             save_every=config.save_every,
         )
-        self.training = Training(self, train, self.dev, out, Accelerated(accelerator))
+        self.training = Training(self, train, self.dev, out)
 
     @property
     def mixed(self) -> bool:
