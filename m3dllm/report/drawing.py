@@ -157,7 +157,7 @@ def _intervals(
     marks = _two_or_more(low, high, int(width // 35))
     numbers = _apart(marks, x(marks[1]) - x(marks[0]))
     for tick in marks:
-        yield Path(((x(tick), top - 4), (x(tick), bottom)), "zero" if tick == 0 else "grid")
+        yield Path(((x(tick), top - 4), (x(tick), bottom)), "zero" if tick == 0 and not scale else "grid")
         if tick in numbers:
             yield Words(x(tick), bottom + 14, tick_text(tick) if scale else _signed(tick), "tick", "middle")
     if mark is not None:

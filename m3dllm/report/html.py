@@ -6,6 +6,9 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,9 +39,11 @@ def html(report: Report) -> str:
     )
     environment.filters["kind"] = _kind
     environment.filters["slots"] = _slots
+    environment.filters["begins"] = _begins
     environment.filters["ems"] = _ems
     environment.filters["breakable"] = _breakable
     environment.filters["svg"] = drawn
+    environment.filters["is_again"] = partial(_is_again, report)
     style, script = (Markup(f"\n{read_text(TEMPLATE / name)}\n") for name in ("report.css", "report.js"))  # noqa: S704
     template = environment.get_template("report.html")
     return template.render(report=report, style=style, script=script, policy=_policy(script)) + "\n"
@@ -68,6 +73,18 @@ def _kind(block: object) -> str:
         Plot: "figure",
     }
     return kinds[type(block)]
+
+
+def _is_again(report: Report, figure: Forest | Plot) -> bool:
+    """Whether what is seen first shows the same: it is not printed again."""
+    seen = [block for block in report.glance.blocks if isinstance(block, Forest)]
+    return any(replace(block, name=figure.name, title=figure.title) == figure != block for block in seen)
+
+
+def _begins(table: Table) -> set[int]:
+    """The columns at which another group begins beside one: there is more room before them."""
+    groups = [column.group for column in table.columns]
+    return {i for i, (before, group) in enumerate(pairwise(groups), start=1) if before and group and before != group}
 
 
 def _slots(table: Table) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -106,6 +107,12 @@ class Browser:
         shot = base64.b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"])
         file.write_bytes(shot)
         return shot
+
+    def pages(self) -> int:
+        """How many A4 pages the page takes when it is printed."""
+        asked = {"paperWidth": 8.27, "paperHeight": 11.69, "printBackground": True, "preferCSSPageSize": True}
+        printed = base64.b64decode(self.driver.execute_cdp_cmd("Page.printToPDF", asked)["data"])
+        return len(re.findall(rb"/Type\s*/Page\b", printed))
 
     def quit(self) -> None:
         self.driver.quit()
