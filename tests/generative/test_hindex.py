@@ -274,8 +274,26 @@ def test_each_word_is_pointed_to_at_its_first_piece(documents, tmp_path):
 def test_a_window_longer_than_the_model_is_one_line(documents, tmp_path):
     config = Config(text_model=(str(write_bart(tmp_path, positions=16)),), vision_encoder="none")
     made = HIndexModel(config, LABELS, load_seq2seq(config.text_model[0], config), None)
-    with pytest.raises(UserError, match=r"window 48: .* 31 pieces, and text_model reads 16: give a smaller --window"):
+    with pytest.raises(UserError, match=r"window 48: .* 31 pieces, and text_model has 16 places: give a smaller"):
         made.encode(queries_of(documents[0][3], ())[0])
+
+
+class Endless(Walk):
+    """The first word, again and again."""
+
+    def allowed(self):
+        return [WORD]
+
+    def take(self, piece):
+        pass
+
+
+def test_an_answer_is_no_longer_than_the_model_has_places(documents, tmp_path):
+    config = Config(text_model=(str(write_bart(tmp_path, positions=40)),), vision_encoder="none", max_pieces=99)
+    made = HIndexModel(config, LABELS, load_seq2seq(config.text_model[0], config), None).eval()
+    batch = made.batch([(0, made.encode(queries_of(documents[0][3], ())[0]))])
+    with torch.no_grad():
+        assert made.write(batch, made.fuse(batch, torch.zeros(1, 0, 1, 16)), [Endless()]) == [[WORD] * 39]
 
 
 def test_a_weight_that_the_files_lack_is_named(tmp_path):

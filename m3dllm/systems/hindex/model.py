@@ -50,6 +50,7 @@ class HIndexModel(GroundingModel):
         self.indices = Indices(labels)
         self.pointers = Pointers(text, self.indices, config.pointer_dropout)
         self._start = int(text.model.config.bos_token_id)
+        self._places = int(text.model.config.max_position_embeddings)
 
     @classmethod
     def words(cls, config: Any, labels: LabelSet) -> Sequence[str]:
@@ -63,11 +64,10 @@ class HIndexModel(GroundingModel):
         first = tuple(accumulate(map(len, pieces), initial=1))[:-1]
         source = (self._start, *chain.from_iterable(pieces), codec.end)
         target = (*map(self.indices.index, query.target), END)
-        most = self.text.model.config.max_position_embeddings
-        if max(len(source), len(target)) > most:
+        if (n := max(len(source), len(target))) > self._places:
             raise UserError(
-                f"window {self.config.window}: a window has {len(source)} pieces, and text_model reads {most}: give a "
-                "smaller --window"
+                f"window {self.config.window}: a window has {n} pieces, and text_model has {self._places} places: "
+                "give a smaller --window"
             )
         return Pointed(query, source, target, slots, first)
 
@@ -99,7 +99,7 @@ class HIndexModel(GroundingModel):
         table, held = self._table(batch, fused), None if walks is None else Held(walks)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         written = torch.full((len(batch), 1), START, device=self.device)
-        for _ in range(self.config.max_pieces):
+        for _ in range(min(self.config.max_pieces, self._places - 1)):
             scores = self._point(table, fused, written[:, -1:], cache)[0][:, -1]
             scores = scores if held is None else held(written, scores)
             written = torch.cat([written, scores.argmax(-1, keepdim=True)], 1)
