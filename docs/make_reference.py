@@ -16,6 +16,7 @@ import typer
 
 from m3dllm.catalogue import KINDS
 from m3dllm.cli import app
+from m3dllm.commands import ADVANCED, section_of
 from m3dllm.options import option_table, presets_of
 from m3dllm.registry import Broken, all_systems
 from m3dllm.system import SystemSpec
@@ -32,7 +33,7 @@ def commands() -> str:
         "# Commands\n",
         "Generated from the program. Options of a system follow those of `run`, `fit`, `predict` and `extract` as",
         "`--name value`: [Systems](systems.md). Results go to stdout, progress and warnings to stderr. Exit code",
-        "0: done; 2: something to mend, said in one line, or documents that failed; 1: a fault of the program.",
+        "0: success; 2: an error that you can fix, reported in one line, or failed documents; 1: a bug in the program.",
     ]
     return "\n".join([*head, *_group(root, "m3dllm", 2)]) + "\n"
 
@@ -51,8 +52,11 @@ def _group(group: Any, name: str, depth: int) -> Iterator[str]:
     for word in group.list_commands(context):
         command = group.get_command(context, word)
         yield from ("", f"{'#' * depth} {name} {word}", "", _text(command.help))
-        rows = [(_flags(one), _text(one.help), _default(one)) for one in command.params if one.name != "help"]
-        yield from _table(("option", "what it does", "default"), rows)
+        for advanced in (False, True):
+            shown = [one for one in command.params if one.name != "help" and (section_of(one) == ADVANCED) == advanced]
+            rows = [(_flags(one), _text(one.help), _default(one)) for one in shown]
+            yield from ("", f"{ADVANCED}:") if advanced and rows else ()
+            yield from _table(("option", "what it does", "default"), rows)
         if hasattr(command, "list_commands"):
             yield from _group(command, f"{name} {word}", depth + 1)
 

@@ -154,7 +154,7 @@ def write_answer(document: Document, annotation: Annotation) -> dict[str, Any]:
 
     A text is written plainly where all of its free occurrences belong to one chain with one type, with occurrence
     numbers where they do not, and as offsets where it stands on no token boundaries or its type is not the chain's.
-    Mentions of one text and type are joined, so their order may change; a span that stands twice comes back once.
+    Mentions of one text and type are joined, so their order may change; a span that appears twice comes back once.
     """
     known = _KnownTexts(Occurrences(document), Nesting(mention.span for mention in annotation.mentions))
     chains = []

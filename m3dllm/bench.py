@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from m3dllm import pipeline
-from m3dllm.columns import columns
+from m3dllm.columns import columns, counted
 from m3dllm.config import options_of
 from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment, Pairs
@@ -83,7 +83,7 @@ def find_bench(name: str) -> tuple[str, Bench]:
         path = SHIPPED / f"{file_name(name)}.toml"
         if not path.is_file():
             known = ", ".join(sorted(one.stem for one in SHIPPED.glob("*.toml")))
-            raise UserError(f"there is no experiment '{name}'; there are {known}, or a file of your own: NAME.toml")
+            raise UserError(f"unknown experiment '{name}'; expected {known}, or a file of your own: NAME.toml")
     return path.stem, read_bench(path)
 
 
@@ -92,14 +92,14 @@ def read_bench(path: Path) -> Bench:
     try:
         bench = convert(tomllib.loads(read_text(path)), Bench)
     except tomllib.TOMLDecodeError as error:
-        raise UserError.at(path, f"is no TOML: {error}") from error
+        raise UserError.at(path, f"is not valid TOML: {error}") from error
     except WireError as error:
         raise error.at(path) from error
     names = [row.name or row.system for row in bench.systems]
     if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
-        raise UserError.at(path, f"two systems are named '{twice}': give one of them a name", place="$.systems")
+        raise UserError.at(path, f"two systems are named '{twice}': give one of them another name", place="$.systems")
     if not names:
-        raise UserError.at(path, "names no system", place="$.systems")
+        raise UserError.at(path, "is empty; expected at least one system", place="$.systems")
     if empty := next((option for option, values in bench.vary.items() if not values), None):
         raise UserError.at(path, "has no value", place=f"$.vary.{empty}")
     return bench
@@ -181,7 +181,7 @@ def run_all(experiments: Sequence[Experiment]) -> tuple[list[Run], list[str]]:
         words = "/".join(Path(str(experiment.out)).parts[-2:])
         began = time.perf_counter()
         left = f", about {sum(seconds) / len(seconds) * to_do / 60:.0f} min left" if seconds else ""
-        log.info("run %d of %d: %s%s", i, len(experiments), words, left if fresh else ", done before")
+        log.info("run %d of %d: %s%s", i, len(experiments), words, left if fresh else ", already done")
         to_do -= fresh
         try:
             done.append(pipeline.run(experiment))
@@ -213,7 +213,7 @@ def listing(experiments: Sequence[Experiment]) -> str:
     """The runs, a line each: what is done, and what is left."""
     rows = [("done" if is_done(one) else "left", str(one.out), _words(one)) for one in experiments]
     left = sum(row[0] == "left" for row in rows)
-    return "\n".join([*columns(rows), f"{len(rows)} runs, {left} left"])
+    return "\n".join([*columns(rows), f"{counted(len(rows), 'run')}, {left} left"])
 
 
 def _combinations(row: Row, vary: Mapping[str, Sequence[Value]], known: set[str]) -> Iterator[dict[str, Value]]:

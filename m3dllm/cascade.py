@@ -36,19 +36,19 @@ class Config(Options):
     """The options of `cascade`."""
 
     first: str
-    """The system that proposes, such as dffm; replay proposes what a finished run answered."""
+    """The system that proposes, such as dffm; use replay for the predictions of a finished run."""
     first_preset: str | None = None
     """A preset of the first system."""
     first_option: tuple[str, ...] = ()
     """An option of the first system, name=value, such as answers=runs/mine for replay; repeatable."""
     second: str = "video-llm"
-    """The system that confirms, retypes or drops what is proposed."""
+    """The system that confirms, retypes or drops each proposal."""
     second_preset: str | None = None
     """A preset of the second system."""
     second_option: tuple[str, ...] = ()
     """An option of the second system, name=value, such as model=Qwen/Qwen3-VL-4B-Instruct; repeatable."""
     seed: int = 0
-    """The seed of both."""
+    """The random seed of both."""
 
     def check(self) -> None:
         """Raises UserError for systems, presets or options that are none, and a second one that cannot check."""
@@ -56,7 +56,7 @@ class Config(Options):
         if checker.spec.proposals is None:
             able = [s.name for s in all_systems() if not isinstance(s, Broken) and s.proposals is not None]
             raise UserError(
-                f"--second {self.second}: checks nothing that another system proposes; expected {', '.join(able)}"
+                f"--second {self.second}: cannot check what another system proposes; expected {', '.join(able)}"
             )
 
     @property
@@ -123,7 +123,7 @@ class Part:
         return self.spec.load(self.config)(self.config, labels=labels, examples=examples, checkpoint=checkpoint)
 
     def preview(self, document: Document, labels: LabelSet, examples: Sequence[Example]) -> Any:
-        """What it would be asked first; None where it asks with no prompt, or nothing about this document."""
+        """What it would be asked first; None where it does not use prompts, or nothing about this document."""
         if self.spec.preview is None:
             return None
         return self.spec.load_preview(self.config)(self.config, document, labels=labels, examples=examples)
@@ -202,8 +202,8 @@ def preview(
     second = checker.preview(replace(document, proposed=proposed), labels, examples)
     if_so = f"if '{document.text[start:end]}' were proposed as {kind}"
     text = (
-        f"first, {proposer.spec.name}: {first or 'asks with no prompt'}\n\n"
-        f"second, {checker.spec.name}, {if_so}: {second or 'asks with no prompt'}"
+        f"first, {proposer.spec.name}: {first or 'does not use prompts'}\n\n"
+        f"second, {checker.spec.name}, {if_so}: {second or 'does not use prompts'}"
     )
     return Preview(text, getattr(second, "constraint", None))
 

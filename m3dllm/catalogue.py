@@ -12,7 +12,7 @@ from m3dllm.system import SystemSpec
 from m3dllm.types import TASKS
 from m3dllm.wire import pretty
 
-KINDS = {"": "options", "advanced": "advanced options", "fit": "options of its fit"}
+KINDS = {"": "options", "advanced": "advanced options", "fit": "options of training"}
 """The kinds of options that `option_table` tells apart, in the order in which they are listed."""
 
 
@@ -51,7 +51,7 @@ def describe(name: str, *, json: bool = False) -> str:
         rows = [(o["flag"], o["default"], " ".join(filter(None, (o["help"], _range(o))))) for o in part]
         lines += ["", f"{title}:", *("  " + line for line in columns(rows))] if part else []
     if not options:
-        lines += ["", "It has no options of its own."]
+        lines += ["", "It has no options."]
     return "\n".join(lines)
 
 

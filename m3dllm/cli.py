@@ -6,6 +6,7 @@ user can mend, in one line, or documents that failed. Nothing heavy is imported 
 
 from __future__ import annotations
 
+import functools
 import gc
 import inspect
 import logging
@@ -20,7 +21,9 @@ import typer
 
 from m3dllm import corpus_verbs, formats, tools
 from m3dllm.commands import (
+    ADVANCED,
     Address,
+    Command,
     Executor,
     ExecutorOption,
     JsonOption,
@@ -64,6 +67,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+as_verb = functools.partial(app.command, cls=Command)
 
 
 class Pairs(StrEnum):
@@ -111,55 +115,69 @@ def _check_names() -> None:
 
 # --- run and its parts ------------------------------------------------------------------------------------------------
 
-LangOption = Annotated[extraction.Lang | None, typer.Option("--lang", help="Only the documents of this language.")]
+LangOption = Annotated[extraction.Lang | None, typer.Option("--lang", help="Only documents in this language.")]
 Variants = Annotated[
     list[str] | None,
     typer.Option(
         "--variant",
-        help="Also any_match, undirected, exact_chains, no_singletons, triple, iou=X, released; repeatable.",
+        help="Also score by any_match, undirected, exact_chains, no_singletons, triple, iou=X or released; repeatable.",
     ),
 ]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also retry documents whose failure is permanent.")]
+RetryFailed = Annotated[
+    bool,
+    typer.Option("--retry-failed", rich_help_panel=ADVANCED, help="Also retry documents whose failure is permanent."),
+]
 Shard = Annotated[
     str | None,
-    typer.Option(help="Only part I of N of the documents, such as 2/8, as a run of its own: see 'm3dllm gather'."),
+    typer.Option(
+        rich_help_panel=ADVANCED,
+        help="Only part I of N of the documents, such as 2/8, as a separate run: see 'm3dllm gather'.",
+    ),
 ]
 
 
 def _words(
     context: typer.Context,
-    system: Annotated[str, typer.Option(help="The system; 'm3dllm systems' lists them.", show_default=False)],
+    system: Annotated[str, typer.Option(help="The system: see 'm3dllm systems'.", show_default=False)],
     corpus: Annotated[Path | None, typer.Option(help="A native corpus; default: the embedded demo corpus.")] = None,
-    train: Annotated[str, typer.Option(help="The split to train on, and to take few-shot examples from.")] = "train",
-    dev: Annotated[str, typer.Option(help="The split for model selection; without one, a part of train.")] = "dev",
+    train: Annotated[str, typer.Option(help="The split for training and few-shot examples.")] = "train",
+    dev: Annotated[str, typer.Option(help="The split for model selection; if missing, a part of train.")] = "dev",
     split: Annotated[str, typer.Option(help="The split to predict.")] = "test",
     lang: LangOption = None,
     pairs: Annotated[
         Pairs,
-        typer.Option(help="Chains and relations over predicted mentions and chains, over gold ones (given), or both."),
+        typer.Option(
+            help="Predict chains and relations from the predicted mentions and chains, from the gold ones, or both."
+        ),
     ] = Pairs.end_to_end,
     tasks: Annotated[
-        str | None, typer.Option(help="The tasks to score, separated by commas; default: all that it answers.")
+        str | None,
+        typer.Option(
+            rich_help_panel=ADVANCED, help="The tasks to score, separated by commas; default: all the system predicts."
+        ),
     ] = None,
     missing: Annotated[
         str | None,
         typer.Option(
-            help="Hide a modality: text, video, thirds, a share such as 0.4 of the documents (half of them lack text, "
+            help="Hide a modality: text, video, thirds, a share of the documents such as 0.4 (half of them lose text, "
             "half frames), or a manifest file."
         ),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="A named set of the system's options.")] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A fitted system: its run, the checkpoint in it, or 'demo' (of dffm).")
+        Path | None, typer.Option(help="A trained system: its run, the checkpoint in it, or 'demo' (of dffm).")
     ] = None,
     seed: Seed = 0,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Predict only the first N documents of each language.")
     ] = None,
     limit_train: Annotated[
-        int | None, typer.Option(min=1, help="Train only on the first N documents of each language.")
+        int | None,
+        typer.Option(rich_help_panel=ADVANCED, min=1, help="Train only on the first N documents of each language."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run; default: runs/<system>-<corpus>-<split>-<hash>.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of the run; default: runs/<system>-<corpus>-<split>-<hash>.")
+    ] = None,
     linked_frames: LinkedFrames = False,
 ) -> Experiment:
     from m3dllm.experiment import Experiment
@@ -192,9 +210,9 @@ def _task_names(text: str) -> tuple[Task, ...]:
 
     names = [name.strip() for name in text.split(",") if name.strip()]
     if odd := [name for name in names if name not in TASKS]:
-        raise UserError(f"--tasks: there is no task '{odd[0]}'; the tasks are {', '.join(TASKS)}")
+        raise UserError(f"--tasks: unknown task '{odd[0]}'; the tasks are {', '.join(TASKS)}")
     if not names:
-        raise UserError(f"--tasks names none; the tasks are {', '.join(TASKS)}")
+        raise UserError(f"--tasks is empty; expected some of {', '.join(TASKS)}")
     return tuple(task for task in TASKS if task in names)
 
 
@@ -210,7 +228,7 @@ def experiment_verb(verb: Callable[..., None]) -> None:
     command.__name__, command.__doc__ = verb.__name__, verb.__doc__
     command.__signature__ = inspect.Signature(shared + own)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in shared + own}
-    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(command)
+    as_verb(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(command)
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -223,7 +241,7 @@ def run(
     experiment: Experiment,
     variant: Variants = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the first prompt, and write its grammar to a file.")
+        bool, typer.Option("--dry-run", help="Print the first prompt, write its grammar to a file, and stop.")
     ] = False,
     retry_failed: RetryFailed = False,
     json: JsonOption = False,
@@ -232,9 +250,9 @@ def run(
     address: Address = None,
     workers: Workers = None,
 ) -> None:
-    """Fit if needed, predict, normalize, score, print F1.
+    """Train if needed, predict, score and print F1.
 
-    The same command again resumes an interrupted run; 'm3dllm score RUN' prints all of its scores. The system's own
+    Run the same command again to resume an interrupted run; 'm3dllm score RUN' prints all its scores. The system's own
     options follow as --name value; 'm3dllm systems NAME' lists them.
     """
     from m3dllm import pipeline
@@ -255,12 +273,12 @@ def run(
 def fit(
     experiment: Experiment,
     processes: Annotated[
-        int, typer.Option(min=1, help="How many processes of this machine share the work, each with a GPU of its own.")
+        int, typer.Option(min=1, help="The number of training processes on this machine, each with its own GPU.")
     ] = 1,
 ) -> None:
-    """Only fit.
+    """Train a system, without predicting.
 
-    'm3dllm run' with the same options continues from it; a tuned video LLM is given by --adapter.
+    'm3dllm run' with the same options then uses it; a tuned video LLM is used by --adapter.
     """
     from m3dllm import pipeline
     from m3dllm.processes import is_first
@@ -279,9 +297,9 @@ def predict(
     address: Address = None,
     workers: Workers = None,
 ) -> None:
-    """Only predict, from a finished checkpoint if needed.
+    """Predict, without scoring.
 
-    Prints where the answers are: the run's raw.jsonl.
+    Systems that train need a finished checkpoint. Prints the path of the raw answers: the run's raw.jsonl.
     """
     from m3dllm import pipeline
 
@@ -292,17 +310,17 @@ def predict(
         raise SystemExit(2)
 
 
-@app.command()
+@as_verb()
 def gather(
     shards: Annotated[
-        list[Path], typer.Argument(metavar="SHARD…", help="The runs that --shard made.", show_default=False)
+        list[Path], typer.Argument(metavar="SHARD", help="The folders of the shards.", show_default=False)
     ],
-    out: Annotated[Path | None, typer.Option(help="The run; default: beside the shards, under their name.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of the run; default: next to the shards.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Combine the shards of a run, and score it.
+    """Combine the shards of a run into one run, and score it.
 
-    Shards of different runs, and a shard that is missing, there twice or not finished, are refused.
+    It is an error if shards are missing, duplicate, unfinished or of different runs.
     """
     from m3dllm.shards import gather as gather_shards
 
@@ -312,35 +330,36 @@ def gather(
         raise SystemExit(2)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@as_verb(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="An experiment that '--list' lists, or a TOML file of yours.")
+        str | None, typer.Argument(metavar="[NAME]", help="An experiment that '--list' lists, or your own TOML file.")
     ] = None,
     corpus: Annotated[
         list[Path] | None, typer.Option(help="A native corpus; repeatable; default: the embedded demo corpus.")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="A preset, for the systems that have it.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each system that trains.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="The number of seeds, for systems that train.")] = 3,
     vary: Annotated[
-        list[str] | None, typer.Option(help="Other values of what varies, such as prompt_length=4,16; repeatable.")
+        list[str] | None,
+        typer.Option(help="Other values for an option that varies, such as prompt_length=4,16; repeatable."),
     ] = None,
     lang: LangOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N documents of each language.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The folder of the runs and the report; default: bench/NAME.")
+        Path | None, typer.Option(help="The folder for the runs and the report; default: bench/NAME.")
     ] = None,
-    listed: Annotated[bool, typer.Option("--list", help="The experiments that come with the package.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="The runs: which are done, which are left.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the experiments that come with the package.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs: which are done, which are left.")] = False,
     executor: ExecutorOption = Executor.local,
     address: Address = None,
     workers: Workers = None,
 ) -> None:
-    """Run the paper's tables and figures, or yours.
+    """Run the paper's experiments, or your own.
 
-    The same command again skips the runs that are done and resumes an interrupted one. Options of the systems follow as
-    --name value, for those that have them.
+    Run the same command again to skip finished runs and resume an interrupted one. Options of the systems follow as
+    --name value; each applies to the systems that have it.
     """
     from m3dllm import bench as benches
     from m3dllm.options import parse_options
@@ -374,45 +393,47 @@ def bench(
         raise SystemExit(2)
 
 
-app.command("extract", context_settings=extraction.SETTINGS)(extraction.extract)
-app.command("serve", context_settings=serving.SETTINGS)(serving.serve)
+as_verb("extract", context_settings=extraction.SETTINGS)(extraction.extract)
+as_verb("serve", context_settings=serving.SETTINGS)(serving.serve)
 
 
-@app.command()
+@as_verb()
 def normalize(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]) -> None:
-    """Normalize a run's raw answers again, without its system.
+    """Normalize a run's raw answers again, without the system.
 
-    Makes predictions.jsonl from raw.jsonl.
+    Writes predictions.jsonl from raw.jsonl.
     """
     from m3dllm import pipeline
 
     say(str(pipeline.normalize(run).path / "predictions.jsonl"))
 
 
-@app.command()
+@as_verb()
 def score(
     run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="A run directory, or two files by --gold and --pred.")
+        Path | None, typer.Argument(metavar="[RUN]", help="A run directory; or use --gold and --pred.")
     ] = None,
-    gold: Annotated[Path | None, typer.Option(help="Corpus lines or prediction lines.")] = None,
-    pred: Annotated[Path | None, typer.Option(help="Prediction lines.")] = None,
+    gold: Annotated[Path | None, typer.Option(help="The gold: JSON Lines of a corpus, or of predictions.")] = None,
+    pred: Annotated[Path | None, typer.Option(help="The predictions: JSON Lines.")] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="labels.json of the two files; default: every type is allowed, relations are directed."),
+        typer.Option(
+            help="The labels.json of the two files; default: any type is allowed, all relations are directed."
+        ),
     ] = None,
     form: Annotated[
         str | None,
-        typer.Option("--format", help="The two files are in this format: both are imported first, as by 'import'."),
+        typer.Option("--format", help="The format of the two files, if another one: see 'm3dllm import'."),
     ] = None,
     modality: Annotated[
-        Modality, typer.Option(help="Score a task where its modality was given, or on all documents.")
+        Modality, typer.Option(help="Score each task on the documents that have its modality, or on all.")
     ] = Modality.available,
     variant: Variants = None,
     threshold: Threshold = None,
-    per_document: Annotated[Path | None, typer.Option(help="Write the counts of each document to this file.")] = None,
+    per_document: Annotated[Path | None, typer.Option(help="Write the counts per document to this file.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Score a run again, or any two files."""
+    """Score a run again, or predictions against gold."""
     from m3dllm import pipeline
     from m3dllm.runs import Run
     from m3dllm.score import Settings, score_files
@@ -439,8 +460,10 @@ def score(
         for note in notes:
             typer.echo(printable(note), err=True)
     if scores.unanswered:
+        from m3dllm.columns import counted
+
         first, count = scores.unanswered[0], len(scores.unanswered)
-        text = f"{count} documents lack a prediction, '{first}' first: they count as empty answers"
+        text = f"{counted(count, 'document')} without a prediction (first: '{first}'), scored as empty"
         typer.echo(printable(text), err=True)
     if per_document is not None:
         write_lines(per_document, scores.row_lines())
@@ -471,43 +494,45 @@ app.add_typer(formats.imports, name="import")
 app.add_typer(formats.exports, name="export")
 app.add_typer(tools.adapters, name="adapters", invoke_without_command=True)
 app.add_typer(tools.prompts, name="prompts")
-app.command("calibrate-boxes", context_settings=tools.SETTINGS)(tools.calibrate_boxes)
+as_verb("calibrate-boxes", context_settings=tools.SETTINGS)(tools.calibrate_boxes)
 
 
-app.command()(corpus_verbs.merge)
-app.command()(corpus_verbs.split)
-app.command()(corpus_verbs.check)
+as_verb()(corpus_verbs.merge)
+as_verb()(corpus_verbs.split)
+as_verb()(corpus_verbs.check)
 
 
-@app.command()
+@as_verb()
 def systems(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One system: its options too.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A system, to list its options.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """List the systems that can be run, or one's options."""
+    """List the systems, or the options of one."""
     from m3dllm.catalogue import describe, overview
 
     say(overview(json=json) if name is None else describe(name, json=json))
 
 
-@app.command()
+@as_verb()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run directories.", show_default=False)],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directories.", show_default=False)],
     out: Annotated[Path | None, typer.Option("--out", help="The folder to write; default: reports/<runs>.")] = None,
-    paper: Annotated[str | None, typer.Option(help="Quote a paper's published scores beside: m3d.")] = None,
+    paper: Annotated[str | None, typer.Option(help="Add the published scores of a paper: m3d.")] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="A system or run to compare every other with, besides the best.")
+        str | None, typer.Option(help="A system or run to compare all others with, besides the best one.")
     ] = None,
-    title: Annotated[str | None, typer.Option(help="The title of the page; default: corpus and split.")] = None,
-    common: Annotated[bool, typer.Option("--common", help="Only the documents that all runs share.")] = False,
+    title: Annotated[str | None, typer.Option(help="The title of the report; default: corpus and split.")] = None,
+    common: Annotated[
+        bool, typer.Option("--common", help="Compare only on the documents that all runs share.")
+    ] = False,
     pages: Annotated[
         bool | None,
-        typer.Option("--pages/--no-pages", help="Pages of the documents too; default: for at most 100 documents."),
+        typer.Option("--pages/--no-pages", help="Also write the document pages; default: up to 100 documents."),
     ] = None,
 ) -> None:
-    """Compare runs: a page, tables and figures.
+    """Compare runs in a report with tables and figures.
 
-    With heuristic baselines, confidence intervals, breakdowns and cost.
+    It has heuristic baselines, confidence intervals, breakdowns and cost.
     """
     from m3dllm.files import read_text
     from m3dllm.report import write_report
@@ -525,19 +550,21 @@ def _folder_for(kind: str, runs: list[Path]) -> Path:
     return Path(kind) / file_name("+".join(run.resolve().name for run in runs))
 
 
-@app.command()
+@as_verb()
 def view(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run directories.", show_default=False)],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directories.", show_default=False)],
     gold: Annotated[
-        bool, typer.Option("--gold/--no-gold", help="Show the gold, and what is correct and wrong by it.")
+        bool, typer.Option("--gold/--no-gold", help="Show the gold, and which predictions are correct.")
     ] = True,
     threshold: Threshold = None,
-    embed: Annotated[bool, typer.Option("--embed", help="One file with everything in it, of at most 50 MB.")] = False,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Write a single self-contained file, of at most 50 MB.")
+    ] = False,
     videos: VideosOption = Videos.link,
     out: Annotated[Path | None, typer.Option("--out", help="The folder to write; default: views/<runs>.")] = None,
     browser: Annotated[bool, typer.Option("--browser", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Look at each document, gold and systems side by side."""
+    """Browse documents with gold and predictions side by side."""
     from m3dllm.runs import Run
     from m3dllm.viewer import write_pages
 
@@ -567,7 +594,7 @@ def options(
         bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Every warning, not one of each kind; after any command too.")
+        bool, typer.Option("--verbose", help="Print every warning, not one of each kind; works after any command.")
     ] = False,
 ) -> None:
     """Compare supervised fusion models and video LLMs at grounded extraction from text and video."""

@@ -242,7 +242,7 @@ class Workers(System):
                 for i in [i for handful in lost[:1] for i in islice(handful, at_once)]:  # those it was at work on
                     deaths[i] += 1
                     if deaths[i] >= DEATHS:
-                        failure = Failure(f"{DEATHS} workers died at work on this document", retryable=True)
+                        failure = Failure(f"{DEATHS} workers died while working on this document", retryable=True)
                         answers[i] = RawOutput(lost[0].pop(i).id, error=failure), {}
                 returned.extend(filter(None, lost))
                 while turn in answers:
@@ -303,7 +303,7 @@ class Workers(System):
                 reply = ray.get(next(handful.stream))
             except StopIteration:
                 if left := [document.id for document in actor.handfuls.popleft().documents.values()]:
-                    what = f"stopped before document '{left[0]}': it owes one answer a document"
+                    what = f"stopped before document '{left[0]}': expected one answer per document"
                     raise UserError(f"system '{self.plan.spec.name}' {what}") from None
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from error
@@ -311,7 +311,7 @@ class Workers(System):
                 if actor.loading:
                     self._actors.remove(actor)
                     if not self._actors:
-                        message = "give the same command again"
+                        message = "run the same command again"
                         raise UserError(f"all workers have died: {message} ({_brief(error)})") from error
                     continue
                 log.warning("a worker died; its documents go to another one", extra={"kind": "a worker died"})
@@ -330,7 +330,9 @@ class Workers(System):
     def _take(self, facts: Facts) -> None:
         """Raises UserError where the worker is of another version, or has another model, than those before it."""
         if facts.version != (ours := versions_of("m3dllm").get("m3dllm", "")):
-            raise UserError(f"{facts.worker} has m3dllm {facts.version}, and here is {ours}: install the same")
+            raise UserError(
+                f"{facts.worker} has m3dllm {facts.version}, and this machine has {ours}: install the same version"
+            )
         for name, what in MODEL.items():
             others, its = (self._facts.provenance if self._facts else {}).get(name), facts.provenance.get(name)
             if isinstance(others, str) and isinstance(its, str) and others != its:
@@ -381,7 +383,7 @@ def connect(address: str | None) -> Any:
                 _knock(address)
                 ray.init(address, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
-            where = f"--address {address}: no Ray cluster answers there" if address else "Ray does not start here"
+            where = f"--address {address}: no Ray cluster responds there" if address else "Ray cannot start here"
             raise UserError(f"{where} ({_brief(error)})") from error
     return ray
 

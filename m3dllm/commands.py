@@ -6,6 +6,7 @@ The options of such a command are the keyword-only parameters of a function, wit
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import types
 import typing
@@ -15,21 +16,28 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from m3dllm import plugins
 from m3dllm.errors import UserError, printable
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
+ADVANCED = "Advanced options"
+"""The `rich_help_panel` of options that most calls leave alone: help and reference list them apart."""
 Threshold = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Only predictions of at least this confidence (0 to 1); default: all."),
 ]
 
 
-Seed = Annotated[int, typer.Option(help="The seed of everything random.")]
-LinkedFrames = Annotated[bool, typer.Option("--linked-frames", help="Frames may be links to files out of the corpus.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
+LinkedFrames = Annotated[
+    bool,
+    typer.Option(
+        "--linked-frames", rich_help_panel=ADVANCED, help="Allow frames that are links to files outside the corpus."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 class Videos(StrEnum):
@@ -41,7 +49,7 @@ class Videos(StrEnum):
 VideosOption = Annotated[
     Videos,
     typer.Option(
-        help="Videos to play on the page: hard links, which take no room; copies, from another disk; or none."
+        help="Videos to play on the page: link (hard links, no extra disk space), copy (from another disk), or none."
     ),
 ]
 
@@ -52,14 +60,52 @@ class Executor(StrEnum):
 
 
 ExecutorOption = Annotated[
-    Executor, typer.Option(help="Answer documents in this process, or by workers that Ray makes, here or on a cluster.")
+    Executor,
+    typer.Option(rich_help_panel=ADVANCED, help="Run in this process, or in Ray workers on this machine or a cluster."),
 ]
 Address = Annotated[
-    str | None, typer.Option(help="The Ray cluster, such as head:6379 or auto; default: workers on this machine.")
+    str | None,
+    typer.Option(
+        rich_help_panel=ADVANCED, help="The Ray cluster, such as head:6379 or auto; default: workers on this machine."
+    ),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="With Ray, workers with a model each; default: as many as there is room for.")
+    int | None,
+    typer.Option(
+        rich_help_panel=ADVANCED,
+        min=1,
+        help="With Ray, the number of workers, each with its own model; default: as many as fit.",
+    ),
 ]
+
+
+class Command(TyperCommand):
+    """A command whose help lists its advanced options under a heading of their own."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                sections.setdefault(section_of(parameter), []).append((_of_one(record[0]), record[1]))
+        for heading in ("Arguments", "Options", ADVANCED):
+            if records := sections.get(heading):
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [re.sub("[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
+
+
+def section_of(parameter: Any) -> str:
+    """The heading under which help lists an argument or option."""
+    if parameter.param_type_name == "argument":
+        return "Arguments"
+    return getattr(parameter, "rich_help_panel", None) or "Options"
+
+
+def _of_one(name: str) -> str:
+    """The type of a repeated or bounded value as that of one value: `<list[Path]>`, `<int range>`."""
+    return re.sub(r"<(?:list\[)?(\w+)(?:\]| range)>", lambda found: f"<{found[1].lower()}>", name)
 
 
 class Listing(TyperGroup):
@@ -86,7 +132,7 @@ def group(names: Callable[[], list[str]], command: Callable[[str], Callable[...,
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
             one = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=SETTINGS)
             try:
-                one.command(cmd_name)(command(cmd_name))
+                one.command(cmd_name, cls=Command)(command(cmd_name))
             except UserError as error:
                 if cmd_name not in names():
                     raise
@@ -125,7 +171,7 @@ def _option(parameter: inspect.Parameter, text: str) -> inspect.Parameter:
     flag = f"--{parameter.name.replace('_', '-')}"
     flags = [flag] if parameter.annotation is not bool or parameter.default is False else [f"{flag}/--no-{flag[2:]}"]
     kind, default = _several(parameter.annotation), parameter.default
-    kind = Annotated[kind, typer.Option(*flags, help=text)]
+    kind = Annotated[kind, typer.Option(*flags, help=text[:1].upper() + text[1:])]
     default = list(default) if isinstance(default, tuple) else default
     return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
 

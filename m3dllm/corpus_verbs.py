@@ -14,15 +14,18 @@ from m3dllm.formats import NewCorpus
 
 
 def merge(
-    corpora: Annotated[list[Path], typer.Argument(metavar="CORPUS…", help="Native corpora.", show_default=False)],
+    corpora: Annotated[list[Path], typer.Argument(metavar="CORPUS", help="Native corpora.", show_default=False)],
     out: NewCorpus,
     map: Annotated[
-        Path | None, typer.Option(help="A CSV file of types: kind, from, to (empty: removed), and corpus if need be.")
+        Path | None,
+        typer.Option(
+            help="A CSV file that renames types: columns kind, from, to (empty: remove), and optionally corpus."
+        ),
     ] = None,
 ) -> None:
-    """Make one corpus of several.
+    """Merge several corpora into one.
 
-    Their types are mapped by a table; every change is counted.
+    A table can rename their types; every change is counted.
     """
     from m3dllm.corpora.merge import merge_corpora, read_map
     from m3dllm.corpora.native import load_corpus, write_corpus
@@ -44,16 +47,14 @@ class Hidden(StrEnum):
 def split(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A native corpus.", show_default=False)],
     out: NewCorpus,
-    ratio: Annotated[str, typer.Option(help="train:dev:test; a 0 omits a split.")] = "8:1:1",
+    ratio: Annotated[str, typer.Option(help="train:dev:test; 0 omits a split.")] = "8:1:1",
     seed: Seed = 0,
-    missing: Annotated[
-        Hidden | None, typer.Option(help="Also write missing.json, which 'run --missing' takes.")
-    ] = None,
+    missing: Annotated[Hidden | None, typer.Option(help="Also write missing.json, for 'm3dllm run --missing'.")] = None,
     linked_frames: LinkedFrames = False,
 ) -> None:
-    """Divide a corpus into train, dev and test.
+    """Split a corpus into train, dev and test.
 
-    A source video is never cut.
+    The clips of one source video stay together.
     """
     from m3dllm.corpora.imported import count, count_table, unannotated, unannotated_lines
     from m3dllm.corpora.missing import encode_manifest, manifest_of
@@ -69,7 +70,7 @@ def split(
     corpus = load_corpus(path, linked_frames=linked_frames)
     if not any(head.group for part in corpus.splits.values() for head in heads(part)):
         typer.echo(
-            "warning: no document has a group (its source video): clips of one video may come into different splits; "
+            "warning: no document has a group (its source video): clips of one video may end up in different splits; "
             "'m3dllm import brat --group PATTERN' finds groups in names",
             err=True,
         )
@@ -91,7 +92,7 @@ def check(
     ] = None,
     linked_frames: LinkedFrames = False,
 ) -> None:
-    """Find every problem of a corpus; count what it holds."""
+    """Check a corpus: list every problem, count its contents."""
     from m3dllm.corpora.check import check as check_corpus
     from m3dllm.files import written_atomic
 

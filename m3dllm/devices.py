@@ -82,7 +82,7 @@ def memory_advice(advice: str) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
-            raise UserError(f"memory ran out: {advice}") from error
+            raise UserError(f"out of memory: {advice}") from error
         raise
 
 

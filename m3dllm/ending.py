@@ -186,9 +186,9 @@ def line_of(error: BaseException) -> str:
         name = error.filename if error.filename is not None else "the output"
         name = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
         name = name if len(name) <= 200 else f"{name[:80]}…{name[-20:]}"
-        return f"{name}: {error.strerror}: free or name another place"
+        return f"{name}: {error.strerror}: free up space or choose another location"
     if isinstance(error, MemoryError):
-        return "the memory is full: give it fewer documents, shorter ones, or a smaller batch"
+        return "out of memory: use fewer or shorter documents, or a smaller batch"
     return ""
 
 

@@ -75,7 +75,7 @@ class Experiment:
     checkpoint: Path | str | None = None
     """A run of a fit, the checkpoint in it, or the name of one that comes with the package, such as "demo"."""
     seed: int = 0
-    """The seed of everything random."""
+    """Random seed."""
     limit: int | None = None
     """Only the first so many documents of the split, in each language."""
     limit_train: int | None = None
@@ -87,7 +87,7 @@ class Experiment:
     out: Path | str | None = None
     """The run; None: runs/<system>-<corpus>-<split>-<hash>. That of a shard has it in its name: <run>-2-of-8."""
     linked_frames: bool = False
-    """Whether frames may be links to files out of the corpus."""
+    """Whether frames may be links to files outside the corpus."""
     executor: Executor = "local"
     """Where documents are answered: in this process, or by workers that Ray makes, here or on a cluster."""
     address: str | None = None
@@ -151,12 +151,12 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
             of = sum(example.document.lang in {e.document.lang for e in part} for example in corpus[split])
             notes.append(f"{flag(name)} {most}: {len(part)} of {of} documents of '{split}', the first of each language")
     if parts.dev and parts.dev_name is None:
-        notes.append(f"no dev split: {len(parts.dev)} of the train documents choose the settings")
+        notes.append(f"no dev split: {len(parts.dev)} of the train documents are held out for model selection")
     checkpoint, checkpoint_hash, warning = _checkpoint(experiment, spec, corpus)
     if isinstance(config, Options):
         config = config.settled(corpus.root, checkpoint)
     if not fits and (idle := [flag(name) for name in named(spec.config_class(), FIT) if name in experiment.options]):
-        notes.append(f"{', '.join(idle)}: only of use to a fit, and nothing is fitted here")
+        notes.append(f"{', '.join(idle)}: only has an effect in training, and nothing is trained here")
     manifest = None
     if experiment.missing is not None:
         manifest = _manifest(experiment, corpus, parts)
@@ -203,7 +203,7 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
             fit = f"fit it once with 'm3dllm fit --system {spec.name}', and give --checkpoint"
             raise UserError(f"--shard: system '{spec.name}' would be fitted again in each shard: {fit}")
         if i > len(test):
-            raise UserError(f"--shard {i}/{n} holds nothing: there are {len(test)} documents. Take fewer shards")
+            raise UserError(f"--shard {i}/{n} is empty: there are {len(test)} documents. Use fewer shards")
         test = pick(test, range(i - 1, len(test), n))
         notes.append(f"--shard {i}/{n}: {len(test)} of {len(parts.test)} documents")
         record = replace(record, corpus=replace(record.corpus, shard=f"{i}/{n}"))
@@ -253,7 +253,7 @@ def _parts(experiment: Experiment, spec: SystemSpec, corpus: Corpus, *, fits: bo
     if not there:
         why = "is the split to predict" if experiment.train == experiment.split else "is not there"
         message = f"has no train split: '{experiment.train}' {why}; it has {', '.join(corpus.splits)}"
-        remedy = "Name one by --train, make one with 'm3dllm split', or give --checkpoint"
+        remedy = "Give one by --train, make one with 'm3dllm split', or pass --checkpoint"
         raise UserError.at(corpus.root, f"{message}. {remedy}")
     train = _first(_readable(corpus, experiment.train, experiment.lang, spec), experiment.limit_train)
     if experiment.dev in corpus.splits and experiment.dev not in (experiment.split, experiment.train):
@@ -314,7 +314,7 @@ def _check_executor(experiment: Experiment) -> None:
         raise UserError(f"--executor {experiment.executor}: expected {' or '.join(known)}")
     for name in ("address", "workers"):
         if experiment.executor != "ray" and getattr(experiment, name) is not None:
-            raise UserError(f"{flag(name)} is of use with --executor ray: give both")
+            raise UserError(f"{flag(name)} needs --executor ray")
     if experiment.workers is not None and experiment.workers < 1:
         raise UserError(f"--workers {experiment.workers}: expected 1 or more")
 
@@ -351,7 +351,9 @@ def _shared_groups(corpus: Corpus) -> list[str]:
     if not shared:
         return []
     more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
-    return [f"group '{shared[0]}'{more} stands in two splits: a clip of it is trained on, another evaluated"]
+    return [
+        f"group '{shared[0]}'{more} is in two splits: a system trains on one of its clips and is evaluated on another"
+    ]
 
 
 def _manifest(experiment: Experiment, corpus: Corpus, parts: _Parts) -> Manifest:
@@ -380,7 +382,7 @@ def _checkpoint(
     if experiment.checkpoint is None:
         return None, None, ()
     if not spec.trainable:
-        raise UserError(f"system '{spec.name}' takes no checkpoint: leave --checkpoint out")
+        raise UserError(f"system '{spec.name}' takes no checkpoint: omit --checkpoint")
     folder = find_checkpoint(experiment.checkpoint, spec.fitted_name)
     done = read_done(folder)
     if done["system"] != spec.fitted_name:
@@ -404,7 +406,7 @@ def _notes_on(done: Mapping[str, Any], corpus: Corpus, split: str) -> tuple[str,
     asked = corpus.hashes.get(f"{split}.jsonl")
     for name, what in ((fitted.train, "fitted to"), (fitted.dev, "chosen by")):
         if name is not None and asked is not None and fitted.sha256.get(f"{name}.jsonl") == asked:
-            return (f"the checkpoint was {what} '{name}', the very documents that it is evaluated on",)
+            return (f"the checkpoint was {what} '{name}', the same documents that it is evaluated on",)
     if fitted.sha256.get(f"{fitted.train}.jsonl") not in corpus.hashes.values():
         return (f"the checkpoint was fitted to another corpus: {fitted.name}",)
     return ()
@@ -420,7 +422,7 @@ def read_done(folder: Path) -> dict[str, Any]:
         done = decode(read_bytes(file), dict[str, Any])
         files = dict(done["files"])
     except (WireError, KeyError, TypeError, ValueError) as error:
-        raise UserError.at(file, "is no record of a checkpoint: fit again") from error
+        raise UserError.at(file, "is not a checkpoint record: fit again") from error
     for name, expected in files.items():
         if not is_within(folder, name):
             raise UserError.at(file, f"names '{name}', which is not in the checkpoint: fit again")

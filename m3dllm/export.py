@@ -56,7 +56,7 @@ which mentions are of one entity; "region chains": which entity a region shows; 
 "groups": the source video; "languages": of documents whose letters tell another; "unannotated": which tasks nobody
 annotated in a document; "glosses": what a type means; "confidences": of parts of a prediction."""
 PARTS: frozenset[Part] = frozenset(get_args(Part))
-_NO_PLACE = "the format has no place for it"
+_NO_PLACE = "the format cannot represent it"
 File = tuple[str, str | bytes | Path | Iterable[str]]
 """A file to write: its path in the folder, and what it holds, whole, by pieces, or as the file to copy."""
 
@@ -186,12 +186,12 @@ def read_source(path: Path, *, gold: bool = False, split: str | None = None) -> 
 def _of_run(run: Run, *, gold: bool, split: str | None) -> Source:
     record = run.record()
     if split not in (None, record.corpus.split):
-        raise UserError.at(run.path, f"is about the split '{record.corpus.split}', not '{split}'")
+        raise UserError.at(run.path, f"covers the split '{record.corpus.split}', not '{split}'")
     examples, predictions = run.examples(), run.predictions()
     keys = () if gold else predictions.read_as(prediction_key)
     answers = {document: i for i, (document, given) in enumerate(keys) if given is None}
     if not gold and not answers:
-        what = "has no predictions with nothing given; with --gold its gold is exported"
+        what = "has no end-to-end predictions; --gold exports its gold"
         raise UserError.at(run.path, what)
     root = Path(record.corpus.root)
 
@@ -285,7 +285,7 @@ class _Reduction:
                 self._leave_out(what, _NO_PLACE, str(len(value)))
                 kept[name] = "" if isinstance(value, str) else ()
         if "languages" not in self.holds and language(document.text) not in (None, document.lang):
-            self._leave_out("the language of a document", _NO_PLACE, f"{document.lang}, its letters tell another")
+            self._leave_out("the language of a document", _NO_PLACE, f"{document.lang}, its script suggests another")
         return replace(document, **kept) if kept else document
 
     def _chains(self, chains: Iterable[Chain]) -> Iterator[tuple[str, Chain]]:
@@ -299,7 +299,7 @@ class _Reduction:
             if "chains" in self.holds or len(mentions) == 1:
                 yield chain.id, Chain(chain.id, mentions)
                 continue
-            self._leave_out("chain", "the format has no place for which mentions are of one entity", chain.id)
+            self._leave_out("chain", "the format cannot represent which mentions are of one entity", chain.id)
             for n, mention in enumerate(mentions, start=1):
                 yield chain.id, Chain(f"{chain.id}.{n}", (mention,))
 
@@ -314,11 +314,11 @@ class _Reduction:
             elif "spaces" in self.holds or found == found.strip():
                 yield mention
             elif not found.strip():
-                self._leave_out("mention", "it has no text but white space", detail)
+                self._leave_out("mention", "it is only white space", detail)
             else:
                 start = mention.start + len(found) - len(found.lstrip())
                 self.notes.change(
-                    "mention", "white space at its ends was cut off", f"{self.source.document.id}: {detail}"
+                    "mention", "leading or trailing white space was removed", f"{self.source.document.id}: {detail}"
                 )
                 yield replace(mention, start=start, end=start + len(found.strip()))
 
@@ -330,7 +330,7 @@ class _Reduction:
             for i, mention in places:
                 if mention.span in seen:
                     detail = f"{mention.type} {mention.start} to {mention.end}"
-                    self._leave_out("mention", "its span is a mention already", detail)
+                    self._leave_out("mention", "its span is already a mention", detail)
                 else:
                     seen.add(mention.span)
                     kept.append((i, mention))
@@ -356,16 +356,16 @@ class _Reduction:
             if "regions" not in self.holds:
                 self._leave_out("region", _NO_PLACE, detail)
             elif region.frame not in frames:
-                self._leave_out("region", "its frame is none of the document", detail)
+                self._leave_out("region", "its frame is not in the document", detail)
             elif not all(map(math.isfinite, region.box)):
-                self._leave_out("region", "its box is no four finite numbers", detail)
+                self._leave_out("region", "its box is not four finite numbers", detail)
             elif region.chain is None:
                 yield region
             elif "region chains" not in self.holds:
                 self._leave_out("link of a region to its entity", _NO_PLACE, detail)
                 yield replace(region, chain=None)
             elif region.chain not in names:
-                self._leave_out("link of a region to its entity", "the entity is skipped", detail)
+                self._leave_out("link of a region to its entity", "the entity was skipped", detail)
                 yield replace(region, chain=None)
             else:
                 yield replace(region, chain=names[region.chain])
@@ -403,4 +403,4 @@ def images(items: Iterable[Item], notes: Notes) -> Iterator[File]:
             if Path(frame.path).is_file():
                 yield image_name(item.document, frame), Path(frame.path)
             else:
-                notes.leave_out("image", "its file is not there", f"{item.document.id}: {frame.path}")
+                notes.leave_out("image", "its file is missing", f"{item.document.id}: {frame.path}")

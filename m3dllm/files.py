@@ -176,7 +176,7 @@ def written_atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """A file to write piece by piece, put at `path` in one step when the block ends well; as `write_atomic`."""
     if path.exists() and not path.is_file():
         what = "is a folder" if path.is_dir() else "is a pipe or a device"
-        raise UserError.at(path, f"{what}; expected a file to write: name another")
+        raise UserError.at(path, f"{what}; expected a file to write: choose another")
     temporary = path.with_name(f".{_short(path.name)}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +202,7 @@ def natural(name: str) -> list[str | int]:
 def check_free(path: Path) -> None:
     """Raises UserError where `path` exists with something in it."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError.at(path, "exists already: name another folder, or remove it")
+        raise UserError.at(path, "already exists: choose another folder, or delete it")
 
 
 @contextmanager
@@ -282,7 +282,9 @@ def _short(name: str) -> str:
 
 def cannot_write(path: Path, error: OSError) -> UserError:
     """The line for a file that the system would not write: a full disk, a folder without permission."""
-    return UserError.at(error.filename or path, f"cannot be written: {error.strerror}: free or name another place")
+    return UserError.at(
+        error.filename or path, f"cannot be written: {error.strerror}: free up space or choose another location"
+    )
 
 
 def sha256(data: bytes) -> str:
@@ -307,7 +309,7 @@ def pickle_beside(folder: Path) -> str:
     """The end of a message about weights that are missing: which file of the folder is a pickle; "" where none is."""
     suffixes = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
     found = sorted(path.name for path in folder.iterdir() if path.suffix in suffixes) if folder.is_dir() else []
-    return f"; {found[0]} is a pickle, which is never read" if found else ""
+    return f"; {found[0]} is a pickle, which is never loaded" if found else ""
 
 
 def inside(root: Path, relative: str) -> Path:
@@ -327,7 +329,7 @@ def hard_link(source: Path, target: Path) -> bool:
     return True
 
 
-LINKED = "is a link out of the corpus: copy the file there, or allow it with --linked-frames"
+LINKED = "is a link to a file outside the corpus: copy the file into it, or pass --linked-frames"
 
 
 def links_out(root: Path, path: Path, known: dict[Path, Path] | None = None) -> bool:

@@ -8,15 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
+from m3dllm.columns import counted
 from m3dllm.commands import Threshold, group, say, with_options
 from m3dllm.errors import redact
 from m3dllm.progress import progress
 
 NewCorpus = Annotated[
-    Path, typer.Option("--out", help="The corpus to make; a folder that is not there yet.", show_default=False)
+    Path, typer.Option("--out", help="The folder of the new corpus; it must not exist.", show_default=False)
 ]
 ReportFile = Annotated[
-    Path | None, typer.Option("--report", help="Write every skipped and changed item to this file, as JSON.")
+    Path | None, typer.Option("--report", help="Write all skipped and changed items to this file, as JSON.")
 ]
 
 
@@ -26,7 +27,9 @@ def _importer(name: str) -> Callable[..., None]:
     importer = find_importer(name)
 
     def from_path(
-        path: Annotated[Path, typer.Argument(metavar="PATH", help="Where the annotations are.", show_default=False)],
+        path: Annotated[
+            Path, typer.Argument(metavar="PATH", help="The file or folder with the annotations.", show_default=False)
+        ],
         out: NewCorpus,
         report: ReportFile = None,
         options: Any = None,
@@ -53,7 +56,7 @@ def _import(name: str, path: Path | None, read: Callable[[], Any], out: Path, re
     for line in imported.summary_lines():
         say(line)
     if dropped := imported.drop_confidences():
-        say(f"skipped: {dropped:,} confidences: gold has none")
+        say(f"skipped: {counted(dropped, 'confidence')}: gold has none")
     imported.require_gold(path)
     write_corpus(out, imported)
     say(f"written to {out}")
@@ -76,7 +79,9 @@ def _exporter(name: str) -> Callable[..., None]:
             Path, typer.Argument(metavar="RUN|CORPUS", help="A run, or a native corpus.", show_default=False)
         ],
         out: Annotated[Path, typer.Option("--out", help="The folder to write.", show_default=False)],
-        gold: Annotated[bool, typer.Option("--gold", help="The gold of a run, not its predictions.")] = False,
+        gold: Annotated[
+            bool, typer.Option("--gold", help="Export the gold of a run instead of its predictions.")
+        ] = False,
         split: Annotated[str | None, typer.Option(help="Only this split of a corpus; default: all.")] = None,
         threshold: Threshold = None,
         options: Any = None,
@@ -96,8 +101,8 @@ def _export_formats() -> list[str]:
     return EXPORTERS.names()
 
 
-imports = typer.Typer(cls=group(_import_formats, _importer), help="Turn annotations of another format into a corpus.")
+imports = typer.Typer(cls=group(_import_formats, _importer), help="Import annotations from another format as a corpus.")
 exports = typer.Typer(
     cls=group(_export_formats, _exporter),
-    help="Write predictions or gold in the format of another tool.",
+    help="Export predictions or gold to the format of another tool.",
 )

@@ -65,10 +65,12 @@ def _matched(golds: Iterable[Example], preds: Sequence[Example], path: Path) -> 
         name, text = example.document.id, _hash(example)
         if name not in texts:
             if not example.document.text or not waiting[text]:
-                raise UserError.at(path, f"document '{name}' is none of the gold: neither its id nor its text is there")
+                raise UserError.at(path, f"document '{name}' is not in the gold: neither its id nor its text matches")
             name = waiting[text].popleft()
         elif text != texts[name]:
-            raise UserError.at(path, f"document '{name}' has another text than in the gold: offsets would not agree")
+            raise UserError.at(
+                path, f"document '{name}' has a different text than in the gold: offsets would not match"
+            )
         yield Prediction(name, example.gold)
 
 

@@ -62,7 +62,7 @@ class LabelSet:
         for i, relation in enumerate(self.relations):
             for name in relation.head + relation.tail:
                 if name not in known:
-                    raise ValueError(f"relations[{i}] joins {name!r}, which is no mention type")
+                    raise ValueError(f"relations[{i}] joins {name!r}, which is not a mention type")
 
     def names(self, kind: str) -> frozenset[str]:
         """The names of "mentions", "relations" or "regions"."""

@@ -18,6 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from m3dllm.columns import counted
 from m3dllm.errors import UserError
 from m3dllm.sampling import Sampling, Shown, chosen, nearest
 
@@ -152,7 +153,7 @@ def track_events(path: Path, number: int, notes: Notes | None = None) -> Iterato
     if not 0 <= number < len(media.tracks):
         raise UserError.at(path, f"has no subtitle track {number}; {track_list(media)}")
     if not media.tracks[number].text:
-        what = f"subtitle track {number} holds pictures ({media.tracks[number].codec}), not text"
+        what = f"subtitle track {number} contains images ({media.tracks[number].codec}), not text"
         raise UserError.at(path, f"{what}: give its text by --subtitles FILE")
     error_type, damaged = _av().error.FFmpegError, 0
     with _opened(path) as container:
@@ -172,7 +173,7 @@ def track_events(path: Path, number: int, notes: Notes | None = None) -> Iterato
                 fields = event.ass.decode("utf-8", "replace").split(",", 8)  # the ninth is the text
                 yield max(start_s, 0.0), max(end_s, 0.0), fields[-1]
     if damaged and notes is not None:
-        notes.problems.append(f"{damaged} damaged packets of subtitle track {number} were passed over")
+        notes.problems.append(f"skipped {counted(damaged, 'damaged packet')} of subtitle track {number}")
 
 
 def track_list(media: Media) -> str:
@@ -267,7 +268,7 @@ def _frames(path: Path, sampling: Sampling, notes: Notes) -> Iterator[tuple[int,
             yield number, float(max(s.pts, 0) * tick), frame, stream
     _check_end(notes, declared)
     if not notes.frames:
-        raise UserError.at(path, "has a video stream without a single frame that can be decoded: it is damaged")
+        raise UserError.at(path, "has a video stream without any decodable frame: it is damaged")
 
 
 def _decoded_few(path: Path, packets: _Packets, numbers: dict[int, int]) -> Iterator[tuple[int | None, Any, Any]]:
@@ -333,7 +334,7 @@ def _decoded_all(path: Path, begin: int, notes: Notes) -> Iterator[Shown]:
                 notes.end_s = float(next_pts * stream.time_base)
                 yield Shown(pts, duration, (frame, stream))
         if damaged:
-            notes.problems.append(f"{damaged} damaged packets of the video were passed over")
+            notes.problems.append(f"skipped {counted(damaged, 'damaged packet')} of the video")
 
 
 def _scaler() -> Callable[[Any, int, int, str, str], Any]:
@@ -408,7 +409,9 @@ def _opened(path: Path) -> Iterator[Any]:
         container = av.open(str(path), metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise UserError.at(path, f"cannot be read as a video ({why}): it is truncated, damaged or none") from error
+        raise UserError.at(
+            path, f"cannot be read as a video ({why}): it is truncated, damaged or not a video"
+        ) from error
     with container:
         yield container
 
@@ -442,8 +445,8 @@ def _video_stream(container: Any) -> Any:
 def _require_video(path: Path, container: Any) -> Any:
     stream = _video_stream(container)
     if stream is None:
-        what = "holds sound only" if container.streams.audio else "holds neither video nor sound"
-        raise UserError.at(path, f"{what}: there are no frames to take")
+        what = "contains only sound" if container.streams.audio else "contains neither video nor sound"
+        raise UserError.at(path, f"{what}: there are no frames to extract")
     return stream
 
 

@@ -26,7 +26,7 @@ def parse_options(words: Sequence[str]) -> dict[str, str]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") or len(word) < 3:
-            raise UserError(f"'{word}' belongs to no option; options are written --name value")
+            raise UserError(f"'{word}' is not the value of an option; options are written --name value")
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
         if not equals:
@@ -118,8 +118,8 @@ def _check_names(spec: SystemSpec, options: Mapping[str, Any], known: Sequence[s
         if name not in known:
             close = get_close_matches(name, known, n=1)
             hint = f"; did you mean {flag(close[0])}?" if close else ""
-            listed = ", ".join(map(flag, known)) or "none"
-            raise UserError(f"system '{spec.name}' has no option {flag(name)}{hint} (its options: {listed})")
+            listed = f"'m3dllm systems {spec.name}' lists its options"
+            raise UserError(f"system '{spec.name}' has no option {flag(name)}{hint} ({listed})")
 
 
 def _default_text(option: Option) -> str:

@@ -68,10 +68,10 @@ def fit(experiment: Experiment, *, processes: int = 1) -> Run:
     planned = plan(experiment, only_fit=True)
     spec = planned.spec
     if not planned.fits:
-        why = "does not train" if not spec.trainable else "has a checkpoint already: leave --checkpoint out"
+        why = "does not train" if not spec.trainable else "already has a checkpoint: omit --checkpoint"
         raise UserError(f"system '{spec.name}' {why}")
     if (processes > 1 or not is_first()) and not spec.fits_in_parallel:
-        raise UserError(f"system '{spec.name}' is fitted by one process: leave --processes, or the launcher, out")
+        raise UserError(f"system '{spec.name}' trains in one process: omit --processes, or the launcher")
     if not is_first():
         log.setLevel(logging.ERROR)  # the first says the same
         run = Run(planned.path)
@@ -82,7 +82,7 @@ def fit(experiment: Experiment, *, processes: int = 1) -> Run:
         finished = (session.run.checkpoint / "done.json").is_file()
         _fit(session, processes)
         if finished:
-            log.info("%s: the fit was finished before", session.run.path)
+            log.info("%s: already fitted", session.run.path)
             make_system(planned, checkpoint=None).fitted(session.run.checkpoint)
     return session.run
 
@@ -120,7 +120,7 @@ def preview(experiment: Experiment) -> str:
             file = Path(f"{planned.path.name}.grammar")
             write_atomic(file, constraint)
             return f"{shown} by {file}"
-    raise UserError("nothing would be asked about any of these documents")
+    raise UserError("none of these documents would be prompted for")
 
 
 def normalize(path: Path) -> Run:
@@ -155,7 +155,7 @@ def complaint(run: Run) -> str:
     languages = run.scores()["languages"].values()
     documents, silent = (sum(of.get(name, 0) for of in languages) for name in ("documents", "unanswered"))
     if 2 * silent > documents:
-        return f"{run.path}: {silent} of {counted(documents, 'document')} were not answered: the scores say little"
+        return f"{run.path}: {silent} of {counted(documents, 'document')} were not answered: the scores mean little"
     answers = unread = 0
     first = ""
     for prediction in run.predictions():
@@ -167,7 +167,7 @@ def complaint(run: Run) -> str:
             first = first or f"'{prediction.document}': {wrong[0].where or 'the answer'}: {wrong[0].code}{detail}"
     if 2 * unread <= answers:
         return ""
-    what = f"{unread} of {counted(answers, 'answer')} hold nothing that can be read, first {first}"
+    what = f"{unread} of {counted(answers, 'answer')} cannot be read, first {first}"
     return f"{run.path}: {what}; {FORM}"
 
 

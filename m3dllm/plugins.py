@@ -52,7 +52,7 @@ class Modules:
         known = self.names()
         close = get_close_matches(name, known, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ";"
-        raise UserError(f"there is no {self.noun} '{name}'{hint} known: {', '.join(known)}")
+        raise UserError(f"unknown {self.noun} '{name}'{hint} known: {', '.join(known)}")
 
     def _own(self) -> list[str]:
         folder = importlib.import_module(self.package).__path__
@@ -73,7 +73,7 @@ def class_in(found: Any, kind: type, name: str) -> Any:
     for one in [found] if isinstance(found, type) else vars(found).values():
         if isinstance(one, type) and issubclass(one, kind) and getattr(one, "name", None) == name:
             return one
-    raise UserError(f"{found!r} is no {kind.__name__} named '{name}', and holds none")
+    raise UserError(f"{found!r} is not a {kind.__name__} named '{name}', and holds none")
 
 
 def summary(module: Any) -> str:

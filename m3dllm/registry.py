@@ -58,7 +58,7 @@ def find_system(name: str) -> SystemSpec:
     known = system_names()
     close = get_close_matches(name, known, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else ";"
-    raise UserError(f"there is no system '{name}'{hint} known: {', '.join(known)}")
+    raise UserError(f"unknown system '{name}'{hint} known: {', '.join(known)}")
 
 
 def all_systems() -> Iterator[SystemSpec | Broken]:
@@ -79,5 +79,5 @@ def _read(point: EntryPoint) -> SystemSpec | Broken:
     except Exception as error:  # a plugin may fail in any way while it is imported
         return Broken(point.name, source, f"{type(error).__name__}: {error}")
     if not isinstance(spec, SystemSpec) or spec.name != point.name:
-        return Broken(point.name, source, f"{point.value} is no SystemSpec named '{point.name}'")
+        return Broken(point.name, source, f"{point.value} is not a SystemSpec named '{point.name}'")
     return spec

@@ -241,14 +241,14 @@ class Run:
         if not (path / "run.json").exists():
             strange = [p.name for p in path.iterdir() if p.name != ".lock" and not p.name.endswith(".tmp")]
             if strange:
-                raise UserError.at(path, f"is no run directory, and not empty ({strange[0]}): name another --out")
+                raise UserError.at(path, f"is not empty and not a run directory ({strange[0]}): choose another --out")
             self.write_record(record)
             return record
         old = self.record()
         changes = list(old.differences(record, defaults=defaults))
         if changes:
             shown = "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
-            raise UserError.at(path, f"is a run of something else: {shown}. Name another --out, or remove it")
+            raise UserError.at(path, f"is a run with other settings: {shown}. Choose another --out, or delete it")
         kept = ("started", "finished", "seconds", "memory_mb", "provenance", "notes", "unsupported", "tally")
         return replace(record, **{name: getattr(old, name) for name in (*kept, "command", *MADE_BY, "earlier")})
 
@@ -305,7 +305,7 @@ class Run:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                message = "is in use by another process: wait for it, or name another --out"
+                message = "is in use by another process: wait for it, or choose another --out"
                 raise UserError.at(self.path, message) from error
             clear_abandoned(self.path)
             yield

@@ -91,7 +91,7 @@ def read_run(path: Path, name: str | None = None, *, threshold: float | None = N
         if not (path / file).is_file():
             raise UserError.at(path, f"has no {file}: make it with 'm3dllm score {path}'")
     if not record.system.strip():
-        raise UserError.at(path / "run.json", "names no system: make the run again")
+        raise UserError.at(path / "run.json", "does not name its system: make the run again")
     _check_cost(path, record)
     scores = read_scores(path / "scores.json", path / "per_document.jsonl")
     limit = scores.settings.threshold if threshold is None else threshold
@@ -155,7 +155,7 @@ def read_runs(paths: Iterable[Path], *, threshold: float | None = None) -> tuple
         try:
             run = read_run(path, name, threshold=threshold)
             if run.record.status != "done":
-                raise UserError.at(path, f"is {run.record.status}: give its command again to finish it")
+                raise UserError.at(path, f"is {run.record.status}: run its command again to finish it")
             runs.append(run)
         except UserError as error:
             skipped.append(LeftOut(name, str(error).removeprefix(f"{path}: ").removeprefix(f"{path}/")))

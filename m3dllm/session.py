@@ -78,7 +78,7 @@ class RunSession:
             before = self.examples[known[document.id]].document.frames if document.frames else ()
             for frame, expected in zip(document.frames, (frame.sha256 for frame in before), strict=False):
                 if sha256_file(Path(frame.path)) != expected:
-                    message = "is another image than when the run began: put it back, or name another --out"
+                    message = "has changed since the run began: restore it, or choose another --out"
                     raise UserError.at(frame.path, message)
 
 
@@ -99,7 +99,7 @@ def open_run(plan: Plan) -> Iterator[RunSession]:
                 with written_atomic(plan.path / "documents.jsonl") as file:
                     examples.copy_to(file)
             elif [e.document.id for e in session.examples] != [e.document.id for e in plan.test]:
-                message = "is about other documents than this version takes by the same words: name another --out"
+                message = "covers other documents than this version selects by the same options: choose another --out"
                 raise UserError.at(plan.path, message)
             try:
                 yield session
@@ -131,7 +131,7 @@ def _unsupported(plan: Plan, system: System) -> tuple[Task, ...]:
     found = tuple(task for task in plan.record.tasks if task in system.unsupported)
     if found == plan.record.tasks:
         why = "; ".join(system.notes)
-        raise UserError(f"system '{plan.spec.name}' as it is does not answer {', '.join(found)}: {why}")
+        raise UserError(f"system '{plan.spec.name}' as configured does not answer {', '.join(found)}: {why}")
     return found
 
 
@@ -160,7 +160,7 @@ def check_model(path: Path, recorded: Mapping[str, Any], provenance: Mapping[str
                 continue
             before, after = ", ".join(map(str, before)), ", ".join(map(str, after))
         shown = [str(value)[:12] if name.endswith("sha256") else str(value)[:80] for value in (before, after)]
-        message = f"was answered by {what} ({shown[0]}) than now ({shown[1]}): name another --out"
+        message = f"was answered by {what} ({shown[0]}) than now ({shown[1]}): choose another --out"
         raise UserError.at(path, message)
 
 
@@ -178,7 +178,9 @@ def _lines_of(
     for document in documents:
         raw = next(answers, None)
         if raw is None:
-            raise UserError(f"system '{name}' stopped before document '{document.id}': it owes one answer a document")
+            raise UserError(
+                f"system '{name}' stopped before document '{document.id}': expected one answer per document"
+            )
         if not isinstance(raw, RawOutput) or raw.document != document.id:
             named = raw.document if isinstance(raw, RawOutput) else type(raw).__name__
             raise UserError(f"system '{name}' answered '{named}' where document '{document.id}' was next")

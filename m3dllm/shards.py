@@ -48,7 +48,7 @@ def gather(paths: Iterable[Path], out: Path | None = None) -> Run:
     with run.locked():
         run.begin(replace(record, status="running"))
         if run.record().status != "running":
-            raise UserError.at(run.path, "is finished already: name another --out, or remove it")
+            raise UserError.at(run.path, "is already finished: choose another --out, or delete it")
         documents = (shard.examples.line(position) for shard, position in _documents(shards))
         write_lines(run.path / "documents.jsonl", documents)
         write_lines(run.path / "raw.jsonl", (shard.raws.line(key) for shard, key in _answers(shards)))
@@ -64,17 +64,17 @@ def _read(path: Path) -> Shard:
     run = Run(path)
     record = run.record()
     if record.corpus.shard is None:
-        raise UserError.at(path, "is no shard, but a run of all documents: expected runs that --shard I/N made")
+        raise UserError.at(path, "is not a shard but a run of all documents: expected runs that --shard I/N made")
     raws = run.raws(missing_ok=False)
     if record.status == "running":
-        raise UserError.at(path, f"is not finished ({counted(len(raws), 'answer')}): give its command again")
+        raise UserError.at(path, f"is not finished ({counted(len(raws), 'answer')}): run its command again")
     return Shard(run, record, *read_shard(record.corpus.shard), run.examples(), raws)
 
 
 def _checked(shards: Sequence[Shard]) -> list[Shard]:
     """The shards in order. Raises UserError where they are not those of one run, all of them, each once."""
     if not shards:
-        raise UserError("gather takes the shards of a run: name their folders")
+        raise UserError("gather needs the shards of a run: give their folders")
     first = shards[0]
     found: dict[int, Shard] = {}
     for shard in shards:
@@ -108,7 +108,7 @@ def _place(shard: Shard) -> Path:
     """Where the run of all documents would stand. Raises UserError where the name of the shard does not say so."""
     path, end = shard.run.path, f"-{shard.i}-of-{shard.n}"
     if not path.name.endswith(end) or path.name == end:
-        raise UserError.at(path, f"is not named as a shard, which ends in '{end}': name the run by --out")
+        raise UserError.at(path, f"is not named as a shard, which ends in '{end}': give the run's folder by --out")
     return path.with_name(path.name.removesuffix(end))
 
 

@@ -30,7 +30,7 @@ def noted(
     for row in rows:
         for value in row:
             if defused(value) != value:
-                change("cell", "a spreadsheet would take it as a formula: ' stands before it", f"{where}: {value}")
+                change("cell", "a spreadsheet would read it as a formula: prefixed with '", f"{where}: {value}")
         yield row
 
 

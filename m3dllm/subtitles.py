@@ -81,14 +81,14 @@ def parse_subtitles(text: str, path: Path) -> Subtitles:
     raw = [cue for cue in found if max(cue[:2]) < LONGEST_S]  # NaN and infinity are not
     problems = []
     if beyond := len(found) - len(raw):
-        problems.append(f"{beyond} of its cues stand at no time of any film")
+        problems.append(f"{beyond} of its cues have impossible times")
     if not is_xml and (lost := len(_TIMING.findall(text)) - len(raw)) > 0:
         problems.append(f"{lost} of its timing lines cannot be read")
     if backwards := sum(end < start for start, end, _ in raw):
         problems.append(f"{backwards} of its cues end before they begin: they are taken to end where they begin")
     cues = tidy(Cue(max(start, 0.0), max(start, end, 0.0), plain(text)) for start, end, text in raw)
     if not cues:
-        raise UserError.at(path, "holds no subtitles that can be read; expected SRT, WebVTT, ASS, SSA, SBV or TTML")
+        raise UserError.at(path, "contains no readable subtitles; expected SRT, WebVTT, ASS, SSA, SBV or TTML")
     return Subtitles(cues, path.name, problems=tuple(problems))
 
 
@@ -127,11 +127,11 @@ def _pysubs2(text: str, path: Path) -> Iterator[tuple[float, float, str]]:
 def _ttml(text: str, path: Path) -> Iterator[tuple[float, float, str]]:
     """(start, end, text) of each paragraph of a TTML file, whatever its namespace."""
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise UserError.at(path, "declares a document type, which TTML has no use for: it is not read")
+        raise UserError.at(path, "declares a document type, which TTML does not use: it is not read")
     try:
         root = ElementTree.fromstring(text.encode("utf-8"))  # noqa: S314 (no document type, so no entities)
     except (ElementTree.ParseError, ValueError) as error:
-        raise UserError.at(path, f"is no TTML that can be read ({error})") from error
+        raise UserError.at(path, f"is not valid TTML ({error})") from error
     parameters = {_local(name): value for name, value in root.attrib.items()}
     rate, tick_rate = _rate(parameters.get("frameRate"), 30), _rate(parameters.get("tickRate"), 1)
 

@@ -158,7 +158,7 @@ class SystemSpec:
         def make(*args: Any, **values: Any) -> System:
             system = factory(*args, **values)
             if not isinstance(system, System):
-                message = f"system '{self.name}': {self.factory} makes no System: extend m3dllm.system.System"
+                message = f"system '{self.name}': {self.factory} does not make a System: extend m3dllm.system.System"
                 raise UserError(f"{message}, which has a default for all but predict")
             return system
 
@@ -167,7 +167,7 @@ class SystemSpec:
     def load_preview(self, config: Any = None) -> Any:
         """The preview. Raises UserError where the system has none, or it cannot be loaded."""
         if self.preview is None:
-            raise UserError(f"system '{self.name}' asks with no prompt: there is nothing to show without running it")
+            raise UserError(f"system '{self.name}' does not use prompts: there is nothing to show without running it")
         self.require(config)
         return self._resolve(self.preview)
 

@@ -12,19 +12,22 @@ from m3dllm.commands import Listing, say
 
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-adapters = typer.Typer(cls=Listing, help="LoRA adapters of video-llm: list, merge or push them.")
-prompts = typer.Typer(cls=Listing, help="Prompts of video-llm: copy them, to be changed.")
+adapters = typer.Typer(cls=Listing, help="List, merge or push the LoRA adapters of video-llm.")
+prompts = typer.Typer(cls=Listing, help="Copy the prompts of video-llm, to edit them.")
 
 AdapterName = Annotated[
-    str, typer.Argument(metavar="ADAPTER", help="A name, a folder, or the run of its fit.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="ADAPTER", help="The name or folder of an adapter, or the run that trained it.", show_default=False
+    ),
 ]
 
 
 @adapters.callback()
 def list_adapters(
-    context: typer.Context, json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False
+    context: typer.Context, json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False
 ) -> None:
-    """LoRA adapters of video-llm: those in ./adapters and those that come with the package."""
+    """List the LoRA adapters of video-llm: those in ./adapters and those that come with the package."""
     if context.invoked_subcommand is None:
         say(_tool("adapters")(json=json))
 
@@ -33,11 +36,9 @@ def list_adapters(
 def merge_adapter(
     adapter: AdapterName,
     out: Annotated[Path, typer.Option("--out", help="The folder of the model to write.", show_default=False)],
-    model: Annotated[
-        str | None, typer.Option(help="Its base model; default: the one that its adapter.toml names.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="The base model; default: the one in its adapter.toml.")] = None,
 ) -> None:
-    """Write the base model with the adapter in its weights: a model like any other."""
+    """Merge an adapter into its base model and write the result as a model."""
     say(str(_tool("adapters merge")(adapter, out, model=model)))
 
 
@@ -47,23 +48,26 @@ def push_adapter(
     to: Annotated[str, typer.Option(help="OWNER/NAME on the Hugging Face hub.", show_default=False)],
     private: Annotated[bool, typer.Option("--private/--public", help="Who can see it.")] = True,
 ) -> None:
-    """Upload an adapter to the Hugging Face hub, as the user that 'hf auth login' knows."""
+    """Upload an adapter to the Hugging Face hub, as the user logged in by 'hf auth login'."""
     say(_tool("adapters push")(adapter, to, private=private))
 
 
 @prompts.callback()
 def prompts_group() -> None:
-    """Prompts of video-llm: copy them, to be changed."""
+    """Copy the prompts of video-llm, to edit them."""
 
 
 @prompts.command("copy")
 def copy_prompts(
     out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write.", show_default=False)],
-    embedded: Annotated[bool, typer.Option("--embedded", help="Those of the embedded model.")] = False,
+    embedded: Annotated[
+        bool, typer.Option("--embedded", help="Copy the prompts of the embedded model instead.")
+    ] = False,
 ) -> None:
-    """Write the newest prompts into a folder.
+    """Copy the newest prompts into a folder.
 
-    What is changed there is used by 'm3dllm run --system video-llm --prompts DIR'; what is removed there, the model's.
+    Edit them there, and use them by 'm3dllm run --system video-llm --prompts DIR'. For a file that you delete, the
+    original is used.
     """
     say(str(_tool("prompts copy")(out, embedded_model=embedded)))
 
@@ -76,10 +80,10 @@ def _tool(name: str) -> Callable[..., Any]:
 
 
 def calibrate_boxes(context: typer.Context) -> None:
-    """Find which box convention a video LLM uses.
+    """Find out which box convention a video LLM uses.
 
-    It is shown drawn shapes. The options of video-llm follow as --name value, --model first; 'm3dllm systems video-llm'
-    lists them.
+    The model is asked for the boxes of drawn shapes. The options of video-llm follow as --name value, --model first;
+    'm3dllm systems video-llm' lists them.
     """
     from m3dllm.options import parse_options, resolve_config
     from m3dllm.registry import find_system

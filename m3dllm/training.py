@@ -80,7 +80,7 @@ class Schedule:
     """Steps between saved states within an epoch, each step then having random numbers of its own; 0: whole epochs."""
 
 
-DIVERGED = "the training diverges: its loss is no finite number any more: give a smaller --lr, or more --warmup"
+DIVERGED = "training diverged: the loss is not finite: use a smaller --lr or a longer --warmup"
 
 
 class Learner(ABC, Generic[Item]):
@@ -229,8 +229,8 @@ def load_progress(
     if saved.keys() != asdict(Progress("")).keys():
         raise UserError.at(path, f"was written by another version of this package: {AGAIN}")
     if saved["fingerprint"] != fingerprint:
-        other = "options or documents, or of another model: remove it, or name another --out"
-        raise UserError.at(path, f"is of a fit with other {other}")
+        other = "options or documents, or of another model: delete it, or choose another --out"
+        raise UserError.at(path, f"belongs to a fit with other {other}")
     fill(weights, part_of(tensors, "model"), path, remedy=AGAIN)
     fill(average or {}, part_of(tensors, "average"), path, remedy=AGAIN)
     restore_optimizer(optimizer, part_of(tensors, "optimizer"))
@@ -241,7 +241,7 @@ def take_best(folder: Path, weights: Mapping[str, Tensor]) -> None:
     """Put the weights of the best epoch into the model. Raises UserError where they are missing or damaged."""
     path = folder / BEST
     if not path.is_file():
-        raise UserError.at(path, f"is missing: remove '{TRAINING}' beside it, and fit again")
+        raise UserError.at(path, f"is missing: delete '{TRAINING}' beside it, and fit again")
     fill(weights, read_weights(path, remedy=AGAIN)[1], path, remedy=AGAIN)
 
 

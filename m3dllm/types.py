@@ -205,7 +205,7 @@ class Region:
 
 def _check_confidence(confidence: float | None) -> None:
     if confidence is not None and not 0 <= confidence <= 1:
-        raise ValueError(f"a confidence of {confidence} is no number from 0 to 1")
+        raise ValueError(f"a confidence of {confidence} is not a number from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ class Annotation:
             raise ValueError(problem)
 
     def dangling(self) -> Iterator[str]:
-        """Every reference that names nothing, and every chain id that stands twice."""
+        """Every reference that names nothing, and every chain id that appears twice."""
         known: set[str] = set()
         for chain in self.chains:
             if chain.id in known:
@@ -230,10 +230,10 @@ class Annotation:
         for i, relation in enumerate(self.relations):
             for role, name in (("head", relation.head), ("tail", relation.tail)):
                 if name not in known:
-                    yield f"relations[{i}].{role} names chain {name!r}, which does not exist"
+                    yield f"relations[{i}].{role} refers to chain {name!r}, which does not exist"
         for i, region in enumerate(self.regions):
             if region.chain is not None and region.chain not in known:
-                yield f"regions[{i}].chain names chain {region.chain!r}, which does not exist"
+                yield f"regions[{i}].chain refers to chain {region.chain!r}, which does not exist"
 
     @property
     def mentions(self) -> Iterator[Mention]:
@@ -294,7 +294,7 @@ class Document:
                 raise ValueError(f"segments[{i}] ends at {segment.end}; the text has {len(self.text)} characters")
         if len({frame.index for frame in self.frames}) < len(self.frames):
             twice = Counter(frame.index for frame in self.frames).most_common(1)[0][0]
-            raise ValueError(f"frame {twice} stands twice")
+            raise ValueError(f"frame {twice} appears twice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +336,7 @@ class Example:
         for i, region in enumerate(self.gold.regions):
             place = f"gold.regions[{i}]"
             if region.frame not in known:
-                yield place, f"{place} names frame {region.frame}, which the document does not have"
+                yield place, f"{place} refers to frame {region.frame}, which the document does not have"
             if not region.box.is_legal:
                 expected = "expected 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1"
                 yield place, f"{place} has an illegal box {list(region.box)}; {expected}"

@@ -29,7 +29,7 @@ def read_weights(path: Path, *, remedy: str) -> tuple[dict[str, str], dict[str, 
     except (SafetensorError, OSError) as error:
         with open_file(path) as file:
             pickled = is_pickle(file.read(2))
-        why = "is a pickle, which is never read" if pickled else f"is damaged or cut off ({error})"
+        why = "is a pickle, which is never loaded" if pickled else f"is damaged or truncated ({error})"
         raise UserError.at(path, f"{why}: {remedy}") from error
 
 
@@ -37,7 +37,7 @@ def fill(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path, *
     """Copy `weights`, read from `path`, into those of a model. Raises UserError where names or shapes differ."""
     odd = sorted(own.keys() ^ weights.keys()) or [n for n, value in own.items() if value.shape != weights[n].shape]
     if odd:
-        raise UserError.at(path, f"does not fit this model (first at '{odd[0]}'): {remedy}")
+        raise UserError.at(path, f"does not fit this model (first mismatch: '{odd[0]}'): {remedy}")
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(weights[name])

@@ -193,7 +193,7 @@ def decode_example(line: bytes | str) -> Example:
     row = decode(line, _ExampleLine)
     for name in FILLED:
         if getattr(row, name) is not None:
-            raise WireError("is filled by the pipeline and cannot stand in a file", f"$.{name}")
+            raise WireError("is set by the pipeline and must not be in a file", f"$.{name}")
     try:
         document = Document(*_DOCUMENT_FIELDS(row))
     except ValueError as error:
@@ -357,7 +357,7 @@ def over_lines(data: bytes) -> str | None:
     first = data.removeprefix(BOM).lstrip()[:2].strip()
     if first not in (b"{", b"["):
         return None
-    return "is JSON over several lines; expected JSON Lines: write each document in one line"
+    return "is JSON over several lines; expected JSON Lines: write each document on one line"
 
 
 def read_lines(path: Path, decode_line: Any) -> Iterator[Any]:
@@ -410,7 +410,7 @@ def _split(error: Exception, kind: Any) -> tuple[str, str]:
     if isinstance(error, RecursionError):
         return _DEEP, "$"
     if not isinstance(error, msgspec.ValidationError):
-        return f"not JSON: {error}", "$"
+        return f"not valid JSON: {error}", "$"
     match = re.fullmatch(r"(.*?)(?: - at `(.*)`)?", str(error), flags=re.DOTALL)
     message, place = match.groups() if match else (str(error), None)
     if message.startswith("Invalid enum value") and (known := _choices(kind, place or "$")):

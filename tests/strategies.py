@@ -63,7 +63,7 @@ def annotations(
 ) -> Annotation:
     """An annotation of a text of `length` code points and of the frames with these numbers.
 
-    `disjoint`: no span stands twice. `box`: how boxes are drawn (None: as a system may say them).
+    `disjoint`: no span appears twice. `box`: how boxes are drawn (None: as a system may say them).
     """
     chains = draw(st.lists(st.lists(mentions(length), min_size=1, max_size=4), max_size=most)) if length else []
     if disjoint:

@@ -79,8 +79,8 @@ def test_other_values_may_be_named(file, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("title = ", "is no TOML"),
-        ('title = "x"\nsystems = []', "names no system"),
+        ("title = ", "is not valid TOML"),
+        ('title = "x"\nsystems = []', "expected at least one system"),
         (TWO.replace('name = "singletons"', ""), "two systems are named 'majority'"),
         (TWO.replace("boxes = [1, 8]", "boxes = []"), "has no value"),
         (TWO.replace("title", "titel"), "title"),

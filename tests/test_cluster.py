@@ -103,7 +103,7 @@ def test_every_document_is_answered_once(disturbed):
 
 def test_a_second_driver_of_one_run_is_refused(disturbed):
     assert disturbed.second.returncode == 2
-    assert "is in use by another process: wait for it, or name another --out" in disturbed.second.stderr
+    assert "is in use by another process: wait for it, or choose another --out" in disturbed.second.stderr
 
 
 def test_an_experiment_over_a_cluster_leaves_the_runs_of_one_process(cluster, corpus, plugged, tmp_path):
@@ -168,15 +168,15 @@ def test_a_node_without_the_corpus_is_sent_the_frames(cluster, tmp_path):
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "nowhere.invalid:6379", "head", "ray://head:10001"])
 def test_an_address_without_a_cluster_is_one_line(address):
-    with pytest.raises(UserError, match=f"--address {address}: no Ray cluster answers there"):
+    with pytest.raises(UserError, match=f"--address {address}: no Ray cluster responds there"):
         connect(address)
 
 
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        ({"address": "head:6379"}, "--address is of use with --executor ray"),
-        ({"workers": 2}, "--workers is of use with --executor ray"),
+        ({"address": "head:6379"}, "--address needs --executor ray"),
+        ({"workers": 2}, "--workers needs --executor ray"),
         ({"executor": "ray", "workers": 0}, "--workers 0: expected 1 or more"),
         ({"executor": "slurm"}, "--executor slurm: expected local or ray"),
     ],

@@ -68,13 +68,13 @@ def test_a_document_without_frames_has_no_regions_and_a_broken_frame_is_its_erro
 
 def test_a_type_that_no_region_has_is_one_line(shared_data):
     model = shared_data / ULTRAFACE / "models/onnx/version-RFB-320.onnx"
-    with pytest.raises(UserError, match="--type ORG: is no type of regions here: PER, LOC"):
+    with pytest.raises(UserError, match="--type ORG: is not a region type here: PER, LOC"):
         Detector(Config(model=str(model), type="ORG"), labels=LABELS)
 
 
 def test_an_export_without_the_step_that_makes_boxes_is_refused(shared_data):
     model = shared_data / ULTRAFACE / "models/onnx/version-RFB-320_without_postprocessing.onnx"
-    with pytest.raises(UserError, match="gives numbers that are no boxes: export it with its postprocessing"):
+    with pytest.raises(UserError, match="returns numbers that are not boxes: export it with its postprocessing"):
         Detector(Config(model=str(model)), labels=LABELS)
 
 

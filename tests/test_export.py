@@ -63,15 +63,15 @@ def test_of_mentions_of_one_span_the_first_stays():
     chains = (Chain("c", (Mention(0, 3, "PER"),)), Chain("d", (Mention(0, 3, "LOC"),)))
     item, left_out, _ = held(replace(ADA, gold=Annotation(chains)), "repeats")
     assert item.annotation.chains == chains[:1]
-    assert left_out == [LeftOut("mention", "its span is a mention already", "ada: LOC 0 to 3")]
+    assert left_out == [LeftOut("mention", "its span is already a mention", "ada: LOC 0 to 3")]
 
 
 def test_white_space_at_the_ends_of_mentions_is_cut_off_and_white_space_alone_left_out():
     chains = (Chain("c", (Mention(3, 8, "PER"), Mention(3, 4, "PER"))),)
     item, left_out, changed = held(replace(ADA, gold=Annotation(chains)), "spaces")
     assert item.annotation.chains[0].mentions == (Mention(4, 7, "PER"),)
-    assert [one.why for one in left_out] == ["it has no text but white space"]
-    assert [one.why for one in changed] == ["white space at its ends was cut off"]
+    assert [one.why for one in left_out] == ["it is only white space"]
+    assert [one.why for one in changed] == ["leading or trailing white space was removed"]
 
 
 @pytest.mark.parametrize("part", ["frames", "segments", "titles", "groups", "relations", "regions"])
@@ -84,7 +84,7 @@ def test_each_part_that_has_no_place_is_counted(part):
 def test_that_a_task_is_not_annotated_is_counted_where_it_has_no_place():
     item, left_out, _ = held(replace(SUSAN, unannotated=frozenset({"relation"})), "unannotated")
     assert item.unannotated == frozenset()
-    assert left_out == [LeftOut("that a task is not annotated", "the format has no place for it", "苏珊: relation")]
+    assert left_out == [LeftOut("that a task is not annotated", "the format cannot represent it", "苏珊: relation")]
 
 
 def test_boxes_that_no_format_can_hold_are_left_out():
@@ -94,8 +94,8 @@ def test_boxes_that_no_format_can_hold_are_left_out():
     notes = Notes()
     assert held_by(PARTS, replace(what, items=(item,)), notes).items[0].annotation.regions == ()
     assert [one.why for one in notes.left_out] == [
-        "its box is no four finite numbers",
-        "its frame is none of the document",
+        "its box is not four finite numbers",
+        "its frame is not in the document",
     ]
 
 
@@ -148,18 +148,18 @@ def test_a_run_gives_its_predictions_or_its_gold(majority, corpus):
 def test_what_is_no_source_is_named(tmp_path, majority):
     with pytest.raises(UserError, match="does not exist; expected a run, or a native corpus"):
         read_source(tmp_path / "nothing")
-    with pytest.raises(UserError, match="is about the split 'test', not 'dev'"):
+    with pytest.raises(UserError, match="covers the split 'test', not 'dev'"):
         read_source(majority, split="dev")
 
 
 def test_an_unknown_format_is_named_with_those_there_are(corpus, tmp_path):
-    with pytest.raises(UserError, match="no export format 'jsonl'; did you mean 'jsonld'"):
+    with pytest.raises(UserError, match="unknown export format 'jsonl'; did you mean 'jsonld'"):
         export("jsonl", corpus, tmp_path / "out")
 
 
 def test_a_filled_folder_is_left_alone(corpus, tmp_path):
     (tmp_path / "kept.txt").write_text("mine")
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         export("jsonld", corpus, tmp_path)
 
 
@@ -167,7 +167,7 @@ def test_the_verb_writes_the_files_and_says_what_was_left_out(majority, tmp_path
     with pytest.raises(SystemExit) as stopped:
         app(["export", "jsonld", str(majority), "--out", str(tmp_path / "out"), "--fps", "0"])
     assert stopped.value.code == 0
-    assert "meaning of a type: the format has no place for it" in capsys.readouterr().out
+    assert "meaning of a type: the format cannot represent it" in capsys.readouterr().out
     assert json.loads((tmp_path / "out/test.jsonld").read_text(encoding="utf-8"))["@graph"]
 
 
@@ -193,4 +193,4 @@ def test_the_exporter_of_the_tutorial_is_one_file_and_one_entry_point(corpus, tm
     assert (tmp_path / "out/dev.tsv").read_text(encoding="utf-8") == (
         "dev0\tAda\tPER-LOC_birth\tArles\ndev1\t苏珊1\tPER-LOC_birth\t北京\n"
     )
-    assert "skipped: 2 the frames of a document: the format has no place for it" in capsys.readouterr().out
+    assert "skipped: 2 the frames of a document: the format cannot represent it" in capsys.readouterr().out

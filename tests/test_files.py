@@ -33,7 +33,7 @@ def test_a_folder_that_fails_half_way_leaves_nothing(tmp_path):
 
 def test_a_folder_with_something_in_it_is_not_written_over(tmp_path):
     (tmp_path / "kept.txt").write_text("mine")
-    with pytest.raises(UserError, match="exists already"), new_folder(tmp_path):
+    with pytest.raises(UserError, match="already exists"), new_folder(tmp_path):
         pass
     assert (tmp_path / "kept.txt").read_text() == "mine"
 

@@ -57,10 +57,10 @@ def test_pre_annotations_are_scored_against_the_annotations_of_the_same_file(tmp
 def test_what_cannot_be_matched_is_named(files, tmp_path):
     gold, pred = files
     pred.write_text(PRED + "\nZoe\tB-PER\n")
-    with pytest.raises(UserError, match=r"pred\.conll: document 'pred-3' is none of the gold"):
+    with pytest.raises(UserError, match=r"pred\.conll: document 'pred-3' is not in the gold"):
         score_imported(gold, pred, "conll")
     pred.write_text("# id = gold-1\nOther\tO\n")
-    with pytest.raises(UserError, match=r"document 'gold-1' has another text than in the gold"):
+    with pytest.raises(UserError, match=r"document 'gold-1' has a different text than in the gold"):
         score_imported(gold, pred, "conll")
     with pytest.raises(UserError, match="--format demo reads no files"):
         score_imported(gold, pred, "demo")

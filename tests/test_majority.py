@@ -213,7 +213,7 @@ def test_a_checkpoint_of_other_labels_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ("{", "not JSON"),
+        ("{", "not valid JSON"),
         ("[]", "Expected 'object'"),
         ('{"languages": {}}', "lacks the field 'labels'"),
         ('{"labels": {}, "languages": {}, "format": 2}', "is format 2; this version reads format 1"),

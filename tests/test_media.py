@@ -210,7 +210,7 @@ def test_sound_alone_has_no_frames(tmp_path):
     clip = write_clip(tmp_path / "sound.mkv", 0, sound_s=1)
     assert probe(clip).codec == ""
     assert probe(clip).has_sound
-    with pytest.raises(UserError, match="holds sound only"):
+    with pytest.raises(UserError, match="contains only sound"):
         list(stills(clip, Sampling(every=24)))
 
 
@@ -222,7 +222,7 @@ def test_damage_within_the_file_loses_only_what_it_hits(tmp_path):
     clip.write_bytes(data)
     numbers = [still.number for still in stills(clip, Sampling(every=24), notes=notes)]
     assert len(numbers) >= 9
-    assert "damaged packets" in " ".join(notes.problems)
+    assert "damaged packet" in " ".join(notes.problems)
 
 
 # --- subtitle tracks --------------------------------------------------------------------------------------------------

@@ -206,16 +206,16 @@ def test_an_empty_prediction_is_an_empty_answer(tmp_path):
     [
         (b"", "answers.jsonl: is empty"),
         (b"\n \n", "answers.jsonl: is empty"),
-        (b"not json\n", "answers.jsonl:1: not JSON"),
+        (b"not json\n", "answers.jsonl:1: not valid JSON"),
         (b"[1]\n", "answers.jsonl:1: Expected `object`".replace("`", "'")),
         (b'{"id": "a"}\n', "answers.jsonl:1: holds 'id'; expected a line of raw.jsonl"),
         (b'{"document": "a", "payload": {}}\n{"document": 3, "payload": {}}\n', "answers.jsonl:2: $.document: "),
         (b'{"document": "a", "payload": {}}\n{"document": "b", "pay', None),
         (
             encode(Prediction("a", Annotation())) + b"\n" + encode(Prediction("a", Annotation())),
-            "2: document 'a' stands twice",
+            "2: document 'a' appears twice",
         ),
-        (encode(Prediction("a", Annotation())) + b'\n{"document": "b", "annot', "answers.jsonl:2: not JSON"),
+        (encode(Prediction("a", Annotation())) + b'\n{"document": "b", "annot', "answers.jsonl:2: not valid JSON"),
     ],
 )
 def test_a_file_without_answers_is_refused_with_its_place(tmp_path, content, message):
@@ -240,7 +240,7 @@ def test_a_folder_without_answers_is_refused(tmp_path):
 
 def test_a_corpus_folder_is_refused_with_a_hint(tmp_path):
     (tmp_path / "labels.json").write_text(json.dumps({"format": 1}))
-    with pytest.raises(UserError, match=r"name one of its splits, such as test\.jsonl"):
+    with pytest.raises(UserError, match=r"give one of its splits, such as test\.jsonl"):
         replay(tmp_path)
 
 
@@ -265,7 +265,7 @@ def complained(folder: Path, payload: object) -> str:
 
 def test_of_answers_in_another_shape_the_first_place_is_named_and_the_form(tmp_path):
     said = complained(tmp_path, {"chains": "none"})
-    assert "8 of 8 answers hold nothing that can be read, first 'test0': chains: bad_shape" in said
+    assert "8 of 8 answers cannot be read, first 'test0': chains: bad_shape" in said
     assert '; expected {"chains": [' in said
 
 
@@ -280,4 +280,4 @@ def test_a_run_with_a_complaint_ends_with_it(tmp_path):
     command = [sys.executable, "-m", "m3dllm", "run", *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "hold nothing that can be read" in done.stderr.splitlines()[-1]
+    assert "cannot be read" in done.stderr.splitlines()[-1]

@@ -71,7 +71,7 @@ def test_an_interrupted_gather_is_made_again_and_a_finished_one_is_kept(shards):
     joined.write_record(replace(joined.record(), status="running"))
     (joined.path / "raw.jsonl").write_bytes(b"")
     assert files_of(gather(shards).path) == whole
-    with pytest.raises(UserError, match="is finished already: name another --out"):
+    with pytest.raises(UserError, match="is already finished: choose another --out"):
         gather(shards)
 
 
@@ -97,7 +97,7 @@ def test_what_names_no_shard_is_refused(shard):
 
 
 def test_a_shard_without_documents_is_refused(words):
-    with pytest.raises(UserError, match="--shard 12/12 holds nothing: there are 11 documents"):
+    with pytest.raises(UserError, match="--shard 12/12 is empty: there are 11 documents"):
         plan(Experiment(**words, shard="12/12"))
 
 
@@ -154,13 +154,13 @@ def test_a_shard_that_another_model_answered_is_named(shards):
 
 def test_an_unfinished_shard_is_named(shards):
     Run(shards[1]).write_record(replace(Run(shards[1]).record(), status="running"))
-    with pytest.raises(UserError, match=r"whole-2-of-3: is not finished \(12 answers\): give its command again"):
+    with pytest.raises(UserError, match=r"whole-2-of-3: is not finished \(12 answers\): run its command again"):
         gather(shards)
 
 
 def test_a_run_of_all_documents_is_no_shard(shards, words, tmp_path):
     whole = pipeline.predict(Experiment(**words, out=tmp_path / "whole"))
-    with pytest.raises(UserError, match="is no shard, but a run of all documents"):
+    with pytest.raises(UserError, match="is not a shard but a run of all documents"):
         gather([whole.path])
 
 

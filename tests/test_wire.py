@@ -130,14 +130,18 @@ def edited(*path: str | int, value: object) -> bytes:
         (edited("gold", "chains", 0, "mentions", 0, "start", value="0"), "$.gold.chains[0].mentions[0].start", "str"),
         (edited("gold", "chains", 0, "mentions", 0, "start", value=3), "$.gold.chains[0].mentions[0]", "backwards"),
         (edited("gold", "chains", 0, "mentions", 0, "end", value=99), "$", "ends at 99; the text has 10 characters"),
-        (edited("gold", "relations", value=[{"head": "c0", "tail": "c7", "type": "x"}]), "$.gold", "names chain 'c7'"),
+        (
+            edited("gold", "relations", value=[{"head": "c0", "tail": "c7", "type": "x"}]),
+            "$.gold",
+            "refers to chain 'c7'",
+        ),
         (edited("gold", "regions", 0, "box", value=[0.5, 0, 0.5, 1]), "$", "illegal box"),
-        (edited("gold", "regions", 0, "frame", value=25), "$", "names frame 25"),
+        (edited("gold", "regions", 0, "frame", value=25), "$", "refers to frame 25"),
         (edited("gold", value=...), "$", "lacks the field 'gold'"),
         (edited("text", value=...), "$", "lacks the field 'text'"),
         (edited("lang", value="fr"), "$.lang", "fr"),
-        (edited("given", value={"kind": "chains"}), "$.given", "filled by the pipeline"),
-        (b'{"id": "a",', "$", "not JSON"),
+        (edited("given", value={"kind": "chains"}), "$.given", "set by the pipeline"),
+        (b'{"id": "a",', "$", "not valid JSON"),
         (b"[]", "$", "object"),
         (b'{"id": "\xff"}', "$", "UTF-8"),
     ],
@@ -152,7 +156,7 @@ def test_an_error_says_where_and_what(line, place, words):
 def test_an_error_in_a_file_names_its_line(tmp_path):
     good = json.dumps(LINE).encode()
     (tmp_path / "dev.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join([good, b"", good, b'{"id": ']))
-    with pytest.raises(UserError, match=r"dev\.jsonl:4: not JSON"):
+    with pytest.raises(UserError, match=r"dev\.jsonl:4: not valid JSON"):
         list(read_lines(tmp_path / "dev.jsonl", decode_example))
 
 

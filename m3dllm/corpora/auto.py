@@ -1,4 +1,4 @@
-"""A guess at the format by the files' names and first lines; the guess is printed, and its importer reads them.
+"""Detect the format from file names and first lines, print it, and import.
 
 Only formats of this package are guessed, and none that leaves room for doubt is.
 """
@@ -46,7 +46,7 @@ def guess(path: Path) -> Guess:
         raise UserError.at(path, "does not exist; expected a file or folder of annotations")
     files = [path] if path.is_file() else list(_files(path))
     if path.is_dir() and (path / "labels.json").is_file() and any(path.glob("*.jsonl")):
-        raise UserError.at(path, "is a native corpus already: use it as --corpus")
+        raise UserError.at(path, "is already a native corpus: pass it as --corpus")
     for name in ("dataset_dict.json", "state.json"):
         if path.is_dir() and (path / name).is_file():
             return "hf-datasets", f"it has {name}, as save_to_disk of Hugging Face datasets writes it"
@@ -63,14 +63,14 @@ def guess(path: Path) -> Guess:
     if drawn:
         return drawn
     if suffixes.keys() & SUFFIXES and any(is_names_file(file.name) for file in files):
-        return "yolo-dataset", "it has images and a file of the names of classes"
+        return "yolo-dataset", "it has images and a file of class names"
     for file in files:
         if file.suffix.lower() not in SUFFIXES and (problem := _packed(file)):
             raise UserError.at(file, f"{problem}; or name its format")
     shown = ", ".join(sorted(filter(None, suffixes))[:8]) or "none"
     raise UserError.at(
         path,
-        f"is of no format that can be recognized (its files: {shown}): name one, 'm3dllm import --help' lists them",
+        f"is in no format that is recognized (its files: {shown}): name the format; 'm3dllm import --help' lists them",
     )
 
 
@@ -113,11 +113,13 @@ def _by_lines(head: str, suffix: str, beside: Iterable[Path]) -> Guess | None:
     if suffix not in (".txt", ".conll", ".bio", ".iob", ".iob2", ".tsv"):
         return None
     if re.match(r"\s*\{['\"]token['\"]", head):
-        return "mnre", "has a dict with 'token' a line"
+        return "mnre", "has one dict with 'token' per line"
     if head.startswith("IMGID:"):
         boxes = any(file.suffix == ".xml" or file.name.startswith("xml.t") for file in beside)
-        return ("gmner", "has IMGID lines, and boxes stand beside") if boxes else ("conll", "has IMGID lines and tags")
-    return ("conll", "has a token and its tag a line") if _TAGGED.search(head) else None
+        return (
+            ("gmner", "has IMGID lines, with box files beside it") if boxes else ("conll", "has IMGID lines and tags")
+        )
+    return ("conll", "has one token and its tag per line") if _TAGGED.search(head) else None
 
 
 def _by_json(file: Path, head: str, suffix: str) -> Guess | None:

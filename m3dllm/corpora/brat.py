@@ -1,4 +1,4 @@
-"""BRAT standoff files: `.ann` annotations beside `.txt` texts, with the frames of the clips and boxes drawn in them.
+"""BRAT standoff: `.ann` files beside `.txt` files, optionally with frames and boxes.
 
 What has no place in a corpus (events, attributes, normalizations, notes) is counted and named, and so is every fault:
 offsets that do not hold, ends that name nothing, spans annotated twice. Coreference relations and `*` lines join
@@ -85,35 +85,36 @@ def read_brat(
 ) -> Imported:
     """The documents of the `.ann` files at `path`: a folder, searched through, or one file. Ids are paths in it.
 
-    - `text`: the folder of the `.txt` files, where they do not stand beside the `.ann` files.
-    - `lang`: the language of all documents; default: detected from their letters.
-    - `split_languages`: a text that holds lines in both languages becomes `<id>.en` and `<id>.zh`, of one group and
-      with the same frames and regions. Lines at its end that say all others again are skipped by name.
-    - `coreference`: a relation or `*` line that joins mentions of one entity, in any case; `Equiv` always does. Left
-      out: Coreference, Coref, same_mention, same_as, Identity, and what `annotation.conf` declares as transitive.
-    - `chain_names`: a type of this pattern on a span that has another type too names the chain of that mention; ""
-      for none. "auto": types such as `narrator-0` where they are numbered from 0, or say what their mention says.
-    - `entity_types`, `relation_types`, `region_types`: which types come in, and under which names.
-    - `discontinuous`: a mention in pieces becomes the span that covers them ("cover"), or is skipped ("leave-out").
-      Pieces with nothing but white space between them are always joined.
-    - `repair_offsets`: a mention whose text does not stand at its offsets is moved to where it stands within REACH
-      characters, if it stands there once only; else, and without this option, it is skipped.
-    - `frames`, `boxes`: a folder or zip archive of images, of LabelMe or YOLO files, or of both; a file belongs to the
-      document whose name a folder or archive around it bears (see `frames`).
-    - `yolo_names`: the names of YOLO's numbered classes, or the file of them; default: a `classes.txt` there.
-    - `shapes`: polygons, circles, masks and rotated boxes become the box that covers them ("cover"), or are skipped.
-    - `box_orientation`: whether boxes in images that a camera turned (EXIF) were drawn on the upright image or on the
-      pixels as they are stored; "auto" asks the size in the box file, and takes upright where it does not tell.
-    - `group`: a pattern; what it finds in a document's name, or its first group in brackets, is the source video that
-      no split cuts. Left out: the folder of the document, where there are several.
-    - `split`: the split to write; default: what a folder named train, dev, val, test, … says, else train.
-    - `annotated`: chain or relation: a task that was annotated even where no file of a split has any of it; repeatable.
+    - `text`: the folder of the `.txt` files; default: next to the `.ann` files.
+    - `lang`: the language of all documents; default: detected from their script.
+    - `split_languages`: split a text with lines in both languages into `<id>.en` and `<id>.zh`, in one group and with
+      the same frames and regions. Lines at its end that only repeat the others are skipped.
+    - `coreference`: names of relations or `*` lines that link coreferent mentions, in any case; `Equiv` always does.
+      Default: Coreference, Coref, same_mention, same_as, Identity, and what `annotation.conf` declares transitive.
+    - `chain_names`: a pattern of types that name a chain: a mention with a second type that matches belongs to that
+      chain; "" for none. "auto": types such as `narrator-0` that are numbered from 0 or repeat the mention.
+    - `entity_types`, `relation_types`, `region_types`: the types to import, and their new names; default: all.
+    - `discontinuous`: "cover" replaces a discontinuous mention by the span that covers it, "leave-out" skips it.
+      Fragments separated only by white space are always joined.
+    - `repair_offsets`: move a mention with wrong offsets to its text, if that occurs once within REACH characters;
+      default: such mentions are skipped.
+    - `frames`, `boxes`: a folder or zip archive with images, LabelMe files or YOLO files; a file belongs to the
+      document whose name one of its parent folders has (see `frames`).
+    - `yolo_names`: the names of YOLO's numbered classes, or a file with them; default: a `classes.txt` in the folder.
+    - `shapes`: "cover" replaces polygons, circles, masks and rotated boxes by their bounding boxes; else they are
+      skipped.
+    - `box_orientation`: whether boxes in images rotated by EXIF were drawn on the upright image or on the stored
+      pixels; "auto" compares the size in the box file, and else assumes upright.
+    - `group`: a pattern: its match in a document's name (or its first capturing group) is the source video, which stays
+      in one split. Default: the folder of the document, if there are several.
+    - `split`: the split to write; default: from a folder named train, dev, val, test, …, else train.
+    - `annotated`: chain or relation: a task that counts as annotated even if no file of a split has any; repeatable.
 
     Raises UserError where there is no document, a file cannot be read or an option does not make sense.
     """
     if split_languages and lang:
         raise UserError(
-            f"the language {lang!r} of all documents is given, and they are to be split by language: choose"
+            f"--lang {lang} gives all documents one language, and --split-languages splits them by language: choose one"
         )
     if odd := set(annotated or ()) - {"chain", "relation"}:
         raise UserError(f"--annotated {min(odd)}: expected chain or relation")
@@ -144,7 +145,7 @@ def read_brat(
         used = set().union(*(found.used() for found in clips))
         for name, file in alone.items():
             if file not in used:
-                imported.leave_out("file", "there is no .ann file of its name", f"{name}{file.suffix}")
+                imported.leave_out("file", "there is no .ann file with its name", f"{name}{file.suffix}")
         class_names = class_names or next((found.class_names for found in clips if found.class_names), ())
         for name, pair in pairs.items():
             clip = read_clip(
@@ -178,7 +179,7 @@ def _pattern(text: str | None, option: str) -> re.Pattern[str] | None:
     try:
         return re.compile(text) if text else None
     except re.error as error:
-        raise UserError(f"{option}: {text!r} is no pattern: {error}") from error
+        raise UserError(f"{option}: {text!r} is not a valid pattern: {error}") from error
 
 
 _DEFAULT = frozenset(map(_plain, COREFERENCE))
@@ -247,7 +248,7 @@ class _Reader:
     def _id(self, wanted: str) -> str:
         name = unused_id(wanted, self.ids, instead=(file_name(wanted),))
         if name != wanted:
-            self.notes.change("document", "its name cannot be an id: renamed", f"{wanted!r} is {name!r}")
+            self.notes.change("document", "its name is not a valid id: renamed", f"{wanted!r} is {name!r}")
         self.ids.add(name)
         return name
 
@@ -268,7 +269,7 @@ class _Reader:
                 if self.options.repair:
                     best = other
                 else:
-                    why = f"its offsets fit where they count {other.how}: '--repair-offsets' reads them so"
+                    why = f"its offsets fit if they count {other.how}: '--repair-offsets' reads them that way"
                     self.notes.remark("document", why, pair.ann_name)
         if best.how:
             self.notes.change("document", f"its offsets count {best.how}", pair.ann_name)
@@ -296,15 +297,15 @@ class _Reader:
             self.notes.change("mention", "its text differs in marks", f"{where} {surface!r}, the text has {found!r}")
             return self._covering(fragments, text, where)
         if self.options.repair and (moved := nearby(surface, text, start, end)):
-            why = "its offsets were wrong: moved to where its text stands"
+            why = "its offsets were wrong: moved to where its text is"
             self.notes.change("mention", why, f"{where} {surface!r}: from {start} to {moved[0]}")
             return moved
         if fits:
             detail = f"{where} {surface!r}, the text has {found!r}"
-            self.notes.leave_out("mention", "the text at its offsets is another", detail)
+            self.notes.leave_out("mention", "its text differs from the text at its offsets", detail)
         else:
             detail = f"{where} {surface!r}, {start} to {end} of {len(text)}"
-            self.notes.leave_out("mention", "its offsets do not fit the text", detail)
+            self.notes.leave_out("mention", "its offsets are outside the text", detail)
         return None
 
     def _covering(self, fragments: Sequence[tuple[int, int]], text: str, where: str) -> tuple[int, int] | None:
@@ -318,13 +319,13 @@ class _Reader:
         if any(gap.strip() for gap in gaps):
             detail = f"{where} {stands(text, fragments)!r} in {found!r}"
             if not self.options.cover:
-                self.notes.leave_out("mention", "it is in pieces", detail)
+                self.notes.leave_out("mention", "it is discontinuous", detail)
                 return None
-            self.notes.change("mention", "it is in pieces: the span that covers them stands for it", detail)
+            self.notes.change("mention", "it is discontinuous: replaced by the span that covers it", detail)
         elif gaps:
-            self.notes.change("mention", "white space parts its pieces: joined", f"{where} {found!r}")
+            self.notes.change("mention", "only white space separates its fragments: joined", f"{where} {found!r}")
         if found != found.strip():
-            self.notes.change("mention", "white space at its ends was cut off", f"{where} {found!r}")
+            self.notes.change("mention", "leading or trailing white space was removed", f"{where} {found!r}")
             start, end = start + len(found) - len(found.lstrip()), end - len(found) + len(found.rstrip())
         return start, end
 
@@ -350,9 +351,9 @@ class _Reader:
                 if bound.id in triggers:
                     self.notes.leave_out("mention", "it is the trigger of an event", where)
                 elif (kind := chosen(bound.type, self.options.entity_types)) is None:
-                    self.notes.leave_out("mention", f"its type {bound.type!r} is not chosen", where)
+                    self.notes.leave_out("mention", f"its type {bound.type!r} is not selected", where)
                 elif kept:
-                    self.notes.leave_out("mention", "its span is a mention already", f"{where}, after {kept}")
+                    self.notes.leave_out("mention", "its span is already a mention", f"{where}, after {kept}")
                     found.stand_ins[bound.id] = kept
                 else:
                     kept = bound.id
@@ -434,7 +435,7 @@ class _Reader:
         for name in coreference or ():
             if _plain(name) not in self.link_names:
                 known = ", ".join(sorted(self.link_names)) or "none"
-                self.notes.problems.append(f"--coreference {name}: no relation is called so; there are {known}")
+                self.notes.problems.append(f"--coreference {name}: no relation has this name; expected some of {known}")
 
     # --- languages ---
 
@@ -444,17 +445,17 @@ class _Reader:
             return [whole(text, self.options.lang)]
         lang = language(text)
         if lang is None:
-            self.notes.change("document", "its text does not tell its language: taken as English", pair.txt_name)
+            self.notes.change("document", "its language cannot be detected: read as English", pair.txt_name)
             return [whole(text, "en")]
         if not self.options.by_language:
             if is_bilingual(text):
-                why = "its text is in two languages: it may be split by language"
+                why = "its text is in two languages: --split-languages splits it"
                 self.notes.change("document", why, f"{pair.txt_name}: taken as {lang}")
             return [whole(text, lang)]
         cut = repetition(text, list(spans))
         if cut is not None:
             first, last = text.count("\n", 0, cut) + 1, text.rstrip("\n").count("\n") + 1
-            why = "it says the lines above once more, without annotations"
+            why = "it repeats the lines above, without annotations"
             self.notes.leave_out("text", why, f"{pair.txt_name}: lines {first} to {last}")
         return by_language(text[:cut])
 
@@ -510,7 +511,7 @@ class _Linker:
                 part, head, tail, kind = pair
                 relation = Relation(names[head], names[tail], kind)
                 if relation in relations[part]:
-                    self.notes.leave_out("relation", "its chains have it already", self._where(link))
+                    self.notes.leave_out("relation", "its chains already have it", self._where(link))
                 relations[part][relation] = None
         return [(tuple(ours), tuple(theirs)) for ours, theirs in zip(chains, relations, strict=True)]
 
@@ -557,7 +558,7 @@ class _Linker:
         kind = chosen(link.name, self.relation_types)
         ends, lost = self._ends(link)
         if kind is None:
-            why = f"its type {link.name!r} is not chosen"
+            why = f"its type {link.name!r} is not selected"
         elif lost:
             why = next(iter(lost.values()))
         else:
@@ -565,7 +566,9 @@ class _Linker:
             head, tail = map(sets.root, ends)
             if head_part == tail_part and head != tail:
                 return head_part, head, tail, kind
-            why = "both its ends are in one chain" if head == tail else "it crosses from one language to another"
+            why = (
+                "both of its ends are in the same chain" if head == tail else "it crosses from one language to another"
+            )
         self.notes.leave_out("relation", why, self._where(link))
         return None
 
@@ -577,9 +580,11 @@ class _Linker:
             if mention in self.placed:
                 ends.append(mention)
             elif name in self.standoff.triggers:
-                lost[name] = "an end is an event"
+                lost[name] = "one of its ends is an event"
             else:
-                lost[name] = "an end is skipped" if name in self.standoff.texts else "an end names nothing"
+                lost[name] = (
+                    "one of its ends was skipped" if name in self.standoff.texts else "one of its ends does not exist"
+                )
         return ends, lost
 
     def _is_coreference(self, link: Link) -> bool:

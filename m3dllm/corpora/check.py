@@ -30,7 +30,7 @@ from m3dllm.wire import FILLED, FORMAT, WireError, convert, decode, decode_examp
 T = TypeVar("T")
 
 
-MARKED = "begins with a byte-order mark, which is passed over: save it as UTF-8 without"
+MARKED = "begins with a byte-order mark, which is ignored: save it as UTF-8 without one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,13 +231,13 @@ def _read_types(file: Path, report: Report) -> _Types:
 
 
 def _check_names(pieces: Pieces, kind: str, labels: Any) -> frozenset[str] | None:
-    """The names of the labels of a kind; one that is empty or stands twice is a problem."""
+    """The names of the labels of a kind; one that is empty or appears twice is a problem."""
     first: dict[str, int] = {}
     for i, label in whole(labels):
         if not label.name:
             pieces.problem(f"$.{kind}[{i}].name", "is empty: a type needs a name")
         elif label.name in first:
-            pieces.problem(f"$.{kind}[{i}].name", f"{label.name!r} stands already in $.{kind}[{first[label.name]}]")
+            pieces.problem(f"$.{kind}[{i}].name", f"{label.name!r} is already in $.{kind}[{first[label.name]}]")
         first.setdefault(label.name, i)
     return frozenset(first) if is_whole(labels) else None
 
@@ -278,7 +278,7 @@ class _Corpus:
             pieces.problem("$", str(error).removeprefix(f"{file}: "))
             return
         if not n_lines:
-            pieces.problem("$", "has no documents: expected one a line")
+            pieces.problem("$", "has no documents: expected one per line")
         self.report.held += [
             Held(split, lang, Counts(**held.counts), held.lacking) for lang, held in sorted(tally.languages.items())
         ]
@@ -303,13 +303,13 @@ class _Corpus:
             pieces.problem(error.place, error.message)
             return None
         for place in repeated_keys(line, value):
-            pieces.problem(place, "stands twice in one object: only the last one would count")
+            pieces.problem(place, "appears twice in one object: only the last value would count")
         row: Any = pieces.read(value, _Line)
         if row is BROKEN:
             return None
         for name in FILLED:
             if getattr(row, name) is not None:
-                pieces.problem(f"$.{name}", "is filled by the pipeline and cannot stand in a file")
+                pieces.problem(f"$.{name}", "is set by the pipeline and must not be in a file")
         if row.id is not BROKEN:
             self._check_id(pieces, row.id, f"{file.name}:{pieces.line}")
         if row.group and row.group is not BROKEN:
@@ -329,14 +329,14 @@ class _Corpus:
         if problem := id_problem(name):
             pieces.problem("$.id", problem)
         elif name in self.ids:
-            pieces.problem("$.id", f"the id {name!r} stands already in {self.ids[name]}: ids are unique")
+            pieces.problem("$.id", f"the id {name!r} is already in {self.ids[name]}: ids must be unique")
         self.ids.setdefault(name, where)
 
     def _check_frames(self, pieces: Pieces, row: _Line) -> None:
         first: dict[int, int] = {}
         for i, frame in whole(row.frames):
             if frame.index in first:
-                again = f"frame {frame.index} stands already in $.frames[{first[frame.index]}]"
+                again = f"frame {frame.index} is already in $.frames[{first[frame.index]}]"
                 pieces.problem(f"$.frames[{i}].index", again)
             first.setdefault(frame.index, i)
             key = frame.path, frame.width_px, frame.height_px
@@ -374,7 +374,7 @@ class _Corpus:
         for i, chain in whole(row.gold.chains):
             place = f"$.gold.chains[{i}]"
             if chain.id in first and chain.id is not BROKEN:
-                pieces.problem(f"{place}.id", f"{chain.id!r} stands already in $.gold.chains[{first[chain.id]}]")
+                pieces.problem(f"{place}.id", f"{chain.id!r} is already in $.gold.chains[{first[chain.id]}]")
             first.setdefault(chain.id, i)
             if chain.mentions == ():
                 pieces.problem(f"{place}.mentions", "is empty: a chain has at least one mention")
@@ -395,7 +395,7 @@ class _Corpus:
             place = f"$.gold.relations[{i}]"
             for side, name in (("head", relation.head), ("tail", relation.tail)):
                 if known is not None and name not in known:
-                    pieces.problem(f"{place}.{side}", f"names chain {name!r}, which the document does not have")
+                    pieces.problem(f"{place}.{side}", f"refers to chain {name!r}, which the document does not have")
             if self.types.relations is not None and relation.type not in self.types.relations:
                 pieces.problem(f"{place}.type", _unknown(relation.type, self.types.relations))
             label = self.types.joins.get(relation.type)
@@ -407,7 +407,9 @@ class _Corpus:
 
     def _check_regions(self, pieces: Pieces, row: _Line) -> None:
         if row.gold.regions is None and (looked := [i for i, frame in whole(row.frames) if frame.annotated]):
-            pieces.warn(f"$.frames[{looked[0]}].annotated", "is true, but gold has no regions: taken as not annotated")
+            pieces.warn(
+                f"$.frames[{looked[0]}].annotated", "is true, but gold has no regions: treated as not annotated"
+            )
         known = _known_chains(row.gold)
         annotated = {frame.index: frame.annotated for _, frame in whole(row.frames)}
         for i, region in whole(row.gold.regions):
@@ -416,14 +418,14 @@ class _Corpus:
                 if not annotated[region.frame]:
                     pieces.warn(f"{place}.frame", f"frame {region.frame} is not annotated: the region is not scored")
             elif is_whole(row.frames):
-                pieces.problem(f"{place}.frame", f"names frame {region.frame}, which the document does not have")
+                pieces.problem(f"{place}.frame", f"refers to frame {region.frame}, which the document does not have")
             if not region.box.is_legal:
                 expected = "expected 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1, fractions of the frame"
                 pieces.problem(f"{place}.box", f"is {list(region.box)}; {expected}")
             if self.types.regions is not None and region.type not in self.types.regions:
                 pieces.problem(f"{place}.type", _unknown(region.type, self.types.regions))
             if region.chain is not None and known is not None and region.chain not in known:
-                pieces.problem(f"{place}.chain", f"names chain {region.chain!r}, which the document does not have")
+                pieces.problem(f"{place}.chain", f"refers to chain {region.chain!r}, which the document does not have")
 
 
 def _check_offsets(pieces: Pieces, row: _Line) -> None:
@@ -435,7 +437,7 @@ def _check_offsets(pieces: Pieces, row: _Line) -> None:
         if not 0 <= start < end <= length:
             pieces.problem(f"$.tokens[{i}]", f"is {start} to {end}; the text has {length} characters")
         elif start < last and in_order:
-            pieces.warn(f"$.tokens[{i}]", f"begins at {start}, before the token before it ends at {last}")
+            pieces.warn(f"$.tokens[{i}]", f"begins at {start}, before the previous token ends at {last}")
             in_order = False
         last = end
     for i, segment in whole(row.segments):

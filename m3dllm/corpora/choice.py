@@ -22,7 +22,7 @@ class Chosen(dict[str, str]):
         """What is to say about each pattern that no type has."""
         known = ", ".join(sorted(self.seen)) or "none"
         unused = [pattern for pattern in self if not any(fnmatchcase(name, pattern) for name in self.seen)]
-        return [f"{self.option} {pattern}: no type is called so; there are {known}" for pattern in unused]
+        return [f"{self.option} {pattern}: no type has this name; expected some of {known}" for pattern in unused]
 
 
 def parse_choice(texts: Iterable[str], *, option: str) -> Chosen:

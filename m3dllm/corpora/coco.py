@@ -1,4 +1,4 @@
-"""COCO: `images`, `annotations` and `categories` in one JSON file; an image is a document, unless its keys say more.
+"""COCO JSON: images with boxes; each image becomes a document.
 
 `m3dllm export coco` adds `document`, `frame`, `lang`, `group`, `annotated` and `time_s` to images: they are read.
 """
@@ -62,9 +62,9 @@ class _Drawn(NamedTuple):
 def read_coco(path: Path, *, images: Path | None = None, clips: bool = False, split: str | None = None) -> Imported:
     """The images of the file, or of the files in the folder, at `path`.
 
-    - `images`: the folder of the images; default: looked for beside, and in `images` and `images/<split>`.
-    - `clips`: the images of one folder are the frames of one document, numbered as their names are.
-    - `split`: the split to write; default: as the names of the files say: train, val, test.
+    - `images`: the folder of the images; default: `images` or `images/<split>` next to the file, or its own folder.
+    - `clips`: treat the images of a folder as the frames of one document, numbered by their file names.
+    - `split`: the split to write; default: from the file names: train, val, test.
 
     Masks, keypoints and captions are skipped by name. Raises UserError where a file is no COCO, or there is no image.
     """
@@ -73,15 +73,17 @@ def read_coco(path: Path, *, images: Path | None = None, clips: bool = False, sp
         value = read_value(file, incoming.notes)
         if not isinstance(value, dict) or not isinstance(value.get("images"), list):
             if file == path:
-                raise UserError.at(file, "is no COCO file: it has no list of images")
-            incoming.notes.leave_out("file", "it is no COCO file: it has no list of images", file.name)
+                raise UserError.at(file, "is not a COCO file: it has no list of images")
+            incoming.notes.leave_out("file", "it is not a COCO file: it has no list of images", file.name)
             continue
         note_unread(value, _SHAPE, f"{file.name}: $", incoming.notes)
         root, part = file.parent, split or incoming.split_of(file, path)
         folders = [images] if images else [root, root / "images", root.parent / "images", root.parent]
         drawn = _regions(value, file.name, incoming.notes)
         if not (says_boxes := _says_boxes(value)):
-            incoming.notes.remark("file", "it says nothing of boxes: its frames count as not annotated", file.name)
+            incoming.notes.remark(
+                "file", "it does not mention boxes: its frames are treated as not annotated", file.name
+            )
         for name, clip in _clips(value, file.name, clips, incoming.notes):
             example = _example(name, clip, drawn if says_boxes else None, folders, file, incoming)
             if example:
@@ -103,9 +105,9 @@ def _clips(value: dict[str, Any], where: str, clips: bool, notes: Imported) -> I
                 own = str(pure.parent) if pure.parent.name else PurePosixPath(where).stem
                 index = frame_number(name)
         if index is None:
-            notes.leave_out("frame", "its name holds no frame number", f"{place}: {name}")
+            notes.leave_out("frame", "its name has no frame number", f"{place}: {name}")
         elif index in found[own, alone].images:
-            notes.leave_out("frame", "another image of the document has its number", f"{place}: {name}")
+            notes.leave_out("frame", "another image of the document has the same number", f"{place}: {name}")
         else:
             found[own, alone].images[index] = entry, place
     yield from ((name, clip) for (name, _), clip in found.items() if clip.images)
@@ -118,16 +120,16 @@ def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object,
         number, name = key(entry.get("id")), words(entry.get("name"))
         if names.setdefault(number, name) != name:
             place = f"{where}: $.categories[{i}]"
-            notes.leave_out("category", "several have its id: their regions have no type", place)
+            notes.leave_out("category", "several categories have its id: their regions have no type", place)
             names[number] = ""
     known = Counter(key(entry.get("id")) for entry in objects(value["images"]))
     found: dict[object, list[_Drawn]] = defaultdict(list)
     for i, entry in enumerate(objects(value.get("annotations"))):
         place, image = f"{where}: $.annotations[{i}]", key(entry.get("image_id"))
         if "caption" in entry:
-            notes.leave_out("caption", "captions have no place in a corpus", place)
+            notes.leave_out("caption", "a corpus cannot represent captions", place)
         elif image is None or image not in known:
-            notes.leave_out("region", "its image is not there", f"{place}: {entry.get('image_id')}")
+            notes.leave_out("region", "its image is missing", f"{place}: {entry.get('image_id')}")
         else:
             drawn = _drawn(entry, place, names, notes)
             if drawn.box and known[image] > 1:
@@ -159,12 +161,12 @@ def _drawn(entry: dict[str, Any], place: str, names: Mapping[object, str], notes
     elif not kind:
         why, detail = "its category has no name", f"{place}: {entry.get('category_id')}"
     elif _is_turned(entry):
-        why = "it is turned: it is no box"
+        why = "it is rotated: not an upright box"
     elif entry.get("iscrowd"):
-        why = "it is a crowd, not one thing"
+        why = "it is a crowd, not a single object"
     else:
         if entry.get("segmentation") or entry.get("keypoints"):
-            notes.change("region", "its outline or keypoints were skipped: its box stands", place)
+            notes.change("region", "its outline or keypoints were skipped: its box is kept", place)
         return _Drawn(place, kind, tuple(numbers), confidence(entry.get("score")))
     notes.leave_out("region", why, detail)
     return _Drawn(place, kind)

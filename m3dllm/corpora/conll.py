@@ -1,4 +1,4 @@
-"""CoNLL: a token a line with its tag, blank lines between sentences; Twitter-2015 and -2017, with `IMGID:`, too.
+"""CoNLL: one token and its tag per line; also Twitter-2015 and -2017 (`IMGID:`).
 
 The first column is the token, but where it numbers the rows of a sentence. Its tag (BIO, IOB1, BIOES or BMES, in any
 case) stands in the last column, but where that is of phrases or none of tags. What stands in other columns is counted.
@@ -76,10 +76,10 @@ def read_conll(
     """The documents of the file, or of the files in the folder, at `path`. Mentions only: each is an entity of its own.
 
     - `lang`: the language of all documents; default: `# lang`, else detected.
-    - `images`: the folder of the images that `IMGID:…` names: `<id>.jpg` and the like.
-    - `tags`: the column of the tags, counted from 1; default: the last one, or the first of those that hold tags, where
-      the last one has none, or those of phrases.
-    - `split`: the split to write; default: as the names of the files say: train, dev, valid, test.
+    - `images`: the folder of the images to which `IMGID:…` refers: `<id>.jpg` and the like.
+    - `tags`: the column of the tags, counted from 1; default: the last one; if that has no tags, or chunk tags, the first
+      column with tags.
+    - `split`: the split to write; default: from the file names: train, dev, valid, test.
 
     Text is the tokens joined by spaces, where their script has them. Raises UserError where there is no document.
     """
@@ -195,7 +195,7 @@ def blocks(file: Path, notes: Imported, columns: Columns | None = None) -> Itera
         elif _is_comment(line):
             notes.leave_out("line", "it is a comment", f"{where}:{number}: {line[:80]!r}")
         elif len(words := _row(line)) < 2 or not columns.token < len(words) > columns.tag:
-            notes.leave_out("line", "it is not a token and its tag", f"{where}:{number}: {line[:80]!r}")
+            notes.leave_out("line", "it is not a token with a tag", f"{where}:{number}: {line[:80]!r}")
         else:
             if len(words) > widest:
                 widest = len(words)
@@ -257,7 +257,7 @@ def _spans(
         place, new = (_PLACES.get(match[1].upper(), match[1].upper()), match[2] or "") if match else ("O", "")
         if match is None or (place == "O") != (not new):
             line, token, _ = rows[n]
-            notes.leave_out("tag", "it is no BIO tag: read as O", f"{where}: line {line}: {token!r} {tag!r}")
+            notes.leave_out("tag", "it is not a BIO tag: read as O", f"{where}: line {line}: {token!r} {tag!r}")
             place, new = "O", ""
         goes_on = place in "IE" and new == kind and first is not None
         if first is not None and not goes_on:
@@ -267,7 +267,7 @@ def _spans(
             if place in "IE":
                 line, token, _ = rows[n]
                 where_it_stands = f"{where}: line {line}: {token!r} {tag!r}"
-                notes.change("tag", "it continues no mention: read as the beginning of one", where_it_stands)
+                notes.change("tag", "it does not continue a mention: read as the beginning of one", where_it_stands)
             first, kind = n, new
         if place in "ES" and first is not None:
             yield first, n, kind

@@ -1,4 +1,4 @@
-"""CorefUD: CoNLL-U whose MISC says entities and coreference (`Entity=(e1-person-1-…`), one document a `# newdoc`.
+"""CorefUD: CoNLL-U with entities and coreference in MISC (`Entity=`).
 
 The text is that of the rows, with the white space of `SpaceAfter`, `SpacesAfter` and `SpacesBefore`. Mentions of empty
 nodes have no text and are skipped; mentions in pieces become the span that covers them.
@@ -38,7 +38,7 @@ def read_corefud(path: Path, *, lang: Lang | None = None, split: str | None = No
     """The documents of the file, or of the files in the folder, at `path`.
 
     - `lang`: the language of all documents; default: `# lang`, else detected.
-    - `split`: the split to write; default: as the names of the files say: train, dev, test.
+    - `split`: the split to write; default: from the file names: train, dev, test.
 
     Raises UserError where a row has not ten columns, or there is no document.
     """
@@ -89,7 +89,7 @@ def _documents(file: Path) -> Iterator[_Source]:
             if len(columns) != 10:
                 raise UserError.at(file, f"has {len(columns)} columns; expected the ten of CoNLL-U", line=number)
             if not _ID.fullmatch(columns[0]):
-                raise UserError.at(file, f"begins with {columns[0]!r}; expected the number of a word", line=number)
+                raise UserError.at(file, f"begins with {columns[0]!r}; expected a word number", line=number)
             sentence.append((number, columns))
     if sentence:
         source.sentences.append(sentence)
@@ -123,7 +123,7 @@ class _Reader:
         text = self._read()
         marks = Marks(text, self.notes, self.where)
         for key, (start, end, kind) in self._parts.items():
-            why = "it is in pieces: the span that covers them stands for it"
+            why = "it is discontinuous: replaced by the span that covers it"
             self.notes.change("mention", why, f"{self.where}: {key[0]}")
             self._found.append((key[0], start, end, kind))
         members: dict[str, list[int]] = {}
@@ -160,14 +160,16 @@ class _Reader:
                 self._brackets(misc.get("Entity", ""), self.tokens[-1][0] if self.tokens else 0, end_of_range, number)
         for entity, opened in self._open.items():
             for one in opened:
-                self.notes.leave_out("mention", "its bracket never closes", f"{self.where}: line {one.line}: {entity}")
+                self.notes.leave_out(
+                    "mention", "its bracket is never closed", f"{self.where}: line {one.line}: {entity}"
+                )
         last = self.source.sentences[-1][-1][1][9]
         return text + (space if "SpacesAfter=" in last else "")
 
     def _brackets(self, brackets: str, start: int | None, end: int | None, line: int) -> None:
         """What opens and closes at a token from `start` to `end`; None at an empty node."""
         if rest := _BRACKET.sub("", brackets):
-            self.notes.leave_out("mention", "its bracket cannot be read", f"{self.where}: line {line}: {rest}")
+            self.notes.leave_out("mention", "its bracket cannot be parsed", f"{self.where}: line {line}: {rest}")
         for opening, at_once, closing in _BRACKET.findall(brackets):
             if closing:
                 name = closing

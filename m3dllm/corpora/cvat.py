@@ -1,4 +1,4 @@
-"""CVAT XML: boxes of images, and tracks of videos with their keyframes and the frames in which they are outside.
+"""CVAT XML: boxes in images, and tracks in videos.
 
 A video task, and each of a project, is one document whose annotated frames are those of the task (start, stop, step of
 its filter); a thing that no line places in a frame stands where CVAT shows it: between its keyframes. An image of an
@@ -46,10 +46,9 @@ _KNOWN = keys(
 def read_cvat(path: Path, *, images: Path | None = None, clips: bool = False, split: str | None = None) -> Imported:
     """The images or videos of the file, or of the files in the folder, at `path`.
 
-    - `images`: the folder of the images, or of a video's frames, by their numbers; default: looked for beside
-      and in `images`.
-    - `clips`: the images of one folder are the frames of one document, numbered as their names are.
-    - `split`: the split to write; default: as the subset says, or the names of the files.
+    - `images`: the folder of the images, or of a video's frames by number; default: next to the file, or `images`.
+    - `clips`: treat the images of a folder as the frames of one document, numbered by their file names.
+    - `split`: the split to write; default: from the subset, or the file names.
 
     Raises UserError where a file is no CVAT XML, or there is no image.
     """
@@ -60,7 +59,7 @@ def read_cvat(path: Path, *, images: Path | None = None, clips: bool = False, sp
         except UserError as error:
             if file == path:
                 raise
-            incoming.notes.leave_out("file", "it is no CVAT file", str(error))
+            incoming.notes.leave_out("file", "it is not a CVAT file", str(error))
             continue
         note_unread(as_value(root), _KNOWN, file.name, incoming.notes)
         folders = [images] if images else [file.parent / "images", file.parent]
@@ -91,7 +90,7 @@ class _Task:
                 name = str(pure.parent) if pure.parent.name else self._file.stem
                 found = frame_number(pure.name)
                 if found is None:
-                    self._notes.leave_out("frame", "its name holds no frame number", f"{self._file.name}: {pure}")
+                    self._notes.leave_out("frame", "its name has no frame number", f"{self._file.name}: {pure}")
                     continue
                 index = found
             groups.setdefault((name, 0 if clips else n), []).append((index, image))
@@ -101,7 +100,7 @@ class _Task:
             for index, image in members:
                 where = f"{self._file.name}: {image.get('name', '')}"
                 if index in frames:
-                    self._notes.leave_out("frame", "another image of the document has its number", where)
+                    self._notes.leave_out("frame", "another image of the document has the same number", where)
                     continue
                 size = _size(image.get("width"), image.get("height"))
                 found_image = find_image(image.get("name", ""), self._of_subset(image.get("subset", "")))
@@ -152,7 +151,7 @@ class _Task:
                 where = f"{self._file.name}: track {track.get('id', '')}, frame {shape.get('frame', '')}"
                 found = frames.get(_whole(shape.get("frame")) or 0) if shape.get("frame") else None
                 if shape.tag == "track":
-                    self._notes.leave_out("track", "it is a part of a skeleton", where)
+                    self._notes.leave_out("track", "it is part of a skeleton", where)
                 elif _is_outside(shape):
                     continue  # the thing is not in the picture
                 elif found is None:
@@ -195,7 +194,7 @@ class _Task:
         if start is None or stop is None or not start <= stop:
             return range(0)
         if stop - start >= _LONGEST_TASK:
-            why = f"there are more than {_LONGEST_TASK:,} in the task: only those with shapes come in"
+            why = f"there are more than {_LONGEST_TASK:,} in the task: only those with shapes are imported"
             self._notes.leave_out("frames", why, f"{self._file.name}: {start} to {stop}")
             return range(0)
         return range(start, stop + 1, int(step[1]) if step else 1)
@@ -205,7 +204,7 @@ class _Task:
     def _shape(self, shape: Element, kind: str, frame: Frame, size: Size | None, marks: Marks, where: str) -> None:
         if shape.tag != "box":
             article = "an" if shape.tag == "ellipse" else "a"
-            self._notes.leave_out(shape.tag, f"{article} {shape.tag} is no box", where)
+            self._notes.leave_out(shape.tag, f"{article} {shape.tag} is not a box", where)
             if shape.tag != "tag":
                 marks.spoil(frame.index)
             return
@@ -213,7 +212,7 @@ class _Task:
         why = (
             "it has no corners of four numbers"
             if any(corner is None for corner in corners)
-            else "it is turned: it is no box"
+            else "it is rotated: not an upright box"
             if number(shape.get("rotation"))
             else ""
             if kind

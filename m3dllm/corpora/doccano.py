@@ -1,4 +1,4 @@
-"""doccano JSONL: texts with spans (`[start, end, type]`, or entities with ids and relations between them).
+"""doccano JSONL: texts with spans, and relations between them.
 
 Texts stand under `text` or `data`, spans under `label`, `labels`, `entities` or, in old exports, `annotations`; other
 names are options. Offsets count characters or UTF-16 units, whichever parts fewer words of a file.
@@ -37,7 +37,7 @@ def read_doccano(
     - `text`: the key of the texts; default: `text` or `data`.
     - `label`: the key of the spans; default: `label`, `labels`, `entities` or `annotations`.
     - `lang`: the language of all documents; default: detected.
-    - `split`: the split to write; default: as the names of the files say.
+    - `split`: the split to write; default: from the file names.
 
     Raises UserError where a file is no JSON, or there is no document.
     """

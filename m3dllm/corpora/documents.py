@@ -1,7 +1,7 @@
 """JSON files of annotation tools, in the shapes in which they are written: one value or many, gzipped, with a mark.
 
 Documents stand in a list, one a line, one after another over lines, or in columns. What is read in another shape than
-usual is noted, as is a key that stands twice in an object.
+usual is noted, as is a key that appears twice in an object.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ JSON = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz")
 LARGEST_UNPACKED = 4 * 2**30
 CHUNK = 2**18
 """Bytes that are read at once."""
-HALVES = "it holds a half of a character, which no file can: � stands for it"
+HALVES = "it has a lone surrogate, which no file can hold: replaced by �"
 """Why a text is changed."""
-TWICE = "it stands twice in one object: the last one counts"
+TWICE = "it appears twice in one object: the last value is used"
 """Why a key is skipped."""
 _SPACE = re.compile(r"[ \t\r\n\ufeff]*")
 _DECODER = json.JSONDecoder()
@@ -79,7 +79,7 @@ def read_documents(path: Path, notes: Imported, *, keys: Iterable[str], lines: b
             return
     if n:  # what is wrong with it was wrong for one reader only
         _whole(path, notes, frozenset(keys), lines=lines)
-        raise UserError.at(path, f"is no JSON list: its element $[{n}] cannot be read")
+        raise UserError.at(path, f"is not a JSON list: its element $[{n}] cannot be read")
     if _holds_several(path):
         yield from _several(path, notes, lines=lines)
     else:
@@ -294,7 +294,7 @@ class _Limited:
         data: bytes = self.file.read(size)
         self.left -= len(data)
         if self.left <= 0:
-            raise UserError.at(self.path, f"holds {LARGEST_UNPACKED // 2**30} GiB or more: unpack it and divide it")
+            raise UserError.at(self.path, f"holds {LARGEST_UNPACKED // 2**30} GiB or more: unpack and split it")
         return data
 
 
@@ -313,7 +313,7 @@ def _unpacked(path: Path) -> Iterator[Any]:
             with gzip.open(file) as unpacked:
                 yield _Limited(unpacked, path)
         except (OSError, EOFError, zlib.error) as error:
-            raise UserError.at(path, f"is gzipped, and damaged ({error}): pack it again") from error
+            raise UserError.at(path, f"is gzipped and damaged ({error}): create it again") from error
 
 
 def _read(path: Path) -> bytes:
@@ -342,7 +342,7 @@ def _several(path: Path, notes: Imported, *, lines: bool) -> Iterator[Row]:
                 decode_text(_read(path), path)  # says where
                 raise
             except (ValueError, RecursionError) as error:
-                raise UserError.at(path, f"is JSON Lines, and this is no JSON ({error})", line=line) from error
+                raise UserError.at(path, f"is JSON Lines, and this is not valid JSON ({error})", line=line) from error
             many = isinstance(value, list)
             for i, one in enumerate(value if many else [value]):
                 place = f"$[{i}]" if many else "$"
@@ -370,7 +370,7 @@ def _of_object(value: dict[str, Any], keys: frozenset[str], path: Path, notes: I
         notes.remark("file", "it holds columns, one for each key: each row is read as a document", path.name)
         return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
     if not lines:
-        notes.remark("file", "it holds one document and no list", path.name)
+        notes.remark("file", "it holds a single document instead of a list", path.name)
     return [value]
 
 

@@ -1,4 +1,4 @@
-"""ELAN: the annotations of a tier become the text of a document, line by line, with their times; no mention is in them.
+"""ELAN: a tier becomes the text of a document, with times; it has no mentions.
 
 Annotations without a time of their own have their part of the time of those that they refer to, or stand between.
 Documents from ELAN have no gold: systems are run on them, or their text is annotated elsewhere.
@@ -30,9 +30,9 @@ def read_elan(
 ) -> Imported:
     """The text of the `.eaf` file, or of the files in the folder, at `path`.
 
-    - `tier`: the tiers whose annotations are the text, in the order of their times; default: the one with most text.
+    - `tier`: the tiers with the text, ordered by time; default: the tier with the most text.
     - `lang`: the language of all documents; default: detected.
-    - `split`: the split to write; default: as the names of the files say.
+    - `split`: the split to write; default: from the file names.
 
     Raises UserError where a file is no ELAN file, has no such tier, or there is no document.
     """

@@ -122,7 +122,7 @@ def pair_files(files: Iterable[ClipFile], notes: Imported) -> tuple[dict[int, St
         elif file.suffix in UNREAD:
             unread.append(file)
         else:
-            notes.leave_out("file", "it is neither an image nor a file of boxes", file.where)
+            notes.leave_out("file", "it is neither an image nor a box file", file.where)
     _leave_out_unread(unread, boxes, notes)
     stills, gone = _of_images(images, notes)
     for slot, found in boxes.items():
@@ -138,7 +138,7 @@ def _leave_out_unread(unread: Iterable[ClipFile], boxes: dict[str, list[ClipFile
             found[:] = [box for box in found if box not in own]
         kind = image.suffix[1:].upper()
         with_boxes = "".join(f", with {box.where}" for box in own)
-        why = f"images of the kind {kind} are not read: save it as JPEG or PNG"
+        why = f"{kind} images are not supported: save it as JPEG or PNG"
         notes.leave_out("frame", why, f"{image.where}{with_boxes}")
 
 
@@ -148,10 +148,10 @@ def _of_images(images: Iterable[ClipFile], notes: Imported) -> tuple[list[Still]
     first: dict[tuple[str, int], ClipFile] = {}
     for image in images:
         if image.number is None:
-            notes.leave_out("frame", "its name holds no frame number", image.where)
+            notes.leave_out("frame", "its name has no frame number", image.where)
             gone.add((image.folder, image.stem))
         elif (same := first.setdefault(_key(image), image)) is not image:
-            notes.leave_out("frame", "another file has its number", f"{image.where}, after {same.where}")
+            notes.leave_out("frame", "another file has the same number", f"{image.where}, after {same.where}")
             gone.add((image.folder, image.stem))
         else:
             stills.append(Still(image))
@@ -184,17 +184,17 @@ def _add_boxes(
         elif image is None:
             left.append(box)
         elif taken := getattr(image, slot):
-            notes.leave_out("box file", "another file has its number", f"{box.where}, after {taken.where}")
+            notes.leave_out("box file", "another file has the same number", f"{box.where}, after {taken.where}")
         else:
             setattr(image, slot, box)
     numbers = Counter(box.number for box in left)
     for box in left:
         of_number = by_number.get(box.number, [])
         if box.number is None:
-            notes.leave_out("box file", "its name holds no frame number", box.where)
+            notes.leave_out("box file", "its name has no frame number", box.where)
         elif len(of_number) == 1 and numbers[box.number] == 1 and getattr(of_number[0], slot) is None:
             setattr(of_number[0], slot, box)
-            why = "no image has its name: it was paired by its number"
+            why = "no image has its name: matched by its number"
             notes.change("box file", why, f"{box.where} with {of_number[0].name.where}")
         elif of_number or numbers[box.number] > 1:
             notes.leave_out("box file", "no image has its name, and several files have its number", box.where)
@@ -210,6 +210,6 @@ def _numbered(stills: Sequence[Still], notes: Imported) -> dict[int, Still]:
         return {still.name.number or 0: still for still in ordered}
     ordered.sort(key=lambda still: (_key(still.name), still.name.where))
     for i, still in enumerate(ordered):
-        why = "numbers in the names of its clip stand twice: numbered in the order of the names"
+        why = "frame numbers in the file names of its clip repeat: numbered in the order of the names"
         notes.change("frame", why, f"{still.name.where} is {i}")
     return dict(enumerate(ordered))

@@ -36,9 +36,9 @@ from m3dllm.types import Box, Frame, Region
 
 __all__ = ["BoxOrientation", "Clip", "ClipFile", "ClipFiles", "cut_to_frame", "frame_number", "read_clip"]
 
-UNUSABLE = "nothing that was drawn on it could be used: it counts as not annotated"
+UNUSABLE = "none of its boxes could be used: it is treated as not annotated"
 """Why a frame with boxes is not annotated."""
-PARTLY = "a part of what was drawn on it could not be used: it stays annotated, and its gold lacks that part"
+PARTLY = "some of its boxes could not be used: it stays annotated, and its gold lacks them"
 """What is said of a frame with boxes of which some are gold. To drop it would lose what is right in it; kept, it counts
 a system's box for the part that it lacks as wrong, in as many frames as the count says."""
 ROUNDING = 1e-5
@@ -132,7 +132,7 @@ class ClipFiles:
                 files = "1 file" if count == 1 else f"{count:,} files"
                 self._notes.leave_out("folder", "no document has its name", f"{place}: {files}")
             else:
-                self._notes.leave_out("file", "no folder around it has a document's name", place)
+                self._notes.leave_out("file", "none of its parent folders has a document's name", place)
 
     def _files(self, root: Path) -> Iterator[tuple[tuple[str, ...], ClipFile]]:
         """(the names of the folders and archives around it, file) for each file under `root`."""
@@ -161,7 +161,7 @@ class ClipFiles:
             parts = PurePosixPath(name).parts
             where = f"{shown}/{readable(name)}"
             if parts[0] == "/" or ".." in parts or parts[0].endswith(":"):
-                self._notes.leave_out("file", "its name leads out of the archive", where)
+                self._notes.leave_out("file", "its path leads out of the archive", where)
             elif info.file_size > LARGEST_FILE:
                 limit = f"it is larger than {LARGEST_FILE // 2**20} MiB"
                 self._notes.leave_out("file", limit, f"{where}: {info.file_size:,} bytes")
@@ -169,7 +169,7 @@ class ClipFiles:
                 total += info.file_size
                 if total > LARGEST_ARCHIVE:
                     limit = f"more than {LARGEST_ARCHIVE // 2**30} GiB"
-                    raise UserError.at(path, f"holds {limit} of files: unpack it, and name the folder")
+                    raise UserError.at(path, f"holds {limit} of files: unpack it and give the folder")
                 yield (*folders, *parts[:-1]), ClipFile(readable(parts[-1]), where, partial(self._read, path, info))
 
     def _archive(self, path: Path) -> zipfile.ZipFile:
@@ -179,7 +179,7 @@ class ClipFiles:
             try:
                 self._open = path, zipfile.ZipFile(path)
             except (*_ZIP_ERRORS, *_ZIP_REFUSALS) as error:
-                raise UserError.at(path, f"is no zip archive that can be read ({error}): pack it again") from error
+                raise UserError.at(path, f"is not a readable zip archive ({error}): create it again") from error
         return self._open[1]
 
     def _read(self, path: Path, info: zipfile.ZipInfo) -> bytes:
@@ -330,7 +330,7 @@ class _Reader:
         labelme = self._labelme(still.labelme) if still.labelme else None
         picture = self._picture(still, labelme)
         if picture is None:
-            why = "the image of its frame cannot be used" if still.image else "there is no image of its frame"
+            why = "the image of its frame cannot be used" if still.image else "the image of its frame is missing"
             for file in (still.labelme if labelme else None, still.yolo):
                 if file:
                     self.notes.leave_out("box file", why, file.where)
@@ -367,10 +367,10 @@ class _Reader:
         size = picture.stored_size if as_stored else picture.size
         if labelme.size not in (None, size):
             detail = f"{file.where}: for {_pixels(labelme.size or size)}, the image has {_pixels(size)}"
-            self.notes.change("box file", "its image has another size: the boxes were scaled", detail)
+            self.notes.change("box file", "its image has a different size: the boxes were scaled", detail)
         named = number_in(PurePosixPath(labelme.image_path.replace("\\", "/")).stem)
         if named is not None and file.number is not None and named != file.number:
-            why = "it names the image of another frame: its boxes are taken for the image of its own name"
+            why = "it names the image of another frame: its boxes are used for the image with its own name"
             self.notes.change("box file", why, f"{file.where}: $.imagePath: {labelme.image_path!r}")
         labelme.note_extras(file.where, self.notes)
         scale, cover = labelme.size or size, self.options.cover
@@ -435,7 +435,7 @@ class _Reader:
         size, turn = _whole_image(source), image_turn(source)
         if suffix in TIFF:
             source, suffix = image_as_png(source), ".png"
-            self.notes.change("frame", "it is TIFF, which browsers do not show: written as PNG", where)
+            self.notes.change("frame", "it is a TIFF, which browsers do not show: converted to PNG", where)
         return _Picture(source, suffix, size, turn)
 
 
@@ -465,17 +465,17 @@ def regions_in_frame(
         name = chosen(region.type, region_types)
         inside = cut_to_frame(region.box)
         if name is None:
-            notes.leave_out("region", f"its type {region.type!r} is not chosen", where)
+            notes.leave_out("region", f"its type {region.type!r} is not selected", where)
         elif inside is None:
-            why = "its box sticks out of the frame" if region.box.has_area else "its box has no area"
+            why = "its box extends beyond the frame" if region.box.has_area else "its box has no area"
             notes.leave_out("region", why, f"{where}: {_fractions(region.box)}")
         else:
             new = replace(region, box=inside, type=name)
             if new in kept:
-                notes.leave_out("region", "it stands twice", where)
+                notes.leave_out("region", "it is a duplicate", where)
             elif overhang(region.box) > ROUNDING:
                 notes.change(
-                    "region", "its box stuck out of the frame: cut to it", f"{where}: {_fractions(region.box)}"
+                    "region", "its box extended beyond the frame: clipped", f"{where}: {_fractions(region.box)}"
                 )
             kept[new] = None
     return list(kept)
@@ -488,7 +488,7 @@ def _turned(one: tuple[str, Region], turn: int) -> tuple[str, Region]:
 
 def is_unusable(left: LeftOut) -> bool:
     """Whether a region was drawn that nobody can use, rather than one that is not wanted, or stands already."""
-    return left.what == "region" and not left.why.endswith("is not chosen") and left.why != "it stands twice"
+    return left.what == "region" and not left.why.endswith("is not selected") and left.why != "it is a duplicate"
 
 
 def _whole_image(source: Path | bytes) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""GMNER: tweets in BIO with `IMGID:`, and boxes of their images in Pascal VOC XML, named by the mention they show."""
+"""GMNER: tweets with BIO tags, and boxes in their images (Pascal VOC XML)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def read_gmner(
 ) -> Imported:
     """The tweets of the files under `path` (the released folder, its `txt`, or one file).
 
-    - `boxes`: the folder, or the tar archive, of the XML files; default: the `xml` or `xml.tar.gz` beside.
-    - `images`: the folder of the images; without it frames have the sizes that the XML files say, and no pixels.
-    - `split`: the split to write; default: as the names of the files say: train, dev, test.
+    - `boxes`: the folder or tar archive of the XML files; default: `xml` or `xml.tar.gz` next to the tweets.
+    - `images`: the folder of the images; without it, frames have the sizes given in the XML files, but no pixels.
+    - `split`: the split to write; default: from the file names: train, dev, test.
 
     A tweet without an XML file shows none of its entities. Raises UserError where there is no tweet.
     """
@@ -45,7 +45,7 @@ def read_gmner(
             example = _tweet(block, found.get(image), incoming, where, f"{file.stem}-{n}", images)
             incoming.add(part, example)
     for name in sorted(found.keys() - read):
-        incoming.notes.leave_out("box file", "no tweet has its image", f"{name}.xml")
+        incoming.notes.leave_out("box file", "no tweet uses its image", f"{name}.xml")
     return incoming.done(path)
 
 
@@ -62,7 +62,7 @@ def _boxes(source: Path | None, notes: Imported) -> Iterator[tuple[str, Boxed]]:
         try:
             yield PurePosixPath(name).stem, parse_voc(parse_xml(data, name, "annotation"), name, notes)
         except UserError as error:
-            notes.leave_out("box file", "it is no Pascal VOC file", str(error))
+            notes.leave_out("box file", "it is not a Pascal VOC file", str(error))
 
 
 def _files(source: Path) -> Iterator[tuple[str, bytes]]:
@@ -112,7 +112,7 @@ def _show(marks: Marks, region: Region, name: str, place: str) -> None:
         marks.spoil(region.frame)
         return
     if len(found) > 1:
-        marks.notes.change("region", "several mentions have its name: the first shows in it", f"{place}: {name!r}")
+        marks.notes.change("region", "several mentions have its name: assigned to the first", f"{place}: {name!r}")
     marks.shows(Region(region.frame, region.box, marks.kind(found[0])), place, found[0])
 
 

@@ -1,4 +1,4 @@
-"""Hugging Face datasets: a folder that `save_to_disk` wrote, whose rows have the fields of the native corpus."""
+"""Hugging Face datasets: a folder written by `save_to_disk`, with the native fields."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def read_hf_datasets(path: Path) -> Imported:
     """
     datasets = load_datasets()
     if not path.is_dir():
-        raise UserError.at(path, "is no folder; expected one that 'save_to_disk' of Hugging Face datasets wrote")
+        raise UserError.at(path, "is not a folder; expected one that 'save_to_disk' of Hugging Face datasets wrote")
     try:
         found = datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = " ".join(str(error).split())[:160]
-        raise UserError.at(path, f"is no saved Hugging Face dataset that can be read ({why})") from error
+        raise UserError.at(path, f"is not a readable saved Hugging Face dataset ({why})") from error
     return from_datasets(found)
 
 

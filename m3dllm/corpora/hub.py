@@ -63,9 +63,7 @@ def from_datasets(found: DatasetDict | Dataset, *, labels: LabelSet | None = Non
                 if problem := id_problem(example.document.id):
                     raise WireError(problem, "$.id")
                 if example.document.id in seen:
-                    raise WireError(
-                        f"the id {example.document.id!r} stands already in {seen[example.document.id]}", "$.id"
-                    )
+                    raise WireError(f"the id {example.document.id!r} is already in {seen[example.document.id]}", "$.id")
             except WireError as error:
                 raise error.at(where) from error
             seen[example.document.id] = where

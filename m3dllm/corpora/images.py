@@ -41,7 +41,7 @@ def image_size(source: Path | bytes) -> tuple[int, int]:
             elif image.format != "JPEG" or not _ends_with(source, b"\xff\xd9"):
                 image.load()
         except (OSError, SyntaxError, EOFError, ValueError) as error:
-            raise ValueError(f"the image is damaged or cut off ({error}): replace it") from error
+            raise ValueError(f"the image is damaged or truncated ({error}): replace it") from error
     return size
 
 
@@ -66,7 +66,7 @@ def image_as_png(source: Path | bytes) -> bytes:
     try:
         return as_png(source)
     except (OSError, SyntaxError, EOFError, ValueError, MemoryError) as error:
-        raise ValueError(f"the image is damaged or cut off ({error}): replace it") from error
+        raise ValueError(f"the image is damaged or truncated ({error}): replace it") from error
 
 
 def image_problem(source: Path | bytes, size: tuple[int, int]) -> str | None:
@@ -76,7 +76,7 @@ def image_problem(source: Path | bytes, size: tuple[int, int]) -> str | None:
     except ValueError as error:
         return str(error)
     if found != size:
-        turned = " as it is seen (its file says how to turn it, by EXIF)" if found == size[::-1] else ""
+        turned = " as displayed (its EXIF data rotate it)" if found == size[::-1] else ""
         return f"the image has {_pixels(found)} pixels{turned}; expected {_pixels(size)}: correct the sizes"
     return None
 
@@ -88,9 +88,9 @@ def _open(source: Path | bytes) -> Image:
     try:
         return open_picture(source)
     except UnidentifiedImageError as error:
-        raise ValueError("is not an image of a known kind: replace it") from error
+        raise ValueError("is not in a supported image format: replace it") from error
     except FileNotFoundError as error:
-        raise ValueError("the file does not exist: put the image there, or take the frame out") from error
+        raise ValueError("the file does not exist: add the image, or remove the frame") from error
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"the image cannot be read ({error}): replace it") from error
 

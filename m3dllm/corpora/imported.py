@@ -195,7 +195,7 @@ class Imported:
 
     def leave_detail(self, what: str, where: str) -> None:
         """Note what is said of something that comes in, and that a corpus has no place for."""
-        self.details.append(LeftOut(what, "a corpus has no place for it", where))
+        self.details.append(LeftOut(what, "a corpus cannot represent it", where))
 
     def change(self, what: str, why: str, where: str) -> None:
         """Note something that comes in, but not as it stood."""
@@ -227,7 +227,7 @@ class Imported:
                 return
             first = f": {self.left_out[0].why} ({self.left_out[0].where})" if self.left_out else ""
             where = "the import" if path is None else path
-            raise UserError.at(where, f"no mention and no region is kept, and nothing is written{first}")
+            raise UserError.at(where, f"no mention or region is left, so nothing is written{first}")
 
     def report(self, about: Mapping[str, Any]) -> Iterator[bytes]:
         """Every place that was skipped or changed, one a line, and the counts, as the pieces of a JSON object that

@@ -47,9 +47,8 @@ def _is_marked(folder: Path, name: str) -> bool:
 _ORIENTATION = inspect.Parameter(
     "box_orientation", inspect.Parameter.KEYWORD_ONLY, default="auto", annotation=BoxOrientation
 )
-_ORIENTATION_HELP = """- `box_orientation`: whether boxes in images that a camera turned (EXIF) were drawn on the
-  upright image or on the pixels as they are stored; "auto" asks the size that the tool says, and takes upright where
-  it does not tell."""
+_ORIENTATION_HELP = """- `box_orientation`: whether boxes in images rotated by EXIF were drawn on the upright image
+  or on the stored pixels; "auto" compares the size in the annotations, and else assumes upright."""
 """An option of every importer of images that has none of its own for it."""
 IMPORTERS = _Importers("import format", "m3dllm.corpora", "m3dllm.importers")
 
@@ -101,7 +100,7 @@ def find_importer(name: str) -> Importer:
     found = IMPORTERS.find(name)
     read = getattr(found, "IMPORTER", found)
     if not callable(read):
-        raise UserError(f"import format '{name}' is no function and has no IMPORTER: see m3dllm.corpora.importers")
+        raise UserError(f"import format '{name}' is not a function and has no IMPORTER: see m3dllm.corpora.importers")
     return Importer(read, plugins.summary(found if isinstance(found, ModuleType) else read))
 
 

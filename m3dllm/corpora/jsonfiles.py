@@ -36,7 +36,7 @@ def _unread(value: Any, shape: Shape, name: str = "value") -> Iterator[tuple[str
         return
     if isinstance(shape, list):
         if not isinstance(value, list):
-            yield name, "it is no list", ""
+            yield name, "it is not a list", ""
             return
         inner = shape[0]
         plain = {key for key, of in inner.items() if of is None} if isinstance(inner, dict) else set()
@@ -44,7 +44,7 @@ def _unread(value: Any, shape: Shape, name: str = "value") -> Iterator[tuple[str
             if not (isinstance(part, dict) and part.keys() <= plain):  # most parts: nothing in them is unread
                 yield from ((what, why, f"[{i}]{where}") for what, why, where in _unread(part, inner, name))
     elif not isinstance(value, dict):
-        yield name, "it is no object", ""
+        yield name, "it is not an object", ""
     else:
         for key, part in value.items():
             if key in shape or "*" in shape:

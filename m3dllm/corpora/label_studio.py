@@ -1,4 +1,4 @@
-"""Label Studio JSON: spans of text, relations, rectangles on images and in videos. A task is a document.
+"""Label Studio JSON: spans, relations, rectangles in images and videos. A task is a document.
 
 Offsets are held against the words that stand beside them, in code points or UTF-16 units, a CR LF as one character or
 two, whichever agree. Boxes are percents; frames of videos count from 1 there and from 0 here, and a rectangle is where
@@ -28,7 +28,7 @@ from m3dllm.errors import UserError
 from m3dllm.types import TASKS, Box, Document, Example, Frame, Lang, Region, Segment, Task
 from m3dllm.wire import WireError, convert
 
-_NO_SIZE = "the size of its video is not said: give --video-size"
+_NO_SIZE = "the size of its video is not given: pass --video-size"
 _USED = ("labels", "rectanglelabels", "videorectangle", "relation")
 _DRAWN = re.compile(r"(rectangle|polygon|ellipse|brush|keypoint|bitmask|vector|magicwand)(labels)?")
 """The kinds of results that are drawn on an image; others say something of it, or of what is drawn."""
@@ -71,11 +71,11 @@ def read_label_studio(
     """The tasks of the export, or of the exports in the folder, at `path`.
 
     - `lang`: the language of all documents; default: the `lang` of the data, else detected.
-    - `images`: the folder of the images; default: looked for beside the export.
-    - `video_size`: WIDTHxHEIGHT of videos, in pixels, where results do not say it.
-    - `predictions`: the pre-annotations are taken, not what people made of them.
-    - `coreference`: the relations that join mentions of one entity, in any case.
-    - `split`: the split to write; default: as the names of the files say.
+    - `images`: the folder of the images; default: next to the export.
+    - `video_size`: WIDTHxHEIGHT of the videos in pixels, if the results do not give it.
+    - `predictions`: import the pre-annotations (predictions) instead of the annotations.
+    - `coreference`: the names of relations that link coreferent mentions; case is ignored.
+    - `split`: the split to write; default: from the file names.
 
     Raises UserError where a file is no export with results, or there is no task.
     """
@@ -90,12 +90,12 @@ def read_label_studio(
         except UserError as error:
             if file == path:
                 raise
-            incoming.notes.leave_out("file", "it is no JSON export of Label Studio", str(error))
+            incoming.notes.leave_out("file", "it is not a JSON export of Label Studio", str(error))
             continue
         if not known and file == path:
-            raise UserError.at(file, "is no JSON export of Label Studio: no task in it has data (JSON-MIN has not)")
+            raise UserError.at(file, "is not a JSON export of Label Studio: no task in it has data (JSON-MIN has none)")
         if not known:
-            incoming.notes.leave_out("file", "it is no JSON export of Label Studio", file.name)
+            incoming.notes.leave_out("file", "it is not a JSON export of Label Studio", file.name)
             continue
         part = split or incoming.split_of(file, path)
         linked = bool(links - options.coreference), bool(links & options.coreference)
@@ -219,7 +219,7 @@ class _Task:
         kept.sort(key=lambda one: not one.get("ground_truth"))
         for other in kept[1:]:
             self.notes.leave_out(
-                "annotation", "another one of its task is taken", f"{self.where}: {other.get('id', '')}"
+                "annotation", "another annotation of its task is used", f"{self.where}: {other.get('id', '')}"
             )
         if not kept:
             return None
@@ -234,7 +234,7 @@ class _Task:
         sound = kind == "labels" and _is_of_sound(result)
         if kind in _USED and not sound:
             return False
-        why = "it is of a sound or a series" if sound else f"results of the kind {kind!r} have no place"
+        why = "it is of a sound or a series" if sound else f"a corpus cannot represent results of type {kind!r}"
         self.notes.leave_out("result", why, f"{self.where}: {result.get('id', '')}")
         return True
 
@@ -280,7 +280,7 @@ class _Task:
                 Document("x", "en", text, **{key: value})
                 found[key] = value
             except (WireError, ValueError):
-                self.notes.leave_out(key, f"they are no {key} of the text", self.where)
+                self.notes.leave_out(key, f"they are not {key} of the text", self.where)
         return found
 
     def _unannotated(self, data: dict[str, Any], made: list[dict[str, Any]] | None, text: bool) -> frozenset[Task]:
@@ -306,7 +306,7 @@ class _Task:
             size = _original(about) or sizes.get((control, position)) or next(filter(None, sizes.values()), None)
             where = f"{self.where}: {source}"
             if index < 0 or any(frame.index == index for frame in frames):
-                self.notes.leave_out("frame", "its number is negative, or another one's", f"{where}: {index}")
+                self.notes.leave_out("frame", "its number is negative or already used", f"{where}: {index}")
                 continue
             time_s, drawn = real(about.get("time_s")), about.get("annotated", True) is not False
             image = find_image(source, folders)
@@ -358,7 +358,7 @@ class _Task:
                 if region.frame in frames:
                     marks.shows(region, where, shown.get(name))
                 else:
-                    self.notes.leave_out("region", "its frame is not there, or has no size", where)
+                    self.notes.leave_out("region", "its frame is missing or has no size", where)
 
     def _relation(
         self,
@@ -374,13 +374,13 @@ class _Task:
         labels = _labels(result, "labels")
         where = f"{self.where}: {head} to {tail}"
         if result.get("direction") == "bi" and labels:
-            self.notes.change("relation", "it goes both ways: read from its first end to its second", where)
+            self.notes.change("relation", "it is bidirectional: read from its first end to its second", where)
         if head in drawn or tail in drawn:
             region, mention = (head, tail) if head in drawn else (tail, head)
             if mention in mentions and region not in shown:
                 shown[region] = mention
             else:
-                self.notes.leave_out("relation", "an end is a region", where)
+                self.notes.leave_out("relation", "one of its ends is a region", where)
             return
         if any(label.casefold() in self.options.coreference for label in labels):
             marks.join((head, tail), confidence=confidence(result.get("score")))
@@ -420,7 +420,7 @@ class _Task:
         kinds = _labels(_value(result), "rectanglelabels")
         box = _percents(_value(result))
         if found is None:
-            self.notes.leave_out("region", "its image is not there, or has no size", where)
+            self.notes.leave_out("region", "its image is missing, or has no size", where)
         elif why := _unfit(box, kinds, _value(result)):
             self.notes.leave_out("region", why, where)
             marks.spoil(found[0].index)
@@ -441,7 +441,7 @@ class _Task:
             number = whole_number(key.get("frame"))
             where = f"{self.where}: {result.get('id', '')}: frame {number}"
             if number is None or number < 1:
-                self.notes.leave_out("region", "it has no frame number from 1", where)
+                self.notes.leave_out("region", "it has no frame number (counted from 1)", where)
             elif size is None:
                 self.notes.leave_out("region", _NO_SIZE, where)
             elif number in keyframes:
@@ -590,7 +590,7 @@ def _unfit(box: Box | None, kinds: list[str], holder: dict[str, Any]) -> str | N
     if box is None:
         return "it has no x, y, width and height"
     if (real(holder.get("rotation")) or 0.0) % 360:
-        return "it is turned: it is no box"
+        return "it is rotated: not an upright box"
     return None if kinds else "it has no type"
 
 

@@ -1,4 +1,4 @@
-"""LabelMe: a JSON file an image, with the rectangles drawn in it and often the image itself; an image is a document.
+"""LabelMe: one JSON file with boxes per image; each image becomes a document.
 
 The shapes of a file are read by `labelme_shapes`, as where they stand beside the frames of other formats.
 """
@@ -30,10 +30,10 @@ def read_labelme(
 ) -> Imported:
     """The images of the JSON files at `path`: a file, or a folder searched through.
 
-    - `images`: the folder of the images; default: looked for beside, by the names of the files, else by those in
-      them, else the image inside.
-    - `shapes`: polygons, circles and other shapes are skipped ("boxes"), or become the box that covers them ("cover").
-    - `split`: the split to write; default: as the names of folders say: train, val, test.
+    - `images`: the folder of the images; default: next to the file, by the file's name, else by the name in it, else the
+      image inside the file.
+    - `shapes`: "boxes" skips polygons, circles and other shapes; "cover" replaces them by their bounding boxes.
+    - `split`: the split to write; default: from the folder names: train, val, test.
 
     Raises UserError where no file is one of LabelMe.
     """
@@ -45,7 +45,7 @@ def read_labelme(
         except ValueError as error:
             if file == path:
                 raise UserError.at(file, str(error)) from error
-            incoming.notes.leave_out("file", "it is no LabelMe file", f"{file.name}: {error}")
+            incoming.notes.leave_out("file", "it is not a LabelMe file", f"{file.name}: {error}")
             continue
         if example := _example(found, file, images, incoming, cover=shapes == "cover"):
             incoming.add(split or incoming.split_of(file, root), example)

@@ -62,7 +62,7 @@ class LabelMe:
         for i, shape in enumerate(self.shapes):
             place = f"{where}: $.shapes[{i}]"
             if not isinstance(shape, dict):
-                notes.leave_out("region", "it is no object", place)
+                notes.leave_out("region", "it is not an object", place)
                 continue
             corners = corners_of(shape.get("points"))
             kind = shape.get("shape_type") or ("rectangle" if corners else "polygon")  # old files do not say it
@@ -71,7 +71,7 @@ class LabelMe:
             if corners is None and covers:
                 corners = _covering(kind, shape.get("points"))
             if kind != "rectangle" and not covers:
-                notes.leave_out("region", "its shape is no rectangle", f"{place}: {kind!r}{_remedy(kind)}")
+                notes.leave_out("region", "its shape is not a rectangle", f"{place}: {kind!r}{_remedy(kind)}")
             elif corners is None:
                 notes.leave_out("region", "its points are not two opposite corners", place)
             elif are_fractions(corners):
@@ -81,7 +81,11 @@ class LabelMe:
             else:
                 found.append((place, Region(frame, Box.from_corners(*corners, size=size), name.strip())))
                 if kind != "rectangle" or corners_of(shape.get("points")) is None:
-                    notes.change("region", "its shape is no rectangle: the box that covers it", f"{place}: {kind!r}")
+                    notes.change(
+                        "region",
+                        "its shape is not a rectangle: replaced by the box that covers it",
+                        f"{place}: {kind!r}",
+                    )
         return found
 
     def note_extras(self, where: str, notes: Imported) -> None:
@@ -98,9 +102,9 @@ def parse_labelme(data: bytes) -> LabelMe:
     try:
         value = decode_value(data)
     except WireError as error:
-        raise ValueError(f"it is no JSON ({error})") from error
+        raise ValueError(f"it cannot be parsed ({error})") from error
     if not isinstance(value, dict) or not isinstance(shapes := value.get("shapes"), list):
-        raise ValueError("it is no LabelMe file: it has no list of shapes")
+        raise ValueError("it is not a LabelMe file: it has no list of shapes")
     size = _number(value.get("imageWidth")), _number(value.get("imageHeight"))
     width, height = size
     named = value.get("imagePath")
@@ -114,7 +118,9 @@ def parse_labelme(data: bytes) -> LabelMe:
 
 
 def _remedy(kind: object) -> str:
-    return " ('--shapes cover' makes a box of it)" if isinstance(kind, str) and kind in AREAS else ""
+    return (
+        " ('--shapes cover' replaces it by the box that covers it)" if isinstance(kind, str) and kind in AREAS else ""
+    )
 
 
 def _image(text: object) -> bytes | None:

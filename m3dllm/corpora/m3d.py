@@ -1,4 +1,4 @@
-"""The released layout of the M3D dataset: JSON documents, and frames with their boxes.
+"""The M3D dataset as released: JSON documents, and frames with boxes.
 
 `data/{lang}/{split}_{lang}.json` is a list of documents; `img/{video_id}/` holds the frames of a clip and, with the
 same stem, a text file of boxes (`TYPE cx cy w h` a line, fractions of the frame). Offsets count words between single
@@ -76,9 +76,9 @@ def read_m3d(
 ) -> Imported:
     """The documents at `path`: the released folder, its `data` folder, a folder of JSON files, or one JSON file.
 
-    - `images`: the folder that holds one folder of frames a clip; default: the `img` beside or above the data.
-    - `box_orientation`: whether boxes in images that a camera turned (EXIF) were drawn on the upright image or on the
-      pixels as they are stored.
+    - `images`: the folder with one folder of frames per clip; default: the `img` next to or above the data.
+    - `box_orientation`: whether boxes in images rotated by EXIF were drawn on the upright image or on the stored
+      pixels.
 
     Documents of both languages share a split; `group` is the source video. Types that M3D does not have are added to
     its label set. Raises UserError where there is no document or a file has another shape.
@@ -226,7 +226,7 @@ class _Reader:
         instead = (f"{clip}-{lang}", f"{clip}-{lang}-{split}", by_place) if clip else ()
         name = unused_id(clip or by_place, self.ids, instead=instead)
         if name != clip and clip:
-            why = "stands twice" if clip in self.ids else "cannot be an id"
+            why = "appears twice" if clip in self.ids else "is not a valid id"
             self.imported.change("document", f"its video_id {why}: renamed", f"{place}.video_id: {clip!r} is {name!r}")
         self.ids.add(name)
         return name
@@ -243,7 +243,7 @@ class _Reader:
             if not start_s <= end_s < math.inf:
                 self.imported.leave_out("segment", "its time is not 'start-end' in seconds", where)
             elif start < 0 or not sentence:
-                self.imported.leave_out("segment", "its sentence does not stand in the text", where)
+                self.imported.leave_out("segment", "its sentence is not in the text", where)
             else:
                 position = start + len(sentence)
                 segments.append(Segment(start, position, start_s, end_s))
@@ -258,17 +258,17 @@ class _Reader:
                 where = f"{place}.entityLink.{name}.link[{j}]"
                 if not 0 <= mention.start < mention.end <= len(starts):
                     offsets = f"{mention.start} to {mention.end} of {len(starts)}"
-                    self.imported.leave_out("mention", "its offsets do not fit the text", f"{where}: {offsets}")
+                    self.imported.leave_out("mention", "its offsets are outside the text", f"{where}: {offsets}")
                     continue
                 span = starts[mention.start], ends[mention.end - 1]
                 found = source.text[slice(*span)]
                 if mention.text is not None and mention.text != found:
-                    why = "the text at its offsets is another"
+                    why = "its text differs from the text at its offsets"
                     self.imported.leave_out("mention", why, f"{where}: {mention.text!r}, the text has {found!r}")
                 elif not found or not mention.type:
                     self.imported.leave_out("mention", "it has no type" if found else "it has no text", where)
                 elif span in seen:
-                    self.imported.leave_out("mention", "its span is a mention already", f"{where}: {found!r}")
+                    self.imported.leave_out("mention", "its span is already a mention", f"{where}: {found!r}")
                 else:
                     seen.add(span)
                     self._note_type("mention", mention.type, where)
@@ -276,7 +276,7 @@ class _Reader:
             if mentions:
                 chains[name] = Chain(name, tuple(mentions))
             else:
-                self.imported.leave_out("chain", "no mention of it is left", f"{place}.entityLink.{name}")
+                self.imported.leave_out("chain", "none of its mentions is left", f"{place}.entityLink.{name}")
         return chains
 
     def _relations(self, source: _Source, chains: dict[str, Chain], *, place: str) -> tuple[Relation, ...]:
@@ -285,7 +285,9 @@ class _Reader:
             where = f"{place}.relation[{j}]"
             ends = relation.link1, relation.link2
             if missing := [end for end in ends if end not in chains]:
-                self.imported.leave_out("relation", "it names a chain that is not there", f"{where}: {missing[0]}")
+                self.imported.leave_out(
+                    "relation", "it refers to a chain that does not exist", f"{where}: {missing[0]}"
+                )
             elif relation.link1 == relation.link2:
                 self.imported.leave_out("relation", "it joins a chain to itself", f"{where}: {relation.link1}")
             elif not relation.type:
@@ -293,7 +295,7 @@ class _Reader:
             else:
                 found = direct(relation.type, chains[relation.link1], chains[relation.link2])
                 if found in relations:
-                    self.imported.leave_out("relation", "it stands twice", f"{where}: {relation.type}")
+                    self.imported.leave_out("relation", "it is a duplicate", f"{where}: {relation.type}")
                 self._note_type("relation", relation.type, where)
                 relations[found] = None
         return tuple(relations)
@@ -330,7 +332,7 @@ class _Reader:
             path = f"frames/{file_name(name)}/{number}{'.png' if is_tiff(image.name) else image.suffix.lower()}"
             self.imported.images[path] = image_as_png(image) if is_tiff(image.name) else image
             if is_tiff(image.name):
-                self.imported.change("frame", "it is TIFF, which browsers do not show: written as PNG", f"{image}")
+                self.imported.change("frame", "it is a TIFF, which browsers do not show: converted to PNG", f"{image}")
             before = len(self.imported.left_out)
             boxes_here = self._boxes(box_file, number, image) if box_file else []
             annotated = box_file is not None or number in listed
@@ -340,10 +342,10 @@ class _Reader:
             frames.append(Frame(number, path, width_px, height_px, annotated))
             regions += boxes_here
         for file in boxes.values():
-            self.imported.leave_out("box file", "there is no image of its name", f"{file}")
+            self.imported.leave_out("box file", "there is no image with its name", f"{file}")
         for number in sorted(listed - images.keys()):
             self.imported.leave_out(
-                "annotated frame", "there is no image of it", f"{place}.image: {number} in {folder}"
+                "annotated frame", "there is no image for it", f"{place}.image: {number} in {folder}"
             )
         return tuple(frames), tuple(regions)
 
@@ -354,7 +356,7 @@ class _Reader:
             if re.fullmatch(r"[0-9]{1,9}", digits):
                 listed.add(int(digits))
             else:
-                self.imported.leave_out("annotated frame", "it is no frame number", f"{place}.image: {number!r}")
+                self.imported.leave_out("annotated frame", "it is not a frame number", f"{place}.image: {number!r}")
         return listed
 
     def _clip_files(self, folder: Path) -> tuple[dict[int, Path], dict[str, Path]]:
@@ -369,14 +371,14 @@ class _Reader:
                 boxes[file.stem] = file
             elif file.suffix.lower() in UNREAD:
                 kind = file.suffix[1:].upper()
-                why = f"images of the kind {kind} are not read: save it as JPEG or PNG"
+                why = f"{kind} images are not supported: save it as JPEG or PNG"
                 self.imported.leave_out("frame", why, f"{file}")
             elif file.suffix.lower() not in SUFFIXES:
                 self.imported.leave_out("file", "it is neither an image nor a .txt file of boxes", f"{file}")
             elif number is None:
-                self.imported.leave_out("frame", "its name holds no frame number", f"{file}")
+                self.imported.leave_out("frame", "its name has no frame number", f"{file}")
             elif number in images:
-                self.imported.leave_out("frame", "another image has its number", f"{file}")
+                self.imported.leave_out("frame", "another image has the same number", f"{file}")
             else:
                 images[number] = file
         return images, boxes
@@ -401,10 +403,10 @@ class _Reader:
             box = _onto_the_frame(turn_box(Box.from_cxcywh(centre_x, centre_y, width, height), turn))
             region = Region(number, box, kind)
             if not box.is_legal:
-                why = "its box does not lie in the frame, as fractions"
+                why = "its box is not inside the frame, as fractions"
                 self.imported.leave_out("region", why, f"{where}: {text.strip()!r}")
             elif region in regions:
-                self.imported.leave_out("region", "it stands twice", f"{where}: {text.strip()!r}")
+                self.imported.leave_out("region", "it is a duplicate", f"{where}: {text.strip()!r}")
             else:
                 self._note_type("region", kind, where)
                 regions[region] = None

@@ -63,22 +63,22 @@ class Marks:
         """A span. What has no place in the text, or says other words than stand there, is skipped."""
         detail = f"{self.where}: {kind} {start} to {end}" + ("" if surface is None else f" {surface!r}")
         if not 0 <= start < end <= len(self.text):
-            self._leave_out("its offsets do not fit the text", f"{detail}; the text has {len(self.text)} characters")
+            self._leave_out("its offsets are outside the text", f"{detail}; the text has {len(self.text)} characters")
             return
         found = self.text[start:end]
         if surface is not None and surface.split() != found.split():
-            self._leave_out("the text at its offsets is another", f"{detail}, the text has {found!r}")
+            self._leave_out("its text differs from the text at its offsets", f"{detail}, the text has {found!r}")
         elif not found.strip():
-            self._leave_out("it has no text but white space", detail)
+            self._leave_out("it is only white space", detail)
         elif not kind.strip():
             self._leave_out("it has no type", detail)
         else:
             if found != found.strip():
-                self.notes.change("mention", "white space at its ends was cut off", detail)
+                self.notes.change("mention", "leading or trailing white space was removed", detail)
                 start, end = start + len(found) - len(found.lstrip()), end - len(found) + len(found.rstrip())
             mention = Mention(start, end, kind, confidence)
             if first := self._by_span.get(mention.span):
-                self._leave_out("its span is a mention already", detail)
+                self._leave_out("its span is already a mention", detail)
                 self._stand_ins[name] = first
             else:
                 self._by_span[mention.span] = name
@@ -156,17 +156,19 @@ class Marks:
         for head, tail, kind, confidence in self._relations:
             first, second = (ids[self._sets.root(end)] for end in (head, tail))
             if first == second:
-                self.notes.leave_out("relation", "both its ends are in one chain", f"{self.where}: {kind}")
+                self.notes.leave_out("relation", "both of its ends are in the same chain", f"{self.where}: {kind}")
                 continue
             relation = Relation(first, second, kind, confidence)
             if relation in relations:
-                self.notes.leave_out("relation", "its chains have it already", f"{self.where}: {kind}")
+                self.notes.leave_out("relation", "its chains already have it", f"{self.where}: {kind}")
             relations[relation] = None
         regions: dict[Region, None] = {}
         for region, name in self._regions:
             shown = region if name is None else replace(region, chain=ids[self._sets.root(name)])
             if shown in regions:
-                self.notes.leave_out("region", "it stands twice", f"{self.where}: {shown.type} in frame {shown.frame}")
+                self.notes.leave_out(
+                    "region", "it is a duplicate", f"{self.where}: {shown.type} in frame {shown.frame}"
+                )
             regions[shown] = None
         chains = tuple(Chain(ids[root], tuple(mentions)) for root, mentions in members.items())
         return Annotation(chains, tuple(relations), tuple(regions))
@@ -176,7 +178,7 @@ class Marks:
         found = self._stand_ins.get(name, name)
         if found in self._mentions:
             return found
-        self.notes.leave_out(what, "an end names no mention", f"{self.where}: {name}")
+        self.notes.leave_out(what, "one of its ends is not a mention", f"{self.where}: {name}")
         return None
 
     def _leave_out(self, why: str, detail: str) -> None:

@@ -34,17 +34,17 @@ def parse_xml(data: bytes, where: str, root: str) -> Element:
     if problem := packed(data):
         raise UserError.at(where, problem)
     if len(data) > LARGEST:
-        raise UserError.at(where, f"holds more than {LARGEST // 2**20} MiB of XML: divide it")
+        raise UserError.at(where, f"holds more than {LARGEST // 2**20} MiB of XML: split it")
     text = _as_declared(data, where)
     plain = data.replace(b"\0", b"")  # as UTF-16 has them
     if any(word in plain or (text and word.decode() in text) for word in (b"<!DOCTYPE", b"<!ENTITY")):
-        raise UserError.at(where, "declares a document type, which is never read: save it without")
+        raise UserError.at(where, "declares a document type, which is never read: save it without one one one")
     try:
         found = ElementTree.fromstring(data if text is None else text)  # noqa: S314
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         if text is None and not _DECLARED.match(data) and other_encoding(data) is None:
             decode_text(data, Path(where))  # says where it is no UTF-8, which it is by default
-        raise UserError.at(where, f"is no XML that can be read ({error})") from error
+        raise UserError.at(where, f"is not valid XML ({error})") from error
     if _depth(found) > NESTING:
         raise UserError.at(where, "is nested too deeply to be an annotation")
     if found.tag != root:
@@ -64,7 +64,7 @@ def _as_declared(data: bytes, where: str) -> str | None:
         return None
     text = decoded_as(data, "gb18030" if plain in ("gb2312", "gbk") else encoding)  # tools say the smaller ones of it
     if text is None:
-        problem = "Python knows no such encoding of texts, or its bytes are in another"
+        problem = "the encoding is unknown, or its bytes are in another one"
         raise UserError.at(where, f"declares encoding={encoding!r}: {problem}; save it as UTF-8")
     if not data.isascii() and decoded_as(data, "utf-8") is not None:
         raise UserError.at(
@@ -82,7 +82,7 @@ def _depth(root: Element) -> int:
 
 
 def as_value(element: Element) -> Any:
-    """The element as an object, or its text where it is nothing else; None where it says nothing, such as "0".
+    """The element as an object, or its text where it is nothing else; None where it printed no message, such as "0".
 
     An `attribute`, as CVAT writes it, stands under its own name.
     """

@@ -65,7 +65,7 @@ def read_map(path: Path) -> TypeMap:
             raise UserError.at(path, f"has the columns {found}; expected kind, from, to, and corpus if need be", line=1)
         rows = [_row(cells, path, reader.line_num) for cells in reader]
     except csv.Error as error:
-        raise UserError.at(path, f"is no CSV that can be read: {error}", line=reader.line_num) from error
+        raise UserError.at(path, f"is not valid CSV: {error}", line=reader.line_num) from error
     seen: dict[tuple[str, str, str], int] = {}
     for row in rows:
         key = row.kind, row.old, row.corpus
@@ -81,7 +81,7 @@ def _row(cells: dict[str, str | None], path: Path, line: int) -> Row:
     if kind is None:
         raise UserError.at(path, f"the kind {values['kind']!r}: expected {', '.join(KINDS)}", line=line)
     if not values["from"]:
-        raise UserError.at(path, "names no type under 'from'", line=line)
+        raise UserError.at(path, "has no type in the column 'from'", line=line)
     return Row(kind, values["from"], values["to"], values.get("corpus", ""), line)
 
 
@@ -93,7 +93,7 @@ def merge_corpora(corpora: Sequence[Corpus], types: TypeMap | None = None, *, wh
     than two corpora, or a row of the map (`where`) that is of no type of theirs.
     """
     if len(corpora) < 2:
-        raise UserError("merge takes two corpora or more")
+        raise UserError("merge needs two corpora or more")
     types = types or TypeMap()
     merged = Imported(LabelSet())
     labels = _Labels()
@@ -108,7 +108,7 @@ def merge_corpora(corpora: Sequence[Corpus], types: TypeMap | None = None, *, wh
                 used.add(name)
                 if name != example.document.id:
                     detail = f"{corpus.name}: {example.document.id!r} is {name!r}"
-                    merged.change("document", "its id stands in another corpus: renamed", detail)
+                    merged.change("document", "its id is also in another corpus: renamed", detail)
                 mapped = _mapped(_renamed(example, name, corpus.name, source, merged), corpus.name, types, merged)
                 merged.add(split, mapped)
     names = {corpus.name for corpus in corpora}
@@ -129,7 +129,9 @@ def _add_guidelines(corpora: Sequence[Corpus], merged: Imported) -> None:
     for lang, name in FILES.items():
         texts = {read_bytes(f) if (f := guideline_files(corpus.root).get(lang)) else None for corpus in corpora}
         if len(texts) > 1:
-            merged.leave_out("guidelines", "the corpora differ in them: write those of the merged corpus", name)
+            merged.leave_out(
+                "guidelines", "the corpora have different ones: write guidelines for the merged corpus", name
+            )
         elif (text := texts.pop()) is not None:
             merged.images[name] = text
 
@@ -157,9 +159,9 @@ def _mapped(example: Example, corpus: str, types: TypeMap, merged: Imported) -> 
     def new(kind: Kind, old: str) -> str:
         found = types.new(kind, old, corpus)
         if not found:
-            merged.leave_out(kind, f"the map takes the type {old!r} out", where)
+            merged.leave_out(kind, f"the map removes the type {old!r}", where)
         elif found != old:
-            merged.change(kind, f"the map makes the type {old!r} a {found!r}", where)
+            merged.change(kind, f"the map renames the type {old!r} to {found!r}", where)
         return found
 
     chains = []
@@ -172,11 +174,11 @@ def _mapped(example: Example, corpus: str, types: TypeMap, merged: Imported) -> 
     for relation in example.gold.relations:
         kind = new("relation", relation.type)
         if kind and not {relation.head, relation.tail} <= known:
-            merged.leave_out("relation", "one of its chains is taken out", f"{where}: {relation.type}")
+            merged.leave_out("relation", "one of its chains is removed", f"{where}: {relation.type}")
         elif kind:
             made = replace(relation, type=kind)
             if made in relations:
-                merged.leave_out("relation", "its chains have it already", f"{where}: {kind}")
+                merged.leave_out("relation", "its chains already have it", f"{where}: {kind}")
             relations[made] = None
     regions: dict[Region, None] = {}
     for region in example.gold.regions:

@@ -76,7 +76,7 @@ def read_manifest(path: Path) -> Manifest:
     except WireError as error:
         raise error.at(path) from error
     if not manifest.documents:
-        raise UserError.at(path, "names no document", place="$.documents")
+        raise UserError.at(path, "lists no documents", place="$.documents")
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""MNRE: a pair of mentions a line, with their relation; the lines of one tweet and its image are one document.
+"""MNRE: one pair of mentions with its relation per line; each tweet becomes a document.
 
 A line is a Python dict or JSON: `token`, `h` and `t` with `name` and `pos` (half open, in tokens), `img_id`, and
 `relation`, whose path says the types of its ends: `/per/loc/place_of_birth`.
@@ -67,8 +67,8 @@ class _Placed(msgspec.Struct):
 def read_mnre(path: Path, *, images: Path | None = None, split: str | None = None) -> Imported:
     """The tweets of the file, or of the files in the folder, at `path`. Chains are not annotated: mentions stand alone.
 
-    - `images`: the folder of the images that `img_id` names.
-    - `split`: the split to write; default: as the names of the files say: train, val, test.
+    - `images`: the folder of the images to which `img_id` refers.
+    - `split`: the split to write; default: from the file names: train, val, test.
 
     A pair whose relation is None says that there is none. Raises UserError where a line is no such pair.
     """
@@ -85,7 +85,7 @@ def read_mnre(path: Path, *, images: Path | None = None, split: str | None = Non
         except _NoPairsError as error:
             if file == path:
                 raise
-            incoming.notes.leave_out("file", "its lines are no pairs", str(error))
+            incoming.notes.leave_out("file", "its lines are not pairs", str(error))
             continue
         part = split or incoming.split_of(file, path)
         for places in tweets.values():
@@ -106,7 +106,9 @@ def _rows(file: Path, notes: Imported) -> Iterator[Row]:
     for number, line in enumerate(text_lines(file), start=1):
         if line := line.strip():
             if not began and not line.startswith("{"):
-                raise _NoPairsError.at(file, "is no pair; expected a Python dict or a JSON object on each line", line=1)
+                raise _NoPairsError.at(
+                    file, "is not a pair; expected a Python dict or a JSON object on each line", line=1
+                )
             began = True
             yield Row(_dict(line, file, number, notes), number, "$")
     if not began:
@@ -150,24 +152,28 @@ def _tweet(rows: list[_Placed], incoming: Incoming, file: Path, images: Path | N
             incoming.notes.leave_out("mention", "its tokens are not in the text", f"{where}: {start} to {end}")
             continue
         if not types:
-            incoming.notes.change("mention", f"no relation says its type: {UNKNOWN}", f"{where}: {texts[start, end]!r}")
+            incoming.notes.change(
+                "mention", f"no relation gives its type: {UNKNOWN}", f"{where}: {texts[start, end]!r}"
+            )
         elif len(types) > 1:
             detail = f"{where}: {texts[start, end]!r} is {', '.join(sorted(types))}"
-            incoming.notes.change("mention", "relations say several types of it: the most frequent", detail)
+            incoming.notes.change("mention", "relations give it several types: the most frequent is used", detail)
         kind = types.most_common(1)[0][0] if types else UNKNOWN
         found, said = (
             "".join(part.split()).casefold() for part in ("".join(first.token[start:end]), texts[start, end])
         )
         if said not in found and found not in said:
             detail = f"{where}: {texts[start, end]!r}, the text has {' '.join(first.token[start:end])!r}"
-            incoming.notes.leave_out("mention", "the text at its tokens is another", detail)
+            incoming.notes.leave_out("mention", "its text differs from the text at its tokens", detail)
             continue
         marks.mention((start, end), spans[start][0], spans[end - 1][1], kind)
     for pair in pairs:
         if relation := pair.parts()[2]:
             marks.relate(pair.head.pos, pair.tail.pos, f"{pair.parts()[0]}/{pair.parts()[1]}/{relation}")
         elif pair.relation not in ("None", "none", "NA", ""):
-            incoming.notes.leave_out("relation", "it is no path of two types and a name", f"{where}: {pair.relation}")
+            incoming.notes.leave_out(
+                "relation", "it is not a path of two types and a name", f"{where}: {pair.relation}"
+            )
     name = incoming.id_for(Path(first.image).stem, f"{file.stem}-{len(incoming.ids)}", where)
     image = find_image(first.image, [images]) if images else None
     frame = (

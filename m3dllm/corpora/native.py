@@ -69,7 +69,7 @@ def load_corpus(path: str | Path, *, linked_frames: bool = False) -> Corpus:
                 if problem := id_problem(name):
                     raise WireError(problem, "$.id")
                 if name in seen:
-                    raise WireError(f"the id {name!r} stands already in {seen[name]}: ids are unique", "$.id")
+                    raise WireError(f"the id {name!r} is already in {seen[name]}: ids must be unique", "$.id")
                 seen[name] = f"{file.name}:{number}"
                 if example.document.frames:
                     with_root(example.document, root, linked_frames=linked_frames)
@@ -78,7 +78,7 @@ def load_corpus(path: str | Path, *, linked_frames: bool = False) -> Corpus:
             except WireError as error:
                 raise error.at(file, number) from error
         if len(seen) == before:
-            raise UserError.at(file, "has no documents: expected one a line")
+            raise UserError.at(file, "has no documents: expected one per line")
         splits[split] = Stream(file, partial(_with_frames, root.absolute()))
     hashes = {file.name: sha256_file(file) for file in (root / "labels.json", *files.values())}
     return Corpus(root.resolve().name, root, labels, splits, hashes)
@@ -124,7 +124,7 @@ def split_files(root: Path) -> dict[str, Path]:
     for file in sorted(root.iterdir(), key=_split_order):
         if file.suffix.lower() == ".jsonl" and not file.name.startswith(".") and file.is_file():
             if file.stem in found:
-                raise UserError.at(file, f"is the split of {found[file.stem].name} once more: keep one of them")
+                raise UserError.at(file, f"is the split of {found[file.stem].name} again: keep one of them")
             found[file.stem] = file
     return found
 

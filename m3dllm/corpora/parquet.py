@@ -1,4 +1,4 @@
-"""Parquet files of documents with their gold, a file a split, as `m3dllm export parquet` writes them."""
+"""Parquet: one file per split, as written by `m3dllm export parquet`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def read_parquet(path: Path) -> Imported:
             for number, row in enumerate(rows):
                 incoming.add(split, _example(row, file, number, incoming))
         except (pyarrow.ArrowException, OSError) as error:
-            raise UserError.at(file, f"is no Parquet file that can be read: {error}") from error
+            raise UserError.at(file, f"is not a readable Parquet file: {error}") from error
     return incoming.done(path, labels)
 
 

@@ -108,7 +108,7 @@ class Pieces:
                 if name in shape:
                     self._warn_of_unknown_fields(part, shape[name][0], f"{place}.{name}")
                 else:
-                    self.warn(f"{place}.{name}", f"is no field here and is not read; expected {', '.join(shape)}")
+                    self.warn(f"{place}.{name}", f"is not a known field and is ignored; expected {', '.join(shape)}")
 
 
 def whole(items: Any) -> list[tuple[int, Any]]:

@@ -35,7 +35,7 @@ class Places:
         self._in_splits = split is None and any(self._split_of(name) for name in names)
         if group is not None and not any(map(group.search, names)):
             notes.problems.append(
-                f"--group {group.pattern}: no document's name has it, such as {next(iter(names), '')!r}"
+                f"--group {group.pattern}: it matches no document's name, such as {next(iter(names), '')!r}"
             )
 
     def split(self, name: str) -> str:
@@ -43,20 +43,20 @@ class Places:
             return self._split
         found = self._split_of(name)
         if found is None and self._in_splits:
-            self._notes.remark("document", "no folder around it is a split: taken as train", name)
+            self._notes.remark("document", "none of its parent folders is a split: assigned to train", name)
         return found or "train"
 
     def group(self, name: str) -> str:
         if self._by_folder:
             folder = self._folder(name)
             if folder:
-                self._notes.remark("document", "its folder is its group: '--group PATTERN' finds another", name)
+                self._notes.remark("document", "its folder is its group: '--group PATTERN' chooses another", name)
             return folder
         if self._pattern is None:
             return ""
         match = self._pattern.search(name)
         if match is None:
-            self._notes.remark("document", "the pattern of groups is not in its name: it is its own group", name)
+            self._notes.remark("document", "its name does not match --group: it is a group of its own", name)
             return ""
         return next((part for part in match.groups() if part), match[0])
 

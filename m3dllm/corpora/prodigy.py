@@ -1,4 +1,4 @@
-"""Prodigy JSONL: texts with `spans` and `relations` (coreference among them), images with boxes; accepted ones only.
+"""Prodigy JSONL: accepted texts with spans and relations, and images with boxes.
 
 Of several annotations of one input the first is taken. What was accepted by itself (`ner`) does not say what else
 stands in its text, and is no gold.
@@ -49,9 +49,9 @@ def read_prodigy(
     """The examples of the export, or of the exports in the folder, at `path`. Rejected and ignored ones are skipped.
 
     - `lang`: the language of all documents; default: detected.
-    - `images`: the folder of the images; default: looked for beside the export.
-    - `coreference`: the relations that join mentions of one entity, in any case.
-    - `split`: the split to write; default: as the names of the files say.
+    - `images`: the folder of the images; default: next to the export.
+    - `coreference`: the names of relations that link coreferent mentions; case is ignored.
+    - `split`: the split to write; default: from the file names.
 
     Raises UserError where a file is no JSON, or there is no document.
     """
@@ -70,7 +70,7 @@ def read_prodigy(
             row, where = one.value, one.where(file.name)
             answer = row.get("answer", "accept")
             if answer != "accept":
-                incoming.notes.leave_out("document", "its answer is not accept", f"{where}: {answer}")
+                incoming.notes.leave_out("document", "its answer is not 'accept'", f"{where}: {answer}")
             elif (made := (key(row.get("_input_hash")), words(row.get("_view_id")))) in seen:
                 who = words(row.get("_session_id")) or words(row.get("_annotator_id"))
                 incoming.notes.leave_out("annotation", "another one of its input is taken", f"{where}: {who}")
@@ -179,7 +179,7 @@ def _box(span: dict[str, Any], frame: Frame | None, size: Size | None, marks: Ma
     if frame is None:
         marks.notes.leave_out("region", "its image has no size", where)
     elif span.get("type", "rect") != "rect" or None in numbers:
-        marks.notes.leave_out("region", "its shape is no rectangle", f"{where}: {span.get('type', '')}")
+        marks.notes.leave_out("region", "its shape is not a rectangle", f"{where}: {span.get('type', '')}")
         marks.spoil(0)
     elif not words(span.get("label")):
         marks.notes.leave_out("region", "it has no type", where)

@@ -1,4 +1,4 @@
-"""The layout of DocRED and Re-DocRED: English documents without clips, as tokens in sentences.
+"""DocRED and Re-DocRED: English text with entities and relations.
 
 A file is a list of documents: `sents` (tokens), `vertexSet` (the mentions of each entity: sentence, tokens, type) and
 `labels` (relations between entities by their numbers). `rel_info.json` beside the files names the relations. What a
@@ -111,7 +111,7 @@ def _data_files(path: Path, notes: Imported) -> list[Path]:
         raise UserError.at(path, "has no file such as train_revised.json or dev.json; name the file itself")
     for file in here:
         if file not in found and _is_list(file):
-            why = "its name begins with no split, such as train, dev, valid or test: import it by itself"
+            why = "its name begins with no split, such as train, dev, valid or test: import it separately"
             notes.leave_out("file", why, file.name)
     return sorted(found, key=lambda file: (SPLITS.index(_beginning(file)), file.name, str(file)))
 
@@ -159,7 +159,7 @@ def _glosses(file: Path, found: set[str]) -> dict[str, str]:
         except WireError as error:
             raise error.at(path) from error
         if "" in names:
-            raise UserError.at(path, "names a relation '': every relation has a name")
+            raise UserError.at(path, "has a relation without a name: every relation needs one")
     return names
 
 
@@ -174,7 +174,7 @@ class _Reader:
 
     def add(self, source: _Source, name: str, split: str, place: str) -> None:
         if name != source.title:
-            why = "its title stands twice" if source.title in self.ids else "its title cannot be an id"
+            why = "its title is a duplicate" if source.title in self.ids else "its title is not a valid id"
             self.imported.change("document", f"{why}: renamed", f"{place}.title: {source.title!r} is {name!r}")
         self.ids.add(name)
         tokens = [token for sentence in source.sentences for token in sentence]
@@ -220,23 +220,23 @@ class _Reader:
                     name, letters = _letters(mention.name), _letters(found)
                     detail = f"{place}.vertexSet[{i}][{j}]: {mention.name!r}, the text has {found!r}"
                 if letters not in name and name not in letters:
-                    self.imported.leave_out("mention", "the text at its tokens is another", detail)
+                    self.imported.leave_out("mention", "its text differs from the text at its tokens", detail)
                 elif not found or not mention.type:
                     why = "it has no type" if found else "it has no text"
                     self.imported.leave_out("mention", why, f"{place}.vertexSet[{i}][{j}]")
                 elif span in seen:
                     where = f"{place}.vertexSet[{i}][{j}]: {found!r}"
-                    self.imported.leave_out("mention", "its span is a mention already", where)
+                    self.imported.leave_out("mention", "its span is already a mention", where)
                 else:
                     if name != letters:
-                        self.imported.change("mention", "its name is more or less than its text", detail)
+                        self.imported.change("mention", "its name is longer or shorter than its text", detail)
                     seen.add(span)
                     self.types.add(mention.type)
                     mentions.append(Mention(*span, mention.type))
             if mentions:
                 chains[i] = Chain(f"e{i}", tuple(mentions))
             else:
-                self.imported.leave_out("chain", "no mention of it is left", f"{place}.vertexSet[{i}]")
+                self.imported.leave_out("chain", "none of its mentions is left", f"{place}.vertexSet[{i}]")
         return chains
 
     def _relations(self, source: _Source, chains: dict[int, Chain], place: str) -> tuple[Relation, ...]:
@@ -246,7 +246,7 @@ class _Reader:
             if head is None or tail is None:
                 missing = relation.tail if head else relation.head
                 where = f"{place}.labels[{j}]: {missing}"
-                self.imported.leave_out("relation", "it names an entity that is not there", where)
+                self.imported.leave_out("relation", "it refers to an entity that does not exist", where)
             elif head is tail:
                 where = f"{place}.labels[{j}]: {relation.head}"
                 self.imported.leave_out("relation", "it joins an entity to itself", where)
@@ -255,7 +255,7 @@ class _Reader:
             else:
                 found = Relation(head.id, tail.id, kind)
                 if found in relations:
-                    self.imported.leave_out("relation", "it stands twice", f"{place}.labels[{j}]: {kind}")
+                    self.imported.leave_out("relation", "it is a duplicate", f"{place}.labels[{j}]: {kind}")
                 self.relations.add(kind)
                 relations[found] = None
         return tuple(relations)

@@ -66,7 +66,7 @@ class Incoming:
         """`wanted`, or another id where that cannot be one or is taken; the change is noted."""
         name = unused_id(wanted, self.ids, instead=(instead,))
         if wanted and name != wanted:
-            why = "its id stands twice: renamed" if wanted in self.ids else "its id cannot be one: renamed"
+            why = "its id is a duplicate: renamed" if wanted in self.ids else "its id is not valid: renamed"
             self.notes.change("document", why, f"{where}: {wanted!r} is {name!r}")
         self.ids.add(name)
         return name
@@ -84,5 +84,5 @@ class Incoming:
         self.notes.labels = labels or self.notes.types()
         for name, split in self._split.items() if any(self._split.values()) else ():
             if split is None:
-                self.notes.remark("file", "neither its name nor a folder around it is a split: taken as train", name)
+                self.notes.remark("file", "neither its name nor a parent folder is a split: assigned to train", name)
         return self.notes.require_documents(path)

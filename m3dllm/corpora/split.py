@@ -78,7 +78,7 @@ def hold_out(
     groups = _groups([train], seed)
     if len(groups) < 2:
         what = f"{len(train)} documents of one source video" if train else "no document"
-        raise UserError(f"the train split has {what}; no part can be held out to choose by: give a dev split")
+        raise UserError(f"the train split has {what}; no part can be held out for model selection: give a dev split")
     rest, held = _divide(groups, (1 - share, share))
     return _picked([train], rest), _picked([train], held)
 

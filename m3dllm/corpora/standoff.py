@@ -113,10 +113,10 @@ def _add(found: Standoff, line: str, number: int) -> tuple[str, str] | None:
             name, *parts = line.split()
             if parts and ":" in parts[0]:
                 found.triggers[name] = parts[0].partition(":")[2]
-            return "event", "events have no place in a corpus"
+            return "event", "a corpus cannot represent events"
         case kind if kind in _KINDS:
-            return _KINDS[kind], f"{_KINDS[kind]}s have no place in a corpus"
-    return "line", "it is no annotation"
+            return _KINDS[kind], f"a corpus cannot represent {_KINDS[kind]}s"
+    return "line", "it is not an annotation"
 
 
 def _add_text_bound(found: Standoff, line: str, number: int) -> tuple[str, str] | None:
@@ -125,7 +125,7 @@ def _add_text_bound(found: Standoff, line: str, number: int) -> tuple[str, str] 
         return "mention", "it is not 'T1, type start end, text'"
     name, kind, spans, text = match.groups()
     if name in found.texts:
-        return "mention", "its id stands already"
+        return "mention", "its id is already used"
     fragments = tuple((int(start), int(end)) for start, end in (span.split(" ") for span in spans.split(";")))
     length = sum(end - start + 1 for start, end in fragments) - 1
     in_order = list(fragments) == sorted(fragments) or not text or len(text) == length

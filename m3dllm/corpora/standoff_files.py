@@ -34,13 +34,13 @@ def find_pairs(path: Path, text: Path | None, notes: Imported) -> tuple[dict[str
         if text is not None:
             txts = _beside(text, stem, ".txt") if text.is_dir() else {stem: text}
     else:
-        raise UserError.at(path, "is no .ann or .txt file; expected a folder of them, or one")
+        raise UserError.at(path, "is not a .ann or .txt file; expected a folder of them, or one")
     pairs = {}
     for name, ann in anns.items():
         if name in txts:
             pairs[name] = Pair(ann, txts[name], f"{name}.ann", f"{name}.txt")
         else:
-            why = "there is no .txt file of its name; where the texts lie elsewhere, name their folder"
+            why = "there is no .txt file with its name; if the texts are elsewhere, give their folder"
             notes.leave_out("document", why, f"{name}.ann")
     return pairs, {name: txts[name] for name in sorted(txts.keys() - anns.keys())}
 
@@ -52,7 +52,9 @@ def _found(folder: Path, suffix: str, notes: Imported) -> dict[str, Path]:
         if file.suffix.lower() == suffix:
             name = shown(file, folder)[: -len(suffix)]
             if name in found:
-                notes.leave_out("file", "another file has its name", f"{name}{file.suffix}, after {found[name].name}")
+                notes.leave_out(
+                    "file", "another file has the same name", f"{name}{file.suffix}, after {found[name].name}"
+                )
             found.setdefault(name, file)
     return found
 

@@ -17,7 +17,7 @@ from m3dllm.files import file_name, inside
 from m3dllm.types import Frame
 
 Size = tuple[int, int]
-GREY = "there is no file of it: a grey one of its size stands for it"
+GREY = "its file is missing: replaced by a grey image of its size"
 FRACTIONS = "its numbers are fractions of the image, not pixels"
 LARGEST = 100_000_000
 """Pixels beyond which a size that is said is none."""
@@ -103,17 +103,17 @@ def still(
             notes.leave_out("image", "it is broken", f"{where}: {error}")
             image = None
     if found is None or not 0 < found[0] * found[1] <= LARGEST or min(found) <= 0:
-        notes.leave_out("image", "there is neither a file of it nor its size", where)
+        notes.leave_out("image", "neither its file nor its size is known", where)
         return None
     if time_s is not None and not 0 <= time_s < math.inf:
-        notes.leave_out("time of a frame", "it is none in a clip", f"{where}: {time_s}")
+        notes.leave_out("time of a frame", "it is not a valid time", f"{where}: {time_s}")
         time_s = None
     suffix = image.suffix.lower() if isinstance(image, Path) else suffix_of(image) if image else ".png"
     path = f"frames/{file_name(document)}/{index}{'.png' if is_tiff(suffix) else suffix}"
     if image is None:
         notes.change("image", GREY, where)
     elif size not in (None, found) and not (turned and turned.stored):
-        notes.change("image", "it has another size than its boxes: they were scaled", f"{where}: {size}, {found}")
+        notes.change("image", "its size differs from that of its boxes: they were scaled", f"{where}: {size}, {found}")
     if turned and image:
         notes.turned[path] = turned
     if image is None:

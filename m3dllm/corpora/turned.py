@@ -72,9 +72,8 @@ def reading(stored: bool) -> str:
     """What the count says of boxes that were read so."""
     where = "the pixels as they are stored" if stored else "the upright image"
     other = "upright" if stored else "stored"
-    return (
-        f"its image is turned (EXIF): its boxes were read on {where}; '--box-orientation {other}' reads the other way"
-    )
+    fault = f"its image is rotated (EXIF): its boxes were read on {where}"
+    return f"{fault}; '--box-orientation {other}' reads them the other way"
 
 
 def turn_regions(example: Example, notes: Imported) -> Example:
@@ -118,7 +117,7 @@ def _read_again(example: Example, other: dict[str, Turned], notes: Imported, *, 
             turned, size = other[frame.path], (frame.width_px, frame.height_px)
             box = cut_to_frame(turned.read_on(region.box, size, stored=stored))
             if box is None:
-                notes.leave_out("region", "its box sticks out of the frame", turned.where)
+                notes.leave_out("region", "its box extends beyond the frame", turned.where)
                 continue
             region = replace(region, box=box)
         regions.append(region)

@@ -1,4 +1,4 @@
-"""UIMA CAS JSON, as INCEpTION and WebAnno write it: named entities, relations and coreference over one text.
+"""UIMA CAS JSON (INCEpTION, WebAnno): entities, relations and coreference.
 
 Offsets count UTF-16 units there and code points here. An annotation is a mention where it has a type and stands in a
 layer of entities, a relation where it has a governor and a dependent, and is none of syntax, a link of coreference
@@ -34,9 +34,9 @@ def read_uima(
 ) -> Imported:
     """The texts of the file, or of the files in the folder, at `path`.
 
-    - `layer`: the layers that hold mentions, by the last part of their names.
+    - `layer`: the layers with mentions, by the last part of their names.
     - `lang`: the language of all documents; default: detected.
-    - `split`: the split to write; default: as the names of the files say.
+    - `split`: the split to write; default: from the file names.
 
     Raises UserError where a file is no CAS, or there is no document.
     """
@@ -45,8 +45,8 @@ def read_uima(
         value = read_value(file, incoming.notes)
         if not isinstance(value, dict) or not isinstance(value.get("%FEATURE_STRUCTURES"), list):
             if file == path:
-                raise UserError.at(file, "is no UIMA CAS JSON: it has no %FEATURE_STRUCTURES")
-            incoming.notes.leave_out("file", "it is no UIMA CAS JSON", file.name)
+                raise UserError.at(file, "is not UIMA CAS JSON: it has no %FEATURE_STRUCTURES")
+            incoming.notes.leave_out("file", "it is not UIMA CAS JSON", file.name)
             continue
         note_unread(value, _SHAPE, f"{file.name}: $", incoming.notes)
         things = [
@@ -112,10 +112,10 @@ def _mark(marks: Marks, things: list[dict[str, Any]], layers: frozenset[str]) ->
             relations = True
         elif kind in layers:
             where = f"{marks.where}: {kind} {name}: {thing.get('begin')} to {thing.get('end')} of {len(units) - 1}"
-            marks.notes.leave_out("mention", "its offsets do not fit the text", where)
+            marks.notes.leave_out("mention", "its offsets are outside the text", where)
         elif kind not in (*_PASSED_OVER, "CoreferenceChain"):
             detail = f"{marks.where}: {name}"
-            marks.notes.leave_out(kind or "annotation", f"the layer {kind!r} has no place", detail)
+            marks.notes.leave_out(kind or "annotation", f"a corpus cannot represent the layer {kind!r}", detail)
     for thing in things:
         if _is_relation(thing):
             ends = [("span", spans.get(thing.get(key), (-1, -1))) for key in ("@Governor", "@Dependent")]

@@ -1,4 +1,4 @@
-"""Pascal VOC: an XML file an image, its boxes in pixels (LabelImg, CVAT and others write it); an image is a document.
+"""Pascal VOC: one XML file with boxes per image; each image becomes a document.
 
 The image of a file is that of its own name, else the one that it names. `ImageSets/Main/<split>.txt` says of which
 split an image is. A pixel's far edge is one past its number only where a
@@ -70,14 +70,14 @@ def parse_voc(root: Element, where: str, notes: Imported) -> Boxed:
         elif not name:
             notes.leave_out("region", "it has no type", place)
         elif any(number(turn) for turn in _rotations(thing)):
-            notes.leave_out("region", "it is turned: it is no box", place)
+            notes.leave_out("region", "it is rotated: not an upright box", place)
         else:
             xa, ya, xb, yb = (corner or 0.0 for corner in corners)
             boxes.append((place, name, (xa, ya, xb, yb)))
         for _ in thing.findall("bndbox")[1:]:
             notes.leave_out("box of a region", "it has another one", place)
         for part in thing.findall("part"):
-            notes.leave_out("part of a region", "parts have no place in a corpus", f"{place}: {text_of(part, 'name')}")
+            notes.leave_out("part of a region", "a corpus cannot represent parts", f"{place}: {text_of(part, 'name')}")
     size = (width, height) if width and height else None
     return Boxed(text_of(root, "filename"), size, tuple(boxes), len(boxes) == len(root.findall("object")))
 
@@ -91,8 +91,8 @@ def _rotations(thing: Element) -> list[str]:
 def read_voc(path: Path, *, images: Path | None = None, split: str | None = None) -> Imported:
     """The images of the XML files at `path`: a file, or a folder searched through.
 
-    - `images`: the folder of the images; default: looked for beside, and in `JPEGImages` and `images`.
-    - `split`: the split to write; default: as `ImageSets/Main` says, or the names of files and folders.
+    - `images`: the folder of the images; default: next to the files, `JPEGImages` or `images`.
+    - `split`: the split to write; default: from `ImageSets/Main`, or the names of files and folders.
 
     Raises UserError where there is no image, or a file is no XML.
     """
@@ -105,7 +105,7 @@ def read_voc(path: Path, *, images: Path | None = None, split: str | None = None
         except UserError as error:
             if file == path:
                 raise
-            incoming.notes.leave_out("file", "it is no Pascal VOC file", str(error))
+            incoming.notes.leave_out("file", "it is not a Pascal VOC file", str(error))
             continue
         beside = [file.parent.parent / name for name in ("JPEGImages", "images")]
         folders = [images] if images else [file.parent, *beside, root]
@@ -123,7 +123,7 @@ def read_voc(path: Path, *, images: Path | None = None, split: str | None = None
             marks.spoil(0)
         document = Document(name, "en", "", frames=marks.annotated_frames([frame]))
         if listed and file.stem not in listed and not split:
-            incoming.notes.remark("image", "no list in ImageSets/Main has it: taken as its folder says", file.name)
+            incoming.notes.remark("image", "it is in no list in ImageSets/Main: split by its folder", file.name)
         part = split or listed.get(file.stem) or incoming.split_of(file, root)
         incoming.add(part, Example(document, marks.gold(), ONLY_REGIONS))
     return incoming.done(path)

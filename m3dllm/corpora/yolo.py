@@ -59,7 +59,11 @@ def parse_yolo(
                 notes.leave_out("region", "it is not 'class cx cy w h'", place)
             continue
         if is_outline and not cover:
-            notes.leave_out("region", "it is a polygon or a rotated box: '--shapes cover' makes a box of it", place)
+            notes.leave_out(
+                "region",
+                "it is a polygon or a rotated box: '--shapes cover' replaces it by the box that covers it",
+                place,
+            )
             continue
         name, why = _class_name(kind, names)
         if why:
@@ -90,9 +94,14 @@ def _class_name(kind: str, names: Sequence[str]) -> tuple[str, str]:
         return (kind, "") if not names or kind in names else ("", "its class is not among the names")
     value = float(kind)
     if value < 0 or not value.is_integer():
-        return "", "its class is no whole number from 0"
+        return "", "its class is not a whole number from 0"
     if value >= len(names) or not names[int(value)]:
-        return "", "its class has no name: give the file of names" if not names else "its class is past the names"
+        return (
+            "",
+            "its class has no name: give the file of class names"
+            if not names
+            else "its class is beyond the list of names",
+        )
     return names[int(value)], ""
 
 
@@ -155,7 +164,7 @@ def _is_no_name(line: str) -> str:
     if PurePosixPath(line).suffix.lower() in SUFFIXES:
         return f"is the path of an image ({line[:40]!r})"
     if line.startswith("<") or not line.isprintable() or len(line) > _LONGEST_NAME:
-        return f"is no name ({line[:40]!r})"
+        return f"is not a name ({line[:40]!r})"
     return ""
 
 
@@ -178,7 +187,7 @@ def _yaml_names(lines: Sequence[str]) -> tuple[str, ...]:
         text = " ".join([first, *rest])
         end = text.find("]" if first[0] == "[" else "}")
         if end < 0:
-            raise ValueError(f"has no end of the list of names that begins {first[:40]!r}")
+            raise ValueError(f"has an unclosed list of names, which begins {first[:40]!r}")
         items = [match[1] for match in _SCALAR.finditer(text[1:end])]
     else:
         items = []

@@ -1,4 +1,4 @@
-"""YOLO datasets: folders of images with a text file of boxes each, in the layouts of Ultralytics and of Darknet.
+"""YOLO: images, each with a text file of boxes (Ultralytics or Darknet layout).
 
 `images/<split>/x.jpg` has its boxes in `labels/<split>/x.txt`, or beside it; an image without a file shows nothing, but
 where no image of its folder has one. An image is a document.
@@ -35,17 +35,16 @@ def read_yolo_dataset(
 ) -> Imported:
     """The images of the folder at `path`, searched through.
 
-    - `names`: the file that names the classes; default: the `data.yaml`, `classes.txt` or `obj.names` there, the
-      nearest one to a file of boxes.
-    - `clips`: the images of one folder are the frames of one document, numbered as their names are.
-    - `shapes`: polygons and rotated boxes are skipped ("boxes"), or become the box that covers them ("cover").
-    - `split`: the split to write; default: as `data.yaml` or `obj.data` says, or the names of the folders: train,
-      val, test.
+    - `names`: the file with the class names; default: `data.yaml`, `classes.txt` or `obj.names`, the nearest one to a
+      box file.
+    - `clips`: treat the images of a folder as the frames of one document, numbered by their file names.
+    - `shapes`: "boxes" skips polygons and rotated boxes; "cover" replaces them by their bounding boxes.
+    - `split`: the split to write; default: from `data.yaml` or `obj.data`, or the folder names: train, val, test.
 
     Raises UserError where no image has a file of boxes.
     """
     if not path.is_dir():
-        raise UserError.at(path, "is no folder; expected one of images and text files of boxes")
+        raise UserError.at(path, "is not a folder; expected one of images and text files of boxes")
     incoming, read = Incoming(), set()
     files = list(walk_files(path, incoming.notes))
     said = _Said.of(files, path, names, incoming.notes)
@@ -92,7 +91,7 @@ def read_yolo_dataset(
             incoming.add(part, Example(document, marks.gold(), ONLY_REGIONS))
     for name, file in texts.items():
         if file not in read and file not in said.files and "labels" in name.split("/"):
-            incoming.notes.leave_out("box file", "there is no image of it", file.relative_to(path).as_posix())
+            incoming.notes.leave_out("box file", "there is no image for it", file.relative_to(path).as_posix())
     if not read:
         raise UserError.at(path, "has no text file of boxes for any image; expected labels/x.txt for images/x.jpg")
     return incoming.done(path)
@@ -167,7 +166,7 @@ def _groups(images: list[Path], root: Path, clips: bool, notes: Imported) -> dic
         if not clips:
             groups.setdefault(inside.with_suffix("").as_posix(), []).append((0, file))
         elif number is None:
-            notes.leave_out("frame", "its name holds no frame number", inside.as_posix())
+            notes.leave_out("frame", "its name has no frame number", inside.as_posix())
         else:
             groups.setdefault(inside.parent.as_posix(), []).append((number, file))
     return groups

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _NONE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-CHANGED = "XML has no such character: it is written as �"
+CHANGED = "XML cannot hold this character: written as �"
 
 
 def held(text: str) -> str:

@@ -1,4 +1,4 @@
-"""BRAT standoff: a `.txt` and an `.ann` file a document, `annotation.conf`, and the frames with LabelMe boxes.
+"""BRAT standoff: a `.txt` and an `.ann` file per document, and frames with LabelMe boxes.
 
 The mentions of an entity are joined by a `*` line, and relations stand between first mentions. `m3dllm import brat`
 reads a split, with `--frames` the folder of frames of this export.
@@ -23,7 +23,7 @@ HOLDS = frozenset(("texts", "mentions", "overlaps", "chains", "relations", "fram
 def export(source: Source, notes: Notes, *, frames: bool = True) -> Iterator[File]:
     """One folder a split, where there are several, and one of frames.
 
-    - `frames`: The images of frames, each with a LabelMe file of its boxes where it is annotated.
+    - `frames`: Export the frames too, each annotated one with a LabelMe file of its boxes.
     """
     splits = source.splits()
     for split, items in splits.items():
@@ -44,7 +44,7 @@ def _name(document: Document, notes: Notes) -> str:
         file_name(part) if part.startswith(".") or len(part.encode()) > NAME_BYTES else part for part in parts if part
     ]
     if fit != parts:
-        notes.change("document", "its id is no name of a file: it has another", document.id)
+        notes.change("document", "its id is not a valid file name: another one is used", document.id)
     return "/".join(fit)
 
 
@@ -79,7 +79,7 @@ def _word(name: str, notes: Notes | None = None) -> str:
     """A type as one word."""
     word = "_".join(name.split())
     if word != name and notes is not None:
-        notes.change("type", "its white space was written as _", name)
+        notes.change("type", "its white space was replaced by _", name)
     return word
 
 
@@ -109,12 +109,12 @@ def _frame(item: Item, frame: Frame, base: str, notes: Notes) -> Iterator[File]:
     if image.is_file():
         yield base + image.suffix.lower(), image
     else:
-        notes.leave_out("image", "its file is not there", f"{document.id}: {frame.path}")
+        notes.leave_out("image", "its file is missing", f"{document.id}: {frame.path}")
     regions = [region for region in item.annotation.regions if region.frame == frame.index]
     if not frame.annotated and not regions:
         return
     if not frame.annotated:
-        notes.change("frame", "a file of boxes makes it an annotated one", f"{document.id}: {frame.index}")
+        notes.change("frame", "a box file marks it as annotated", f"{document.id}: {frame.index}")
     width, height = frame.width_px, frame.height_px
     shapes: list[dict[str, Any]] = [
         {

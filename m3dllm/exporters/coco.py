@@ -1,4 +1,4 @@
-"""COCO: the boxes of frames in pixels, one file a split, with the images.
+"""COCO: the boxes of frames in pixels, one file per split, with the images.
 
 An image has keys of its own: `document`, and `frame`, its number in the clip. The confidence of a region is its
 `score`, as in COCO's form of results.

@@ -1,4 +1,4 @@
-"""CoNLL: one token a line with its BIO tag; `# id`, `# lang`, `# group` before a document, a blank line after it."""
+"""CoNLL: one token with its BIO tag per line, a blank line between documents."""
 
 from __future__ import annotations
 

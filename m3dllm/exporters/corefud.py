@@ -1,4 +1,4 @@
-"""CorefUD: CoNLL-U with entities and coreference in `Entity=` of MISC, a document as one sentence.
+"""CorefUD: CoNLL-U with entities and coreference; each document is one sentence.
 
 Names of entities and types are written with `%..` for what the format uses itself; white space of the text stands in
 `SpaceAfter`, `SpacesAfter` and `SpacesBefore`. No syntax is made up: those columns hold `_`.
@@ -80,7 +80,7 @@ def _brackets(
             place = starts[mention.start], ends[mention.end]
             if any(first < place[0] <= end < place[1] for first, end in own):
                 where = f"{item.document.id}: {mention.start} to {mention.end}"
-                notes.leave_out("mention", "it crosses another one of its entity", where)
+                notes.leave_out("mention", "it crosses another mention of its entity", where)
                 continue
             own.append(place)
             kept.append((place, escaped(chain.id, _ODD), escaped(mention.type, _ODD)))

@@ -18,7 +18,7 @@ Row = Sequence[object]
 def export(source: Source, notes: Notes, *, fps: float = FPS) -> Iterator[File]:
     """Six tables; a row of each names its document.
 
-    - `fps`: Frames a second, for the times of frames where nobody noted them; 0: none.
+    - `fps`: Frames per second, to compute the times of frames that have none; 0: leave them without.
     """
     tables: dict[str, tuple[str, Callable[[Item], Iterable[Row]]]] = {
         "documents": ("split document lang title group text", _documents),

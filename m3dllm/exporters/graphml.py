@@ -1,4 +1,4 @@
-"""GraphML: entities as nodes, relations as edges; with `--all-nodes` documents, mentions, frames and regions too."""
+"""GraphML: entities as nodes, relations as edges."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _TYPES = {str: "string", int: "long", float: "double", bool: "boolean"}
 def export(source: Source, notes: Notes, *, all_nodes: bool = False, fps: float = FPS) -> Iterator[File]:
     """One graph a split.
 
-    - `all_nodes`: Documents, mentions, frames and regions are nodes too, tied by links; default: entities only.
-    - `fps`: Frames a second, for the times of frames where nobody noted them; 0: none.
+    - `all_nodes`: Documents, mentions, frames and regions become nodes too; default: only entities.
+    - `fps`: Frames per second, to compute the times of frames that have none; 0: leave them without.
     """
     for split, items in source.splits().items():
         if not all_nodes:

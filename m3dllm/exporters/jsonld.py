@@ -1,4 +1,4 @@
-"""JSON-LD: a knowledge graph in schema.org's terms, each mention and region a W3C Web Annotation of its source.
+"""JSON-LD: a knowledge graph in schema.org terms, with W3C Web Annotations as evidence.
 
 Entities and relations are nodes of their own. A mention's target is a text position with its words and the time at
 which it is said; a region's is `#t=…&xywh=percent:…` of the video. Each says its document, frame and system, and its
@@ -82,7 +82,7 @@ _FRAGMENTS = "http://www.w3.org/TR/media-frags/"
 def export(source: Source, notes: Notes, *, fps: float = FPS) -> Iterator[File]:
     """One file a split, which holds its whole graph.
 
-    - `fps`: Frames a second, for the times of frames where nobody noted them; 0: none.
+    - `fps`: Frames per second, to compute the times of frames that have none; 0: leave them without.
     """
     for split, items in source.splits().items():
         yield f"{split}.jsonld", _pieces(source, items, fps)

@@ -1,4 +1,4 @@
-"""Label Studio: tasks with gold as annotations or predictions as pre-annotations, and the labelling interface.
+"""Label Studio: tasks with annotations or pre-annotations, and the labelling interface.
 
 Coreference is a relation `Coreference` from each mention of an entity to its next, and a region is tied to the entity
 that it shows by a relation `shows`. Boxes are percents; offsets are code points, with the words beside. Confidences are
@@ -29,7 +29,7 @@ SHOWS = "shows"
 def export(source: Source, notes: Notes, *, images_at: str = "/data/local-files/?d=") -> Iterator[File]:
     """`interface.xml`, one file of tasks a split, and the images.
 
-    - `images_at`: What stands before an image's path in the tasks: where Label Studio finds the folder of this export.
+    - `images_at`: The prefix of image paths in the tasks: where Label Studio finds the folder of this export.
     """
     yield "interface.xml", _interface(source)
     for split, items in source.splits().items():

@@ -1,4 +1,4 @@
-"""Neo4j: nodes and relationships as CSV for `neo4j-admin database import`, and the script that calls it.
+"""Neo4j: CSV files for `neo4j-admin database import`, and a script that runs it.
 
 Documents, frames, entities, mentions and regions are nodes; a relation between entities is a relationship of its own
 type, which says its document. A cell that a spreadsheet would take as a formula has a `'` before it.
@@ -20,7 +20,7 @@ _TYPES = {str: "", int: ":long", float: ":double", bool: ":boolean"}
 def export(source: Source, notes: Notes, *, fps: float = FPS) -> Iterator[File]:
     """A file of nodes of each kind, two of relationships, and `import.sh`.
 
-    - `fps`: Frames a second, for the times of frames where nobody noted them; 0: none.
+    - `fps`: Frames per second, to compute the times of frames that have none; 0: leave them without.
     """
     for kind, properties in KINDS.items():
         head = ("id:ID", *(f"{name}{_TYPES[of]}" for name, of in properties.items()), ":LABEL")

@@ -1,4 +1,4 @@
-"""Parquet: one file a split, a row a document, with the fields of a line of a native corpus.
+"""Parquet: one file per split, one row per document, with the native fields.
 
 The label set stands in the file's metadata under `labels`.
 """

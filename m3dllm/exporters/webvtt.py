@@ -1,4 +1,4 @@
-"""WebVTT: a metadata track for each document, whose cues hold JSON: what is said and seen at a time.
+"""WebVTT: a metadata track per document, with mentions, relations and regions as JSON cues.
 
 A cue of a segment has `mentions` (entity, name, type, text) and the `relations` between entities mentioned in it; a cue
 of a frame has `regions` (entity, type, and `xywh` in percent of the frame); each has its `confidence`, where one is
@@ -30,7 +30,7 @@ class _Cue(NamedTuple):
 def export(source: Source, notes: Notes, *, fps: float = FPS) -> Iterator[File]:
     """One file a document that has something to show at some time.
 
-    - `fps`: Frames a second, for the times of frames where nobody noted them; 0: none.
+    - `fps`: Frames per second, to compute the times of frames that have none; 0: leave them without.
     """
     for item in source.items:
         cues = [*_said(item, notes), *_seen(item, notes, fps)]

@@ -50,7 +50,7 @@ def cut(
     than `shortest_s`, a film may be cut anywhere. A film that is no longer than `longest_s` is one piece.
     """
     if not 0 < shortest_s <= longest_s / 2:
-        raise ValueError(f"pieces of {shortest_s} to {longest_s} s: the longest must be twice the shortest, or more")
+        raise ValueError(f"pieces of {shortest_s} to {longest_s} s: the longest must be at least twice the shortest")
     end_s = max(duration_s, cues[-1].end_s if cues else 0.0)
     if end_s <= longest_s:
         return [Piece(0.0, end_s, tuple(cues))]

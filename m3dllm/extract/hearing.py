@@ -41,7 +41,7 @@ def transcribe(video: Path, command: str, *, lang: str | None) -> Subtitles:
     except OSError as error:
         raise UserError(f"--transcribe {command}: cannot be run: {error.strerror}") from error
     if done.returncode:
-        last = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it says nothing"])[-1]
+        last = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it printed no message"])[-1]
         raise UserError(f"--transcribe {command}: ended with {done.returncode} for {video}: {last}")
     try:
         found = parse_subtitles(done.stdout.decode("utf-8", "replace"), Path("transcript.srt"))

@@ -66,7 +66,7 @@ class Reading:
             raise UserError(f"--longest-side {self.longest_side}: expected pixels, or 0")
         if not 0 < self.shortest_s <= self.longest_s / 2:
             limits = f"--shortest {self.shortest_s:g} --longest {self.longest_s:g}"
-            raise UserError(f"{limits}: the longest must be twice the shortest, or more")
+            raise UserError(f"{limits}: the longest must be at least twice the shortest")
 
     def sampling(self, cues: Sequence[Cue]) -> Sampling:
         """Which frames are taken. At subtitles: the frame on screen in the middle of each cue."""
@@ -142,20 +142,20 @@ def _film(source: Source, name: str, reading: Reading, folder: Path) -> Read:
         read.facts |= {"subtitles": found.source, "encoding": found.encoding, "cues": len(cues)}
         kept = in_language(cues, lang)
         if len(kept) < len(cues) or kept != tuple(cues):
-            read.problems.append(f"the subtitles are in two languages: only what is in {NAMES[lang]} is taken")
+            read.problems.append(f"the subtitles are in two languages: only {NAMES[lang]} is used")
             cues = kept
     frames: list[Frame] = []
     if media is not None and media.codec:
         frames = _frames(media, name, reading, cues, folder, read)
     elif not cues:
-        what = "holds neither pictures nor subtitles" if media else "holds no subtitles"
-        raise UserError.at(source.files[0], f"{what}; with its sound: --transcribe, or --subtitles FILE")
+        what = "contains neither video frames nor subtitles" if media else "holds no subtitles"
+        raise UserError.at(source.files[0], f"{what}; use --transcribe for its sound, or --subtitles FILE")
     elif media is not None:
-        read.problems.append("there is sound only: its documents have no frames")
+        read.problems.append("there is only sound: its documents have no frames")
     if not found:
         hint = "give --subtitles, --transcribe or --ocr" if media and media.has_sound else "give --subtitles or --ocr"
         read.problems += [
-            f"its subtitle track {t.number} holds pictures ({t.codec}), not text: it is not read"
+            f"its subtitle track {t.number} contains images ({t.codec}), not text: ignored"
             for t in (media.tracks if media else ())
             if not t.text
         ]
@@ -289,4 +289,4 @@ def _lang(path: Path, text: str, lang: Lang | None) -> Lang:
         if name == known_name:
             return known
     what = f"is in {name}: only English and Chinese are read"
-    raise UserError.at(path, f"{what}. Give others, or take it for one of these by --lang en or --lang zh")
+    raise UserError.at(path, f"{what}. Use others, or override the language by --lang en or --lang zh")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from m3dllm.columns import counted
 from m3dllm.corpora.images import SUFFIXES as IMAGES
 from m3dllm.errors import UserError
 from m3dllm.files import natural
@@ -62,9 +63,8 @@ def find_sources(paths: Sequence[Path], subtitles: Sequence[Path] = ()) -> list[
             raise UserError.at(path, "does not exist; expected a subtitle file")
     films = [i for i, source in enumerate(found) if source.kind == "film" and source.path is not None]
     if len(subtitles) > len(films):
-        raise UserError(
-            f"{len(subtitles)} subtitle files are given for {len(films)} films: one for each, in their order"
-        )
+        given = f"{counted(len(subtitles), 'subtitle file')} for {counted(len(films), 'film')}"
+        raise UserError(f"got {given}: expected at most one per film, in order")
     for i, path in zip(films, subtitles, strict=False):
         found[i] = Source("film", found[i].path, (path,), given=True)
     return found

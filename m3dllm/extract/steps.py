@@ -236,7 +236,7 @@ def _check_same(sources_file: Path, made_of: Mapping[str, Any]) -> None:
         what = {"reading": "how the sources are read", "labels_sha256": "the labels", "sources": "the sources"}
         named = " and ".join(what[name] for name in changed)
         raise UserError.at(
-            sources_file.parent, f"was made of something else ({named}): name another --out, or remove it"
+            sources_file.parent, f"was made from something else ({named}): choose another --out, or delete it"
         )
 
 
@@ -251,8 +251,8 @@ def labels_for(labels: Path | None, checkpoint: Path | None, options: Mapping[st
     if checkpoint is not None:
         folder = find_checkpoint(checkpoint, system)
         if read_done(folder).get("labels_sha256") != labels_sha256(m3d_labels()):
-            raise UserError.at(folder, "lies in no run, which would say its label set: give it by --labels")
-    log.info("no --labels: the types are those of M3D, people, places, organizations and times")
+            raise UserError.at(folder, "is not inside a run, which would give its label set: pass --labels")
+    log.info("no --labels: the types are those of M3D (people, places, organizations and times)")
     return m3d_labels()
 
 

@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from m3dllm.commands import Address, Executor, ExecutorOption, Seed, Videos, VideosOption, Workers, say, say_page
+from m3dllm.commands import (
+    ADVANCED,
+    Address,
+    Executor,
+    ExecutorOption,
+    Seed,
+    Videos,
+    VideosOption,
+    Workers,
+    say,
+    say_page,
+)
 
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -26,37 +37,55 @@ def extract(
         typer.Argument(metavar="SOURCE", help="Videos, subtitles, texts, or folders of these.", show_default=False),
     ],
     out: Annotated[Path, typer.Option("--out", help="The folder to write.", show_default=False)],
-    system: Annotated[str, typer.Option(help="The system; 'm3dllm systems' lists them.")] = "video-llm",
+    system: Annotated[str, typer.Option(help="The system: see 'm3dllm systems'.")] = "video-llm",
     subtitles: Annotated[
         list[Path] | None,
-        typer.Option(help="The subtitles of the first video, again for the second …; else those beside or in it."),
+        typer.Option(help="The subtitles of the first video; repeat for the next; default: those beside or inside it."),
     ] = None,
-    track: Annotated[int | None, typer.Option(min=0, help="The number of the video's subtitle track, from 0.")] = None,
-    lang: Annotated[Lang | None, typer.Option(help="The language of all; default: detected.")] = None,
-    every: Annotated[int | None, typer.Option(min=1, help="Take every Nth frame; default: 24.")] = None,
+    track: Annotated[
+        int | None, typer.Option(rich_help_panel=ADVANCED, min=0, help="The video's subtitle track, counted from 0.")
+    ] = None,
+    lang: Annotated[Lang | None, typer.Option(help="The language of all sources; default: detected.")] = None,
+    every: Annotated[int | None, typer.Option(min=1, help="Take every N-th frame; default: 24.")] = None,
     fps: Annotated[float | None, typer.Option(help="Take N frames per second instead.")] = None,
     at_subtitles: Annotated[
         bool, typer.Option("--at-subtitles", help="Take the frame in the middle of each subtitle instead.")
     ] = False,
     min_change: Annotated[
-        float, typer.Option(help="Skip frames in which no part changes in brightness by this share, such as 0.1.")
+        float,
+        typer.Option(
+            rich_help_panel=ADVANCED,
+            help="Skip frames in which no part changes in brightness by this share, such as 0.1.",
+        ),
     ] = 0.0,
     longest_side: Annotated[
-        int, typer.Option(min=0, help="The longest side of a frame, in pixels; larger ones are scaled down; 0: none.")
+        int,
+        typer.Option(
+            rich_help_panel=ADVANCED,
+            min=0,
+            help="The longest side of a frame, in pixels; larger frames are scaled down; 0: no limit.",
+        ),
     ] = 1280,
     transcribe: Annotated[
         str | None,
-        typer.Option(help="Without subtitles: whisper, whisper:MODEL, or a program that prints SRT."),
+        typer.Option(help="If there are no subtitles: whisper, whisper:MODEL, or a program that prints SRT."),
     ] = None,
-    ocr: Annotated[bool, typer.Option("--ocr", help="Without subtitles: read captions in the frames.")] = False,
-    shortest: Annotated[float, typer.Option(help="The shortest document of a long film, in seconds.")] = 60.0,
-    longest: Annotated[float, typer.Option(help="The longest.")] = 120.0,
+    ocr: Annotated[
+        bool, typer.Option("--ocr", help="If there are no subtitles: read the captions in the frames.")
+    ] = False,
+    shortest: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel=ADVANCED, help="A long film is cut into documents: their minimum length in seconds."
+        ),
+    ] = 60.0,
+    longest: Annotated[float, typer.Option(rich_help_panel=ADVANCED, help="Their maximum length in seconds.")] = 120.0,
     labels: Annotated[
         Path | None,
-        typer.Option(help="A labels.json: the types to look for; default: the checkpoint's, else M3D's."),
+        typer.Option(help="A labels.json with the types to extract; default: those of the checkpoint, else of M3D."),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A fitted system: its run, the checkpoint in it, or 'demo' (of dffm).")
+        Path | None, typer.Option(help="A trained system: its run, the checkpoint in it, or 'demo' (of dffm).")
     ] = None,
     videos: VideosOption = Videos.link,
     preset: Annotated[str | None, typer.Option(help="A named set of the system's options.")] = None,
@@ -65,10 +94,10 @@ def extract(
     address: Address = None,
     workers: Workers = None,
 ) -> None:
-    """From videos or texts to a knowledge graph.
+    """Extract a knowledge graph from videos or texts.
 
-    Corpus, run, page and JSON-LD come into one folder. The same command resumes an interrupted extraction. The system's
-    own options follow as --name value; 'm3dllm systems NAME' lists them.
+    Writes a corpus, a run, a page and JSON-LD into one folder. Run the same command again to resume. The system's own
+    options follow as --name value; 'm3dllm systems NAME' lists them.
     """
     from m3dllm.extract.reading import Reading
     from m3dllm.extract.steps import Extraction, extract

@@ -103,7 +103,9 @@ class Reading:
         if not self._has("truncated"):
             for i, turn in enumerate(raw.turns):
                 if turn.finish == "length":
-                    self._note("truncated", f"turns[{i}]", f"stage {excerpt(turn.stage)} reached its longest answer")
+                    self._note(
+                        "truncated", f"turns[{i}]", f"stage {excerpt(turn.stage)} reached the maximum answer length"
+                    )
         if payload is None:
             return None
         if not isinstance(payload, dict):
@@ -115,7 +117,7 @@ class Reading:
         unread = self._has("truncated") or any(issue.code in UNREAD for issue in raw.issues)
         if is_answer and not unread and all(payload.get(name) in (None, [], ()) for name in LISTS):
             nothing_there = not self._document.text.strip() and not self._document.frames
-            self._note("empty_document" if nothing_there else "empty_answer", WHOLE, "nothing was said to be here")
+            self._note("empty_document" if nothing_there else "empty_answer", WHOLE, "nothing was predicted")
         return payload
 
     # --- chains -------------------------------------------------------------------------------------------------------
@@ -167,7 +169,7 @@ class Reading:
                 self._note(
                     "duplicate_mention",
                     mention.where,
-                    f"{excerpt(mention.text)} at {at} stands already in chain {excerpt(owners[taken[0]])}",
+                    f"{excerpt(mention.text)} at {at} is already in chain {excerpt(owners[taken[0]])}",
                 )
                 has = self._owners[mention.bare] if mention.bare and repeated else {owners[span] for span in taken}
                 before.update(islice(has, 2))  # whether it is one chain is all that is asked
@@ -245,7 +247,7 @@ class Reading:
             if n is not None and 1 <= n <= len(found.places):
                 places.append(found.places[n - 1])
             else:
-                detail = f"no. {shown(n)} of {excerpt(text)}, which stands {len(found.places)} times"
+                detail = f"no. {shown(n)} of {excerpt(text)}, which occurs {len(found.places)} times"
                 self._note("occurrence_out_of_range", where, detail)
         return _ReadMention(where, text, None, tuple(places)) if places else None
 
@@ -258,7 +260,7 @@ class Reading:
             return None
         there = self._document.text[start:end]
         if isinstance(text := value.get("text"), str) and text != there:
-            self._note("bad_offsets", where, f"{excerpt(there)} stands there, not {excerpt(text)}: placed by its text")
+            self._note("bad_offsets", where, f"{excerpt(there)} is there, not {excerpt(text)}: located by its text")
             return None
         return start, end
 
@@ -293,7 +295,7 @@ class Reading:
         if chain_id in self._chains:
             return chain_id
         why = "there is none" if chain_id is None else "none of its mentions could be used"
-        self._note("dangling", where, f"names chain {shown(value)}: {why}")
+        self._note("dangling", where, f"refers to chain {shown(value)}: {why}")
         return None
 
     # --- regions ------------------------------------------------------------------------------------------------------
@@ -338,7 +340,7 @@ class Reading:
         elif not box.has_area:
             self._note("bad_geometry", where, f"{_rounded(box)} has no area")
         elif not box.is_legal:
-            self._note("box_outside", where, f"{_rounded(box)} leaves the frame")
+            self._note("box_outside", where, f"{_rounded(box)} extends beyond the frame")
         return box
 
     # --- values -------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def read_object(text: str, keys: Collection[str] = LISTS) -> tuple[Any, tuple[Is
     if read.value is None and body != text and (thought := _last_thought(text, keys)) is not None:
         return thought.value, (
             *thought.issues,
-            Issue("repaired", WHOLE, "the answer stands among the model's thoughts"),
+            Issue("repaired", WHOLE, "the answer is inside the model's reasoning"),
         )
     if read.value is None:
         return None, (Issue("not_json", WHOLE, f"{read.why}: {excerpt(body.strip() or text)}"),)
@@ -124,7 +124,7 @@ def _read(body: str, keys: Collection[str]) -> _Read:
     if other is not None and not answers:
         return other
     if schema_end and not answers:
-        return _Read(why="the schema of the answer, and no answer")
+        return _Read(why="the schema of the answer instead of an answer")
     alone = _list_alone(body)
     if alone >= 0 and not (answers and answers[0] < alone) and (name := _list_name(body[alone:], keys)):
         return _salvage(f'{{"{name}":{body[alone:]}', 0, keys)
@@ -256,14 +256,16 @@ def _holds_data(schema: dict[str, Any], keys: Collection[str]) -> bool:
 
 
 def _decode(text: str, start: int = 0) -> _Read:
-    """The JSON value that begins at `start`. Of a key that stands twice the first is kept, and an Issue says so."""
+    """The JSON value that begins at `start`. Of a key that appears twice the first is kept, and an Issue says so."""
     issues: list[Issue] = []
 
     def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         row: dict[str, Any] = {}
         for key, value in pairs:
             if key in row:
-                issues.append(Issue("bad_shape", WHOLE, f"{excerpt(key)} stands twice in an object; the first is kept"))
+                issues.append(
+                    Issue("bad_shape", WHOLE, f"{excerpt(key)} appears twice in an object; the first is kept")
+                )
             row.setdefault(key, value)
         return row
 

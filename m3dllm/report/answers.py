@@ -40,8 +40,8 @@ def answer_table(name: str, group: ComparisonGroup) -> Table | None:
         row = [cells.number(found[key]) if key == "answers" else cells.share(found[key]) for key in columns]
         rows.append(Row((cells.word(system.label), *row)))
     caption = (
-        "The answers before scoring: one for each document and pass. Lost mentions are not in the text, or could not "
-        "be located there; repaired ones were located after a correction. Gold frames are the annotated ones."
+        "The answers before scoring: one per document and pass. Lost mentions are not in the text or could not be "
+        "located in it; repaired ones were located after a correction. Gold frames are the annotated ones."
     )
     heads = (Column(key, title, group) for key, (title, group, _) in columns.items())
     return without_empty(
@@ -74,7 +74,7 @@ def issue_table(name: str, group: ComparisonGroup) -> Table | None:
         *(Column(system.label, system.label) for system in group.systems),
         Column("meaning", "meaning", number=False, quiet=True),
     )
-    caption = "How often each issue occurs in the answers, over all passes; of several seeds the mean."
+    caption = "How often each issue occurs in the answers, over all passes; for several seeds, the mean."
     return Table(name, "Issues in the answers", caption, columns, tuple(rows))
 
 
@@ -146,8 +146,8 @@ def cost_table(name: str, group: ComparisonGroup) -> Table | None:
     if all(cell.value is None for row in rows for cell in row.cells[1:]):
         return None
     caption = (
-        "Time of the last pass over the whole run, in all its languages; of a resumed run, only of what was "
-        f"left. {_devices(group.runs)}"
+        "Time of the last pass over the whole run, in all its languages; for a resumed run, only of the remaining "
+        f"documents. {_devices(group.runs)}"
     )
     heads = (Column(key, title, group) for key, (title, group, _, _) in columns.items())
     names = Column("system", "system", number=False)
@@ -177,8 +177,8 @@ def pareto(name: str, group: ComparisonGroup, pairs: Pairs) -> Plot | None:
     if not panels:
         return None
     caption = (
-        "Average F1 against the cost of an answer (log scale; cheaper to the left). The line joins the systems to "
-        f"which no other is superior in both. {_devices(group.runs)}"
+        "Average F1 against the cost of an answer (log scale; cheaper to the left). The line connects the "
+        f"Pareto-optimal systems. {_devices(group.runs)}"
     )
     return Plot(name, "Score against cost", caption, "average F1", tuple(panels), lines=False, log_x=True)
 

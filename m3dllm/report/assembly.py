@@ -75,7 +75,7 @@ def assemble(
     made = tuple(_making(run) for run in runs)
     sections.append(Section("How the runs were made", "runs", (_run_table(runs),), made))
     if skipped:
-        note = Text("These runs are unfinished, broken or of another format; none of them is in the tables.")
+        note = Text("These runs are unfinished, damaged or in another format, and are not included in the tables.")
         out = Bullets(tuple((run.name, run.why) for run in skipped))
         sections.append(Section("Skipped runs", "skipped", (note, out)))
     sections.append(Section("How to read this", "reading", (Text(READING),)))
@@ -91,14 +91,14 @@ def assemble(
 
 
 READING = (
-    "Scores are percentages, rounded half up to two decimals; a dash means that there was nothing to score, not 0. "
-    "Scores are micro-averaged over the documents of a language. Entity: the same span and type. Chain: the "
-    "mean of MUC, B³ and CEAF-e, singletons kept. Relation: the same type, head chains that share a "
-    "mention, tail chains that share a mention, one to one. Grounding: the same type and IoU above 0.5 on "
-    "annotated frames, one to one. The average is of the F1 of the tasks that are present. Systems share a table "
-    "only if they were scored on the same documents and gold, with the same labels, the same modalities given and "
-    "the same rule for which documents count. The best system is chosen on the documents on which it is then "
-    "compared, which overestimates its lead slightly; a system named with --baseline is not chosen this way."
+    "Scores are percentages, rounded to two decimals; a dash means that there was nothing to score (not 0). Scores "
+    "are micro-averaged over the documents of a language. Entity: same span and type. Chain: the mean of MUC, B³ and "
+    "CEAF-e, with singletons. Relation: same type, head chains share a mention, tail chains share a mention; "
+    "one-to-one. Grounding: same type and IoU above 0.5, on annotated frames; one-to-one. The average is over the F1 "
+    "of the tasks with a score. Systems share a table only if they were scored on the same documents and gold, with "
+    "the same label set, the same given modalities and the same rule for which documents count. The best system is "
+    "determined on the same documents as the comparison, which slightly overestimates its lead; a system given by "
+    "--baseline is not affected."
 )
 
 
@@ -156,7 +156,7 @@ def _group(
         )
     ]
     if apart := _apart(group, anchors):
-        blocks.append(Text("Not comparable with these runs, which have a section of their own:", "aside"))
+        blocks.append(Text("Not comparable with these runs, which have their own section:", "aside"))
         blocks.append(Bullets(tuple((names, words) for words, names in apart)))
     parts = [
         _protocol(
@@ -241,7 +241,7 @@ def _protocol(
 def shown(run: ScoredRun, lang: str) -> str:
     """What the systems saw of the documents."""
     if not run.subsets:
-        return "Systems were given every document whole."
+        return "Systems were given every document in full."
     n = Counter(run.subsets[document] for document in run.of(lang).documents)
     return (
         "Systems were given "
@@ -295,7 +295,7 @@ def _run_table(runs: Sequence[ScoredRun]) -> Table:
         words = (run.name, record.system, record.corpus.name, record.corpus.split, documents, record.pairs, missing)
         rows.append(Row((*map(cells.word, words), Cell(str(record.seed), record.seed))))
     columns = tuple(Column(head, head, number=head == "seed") for head in heads)
-    return Table("runs", "Runs", "What each run predicted; details below.", columns, tuple(rows))
+    return Table("runs", "Runs", "The runs in this report; details below.", columns, tuple(rows))
 
 
 def _making(run: ScoredRun) -> Section:

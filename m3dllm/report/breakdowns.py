@@ -54,7 +54,7 @@ def type_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
         for kind, size in sorted(gold.items(), key=lambda item: (-item[1], item[0])):
             f1 = {run: of[kind].f1 if kind in of else (0.0 if size and of else None) for run, of in found.items()}
             parts.append(_Part(task, kind, size, f1))
-    caption = "F1 in percent of each type and its frequency in the gold; the best system of a row bold."
+    caption = "F1 in percent for each type, with its frequency in the gold; the best system of a row in bold."
     return _table(name, "By type", caption, ("type", "gold"), systems, parts)
 
 
@@ -62,7 +62,7 @@ def shown_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None
     """F1 by what was shown of a document; None where every document was shown whole."""
     if not any(run.subsets for run in group.runs) and len(_subsets_of(group, pairs)) < 2:
         return None
-    caption = "F1 in percent by the modalities given; a task without its modality is not scored there."
+    caption = "F1 in percent by given modality; a task is not scored where its modality is missing."
     groups = {words: _subsets_of(group, pairs).get(subset, frozenset()) for subset, words in SUBSETS.items()}
     return _document_table(name, "By given modality", caption, "shown", group, pairs, groups)
 
@@ -74,7 +74,7 @@ def measure_table(name: str, measure: str, group: ComparisonGroup, pairs: Pairs)
     groups = {label: frozenset(ids) for label, ids in thirds({name: n for name, n in sizes if n is not None})}
     if len(groups) < 2:
         return None
-    caption = f"F1 in percent by {words}: the documents in {len(groups)} parts of about the same number."
+    caption = f"F1 in percent by {words}: the documents in {len(groups)} groups of about equal size."
     return _document_table(name, f"By {words}", caption, words, group, pairs, groups)
 
 
@@ -113,9 +113,8 @@ def error_table(name: str, group: ComparisonGroup, pairs: Pairs, published: Publ
     if all(cell.value is None for row in rows for cell in row.cells[1:]):
         return None
     caption = (
-        "Wrong predictions in percent of all predictions of the task. Entities, relations, regions: span, chains "
-        "or box are correct and only the type is wrong, or nothing in the gold matches. Chains: some mentions are "
-        "wrong, or some are only missing."
+        "Wrong predictions in percent of all predictions of the task. Entities, relations, regions: only the type is "
+        "wrong, or nothing in the gold matches. Chains: some mentions are wrong, or some are missing."
     )
     columns = (
         Column("system", "system", number=False),

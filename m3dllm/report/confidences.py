@@ -44,7 +44,7 @@ def calibration_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table 
     if not rows:
         return None
     caption = (
-        f"In percent, of predictions that carry a confidence: its mean, how many are correct, ECE over {BINS} bins of "
+        f"In percent, over predictions with a confidence: its mean, how many are correct, ECE over {BINS} bins of "
         "equal width (Guo et al. 2017), and average precision, the area under the precision-recall curve."
     )
     columns = (
@@ -62,8 +62,8 @@ def calibration_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table 
 def reliability_plot(name: str, group: ComparisonGroup, pairs: Pairs) -> Plot | None:
     """Reliability diagrams: how many predictions are correct, by how sure the system was."""
     caption = (
-        f"Of the predictions in each of {BINS} bins, how many are correct, over their mean confidence; on the "
-        "diagonal, confidence equals accuracy. Of several runs the first."
+        f"For the predictions in each of {BINS} bins, the share that is correct over their mean confidence; on the "
+        "diagonal, confidence equals accuracy. For several runs, the first one."
     )
     panels = _panels(group, pairs, "confidence", _bins, front=DIAGONAL)
     return Plot(name, "Reliability", caption, "correct", panels) if panels else None
@@ -72,8 +72,8 @@ def reliability_plot(name: str, group: ComparisonGroup, pairs: Pairs) -> Plot | 
 def curve_plot(name: str, group: ComparisonGroup, pairs: Pairs) -> Plot | None:
     """Precision-recall curves, from the surest predictions to all."""
     caption = (
-        "Precision and recall in percent of the predictions of at least some confidence, from the surest to all; of "
-        "chains, of the links between their mentions. Of several runs the first."
+        "Precision and recall in percent of the predictions of at least some confidence, from the most confident to "
+        "all; for chains, of the links between their mentions. For several runs, the first one."
     )
     panels = _panels(group, pairs, "recall", _curve)
     return Plot(name, "Precision-recall curves", caption, "precision", panels) if panels else None

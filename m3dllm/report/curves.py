@@ -16,8 +16,8 @@ from m3dllm.wire import encode
 
 OPTIONS = {
     "prompt_length": "length of the prompt for a missing modality",
-    "shots": "examples in the prompt",
-    "frames": "frames shown at most",
+    "shots": "few-shot examples in the prompt",
+    "frames": "maximum number of frames shown",
 }
 MISSING = "missing"
 MISSING_WORDS = "share of documents without one modality"
@@ -90,11 +90,9 @@ def curve_table(name: str, sweep: Sweep) -> Table:
 
 def _caption(sweep: Sweep) -> str:
     over = "gold mentions and chains" if sweep.pairs == "gold_pairs" else "end to end"
-    what = f"F1 in percent, {over}, of runs that differ in nothing else but their seed."
+    what = f"F1 in percent, {over}, over runs that otherwise differ only in their seed."
     if sweep.name == MISSING:
-        what += (
-            " About as many documents lack their text as their video; a task without its modality is not scored there."
-        )
+        what += " About as many documents lack text as lack video; a task is not scored where its modality is missing."
     return what
 
 

@@ -74,7 +74,7 @@ def write_report(
     folder, paths = Path(out), [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
     for run in paths:
         if folder.resolve().is_relative_to(run.resolve()):
-            raise UserError.at(folder, f"lies in the run {run}, which a report does not touch: name another --out")
+            raise UserError.at(folder, f"is inside the run {run}, which a report must not change: choose another --out")
     published = None if paper is None else read_published(paper)
     found, skipped = read_runs(paths)
     with TemporaryDirectory() as work:

@@ -24,8 +24,8 @@ def gate_plot(name: str, group: ComparisonGroup) -> Plot | None:
             series = (Series(s.label, tuple(_shares(values, low, high)), s.color) for s, values in found)
             panels.append(Panel(task, "gate", tuple(series)))
     caption = (
-        f"Percent of the questions about documents whose gate lies in each of {BINS} bins; at 0 the answer is written "
-        "from the text alone. Of several runs the first, all its languages and passes together."
+        f"The percentage of questions whose gate is in each of {BINS} bins; at 0 the answer is written "
+        "from the text alone. For several runs, the first one, over all its languages and passes."
     )
     return Plot(name, "Gates between frames and text", caption, "questions", tuple(panels)) if panels else None
 

@@ -34,8 +34,8 @@ def paper_table(name: str, where: str, group: ComparisonGroup, published: Publis
     caption = (
         f"F1 in percent over gold mentions and chains. Chain and relation by the rules of the code that the authors of "
         f"{published.title} released ('{OWN_RULE}': those of the tables above, where a run was not scored with "
-        f"--variant released). The average is of {', '.join(tasks)}, in every row. Quoted from {published.source}. "
-        "Other documents: not ranked, not compared."
+        f"--variant released). The average is over {', '.join(tasks)}, in every row. Quoted from {published.source}. "
+        "Other documents: neither ranked nor compared."
     )
     columns = (SYSTEM, Column("measured_on", "measured on", number=False), *heads, Column("average.f1", "average"))
     return Table(name, f"Beside {published.title}", caption, columns, tuple(rows))

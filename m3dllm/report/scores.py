@@ -20,10 +20,10 @@ from m3dllm.types import TASKS
 Intervals = Mapping[tuple[str, str], tuple[float, float]]
 """95 % confidence intervals of F1 by a system's label and the score."""
 BELOW = "↓"
-FAILED = " Systems with failed documents are scored on the others: not ranked, not compared."
+FAILED = " Systems with failed documents are scored on the others, and neither ranked nor compared."
 IN_PART = "in part"
 """The sign of a score of a part of the documents, where those of several groups stand in one row."""
-FEWER = ' An average "of 1" is over one task: it is not compared.'
+FEWER = ' An average "of 1" is over one task and is not compared.'
 RATIOS = {"precision": "P", "recall": "R", "f1": "F1"}
 LETTERS = "abcdeghijklmnopqrstuvwxyz"  # of notes; f stands for heuristic baselines
 SYSTEM = Column("system", "system", number=False)
@@ -45,8 +45,8 @@ def main_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table:
     if heuristics:
         under.append(("f", "the heuristic with the highest F1: " + _which(heuristics, pairs, systems[0])))
     caption = (
-        "F1 in percent with precision and recall; the best F1 of a column bold, the second underlined"
-        f"{'; of several seeds the mean, and the sample variance in brackets' if _has_seeds(systems) else ''}. "
+        "F1, precision and recall in percent; the best F1 of a column in bold, the second best underlined"
+        f"{'; for several seeds the mean, with the sample variance in brackets' if _has_seeds(systems) else ''}. "
         f"{BELOW} below the best heuristic.{_average_of(systems, group, pairs)}"
         f"{'' if n_ranked == len(systems) else FAILED}"
     )
@@ -107,7 +107,8 @@ def glance_table(name: str, groups: Mapping[str, ComparisonGroup], pairs: Pairs)
     own = " over its predicted mentions and chains" if pairs == "end_to_end" else ""
     signs = " ".join(cell.small for row in grid.values() for cell in row)
     caption = (
-        f"F1 in percent; the best of a column bold, the second underlined; {BELOW} below the best heuristic{own}."
+        "F1 in percent; the best of a column in bold, the second best underlined; "
+        f"{BELOW} below the best heuristic{own}."
         f"{FEWER if 'of ' in signs else ''}{FAILED if IN_PART in signs else ''}"
     )
     return without_empty(Table(name, "All systems", caption, tuple(columns), tuple(rows)))
@@ -124,7 +125,7 @@ def seed_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
             rows.append(Row((*heads, *f1s), "seed", starts=i == 0))
     columns = (SYSTEM, Column("run", "run", number=False), Column("seed", "seed"))
     scores = tuple(Column(f"{key}.f1", key) for key in (*TASKS, "average"))
-    caption = "F1 in percent of each run behind the means."
+    caption = "F1 in percent of each single run."
     return without_empty(Table(name, "Single runs", caption, columns + scores, tuple(rows))) if rows else None
 
 
@@ -175,8 +176,8 @@ def heuristic_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | 
     ]
     over = "over the mentions and chains of each run" if pairs == "end_to_end" else "over the gold mentions and chains"
     caption = (
-        f"F1 in percent of heuristics without a model, {over}. The frequencies behind those of relations and boxes are "
-        "those of the scored documents themselves."
+        f"F1 in percent of heuristics without a model, {over}. The heuristics for relations and boxes use "
+        "the frequencies of the scored documents themselves."
     )
     heads = [Column(run.name, run.name if pairs == "end_to_end" else "F1") for run in columns]
     words = (Column("score", "score", number=False), Column("heuristic", "heuristic", number=False))
@@ -213,7 +214,7 @@ def difference_table(name: str, comparison: Comparison) -> Table:
     caption = (
         f"F1 minus that of {comparison.reference.label}, in percentage points: 95 % confidence interval and p of a "
         f"paired bootstrap over source videos ({comparison.resamples:,} resamples), p after Holm's correction over the "
-        "systems. Several seeds are compared by their counts, averaged by document."
+        "systems. The counts of several seeds are averaged per document."
     )
     return Table(name, f"Differences from {comparison.reference.label}", caption, columns, tuple(rows))
 
@@ -326,7 +327,7 @@ def _few(system: SystemRuns, group: ComparisonGroup, pairs: Pairs) -> str:
 def _average_of(systems: Sequence[SystemRuns], group: ComparisonGroup, pairs: Pairs) -> str:
     """What the average is of, where that is not all tasks."""
     tasks = systems[0].average_of(group.lang, pairs)
-    return "" if tasks == TASKS else f" The average is of {', '.join(tasks) or 'nothing'}."
+    return "" if tasks == TASKS else f" The average is over {', '.join(tasks) or 'nothing'}."
 
 
 def _ratios(system: SystemRuns, lang: str, pairs: Pairs, key: str, ratio: str) -> list[float]:

@@ -88,7 +88,7 @@ def _notes(run: ScoredRun) -> list[str]:
         if of.unanswered:
             notes.append(f"not answered ({lang}): {of.unanswered}, scored as empty")
     if run.record.status != "done":
-        notes.append(f"the run is {run.record.status}: give the same command again to finish it")
+        notes.append(f"the run is {run.record.status}: run the same command again to finish it")
     return notes
 
 

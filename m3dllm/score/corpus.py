@@ -166,7 +166,7 @@ class Answers:
         lang_of: dict[str, str] = {}
         for document, lang in golds.documents() if isinstance(golds, Golds) else ((g.document, g.lang) for g in golds):
             if document in lang_of:
-                raise UserError(f"gold document '{document}' stands twice: ids are unique")
+                raise UserError(f"gold document '{document}' appears twice: ids must be unique")
             lang_of[document] = lang
         if not lang_of:
             raise UserError("there are no gold documents: nothing to score")
@@ -177,7 +177,7 @@ class Answers:
         for i, key in enumerate(_keys(self._predictions)):
             document, given = key
             if document not in lang_of:
-                raise UserError(f"prediction of '{document}', which is no document of the gold")
+                raise UserError(f"prediction of '{document}', which is not a document of the gold")
             if key in self._places:
                 raise UserError(f"document '{document}' has two predictions {given_words(given)}")
             self._places[key] = i
@@ -186,7 +186,7 @@ class Answers:
         if threshold is not None:
             have = [has_confidences(p.annotation) for p in self._predictions if p.annotation != EMPTY]
             if have and not any(have):
-                what = f"a threshold of {threshold:g} cannot be held against them"
+                what = f"a threshold of {threshold:g} cannot be applied to them"
                 raise UserError(f"no prediction has a confidence: {what}")
 
     def keys(self) -> Set[tuple[str, GivenKind | None]]:

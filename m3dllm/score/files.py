@@ -53,7 +53,7 @@ def _golds(file: Path, labels: LabelSet | None) -> tuple[Golds | Sequence[Gold],
     """The gold of each document, read when it is asked for, and the ids of all."""
     form = _form(file)
     if form is None:
-        raise UserError.at(file, "is empty; expected gold, one document a line")
+        raise UserError.at(file, "is empty; expected gold, one document per line")
     seen: dict[tuple[str, str], int] = {}
     if form == "corpus":
         for number, head in _heads(file, example_head):
@@ -75,7 +75,7 @@ def _predictions(file: Path, ids: Set[str], labels: LabelSet | None, gold: Path)
     seen: dict[tuple[str, str], int] = {}
     for number, (document, given) in _heads(file, prediction_key):
         if document not in ids:
-            what = f"'{document}' is no document of {gold}: predict the documents of the gold, or remove it"
+            what = f"'{document}' is not a document of {gold}: predict the documents of the gold, or remove it"
             raise UserError.at(file, what, line=number, place="$.document")
         _once(file, number, "document", document, seen, given_words(given))
     return Stream(file, partial(_prediction, labels))
@@ -118,7 +118,7 @@ def _once(file: Path, number: int, key: str, document: str, seen: dict[tuple[str
     if (document, words) in seen:
         place = f"line {seen[document, words]}{words and ' '}{words}"
         raise UserError.at(
-            file, f"'{document}' stands already in {place}: one line a document", line=number, place=f"$.{key}"
+            file, f"'{document}' is already in {place}: expected one line per document", line=number, place=f"$.{key}"
         )
     seen[document, words] = number
 

@@ -58,7 +58,7 @@ class Metric:
     variant: str | None = None
     """The name by which it is asked for (`--variant`); None: it is always computed."""
     headline: bool = False
-    """Whether it stands in the main table. The average is of the four tasks, whatever stands beside them."""
+    """Whether it stands in the main table. The average is over the four tasks, whatever stands beside them."""
     means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Scores that are the mean of others, by their reported names: of precisions, of recalls and of F1."""
     needs: tuple[Task, ...] = ()
@@ -82,9 +82,9 @@ def metrics() -> tuple[Metric, ...]:
             raise UserError(f"metric '{point.name}' of {source} cannot be loaded: {why}") from error
         for metric in loaded if isinstance(loaded, tuple) else (loaded,):
             if not isinstance(metric, Metric):
-                raise UserError(f"metric '{point.name}' of {source}: {point.value} is no Metric")
+                raise UserError(f"metric '{point.name}' of {source}: {point.value} is not a Metric")
             if any(metric.name == other.name for other in found):
-                raise UserError(f"metric '{metric.name}' of {source}: there is one of that name already")
+                raise UserError(f"metric '{metric.name}' of {source}: a metric with this name already exists")
             found.append(metric)
     return tuple(sorted(found, key=lambda metric: place(metric.name)))
 

@@ -47,7 +47,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class TaskScores:
-    """The scores of a set of documents by task and variant. The average is of the F1 of the tasks that are present."""
+    """The scores of a set of documents by task and variant. The average is over the F1 of the tasks with a score."""
 
     tasks: Mapping[str, PRF | Ratio]
 

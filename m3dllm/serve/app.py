@@ -65,7 +65,7 @@ def make_app(jobs: Jobs, predictor: Predictor, *, token: str = "", upload_limit:
         if not sources:
             raise HTTPException(400, "neither a text nor a file was sent")
         if lang not in ("", "en", "zh"):
-            raise HTTPException(400, "the language is en or zh")
+            raise HTTPException(400, "the language must be en or zh")
         jobs.start(job, [job.given], ["--lang", lang] if lang else [])
         return RedirectResponse(f"/#{job.id}", status_code=303)
 
@@ -202,7 +202,7 @@ async def _json(request: Request) -> dict[str, Any]:
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"is no JSON: {error}") from error
+        raise HTTPException(400, f"is not valid JSON: {error}") from error
     if not isinstance(found, dict):
         raise HTTPException(400, "expected a JSON object")
     return found

@@ -45,9 +45,9 @@ class Config(Options):
     """The options of `majority`."""
 
     chain_rule: Literal["dev", "singletons", "same_text", "same_last_word"] = "dev"
-    """How mentions are joined: singletons, same_text, same_last_word, or dev, the one that does best there."""
+    """How mentions are linked: singletons, same_text, same_last_word, or dev: the best of them on dev."""
     boxes: AtLeast0 = 8
-    """The most boxes of a frame; dev chooses how many."""
+    """The maximum number of boxes per frame; the number is chosen on dev."""
 
 
 SPEC = SystemSpec(

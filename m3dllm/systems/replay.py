@@ -38,7 +38,7 @@ class Config(Options):
     """The options of `replay`."""
 
     answers: str
-    """What to answer from: a run directory, a raw.jsonl, a predictions.jsonl, or a split of a corpus (its gold)."""
+    """The source of the answers: a run, a raw.jsonl, a predictions.jsonl, or a split of a corpus (its gold)."""
 
     def sources(self) -> dict[str, str]:
         """The hash of the file with the answers. Raises UserError where there is none."""
@@ -89,8 +89,8 @@ def _file(path: Path) -> Path:
     for name in ("raw.jsonl", "predictions.jsonl"):
         if (path / name).is_file():
             return path / name
-    hint = ": name one of its splits, such as test.jsonl" if (path / "labels.json").is_file() else ""
-    raise UserError.at(path, f"holds no answers; expected a run with raw.jsonl or predictions.jsonl{hint}")
+    hint = ": give one of its splits, such as test.jsonl" if (path / "labels.json").is_file() else ""
+    raise UserError.at(path, f"contains no answers; expected a run with raw.jsonl or predictions.jsonl{hint}")
 
 
 Key = tuple[str, GivenKind | str | None]
@@ -100,7 +100,7 @@ def _read(path: Path) -> tuple[Stream[tuple[Key, RawOutput | Example]], dict[Key
     """Every answer of the file, and where each stands, by document and pass; gold stands under "gold"."""
     first = next(numbered_lines(path), None)
     if first is None:
-        raise UserError.at(path, "is empty: expected one answer a line")
+        raise UserError.at(path, "is empty: expected one answer per line")
     reader = _reader(path, *first)
     places: dict[Key, int] = {}
     torn: UserError | None = None
@@ -115,7 +115,7 @@ def _read(path: Path) -> tuple[Stream[tuple[Key, RawOutput | Example]], dict[Key
                 raise torn from error
             continue  # a run that was killed leaves half a line
         if key in places and reader is not _raw:  # in a run, the last answer counts
-            raise UserError.at(path, f"document {key[0]!r} stands twice", line=number)
+            raise UserError.at(path, f"document {key[0]!r} appears twice", line=number)
         places[key] = i
     return Stream(path, reader), places
 

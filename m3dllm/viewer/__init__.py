@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
+from m3dllm.columns import counted
 from m3dllm.errors import UserError
 from m3dllm.files import clear_abandoned, write_atomic, written_atomic
 from m3dllm.progress import progress
@@ -60,7 +61,7 @@ def write_pages(
     """
     for run in runs:
         if out.resolve().is_relative_to(run.path.resolve()):
-            raise UserError.at(out, f"lies in the run {run.path}, which a page does not touch: name another --out")
+            raise UserError.at(out, f"is inside the run {run.path}, which a page must not change: choose another --out")
     found, skipped = read_runs([run.path for run in runs], threshold=threshold)
     for missing in skipped:
         _log.warning("skipped: %s: %s", missing.name, missing.why)
@@ -159,6 +160,6 @@ def _check_size(size: int, out: Path, documents: int) -> None:
     if size > EMBED_LIMIT:
         raise UserError.at(
             out / "index.html",
-            f"would be larger than {EMBED_LIMIT // 1_000_000} MB with {documents} documents in it: "
-            "leave out --embed to write a folder",
+            f"would be larger than {EMBED_LIMIT // 1_000_000} MB with {counted(documents, 'document')} in it: "
+            "omit --embed to write a folder",
         )

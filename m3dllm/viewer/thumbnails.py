@@ -37,12 +37,12 @@ class Thumbnails:
         return list(self._pool.map(lambda frame: self._one(frame, roots), frames))
 
     def _one(self, frame: Frame, roots: Sequence[Path]) -> dict[str, Any]:
-        why = "the file is gone"
+        why = "the file is missing"
         for root in roots:
             try:
                 file = inside(root, frame.path)
                 if not frame.sha256 and links_out(root, file):
-                    return {"gone": "it is a link out of the corpus"}
+                    return {"gone": "it is a link to a file outside the corpus"}
                 data = read_bytes(file)
             except ValueError:
                 return {"gone": "its path leads out of the corpus"}
@@ -64,7 +64,7 @@ class Thumbnails:
         try:
             small = thumbnail(data)
         except ValueError:
-            return {"gone": "the file is no image that can be read"}
+            return {"gone": "the file is not a readable image"}
         if self._out is None:
             return {"src": f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"}
         _write(self._out / name, small)

@@ -51,7 +51,7 @@ def test_the_guess_is_printed_and_obeyed(tmp_path, caplog):
     (tmp_path / "train.conll").write_text("Ada\tB-PER\n", encoding="utf-8")
     with caplog.at_level(logging.INFO):
         imported = read_auto(tmp_path)
-    assert "read as conll, for train.conll has a token and its tag a line" in caplog.text
+    assert "read as conll, for train.conll has one token and its tag per line" in caplog.text
     assert len(imported.splits["train"]) == 1
 
 
@@ -66,11 +66,11 @@ def test_what_is_exported_is_known_again(tmp_path, name):
 def test_what_cannot_be_told_is_named(tmp_path):
     (tmp_path / "a.md").write_text("words")
     (tmp_path / "b.json").write_text("[" * 100_000)
-    with pytest.raises(UserError, match=r"no format that can be recognized \(its files: \.json, \.md\)"):
+    with pytest.raises(UserError, match=r"no format that is recognized \(its files: \.json, \.md\)"):
         guess(tmp_path)
     with pytest.raises(UserError, match="does not exist"):
         guess(tmp_path / "nothing")
-    with pytest.raises(UserError, match="is a native corpus already"):
+    with pytest.raises(UserError, match="is already a native corpus"):
         guess(small_corpus(tmp_path / "corpus", train=1, dev=0, test=0))
 
 

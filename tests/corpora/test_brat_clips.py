@@ -78,12 +78,12 @@ def test_a_text_in_one_language_becomes_one_document_of_its_group(tmp_path):
 def test_an_empty_text_to_be_split_becomes_one_document_by_name(tmp_path):
     imported = read_brat(pair(tmp_path, "", ""), split_languages=True)
     assert one(imported).document.id == "d.en"
-    assert changed(imported) == [("document", "its text does not tell its language: taken as English")]
+    assert changed(imported) == [("document", "its language cannot be detected: read as English")]
 
 
 def test_a_text_in_two_languages_that_is_not_split_is_named(tmp_path):
     imported = read_brat(pair(tmp_path, BOTH, BOTH_ANN))
-    assert changed(imported) == [("document", "its text is in two languages: it may be split by language")]
+    assert changed(imported) == [("document", "its text is in two languages: --split-languages splits it")]
     assert len(one(imported).gold.chains) == 4
 
 
@@ -268,9 +268,9 @@ def test_the_news_samples_come_in_both_languages_with_all_annotations(news):
 
 def test_the_news_samples_lose_nothing_but_the_repeated_lines_and_three_readmes(news):
     assert counted(news) == {
-        ("text", "it says the lines above once more, without annotations"): 5,
-        ("file", "there is no .ann file of its name"): 1,
-        ("file", "no folder around it has a document's name"): 2,
+        ("text", "it repeats the lines above, without annotations"): 5,
+        ("file", "there is no .ann file with its name"): 1,
+        ("file", "none of its parent folders has a document's name"): 2,
     }
     assert news.changed == []
 
@@ -287,7 +287,7 @@ def test_the_novels_have_their_chains_by_name(shared_data):
     assert len(imported.splits["train"]) == 20
     assert len(mentions) == 5602
     assert len(imported.changed) == 5467
-    assert counted(imported) == {("relation", "its chains have it already"): 1}
+    assert counted(imported) == {("relation", "its chains already have it"): 1}
     assert not any("-" in mention.type for mention in mentions)
 
 
@@ -295,12 +295,12 @@ def test_the_chinese_texts_come_with_every_fault_named(shared_data):
     imported = read_brat(shared_data / "chinese_literature")
     assert sum(len(list(example.gold.mentions)) for example in imported.splits["train"]) == 3746
     assert Counter(changed(imported)) == {
-        ("mention", "white space parts its pieces: joined"): 85,
+        ("mention", "only white space separates its fragments: joined"): 85,
         ("mention", "its text differs in marks"): 2,
     }
     assert counted(imported) == {
-        ("relation", "its chains have it already"): 1,
-        ("file", "there is no .ann file of its name"): 1,
+        ("relation", "its chains already have it"): 1,
+        ("file", "there is no .ann file with its name"): 1,
     }
 
 
@@ -312,5 +312,5 @@ def test_the_formats_own_examples_come_with_everything_else_counted(shared_data)
     assert sum(len(example.gold.relations) for example in imported.splits["train"]) == 5786
     assert {left.why for left in imported.left_out if left.what == "mention"} == {
         "it is the trigger of an event",
-        "its span is a mention already",
+        "its span is already a mention",
     }

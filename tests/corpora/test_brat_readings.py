@@ -50,7 +50,7 @@ def test_offsets_in_other_units_are_read_whole_where_they_are_repaired_by_name(w
 @pytest.mark.parametrize("what", COUNTS)
 def test_without_repair_the_count_says_what_would_help(what, tmp_path):
     imported = read_brat(pair(tmp_path, FILM, annotated(COUNTS[what])))
-    assert f"its offsets fit where they count {what}: '--repair-offsets' reads them so" in [
+    assert f"its offsets fit if they count {what}: '--repair-offsets' reads them that way" in [
         remark.why for remark in imported.remarks
     ]
 
@@ -181,7 +181,7 @@ GRADES = "T1\tDisease 0 3\tFlu\nT2\tGrade-2 0 3\tFlu\nT3\tDisease 8 12\tcold\nT4
 def test_a_type_that_ends_in_a_number_joins_nothing_by_chance(kind, tmp_path):
     imported = read_brat(pair(tmp_path, "Flu and cold.", GRADES.replace("Grade-2", kind)))
     assert chains(one(imported)) == {frozenset(("Flu",)), frozenset(("cold",))}
-    assert left_out(imported) == [("mention", "its span is a mention already")] * 2
+    assert left_out(imported) == [("mention", "its span is already a mention")] * 2
 
 
 def test_the_types_of_one_scheme_name_no_chains(tmp_path):
@@ -249,7 +249,7 @@ def test_documents_beside_the_folders_of_splits_are_train_by_name(tmp_path):
     pair(tmp_path, name="test/d")
     imported = read_brat(pair(tmp_path, name="e"))
     assert sorted(imported.splits) == ["test", "train"]
-    assert "no folder around it is a split: taken as train" in [remark.why for remark in imported.remarks]
+    assert "none of its parent folders is a split: assigned to train" in [remark.why for remark in imported.remarks]
 
 
 def test_a_split_that_is_given_is_the_split_of_all(tmp_path):
@@ -338,10 +338,10 @@ def m3dllm(*words: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--entity-type", "Persn"), "--entity-type Persn: no type is called so; there are Person, Place"),
-        (("--relation-type", "lives=X"), "--relation-type lives: no type is called so; there are lived_in"),
-        (("--coreference", "Alias"), "--coreference Alias: no relation is called so"),
-        (("--group", "video"), "--group video: no document's name has it"),
+        (("--entity-type", "Persn"), "--entity-type Persn: no type has this name; expected some of Person, Place"),
+        (("--relation-type", "lives=X"), "--relation-type lives: no type has this name; expected some of lived_in"),
+        (("--coreference", "Alias"), "--coreference Alias: no relation has this name"),
+        (("--group", "video"), "--group video: it matches no document's name"),
     ],
 )
 def test_an_option_that_names_what_never_occurs_ends_with_2(words, said, tmp_path):
@@ -354,7 +354,7 @@ def test_an_option_that_names_what_never_occurs_ends_with_2(words, said, tmp_pat
 def test_an_import_that_keeps_no_mention_and_no_region_ends_with_2(ann, tmp_path):
     done = m3dllm("import", "brat", pair(tmp_path / "in", ann=ann), "--out", tmp_path / "out")
     assert (done.returncode, done.stderr.count("\n"), (tmp_path / "out").exists()) == (2, 1, False)
-    assert "no mention and no region is kept" in done.stderr
+    assert "no mention or region is left" in done.stderr
 
 
 def test_the_report_names_every_place(tmp_path):
@@ -367,4 +367,4 @@ def test_the_report_names_every_place(tmp_path):
 def test_the_report_is_written_where_nothing_is_kept_too(tmp_path):
     report = tmp_path / "report.json"
     m3dllm("import", "brat", pair(tmp_path / "in", ann="T1\tP 4 7\tAda"), "--out", tmp_path / "o", "--report", report)
-    assert json.loads(report.read_text())["left_out"][0]["why"] == "the text at its offsets is another"
+    assert json.loads(report.read_text())["left_out"][0]["why"] == "its text differs from the text at its offsets"

@@ -88,7 +88,7 @@ MENTION = {"start": 0, "end": 2, "type": "PER"}
 FRAME = CLEAN["frames"][0]
 REGION = CLEAN["gold"]["regions"][0]
 ONE_PROBLEM = {
-    "broken JSON": (b'{"id": "a",', ": not JSON"),
+    "broken JSON": (b'{"id": "a",', ": not valid JSON"),
     "another kind of value": (b"[1, 2]", ": Expected 'object', got 'array': found a list of 2"),
     "wrong bytes": (b'{"id": "\xff"}', ": holds bytes that are not UTF-8"),
     "deep nesting": (b"[" * 100_000, ": is nested too deeply"),
@@ -102,7 +102,7 @@ ONE_PROBLEM = {
     "id of two lines": (changed(id="a\nb"), ": $.id: the id 'a\\nb' has spaces at its ends or control characters"),
     "empty id": (changed(id=""), ": $.id: an id cannot be empty"),
     "id that is a path": (changed(id="../../x"), ": $.id: the id '../../x' reads as a path out of a folder"),
-    "given": (changed(given={"kind": "chains"}), ": $.given: is filled by the pipeline"),
+    "given": (changed(given={"kind": "chains"}), ": $.given: is set by the pipeline"),
     "token": (changed(tokens=[[0, 2], [9, 11]]), ": $.tokens[1]: is 9 to 11; the text has 10 characters"),
     "token of three": (changed(tokens=[[0, 2, 3]]), ": $.tokens[0]: Expected 'array' of length 2, got 3"),
     "segment": (
@@ -143,11 +143,11 @@ ONE_PROBLEM = {
         changed(
             gold_chains=[*CLEAN["gold"]["chains"], {"id": "c0", "mentions": [{"start": 9, "end": 10, "type": "PER"}]}]
         ),
-        ": $.gold.chains[3].id: 'c0' stands already in $.gold.chains[0]",
+        ": $.gold.chains[3].id: 'c0' is already in $.gold.chains[0]",
     ),
     "dangling relation": (
         changed(gold_relations=[{"head": "c0", "tail": "c9", "type": "PER-LOC_birth"}]),
-        ": $.gold.relations[0].tail: names chain 'c9', which the document does not have",
+        ": $.gold.relations[0].tail: refers to chain 'c9', which the document does not have",
     ),
     "relation to itself": (
         changed(gold_relations=[{"head": "c0", "tail": "c0", "type": "PER-PER_couple"}]),
@@ -164,7 +164,7 @@ ONE_PROBLEM = {
     "box of three": (changed(gold_regions=[{**REGION, "box": [0.1, 0.2, 1.5]}]), ": $.gold.regions[0].box: Expected"),
     "region on no frame": (
         changed(gold_regions=[{**REGION, "frame": 7}]),
-        ": $.gold.regions[0].frame: names frame 7, which the document does not have",
+        ": $.gold.regions[0].frame: refers to frame 7, which the document does not have",
     ),
     "region of an unknown type": (
         changed(gold_regions=[{**REGION, "type": "LOC"}]),
@@ -172,11 +172,11 @@ ONE_PROBLEM = {
     ),
     "region of no chain": (
         changed(gold_regions=[{**REGION, "chain": "c9"}]),
-        ": $.gold.regions[0].chain: names chain 'c9', which the document does not have",
+        ": $.gold.regions[0].chain: refers to chain 'c9', which the document does not have",
     ),
     "frame twice": (
         changed(frames=[*CLEAN["frames"], CLEAN["frames"][1]]),
-        ": $.frames[2].index: frame 48 stands already in $.frames[1]",
+        ": $.frames[2].index: frame 48 is already in $.frames[1]",
     ),
     "negative frame": (
         changed(frames=[*CLEAN["frames"], {**FRAME, "index": -1}]),
@@ -216,10 +216,10 @@ def test_what_check_calls_a_problem_load_refuses_except_for_the_files_of_frames(
 
 
 ONE_WARNING = {
-    "unknown field": (changed(note="x"), ": $.note: is no field here and is not read; expected id, lang, text"),
+    "unknown field": (changed(note="x"), ": $.note: is not a known field and is ignored; expected id, lang, text"),
     "unknown field deep inside": (
         changed(gold_relations=[{**CLEAN["gold"]["relations"][0], "evidence": [1]}]),
-        ": $.gold.relations[0].evidence: is no field here and is not read; expected head, tail, type",
+        ": $.gold.relations[0].evidence: is not a known field and is ignored; expected head, tail, type",
     ),
     "span in two chains": (
         changed(gold_chains=[*CLEAN["gold"]["chains"], {"id": "c3", "mentions": [MENTION]}]),
@@ -239,7 +239,7 @@ ONE_WARNING = {
     ),
     "overlapping tokens": (
         changed(tokens=[[0, 3], [2, 4], [3, 5]]),
-        ": $.tokens[1]: begins at 2, before the token before it ends at 3",
+        ": $.tokens[1]: begins at 2, before the previous token ends at 3",
     ),
 }
 
@@ -299,9 +299,9 @@ def test_all_lines_and_splits_are_looked_at(tmp_path):
     report = check(corpus_of(tmp_path / "c", train=lines, dev=[changed(id="d3"), changed(id="e")], test=[b" "]))
     problems = [line.partition("; ")[0] for line in found(report) if not line.startswith("warning")]
     assert problems == [
-        "train.jsonl:17: not JSON: Input data was truncated",
-        "dev.jsonl:1: $.id: the id 'd3' stands already in train.jsonl:4: ids are unique",
-        "test.jsonl: has no documents: expected one a line",
+        "train.jsonl:17: not valid JSON: Input data was truncated",
+        "dev.jsonl:1: $.id: the id 'd3' is already in train.jsonl:4: ids must be unique",
+        "test.jsonl: has no documents: expected one per line",
     ]
     assert [(held.split, held.counts.documents) for held in report.held] == [("train", 19), ("dev", 1)]
     assert list(report.lines())[-2:] == ["not counted: 2 documents with problems", "3 problems, 1 warning"]
@@ -323,7 +323,7 @@ def test_documents_without_a_group_share_none(tmp_path):
 
 BROKEN_LABELS = {
     "UTF-16": ("{}".encode("utf-16"), ["labels.json: is UTF-16; expected UTF-8: save it as UTF-8"]),
-    "no JSON": (b"{", ["labels.json: not JSON: Input data was truncated"]),
+    "no JSON": (b"{", ["labels.json: not valid JSON: Input data was truncated"]),
     "another version": (b'{"format": 2}', ["labels.json: $.format: is 2; this version reads format 1: update m3dllm"]),
     "many": (
         b"""{"mentions": [{"name": "PER"}, {"name": "LOC"}, {"name": "PER"}, {"name": ""}],
@@ -332,10 +332,10 @@ BROKEN_LABELS = {
         [
             "labels.json: $.relations[1].name: Expected 'str', got 'int': found 5",
             "labels.json: $.relations[2]: lacks the field 'name'",
-            "labels.json: $.mentions[2].name: 'PER' stands already in $.mentions[0]",
+            "labels.json: $.mentions[2].name: 'PER' is already in $.mentions[0]",
             "labels.json: $.mentions[3].name: is empty: a type needs a name",
             "labels.json: $.relations[0].head[0]: unknown type 'X'; labels.json has , LOC, PER",
-            "warning: labels.json: $.regions[0].colour: is no field here and is not read; expected name, en, zh",
+            "warning: labels.json: $.regions[0].colour: is not a known field and is ignored; expected name, en, zh",
             "warning: dev.jsonl:1: $.gold.relations[0]: joins PER to LOC; PER-LOC_birth joins X to any",
         ],
     ),
@@ -370,7 +370,7 @@ def test_a_missing_label_file_or_split_is_a_problem_and_the_rest_is_looked_at(tm
 def test_a_mark_at_the_beginning_is_a_warning_and_another_encoding_a_problem(tmp_path):
     folder = corpus_of(tmp_path / "c", dev=[b"\xef\xbb\xbf" + json.dumps(CLEAN).encode()])
     assert found(check(folder)) == [
-        "warning: dev.jsonl: begins with a byte-order mark, which is passed over: save it as UTF-8 without"
+        "warning: dev.jsonl: begins with a byte-order mark, which is ignored: save it as UTF-8 without one"
     ]
     (folder / "dev.jsonl").write_text(json.dumps(CLEAN), encoding="utf-16")
     assert found(check(folder)) == ["dev.jsonl: is UTF-16; expected UTF-8: save it as UTF-8"]
@@ -393,12 +393,12 @@ IMAGES = {
     "whole JPEG": (jpeg(), None),
     "JPEG with bytes behind its end": (jpeg() + b"\0\0", None),
     "whole WebP": (webp(), None),
-    "PNG cut off": (png()[:-20], "the image is damaged or cut off"),
-    "PNG with a wrong checksum": (png()[:45] + b"\0" + png()[46:], "the image is damaged or cut off"),
-    "JPEG cut off": (jpeg()[:-200], "the image is damaged or cut off"),
+    "PNG cut off": (png()[:-20], "the image is damaged or truncated"),
+    "PNG with a wrong checksum": (png()[:45] + b"\0" + png()[46:], "the image is damaged or truncated"),
+    "JPEG cut off": (jpeg()[:-200], "the image is damaged or truncated"),
     "WebP cut off": (webp()[:-200], "the image "),
-    "text": (b"no image at all", "is not an image of a known kind"),
-    "nothing": (b"", "is not an image of a known kind"),
+    "text": (b"no image at all", "is not in a supported image format"),
+    "nothing": (b"", "is not in a supported image format"),
 }
 
 
@@ -450,7 +450,7 @@ def test_check_finds_a_problem_just_where_load_stops(line, tmp_path_factory):
     """But for the files of the frames, which only check looks at."""
     folder = corpus_of(tmp_path_factory.mktemp("c") / "c", dev=[line])
     assert all(finding.isprintable() for finding in check(folder).lines())
-    of_files = ("the image", "the file", "is not an image")
+    of_files = ("the image", "the file", "is not in a supported image format")
     problems = [p for p in check(folder).problems if not p.message.partition(": ")[2].startswith(of_files)]
     try:
         load_corpus(folder)
@@ -495,4 +495,4 @@ def test_the_m3d_development_sets_have_their_published_counts(shared_data, tmp_p
 
 def test_an_empty_import_makes_a_corpus_without_documents_a_problem(tmp_path):
     write_corpus(tmp_path / "c", Imported(LABELS, {"dev": []}))
-    assert found(check(tmp_path / "c")) == ["dev.jsonl: has no documents: expected one a line"]
+    assert found(check(tmp_path / "c")) == ["dev.jsonl: has no documents: expected one per line"]

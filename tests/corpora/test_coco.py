@@ -40,7 +40,7 @@ def test_a_file_that_says_nothing_of_boxes_has_no_frame_that_is_annotated_and_em
     imported = read_coco(tmp_path / "a.json")
     assert not imported.splits["train"][0].document.frames[0].annotated
     assert [remark.why for remark in imported.remarks] == [
-        "it says nothing of boxes: its frames count as not annotated"
+        "it does not mention boxes: its frames are treated as not annotated"
     ]
 
 
@@ -56,7 +56,7 @@ def test_images_of_one_name_are_documents_each(tmp_path):
     imported = read(tmp_path, images, [box(n, 10 * n, 10, 20, 30) for n in (1, 2, 3)])
     found = [(e.document.id, [r.box.x0 for r in e.gold.regions]) for e in imported.splits["dev"]]
     assert found == [("a", [0.1]), ("instances_val-1", [0.2]), ("instances_val-2", [0.3])]
-    assert ("document", "its id stands twice: renamed") in changes(imported)
+    assert ("document", "its id is a duplicate: renamed") in changes(imported)
 
 
 def test_the_size_of_an_image_may_be_text(tmp_path):
@@ -77,7 +77,7 @@ def test_an_image_is_a_document_and_boxes_are_pixels(tmp_path):
     assert [(r.type, r.box) for r in first.gold.regions] == [("cat", Box(0.1, 0.2, 0.3, 0.8))]
     assert (second.gold.regions, second.document.frames[0].annotated) == ((), True)
     assert imported.images["frames/a/0.png"] == tmp_path / "images/a.png"
-    assert changes(imported) == [("image", "there is no file of it: a grey one of its size stands for it")]
+    assert changes(imported) == [("image", "its file is missing: replaced by a grey image of its size")]
 
 
 def test_the_images_of_a_folder_are_the_frames_of_a_clip_where_that_is_asked_for(tmp_path):
@@ -86,7 +86,7 @@ def test_the_images_of_a_folder_are_the_frames_of_a_clip_where_that_is_asked_for
     (film,) = imported.splits["dev"]
     assert (film.document.id, [f.index for f in film.document.frames]) == ("film", [24, 48])
     assert film.gold.regions[0].frame == 48
-    assert ("frame", "its name holds no frame number") in reasons(imported)
+    assert ("frame", "its name has no frame number") in reasons(imported)
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, "1"), ("1", 1), (1.0, "1"), ("x", "x")])
@@ -104,9 +104,7 @@ def test_boxes_of_an_id_that_several_images_or_none_have_are_nobody_s(tmp_path):
         (0, True),
         (1, True),
     ]
-    assert {"several images have the id of its image", "its image is not there"} == {
-        why for _, why in reasons(imported)
-    }
+    assert {"several images have the id of its image", "its image is missing"} == {why for _, why in reasons(imported)}
 
 
 def test_regions_of_a_category_with_two_names_have_no_type(tmp_path):
@@ -123,15 +121,15 @@ def test_what_is_no_box_is_counted(tmp_path):
     wrong += [box(1, 1, 1, 5, 5, iscrowd=1), {"image_id": 1, "caption": "a cat"}, box(1, 1, 1, 0, 5)]
     imported = read(tmp_path, [image(1, "a.jpg")], [*wrong, box(1, 0, 0, 9, 9, segmentation=[[1, 2]])])
     assert sorted(why for what, why in reasons(imported) if what != "image") == [
-        "captions have no place in a corpus",
+        "a corpus cannot represent captions",
         "it has no bbox of four numbers",
-        "it is a crowd, not one thing",
+        "it is a crowd, not a single object",
         "its box has no area",
         "its category has no name",
         "its category has no name",
-        "its image is not there",
+        "its image is missing",
     ]
-    assert ("region", "its outline or keypoints were skipped: its box stands") in changes(imported)
+    assert ("region", "its outline or keypoints were skipped: its box is kept") in changes(imported)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"images": 3}', "{", '{"images": [{"id": 1}]}'])
@@ -144,6 +142,6 @@ def test_what_is_no_coco_is_named(tmp_path, text):
 def test_the_sets_of_datumaro_and_label_studio(shared_data):
     found = read_coco(shared_data / "cvat_datumaro_assets/tests/assets/coco_dataset/coco_instances")
     assert counts(found) == {"train": (1, 0, 0, 0, 1, 1), "dev": (1, 0, 0, 0, 1, 1)}
-    assert ("region", "it is a crowd, not one thing") in reasons(found)
+    assert ("region", "it is a crowd, not a single object") in reasons(found)
     studio = shared_data / "label_studio/tests/custom/converter/data/test_import_coco/coco_import_input.json"
     assert counts(read_coco(studio)) == {"train": (2, 0, 0, 0, 0, 2)}  # both annotations are crowds

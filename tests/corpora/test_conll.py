@@ -113,16 +113,16 @@ def test_the_byte_order_marks_of_joined_files_are_no_text(tmp_path):
 
 def test_a_tag_that_continues_nothing_is_counted(tmp_path):
     assert changes(read(tmp_path, "a O\nb I-PER\n")) == [
-        ("tag", "it continues no mention: read as the beginning of one"),
+        ("tag", "it does not continue a mention: read as the beginning of one"),
     ]
 
 
 def test_what_is_no_tag_and_what_is_no_row_is_counted(tmp_path):
     imported = read(tmp_path, "a X\nb B-\nalone\nc B-PER\n")
     assert reasons(imported) == [
-        ("line", "it is not a token and its tag"),
-        ("tag", "it is no BIO tag: read as O"),
-        ("tag", "it is no BIO tag: read as O"),
+        ("line", "it is not a token with a tag"),
+        ("tag", "it is not a BIO tag: read as O"),
+        ("tag", "it is not a BIO tag: read as O"),
     ]
     assert words(imported.splits["train"][0]) == [("PER", ["c"])]
 
@@ -133,7 +133,7 @@ def test_a_block_is_a_document_and_imgid_names_it(tmp_path):
     first, second = imported.splits["train"]
     assert [(e.document.id, len(e.document.frames)) for e in (first, second)] == [("7", 1), ("8", 0)]
     assert (first.document.frames[0].width_px, first.document.frames[0].annotated) == (64, False)
-    assert reasons(imported) == [("image", "there is neither a file of it nor its size")]
+    assert reasons(imported) == [("image", "neither its file nor its size is known")]
 
 
 def test_with_docstart_lines_a_document_is_all_sentences_up_to_the_next(tmp_path):
@@ -145,7 +145,7 @@ def test_with_docstart_lines_a_document_is_all_sentences_up_to_the_next(tmp_path
 def test_an_id_that_stands_twice_is_changed(tmp_path):
     imported = read(tmp_path, "IMGID:7\nAda\tB-PER\n\nIMGID:7\nBo\tB-PER\n")
     assert [e.document.id for e in imported.splits["train"]] == ["7", "train-2"]
-    assert changes(imported) == [("document", "its id stands twice: renamed")]
+    assert changes(imported) == [("document", "its id is a duplicate: renamed")]
 
 
 @pytest.mark.parametrize(

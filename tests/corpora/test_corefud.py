@@ -56,7 +56,7 @@ def test_mentions_of_empty_nodes_and_brackets_that_do_not_match_are_counted(tmp_
     assert reasons(read(tmp_path, *HEAD, *rows)) == [
         ("mention", "it closes a bracket that is not open"),
         ("mention", "it begins or ends at an empty node, which has no text"),
-        ("mention", "its bracket never closes"),
+        ("mention", "its bracket is never closed"),
     ]
 
 

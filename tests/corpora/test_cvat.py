@@ -124,7 +124,7 @@ def test_frames_of_a_video_are_found_by_their_numbers(tmp_path):
     (tmp_path / "images/frame_000013.png").write_bytes(png(100, 50))
     imported = read(tmp_path, VIDEO)
     assert imported.images["frames/film/13.png"] == tmp_path / "images/frame_000013.png"
-    assert changes(imported) == [("image", "there is no file of it: a grey one of its size stands for it")] * 3
+    assert changes(imported) == [("image", "its file is missing: replaced by a grey image of its size")] * 3
 
 
 def test_what_is_no_box_is_counted_by_its_shape(tmp_path):
@@ -135,9 +135,9 @@ def test_what_is_no_box_is_counted_by_its_shape(tmp_path):
         '<box label="c"/>',
     ]
     assert [reason for reason in reasons(read(tmp_path, image("a.jpg", *shapes))) if reason[0] != "image"] == [
-        ("polygon", "a polygon is no box"),
-        ("tag", "a tag is no box"),
-        ("region", "it is turned: it is no box"),
+        ("polygon", "a polygon is not a box"),
+        ("tag", "a tag is not a box"),
+        ("region", "it is rotated: not an upright box"),
         ("region", "it has no corners of four numbers"),
     ]
 

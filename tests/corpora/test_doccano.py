@@ -47,7 +47,7 @@ def test_entities_are_related_by_their_ids(tmp_path):
     imported = read(read_doccano, tmp_path, {"text": "Ada met Bo", "entities": entities, "relations": relations})
     assert facts(imported.splits["train"][0]) == [("Ada", "met", "Bo")]
     assert imported.splits["train"][0].unannotated == {"chain"}
-    assert reasons(imported) == [("relation", "an end names no mention")]
+    assert reasons(imported) == [("relation", "one of its ends is not a mention")]
 
 
 def test_labels_of_whole_texts_are_counted_and_say_nothing_of_mentions(tmp_path):
@@ -129,7 +129,7 @@ def test_spans_relations_and_coreference(tmp_path):
 
 def test_spans_say_what_stands_there(tmp_path):
     imported = read(read_prodigy, tmp_path, {"text": "Ada met Bo", "spans": [span(0, 3, "PER") | {"text": "Bo"}]})
-    assert reasons(imported) == [("mention", "the text at its offsets is another")]
+    assert reasons(imported) == [("mention", "its text differs from the text at its offsets")]
 
 
 @pytest.mark.parametrize("view", [{"_view_id": "ner"}, {"_view_id": "ner_manual", "_is_binary": True}])
@@ -164,7 +164,7 @@ def test_only_accepted_examples_come_in(tmp_path):
     imported = read(read_prodigy, tmp_path, *rows)
     assert len(imported.splits["train"]) == 1
     assert [why for _, why in reasons(imported)] == [
-        *["its answer is not accept"] * 2,
+        *["its answer is not 'accept'"] * 2,
         "it has neither a text nor an image",
     ]
 
@@ -186,7 +186,7 @@ def test_boxes_of_images(tmp_path):
     row = {"image": "a.png", "width": 100, "height": 50, "spans": boxes, "answer": "accept"}
     imported = read(read_prodigy, tmp_path, row)
     assert imported.splits["train"][0].gold.regions[0].box == Box(0.1, 0.4, 0.3, 0.8)
-    assert reasons(imported) == [("region", "its shape is no rectangle")]
+    assert reasons(imported) == [("region", "its shape is not a rectangle")]
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------

@@ -69,8 +69,8 @@ def test_files_are_found_by_any_of_their_names(name, tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (json.dumps(ADA).encode() + b'\n{"b": ', r"train\.json:2: is JSON Lines, and this is no JSON"),
-        (b"\x1f\x8bjunk", r"train\.json: is gzipped, and damaged"),
+        (json.dumps(ADA).encode() + b'\n{"b": ', r"train\.json:2: is JSON Lines, and this is not valid JSON"),
+        (b"\x1f\x8bjunk", r"train\.json: is gzipped and damaged"),
         (json.dumps(BOTH).encode("utf-16-le"), "is UTF-16 without a byte-order mark; expected UTF-8"),
         (json.dumps(BOTH).encode("utf-16-be"), "is UTF-16 without a byte-order mark; expected UTF-8"),
         (b'{"data": [1]}', "is not a JSON list but an object; expected a list of documents"),
@@ -206,7 +206,7 @@ def test_check_names_a_file_that_nobody_reads(name, corpus):
 
 def test_two_files_of_one_split_are_refused(corpus):
     (corpus / "train.JSONL").write_bytes((corpus / "train.jsonl").read_bytes())
-    with pytest.raises(UserError, match="once more: keep one of them"):
+    with pytest.raises(UserError, match="again: keep one of them"):
         load_corpus(corpus)
 
 

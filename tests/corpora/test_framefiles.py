@@ -92,7 +92,7 @@ def test_boxes_in_a_folder_of_labels_belong_to_the_only_image_of_their_name(tmp_
 def test_boxes_of_another_name_belong_to_the_only_image_of_their_number_by_name(tmp_path):
     found, notes = clip(folder(tmp_path / "v", {"9005/img_3.png": png(), "9005/label_3.txt": BOX}))
     assert regions(found) == [("img_3.png", "PER")]
-    assert changes(notes) == [("box file", "no image has its name: it was paired by its number")]
+    assert changes(notes) == [("box file", "no image has its name: matched by its number")]
 
 
 def test_boxes_whose_number_several_images_have_are_left_out_by_name(tmp_path):
@@ -106,7 +106,7 @@ def test_the_boxes_of_an_image_that_is_left_out_go_to_no_other(tmp_path):
     files = {"9005/x/1.png": png(), "9005/y/1.png": png(), "9005/y/1.txt": BOX}
     found, notes = clip(folder(tmp_path / "v", files))
     assert found.regions == []
-    assert whys(notes) == [("frame", "another file has its number"), ("box file", "its image was skipped")]
+    assert whys(notes) == [("frame", "another file has the same number"), ("box file", "its image was skipped")]
 
 
 # --- one picture a text -----------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ POLYGON = {"label": "P", "points": [[1, 1], [9, 1], [5, 9]], "shape_type": "poly
 def test_a_frame_of_which_nothing_that_was_drawn_can_be_used_is_not_annotated_by_name(files, tmp_path):
     found, notes = clip(folder(tmp_path / "v", {"9005/1.png": png()} | {f"9005/{n}": d for n, d in files.items()}))
     assert [frame.annotated for frame in found.frames] == [False]
-    assert ("frame", "nothing that was drawn on it could be used: it counts as not annotated") in changes(notes)
+    assert ("frame", "none of its boxes could be used: it is treated as not annotated") in changes(notes)
 
 
 def test_a_frame_of_which_no_type_is_chosen_is_annotated_and_empty(tmp_path):
@@ -194,7 +194,7 @@ def stored(turn: int) -> tuple[float, float, float, float]:
 def test_boxes_are_read_on_the_upright_image_and_the_count_says_so(turn, tmp_path):
     found, notes = clip(folder(tmp_path / "v", {"9005/1.jpg": turned(turn), "9005/1.txt": yolo(SEEN)}))
     assert ((found.frames[0].width_px, found.frames[0].height_px), found.regions[0].box) == ((32, 64), SEEN)
-    assert "read on the upright image; '--box-orientation stored' reads the other way" in notes.changed[0].why
+    assert "read on the upright image; '--box-orientation stored' reads them the other way" in notes.changed[0].why
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -252,7 +252,7 @@ def test_m3d_reads_boxes_of_turned_images_by_its_option(option, box, tmp_path):
 def test_tiff_comes_in_as_png_by_name(tmp_path):
     found, notes = clip(folder(tmp_path / "v", {"9005/1.tif": turned(1, "TIFF"), "9005/1.txt": BOX}))
     assert Image.open(io.BytesIO(found.images["frames/9005/1.png"])).format == "PNG"
-    assert changes(notes) == [("frame", "it is TIFF, which browsers do not show: written as PNG")]
+    assert changes(notes) == [("frame", "it is a TIFF, which browsers do not show: converted to PNG")]
 
 
 @pytest.mark.parametrize("suffix", ["heic", "HEIF", "avif", "jp2", "svg"])
@@ -260,7 +260,7 @@ def test_an_image_of_a_kind_that_is_not_read_is_one_line_with_its_boxes(suffix, 
     _, notes = clip(folder(tmp_path / "v", {f"9005/1.{suffix}": b"x", "9005/1.txt": BOX, "9005/2.png": png()}))
     assert [(left.why, left.where) for left in notes.left_out] == [
         (
-            f"images of the kind {suffix.upper()} are not read: save it as JPEG or PNG",
+            f"{suffix.upper()} images are not supported: save it as JPEG or PNG",
             f"v/9005/1.{suffix}, with v/9005/1.txt",
         )
     ]
@@ -316,7 +316,7 @@ def test_links_that_lead_nowhere_or_in_a_circle_are_left_out_by_name(tmp_path):
 )
 def test_what_a_shape_says_beyond_its_box_is_counted(extra, what, tmp_path):
     _, notes = clip(folder(tmp_path / "v", {"9005/1.png": png(), "9005/1.json": labelme(PERSON | extra)}))
-    assert [(one.what, one.why) for one in notes.details] == [(what, "a corpus has no place for it")]
+    assert [(one.what, one.why) for one in notes.details] == [(what, "a corpus cannot represent it")]
 
 
 @pytest.mark.parametrize("extra", [{"group_id": None}, {"description": ""}, {"flags": {"x": False}}, {"mask": None}])

@@ -124,7 +124,7 @@ def test_one_document_with_a_folder_of_its_name_has_that_only(tmp_path):
     root = folder(tmp_path / "v", {"24.png": png(), "9005/48.png": png()})
     found, notes = clip(root, documents=("9005",))
     assert [frame.index for frame in found.frames] == [48]
-    assert whys(notes) == [("file", "no folder around it has a document's name")]
+    assert whys(notes) == [("file", "none of its parent folders has a document's name")]
 
 
 def test_files_of_no_document_are_named_by_folder(tmp_path):
@@ -151,7 +151,7 @@ def test_a_missing_folder_is_refused(tmp_path):
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 cut off", b"not a zip"])
 def test_what_is_no_archive_is_refused_by_name(tmp_path, data):
     folder(tmp_path / "v", {"9005.zip": data})
-    with pytest.raises(UserError, match=r"9005\.zip: is no zip archive that can be read"):
+    with pytest.raises(UserError, match=r"9005\.zip: is not a readable zip archive"):
         clip(tmp_path / "v")
 
 
@@ -162,7 +162,7 @@ OUTSIDE = ("../../9005/1.png", "/9005/1.png", "9005/../../1.png", "9005\\..\\..\
 def test_a_name_that_leads_out_of_its_archive_is_left_out_by_name(tmp_path, name):
     found, notes = clip(archive(tmp_path / "9005.zip", {name: png()}))
     assert found.frames == []
-    assert whys(notes) == [("file", "its name leads out of the archive")]
+    assert whys(notes) == [("file", "its path leads out of the archive")]
 
 
 def test_a_file_that_is_too_large_is_left_out_unread(tmp_path, monkeypatch):
@@ -174,7 +174,7 @@ def test_a_file_that_is_too_large_is_left_out_unread(tmp_path, monkeypatch):
 
 def test_an_archive_that_is_too_large_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("m3dllm.corpora.frames.LARGEST_ARCHIVE", 15)
-    with pytest.raises(UserError, match="unpack it, and name the folder"):
+    with pytest.raises(UserError, match="unpack it and give the folder"):
         clip(archive(tmp_path / "9005.zip", {"1.png": bytes(10), "2.png": bytes(10)}))
 
 
@@ -255,7 +255,7 @@ def test_boxes_drawn_in_an_image_of_another_size_are_scaled_by_name(tmp_path):
     found, notes = clip(folder(tmp_path / "v", files))
     assert found.regions[0].box == Box(0.25, 0.25, 0.5, 0.75)
     assert [(left.what, left.why) for left in notes.changed] == [
-        ("box file", "its image has another size: the boxes were scaled")
+        ("box file", "its image has a different size: the boxes were scaled")
     ]
 
 
@@ -278,7 +278,7 @@ def test_types_are_chosen_and_renamed(tmp_path):
     files = {"9005/1.png": png(), "9005/1.txt": b"Person 0.5 0.5 0.5 0.5\nObject 0.5 0.5 0.5 0.5"}
     found, notes = clip(folder(tmp_path / "v", files), region_types={"Person": "PER"})
     assert [region.type for region in found.regions] == ["PER"]
-    assert whys(notes) == [("region", "its type 'Object' is not chosen")]
+    assert whys(notes) == [("region", "its type 'Object' is not selected")]
 
 
 @pytest.mark.parametrize(
@@ -287,14 +287,14 @@ def test_types_are_chosen_and_renamed(tmp_path):
         ({"1.png": b"junk"}, "frame", "its image is broken"),
         ({"1.png": b""}, "frame", "its image is broken"),
         ({"1.png": png()[:-20]}, "frame", "its image is broken"),
-        ({"cover.png": png()}, "frame", "its name holds no frame number"),
-        ({"notes.txt": b""}, "box file", "its name holds no frame number"),
-        ({"1.png": png(), "01.png": png()}, "frame", "another file has its number"),
-        ({"1.mp4": b""}, "file", "it is neither an image nor a file of boxes"),
-        ({"1.txt": b"PER 0.5 0.5 1 1"}, "box file", "there is no image of its frame"),
-        ({"1.json": labelme(PERSON)}, "box file", "there is no image of its frame"),
-        ({"1.png": png(), "1.json": b"{"}, "box file", "it is no JSON"),
-        ({"1.png": png(), "1.json": b"{}"}, "box file", "it is no LabelMe file: it has no list of shapes"),
+        ({"cover.png": png()}, "frame", "its name has no frame number"),
+        ({"notes.txt": b""}, "box file", "its name has no frame number"),
+        ({"1.png": png(), "01.png": png()}, "frame", "another file has the same number"),
+        ({"1.mp4": b""}, "file", "it is neither an image nor a box file"),
+        ({"1.txt": b"PER 0.5 0.5 1 1"}, "box file", "the image of its frame is missing"),
+        ({"1.json": labelme(PERSON)}, "box file", "the image of its frame is missing"),
+        ({"1.png": png(), "1.json": b"{"}, "box file", "it cannot be parsed"),
+        ({"1.png": png(), "1.json": b"{}"}, "box file", "it is not a LabelMe file: it has no list of shapes"),
         ({"1.png": png(), "1.txt": b"\xff"}, "box file", "it cannot be read"),
         ({"1.png": png(), "classes.txt": b"\xff"}, "file", "the names of the classes cannot be read"),
     ],
@@ -318,9 +318,9 @@ def test_a_broken_image_takes_its_boxes_with_it_by_name(tmp_path):
         ("PER 0.5 0.5 -0.2 0.5", "its box has no area"),
         ("PER nan 0.5 0.2 0.5", "its box has no area"),
         ("PER inf 0.5 0.2 0.5", "its box has no area"),
-        ("PER 0.5 0.5 1.1 0.5", "its box sticks out of the frame"),
-        ("PER 320 240 64 48", "its box sticks out of the frame"),
-        ("PER 1.01 0.5 0.01 0.5", "its box sticks out of the frame"),
+        ("PER 0.5 0.5 1.1 0.5", "its box extends beyond the frame"),
+        ("PER 320 240 64 48", "its box extends beyond the frame"),
+        ("PER 1.01 0.5 0.01 0.5", "its box extends beyond the frame"),
     ],
 )
 def test_an_illegal_box_is_left_out_by_name(tmp_path, line, why):
@@ -334,7 +334,7 @@ def test_a_box_that_sticks_out_a_little_is_cut_to_the_frame_by_name(tmp_path):
     files = {"9005/1.png": png(), "9005/1.txt": b"PER 0.5 0.5 1.02 0.5"}
     found, notes = clip(folder(tmp_path / "v", files))
     assert found.regions[0].box == Box(0, 0.25, 1, 0.75)
-    assert [left.why for left in notes.changed] == ["its box stuck out of the frame: cut to it"]
+    assert [left.why for left in notes.changed] == ["its box extended beyond the frame: clipped"]
 
 
 def test_a_box_that_misses_the_edge_by_rounding_is_no_change(tmp_path):
@@ -348,7 +348,7 @@ def test_a_region_that_stands_twice_comes_once_by_name(tmp_path):
     files = {"9005/1.png": png(), "9005/1.txt": b"PER 0.5 0.5 1 1\nPER 0.5 0.5 1 1\nLOC 0.5 0.5 1 1"}
     found, notes = clip(folder(tmp_path / "v", files))
     assert len(found.regions) == 2
-    assert whys(notes) == [("region", "it stands twice")]
+    assert whys(notes) == [("region", "it is a duplicate")]
 
 
 @given(st.lists(st.floats(), min_size=4, max_size=4))

@@ -49,16 +49,16 @@ def test_names_that_no_mention_or_several_have_are_counted(release):
     (release / "xml" / "9.xml").write_text(voc("9.jpg"), encoding="utf-8")
     (release / "txt" / "train.txt").write_text(TWEETS.replace("in\tO", "Rome\tB-LOC\nin\tO"), encoding="utf-8")
     imported = read_gmner(release)
-    assert reasons(imported) == [("region", "no mention has its name"), ("box file", "no tweet has its image")]
+    assert reasons(imported) == [("region", "no mention has its name"), ("box file", "no tweet uses its image")]
     assert [why for what, why in changes(imported) if what == "region"] == [
-        "several mentions have its name: the first shows in it"
+        "several mentions have its name: assigned to the first"
     ] * 2
     assert len(imported.splits["train"][0].gold.regions) == 2
 
 
 def test_without_an_image_a_grey_one_carries_the_regions_and_is_counted(release):
     imported = read_gmner(release)
-    assert changes(imported) == [("image", "there is no file of it: a grey one of its size stands for it")]
+    assert changes(imported) == [("image", "its file is missing: replaced by a grey image of its size")]
     assert image_size(imported.images["frames/7/0.png"]) == (100, 100)
 
 

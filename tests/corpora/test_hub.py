@@ -124,7 +124,7 @@ def test_rows_that_are_no_documents_are_named():
 def test_an_id_that_stands_twice_and_an_unknown_type_are_named(corpus):
     made = to_datasets(corpus)
     again = datasets.DatasetDict({"a": made["test"], "b": made["test"]})
-    with pytest.raises(UserError, match=r"b\[0\]: \$\.id: the id 'test0' stands already in a\[0\]"):
+    with pytest.raises(UserError, match=r"b\[0\]: \$\.id: the id 'test0' is already in a\[0\]"):
         from_datasets(again)
     fewer = type(LABELS)(LABELS.mentions[:1], (), LABELS.regions)
     with pytest.raises(UserError, match=r"train\[0\]: \$\.gold\.chains\[1\].*: unknown type 'LOC'"):

@@ -51,7 +51,7 @@ def test_a_module_without_an_importer_is_none():
 
 
 def test_an_unknown_importer_is_one_line_with_the_nearest_name():
-    with pytest.raises(UserError, match="there is no import format 'bratt'; did you mean 'brat'"):
+    with pytest.raises(UserError, match="unknown import format 'bratt'; did you mean 'brat'"):
         find_importer("bratt")
 
 
@@ -101,7 +101,7 @@ def given(imported: Imported):
 
 def test_a_pattern_that_no_type_has_is_a_problem_of_the_import():
     imported = Importer(read, "").by_options()(Path("p"), type=("Person",))
-    assert imported.problems == ["--type Person: no type is called so; there are none"]
+    assert imported.problems == ["--type Person: no type has this name; expected some of none"]
 
 
 def test_a_choice_of_types_is_given_by_one_flag_for_each():

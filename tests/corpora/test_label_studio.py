@@ -65,7 +65,7 @@ def test_a_relation_to_the_left_begins_at_its_other_end(tmp_path):
 def test_a_relation_both_ways_is_read_one_way_and_counted(tmp_path):
     imported = read(tmp_path, task(TEXT, ADA, ARLES, link("a", "b", "born", direction="bi")))
     assert facts(imported.splits["train"][0]) == [("Ada", "born", "Arles")]
-    assert changes(imported) == [("relation", "it goes both ways: read from its first end to its second")]
+    assert changes(imported) == [("relation", "it is bidirectional: read from its first end to its second")]
 
 
 def test_what_no_task_has_is_not_annotated_and_what_another_task_has_is_empty(tmp_path):
@@ -78,8 +78,8 @@ def test_what_no_task_has_is_not_annotated_and_what_another_task_has_is_empty(tm
 def test_offsets_are_held_against_their_words(tmp_path):
     imported = read(tmp_path, task(TEXT, ADA, span("x", 1, 4, "PER", "Ada"), span("y", 30, 99, "PER", "wrote .")))
     assert reasons(imported) == [
-        ("mention", "the text at its offsets is another"),
-        ("mention", "its offsets do not fit the text"),
+        ("mention", "its text differs from the text at its offsets"),
+        ("mention", "its offsets are outside the text"),
     ]
 
 
@@ -116,8 +116,8 @@ def test_turned_rectangles_and_other_results_are_counted(tmp_path):
     ]
     imported = read(tmp_path, task({"image": "a.jpg"}, *results))
     assert [why for what, why in reasons(imported) if what in ("region", "result")] == [
-        "results of the kind 'polygonlabels' have no place",
-        "it is turned: it is no box",
+        "a corpus cannot represent results of type 'polygonlabels'",
+        "it is rotated: not an upright box",
     ]
     assert len(imported.splits["train"][0].gold.regions) == 1
 
@@ -131,7 +131,7 @@ def test_frames_of_videos_count_from_one_there_and_from_nought_here(tmp_path):
     (example,) = read(tmp_path, task({"video": "a.mp4"}, result), video_size="100x50").splits["train"]
     assert [(f.index, f.time_s, f.width_px) for f in example.document.frames] == [(0, 0.04, 100), (24, 1.0, 100)]
     assert [(r.frame, r.box.x0) for r in example.gold.regions] == [(0, 0.0), (24, 0.5)]
-    with pytest.raises(UserError, match="give --video-size"):
+    with pytest.raises(UserError, match="pass --video-size"):
         read(tmp_path, task({"video": "a.mp4"}, result))
     with pytest.raises(UserError, match="--video-size 100: expected WIDTHxHEIGHT"):
         read(tmp_path, task({"video": "a.mp4"}, result), video_size="100")
@@ -225,7 +225,10 @@ def test_of_several_annotations_the_ground_truth_is_taken_and_cancelled_ones_nev
     one["annotations"] += [{"result": [SHE], "ground_truth": True}, {"result": [ARLES], "was_cancelled": True}]
     imported = read(tmp_path, one)
     assert words(imported.splits["train"][0]) == [("PER", ["She"])]
-    assert reasons(imported) == [("annotation", "it was cancelled"), ("annotation", "another one of its task is taken")]
+    assert reasons(imported) == [
+        ("annotation", "it was cancelled"),
+        ("annotation", "another annotation of its task is used"),
+    ]
 
 
 def test_pre_annotations_are_taken_where_asked_for_or_where_there_is_nothing_else(tmp_path):
@@ -247,15 +250,19 @@ def test_what_is_no_export_is_named(tmp_path, text):
     ("name", "found", "left_out"),
     [
         # one rectangle, a polygon, two keypoints
-        ("test_export_coco/data.json", (1, 0, 0, 0, 1, 1), {"results of the kind 'polygonlabels' have no place": 1}),
+        (
+            "test_export_coco/data.json",
+            (1, 0, 0, 0, 1, 1),
+            {"a corpus cannot represent results of type 'polygonlabels'": 1},
+        ),
         # two tasks with three rectangles
         ("test_export_csv/csv_test.json", (2, 0, 0, 0, 3, 2), {}),
         # two tasks; the second annotation of the first is not taken
-        ("test_export_yolo/data.json", (2, 0, 0, 0, 4, 2), {"another one of its task is taken": 1}),
+        ("test_export_yolo/data.json", (2, 0, 0, 0, 4, 2), {"another annotation of its task is used": 1}),
         # 25 turned rectangles
-        ("test_export_yolo/data_obb.json", (3, 0, 0, 0, 0, 3), {"it is turned: it is no box": 25}),
+        ("test_export_yolo/data_obb.json", (3, 0, 0, 0, 0, 3), {"it is rotated: not an upright box": 25}),
         # a rectangle and keypoints, with five relations between them
-        ("test_export_yolo/data_keypoints.json", (1, 0, 0, 0, 1, 1), {"an end is a region": 5}),
+        ("test_export_yolo/data_keypoints.json", (1, 0, 0, 0, 1, 1), {"one of its ends is a region": 5}),
     ],
 )
 def test_the_exports_of_its_sdk(shared_data, name, found, left_out):

@@ -49,7 +49,7 @@ def test_a_renamed_file_has_the_image_of_its_own_name(tmp_path):
 def test_shapes_of_old_files_which_do_not_say_their_kind_are_polygons(tmp_path):
     shape = {"label": "cat", "points": [[10, 20], [30, 20], [30, 40], [5, 50]]}
     (tmp_path / "cat.json").write_text(labelme(shape), encoding="utf-8")
-    assert reasons(read_labelme(tmp_path))[0] == ("region", "its shape is no rectangle")
+    assert reasons(read_labelme(tmp_path))[0] == ("region", "its shape is not a rectangle")
     (example,) = read_labelme(tmp_path, shapes="cover").splits["train"]
     assert example.gold.regions[0].box == Box(0.05, 0.2, 0.3, 0.5)
 
@@ -68,7 +68,7 @@ def test_without_any_image_a_grey_one_of_its_size_stands_for_it(tmp_path):
     (tmp_path / "cat.json").write_text(labelme(CAT), encoding="utf-8")
     imported = read_labelme(tmp_path)
     assert imported.splits["train"][0].gold.regions[0].box == Box(0.1, 0.2, 0.3, 0.4)
-    assert changes(imported) == [("image", "there is no file of it: a grey one of its size stands for it")]
+    assert changes(imported) == [("image", "its file is missing: replaced by a grey image of its size")]
 
 
 @pytest.mark.parametrize(("shapes", "types"), [("boxes", ["cat"]), ("cover", ["cat", "ball"])])
@@ -76,7 +76,7 @@ def test_other_shapes_are_skipped_or_covered(tmp_path, shapes, types):
     (tmp_path / "cat.json").write_text(labelme(CAT, ROUND), encoding="utf-8")
     imported = read_labelme(tmp_path, shapes=shapes)
     assert [r.type for r in imported.splits["train"][0].gold.regions] == types
-    assert (("region", "its shape is no rectangle") in reasons(imported)) == (shapes == "boxes")
+    assert (("region", "its shape is not a rectangle") in reasons(imported)) == (shapes == "boxes")
 
 
 def test_an_image_of_which_nothing_that_is_drawn_can_be_used_is_not_annotated(tmp_path):
@@ -88,10 +88,10 @@ def test_an_image_of_which_nothing_that_is_drawn_can_be_used_is_not_annotated(tm
 
 def test_what_is_no_labelme_file_is_named(tmp_path):
     (tmp_path / "a.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(UserError, match="it is no LabelMe file: it has no list of shapes"):
+    with pytest.raises(UserError, match="it is not a LabelMe file: it has no list of shapes"):
         read_labelme(tmp_path / "a.json")
     (tmp_path / "b.json").write_text(labelme(CAT), encoding="utf-8")
-    assert ("file", "it is no LabelMe file") in reasons(read_labelme(tmp_path))
+    assert ("file", "it is not a LabelMe file") in reasons(read_labelme(tmp_path))
 
 
 def test_folders_name_the_splits_and_what_is_not_used_is_counted(tmp_path):

@@ -73,8 +73,8 @@ def test_the_place_of_a_region_names_file_and_shape():
 @pytest.mark.parametrize(
     ("shape", "why"),
     [
-        (RECTANGLE | {"shape_type": "polygon"}, "its shape is no rectangle"),
-        (RECTANGLE | {"shape_type": 3}, "its shape is no rectangle"),
+        (RECTANGLE | {"shape_type": "polygon"}, "its shape is not a rectangle"),
+        (RECTANGLE | {"shape_type": 3}, "its shape is not a rectangle"),
         (RECTANGLE | {"points": [[10, 10]]}, "its points are not two opposite corners"),
         (RECTANGLE | {"points": [[10, 10], [30]]}, "its points are not two opposite corners"),
         (RECTANGLE | {"points": [[10, 10], [30, "40"]]}, "its points are not two opposite corners"),
@@ -84,7 +84,7 @@ def test_the_place_of_a_region_names_file_and_shape():
         (RECTANGLE | {"points": None}, "its points are not two opposite corners"),
         (RECTANGLE | {"label": ""}, "it has no type"),
         (RECTANGLE | {"label": None}, "it has no type"),
-        ("Person", "it is no object"),
+        ("Person", "it is not an object"),
     ],
 )
 def test_another_shape_is_left_out_by_name_and_hides_no_other(shape, why):
@@ -117,7 +117,7 @@ def test_a_byte_order_mark_is_no_harm():
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"shapes": 1}', b"\xff\xfe{\x00", b"[" * 100_000])
 def test_what_is_no_labelme_file_says_so(data):
-    with pytest.raises(ValueError, match=r"it is no (JSON|LabelMe file)"):
+    with pytest.raises(ValueError, match=r"it (cannot be parsed|is not a LabelMe file)"):
         parse_labelme(data)
 
 
@@ -152,7 +152,9 @@ def test_shapes_are_covered_by_a_box_where_that_is_asked_for_by_name(kind):
     found = parse_labelme(json.dumps({"shapes": [shape]}).encode())
     ((_, region),) = found.regions(1, size=(100, 50), where="f", notes=notes, cover=True)
     assert region.box == (Box(0.05, 0.2, 0.35, 0.8) if kind == "circle" else Box(0.1, 0.2, 0.3, 0.8))
-    assert [change.why for change in notes.changed] == ["its shape is no rectangle: the box that covers it"]
+    assert [change.why for change in notes.changed] == [
+        "its shape is not a rectangle: replaced by the box that covers it"
+    ]
 
 
 @pytest.mark.parametrize("kind", ["point", "points", "line", "linestrip"])
@@ -160,4 +162,4 @@ def test_what_has_no_area_is_never_covered(kind):
     notes = Imported(LabelSet())
     found = parse_labelme(json.dumps({"shapes": [RECTANGLE | {"shape_type": kind}]}).encode())
     assert found.regions(1, size=(100, 50), where="f", notes=notes, cover=True) == []
-    assert [left.why for left in notes.left_out] == ["its shape is no rectangle"]
+    assert [left.why for left in notes.left_out] == ["its shape is not a rectangle"]

@@ -123,7 +123,7 @@ def test_documents_of_both_languages_share_a_split_but_no_group(tmp_path):
 def test_an_id_that_stands_twice_is_told_apart_and_named(tmp_path):
     imported = read_m3d(release(tmp_path, en=[EN, EN], zh=[ZH]))
     assert [e.document.id for e in imported.splits["dev"]] == ["video_1_2", "video_1_2-en", "video_1_2-zh"]
-    assert [(c.what, c.why) for c in imported.changed] == [("document", "its video_id stands twice: renamed")] * 2
+    assert [(c.what, c.why) for c in imported.changed] == [("document", "its video_id appears twice: renamed")] * 2
 
 
 def test_a_missing_video_is_named_by_its_position(tmp_path):
@@ -140,7 +140,7 @@ def test_without_a_title_the_clips_of_a_video_share_a_group(tmp_path):
 def test_an_id_that_leads_out_of_a_folder_is_replaced_and_named(tmp_path):
     imported = read_m3d(release(tmp_path, en=[changed(EN, video_id="../../x")]))
     assert one(imported).document.id == "en-dev-0"
-    assert imported.changed[0].why == "its video_id cannot be an id: renamed"
+    assert imported.changed[0].why == "its video_id is not a valid id: renamed"
 
 
 def test_a_document_without_text_keeps_its_frames(tmp_path):
@@ -184,29 +184,29 @@ def relation(link1: str, link2: str, kind: str) -> dict[str, Any]:
 
 
 PLACE = "data/en/dev_en.json: $[0]"
-GONE = ("chain", "no mention of it is left", f"{PLACE}.entityLink.L9")
+GONE = ("chain", "none of its mentions is left", f"{PLACE}.entityLink.L9")
 ODD = {
     "offset past the text": (
         mention(start=13, end=15),
         [
-            ("mention", "its offsets do not fit the text", f"{PLACE}.entityLink.L9.link[0]: 13 to 15 of 14"),
+            ("mention", "its offsets are outside the text", f"{PLACE}.entityLink.L9.link[0]: 13 to 15 of 14"),
             GONE,
         ],
     ),
     "offsets backwards": (
         mention(start=5, end=4),
-        [("mention", "its offsets do not fit the text", f"{PLACE}.entityLink.L9.link[0]: 5 to 4 of 14"), GONE],
+        [("mention", "its offsets are outside the text", f"{PLACE}.entityLink.L9.link[0]: 5 to 4 of 14"), GONE],
     ),
     "negative offset": (
         mention(start=-1, end=1),
-        [("mention", "its offsets do not fit the text", f"{PLACE}.entityLink.L9.link[0]: -1 to 1 of 14"), GONE],
+        [("mention", "its offsets are outside the text", f"{PLACE}.entityLink.L9.link[0]: -1 to 1 of 14"), GONE],
     ),
     "another text": (
         mention(text="Tim"),
         [
             (
                 "mention",
-                "the text at its offsets is another",
+                "its text differs from the text at its offsets",
                 f"{PLACE}.entityLink.L9.link[0]: 'Tim', the text has 'Tom'",
             ),
             GONE,
@@ -215,11 +215,11 @@ ODD = {
     "no type": (mention(type=""), [("mention", "it has no type", f"{PLACE}.entityLink.L9.link[0]"), GONE]),
     "mention twice": (
         mention(start=0, end=1, text="Ada"),
-        [("mention", "its span is a mention already", f"{PLACE}.entityLink.L9.link[0]: 'Ada'"), GONE],
+        [("mention", "its span is already a mention", f"{PLACE}.entityLink.L9.link[0]: 'Ada'"), GONE],
     ),
     "relation of no chain": (
         relation("L0", "L9", "PER-PER_peer"),
-        [("relation", "it names a chain that is not there", f"{PLACE}.relation[2]: L9")],
+        [("relation", "it refers to a chain that does not exist", f"{PLACE}.relation[2]: L9")],
     ),
     "relation to itself": (
         relation("L0", "L0", "PER-PER_peer"),
@@ -227,7 +227,7 @@ ODD = {
     ),
     "relation twice": (
         relation("L1", "L0", "PER-PER_parents"),
-        [("relation", "it stands twice", f"{PLACE}.relation[2]: PER-PER_parents")],
+        [("relation", "it is a duplicate", f"{PLACE}.relation[2]: PER-PER_parents")],
     ),
     "relation without a type": (relation("L1", "L0", ""), [("relation", "it has no type", f"{PLACE}.relation[2]")]),
     "empty chain": (
@@ -244,7 +244,7 @@ ODD = {
     ),
     "sentence of another text": (
         changed(EN, time_sent_pair={"0-4": "Ada went ."}),
-        [("segment", "its sentence does not stand in the text", f"{PLACE}.time_sent_pair.0-4")],
+        [("segment", "its sentence is not in the text", f"{PLACE}.time_sent_pair.0-4")],
     ),
 }
 
@@ -273,10 +273,10 @@ def test_a_type_that_m3d_does_not_have_is_added_to_the_labels_and_named(tmp_path
 
 
 BROKEN = {
-    "broken JSON": (b'[{"doc": "Ada"', "dev_en.json: not JSON: Input data was truncated"),
+    "broken JSON": (b'[{"doc": "Ada"', "dev_en.json: not valid JSON: Input data was truncated"),
     "no list": (b'{"docs": []}', "dev_en.json: is not a JSON list but an object; expected a list of documents"),
     "empty list": (b"[]", "dev_en.json: is an empty list; expected documents"),
-    "empty file": (b"", "dev_en.json: not JSON"),
+    "empty file": (b"", "dev_en.json: not valid JSON"),
     "UTF-16": ("[]".encode("utf-16"), "dev_en.json: is UTF-16; expected UTF-8"),
     "wrong bytes": (b'[\n"\xff"]', "dev_en.json:2: byte 0xff is not UTF-8"),
     "deep nesting": (b"[" * 100_000, "dev_en.json: is nested too deeply"),
@@ -327,9 +327,9 @@ def test_the_summary_counts_what_came_in_and_names_what_did_not(tmp_path):
     assert list(imported.summary_lines()) == [
         "split  lang  documents  mentions  chains  relations  regions  frames",
         "dev    en            2        10       8          4        0       0",
-        f"skipped: 1 chain: no mention of it is left ({PLACE}.entityLink.L9)",
-        f"skipped: 1 mention: the text at its offsets is another ({tim})",
-        f"changed: 1 document: its video_id stands twice: renamed ({again})",
+        f"skipped: 1 chain: none of its mentions is left ({PLACE}.entityLink.L9)",
+        f"skipped: 1 mention: its text differs from the text at its offsets ({tim})",
+        f"changed: 1 document: its video_id appears twice: renamed ({again})",
     ]
     assert list(read_m3d(release(tmp_path / "2", zh=[ZH])).summary_lines())[-1] == "nothing was skipped"
 

@@ -50,10 +50,10 @@ def test_an_edge_that_misses_the_frame_by_rounding_is_put_on_it(tmp_path):
 
 
 BAD_BOXES = {
-    "PER 0.5 0.5 1.1 0.5": "its box does not lie in the frame, as fractions",
-    "PER 0.5 0.5 0 0.5": "its box does not lie in the frame, as fractions",
-    "PER nan 0.5 0.5 0.5": "its box does not lie in the frame, as fractions",
-    "PER 320 180 100 100": "its box does not lie in the frame, as fractions",
+    "PER 0.5 0.5 1.1 0.5": "its box is not inside the frame, as fractions",
+    "PER 0.5 0.5 0 0.5": "its box is not inside the frame, as fractions",
+    "PER nan 0.5 0.5 0.5": "its box is not inside the frame, as fractions",
+    "PER 320 180 100 100": "its box is not inside the frame, as fractions",
     "PER 0.5 0.5 0.5": "it is not 'TYPE cx cy w h'",
     "PER 0.5 0.5 0.5 x": "it is not 'TYPE cx cy w h'",
     "PER": "it is not 'TYPE cx cy w h'",
@@ -72,7 +72,7 @@ def test_a_box_that_stands_twice_is_left_out_by_name(tmp_path):
     root = clip(release(tmp_path, en=[EN]), f24_png=png(), f24_txt="PER 0.5 0.5 0.5 0.5\nPER 0.5 0.5 0.5 0.5")
     imported = read_m3d(root)
     assert len(one(imported).gold.regions) == 1
-    assert [why for _, why, _ in left_out(imported)] == ["it stands twice"]
+    assert [why for _, why, _ in left_out(imported)] == ["it is a duplicate"]
 
 
 def test_files_that_are_no_frames_are_left_out_by_name(tmp_path):
@@ -91,20 +91,20 @@ def test_files_that_are_no_frames_are_left_out_by_name(tmp_path):
     shown = sorted((what, why.split(":")[0], Path(where).name) for what, why, where in left_out(imported))
     assert shown == [
         ("box file", "its frame was skipped", "48.txt"),
-        ("box file", "there is no image of its name", "72.txt"),
+        ("box file", "there is no image with its name", "72.txt"),
         ("file", "it is neither an image nor a .txt file of boxes", "notes.doc"),
-        ("frame", "another image has its number", "24.png"),
-        ("frame", "is not an image of a known kind", "48.png"),
-        ("frame", "its name holds no frame number", "cover.png"),
+        ("frame", "another image has the same number", "24.png"),
+        ("frame", "is not in a supported image format", "48.png"),
+        ("frame", "its name has no frame number", "cover.png"),
     ]
 
 
 def test_a_listed_frame_without_an_image_is_left_out_by_name(tmp_path):
     root = clip(release(tmp_path, en=[changed(EN, image=[24, 48, "x", -1])]), f24_png=png())
     assert [(out.what, out.why) for out in read_m3d(root).left_out] == [
-        ("annotated frame", "it is no frame number"),
-        ("annotated frame", "it is no frame number"),
-        ("annotated frame", "there is no image of it"),
+        ("annotated frame", "it is not a frame number"),
+        ("annotated frame", "it is not a frame number"),
+        ("annotated frame", "there is no image for it"),
     ]
 
 

@@ -38,7 +38,7 @@ def test_a_second_mention_of_a_span_stands_for_the_first_in_links(marks):
     marks.mention("b", 8, 10, "PER")
     marks.relate("again", "b", "met")
     assert marks.gold().relations == (Relation("c0", "c1", "met"),)
-    assert reasons(marks.notes) == [("mention", "its span is a mention already")]
+    assert reasons(marks.notes) == [("mention", "its span is already a mention")]
 
 
 def test_relations_that_cannot_stand_are_counted(marks):
@@ -49,9 +49,9 @@ def test_relations_that_cannot_stand_are_counted(marks):
         marks.relate(head, tail, kind)
     assert marks.gold().relations == ()
     assert sorted(why for _, why in reasons(marks.notes)) == [
-        "an end names no mention",
-        "both its ends are in one chain",
+        "both of its ends are in the same chain",
         "it has no type",
+        "one of its ends is not a mention",
     ]
 
 
@@ -59,8 +59,8 @@ def test_white_space_at_the_ends_of_spans_is_cut_off(marks):
     marks.mention("a", 3, 8, "PER")
     marks.mention("b", 3, 4, "PER")
     assert [chain.mentions for chain in marks.gold().chains] == [(Mention(4, 7, "PER"),)]
-    assert changes(marks.notes) == [("mention", "white space at its ends was cut off")]
-    assert reasons(marks.notes) == [("mention", "it has no text but white space")]
+    assert changes(marks.notes) == [("mention", "leading or trailing white space was removed")]
+    assert reasons(marks.notes) == [("mention", "it is only white space")]
 
 
 def test_regions_are_cut_to_the_frame_and_tied_to_their_chains(marks):
@@ -68,7 +68,7 @@ def test_regions_are_cut_to_the_frame_and_tied_to_their_chains(marks):
     for n in range(2):
         marks.shows(Region(0, Box(-0.01, 0, 0.5, 0.5), "PER"), f"r{n}", "a")
     assert marks.gold().regions == (Region(0, Box(0, 0, 0.5, 0.5), "PER", "c0"),)
-    assert reasons(marks.notes) == [("region", "it stands twice")]
+    assert reasons(marks.notes) == [("region", "it is a duplicate")]
 
 
 def test_mentions_are_found_by_their_words(marks):
@@ -127,4 +127,4 @@ def test_a_time_that_is_none_is_counted(time_s):
     frame = still("d", 3, None, (9, 9), notes, where="a", time_s=time_s)
     assert frame is not None
     assert frame.time_s is None
-    assert reasons(notes) == [("time of a frame", "it is none in a clip")]
+    assert reasons(notes) == [("time of a frame", "it is not a valid time")]

@@ -40,7 +40,7 @@ def test_documents_come_split_by_split_and_ids_are_made_different(two):
     merged = merge_corpora(two)
     assert [e.document.id for e in merged.splits["train"]] == ["train0", "train1", "second-train0"]
     assert [e.document.id for e in merged.splits["dev"]] == ["dev0"]
-    assert changes(merged) == [("document", "its id stands in another corpus: renamed")]
+    assert changes(merged) == [("document", "its id is also in another corpus: renamed")]
     assert {label.name for label in merged.labels.mentions} == {"PER", "LOC", "PERSON", "CITY"}
 
 
@@ -52,9 +52,9 @@ def test_types_are_mapped_and_every_change_is_counted(two, tmp_path):
     assert facts(last) == [("Zoe", "PER-LOC_birth", "Rome")]
     assert merged.labels == LABELS
     assert changes(merged)[1:] == [
-        ("mention", "the map makes the type 'PERSON' a 'PER'"),
-        ("mention", "the map makes the type 'CITY' a 'LOC'"),
-        ("relation", "the map makes the type 'born' a 'PER-LOC_birth'"),
+        ("mention", "the map renames the type 'PERSON' to 'PER'"),
+        ("mention", "the map renames the type 'CITY' to 'LOC'"),
+        ("relation", "the map renames the type 'born' to 'PER-LOC_birth'"),
     ]
 
 
@@ -62,8 +62,8 @@ def test_what_is_taken_out_goes_with_what_hangs_on_it(two, tmp_path):
     merged = merge_corpora(two, read_map(table(tmp_path, "mentions,CITY,")))
     assert words(merged.splits["train"][-1]) == [("PERSON", ["Zoe"])]
     assert reasons(merged) == [
-        ("mention", "the map takes the type 'CITY' out"),
-        ("relation", "one of its chains is taken out"),
+        ("mention", "the map removes the type 'CITY'"),
+        ("relation", "one of its chains is removed"),
     ]
     assert merged.labels.relation("born").tail == ()
 
@@ -99,7 +99,7 @@ def test_the_merged_corpus_is_sound_and_has_its_images(two, tmp_path, capsys):
             ]
         )
     assert ended.value.code == 0
-    assert "the map makes the type 'CITY' a 'LOC'" in capsys.readouterr().out
+    assert "the map renames the type 'CITY' to 'LOC'" in capsys.readouterr().out
     assert list(check(tmp_path / "all").lines())[-1] == "0 problems, 0 warnings"
     assert (tmp_path / "all/frames/train0/0.png").is_file()
 
@@ -113,7 +113,7 @@ def test_the_merged_corpus_is_sound_and_has_its_images(two, tmp_path, capsys):
             r"labels\.csv:1: has the columns kind, new, old; expected kind, from, to",
         ),
         (["thing,CITY,LOC"], "kind,from,to", r"labels\.csv:2: the kind 'thing': expected mention, relation, region"),
-        (["mention,,LOC"], "kind,from,to", r"labels\.csv:2: names no type"),
+        (["mention,,LOC"], "kind,from,to", r"labels\.csv:2: has no type in the column"),
         (["mention,A,B", "mention,A,C"], "kind,from,to", r"labels\.csv:3: maps the mention 'A' again, after line 2"),
     ],
 )
@@ -125,5 +125,5 @@ def test_a_table_that_is_none_is_named(tmp_path, rows, head, why):
 def test_a_row_of_no_type_and_too_few_corpora_are_named(two, tmp_path):
     with pytest.raises(UserError, match=r"labels\.csv:2: maps the mention 'TOWN', which no corpus has"):
         merge_corpora(two, read_map(table(tmp_path, "mention,TOWN,LOC")), where=tmp_path / "labels.csv")
-    with pytest.raises(UserError, match="merge takes two corpora or more"):
+    with pytest.raises(UserError, match="merge needs two corpora or more"):
         merge_corpora(two[:1])

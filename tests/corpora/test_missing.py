@@ -109,11 +109,11 @@ def test_the_form_of_a_manifest():
 
 
 BROKEN = {
-    "{": "m.json: not JSON",
+    "{": "m.json: not valid JSON",
     '{"kind": "some"}': r"m.json: \$.kind: Invalid enum value 'some'",
     '{"kind": "text", "documents": {"a": "half"}}': "Invalid enum value 'half'",
     '{"kind": "text", "documents": {"a": "full"}, "format": 2}': r"\$.format: is format 2; this version reads format 1",
-    '{"kind": "text"}': r"m.json: \$.documents: names no document",
+    '{"kind": "text"}': r"m.json: \$.documents: lists no documents",
 }
 
 

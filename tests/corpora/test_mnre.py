@@ -60,21 +60,21 @@ def test_a_half_of_a_character_is_replaced_and_counted(tmp_path, write):
 
 def test_types_that_no_relation_says_and_pairs_without_one_are_counted(tmp_path):
     imported = read(tmp_path, PAIR | {"relation": "None"}, PAIR | {"img_id": "b.jpg", "relation": "odd"})
-    assert [why for _, why in changes(imported)] == ["no relation says its type: MISC"] * 4
-    assert reasons(imported) == [("relation", "it is no path of two types and a name")]
+    assert [why for _, why in changes(imported)] == ["no relation gives its type: MISC"] * 4
+    assert reasons(imported) == [("relation", "it is not a path of two types and a name")]
 
 
 def test_a_name_that_does_not_stand_at_its_tokens_is_no_mention(tmp_path):
     imported = read(tmp_path, PAIR | {"h": PAIR["h"] | {"name": "Somebody else"}})
     assert len(imported.splits["train"][0].gold.chains) == 1
-    assert ("mention", "the text at its tokens is another") in reasons(imported)
+    assert ("mention", "its text differs from the text at its tokens") in reasons(imported)
 
 
 def test_positions_outside_the_tokens_are_counted(tmp_path):
     imported = read(tmp_path, PAIR | {"h": {"name": "x", "pos": (4, 9)}})
     assert reasons(imported) == [
         ("mention", "its tokens are not in the text"),
-        ("relation", "an end names no mention"),
+        ("relation", "one of its ends is not a mention"),
     ]
 
 
@@ -91,4 +91,4 @@ def test_the_released_train_and_val(shared_data):
     held = counts(imported)
     assert {split: (n[0], n[3]) for split, n in held.items()} == {"train": (7356, 4503), "dev": (931, 624)}
     assert len(imported.labels.relations) == 22
-    assert reasons(imported) == [("file", "its lines are no pairs")]
+    assert reasons(imported) == [("file", "its lines are not pairs")]

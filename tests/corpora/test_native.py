@@ -92,14 +92,14 @@ def test_a_mark_at_the_beginning_windows_line_ends_and_blank_lines_are_passed_ov
 
 
 BROKEN_LINES = {
-    "not json": ('{"id": "a"', "train.jsonl:1: not JSON"),
+    "not json": ('{"id": "a"', "train.jsonl:1: not valid JSON"),
     "offset outside the text": (
         {**LINE, "text": "Ada met"},
         "train.jsonl:1: gold.chains[1].mentions[0] ends at 12; the text has 7 characters",
     ),
     "dangling relation": (
         {**LINE, "gold": {**LINE["gold"], "chains": LINE["gold"]["chains"][:1]}},
-        "train.jsonl:1: $.gold: relations[0].tail names chain 'c1', which does not exist",
+        "train.jsonl:1: $.gold: relations[0].tail refers to chain 'c1', which does not exist",
     ),
     "unknown type": (
         {**LINE, "gold": {"chains": [{"id": "c0", "mentions": [{"start": 0, "end": 3, "type": "X"}]}]}},
@@ -136,7 +136,7 @@ BROKEN_LINES = {
     "no id": ({**LINE, "id": ""}, "train.jsonl:1: document without an id"),
     "deep nesting": ('{"id": ' + "[" * 100_000, "train.jsonl:1: $.id: Expected 'str'"),
     "deep nesting in a field that is not read": ('{"x": ' + "[" * 100_000, "train.jsonl:1: is nested too deeply"),
-    "given": ({**LINE, "given": {"kind": "chains"}}, "train.jsonl:1: $.given: is filled by the pipeline"),
+    "given": ({**LINE, "given": {"kind": "chains"}}, "train.jsonl:1: $.given: is set by the pipeline"),
 }
 
 
@@ -151,11 +151,11 @@ def test_the_first_wrong_line_is_named(what, tmp_path):
 
 def test_an_id_stands_once_in_all_splits(tmp_path):
     folder = with_lines(tmp_path / "c", LINE, LINE)
-    with pytest.raises(UserError, match=r"train\.jsonl:2: \$\.id: the id 'a' stands already in train\.jsonl:1"):
+    with pytest.raises(UserError, match=r"train\.jsonl:2: \$\.id: the id 'a' is already in train\.jsonl:1"):
         load_corpus(folder)
     (folder / "train.jsonl").write_text(json.dumps(LINE), encoding="utf-8")
     (folder / "test.jsonl").write_text(json.dumps(LINE), encoding="utf-8")
-    with pytest.raises(UserError, match=r"test\.jsonl:1: \$\.id: the id 'a' stands already in train\.jsonl:1"):
+    with pytest.raises(UserError, match=r"test\.jsonl:1: \$\.id: the id 'a' is already in train\.jsonl:1"):
         load_corpus(folder)
 
 
@@ -183,7 +183,7 @@ def test_what_is_no_corpus_is_named(tmp_path):
     with pytest.raises(UserError, match=r"labels\.json: is not a folder"):
         corpus_files(tmp_path / "labels.json")
     (tmp_path / "train.jsonl").write_text("\n \n")
-    with pytest.raises(UserError, match=r"train\.jsonl: has no documents: expected one a line"):
+    with pytest.raises(UserError, match=r"train\.jsonl: has no documents: expected one per line"):
         load_corpus(tmp_path)
     (tmp_path / "labels.json").write_text('{"format": 2}')
     with pytest.raises(UserError, match=r"labels\.json: \$\.format: is format 2; this version reads format 1"):
@@ -207,7 +207,7 @@ def test_a_corpus_is_written_whole_or_not_at_all(tmp_path):
 
 def test_a_folder_with_something_in_it_is_not_overwritten(corpus):
     before = {p: p.read_bytes() for p in corpus.rglob("*") if p.is_file()}
-    with pytest.raises(UserError, match="exists already: name another folder, or remove it"):
+    with pytest.raises(UserError, match="already exists: choose another folder, or delete it"):
         write_corpus(corpus, Imported(LABELS, {"dev": [example("a", "")]}))
     assert {p: p.read_bytes() for p in corpus.rglob("*") if p.is_file()} == before
 

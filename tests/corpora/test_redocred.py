@@ -143,13 +143,13 @@ def test_a_title_that_stands_twice_is_told_apart_and_named(tmp_path):
     imported = read_redocred(written(tmp_path, dev=[SOURCE, SOURCE, changed(title="../x")]))
     assert [e.document.id for e in imported.splits["dev"]] == ["Ada", "dev-1", "dev-2"]
     assert [c.why for c in imported.changed] == [
-        "its title stands twice: renamed",
-        "its title cannot be an id: renamed",
+        "its title is a duplicate: renamed",
+        "its title is not a valid id: renamed",
     ]
 
 
 PLACE = "dev.json: $[0]"
-GONE = ("chain", "no mention of it is left", f"{PLACE}.vertexSet[2]")
+GONE = ("chain", "none of its mentions is left", f"{PLACE}.vertexSet[2]")
 ODD = {
     "sentence that is not there": (
         entity({"name": "x", "sent_id": 7, "pos": [0, 1], "type": "PER"}),
@@ -159,12 +159,12 @@ ODD = {
         entity({"name": "x", "sent_id": 0, "pos": [5, 7], "type": "PER"}),
         [("mention", "its tokens are not in the text", f"{PLACE}.vertexSet[2][0]: sentence 0, tokens 5 to 7"), GONE],
     ),
-    "another text": (
+    "differs from the text": (
         entity({"name": "York", "sent_id": 0, "pos": [4, 5], "type": "PER"}),
         [
             (
                 "mention",
-                "the text at its tokens is another",
+                "its text differs from the text at its tokens",
                 f"{PLACE}.vertexSet[2][0]: 'York', the text has 'lived'",
             ),
             GONE,
@@ -180,12 +180,12 @@ ODD = {
     ),
     "mention of two entities": (
         entity({"name": "Leeds", "sent_id": 1, "pos": [4, 5], "type": "LOC"}),
-        [("mention", "its span is a mention already", f"{PLACE}.vertexSet[2][0]: 'Leeds'"), GONE],
+        [("mention", "its span is already a mention", f"{PLACE}.vertexSet[2][0]: 'Leeds'"), GONE],
     ),
     "entity without mentions": (entity(), [GONE]),
     "relation of no entity": (
         changed(labels=[*SOURCE["labels"], {"h": 0, "t": 9, "r": "P551"}]),
-        [("relation", "it names an entity that is not there", f"{PLACE}.labels[1]: 9")],
+        [("relation", "it refers to an entity that does not exist", f"{PLACE}.labels[1]: 9")],
     ),
     "relation to itself": (
         changed(labels=[*SOURCE["labels"], {"h": 0, "t": 0, "r": "P551"}]),
@@ -193,7 +193,7 @@ ODD = {
     ),
     "relation twice": (
         changed(labels=SOURCE["labels"] * 2),
-        [("relation", "it stands twice", f"{PLACE}.labels[1]: P551")],
+        [("relation", "it is a duplicate", f"{PLACE}.labels[1]: P551")],
     ),
     "relation without a type": (
         changed(labels=[*SOURCE["labels"], {"h": 0, "t": 1, "r": ""}]),
@@ -214,11 +214,11 @@ def test_a_name_that_says_more_than_the_text_is_named_and_the_mention_kept(tmp_p
     source = entity({"name": "3.\nlived", "sent_id": 0, "pos": [4, 5], "type": "MISC"})
     imported = read_redocred(written(tmp_path, dev=[source]))
     assert texts(one(imported))["e2"] == ["lived"]
-    assert [(c.what, c.why) for c in imported.changed] == [("mention", "its name is more or less than its text")]
+    assert [(c.what, c.why) for c in imported.changed] == [("mention", "its name is longer or shorter than its text")]
 
 
 BROKEN = {
-    "broken JSON": (b"[{", "dev.json: not JSON"),
+    "broken JSON": (b"[{", "dev.json: not valid JSON"),
     "no list": (b'"Ada"', "dev.json: is not a JSON list but a string; expected a list of documents"),
     "empty list": (b"[]", "dev.json: is an empty list; expected documents"),
     "UTF-16": ("[]".encode("utf-16"), "dev.json: is UTF-16"),
@@ -242,7 +242,7 @@ def test_a_file_of_another_shape_is_one_clear_error(what, tmp_path):
 def test_relation_names_of_another_shape_are_named(tmp_path):
     with pytest.raises(UserError, match=r"rel_info\.json: Expected 'object', got 'array'"):
         read_redocred(written(tmp_path, dev=[SOURCE], rel_info=[]))
-    with pytest.raises(UserError, match=r"rel_info\.json: names a relation ''"):
+    with pytest.raises(UserError, match=r"rel_info\.json: has a relation without a name"):
         read_redocred(written(tmp_path, dev=[SOURCE], rel_info={"": "x"}))
 
 

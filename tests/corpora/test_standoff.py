@@ -94,7 +94,7 @@ def test_a_line_that_cannot_be_used_is_a_fault_of_its_kind(line, what):
 def test_the_second_line_of_an_id_is_a_fault():
     found = parse_standoff("T1\tPerson 0 3\tAda\nT1\tPerson 4 7\tBob")
     assert found.texts["T1"].text == "Ada"
-    assert [fault.why for fault in found.faults] == ["its id stands already"]
+    assert [fault.why for fault in found.faults] == ["its id is already used"]
 
 
 @given(st.text("TRE*AMN#123 \t:;\n\rPerson苏"))

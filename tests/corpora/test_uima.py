@@ -59,7 +59,7 @@ def test_offsets_count_utf16_units(tmp_path):
 
 def test_other_layers_are_counted_and_may_be_chosen(tmp_path):
     event = thing(2, "custom.Event", 4, 7, value="MEET")
-    assert reasons(read(tmp_path, TEXT, event)) == [("Event", "the layer 'Event' has no place")]
+    assert reasons(read(tmp_path, TEXT, event)) == [("Event", "a corpus cannot represent the layer 'Event'")]
     assert words(read(tmp_path, TEXT, event, layer=("Event",)).splits["train"][0]) == [("MEET", ["met"])]
 
 

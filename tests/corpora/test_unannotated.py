@@ -54,7 +54,7 @@ def test_gold_cannot_hold_what_is_not_annotated():
 
 
 def test_relations_of_chains_that_nobody_annotated_are_refused():
-    with pytest.raises(WireError, match="names chain 'a'"):
+    with pytest.raises(WireError, match="refers to chain 'a'"):
         read({"relations": [{"head": "a", "tail": "b", "type": "t"}]})
 
 
@@ -155,7 +155,7 @@ def test_check_warns_of_annotated_frames_without_regions(tmp_path):
     line = json.loads(file.read_text())
     line["frames"] = [{"index": 0, "path": "f.png", "width_px": 4, "height_px": 4, "annotated": True}]
     file.write_text(json.dumps(line))
-    assert "gold has no regions: taken as not annotated" in check(tmp_path / "c").warnings[0].message
+    assert "gold has no regions: treated as not annotated" in check(tmp_path / "c").warnings[0].message
 
 
 def test_what_is_not_annotated_survives_a_load(tmp_path):

@@ -121,7 +121,7 @@ def test_keys_that_stand_twice_are_counted(kind, tmp_path):
     path = written(tmp_path, name, content)
     path.write_text(path.read_text().replace("{", '{"x": 2, "x": 2, ', 1))
     assert [one.why for one in imported(kind, path).left_out if one.what == "key"] == [
-        "it stands twice in one object: the last one counts"
+        "it appears twice in one object: the last value is used"
     ]
 
 
@@ -160,7 +160,7 @@ def test_files_in_a_folder_are_found_by_any_of_their_names(kind, name, tmp_path)
     [
         (lambda data: data.decode().encode("utf-16"), "is UTF-16; expected UTF-8"),
         (lambda data: data + b"\n" + data, "is JSON Lines, or objects one after another; expected one JSON value"),
-        (lambda data: b"\x1f\x8bjunk", "is gzipped, and damaged"),
+        (lambda data: b"\x1f\x8bjunk", "is gzipped and damaged"),
     ],
 )
 def test_one_value_in_another_form_is_named(kind, change, message, tmp_path):
@@ -197,7 +197,7 @@ LINKS: dict[str, tuple[str, Any]] = {
 @pytest.mark.parametrize("kind", LINKS)
 def test_a_relation_whose_end_is_nowhere_is_counted(kind, tmp_path):
     found = imported(kind, written(tmp_path, *LINKS[kind]))
-    assert ("relation", "an end names no mention") in [(one.what, one.why) for one in found.left_out]
+    assert ("relation", "one of its ends is not a mention") in [(one.what, one.why) for one in found.left_out]
 
 
 CHAIN = {"%ID": 5, "%TYPE": "x.CoreferenceChain", "@first": 6}
@@ -208,7 +208,7 @@ LINK = {"%ID": 6, "%TYPE": "x.CoreferenceLink", "begin": 0, "end": 3, "@next": 7
 def test_a_link_of_a_chain_that_is_nowhere_is_counted(link, tmp_path):
     things = [*CAS["%FEATURE_STRUCTURES"][:2], CHAIN, *link]
     found = imported("uima", written(tmp_path, "a.json", CAS | {"%FEATURE_STRUCTURES": things}))
-    assert ("link of mentions", "an end names no mention") in [(one.what, one.why) for one in found.left_out]
+    assert ("link of mentions", "one of its ends is not a mention") in [(one.what, one.why) for one in found.left_out]
 
 
 @pytest.mark.parametrize("odd", [3, "met", ["met"]])
@@ -218,7 +218,7 @@ def test_a_link_of_a_chain_that_is_nowhere_is_counted(link, tmp_path):
 )
 def test_what_is_no_object_among_objects_is_counted(kind, name, row, part, odd, tmp_path):
     found = imported(kind, written(tmp_path, name, [row | {part: [odd]}]))
-    assert (f"key '{part}'", "it is no object") in [(one.what, one.why) for one in found.left_out]
+    assert (f"key '{part}'", "it is not an object") in [(one.what, one.why) for one in found.left_out]
 
 
 # --- the mechanism ----------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_what_rows_of_corefud_say_beyond_entities_is_counted(tmp_path):
     (tmp_path / "a.conllu").write_text("# newdoc id = d\n# genre = news\n" + "\n".join(rows) + "\n\n")
     found = imported("corefud", tmp_path / "a.conllu")
     assert {one.what for one in found.details} == {"key 'genre'", "key 'Bridge'", "key 'Gloss'"}
-    assert ("mention", "its bracket cannot be read") in [(one.what, one.why) for one in found.left_out]
+    assert ("mention", "its bracket cannot be parsed") in [(one.what, one.why) for one in found.left_out]
 
 
 def test_columns_of_conll_that_are_not_read_are_counted(tmp_path):
@@ -291,7 +291,7 @@ TURNED = {
 @pytest.mark.parametrize("kind", TURNED)
 def test_a_box_that_is_turned_is_none(kind, tmp_path):
     found = imported(kind, written(tmp_path, *TURNED[kind]))
-    assert ("region", "it is turned: it is no box") in [(one.what, one.why) for one in found.left_out]
+    assert ("region", "it is rotated: not an upright box") in [(one.what, one.why) for one in found.left_out]
     assert [frame.annotated for frame in found.splits["train"][0].document.frames] == [False]
 
 

@@ -49,7 +49,7 @@ def test_boxes_are_scaled_to_the_image_that_is_there(tmp_path):
     (tmp_path / "cat.xml").write_text(voc("cat.png", ("cat", 10, 20, 30, 40)), encoding="utf-8")
     imported = read_voc(tmp_path)
     assert imported.splits["train"][0].gold.regions[0].box == Box(0.1, 0.2, 0.3, 0.4)
-    assert changes(imported) == [("image", "it has another size than its boxes: they were scaled")]
+    assert changes(imported) == [("image", "its size differs from that of its boxes: they were scaled")]
 
 
 def test_corners_may_stand_in_any_order_and_what_is_no_box_is_counted(tmp_path):
@@ -59,14 +59,14 @@ def test_corners_may_stand_in_any_order_and_what_is_no_box_is_counted(tmp_path):
     assert [r.type for r in imported.splits["train"][0].gold.regions] == ["cat"]
     assert sorted(why for what, why in reasons(imported) if what == "region") == [
         "it has no type",
+        "its box extends beyond the frame",
         "its box has no area",
-        "its box sticks out of the frame",
     ]
 
 
 def test_images_on_which_nothing_that_is_drawn_can_be_used_are_no_import(tmp_path):
     (tmp_path / "a.xml").write_text(voc("a.jpg", ("cat", -50, -50, 200, 200)))
-    with pytest.raises(UserError, match="no mention and no region is kept"):
+    with pytest.raises(UserError, match="no mention or region is left"):
         read_voc(tmp_path).require_gold(tmp_path)
 
 
@@ -92,8 +92,8 @@ def test_a_file_is_read_in_the_encoding_that_it_declares(tmp_path, declared, wri
         ("big5", "utf-8", "declares encoding='big5'"),
         ("gbk", "utf-8", "declares encoding='gbk' and is in UTF-8"),
         ("iso-8859-1", "utf-8", "declares encoding='iso-8859-1' and is in UTF-8"),
-        ("hex", "utf-8", "declares encoding='hex': Python knows no such encoding"),
-        ("utf-7", "utf-8", "declares encoding='utf-7': Python knows no such encoding"),
+        ("hex", "utf-8", "declares encoding='hex': the encoding is unknown"),
+        ("utf-7", "utf-8", "declares encoding='utf-7': the encoding is unknown"),
     ],
 )
 def test_a_file_in_another_encoding_than_it_declares_is_one_line(tmp_path, declared, written, said):
@@ -132,10 +132,10 @@ def test_lists_of_images_tell_their_split(tmp_path):
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"<annotation>", "is no XML that can be read"),
+        (b"<annotation>", "is not valid XML"),
         (b"<other/>", "begins with <other>; expected <annotation>"),
         (b"<!DOCTYPE x [<!ENTITY e 'a'>]><annotation>&e;</annotation>", "declares a document type"),
-        (b"\xff\xfe\x00", "is no XML that can be read"),
+        (b"\xff\xfe\x00", "is not valid XML"),
         (
             f"<annotation>\n{'第二张图片里的人物'}".encode("gbk"),
             r":2: byte .* is not UTF-8: save .* \(it looks like GBK\)",
@@ -152,6 +152,6 @@ def test_the_sets_of_datumaro(shared_data):
     data = shared_data / "cvat_datumaro_assets/tests/assets/voc_dataset"
     first = read_voc(data / "voc_dataset1")  # two objects, one with a part
     assert counts(first) == {"train": (1, 0, 0, 0, 2, 1)}
-    assert reasons(first) == [("part of a region", "parts have no place in a corpus")]
-    with pytest.raises(UserError, match="neither a file of it nor its size"):
+    assert reasons(first) == [("part of a region", "a corpus cannot represent parts")]
+    with pytest.raises(UserError, match="neither its file nor its size"):
         read_voc(data / "voc_dataset2")

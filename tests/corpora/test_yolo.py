@@ -29,7 +29,7 @@ def test_a_number_is_the_name_at_its_place():
 
 @pytest.mark.parametrize(
     ("names", "why"),
-    [((), "its class has no name: give the file of names"), (("PER",), "its class is past the names")],
+    [((), "its class has no name: give the file of class names"), (("PER",), "its class is beyond the list of names")],
 )
 def test_a_class_without_a_name_is_left_out_by_name(names, why):
     found, notes = parsed("1 0.5 0.5 0.5 0.25", *names)
@@ -89,7 +89,7 @@ def test_a_class_is_a_whole_number_in_any_notation(kind):
 def test_a_number_that_is_no_class_is_left_out_by_name(kind):
     found, notes = parsed(f"{kind} 0.5 0.5 0.5 0.25", "PER", "LOC")
     assert found == []
-    assert [left.why for left in notes.left_out] == ["its class is no whole number from 0"]
+    assert [left.why for left in notes.left_out] == ["its class is not a whole number from 0"]
 
 
 OUTLINES = {

@@ -120,13 +120,13 @@ def test_keypoints_of_two_numbers_are_no_outline(tmp_path):
 
 def test_boxes_without_an_image_are_counted(tmp_path):
     files = {"classes.txt": "a\nb\n", "images__a.png": png(), "labels__a.txt": LINE, "labels__b.txt": LINE}
-    assert reasons(read_yolo_dataset(put(tmp_path, **files))) == [("box file", "there is no image of it")]
+    assert reasons(read_yolo_dataset(put(tmp_path, **files))) == [("box file", "there is no image for it")]
 
 
 def test_a_folder_without_boxes_is_named(tmp_path):
     with pytest.raises(UserError, match="has no text file of boxes"):
         read_yolo_dataset(put(tmp_path, **{"images__a.png": png()}))
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         read_yolo_dataset(tmp_path / "images/a.png")
 
 

@@ -62,3 +62,17 @@ def test_the_chinese_readme_has_the_same_sections_and_code():
         return [*lines, f"{len(re.findall('^## ', text, flags=re.MULTILINE))} sections"]
 
     assert parts("README.zh.md") == parts("README.md")
+
+
+@pytest.mark.parametrize(
+    ("chinese", "english"),
+    [("tutorial", "tutorial"), ("report", "how-to/report"), ("import", "how-to/annotations")],
+)
+def test_a_chinese_page_has_the_commands_of_the_english_one(chinese, english):
+    """Which are tested there."""
+
+    def shown(page: str) -> list[str]:
+        text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+        return re.findall(r"^m3dllm .*$", text, flags=re.MULTILINE)
+
+    assert shown(f"zh/{chinese}") == shown(english)

@@ -1,4 +1,4 @@
-"""The commands of the README, word for word: what can run here runs; of the rest a rule says why not.
+"""The commands of the README and the tutorial, word for word: what can run here runs; of the rest a rule says why not.
 
 What is parsed without being run is in `test_commands`; that README.zh.md has the same commands, in `test_pages`.
 """
@@ -22,6 +22,7 @@ from tests.small import png, small_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TUTORIAL = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
 NOT_HERE = {
     "weights from the hub": r"--model (Qwen/|MODEL)|--preset paper",
     "a model that transcribes": r"--transcribe whisper",
@@ -30,9 +31,9 @@ NOT_HERE = {
 """Why a command does not run here: what stands in it."""
 
 
-def commands(heading: str) -> list[str]:
+def commands(heading: str, page: str = README) -> list[str]:
     """The commands in the code blocks of a section, without their comments."""
-    section = README.split(f"\n## {heading}")[1].split("\n## ")[0]
+    section = page.split(f"\n## {heading}")[1].split("\n## ")[0]
     blocks = re.findall(r"^```\n(.*?)^```", section, flags=re.DOTALL | re.MULTILINE)
     return [line.split(" # ")[0].rstrip() for block in blocks for line in block.splitlines()]
 
@@ -46,10 +47,15 @@ def run_section(tmp_path, monkeypatch, capsys) -> Callable[..., dict[str, str]]:
     """Run the commands of a section in an empty folder, after `before`, and give what each printed."""
     monkeypatch.chdir(tmp_path)
 
-    def run(heading: str, before: Callable[[], object], instead: dict[str, str] | None = None) -> dict[str, str]:
+    def run(
+        heading: str,
+        before: Callable[[], object] = lambda: None,
+        instead: dict[str, str] | None = None,
+        page: str = README,
+    ) -> dict[str, str]:
         before()
         printed = {}
-        for command in commands(heading):
+        for command in commands(heading, page):
             words = (instead or {}).get(command, command if why_not(command) is None else "")
             if not words:
                 continue
@@ -133,3 +139,20 @@ def test_i_have_annotations_and_predictions_of_my_own(run_section):
     assert list(printed) == commands("I have annotations, and predictions of my own")
     assert json.loads(Path("runs/ours/scores.json").read_text())
     assert Path("reports/ours/report.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_tutorial(run_section):
+    """The embedded model answers a few documents in place of all."""
+    pytest.importorskip("transformers", reason="needs transformers (the extra llm)")
+    run_section("1. Run a system", page=TUTORIAL)
+    few = "m3dllm run --system video-llm --out runs/llm"
+    assert few in run_section("2. Run a video LLM", instead={few: f"{few} --limit 1"}, page=TUTORIAL)
+    assert len(run_section("3. Compare", page=TUTORIAL)) == 2
+    assert all(Path("runs/llm", line.split()[0]).is_file() for line in ("run.json", "raw.jsonl", "scores.json"))
+
+    def before():
+        export("label-studio", small_corpus(Path("own")), Path("PATH"))
+
+    line = "m3dllm run --system video-llm --corpus corpora/mine --split train"
+    run_section("5. Your own data", before, {line: f"{line} --limit 1"}, page=TUTORIAL)

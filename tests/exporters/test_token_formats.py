@@ -63,7 +63,7 @@ def test_corefud_brackets_nest_as_mentions_do():
 def test_corefud_leaves_out_what_crosses_its_own_entity():
     notes = Notes()
     files_of("corefud", source(of("a b c", ((0, 3), (2, 5)))), notes)
-    assert ("mention", "it crosses another one of its entity") in [(note.what, note.why) for note in notes.left_out]
+    assert ("mention", "it crosses another mention of its entity") in [(note.what, note.why) for note in notes.left_out]
 
 
 def test_corefud_rows_have_ten_columns_and_the_white_space():

@@ -73,7 +73,7 @@ def test_images_go_along_and_one_that_is_missing_is_counted(tmp_path):
         notes = Notes()
         files = files_of(name, source(one), notes)
         assert [path for path in files if path.startswith("frames/") and path.endswith("png")] == ["frames/d/24.png"]
-        assert [note.what for note in notes.left_out if "file is not there" in note.why] == ["image"]
+        assert [note.what for note in notes.left_out if "file is missing" in note.why] == ["image"]
 
 
 def test_coco_has_pixels_categories_and_what_frame_an_image_is():

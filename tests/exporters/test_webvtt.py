@@ -34,7 +34,7 @@ def test_segments_and_frames_are_cues_in_the_order_of_time():
 def test_what_has_no_time_is_counted():
     notes = Notes()
     assert files_of("webvtt", source(SUSAN, EMPTY), notes) == {}
-    assert [(note.what, note.where) for note in notes.left_out if note.why != "the format has no place for it"] == [
+    assert [(note.what, note.where) for note in notes.left_out if note.why != "the format cannot represent it"] == [
         ("mention", "苏珊: 0"),
         ("mention", "苏珊: 4"),
         ("document", "苏珊"),

@@ -118,11 +118,11 @@ def test_sound_with_subtitles_has_text_only_and_says_so(tmp_path):
     sound = write_clip(tmp_path / "a.mkv", 0, sound_s=3)
     found = read(tmp_path, sound, subtitles=(text_file(tmp_path / "x.srt", ENGLISH),))
     assert [(bool(d.text), d.frames) for d in found.documents] == [(True, ())]
-    assert found.problems == ["there is sound only: its documents have no frames"]
+    assert found.problems == ["there is only sound: its documents have no frames"]
 
 
 def test_sound_without_subtitles_is_refused(tmp_path):
-    with pytest.raises(UserError, match="holds neither pictures nor subtitles; with its sound: --transcribe"):
+    with pytest.raises(UserError, match="contains neither video frames nor subtitles; use --transcribe"):
         read(tmp_path, write_clip(tmp_path / "a.mkv", 0, sound_s=1))
 
 
@@ -201,7 +201,7 @@ def test_a_picture_with_its_caption_is_a_document(tmp_path):
 
 def test_a_broken_picture_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"a\.jpg: is not an image"):
+    with pytest.raises(UserError, match=r"a\.jpg: is not in a supported image format"):
         read(tmp_path, tmp_path / "a.jpg")
 
 
@@ -233,7 +233,7 @@ def test_subtitles_go_to_films_in_their_order(tmp_path):
         (["absent.mp4"], [], "absent.mp4: does not exist"),
         (["empty"], [], "empty: holds no video"),
         (["a.mp4"], ["absent.srt"], "absent.srt: does not exist"),
-        (["a.mp4"], ["x.srt", "x.srt"], "2 subtitle files are given for 1 films"),
+        (["a.mp4"], ["x.srt", "x.srt"], "got 2 subtitle files for 1 film:"),
     ],
 )
 def test_what_is_not_there_is_told(tmp_path, paths, subtitles, says):

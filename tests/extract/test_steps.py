@@ -179,14 +179,14 @@ def test_a_folder_of_another_command_is_refused(tmp_path, film, answers, changes
     extract(wanted(tmp_path, film, answers))
     if "sources" in changes:
         changes = {"sources": [write_clip(tmp_path / "film2.mkv", 30, subtitles=LINES[:1])]}
-    with pytest.raises(UserError, match=f"was made of something else .*{says}"):
+    with pytest.raises(UserError, match=f"was made from something else .*{says}"):
         extract(wanted(tmp_path, film, answers, **changes))
 
 
 def test_a_folder_with_something_in_it_is_refused(tmp_path, film, answers):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("mine")
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         extract(wanted(tmp_path, film, answers))
 
 
@@ -265,7 +265,7 @@ def test_the_command_prints_triples_and_where_everything_is(tmp_path, film, answ
         (["film.mkv", "--out", "o", "--system", "majority", "--fps", "2", "--every", "3"], "exclude one another"),
         (
             ["film.mkv", "--out", "o", "--system", "majority", "--rules", "1", "more.mkv"],
-            "'more.mkv' belongs to no option",
+            "'more.mkv' is not the value of an option",
         ),
     ],
 )

@@ -193,7 +193,7 @@ def test_other_options_than_those_of_the_fit_are_one_line(documents, tmp_path):
 
 def test_a_pickle_is_never_read(documents, tmp_path):
     (tmp_path / MODEL).write_bytes(pickle.dumps({"weights": 1}))
-    with pytest.raises(UserError, match="is a pickle, which is never read"):
+    with pytest.raises(UserError, match="is a pickle, which is never loaded"):
         Umie(Config(), labels=LABELS, checkpoint=tmp_path)
 
 
@@ -219,7 +219,7 @@ def test_one_model_for_two_languages_has_one_t5(documents, tmp_path):
     examples, boxes = documents
     with pytest.raises(UserError, match="choose a language by --lang"):
         fitted(tmp_path / "out", examples, boxes, text_model=("en=google/flan-t5-base", "zh=google/mt5-base"))
-    with pytest.raises(UserError, match="names none for 'zh': add zh=ID"):
+    with pytest.raises(UserError, match="has none for 'zh': add zh=ID"):
         fitted(tmp_path / "out", examples, boxes, text_model=("en=google/flan-t5-base",))
 
 

@@ -85,7 +85,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n(%pipe%touch /tmp/ran
 @pytest.mark.parametrize("data", [EPS, b"P6 1 1 255 \0\0\0", b"\0\0\1\0\1\0", b"%PDF-1.4\n", b"SIMPLE  =  T"])
 def test_only_the_formats_that_are_named_are_opened(name, data, tmp_path):
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(ValueError, match="not an image of a known kind"):
+    with pytest.raises(ValueError, match="not in a supported image format"):
         image_size(tmp_path / name)
     with pytest.raises(Image.UnidentifiedImageError):
         open_picture(data)

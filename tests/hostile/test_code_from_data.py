@@ -30,7 +30,7 @@ def test_a_template_reaches_nothing_behind_its_values(template, tmp_path):
 
     (tmp_path / "document").mkdir()
     (tmp_path / "document/mentions.en.v1.jinja").write_text(template, encoding="utf-8")
-    with pytest.raises(UserError, match=r"mentions\.en\.v1\.jinja.*(cannot be filled|is no template)"):
+    with pytest.raises(UserError, match=r"mentions\.en\.v1\.jinja.*(cannot be filled|is not a valid template)"):
         Prompts(tmp_path).render("document/mentions", "en", names=["Ada"], document="text")
 
 
@@ -152,5 +152,5 @@ def test_patterns_of_an_adapter_become_the_names_that_they_match():
     ],
 )
 def test_what_an_adapter_may_not_say_is_refused(values):
-    with pytest.raises(ValueError, match=r"not supported|no layer|no pattern|not the name"):
+    with pytest.raises(ValueError, match=r"not supported|no layer|not a valid pattern|not the name"):
         settings(**values)

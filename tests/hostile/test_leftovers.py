@@ -90,7 +90,7 @@ def test_an_import_that_was_killed_after_its_last_step_is_found_finished(tmp_pat
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "c").rglob("*")} == before
     for change in (lambda c: (c / "mine.txt").write_text("mine"), lambda c: (c / "frames/a/0.png").write_bytes(png(8))):
         change(tmp_path / "c")
-        with pytest.raises(UserError, match="exists already"):
+        with pytest.raises(UserError, match="already exists"):
             write_corpus(tmp_path / "c", imported())
         (tmp_path / "c/mine.txt").unlink(missing_ok=True)
 

@@ -51,9 +51,9 @@ def link_to_link(corpus: Path, outside: Path) -> None:
 def test_a_linked_frame_leads_out_of_a_corpus_only_where_it_may(link, corpus, tmp_path):
     (tmp_path / "outside").mkdir()
     link(corpus, tmp_path / "outside")
-    with pytest.raises(UserError, match=r"test\.jsonl:1.*frames\[0\]\.path.*link out of the corpus.*--linked-frames"):
+    with pytest.raises(UserError, match=r"test\.jsonl:1.*frames\[0\]\.path.*outside the corpus.*--linked-frames"):
         load_corpus(corpus)
-    assert "link out of the corpus" in str(check(corpus).problems[0])
+    assert "link to a file outside the corpus" in str(check(corpus).problems[0])
     assert load_corpus(corpus, linked_frames=True)["test"]
     assert not check(corpus, linked_frames=True).problems
 

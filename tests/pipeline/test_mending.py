@@ -33,7 +33,7 @@ from tests.pipeline.asking import majority
         ({"limit_train": 0}, "--limit-train 0 leaves no document"),
         ({"tasks": ()}, "expected some of entity, chain, relation, grounding"),
         ({"tasks": "entity"}, "tasks 'entity': expected some of"),
-        ({"system": "nothing"}, "there is no system 'nothing'; known: "),
+        ({"system": "nothing"}, "unknown system 'nothing'; known: "),
         ({"options": {"boxes": "-3"}}, "boxes"),
     ],
 )
@@ -79,7 +79,7 @@ def test_a_changed_checkpoint_file_is_refused(corpus, tmp_path):
 def test_out_that_is_some_other_folder_is_refused(corpus, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/one.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match="is no run directory"):
+    with pytest.raises(UserError, match="not a run directory"):
         pipeline.run(majority(corpus, tmp_path / "photos"))
     assert (tmp_path / "photos/one.jpg").exists()
 
@@ -111,5 +111,5 @@ def test_a_systems_own_options_are_read_from_the_command_line(words, options):
 
 
 def test_a_word_without_an_option_is_refused():
-    with pytest.raises(UserError, match="'stray' belongs to no option"):
+    with pytest.raises(UserError, match="'stray' is not the value of an option"):
         parse_options(["stray"])

@@ -59,7 +59,7 @@ def test_a_frame_that_changed_between_two_times_is_refused(corpus, tmp_path):
     lines = (run.path / "raw.jsonl").read_bytes().splitlines(keepends=True)
     (run.path / "raw.jsonl").write_bytes(b"".join(line for line in lines if f'"{last.id}"'.encode() not in line))
     (changed / last.frames[0].path).write_bytes(png(colour="red"))
-    with pytest.raises(UserError, match="is another image than when the run began"):
+    with pytest.raises(UserError, match="has changed since the run began"):
         pipeline.run(majority(changed, tmp_path / "run"))
 
 
@@ -68,7 +68,7 @@ def test_answers_from_a_file_that_changed_make_another_run(corpus, tmp_path):
     asked = Experiment(system="replay", corpus=corpus, options={"answers": str(answers)}, out=tmp_path / "run")
     pipeline.run(asked)
     Path(answers).write_bytes(Path(answers).read_bytes() + b"\n")
-    with pytest.raises(UserError, match=r"is a run of something else: sources.answers was"):
+    with pytest.raises(UserError, match=r"is a run with other settings: sources.answers was"):
         pipeline.run(asked)
 
 
@@ -92,7 +92,7 @@ def test_documents_without_an_answer_are_counted(corpus, tmp_path, caplog):
 def test_a_checkpoint_that_knows_the_documents_says_so(corpus, tmp_path, train, what):
     fitted = pipeline.fit(majority(corpus, tmp_path / "fit", split="dev", train=train, dev="test"))
     run = pipeline.run(majority(corpus, tmp_path / "run", checkpoint=fitted.path))
-    assert run.record().notes == (f"the checkpoint was {what} 'test', the very documents that it is evaluated on",)
+    assert run.record().notes == (f"the checkpoint was {what} 'test', the same documents that it is evaluated on",)
 
 
 def test_a_retryable_error_is_asked_again_and_another_is_not(corpus, tmp_path):
@@ -123,7 +123,7 @@ def test_an_incidental_option_may_change_when_a_run_is_taken_up_again(corpus, tm
 
 
 def test_a_system_that_asks_with_no_prompt_has_none_to_show(corpus, tmp_path):
-    with pytest.raises(UserError, match="'majority' asks with no prompt"):
+    with pytest.raises(UserError, match="'majority' does not use prompts"):
         pipeline.preview(majority(corpus, tmp_path / "run"))
 
 
@@ -234,7 +234,7 @@ def test_a_run_whose_version_lacked_an_option_is_resumed_where_the_option_has_it
 def test_a_run_with_an_option_that_is_gone_is_refused_in_one_line(corpus, tmp_path):
     run = pipeline.run(majority(corpus, tmp_path / "run"))
     older(run, lemmas=True)
-    with pytest.raises(UserError, match=r"is a run of something else: config.lemmas was true, is now nothing"):
+    with pytest.raises(UserError, match=r"is a run with other settings: config.lemmas was true, is now nothing"):
         pipeline.run(majority(corpus, tmp_path / "run"))
 
 
@@ -276,4 +276,6 @@ def test_an_option_of_a_fit_in_a_run_that_fits_nothing_is_noted(corpus, tmp_path
     pytest.importorskip("torch", reason="needs the extra 'llm'")
     options = {"lr": "1e-3", "shots": "1"}
     notes = plan(Experiment(system="video-llm", corpus=corpus, out=tmp_path / "run", options=options)).notes
-    assert [note for note in notes if "--lr" in note] == ["--lr: only of use to a fit, and nothing is fitted here"]
+    assert [note for note in notes if "--lr" in note] == [
+        "--lr: only has an effect in training, and nothing is trained here"
+    ]

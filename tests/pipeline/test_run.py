@@ -177,7 +177,7 @@ def test_a_run_whose_limit_counted_otherwise_is_not_resumed(corpus, tmp_path):
     run = pipeline.run(majority(corpus, tmp_path / "run", limit=1))
     lines = (run.path / "documents.jsonl").read_bytes().splitlines(keepends=True)
     (run.path / "documents.jsonl").write_bytes(lines[0])
-    with pytest.raises(UserError, match="is about other documents than this version takes by the same words"):
+    with pytest.raises(UserError, match="covers other documents than this version selects by the same options"):
         pipeline.run(majority(corpus, tmp_path / "run", limit=1))
 
 

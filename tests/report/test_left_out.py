@@ -22,7 +22,7 @@ def left_out(paths, out: Path) -> dict[str, str]:
 def test_an_unfinished_run_is_named_and_left_out(runs, copied, tmp_path, status):
     edit(copied, "run.json", status=status)
     text = reported([runs / "best", copied], tmp_path / "out")["report.md"]
-    assert f"- broken: is {status}: give its command again to finish it" in text
+    assert f"- broken: is {status}: run its command again to finish it" in text
     assert not table_rows(text, "broken")
 
 
@@ -84,7 +84,7 @@ def read_or_refuse(run: Path) -> tuple[bool, str]:
 
 def test_no_run_to_report_is_an_error_that_says_why(copied, tmp_path):
     (copied / "scores.json").write_text("{")
-    with pytest.raises(UserError, match=r"no run to report: broken: scores\.json: not JSON"):
+    with pytest.raises(UserError, match=r"no run to report: broken: scores\.json: not valid JSON"):
         write_report([copied], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -95,6 +95,6 @@ def test_no_run_at_all_is_an_error(tmp_path):
 
 
 def test_a_report_is_not_written_into_a_run(copied):
-    with pytest.raises(UserError, match="which a report does not touch"):
+    with pytest.raises(UserError, match="which a report must not change"):
         write_report([copied], copied / "report")
     assert not (copied / "report").exists()

@@ -251,7 +251,7 @@ def test_a_system_of_fewer_tasks_is_marked(runs, tmp_path):
     alone = tmp_path / "alone"
     pipeline.run(Experiment(system="majority", corpus=runs / "corpus", out=alone, tasks=("entity", "chain")))
     text = section(reported([alone], tmp_path / "out")["report.md"], "## corpus, test, English")
-    assert "The average is of entity, chain." in text
+    assert "The average is over entity, chain." in text
     assert "relation F1" not in section(text, "### End to end").split("Differences")[0]
     both = section(reported([alone, runs / "best"], tmp_path / "both")["report.md"], "## corpus, test, English")
     assert table_rows(both, "majority (alone)")[0][-1] == "100.00 of 2"
@@ -281,7 +281,7 @@ def test_published_rows_stand_quoted_under_gold_pairs_only(runs, tmp_path):
     assert beside["majority"]["measured_on"] == "corpus, test, English: 4 documents"
     assert "tables/corpus-test-en-e2e-paper.csv" not in texts
     assert not any("quoted" in name for protocol in ("e2e", "gold") for name in main_table(texts, f"en-{protocol}"))
-    assert "Other documents: not ranked, not compared" in texts["report.md"]
+    assert "Other documents: neither ranked nor compared" in texts["report.md"]
 
 
 def test_the_average_beside_a_paper_is_of_the_tasks_that_both_have(runs, tmp_path):
@@ -384,4 +384,4 @@ def test_an_average_of_fewer_tasks_is_not_compared(tmp_path):
     page = write_report([tmp_path / "all", tmp_path / "one"], tmp_path / "out").with_name("report.md").read_text()
     row = next(line for line in page.splitlines() if line.startswith("| replay | – | – | – |"))
     assert row.count("100.00 of 1 |") == 2
-    assert "it is not compared" in page
+    assert "is not compared" in page

@@ -17,7 +17,7 @@ def said(
 ) -> Annotation:
     """`said("ab c", [("ab", "c", "born")])`: the chains {a, b} and {c}, and a relation from the first to the second.
 
-    A word that stands twice is a second chain, named `ab'`.
+    A word that appears twice is a second chain, named `ab'`.
     """
     names: list[str] = []
     chains = []

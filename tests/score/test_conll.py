@@ -19,7 +19,7 @@ OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mu
 
 
 def read_conll(path: Path) -> dict[str, Partition]:
-    """The chains of each document of a CoNLL file; a mention that stands twice belongs to the chain seen first."""
+    """The chains of each document of a CoNLL file; a mention that appears twice belongs to the chain seen first."""
     documents: dict[str, Partition] = {}
     found: dict[str, set[tuple[int, int]]] = {}
     open_at: dict[str, list[int]] = {}

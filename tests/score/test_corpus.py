@@ -98,7 +98,7 @@ def test_a_document_without_a_prediction_counts_as_an_empty_one():
 
 
 def test_a_prediction_of_an_unknown_document_is_refused():
-    with pytest.raises(UserError, match="prediction of 'x', which is no document of the gold"):
+    with pytest.raises(UserError, match="prediction of 'x', which is not a document of the gold"):
         score([example()], [Prediction("x", GOLD)])
 
 
@@ -108,7 +108,7 @@ def test_a_second_prediction_of_a_document_is_refused():
 
 
 def test_a_gold_document_that_stands_twice_is_refused():
-    with pytest.raises(UserError, match="gold document 'd' stands twice"):
+    with pytest.raises(UserError, match="gold document 'd' appears twice"):
         score([example(), example()], [])
 
 

@@ -125,7 +125,7 @@ def test_the_files_of_a_run_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"scores\.json: not JSON"),
+        ("{", r"scores\.json: not valid JSON"),
         ('{"format": 1}', r"scores\.json: .*lacks the field 'settings'"),
         ('{"format": 2, "settings": {}, "languages": {}}', r"\$\.format: is format 2; this version reads format 1"),
         (

@@ -172,7 +172,7 @@ def test_relations_are_drawn_where_both_ends_are(web):
         ({"tasks": [{"data": {}}], "label_config": CONFIG}, "tasks[0].data.body: expected the text"),
         ({"tasks": [7], "label_config": CONFIG}, "tasks[0].data.body: expected the text"),
         ({"tasks": [], "label_config": "<View/>"}, "nothing can be marked"),
-        ({"tasks": [], "label_config": "<View"}, "is no XML"),
+        ({"tasks": [], "label_config": "<View"}, "is not valid XML"),
         ({"tasks": [], "label_config": '<!DOCTYPE a [<!ENTITY b "c">]><View/>'}, "declares a document type"),
         ({"tasks": [{"data": {"body": ""}}], "label_config": CONFIG}, "the system failed: out of memory"),
     ],

@@ -174,7 +174,7 @@ def test_dropout_that_all_threads_share_is_computed_by_one(tmp_path, monkeypatch
     ("encoder", "languages", "told"),
     [
         (("minilm",), {"en", "zh"}, "minilm: reads en, and there are documents in 'zh': give --lang en"),
-        (("en=a/b",), {"zh"}, "names none for 'zh'"),
+        (("en=a/b",), {"zh"}, "has none for 'zh'"),
         (("en=a/b", "zh=c/d"), {"en", "zh"}, "choose one by --lang"),
     ],
 )

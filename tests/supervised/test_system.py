@@ -171,10 +171,10 @@ def test_options_of_training_may_differ(fitted):
     ("content", "told"),
     [
         (None, "has no model.safetensors"),
-        (b"", "is damaged or cut off"),
-        (b"\x00" * 100, "is damaged or cut off"),
-        (pickle.dumps({"weights": [1.0]}), "is a pickle, which is never read"),
-        ("half", "is damaged or cut off"),
+        (b"", "is damaged or truncated"),
+        (b"\x00" * 100, "is damaged or truncated"),
+        (pickle.dumps({"weights": [1.0]}), "is a pickle, which is never loaded"),
+        ("half", "is damaged or truncated"),
     ],
     ids=["missing", "empty", "zeros", "pickle", "truncated"],
 )
@@ -192,7 +192,7 @@ def test_weights_that_cannot_be_read_are_refused(fitted, tmp_path, content, told
 
 def test_pickled_weights_beside_are_named(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"PK")
-    with pytest.raises(UserError, match=r"pytorch_model\.bin is a pickle, which is never read"):
+    with pytest.raises(UserError, match=r"pytorch_model\.bin is a pickle, which is never loaded"):
         DFFM(CONFIG, labels=LABELS, checkpoint=tmp_path)
 
 
@@ -201,7 +201,7 @@ def test_safetensors_of_something_else_are_refused(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"x": torch.ones(1)}, tmp_path / MODEL)
-    with pytest.raises(UserError, match="is no model of this system"):
+    with pytest.raises(UserError, match="is not a model of this system"):
         DFFM(CONFIG, labels=LABELS, checkpoint=tmp_path)
 
 

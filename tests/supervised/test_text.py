@@ -236,7 +236,7 @@ def test_files_that_lack_more_are_refused(tmp_path):
     weights = load_file(folder / "model.safetensors")
     del weights["roberta.encoder.layer.1.output.dense.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"is no Longformer: it lacks encoder\.layer\.1\.output\.dense\.weight"):
+    with pytest.raises(UserError, match=r"is not a Longformer: it lacks encoder\.layer\.1\.output\.dense\.weight"):
         load_text_encoder(str(folder))
 
 

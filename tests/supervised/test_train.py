@@ -79,7 +79,7 @@ def test_a_half_finished_fit_of_other_options_is_refused(tmp_path, monkeypatch):
     )
     with pytest.raises(KeyboardInterrupt):
         fit(Config(epochs=1, **SMALL), LABELS, examples, examples, tmp_path)
-    with pytest.raises(UserError, match="is of a fit with other options or documents"):
+    with pytest.raises(UserError, match="belongs to a fit with other options or documents"):
         fit(Config(epochs=2, **SMALL), LABELS, examples, examples, tmp_path)
 
 

@@ -111,8 +111,8 @@ def test_it_declares_what_the_first_can_do(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"first": "dfffm"}, "there is no system 'dfffm'; did you mean 'dffm'"),
-        ({"first": "majority", "second": "majority"}, "--second majority: checks nothing that another system proposes"),
+        ({"first": "dfffm"}, "unknown system 'dfffm'; did you mean 'dffm'"),
+        ({"first": "majority", "second": "majority"}, "--second majority: cannot check what another system proposes"),
         ({"first": "majority", "first_option": "boxes"}, "--first-option boxes: expected NAME=VALUE"),
         ({"first": "majority", "first_option": "boxen=3"}, "has no option --boxen; did you mean --boxes"),
         ({"first": "replay"}, "system 'replay' needs --answers"),
@@ -185,6 +185,6 @@ def test_a_dry_run_shows_what_each_of_the_two_would_be_asked(corpus, tiny, tmp_p
     monkeypatch.chdir(tmp_path)
     options = {"first": "majority", "second_option": [f"model={tiny('qwen2_5_vl')}"]}
     shown = preview(Experiment(system="cascade", corpus=corpus, options=options, out=tmp_path / "runs/both"))
-    assert shown.startswith("first, majority: asks with no prompt\n\nsecond, video-llm, if '")
+    assert shown.startswith("first, majority: does not use prompts\n\nsecond, video-llm, if '")
     assert shown.endswith("the answer is constrained by both.grammar")
     assert not (tmp_path / "runs").exists()

@@ -167,5 +167,5 @@ def test_one_question_is_asked_and_none_about_an_empty_document():
 
 def test_a_model_can_be_tuned_to_it_and_no_schema_holds_it():
     assert find_strategy("markup").has_targets
-    with pytest.raises(UserError, match="--schema-only: the answers of --strategy markup are no JSON"):
+    with pytest.raises(UserError, match="--schema-only: the answers of --strategy markup are not JSON"):
         VideoLLM(Config(strategy="markup", schema_only=True), labels=LABELS)

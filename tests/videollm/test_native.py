@@ -393,7 +393,7 @@ def test_code_in_a_pickle_is_not_run(parts, tmp_path):
         ("video-llama-2", {"frames": 33}, "--frames 33: video-llama-2 sees at most 32"),
         ("video-llama-2", {"prompt_version": 1}, "--prompt-version 1"),
         ("video-llama-2", {"model": "large"}, "expected published, tiny, or a folder"),
-        ("video-llama-2", {"model": "."}, "llama-2-7b-chat-hf: is no folder"),
+        ("video-llama-2", {"model": "."}, "llama-2-7b-chat-hf: is not a folder"),
     ],
 )
 def test_what_cannot_be_is_one_line(name, options, told):
@@ -403,7 +403,7 @@ def test_what_cannot_be_is_one_line(name, options, told):
 
 
 def test_a_schema_alone_is_refused():
-    with pytest.raises(UserError, match="--schema-only: --engine video-chatgpt takes grammars alone"):
+    with pytest.raises(UserError, match="--schema-only: --engine video-chatgpt takes only grammars"):
         VideoLLM(config("video-chatgpt", schema_only=True), labels=LABELS)
 
 

@@ -196,11 +196,11 @@ def test_a_server_that_recovers_is_asked_again(serve, trouble):
     [
         ((500, b"<h1>boom</h1>"), "answers 500 (<h1>boom</h1>)"),
         ((429, {"error": {"message": "slow\ndown"}}), "answers 429 (slow down)"),
-        ((200, b"\xff garbage"), "no JSON"),
+        ((200, b"\xff garbage"), "not valid JSON"),
         ((200, b'{"choices": ' + b"[" * 500 + b"]" * 500 + b"}"), "nested too deeply"),
-        ((200, []), "no object"),
-        ((200, {"choices": []}), "without a completion"),
-        (None, "does not answer"),
+        ((200, []), "not an object"),
+        ((200, {"choices": []}), "returned no completion"),
+        (None, "does not respond"),
     ],
 )
 def test_a_server_that_stays_broken_fails_its_documents_until_the_next_run(serve, trouble, message):
@@ -260,10 +260,10 @@ def test_what_no_document_can_mend_ends_the_run_in_one_line(serve, status, messa
         (MODELS, 401, {}, "answers 401: it wants a valid key"),
         (MODELS, 404, {}, "answers 404"),
         (MODELS, 500, {}, "answers 500"),
-        (b"hello", 200, {}, r"no JSON \(hello\)"),
+        (b"hello", 200, {}, r"not valid JSON \(hello\)"),
         (b"[" * 100_000, 200, {}, "nested too deeply"),
         ({}, 200, {}, "lists no model"),
-        ({"data": [{"id": "a"}, {"id": "b"}]}, 200, {}, r"several models: name one by --model \(a, b\)"),
+        ({"data": [{"id": "a"}, {"id": "b"}]}, 200, {}, r"several models: choose one by --model \(a, b\)"),
     ],
 )
 def test_a_server_that_is_not_what_it_should_be_is_one_line(serve, models, status, options, message):
@@ -330,7 +330,7 @@ def test_a_server_thinks_as_it_does_by_itself_unless_it_is_told(serve, thinking,
 def test_no_server_is_one_line(serve):
     server = Server()
     server.stop()
-    with pytest.raises(UserError, match="does not answer"):
+    with pytest.raises(UserError, match="does not respond"):
         system(server)
 
 

@@ -178,8 +178,8 @@ def test_a_prompt_of_the_users_own_comes_before_ours(tmp_path):
     ("template", "problem"),
     [
         ("a\nb {{ mystery }}", r"joint\.en\.v1\.jinja:2: cannot be filled: 'mystery' is undefined"),
-        ("{% if %}", r"joint\.en\.v1\.jinja:1: is no template"),
-        ("a\n\n{% for x in shots %}", r"joint\.en\.v1\.jinja:3: is no template"),
+        ("{% if %}", r"joint\.en\.v1\.jinja:1: is not a valid template"),
+        ("a\n\n{% for x in shots %}", r"joint\.en\.v1\.jinja:3: is not a valid template"),
         ("{{ 1 / 0 }}", r"joint\.en\.v1\.jinja:1: cannot be filled: division by zero"),
         ("a\n{{ part('nothing') }}", "there is no prompt document/nothing"),
     ],
@@ -199,7 +199,7 @@ def test_an_error_in_a_shared_part_names_that_part(tmp_path):
 
 
 def test_a_folder_or_a_version_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         Prompts(tmp_path / "nowhere")
     with pytest.raises(UserError, match="there are no prompts of version 9: expected at most 2"):
         Prompts(version=9)
@@ -209,7 +209,7 @@ def test_templates_are_read_before_anything_is_asked(tmp_path):
     (tmp_path / "staged").mkdir()
     (tmp_path / "staged/chains.zh.v1.jinja").write_text("好\n{% if %}", encoding="utf-8")
     Prompts(tmp_path).check("document", "joint")
-    with pytest.raises(UserError, match=r"chains\.zh\.v1\.jinja:2: is no template"):
+    with pytest.raises(UserError, match=r"chains\.zh\.v1\.jinja:2: is not a valid template"):
         Prompts(tmp_path).check("document", "staged")
 
 

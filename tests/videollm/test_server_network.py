@@ -71,7 +71,7 @@ def test_an_address_that_no_client_takes_is_one_line(text):
 
 
 def test_no_server_has_port_0():
-    with pytest.raises(UserError, match="no server has port 0"):
+    with pytest.raises(UserError, match="port 0 is not valid"):
         Address.parse("http://127.0.0.1:0/v1")
 
 
@@ -173,7 +173,7 @@ def test_the_proxy_of_the_environment_is_used(serve, proxy, monkeypatch):  # noq
 def test_what_needs_no_proxy_goes_without(serve, proxy, monkeypatch, name):  # noqa: F811
     monkeypatch.setenv("HTTP_PROXY", proxy[0])
     monkeypatch.setenv("NO_PROXY", name)
-    with pytest.raises(UserError, match=r"model\.invalid:81/v1/models does not answer"):
+    with pytest.raises(UserError, match=r"model\.invalid:81/v1/models does not respond"):
         system("http://model.invalid:81/v1", retries=0)
     assert proxy[1] == []
 
@@ -201,7 +201,7 @@ def test_another_network_in_no_proxy_changes_nothing(monkeypatch, names):
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_that_is_dead_is_named_without_its_password(serve, monkeypatch, scheme):  # noqa: F811
     monkeypatch.setenv(f"{scheme.upper()}_PROXY", "http://joe:pr0xy-pass@127.0.0.1:9")
-    with pytest.raises(UserError, match=r"through the proxy http://127\.0\.0\.1:9 does not answer") as found:
+    with pytest.raises(UserError, match=r"through the proxy http://127\.0\.0\.1:9 does not respond") as found:
         system(f"{scheme}://model.invalid/v1", retries=0)
     assert "pr0xy" not in str(found.value)
 
@@ -283,7 +283,7 @@ PAGE = b"<!DOCTYPE html><html><head><title>%s</title><style>b{}</style></head><b
 @pytest.mark.parametrize(
     ("status", "title", "said"),
     [
-        (200, b"Log in", "answers with something that is no JSON (a web page: Log in)"),
+        (200, b"Log in", "returned something that is not valid JSON (a web page: Log in)"),
         (502, b"502 Bad\nGateway", "answers 502 (a web page: 502 Bad Gateway)"),
     ],
 )

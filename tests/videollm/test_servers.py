@@ -156,7 +156,7 @@ def test_a_server_that_refuses_the_first_requests_alike_ends_the_run_with_its_wh
     server = serve(says=lambda n: (400, error(REASON, code="bad_value", metadata={"raw": "upstream: no such thing"})))
     code, printed = run(server)
     assert code == 2
-    assert "the first 3 requests all failed for one reason" in printed
+    assert "the first 3 requests all failed for the same reason" in printed
     assert REASON in printed
     assert "upstream: no such thing" in printed
     assert len(server.asked) == 3
@@ -551,7 +551,7 @@ def test_a_compressed_answer_is_not_unpacked(serve):  # noqa: F811
 def test_a_server_that_takes_the_connection_and_says_nothing_is_not_waited_for_long():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
-        with pytest.raises(UserError, match="does not answer"):
+        with pytest.raises(UserError, match="does not respond"):
             system(url, timeout=0.3, retries=0)
 
 

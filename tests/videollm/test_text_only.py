@@ -77,7 +77,7 @@ def test_a_model_without_vision_is_not_asked_for_grounding_alone(tiny, tmp_path)
     experiment = Experiment(
         system="video-llm", corpus=corpus, options=options, tasks=("grounding",), out=tmp_path / "run"
     )
-    with pytest.raises(UserError, match=f"as it is does not answer grounding: {NOTE}"):
+    with pytest.raises(UserError, match=f"as configured does not answer grounding: {NOTE}"):
         pipeline.run(experiment)
 
 

@@ -78,12 +78,13 @@ def test_the_chat_format_is_told_whether_to_think(tiny, tokens, end):
 
 
 def test_a_model_that_does_not_think_is_refused(tiny):
-    with pytest.raises(UserError, match=r"--thinking 9: model '.*' is no thinking model"):
+    with pytest.raises(UserError, match=r"--thinking 9: model '.*' is not a thinking model"):
         LocalModel(Config(model=tiny("text_only"), thinking=9))
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"thinking": 9}, "--thinking 9: gold answers"), ({"model": "a.gguf"}, "a GGUF file only")]
+    ("options", "message"),
+    [({"thinking": 9}, "--thinking 9: gold answers"), ({"model": "a.gguf"}, "a GGUF file cannot")],
 )
 def test_a_fit_has_no_thoughts_and_no_gguf_file(tmp_path, options, message):
     with pytest.raises(UserError, match=message):

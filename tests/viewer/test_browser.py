@@ -153,7 +153,7 @@ def test_a_frame_that_is_gone_has_a_placeholder(browser, runs, tmp_path):
         thumbnail.unlink()
     browser.open(page)
     browser.wait("document.querySelectorAll('.strip .gone').length === 2")
-    assert browser.texts(".strip .gone")[0] == "Frame 0the thumbnail is gone"
+    assert browser.texts(".strip .gone")[0] == "Frame 0the thumbnail is missing"
     assert all("ERR_FILE_NOT_FOUND" in message for message in browser.errors())
 
 
@@ -434,7 +434,7 @@ def test_a_long_list_is_shown_a_page_at_a_time(browser, tmp_path):
     browser.open(page)
     assert len(browser.all("#documents a")) == 200
     browser.click("#documents .more")
-    assert browser.texts("#documents .more") == ["Before: 1 to 200", "More: 401 to 450"]
+    assert browser.texts("#documents .more") == ["Previous: 1 to 200", "Next: 401 to 450"]
     browser.open(page, document="d449")
     assert browser.texts("#documents a[aria-current] .id") == ["d449"]
     assert len(browser.all("#documents a")) == 50

@@ -156,7 +156,7 @@ def test_a_frame_that_is_gone_or_changed_says_so(runs):
     found = Thumbnails(None).of([there, gone, changed, out], [root])
     assert found[0]["src"].startswith("data:image/jpeg;base64,")
     assert [picture.get("gone") for picture in found[1:]] == [
-        "the file is gone",
+        "the file is missing",
         "the file has changed since the run",
         "its path leads out of the corpus",
     ]
@@ -167,7 +167,7 @@ def test_a_file_that_is_no_image_says_so(tmp_path):
     file = tmp_path / frame.path
     file.parent.mkdir(parents=True)
     file.write_bytes(b"<script>")
-    assert Thumbnails(None).of([frame], [tmp_path]) == [{"gone": "the file is no image that can be read"}]
+    assert Thumbnails(None).of([frame], [tmp_path]) == [{"gone": "the file is not a readable image"}]
 
 
 def test_frames_of_one_picture_make_one_thumbnail_however_many_work_at_once(runs, tmp_path):

@@ -55,13 +55,13 @@ def test_one_file_holds_everything(runs, tmp_path):
 
 def test_one_file_that_would_be_too_large_is_refused(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "EMBED_LIMIT", 1000)
-    with pytest.raises(UserError, match=r"index\.html: would be larger than 0 MB with 1 documents in it: leave out"):
+    with pytest.raises(UserError, match=r"index\.html: would be larger than 0 MB with 1 document in it: omit --embed"):
         write_pages(runs, tmp_path, embed=True)
     assert not files(tmp_path)
 
 
 def test_a_page_lies_in_no_run(runs):
-    with pytest.raises(UserError, match="lies in the run"):
+    with pytest.raises(UserError, match="is inside the run"):
         write_pages(runs, runs[0].path / "page")
 
 

@@ -1,4 +1,4 @@
-"""The embedded demo corpus: invented biographies, in English and Chinese, with drawn frames.
+"""The demo corpus: invented biographies with drawn frames, in English and Chinese.
 
 `generate_demo` makes it, `demo_corpus` keeps it in the user's cache. Who is in a clip and what happens is decided in
 `plan`, told in the words of `prose_en` and `prose_zh` by `writing`, and drawn by `pictures`. At least 15 % of the
@@ -140,7 +140,7 @@ def _subsets(rng: Random, split: str, n: int) -> list[Subset | None]:
 def import_demo(*, seed: int = 0, variant: Variant = "plain") -> Imported:
     """The demo corpus as the command line makes it.
 
-    - `seed`: the seed of everything random.
+    - `seed`: random seed.
     - `variant`: how it is annotated: "plain", by the guidelines and types of M3D; "register", the same texts and frames
       by others, which no model was pretrained on.
     """

@@ -16,7 +16,7 @@ SPEC = SystemSpec(
     name="detector",
     factory="m3dllm.systems.detector.system:Detector",
     config="m3dllm.systems.detector:Config",
-    summary="every face or person that an ONNX detector (UltraFace, FastestDet) finds is a region",
+    summary="every face or person found by an ONNX detector (UltraFace, FastestDet) is a region",
     tasks={"grounding"},
     modalities={"video"},
     languages={"en", "zh"},
@@ -30,13 +30,13 @@ class Config(Options):
     """The options of `detector`."""
 
     model: str
-    """The ONNX file of an UltraFace (faces) or a FastestDet (of its objects, persons)."""
+    """The ONNX file of an UltraFace (faces) or a FastestDet (persons)."""
     type: str = "PER"
     """The type of the regions."""
     score: Share = 0.5
-    """The least confidence of a detection."""
+    """The minimum confidence of a detection."""
     merge_iou: Share = 0.3
-    """Boxes that overlap more than this are one."""
+    """Boxes with a higher IoU than this are merged."""
 
     def sources(self) -> dict[str, str]:
         """The hash of the model. Raises UserError where there is none."""

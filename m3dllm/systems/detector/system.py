@@ -35,14 +35,14 @@ class Detector(System):
         super().__init__(config, labels=labels, examples=examples, checkpoint=checkpoint)
         known = [label.name for label in labels.regions]
         if config.type not in known:
-            raise UserError(f"--type {config.type}: is no type of regions here: {', '.join(known) or 'there is none'}")
+            raise UserError(f"--type {config.type}: is not a region type here: {', '.join(known) or 'there is none'}")
         self._path = Path(config.model)
         self._session = _session(self._path)
         self._input = self._session.get_inputs()[0].name
         self._form = _form_of(self._session, self._path)
         _, corners = self.boxes(np.full((*self._form.size[::-1], 3), 127, dtype=np.uint8))
         if not (corners[:, 2:] > corners[:, :2]).all(1).mean() > 0.5:
-            raise UserError.at(self._path, "gives numbers that are no boxes: export it with its postprocessing")
+            raise UserError.at(self._path, "returns numbers that are not boxes: export it with its postprocessing")
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -145,7 +145,7 @@ def _session(path: Path) -> Any:
 
     data = read_bytes(path)
     if is_pickle(data[:2]):
-        raise UserError.at(path, "is a pickle, which is never read: expected an ONNX file")
+        raise UserError.at(path, "is a pickle, which is never loaded: expected an ONNX file")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = options.inter_op_num_threads = 1

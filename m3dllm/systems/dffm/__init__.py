@@ -25,7 +25,7 @@ SPEC = SystemSpec(
     name="dffm",
     factory="m3dllm.systems.dffm.model:DFFM",
     config="m3dllm.systems.dffm:Config",
-    summary="denoised fusion of text and frames, missing modalities constructed (DFFM and MMCM of M3D)",
+    summary="denoised fusion of text and frames, missing modalities reconstructed (DFFM and MMCM of M3D)",
     **base.CAPABILITIES,
 )
 
@@ -35,7 +35,7 @@ class Config(base.Config):
     """The options of `dffm`; the defaults are the preset `tiny`."""
 
     without: tuple[Module, ...] = ()
-    """Ablations: 'dffm' (no fusion between the modalities), 'mmcm' (blanks instead of a missing modality)."""
+    """Ablations: 'dffm' (no cross-modal fusion), 'mmcm' (placeholders for a missing modality)."""
     levels: Annotated[tuple[Level, ...], Meta(min_length=1)] = LEVELS
     """The levels of features that are fused: 'low', 'mid', 'high'."""
     latent: Annotated[Literal["ae", "vae"], ADVANCED] = "ae"
@@ -45,16 +45,15 @@ class Config(base.Config):
     attention_heads: Annotated[AtLeast1, ADVANCED] = 2
     """Attention heads in the latent space. On a CPU heads of 16 dimensions take a third of the time of heads of 8."""
     kl_weight: Annotated[NotNegative, FIT] = 0.001
-    """Weight of the latent's divergence from a standard normal (vae only)."""
+    """The weight of the KL divergence of the latent space from a standard normal (vae only)."""
     reconstruction_weight: Annotated[NotNegative, FIT] = 0.01
-    """Weight of the latent's reconstruction error (vae only)."""
+    """The weight of the reconstruction error of the latent space (vae only)."""
     prompt_length: AtLeast1 = 8
-    """The length of the prompt of a missing modality."""
+    """The length of the prompt for a missing modality."""
     max_frames: Annotated[AtLeast1, ADVANCED] = 256
-    """Frame positions that are trained; further frames share the last."""
+    """The number of trained frame positions; further frames share the last."""
     hide: Annotated[Share, FIT] = 0.1
-    """The probability that a training document is given without its text or without its frames, so that MMCM is
-    trained."""
+    """The probability that a training document loses its text or its frames, so that MMCM is trained."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {},

@@ -72,7 +72,7 @@ def describe(
     names = {lang: config.text_model_of(lang) for lang in languages}
     for lang, name in names.items():
         if name is None:
-            raise UserError(f"text_model {', '.join(config.text_model)}: names none for '{lang}': add {lang}=ID")
+            raise UserError(f"text_model {', '.join(config.text_model)}: has none for '{lang}': add {lang}=ID")
     if len(set(names.values())) > 1:
         listed = ", ".join(f"{name} for '{lang}'" for lang, name in names.items())
         raise UserError(f"text_model: one model has one text model, and here are {listed}: choose a language by --lang")

@@ -37,66 +37,67 @@ class Config(Options):
     """The options of a generating system. A system extends it with its own, and may give other defaults."""
 
     text_model: Annotated[tuple[str, ...], Meta(min_length=1)] = ("tiny",)
-    """'tiny' (a T5 trained from scratch, with a vocabulary of its own), or a Hugging Face id or folder of a T5 or mT5;
-    one a language: en=ID,zh=ID."""
+    """'tiny' (a T5 trained from scratch, with its own vocabulary), or a Hugging Face id or folder of a T5 or mT5; one
+    per language: en=ID,zh=ID."""
     vision_encoder: str = "tiny"
-    """'tiny' (trained from scratch), 'none' (frames are not read), or a Hugging Face id or folder of a ViT."""
+    """'tiny' (trained from scratch), 'none' (no frames), or a Hugging Face id or folder of a ViT."""
     freeze: Annotated[tuple[Literal["vision"], ...], FIT] = ()
-    """'vision': the pretrained vision encoder is not trained; what it gives is computed once and cached."""
+    """'vision': freeze the pretrained vision encoder; its features are computed once and cached."""
     boxes: tuple[str, ...] = ()
-    """Where candidates for regions are: runs (of `detector`, say), files predictions.jsonl, or splits of a corpus."""
+    """The candidate boxes of regions: runs (such as of `detector`), predictions.jsonl files, or splits of a corpus."""
     most_boxes: Annotated[AtLeast1, ADVANCED] = 3
-    """Candidates of a frame, those with the highest confidence."""
+    """The number of candidates per frame: those with the highest confidence."""
     constrain: bool = True
-    """Whether decoding is constrained to the document: to its types, texts, numbers and candidates."""
+    """Whether decoding is constrained to the types, texts, numbers and candidates of the document."""
 
     hidden: AtLeast1 = 96
-    """The width of the tiny text model; a pretrained one brings its own."""
+    """The width of the tiny text model; a pretrained one has its own."""
     layers: AtLeast1 = 2
-    """Layers of the tiny text model's encoder."""
+    """The number of encoder layers of the tiny text model."""
     decoder_layers: AtLeast1 = 2
-    """Layers of the tiny text model's decoder."""
+    """The number of decoder layers of the tiny text model."""
     fewest: Annotated[AtLeast1, ADVANCED] = 6
-    """A word is in the tiny vocabulary if this many source videos of train have it; others are copied from slots."""
+    """A word is in the tiny vocabulary if it occurs in this many source videos of train; others are copied from
+    slots."""
     image_size: AtLeast1 = 64
     """The side to which the tiny vision encoder resizes a frame, rounded up to 16 pixels."""
     frame_chunk: Annotated[AtLeast1, ADVANCED] = 64
-    """Frames that the vision encoder sees at once."""
+    """The number of frames that the vision encoder processes at once."""
     window: Annotated[AtLeast1, ADVANCED] = 48
-    """Words in which mentions are looked for at once: whole sentences, as many as there is room for."""
+    """The number of words per window in which mentions are extracted: whole sentences, as many as fit."""
     longest_mention: Annotated[AtLeast1, ADVANCED] = 16
-    """Words of a mention at most, in answers that are constrained."""
+    """The maximum number of words of a mention, in constrained answers."""
     max_pieces: Annotated[AtLeast1, ADVANCED] = 160
-    """Pieces of an answer at most."""
+    """The maximum number of pieces of an answer."""
 
     dropout: Annotated[Share, FIT] = 0.1
     """Dropout in text model, fusion and tiny vision encoder."""
     label_smoothing: Annotated[Share, FIT] = 0.0
-    """The probability that the loss takes from the gold piece and gives to all."""
+    """Label smoothing: the probability mass moved from the gold piece to all pieces."""
     epochs: Annotated[AtLeast1, FIT] = 10
-    """Passes over the train documents; the best by the average F1 on dev is kept."""
+    """The number of training epochs; the one with the best average F1 on dev is kept."""
     batch_size: Annotated[AtLeast1, FIT] = 2
-    """Documents a training step."""
+    """The number of documents per training step."""
     lr: Annotated[NotNegative, FIT] = 2e-3
-    """The learning rate of all that is not pretrained."""
+    """The learning rate of all parts that are not pretrained."""
     pretrained_lr: Annotated[NotNegative, FIT] = 1e-4
     """The learning rate of pretrained models."""
     warmup: Annotated[Share, FIT] = 0.06
-    """The share of the steps in which the learning rates rise; then they fall linearly to 0."""
+    """The share of steps with linear warm-up; the learning rates then decay linearly to 0."""
     weight_decay: Annotated[NotNegative, FIT] = 0.01
     """AdamW's weight decay."""
     clip: Annotated[float, Meta(gt=0), FIT] = 5.0
-    """Gradients are clipped to this norm."""
+    """The maximum gradient norm."""
     precision: Annotated[Literal["auto", "fp32", "bf16"], ADVANCED] = "auto"
-    """The numbers of training and prediction; auto: bf16 on a GPU that has it, else fp32."""
+    """The number format of training and prediction; auto: bf16 on a GPU that supports it, else fp32."""
     checkpointing: Annotated[bool, FIT] = False
-    """Whether pretrained models compute twice to save memory in training."""
+    """Whether pretrained models use gradient checkpointing in training, which saves memory and costs time."""
     device: str = "auto"
-    """'auto' (a GPU where there is one), 'cpu', 'cuda', 'cuda:1', …"""
+    """'auto' (a GPU if there is one), 'cpu', 'cuda', 'cuda:1', …"""
     cache_gb: Annotated[NotNegative, ADVANCED] = 4.0
-    """The most that cached features of frozen encoders may take on disk; 0: no cache."""
+    """The maximum size of the cached features of frozen encoders on disk; 0: no cache."""
     seed: int = 0
-    """The seed of initial weights, order and dropout."""
+    """The random seed of initial weights, data order and dropout."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Sets of options by name."""

@@ -74,7 +74,7 @@ class Generative(System):
         be had or does not read the documents, or where memory runs out.
         """
         if not train:
-            raise UserError("there is no train document: name a split by --train")
+            raise UserError("there are no train documents: choose a split by --train")
         fingerprint = fingerprint_of(asdict(self.config), self.labels, train, dev, *self.config.sources().values())
         words = self.model.words(self.config, self.labels)
         card = describe(self.config, self.labels, train, fingerprint, words)

@@ -18,7 +18,7 @@ SPEC = SystemSpec(
     name="gliner",
     factory="m3dllm.systems.gliner.system:Gliner",
     config="m3dllm.systems.gliner:Config",
-    summary="GLiNER2, an encoder: zero-shot entities and relations by their glosses, same-text chains",
+    summary="GLiNER2, a small encoder: zero-shot entities and relations, same-text chains",
     tasks={"entity", "chain", "relation"},
     modalities={"text"},
     languages={"en", "zh"},
@@ -34,21 +34,21 @@ class Config(Options):
     model: str = "fastino/gliner2.5-multi-v1"
     """A GLiNER2 model's folder or hub id."""
     threshold: Share = 0.5
-    """The least confidence of a mention."""
+    """The minimum confidence of a mention."""
     relation_threshold: Share = 0.5
-    """The least confidence of a relation's two sides."""
+    """The minimum confidence of both sides of a relation."""
     chain_rule: Literal["singletons", "same_text", "same_last_word"] = "same_text"
-    """How mentions of one type become chains, which the model does not say."""
+    """How mentions of one type become chains, which the model does not predict."""
     window: Annotated[int, Meta(ge=16), ADVANCED] = 384
-    """Words (characters of Chinese) that are read at once; longer texts are read in windows."""
+    """The number of words (characters in Chinese) per window; longer texts are read in windows."""
     overlap: Annotated[AtLeast0, ADVANCED] = 64
-    """Words that neighbouring windows share."""
+    """The overlap of neighbouring windows, in words."""
     batch: Annotated[AtLeast1, INCIDENTAL] = 8
-    """Documents that are read at once."""
+    """The number of documents processed at once."""
     revision: Annotated[str | None, ADVANCED] = None
-    """The revision of a model of the hub."""
+    """The revision of a model on the hub."""
     device: Annotated[str, INCIDENTAL] = "auto"
-    """Where the model runs: cuda, cuda:1, cpu, mps; auto: a GPU if there is one."""
+    """The device: cuda, cuda:1, cpu, mps; auto: a GPU if there is one."""
 
     def check(self) -> None:
         if self.overlap >= self.window:

@@ -78,7 +78,7 @@ class Gliner(System):
                 found = self._found(batch)
             except (RuntimeError, IndexError) as error:  # more subwords than the model or the memory takes
                 why = " ".join(str(error).split())[:160]
-                failure = Failure(f"the model fails ({why}): lower --window or --batch, or take fewer types")
+                failure = Failure(f"the model failed ({why}): lower --window or --batch, or take fewer types")
                 yield from (RawOutput(document.id, error=failure) for document in batch)
                 continue
             seconds = (time.perf_counter() - started) / len(batch)
@@ -152,7 +152,7 @@ def answer_of(document: Document, found: Found, rule: ChainRule) -> tuple[dict[s
         sides = _sides(chains, pair)
         if sides is None:
             texts = " and ".join(repr(document.text[a:b][:40]) for a, b in (pair.head, pair.tail))
-            issues.append(Issue("dangling", pair.label.name, f"{texts} are no two mentions of types that it joins"))
+            issues.append(Issue("dangling", pair.label.name, f"{texts} are not two mentions of types that it joins"))
             continue
         key = sides[0].id, sides[1].id, pair.label.name
         relations[key] = max(pair.confidence, relations.get(key, 0.0))
@@ -215,13 +215,13 @@ def _folder_of(config: Config) -> Path:
             raise UserError(f"--model {config.model}: expected a GLiNER2 model's folder or hub id ({why})") from error
     for name in ("config.json", "encoder_config/config.json", "tokenizer_config.json"):
         if not (file := folder / name).is_file():
-            raise UserError.at(folder, f"is no GLiNER2 model: it has no {name}")
+            raise UserError.at(folder, f"is not a GLiNER2 model: it has no {name}")
         try:
             runs_code = "auto_map" in json.loads(read_bytes(file))
         except (ValueError, TypeError) as error:
-            raise UserError.at(file, f"is no JSON object ({error})") from error
+            raise UserError.at(file, f"is not a JSON object ({error})") from error
         if runs_code:
-            raise UserError.at(file, "names code of the model's own, which is never run: take another model")
+            raise UserError.at(file, "refers to code of its own, which is never run: use another model")
     return folder
 
 

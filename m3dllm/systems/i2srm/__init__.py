@@ -18,7 +18,7 @@ SPEC = SystemSpec(
     name="i2srm",
     factory="m3dllm.systems.i2srm.model:I2SRM",
     config="m3dllm.systems.i2srm:Config",
-    summary="frames as a hierarchical prefix of the words; a prior of the frames, pairs mixed in training (I2SRM)",
+    summary="frames as a hierarchical prefix of the text, with a KL prior and attention mixup in training (I2SRM)",
     **base.CAPABILITIES,
 )
 
@@ -28,21 +28,21 @@ class Config(base.Config):
     """The options of `i2srm`; the defaults are the preset `tiny`."""
 
     prefix: bool = True
-    """Whether words attend to the frames; without it the two do not meet."""
+    """Whether words attend to the frames; otherwise there is no cross-modal fusion."""
     fusion_layers: AtLeast1 = 2
-    """Layers of words that attend to the prefix, behind the text encoder."""
+    """The number of layers after the text encoder that attend to the prefix."""
     prefix_size: Annotated[AtLeast1, ADVANCED] = 96
-    """The inner width of the layers that make the prefix."""
+    """The hidden width of the layers that compute the prefix."""
     attention_heads: Annotated[AtLeast1, ADVANCED] = 4
-    """Attention heads of these layers."""
+    """The number of attention heads of these layers."""
     max_frames: Annotated[AtLeast1, ADVANCED] = 256
-    """Frame positions that are trained; further frames share the last."""
+    """The number of trained frame positions; further frames share the last."""
     aux_loss: Annotated[tuple[base.AuxLoss, ...], FIT] = ("kl-prior", "attn-mixup")
-    """Losses beside those of the tasks: 'kl-prior' (the text as a prior of the frames) and 'attn-mixup' (pairs mixed
+    """Auxiliary losses: 'kl-prior' (the text as a prior of the frames) and 'attn-mixup' (pairs mixed
     with one another) are those of I2SRM; also 'camim', 'shap-ca', 'cag'."""
     hide: Annotated[Share, FIT] = 0.1
-    """The probability that a training document is given without its text or without its frames, so that the blank that
-    stands for the latter is trained."""
+    """The probability that a training document loses its text or its frames, so that the placeholder vectors for a
+    missing modality are trained."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {},

@@ -18,7 +18,7 @@ SPEC = SystemSpec(
     name="mdocre-hn-like",
     factory="m3dllm.systems.mdocre.model:MDocRE",
     config="m3dllm.systems.mdocre:Config",
-    summary="VideoMAE and a text encoder, fused by sentence and by document, mentions gated (after MDocRE-HN)",
+    summary="VideoMAE and a text encoder, fused by sentence and by document, with gated mentions (after MDocRE-HN)",
     **base.CAPABILITIES,
 )
 
@@ -28,19 +28,19 @@ class Config(base.Config):
     """The options of `mdocre-hn-like`; the defaults are the preset `tiny`."""
 
     vision_encoder: str = "tiny-videomae"
-    """'tiny-videomae' (trained from scratch), 'none' (frames are not read), or a Hugging Face id or folder of a
+    """'tiny-videomae' (trained from scratch), 'none' (no frames), or a Hugging Face id or folder of a
     VideoMAE."""
     prefix_length: Annotated[AtLeast1, ADVANCED] = 9
-    """Vectors of the frames that the words of a sentence attend to beside each other."""
+    """The number of frame vectors that the words of a sentence attend to."""
     attention_heads: Annotated[AtLeast1, ADVANCED] = 4
-    """Attention heads of the fusion."""
+    """The number of attention heads of the fusion."""
     max_frames: Annotated[AtLeast1, ADVANCED] = 256
-    """Frame positions that are trained; further frames share the last."""
+    """The number of trained frame positions; further frames share the last."""
     contrast_weight: Annotated[NotNegative, FIT] = 0.1
-    """The weight of the loss that matches sentences with the frames that are shown meanwhile; 0: off."""
+    """The weight of the contrastive loss between sentences and the frames shown at the same time; 0: off."""
     hide: Annotated[Share, FIT] = 0.1
-    """The probability that a training document is given without its text or without its frames, so that the blanks that
-    stand for them are trained."""
+    """The probability that a training document loses its text or its frames, so that the placeholder vectors for a
+    missing modality are trained."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {},

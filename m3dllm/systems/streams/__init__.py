@@ -22,14 +22,14 @@ class Config(base.Config):
     """What the four have besides the options that all share; the defaults are the preset `tiny`."""
 
     fusion_layers: AtLeast1 = 2
-    """Layers of the fusion, an even number: two of them make one block of two streams."""
+    """The number of fusion layers, an even number: two of them form one two-stream block."""
     attention_heads: Annotated[AtLeast1, ADVANCED] = 4
-    """Attention heads of the fusion."""
+    """The number of attention heads of the fusion."""
     max_frames: Annotated[AtLeast1, ADVANCED] = 256
-    """Frame positions that are trained; further frames share the last."""
+    """The number of trained frame positions; further frames share the last."""
     hide: Annotated[Share, FIT] = 0.1
-    """The probability that a training document is given without its text or without its frames, so that the blanks that
-    stand for them are trained."""
+    """The probability that a training document loses its text or its frames, so that the placeholder vectors for a
+    missing modality are trained."""
 
     reads_patches: ClassVar[bool] = False
     shape: ClassVar[tuple[str, ...]] = (*base.Config.shape, "fusion_layers", "attention_heads", "max_frames")
@@ -56,7 +56,7 @@ class ViViT(Config):
     """The options of `vivit-os` and `vivit-ts`."""
 
     vision_encoder: str = "tiny-vivit"
-    """'tiny-vivit' (trained from scratch), 'none' (frames are not read), or a Hugging Face id or folder of a ViViT."""
+    """'tiny-vivit' (trained from scratch), 'none' (no frames), or a Hugging Face id or folder of a ViViT."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = _presets("google/vivit-b-16x2-kinetics400")
 
@@ -66,7 +66,7 @@ class VideoMAE(Config):
     """The options of `videomae-os` and `videomae-ts`."""
 
     vision_encoder: str = "tiny-videomae"
-    """'tiny-videomae' (trained from scratch), 'none' (frames are not read), or a Hugging Face id or folder of a
+    """'tiny-videomae' (trained from scratch), 'none' (no frames), or a Hugging Face id or folder of a
     VideoMAE."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = _presets("MCG-NJU/videomae-base")

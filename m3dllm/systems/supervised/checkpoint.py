@@ -87,7 +87,7 @@ class FittedCard:
             rows = {name: convert(card[name], form) for name, form in cls.plain.items()}
             return cls(config=convert(card["config"], kind), labels=decode_labels(card["labels"]), **rows)
         except (KeyError, WireError, TypeError) as error:
-            raise UserError.at(path, f"is no model of this system ({error}): fit again") from error
+            raise UserError.at(path, f"is not a model of this system ({error}): fit again") from error
 
     @classmethod
     def of_checkpoint(cls, folder: Path, config: Any, labels: LabelSet) -> tuple[Self, dict[str, Tensor]]:

@@ -83,114 +83,116 @@ class Config(Options):
     """The options of a supervised system. A system extends it with its own, and may give other defaults."""
 
     text_encoder: Annotated[tuple[str, ...], Meta(min_length=1)] = ("tiny",)
-    """'tiny' (trained from scratch), 'minilm', 'none' (the text is not read), or a Hugging Face id or folder; one a
-    language: en=ID,zh=ID."""
+    """'tiny' (trained from scratch), 'minilm', 'none' (no text), or a Hugging Face id or folder; one per language:
+    en=ID,zh=ID."""
     vision_encoder: str = "tiny"
-    """'tiny', or 'tiny-vivit' or 'tiny-videomae', which see several frames together (trained from scratch), 'none'
-    (frames are not read), or a Hugging Face id or folder of a ViT, a ViViT or a VideoMAE."""
+    """'tiny', or 'tiny-vivit' or 'tiny-videomae', which see several frames together (trained from scratch), 'none' (no
+    frames), or a Hugging Face id or folder of a ViT, a ViViT or a VideoMAE."""
     freeze: Annotated[tuple[Frozen, ...], FIT] = ()
-    """What is not trained: the encoders 'text' and 'vision' (what they give is computed once and cached), or only the
+    """What to freeze: the encoders 'text' and 'vision' (their features are computed once and cached), or only the
     'embeddings' of the pretrained text encoder."""
     hidden: AtLeast1 = 96
-    """The width of tiny encoders; a pretrained text encoder brings its own."""
+    """The width of the tiny encoders; a pretrained text encoder has its own."""
     layers: Annotated[int, Meta(ge=3)] = 4
     """The number of layers of the tiny text encoder."""
     image_size: AtLeast1 = 128
-    """The side to which the tiny vision encoder resizes a frame, rounded up to 16 pixels; others bring their own."""
+    """The side to which the tiny vision encoder resizes a frame, rounded up to 16 pixels; others have their own."""
     window: Annotated[AtLeast0, ADVANCED] = 0
-    """Subwords that the text encoder sees at once; 0: as many as it can. Longer documents are read in windows."""
+    """The number of subwords per window of the text encoder; 0: its limit. Longer documents are read in windows."""
     overlap: Annotated[AtLeast0, ADVANCED] = 64
-    """Subwords that neighbouring windows share."""
+    """The overlap of neighbouring windows, in subwords."""
     word_shapes: Annotated[bool, ADVANCED] = True
-    """Whether words of a pretrained text encoder also carry their case, and whether the document repeats them."""
+    """Whether a pretrained text encoder also gets the case of words and whether the document repeats them."""
     frame_chunk: Annotated[AtLeast1, ADVANCED] = 64
-    """Frames that the vision encoder sees at once."""
+    """The number of frames that the vision encoder processes at once."""
 
     dropout: Annotated[Share, FIT] = 0.1
     """Dropout in fusion, tagger and tiny encoders."""
     pair_dropout: Annotated[Share, FIT] = 0.2
-    """Dropout in the heads of chains and relations, which memorize names where they can."""
+    """Dropout in the heads of chains and relations, which otherwise tend to memorize names."""
 
     slots: Annotated[AtLeast0, ADVANCED] = 0
-    """Boxes that a frame's vector predicts (1: the paper's eq. 18); 0: each patch of the frame predicts one."""
+    """The number of boxes predicted from a frame's vector (1: the paper's eq. 18); 0: each patch predicts one."""
     merge_iou: Annotated[Share, ADVANCED] = 0.5
-    """Predicted boxes of one type that overlap more than this are one."""
+    """Predicted boxes of one type with a higher IoU than this are merged."""
     lexical: Annotated[bool, ADVANCED] = True
-    """Whether pair heads see the mentions' texts, their distance and the words between them beside the vectors."""
+    """Whether pair heads also see the mentions' texts, their distance and the words between them."""
     text_alone: Annotated[Share, FIT] = 0.5
-    """The probability that a training document's chains are predicted from its texts without vectors (lexical only)."""
+    """The probability that the chains of a training document are predicted from its texts without vectors (lexical
+    only)."""
     pair_size: Annotated[AtLeast0, ADVANCED] = 64
     """The width of pair representations; 0: bilinear forms over the full vectors, as in eq. 16 and 17."""
     aligned: Annotated[bool, ADVANCED] = True
     """Whether relations are also predicted from the frames that show both chains."""
     linkage: Annotated[LinkageName, ADVANCED] = "average"
-    """How linked mentions become chains: by the average over two chains' mentions, or by any single link."""
+    """How linked mentions are clustered into chains: by average or by single linkage."""
     decision: Annotated[Literal["argmax", "threshold"], ADVANCED] = "threshold"
-    """How a pair's relations are chosen: the best type or none, or every type above a threshold."""
+    """How a pair's relations are chosen: the best type or none (argmax), or every type above a threshold."""
     tune: Annotated[bool, FIT] = True
-    """Whether the thresholds of chains, relations and regions are chosen on dev."""
+    """Whether the thresholds of chains, relations and regions are tuned on dev."""
     refit: Annotated[bool, FIT] = False
-    """Whether the model is trained twice for all epochs: on train, to choose the thresholds on dev, then anew on both.
-    Dev then chooses no epoch."""
+    """Whether to train twice, for all epochs: on train, to tune the thresholds on dev, then again on train and dev. Dev
+    then selects no epoch."""
 
     weight_entity: Annotated[NotNegative, FIT] = 1.0
-    """The weight of the entity loss (eq. 19) in the total (eq. 24)."""
+    """The weight of the entity loss (eq. 19) in the total loss (eq. 24)."""
     weight_chain: Annotated[NotNegative, FIT] = 1.0
     """The weight of the chain loss (eq. 20)."""
     weight_relation: Annotated[NotNegative, FIT] = 1.0
     """The weight of the relation loss (eq. 21)."""
     weight_region: Annotated[NotNegative, FIT] = 1.0
-    """The weight of the loss of region types (eq. 22)."""
+    """The weight of the region type loss (eq. 22)."""
     weight_box: Annotated[NotNegative, FIT] = 1.0
-    """The weight of the loss of region boxes (eq. 23)."""
+    """The weight of the region box loss (eq. 23)."""
     weight_shows: Annotated[NotNegative, FIT] = 2.0
-    """The weight of the losses of which chain a patch shows, and of the relations of the two chains that a frame shows;
-    trained where regions name their chains (aligned only)."""
+    """The weight of the losses for which chain a patch shows, and for the relations of the two chains that a frame
+    shows; trained if regions have chains (aligned only)."""
     aux_loss: Annotated[tuple[AuxLoss, ...], FIT] = ()
-    """Losses beside those of the tasks: 'kl-prior' and 'attn-mixup' (of i2srm), 'camim', 'shap-ca' and 'cag' (the text
-    against the frames, over the documents of a step)."""
+    """Auxiliary losses: 'kl-prior' and 'attn-mixup' (of i2srm), 'camim', 'shap-ca' and 'cag' (the text against the
+    frames, over the documents of a step)."""
     weight_auxiliary: Annotated[NotNegative, FIT] = 1.0
-    """The weight of the losses of --aux-loss, beside that which each has of its own."""
+    """The weight of the losses of --aux-loss, on top of their own weights."""
     balance: Annotated[NotNegative, FIT] = 0.5
-    """Against class imbalance: a class of n among N decisions of C classes weighs (N / (C n)) ** balance; 0: off."""
+    """Class balancing: a class with n of N decisions over C classes has the weight (N / (C n)) ** balance; 0: off."""
 
     epochs: Annotated[AtLeast1, FIT] = 12
-    """Passes over the train documents; the best by the average F1 on dev is kept."""
+    """The number of training epochs; the one with the best average F1 on dev is kept."""
     batch_size: AtLeast1 = 4
-    """Documents a training step."""
+    """The number of documents per training step."""
     lr: Annotated[NotNegative, FIT] = 2e-3
-    """The learning rate of all that is not pretrained."""
+    """The learning rate of all parts that are not pretrained."""
     encoder_lr: Annotated[NotNegative, FIT] = 5e-6
     """The learning rate of pretrained encoders."""
     fusion_lr: Annotated[NotNegative, FIT] = 0.0
-    """The learning rate of what joins the modalities; 0: as all that is not pretrained."""
+    """The learning rate of the fusion; 0: the same as --lr."""
     warmup: Annotated[Share, FIT] = 0.1
-    """The share of the steps in which the learning rates rise; then they fall linearly to 0."""
+    """The share of steps with linear warm-up; the learning rates then decay linearly to 0."""
     weight_decay: Annotated[NotNegative, FIT] = 0.01
     """AdamW's weight decay."""
     clip: Annotated[float, Meta(gt=0), FIT] = 5.0
-    """Gradients are clipped to this norm."""
+    """The maximum gradient norm."""
     ema_decay: Annotated[Share, FIT] = 0.0
-    """The decay of the moving average of the weights, which is what dev scores and what is kept; 0: no average."""
+    """The decay of the exponential moving average of the weights, which is evaluated on dev and saved; 0: no
+    average."""
     hide: Annotated[Share, FIT] = 0.0
-    """The probability that a training document is given without its text or without its frames."""
+    """The probability that a training document loses its text or its frames."""
     attention_dropout: Annotated[Share, FIT] = 0.0
-    """Dropout of the attention weights in pretrained text encoders. Above 0 a CPU takes more than twice as long."""
+    """Dropout of the attention weights in pretrained text encoders. Above 0, a CPU takes more than twice as long."""
     word_dropout: Annotated[Share, FIT] = 0.05
-    """The probability that the tiny text encoder does not recognize a known word in training."""
+    """The probability that a known word is replaced by the unknown word in training of the tiny text encoder."""
     name_dropout: Annotated[Share, FIT] = 0.4
-    """The probability that it does not recognize, in a whole document, a known word that mostly stands in mentions:
-    names of other documents are unknown too."""
+    """The probability that a known word that mostly occurs in mentions is unknown in a whole training document, as
+    names of new documents are."""
     precision: Annotated[Literal["auto", "fp32", "bf16"], ADVANCED] = "auto"
-    """The numbers of training and prediction; auto: bf16 on a GPU that has it, else fp32."""
+    """The number format of training and prediction; auto: bf16 on a GPU that supports it, else fp32."""
     checkpointing: Annotated[bool, FIT] = False
-    """Whether pretrained encoders compute twice to save memory in training."""
+    """Whether pretrained encoders use gradient checkpointing in training, which saves memory and costs time."""
     device: str = "auto"
-    """'auto' (a GPU where there is one), 'cpu', 'cuda', 'cuda:1', …"""
+    """'auto' (a GPU if there is one), 'cpu', 'cuda', 'cuda:1', …"""
     cache_gb: Annotated[NotNegative, ADVANCED] = 4.0
-    """The most that cached features of frozen encoders may take on disk; 0: no cache."""
+    """The maximum size of the cached features of frozen encoders on disk; 0: no cache."""
     seed: int = 0
-    """The seed of initial weights, order and dropout."""
+    """The random seed of initial weights, data order and dropout."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Sets of options by name."""

@@ -25,7 +25,7 @@ def text_encoder_name(config: Config, languages: Iterable[str]) -> str:
         if name is None:
             named = ", ".join(config.text_encoder)
             raise UserError(
-                f"text_encoder {named}: names none for '{lang}': add {lang}=ID, or choose a language by --lang"
+                f"text_encoder {named}: has none for '{lang}': add {lang}=ID, or choose a language by --lang"
             )
         if lang not in READS.get(name, (lang,)):
             reads = " and ".join(READS[name])

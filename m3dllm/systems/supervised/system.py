@@ -95,7 +95,7 @@ class Supervised(System):
         cannot be had or does not read the documents, or where memory runs out.
         """
         if not train:
-            raise UserError("there is no train document: name a split by --train")
+            raise UserError("there are no train documents: choose a split by --train")
         fingerprint = fingerprint_of(asdict(self.config), self.labels, train, dev)
         refits = self.config.refit and bool(dev)
         learned, chosen_on = ((*train, *dev), ()) if refits else (train, dev)
@@ -215,5 +215,5 @@ def _together(
 def _failure(error: Exception) -> Failure:
     """Why a document was not answered; memory that ran out may be there another time."""
     if is_out_of_memory(error):
-        return Failure("memory ran out: a smaller --frame-chunk, or --device cpu, may help", retryable=True)
+        return Failure("out of memory: a smaller --frame-chunk, or --device cpu, may help", retryable=True)
     return Failure(str(error))

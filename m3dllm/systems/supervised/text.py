@@ -416,7 +416,7 @@ def load_longformer(where: str, description: dict[str, Any], options: dict[str, 
     model, report = found
     missing = [name for name in report["missing_keys"] if "_global." not in name]
     if missing or not isinstance(model, LongformerModel):
-        raise UserError(f"text_encoder {where}: is no Longformer: it lacks {', '.join(missing)}")
+        raise UserError(f"text_encoder {where}: is not a Longformer: it lacks {', '.join(missing)}")
     state = model.state_dict()
     for name in report["missing_keys"]:
         state[name].copy_(state[name.replace("_global.", ".")])

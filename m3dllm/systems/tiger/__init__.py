@@ -16,7 +16,7 @@ SPEC = SystemSpec(
     name="tiger",
     factory="m3dllm.systems.tiger.model:Tiger",
     config="m3dllm.systems.tiger:Config",
-    summary="a T5 that writes a sentence for each mention and chooses the boxes that show it (TIGER)",
+    summary="a T5 that writes a sentence for each mention and selects the boxes that show it (TIGER)",
     **base.CAPABILITIES | {"tasks": {"entity", "grounding"}, "takes_given": False},
 )
 

@@ -17,7 +17,7 @@ SPEC = SystemSpec(
     name="umie",
     factory="m3dllm.systems.umie.model:Umie",
     config="m3dllm.systems.umie:Config",
-    summary="a T5 that answers each task by instruction, frames let into its text by a gate (UMIE)",
+    summary="a T5 that solves each task by instruction, with gated visual features (UMIE)",
     **base.CAPABILITIES,
 )
 
@@ -27,11 +27,11 @@ class Config(base.Config):
     """The options of `umie`; the defaults are the preset `tiny`."""
 
     gate: Literal["code", "paper"] = "code"
-    """How much of the frames is let in: as in the authors' code (a cosine, bounded), or as in the paper (a product)."""
+    """The gate on visual features: as in the authors' code (a bounded cosine), or as in the paper (a product)."""
     attention_heads: Annotated[AtLeast1, ADVANCED] = 4
-    """Attention heads of the visual encoder and of the gated attention (code's gate)."""
+    """The number of attention heads of the visual encoder and of the gated attention (gate: code)."""
     max_frames: Annotated[AtLeast1, ADVANCED] = 256
-    """Frame positions that are trained; further frames share the last."""
+    """The number of trained frame positions; further frames share the last."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {},

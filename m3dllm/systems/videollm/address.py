@@ -39,7 +39,7 @@ class Address:
         except ValueError as error:
             raise UserError(f"{option} {without_secrets(text)}: {error}; {EXPECTED}") from None
         if port == 0:
-            raise UserError(f"{option} {without_secrets(text)}: no server has port 0; {EXPECTED}")
+            raise UserError(f"{option} {without_secrets(text)}: port 0 is not valid; {EXPECTED}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UserError(f"{option} {without_secrets(text)}: {EXPECTED}")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -98,9 +98,9 @@ def read_key(variable: str) -> str:
     odd = {'"': "a quotation mark", "'": "a quotation mark", "\n": "a line break", "\r": "a line break"}
     found = next((what for mark, what in odd.items() if mark in key), "")
     if not found and not re.fullmatch(r"[!-~]+", key):
-        found = "a space" if key.isprintable() and key.isascii() else "a character that no key has"
+        found = "a space" if key.isprintable() and key.isascii() else "a character that keys cannot have"
     if found:
-        raise UserError(f"the key in ${variable} holds {found}: set it again, the bare key alone")
+        raise UserError(f"the key in ${variable} holds {found}: set it again, the key alone")
     return key
 
 

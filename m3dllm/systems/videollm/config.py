@@ -41,7 +41,7 @@ class Config(TuningOptions):
         shown = version > 1 and self.prompt_form == "full"
         if self.guidelines and not shown:
             what = "the compact form of the prompts" if version > 1 else f"version {version} of the prompts"
-            raise UserError(f"--guidelines: {what} shows none: leave it out")
+            raise UserError(f"--guidelines: {what} shows none: omit it")
         there = str(corpus) if shown and guideline_files(corpus) else None
         return replace(self, prompt_version=version, guidelines=self.guidelines or there)
 
@@ -93,16 +93,14 @@ def check(options: Options, labels: LabelSet) -> None:
     if options.unconstrained and options.schema_only:
         raise UserError("--unconstrained and --schema-only exclude each other: give one of them")
     if options.engine_args and options.engine != "vllm":
-        raise UserError("--engine-args: they are arguments of vLLM's engine: add --engine vllm, or leave them out")
+        raise UserError("--engine-args: these are arguments of vLLM's engine: add --engine vllm, or omit them")
     if options.tensor_parallel > 1 and "tensor_parallel" not in kind.supports:
         able = " or ".join(f"--engine {name}" for name in engine_names() if "tensor_parallel" in _supports(name))
         raise UserError(f"--tensor-parallel: only {able} spreads a model over GPUs")
     if options.video and "video" not in kind.supports:
-        raise UserError("--video: a server is shown frames as images; leave --video out, or take another engine")
+        raise UserError("--video: a server is given frames as images; omit --video, or use another engine")
     if options.schema_only and "schema" not in kind.supports:
-        raise UserError(
-            f"--schema-only: --engine {options.engine} takes grammars alone; --unconstrained leaves both out"
-        )
+        raise UserError(f"--schema-only: --engine {options.engine} takes only grammars; --unconstrained disables both")
     if options.prompt_version == 1 and (options.prompt_form != "full" or options.shot_frames):
         raise UserError("--prompt-form and --shot-frames: version 1 of the prompts has one form, and examples of text")
     if not labels.mentions and not labels.regions:

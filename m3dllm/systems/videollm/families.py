@@ -246,7 +246,7 @@ def find_family(model: str, *, model_type: str | None = None, family: str | None
     """
     if family is not None:
         if family not in FAMILIES:
-            raise UserError(f"--family {family}: there is no such family; known: {', '.join(FAMILIES)}")
+            raise UserError(f"--family {family}: no such family; known: {', '.join(FAMILIES)}")
         return FAMILIES[family]
     for candidate in FAMILIES.values():
         if model_type is not None and model_type in candidate.types:
@@ -264,6 +264,6 @@ def find_convention(family: Family, name: str | None = None) -> Convention | Non
     Raises UserError for an unknown name.
     """
     if name is not None and name not in CONVENTIONS:
-        raise UserError(f"--box-convention {name}: there is no such convention; known: {', '.join(CONVENTIONS)}")
+        raise UserError(f"--box-convention {name}: no such convention; known: {', '.join(CONVENTIONS)}")
     name = name or family.convention
     return None if name is None else CONVENTIONS[name]

@@ -96,7 +96,7 @@ class Likelihood:
         return rounded(math.exp(min(total, 0.0)))
 
     def texts(self, place: Place) -> Iterator[tuple[str, float]]:
-        """Each text of a list, and its probability; of one that stands twice the first comes last."""
+        """Each text of a list, and its probability; of one that appears twice the first comes last."""
         for at in reversed(place.listed):
             if self.text[at.end - 1] == '"':
                 yield json.loads(self.text[at.start - 1 : at.end]), self.probability(at)

@@ -33,11 +33,11 @@ class Native(Config):
     }
 
     model: str | None = "published"
-    """published: the weights of the authors, on the hub; a folder with the parts that the card names; or tiny: random
+    """published: the authors' weights, on the hub; a folder with the parts that the card lists; or tiny: random
     weights, to try it out."""
     strategy: str = "framewise"
-    """How to ask: framewise (entities, chains, relations, then the regions of each frame by itself); joint, staged or
-    mqa, which then ask for no regions."""
+    """The prompting strategy: framewise (entities, chains, relations, then the regions of each frame separately);
+    joint, staged or mqa, which then predict no regions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +46,12 @@ class VideoChatGPT(Native):
 
     engine: str = "video-chatgpt"
     frames: AtLeast0 = 100
-    """The most frames of a document that are shown, up to 100; they always take 356 vectors."""
+    """The maximum number of frames shown per document, up to 100; they always take 356 vectors."""
     prompt_form: Literal["full", "compact"] = "compact"
-    """How much the prompts say: compact (labels only, since the context has 2048 tokens), or full: most documents are
-    then read in several windows."""
+    """How detailed the prompts are: compact (labels only, since the context has 2048 tokens), or full: most documents
+    are then read in several windows."""
     max_tokens: Annotated[int, Meta(ge=16)] = 512
-    """The longest answer, in tokens."""
+    """The maximum length of an answer, in tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,6 @@ class VideoLlama(Native):
 
     engine: str = "video-llama-2"
     frames: AtLeast0 = 8
-    """The most frames of a document that are shown, up to 32; they always take 32 vectors."""
+    """The maximum number of frames shown per document, up to 32; they always take 32 vectors."""
     max_tokens: Annotated[int, Meta(ge=16)] = 1024
-    """The longest answer, in tokens."""
+    """The maximum length of an answer, in tokens."""

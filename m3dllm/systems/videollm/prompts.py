@@ -57,7 +57,7 @@ class Prompts:
         each language. Raises UserError where one is no folder, or the version has no place for what is given."""
         for folder in folders:
             if not folder.is_dir():
-                raise UserError.at(folder, "is no folder; expected one with <strategy>/<stage>.<language>.v1.jinja")
+                raise UserError.at(folder, "is not a folder; expected one with <strategy>/<stage>.<language>.v1.jinja")
         if version > NEWEST and not any(version_of(folder) == version for folder in folders):
             raise UserError(f"there are no prompts of version {version}: expected at most {NEWEST}")
         self.version, self.guidelines, self.compact = version, dict(guidelines or {}), compact
@@ -109,7 +109,9 @@ class Prompts:
         except UnicodeDecodeError as error:
             raise UserError.at(file, "holds bytes that are not UTF-8: save the file as UTF-8") from error
         except jinja2.TemplateSyntaxError as error:
-            raise UserError.at(error.filename or file, f"is no template: {error.message}", line=error.lineno) from error
+            raise UserError.at(
+                error.filename or file, f"is not a valid template: {error.message}", line=error.lineno
+            ) from error
 
     def check(self, *folders: str) -> None:
         """Raises UserError, with file and line, for a template in one of these folders that is none."""

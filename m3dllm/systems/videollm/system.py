@@ -59,9 +59,7 @@ class VideoLLM(System):
         self.config = replace(self.config, prompt_version=self.prompts.version)
         check(self.config, labels)
         if self.config.schema_only and not self.strategy.has_schema:
-            raise UserError(
-                f"--schema-only: the answers of --strategy {self.config.strategy} are no JSON: leave it out"
-            )
+            raise UserError(f"--schema-only: the answers of --strategy {self.config.strategy} are not JSON: omit it")
         if self.adapter is not None:
             check_use(self.adapter, self.config, labels, self.prompts.sha256(self.strategy.folders[0]))
         self.selector = FewShotSelector(examples, self.config)

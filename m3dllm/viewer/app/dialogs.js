@@ -27,7 +27,7 @@ function openAnswer(side) {
       el("tbody", {}, answer.issues.slice(0, 1000).map(([code, where, detail]) => el("tr", {}, el("th", { scope: "row" }, visible(code)), el("td.mono", {}, visible(where)), longText(el("td"), detail, 2000)))))) : null,
     answer.issues.length > 1000 ? el("p.note", {}, `and ${count(answer.issues.length - 1000, "issue")} more`) : null,
     el("h3", {}, "Answer"),
-    answer.there ? longText(el("pre", { tabindex: "0" }), payloadText(answer.payload)) : el("p.empty.small", {}, "The run keeps no answer of this document."),
+    answer.there ? longText(el("pre", { tabindex: "0" }), payloadText(answer.payload)) : el("p.empty.small", {}, "The run has no answer for this document."),
     (answer.turns ?? []).map((turn, i) => [
       el("h3", {}, `Turn ${i + 1}: ${visible(turn.stage)}`),
       el("p.note", {}, [["ended by", turn.finish], ["tokens in", turn.tokens_in], ["tokens out", turn.tokens_out]].filter(([, v]) => v !== null && v !== "").map(([k, v]) => `${k} ${visible(String(v))}`).join(" · ")),
@@ -68,6 +68,6 @@ function openHelp() {
   open("Help",
     el("h3", {}, "Keys"), el("dl.keys", {}, KEYS.flatMap(([keys, words]) => [el("dt", {}, keys.split(/\s+/).map((key) => el("kbd", {}, key))), el("dd", {}, words)])),
     el("h3", {}, "Signs"), el("dl.keys", {}, VERDICTS.flatMap((verdict) => [el("dt", {}, sign(verdict)), el("dd", {}, `${WORDS[verdict]}: ${MEANING[verdict]}`)])),
-    el("p.note", {}, "A number stands for one entity in every column. An entity with several mentions has a colour, one that is mentioned once is grey. Verdicts are those of the scorer: an item that it does not count has none."),
-    el("p.note", {}, `The search looks at titles, ids and the first ${index.searched.toLocaleString("en")} characters of a text.`));
+    el("p.note", {}, "A number denotes the same entity in every column. Entities with several mentions are coloured, entities with one are grey. Verdicts are those of the scorer; items that it does not count have none."),
+    el("p.note", {}, `The search covers titles, ids and the first ${index.searched.toLocaleString("en")} characters of a text.`));
 }

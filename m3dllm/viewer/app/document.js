@@ -13,9 +13,9 @@ function drawDocument() {
   main.replaceChildren(...[
     drawHead(content),
     el("div.grid.heads", { style: { "--n": sides.length } }, el("div.gutter"), sides.map(drawSideHead)),
-    sides.length ? null : el("p.empty", {}, "No column is chosen."),
+    sides.length ? null : el("p.empty", {}, "No column is selected."),
     section("Verdicts", sides.some((side) => side.run !== null) ? drawSummary(sides) : null, "summary"),
-    nothing ? el("p.empty", {}, "Neither text nor frames. ", el("span", {}, "An empty answer is the right one.")) : null,
+    nothing ? el("p.empty", {}, "Neither text nor frames. ", el("span", {}, "The correct answer is empty.")) : null,
     content.video ? time : null,
     nothing ? null : section("Text", drawText(content, sides)),
     content.video ? null : time,

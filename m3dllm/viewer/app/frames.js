@@ -3,7 +3,7 @@
 const styleOf = (side) => (side.run === null ? "gold" : `s${state.runs.indexOf(side.run) < 0 ? 0 : state.runs.indexOf(side.run)}`);
 
 function drawFrames(content, sides) {
-  if (!content.frames.length) return el("p.empty", {}, "No frames. ", el("span", {}, "Only what the text says is there to find."));
+  if (!content.frames.length) return el("p.empty", {}, "No frames. ", el("span", {}, "All information is in the text."));
   const known = new Set(content.frames.map((frame) => frame.index));
   const stray = sides.map((side) => [side, side.regions.filter((region) => !known.has(region.frame)).length]).filter(([, n]) => n);
   return [
@@ -42,7 +42,7 @@ function drawFrame(content, frame, sides) {
 function picture(frame) {
   const gone = (why) => el("span.gone", {}, el("span", {}, `Frame ${frame.index}`), el("span", {}, why));
   if (!frame.src) return gone(frame.gone);
-  return el("img", { src: frame.src, alt: "", loading: "lazy", decoding: "async", width: frame.width, height: frame.height, onerror: (event) => event.target.replaceWith(gone("the thumbnail is gone")) });
+  return el("img", { src: frame.src, alt: "", loading: "lazy", decoding: "async", width: frame.width, height: frame.height, onerror: (event) => event.target.replaceWith(gone("the thumbnail is missing")) });
 }
 
 const drawable = ({ box }) => box.every((x) => x !== null && Math.abs(x) < 100) && box[0] < box[2] && box[1] < box[3];

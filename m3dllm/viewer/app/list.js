@@ -78,7 +78,7 @@ function drawPage() {
     const range = `${(to + 1).toLocaleString("en")} to ${Math.min(to + PAGE, listed.length).toLocaleString("en")}`;
     return el("li", {}, el("button.more", { type: "button", onclick: act }, `${words}: ${range}`));
   };
-  const items = [turn("Before", -PAGE), ...listed.slice(first, first + PAGE).map(listItem), turn("More", PAGE)];
+  const items = [turn("Previous", -PAGE), ...listed.slice(first, first + PAGE).map(listItem), turn("Next", PAGE)];
   byId("documents").replaceChildren(...items.filter(Boolean));
 }
 

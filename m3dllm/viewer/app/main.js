@@ -25,7 +25,7 @@ async function show() {
     state.content = content;
   } catch (error) {
     state.content = null;
-    byId("main").replaceChildren(el("p.empty", {}, "This document's file is gone. ", el("span", {}, `Expected beside this page: ${error.message}`)));
+    byId("main").replaceChildren(el("p.empty", {}, "This document's file is missing. ", el("span", {}, `Expected next to this page: ${error.message}`)));
     return;
   }
   state.selected = selected?.entity && !entityOf(selected.entity) ? null : selected;
@@ -96,7 +96,7 @@ function setTheme(name) {
   if (name === "system") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = name;
   byId("theme").textContent = { system: "◐", light: "☼", dark: "☾" }[name];
-  byId("theme").setAttribute("aria-label", `Colours: ${name === "system" ? "as the system has them" : name}`);
+  byId("theme").setAttribute("aria-label", `Colours: ${name === "system" ? "as set in the system" : name}`);
   byId("theme").title = byId("theme").getAttribute("aria-label");
   keep("theme", name);
 }

@@ -45,7 +45,7 @@ function marksOf(side) {
 }
 
 function drawText(content, sides) {
-  if (!content.text) return el("p.empty", {}, "No text. ", el("span", {}, "Only what the frames show is there to find."));
+  if (!content.text) return el("p.empty", {}, "No text. ", el("span", {}, "All information is in the frames."));
   const points = pointsOf(content.text);
   const rows = rowsOf(points, content.segments);
   const marks = sides.map(marksOf);

@@ -89,7 +89,7 @@ class Card:
     effect: float
     """By how much it changes log-probabilities of three texts, at most."""
     training: dict[str, Any] = field(default_factory=dict)
-    """The options of its fit."""
+    """The options of training."""
     versions: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     """The sha256 of each file."""
@@ -142,7 +142,7 @@ class Adapter:
             if not is_within(self.folder, name):
                 raise UserError.at(self.folder / CARD, f"names '{name}', which is not in the adapter: fit it again")
             if sha256_file(self.folder / name) != expected:
-                message = "is not the file that the fit wrote (cut off or changed): fetch or fit the adapter again"
+                message = "is not the file that the fit wrote (truncated or changed): fetch or fit the adapter again"
                 raise UserError.at(self.folder / name, message)
 
     def check_base(self, name: str, sha256: str) -> None:
@@ -171,7 +171,7 @@ def find_adapter(given: str | Path) -> Adapter:
     if path.is_dir():
         raise UserError.at(path, f"has no {CARD}: expected an adapter that 'm3dllm fit' wrote")
     known = ", ".join(sorted({found.name for found in listed() if isinstance(found, Adapter)})) or "none"
-    raise UserError(f"--adapter {given}: there is no such adapter or folder; known: {known} (see 'm3dllm adapters')")
+    raise UserError(f"--adapter {given}: no such adapter or folder; known: {known} (see 'm3dllm adapters')")
 
 
 def open_adapter(folder: Path) -> Adapter:
@@ -181,7 +181,7 @@ def open_adapter(folder: Path) -> Adapter:
         table = tomllib.loads(read_text(path))
         card = convert(table, Card, strict=False)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UserError.at(path, f"is no TOML ({error}): fetch or fit the adapter again") from error
+        raise UserError.at(path, f"is not valid TOML ({error}): fetch or fit the adapter again") from error
     except WireError as error:
         raise error.at(path) from error
     if card.format != FORMAT:
@@ -213,7 +213,7 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The names and shapes of a safetensors file, from its header. Raises UserError where it is none, or cut off."""
     data = read_bytes(path)
     if is_pickle(data):
-        raise UserError.at(path, "is a pickle, which is never read: expected safetensors; fetch the adapter again")
+        raise UserError.at(path, "is a pickle, which is never loaded: expected safetensors; fetch the adapter again")
     try:
         (length,) = struct.unpack("<Q", data[:8])
         header = read_json(data[8 : 8 + length])
@@ -222,10 +222,10 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         shapes = {name: tuple(row["shape"]) for name, row in rows.items()}
     except (struct.error, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
         raise UserError.at(
-            path, "is damaged or cut off: expected safetensors; fetch or fit the adapter again"
+            path, "is damaged or truncated: expected safetensors; fetch or fit the adapter again"
         ) from error
     if len(data) != 8 + length + end:
-        message = f"is cut off: it has {len(data)} of {8 + length + end} bytes; fetch or fit the adapter again"
+        message = f"is truncated: it has {len(data)} of {8 + length + end} bytes; fetch or fit the adapter again"
         raise UserError.at(path, message)
     return shapes
 
@@ -234,7 +234,7 @@ def _rank(path: Path) -> int:
     try:
         return int(read_json(read_bytes(path))["r"])
     except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise UserError.at(path, "is no configuration of a LoRA adapter: fetch or fit the adapter again") from error
+        raise UserError.at(path, "is not a LoRA adapter configuration: fetch or fit the adapter again") from error
 
 
 # --- TOML -------------------------------------------------------------------------------------------------------------

@@ -77,4 +77,4 @@ class _Patterns:
         except TimeoutError as error:
             raise ValueError(f"the pattern {pattern[:60]!r} takes longer than {LIMIT_S:.0f} s") from error
         except (regex.error, RecursionError, MemoryError, OverflowError) as error:
-            raise ValueError(f"{pattern[:60]!r} is no pattern: {error}") from error
+            raise ValueError(f"{pattern[:60]!r} is not a valid pattern: {error}") from error

@@ -30,5 +30,5 @@ def prove(name: str, found: float) -> None:
     """Raises UserError where an adapter changes nothing."""
     if not found >= EFFECT:
         what = f"changes no log-probability of three texts by more than {found:.1e}"
-        raise UserError(f"adapter '{name}' {what}: it does nothing here, so its answers would be the base model's")
+        raise UserError(f"adapter '{name}' {what}: it has no effect here, so its answers would be the base model's")
     log.info("adapter '%s' changes log-probabilities by up to %.3f", name, found)

@@ -51,7 +51,7 @@ def tuned(
     options = replace(options, prompt_version=options.prompt_version or found.card.asked.version)
     if found.card.shape.tune == "full":
         if checkpoint is None:
-            raise UserError.at(found.folder, f"is a whole model, no adapter: give --model {found.folder / MODEL}")
+            raise UserError.at(found.folder, f"is a whole model, not an adapter: give --model {found.folder / MODEL}")
         return replace(options, model=str(found.folder / MODEL)), found
     base = found.card.base
     if options.model is None:

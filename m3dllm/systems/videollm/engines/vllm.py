@@ -312,7 +312,7 @@ class VllmEngine(LocalEngine):
         options = self._options.pop(key)
         ids = output.prompt_token_ids or []
         finish = completion.finish_reason if completion.finish_reason in ("stop", "length", REPETITION) else "error"
-        failure = Failure(f"vLLM broke the answer off ({completion.finish_reason})") if finish == "error" else None
+        failure = Failure(f"vLLM aborted the answer ({completion.finish_reason})") if finish == "error" else None
         scores = self._scores(options, completion.logprobs) if options and failure is None else None
         return Reply(
             text=options[max(range(len(scores)), key=scores.__getitem__)] if scores else completion.text,
@@ -370,7 +370,7 @@ def engine_arguments(words: Sequence[str]) -> dict[str, Any]:
         if name in FIXED or name not in known:
             near = get_close_matches(name, known - FIXED - GIVEN_OTHERWISE.keys(), n=1)
             hint = f"; did you mean {near[0]}?" if near and name not in FIXED else ""
-            what = "is set by this program" if name in FIXED else "is no argument of this vLLM"
+            what = "is set by this program" if name in FIXED else "is not an argument of this vLLM"
             raise UserError(f"--engine-args: '{name}' {what}{hint}")
         try:
             found[name] = json.loads(value)

@@ -3,7 +3,7 @@
 What is asked of a document, and how much of it (`K` is CANDIDATES):
 
 - spans: one question; its answer is constrained to texts of the document, at most `max_mentions` for each type.
-- type: one for each text, for all of its places together; none of the types: it is no mention.
+- type: one for each text, for all of its places together; none of the types: it is not a mention.
 - coreference: one for each text after the first of its type. The options are at most K texts of its type that stand
   before it: those that contain it or that it contains, then the nearest. Texts that are chosen for one another are a
   chain, so all places of a text are in one chain.

@@ -121,7 +121,7 @@ def _chains_parse(context: PromptContext, reply: Reply, mentions: About) -> list
             if name not in numbers:
                 context.issues.append(Issue("dangling", f"chains[{j}]", f"names mention {name[:40]!r}: there is none"))
             elif numbers[name] in owner:
-                context.issues.append(Issue("duplicate_mention", f"chains[{j}]", f"{name} stands already in a chain"))
+                context.issues.append(Issue("duplicate_mention", f"chains[{j}]", f"{name} is already in a chain"))
             else:
                 owner[numbers[name]] = j
                 members.append(numbers[name])

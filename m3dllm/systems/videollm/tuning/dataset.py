@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from m3dllm.columns import counted
 from m3dllm.errors import UserError
 from m3dllm.systems.videollm.builder import DoesNotFit
 from m3dllm.systems.videollm.options import TuningOptions
@@ -63,9 +64,9 @@ class SFTDataset:
             if (raw := self._enter(_annotated(example) if self._asks_for_regions else example)) is not None:
                 raws.append(raw)
         if self._asks_for_regions and (hidden := sum(not f.annotated for e in train for f in e.document.frames)):
-            log.info("%d frames without annotation are not shown: their gold answer is not known", hidden)
+            log.info("%s without annotation not shown: the gold answer is unknown", counted(hidden, "frame"))
         if self.unknown:
-            log.info("%d questions are not trained on: their answers are not annotated", self.unknown)
+            log.info("%s not trained on: the answer is not annotated", counted(self.unknown, "question"))
         self._judge_unfit(len(train))
         self.ceiling = ceiling(self.examples, raws, builder.labels)
         if not self.entries:

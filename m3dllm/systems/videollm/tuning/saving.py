@@ -97,7 +97,9 @@ def save_model(model: Any, local: LocalModel, folder: Path) -> None:
             (model if numbers is None else model.to(numbers)).save_pretrained(fresh)
             local.processor.save_pretrained(fresh)
         except SafetensorError as error:
-            raise UserError.at(folder, f"cannot be written: {error}: free or name another place") from error
+            raise UserError.at(
+                folder, f"cannot be written: {error}: free up space or choose another location"
+            ) from error
         except OSError as error:
             raise cannot_write(folder, error) from error
 

@@ -291,17 +291,15 @@ RECORDED = (
 def check(config: Config, train: Sequence[Example], out: Path) -> None:
     """Raises UserError for options that cannot be, before a model is loaded; `out` is where the fit is kept."""
     if not train:
-        raise UserError("there is no train document: name a split by --train")
+        raise UserError("there are no train documents: choose a split by --train")
     if "fit" not in find_engine(config.engine).supports:
         raise UserError(f"--engine {config.engine} does not train: omit it to fit; the adapter works in every engine")
     if config.adapter:
-        raise UserError(
-            "--adapter: a fit makes a new adapter; leave it out, or merge it first ('m3dllm adapters merge')"
-        )
+        raise UserError("--adapter: a fit makes a new adapter; omit it, or merge it first ('m3dllm adapters merge')")
     if config.model and config.model.lower().endswith(".gguf"):
-        raise UserError(f"--model {config.model}: a GGUF file only answers: give a folder or a hub id to fit")
+        raise UserError(f"--model {config.model}: a GGUF file cannot be trained: give a folder or a hub id to fit")
     if config.thinking:
-        raise UserError(f"--thinking {config.thinking}: gold answers come without thoughts: leave it out to fit")
+        raise UserError(f"--thinking {config.thinking}: gold answers have no reasoning: omit it to fit")
     if not find_strategy(config.strategy).has_targets:
         able = " or ".join(name for name in strategy_names() if find_strategy(name).has_targets)
         raise UserError(

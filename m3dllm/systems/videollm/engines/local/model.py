@@ -58,7 +58,7 @@ class LocalModel:
             self._find_gguf(self.gguf)
         elif place.exists() and not (place / "config.json").is_file():
             expected = "expected a folder with a config.json, a GGUF file, or a hub id, as --model"
-            raise UserError.at(place, f"is no model: {expected}")
+            raise UserError.at(place, f"is not a model: {expected}")
         try:
             self.config = AutoConfig.from_pretrained(self.source, **self.loading)
             self.sees = self._sees()
@@ -74,7 +74,9 @@ class LocalModel:
         self.most_thoughts = options.thinking or 0
         """The most tokens that may be thought."""
         if self.most_thoughts and self.marks is None:
-            what = f"is no thinking model: neither its chat format nor its tokens have marks such as {MARKS[0].closes}"
+            what = (
+                f"is not a thinking model: neither its chat format nor its tokens have marks such as {MARKS[0].closes}"
+            )
             raise UserError(f"--thinking {options.thinking}: model '{self.name}' {what}")
         known = find_family(self.name, model_type=self.config.model_type, family=options.family)
         self.family = known if self.sees else TEXT_ONLY
@@ -262,7 +264,7 @@ class LocalModel:
                 return self._chat([first, *turns[2:]])
         except (*faults, RecursionError) as error:
             why = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-            raise UserError(f"the chat template of '{self.name}' cannot be filled ({why}): mend it") from error
+            raise UserError(f"the chat template of '{self.name}' cannot be filled ({why}): fix it") from error
 
     def _chat(self, turns: list[dict[str, Any]]) -> str:
         switches = {

@@ -27,7 +27,7 @@ class Part:
         if model == PUBLISHED:
             return {"pretrained_model_name_or_path": self.hub, "subfolder": self.subfolder}
         if not (folder := Path(model) / self.name).is_dir():
-            raise UserError.at(folder, f"is no folder: expected there what {self.hub} has on the hub")
+            raise UserError.at(folder, f"is not a folder: expected there what {self.hub} has on the hub")
         return {"pretrained_model_name_or_path": str(folder)}
 
     def file(self, model: str, *names: str) -> Path:

@@ -189,7 +189,7 @@ class OpenAIEngine(Engine):
             answer = self._patiently(self._list)[0]
         except RefusalError as trouble:
             if not wanted or trouble.status in (401, 403) or trouble.status is None:
-                hint = "" if wanted else ", or name the model by --model"
+                hint = "" if wanted else ", or give the model by --model"
                 expected = f": expected an OpenAI-compatible server at --base-url{hint}"
                 raise UserError(trouble.message + ("" if trouble.kind == "fatal" else expected)) from trouble
             log.warning("%s: '%s' is asked for as it is", trouble.message, wanted)
@@ -211,7 +211,7 @@ class OpenAIEngine(Engine):
         names = ", ".join(list(models)[:12])
         if wanted is None:
             if len(models) > 1:
-                raise UserError(f"{self.url} serves several models: name one by --model ({names})")
+                raise UserError(f"{self.url} serves several models: choose one by --model ({names})")
             return next(iter(models.values()))
         for row in models.values():
             aliases = row.get("aliases")
@@ -249,10 +249,10 @@ class OpenAIEngine(Engine):
             self._patiently(lambda: self._ask(body, 16))
         except RefusalError as trouble:
             if trouble.kind not in ("request", "document") or not _OF_IMAGES.search(trouble.reason):
-                remedy = "name its family by --family, or show texts alone by --frames 0"
+                remedy = "give its family by --family, or use text only by --frames 0"
                 message = f"{trouble.message}: whether '{self.model}' reads images is not known: {remedy}"
                 raise UserError(message) from trouble
-            log.warning("%s: the model is shown the texts alone", trouble.message)
+            log.warning("%s: the model is given only the text", trouble.message)
             return False
         return True
 
@@ -403,7 +403,7 @@ class OpenAIEngine(Engine):
         with self._lock:
             self._first_failures[alike] += 1
             if (n := self._first_failures[alike]) >= FIRST[trouble.kind]:
-                raise UserError(f"the first {n} requests all failed for one reason: {trouble.message}")
+                raise UserError(f"the first {n} requests all failed for the same reason: {trouble.message}")
 
     # --- what is sent -------------------------------------------------------------------------------------------------
 
@@ -446,7 +446,7 @@ class OpenAIEngine(Engine):
         if isinstance(part, str):
             return {"type": "text", "text": part}
         if not isinstance(part, Still):
-            raise TypeError("a server is shown no videos")
+            raise TypeError("servers are not given videos")
         file = io.BytesIO()
         part.image.convert("RGB").save(file, "JPEG", quality=92)
         encoded = base64.b64encode(file.getvalue()).decode("ascii")
@@ -509,13 +509,15 @@ class OpenAIEngine(Engine):
 
 
 def extra_body(config: Options) -> dict[str, Any]:
-    """What the user adds to every request. Raises UserError where it is no JSON object."""
+    """What the user adds to every request. Raises UserError where it is not valid JSON object."""
     if not config.extra_body:
         return {}
     try:
         found = read_json(config.extra_body)
     except ValueError as error:
-        raise UserError(f"--extra-body: is no JSON ({error}); expected an object such as '{{\"top_k\": 1}}'") from error
+        raise UserError(
+            f"--extra-body: is not valid JSON ({error}); expected an object such as '{{\"top_k\": 1}}'"
+        ) from error
     if not isinstance(found, dict):
         raise UserError("--extra-body: expected a JSON object such as '{\"top_k\": 1}'")
     return found

@@ -68,7 +68,7 @@ def _read_line(line: bytes) -> tuple[str, dict[str, Any]]:
     try:
         found = read_json(line)
     except ValueError as error:
-        raise WireError(f"is no JSON ({error})") from error
+        raise WireError(f"is not valid JSON ({error})") from error
     if not isinstance(found, dict) or not isinstance(found.get("custom_id"), str):
         raise WireError("expected a line of a batch's output, with 'custom_id' and 'response'")
     return found["custom_id"], found

@@ -115,7 +115,7 @@ class Client:
         )
         if not isinstance(answer, dict):
             excerpt = one_line(json.dumps(answer))[:200]
-            raise RefusalError(f"{self.url}/{path} answers with JSON that is no object ({excerpt})", "down")
+            raise RefusalError(f"{self.url}/{path} returned JSON that is not an object ({excerpt})", "down")
         return answer
 
     def close(self) -> None:
@@ -137,8 +137,8 @@ class Client:
             value = joined(text) if is_stream(text) else read_json(text.removeprefix("\ufeff"))
             return self.secrets.strike(whole_characters(value)[0])
         except ValueError as error:
-            what = "JSON that is nested too deeply" if "nested" in str(error) else "no JSON"
-            message = f"{url} answers with something that is {what} ({excerpt})"
+            what = "JSON nested too deeply" if "nested" in str(error) else "not valid JSON"
+            message = f"{url} returned something that is {what} ({excerpt})"
             raise RefusalError(message, "down", status=response.status_code) from error
 
     def _refusal(self, url: str, response: httpx2.Response) -> RefusalError:
@@ -155,7 +155,7 @@ class Client:
             remedy = "if it is your own, name the file of its issuer by SSL_CERT_FILE"
             return RefusalError(f"{url}: its certificate is refused ({hidden.verify_message}): {remedy}", "fatal")
         hint = ": does it speak http:// alone?" if isinstance(hidden, SSLError) else ""
-        return RefusalError(f"{url} does not answer ({why}{hint})", "down")
+        return RefusalError(f"{url} does not respond ({why}{hint})", "down")
 
 
 def _proxy_to(address: Address) -> httpx2.Proxy | None:
@@ -200,7 +200,7 @@ class _Limited(httpx2.HTTPTransport):
         packed = response.headers.get("content-encoding", "").lower()
         if PACKED.intersection(packed.replace(",", " ").split()):
             response.close()
-            message = f"its answer is compressed ({packed}), though it was asked for as it is"
+            message = f"its answer is compressed ({packed}), though an uncompressed one was requested"
             raise httpx2.ReadError(message, request=request)
         return response
 

@@ -39,11 +39,11 @@ def read_completion(answer: Mapping[str, Any], url: str, *, key: str) -> Reply:
     if choice is None:
         blocked = answer.get("promptFeedback") or answer.get("prompt_feedback")
         if not error and blocked:
-            raise RefusalError(f"{where} holds the answer back ({one_line(json.dumps(blocked))})", "document")
+            raise RefusalError(f"{where} withholds the answer ({one_line(json.dumps(blocked))})", "document")
         if error:
             raise _inside(where, error, key)
         body = one_line(json.dumps(answer, ensure_ascii=False))[:300]
-        raise RefusalError(f"{where} answers without a completion ({body})", "down")
+        raise RefusalError(f"{where} returned no completion ({body})", "down")
     text, reasoning, refused = _texts(choice)
     if error and not text:
         raise _inside(where, error, key)
@@ -54,7 +54,7 @@ def read_completion(answer: Mapping[str, Any], url: str, *, key: str) -> Reply:
     finish, failure = _finish(where, stated, text, refused, error)
     if finish == "stop" and not text and not refused and "message" not in choice and "text" not in choice:
         body = one_line(json.dumps(answer, ensure_ascii=False))[:300]
-        raise RefusalError(f"{where} answers without a completion ({body})", "down")
+        raise RefusalError(f"{where} returned no completion ({body})", "down")
     read, written = (
         usage.get(f"{side}_tokens_details") if isinstance(usage, dict) else None for side in ("prompt", "completion")
     )
@@ -84,10 +84,10 @@ def _finish(where: str, stated: str, text: str, refused: str, error: Any) -> tup
     if refused and not text:
         return "refusal", Failure(f"the model refused: {one_line(refused)}")
     if stated in WITHHELD and not is_whole(text):
-        return stated, Failure(f"{where} held the answer back ({stated})")
+        return stated, Failure(f"{where} withheld the answer ({stated})")
     if (stated in BROKEN or error) and not is_whole(text):
         why = one_line(json.dumps(error, ensure_ascii=False)) if error else stated
-        return "error", Failure(f"{where} broke the answer off ({why})", retryable=True)
+        return "error", Failure(f"{where} aborted the answer ({why})", retryable=True)
     return "stop", None
 
 

@@ -23,7 +23,7 @@ def joined(text: str) -> dict[str, Any]:
             continue
         event = read_json(data)
         if not isinstance(event, dict):
-            raise ValueError(f"an event is no object: {data[:80]}")
+            raise ValueError(f"an event is not an object: {data[:80]}")
         whole |= {key: value for key, value in event.items() if value is not None}
         choices = event.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
