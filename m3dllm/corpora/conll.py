@@ -77,8 +77,8 @@ def read_conll(
 
     - `lang`: the language of all documents; default: `# lang`, else detected.
     - `images`: the folder of the images to which `IMGID:…` refers: `<id>.jpg` and the like.
-    - `tags`: the column of the tags, counted from 1; default: the last one; if that has no tags, or chunk tags, the first
-      column with tags.
+    - `tags`: the column of the tags, counted from 1; default: the last one; if that has no tags, or chunk tags, the
+      first column with tags.
     - `split`: the split to write; default: from the file names: train, dev, valid, test.
 
     Text is the tokens joined by spaces, where their script has them. Raises UserError where there is no document.

@@ -30,8 +30,8 @@ def read_labelme(
 ) -> Imported:
     """The images of the JSON files at `path`: a file, or a folder searched through.
 
-    - `images`: the folder of the images; default: next to the file, by the file's name, else by the name in it, else the
-      image inside the file.
+    - `images`: the folder of the images; default: next to the file, by the file's name, else by the name in it,
+      else the image inside the file.
     - `shapes`: "boxes" skips polygons, circles and other shapes; "cover" replaces them by their bounding boxes.
     - `split`: the split to write; default: from the folder names: train, val, test.
 

@@ -159,7 +159,7 @@ ODD = {
         entity({"name": "x", "sent_id": 0, "pos": [5, 7], "type": "PER"}),
         [("mention", "its tokens are not in the text", f"{PLACE}.vertexSet[2][0]: sentence 0, tokens 5 to 7"), GONE],
     ),
-    "differs from the text": (
+    "another text": (
         entity({"name": "York", "sent_id": 0, "pos": [4, 5], "type": "PER"}),
         [
             (

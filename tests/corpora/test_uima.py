@@ -82,7 +82,7 @@ def test_dependencies_of_words_are_no_relations_of_mentions_on_the_same_spans(tm
     imported = read(tmp_path, TEXT, *names, *tokens, tree)
     (example,) = imported.splits["train"]
     assert (example.gold.relations, "relation" in example.unannotated) == ((), True)
-    assert reasons(imported) == [("Dependency", "the layer 'Dependency' has no place")]
+    assert reasons(imported) == [("Dependency", "a corpus cannot represent the layer 'Dependency'")]
 
 
 @pytest.mark.parametrize("first", [True, False])
