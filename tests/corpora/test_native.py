@@ -249,7 +249,9 @@ def test_a_video_that_is_a_link_out_of_the_corpus_is_refused_unless_links_are_al
     corpus = filmed(tmp_path / "films")
     (tmp_path / "elsewhere.mp4").write_bytes(b"another film")
     (corpus / "videos/b.mp4").symlink_to(tmp_path / "elsewhere.mp4")
-    with pytest.raises(UserError, match=r"test\.jsonl:2: \$\.video\.path: 'videos/b.mp4' is a link out of the corpus"):
+    with pytest.raises(
+        UserError, match=r"test\.jsonl:2: \$\.video\.path: 'videos/b.mp4' is a link to a file outside the corpus"
+    ):
         load_corpus(corpus)
     assert len(load_corpus(corpus, linked_frames=True)["test"]) == 2
 

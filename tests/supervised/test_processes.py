@@ -108,6 +108,6 @@ def test_a_loss_that_compares_documents_is_refused(corpus, tmp_path, monkeypatch
 
 
 def test_a_system_that_is_fitted_otherwise_is_refused(corpus, tmp_path):
-    with pytest.raises(UserError, match="system 'majority' is fitted by one process: leave --processes"):
+    with pytest.raises(UserError, match="system 'majority' trains in one process: omit --processes"):
         pipeline.fit(Experiment(system="majority", corpus=corpus, out=tmp_path / "run"), processes=2)
     assert not (tmp_path / "run").exists()

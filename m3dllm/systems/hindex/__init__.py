@@ -19,7 +19,7 @@ SPEC = SystemSpec(
     name="h-index",
     factory="m3dllm.systems.hindex.model:HIndex",
     config="m3dllm.systems.hindex:Config",
-    summary="a BART that points to the words of mentions and chooses the boxes that show them (H-Index)",
+    summary="a BART that points to the words of mentions and selects the boxes that show them (H-Index)",
     **base.CAPABILITIES | {"tasks": {"entity", "grounding"}, "takes_given": False},
 )
 
