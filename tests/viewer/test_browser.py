@@ -466,6 +466,14 @@ def test_on_paper_every_chosen_column_is_there_and_nothing_else(opened, browser)
         browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
+def test_a_narrow_window_prints_as_many_pages_as_a_wide_one(opened, browser):
+    browser.resize(1400, 900)
+    wide = opened().pages()
+    browser.resize(390, 900)
+    assert opened().pages() == wide
+    assert browser.texts(".heads b") == ["right"]  # as before
+
+
 def test_of_documents_that_nobody_annotated_there_is_no_gold_to_see(browser, tmp_path):
     bared = tuple(replace(one, gold=Annotation(), unannotated=frozenset(TASKS)) for one in EXAMPLES)
     root = corpus(tmp_path / "corpus", bared)

@@ -6,7 +6,7 @@ const FEW = 8; // relations that fit into a column
 const LABELLED = 40; // relations whose types are written beside their edges, where there is room
 
 /** The width of a graph: that of a column, or of half the page where there are many relations. */
-const widthOf = (rows) => (rows.length > FEW && !narrow.matches ? 640 : 380);
+const widthOf = (rows) => (rows.length > FEW && !isNarrow() ? 640 : 380);
 
 /** Where each entity stands: neighbours close together, the same on every side. */
 function placeEntities(rows) {

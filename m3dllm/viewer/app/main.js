@@ -77,7 +77,7 @@ function toggleSide(run) {
 function markChips() {
   for (const chip of byId("sides").children) {
     const run = Number(chip.dataset.run);
-    const on = narrow.matches ? state.phone === run : run < 0 ? state.gold : state.runs.includes(run);
+    const on = isNarrow() ? state.phone === run : run < 0 ? state.gold : state.runs.includes(run);
     chip.setAttribute("aria-pressed", String(on));
     chip.firstChild.setAttribute("class", `swatch ${run < 0 ? "gold" : `s${Math.max(0, state.runs.indexOf(run))}`}`);
   }
@@ -198,7 +198,12 @@ document.addEventListener("keydown", (event) => {
 });
 
 addEventListener("hashchange", show);
-narrow.addEventListener("change", redraw);
+narrow.addEventListener("change", () => printing || redraw());
+for (const [name, on] of [["beforeprint", true], ["afterprint", false]])
+  addEventListener(name, () => {
+    printing = on;
+    if (narrow.matches) redraw(); // before the pages are counted
+  });
 drawFilters();
 drawBar();
 state.given = readAddress().given;

@@ -24,6 +24,8 @@ const state = {
 };
 
 const narrow = matchMedia("screen and (max-width: 720px)");
+let printing = false; // paper has room for all chosen columns, also from a narrow window
+const isNarrow = () => narrow.matches && !printing;
 
 /** The sides to draw, in order: the gold, and what each chosen run said in the chosen pass. */
 function sidesShown() {
@@ -32,7 +34,7 @@ function sidesShown() {
     run < 0
       ? sides.find((side) => side.run === null)
       : sides.find((side) => side.run === run && side.given === state.given);
-  const wanted = narrow.matches ? [state.phone] : [...(state.gold ? [-1] : []), ...state.runs];
+  const wanted = isNarrow() ? [state.phone] : [...(state.gold ? [-1] : []), ...state.runs];
   return wanted.map(of).filter(Boolean);
 }
 
