@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from m3dllm.corpora.imported import Imported, one_line
 from m3dllm.errors import UserError
 from m3dllm.files import decode_text, open_file
@@ -33,15 +35,20 @@ HALVES = "it has a lone surrogate, which no file can hold: replaced by �"
 TWICE = "it appears twice in one object: the last value is used"
 """Why a key is skipped."""
 _SPACE = re.compile(r"[ \t\r\n\ufeff]*")
+_HEAD = re.compile(r'\{\s*"[^"\\]*"\s*:')
+"""How an object begins, with its first key: nothing in a string reads so."""
 _DECODER = json.JSONDecoder()
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A document of a file: its object, the line where it begins (None: the file is one value), and `$[3]`."""
+    """A document of a file: its object, the line where it begins (None: the file is one value), and `$[3]`.
 
-    value: dict[str, Any]
+    The object is a dict, or of the kind that the file was read as, where it has all keys once and no others.
+    """
+
+    value: Any
     line: int | None
     place: str
 
@@ -58,16 +65,25 @@ class Row:
         return WireError(error.message, f"{self.place}{error.place[1:]}").at(file, self.line)
 
 
-def read_documents(path: Path, notes: Imported, *, keys: Iterable[str], lines: bool = False) -> Iterator[Row]:
+def read_documents(
+    path: Path, notes: Imported, *, keys: Iterable[str], lines: bool = False, kind: type[msgspec.Struct] | None = None
+) -> Iterator[Row]:
     """The documents in the JSON file `path`, one by one.
 
     - `keys`: one of them stands in every document, by which a document, and columns of them, are known.
     - `lines`: the format is one of JSON Lines, so that these need no note.
+    - `kind`: what documents in a list are read as where they fit it, with no key that it does not know: in a third of
+      the time.
 
     Raises UserError where the file cannot be read, or holds no documents in any of these shapes.
     """
     n = 0
-    for written in _elements(path):
+    decoder = msgspec.json.Decoder(kind) if kind else None
+    for written, typed in _elements(path, decoder):
+        if typed is not None:
+            yield Row(typed, None, f"$[{n}]")
+            n += 1
+            continue
         try:
             value = decode_noted(written, path.name, notes, place=f"$[{n}]")
         except WireError:
@@ -84,6 +100,16 @@ def read_documents(path: Path, notes: Imported, *, keys: Iterable[str], lines: b
         yield from _several(path, notes, lines=lines)
     else:
         yield from _whole(path, notes, frozenset(keys), lines=lines)
+
+
+def _as_kind(written: str, decoder: msgspec.json.Decoder[Any]) -> Any:
+    """The object of that kind; None where it is none, or a key stands twice: then there are more colons than keys."""
+    try:
+        value = decoder.decode(written)
+        once = encode(value).count(b":") == written.count(":")
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return value if once else None
 
 
 def scan_documents(path: Path, *, keys: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -185,6 +211,16 @@ class _Text:
         self._at = end
         return written
 
+    def guess(self, head: str) -> str:
+        """What comes next up to an object that begins with `head`, as those of a list do: likely one of them, or ""."""
+        end = self._text.find(head, self._at + len(head)) if head and self._text.startswith(head, self._at) else -1
+        written = self._text[self._at : end].rstrip() if end > 0 else ""
+        return written[:-1].rstrip() if written.endswith(",") else ""
+
+    def take(self, written: str) -> None:
+        """Go on behind what was guessed."""
+        self._at += len(written)
+
     def _more(self) -> bool:
         """Read on. What was given is let go."""
         self.line()
@@ -194,11 +230,12 @@ class _Text:
         return bool(data)
 
 
-def _elements(path: Path) -> Iterator[str]:
-    """The elements of a file that is one list in UTF-8, as they are written.
+def _elements(path: Path, decoder: msgspec.json.Decoder[Any] | None = None) -> Iterator[tuple[str, Any]]:
+    """(an element as it is written, the object that `decoder` makes of it or None) of a file that is one list in UTF-8.
 
     There are none where it is anything else; where it is damaged, the last one is "".
     """
+    head = ""
     with _unpacked(path) as file:
         text = _Text(file)
         try:
@@ -207,7 +244,15 @@ def _elements(path: Path) -> Iterator[str]:
             text.skip()
             sign = text.sign()
             while sign != "]":
-                yield text.value()
+                written = text.guess(head) if head else ""
+                typed = _as_kind(written, decoder) if decoder and written else None
+                if typed is not None:
+                    text.take(written)
+                else:
+                    written = text.value()
+                    typed = _as_kind(written, decoder) if decoder else None
+                    head = match[0] if typed is not None and (match := _HEAD.match(written)) else ""
+                yield written, typed
                 sign = text.sign()
                 if sign == ",":
                     text.skip()
@@ -217,7 +262,7 @@ def _elements(path: Path) -> Iterator[str]:
             if text.sign():
                 raise ValueError("there is more than a list")
         except (ValueError, RecursionError):
-            yield ""
+            yield "", None
 
 
 def _holds_several(path: Path) -> bool:

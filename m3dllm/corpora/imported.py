@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from m3dllm.columns import columns
-from m3dllm.confidence import confidences, without_confidences
+from m3dllm.confidence import without_confidences
 from m3dllm.errors import UserError
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.stream import Spool
@@ -93,19 +93,24 @@ class Tally:
         return tally
 
     def add(self, example: Example) -> None:
-        gold, held = example.gold, self.languages.setdefault(example.document.lang, Held())
+        gold, held = example.gold, self.languages.get(example.document.lang)
+        if held is None:
+            held = self.languages[example.document.lang] = Held()
         held.counts["documents"] += 1
         held.counts["frames"] += len(example.document.frames)
         held.counts["chains"] += len(gold.chains)
         held.counts["relations"] += len(gold.relations)
         held.counts["regions"] += len(gold.regions)
-        held.counts["mentions"] += sum([len(chain.mentions) for chain in gold.chains])
+        mentions = [mention for chain in gold.chains for mention in chain.mentions]
+        held.counts["mentions"] += len(mentions)
         if example.unannotated:
             for task in TASKS:
                 if task in example.unannotated:
                     held.lacking[task] = held.lacking.get(task, 0) + 1
-        self.confidences += sum(1 for _ in confidences(gold))
-        self.add_types(gold)
+        self.confidences += sum([mention.link is not None for mention in mentions])
+        for kinds, parts in ((self.mentions, mentions), (self.relations, gold.relations), (self.regions, gold.regions)):
+            kinds.update([part.type for part in parts])
+            self.confidences += sum([part.confidence is not None for part in parts])
 
     def labels(self) -> LabelSet:
         """The types, all relations directed and free to join any types."""
@@ -296,7 +301,9 @@ def id_problem(name: str) -> str | None:
     """Why `name` cannot be the id of a document, or None: ids stand in files, tables and links."""
     if not name.strip():
         return "an id cannot be empty"
-    if name != name.strip() or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
+    if name != name.strip() or (
+        not name.isprintable() and any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name)
+    ):
         return f"the id {name!r} has spaces at its ends or control characters: rename the document"
     if name.startswith("/") or "\\" in name or ".." in name.split("/"):
         return f"the id {name!r} reads as a path out of a folder: rename the document"

@@ -11,12 +11,14 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, islice
+from itertools import accumulate, chain, islice
+from operator import add
 from pathlib import Path
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from m3dllm.corpora.documents import read_documents, scan_documents
+from m3dllm.corpora.documents import Row, read_documents, scan_documents
 from m3dllm.corpora.imported import Imported, split_name, unused_id
 from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.places import SPLIT_WORDS
@@ -60,13 +62,15 @@ def read_redocred(path: Path) -> Imported:
         empty = _has_no_relations(file)
         if empty:
             imported.remark("file", "no document of it has a relation: they count as not annotated", file.name)
-        for i, row in enumerate(read_documents(file, imported, keys=("sents",))):
-            try:
-                source = convert(row.value, _Source)
-            except WireError as error:
-                raise row.error(error, file) from error
+        for i, row in enumerate(read_documents(file, imported, keys=("sents",), kind=_Known)):
             place = row.at(file.name)
-            note_unread(row.value, _SHAPE, place, imported)
+            source = row.value if isinstance(row.value, _Known) else _source(row, file)
+            if isinstance(source, _Known):
+                for j, relation in enumerate(source.relations or ()):
+                    if relation.evidence:
+                        imported.leave_detail("key 'evidence'", f"{place}.labels[{j}].evidence")
+            else:
+                note_unread(row.value, _SHAPE, place, imported)
             name = unused_id(source.title, reader.ids, instead=(f"{split}-{i}",))
             if empty:
                 source.relations = None
@@ -94,8 +98,32 @@ class _Relation(msgspec.Struct):
 class _Source(msgspec.Struct):
     sentences: list[list[str]] = msgspec.field(name="sents")
     title: str = ""
-    entities: list[list[_Mention]] | None = msgspec.field(name="vertexSet", default=None)
-    relations: list[_Relation] | None = msgspec.field(name="labels", default=None)
+    entities: Sequence[Sequence[_Mention]] | None = msgspec.field(name="vertexSet", default=None)
+    relations: Sequence[_Relation] | None = msgspec.field(name="labels", default=None)
+
+
+class _KnownMention(_Mention, forbid_unknown_fields=True, omit_defaults=True):
+    global_position: list[int] | UnsetType = msgspec.field(name="global_pos", default=UNSET)
+    index: str | UnsetType = UNSET
+
+
+class _KnownRelation(_Relation, forbid_unknown_fields=True):
+    evidence: list[int] | UnsetType = UNSET
+
+
+class _Known(_Source, forbid_unknown_fields=True, omit_defaults=True):
+    """A document all of whose keys are known, as those of DocRED and Re-DocRED are."""
+
+    entities: Sequence[Sequence[_KnownMention]] | None = msgspec.field(name="vertexSet", default=None)
+    relations: Sequence[_KnownRelation] | None = msgspec.field(name="labels", default=None)
+
+
+def _source(row: Row, file: Path) -> _Source:
+    """The document of a row. Raises UserError with the place of the first value of another shape."""
+    try:
+        return convert(row.value, _Source)
+    except WireError as error:
+        raise row.error(error, file) from error
 
 
 def _data_files(path: Path, notes: Imported) -> list[Path]:
@@ -177,12 +205,10 @@ class _Reader:
             why = "its title is a duplicate" if source.title in self.ids else "its title is not a valid id"
             self.imported.change("document", f"{why}: renamed", f"{place}.title: {source.title!r} is {name!r}")
         self.ids.add(name)
-        tokens = [token for sentence in source.sentences for token in sentence]
-        spans, begin = [], 0
-        for token in tokens:
-            end = begin + len(token)
-            spans.append((begin, end))
-            begin = end + 1
+        tokens = list(chain.from_iterable(source.sentences))
+        lengths = list(map(len, tokens))
+        begins = list(accumulate(map((1).__add__, lengths), initial=0))
+        spans = list(zip(begins, map(add, begins, lengths), strict=False))  # begins has the end of the text, too
         text = " ".join(tokens)
         chains = self._chains(source, text, spans, place)
         document = Document(
@@ -190,7 +216,7 @@ class _Reader:
             "en",
             text,
             title=source.title,
-            tokens=tuple([span for span in spans if span[0] < span[1]]),
+            tokens=tuple([span for span in spans if span[0] < span[1]] if 0 in lengths else spans),
         )
         gold = Annotation(tuple(chains.values()), self._relations(source, chains, place))
         unannotated: frozenset[Task] = frozenset(("relation",) if source.relations is None else ())
@@ -215,6 +241,11 @@ class _Reader:
                 offset = first[mention.sentence]
                 span = spans[offset + start][0], spans[offset + end - 1][1]
                 found = text[span[0] : span[1]]
+                if (mention.name is None or mention.name == found) and found and mention.type and span not in seen:
+                    seen.add(span)
+                    self.types.add(mention.type)
+                    mentions.append(Mention(*span, mention.type))
+                    continue
                 name = letters = detail = ""
                 if mention.name is not None and mention.name != found:
                     name, letters = _letters(mention.name), _letters(found)

@@ -91,10 +91,8 @@ def cases(runs: Sequence[ScoredRun]) -> Iterator[Case]:
     places_of = {places[0]: places for known in found.values() for _, places in known}
     for i, position in in_order:
         example = runs[i].examples[position]
-        yield Case(
-            example,
-            tuple((n, runs[n], answers[n].of(Gold.of(example)).predictions) for n, _ in places_of[i, position]),
-        )
+        gold = Gold.of(example)
+        yield Case(example, tuple((n, runs[n], answers[n].of(gold).predictions) for n, _ in places_of[i, position]))
 
 
 def whole_cases(run: ScoredRun, wholes: Iterable[tuple[Document, Annotation]]) -> Iterator[Case]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from operator import attrgetter
 
 from m3dllm.score.chain import chain_spans
 from m3dllm.types import Annotation, Mention
 
 Span = tuple[int, int]
+_IN_TEXT = attrgetter("start", "end", "type")
 NAME = 60  # characters of a name, at most
 
 
@@ -72,6 +74,8 @@ class Entities:
 
     def _name(self, mentions: Iterable[Mention]) -> str:
         """The most frequent mention that is no sentence; of several, the longest, then the first."""
-        texts = [self._text[m.start : m.end] for m in sorted(mentions)]
+        texts = [self._text[m.start : m.end] for m in sorted(mentions, key=_IN_TEXT)]
+        if len(texts) == 1 and len(texts[0]) <= NAME:
+            return texts[0]
         names = Counter(text for text in texts if len(text) <= NAME)
         return max(names, key=lambda text: (names[text], len(text)), default=texts[0][:NAME])

@@ -122,6 +122,32 @@ def test_relations_of_a_file_all_of_whose_lists_are_empty_are_not_annotated(tmp_
     assert [remark.where for remark in imported.remarks] == ["test.json"]
 
 
+PLACED = {"name": "Ada", "sent_id": 0, "pos": [0, 1], "type": "PER", "global_pos": [0, 1], "index": "0"}
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": [{"h": 0, "t": 1, "r": "P1", "evidence": [0, 1]}, {"h": 1, "t": 0, "r": "P2", "evidence": []}]},
+        {"vertexSet": [[PLACED]], "labels": []},
+        {"vertexSet": [[{"sent_id": 0, "pos": [0, 1], "type": "PER", "score": 0.5}]], "labels": None},
+        {"title": 'a: "{title": 3}, {"title": 4', "more": {"title": "x"}},
+    ],
+)
+def test_a_list_says_what_the_same_documents_one_a_line_say(tmp_path, change, indent):
+    rows = [changed(title="a"), changed(**{"title": "b"} | change), changed()]
+    texts = {"list": json.dumps(rows, indent=indent), "lines": "\n".join(map(json.dumps, rows))}
+    found = []
+    for name, text in texts.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dev.json").write_text(text, encoding="utf-8")
+        imported = read_redocred(tmp_path / name)
+        noted = [(one.what, one.why, one.where.partition("$")[2].rpartition("]")[2]) for one in imported.details]
+        found.append((list(imported.splits["dev"]), noted, len(imported.left_out), imported.labels))
+    assert found[0] == found[1]
+
+
 def test_a_document_without_sentences_is_a_document_without_text(tmp_path):
     example = one(read_redocred(written(tmp_path, dev=[changed(sents=[], vertexSet=[], labels=[])])))
     assert (example.document.text, example.gold.chains) == ("", ())
