@@ -6,7 +6,6 @@ Documents from ELAN have no gold: systems are run on them, or their text is anno
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from pathlib import Path, PurePosixPath
 
 from m3dllm.corpora.imported import Imported
@@ -66,18 +65,19 @@ def read_elan(
 
 
 def _slots(root: Element) -> dict[str, float]:
-    """The milliseconds of each time slot, in the order of the file: one without a time lies between those around it."""
-    slots = [(one.get("TIME_SLOT_ID", ""), number(one.get("TIME_VALUE"))) for one in root.iterfind(".//TIME_SLOT")]
-    known = [i for i, (_, time) in enumerate(slots) if time is not None]
-    found: dict[str, float] = {}
-    for i, (name, time) in enumerate(slots):
-        after = bisect_left(known, i)
-        if time is None and 0 < after < len(known):
-            left, right = known[after - 1], known[after]
-            first, last = slots[left][1] or 0.0, slots[right][1] or 0.0
-            time = first + (last - first) * (i - left) / (right - left)
-        if time is not None:
-            found[name] = time
+    """The milliseconds of each time slot; those without a time that annotations of a tier join part the time evenly."""
+    said = {one.get("TIME_SLOT_ID", ""): number(one.get("TIME_VALUE")) for one in root.iterfind(".//TIME_SLOT")}
+    found = {name: time for name, time in said.items() if time is not None}
+    for tier in root.findall("TIER"):
+        lines = tier.findall("ANNOTATION/ALIGNABLE_ANNOTATION")
+        after = {one.get("TIME_SLOT_REF1", ""): one.get("TIME_SLOT_REF2", "") for one in lines}
+        for first in [name for name in after if name in found]:
+            way = [first, after[first]]
+            while way[-1] not in found and way[-1] in after and len(way) <= len(after):
+                way.append(after[way[-1]])
+            if len(way) > 2 and way[-1] in found:
+                step = (found[way[-1]] - found[first]) / (len(way) - 1)
+                found |= {name: found[first] + i * step for i, name in enumerate(way[1:-1], start=1)}
     return found
 
 
@@ -100,19 +100,18 @@ def _times(root: Element) -> dict[str, tuple[float, float]]:
             name, of = one.get("ANNOTATION_ID", ""), (tier.get("TIER_ID", ""), one.get("ANNOTATION_REF", ""))
             referring[name] = of
             parts.setdefault(of, {})[name] = one.get("PREVIOUS_ANNOTATION", "")
-    ordered = {of: _in_order(held) for of, held in parts.items()}
+    ordered = {of: {name: i for i, name in enumerate(_in_order(held))} for of, held in parts.items()}
+    depth = len(root)  # no way is longer than there are tiers, unless it goes in a circle
     for name in referring:
         way = [name]
-        while (
-            way[-1] in referring and way[-1] not in found and len(way) <= len(root)
-        ):  # no circle, nor deeper than tiers
+        while way[-1] in referring and way[-1] not in found and len(way) <= depth:
             way.append(referring[way[-1]][1])
         for child in way[-2::-1]:
             of = referring[child]
             if of[1] in found and child not in found:
                 (start, end), held = found[of[1]], ordered[of]
                 step = (end - start) / len(held)
-                at = held.index(child)
+                at = held[child]
                 found[child] = start + at * step, start + (at + 1) * step
     return found
 

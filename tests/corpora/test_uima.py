@@ -178,6 +178,11 @@ def test_slots_without_a_time_lie_evenly_between_those_around_them(tmp_path):
     assert said(tmp_path, "words", words=words) == [("the word x", 1, 2), ("the word y", 2, 3), ("the word z", 3, 4)]
 
 
+def test_slots_of_other_tiers_part_no_time(tmp_path):
+    words = aligned("x", "t1", "t2") + aligned("z", "t2", "t4")
+    assert said(tmp_path, "words", words=words) == [("the word x", 1, 2.5), ("the word z", 2.5, 4)]
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_annotations_that_refer_to_one_share_its_time_in_their_order(tmp_path, order):
     parts = "".join([referring("first", "a"), referring("second", "a", "first")][::order])
