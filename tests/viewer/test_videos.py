@@ -18,10 +18,14 @@ from tests.viewer.documents import chinese, corpus, english, replay
 FILM = Path(__file__).parents[2] / "examples" / "film.en.mp4"
 
 
-def filmed(folder: Path, film: Path = FILM, path: str = "videos/film.mp4") -> Run:
-    """A run over an English document with segments and frames of a film, and over a Chinese one without a video."""
+def filmed(folder: Path, film: Path = FILM, path: str = "videos/film.mp4", more: int = 0) -> Run:
+    """A run over an English document with segments and frames of a film, and over a Chinese one without a video.
+
+    The frames are at 0 s and 6 s, and so many `more` from 7 s on, ten a second.
+    """
     document = english().document
-    frames = tuple(replace(frame, time_s=frame.index / 4) for frame in document.frames)  # 0 s and 6 s
+    frames = tuple(replace(frame, time_s=frame.index / 4) for frame in document.frames)
+    frames += tuple(replace(frames[0], index=100 + n, time_s=7 + n / 10, annotated=False) for n in range(more))
     document = replace(document, frames=frames, video=Video(path, 0.0, 57.75))
     examples = (replace(english(), document=document), chinese())
     root = corpus(folder / "corpus", examples, videos={path: film})
@@ -149,6 +153,14 @@ def test_what_is_lit_follows_the_video_while_it_plays(watched):
     watched.wait("!document.querySelector('.track .segment.now')")
     watched.press("v")
     assert watched.run("document.querySelector('video').paused && document.querySelector('video').currentTime > 9.5")
+
+
+def test_frames_that_were_asked_for_follow_too(browser, tmp_path):
+    browser.open(write_pages([filmed(tmp_path, more=310)], tmp_path / "page"), document="en-1")
+    browser.wait("document.querySelector('video').readyState >= 2")
+    browser.click(".strip .more")
+    browser.run("document.querySelector('video').currentTime = 37.95")
+    browser.wait("document.querySelector('.strip li.now')?.textContent.startsWith('409')")
 
 
 def test_keys_and_times_in_the_text_go_through_the_video(watched):

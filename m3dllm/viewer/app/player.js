@@ -89,3 +89,6 @@ function stepTime(by) {
   const to = by > 0 ? times.find((time) => time > now + 0.01) : times.findLast((time) => time < now - 0.5);
   if (to !== undefined) seek(to);
 }
+
+// rows and frames that come when the reader asks for more follow too
+byId("main").addEventListener("click", (event) => event.target.closest(".more") && findFollowers());

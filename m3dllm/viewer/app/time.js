@@ -46,10 +46,15 @@ function drawTime(content, [side]) {
   return player ? el("div.watch", {}, watched, el("div", {}, marks)) : [watched, ...marks];
 }
 
+const untils = new WeakMap(); // of a document: when the next frame is shown, by the time of a frame
+
 /** From when to when a frame is the one to look at: until the next. */
-function shownFor({ frames }, frame) {
-  const next = frames.reduce((to, { time_s: at }) => (at !== null && at > frame.time_s && at < to ? at : to), Infinity);
-  return { "data-from": frame.time_s, "data-to": Number.isFinite(next) ? next : "" };
+function shownFor(content, frame) {
+  if (!untils.has(content)) {
+    const times = [...new Set(content.frames.map(({ time_s }) => time_s).filter((time) => time !== null))].sort((a, b) => a - b);
+    untils.set(content, new Map(times.map((time, i) => [time, times[i + 1] ?? ""])));
+  }
+  return { "data-from": frame.time_s, "data-to": untils.get(content).get(frame.time_s) };
 }
 
 /** The entities of a side that come up in most segments and frames, in the order in which they first do. */
