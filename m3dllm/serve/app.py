@@ -85,7 +85,7 @@ def make_app(jobs: Jobs, predictor: Predictor, *, token: str = "", upload_limit:
     async def result(request: Request) -> Response:
         try:
             path = inside(job_of(request).result / "page", request.path_params["path"])
-        except UserError as error:
+        except ValueError as error:
             raise HTTPException(404, "there is no such file") from error
         if not path.is_file():
             raise HTTPException(404, "there is no such file")

@@ -125,6 +125,7 @@ def test_what_fails_says_why(tmp_path):
         state = finished(web, job)
         assert state["status"] == "failed"
         assert state["message"].startswith("m3dllm: ")
+        assert web.get(f"/jobs/{job}/page/%2e%2e/%2e%2e/given/x.txt").status_code == 404
     assert [path.name for path in (tmp_path / job / "given").iterdir()] == ["x.txt"]
 
 
