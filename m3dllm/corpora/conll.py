@@ -169,7 +169,7 @@ def blocks(file: Path, notes: Imported, columns: Columns | None = None) -> Itera
     columns = columns or _columns(file) or Columns()
     block, widest, where = Block(1), 2 + columns.token, file.name
     if columns.token:
-        notes.remark("column", "it numbers the rows: tokens stand in the next one", where)
+        notes.remark("column", "it numbers the rows: the tokens are in the next one", where)
     if columns.tag >= 0:
         why = "its tags are read, not those of the last one: '--tags COLUMN' reads another"
         notes.remark("column", why, f"{where}: column {columns.tag + 1}")

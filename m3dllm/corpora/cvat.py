@@ -183,7 +183,7 @@ class _Task:
             if number(last.get("rotation")):
                 values["rotation"] = last.get("rotation", "")
             where = f"{self._file.name}: track {track.get('id', '')}, frame {index}, from {here} to {there}"
-            why = "the file does not place it in this frame: it stands where CVAT shows it"
+            why = "the file has no box for it in this frame: placed where CVAT shows it"
             self._notes.change("region", why, where)
             yield Element(first.tag, values)
 

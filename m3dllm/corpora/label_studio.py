@@ -465,7 +465,7 @@ class _Task:
                 marks.spoil(number - 1)
             elif box:
                 if number != here:
-                    why = "its frame is no keyframe of it: it stands where Label Studio shows it"
+                    why = "its frame is not a keyframe: placed where Label Studio shows it"
                     self.notes.change("region", why, f"{where}, from {here} to {there}")
                 for kind in kinds:
                     yield where, Region(number - 1, box, kind, confidence=confidence(result.get("score")))

@@ -111,7 +111,7 @@ def _example(
         if frame is not None or isinstance(row.get("image"), str):
             _box(span, frame, size, marks, where)
         elif alone:
-            why = "it was accepted by itself: what else stands in its text is not said"
+            why = "it was accepted separately: the rest of its text is not annotated"
             notes.leave_out("mention", why, f"{where}: {words(span.get('label'))} {span.get('start')}")
         else:
             start, end = whole_number(span.get("start")), whole_number(span.get("end"))

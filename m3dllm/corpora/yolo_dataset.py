@@ -84,7 +84,7 @@ def read_yolo_dataset(
                     marks.shows(region, place)
             else:
                 why = "it shows nothing" if drawn_in else "no image of its folder has one, and it is not annotated"
-                incoming.notes.remark("image", f"there is no file of its boxes: {why}", where)
+                incoming.notes.remark("image", f"it has no box file: {why}", where)
         if frames:
             document = Document(own, "en", "", frames=marks.annotated_frames(frames[n] for n in sorted(frames)))
             part = split or said.splits.get(members[0][1]) or incoming.split_of(members[0][1], path)

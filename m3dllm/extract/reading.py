@@ -148,7 +148,7 @@ def _film(source: Source, name: str, reading: Reading, folder: Path) -> Read:
     if media is not None and media.codec:
         frames = _frames(media, name, reading, cues, folder, read)
     elif not cues:
-        what = "contains neither video frames nor subtitles" if media else "holds no subtitles"
+        what = "contains neither video frames nor subtitles" if media else "contains no subtitles"
         raise UserError.at(source.files[0], f"{what}; use --transcribe for its sound, or --subtitles FILE")
     elif media is not None:
         read.problems.append("there is only sound: its documents have no frames")

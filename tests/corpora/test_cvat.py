@@ -66,7 +66,7 @@ def test_a_thing_stands_on_its_way_between_keyframes_where_no_other_frame_is_wri
     imported = read(tmp_path, VIDEO + track("PER", (10, 10, ""), (19, 40, "")))
     (film,) = imported.splits["train"]
     assert [(r.frame, round(r.box.x0, 3)) for r in film.gold.regions] == [(10, 0.1), (19, 0.4), (13, 0.2), (16, 0.3)]
-    why = "the file does not place it in this frame: it stands where CVAT shows it"
+    why = "the file has no box for it in this frame: placed where CVAT shows it"
     assert [one for one in changes(imported) if one[0] == "region"] == [("region", why)] * 2
 
 

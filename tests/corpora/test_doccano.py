@@ -136,7 +136,7 @@ def test_spans_say_what_stands_there(tmp_path):
 def test_a_span_that_was_accepted_by_itself_is_no_gold(tmp_path, view):
     imported = read(read_prodigy, tmp_path, {"text": "Ada met Bo", "spans": [span(0, 3, "PER")], **view})
     assert imported.splits["train"][0].unannotated == {"entity", "chain", "relation"}
-    assert reasons(imported) == [("mention", "it was accepted by itself: what else stands in its text is not said")]
+    assert reasons(imported) == [("mention", "it was accepted separately: the rest of its text is not annotated")]
 
 
 def test_of_several_annotations_of_an_input_the_first_is_taken(tmp_path):

@@ -198,7 +198,7 @@ def test_a_frame_with_a_keyframe_of_one_thing_holds_all_others_that_are_shown(tm
     )
     found = [(r.type, r.frame, round(r.box.x0, 3)) for r in imported.splits["train"][0].gold.regions]
     assert found == [("A", 0, 0.0), ("A", 10, 0.1), ("A", 20, 0.2), ("B", 10, 0.5), ("B", 20, 0.5), ("B", 30, 0.5)]
-    why = "its frame is no keyframe of it: it stands where Label Studio shows it"
+    why = "its frame is not a keyframe: placed where Label Studio shows it"
     assert [one for one in changes(imported) if one[0] == "region"] == [("region", why)] * 2
 
 

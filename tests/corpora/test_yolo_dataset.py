@@ -70,7 +70,7 @@ def test_images_of_a_folder_without_any_boxes_are_not_annotated(tmp_path):
     files = {"classes.txt": "a\nb\n", "images__train__a.png": png(), "labels__train__a.txt": LINE}
     imported = read_yolo_dataset(put(tmp_path, **files, images__train__b__png=png(), **{"images__test__c.png": png()}))
     assert [e.document.frames[0].annotated for e in imported.splits["test"]] == [False]
-    why = "there is no file of its boxes: no image of its folder has one, and it is not annotated"
+    why = "it has no box file: no image of its folder has one, and it is not annotated"
     assert [one.why for one in imported.remarks] == [why]
 
 

@@ -29,10 +29,10 @@ class Config(base.Config):
     """The options of `h-index`; the defaults are the preset `tiny`."""
 
     text_model: Annotated[tuple[str, ...], Meta(min_length=1)] = ("tiny",)
-    """'tiny' (a BART trained from scratch, with a vocabulary of its own), or a Hugging Face id or folder of a BART;
-    one a language: en=ID,zh=ID."""
+    """'tiny' (a BART trained from scratch, with its own vocabulary), or a Hugging Face id or folder of a BART;
+    one per language: en=ID,zh=ID."""
     pointer_dropout: Annotated[Share, ADVANCED, FIT] = 0.1
-    """Dropout of the decoder's states, and of what they are multiplied with."""
+    """Dropout of the decoder's states, and of the vectors that they are multiplied with."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {},
