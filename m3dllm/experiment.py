@@ -135,7 +135,7 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
     if experiment.pairs != "end-to-end" and not spec.takes_given:
         raise UserError(f"system '{spec.name}' does not take given mentions and chains: only --pairs end-to-end")
     if experiment.pairs not in PASSES:
-        raise UserError(f"there is no protocol '{experiment.pairs}' for pairs; expected {', '.join(PASSES)}")
+        raise UserError(f"--pairs {experiment.pairs}: expected {', '.join(PASSES)}")
     for name in ("limit", "limit_train"):
         if (most := getattr(experiment, name)) is not None and most < 1:
             raise UserError(f"{flag(name)} {most} leaves no document: expected 1 or more")
@@ -425,7 +425,7 @@ def read_done(folder: Path) -> dict[str, Any]:
         raise UserError.at(file, "is not a checkpoint record: fit again") from error
     for name, expected in files.items():
         if not is_within(folder, name):
-            raise UserError.at(file, f"names '{name}', which is not in the checkpoint: fit again")
+            raise UserError.at(file, f"lists '{name}', which is not in the checkpoint: fit again")
         if sha256_file(folder / name) != expected:
             raise UserError.at(folder / name, "is not the file that the fit wrote (truncated or changed): fit again")
     return done

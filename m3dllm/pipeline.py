@@ -247,7 +247,7 @@ def _predict(session: RunSession, *, retry_failed: bool) -> None:
         log.warning("%d of %d answered; %d failed", n - len(failures), n, len(failures))
         for what, n in (("the same command", again), ("--retry-failed", len(failures) - again)):
             if n:
-                log.warning("%d of these are asked again by %s", n, what)
+                log.warning("%d of these can be retried by %s", n, what)
 
 
 def _to_ask(session: RunSession, *, retry_failed: bool) -> Sequence[Document]:

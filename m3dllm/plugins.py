@@ -73,7 +73,7 @@ def class_in(found: Any, kind: type, name: str) -> Any:
     for one in [found] if isinstance(found, type) else vars(found).values():
         if isinstance(one, type) and issubclass(one, kind) and getattr(one, "name", None) == name:
             return one
-    raise UserError(f"{found!r} is not a {kind.__name__} named '{name}', and holds none")
+    raise UserError(f"{found!r} is not a {kind.__name__} named '{name}', and contains none")
 
 
 def summary(module: Any) -> str:

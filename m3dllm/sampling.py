@@ -19,7 +19,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.every, self.fps, self.at_s)) != 1:
-            raise ValueError("frames are taken every so many, so many a second, or at some times: one of the three")
+            raise ValueError("choose exactly one of: every N-th frame, N frames per second, or given times")
         if self.every is not None and self.every < 1:
             raise ValueError(f"every {self.every} frames: expected 1 or more")
         if self.fps is not None and not 0 < self.fps <= 1000:

@@ -208,7 +208,7 @@ def _restricted(run: ScoredRun, ids: Collection[str], folder: Path) -> ScoredRun
 def broken(error: Exception) -> str:
     """Why a run is skipped in which something stands that nobody thought of."""
     message = " ".join(f"{type(error).__name__} {error}".split())
-    return f"holds what no run writes ({message[:160]}): make it again"
+    return f"has content that no run writes ({message[:160]}): make it again"
 
 
 def _check_cost(path: Path, record: RunRecord) -> None:

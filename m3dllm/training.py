@@ -43,7 +43,7 @@ log = logging.getLogger("m3dllm")
 Item = TypeVar("Item")
 
 TRAINING, BEST = "training.safetensors", "best.safetensors"
-AGAIN = f"remove it and whatever is beside it of '{TRAINING}' and '{BEST}', and fit again"
+AGAIN = f"delete it and any '{TRAINING}' and '{BEST}' beside it, and fit again"
 POOL = 16
 """Items are sorted by length within random pools of so many steps."""
 

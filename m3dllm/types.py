@@ -336,7 +336,7 @@ class Example:
         length = len(self.document.text)
         for task in TASKS if self.unannotated else ():
             if task in self.unannotated and UNANNOTATED[task](self.gold):
-                yield "gold", f"gold holds what is unannotated in it: {task}"
+                yield "gold", f"gold contains annotations of an unannotated task: {task}"
         for i, chain in enumerate(self.gold.chains):
             for j, mention in enumerate(chain.mentions):
                 if mention.end > length:

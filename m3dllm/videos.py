@@ -40,4 +40,4 @@ def put_video(source: Path, target: Path, how: Put) -> str | None:
     if hard_link(source, target):
         return None
     size = source.stat().st_size / 1e6
-    return f"it lies on another disk: --videos copy makes a copy of {size:,.0f} MB"
+    return f"it is on another disk: --videos copy makes a copy of {size:,.0f} MB"

@@ -406,7 +406,7 @@ def _first_error(line: bytes | str, kind: type[Any]) -> tuple[str, str]:
 def _split(error: Exception, kind: Any) -> tuple[str, str]:
     """(message, path) of an error of msgspec, which writes `message - at `$.path``, in reading a `kind`."""
     if isinstance(error, UnicodeDecodeError):
-        return "holds bytes that are not UTF-8: save the file as UTF-8", "$"
+        return "contains bytes that are not UTF-8: save the file as UTF-8", "$"
     if isinstance(error, RecursionError):
         return _DEEP, "$"
     if not isinstance(error, msgspec.ValidationError):

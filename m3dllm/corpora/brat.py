@@ -395,7 +395,7 @@ class _Reader:
         if are_numbered or 2 * repeated > len(names) > 0:
             return names
         for name in sorted(names):
-            why = "its number does not look like a chain's: a type; '--chain-names' reads it as the name of a chain"
+            why = "its number does not look like a chain's: read as a type; '--chain-names' reads it as a chain's name"
             self.notes.remark("second type", why, f"{pair.ann_name}: {name}")
         return set()
 

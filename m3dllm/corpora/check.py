@@ -357,7 +357,7 @@ class _Corpus:
         if not self.linked_frames and links_out(self.root, file, self.folders):
             pieces.problem("$.video.path", f"{row.video.path!r} {LINKED}")
         elif not file.is_file():
-            pieces.warn("$.video.path", f"{row.video.path!r} is not there: pages show the frames only")
+            pieces.warn("$.video.path", f"{row.video.path!r} does not exist: pages only show the frames")
 
     def _image_problem(self, path: str, width_px: int, height_px: int) -> str | None:
         try:

@@ -35,7 +35,7 @@ def parse_choice(texts: Iterable[str], *, option: str) -> Chosen:
         pattern, equals, name = (part.strip() for part in word.partition("="))
         if not pattern or (equals and not name):
             raise UserError(
-                f"{option}: {word!r} is no type; expected TYPE or TYPE=NEW, such as Person=PER or '*_PER=PER'"
+                f"{option}: {word!r} is not a type; expected TYPE or TYPE=NEW, such as Person=PER or '*_PER=PER'"
             )
         if pattern in choice:
             raise UserError(f"{option}: {pattern!r} is given twice")

@@ -92,7 +92,7 @@ def read_conll(
         if tags is not None and columns:
             columns = replace(columns, tag=tags - 1)
         if columns is None and file != path:
-            incoming.notes.leave_out("file", "none of its columns holds tags", file.name)
+            incoming.notes.leave_out("file", "none of its columns has tags", file.name)
             continue
         if columns is None:
             raise UserError.at(file, "has no column of tags; expected tokens and BIO tags, a pair a line")

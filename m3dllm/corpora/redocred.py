@@ -61,7 +61,7 @@ def read_redocred(path: Path) -> Imported:
         split = _beginning(file) if shared[_beginning(file)] == 1 else split_name(_stem(file))
         empty = _has_no_relations(file)
         if empty:
-            imported.remark("file", "no document of it has a relation: they count as not annotated", file.name)
+            imported.remark("file", "no document has a relation: treated as not annotated", file.name)
         for i, row in enumerate(read_documents(file, imported, keys=("sents",), kind=_Known)):
             place = row.at(file.name)
             source = row.value if isinstance(row.value, _Known) else _source(row, file)

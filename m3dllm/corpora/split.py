@@ -86,7 +86,9 @@ def hold_out(
 def _check_ratios(ratios: Sequence[float], names: Sequence[str]) -> None:
     shown = ":".join(f"{ratio:g}" for ratio in ratios)
     if len(ratios) != len(names) or len(set(names)) < len(names):
-        raise UserError(f"ratios {shown} for the splits {', '.join(names)}: expected one ratio for each, all different")
+        raise UserError(
+            f"ratios {shown} for the splits {', '.join(names)}: expected one ratio per split, and different splits"
+        )
     if not all(0 <= ratio < float("inf") for ratio in ratios) or not any(ratios):
         raise UserError(f"ratios {shown}: expected numbers from 0, not all 0, such as 8:1:1")
 

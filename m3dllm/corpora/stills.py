@@ -49,7 +49,7 @@ def find_own(stem: str, named: str, folders: Sequence[Path], notes: Imported, wh
     other = find_image(named, folders) or _of_stem(by_name, folders) if named else None
     own = None if by_name == stem and other else _of_stem(stem, folders)
     if own and other:
-        why = "the image of its file's own name is taken: the one that the file names is there too"
+        why = "both an image with the file's name and the image named in it exist: the former is used"
         notes.remark("image", why, f"{where}: {named}")
     return own or other
 

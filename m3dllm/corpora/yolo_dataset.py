@@ -115,7 +115,7 @@ class _Said:
         for file in found:
             classes, folder = read_names(file), root if names else file.parent
             if by_folder.setdefault(folder, classes) != classes:
-                why = "another file of its folder names the classes otherwise, and is taken"
+                why = "another file in its folder has other class names and is used"
                 notes.leave_out("file", why, file.relative_to(root).as_posix())
         if found:
             by_folder.setdefault(root, by_folder[root if names else found[0].parent])

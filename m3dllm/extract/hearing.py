@@ -59,7 +59,9 @@ def _whispered(video: Path, model: str, lang: str | None) -> Subtitles:
         whisper = faster_whisper.WhisperModel(model)
     except Exception as error:  # of the hub, the network, or the runtime
         why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"whisper's model '{model}' cannot be loaded ({why}): give its folder, whisper:DIR") from error
+        raise UserError(
+            f"the whisper model '{model}' cannot be loaded ({why}): give its folder, whisper:DIR"
+        ) from error
     segments, _ = whisper.transcribe(str(video), language=lang)
     cues = tidy(Cue(max(0.0, s.start), max(0.0, s.start, s.end), s.text.strip()) for s in segments)
     return Subtitles(cues, f"transcribed by faster-whisper {faster_whisper.__version__}, model {model}")

@@ -100,5 +100,5 @@ def _in_folder(folder: Path) -> list[Source]:
     used = {file for source in sources for file in source.files}
     sources += [_one(p) for p in files if p not in used and p.suffix.lower() in SUBTITLES | TEXTS]
     if not sources:
-        raise UserError.at(folder, "holds no video, subtitles, text or image to read")
+        raise UserError.at(folder, "contains no video, subtitles, text or image")
     return sources

@@ -71,7 +71,7 @@ def _golds(file: Path, labels: LabelSet | None) -> tuple[Golds | Sequence[Gold],
 
 def _predictions(file: Path, ids: Set[str], labels: LabelSet | None, gold: Path) -> Stream[Prediction]:
     if _form(file) == "corpus":
-        raise UserError.at(file, "holds corpus lines; expected prediction lines: are --gold and --pred exchanged?")
+        raise UserError.at(file, "holds corpus lines; expected prediction lines: are --gold and --pred swapped?")
     seen: dict[tuple[str, str], int] = {}
     for number, (document, given) in _heads(file, prediction_key):
         if document not in ids:

@@ -72,7 +72,7 @@ def make_app(jobs: Jobs, predictor: Predictor, *, token: str = "", upload_limit:
     def job_of(request: Request) -> Job:
         job = jobs.jobs.get(request.path_params["job"])
         if job is None:
-            raise HTTPException(404, "there is no such job")
+            raise HTTPException(404, "no such job")
         return job
 
     async def state(request: Request) -> Response:
@@ -86,9 +86,9 @@ def make_app(jobs: Jobs, predictor: Predictor, *, token: str = "", upload_limit:
         try:
             path = inside(job_of(request).result / "page", request.path_params["path"])
         except ValueError as error:
-            raise HTTPException(404, "there is no such file") from error
+            raise HTTPException(404, "no such file") from error
         if not path.is_file():
-            raise HTTPException(404, "there is no such file")
+            raise HTTPException(404, "no such file")
         return FileResponse(path)
 
     async def health(_: Request) -> Response:

@@ -120,7 +120,7 @@ class Majority(System):
     def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
         """One answer a document, mentions as offsets and boxes as fractions."""
         if self.model is None:
-            raise UserError("system 'majority' has no checkpoint: fit it first, or give --checkpoint")
+            raise UserError("system 'majority' has no checkpoint: run 'm3dllm fit' first, or give --checkpoint")
         lexicons = {lang: Lexicon(rules.mentions) for lang, rules in self.model.languages.items()}
         for document in documents:
             kind = document.given.kind if document.given else None

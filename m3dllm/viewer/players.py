@@ -48,7 +48,7 @@ class Players:
         if suffix not in PLAYED:
             return {"gone": f"browsers play no {suffix or 'file without a suffix'}"}
         if links_out(root, file) or not (root / "labels.json").is_file():  # a run from elsewhere names no file of mine
-            return {"gone": "it lies in no corpus"}
+            return {"gone": "it is not in a corpus"}
         name = f"videos/{sum('src' in known for known in self._known.values()):04}{suffix}"
         why = put_video(file, self._out / name, self._how)
         return {"gone": why} if why else {"src": name}

@@ -90,7 +90,7 @@ REGION = CLEAN["gold"]["regions"][0]
 ONE_PROBLEM = {
     "broken JSON": (b'{"id": "a",', ": not valid JSON"),
     "another kind of value": (b"[1, 2]", ": Expected 'object', got 'array': found a list of 2"),
-    "wrong bytes": (b'{"id": "\xff"}', ": holds bytes that are not UTF-8"),
+    "wrong bytes": (b'{"id": "\xff"}', ": contains bytes that are not UTF-8"),
     "deep nesting": (b"[" * 100_000, ": is nested too deeply"),
     "missing field": ({k: v for k, v in CLEAN.items() if k != "text"}, ": lacks the field 'text'"),
     "video out of the corpus": (
@@ -235,7 +235,7 @@ ONE_WARNING = {
     ),
     "video that is not there": (
         changed(video={"path": "videos/a.mp4"}),
-        ": $.video.path: 'videos/a.mp4' is not there: pages show the frames only",
+        ": $.video.path: 'videos/a.mp4' does not exist: pages only show the frames",
     ),
     "overlapping tokens": (
         changed(tokens=[[0, 3], [2, 4], [3, 5]]),

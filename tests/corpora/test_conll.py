@@ -180,7 +180,7 @@ def test_the_tweets_of_twitter_2015_and_2017(shared_data):
         "dev": (1000 + 723, 1541 + 53 + 1324, 2918, 0, 0, 0),
     }
     assert len(imported.changed) == 186 + 53
-    assert reasons(imported) == [("file", "none of its columns holds tags")]
+    assert reasons(imported) == [("file", "none of its columns has tags")]
 
 
 def test_the_examples_of_doccano(shared_data):

@@ -165,7 +165,7 @@ def test_another_encoding_is_named(tmp_path):
     with pytest.raises(UserError, match=r"train\.jsonl: is UTF-16; expected UTF-8"):
         load_corpus(folder)
     (folder / "train.jsonl").write_bytes(json.dumps({**LINE, "text": "苏珊"}, ensure_ascii=False).encode("gb18030"))
-    with pytest.raises(UserError, match=r"train\.jsonl:1: holds bytes that are not UTF-8"):
+    with pytest.raises(UserError, match=r"train\.jsonl:1: contains bytes that are not UTF-8"):
         load_corpus(folder)
     (folder / "labels.json").write_text("{}", encoding="utf-16")
     with pytest.raises(UserError, match=r"labels\.json: is UTF-16; expected UTF-8"):

@@ -85,7 +85,7 @@ def test_names_that_two_files_of_a_folder_tell_otherwise_are_counted(tmp_path):
     files = {"classes.txt": "cat\ndog\n", "data.yaml": "names: [dog, cat]\n", "a.png": png(), "a.txt": LINE}
     imported = read_yolo_dataset(put(tmp_path, **files))
     assert imported.splits["train"][0].gold.regions[0].type == "dog"
-    assert reasons(imported) == [("file", "another file of its folder names the classes otherwise, and is taken")]
+    assert reasons(imported) == [("file", "another file in its folder has other class names and is used")]
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ def test_one_model_for_two_languages_has_one_t5(documents, tmp_path):
 
 
 def test_candidates_that_are_not_there_are_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"--boxes names a run, its predictions\.jsonl, or a split of a corpus"):
+    with pytest.raises(UserError, match=r"expected for --boxes a run, its predictions\.jsonl, or a split of a corpus"):
         Umie(Config(boxes=(str(tmp_path),)), labels=LABELS)
 
 

@@ -28,7 +28,7 @@ from tests.pipeline.asking import majority
         ({"missing": "nowhere.json"}, "nowhere.json"),
         ({"checkpoint": Path("nowhere")}, "nowhere: does not exist"),
         ({"corpus": Path("nowhere")}, "nowhere: does not exist"),
-        ({"pairs": "silver"}, "there is no protocol 'silver' for pairs; expected end-to-end, gold, both"),
+        ({"pairs": "silver"}, "--pairs silver: expected end-to-end, gold, both"),
         ({"limit": -1}, "--limit -1 leaves no document"),
         ({"limit_train": 0}, "--limit-train 0 leaves no document"),
         ({"tasks": ()}, "expected some of entity, chain, relation, grounding"),

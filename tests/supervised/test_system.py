@@ -146,7 +146,7 @@ def test_a_given_type_that_is_unknown_is_an_error_of_the_document(fitted):
 
 
 def test_a_model_that_is_not_fitted_says_so():
-    with pytest.raises(UserError, match="not fitted"):
+    with pytest.raises(UserError, match="not trained"):
         answer(DFFM(CONFIG, labels=LABELS), Document("d", "en", "x"))
 
 

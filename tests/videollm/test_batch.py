@@ -56,7 +56,7 @@ def test_each_document_is_a_request_and_waits(corpus, tmp_path):
         ("POST", "/v1/chat/completions", "gpt-5-mini")
     }
     assert run.record().status == "incomplete"
-    assert "give its answers by --batch-answers" in failures(run)[0].message
+    assert "pass the answers by --batch-answers" in failures(run)[0].message
 
 
 def test_the_same_command_with_the_answers_goes_on(corpus, tmp_path):

@@ -128,7 +128,9 @@ def test_options_that_cannot_be_are_one_line(options, message):
 
 def test_a_strategy_that_does_not_check_is_one_line_and_so_is_one_without_proposals(tiny):
     config = videollm.Config(model=tiny("qwen2_5_vl"), device="cpu", strategy="verify")
-    with pytest.raises(UserError, match="--strategy verify checks what another system proposes: take --system cascade"):
+    with pytest.raises(
+        UserError, match="--strategy verify checks the proposals of another system: use --system cascade"
+    ):
         VideoLLM(config, labels=LABELS).predict([document("d")])
     proposed = replace(document("d"), proposed=example("d", "[PER0 Ada] .").gold)
     with pytest.raises(UserError, match="--strategy joint asks afresh"):

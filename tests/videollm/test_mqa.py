@@ -224,7 +224,7 @@ def test_a_span_that_stands_nowhere_is_left_for_normalization_to_judge():
 def test_a_label_set_with_more_types_than_letters_is_one_line():
     check_labels(LABELS)
     many = LabelSet(mentions=tuple(Label(f"T{i}") for i in range(52)))
-    with pytest.raises(UserError, match="52 types of mentions: the strategy mqa takes at most 51 in a question"):
+    with pytest.raises(UserError, match="52 types of mentions: the strategy mqa supports at most 51 per question"):
         check_labels(many)
     pairs = LabelSet(mentions=(Label("PER"),), relations=tuple(RelationLabel(f"r{i}") for i in range(26)))
     with pytest.raises(UserError, match="52 relations between 'PER' and 'PER'"):

@@ -178,7 +178,7 @@ def test_a_free_model_is_held_to_nothing(serve):
 def test_the_key_comes_from_the_environment_and_is_not_sent_elsewhere(serve, monkeypatch):
     monkeypatch.setenv(openai.KEY, "sesame")
     server = serve(says=lambda n: (302, b""))
-    with pytest.raises(UserError, match="302: it sends elsewhere"):
+    with pytest.raises(UserError, match="302: it redirects"):
         failures(server)
     assert [headers["authorization"] for headers in server.headers] == ["Bearer sesame"]
 

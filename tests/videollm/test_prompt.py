@@ -243,5 +243,5 @@ def test_files_that_no_strategy_asks_with_are_named(tmp_path, caplog):
     (tmp_path / "joint/joint.en.v2.txt").write_text("Never.", encoding="utf-8")
     assert unused(tmp_path) == ["joint/jiont.en.v2.jinja", "joint/joint.en.v2.txt"]
     prompts_of(Config(prompts=str(tmp_path), model="m"), embedded_model=False)
-    assert "no strategy asks with" in caplog.text
+    assert "no strategy uses" in caplog.text
     assert "joint/jiont.en.v2.jinja" in caplog.text

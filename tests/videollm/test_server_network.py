@@ -122,7 +122,7 @@ def test_a_certificate_of_one_s_own_is_named_by_the_environment(secure, certific
 @pytest.mark.parametrize("file", ["own.key", "nowhere.pem"])
 def test_a_file_of_certificates_that_holds_none_is_one_line(certificate, monkeypatch, file):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0].parent / file))
-    with pytest.raises(UserError, match=f"SSL_CERT_FILE names .*{file}: it holds no certificates"):
+    with pytest.raises(UserError, match=f"SSL_CERT_FILE names .*{file}: it contains no readable certificates"):
         system("https://127.0.0.1:9/v1")
 
 
@@ -299,7 +299,7 @@ def test_a_page_that_forbids_is_not_taken_for_a_wrong_key(serve):  # noqa: F811
 
 def test_a_server_that_sends_elsewhere_is_said_where(serve):  # noqa: F811
     away = serve(says=lambda n: (308, b"", {"Location": "https://u:p@h.example/v2/chat/completions?k=v"}))
-    with pytest.raises(UserError, match=r"sends elsewhere \(https://h\.example/v2/chat/completions\): give the final"):
+    with pytest.raises(UserError, match=r"redirects \(https://h\.example/v2/chat/completions\): give the final"):
         one(away)
 
 

@@ -107,7 +107,7 @@ def test_the_key_is_not_sent_to_another_host(serve, monkeypatch):  # noqa: F811
     monkeypatch.setenv("OPENAI_API_KEY", "sesame-open")
     other = serve()
     away = serve(says=lambda n: (307, b"", {"Location": f"{other.url}/chat/completions"}))
-    with pytest.raises(UserError, match="sends elsewhere"):
+    with pytest.raises(UserError, match="it redirects"):
         one(away)
     assert other.asked == []
 

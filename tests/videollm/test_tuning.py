@@ -442,7 +442,7 @@ def test_an_adapter_for_other_prompts_is_refused(base, run, copy, tmp_path):
         use(base, adapter=str(copy))
     (tmp_path / "prompts" / "joint").mkdir(parents=True)
     (tmp_path / "prompts" / "joint" / "joint.en.v1.jinja").write_text("Say it.")
-    with pytest.raises(UserError, match="prompts of other words"):
+    with pytest.raises(UserError, match="with other prompts"):
         use(base, adapter=str(run), prompts=str(tmp_path / "prompts"))
 
 

@@ -317,7 +317,7 @@ def test_a_relation_is_said_where_the_later_of_its_chains_comes_up(make):
 def test_a_strategy_without_right_answers_is_refused(make):
     subject = make().builder.show(document("d", "en"))
 
-    with pytest.raises(ValueError, match="no gold answer to a question of the stage 'box'"):
+    with pytest.raises(ValueError, match="no gold answer for the stage 'box'"):
         target_of(Question(BOX, None), Gold(subject, Annotation()))
 
 

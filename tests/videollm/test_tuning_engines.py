@@ -125,7 +125,7 @@ def test_an_adapter_of_a_server_that_does_nothing_is_an_error(serve):  # noqa: F
 def test_a_server_without_log_probabilities_proves_nothing_and_says_so(serve, caplog):  # noqa: F811
     server = serve(MODELS)
     assert ask(server, adapter="mine").engine
-    assert "whether 'mine' does anything cannot be checked" in caplog.text
+    assert "whether 'mine' has an effect cannot be checked" in caplog.text
 
 
 def test_an_adapter_that_a_server_does_not_have_is_one_line(serve):  # noqa: F811

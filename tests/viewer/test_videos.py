@@ -99,7 +99,7 @@ def test_a_video_on_another_disk_is_not_copied_unasked(tmp_path):
     target = disk / f"m3dllm-{os.getpid()}.mp4"
     try:
         why = put_video(FILM, target, "link")
-        assert why == "it lies on another disk: --videos copy makes a copy of 0 MB"
+        assert why == "it is on another disk: --videos copy makes a copy of 0 MB"
         assert not target.exists()
         assert put_video(FILM, target, "copy") is None
         assert target.read_bytes() == FILM.read_bytes()
@@ -111,7 +111,7 @@ def test_a_video_on_another_disk_is_not_copied_unasked(tmp_path):
     ("path", "why"),
     [
         ("../../secret.mp4", "its path leads out of the corpus"),
-        ("videos/link.mp4", "it lies in no corpus"),
+        ("videos/link.mp4", "it is not in a corpus"),
         ("labels.json", "browsers play no .json"),
         ("videos/gone.mp4", "the file is gone"),
     ],

@@ -107,7 +107,7 @@ def _form_of(session: Any, path: Path) -> Form:
             return Form(size, _ultraface_pixels, _read_ultraface)
         if len(shapes) == 1 and len(shapes[0]) == 4 and shapes[0][1] == 85:
             return Form(size, _fastestdet_pixels, _read_fastestdet)
-    has = f"takes {given} and gives {', '.join(map(str, shapes))}"
+    has = f"takes {given} and returns {', '.join(map(str, shapes))}"
     raise UserError.at(path, f"{has}: expected an UltraFace (scores and boxes) or a FastestDet (85 numbers a cell)")
 
 

@@ -61,7 +61,9 @@ def _file(source: str) -> Path:
     if path.is_dir():
         path = path / "predictions.jsonl"
     if not path.is_file():
-        raise UserError.at(path, "is not there: --boxes names a run, its predictions.jsonl, or a split of a corpus")
+        raise UserError.at(
+            path, "does not exist: expected for --boxes a run, its predictions.jsonl, or a split of a corpus"
+        )
     return path
 
 

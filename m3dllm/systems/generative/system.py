@@ -118,7 +118,7 @@ class Generative(System):
         is in a language that the model was not trained on, is answered with its error.
         """
         if self._fitted is None:
-            raise UserError("the model is not fitted: fit it, or give --checkpoint")
+            raise UserError("the model is not trained: run 'm3dllm fit', or give --checkpoint")
         yield from answered(documents, DOCUMENTS_AT_ONCE, self._answers)
 
     def _answers(self, documents: Sequence[Document]) -> list[RawOutput]:

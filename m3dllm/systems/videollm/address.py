@@ -100,7 +100,7 @@ def read_key(variable: str) -> str:
     if not found and not re.fullmatch(r"[!-~]+", key):
         found = "a space" if key.isprintable() and key.isascii() else "a character that keys cannot have"
     if found:
-        raise UserError(f"the key in ${variable} holds {found}: set it again, the key alone")
+        raise UserError(f"the key in ${variable} contains {found}: set it to the key alone")
     return key
 
 
@@ -123,7 +123,7 @@ def read_pairs(words: Iterable[str], *, option: str, mark: str) -> dict[str, str
         name, _, value = word.partition(mark)
         name, value = name.strip(), re.sub(r"\$(\w+)|\$\{(\w+)\}", _from_environment(option), value.strip())
         if re.search(r"[\r\n\x00]", value):
-            raise UserError(f"{option} {name}: its value holds a line break")
+            raise UserError(f"{option} {name}: its value contains a line break")
         found[name] = value
     return found
 

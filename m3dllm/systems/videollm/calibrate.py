@@ -187,7 +187,9 @@ def calibrate(config: Config, *, engine: Engine | None = None) -> Calibration:
     config = replace(config, frames=max(1, config.frames), video=False)
     engine = engine or make_engine(config)
     if not engine.sees:
-        raise UserError(f"model '{engine.provenance.get('model')}' reads no images: there are no boxes to calibrate")
+        raise UserError(
+            f"model '{engine.provenance.get('model')}' does not read images: there are no boxes to calibrate"
+        )
     prompts = Prompts(version=config.prompt_version or NEWEST)
     drawn = shapes()
     sizes = []

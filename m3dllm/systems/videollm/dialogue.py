@@ -342,5 +342,5 @@ def prompts_of(options: Options, *, embedded_model: bool) -> Prompts:
     prompts.check("document", *strategy.folders)
     for folder in own:
         for file in unused(folder, *base):
-            log.warning("--prompts: no strategy asks with %s/%s: see 'm3dllm prompts copy' for the names", folder, file)
+            log.warning("--prompts: no strategy uses %s/%s: see 'm3dllm prompts copy' for the names", folder, file)
     return prompts

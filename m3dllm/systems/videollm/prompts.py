@@ -107,7 +107,7 @@ class Prompts:
             at = " or ".join(str(folder) for folder in self._folders)
             raise UserError(f"there is no prompt {error.name} in {at}") from error
         except UnicodeDecodeError as error:
-            raise UserError.at(file, "holds bytes that are not UTF-8: save the file as UTF-8") from error
+            raise UserError.at(file, "contains bytes that are not UTF-8: save the file as UTF-8") from error
         except jinja2.TemplateSyntaxError as error:
             raise UserError.at(
                 error.filename or file, f"is not a valid template: {error.message}", line=error.lineno
@@ -140,7 +140,7 @@ class Prompts:
 
 
 def unused(own: Path, *others: Path) -> list[str]:
-    """The files of a folder of prompts that no strategy asks with: their names stand neither in the `others`, the
+    """The files of a folder of prompts that no strategy uses: their names stand neither in the `others`, the
     folders that it is laid over, nor in a template of its own that takes them as a part."""
     known = {_name(path, folder) for folder in (*others, SHIPPED) for path in folder.rglob(f"*{SUFFIX}")}
     files = [path for path in sorted(own.rglob("*")) if path.is_file() and not path.name.startswith((".", "README"))]

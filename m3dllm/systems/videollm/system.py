@@ -104,7 +104,7 @@ class VideoLLM(System):
         try:
             from m3dllm.systems.videollm.tuning.trainer import fit
         except ImportError as error:
-            raise UserError(f"a fit lacks one of its parts ({error}): pip install 'm3dllm[llm]'") from error
+            raise UserError(f"training needs a package that is missing ({error}): pip install 'm3dllm[llm]'") from error
         fit(self.config, self.labels, train, dev, out)
 
     def fitted(self, out: Path) -> None:
@@ -146,9 +146,11 @@ class VideoLLM(System):
         if self.config.video:
             return ("no regions: the frames were shown as one video",)
         if "clip" in self.engine.supports and not self.strategy.is_framewise:
-            return ("no regions: the model sees the frames as one clip: --strategy framewise asks for each alone",)
+            return (
+                "no regions: the model sees the frames as one clip; --strategy framewise shows one frame at a time",
+            )
         unknown = f"nothing documents how a model of family '{self.engine.family.name}' writes boxes"
-        return (f"no regions: {unknown}; --box-convention names a convention",)
+        return (f"no regions: {unknown}; --box-convention sets one",)
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -190,8 +192,8 @@ class VideoLLM(System):
         if first is None or self.strategy.checks == (first.proposed is not None):
             return
         if self.strategy.checks:
-            raise UserError(f"--strategy {name} checks what another system proposes: take --system cascade")
-        raise UserError(f"--strategy {name} asks afresh, and checks nothing that is proposed: take verify")
+            raise UserError(f"--strategy {name} checks the proposals of another system: use --system cascade")
+        raise UserError(f"--strategy {name} predicts from scratch and cannot check proposals: use verify")
 
 
 def constraint_of(options: Options, engine: Engine, strategy: Strategy) -> str:

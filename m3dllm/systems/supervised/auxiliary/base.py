@@ -43,7 +43,9 @@ class Auxiliary(nn.Module, ABC):
     def encoded(self, states: States) -> tuple[Features, Features]:
         """Words and patches before their fusion. Raises UserError for a system that does not say them."""
         if states.encoded is None:
-            raise UserError(f"--aux-loss {self.name}: this system does not say what its encoders give (States.encoded)")
+            raise UserError(
+                f"--aux-loss {self.name}: this system does not expose the output of its encoders (States.encoded)"
+            )
         return states.encoded
 
 

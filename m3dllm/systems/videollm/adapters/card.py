@@ -150,7 +150,7 @@ class Adapter:
         base = self.card.base
         if sha256 != base.sha256:
             named = f"'{base.model}'" if base.model else "an embedded model"
-            remedy = "give that model as --model" if base.model else "leave --model out, fetch the adapter again"
+            remedy = "give that model as --model" if base.model else "omit --model, or fetch the adapter again"
             what = f"was tuned on {named} ({base.sha256[:12]}), not on '{name}' ({sha256[:12]})"
             raise self.refusal(f"{what}: {remedy}, or tune another")
 

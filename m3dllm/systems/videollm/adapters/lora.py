@@ -126,7 +126,7 @@ def load_adapter(model: Any, adapter: Adapter) -> Any:
         why = " ".join(str(error).split())[:160]
         raise UserError.at(adapter.folder, f"adapter '{adapter.name}' does not fit the model ({why})") from error
     if result.unexpected_keys:
-        what = f"names '{result.unexpected_keys[0]}', which the model does not have"
+        what = f"has '{result.unexpected_keys[0]}', which the model does not have"
         raise UserError.at(adapter.folder, f"adapter '{adapter.name}' {what}: it was tuned on another model")
     return tuned.requires_grad_(False).eval()
 

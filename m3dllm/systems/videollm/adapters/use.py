@@ -33,7 +33,7 @@ def tuned(
     unknown here (`quiet`: without a warning). Raises UserError.
     """
     if checkpoint is not None and options.adapter:
-        raise UserError("--checkpoint and --adapter name two adapters: give one of them")
+        raise UserError("--checkpoint and --adapter are two adapters: give one of them")
     given = str(checkpoint) if checkpoint is not None else options.adapter
     if given is None:
         return options, None
@@ -63,13 +63,13 @@ def check_use(adapter: Adapter, options: Options, labels: LabelSet, prompts_sha2
     """Raises UserError where the adapter was tuned for other prompts or another label set."""
     asked = adapter.card.asked
     if asked.strategy != options.strategy:
-        raise adapter.refusal(f"was tuned to be prompted with --strategy {asked.strategy}, not {options.strategy}")
+        raise adapter.refusal(f"was tuned with --strategy {asked.strategy}, not {options.strategy}")
     if asked.version != options.prompt_version:
         wanted = f"version {asked.version} of the prompts, not {options.prompt_version}"
         raise adapter.refusal(f"was tuned for {wanted}: give --prompt-version {asked.version}, or tune another")
     check_labels(asked.labels_sha256, labels, adapter.folder, what=f"adapter '{adapter.name}' was tuned")
     if asked.sha256 != prompts_sha256:
-        raise adapter.refusal("was tuned for prompts of other words: give the same --prompts, or tune another")
+        raise adapter.refusal("was tuned with other prompts: give the same --prompts, or tune another adapter")
     usual = Options()
     for name in USUAL:
         given, trained = getattr(options, name), adapter.card.training.get(name, getattr(usual, name))

@@ -144,7 +144,7 @@ class TransformersEngine(LocalEngine):
                 self.max_concurrency = max(1, len(batch) // 2)
                 self._pending.extendleft(reversed(batch))
                 return self.poll()
-            message = f"not enough memory on {self.device} for this document: show fewer frames by --frames"
+            message = f"not enough memory on {self.device} for this document: use fewer --frames"
             return [(batch[0][0], Reply(finish="error", failure=Failure(message)))]
 
     @property

@@ -84,7 +84,7 @@ class VllmEngine(LocalEngine):
         self._take(LocalModel(options))
         if self.local.gguf is not None:
             raise UserError(
-                f"--engine vllm reads no GGUF file ({self.local.gguf}): give a folder or a hub id as --model"
+                f"--engine vllm does not support GGUF files ({self.local.gguf}): give a folder or a hub id as --model"
             )
         self.adapter = find_adapter(options.adapter) if options.adapter else None
         self.context = min(options.context or CONTEXT, self.local.context)
@@ -385,12 +385,12 @@ def _room_for(adapter: Adapter, local: LocalModel) -> dict[str, Any]:
     adapter.check_files()
     shape = adapter.card.shape
     if shape.train_fully:
-        what = f"trained all weights of {', '.join(shape.train_fully)}, which vLLM takes from no adapter"
+        what = f"trained all weights of {', '.join(shape.train_fully)}, which vLLM does not support in an adapter"
         remedy = f"merge it first: m3dllm adapters merge {adapter.folder} --out MODEL"
         raise UserError.at(adapter.folder, f"adapter '{adapter.name}' {what}: {remedy}")
     if shape.rank > RANKS[-1]:
         raise UserError.at(
-            adapter.folder, f"adapter '{adapter.name}' has rank {shape.rank}; vLLM takes up to {RANKS[-1]}"
+            adapter.folder, f"adapter '{adapter.name}' has rank {shape.rank}; vLLM supports at most {RANKS[-1]}"
         )
     return {"enable_lora": True, "max_loras": 1, "max_lora_rank": next(r for r in RANKS if r >= shape.rank)}
 

@@ -206,8 +206,8 @@ def check_labels(labels: LabelSet) -> None:
     count, what = max(most)
     if count >= len(LETTERS):
         raise UserError(
-            f"the label set has {count} {what}: the strategy mqa takes at most {len(LETTERS) - 1} in a question: take"
-            " joint or staged by --strategy, or fewer types"
+            f"the label set has {count} {what}: the strategy mqa supports at most {len(LETTERS) - 1} per question: "
+            "use --strategy joint or staged, or fewer types"
         )
 
 

@@ -119,7 +119,9 @@ def _chains_parse(context: PromptContext, reply: Reply, mentions: About) -> list
         members: list[int] = []
         for name in strings(names):
             if name not in numbers:
-                context.issues.append(Issue("dangling", f"chains[{j}]", f"names mention {name[:40]!r}: there is none"))
+                context.issues.append(
+                    Issue("dangling", f"chains[{j}]", f"refers to mention {name[:40]!r}, which does not exist")
+                )
             elif numbers[name] in owner:
                 context.issues.append(Issue("duplicate_mention", f"chains[{j}]", f"{name} is already in a chain"))
             else:

@@ -63,7 +63,7 @@ def _about(context: PromptContext, gold: Annotation, box_step: int) -> Iterator[
 def target_of(question: Question, gold: Gold) -> str:
     """The gold answer to a question. Raises ValueError where it has none."""
     if question.stage.target is None:
-        raise ValueError(f"there is no gold answer to a question of the stage '{question.stage.name}'")
+        raise ValueError(f"there is no gold answer for the stage '{question.stage.name}'")
     return question.stage.target(gold, question.about)
 
 

@@ -70,7 +70,7 @@ class SFTDataset:
         self._judge_unfit(len(train))
         self.ceiling = ceiling(self.examples, raws, builder.labels)
         if not self.entries:
-            raise UserError("there is nothing to train on: no train document has anything that is asked about")
+            raise UserError("there is nothing to train on: no train document has annotations for these prompts")
 
     def encoded(self, entry: Entry) -> Encoded:
         """The item of an entry."""
@@ -133,7 +133,7 @@ class SFTDataset:
         named = ", ".join(f"'{name}'" for name, _ in self.unfit[:5]) + (", …" if count > 5 else "")
         message = f"{count} of {total} train documents cannot be trained on ({named}); of '{name}' {why}"
         if not self.options.exclude_unfit:
-            raise UserError(f"{message}: leave them out by --exclude-unfit, or raise the limits")
+            raise UserError(f"{message}: skip them by --exclude-unfit, or raise the limits")
         log.warning("%s: skipped", message)
 
 

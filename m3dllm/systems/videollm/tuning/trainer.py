@@ -190,9 +190,7 @@ class Trainer(Learner[Entry]):
         """Whether the base weights are quantized to 4 bits. Raises UserError where they must and cannot be."""
         able = can_hold_four_bits(self.device)
         if self.config.four_bit == "yes" and not able:
-            raise UserError(
-                "--four-bit yes: this needs a GPU and bitsandbytes: pip install bitsandbytes, or leave it out"
-            )
+            raise UserError("--four-bit yes: this needs a GPU and bitsandbytes: pip install bitsandbytes, or omit it")
         return self.config.four_bit != "no" and able and self.config.tune == "lora"
 
     def _effect(self) -> float:

@@ -50,14 +50,14 @@ class NativeLocal(LocalModel):
         folder = Path(self.source)
         if self.source not in (PUBLISHED, TINY) and not (self.source and folder.is_dir()):
             expected = f"expected {PUBLISHED}, {TINY}, or a folder with its parts as --model"
-            raise UserError(f"--engine {self.engine}: {options.model or 'no model'} is none of its models: {expected}")
+            raise UserError(
+                f"--engine {self.engine}: {options.model or 'no model'} is not one of its models: {expected}"
+            )
         if options.frames > self.most_frames:
             raise UserError(f"--frames {options.frames}: {self.engine} sees at most {self.most_frames}")
         if options.prompt_version == 1:
-            raise UserError(
-                f"--prompt-version 1 names frames one by one, and {self.engine} sees one clip: leave it out"
-            )
-        family = f"{self.engine}: trained on no boxes, and asked for fractions: a guess"
+            raise UserError(f"--prompt-version 1 names frames one by one, but {self.engine} sees one clip: omit it")
+        family = f"{self.engine}: not trained on boxes, and prompted for fractions: a guess"
         self.family = Family(self.engine, "", (), "fraction", family)
         self.config = self.tiny_language() if self.is_tiny else self._published_language()
         self.tokenizer = self.processor = self._tokenizer()

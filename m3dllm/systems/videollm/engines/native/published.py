@@ -37,7 +37,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
             path, f"cannot be read as tensors alone, and nothing else is read ({why}): {REMEDY}"
         ) from error
     if not isinstance(found, dict):
-        raise UserError.at(path, f"holds a {type(found).__name__}: expected tensors by their names")
+        raise UserError.at(path, f"contains a {type(found).__name__}: expected tensors by name")
     return found
 
 

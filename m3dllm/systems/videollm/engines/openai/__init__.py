@@ -168,9 +168,9 @@ class OpenAIEngine(Engine):
         """What whoever reads the scores must know of the server."""
         notes = []
         if self._dialect.adapted:
-            notes.append(f"the server was asked with {', '.join(self._dialect.adapted)}")
+            notes.append(f"the server was used with {', '.join(self._dialect.adapted)}")
         if self._loose and self._way is None and not self.config.unconstrained:
-            notes.append("the server took a schema and did not hold its answers to it")
+            notes.append("the server accepted a schema but did not enforce it")
         if len(self._seen["response_models"]) > 1:
             notes.append(f"the answers are of several models: {', '.join(self._seen['response_models'])}")
         return tuple(notes)
@@ -192,7 +192,7 @@ class OpenAIEngine(Engine):
                 hint = "" if wanted else ", or give the model by --model"
                 expected = f": expected an OpenAI-compatible server at --base-url{hint}"
                 raise UserError(trouble.message + ("" if trouble.kind == "fatal" else expected)) from trouble
-            log.warning("%s: '%s' is asked for as it is", trouble.message, wanted)
+            log.warning("%s: '%s' is used without a check", trouble.message, wanted)
             return {}
         rows = answer
         if isinstance(answer, dict):
@@ -222,7 +222,7 @@ class OpenAIEngine(Engine):
         if models and option == "--adapter":  # a model that is not listed may be an alias; an adapter was not loaded
             raise UserError(f"{self.url} does not serve '{wanted}': expected one of {names} as {option}")
         if models:
-            log.warning("%s does not list '%s' (%s): it is asked for as it is", self.url, wanted, names)
+            log.warning("%s does not list '%s' (%s): used anyway", self.url, wanted, names)
         return {"id": wanted} | ({"owned_by": first["owned_by"]} if "owned_by" in first else {})
 
     def _family(self) -> Family:
@@ -273,14 +273,14 @@ class OpenAIEngine(Engine):
             if text.strip() == PROBE:
                 return i
         if self.kind.probes():
-            log.warning("%s does not hold an answer to a grammar: it is given the schema", self.url)
+            log.warning("%s does not enforce a grammar: using the JSON schema", self.url)
         return None
 
     def _check_effect(self, name: str) -> None:
         """Raises UserError where the adapter `name` answers as its base model does."""
         measured = [[self._first_token(model, text) for text in PROBES] for model in (name, self.model)]
         if not all(all(rows) for rows in measured):
-            log.warning("%s gives no log-probabilities: whether '%s' does anything cannot be checked", self.url, name)
+            log.warning("%s gives no log-probabilities: whether '%s' has an effect cannot be checked", self.url, name)
             return
         changes = []
         for adapted, plain in zip(*measured, strict=True):
@@ -476,7 +476,7 @@ class OpenAIEngine(Engine):
             if learned is None:
                 return False
             self._dialect = learned
-        log.warning("%s: asked with %s from here on", trouble.message, learned.adapted[-1])
+        log.warning("%s: using %s from here on", trouble.message, learned.adapted[-1])
         return True
 
     def _patiently(self, call: Any) -> tuple[Any, int]:

@@ -50,7 +50,7 @@ class BatchClient:
                 line = {"custom_id": name, "method": "POST", "url": f"/v1/{path}", "body": body}
                 with self._path.open("ab") as file:
                     file.write(encode(line) + b"\n")
-        send = "send it as a batch, and give its answers by --batch-answers with the same command"
+        send = "submit it as a batch, and pass the answers by --batch-answers to the same command"
         raise RefusalError(f"{self._path} has the request: {send}", "later")
 
     def _read(self, row: dict[str, Any]) -> dict[str, Any]:

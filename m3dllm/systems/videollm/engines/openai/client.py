@@ -75,7 +75,7 @@ class Client:
         except OSError as error:
             variable = "SSL_CERT_FILE" if os.environ.get("SSL_CERT_FILE") else "SSL_CERT_DIR"
             where = f"{variable} names {os.environ.get(variable, '')}"
-            raise UserError(f"{where}: it holds no certificates that can be read ({error})") from error
+            raise UserError(f"{where}: it contains no readable certificates ({error})") from error
         http = openai.DefaultHttpxClient(transport=transport, follow_redirects=False, trust_env=False)
         named = {name.lower() for name in headers}
         own = {"Accept-Encoding": "identity", **headers}

@@ -76,8 +76,8 @@ def refusal(url: str, status: int, body: str, headers: Mapping[str, str], *, key
 
     if status in (301, 302, 303, 307, 308):
         to = one_line(without_secrets({n.lower(): v for n, v in headers.items()}.get("location", "")))
-        where = f"it sends elsewhere ({to or 'it does not say where'}): give the final address as --base-url"
-        return made("fatal", f"{url} answers {status}: {where} (the key goes to no other)")
+        where = f"it redirects ({to or 'it does not say where'}): give the final address as --base-url"
+        return made("fatal", f"{url} answers {status}: {where} (the key is only sent to the given address)")
     if status in (400, 403, 413, 422, 451) and _MODERATED.search(why):
         return made("document")
     if status == 413 or (status in (400, 422) and _is_too_long(why)):
