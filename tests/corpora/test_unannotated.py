@@ -49,7 +49,7 @@ def test_what_is_not_annotated_is_written_and_read_again(task):
 
 
 def test_gold_cannot_hold_what_is_not_annotated():
-    with pytest.raises(WireError, match="gold holds what is unannotated in it: chain"):
+    with pytest.raises(WireError, match="gold contains annotations of an unannotated task: chain"):
         read({"chains": [{"id": "a", "mentions": [ADA, BO]}], "relations": [], "unannotated": ["chain"]})
 
 

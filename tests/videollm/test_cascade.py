@@ -133,7 +133,7 @@ def test_a_strategy_that_does_not_check_is_one_line_and_so_is_one_without_propos
     ):
         VideoLLM(config, labels=LABELS).predict([document("d")])
     proposed = replace(document("d"), proposed=example("d", "[PER0 Ada] .").gold)
-    with pytest.raises(UserError, match="--strategy joint asks afresh"):
+    with pytest.raises(UserError, match="--strategy joint predicts from scratch"):
         VideoLLM(replace(config, strategy="joint"), labels=LABELS).predict([proposed])
 
 

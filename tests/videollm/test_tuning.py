@@ -432,7 +432,7 @@ def test_an_adapter_of_another_model_is_refused(base, run, tmp_path):
 
 
 def test_an_adapter_for_other_prompts_is_refused(base, run, copy, tmp_path):
-    with pytest.raises(UserError, match="tuned to be prompted with --strategy joint, not staged"):
+    with pytest.raises(UserError, match="was tuned with --strategy joint, not staged"):
         use(base, adapter=str(run), strategy="staged")
     text = (copy / "adapter.toml").read_text().replace("version = 2", "version = 7")
     (copy / "adapter.toml").write_text(text)
