@@ -1,11 +1,15 @@
 """What the host does beside the model: documents a second and core, with an engine that answers at once.
 
     python -m benchmarks.host [--frames 0,8,32] [--documents 24] [--model M] [--profile]
+    OMP_NUM_THREADS=1 python -m benchmarks.host --frames 8 --documents 8 --against OTHER [--rounds 6]
 
 Everything but the model's own computing is real: frames of 720p are decoded, resized and hashed, prompts rendered,
 counted and encoded, grammars compiled, answers read, and raw.jsonl and prompts.jsonl written. M is a model's folder or
 hub id, of which only the tokenizer and the processor are loaded; default: a tiny Qwen2.5-VL with a byte-level
 vocabulary, whose prompts have about three times as many tokens as real ones.
+
+With --against, this checkout and OTHER take turns, never at once, so that what else runs on the machine slows both
+alike; it says, too, whether both hand the same tokens and pixels to the model.
 """
 
 from __future__ import annotations
@@ -14,11 +18,16 @@ import argparse
 import cProfile
 import os
 import pstats
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -46,11 +55,16 @@ class InstantEngine(TokenizerOnlyEngine):
     def __init__(self, options: Config) -> None:
         super().__init__(options)
         self._ready: deque[tuple[int, Reply]] = deque()
+        self.seen: Any = None
+        """A hash of all that is handed to the model, where one is wanted."""
 
     def submit(self, key: int, request: Request) -> None:
         inputs = self.local.encode(request.messages)
         if request.constraint is not None and request.constraint.grammar is not None:
             compile_grammar(request.constraint.grammar, self.local.grammar_tokenizer)
+        if self.seen is not None:
+            for name in sorted(inputs):
+                self.seen.update(inputs[name].numpy().tobytes())
         self._ready.append((key, Reply(text=ANSWER, tokens_in=inputs["input_ids"].shape[1])))
 
     def poll(self) -> list[tuple[int, Reply]]:
@@ -74,6 +88,67 @@ def documents(folder: Path, count: int, frames: int) -> Iterator[Document]:
         yield Document(f"d{i}", "en", text, frames=tuple(stills))
 
 
+def system_of(folder: Path, model: str | None, frames: int) -> tuple[VideoLLM, InstantEngine]:
+    """The system and its engine; `folder` holds the tiny model where none is named."""
+    if model is None:
+        from tests.videollm import tiny
+
+        made = folder / "model"
+        model = str(made if made.exists() else tiny.qwen2_5_vl(made))
+    config = Config(model=model, frames=frames, context=1 << 17, prompt_version=2, max_tokens=512)
+    engine = InstantEngine(config)
+    return VideoLLM(config, labels=load_corpus(demo_corpus()).labels, engine=engine), engine
+
+
+def serve(model: str | None, frames: int, count: int) -> None:
+    """The documents for each line of the standard input: prints seconds of the processor, and what the model was handed
+    the first time."""
+    with tempfile.TemporaryDirectory() as folder:
+        here = list(documents(Path(folder), count, frames))
+        system, engine = system_of(Path(folder), model, frames)
+        engine.seen, handed = sha256(), ""
+        for _ in sys.stdin:
+            started = time.process_time()
+            list(system.predict(here))
+            seconds = time.process_time() - started
+            handed = handed or engine.seen.hexdigest()
+            engine.seen = None
+            print(seconds, handed, flush=True)
+
+
+def compare(other: Path, words: list[str], rounds: int, count: int) -> None:
+    """Let the two take turns; the first turn, in which what is done once is done, is left out."""
+    both = [
+        subprocess.Popen(
+            [sys.executable, str(Path(__file__).resolve()), *words, "--serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=checkout,
+            env=os.environ | {"PYTHONPATH": str(checkout)},
+        )
+        for checkout in (other.resolve(), Path(__file__).parents[1])
+    ]
+    turns = []
+    for _ in range(rounds + 1):
+        turn = []
+        for process in both:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            turn.append(process.stdout.readline().split())
+        turns.append(turn)
+    for process in both:
+        process.communicate()
+    for name, side in zip(("other", "here"), zip(*turns[1:], strict=True), strict=True):
+        each = [count / float(seconds) for seconds, _ in side]
+        median = statistics.median(each)
+        print(f"{name}: {median:.1f} documents a second and core, {min(each):.1f} to {max(each):.1f}")
+    print(f"here / other: {statistics.median(float(one[0][0]) / float(one[1][0]) for one in turns[1:]):.3f}")
+    print(f"handed to the model: {'the same' if turns[0][0][1] == turns[0][1][1] else 'not the same'}")
+
+
 def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,18 +156,22 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=24)
     parser.add_argument("--model")
     parser.add_argument("--profile", action="store_true", help="the twenty functions that take the most time")
+    parser.add_argument("--against", type=Path, metavar="OTHER", help="another checkout; of the first of --frames")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    labels = load_corpus(demo_corpus()).labels
+    if given.serve:
+        serve(given.model, int(given.frames.split(",")[0]), given.documents)
+        return
+    if given.against is not None:
+        words = [f"--frames={given.frames}", f"--documents={given.documents}"]
+        words += [f"--model={given.model}"] if given.model else []
+        compare(given.against, words, given.rounds, given.documents)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        model = given.model
-        if model is None:
-            from tests.videollm import tiny
-
-            model = str(tiny.qwen2_5_vl(Path(folder) / "model"))
         for frames in map(int, given.frames.split(",")):
             here = list(documents(Path(folder), given.documents, frames))
-            config = Config(model=model, frames=frames, context=1 << 17, prompt_version=2, max_tokens=512)
-            system = VideoLLM(config, labels=labels, engine=InstantEngine(config))
+            system, _ = system_of(Path(folder), given.model, frames)
             list(system.predict(here[:2]))  # what is only done once is not counted
             profile = cProfile.Profile()
             started, core = time.perf_counter(), time.process_time()

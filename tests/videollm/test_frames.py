@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from m3dllm.systems.videollm.config import Config
+from m3dllm.systems.videollm.families import SmartResize
 from m3dllm.systems.videollm.frames import choose_frames, load_image
+from m3dllm.systems.videollm.messages import Message, Still
 from m3dllm.types import Document, Frame, Segment
 from tests.small import png
 
@@ -71,3 +74,28 @@ def test_a_large_picture_is_made_smaller_as_a_slow_twin_does_it(tmp_path):
     found = load_image(Frame(0, str(tmp_path / "a.png"), 1920, 1080), longest_side=640)
     expected = Image.open(tmp_path / "a.png").resize((640, 360), Image.Resampling.BICUBIC)
     assert np.abs(np.asarray(found, dtype=int) - np.asarray(expected, dtype=int)).max() <= 3
+
+
+@pytest.mark.parametrize("size", [(640, 360), (33, 77), (644, 364)])
+def test_a_frame_is_prepared_as_the_library_of_the_models_does_it(size):
+    library = pytest.importorskip("qwen_vl_utils.vision_process", reason="needs the extra 'llm'")
+    from m3dllm.systems.videollm.engines.local.vision import prepare_frame
+
+    noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    image, bounds = Image.fromarray(noise), SmartResize(28, 56 * 56, 1280 * 28 * 28)
+    limits = {"min_pixels": bounds.min_pixels, "max_pixels": bounds.max_pixels}
+    theirs = library.fetch_image({"image": image, **limits}, image_patch_size=14)
+    assert np.array_equal(prepare_frame(image, bounds), theirs)
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "llava", "internvl"])
+def test_tokens_are_counted_as_they_are_encoded_also_when_the_sizes_are_known(tiny, name):
+    from m3dllm.systems.videollm.engines.local.model import LocalModel
+
+    local = LocalModel(Config(model=tiny(name)))
+    for text in ("Ada met Bela .", "苏珊在北京。" * 9, ""):
+        stills = [Still(24 * i, local.prepare(Image.new("RGB", (96, 72 + i)))) for i in range(2)]
+        messages = [Message("system", ("Say who is who.",)), Message("user", (text, *stills, f"\n\n{text}"))]
+        inputs = local.encode(messages)
+        counted = local.count(messages)
+        assert (counted.tokens, counted.vision) == (inputs["input_ids"].shape[1], local.vision_tokens(inputs))

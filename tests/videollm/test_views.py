@@ -245,6 +245,21 @@ def test_a_text_of_four_thousand_words_is_answered_rightly(tiny, stills, tmp_pat
     assert not odd
 
 
+def test_the_first_questions_are_those_that_were_counted(stills, monkeypatch):
+    made, runs = system(Reader(1_000_000)), []
+    monkeypatch.setattr(type(made.builder.strategy), "run", _counted(type(made.builder.strategy).run, runs))
+    list(made.predict([long(stills[:2]), long(lines=3)]))
+    assert len(runs) == len(set(map(id, runs))) == 2
+
+
+def _counted(run, runs):
+    def counted(strategy, context):
+        runs.append(context)
+        return run(strategy, context)
+
+    return counted
+
+
 def test_frames_that_were_read_ahead_are_shown_as_others(stills):
     document, engine = Document("d", "en", "Ada .", frames=stills), Reader(10_000)
     builder = system(engine).builder

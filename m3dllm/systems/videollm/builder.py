@@ -149,8 +149,7 @@ class PromptBuilder:
             first = next(conversation)
         except StopIteration:
             return 0
-        finally:
-            conversation.close()
+        context.begun = conversation, first
         asked = max(self.engine.count(question.request.messages).tokens for question in first)
         more = self.strategy.growth(context)
         lengths = [self._instruction(question) for question in self.strategy.later(context)]

@@ -58,6 +58,8 @@ class PromptContext:
     roles: dict[str, PromptContext] = field(default_factory=dict)
     """The document as other models than the main one are shown it, by their roles."""
     share: str = ""
+    begun: Any = field(default=None, init=False)
+    """The conversation about it and its first questions, where they were made to be counted."""
     issues: list[Issue] = field(default_factory=list)
 
     @property

@@ -14,6 +14,7 @@ from m3dllm.guidelines import read_guidelines
 from m3dllm.normalize import normalize
 from m3dllm.systems.videollm import embedded
 from m3dllm.systems.videollm.builder import PromptBuilder, View
+from m3dllm.systems.videollm.context import PromptContext
 from m3dllm.systems.videollm.engines.base import Engine, Reply, Request
 from m3dllm.systems.videollm.messages import Message, prompt_sha256, prompt_text
 from m3dllm.systems.videollm.options import Options
@@ -279,12 +280,12 @@ def converse(document: Document, views: Sequence[View], strategy: Strategy | Non
     first = views[0].context
     strategy = strategy or find_strategy(first.options.strategy)
     if len(views) == 1:
-        return (yield from strategy.run(first))
+        return (yield from _begun(strategy, first))
     payloads, readings, unread = [], [], []
     for i, view in enumerate(views):
         context = view.context
         finishes: set[str] = set()
-        payload = yield from _watched(strategy.run(context), finishes)
+        payload = yield from _watched(_begun(strategy, context), finishes)
         raw = RawOutput(context.document.id, payload=payload, boxes=form([view], strategy))
         found = normalize(context.document, raw, context.labels)
         payloads.append(payload)
@@ -304,6 +305,21 @@ def form(views: Sequence[View], strategy: Strategy) -> BoxForm | None:
         return None
     shown = views[0].context.visible
     return shown.convention.form(shown.sizes)
+
+
+def _begun(strategy: Strategy, context: PromptContext) -> Conversation:
+    """The strategy's conversation; its first questions are those that were counted, where one model alone is asked."""
+    begun, context.begun = context.begun, None
+    if begun is None or context.roles:
+        return (yield from strategy.run(context))
+    conversation, questions = begun
+    try:
+        while True:
+            questions = conversation.send((yield questions))
+    except StopIteration as end:
+        return end.value
+    finally:
+        conversation.close()
 
 
 def _watched(conversation: Conversation, finishes: set[str]) -> Generator[list[Question], list[Reply], Any]:

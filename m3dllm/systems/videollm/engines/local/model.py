@@ -32,6 +32,8 @@ NEEDS = ("torch", "torchvision", "transformers", "peft", "accelerate", "llguidan
 SWITCHES = ("enable_thinking", "thinking")
 """The variables by which chat templates are told whether the model is to think."""
 _VARIABLE = r"(?<![\w.'\"]){}(?![\w'\"])"
+KNOWN_SIZES = 1024
+"""Of so many sets of images is kept how many tokens they take."""
 HASHED_BYTES = 1 << 28
 """Weights up to this size are hashed whole; of larger ones the name, the size and the first megabyte count."""
 
@@ -78,6 +80,8 @@ class LocalModel:
                 f"is not a thinking model: neither its chat format nor its tokens have marks such as {MARKS[0].closes}"
             )
             raise UserError(f"--thinking {options.thinking}: model '{self.name}' {what}")
+        self._sights: dict[tuple[tuple[int, int], ...], int] = {}
+        """How many placeholders stand for images of these sizes."""
         known = find_family(self.name, model_type=self.config.model_type, family=options.family)
         self.family = known if self.sees else TEXT_ONLY
 
@@ -350,8 +354,25 @@ class LocalModel:
         return int(sum((ids == token).sum() for token in self.placeholders))
 
     def count(self, messages: Sequence[Message]) -> Count:
-        inputs = self.encode(messages)
-        return Count(inputs["input_ids"].shape[1], self.vision_tokens(inputs))
+        """The tokens of a prompt. What images of some sizes add is encoded once, where that is placeholders alone."""
+        parts = [part for message in messages for part in message.parts]
+        sizes = tuple(part.image.size for part in parts if isinstance(part, Still))
+        if not sizes or any(isinstance(part, Clip) for part in parts):
+            inputs = self.encode(messages)
+            return Count(inputs["input_ids"].shape[1], self.vision_tokens(inputs))
+        text = self.chat(messages)
+        kwargs = {"add_special_tokens": False} if self.starts_itself(text) else {}
+        written = len(self.tokenizer([text], **kwargs)["input_ids"][0])
+        vision = self._sights.get(sizes)
+        if vision is None:
+            inputs = self.encode(messages)
+            total, vision = inputs["input_ids"].shape[1], self.vision_tokens(inputs)
+            if total != written + vision - len(sizes):  # other tokens stand around them
+                return Count(total, vision)
+            if len(self._sights) >= KNOWN_SIZES:
+                self._sights.clear()
+            self._sights[sizes] = vision
+        return Count(written + vision - len(sizes), vision)
 
 
 def peak_memory_mb() -> float:

@@ -15,16 +15,9 @@ SHARE = 0.9
 
 
 def prepare_frame(image: Image, bounds: SmartResize) -> Image:
-    """The image in the size in which the model sees it. Raises ValueError for one that is too long for its width."""
-    from qwen_vl_utils import vision_process as library
-
+    """The image, in colour, in the size in which the model sees it, as the library makes it without a copy first."""
     size = bounds(image.size)
-    limits = {"min_pixels": bounds.min_pixels, "max_pixels": bounds.max_pixels}
-    try:
-        prepared: Image = library.fetch_image({"image": image, **limits}, image_patch_size=_patch(bounds))
-    except ValueError:  # of a very long image within few pixels it would leave no width
-        prepared = image
-    return prepared if prepared.size == size else image.resize(size)  # the processor's arithmetic has the last word
+    return image if image.size == size else image.resize(size)
 
 
 def prepare_clip(images: Sequence[Image], bounds: SmartResize, context: int) -> list[Image]:
