@@ -24,3 +24,10 @@ def test_commands_stand_in_the_order_of_the_work():
 @pytest.mark.parametrize("words", [(), ("import",), ("export",), ("adapters",)])
 def test_every_summary_is_whole(words):
     assert "..." not in helped(*words).split("Commands:")[1]
+
+
+def test_advanced_options_are_listed_apart():
+    basic, advanced = helped("run").split("Advanced options:")
+    assert "--corpus" in basic
+    assert "--shard" not in basic
+    assert "--shard" in advanced
