@@ -20,7 +20,7 @@ from m3dllm.corpora.annconf import AnnConf, conf_for
 from m3dllm.corpora.bilingual import Part, by_language, is_bilingual, language, repetition, whole
 from m3dllm.corpora.choice import Choice, chosen
 from m3dllm.corpora.frames import BoxOrientation, Clip, ClipFiles, read_clip
-from m3dllm.corpora.imported import Counts, Examples, Imported, unused_id
+from m3dllm.corpora.imported import NOT_SELECTED, Counts, Examples, Imported, unused_id
 from m3dllm.corpora.marks import Sets
 from m3dllm.corpora.offsets import (
     Reading,
@@ -351,7 +351,7 @@ class _Reader:
                 if bound.id in triggers:
                     self.notes.leave_out("mention", "it is the trigger of an event", where)
                 elif (kind := chosen(bound.type, self.options.entity_types)) is None:
-                    self.notes.leave_out("mention", f"its type {bound.type!r} is not selected", where)
+                    self.notes.leave_out("mention", f"its type {bound.type!r} {NOT_SELECTED}", where)
                 elif kept:
                     self.notes.leave_out("mention", "its span is already a mention", f"{where}, after {kept}")
                     found.stand_ins[bound.id] = kept
@@ -558,7 +558,7 @@ class _Linker:
         kind = chosen(link.name, self.relation_types)
         ends, lost = self._ends(link)
         if kind is None:
-            why = f"its type {link.name!r} is not selected"
+            why = f"its type {link.name!r} {NOT_SELECTED}"
         elif lost:
             why = next(iter(lost.values()))
         else:

@@ -24,7 +24,7 @@ from m3dllm.corpora.choice import Choice, chosen
 from m3dllm.corpora.documents import note_repeated
 from m3dllm.corpora.framefiles import ClipFile, Still, frame_number, number_in, pair_files
 from m3dllm.corpora.images import TIFF, image_as_png, image_problem, image_size, image_turn, suffix_of
-from m3dllm.corpora.imported import ImageSource, Imported, LeftOut
+from m3dllm.corpora.imported import DUPLICATE, NOT_SELECTED, ImageSource, Imported, LeftOut
 from m3dllm.corpora.labelme_shapes import LabelMe, parse_labelme
 from m3dllm.corpora.turned import BoxOrientation, Turned, reading
 from m3dllm.corpora.walk import is_hidden, readable, walk_files
@@ -465,14 +465,14 @@ def regions_in_frame(
         name = chosen(region.type, region_types)
         inside = cut_to_frame(region.box)
         if name is None:
-            notes.leave_out("region", f"its type {region.type!r} is not selected", where)
+            notes.leave_out("region", f"its type {region.type!r} {NOT_SELECTED}", where)
         elif inside is None:
             why = "its box extends beyond the frame" if region.box.has_area else "its box has no area"
             notes.leave_out("region", why, f"{where}: {_fractions(region.box)}")
         else:
             new = replace(region, box=inside, type=name)
             if new in kept:
-                notes.leave_out("region", "it is a duplicate", where)
+                notes.leave_out("region", DUPLICATE, where)
             elif overhang(region.box) > ROUNDING:
                 notes.change(
                     "region", "its box extended beyond the frame: clipped", f"{where}: {_fractions(region.box)}"
@@ -488,7 +488,7 @@ def _turned(one: tuple[str, Region], turn: int) -> tuple[str, Region]:
 
 def is_unusable(left: LeftOut) -> bool:
     """Whether a region was drawn that nobody can use, rather than one that is not wanted, or stands already."""
-    return left.what == "region" and not left.why.endswith("is not selected") and left.why != "it is a duplicate"
+    return left.what == "region" and not left.why.endswith(NOT_SELECTED) and left.why != DUPLICATE
 
 
 def _whole_image(source: Path | bytes) -> tuple[int, int]:

@@ -34,6 +34,10 @@ class LeftOut:
     where: str
 
 
+DUPLICATE = "it is a duplicate"
+NOT_SELECTED = "is not selected"
+"""How the reason ends where a user did not want a type."""
+
 ImageSource = Path | bytes | Callable[[], bytes]
 """The image of a frame: its file, itself, or what reads it when it is needed (and raises ValueError)."""
 WHERE = 400

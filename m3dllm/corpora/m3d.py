@@ -22,7 +22,7 @@ from m3dllm.corpora.documents import Row, read_documents
 from m3dllm.corpora.framefiles import frame_number
 from m3dllm.corpora.frames import PARTLY, UNUSABLE, is_unusable
 from m3dllm.corpora.images import SUFFIXES, UNREAD, image_as_png, image_size, image_turn, is_tiff
-from m3dllm.corpora.imported import Imported, one_line, split_name, unused_id
+from m3dllm.corpora.imported import DUPLICATE, Imported, one_line, split_name, unused_id
 from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.places import split_word
 from m3dllm.corpora.turned import reading
@@ -295,7 +295,7 @@ class _Reader:
             else:
                 found = direct(relation.type, chains[relation.link1], chains[relation.link2])
                 if found in relations:
-                    self.imported.leave_out("relation", "it is a duplicate", f"{where}: {relation.type}")
+                    self.imported.leave_out("relation", DUPLICATE, f"{where}: {relation.type}")
                 self._note_type("relation", relation.type, where)
                 relations[found] = None
         return tuple(relations)
@@ -406,7 +406,7 @@ class _Reader:
                 why = "its box is not inside the frame, as fractions"
                 self.imported.leave_out("region", why, f"{where}: {text.strip()!r}")
             elif region in regions:
-                self.imported.leave_out("region", "it is a duplicate", f"{where}: {text.strip()!r}")
+                self.imported.leave_out("region", DUPLICATE, f"{where}: {text.strip()!r}")
             else:
                 self._note_type("region", kind, where)
                 regions[region] = None

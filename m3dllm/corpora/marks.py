@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from m3dllm.corpora.bilingual import language
 from m3dllm.corpora.frames import PARTLY, UNUSABLE, regions_in_frame
-from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.imported import DUPLICATE, Imported
 from m3dllm.types import Annotation, Chain, Frame, Lang, Mention, Region, Relation
 
 T = TypeVar("T", bound=Hashable)
@@ -166,9 +166,7 @@ class Marks:
         for region, name in self._regions:
             shown = region if name is None else replace(region, chain=ids[self._sets.root(name)])
             if shown in regions:
-                self.notes.leave_out(
-                    "region", "it is a duplicate", f"{self.where}: {shown.type} in frame {shown.frame}"
-                )
+                self.notes.leave_out("region", DUPLICATE, f"{self.where}: {shown.type} in frame {shown.frame}")
             regions[shown] = None
         chains = tuple(Chain(ids[root], tuple(mentions)) for root, mentions in members.items())
         return Annotation(chains, tuple(relations), tuple(regions))

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from m3dllm.corpora.documents import Row, read_documents, scan_documents
-from m3dllm.corpora.imported import Imported, split_name, unused_id
+from m3dllm.corpora.imported import DUPLICATE, Imported, split_name, unused_id
 from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.places import SPLIT_WORDS
 from m3dllm.errors import UserError
@@ -286,7 +286,7 @@ class _Reader:
             else:
                 found = Relation(head.id, tail.id, kind)
                 if found in relations:
-                    self.imported.leave_out("relation", "it is a duplicate", f"{place}.labels[{j}]: {kind}")
+                    self.imported.leave_out("relation", DUPLICATE, f"{place}.labels[{j}]: {kind}")
                 self.relations.add(kind)
                 relations[found] = None
         return tuple(relations)
