@@ -100,6 +100,7 @@ KINDS = {
         Kind("wide", "full", every_frame=True, wide=True),
         Kind("texts", "no_video", (4, 5, 6), (0,), wide=True),
         Kind("unshown", "full", wide=True, unshown=True),
+        Kind("sights", "no_text", every_frame=True),
     )
 }
 

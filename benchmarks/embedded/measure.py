@@ -19,7 +19,7 @@ ASKED: Mapping[str, Mapping[str, Any]] = {
     "4 shots": {"shots": 4},
     "lora": {"adapter": "demo"},
 }
-"""The adapter was made by `m3dllm fit --system video-llm --save-as demo --rank 16 --dropout 0.1 --lr 1e-3 --epochs 6
+"""The adapter was made by `m3dllm fit --system video-llm --save-as demo --rank 16 --dropout 0.1 --lr 1e-3 --epochs 3
 --patience 0 --step-size 4 --micro-batch 4 --checkpointing false --box-step 20`."""
 LEARNING = {"epochs": 4, "micro_batch": 8, "lr": 1e-3, "box_step": 20, "checkpointing": False}
 

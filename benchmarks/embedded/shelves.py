@@ -1,8 +1,9 @@
 """Generated clips as arrays on disk, made once: tokens, pictures, and where the answers begin.
 
 A shelf is a folder with the documents of one kind and language: `ids.npy` (all tokens, one document after the other),
-`rows.npy` (n, 5: first token, tokens, tokens of the prompt, first picture, pictures) and `pictures.npy` (n, height,
-width, 3). The frames of a kind are also a shelf of their own kind, "single": one frame a document, without text.
+`rows.npy` (n, 6: first token, tokens, tokens of the prompt, tokens until the end of what is learned, first picture,
+pictures) and `pictures.npy` (n, height, width, 3). The frames of a kind are also a shelf of their own kind, "single":
+one frame a document, without text.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ SIZE = (80, 64)
 """Width and height of the demo's frames as the model sees them."""
 SIGHTS = 20
 """Tokens of a frame."""
+_AFTER_CHAINS = '],"relations":['
 
 
 def prompt(document: Document) -> str:
@@ -55,8 +57,12 @@ def fill(folder: Path, name: str, lang: Lang, n: int, tokenizer: Any, *, seed: i
     for example, images in islice(source, n):
         document = example.document
         asked = tokenizer(prompt(document), add_special_tokens=False).input_ids
-        said = tokenizer(answer(document, example.gold) + "<|im_end|>", add_special_tokens=False).input_ids
-        rows.append((at, len(asked) + len(said), len(asked), len(pictures), len(document.frames)))
+        text = answer(document, example.gold) + "<|im_end|>"
+        said = tokenizer(text, add_special_tokens=False).input_ids
+        told = text[: text.index(_AFTER_CHAINS) + len(_AFTER_CHAINS)] if name in KINDS and KINDS[name].unshown else text
+        learned = len(tokenizer(told, add_special_tokens=False).input_ids)
+        sizes = len(asked) + len(said), len(asked), len(asked) + learned
+        rows.append((at, *sizes, len(pictures), len(document.frames)))
         at += len(asked) + len(said)
         tokens.append(np.array(asked + said, dtype=np.uint16))
         pictures += [pixels(images[f.path], SIZE) for f in sorted(document.frames, key=lambda f: f.index)]
@@ -68,21 +74,20 @@ def fill(folder: Path, name: str, lang: Lang, n: int, tokenizer: Any, *, seed: i
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One document: its tokens, how many of them are the prompt, its pictures (n, height, width, 3), and whether its
-    answer is learned."""
+    """One document: its tokens, how many of them are the prompt, how many there are until the end of what is learned of
+    its answer, and its pictures (n, height, width, 3)."""
 
     ids: np.ndarray
     asked: int
+    learned: int
     pictures: np.ndarray
-    learned: bool = True
 
 
 class Shelf:
-    """A shelf that was filled. Answers that say what is not shown are not learned."""
+    """A shelf that was filled. Of answers that say what is not shown, relations are not learned."""
 
     def __init__(self, folder: Path) -> None:
         self.kind, self.lang, _ = folder.name.split("-")
-        self.learned = self.kind not in KINDS or not KINDS[self.kind].unshown
         self.ids = np.load(folder / "ids.npy", mmap_mode="r")
         self.rows = np.load(folder / "rows.npy")
         self.pictures = np.load(folder / "pictures.npy", mmap_mode="r")
@@ -94,9 +99,9 @@ class Shelf:
         return int(self.rows[i, 1])
 
     def __getitem__(self, i: int) -> Item:
-        start, length, asked, picture, n = map(int, self.rows[i])
+        start, length, asked, learned, picture, n = map(int, self.rows[i])
         pictures = self.pictures[picture : picture + n]
-        return Item(self.ids[start : start + length].astype(np.int64), asked, pictures, self.learned)
+        return Item(self.ids[start : start + length].astype(np.int64), asked, learned, pictures)
 
 
 def patches(pictures: np.ndarray, patch: int, merge: int) -> np.ndarray:
@@ -144,6 +149,6 @@ def collate(conversations: Sequence[Sequence[Item]], *, image: int, pad: int) ->
         end = 0
         for item in items:
             begin, end = end, end + len(item.ids)
-            wanted[i, begin + item.asked - 1 : end - 1] = item.learned
+            wanted[i, begin + item.asked - 1 : begin + item.learned - 1] = True
     pictures = np.concatenate([item.pictures for items in conversations for item in items])
     return {"ids": ids, "positions": where, "wanted": wanted, "pixels": pictures}

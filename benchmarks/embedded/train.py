@@ -49,8 +49,8 @@ class Recipe:
     """What a training is. `tokens` counts those of prompts and answers, without padding; a step has `parts` batches.
 
     `shots`: how often a document stands behind 0, 1, 2 and more `examples`, which are drawn by these weights of their
-    kinds. From `weighed_from` tokens on the loss of an answer's tokens is weighed (`tokens.weights`), and from
-    `blurred_from` on words of the prompts are replaced at random (`blur`).
+    kinds, as the documents `behind` them are. From `weighed_from` tokens on the loss of an answer's tokens is weighed
+    (`tokens.weights`), and from `blurred_from` on words of the prompts are replaced at random (`blur`).
     """
 
     tokens: float = 65e6
@@ -66,23 +66,25 @@ class Recipe:
     rates: tuple[tuple[float, float], ...] = RATES
     shots: tuple[float, ...] = (1.0,)
     examples: Mapping[str, float] = field(default_factory=dict)
+    behind: Mapping[str, float] = field(default_factory=dict)
     weighed_from: float = 17e6
     blurred_from: float = 33e6
 
 
 WITH_EXAMPLES = Recipe(
-    tokens=3.5e6,
+    tokens=13e6,
     parts=1,
-    stages=((math.inf, {"told": 5, "single": 0.3, "paired": 3, "marked": 4, "wide": 9}),),
-    rates=((0.0, 0.3), (1.17e6, 0.19), (2.38e6, 0.1424), (2.72e6, 0.1239), (3.5e6, 0.0)),
-    shots=(0.62, 0.11, 0.10, 0.07, 0.10),
-    examples={"texts": 5, "unshown": 2, "wide": 1, "marked": 1},
+    warmup=200,
+    stages=((math.inf, {"told": 5, "single": 0.3, "paired": 3, "marked": 4, "wide": 10, "sights": 1}),),
+    rates=((0.0, 0.2), (2e6, 0.2), (13e6, 0.0)),
+    shots=(0.70, 0.08, 0.08, 0.03, 0.11),
+    examples={"unshown": 6, "texts": 3, "wide": 1},
+    behind={"wide": 10, "marked": 2, "sights": 2, "told": 1, "paired": 1, "texts": 1},
     weighed_from=0.0,
     blurred_from=0.0,
     seed=1,
 )
-"""A training that begins with the weights of another. A third of its tokens are of documents alone, a sixth of first
-documents of conversations. Its rates are those of a run whose length was changed on the way."""
+"""A training that begins with the weights of another."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -155,10 +157,12 @@ class Library:
         rng = np.random.default_rng([recipe.seed, number])
         documents = self.drawn(weights, size, rng)
         shots = rng.choice(len(recipe.shots), size, p=recipe.shots) if len(recipe.shots) > 1 else [0] * size
-        return [
-            (*(self.drawn(recipe.examples, n, rng, lang=shelf.lang) if n else ()), (shelf, i))
-            for (shelf, i), n in zip(documents, shots, strict=True)
-        ]
+        found: list[Conversation] = []
+        for alone, n in zip(documents, shots, strict=True):
+            (asked,) = self.drawn(recipe.behind, 1, rng) if n else [alone]
+            examples = self.drawn(recipe.examples, n, rng, lang=asked[0].lang) if n else []
+            found.append((*examples, asked))
+        return found
 
     def batches(self, weights: Mapping[str, float], number: int, recipe: Recipe) -> list[list[Conversation]]:
         """The batches of a pool, in an order of their own."""

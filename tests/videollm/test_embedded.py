@@ -139,7 +139,7 @@ def test_what_it_learned_to_answer_is_what_is_asked_of_it(engine, learned):
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_examples_stand_before_a_document_as_a_training_with_them_has_it(engine, learned, lang):
-    asked = Config(device="cpu", shots=1, prompt_version=2, prompt_form="compact")
+    asked = Config(device="cpu", shots=1)
     system = VideoLLM(asked, labels=LABELS, engine=engine, examples=learned)
     (document,) = (e.document for e in learned if e.document.id == f"short-{lang}")
     (shot,) = system.selector.choose(document)

@@ -26,7 +26,13 @@ from m3dllm.corpora.m3d import m3d_labels
 from m3dllm.systems.videollm import embedded
 
 RECIPE = Recipe(tokens=40_000, batch=400, warmup=4)
-BEHIND_EXAMPLES = replace(WITH_EXAMPLES, stages=((np.inf, {"tiny": 1}),), shots=(0.5, 0, 0.5), examples={"unshown": 1})
+BEHIND_EXAMPLES = replace(
+    WITH_EXAMPLES,
+    stages=((np.inf, {"tiny": 1}),),
+    shots=(0.5, 0, 0.5),
+    examples={"unshown": 1},
+    behind={"tiny": 1},
+)
 TOKENIZER = embedded.FOLDER
 
 
@@ -93,11 +99,19 @@ def test_a_document_stands_behind_as_many_examples_as_asked_in_its_language(shel
         assert {(other.kind, other.lang) for other, _ in examples} <= {("unshown", shelf.lang)}
 
 
-def test_answers_that_say_what_is_not_shown_are_not_learned(shelves):
+def test_of_answers_that_say_what_is_not_shown_only_chains_are_learned(shelves):
     example, document = Shelf(shelves / "unshown-en-0")[0], Shelf(shelves / "tiny-en-0")[0]
     wanted = collate([[example, document]], image=6, pad=0)["wanted"][0]
-    assert wanted.sum() == len(document.ids) - document.asked
-    assert not wanted[: len(example.ids) + document.asked - 1].any()
+    said = example.ids[1:][wanted[: len(example.ids) - 1]]
+    text = AutoTokenizer.from_pretrained(TOKENIZER).decode(said)
+    assert text.startswith('{"chains":[{"id":"c0"')
+    assert text.endswith('"]}],"relations":[')
+    assert wanted[len(example.ids) :].sum() == len(document.ids) - document.asked
+
+
+def test_what_stands_behind_examples_may_be_of_other_kinds_than_what_stands_alone(shelves):
+    pool = Library(shelves).pool({"tiny": 1}, 0, replace(BEHIND_EXAMPLES, behind={"single": 1}))
+    assert {(len(one) - 1, one[-1][0].kind) for one in pool} == {(0, "tiny"), (2, "single")}
 
 
 def test_a_training_begins_with_the_weights_that_it_is_given(shelves, tmp_path):

@@ -212,6 +212,7 @@ def test_the_version_is_that_of_the_adapter_else_of_the_model(corpus, tmp_path):
     (tmp_path / "joint").mkdir()
     (tmp_path / "joint/joint.en.v1.jinja").write_text("Mine.", encoding="utf-8")
     assert settled(corpus).prompt_version == 1
+    assert settled(corpus, shots=1).prompt_version == 2
     assert settled(corpus, adapter="demo").prompt_version == 1
     assert settled(corpus, model="any").prompt_version == 2
     assert settled(corpus, model="any", prompts=str(tmp_path)).prompt_version == 1

@@ -105,7 +105,7 @@ def test_its_gold_answer_is_the_example_in_a_prompt_and_what_is_tuned_to(install
     asked = system(shots=1)
     (item,) = items_of(asked.builder.of(document("d", text="Cora left .")), example("d", "[PER0 Cora] left .").gold)
     assert item.answer == '{"mentions":["Cora"]}'
-    assert '{"mentions":["Ada","Bela"]}' in item.request.messages[-1].parts[-1]
+    assert item.request.messages[-2].parts[-1] == '{"mentions":["Ada","Bela"]}'
 
 
 def test_an_engine_of_another_package_is_one_class(tmp_path, monkeypatch):

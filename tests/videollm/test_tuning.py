@@ -315,7 +315,7 @@ def test_a_state_of_another_fit_is_refused(corpus, base, tmp_path, monkeypatch):
     monkeypatch.setattr(Training, "dev_scores", lambda self: (_ for _ in ()).throw(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         trainer(base, corpus, tmp_path / "out", save_every=1).fit()
-    with pytest.raises(UserError, match="of a fit with other options"):
+    with pytest.raises(UserError, match="belongs to a fit with other options"):
         trainer(base, corpus, tmp_path / "out", rank=4, lr=1e-3).fit()
 
 
@@ -564,7 +564,7 @@ def test_an_adapter_of_that_name_is_told_before_anything_is_learned(base, corpus
     (tmp_path / "adapters" / "mine").mkdir(parents=True)
     (tmp_path / "adapters" / "mine" / "adapter.toml").write_text("")
     system = VideoLLM(Config(**base | {"save_as": "mine"}), labels=LABELS)
-    with pytest.raises(UserError, match="adapters/mine: exists already"):
+    with pytest.raises(UserError, match="adapters/mine: already exists"):
         system.fit(found["train"], found["dev"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

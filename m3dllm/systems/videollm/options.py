@@ -109,8 +109,8 @@ class Options(config.Options):
     """A folder with your own prompts, which replace those of the model; 'm3dllm prompts copy DIR' creates one to start
     from."""
     prompt_version: Annotated[AtLeast1 | None, ADVANCED] = None
-    """The version of the prompts; default: the one the adapter was tuned for; 1 for the embedded model; the newest of
-    your own prompts; else 2."""
+    """The version of the prompts; default: the one the adapter was tuned for; 1 for the embedded model without
+    examples; the newest of your own prompts; else 2."""
     prompt_form: Literal["full", "compact"] = "full"
     """How detailed the prompts are: full, or compact (labels only, for tuned models); needs version 2 or later."""
     guidelines: Annotated[str | None, INCIDENTAL] = None

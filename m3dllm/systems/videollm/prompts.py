@@ -177,7 +177,7 @@ def default_version(options: Options, *, embedded_model: bool) -> int:
     """The version of the prompts that options without one mean."""
     if options.prompts is not None:
         return version_of(Path(options.prompts)) or NEWEST
-    return 1 if embedded_model else NEWEST
+    return 1 if embedded_model and not options.shots else NEWEST
 
 
 def version_of(folder: Path) -> int:
