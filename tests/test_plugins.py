@@ -61,7 +61,7 @@ def test_one_that_breaks_is_listed_and_named_when_it_is_asked_for(package):
 
 
 def test_an_unknown_name_is_answered_with_the_closest(package):
-    with pytest.raises(UserError, match=r"no format 'two-word'; did you mean 'two-words'\? known: two-words"):
+    with pytest.raises(UserError, match=r"unknown format 'two-word'; did you mean 'two-words'\? known: two-words"):
         HERE.find("two-word")
 
 

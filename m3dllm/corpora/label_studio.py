@@ -485,7 +485,7 @@ def _id(result: dict[str, Any], number: int) -> str:
 
 def _labels(holder: dict[str, Any], key: str) -> list[str]:
     found = holder.get(key)
-    return [label for label in found if isinstance(label, str)] if isinstance(found, list) else []
+    return [label for label in found if isinstance(label, str) and label] if isinstance(found, list) else []
 
 
 def _in_one(results: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -122,6 +122,14 @@ def test_turned_rectangles_and_other_results_are_counted(tmp_path):
     assert len(imported.splits["train"][0].gold.regions) == 1
 
 
+def test_an_empty_label_is_no_type(tmp_path):
+    imported = read(
+        tmp_path, task(TEXT | {"image": "a.jpg"}, rectangle(1, 1, 2, 2, ""), span("a", 0, 3, "", "Ada"), SHE)
+    )
+    assert ("region", "it has no type") in reasons(imported)
+    assert ("mention", "it has no type") in reasons(imported)
+
+
 def test_frames_of_videos_count_from_one_there_and_from_nought_here(tmp_path):
     keys = [
         {"frame": 1, "x": 0, "y": 0, "width": 50, "height": 50, "enabled": True, "time": 0.04},

@@ -231,7 +231,7 @@ def test_subtitles_go_to_films_in_their_order(tmp_path):
     ("paths", "subtitles", "says"),
     [
         (["absent.mp4"], [], "absent.mp4: does not exist"),
-        (["empty"], [], "empty: holds no video"),
+        (["empty"], [], "empty: contains no video, subtitles, text or image"),
         (["a.mp4"], ["absent.srt"], "absent.srt: does not exist"),
         (["a.mp4"], ["x.srt", "x.srt"], "got 2 subtitle files for 1 film:"),
     ],

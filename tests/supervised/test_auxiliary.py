@@ -310,5 +310,5 @@ def test_a_system_that_does_not_say_what_it_fuses_is_refused(tmp_path, monkeypat
     system = MeanFrames(mean_frames.Config(**SMALL, aux_loss=("kl-prior",)), labels=LABELS)
     model = system.new_model(describe(system.config, LABELS, examples))
     found, gold = batch_of(model, examples)
-    with pytest.raises(UserError, match="--aux-loss kl-prior: this system does not say what its encoders give"):
+    with pytest.raises(UserError, match="--aux-loss kl-prior: this system does not expose the output of its encoders"):
         model.losses(found, gold.documents)

@@ -19,7 +19,7 @@ from tests.videollm.test_servers import error, one, run  # noqa: F401
 )
 def test_a_key_that_was_copied_badly_is_refused_and_not_printed(monkeypatch, key):
     monkeypatch.setenv("A_KEY", key)
-    with pytest.raises(UserError, match=r"the key in \$A_KEY holds") as found:
+    with pytest.raises(UserError, match=r"the key in \$A_KEY contains") as found:
         read_key("A_KEY")
     assert "1" not in str(found.value).replace("A_KEY", "")
 

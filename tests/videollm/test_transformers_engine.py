@@ -269,7 +269,7 @@ def test_images_stand_where_they_are_named_in_every_chat_format(engines):
 
 
 def test_a_folder_that_is_no_model_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"is no model: expected a folder with a config\.json"):
+    with pytest.raises(UserError, match=r"is not a model: expected a folder with a config\.json"):
         make_engine(config(str(tmp_path)))
 
 
