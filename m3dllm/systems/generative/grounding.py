@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +28,38 @@ from m3dllm.tokens import tokenize
 from m3dllm.types import Annotation, Document, Example
 
 
+class Asks(Protocol):
+    """The language of a system: how it asks, and what is to be answered of the gold. A module of functions will do."""
+
+    def mention_query(
+        self,
+        document: Document,
+        words: Words,
+        labels: LabelSet,
+        longest: int,
+        frames: Sequence[int],
+        candidates: Sequence[Candidate],
+        gold: Annotation | None = None,
+    ) -> Query:
+        """The mentions of a window, of `longest` words at most, with what shows them."""
+
+    def region_query(
+        self,
+        document: Document,
+        labels: LabelSet,
+        most: int,
+        frames: Sequence[int],
+        candidates: Sequence[Candidate],
+        gold: Annotation | None = None,
+    ) -> Query:
+        """What the frames show besides, `most` of a type in a frame at most."""
+
+
 class GroundingModel(GenerativeModel):
     """Entities and grounding. A system says how it asks, which states choose, and how it reads what was written."""
 
     tasks: ClassVar = ("entity", "grounding")
+    asks: ClassVar[Asks]
 
     def __init__(self, config: Any, labels: LabelSet, text: Seq2Seq, vision: FrameFeatures | None) -> None:
         super().__init__(config, labels, text, vision)
@@ -39,27 +67,6 @@ class GroundingModel(GenerativeModel):
             self.rows = nn.Linear(text.width, text.width)
 
     # --- of a system --------------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def mention_query(
-        self,
-        document: Document,
-        words: Words,
-        frames: Sequence[int],
-        candidates: Sequence[Candidate],
-        gold: Annotation | None = None,
-    ) -> Query:
-        """The mentions of a window with what shows them."""
-
-    @abstractmethod
-    def region_query(
-        self,
-        document: Document,
-        frames: Sequence[int],
-        candidates: Sequence[Candidate],
-        gold: Annotation | None = None,
-    ) -> Query:
-        """What the frames show besides."""
 
     @abstractmethod
     def choosing(self, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,6 +78,30 @@ class GroundingModel(GenerativeModel):
     @abstractmethod
     def read(self, draft: GroundedDraft, reply: Reply, words: Words) -> None:
         """The records of a reply; what is none is noted."""
+
+    # --- what is asked ------------------------------------------------------------------------------------------------
+
+    def mention_query(
+        self,
+        document: Document,
+        words: Words,
+        frames: Sequence[int],
+        candidates: Sequence[Candidate],
+        gold: Annotation | None = None,
+    ) -> Query:
+        """The mentions of a window with what shows them."""
+        longest = self.config.longest_mention
+        return self.asks.mention_query(document, words, self.labels, longest, frames, candidates, gold)
+
+    def region_query(
+        self,
+        document: Document,
+        frames: Sequence[int],
+        candidates: Sequence[Candidate],
+        gold: Annotation | None = None,
+    ) -> Query:
+        """What the frames show besides."""
+        return self.asks.region_query(document, self.labels, self.config.most_boxes, frames, candidates, gold)
 
     # --- training -----------------------------------------------------------------------------------------------------
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
-from m3dllm.systems.generative.boxes import Candidate
 from m3dllm.systems.generative.choice import Seen
 from m3dllm.systems.generative.codec import Slots
 from m3dllm.systems.generative.grammar import Held, Walk
 from m3dllm.systems.generative.grounded import GroundedDraft
-from m3dllm.systems.generative.grounding import GroundingModel
+from m3dllm.systems.generative.grounding import Asks, GroundingModel
 from m3dllm.systems.generative.model import Fused, Reply
 from m3dllm.systems.generative.queries import Encoded, Query, QueryBatch
 from m3dllm.systems.generative.rows import rows_of
@@ -29,7 +28,6 @@ from m3dllm.systems.hindex.indices import END, HIDDEN, SHOWN, START, Indices, Ma
 from m3dllm.systems.hindex.pointers import Pointers, Table
 from m3dllm.systems.supervised.data import pad, row_mask
 from m3dllm.systems.supervised.features import FrameFeatures
-from m3dllm.types import Annotation, Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,7 @@ class HIndexModel(GroundingModel):
     """Rows beside the words, mentions as indices, and for those that are shown a row of every frame."""
 
     config: Config
+    asks: ClassVar[Asks] = indices
 
     def __init__(self, config: Config, labels: LabelSet, text: Seq2Seq, vision: FrameFeatures | None) -> None:
         super().__init__(config, labels, text, vision)
@@ -124,27 +123,7 @@ class HIndexModel(GroundingModel):
         scores = torch.einsum("qtw,qiw->qti", states, table.pointed)
         return scores.masked_fill(~table.mask[:, None], -torch.inf), states
 
-    # --- what is asked, and what was answered -------------------------------------------------------------------------
-
-    def mention_query(
-        self,
-        document: Document,
-        words: Words,
-        frames: Sequence[int],
-        candidates: Sequence[Candidate],
-        gold: Annotation | None = None,
-    ) -> Query:
-        longest = self.config.longest_mention
-        return indices.mention_query(document, words, self.labels, longest, frames, candidates, gold)
-
-    def region_query(
-        self,
-        document: Document,
-        frames: Sequence[int],
-        candidates: Sequence[Candidate],
-        gold: Annotation | None = None,
-    ) -> Query:
-        return indices.region_query(document, self.labels, self.config.most_boxes, frames, candidates, gold)
+    # --- what was answered --------------------------------------------------------------------------------------------
 
     def choosing(self, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The states that read the flags, each one place behind where its flag is written."""

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from m3dllm.labels import LabelSet
-from m3dllm.systems.generative.boxes import Candidate
 from m3dllm.systems.generative.choice import Seen
 from m3dllm.systems.generative.codec import Slots
 from m3dllm.systems.generative.grounded import GroundedDraft
-from m3dllm.systems.generative.grounding import GroundingModel
+from m3dllm.systems.generative.grounding import Asks, GroundingModel
 from m3dllm.systems.generative.language import RECORD
 from m3dllm.systems.generative.model import Fused, Reply
 from m3dllm.systems.generative.places import Places
-from m3dllm.systems.generative.queries import Query, QueryBatch
+from m3dllm.systems.generative.queries import QueryBatch
 from m3dllm.systems.generative.rows import rows_of
 from m3dllm.systems.generative.spans import Words
 from m3dllm.systems.generative.system import Generative
 from m3dllm.systems.tiger import Config, sentences
-from m3dllm.types import Annotation, Document
 
 
 class TigerModel(GroundingModel):
     """Rows behind the words (W f), a sentence for each mention, and for those that are shown a row of every frame."""
 
     config: Config
+    asks: ClassVar[Asks] = sentences
 
     @classmethod
     def words(cls, config: Any, labels: LabelSet) -> Sequence[str]:
@@ -41,26 +40,6 @@ class TigerModel(GroundingModel):
         rows = rows_of(batch, scene)
         vectors = self.rows(rows.features)
         return Fused(*self.text.encode_with(batch.pieces, batch.mask, vectors, rows.mask), seen=Seen(rows, vectors))
-
-    def mention_query(
-        self,
-        document: Document,
-        words: Words,
-        frames: Sequence[int],
-        candidates: Sequence[Candidate],
-        gold: Annotation | None = None,
-    ) -> Query:
-        longest = self.config.longest_mention
-        return sentences.mention_query(document, words, self.labels, longest, frames, candidates, gold)
-
-    def region_query(
-        self,
-        document: Document,
-        frames: Sequence[int],
-        candidates: Sequence[Candidate],
-        gold: Annotation | None = None,
-    ) -> Query:
-        return sentences.region_query(document, self.labels, self.config.most_boxes, frames, candidates, gold)
 
     def choosing(self, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The mean of the states that write the `in the image` of each sentence, by the root of their width.
