@@ -3,29 +3,47 @@
 Offsets are held against the words that stand beside them, in code points or UTF-16 units, a CR LF as one character or
 two, whichever agree. Boxes are percents; frames of videos count from 1 there and from 0 here, and a rectangle is where
 Label Studio shows it between its keyframes. Of several annotations of a task one is taken.
+What stands in one result is read by `label_studio_results`.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, product
-from pathlib import Path, PurePosixPath
+from itertools import product
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from m3dllm.corpora.brat import COREFERENCE
 from m3dllm.corpora.documents import JSON, read_documents, scan_documents
-from m3dllm.corpora.images import SUFFIXES
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import confidence, keys, note_unread, objects, real, whole_number, words
+from m3dllm.corpora.label_studio_results import (
+    Span,
+    are_of,
+    box_between,
+    box_of,
+    id_of,
+    images_of,
+    in_one,
+    is_of_sound,
+    is_video,
+    labels_of,
+    offset_table,
+    original_size,
+    says,
+    shows_file,
+    spans_of,
+    unfit,
+    value_of,
+)
 from m3dllm.corpora.marks import Marks, language_of
 from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.corpora.stills import Size, find_image, still
 from m3dllm.errors import UserError
-from m3dllm.types import TASKS, Box, Document, Example, Frame, Lang, Region, Segment, Task
+from m3dllm.types import TASKS, Document, Example, Frame, Lang, Region, Segment, Task
 from m3dllm.wire import WireError, convert
 
 _NO_SIZE = "the size of its video is not given: pass --video-size"
@@ -135,7 +153,7 @@ def _links(task: dict[str, Any]) -> Iterator[str]:
     for key in ("annotations", "completions", "predictions"):
         for made in objects(task.get(key)):
             for result in objects(made.get("result")):
-                yield from _labels(result, "labels") if result.get("type") == "relation" else ()
+                yield from labels_of(result, "labels") if result.get("type") == "relation" else ()
 
 
 @dataclass(slots=True)
@@ -177,7 +195,7 @@ class _Task:
         key, results = self._of_the_text(results)
         text = data[key] if key else ""
         note_unread(self.task, _TASK, self.where, self.notes)
-        shown = {control for control, *_ in _images(data)} | self._videos()
+        shown = {control for control, *_ in images_of(data)} | self._videos()
         note_unread(data, _DATA | dict.fromkeys((*shown, key or "text")), f"{self.where}.data", self.notes)
         number = words(self.task.get("id"))
         name = self.incoming.id_for(
@@ -226,12 +244,12 @@ class _Task:
         results = objects(kept[0].get("result"))
         known = _RESULT | ({"score": None} if kept is guesses else {})  # what a person took over has no confidence
         note_unread(kept[0].get("result"), [known], f"{self.where}: result", self.notes)
-        return _in_one(results if kept is guesses else [result | {"score": None} for result in results])
+        return in_one(results if kept is guesses else [result | {"score": None} for result in results])
 
     def _passed_over(self, result: dict[str, Any]) -> bool:
         """Whether a result is of a kind that a corpus has no place for; it is noted."""
         kind = words(result.get("type"))
-        sound = kind == "labels" and _is_of_sound(result)
+        sound = kind == "labels" and is_of_sound(result)
         if kind in _USED and not sound:
             return False
         why = "it is of a sound or a series" if sound else f"a corpus cannot represent results of type {kind!r}"
@@ -246,17 +264,19 @@ class _Task:
         It is the string in which most of their words stand; `text`, where as many stand in it.
         """
         data = self.task["data"]
-        strings: list[str] = [key for key, value in data.items() if isinstance(value, str) and not _shows(key, value)]
+        strings: list[str] = [
+            key for key, value in data.items() if isinstance(value, str) and not shows_file(key, value)
+        ]
         strings.sort(key=lambda key: key != "text")
-        spans: dict[str, list[_Span]] = {}
+        spans: dict[str, list[Span]] = {}
         for result in results:
             if result.get("type") == "labels":
-                spans.setdefault(words(result.get("to_name")), []).extend(_spans([result]))
+                spans.setdefault(words(result.get("to_name")), []).extend(spans_of([result]))
         if not strings or (not spans and "text" not in strings):
             return None, results
-        said = {to: {key: sum(_says(data[key], one) for one in held) for key in strings} for to, held in spans.items()}
+        said = {to: {key: sum(says(data[key], one) for one in held) for key in strings} for to, held in spans.items()}
         key = max(strings, key=lambda key: sum(of[key] for of in said.values()))
-        others = {to for to, of in said.items() if len(strings) > 1 and not _are_of(key, to, of, spans[to], said)}
+        others = {to for to, of in said.items() if len(strings) > 1 and not are_of(key, to, of, spans[to], said)}
         for to in others:
             for one in spans[to]:
                 detail = f"{self.where}: {one[0]} of {to!r}: {one[3] or ''!r}"
@@ -265,7 +285,7 @@ class _Task:
 
     def _videos(self) -> set[str]:
         """The data that the controls of results show, such as a video: only the frames that are drawn in come in."""
-        return {key for key, value in self.task["data"].items() if isinstance(value, str) and _is_video(key, value)}
+        return {key for key, value in self.task["data"].items() if isinstance(value, str) and is_video(key, value)}
 
     def _about(self, data: dict[str, Any], text: str) -> dict[str, Any]:
         """Title, group, tokens and segments, where `m3dllm export` wrote them."""
@@ -293,7 +313,7 @@ class _Task:
             return frozenset(TASKS)
         found: set[Task] = set() if self.relations else {"relation"}
         found |= set() if self.coreference else {"chain"}
-        if not text or (made and not any(one.get("type") == "labels" and not _is_of_sound(one) for one in made)):
+        if not text or (made and not any(one.get("type") == "labels" and not is_of_sound(one) for one in made)):
             found |= {"entity", "chain", "relation"}
         return frozenset(found)
 
@@ -301,9 +321,9 @@ class _Task:
         pictures = _Pictures()
         frames: list[Frame] = []
         folders = [self.options.images] if self.options.images else [self.file.parent, self.file.parent / "images"]
-        sizes = {(words(r.get("to_name")), whole_number(r.get("item_index")) or 0): _original(r) for r in results}
-        for control, position, index, source, about in _images(self.task["data"]):
-            size = _original(about) or sizes.get((control, position)) or next(filter(None, sizes.values()), None)
+        sizes = {(words(r.get("to_name")), whole_number(r.get("item_index")) or 0): original_size(r) for r in results}
+        for control, position, index, source, about in images_of(self.task["data"]):
+            size = original_size(about) or sizes.get((control, position)) or next(filter(None, sizes.values()), None)
             where = f"{self.where}: {source}"
             if index < 0 or any(frame.index == index for frame in frames):
                 self.notes.leave_out("frame", "its number is negative or already used", f"{where}: {index}")
@@ -321,8 +341,8 @@ class _Task:
 
     def _video_frames(self, name: str, result: dict[str, Any], known: set[int]) -> Iterator[Frame]:
         """The frames of a video in which a rectangle has a keyframe."""
-        size = _original(result) or self.options.video_size
-        for key in objects(_value(result).get("sequence")):
+        size = original_size(result) or self.options.video_size
+        for key in objects(value_of(result).get("sequence")):
             number = whole_number(key.get("frame"))
             if size and number and number > 0 and number - 1 not in known:
                 known.add(number - 1)
@@ -333,9 +353,9 @@ class _Task:
     # --- the marks ---
 
     def _mark(self, marks: Marks, results: list[dict[str, Any]], pictures: _Pictures, frames: set[int]) -> None:
-        spans = list(_spans(results))
+        spans = list(spans_of(results))
         units = self._units(marks.text, spans)
-        sure = {_id(result, n): confidence(result.get("score")) for n, result in enumerate(results)}
+        sure = {id_of(result, n): confidence(result.get("score")) for n, result in enumerate(results)}
         for name, start, end, surface, kinds in spans:
             for other in kinds[1:]:
                 self.notes.leave_out("type of a mention", "it has another one", f"{self.where}: {surface!r}: {other}")
@@ -343,7 +363,7 @@ class _Task:
             marks.mention(name, first, last, kinds[0] if kinds else "", surface=surface, confidence=sure[name])
         drawn: dict[str, list[tuple[str, Region]]] = {}
         for n, result in enumerate(results):
-            name = _id(result, n)
+            name = id_of(result, n)
             if result.get("type") == "rectanglelabels":
                 drawn[name] = list(self._rectangle(result, pictures, marks))
             elif result.get("type") == "videorectangle":
@@ -371,7 +391,7 @@ class _Task:
         head, tail = words(result.get("from_id")), words(result.get("to_id"))
         if result.get("direction") == "left":
             head, tail = tail, head
-        labels = _labels(result, "labels")
+        labels = labels_of(result, "labels")
         where = f"{self.where}: {head} to {tail}"
         if result.get("direction") == "bi" and labels:
             self.notes.change("relation", "it is bidirectional: read from its first end to its second", where)
@@ -390,7 +410,7 @@ class _Task:
         for label in labels:
             marks.relate(head, tail, label, confidence=confidence(result.get("score")))
 
-    def _units(self, text: str, spans: list[_Span]) -> Sequence[int]:
+    def _units(self, text: str, spans: list[Span]) -> Sequence[int]:
         """offset as the file counts -> character: where more of the words agree then, UTF-16 units, and a CR LF as one
         character, as browsers count."""
         wide, ends = not text.isascii() and max(map(ord, text)) > 0xFFFF, "\r\n" in text
@@ -406,7 +426,7 @@ class _Task:
         best: Sequence[int] = range(len(text) + 1)
         most, found = agreeing(best), ""
         for units, joined in product((False, True)[: 1 + wide], (False, True)[: 1 + ends]):
-            table = _counted(text, units=units, joined=joined)
+            table = offset_table(text, units=units, joined=joined)
             if (units or joined) and (n := agreeing(table)) > most:
                 how = ["UTF-16 units"] * units + ["a line end as one character"] * joined
                 best, most, found = table, n, " and ".join(how)
@@ -417,11 +437,11 @@ class _Task:
     def _rectangle(self, result: dict[str, Any], pictures: _Pictures, marks: Marks) -> Iterator[tuple[str, Region]]:
         where = f"{self.where}: {result.get('id', '')}"
         found = pictures.of(result)
-        kinds = _labels(_value(result), "rectanglelabels")
-        box = _percents(_value(result))
+        kinds = labels_of(value_of(result), "rectanglelabels")
+        box = box_of(value_of(result))
         if found is None:
             self.notes.leave_out("region", "its image is missing, or has no size", where)
-        elif why := _unfit(box, kinds, _value(result)):
+        elif why := unfit(box, kinds, value_of(result)):
             self.notes.leave_out("region", why, where)
             marks.spoil(found[0].index)
         elif box:
@@ -434,10 +454,10 @@ class _Task:
         It is shown from a keyframe to the next one, at the place that is as far on the way, but from one that is not
         `enabled`; from the last one on it stays.
         """
-        kinds = _labels(_value(result), "labels")
-        size = _original(result) or self.options.video_size
+        kinds = labels_of(value_of(result), "labels")
+        size = original_size(result) or self.options.video_size
         keyframes: dict[int, dict[str, Any]] = {}
-        for key in objects(_value(result).get("sequence")):
+        for key in objects(value_of(result).get("sequence")):
             number = whole_number(key.get("frame"))
             where = f"{self.where}: {result.get('id', '')}: frame {number}"
             if number is None or number < 1:
@@ -458,8 +478,8 @@ class _Task:
             if number != here and first.get("enabled") is False:
                 continue
             where = f"{self.where}: {result.get('id', '')}: frame {number}"
-            box = _percents(first) if number == here else _between(first, last, (number - here) / max(there - here, 1))
-            why = _unfit(box, kinds, first) or (_unfit(box, kinds, last) if number != here else None)
+            box = box_of(first) if number == here else box_between(first, last, (number - here) / max(there - here, 1))
+            why = unfit(box, kinds, first) or (unfit(box, kinds, last) if number != here else None)
             if why:
                 self.notes.leave_out("region", why, where)
                 marks.spoil(number - 1)
@@ -469,162 +489,6 @@ class _Task:
                     self.notes.change("region", why, f"{where}, from {here} to {there}")
                 for kind in kinds:
                     yield where, Region(number - 1, box, kind, confidence=confidence(result.get("score")))
-
-
-# --- parts of a result ------------------------------------------------------------------------------------------------
-
-
-def _value(result: dict[str, Any]) -> dict[str, Any]:
-    value = result.get("value")
-    return value if isinstance(value, dict) else {}
-
-
-def _id(result: dict[str, Any], number: int) -> str:
-    return words(result.get("id")) or f"result {number}"
-
-
-def _labels(holder: dict[str, Any], key: str) -> list[str]:
-    found = holder.get(key)
-    return [label for label in found if isinstance(label, str) and label] if isinstance(found, list) else []
-
-
-def _in_one(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results, a rectangle and the labels of the same one (`<Rectangle>` with `<Labels>`) as one result."""
-    labelled = {_id(one, n) for n, one in enumerate(results) if one.get("type") == "labels" and _is_drawn(one)}
-    found = []
-    for n, result in enumerate(results):
-        kind, value = words(result.get("type")), _value(result)
-        if kind == "labels" and _is_drawn(result):
-            shape = "ellipse" if "radiusX" in value else "polygon" if "points" in value else "rectangle"
-            found.append(result | {"type": f"{shape}labels", "value": value | {"rectanglelabels": value.get("labels")}})
-        elif kind in ("rectangle", "ellipse", "polygon"):
-            found += [] if _id(result, n) in labelled else [result | {"type": f"{kind}labels"}]
-        else:
-            found.append(result)
-    return found
-
-
-def _is_drawn(result: dict[str, Any]) -> bool:
-    """Whether the labels of a result are of something that is drawn on an image."""
-    value = _value(result)
-    return "start" not in value and (("x" in value and "y" in value) or "points" in value)
-
-
-def _is_of_sound(result: dict[str, Any]) -> bool:
-    """Whether the labels of a result are of a stretch of time, whose start and end are seconds."""
-    value = _value(result)
-    ends = [real(value.get(key)) for key in ("start", "end")]
-    return "original_length" in result or "channel" in value or any(end is not None and end != int(end) for end in ends)
-
-
-def _are_of(key: str, to: str, of: dict[str, int], spans: Sequence[_Span], said: dict[str, dict[str, int]]) -> bool:
-    """Whether the spans of the control `to` are of the text `key`, where they may be of other texts of the task.
-
-    Spans without their words are, unless their control bears the name of another text, or those of another have words.
-    """
-    if any(surface for _, _, _, surface, _ in spans):
-        return of[key] == max(of.values())
-    return to == key or (to not in of and len(said) == 1)
-
-
-def _counted(text: str, *, units: bool, joined: bool) -> Sequence[int]:
-    """offset -> character, where a character beyond the first plane counts as two units, a CR LF as one character."""
-    widths = [
-        0 if joined and c == "\n" and text[i - 1 : i] == "\r" else 2 if units and c > "\uffff" else 1
-        for i, c in enumerate(text)
-    ]
-    table = [0] * (sum(widths) + 1)
-    for i, (width, end) in enumerate(zip(widths, accumulate(widths), strict=True)):
-        for offset in range(end - width, end):
-            table[offset] = i
-    table[-1] = len(text)
-    return table
-
-
-def _between(first: dict[str, Any], last: dict[str, Any], share: float) -> Box | None:
-    """The box that is `share` of the way from one keyframe to the next."""
-    one, other = _percents(first), _percents(last)
-    return Box(*(a + share * (b - a) for a, b in zip(one, other, strict=True))) if one and other else None
-
-
-_Span = tuple[str, int, int, str | None, list[str]]
-"""(id, start, end, words, types)"""
-
-
-def _spans(results: Iterable[dict[str, Any]]) -> Iterator[_Span]:
-    """The spans of text."""
-    for n, result in enumerate(results):
-        if result.get("type") == "labels":
-            value = _value(result)
-            start, end = whole_number(value.get("start")), whole_number(value.get("end"))
-            surface = value["text"].replace("\\n", "\n") if isinstance(value.get("text"), str) else None
-            yield (
-                _id(result, n),
-                -1 if start is None else start,
-                -1 if end is None else end,
-                surface,
-                _labels(value, "labels"),
-            )
-
-
-def _says(text: str, span: _Span) -> bool:
-    _, start, end, surface, _ = span
-    return 0 <= start < end <= len(text) and (surface is None or text[start:end].split() == surface.split())
-
-
-def _original(holder: dict[str, Any]) -> Size | None:
-    """(width, height) in pixels of the image of a result, or of a frame of ours."""
-    width = whole_number(holder.get("original_width", holder.get("width")))
-    height = whole_number(holder.get("original_height", holder.get("height")))
-    return (width, height) if width and height and width > 0 and height > 0 else None
-
-
-def _percents(holder: dict[str, Any]) -> Box | None:
-    found = [real(holder.get(key)) for key in ("x", "y", "width", "height")]
-    x, y, width, height = ((one or 0.0) / 100 for one in found)
-    return None if None in found else Box(x, y, x + width, y + height)
-
-
-def _unfit(box: Box | None, kinds: list[str], holder: dict[str, Any]) -> str | None:
-    """Why a rectangle cannot come in, or None."""
-    if box is None:
-        return "it has no x, y, width and height"
-    if (real(holder.get("rotation")) or 0.0) % 360:
-        return "it is rotated: not an upright box"
-    return None if kinds else "it has no type"
-
-
-def _images(data: dict[str, Any]) -> Iterator[tuple[str, int, int, str, dict[str, Any]]]:
-    """(control, position, frame, name, what is said of it) of each image in a task's data."""
-    frames = objects(data.get("frames"))
-    if frames:
-        for i, about in enumerate(frames):
-            index = whole_number(about.get("index"))
-            yield f"frame_{i}", 0, i if index is None else index, words(about.get("image")), about
-        return
-    index = 0
-    for key, value in data.items():
-        for position, name in enumerate(value if isinstance(value, list) else [value]):
-            if isinstance(name, str) and _is_image(key, name):
-                yield key, position, index, name, {}
-                index += 1
-
-
-def _shows(key: str, name: str) -> bool:
-    """Whether a string is no text but an image, a video or a sound."""
-    return _is_image(key, name) or _is_video(key, name) or _suffix(name) in (".wav", ".mp3", ".flac", ".ogg", ".m4a")
-
-
-def _suffix(name: str) -> str:
-    return PurePosixPath(urlsplit(name).path).suffix.lower() if len(name) < 4096 else ""
-
-
-def _is_video(key: str, name: str) -> bool:
-    return key == "video" or PurePosixPath(name[:4096]).suffix.lower() in (".mp4", ".webm", ".mov", ".avi", ".mkv")
-
-
-def _is_image(key: str, name: str) -> bool:
-    return _suffix(name) in SUFFIXES or (key in ("image", "img") and "\n" not in name)
 
 
 IMPORTER = read_label_studio
