@@ -19,7 +19,6 @@ import cProfile
 import os
 import pstats
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -117,35 +116,15 @@ def serve(model: str | None, frames: int, count: int) -> None:
 
 
 def compare(other: Path, words: list[str], rounds: int, count: int) -> None:
-    """Let the two take turns; the first turn, in which what is done once is done, is left out."""
-    both = [
-        subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve()), *words, "--serve"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=checkout,
-            env=os.environ | {"PYTHONPATH": str(checkout)},
-        )
-        for checkout in (other.resolve(), Path(__file__).parents[1])
-    ]
-    turns = []
-    for _ in range(rounds + 1):
-        turn = []
-        for process in both:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
-            turn.append(process.stdout.readline().split())
-        turns.append(turn)
-    for process in both:
-        process.communicate()
-    for name, side in zip(("other", "here"), zip(*turns[1:], strict=True), strict=True):
+    """Let the two take turns, and print what they did."""
+    from benchmarks.turns import take_turns  # not where one takes its turns: a checkout may lack it
+
+    turns = take_turns(__file__, [*words, "--serve"], other, rounds)
+    for name, side in zip(("other", "here"), zip(*turns, strict=True), strict=True):
         each = [count / float(seconds) for seconds, _ in side]
         median = statistics.median(each)
         print(f"{name}: {median:.1f} documents a second and core, {min(each):.1f} to {max(each):.1f}")
-    print(f"here / other: {statistics.median(float(one[0][0]) / float(one[1][0]) for one in turns[1:]):.3f}")
+    print(f"here / other: {statistics.median(float(one[0][0]) / float(one[1][0]) for one in turns):.3f}")
     print(f"handed to the model: {'the same' if turns[0][0][1] == turns[0][1][1] else 'not the same'}")
 
 

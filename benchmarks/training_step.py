@@ -10,10 +10,8 @@ their ratios, and the loss of the last step: of the same computation it is the s
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -55,37 +53,15 @@ def serve(system: str) -> None:
 
 
 def compare(other: Path, system: str, rounds: int) -> None:
-    """Let the two take turns, and print what they took; the first turn, in which frames are read, is left out."""
-    here = Path(__file__).parents[1]
-    command = [sys.executable, str(Path(__file__).resolve()), "--serve", "--system", system]
-    found: list[list[tuple[float, float]]] = []
-    both = [
-        subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=checkout,
-            env=os.environ | {"PYTHONPATH": str(checkout)},
-        )
-        for checkout in (other.resolve(), here)
-    ]
-    for _ in range(rounds + 1):
-        turn = []
-        for process in both:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
-            seconds, loss = process.stdout.readline().split()
-            turn.append((float(seconds), float(loss)))
-        found.append(turn)
-    for process in both:
-        process.communicate()
-    for name, side in zip(("other", "here"), zip(*found[1:], strict=True), strict=True):
+    """Let the two take turns, and print what they took."""
+    from benchmarks.turns import take_turns  # not where one takes its turns: a checkout may lack it
+
+    said = take_turns(__file__, ["--serve", "--system", system], other, rounds)
+    found = [[(float(seconds), float(loss)) for seconds, loss in turn] for turn in said]
+    for name, side in zip(("other", "here"), zip(*found, strict=True), strict=True):
         times = [1e3 * seconds for seconds, _ in side]
         print(f"{name}: {min(times):.0f} ms a step at least, {statistics.median(times):.0f} median, loss {side[-1][1]}")
-    print(f"other / here: {statistics.median(one[0][0] / one[1][0] for one in found[1:]):.3f}")
+    print(f"other / here: {statistics.median(one[0][0] / one[1][0] for one in found):.3f}")
 
 
 if __name__ == "__main__":
