@@ -250,6 +250,14 @@ def test_documents_are_walked_by_keyboard(opened):
     assert page.texts("#documents [aria-current]")[0].startswith("Nobody came .")
 
 
+def test_keys_that_are_pressed_faster_than_documents_are_shown_are_all_taken(opened):
+    page = opened()
+    page.run(
+        "[...'jjjk'].map((key) => document.body.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true})))"
+    )
+    assert shows(page, DOCUMENTS[2])
+
+
 def test_documents_are_listed_by_name_as_people_count(browser, tmp_path):
     names = ["doc10", "doc2", "film-2-1", "doc1", "film-1-10", "film-1-9"]
     root = corpus(tmp_path / "corpus", tuple(bare(name, text="Nobody came .") for name in names))

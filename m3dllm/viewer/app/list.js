@@ -119,12 +119,14 @@ function markCurrent() {
   }
 }
 
-/** The next document of the list, or the one before. */
+/** The next document of the list, or the one before: of the one in the address, which may not be shown yet. */
 function step(by) {
   if (!listed.length) return;
-  const at = listed.indexOf(state.number);
+  const { number } = readAddress();
+  const from = number < 0 ? state.number : number;
+  const at = listed.indexOf(from);
   const to = at < 0 ? (by > 0 ? 0 : listed.length - 1) : Math.min(listed.length - 1, Math.max(0, at + by));
-  if (listed[to] !== state.number) location.hash = addressOf(listed[to]);
+  if (listed[to] !== from) location.hash = addressOf(listed[to]);
 }
 
 function drawFilters() {
