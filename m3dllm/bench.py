@@ -31,7 +31,7 @@ from m3dllm import pipeline
 from m3dllm.columns import columns, counted
 from m3dllm.config import options_of
 from m3dllm.errors import UserError
-from m3dllm.experiment import Experiment, Pairs
+from m3dllm.experiment import Experiment, Pairs, corpus_of, lacking
 from m3dllm.files import file_name, read_text, shipped
 from m3dllm.options import presets_of
 from m3dllm.registry import find_system
@@ -171,14 +171,18 @@ def runs_of(
 
 
 def run_all(experiments: Sequence[Experiment]) -> tuple[list[Run], list[str]]:
-    """The runs that are done, one after the other, and a line for each that failed, which stops none of the others."""
+    """The runs that are done, one after the other, and a line for each that failed, which stops none of the others.
+
+    Those that cannot be run on their corpus are left out: see `unmet`.
+    """
     done: list[Run] = []
     failed: list[str] = []
     seconds: list[float] = []
+    experiments = [experiment for experiment in experiments if not unmet(experiment)]
     is_fresh = [not is_done(experiment) for experiment in experiments]
     to_do = sum(is_fresh)
     for i, (experiment, fresh) in enumerate(zip(experiments, is_fresh, strict=True), start=1):
-        words = "/".join(Path(str(experiment.out)).parts[-2:])
+        words = _short(experiment)
         began = time.perf_counter()
         left = f", about {sum(seconds) / len(seconds) * to_do / 60:.0f} min left" if seconds else ""
         log.info("run %d of %d: %s%s", i, len(experiments), words, left if fresh else ", already done")
@@ -202,6 +206,20 @@ def is_done(experiment: Experiment) -> bool:
         return False
 
 
+def unmet(experiment: Experiment) -> str:
+    """What the corpus lacks for this run, in words, such as "needs frames"; "" where nothing."""
+    spec = find_system(experiment.system)
+    if len(spec.modalities) != 1:
+        return ""
+    what = lacking(spec, corpus_of(experiment)[experiment.split])
+    return f"needs {what}" if what else ""
+
+
+def not_run(experiments: Sequence[Experiment]) -> list[str]:
+    """A line for each run that its corpus does not allow."""
+    return [f"{_short(one)}: {why}" for one in experiments if (why := unmet(one))]
+
+
 def report(bench: Bench, runs: Sequence[Run], out: Path) -> Path:
     """The report of the runs; the baseline only where it is among them."""
     names = {run.path.name for run in runs} | {run.record().system for run in runs}
@@ -211,9 +229,19 @@ def report(bench: Bench, runs: Sequence[Run], out: Path) -> Path:
 
 def listing(experiments: Sequence[Experiment]) -> str:
     """The runs, a line each: what is done, and what is left."""
-    rows = [("done" if is_done(one) else "left", str(one.out), _words(one)) for one in experiments]
+    rows = [(_status(one), str(one.out), _words(one)) for one in experiments]
     left = sum(row[0] == "left" for row in rows)
     return "\n".join([*columns(rows), f"{counted(len(rows), 'run')}, {left} left"])
+
+
+def _status(experiment: Experiment) -> str:
+    if is_done(experiment):
+        return "done"
+    return unmet(experiment) or "left"
+
+
+def _short(experiment: Experiment) -> str:
+    return "/".join(Path(str(experiment.out)).parts[-2:])
 
 
 def _combinations(row: Row, vary: Mapping[str, Sequence[Value]], known: set[str]) -> Iterator[dict[str, Value]]:

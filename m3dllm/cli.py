@@ -387,6 +387,8 @@ def bench(
     runs, failed = benches.run_all(placed)
     if runs:
         say(str(benches.report(found, runs, folder / "report")))
+    for line in benches.not_run(placed):
+        say(f"not run: {line}")
     for line in failed:
         say(f"failed: {line}")
     if failed or any(run.failed() for run in runs):

@@ -142,7 +142,9 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
     _check_executor(experiment)
     spec.require(config)
     notes = [] if experiment.corpus else ["no --corpus given: the embedded demo corpus is used"]
-    corpus = load_corpus(experiment.corpus or _demo(), linked_frames=experiment.linked_frames)
+    corpus = corpus_of(experiment)
+    if what := lacking(spec, corpus[experiment.split]):
+        raise UserError(f"system '{spec.name}' needs {what}, and no document of split '{experiment.split}' has any")
     notes += _shared_groups(corpus)
     fits = spec.trainable and (spec.fits_first or only_fit) and experiment.checkpoint is None
     parts = _parts(experiment, spec, corpus, fits=fits)
@@ -299,6 +301,15 @@ def without_unseen(example: Example, manifest: Manifest) -> Example:
 # --- checks -----------------------------------------------------------------------------------------------------------
 
 
+def lacking(spec: SystemSpec, examples: Sequence[Example]) -> str:
+    """What a system of one modality needs, "frames" or "text", where no document has it; else ""."""
+    if spec.modalities == {"video"}:
+        return "" if any(example.document.frames for example in examples) else "frames"
+    if spec.modalities == {"text"}:
+        return "" if any(example.document.text for example in examples) else "text"
+    return ""
+
+
 def _tasks(experiment: Experiment, spec: SystemSpec) -> tuple[Task, ...]:
     if experiment.tasks is not None and (isinstance(experiment.tasks, str) or not experiment.tasks):
         raise UserError(f"tasks {experiment.tasks!r}: expected some of {', '.join(TASKS)}")
@@ -335,10 +346,14 @@ def _readable(corpus: Corpus, split: str, lang: Lang | None, spec: SystemSpec) -
     return pick(corpus[split], kept)
 
 
-def _demo() -> Path:
-    from m3dllm.corpora.demo import demo_corpus  # draws pictures: loaded only when it is asked for
+def corpus_of(experiment: Experiment) -> Corpus:
+    """The corpus that it names. Raises UserError for the first thing that is wrong in it."""
+    root = experiment.corpus
+    if not root:
+        from m3dllm.corpora.demo import demo_corpus  # draws pictures: loaded only when it is asked for
 
-    return demo_corpus()
+        root = demo_corpus()
+    return load_corpus(root, linked_frames=experiment.linked_frames)
 
 
 def _shared_groups(corpus: Corpus) -> list[str]:

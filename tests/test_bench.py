@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from m3dllm.bench import SHIPPED, find_bench, is_done, read_bench, run_all, runs_of, with_values
+from m3dllm.bench import SHIPPED, find_bench, is_done, listing, not_run, read_bench, run_all, runs_of, with_values
 from m3dllm.cli import main
+from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.missing import make_manifest
+from m3dllm.corpora.native import write_corpus
 from m3dllm.errors import UserError
-from tests.small import small_corpus
+from tests.small import LABELS, example, small_corpus
 
 TWO = """
 title = "Two rows"
@@ -124,3 +126,26 @@ def test_the_command_ends_in_a_report(file, tmp_path, monkeypatch, capsys):
 def test_a_share_hides_the_text_of_half_and_the_frames_of_the_other_half():
     shown = make_manifest([str(i) for i in range(20)], kind="share", share=0.5).documents
     assert sorted(shown.values()) == ["full"] * 10 + ["no_text"] * 5 + ["no_video"] * 5
+
+
+FRAMES = """
+title = "One row reads frames"
+
+[[systems]]
+system = "majority"
+
+[[systems]]
+system = "vision-only"
+"""
+
+
+def test_what_needs_frames_is_not_run_where_there_are_none(tmp_path):
+    spoken = [example(f"d{i}", "[PER0 Ada] was born in [LOC1 Arles] .") for i in range(4)]
+    corpus = tmp_path / "small"
+    write_corpus(corpus, Imported(LABELS, {"train": spoken[:2], "test": spoken[2:]}))
+    (tmp_path / "frames.toml").write_text(FRAMES)
+    experiments = runs_of(read_bench(tmp_path / "frames.toml"), tmp_path / "runs", corpora=[corpus])
+    assert listing(experiments).splitlines()[1].startswith("needs frames")
+    done, failed = run_all(experiments)
+    assert ([run.record().system for run in done], failed) == (["majority"], [])
+    assert not_run(experiments) == ["small/vision-only-seed0: needs frames"]

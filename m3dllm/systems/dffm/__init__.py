@@ -57,8 +57,7 @@ class Config(base.Config):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {},
-        "minilm": base.MINILM,
-        "multilingual": base.MULTILINGUAL,
+        **base.PRETRAINED,
         "paper": {
             **base.PAPER,
             "vision_encoder": "google/vit-base-patch16-224",

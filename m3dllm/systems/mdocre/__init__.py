@@ -44,6 +44,7 @@ class Config(base.Config):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {},
+        **base.PRETRAINED,
         "paper": {
             **base.PAPER,
             "vision_encoder": "MCG-NJU/videomae-base",

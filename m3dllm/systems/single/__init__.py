@@ -17,7 +17,11 @@ class TextOnly(base.Config):
     vision_encoder: Literal["none"] = "none"
     """Frames are not read."""
 
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"tiny": {}, "paper": base.PAPER}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tiny": {},
+        **base.PRETRAINED,
+        "paper": base.PAPER,
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

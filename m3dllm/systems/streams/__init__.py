@@ -48,7 +48,7 @@ def _presets(vision_encoder: str) -> Mapping[str, Mapping[str, Any]]:
         "fusion_lr": 1e-4,
         "clip": 1.0,
     }
-    return {"tiny": {}, "paper": base.PAPER | paper}
+    return {"tiny": {}, **base.PRETRAINED, "paper": base.PAPER | paper}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

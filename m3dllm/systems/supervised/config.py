@@ -73,6 +73,8 @@ MULTILINGUAL: dict[str, Any] = {
     **_FINE_TUNED,
 }
 """The preset `multilingual`: one of English and Chinese."""
+PRETRAINED: dict[str, dict[str, Any]] = {"minilm": MINILM, "multilingual": MULTILINGUAL}
+"""The presets with a pretrained text encoder that a CPU can fine-tune, of every system that reads text."""
 
 TINY_HEADS = 4
 """Attention heads of the tiny encoders; their width is divided among them."""
