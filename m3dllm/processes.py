@@ -1,6 +1,6 @@
 """Several processes that train one model: how they are started here, what they exchange, and how they end.
 
-'m3dllm fit --processes N' starts them on this machine; on several, `torchrun` or `accelerate launch` does. What they
+'m3dllm fit --processes N' starts them on this machine; on several, `torchrun`, `accelerate launch` or `mpirun` does. What they
 exchange torch carries, by gloo between CPUs, by NCCL between GPUs; it is not loaded before.
 """
 
@@ -33,6 +33,13 @@ GRACE_S = 5.0
 LOST = 3
 """The exit code of a process that ended because another one had."""
 
+LAUNCHERS = {
+    "RANK": ("OMPI_COMM_WORLD_RANK", "PMI_RANK"),
+    "WORLD_SIZE": ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"),
+    "LOCAL_RANK": ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"),
+}
+"""What torch calls a process's number, how many there are, and its number on its machine; and what MPI calls them."""
+
 
 class LostError(UserError):
     """Another process ended amid the training."""
@@ -60,7 +67,7 @@ class Processes:
 
 
 class Launched(Processes):
-    """Those that were started to train together, as the environment says: RANK, WORLD_SIZE, MASTER_ADDR and others."""
+    """Those that were started to train together, as the environment says: see `_told`."""
 
     def __init__(self) -> None:
         """Raises UserError where they do not find one another."""
@@ -69,10 +76,14 @@ class Launched(Processes):
         from m3dllm.devices import usable_cores
 
         if not torch.distributed.is_initialized():
+            for name in LAUNCHERS:
+                os.environ[name] = str(_told(name))
+            os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+            os.environ.setdefault("MASTER_PORT", "29500")
             torch.set_num_threads(usable_cores())
             backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             if torch.cuda.is_available():
-                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+                torch.cuda.set_device(_told("LOCAL_RANK") % torch.cuda.device_count())
             try:
                 torch.distributed.init_process_group(backends, timeout=PATIENCE)
             except (RuntimeError, ValueError) as error:
@@ -116,12 +127,18 @@ def processes_here() -> Processes:
 
 def is_shared() -> bool:
     """Whether several processes were started to train together."""
-    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+    return _told("WORLD_SIZE") > 1
 
 
 def is_first() -> bool:
     """Whether this is the process that writes."""
-    return os.environ.get("RANK", "0") == "0"
+    return _told("RANK") == 0
+
+
+def _told(name: str) -> int:
+    """RANK, WORLD_SIZE or LOCAL_RANK, as torchrun has them in the environment, or as MPI's `mpirun` has them."""
+    known = (os.environ[one] for one in (name, *LAUNCHERS[name]) if one in os.environ)
+    return int(next(known, "1" if name == "WORLD_SIZE" else "0"))
 
 
 # --- how they are started, and end ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -87,6 +88,24 @@ def test_two_processes_walk_the_curve_of_one_when_they_resume_too(corpus, killed
     one = pipeline.fit(Experiment(system="dffm", corpus=corpus, out=tmp_path / "one", options=OPTIONS)).checkpoint
     assert history(out / "checkpoint") == [pytest.approx(row, rel=1e-4) for row in history(one)]
     assert "resuming after epoch" in said
+
+
+def test_processes_that_mpi_started_train_together(corpus, tmp_path):
+    options = {**OPTIONS, "epochs": 2}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    command = [sys.executable, "-m", "m3dllm", "fit", "--system", "dffm", "--corpus", str(corpus), *words]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    both = []
+    for rank in range(2):  # as `mpirun` does, and `accelerate launch` on a CPU by it
+        told = {"OMPI_COMM_WORLD_RANK": str(rank), "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": str(rank)}
+        environment = os.environ | told | {"MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+        both.append(subprocess.Popen([*command, "--out", str(tmp_path / "two")], env=environment, cwd=ROOT))
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    pipeline.fit(Experiment(system="dffm", corpus=corpus, out=tmp_path / "one", options=options))
+    curves = [[epoch["loss"] for epoch in history(tmp_path / run / "checkpoint")] for run in ("one", "two")]
+    assert curves[0] == pytest.approx(curves[1], rel=1e-6)
 
 
 def test_ctrl_c_is_one_line_and_leaves_no_process(corpus, tmp_path):
