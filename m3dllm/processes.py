@@ -1,7 +1,7 @@
 """Several processes that train one model: how they are started here, what they exchange, and how they end.
 
-'m3dllm fit --processes N' starts them on this machine; on several, `torchrun`, `accelerate launch` or `mpirun` does. What they
-exchange torch carries, by gloo between CPUs, by NCCL between GPUs; it is not loaded before.
+'m3dllm fit --processes N' starts them on this machine; on several, `torchrun`, `accelerate launch` or `mpirun` does.
+What they exchange torch carries, by gloo between CPUs, by NCCL between GPUs; it is not loaded before.
 """
 
 from __future__ import annotations
