@@ -1,6 +1,6 @@
 """Compare supervised fusion models and video LLMs at grounded, document-level extraction from text and video.
 
-The Python face, imported when first used: `load_corpus`, `Experiment` and `run`, `score_files`, `load_run`, `compare`
+The Python interface, imported on first use: `load_corpus`, `Experiment` and `run`, `score_files`, `load_run`, `compare`
 and `write_report`.
 """
 

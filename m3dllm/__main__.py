@@ -6,7 +6,7 @@ from m3dllm.ending import ignore_ctrl_c_between_commands, one_line
 
 
 def main() -> None:
-    """The command line, with Ctrl-C in one line while it is loaded as well."""
+    """Run the command line; Ctrl-C ends it with one line, also while it is still loading."""
     ignore_ctrl_c_between_commands()
     one_line(_command)
 

@@ -31,7 +31,7 @@ from m3dllm.types import Annotation, Document
 
 Span = tuple[int, int]
 LONG = 64
-"""Characters from which a text that overlaps itself is searched for in another way."""
+"""A text of at least this many characters that overlaps itself is searched for by `_overlapping`."""
 LISTS = ("chains", "relations", "regions")
 """The keys of an answer."""
 
@@ -64,24 +64,24 @@ class Occurrences:
 
 
 class Search:
-    """Finds texts in one text that begin at some of its places: by reading through it, or by an index.
+    """Finds strings in one text that begin at given offsets: by scanning it, or by an index.
 
-    The index, the places sorted by what stands there, is made only when more is asked than it costs: the time for n
-    questions to a text of n characters does not grow with n².
+    The index, the offsets sorted by the text that follows them, is built after `scans` queries, so that n queries on a
+    text of n characters do not take n² time.
     """
 
     KEY = 32
-    """The characters of a place by which it is sorted."""
+    """The number of characters after an offset by which it is sorted."""
 
     def __init__(self, text: str, places: Collection[int], *, scans: int = 64) -> None:
-        """The first `scans` questions are answered by reading the whole text."""
+        """`places`: the offsets where a match may begin. The first `scans` queries scan the whole text."""
         self._text, self._places = text, places
         self._scans = scans
         self._sorted: list[int] = []
         self._keys: list[str] = []
 
     def spans(self, text: str) -> list[Span]:
-        """Every span of `text` that begins at one of the places, overlapping ones too, in order; none for ""."""
+        """Every span of `text` that begins at one of the offsets, overlapping ones too, in order; none for ""."""
         if self._scans > 0:
             self._scans -= 1
             return [span for span in find_all(text, self._text) if span[0] in self._places]
@@ -102,7 +102,7 @@ class Search:
 
 
 class Nesting:
-    """Which spans lie inside longer ones of a set: a sort once, then a binary search a question."""
+    """Which spans lie inside longer ones of a set: sorted once, then a binary search per query."""
 
     def __init__(self, spans: Iterable[Span]) -> None:
         self._furthest: dict[int, int] = {}
@@ -132,7 +132,7 @@ def find_all(text: str, within: str) -> list[Span]:
 
 def _overlapping(text: str, within: str, start: int) -> list[Span]:
     """The spans of `text` from `start` on, in one pass however much they overlap (Knuth, Morris and Pratt)."""
-    borders = [0]  # of each beginning of the text, how long an end of it is that the text also begins with
+    borders = [0]  # for each prefix of the text, the length of its longest proper suffix that is also a prefix
     matched = 0
     for letter in text[1:]:
         while matched and letter != text[matched]:
@@ -150,7 +150,7 @@ def _overlapping(text: str, within: str, start: int) -> list[Span]:
 
 
 def write_answer(document: Document, annotation: Annotation) -> dict[str, Any]:
-    """`annotation` in the answer form, with boxes as fractions in xyxy order; normalized again it is `annotation`.
+    """`annotation` in the answer form, with boxes as fractions in xyxy order; `normalize` inverts it.
 
     A text is written plainly where all of its free occurrences belong to one chain with one type, with occurrence
     numbers where they do not, and as offsets where it stands on no token boundaries or its type is not the chain's.
@@ -183,14 +183,14 @@ def write_answer(document: Document, annotation: Annotation) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _KnownText:
-    """The number of each place of a text, from 1, and those places that lie inside no longer mention."""
+    """The number of each occurrence of a text, from 1, and the occurrences that lie inside no longer mention."""
 
     numbers: dict[Span, int]
     free: frozenset[Span]
 
 
 class _KnownTexts:
-    """What is known of each text of an annotation: looked up once, however many chains have a mention of it."""
+    """`_KnownText` of each mention text of an annotation, looked up once, however many chains have it."""
 
     def __init__(self, occurrences: Occurrences, nesting: Nesting) -> None:
         self._occurrences, self._nesting = occurrences, nesting

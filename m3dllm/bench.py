@@ -14,7 +14,7 @@
     [vary]
     prompt_length = [4, 8, 16]    # an option, or `missing`; several vary together in every combination
 
-Each run has a place of its own, so that the same command skips what is done and resumes what was interrupted.
+Each run has its own folder, so that the same command skips finished runs and resumes an interrupted one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ log = logging.getLogger("m3dllm")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A system as an experiment has it."""
+    """A system of an experiment: its name in the tables, preset and options."""
 
     system: str
     name: str = ""
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What a file of an experiment holds."""
+    """The contents of an experiment file."""
 
     title: str
     systems: tuple[Row, ...]
@@ -72,12 +72,12 @@ class Bench:
 
 
 def overview() -> str:
-    """The experiments that come with the package, a line each."""
+    """The experiments that come with the package, one per line."""
     return "\n".join(columns([(path.stem, read_bench(path).title) for path in sorted(SHIPPED.glob("*.toml"))]))
 
 
 def find_bench(name: str) -> tuple[str, Bench]:
-    """The experiment of that name, or in that file. Raises UserError where there is none."""
+    """The experiment of that name, or in that file. Raises UserError if there is none."""
     path = Path(name)
     if path.suffix != ".toml":
         path = SHIPPED / f"{file_name(name)}.toml"
@@ -106,7 +106,7 @@ def read_bench(path: Path) -> Bench:
 
 
 def with_values(bench: Bench, words: Sequence[str]) -> Bench:
-    """The experiment with other values of what varies, each `name=value,value`. Raises UserError for what does not."""
+    """The experiment with other values, each `name=value,value`. Raises UserError for an option that does not vary."""
     vary = dict(bench.vary)
     for word in words:
         name, _, values = word.partition("=")
@@ -131,11 +131,11 @@ def runs_of(
     options: Mapping[str, str] | None = None,
     command: tuple[str, ...] = (),
 ) -> list[Experiment]:
-    """The runs of an experiment, each with its place under `out`; every system with one seed before the next seed.
+    """The runs of an experiment, each with its folder under `out`; all systems with one seed before the next seed.
 
-    `preset` and `options` are for the systems that have them; a system that does not train has one seed.
+    `preset` and `options` apply to the systems that have them; a system that does not train runs with one seed.
 
-    Raises UserError for a system that is not there, and for an option or preset that none of the systems has.
+    Raises UserError for an unknown system, and for an option or preset that none of the systems has.
     """
     given = dict(options or {})
     specs = {row.system: find_system(row.system) for row in bench.systems}
@@ -171,9 +171,9 @@ def runs_of(
 
 
 def run_all(experiments: Sequence[Experiment]) -> tuple[list[Run], list[str]]:
-    """The runs that are done, one after the other, and a line for each that failed, which stops none of the others.
+    """Do the runs one after the other. Returns those that finished, and a line for each that failed.
 
-    Those that cannot be run on their corpus are left out: see `unmet`.
+    Runs that cannot be done on their corpus are skipped: see `unmet`.
     """
     done: list[Run] = []
     failed: list[str] = []
@@ -198,7 +198,7 @@ def run_all(experiments: Sequence[Experiment]) -> tuple[list[Run], list[str]]:
 
 
 def is_done(experiment: Experiment) -> bool:
-    """Whether the run stands there, whole."""
+    """Whether the run is already finished in its folder."""
     run = Run(Path(str(experiment.out)))
     try:
         return run.record().status == "done" and (run.path / "scores.json").is_file()
@@ -221,14 +221,14 @@ def not_run(experiments: Sequence[Experiment]) -> list[str]:
 
 
 def report(bench: Bench, runs: Sequence[Run], out: Path) -> Path:
-    """The report of the runs; the baseline only where it is among them."""
+    """Write the report of the runs, and return its page; the baseline counts only if it is among them."""
     names = {run.path.name for run in runs} | {run.record().system for run in runs}
     baseline = bench.baseline if bench.baseline in names else None
     return write_report([run.path for run in runs], out, paper=bench.paper, baseline=baseline)
 
 
 def listing(experiments: Sequence[Experiment]) -> str:
-    """The runs, a line each: what is done, and what is left."""
+    """The runs, one per line, with their status."""
     rows = [(_status(one), str(one.out), _words(one)) for one in experiments]
     left = sum(row[0] == "left" for row in rows)
     return "\n".join([*columns(rows), f"{counted(len(rows), 'run')}, {left} left"])
@@ -245,7 +245,7 @@ def _short(experiment: Experiment) -> str:
 
 
 def _combinations(row: Row, vary: Mapping[str, Sequence[Value]], known: set[str]) -> Iterator[dict[str, Value]]:
-    """Every combination of the values that vary for this system; of an option that it lacks nothing varies."""
+    """Every combination of the values that vary for this system; an option that it lacks is not varied."""
     own = {name: values for name, values in vary.items() if name in known or name == "missing"}
     for values in itertools.product(*own.values()):
         yield dict(zip(own, values, strict=True))

@@ -1,9 +1,9 @@
-"""The cascade: one system proposes, another confirms, retypes or drops each part of what it said.
+"""The cascade: one system proposes, another confirms, retypes or drops each proposal.
 
 Each of the two keeps its own options, and neither knows of the other: the proposals reach the second as
-`Document.proposed`. An answer holds both: the second's decisions, with its confidences where it was asked; and as its
-last turn what was proposed, with the confidences of the first. What it cost is the sum. A fit fits the first system,
-and a checkpoint is one of it; with `--first replay` the proposals are those of a finished run.
+`Document.proposed`. An answer holds both: the decisions of the second, with its confidences where it has any, and as
+the last turn the proposals, with the confidences of the first. The cost is the sum of both. `fit` trains the first
+system, and a checkpoint is one of it; with `--first replay` the proposals are those of a finished run.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Config(Options):
     """The random seed of both."""
 
     def check(self) -> None:
-        """Raises UserError for systems, presets or options that are none, and a second one that cannot check."""
+        """Raises UserError for unknown systems, presets or options, and if the second cannot check proposals."""
         _, checker = self.parts
         if checker.spec.proposals is None:
             able = [s.name for s in all_systems() if not isinstance(s, Broken) and s.proposals is not None]
@@ -68,7 +68,7 @@ class Config(Options):
         )
 
     def declared(self, spec: Any) -> Any:
-        """What the first can do; it reads a language or takes what is given where both do."""
+        """The spec of the first system, with the languages and given parts that both systems accept."""
         proposer, checker = (part.spec for part in self.parts)
         for part in self.parts:
             part.spec.require(part.config)
@@ -85,7 +85,7 @@ class Config(Options):
         )
 
     def gpus(self, *, there: bool) -> int:
-        """Both work in one process, and share them."""
+        """The larger number of the two: both work in one process and share the GPUs."""
         own = [part.config for part in self.parts if isinstance(part.config, Options)]
         return max((config.gpus(there=there) for config in own), default=0)
 
@@ -98,7 +98,7 @@ class Config(Options):
         )
 
     def public(self) -> dict[str, Any]:
-        """The options of both without what may be secret, and without what changes no answer."""
+        """The options of both, without secrets and without options that change no answer."""
         return {f"{part.role}_option": part.shown() for part in self.parts}
 
     def sources(self) -> dict[str, str]:
@@ -112,7 +112,7 @@ class Config(Options):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of the two systems, and its options: as they were given, and resolved."""
+    """One of the two systems, with its options as given and resolved."""
 
     role: str
     spec: SystemSpec
@@ -123,13 +123,13 @@ class Part:
         return self.spec.load(self.config)(self.config, labels=labels, examples=examples, checkpoint=checkpoint)
 
     def preview(self, document: Document, labels: LabelSet, examples: Sequence[Example]) -> Any:
-        """What it would be asked first; None where it does not use prompts, or nothing about this document."""
+        """Its first prompt; None if it uses no prompts, or has none for this document."""
         if self.spec.preview is None:
             return None
         return self.spec.load_preview(self.config)(self.config, document, labels=labels, examples=examples)
 
     def settled(self, corpus: Path, checkpoint: Path | None) -> tuple[str, ...]:
-        """Its options with those that were left open. Raises UserError for what cannot be."""
+        """Its options, with open ones settled. Raises UserError for values that cannot be settled."""
         if not isinstance(self.config, Options):
             return _written(self.given)
         config = self.config.settled(corpus, checkpoint)
@@ -138,20 +138,20 @@ class Part:
         return _written({**self.given, **decided})
 
     def shown(self) -> tuple[str, ...]:
-        """The options that were given, as a run keeps them."""
+        """The given options, as a run keeps them."""
         known, passing = public(self.config), named(type(self.config), INCIDENTAL) if self.config else ()
         return _written({name: known[name] for name in self.given if name not in passing})
 
 
 def _part(role: str, name: str, preset: str | None, words: Sequence[str], seed: int) -> Part:
-    """Raises UserError for a system, a preset or an option that is none."""
+    """Raises UserError for an unknown system, preset or option."""
     spec, given = find_system(name), _read(f"--{role}-option", words)
     checks = dict(spec.proposals or {}) if role == "second" else {}
     return Part(role, spec, given, resolve_config(spec, {**checks, **given}, preset=preset, seed=seed))
 
 
 def _read(flag: str, words: Sequence[str]) -> dict[str, str]:
-    """`name=value` for each option. What follows a comma without an equals sign is another value of the same option."""
+    """Parse `name=value` words. After a comma, text without an equals sign is one more value of the same option."""
     found: dict[str, str] = {}
     last = ""
     for word in words:
@@ -176,7 +176,7 @@ def _written(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What each of the two would be asked first; `constraint` is that of the second."""
+    """The first prompt of each of the two; `constraint` is that of the second."""
 
     text: str
     constraint: str | None
@@ -188,9 +188,9 @@ class Preview:
 def preview(
     config: Config, document: Document, *, labels: LabelSet, examples: Sequence[Example] = ()
 ) -> Preview | None:
-    """What each of the two would be asked first about `document`; None where it has no words.
+    """The first prompts of both systems about `document`; None if it has no words.
 
-    What the first proposes is known only when it has run: the first word as a mention of the first type stands in.
+    The real proposals are known only after the first has run: the first word as a mention of the first type stands in.
     """
     proposer, checker = config.parts
     words = tokenize(document)
@@ -209,14 +209,14 @@ def preview(
 
 
 class Cascade(System):
-    """Asks the first system about all documents, then the second about what it proposed."""
+    """Runs the first system on all documents, then the second on its proposals."""
 
     config: Config
 
     def __init__(
         self, config: Config, *, labels: LabelSet, examples: Sequence[Example] = (), checkpoint: Path | None = None
     ) -> None:
-        """`checkpoint`: of the first system. Raises UserError for what one of the two cannot be made of."""
+        """`checkpoint`: of the first system. Raises UserError if one of the two cannot be made with its options."""
         super().__init__(config, labels=labels, examples=examples, checkpoint=checkpoint)
         self.parts = config.parts
         proposer, checker = self.parts
@@ -231,7 +231,7 @@ class Cascade(System):
         self.first.fitted(out)
 
     def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
-        """One answer a document, in order: the second's about what the first, which is asked now, proposes."""
+        """One answer per document, in order: what the second makes of the proposals of the first."""
         proposer, _ = self.parts
         proposals = Spool(encode_raw, decode_raw)
         answered: list[int] = []
@@ -259,7 +259,7 @@ class Cascade(System):
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """The second's own, and what each of the two was."""
+        """The provenance of the second, and under "first" and "second" that of each."""
         systems = (self.first, self.second)
         return dict(self.second.provenance) | {
             part.role: {"system": part.spec.name, "config": public(part.config), **system.provenance}
@@ -268,7 +268,7 @@ class Cascade(System):
 
     @property
     def unsupported(self) -> frozenset[Task]:
-        """What the first does not propose; what the second cannot check stays as it was proposed."""
+        """The tasks that the first does not propose; proposals that the second cannot check are kept as they are."""
         return self.first.unsupported
 
     @property
@@ -286,7 +286,7 @@ class Cascade(System):
 
     @property
     def tally(self) -> dict[str, Any]:
-        """What the second has cost; and, under "first", what the first has."""
+        """The tally of the second and, under "first", of the first."""
         first, second = (decode(encode(system.tally), dict[str, Any]) for system in (self.first, self.second))
         return second | ({"first": first} if first else {})
 
@@ -295,7 +295,7 @@ class Cascade(System):
 
 
 def _both(name: str, document: Document, proposal: RawOutput, answer: RawOutput, labels: LabelSet) -> RawOutput:
-    """The second's answer with what the first proposed as its last turn, and the cost of both."""
+    """The second's answer, with the proposals of the first as its last turn and the cost of both."""
     proposed = normalize(document, proposal, labels).annotation
     own = [replace(turn, stage=f"{name}: {turn.stage}") for turn in proposal.turns]
     last = Turn(
@@ -317,6 +317,6 @@ def _both(name: str, document: Document, proposal: RawOutput, answer: RawOutput,
 
 
 def _sum(*parts: Any) -> Any:
-    """The sum of what is known; None where nothing is."""
+    """The sum of the known values; None if none is known."""
     known = [part for part in parts if part is not None]
     return sum(known) if known else None

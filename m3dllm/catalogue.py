@@ -1,4 +1,4 @@
-"""What systems there are and what options they take, as text and as JSON. No system is loaded for a list."""
+"""The list of systems and their options, as text and as JSON. Listing loads no system."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = {"": "options", "advanced": "advanced options", "fit": "options of train
 
 
 def overview(*, json: bool = False) -> str:
-    """Every system, a line each: tasks, modalities, languages, whether it trains, whether its extra is installed."""
+    """Every system, one per line: tasks, modalities, languages, whether it trains, whether its extra is installed."""
     found = list(all_systems())
     if json:
         return pretty([_facts(system) for system in found])
@@ -33,7 +33,7 @@ def overview(*, json: bool = False) -> str:
 
 
 def describe(name: str, *, json: bool = False) -> str:
-    """One system and its options. Raises UserError for an unknown name or a plugin that fails on import."""
+    """One system and its options. Raises UserError for an unknown name, or a plugin that fails on import."""
     spec = find_system(name)
     options = list(option_table(spec.config_class()))
     presets = list(presets_of(spec.config_class()))

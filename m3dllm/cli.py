@@ -83,7 +83,7 @@ class Modality(StrEnum):
 
 def main() -> None:
     """The entry point: `app` with errors in one line and the exit codes."""
-    gc.set_threshold(100_000, 50, 100)  # documents are many small values that live: looking for dead ones costs half
+    gc.set_threshold(100_000, 50, 100)  # documents are many small long-lived objects: the defaults double the cost
     terminal = Terminal(verbose=_takes("--verbose"))
     logging.basicConfig(level=logging.INFO, handlers=[terminal])
 
@@ -100,14 +100,14 @@ def main() -> None:
 
 
 def _takes(flag: str) -> bool:
-    """Whether the command has this flag, which any verb may have anywhere: it is taken out."""
+    """Whether the command line has this flag, which may follow any verb; it is removed from `sys.argv`."""
     there = flag in sys.argv
     sys.argv = [word for word in sys.argv if word != flag]
     return there
 
 
 def _check_names() -> None:
-    """Raises UserError for a word of the command, or a working directory, that no file of ours could hold."""
+    """Raises UserError if an argument or the working directory is not valid Unicode: no file of a run could hold it."""
     for word in (*sys.argv[1:], str(Path.cwd())):
         if not word.isascii() and word != word.encode("utf-8", "replace").decode():
             raise UserError(f"the name {word!r} is not UTF-8: rename it, or work in another folder")
@@ -217,7 +217,7 @@ def _task_names(text: str) -> tuple[Task, ...]:
 
 
 def experiment_verb(verb: Callable[..., None]) -> None:
-    """Make `verb(experiment, …)` a command that takes the words of an experiment, the system's options, and its own."""
+    """Make `verb(experiment, …)` a command with the options of an experiment, those of its system, and its own."""
     shared = _parameters(_words)
     own = _parameters(verb)[1:]
 
@@ -546,7 +546,7 @@ def report(
 
 
 def _folder_for(kind: str, runs: list[Path]) -> Path:
-    """Where the report or view of these runs is kept when nothing else is said."""
+    """The default folder for the report or view of these runs."""
     from m3dllm.files import file_name
 
     return Path(kind) / file_name("+".join(run.resolve().name for run in runs))

@@ -1,8 +1,8 @@
-"""The documents of a run answered by several workers, here or on the nodes of a cluster; Ray carries them there.
+"""Several workers answer the documents of a run, on this machine or on the nodes of a cluster, through Ray.
 
-The run's own process hands out documents and keeps the answers, so `raw.jsonl` stays the only truth; each worker is the
-whole system, with a model of its own. A worker whose process or node dies loses the documents that it had in hand: they
-go to another one, and Ray makes the worker again where there is room. Ray is not imported before it is needed.
+The run's own process hands out documents and writes the answers to `raw.jsonl`; each worker holds the whole system,
+with its own model. If a worker's process or node dies, its unanswered documents go to another worker, and Ray restarts
+it where there is room. Ray is imported only when needed.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from m3dllm.wire import decode, encode
 log = logging.getLogger("m3dllm")
 
 HANDFULS = 2
-"""How many handfuls of documents a worker has: one in work, and the next."""
+"""Handfuls of documents that a worker holds: the current one and the next."""
 BATCHES = 4
-"""How many times as many documents a handful has, at most, as are answered at once."""
+"""A handful has at most this many times the documents that are answered at once."""
 DEATHS = 3
-"""How many workers may die at work on a document until it counts as failed."""
+"""A document counts as failed after this many workers have died on it."""
 HERE = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
-"""The address of this machine for itself. Of 127.0.0.1 Ray makes the machine's address in its network."""
+"""The loopback address given to Ray, which replaces 127.0.0.1 by the machine's network address."""
 KNOCK_S = 10.0
-"""How long the head of a cluster may take to answer."""
+"""How long to wait for the head of a cluster to answer."""
 RESTARTS = 100
-"""How often a worker is made again."""
+"""How often Ray restarts a worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a worker needs to make the system. Paths are the same on every node, but that of the corpus need not be."""
+    """What a worker needs to make the system. Paths must be the same on every node, except that of the corpus."""
 
     system: str
     options: Mapping[str, Any]
@@ -64,14 +64,14 @@ class Job:
     corpus: Path
     labels_sha256: str
     guidelines: Mapping[str, bytes]
-    """The guidelines of the corpus, by file name, for a node that lacks it."""
+    """The guidelines of the corpus, by file name, for a node without the corpus."""
     folder: Path
-    """Where the command was given: what its options name is named from there."""
+    """The working directory of the command: relative paths in options start there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a worker says of itself, and of its system as a run keeps it."""
+    """What a worker reports of itself and its system, as a run keeps it."""
 
     worker: str
     version: str
@@ -99,12 +99,12 @@ class Worker:
             if isinstance(config, Options):
                 config = config.settled(corpus, job.checkpoint)
             self.system = spec.load(config)(config, labels=job.labels, examples=job.examples, checkpoint=job.checkpoint)
-            return self.facts()  # loads a model for whatever is to come, not for the first handful
+            return self.facts()  # loads the model now, not with the first handful
         except UserError as error:
             return error
 
     def _corpus(self, job: Job) -> Path:
-        """A folder with what of the corpus a system may read by itself."""
+        """A folder with the guidelines of the corpus, the only files that a system reads itself."""
         self.folder = tempfile.TemporaryDirectory(prefix="m3dllm-")
         for name, data in job.guidelines.items():
             (Path(self.folder.name) / name).write_bytes(data)
@@ -125,7 +125,7 @@ class Worker:
     def answer(self, documents: list[Document], frames: Mapping[str, Any]) -> Iterator[Any]:
         """(answer, prompts) for each document, in order; before the second one, and at the end, the facts.
 
-        `frames` are the images that are not on this node: references by path.
+        `frames`: the images that are not on this node, as Ray references by path.
         """
         import ray
 
@@ -147,17 +147,17 @@ class Worker:
 
 @dataclass(slots=True, eq=False)
 class _Handful:
-    """Documents in the hands of a worker, by position, and the stream of their answers."""
+    """Documents sent to a worker, by position, and the stream of their answers."""
 
     documents: dict[int, Document]
     stream: Any
     frames: Mapping[str, Any]
-    """References to images, which are there as long as these are held."""
+    """References to images, which Ray keeps as long as they are held."""
 
 
 @dataclass(slots=True, eq=False)
 class _Actor:
-    """A worker as Ray has it: `loading` until its facts are known."""
+    """The Ray actor of a worker: `loading` until its facts are known."""
 
     handle: Any
     loading: Any
@@ -166,7 +166,7 @@ class _Actor:
 
 
 class Workers(System):
-    """The system of a plan, whose documents are answered by workers."""
+    """The system of a plan, run by workers."""
 
     def __init__(self, plan: Plan, *, checkpoint: Path | None) -> None:
         super().__init__(plan.config, labels=plan.corpus.labels, examples=plan.train, checkpoint=checkpoint)
@@ -179,7 +179,7 @@ class Workers(System):
 
     @property
     def facts(self) -> Facts:
-        """Of the worker that said something last."""
+        """The facts of the worker that reported last."""
         assert self._facts is not None
         return self._facts
 
@@ -204,9 +204,9 @@ class Workers(System):
         return sent
 
     def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
-        """One answer a document, in order. The first worker is loaded before the first answer is taken.
+        """One answer per document, in order. The first worker is loaded before the first answer is awaited.
 
-        Raises UserError where no cluster answers, where no worker can be made, and where two have different models.
+        Raises UserError if no cluster answers, no worker can be made, or two workers have different models.
         """
         ray = connect(self.plan.experiment.address)
         self._start(ray, most=len(documents))
@@ -239,7 +239,7 @@ class Workers(System):
                             break
                         self._hand(ray, actor, taken)
                 lost = self._receive(ray, answers)
-                for i in [i for handful in lost[:1] for i in islice(handful, at_once)]:  # those it was at work on
+                for i in [i for handful in lost[:1] for i in islice(handful, at_once)]:  # those it was working on
                     deaths[i] += 1
                     if deaths[i] >= DEATHS:
                         failure = Failure(f"{DEATHS} workers died while working on this document", retryable=True)
@@ -247,7 +247,7 @@ class Workers(System):
                 returned.extend(filter(None, lost))
                 while turn in answers:
                     while turn == len(documents) - 1 and any(actor.handfuls for actor in self._actors):
-                        self._receive(ray, answers)  # the last facts: who has the last answer asks for no more
+                        self._receive(ray, answers)  # the last facts: the caller stops after the last answer
                     raw, prompts = answers.pop(turn)
                     self._prompts |= prompts
                     yield raw
@@ -258,7 +258,7 @@ class Workers(System):
     # --- workers ------------------------------------------------------------------------------------------------------
 
     def _start(self, ray: Any, *, most: int) -> None:
-        """As many workers as were asked for, or as there is room for now; at most so many."""
+        """Start as many workers as requested, or as there is room for; at most `most`."""
         plan, there = self.plan, ray.cluster_resources()
         gpus = self.config.gpus(there=there.get("GPU", 0) > 0) if isinstance(self.config, Options) else 0
         room = there.get("GPU", 0) // gpus if gpus else there.get("CPU", 0)
@@ -270,7 +270,7 @@ class Workers(System):
         log.info("%s on %s", counted(count, "worker"), counted(len([n for n in ray.nodes() if n["Alive"]]), "node"))
 
     def _load(self, handle: Any) -> Any:
-        """The facts to be of a worker, however often it must be made again until it is loaded."""
+        """The future facts of a worker, which is restarted as often as needed until it is loaded."""
         return handle.load.options(max_task_retries=-1).remote(self._job)
 
     def _hand(self, ray: Any, actor: _Actor, documents: dict[int, Document]) -> None:
@@ -282,7 +282,7 @@ class Workers(System):
         actor.handfuls.append(_Handful(documents, method.remote(list(documents.values()), frames), frames))
 
     def _receive(self, ray: Any, answers: dict[int, Any]) -> list[dict[int, Document]]:
-        """Wait for a word of a worker, and take it in; the documents of workers that have died."""
+        """Wait for a message of a worker and store it; returns the documents of workers that have died."""
         waited = {
             actor.loading or actor.handfuls[0].stream: actor
             for actor in self._actors
@@ -328,7 +328,7 @@ class Workers(System):
         return lost
 
     def _take(self, facts: Facts) -> None:
-        """Raises UserError where the worker is of another version, or has another model, than those before it."""
+        """Raises UserError if the worker has another version or another model than those before it."""
         if facts.version != (ours := versions_of("m3dllm").get("m3dllm", "")):
             raise UserError(
                 f"{facts.worker} has m3dllm {facts.version}, and this machine has {ours}: install the same version"
@@ -365,9 +365,9 @@ def job_of(plan: Plan, checkpoint: Path | None) -> Job:
 
 
 def connect(address: str | None) -> Any:
-    """Ray, connected to the cluster there, or to one that is started on this machine for this process alone.
+    """Ray, connected to the cluster at `address`, or to one started on this machine for this process.
 
-    Raises UserError where Ray is not installed, or no cluster answers.
+    Raises UserError if Ray is not installed, or no cluster answers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -389,7 +389,7 @@ def connect(address: str | None) -> Any:
 
 
 def _knock(address: str) -> None:
-    """Raises OSError where nothing listens at HOST:PORT, which Ray itself would find out after minutes."""
+    """Raises OSError if nothing listens at HOST:PORT, which Ray itself would notice only after minutes."""
     host, _, port = address.rpartition(":")
     if address != "auto" and not (host and port.isdecimal() and "/" not in host):
         raise ValueError("expected HOST:PORT, or auto")
@@ -398,7 +398,7 @@ def _knock(address: str) -> None:
 
 
 def _handful(documents: Sequence[Document], first: int, most: int) -> dict[int, Document]:
-    """Documents of one pass, by position, so that they are answered together as in a run without workers."""
+    """Documents of one pass, by position, so that batches are those of a run without workers."""
     taken: dict[int, Document] = {}
     kinds = set()
     for i in islice(range(first, len(documents)), most):

@@ -1,4 +1,4 @@
-"""Words for people: rows in columns, for a terminal, and numbers with what they count."""
+"""Text for people: rows in columns, for a terminal, and counts with their noun."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 
 def columns(rows: Iterable[Sequence[str]], *, left: int | None = None) -> list[str]:
-    """One line a row, two spaces between columns; Chinese takes two cells a character.
+    """One line per row, two spaces between columns; a Chinese character takes two cells.
 
     `left`: how many columns are aligned to the left, the others to the right; None: all of them.
     """

@@ -1,4 +1,4 @@
-"""Commands made of plain functions when they are asked for: a group lists names without importing what is behind them.
+"""Commands made of plain functions on demand: a group lists names without importing the functions.
 
 The options of such a command are the keyword-only parameters of a function, with the help of its docstring.
 """
@@ -23,7 +23,7 @@ from m3dllm.errors import UserError, printable
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 ADVANCED = "Advanced options"
-"""The `rich_help_panel` of options that most calls leave alone: help and reference list them apart."""
+"""The `rich_help_panel` of rarely used options: help and reference list them apart."""
 Threshold = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Only predictions of at least this confidence (0 to 1); default: all."),
@@ -109,7 +109,7 @@ def _of_one(name: str) -> str:
 
 
 class Listing(TyperGroup):
-    """A group whose list has each summary whole, on as many lines as it takes."""
+    """A group whose list shows each summary in full, on as many lines as it takes."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
@@ -122,7 +122,7 @@ class Listing(TyperGroup):
 def group(names: Callable[[], list[str]], command: Callable[[str], Callable[..., None]]) -> type[TyperGroup]:
     """A group of the commands of these names; `command` gives the function behind one, when it is needed.
 
-    It raises UserError for a name that is none.
+    It raises UserError for an unknown name.
     """
 
     class Group(Listing):
@@ -136,7 +136,7 @@ def group(names: Callable[[], list[str]], command: Callable[[str], Callable[...,
             except UserError as error:
                 if cmd_name not in names():
                     raise
-                one.command(cmd_name)(_broken(error))  # listed all the same
+                one.command(cmd_name)(_broken(error))  # listed nevertheless
             return typer.main.get_command(one)
 
     return Group
@@ -151,7 +151,7 @@ def _broken(error: UserError) -> Callable[..., None]:
 
 
 def with_options(verb: Callable[..., None], function: Callable[..., Any], *, doc: str) -> Callable[..., None]:
-    """`verb` as a command that also takes the options of `function`, handed on in one mapping as its last argument."""
+    """`verb` as a command that also takes the options of `function`, passed on in one mapping as its last argument."""
     own = list(inspect.signature(verb, eval_str=True).parameters.values())[:-1]
     helps = plugins.option_helps(function)
     more = [_option(parameter, helps.get(parameter.name, "")) for parameter in plugins.options(function)]
@@ -188,12 +188,12 @@ def _several(kind: Any) -> Any:
 
 
 def say(text: str) -> None:
-    """A result, to stdout; what does not print is shown as an escape."""
+    """Print a result to stdout; unprintable characters are escaped."""
     text = printable(text.rstrip("\n"))
     encoding = sys.stdout.encoding or "utf-8"
     typer.echo(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def say_page(page: Path) -> None:
-    """A page that was written, as an address that a terminal can open."""
+    """Print the address of a written page, as a link that a terminal can open."""
     say(f"Open: {page.resolve().as_uri()}")

@@ -1,15 +1,15 @@
-"""How sure a system is of each part of a prediction, what is left above a threshold, and predictions without it.
+"""The confidence of each part of a prediction, predictions above a threshold, and predictions without confidences.
 
 A confidence is the probability, from 0 to 1, that a system gives to a part of what it predicts:
 
 - of a mention: that exactly this span is a mention of this type;
 - of a chain link (`Mention.link`): that the mention is of one entity with those before it in its chain, which in an
-  order of text are its antecedents. The first mention of a chain has none: a chain of n mentions has n − 1 links, as
+  document order are its antecedents. The first mention of a chain has none: a chain of n mentions has n − 1 links, as
   in MUC (Vilain et al. 1995);
 - of a relation: that it holds between its two chains, these taken as they are;
 - of a region: that there is one of this type, where the system draws its box.
 
-Where a system says none, nothing is assumed: a part without a confidence is kept at every threshold.
+A part without a confidence is kept at every threshold.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from m3dllm.types import Annotation, Chain, Mention, Region, Relation
 
 
 def rounded(probability: float) -> float:
-    """A probability as systems write it; what lies further behind is noise of the arithmetic."""
+    """A probability as systems write it; further digits are numerical noise."""
     return round(min(max(probability, 0.0), 1.0), 4)
 
 
 def confidences_of(part: Mention | Relation | Region) -> dict[str, float]:
-    """The confidences of a part that has some, by their names: `confidence`, of a mention also `link`."""
+    """The confidences that a part has, by name: `confidence`, and of a mention also `link`."""
     named = {"confidence": part.confidence, "link": part.link if isinstance(part, Mention) else None}
     return {name: value for name, value in named.items() if value is not None}
 
 
 def confidences(annotation: Annotation) -> Iterator[float]:
-    """Every confidence in it."""
+    """Every confidence in the annotation."""
     for chain in annotation.chains:
         for mention in chain.mentions:
             if mention.confidence is not None:
@@ -45,12 +45,12 @@ def confidences(annotation: Annotation) -> Iterator[float]:
 
 
 def has_confidences(annotation: Annotation) -> bool:
-    """Whether there are any."""
+    """Whether the annotation has any confidence."""
     return next(confidences(annotation), None) is not None
 
 
 def without_confidences(annotation: Annotation) -> Annotation:
-    """The same, as gold has it: without any confidence."""
+    """The annotation without confidences, as gold is."""
     if not has_confidences(annotation):
         return annotation
     return replace(
@@ -66,11 +66,11 @@ def _bare(mention: Mention) -> Mention:
 
 
 def at_least(annotation: Annotation, threshold: float) -> Annotation:
-    """What of a prediction is at least that sure.
+    """The parts of a prediction whose confidence is at least the threshold (or unknown).
 
-    A mention, relation or region below the threshold goes, a chain with its last mention, and with it its relations
-    and the regions' ties to it. A mention whose link is below it leaves its chain, as a chain of one; the chain's first
-    mention keeps its id, and with it relations and regions.
+    A mention, relation or region below the threshold is removed; a chain is removed with its last mention, and with it
+    its relations and the regions' links to it. A mention whose link is below the threshold becomes a chain of one; the
+    chain's first mention keeps the chain's id, relations and regions.
     """
     if all(sure >= threshold for sure in confidences(annotation)):
         return annotation
@@ -83,7 +83,7 @@ def at_least(annotation: Annotation, threshold: float) -> Annotation:
             continue
         together = [m for i, m in enumerate(mentions) if i == 0 or _sure(m.link, threshold)]
         alone = [m for i, m in enumerate(mentions) if i > 0 and not _sure(m.link, threshold)]
-        first = replace(together[0], link=None)  # what it was linked to may be gone
+        first = replace(together[0], link=None)  # its antecedent may be removed
         chains.append(Chain(chain.id, (first, *together[1:])))
         kept.add(chain.id)
         names = (name for n in count(1) if (name := f"{chain.id}.{n}") not in taken)

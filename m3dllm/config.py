@@ -37,11 +37,11 @@ class Mark:
 
 
 FIT = Mark("fit")
-"""The option matters only while the system is fitted: it is no part of what a run is that fits nothing."""
+"""The option matters only for training: it is not part of the identity of a run that trains nothing."""
 INCIDENTAL = Mark("incidental")
-"""The option changes no answer (an address, a device): it may change when a run is resumed."""
+"""The option changes no answer (an address, a device): a resumed run may have another value."""
 ADVANCED = Mark("advanced")
-"""The option is one that most runs leave as it is: it is listed after the others."""
+"""An option that most runs leave at its default: it is listed after the others."""
 
 AtLeast0 = Annotated[int, Meta(ge=0)]
 AtLeast1 = Annotated[int, Meta(ge=1)]
@@ -53,17 +53,17 @@ Spec = TypeVar("Spec")
 
 
 class Options:
-    """What every config has; a subclass is a frozen dataclass, and overrides what it needs."""
+    """The base of every config; a subclass is a frozen dataclass, and overrides what it needs."""
 
     __slots__ = ()
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named sets of values, by the name of the preset."""
     withheld: ClassVar[frozenset[str]] = frozenset()
-    """Options that a class inherits and does not offer: they keep their defaults."""
+    """Inherited options that the class does not offer: they keep their defaults."""
 
     def __post_init__(self) -> None:
-        """Raises UserError for a value outside its field's range, and for what `check` finds."""
+        """Raises UserError for a value outside its field's range, or one that `check` refuses."""
         for option in options_of(type(self)):
             option.check(getattr(self, option.name))
         self.check()
@@ -77,32 +77,32 @@ class Options:
         return None
 
     def public(self) -> Mapping[str, Any]:
-        """In place of the options that may hold secrets, what a run may keep of them, by the names of their fields."""
+        """Values that a run stores in place of options that may hold secrets, by field name."""
         return {}
 
     def settled(self, corpus: Path, checkpoint: Path | None) -> Self:
-        """These options for the corpus in this folder and what a fit wrote, with what was left open decided.
+        """These options with open values decided for the corpus in this folder and for the checkpoint, if any.
 
-        A run keeps them so: a default that changes later changes no run. Raises UserError for what cannot be.
+        A run stores them so: a default that changes later changes no run. Raises UserError for values that do not fit.
         """
         return self
 
     def gpus(self, *, there: bool) -> int:
-        """How many GPUs a model of these options takes, where `there` are some."""
+        """The number of GPUs that a model with these options takes; `there`: whether the machine has any."""
         return 0
 
     def declared(self, spec: Spec) -> Spec:
-        """The `SystemSpec` of the system with these options, where what it can do depends on them. Raises UserError."""
+        """The `SystemSpec` with these options, for a system whose abilities depend on them. Raises UserError."""
         return spec
 
     def sources(self) -> Mapping[str, str]:
-        """The sha256 of what the options name (an adapter, prompts, answers): with others it is another run."""
+        """The sha256 of the files that options name (an adapter, prompts, answers): other contents make another run."""
         return {}
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A field of a config, as it is written on a command line."""
+    """A field of a config, as a command-line option."""
 
     name: str
     type: Any
@@ -126,7 +126,7 @@ class Option:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words that are allowed; none where it is not a choice."""
+        """The allowed values of a choice; () if it is not a choice."""
         choices = [kind for kind in _nested(self.type) if _is_choice(kind)]
         return tuple(str(word) for kind in choices for word in typing.get_args(kind))
 
@@ -138,14 +138,14 @@ class Option:
 
     @property
     def expected(self) -> str:
-        """The range in words, such as "at least 1" or "low, mid or high"; "" where every value of the type is one."""
+        """The range in words, such as "at least 1" or "low, mid or high"; "" if every value of the type is allowed."""
         if words := self.words:
             one_of = " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
             return f"one or more of {one_of}" if any(meta.min_length for meta in _metas(self.type)) else one_of
         return next(filter(None, (_range(meta) for meta in _metas(self.type))), "")
 
     def read(self, value: Any) -> Any:
-        """`value` as the field's type; strings are read, several by commas. Raises UserError where it is none."""
+        """`value` as the field's type; strings are parsed, lists split at commas. Raises UserError if it cannot."""
         if isinstance(value, str) and self.takes_several:
             value = [part.strip() for part in value.split(",") if part.strip()]
         try:
@@ -191,7 +191,7 @@ def named(config: type[Any] | None, *marks: Mark) -> tuple[str, ...]:
 
 
 def takes_gpu(device: str, *, there: bool) -> bool:
-    """Whether a model on this device ("auto": a GPU where `there` is one) takes a GPU."""
+    """Whether a model on this device takes a GPU; "auto" does if `there` is one."""
     return device.startswith("cuda") or (device == "auto" and there)
 
 

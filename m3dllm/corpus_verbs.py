@@ -1,4 +1,4 @@
-"""The verbs of corpora beside import and export: check, split, merge. The work is loaded when it begins."""
+"""The verbs for corpora besides import and export: check, split, merge. Modules are loaded when needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where models compute: the device, how many threads, and what to do when memory runs out."""
+"""Where models compute: device and threads, and advice when memory runs out."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ B = TypeVar("B")
 
 
 def find_device(name: str, *, metal: bool = False) -> torch.device:
-    """The device of that name; "auto": a GPU where there is one, Apple's only where `metal` says that all runs on it.
+    """The device of that name; "auto": a GPU if there is one, Apple's only with `metal` (all operations run on it).
 
-    Of processes that train together (LOCAL_RANK) each has a GPU of its own. Raises UserError where it is not there.
+    Processes that train together (LOCAL_RANK) use one GPU each. Raises UserError if the device does not exist.
     """
     together = os.environ.get("LOCAL_RANK", "")
     if name == "auto":
@@ -29,7 +29,7 @@ def find_device(name: str, *, metal: bool = False) -> torch.device:
         name = f"cuda:{together}"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()  # of 'meta' there is nothing to be read
+        torch.zeros(1, device=device).item()  # fails on 'meta', which holds no values
     except (RuntimeError, AssertionError) as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(f"--device {name}: cannot be used here ({why}): give --device cpu or auto") from error
@@ -37,14 +37,14 @@ def find_device(name: str, *, metal: bool = False) -> torch.device:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """Matrices multiplied in bf16 where `precision` is "bf16", or "auto" on a GPU that has it; else as they are."""
+    """Autocast to bf16 if `precision` is "bf16", or "auto" on a GPU that supports it; else no autocast."""
     has_it = device.type == "cuda" and torch.cuda.is_bf16_supported()
     wanted = precision == "bf16" or (precision == "auto" and has_it)
     return torch.autocast(device.type, dtype=torch.bfloat16) if wanted else nullcontext()
 
 
 def usable_cores() -> int:
-    """The cores that this process may use: of those that it has, as many as OMP_NUM_THREADS allows."""
+    """The number of cores that this process may use, at most OMP_NUM_THREADS."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(own, int(wanted))) if wanted.isdecimal() else own
@@ -52,7 +52,7 @@ def usable_cores() -> int:
 
 @contextmanager
 def one_thread_each(threads: int) -> Iterator[None]:
-    """Torch's operations take one thread each where `threads` of this program are at work; 0: as many as before."""
+    """While `threads` threads of this program work, torch operations take one thread each; 0: no change."""
     before = torch.get_num_threads()
     if threads:
         torch.set_num_threads(1)
@@ -63,7 +63,7 @@ def one_thread_each(threads: int) -> Iterator[None]:
 
 
 def in_threads(threads: int, work: Callable[[A], B], values: Iterable[A]) -> list[B]:
-    """`work` of each value, in order, computed by several threads at once."""
+    """`work(value)` of each value, in order, computed by several threads."""
     if threads < 2:
         return [work(value) for value in values]
     with one_thread_each(threads), thread_pool(threads) as pool:
@@ -71,13 +71,13 @@ def in_threads(threads: int, work: Callable[[A], B], values: Iterable[A]) -> lis
 
 
 def thread_pool(threads: int) -> ThreadPoolExecutor:
-    """Threads whose torch operations take one thread each."""
+    """A pool of threads whose torch operations take one thread each."""
     return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
 
 @contextmanager
 def memory_advice(advice: str) -> Iterator[None]:
-    """Turns exhausted memory into a UserError that ends with `advice`: the options that help."""
+    """Turn out-of-memory errors into a UserError that ends with `advice`: the options that help."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -87,7 +87,7 @@ def memory_advice(advice: str) -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether torch or Python could not get memory."""
+    """Whether torch or Python ran out of memory."""
     text = str(error)
     return (
         isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text or "out of memory" in text

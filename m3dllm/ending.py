@@ -1,7 +1,7 @@
 """How a command ends: a result, one line that the user can act on, or the traceback of a bug of ours.
 
-Exit 0: done; 1: a bug of ours; 2: something the user can mend; 130: stopped by Ctrl-C, and resumed by the same command.
-Light, so that Ctrl-C is one line too while the rest is still being loaded.
+Exit 0: done; 1: a bug of ours; 2: something the user can fix; 130: stopped by Ctrl-C; the same command resumes.
+Light to import, so that Ctrl-C gives one line even while the rest is still being loaded.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ OUTSIDE = frozenset(
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETXTBSY, errno.EBUSY, errno.EXDEV, errno.EINVAL),
     }
 )
-"""What a disk or a file's name can be the reason of."""
+"""System errors that come from the disk or a file name, not from a bug."""
 
 
 class Shown(logging.Formatter):
-    """Log lines in which names and answers from outside cannot move the cursor, and nothing secret is shown."""
+    """Log lines without control characters from names and answers, and without secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(redact(super().format(record)))
 
 
 class Terminal(logging.StreamHandler[Any]):
-    """Log lines on stderr; of warnings of one kind the first, and at the end how many more there were.
+    """Log lines on stderr; only the first warning of each kind, and at the end the number of the others.
 
-    Where stderr cannot be written, nothing else stops for it.
+    If stderr cannot be written, the command goes on.
     """
 
     def __init__(self, *, verbose: bool = False) -> None:
@@ -50,7 +50,7 @@ class Terminal(logging.StreamHandler[Any]):
         self.setFormatter(Shown())
         self.verbose = verbose
         self.seen: Counter[str] = Counter()
-        """How often a warning of a kind came."""
+        """kind of warning -> how often it came."""
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = _kind(record) if record.levelno == logging.WARNING and not self.verbose else ""
@@ -59,30 +59,30 @@ class Terminal(logging.StreamHandler[Any]):
             super().emit(record)
 
     def sum_up(self) -> None:
-        """Say how many warnings were not shown."""
+        """Print how many warnings were not shown."""
         for kind, n in self.seen.items():
             if kind and n > 1:
                 _tell(f"{n - 1} more like this: {printable(kind)} (--verbose shows all)")
 
     @property
     def stream(self) -> Any:
-        """stderr as it is now: a bar on the terminal takes its place and moves below each line."""
+        """The current stderr: a progress bar replaces it, to print lines above itself."""
         return sys.stderr
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name that logging calls
-        """Pass over a line that cannot be shown."""
+        """Ignore a line that cannot be written."""
 
 
 def _kind(record: logging.LogRecord) -> str:
-    """What warnings of one kind share: the attribute `kind`, else the text before it is filled in; "" where that says
-    nothing by itself."""
+    """The kind of a warning: the attribute `kind`, else the message before formatting; "" if that is only a
+    placeholder."""
     text: str = getattr(record, "kind", "") or (record.msg if record.args else "")
     text = text.replace("%s", "…").replace("%d", "…")
     return text if any(map(str.isalpha, text)) else ""
 
 
 def one_line(command: Callable[[], None]) -> None:
-    """Run a command: errors in one line, the exit codes, and Ctrl-C, which stops at once when it is pressed again."""
+    """Run a command: errors in one line, exit codes, and Ctrl-C, which when pressed again stops at once."""
     pressed = ended = False
 
     def interrupt(*_: Any) -> None:
@@ -103,7 +103,7 @@ def one_line(command: Callable[[], None]) -> None:
     except BaseException as error:
         ended = True
         if pressed and not (isinstance(error, SystemExit) and error.code == 0):
-            _leave()  # whatever came of it on its way here
+            _leave()  # whatever exception it became on the way
         _end(error)
     finally:
         if listens:
@@ -111,7 +111,7 @@ def one_line(command: Callable[[], None]) -> None:
 
 
 def ignore_ctrl_c_between_commands() -> None:
-    """Once the command of this process has ended, Ctrl-C changes nothing; pressed again, it ends what holds it up."""
+    """After the command has ended, ignore the first Ctrl-C; the second ends a process that hangs."""
     pressed = False
 
     def interrupt(*_: Any) -> None:
@@ -124,11 +124,11 @@ def ignore_ctrl_c_between_commands() -> None:
         signal.signal(signal.SIGINT, interrupt)
         atexit.register(
             signal.signal, signal.SIGINT, signal.SIG_IGN
-        )  # the last steps of the interpreter know no handlers
+        )  # no handler runs in the last steps of the interpreter
 
 
 def _end(error: BaseException) -> NoReturn:
-    """Say how a command ended, and end it. Raises what is a bug of ours."""
+    """Report an error and end the command. Raises bugs of ours."""
     if isinstance(error, BrokenPipeError):  # `m3dllm … | head`
         _drop(sys.stdout)
         raise SystemExit(0) from None
@@ -146,13 +146,13 @@ def _end(error: BaseException) -> NoReturn:
 
 
 def end_at_once(line: str) -> NoReturn:
-    """End the command with one line from a thread, whatever the others wait for."""
+    """End the command with one line, from any thread, without waiting for the others."""
     _tell(f"m3dllm: {printable(redact(line))}")
     os._exit(2)
 
 
 def _of_a_plugin(error: Exception) -> str:
-    """The part of a traceback that lies in a package with an entry point of ours, and what is wrong there; "" where no
+    """The part of a traceback that lies in a package with an entry point of ours, and the error; "" if no
     part does: then the bug is ours."""
     import traceback
     from importlib.metadata import entry_points
@@ -175,10 +175,10 @@ def _of_a_plugin(error: Exception) -> str:
 
 
 def line_of(error: BaseException) -> str:
-    """What the user can do about an error; "" where it is none of theirs."""
+    """The one line for an error that the user can fix; "" for any other."""
     if isinstance(error, UserError):
         return str(error)
-    if hasattr(error, "format_message"):  # of the parser of the command line
+    if hasattr(error, "format_message"):  # from the command line parser
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "m3dllm"
         return f"{error.format_message()} (see '{command} --help')"
@@ -193,13 +193,13 @@ def line_of(error: BaseException) -> str:
 
 
 def _tell(line: str) -> None:
-    """One line on stderr, if it can be written."""
+    """Print one line on stderr, if it can be written."""
     with suppress(OSError, ValueError):
         print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _drop(stream: Any) -> None:
-    """Let a stream that cannot be written go, so that the end of the process does not try again."""
+    """Drop a stream that cannot be written, so that the exit of the process does not try again."""
     try:
         stream.flush()
     except (OSError, ValueError):
@@ -209,7 +209,7 @@ def _drop(stream: Any) -> None:
 
 
 def _leave() -> NoReturn:
-    """End a command that was stopped, without waiting for threads that wait for others."""
+    """End a stopped command without waiting for its threads."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
     _tell(STOPPED)

@@ -1,4 +1,4 @@
-"""What the user can mend.
+"""Errors that the user can fix.
 
 `UserError` is the only exception that the command line prints without a traceback (exit code 2). Everything else is a
 bug of ours and keeps its traceback (exit code 1).
@@ -22,9 +22,9 @@ _SECRETS = (
     ),
     (re.compile(r"\b(?:hf_|sk-)[A-Za-z0-9_-]{16,}"), "***"),
 )
-"""Users and passwords in addresses, keys in their queries, and keys of the hub and of servers: how each is shown."""
+"""Patterns of secrets and their replacements: passwords in addresses, keys in queries, keys of the hub and servers."""
 _KEYS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY")
-"""Variables of the environment whose values are keys."""
+"""Environment variables whose values are secret."""
 
 
 class UserError(Exception):
@@ -38,7 +38,7 @@ class UserError(Exception):
 
 
 def redact(value: T) -> T:
-    """A text, or a value of lists and dicts, as it may be shown and kept: addresses and keys without what is secret."""
+    """A text, or a value of lists and dicts, with secrets in addresses and keys replaced."""
     found: object = value
     if isinstance(value, str):
         for pattern, shown in _SECRETS:
@@ -53,9 +53,9 @@ def redact(value: T) -> T:
 
 
 def printable(text: str) -> str:
-    """`text` as a terminal may be sent it: line ends and tabs stay, what else does not print becomes an escape.
+    """`text` safe for a terminal: line ends and tabs stay, other unprintable characters become escapes.
 
-    Names and answers come from outside: what would move the cursor, rename the window or type for the user is shown.
+    Names and answers come from outside, and could otherwise move the cursor or inject control sequences.
     """
     if text.isprintable():
         return text
@@ -63,4 +63,4 @@ def printable(text: str) -> str:
 
 
 _SPACES = "\u00a0\u202f\u3000"
-"""Spaces that Python does not count as printable and a terminal shows as such: no-break, narrow no-break, wide."""
+"""Spaces that Python counts as unprintable but terminals show: no-break, narrow no-break, wide."""

@@ -1,7 +1,7 @@
-"""What is asked of a run, and whether it can be done: checked before anything is loaded that takes time.
+"""An experiment as the user describes it, checked before anything slow is loaded.
 
-An `Experiment` holds the words of the user; `plan` turns them into a `Plan`: the system's spec and its resolved
-options, the documents as they will be shown, and the record that `run.json` will hold.
+An `Experiment` holds the values that the user gave; `plan` turns them into a `Plan`: the system's spec and resolved
+options, the documents as the system will get them, and the record for `run.json`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from m3dllm.wire import WireError, check_labels, convert, decode, encode
 Pairs = Literal["end-to-end", "gold", "both"]
 Executor = Literal["local", "ray"]
 CHECKPOINTS = shipped("checkpoints")
-"""The checkpoints that come with the package: a folder a system, in it one a name."""
+"""The checkpoints that come with the package, in <system>/<name>."""
 PASSES: dict[Pairs, tuple[GivenKind | None, ...]] = {
     "end-to-end": (None,),
     "gold": (None, "mentions", "chains"),
@@ -47,7 +47,7 @@ PASSES: dict[Pairs, tuple[GivenKind | None, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """What is asked of a run: one system, over one split of one corpus, in one way. `m3dllm.run` takes it.
+    """One run: a system, its options, and a split of a corpus. `m3dllm.run` takes it.
 
     m3dllm.run(m3dllm.Experiment(system="majority", corpus="corpora/mine", pairs="both", limit=8))
     """
@@ -59,7 +59,7 @@ class Experiment:
     train: str = "train"
     """The split to train on, and to take few-shot examples from."""
     dev: str = "dev"
-    """The split for model selection; where there is none, a part of train."""
+    """The split for model selection; if there is none, a part of train."""
     split: str = "test"
     """The split to predict."""
     lang: Lang | None = None
@@ -67,47 +67,47 @@ class Experiment:
     pairs: Pairs = "end-to-end"
     """Chains and relations over predicted mentions and chains, over gold ones (given), or both."""
     tasks: tuple[Task, ...] | None = None
-    """The tasks to score; None: all that the system answers."""
+    """The tasks to score; None: all tasks of the system."""
     missing: str | None = None
     """ "text", "video", "thirds", a share of the documents such as "0.4", or the file of a manifest."""
     preset: str | None = None
     """A named set of the system's options."""
     checkpoint: Path | str | None = None
-    """A run of a fit, the checkpoint in it, or the name of one that comes with the package, such as "demo"."""
+    """A trained run, the checkpoint in it, or the name of one that comes with the package, such as "demo"."""
     seed: int = 0
     """Random seed."""
     limit: int | None = None
-    """Only the first so many documents of the split, in each language."""
+    """Only the first N documents of the split, in each language."""
     limit_train: int | None = None
-    """Only the first so many documents of the train split, in each language."""
+    """Only the first N documents of the train split, in each language."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """The system's own options, by field name; strings are read as the field's type."""
+    """The system's own options, by field name; strings are parsed as the field's type."""
     shard: str | None = None
-    """ "2/8": the second of eight parts of the documents, as a run of its own beside that of all; see `shards`."""
+    """ "2/8": only the second of eight parts of the documents, as a separate run; see `shards`."""
     out: Path | str | None = None
-    """The run; None: runs/<system>-<corpus>-<split>-<hash>. That of a shard has it in its name: <run>-2-of-8."""
+    """The run directory; None: runs/<system>-<corpus>-<split>-<hash>. That of a shard is <run>-2-of-8."""
     linked_frames: bool = False
     """Whether frames may be links to files outside the corpus."""
     executor: Executor = "local"
-    """Where documents are answered: in this process, or by workers that Ray makes, here or on a cluster."""
+    """Where the system runs: in this process, or in Ray workers on this machine or on a cluster."""
     address: str | None = None
     """With Ray, the address of the cluster; None: this machine."""
     workers: int | None = None
-    """With Ray, how many workers answer side by side, each with a model of its own; None: what there is room for."""
+    """With Ray, the number of parallel workers, each with its own model; None: as many as there is room for."""
     command: tuple[str, ...] = ()
-    """The words of the command line, kept with the run."""
+    """The command line, kept with the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """An experiment that can be done. `test` holds the full documents; `shown` what the system sees of them."""
+    """A checked experiment. `test` holds the full documents; `shown` those parts that the system gets."""
 
     experiment: Experiment
     spec: SystemSpec
     config: Any
     corpus: Corpus
     train: Sequence[Example]
-    """As shown: a document without a modality has no gold of that modality."""
+    """As the system gets them: a document without a modality has no gold of that modality."""
     dev: Sequence[Example]
     test: Sequence[Example]
     passes: tuple[GivenKind | None, ...]
@@ -115,18 +115,18 @@ class Plan:
     record: RunRecord
     path: Path
     notes: tuple[str, ...]
-    """What the user should know before the work begins."""
+    """Messages for the user before the run begins."""
     defaults: Mapping[str, Any]
-    """The defaults of the system's options, as a record keeps them."""
+    """The defaults of the system's options, in the form of the record."""
     fits: bool
-    """Whether the system is fitted to `train` before it predicts."""
+    """Whether the system is trained on `train` before it predicts."""
 
 
 def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
-    """Check the experiment and find everything that it names. `only_fit`: a fit is what is asked for.
+    """Check the experiment and find everything that it names. `only_fit`: train only, as `m3dllm fit` does.
 
     Raises UserError for an unknown system or option, a language, task or protocol that the system does not declare, a
-    corpus or split that is not there, or a checkpoint of another system or label set.
+    missing corpus or split, or a checkpoint of another system or label set.
     """
     spec = find_system(experiment.system)
     config = resolve_config(spec, experiment.options, preset=experiment.preset, seed=experiment.seed)
@@ -230,7 +230,7 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """The documents that a run is about. A part without a name is no split of its own."""
+    """The documents of a run. A part without a name is not a split of the corpus."""
 
     test: Sequence[Example]
     train: Sequence[Example] = ()
@@ -239,7 +239,7 @@ class _Parts:
     dev_name: str | None = None
 
     def seen(self, manifest: Manifest) -> _Parts:
-        """The parts to train on as the system sees them."""
+        """The parts to train on, as the system gets them."""
         train, dev = (tuple(without_unseen(e, manifest) for e in part) for part in (self.train, self.dev))
         return replace(self, train=train, dev=dev)
 
@@ -247,7 +247,7 @@ class _Parts:
 def _parts(experiment: Experiment, spec: SystemSpec, corpus: Corpus, *, fits: bool) -> _Parts:
     test = _first(_readable(corpus, experiment.split, experiment.lang, spec), experiment.limit)
     there = experiment.train in corpus.splits and experiment.train != experiment.split
-    if not fits:  # train only gives examples to show
+    if not fits:  # train only provides few-shot examples
         examples = corpus[experiment.train] if there else ()
         wanted = (experiment.lang,) if experiment.lang else spec.languages
         train = pick(examples, [i for i, head in enumerate(heads(examples)) if head.lang in wanted])
@@ -266,7 +266,7 @@ def _parts(experiment: Experiment, spec: SystemSpec, corpus: Corpus, *, fits: bo
 
 
 def read_shard(words: str) -> tuple[int, int]:
-    """(which, of how many), counted from 1. Raises UserError for words that are not as "2/8"."""
+    """(index, number of shards), the index from 1. Raises UserError if `words` is not like "2/8"."""
     found = re.fullmatch(r"(\d+)/(\d+)", words.strip())
     i, n = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= i <= n:
@@ -288,7 +288,7 @@ def _first(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:
 
 
 def without_unseen(example: Example, manifest: Manifest) -> Example:
-    """`example` with what its subset hides taken from the document, and the gold of that modality with it."""
+    """`example` without the modality that its subset hides, and without the gold of that modality."""
     subset = manifest.documents[example.document.id]
     document, gold = show(example.document, subset), example.gold
     if subset == "no_text":
@@ -331,7 +331,7 @@ def _check_executor(experiment: Experiment) -> None:
 
 
 def _readable(corpus: Corpus, split: str, lang: Lang | None, spec: SystemSpec) -> Sequence[Example]:
-    """The documents of a split in `lang` (None: all). Raises UserError where there are none, or some cannot be read."""
+    """The documents of a split in `lang` (None: all). Raises UserError if there are none, or one cannot be read."""
     if lang is not None and lang not in spec.languages:
         raise UserError(f"system '{spec.name}' does not read {lang}; it reads {', '.join(sorted(spec.languages))}")
     languages = [head.lang for head in heads(corpus[split])]
@@ -347,10 +347,10 @@ def _readable(corpus: Corpus, split: str, lang: Lang | None, spec: SystemSpec) -
 
 
 def corpus_of(experiment: Experiment) -> Corpus:
-    """The corpus that it names. Raises UserError for the first thing that is wrong in it."""
+    """The corpus of the experiment. Raises UserError for the first problem in it."""
     root = experiment.corpus
     if not root:
-        from m3dllm.corpora.demo import demo_corpus  # draws pictures: loaded only when it is asked for
+        from m3dllm.corpora.demo import demo_corpus  # draws pictures: loaded only when needed
 
         root = demo_corpus()
     return load_corpus(root, linked_frames=experiment.linked_frames)
@@ -372,7 +372,7 @@ def _shared_groups(corpus: Corpus) -> list[str]:
 
 
 def _manifest(experiment: Experiment, corpus: Corpus, parts: _Parts) -> Manifest:
-    """What each document is shown as: decided over whole splits, so that no language or limit changes it."""
+    """The modalities of each document, decided over whole splits, so that no language or limit changes them."""
     missing = str(experiment.missing)
     if (kind := read_kind(missing)) is not None:
         names = [name for name in (experiment.split, parts.train_name, parts.dev_name) if name]
@@ -393,7 +393,7 @@ def _manifest(experiment: Experiment, corpus: Corpus, parts: _Parts) -> Manifest
 def _checkpoint(
     experiment: Experiment, spec: SystemSpec, corpus: Corpus
 ) -> tuple[Path | None, str | None, tuple[str, ...]]:
-    """(its folder, its hash, what must be known of it)."""
+    """(its folder, its hash, messages about it)."""
     if experiment.checkpoint is None:
         return None, None, ()
     if not spec.trainable:
@@ -407,7 +407,7 @@ def _checkpoint(
 
 
 def find_checkpoint(given: Path | str, system: str) -> Path:
-    """The folder of a checkpoint: of a run, itself, or of that name among those of `system` in the package."""
+    """The folder of a checkpoint, given by its run, its folder, or its name among those of `system` in the package."""
     for folder in (Path(given) / "checkpoint", Path(given), CHECKPOINTS / system / given):
         if (folder / "done.json").is_file():
             return folder
@@ -415,8 +415,8 @@ def find_checkpoint(given: Path | str, system: str) -> Path:
 
 
 def _notes_on(done: Mapping[str, Any], corpus: Corpus, split: str) -> tuple[str, ...]:
-    """A line where the checkpoint was fitted to, or chosen by, the very split that it is asked about, and one where it
-    was fitted to another corpus."""
+    """A message if the checkpoint was trained or selected on the split to predict, and one if it was trained on another
+    corpus."""
     fitted = convert(done["corpus"], CorpusRecord)
     asked = corpus.hashes.get(f"{split}.jsonl")
     for name, what in ((fitted.train, "fitted to"), (fitted.dev, "chosen by")):
@@ -428,7 +428,7 @@ def _notes_on(done: Mapping[str, Any], corpus: Corpus, split: str) -> tuple[str,
 
 
 def read_done(folder: Path) -> dict[str, Any]:
-    """The `done.json` of a checkpoint. Raises UserError where it, or a file that it names, is missing or changed."""
+    """The `done.json` of a checkpoint. Raises UserError if it, or a file that it names, is missing or changed."""
     file = folder / "done.json"
     if not file.is_file():
         what = "has no done.json: its fit did not finish" if folder.is_dir() else "does not exist"
@@ -450,9 +450,9 @@ def read_done(folder: Path) -> dict[str, Any]:
 
 
 def _run_path(record: RunRecord, defaults: Mapping[str, Any], *, alone: bool) -> Path:
-    """The run's own place in runs/; where there is none yet, one of this identity that another version named.
+    """The run's default folder in runs/; if it does not exist, one with the same identity from another version.
 
-    `alone`: a fit that no prediction belongs to.
+    `alone`: a run that only trains.
     """
     digest = hashlib.sha256(repr(sorted(record.identity().items())).encode()).hexdigest()[:8]
     what = "fit" if alone else record.corpus.split
@@ -474,7 +474,7 @@ PACKAGES = ("m3dllm", "numpy", "scipy", "msgspec", "torch", "transformers", "pef
 
 
 def _git_revision() -> str | None:
-    """The commit of the checkout that this package runs from, "+" where it has changes; None where it is installed."""
+    """The commit of the checkout that this package runs from, with "+" if it has changes; None if installed."""
     root = Path(__file__).parent.parent
     if not (root / ".git").exists():
         return None

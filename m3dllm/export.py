@@ -1,6 +1,6 @@
 """Write a corpus' gold or a run's predictions in the format of another tool: any module in `exporters`.
 
-What a format has no place for is taken out here, by one rule for all of them, and counted by reason.
+What a format cannot hold is removed here, by one rule for all formats, and counted by reason.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from m3dllm.wire import decode, encode, prediction_key
 
 EXPORTERS = Modules("export format", "m3dllm.exporters", "m3dllm.exporters")
 FPS = 24.0
-"""Frames a second, by which a frame's number is its time: the M3D clips."""
+"""The default frames per second, to compute the time of a frame from its number: that of the M3D clips."""
 
 Part = Literal[
     "texts",
@@ -50,20 +50,20 @@ Part = Literal[
     "glosses",
     "confidences",
 ]
-"""What a format may have a place for. "texts": the words of a document, in which mentions stand; "overlaps": mentions
+"""What a format can hold. "texts": the text of a document, in which mentions have a place; "overlaps": mentions
 that overlap or nest; "repeats": one span as several mentions; "spaces": white space at a mention's ends; "chains":
-which mentions are of one entity; "region chains": which entity a region shows; "segments": when the text is said;
-"groups": the source video; "languages": of documents whose letters tell another; "unannotated": which tasks nobody
-annotated in a document; "glosses": what a type means; "confidences": of parts of a prediction."""
+which mentions are of one entity; "region chains": which entity a region shows; "segments": the times of the text;
+"groups": the source video; "languages": the language where the script suggests another; "unannotated": the tasks not
+annotated in a document; "glosses": the meaning of a type; "confidences": of parts of a prediction."""
 PARTS: frozenset[Part] = frozenset(get_args(Part))
 _NO_PLACE = "the format cannot represent it"
 File = tuple[str, str | bytes | Path | Iterable[str]]
-"""A file to write: its path in the folder, and what it holds, whole, by pieces, or as the file to copy."""
+"""A file to write: its path in the folder, and its content, whole, in pieces, or as the file to copy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A document and what is exported of it: its gold, or what a system predicts. Frames' paths are absolute."""
+    """A document and the annotation to export: its gold, or a prediction. Frame paths are absolute."""
 
     split: str
     document: Document
@@ -73,9 +73,9 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is exported. `made_by` says of what, by which system and when, in words.
+    """The gold or predictions to export. `made_by` names the corpus, the system and the time, in words.
 
-    An exporter walks through the items as often as it likes: they are read one at a time, and not held.
+    An exporter may iterate over the items several times: they are read one at a time, and not held in memory.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class _Read(Iterable[Item]):
-    """Items that are read anew each time they are walked through."""
+    """Items that are read again for each iteration."""
 
     read: Callable[[], Iterator[Item]]
 
@@ -104,7 +104,7 @@ class _Read(Iterable[Item]):
 
 @dataclass(slots=True)
 class Notes:
-    """What an export leaves out, or writes in another form."""
+    """What an export skips, or writes in another form."""
 
     left_out: Spool[LeftOut] = field(default_factory=places)
     changed: Spool[LeftOut] = field(default_factory=places)
@@ -133,11 +133,11 @@ def export(
     threshold: float | None = None,
     **options: Any,
 ) -> Notes:
-    """Write the run or corpus at `path` into the new folder `out`, in the format `name`; what was skipped comes back.
+    """Write the run or corpus at `path` into the new folder `out`, in the format `name`; returns what was skipped.
 
-    `gold` takes the gold of a run in place of its predictions; `split` only that split of a corpus; `threshold` only
-    those predictions that are at least that sure (`confidence.at_least`). Raises UserError for an unknown format, what
-    is neither run nor corpus, a folder that is not empty, or a missing package.
+    `gold` exports the gold of a run instead of its predictions; `split` only that split of a corpus; `threshold` only
+    predictions with at least that confidence (`confidence.at_least`). Raises UserError for an unknown format, a path
+    that is neither run nor corpus, a folder that is not empty, or a missing package.
     """
     exporter = EXPORTERS.find(name)
     source, notes = read_source(path, gold=gold, split=split), Notes()
@@ -168,7 +168,7 @@ def _write(file: Path, content: str | bytes | Path | Iterable[str]) -> None:
 
 
 def read_source(path: Path, *, gold: bool = False, split: str | None = None) -> Source:
-    """The predictions of the run at `path` (its gold, where asked), or the gold of the corpus there."""
+    """The predictions of the run at `path` (with `gold`, its gold), or the gold of the corpus there."""
     if (path / "run.json").is_file():
         return _of_run(Run(path), gold=gold, split=split)
     if not path.is_dir():
@@ -218,7 +218,7 @@ def _made_by(**words: str) -> dict[str, str]:
 
 
 def held_by(parts: Iterable[Part], source: Source, notes: Notes) -> Source:
-    """`source` with only what a format holds that has a place for these parts; the rest is noted."""
+    """`source` reduced to these parts, which a format can hold; the rest is noted."""
     holds = frozenset(parts)
     items = (_Reduction(item, holds, notes).item() for item in source.items)
     labels = source.labels
@@ -232,7 +232,7 @@ def held_by(parts: Iterable[Part], source: Source, notes: Notes) -> Source:
 
 @dataclass(frozen=True, slots=True)
 class _Reduction:
-    """One item on its way into a format that holds these parts."""
+    """The reduction of one item to the parts that a format holds."""
 
     source: Item
     holds: frozenset[Part]
@@ -289,7 +289,7 @@ class _Reduction:
         return replace(document, **kept) if kept else document
 
     def _chains(self, chains: Iterable[Chain]) -> Iterator[tuple[str, Chain]]:
-        """(old id, chain) of the mentions that the format holds; a chain of which none is left goes with them."""
+        """(old id, chain) of the mentions that the format holds; a chain without any is removed."""
         places = [(i, mention) for i, chain in enumerate(chains) for mention in self._trimmed(chain)]
         kept = self._apart(places)
         for i, chain in enumerate(chains):
@@ -304,7 +304,7 @@ class _Reduction:
                 yield chain.id, Chain(f"{chain.id}.{n}", (mention,))
 
     def _trimmed(self, chain: Chain) -> Iterator[Mention]:
-        """The mentions of a chain without white space at their ends, where the format cannot hold it."""
+        """The mentions of a chain without white space at their ends, if the format cannot hold it."""
         text = self.source.document.text
         for mention in chain.mentions:
             found = text[mention.start : mention.end]
@@ -323,7 +323,7 @@ class _Reduction:
                 yield replace(mention, start=start, end=start + len(found.strip()))
 
     def _apart(self, places: list[tuple[int, Mention]]) -> list[tuple[int, Mention]]:
-        """The mentions that may stand together: of those that overlap, where none may, the longest."""
+        """The mentions that the format can hold together: without overlaps, the longest of those that overlap."""
         kept: list[tuple[int, Mention]] = places
         if "repeats" not in self.holds:
             kept, seen = [], set()
@@ -375,29 +375,29 @@ class _Reduction:
 
 
 def spoken(document: Document, start: int, end: int) -> tuple[float, float] | None:
-    """When the text from `start` to `end` is said, in seconds: the times of the segments that it meets, or None."""
+    """(start, end) in seconds of the text from `start` to `end`: the times of the segments that it meets, or None."""
     met = [s for s in document.segments if s.start < end and start < s.end and s.end_s > 0]
     return (min(s.start_s for s in met), max(s.end_s for s in met)) if met else None
 
 
 def name_of(document: Document, chain: Chain) -> str:
-    """What an entity is called: its most frequent mention; of several, the longest, then the first."""
+    """The name of an entity: its most frequent mention; of several, the longest, then the first."""
     names = Counter(document.text[m.start : m.end] for m in chain.mentions)
     return max(names, key=lambda text: (names[text], len(text)))
 
 
 def shown_at(frame: Frame, fps: float) -> float | None:
-    """When the clip shows a frame, in seconds: as noted, else by its number and `fps`; None where that is 0."""
+    """The time of a frame in the clip, in seconds: as noted, else its number / `fps`; None if `fps` is 0."""
     return frame.at_s(fps)
 
 
 def image_name(document: Document, frame: Frame) -> str:
-    """Where the image of a frame stands in an export, for formats that carry images."""
+    """The path of a frame's image in an export, for formats with images."""
     return f"frames/{file_name(document.id)}/{frame.index}{Path(frame.path).suffix.lower()}"
 
 
 def images(items: Iterable[Item], notes: Notes) -> Iterator[File]:
-    """The images of all frames. One whose file is not there is noted."""
+    """The images of all frames. Missing files are noted."""
     for item in items:
         for frame in item.document.frames:
             if Path(frame.path).is_file():

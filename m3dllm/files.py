@@ -1,4 +1,4 @@
-"""Bytes on disk: written whole or not at all, hashed, and with errors that name the file.
+"""Read, hash and atomically write files; errors name the file.
 
 A file is replaced by write, fsync, rename, so that a kill leaves the old one or the new one. A folder is built beside
 its place and renamed into it.
@@ -24,12 +24,12 @@ from typing import BinaryIO
 from m3dllm.errors import UserError
 
 _STRANGE = frozenset(("idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "mbcs", "oem", "undefined"))
-"""What Python calls an encoding of texts, and no file of texts is in; or what is another one on each machine."""
+"""Python codecs that no text file uses, or that differ between machines."""
 
 
 def open_file(path: Path) -> BufferedReader:
-    """The file, open to read. Raises OSError, also for a pipe or a device, which may never end or never begin, and for
-    a name that no file can have."""
+    """The file, open for reading. Raises OSError, also for a pipe or device, which may never end, and for an invalid
+    name."""
     if "\0" in str(path):
         raise OSError(errno.EINVAL, "embedded null byte", str(path))
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
@@ -42,13 +42,13 @@ def open_file(path: Path) -> BufferedReader:
 
 
 def shipped(name: str) -> Path:
-    """A folder that comes with the package: in it where it is installed, beside it in a checkout."""
+    """A folder that comes with the package: in it if installed, beside it in a checkout."""
     package = Path(__file__).resolve().parent
     return package / name if (package / name).is_dir() else package.parent / name
 
 
 NAME_BYTES = 160
-"""Bytes of one name: file systems take 255, and what is added (a hash, a suffix, `.tmp`) needs room."""
+"""The most bytes of a name: file systems allow 255, minus room for a hash, a suffix and `.tmp`."""
 
 
 def read_bytes(path: Path) -> bytes:
@@ -69,7 +69,7 @@ _PACKED = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"Rar!\x1a\x07": "a RAR archive",
 }
-"""How packed files begin, and what they are."""
+"""The first bytes of packed files -> their kind."""
 
 
 def read_text(path: Path) -> str:
@@ -78,9 +78,9 @@ def read_text(path: Path) -> str:
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """The lines of a file in UTF-8, one at a time and without their ends: LF, CRLF, or CR as on an old Mac.
+    """The lines of a UTF-8 file, one at a time and without line ends (LF, CRLF, or CR as on old Macs).
 
-    Byte-order marks before lines are dropped, of which joined files have several. Raises UserError as `read_text`.
+    Byte-order marks before lines, of which joined files have several, are dropped. Raises UserError as `read_text`.
     """
     try:
         with open_file(path) as file:
@@ -90,7 +90,7 @@ def text_lines(path: Path) -> Iterator[str]:
                 for line in text:
                     yield line.removesuffix("\n").lstrip("\ufeff")
     except UnicodeDecodeError:
-        read_text(path)  # says where
+        read_text(path)  # its error names the line
         raise
     except OSError as error:
         raise UserError.at(path, f"cannot be read: {error.strerror}") from error
@@ -109,7 +109,7 @@ def decode_text(data: bytes, path: Path) -> str:
 
 
 def other_encoding(data: bytes) -> str | None:
-    """Why the bytes of a file are surely no UTF-8 text, or None."""
+    """Why the bytes of a file are certainly not UTF-8 text, or None."""
     if problem := packed(data):
         return problem
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -122,10 +122,10 @@ def other_encoding(data: bytes) -> str | None:
 
 
 def decoded_as(data: bytes, encoding: str) -> str | None:
-    """The text, where `encoding` names an ordinary encoding of texts that Python knows and the bytes are in it."""
+    """The text, if `encoding` names an ordinary text encoding that Python knows, and the bytes are valid in it."""
     try:
         return None if codecs.lookup(encoding).name in _STRANGE else data.decode(encoding)
-    except (LookupError, ValueError):  # no such encoding or none of texts; other bytes, or a name that is none
+    except (LookupError, ValueError):  # unknown encoding, or not one of text; invalid bytes or name
         return None
 
 
@@ -138,7 +138,7 @@ def packed(data: bytes) -> str | None:
 
 
 def _likely(data: bytes) -> str:
-    """What text that is no UTF-8 looks like: the end of a message; "" where nothing is likely."""
+    """The likely encoding of text that is not UTF-8, as the end of a message; "" if unknown."""
     for encoding, name in (("utf-16-le", "UTF-16"), ("utf-16-be", "UTF-16"), ("gb18030", "GBK")):
         try:
             text = data[: 4096 // 2 * 2].decode(encoding, "ignore" if len(data) > 4096 else "strict")
@@ -154,7 +154,7 @@ def _likely(data: bytes) -> str:
 
 
 def _is_common(character: str) -> bool:
-    """Whether it is one of the characters that GB 2312 has in its first, common half."""
+    """Whether the character is in the first, common half of GB 2312."""
     try:
         data = character.encode("gb2312")
     except UnicodeEncodeError:
@@ -163,9 +163,9 @@ def _is_common(character: str) -> bool:
 
 
 def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None:
-    """Put `data` at `path` in one step. Raises UserError (nothing is changed) where the disk is full or refuses.
+    """Write `data` to `path` atomically. Raises UserError, with nothing changed, if it cannot be written.
 
-    `durable` waits for the disk: what can be made again at once need not be.
+    `durable` waits for the disk (fsync); not needed for files that can be made again.
     """
     with written_atomic(path, durable=durable) as file:
         file.write(data.encode("utf-8") if isinstance(data, str) else data)
@@ -173,7 +173,7 @@ def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None
 
 @contextmanager
 def written_atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """A file to write piece by piece, put at `path` in one step when the block ends well; as `write_atomic`."""
+    """A file to write piece by piece, put at `path` when the block succeeds; otherwise as `write_atomic`."""
     if path.exists() and not path.is_file():
         what = "is a folder" if path.is_dir() else "is a pipe or a device"
         raise UserError.at(path, f"{what}; expected a file to write: choose another")
@@ -195,21 +195,21 @@ def written_atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
 
 
 def natural(name: str) -> list[str | int]:
-    """To sort names by: a number in one counts by its value, clip-2 before clip-10."""
+    """A sort key for names: numbers count by their value, clip-2 before clip-10."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
 def check_free(path: Path) -> None:
-    """Raises UserError where `path` exists with something in it."""
+    """Raises UserError if `path` exists and is not empty."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError.at(path, "already exists: choose another folder, or delete it")
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A fresh folder to fill, moved to `path` when the block ends well and removed when it does not.
+    """A new folder to fill, moved to `path` if the block succeeds and removed otherwise.
 
-    Raises UserError where `path` exists with something in it, or cannot be written.
+    Raises UserError if `path` exists and is not empty, or cannot be written.
     """
     check_free(path)
     try:
@@ -231,7 +231,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what `write_atomic` and `new_folder` leave in `folder`, which is ours alone, when they are killed."""
+    """Remove what killed calls of `write_atomic` and `new_folder` left in `folder`, which no other process uses."""
     for path in folder.glob(".*.*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -240,9 +240,9 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def clear_abandoned(folder: Path, *, of: str | None = None) -> None:
-    """Remove what `write_atomic` and `new_folder` leave when they are killed in a `folder` that others may write into.
+    """Remove what killed calls of `write_atomic` and `new_folder` left in a `folder` that other processes may use.
 
-    What a process that still lives is writing stays. `of`: only what is left of the file or folder of that name.
+    Files of processes that still run are kept. `of`: only the leftovers of the file or folder of that name.
     """
     begin = "." if of is None else f".{_short(of)}."
     for path in folder.glob(".*.*") if folder.is_dir() else ():
@@ -259,11 +259,11 @@ def clear_abandoned(folder: Path, *, of: str | None = None) -> None:
 _LEFT = re.compile(
     r".*\.(?:(?P<pid>[0-9]+)\.(?:[0-9]+\.)?tmp|(?P<by>[0-9]+)\.[a-z0-9_]{8}|(?=[a-z]*[0-9_])[a-z0-9_]{8})", re.DOTALL
 )
-"""How a name goes on that `write_atomic`, thumbnails or `new_folder` have made."""
+"""The ends of names that `write_atomic`, thumbnails or `new_folder` make."""
 
 
 def _lives(pid: str | None) -> bool:
-    """Whether another process of that number runs."""
+    """Whether another process with that id is running."""
     if pid is None or int(pid) == os.getpid():
         return False
     try:
@@ -276,12 +276,12 @@ def _lives(pid: str | None) -> bool:
 
 
 def _short(name: str) -> str:
-    """`name`, or its hash where something added to it would be more than a disk takes."""
+    """`name`, or its hash if it is too long for a suffix to be added."""
     return name if len(os.fsencode(name)) <= NAME_BYTES else sha256(os.fsencode(name))[:16]
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:
-    """The line for a file that the system would not write: a full disk, a folder without permission."""
+    """The error for a file that cannot be written: a full disk, a folder without permission."""
     return UserError.at(
         error.filename or path, f"cannot be written: {error.strerror}: free up space or choose another location"
     )
@@ -292,7 +292,7 @@ def sha256(data: bytes) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """The hash of the file's bytes. Raises UserError where it cannot be read."""
+    """The SHA-256 of the file in hexadecimal. Raises UserError if it cannot be read."""
     try:
         with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -301,19 +301,19 @@ def sha256_file(path: Path) -> str:
 
 
 def is_pickle(head: bytes) -> bool:
-    """Whether a file that begins so is a pickle, or a zip of them, as torch writes it."""
+    """Whether a file with these first bytes is a pickle, or a zip of them, as torch writes it."""
     return head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def pickle_beside(folder: Path) -> str:
-    """The end of a message about weights that are missing: which file of the folder is a pickle; "" where none is."""
+    """The end of a message about missing weights: the pickle file in the folder; "" if there is none."""
     suffixes = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
     found = sorted(path.name for path in folder.iterdir() if path.suffix in suffixes) if folder.is_dir() else []
     return f"; {found[0]} is a pickle, which is never loaded" if found else ""
 
 
 def inside(root: Path, relative: str) -> Path:
-    """`root / relative`, where that stays inside `root`. Raises ValueError for a path that leads out of it."""
+    """`root / relative`. Raises ValueError if it leads out of `root`."""
     pure = Path(relative)
     if not relative or "\0" in relative or pure.is_absolute() or ".." in pure.parts or "\\" in relative:
         raise ValueError(f"path {relative!r} leads out of the folder: give a relative path without '..'")
@@ -321,7 +321,7 @@ def inside(root: Path, relative: str) -> Path:
 
 
 def hard_link(source: Path, target: Path) -> bool:
-    """Make `target` a hard link to the file `source`; False where no disk allows it, or they are two."""
+    """Make `target` a hard link to the file `source`; False if the file systems do not allow it, or differ."""
     try:
         os.link(source.resolve(), target)
     except OSError:
@@ -333,30 +333,30 @@ LINKED = "is a link to a file outside the corpus: copy the file into it, or pass
 
 
 def links_out(root: Path, path: Path, known: dict[Path, Path] | None = None) -> bool:
-    """Whether a link leads from `path`, a place in `root`, out of it. `known` keeps where folders really are."""
+    """Whether a link leads from `path`, inside `root`, out of it. `known` caches the resolved folders."""
     known = {} if known is None else known
     try:
         for folder in (root, path.parent):
             if folder not in known:
                 known[folder] = folder.resolve()
         real = path.resolve() if path.is_symlink() else known[path.parent] / path.name
-    except (OSError, RuntimeError, ValueError):  # links that go in circles; names that no disk takes
+    except (OSError, RuntimeError, ValueError):  # circular links; invalid names
         return False
     return not real.is_relative_to(known[root])
 
 
 def is_within(root: Path, relative: str) -> bool:
-    """Whether `root / relative` lies in `root`, whatever links stand on the way."""
+    """Whether `root / relative` lies in `root`, links resolved."""
     try:
         return inside(root, relative).resolve().is_relative_to(root.resolve())
-    except (ValueError, OSError, RuntimeError):  # a name out of the folder or with a NUL; links that go in circles
+    except (ValueError, OSError, RuntimeError):  # a path out of the folder or with a NUL; circular links
         return False
 
 
 def file_name(text: str) -> str:
     """`text` as one safe name of a file or folder: an id such as `../../x` never becomes a path.
 
-    Ordinary ids stay as they are; whatever was changed or cut is told apart by a hash. A name takes at most NAME_BYTES.
+    Ordinary ids are unchanged; changed or cut ones get a hash. A name takes at most NAME_BYTES.
     """
     safe = re.sub(r"[^\w.-]+", "_", text).lstrip(".")[:80]
     safe = safe.encode("utf-8", "replace")[:NAME_BYTES].decode("utf-8", "ignore")

@@ -1,4 +1,4 @@
-"""The verbs `import` and `export`: a command for each format, made when it is asked for."""
+"""The verbs `import` and `export`: a command for each format, made on demand."""
 
 from __future__ import annotations
 

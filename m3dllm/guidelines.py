@@ -1,6 +1,6 @@
 """The guidelines of a corpus: what its annotators mark and what they do not, a text for each language.
 
-They lie beside its label set, as `guidelines.en.md` and `guidelines.zh.md`; systems that ask with prompts show them.
+They lie beside its label set, as `guidelines.en.md` and `guidelines.zh.md`; systems with prompts include them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def guideline_files(folder: Path) -> dict[Lang, Path]:
 
 
 def read_guidelines(path: Path) -> dict[Lang, str]:
-    """The guidelines in a folder, or in a file: that one is for every language.
+    """The guidelines in a folder, or in a file, which then serves every language.
 
-    Raises UserError where there are none, or a file is empty or no text.
+    Raises UserError if there are none, or a file is empty or not text.
     """
     files = guideline_files(path) if path.is_dir() else dict.fromkeys(FILES, path)
     if not files:

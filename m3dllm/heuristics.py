@@ -1,8 +1,8 @@
-"""Rules without a model, which say how much of a score is free: chains by text, relations by types, frequent boxes.
+"""Heuristic baselines: rules without a model, for chains by text, relations by types, and frequent boxes.
 
-They are the heuristic baselines beside every score, and the system `majority` is made of them. Rules are counted over
-examples and come best first; `best_cut` says how many of them are worth keeping. Nothing here scores by the metrics of
-the reports, and nothing looks at an image.
+They stand beside every score to show how much of it needs no model, and the system `majority` consists of them. Rules
+are counted on examples and sorted best first; `best_cut` tells how many to keep. Nothing here uses the metrics of the
+reports or reads an image.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ CHAIN_RULES: tuple[ChainRule, ...] = ("singletons", "same_text", "same_last_word
 
 _IN_TEXT = attrgetter("start", "end", "type")
 GRID = 20
-"""Boxes are rounded to this fraction of the frame before they are counted: nobody draws one twice."""
+"""Boxes are rounded to 1/GRID of the frame before they are counted, since no two drawn boxes are equal."""
 MOST_CANDIDATES = 256
-"""Rounded boxes that are tried; the rest are rarer."""
+"""The number of rounded boxes that are tried, the most frequent ones."""
 
 
 # --- chains -----------------------------------------------------------------------------------------------------------
 
 
 def chain_by(document: Document, mentions: Iterable[Mention], rule: ChainRule) -> tuple[Chain, ...]:
-    """The mentions as chains: those of one type whose lower-cased texts agree as `rule` says. A span counts once.
+    """The mentions as chains: those of one type whose lower-cased texts agree by `rule`. Each span is used once.
 
     "singletons" joins none, "same_text" equal texts, "same_last_word" texts with the same last word (Chinese: the same
-    last two characters). Chains come in the order of their first mentions and are named c0, c1, …
+    last two characters). Chains are in the order of their first mentions and are named c0, c1, …
     """
     groups = together(document, in_order(mentions), rule)
     return tuple(Chain(f"c{i}", tuple(group)) for i, group in enumerate(groups))
 
 
 def in_order(mentions: Iterable[Mention]) -> list[Mention]:
-    """The mentions as they stand in the text, each span once."""
+    """The mentions in document order, each span once."""
     first: dict[tuple[int, int], Mention] = {}
     for mention in sorted(mentions, key=_IN_TEXT):
         first.setdefault((mention.start, mention.end), mention)
@@ -49,7 +49,7 @@ def in_order(mentions: Iterable[Mention]) -> list[Mention]:
 
 
 def together(document: Document, mentions: Sequence[Mention], rule: ChainRule) -> list[list[Mention]]:
-    """The `mentions`, which are `in_order`, that `rule` joins."""
+    """The groups of `mentions` (which must be `in_order`) that `rule` joins."""
     if rule == "singletons":
         return [[mention] for mention in mentions]
     texts = [document.text[mention.start : mention.end].lower() for mention in mentions]
@@ -71,10 +71,10 @@ def _last_word(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RelationRule:
-    """Every chain of type `head` stands in `type` to every chain of type `tail`.
+    """Every chain of type `head` has the relation `type` to every chain of type `tail`.
 
-    `order` says which pairs of one type are meant: those whose head is mentioned "first" or "second"; between different
-    types, and for symmetric types one way round only, it says nothing more ("any").
+    Between chains of one type, `order` selects the pairs whose head is mentioned "first" or "second"; it is "any"
+    between different types, and for symmetric relations, which are predicted once per pair.
     """
 
     head: str
@@ -84,35 +84,35 @@ class RelationRule:
 
 
 Fact = tuple[str, str, str, str]
-"""A gold relation as the fields of the rule that would say it."""
+"""A gold relation as the fields of the rule that predicts it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What a rule does on some examples: how many things it says, and how many of them are in the gold."""
+    """Counts of a rule on some examples: how much it predicts, and how much of that is in the gold."""
 
     predicted: int = 0
     tp: int = 0
 
 
 def relation_rules(examples: Iterable[Example], symmetric: frozenset[str]) -> list[RelationRule]:
-    """The most frequent relation type of every pair of chain types, the most precise first.
+    """The most frequent relation type of every pair of chain types, sorted by precision.
 
-    A type in `symmetric` is counted once for a pair of chains, whichever is the head.
+    A relation of a type in `symmetric` counts once per pair of chains, whichever is the head.
     """
     return count_relations(examples, symmetric).rules()
 
 
 @dataclass(frozen=True, slots=True)
 class RelationCounts:
-    """What the rules need to know of some examples: how often each would be right, and how often it would speak."""
+    """The counts of examples that rules are made of: true positives and predictions of each possible rule."""
 
     facts: Counter[Fact] = field(default_factory=Counter)
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """How many pairs of chains are of each pair of types."""
+    """(head type, tail type) -> the number of such pairs of chains."""
 
     def add(self, example: Example, symmetric: Container[str]) -> None:
-        """Count one more example, where its relations are known."""
+        """Count one more example, if its relations are annotated."""
         if "relation" not in example.unannotated:
             self.facts.update(_facts(example, symmetric))
             n = Counter([kind for kind, _ in _placed(example.gold).values()])
@@ -121,7 +121,7 @@ class RelationCounts:
                     self.pairs[head, tail] += n[head] * (n[head] - 1) // 2 if head == tail else n[head] * n[tail]
 
     def rules(self) -> list[RelationRule]:
-        """As of `relation_rules`."""
+        """The rules that `relation_rules` returns."""
         found: dict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
         for (head, tail, order, kind), n in self.facts.items():
             found[head, tail, order][kind] = n
@@ -141,7 +141,7 @@ class RelationCounts:
 
 
 def count_relations(examples: Iterable[Example], symmetric: frozenset[str]) -> RelationCounts:
-    """The counts of the examples whose relations are known."""
+    """The counts of the examples whose relations are annotated."""
     counts = RelationCounts()
     for example in examples:
         counts.add(example, symmetric)
@@ -151,18 +151,18 @@ def count_relations(examples: Iterable[Example], symmetric: frozenset[str]) -> R
 def relation_tallies(
     rules: Iterable[RelationRule], examples: Iterable[Example], symmetric: frozenset[str]
 ) -> dict[RelationRule, Tally]:
-    """What each rule says over the gold chains of `examples`, and how much of it is in the gold."""
+    """The counts of each rule over the gold chains of `examples`."""
     counts = count_relations(examples, symmetric)
     return {rule: counts.tally(rule) for rule in rules}
 
 
 def n_relations(examples: Iterable[Example], symmetric: frozenset[str]) -> int:
-    """How many relations the gold holds; a symmetric one counts once, whichever way it is written."""
+    """The number of gold relations; a symmetric one counts once, whichever way it is written."""
     return sum(len(_facts(example, symmetric)) for example in examples)
 
 
 def by_type(chains: Iterable[Chain]) -> dict[str, list[Chain]]:
-    """The chains of each type, as they are first mentioned."""
+    """The chains of each type, in the order of their first mentions."""
     found: dict[str, list[Chain]] = defaultdict(list)
     for chain in chains:
         found[chain.type].append(chain)
@@ -172,12 +172,12 @@ def by_type(chains: Iterable[Chain]) -> dict[str, list[Chain]]:
 
 
 def relate(chains: Iterable[Chain], rules: Iterable[RelationRule]) -> tuple[Relation, ...]:
-    """Every relation that the rules say about the chains, in the order of the rules."""
+    """Every relation that the rules predict for the chains, in the order of the rules."""
     return tuple([Relation(head.id, tail.id, kind) for head, tail, kind in related(by_type(chains), rules)])
 
 
 def related(of_types: Mapping[str, list[Chain]], rules: Iterable[RelationRule]) -> Iterator[tuple[Chain, Chain, str]]:
-    """(head, tail, type) of every relation that the rules say about chains `by_type`, in the order of the rules."""
+    """(head, tail, type) of every relation that the rules predict for chains `by_type`, in the order of the rules."""
     for rule in rules:
         heads, tails, kind = of_types.get(rule.head, ()), of_types.get(rule.tail, ()), rule.type
         if rule.head != rule.tail:
@@ -189,7 +189,7 @@ def related(of_types: Mapping[str, list[Chain]], rules: Iterable[RelationRule]) 
 
 
 def _facts(example: Example, symmetric: Container[str]) -> list[Fact]:
-    """Each gold relation as the rule that would say it."""
+    """Each gold relation as the rule that predicts it."""
     gold = example.gold
     placed = _placed(gold) if gold.relations else {}
     facts: dict[tuple[str, str, str], Fact] = {}
@@ -210,7 +210,7 @@ def _placed(annotation: Annotation) -> Mapping[str, tuple[str, tuple[tuple[int, 
 
 
 def _position(chain: Chain) -> tuple[tuple[int, int], str]:
-    """Where the chain is first mentioned; its id parts chains that share a mention."""
+    """Where the chain is first mentioned; its id orders chains that share a mention."""
     return min([(mention.start, mention.end) for mention in chain.mentions]), chain.id
 
 
@@ -232,14 +232,14 @@ class BoxRule:
 def box_rules(examples: Iterable[Example], *, limit: int) -> list[BoxRule]:
     """The most frequent typed boxes, at most `limit`, those with most true positives first.
 
-    A box is as frequent as the regions of its type that it matches: IoU > 0.5, one a frame. What one rule matches is
-    taken away before the next is chosen. The boxes tried are the gold's, rounded to a twentieth of the frame.
+    A box is as frequent as the regions of its type that it matches: IoU > 0.5, one per frame. What one rule matches is
+    removed before the next is chosen. Candidates are the gold boxes, rounded to 1/20 of the frame.
     """
     return frequent_boxes(map(drawn_in, examples), limit=limit)
 
 
 def frequent_boxes(drawn: Iterable[Sequence[Drawn]], *, limit: int) -> list[BoxRule]:
-    """`box_rules` of what is drawn in each example."""
+    """`box_rules` from the drawn regions of each example."""
     import numpy as np
 
     by_type: dict[str, list[tuple[tuple[int, int], Box]]] = defaultdict(list)
@@ -261,13 +261,13 @@ def frequent_boxes(drawn: Iterable[Sequence[Drawn]], *, limit: int) -> list[BoxR
             rules.append((support[best], BoxRule(kind, tried[best])))
             _, taken = np.unique(np.where(tp[best], frames, -1), return_index=True)
             tp[:, taken[tp[best][taken]]] = False
-            tp[best] = False  # the same box twice would be no second rule
+            tp[best] = False  # never choose the same box twice
     rules.sort(key=lambda rule: (-rule[0], rule[1].type, rule[1].box))
     return [rule for _, rule in rules[:limit]]
 
 
 def box_tallies(rules: Iterable[BoxRule], examples: Iterable[Example]) -> dict[BoxRule, Tally]:
-    """What each rule says over the annotated frames of `examples`, and which regions the rules before it left to it."""
+    """The counts of each rule over the annotated frames of `examples`, without regions that earlier rules matched."""
     rules, examples = list(rules), list(examples)
     frames: dict[tuple[int, int], list[tuple[str, Box]]] = {}
     for i, example in enumerate(examples):
@@ -287,7 +287,7 @@ def box_tallies(rules: Iterable[BoxRule], examples: Iterable[Example]) -> dict[B
 
 
 def n_regions(examples: Iterable[Example]) -> int:
-    """How many regions the gold holds in annotated frames."""
+    """The number of gold regions in annotated frames."""
     return sum(len(drawn_in(example)) for example in examples)
 
 
@@ -308,7 +308,7 @@ def drawn_in(example: Example) -> list[Drawn]:
 
 
 def _candidates(boxes: Iterable[Box]) -> list[Box]:
-    """The commonest boxes after rounding, those without area left out."""
+    """The most frequent boxes after rounding, without those of zero area."""
     rounded = Counter(Box(*(round(edge * GRID) / GRID for edge in box)) for box in boxes)
     counted = sorted((-count, box) for box, count in rounded.items() if box.has_area)
     return [box for _, box in counted[:MOST_CANDIDATES]]
@@ -332,9 +332,9 @@ def _overlaps(tried: Sequence[Box], boxes: Sequence[Box]) -> Any:
 
 
 def best_cut(tallies: Iterable[Tally], total: int) -> tuple[int, float]:
-    """How many of the rules, from the best, give the highest F1 against `total` gold things, and that F1.
+    """(number of rules, F1): how many of the best rules give the highest F1 against `total` gold items.
 
-    The fewest where several cuts are equal, none where no rule matches anything.
+    The fewest if several numbers are equal; 0 if no rule matches anything.
     """
     best, best_f1, predicted, tp = 0, 0.0, 0, 0
     for n, tally in enumerate(tallies, start=1):

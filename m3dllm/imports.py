@@ -24,11 +24,11 @@ from m3dllm.wire import decode_prediction, encode_prediction, read_labels
 def score_imported(
     gold: Path, pred: Path, form: str, *, labels: Path | None = None, settings: Settings | None = None
 ) -> tuple[Scores, list[str]]:
-    """The scores of what is in `pred` against what is in `gold`, both in the format `form`; and what both skipped.
+    """(the scores of `pred` against `gold`, both in the format `form`; a line for everything skipped on import).
 
-    Documents are those of one id; where ids differ, as where they come from file names, those of one text, in order.
-    Where both sides are one file of Label Studio, its pre-annotations are scored against its annotations. Without
-    `labels` every type is allowed. Raises UserError where an import does, or a predicted document is none of the gold.
+    Documents are matched by id; if ids differ, as they may if they come from file names, by equal texts, in order. If
+    both sides are the same Label Studio file, its pre-annotations are scored against its annotations. Without `labels`
+    every type is allowed. Raises UserError if an import does, or if a predicted document is not in the gold.
     """
     importer = find_importer(form)
     if not importer.takes_path:
@@ -44,7 +44,7 @@ def score_imported(
 
 
 def _examples(imported: Imported, path: Path, labels: LabelSet | None) -> Sequence[Example]:
-    """All documents that came in. Raises UserError where one has a type that the labels do not have."""
+    """All imported documents. Raises UserError if one has a type that is not in the labels."""
     sources = list(imported.splits.values())
     if labels is not None:
         for example in itertools.chain.from_iterable(sources):
@@ -54,7 +54,7 @@ def _examples(imported: Imported, path: Path, labels: LabelSet | None) -> Sequen
 
 
 def _matched(golds: Iterable[Example], preds: Sequence[Example], path: Path) -> Iterator[Prediction]:
-    """The predictions under the ids of the gold documents that they are of."""
+    """The predictions, with the ids of their gold documents."""
     texts = {example.document.id: _hash(example) for example in golds}
     taken = {example.document.id for example in preds} & texts.keys()
     waiting: dict[bytes, deque[str]] = defaultdict(deque)
@@ -75,7 +75,7 @@ def _matched(golds: Iterable[Example], preds: Sequence[Example], path: Path) -> 
 
 
 def _hash(example: Example) -> bytes:
-    """What is held of a text."""
+    """A hash, kept in place of the text."""
     return hashlib.sha256(example.document.text.encode()).digest()
 
 

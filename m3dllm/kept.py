@@ -1,4 +1,4 @@
-"""What is made of an annotation, and asked for by metrics, verdicts and heuristic baselines alike."""
+"""A cache of values computed from an annotation that metrics, verdicts and heuristic baselines share."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from m3dllm.types import Annotation
 P = ParamSpec("P")
 T = TypeVar("T")
 MOST = 32
-"""Results that are kept: those of the gold and the predictions of one document are asked for one after the other."""
+"""The number of cached results: enough for the gold and the predictions of one document."""
 
 
 def kept(make: Callable[Concatenate[Annotation, P], T], /) -> Callable[Concatenate[Annotation, P], T]:
-    """`make`, with what it made of the last annotations (and of what else it was given); nobody may change that.
+    """`make`, with its last results cached by annotation and further arguments; callers must not change them.
 
-    Annotations are told apart by being the same object: comparing them would cost more than `make`.
+    Annotations are compared by identity: comparing their values would cost more than `make`.
     """
-    known: dict[object, tuple[Annotation, T]] = {}  # holds the annotations too, so that no other one gets their id
+    known: dict[object, tuple[Annotation, T]] = {}  # keeps the annotations too, so that their ids are not reused
 
     def ask(annotation: Annotation, /, *args: P.args, **kwargs: P.kwargs) -> T:
         key = (id(annotation), *args, *kwargs.values()) if args or kwargs else id(annotation)

@@ -10,21 +10,21 @@ from m3dllm.types import Annotation, Lang
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A type's name and what it means in each language ("" where nobody said)."""
+    """A type's name and its gloss in each language ("" if it has none)."""
 
     name: str
     en: str = ""
     zh: str = ""
 
     def gloss(self, lang: Lang) -> str:
-        """What the type means in `lang`: its gloss there, else in the other language, else its name."""
+        """The gloss in `lang`, else in the other language, else the name."""
         first, second = (self.zh, self.en) if lang == "zh" else (self.en, self.zh)
         return first or second or self.name
 
 
 @dataclass(frozen=True, slots=True)
 class RelationLabel(Label):
-    """A relation type; `head` and `tail` are the chain types it may join (() allows all).
+    """A relation type; `head` and `tail` are the chain types that it may join (() allows all).
 
     The head of a symmetric type may be either side.
     """
@@ -34,7 +34,7 @@ class RelationLabel(Label):
     symmetric: bool = False
 
     def joins(self, head: str, tail: str) -> bool:
-        """Whether the type may stand between chains of these types, in this direction (either, when symmetric)."""
+        """Whether the type may join chains of these types in this direction (in either, if symmetric)."""
 
         def fits(first: str, second: str) -> bool:
             return (not self.head or first in self.head) and (not self.tail or second in self.tail)

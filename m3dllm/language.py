@@ -1,6 +1,6 @@
-"""The language of a text, and the encoding of a file that does not say it. For subtitles: no dictionary, no model.
+"""Detect the language of a text and the encoding of a file, for subtitles, without a dictionary or a model.
 
-Only English and Chinese are read; other languages are named, for messages.
+Only English and Chinese are supported; other languages are named in messages.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from m3dllm.types import Lang
 
 NAMES: dict[Lang, str] = {"en": "English", "zh": "Chinese"}
 ENOUGH = 0.02
-"""The least share of a text's words that must be a language's own small words for it to count as that language."""
+"""The minimum share of a language's function words among the words of a text in that language."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _SCRIPTS = (
@@ -55,7 +55,7 @@ _SMALL_WORDS = {
 }
 _OWN = {name: frozenset(words.split()) for name, words in _SMALL_WORDS.items()}
 
-# Of the most frequent characters of running text, in both scripts: a wrong decoding hardly ever gives them.
+# The most frequent characters of running text, in both scripts: a wrong decoding hardly ever yields them.
 _FREQUENT = frozenset(
     "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里"
     "這個們來為國時會對過發後裡說沒麼還從動進樣學長點現開關問無電話車東見聽讓給嗎"
@@ -64,10 +64,9 @@ _FREQUENT = frozenset(
 
 
 def language_of(text: str) -> str:
-    """The name of the text's language, such as "English" or "German"; "" where it has no letters.
+    """The name of the text's language, such as "English" or "German"; "" if it has no letters.
 
-    By its letters, and among those that write in Latin letters by their function words; "English" where there are too
-    few of these.
+    By its script, and in Latin script by its function words; "English" if there are too few of these.
     """
     counts = Counter({name: len(letters.findall(text)) for name, letters in _SCRIPT})
     if not counts.total():
@@ -76,13 +75,13 @@ def language_of(text: str) -> str:
         return "Japanese"  # kana beside its characters
     latin_words = len(re.findall(r"[A-Za-zÀ-ÖØ-öø-\u024f]+", text))
     weights = counts | Counter({"Latin": 0})
-    weights["Latin"] = latin_words * 2  # a character of Chinese says as much as half a word
+    weights["Latin"] = latin_words * 2  # a Chinese character counts as half a word
     best = max(weights, key=lambda name: weights[name])
     return _by_small_words(text) if best == "Latin" else best
 
 
 def lang_of(text: str) -> Lang | None:
-    """The text's language where it is one of those that are read, else None."""
+    """The text's language if it is English or Chinese, else None."""
     name = language_of(text)
     return next((lang for lang, known in NAMES.items() if known == name), None)
 
@@ -98,8 +97,7 @@ def _by_small_words(text: str) -> str:
 def decoded(data: bytes) -> tuple[str, str]:
     """(text, encoding) of a text file: UTF-8, UTF-16 or UTF-32, GBK (GB 18030), Big5, or else Latin-1.
 
-    Of the Chinese encodings, and against Latin-1, that one is taken which gives the most of the characters that are
-    frequent in Chinese texts.
+    Among the Chinese encodings and Latin-1, it chooses the one that yields the most characters frequent in Chinese.
     """
     for mark, name in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32")):
         if data.startswith(mark) and (text := _try(data.removeprefix(b"\xef\xbb\xbf"), name)) is not None:
@@ -121,7 +119,7 @@ def decoded(data: bytes) -> tuple[str, str]:
 
 
 LEAST_FREQUENT = 0.12
-"""The least share of frequent characters in a Chinese text; a wrong decoding stays below."""
+"""The minimum share of frequent characters in a Chinese text; a wrong decoding stays below."""
 _CHINESE = {"gb18030": "gbk", "big5": "big5", "big5hkscs": "big5"}
 
 
@@ -133,7 +131,7 @@ def _try(data: bytes, name: str) -> str | None:
 
 
 def _frequent_share(text: str) -> float:
-    """Of the characters beyond ASCII and its punctuation, the share that is frequent in Chinese."""
+    """The share of characters frequent in Chinese among those beyond ASCII and punctuation."""
     beyond = [c for c in text if ord(c) > 0x2FFF and not 0x3000 <= ord(c) < 0x3040 and not 0xFF00 <= ord(c) < 0xFFF0]
     strange = sum(0x7F < ord(c) < 0x2000 for c in text)
     return sum(c in _FREQUENT for c in beyond) / (len(beyond) + strange) if beyond else 0.0

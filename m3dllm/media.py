@@ -1,9 +1,8 @@
-"""The frames of a video, and what else the file holds. Needs PyAV, which brings its own ffmpeg.
+"""The frames and subtitle tracks of a video. Needs PyAV, which brings its own ffmpeg.
 
-A frame's number counts the frames in the order in which they are shown, from 0; its time is in seconds from the
-beginning of the file. Which frames are taken is what ffmpeg's filters `select` and `fps` would take. Frames come one
-at a time, upright and with square pixels, so that a film of any length takes the memory of a few frames; those that
-nothing wanted depends on are not decoded.
+A frame's number counts the frames in display order, from 0; its time is in seconds from the beginning of the file.
+Frames are sampled as by ffmpeg's filters `select` and `fps`. They are yielded one at a time, upright and with square
+pixels, so that a film of any length takes the memory of a few frames; frames that are not needed are not decoded.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ONE_PACKET_A_FRAME = frozenset(("h264", "hevc", "mjpeg", "mpeg2video", "mpeg4"))
-"""Codecs whose packets say, undecoded, which frames there are."""
+"""Codecs whose packets tell the frames without decoding."""
 UNREFERENCED = frozenset(("h264", "mpeg2video", "mpeg4"))
-"""Codecs in which a picture that is marked as unreferenced can be passed over without harm to any other."""
+"""Codecs in which a picture marked as unreferenced can be skipped without harm to others."""
 SHORTEST_JUMP = 48
-"""So many unwanted packets in a row are passed over whole; fewer cost less decoded than the restart."""
+"""The minimum run of unneeded packets that is skipped; decoding a shorter one costs less than a restart."""
 QUALITY = 90
 GRID = 16
-"""Frames are compared by the mean brightness of so many times so many cells."""
+"""Frames are compared by the mean brightness of GRID × GRID cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """What a file holds. `codec` is "" where there is no video, `duration_s` None where the file does not say."""
+    """The streams of a file. `codec` is "" if there is no video, `duration_s` None if the file does not tell."""
 
     path: Path
     duration_s: float | None
@@ -74,7 +73,7 @@ class Still:
 
 @dataclass(slots=True)
 class Notes:
-    """What was found while a video was read: how many frames were counted, where it ended, and what was wrong."""
+    """Notes on reading a video: the number of frames, where it ended, and what was damaged."""
 
     frames: int = 0
     end_s: float = 0.0
@@ -83,14 +82,14 @@ class Notes:
 
 
 def decoder_versions() -> dict[str, str]:
-    """The versions of PyAV and of the ffmpeg in it. Raises UserError where PyAV is not installed."""
+    """The versions of PyAV and its ffmpeg. Raises UserError if PyAV is not installed."""
     av = _av()
     libraries = {name: ".".join(map(str, av.library_versions[name])) for name in ("libavcodec", "libavformat")}
     return {"av": str(av.__version__), "ffmpeg": str(av.ffmpeg_version_info), **libraries}
 
 
 def probe(path: Path) -> Media:
-    """What the file holds. Raises UserError where it cannot be read as a video or sound file."""
+    """The streams of the file. Raises UserError if it cannot be read as a video or sound file."""
     with _opened(path) as container:
         video = _video_stream(container)
         tracks = tuple(
@@ -120,11 +119,11 @@ def stills(
     least_change: float = 0.0,
     notes: Notes | None = None,
 ) -> Iterator[Still]:
-    """The wanted frames of a video in the order in which they are shown; `notes` is filled on the way.
+    """The sampled frames of a video in display order; fills `notes` on the way.
 
-    `longest_side` in pixels makes larger frames smaller. A frame in no part of which the brightness differs by more
-    than `least_change` (a share of the whole range) from the last one kept is passed over. Raises UserError where the
-    file cannot be read or holds no video.
+    Larger frames are scaled down to `longest_side` pixels. A frame is skipped if the brightness of no cell differs by
+    more than `least_change` (a share of the range) from the last frame kept. Raises UserError if the file cannot be
+    read or holds no video.
     """
     notes = Notes() if notes is None else notes
     scale = _scaler()
@@ -137,7 +136,7 @@ def stills(
                 notes.similar += 1
                 continue
             last = cells
-        if frame.rotation not in turns:  # asked seldom: a frame whose side data was asked for stays in memory for long
+        if frame.rotation not in turns:  # computed rarely: a frame whose side data was read stays in memory for long
             turns[frame.rotation] = _turn(frame)
         image = _picture(frame, stream.sample_aspect_ratio, longest_side, scale)
         turn = turns[frame.rotation]
@@ -145,9 +144,9 @@ def stills(
 
 
 def track_events(path: Path, number: int, notes: Notes | None = None) -> Iterator[tuple[float, float, str]]:
-    """(start, end, ASS event text) of the subtitle track `number`, times in seconds; `notes` gets what is damaged.
+    """(start, end, ASS event text) of the subtitle track `number`, times in seconds; damage is added to `notes`.
 
-    Raises UserError where there is no such track, or it holds pictures.
+    Raises UserError if there is no such track, or it holds pictures.
     """
     media = probe(path)
     if not 0 <= number < len(media.tracks):
@@ -189,16 +188,16 @@ def track_list(media: Media) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Packets:
-    """The packets of a stream in the order of decoding: what they tell without being decoded."""
+    """The packets of a stream in decoding order: what is known without decoding them."""
 
     pts: array[int]
     durations: array[int]
     keys: list[int]
-    """The positions of those at which decoding can begin."""
+    """The positions at which decoding can begin."""
 
 
 def _listed(container: Any, stream: Any) -> _Packets | None:
-    """The packets, where they can be relied on to be the frames; None where only decoding tells."""
+    """The packets, if they certainly correspond to the frames; None if only decoding tells."""
     codec = stream.codec_context.name
     if codec not in ONE_PACKET_A_FRAME:
         return None
@@ -217,7 +216,7 @@ def _listed(container: Any, stream: Any) -> _Packets | None:
 
 
 def _needed(packets: _Packets, wanted: set[int]) -> list[bool]:
-    """Which packets must be decoded for the frames of the `wanted` times, with everything between two near ones."""
+    """Which packets must be decoded for the frames at the `wanted` times, including short gaps between them."""
     needed = [False] * len(packets.pts)
     bounds = [*packets.keys, len(packets.pts)]
     for group in range(len(packets.keys)):
@@ -241,7 +240,7 @@ def _needed(packets: _Packets, wanted: set[int]) -> list[bool]:
 
 
 def _frames(path: Path, sampling: Sampling, notes: Notes) -> Iterator[tuple[int, float, Any, Any]]:
-    """(number, time, frame, stream) of the wanted frames: from as few packets as will do, else from all."""
+    """(number, time, frame, stream) of the sampled frames: from as few packets as possible, else from all."""
     with _opened(path) as container:
         stream = _require_video(path, container)
         tick, declared = stream.time_base, _declared_s(container, stream)
@@ -256,7 +255,7 @@ def _frames(path: Path, sampling: Sampling, notes: Notes) -> Iterator[tuple[int,
         notes.frames, notes.end_s = len(order), float((packets.pts[last] + packets.durations[last] - begin) * tick)
         for number, frame, stream in _decoded_few(path, packets, numbers):
             if number is None:
-                break  # the packets were not the pictures: all are decoded
+                break  # the packets did not match the frames: decode all
             done = number
             yield number, float(max(frame.pts - begin, 0) * tick), frame, stream
         else:
@@ -272,7 +271,7 @@ def _frames(path: Path, sampling: Sampling, notes: Notes) -> Iterator[tuple[int,
 
 
 def _decoded_few(path: Path, packets: _Packets, numbers: dict[int, int]) -> Iterator[tuple[int | None, Any, Any]]:
-    """(number, frame, stream) of the frames whose times are in `numbers`; a number None where one fails to come."""
+    """(number, frame, stream) of the frames whose times are in `numbers`; number None if one is missing."""
     needed = _needed(packets, set(numbers))
     due = sorted(numbers, reverse=True)
     with _opened(path) as container:
@@ -303,7 +302,7 @@ def _decoded_few(path: Path, packets: _Packets, numbers: dict[int, int]) -> Iter
             for frame in frames:
                 if restarted and frame.key_frame:
                     restarted = False
-                    if frame.pict_type != 1:  # a gradual refresh: whole only some frames later
+                    if frame.pict_type != 1:  # a gradual refresh: complete only some frames later
                         yield None, None, stream
                         return
                 if due and frame.pts == due[-1] and not frame.is_corrupt:
@@ -313,7 +312,7 @@ def _decoded_few(path: Path, packets: _Packets, numbers: dict[int, int]) -> Iter
 
 
 def _decoded_all(path: Path, begin: int, notes: Notes) -> Iterator[Shown]:
-    """Every frame of the video in the order of showing, times from `begin`."""
+    """Every frame of the video in display order, times from `begin`."""
     notes.frames = 0
     error_type = _av().error.FFmpegError
     with _opened(path) as container:
@@ -338,10 +337,10 @@ def _decoded_all(path: Path, begin: int, notes: Notes) -> Iterator[Shown]:
 
 
 def _scaler() -> Callable[[Any, int, int, str, str], Any]:
-    """A function of (frame, width, height, format, interpolation) that gives an array.
+    """A function of (frame, width, height, format, interpolation) that returns an array.
 
-    It keeps a scaler for each format: one that is made for each frame, as frames do by themselves, takes twice the time
-    and stays in memory until cycles are collected.
+    It keeps a scaler for each format: a new one per frame, PyAV's default, takes twice the time and stays in memory
+    until the garbage collector runs.
     """
     scalers: dict[str, Any] = defaultdict(_av().video.reformatter.VideoReformatter)
 
@@ -352,7 +351,7 @@ def _scaler() -> Callable[[Any, int, int, str, str], Any]:
 
 
 def _picture(frame: Any, aspect: Fraction | None, longest_side: int | None, scale: Callable[..., Any]) -> Image:
-    """The frame with square pixels, no larger than asked for."""
+    """The frame with square pixels, scaled down to `longest_side`."""
     from PIL import Image as Images
 
     width, height = frame.width, frame.height
@@ -366,7 +365,7 @@ def _picture(frame: Any, aspect: Fraction | None, longest_side: int | None, scal
 
 
 def _turn(frame: Any) -> Any:
-    """How the display matrix in the frame turns or mirrors it, as Pillow names that; None where it does not."""
+    """The Pillow transposition for the frame's display matrix; None if there is nothing to rotate or mirror."""
     from PIL.Image import Transpose
 
     side = frame.side_data.get("DISPLAYMATRIX")
@@ -399,7 +398,7 @@ def _av() -> Any:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The file, open. Raises UserError where it is missing or none that ffmpeg reads."""
+    """The opened file. Raises UserError if it is missing or cannot be read by ffmpeg."""
     av = _av()
     if not path.is_file():
         raise UserError.at(path, "is a folder" if path.is_dir() else "does not exist")
@@ -417,13 +416,13 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _packets(container: Any, stream: Any, notes: Notes | None = None) -> Iterator[Any]:
-    """The packets of a stream, up to the end or the place from which on the file cannot be read."""
+    """The packets of a stream, up to the end or the first unreadable place."""
     error_type = _av().error.FFmpegError
     while True:
         try:
             yield from container.demux(stream)
             return
-        except IndexError:  # a stream that begins amid the file, which PyAV does not know: its packet is passed over
+        except IndexError:  # a stream that begins in mid-file, unknown to PyAV: skip its packet
             continue
         except error_type as error:
             if notes is not None:
@@ -432,7 +431,7 @@ def _packets(container: Any, stream: Any, notes: Notes | None = None) -> Iterato
 
 
 def _video_stream(container: Any) -> Any:
-    """The stream that ffmpeg takes for the video; None where there is none but a cover picture."""
+    """The stream that ffmpeg selects as the video; None if there is at most a cover picture."""
     av = _av()
     cover = av.stream.Disposition.attached_pic
     best = container.streams.best("video")
@@ -451,12 +450,12 @@ def _require_video(path: Path, container: Any) -> Any:
 
 
 def _begin_s(container: Any) -> float:
-    """When the file begins, which is what players call 0."""
+    """The start time of the file, which players show as 0."""
     return (container.start_time or 0) / 1_000_000
 
 
 def _declared_s(container: Any, stream: Any) -> float:
-    """The length that the file says its video has; 0 where it says none."""
+    """The declared length of the video in seconds; 0 if not declared."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
     return (container.duration or 0) / 1_000_000
@@ -469,6 +468,6 @@ def _check_end(notes: Notes, declared_s: float) -> None:
 
 
 def _step(stream: Any) -> int:
-    """The ticks of one frame, where nothing else says how long it is shown."""
+    """The default duration of a frame, in ticks."""
     rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
     return max(1, round(1 / (rate * Fraction(stream.time_base))))

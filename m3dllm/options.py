@@ -19,7 +19,7 @@ from m3dllm.wire import decode, encode
 def parse_options(words: Sequence[str]) -> dict[str, str]:
     """`--name value`, `--name=value` and `--flag` (true) as a mapping of field names.
 
-    A repeated name collects its values, with commas between. Raises UserError for a word that belongs to no option.
+    Values of a repeated name are joined by commas. Raises UserError for a word that belongs to no option.
     """
     options: dict[str, str] = {}
     rest = list(words)
@@ -36,9 +36,9 @@ def parse_options(words: Sequence[str]) -> dict[str, str]:
 
 
 def resolve_config(spec: SystemSpec, options: Mapping[str, Any], *, preset: str | None, seed: int) -> Any:
-    """The system's config: its defaults, then the preset's values, then the options; `seed` where it has such a field.
+    """The system's config: its defaults, then the preset's values, then the options; `seed`, if it has such a field.
 
-    Strings are read as the field's type; a field of several values takes them with commas. None for a system without
+    Strings are parsed as the field's type, several values split at commas. Returns None for a system without
     a config. Raises UserError for an unknown, missing or wrong option, or an unknown preset.
     """
     kind = spec.config_class()
@@ -67,7 +67,7 @@ def presets_of(config: type[Any] | None) -> Mapping[str, Mapping[str, Any]]:
 
 
 def public(config: Any) -> dict[str, Any]:
-    """The options as a run keeps them: what may be secret as its `public()` shows it, addresses without passwords."""
+    """The options as a run stores them: secret ones as in its `public()`, addresses without passwords."""
     if config is None:
         return {}
     shown = config.public() if isinstance(config, Options) else {}
@@ -75,12 +75,12 @@ def public(config: Any) -> dict[str, Any]:
 
 
 def default_values(config: type[Any] | None) -> dict[str, Any]:
-    """The defaults of the options that have one, as a run keeps them."""
+    """The defaults of the options that have one, as a run stores them."""
     return decode(encode({o.name: o.default for o in options_of(config) if not o.is_required}), dict[str, Any])
 
 
 def public_command(words: Sequence[str], config: Any) -> tuple[str, ...]:
-    """The words of a command line, with the values of options that may be secret as `public` shows them."""
+    """The words of a command line, with secret values as in `public`."""
     shown = config.public() if isinstance(config, Options) else {}
     hidden = {
         flag(name): ",".join(value) if isinstance(value, list | tuple) else value for name, value in shown.items()
@@ -97,8 +97,8 @@ def public_command(words: Sequence[str], config: Any) -> tuple[str, ...]:
 
 
 def option_table(config: type[Any] | None) -> list[dict[str, str]]:
-    """The options of a config: flag, type, default, help (the docstring under the field), and, where there is one, the
-    range, and whether it is for a fit or advanced."""
+    """The options of a config: flag, type, default, help (the docstring under the field), and, if there is one, the
+    range, and whether it is for training or advanced."""
     helps = {} if config is None else _field_docstrings(config)
     return [
         {
@@ -132,7 +132,7 @@ def _default_text(option: Option) -> str:
 
 
 def _field_docstrings(config: type[Any]) -> dict[str, str]:
-    """The string under each field of the class and of those it extends, from their source where there is one."""
+    """The docstring under each field of the class and its bases, from their source if available."""
     found: dict[str, str] = {}
     for kind in reversed(config.__mro__[:-1]):
         try:

@@ -1,6 +1,6 @@
-"""Pictures as people see them: upright, by the orientation that a camera wrote beside the pixels (EXIF).
+"""Images as people see them: upright, by their EXIF orientation.
 
-Everything that reads, measures, shows or draws on a frame does so through here, so that a box means one place for all.
+All code that reads, measures, shows or draws on a frame uses this module, so that a box has one meaning everywhere.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""What is opened as a picture; anything else that Pillow could open is none of ours."""
+"""The supported formats; others are refused even if Pillow could open them."""
 MOST_PIXELS = 64_000_000
-"""A larger picture is not decoded: it would take a gigabyte, and a file of a few kilobytes can be one."""
+"""Larger images are not decoded: they would take a gigabyte, even from a file of a few kilobytes."""
 OVERHANG = 0.02
-"""How far, as a part of the frame's side, a box may stick out of it and still be cut to it."""
+"""A box may exceed the frame by this fraction of its side, and is then clipped."""
 ORIENTATION = 0x0112
 TURNS: dict[int, Callable[[float, float], tuple[float, float]]] = {
     1: lambda x, y: (x, y),
@@ -34,12 +34,12 @@ TURNS: dict[int, Callable[[float, float], tuple[float, float]]] = {
     7: lambda x, y: (1 - y, 1 - x),
     8: lambda x, y: (y, 1 - x),
 }
-"""Orientation -> where a place of the stored pixels stands in the upright picture, both as fractions."""
+"""Orientation -> the function from a point of the stored pixels to the upright image, both in fractions."""
 _PNG_TEXT = (b"Raw profile type", b"XML:com.adobe.xmp")
 
 
 def open_picture(source: Path | bytes) -> Image:
-    """The picture as it is stored, with its header read. Raises what Pillow raises, also for more than MOST_PIXELS."""
+    """The image as stored, with its header read. Raises what Pillow raises, also for more than MOST_PIXELS."""
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns, and lets twice as many through
@@ -54,24 +54,24 @@ def open_picture(source: Path | bytes) -> Image:
 
 
 def orientation(image: Image, source: Path | bytes) -> int:
-    """How the picture is turned, 1 (upright) to 8, by EXIF; 1 where nothing readable says it. `source` is its file."""
+    """The EXIF orientation, 1 (upright) to 8; 1 if it is missing or unreadable. `source` is the image's file."""
     if image.format == "PNG" and not _png_says_more(source):
         return 1
     try:
         found = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # broken metadata, which Pillow meets with errors of many kinds; the pixels may be whole
+    except Exception:  # broken metadata raises many kinds of errors in Pillow; the pixels may be intact
         return 1
     return found if isinstance(found, int) and found in TURNS else 1
 
 
 def upright_size(image: Image, turn: int) -> tuple[int, int]:
-    """(width, height) of the picture of this orientation as it is seen. Pillow turns TIFF by itself."""
+    """(width, height) in pixels of the upright image, for this orientation. Pillow rotates TIFF itself."""
     width, height = image.size
     return (height, width) if turn > 4 and image.format != "TIFF" else (width, height)
 
 
 def upright(image: Image, turn: int) -> Image:
-    """The pixels of a picture of this orientation as they are seen; the picture itself where it is upright."""
+    """The upright image, for this orientation; the same object if it is upright already."""
     from PIL.Image import Transpose
 
     methods = {
@@ -87,7 +87,7 @@ def upright(image: Image, turn: int) -> Image:
 
 
 def load_upright(source: Path | bytes) -> Image:
-    """The whole picture in colour, upright. Raises what Pillow raises."""
+    """The decoded image in RGB, upright. Raises what Pillow raises."""
     with open_picture(source) as image:
         turn = 1 if image.format == "TIFF" else orientation(image, source)
         if image.mode != "RGB":
@@ -97,13 +97,13 @@ def load_upright(source: Path | bytes) -> Image:
 
 
 def turn_box(box: Box, turn: int) -> Box:
-    """A box of the stored pixels in the upright picture, both as fractions."""
+    """A box on the stored pixels as a box on the upright image, both in fractions."""
     corners = TURNS[turn](box.x0, box.y0), TURNS[turn](box.x1, box.y1)
     return Box.from_corners(*corners[0], *corners[1])
 
 
 def cut_to_frame(box: Box) -> Box | None:
-    """The part of the box in the frame; None where it has none, or sticks out by more than OVERHANG."""
+    """The box clipped to the frame; None if it is outside, or exceeds it by more than OVERHANG."""
     if not box.has_area or overhang(box) > OVERHANG:
         return None
     inside = Box(max(box.x0, 0.0), max(box.y0, 0.0), min(box.x1, 1.0), min(box.y1, 1.0))
@@ -111,19 +111,19 @@ def cut_to_frame(box: Box) -> Box | None:
 
 
 def overhang(box: Box) -> float:
-    """How far the box sticks out of the frame, as a part of the frame's side; 0 where it does not."""
+    """How far the box exceeds the frame, as a fraction of its side; 0 if it does not."""
     return max(-box.x0, -box.y0, box.x1 - 1, box.y1 - 1, 0.0)
 
 
 def as_png(source: Path | bytes) -> bytes:
-    """The picture, upright, as PNG. Raises what Pillow raises."""
+    """The upright image as PNG. Raises what Pillow raises."""
     written = io.BytesIO()
     load_upright(source).save(written, "PNG")
     return written.getvalue()
 
 
 def _png_says_more(source: Path | bytes) -> bool:
-    """Whether a PNG holds a chunk in which an orientation may stand: only then are its pixels read to find it."""
+    """Whether a PNG has a chunk that may hold an orientation: only then is the whole file read for it."""
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         return _has_exif(file)
 

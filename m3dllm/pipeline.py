@@ -1,7 +1,7 @@
 """The steps of a run: fit, predict, normalize, score. Each reads files of the run and writes the next one.
 
-`run` walks all of them. An interrupted step is resumed where it stopped when the same command is given again; at most
-the document in hand is lost. `normalize` and `score` need neither the system nor what it was made of.
+`run` does all of them. The same command resumes an interrupted step; at most the current document is lost. `normalize`
+and `score` do not need the system.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ log = logging.getLogger("m3dllm")
 
 
 def run(experiment: Experiment, *, variants: Sequence[str] = (), retry_failed: bool = False) -> Run:
-    """Fit where the system trains, predict, normalize and score; the same experiment again resumes where it stopped.
+    """Train if needed, predict, normalize and score; the same experiment again resumes an interrupted run.
 
-    `retry_failed`: documents that failed for good are asked again too.
+    `retry_failed`: also retry documents whose failure was final.
 
-    Raises UserError for what the user can mend; answered documents are kept.
+    Raises UserError for what the user can fix; answered documents are kept.
     """
     settings = Settings(variants=tuple(variants))
     with open_run(plan(experiment)) as session:
@@ -60,10 +60,10 @@ def run(experiment: Experiment, *, variants: Sequence[str] = (), retry_failed: b
 
 
 def fit(experiment: Experiment, *, processes: int = 1) -> Run:
-    """Only fit: the run's checkpoint. `processes` of this machine share the work.
+    """Only train, and write the run's checkpoint. `processes` on this machine share the work.
 
-    Raises UserError where the system does not train, or not in several processes. Of those that fit together, also of
-    `torchrun` and `accelerate launch`, the first one writes; the others compute.
+    Raises UserError if the system does not train, or not in several processes. Of several processes, also those of
+    `torchrun` and `accelerate launch`, only the first one writes.
     """
     planned = plan(experiment, only_fit=True)
     spec = planned.spec
@@ -73,7 +73,7 @@ def fit(experiment: Experiment, *, processes: int = 1) -> Run:
     if (processes > 1 or not is_first()) and not spec.fits_in_parallel:
         raise UserError(f"system '{spec.name}' trains in one process: omit --processes, or the launcher")
     if not is_first():
-        log.setLevel(logging.ERROR)  # the first says the same
+        log.setLevel(logging.ERROR)  # the first process logs the same
         run = Run(planned.path)
         if not (run.checkpoint / "done.json").is_file():
             make_system(planned, checkpoint=None).fit(planned.train, planned.dev, run.checkpoint)
@@ -88,7 +88,7 @@ def fit(experiment: Experiment, *, processes: int = 1) -> Run:
 
 
 def predict(experiment: Experiment, *, retry_failed: bool = False) -> Run:
-    """Only predict: raw.jsonl. Raises UserError where a system that trains has no finished checkpoint."""
+    """Only predict, and write raw.jsonl. Raises UserError if a system that trains has no finished checkpoint."""
     with open_run(plan(experiment)) as session:
         if session.plan.fits and not (session.run.checkpoint / "done.json").is_file():
             message = (
@@ -100,9 +100,9 @@ def predict(experiment: Experiment, *, retry_failed: bool = False) -> Run:
 
 
 def preview(experiment: Experiment) -> str:
-    """The first prompt about the first document that has one; no weights are loaded.
+    """The first prompt of the first document that has one; loads no weights.
 
-    What constrains the answer is written into the working directory, under the name of the run. Raises UserError for a
+    The constraint of the answer is written to the working directory, under the name of the run. Raises UserError for a
     system without prompts, or documents that cannot be shown.
     """
     planned = plan(experiment)
@@ -124,7 +124,7 @@ def preview(experiment: Experiment) -> str:
 
 
 def normalize(path: Path) -> Run:
-    """predictions.jsonl from raw.jsonl of the run at `path`, without its system."""
+    """Write predictions.jsonl from raw.jsonl of the run at `path`, without its system."""
     run = Run(path)
     record = run.record()
     with run.locked():
@@ -133,7 +133,7 @@ def normalize(path: Path) -> Run:
 
 
 def score(path: Path, *, settings: Settings | None = None) -> Run:
-    """scores.json and per_document.jsonl from predictions.jsonl of the run at `path`, without its system."""
+    """Write scores.json and per_document.jsonl from predictions.jsonl of the run at `path`, without its system."""
     run = Run(path)
     record = run.record()
     with run.locked():
@@ -142,7 +142,7 @@ def score(path: Path, *, settings: Settings | None = None) -> Run:
 
 
 UNREAD = frozenset(("no_answer", "not_json", "bad_shape"))
-"""The issues of an answer of another shape than is expected."""
+"""The issues of an answer that has not the expected form."""
 FORM = (
     'expected {"chains": [{"id", "type", "mentions": […]}], "relations": [{"head", "tail", "type"}], '
     '"regions": [{"frame", "type", "box"}]}'
@@ -150,8 +150,7 @@ FORM = (
 
 
 def complaint(run: Run) -> str:
-    """Why the scores of a run say little: most documents have no answer, or most answers nothing that can be read; ""
-    where neither is so."""
+    """Why the scores of a run mean little: most documents have no answer, or most answers cannot be read; else ""."""
     languages = run.scores()["languages"].values()
     documents, silent = (sum(of.get(name, 0) for of in languages) for name in ("documents", "unanswered"))
     if 2 * silent > documents:
@@ -228,7 +227,7 @@ def _predict(session: RunSession, *, retry_failed: bool) -> None:
         what = f"{planned.spec.name}, {counted(len(planned.test), 'document')}{passes}"
         with session.keeping(system) as keep, progress(what, len(documents)) as step:
             for raw, line in answers:
-                if unchecked and raw.failure is None:  # a server names its model with its first answer
+                if unchecked and raw.failure is None:  # a server names its model in its first answer
                     check_model(session.run.path, recorded, system.provenance)
                     unchecked = False
                 keep(line)
@@ -251,7 +250,7 @@ def _predict(session: RunSession, *, retry_failed: bool) -> None:
 
 
 def _to_ask(session: RunSession, *, retry_failed: bool) -> Sequence[Document]:
-    """What the system sees of the documents of all passes that have no answer yet, made when it is asked for."""
+    """The documents of all passes without an answer yet, as the system gets them, made on access."""
     planned, subsets = session.plan, _subsets(session.record)
     answered = session.raws.answered(retry_failed=retry_failed)
     which = [
@@ -290,12 +289,12 @@ def _score(run: Run, record: RunRecord, settings: Settings) -> None:
 
 
 def is_asked(kind: GivenKind | None, example: Example) -> bool:
-    """Whether a document is of the pass `kind`: with gold given, where what it is given for has a score."""
+    """Whether a document is in the pass `kind`: passes with gold given need an annotated task to score."""
     return kind is None or any(given == kind and task in example.annotated for task, given in GIVEN.items())
 
 
 def _given(example: Example, kind: GivenKind | None, subsets: Mapping[str, Subset]) -> Document:
-    """What the system sees of a document in the pass `kind`. A hidden text has no mentions to give."""
+    """A document as the system gets it in the pass `kind`. A hidden text has no mentions to give."""
     subset = subsets.get(example.document.id, "full")
     document = show(example.document, subset)
     if kind is None:

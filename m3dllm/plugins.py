@@ -1,6 +1,6 @@
 """Modules found by name: each a file in a package of ours, or named by an entry point of another package.
 
-Nothing is imported to list them. Options of a module's function are its keyword-only parameters, and their help stands
+Listing them imports nothing. The options of a module's function are its keyword-only parameters, and their help is
 in its docstring, as ``- `name`: …``.
 """
 
@@ -25,16 +25,16 @@ _HELP = re.compile(r"^ *- ((?:`\w+`(?:, )?)+): (.*(?:\n(?! *- `|\s*$).*)*)", re.
 
 @dataclass(frozen=True, slots=True)
 class Modules:
-    """The modules of one kind: what one is called, the package that holds ours, the group of entry points."""
+    """The modules of one kind: its name, the package with ours, the entry-point group."""
 
     noun: str
     package: str
     group: str
     besides: tuple[str, ...] = ()
-    """Modules of the package that are none of the kind."""
+    """Modules of the package that are not of this kind."""
 
     def names(self) -> list[str]:
-        """Every name, without importing a module. A file `label_studio.py` is named `label-studio`; `_x.py` is none."""
+        """Every name, without importing a module: `label_studio.py` is named `label-studio`; `_x.py` is ignored."""
         return sorted({*self._own(), *(point.name for point in self._points())})
 
     def find(self, name: str) -> Any:
@@ -46,7 +46,7 @@ class Modules:
                 source = point.dist.name if point.dist else point.value
                 try:
                     return point.load()
-                except Exception as error:  # a plugin may fail in any way while it is imported
+                except Exception as error:  # the import of a plugin may fail in any way
                     why = f"{type(error).__name__}: {error}"
                     raise UserError(f"{self.noun} '{name}' of {source} cannot be loaded: {why}") from error
         known = self.names()
@@ -68,7 +68,7 @@ class Modules:
 def class_in(found: Any, kind: type, name: str) -> Any:
     """The class of that kind and `name` in a module, or the one that an entry point names.
 
-    Raises UserError where there is none.
+    Raises UserError if there is none.
     """
     for one in [found] if isinstance(found, type) else vars(found).values():
         if isinstance(one, type) and issubclass(one, kind) and getattr(one, "name", None) == name:

@@ -1,4 +1,4 @@
-"""How far some work is and how long the rest may take, on stderr: a bar on a terminal, elsewhere lines of the log.
+"""Progress and time left, on stderr: a bar on a terminal, elsewhere log lines.
 
 Work that takes less than `QUIET_S` seconds leaves no line.
 """
@@ -18,23 +18,23 @@ from m3dllm.errors import printable
 log = logging.getLogger("m3dllm")
 
 QUIET_S, SOON_S, LATER_S = 3.0, 10.0, 60.0
-"""When the first line comes, and how long it is from one to the next: first, and after a while."""
+"""Seconds until the first line, then between lines, then between lines after a while."""
 _bars: list[Any] = []
-"""The bars on the terminal: at most one, in which work within other work has a line of its own."""
+"""The bars on the terminal: at most one, in which nested work has its own line."""
 
 
 @contextmanager
 def progress(what: str, total: float | None = None) -> Iterator[Callable[..., None]]:
-    """Report work of `total` steps while it goes on; what is given is called after each step, or with how many.
+    """Report the progress of `total` steps; call the yielded function after each step, or with their number.
 
-    Without a `total` only the time so far is known. Nothing is asked of the work: a step may be as long as it likes.
+    Without a `total` only the elapsed time is shown. A step may take any time.
     """
     with _bar(what, total) if sys.stderr.isatty() else _lines(what, total) as step:
         yield step
 
 
 def left(seconds: float) -> str:
-    """How long the rest takes, in words."""
+    """The time left, in words."""
     if seconds < 90:
         return f"about {seconds:.0f} s left"
     return f"about {seconds / 60:.0f} min left" if seconds < 5400 else f"about {seconds / 3600:.1f} h left"

@@ -1,8 +1,8 @@
-"""Name to SystemSpec: the systems of `m3dllm.systems`, and those that other packages bring through entry points.
+"""From names to SystemSpecs: the systems of `m3dllm.systems`, and those of other packages by entry points.
 
 A module or package of `m3dllm.systems` that has a SPEC is a system, one with SPECS several; importing it loads no array
 or model library. A plugin's entry point, in the group "m3dllm.systems", names its SPEC; one that fails on import is
-listed with its error and raises only when it is asked for.
+listed with its error, and raises only when used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GROUP = "m3dllm.systems"
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A plugin whose entry point could not be read, and why."""
+    """A plugin whose entry point could not be loaded, and why."""
 
     name: str
     source: str
@@ -41,7 +41,7 @@ def built_in() -> Mapping[str, SystemSpec]:
 
 
 def system_names() -> list[str]:
-    """Every known name, built in or plugged in, without importing a plugin."""
+    """Every known name, built-in or of plugins, without importing a plugin."""
     return sorted({*built_in(), *(point.name for point in _points())})
 
 
@@ -76,7 +76,7 @@ def _read(point: EntryPoint) -> SystemSpec | Broken:
     source = point.dist.name if point.dist else point.value
     try:
         spec = point.load()
-    except Exception as error:  # a plugin may fail in any way while it is imported
+    except Exception as error:  # the import of a plugin may fail in any way
         return Broken(point.name, source, f"{type(error).__name__}: {error}")
     if not isinstance(spec, SystemSpec) or spec.name != point.name:
         return Broken(point.name, source, f"{point.value} is not a SystemSpec named '{point.name}'")

@@ -1,4 +1,4 @@
-"""What an `annotation.conf` of BRAT declares: types of entities, and of relations with their roles."""
+"""The declarations of BRAT's `annotation.conf`: entity types, and relation types with their roles."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AnnConf:
 
 
 def conf_for(file: Path, root: Path, known: dict[Path, AnnConf | None], notes: Imported) -> AnnConf:
-    """The nearest declarations in the folders from that of `file` up to `root`; `known` are those looked for."""
+    """The nearest declarations in the folders from that of `file` up to `root`; `known` caches them by folder."""
     for folder in (file.parent, *file.parent.parents):
         path = folder / NAME
         if path not in known:

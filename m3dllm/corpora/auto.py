@@ -1,6 +1,6 @@
 """Detect the format from file names and first lines, print it, and import.
 
-Only formats of this package are guessed, and none that leaves room for doubt is.
+Only formats of this package are detected, and only where there is no doubt.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 
 def read_auto(path: Path) -> Imported:
-    """The documents at `path`, by the importer of the format that they seem to be in, with its defaults.
+    """The documents at `path`, by the importer of the detected format, with its defaults.
 
-    Raises UserError where nothing there is of a known format.
+    Raises UserError if no known format is found.
     """
     name, why = guess(path)
     log.info("%s: read as %s, for %s ('m3dllm import %s' has options)", path, name, why, name)
@@ -41,7 +41,7 @@ def read_auto(path: Path) -> Imported:
 
 
 def guess(path: Path) -> Guess:
-    """The format of what is at `path`, and why. Raises UserError where no file there tells one."""
+    """The format of the files at `path`, and why. Raises UserError if no known format is found."""
     if not path.exists():
         raise UserError.at(path, "does not exist; expected a file or folder of annotations")
     files = [path] if path.is_file() else list(_files(path))
@@ -57,7 +57,7 @@ def guess(path: Path) -> Guess:
     drawn: Guess | None = None
     for file in files:
         if found := _by_content(file, files):
-            if found[0] != "labelme":  # whose files stand beside those of other formats too
+            if found[0] != "labelme":  # LabelMe files also lie beside those of other formats
                 return found
             drawn = drawn or found
     if drawn:
@@ -80,7 +80,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _packed(file: Path) -> str | None:
-    """Why the first bytes of a file are no UTF-8 text: it is gzipped, or UTF-16."""
+    """Why a file is not UTF-8 text (gzipped, or UTF-16), by its first bytes; None if it may be."""
     with file.open("rb") as opened:
         return other_encoding(opened.read(_HEAD))
 
@@ -90,7 +90,7 @@ def _is_hidden(inside: Path) -> bool:
 
 
 def _by_content(file: Path, beside: Iterable[Path]) -> Guess | None:
-    """The format that a file's first lines, or the keys of its JSON, tell."""
+    """The format by a file's first lines, or by the keys of its JSON."""
     suffix = file.suffix.lower()
     if suffix in SUFFIXES or is_names_file(file.name):
         return None

@@ -1,4 +1,4 @@
-"""The language of a text by its letters, and a text in two languages taken apart line by line."""
+"""The language of a text by its script, and the split of a bilingual text line by line."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _WORD = re.compile(r"[^\W\d_\u2e80-\U0003ffff]+")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The text of one language. `pieces` are (start, end, new start): where its stretches stood and stand."""
+    """The text of one language. `pieces`: (start, end, new start), the old and new place of each of its stretches."""
 
     lang: Lang
     text: str
     pieces: tuple[tuple[int, int, int], ...]
 
     def place(self, start: int, end: int) -> tuple[int, int] | None:
-        """The span in the new text of a span of the old; None where it does not lie in one stretch of the part."""
+        """The span in the new text of a span of the old; None if it does not lie in one stretch of the part."""
         for old, last, new in self.pieces:
             if old <= start and end <= last:
                 return start - old + new, end - old + new
@@ -38,7 +38,7 @@ def language(text: str) -> Lang | None:
 
 
 def is_bilingual(text: str) -> bool:
-    """Whether a quarter of the lines, or more, are in another language than the others."""
+    """Whether at least a quarter of the lines are in another language than the rest."""
     found = [lang for line in _LINE.findall(text) if (lang := language(line))]
     return 4 * min(found.count("en"), found.count("zh")) >= len(found) > 0
 
@@ -49,7 +49,7 @@ def whole(text: str, lang: Lang) -> Part:
 
 
 def by_language(text: str) -> list[Part]:
-    """The lines of each language, in the order in which the languages come. [] where no line shows its language.
+    """The lines of each language, in the order in which the languages come. [] if no line shows its language.
 
     A line without letters goes with the line before it, the first ones with the one after them.
     """
@@ -76,9 +76,9 @@ def by_language(text: str) -> list[Part]:
 
 
 def repetition(text: str, annotated: Sequence[tuple[int, int]]) -> int | None:
-    """Where the end of the text begins that says all lines above once more, and nothing else; None where none does.
+    """Where a repetition of all lines above begins that reaches to the end of the text; None if there is none.
 
-    Some corpora write each language, and then both again line by line. No span of `annotated` reaches into it.
+    Some corpora write each language, and then both again line by line. No span of `annotated` may reach into it.
     """
     lines = [(match.start(), match[0].strip()) for match in _LINE.finditer(text)]
     everything = {line for _, line in lines if line}

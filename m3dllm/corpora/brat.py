@@ -1,7 +1,7 @@
 """BRAT standoff: `.ann` files beside `.txt` files, optionally with frames and boxes.
 
-What has no place in a corpus (events, attributes, normalizations, notes) is counted and named, and so is every fault:
-offsets that do not hold, ends that name nothing, spans annotated twice. Coreference relations and `*` lines join
+What a corpus cannot hold (events, attributes, normalizations, notes) is counted and named, and so is every fault:
+wrong offsets, relation ends that name nothing, spans annotated twice. Coreference relations and `*` lines join
 mentions to chains; other relations between mentions become relations between their chains.
 """
 
@@ -42,9 +42,9 @@ from m3dllm.labels import LabelSet
 from m3dllm.types import Annotation, Chain, Document, Example, Lang, Mention, Relation, Task
 
 COREFERENCE = ("Coreference", "Coref", "same_mention", "same_as", "Identity", "Equiv")
-"""The relations that join mentions of one entity, where nobody says which; compared without case."""
+"""The default coreference relations; compared without case."""
 CHAIN_NAMES = r".+-[0-9]+"
-"""The types that may name a chain, not a type, where they stand on a mention's span (`narrator-0`)."""
+"""Second types of a mention that may name its chain (`narrator-0`)."""
 AUTO = "auto"
 
 
@@ -171,7 +171,7 @@ def read_brat(
 
 
 def _plain(name: str) -> str:
-    """A relation's name as it is compared."""
+    """A relation's name in the form in which names are compared."""
     return name.casefold().replace("-", "_")
 
 
@@ -190,7 +190,7 @@ _DEFAULT = frozenset(map(_plain, COREFERENCE))
 
 @dataclass(frozen=True, slots=True)
 class _Mentions:
-    """The mentions of a whole file by id, in the order of their spans, and what else stands on those spans.
+    """The mentions of a whole file by id, in the order of their spans, and other annotations on those spans.
 
     `stand_ins`: a second annotation of a span -> the mention there. `named`: a chain's name -> its mentions.
     """
@@ -202,7 +202,7 @@ class _Mentions:
 
 @dataclass(slots=True)
 class _Reader:
-    """Makes documents of pairs of files, noting whatever does not come in as it stands."""
+    """Makes documents of pairs of files, and notes what is skipped or changed."""
 
     notes: Imported
     options: _Options
@@ -255,9 +255,9 @@ class _Reader:
     # --- text and spans ---
 
     def _reading(self, text: str, data: bytes, standoff: Standoff, pair: Pair) -> Reading:
-        """The reading of the offsets under which most annotations say what stands at them.
+        """The reading of the offsets under which most annotations quote the text at their span.
 
-        Those that count something else than characters and line ends are only taken where offsets are repaired.
+        Readings that count something else than characters and line ends are only used if offsets are repaired.
         """
         bounds = [bound for bound in standoff.texts.values() if bound.text]
         marked = data.startswith(b"\xef\xbb\xbf")
@@ -276,7 +276,7 @@ class _Reader:
         return best
 
     def _spans(self, standoff: Standoff, reading: Reading, pair: Pair) -> dict[str, tuple[int, int]]:
-        """id -> the span of each text-bound annotation whose span is sound or could be mended."""
+        """id -> the span of each text-bound annotation whose offsets are right or could be repaired."""
         spans = {}
         for bound in standoff.texts.values():
             where = f"{pair.ann_name}:{bound.line}: {bound.id}"
@@ -332,7 +332,7 @@ class _Reader:
     def _mentions(
         self, spans: Mapping[str, tuple[int, int]], standoff: Standoff, pair: Pair, text: str, conf: AnnConf
     ) -> _Mentions:
-        """The annotations that are mentions: one a span, of a chosen type, and no trigger of an event."""
+        """The annotations that are mentions: one per span, of a chosen type, and not the trigger of an event."""
         found = _Mentions()
         triggers = set(standoff.triggers.values())
         shared: dict[tuple[int, int], list[TextBound]] = defaultdict(list)
@@ -371,10 +371,10 @@ class _Reader:
     def _chain_names(
         self, shared: Mapping[Span, Sequence[TextBound]], text: str, conf: AnnConf, pair: Pair
     ) -> set[str]:
-        """The types that name chains: of the pattern, on a span that has another type too, and no declared types.
+        """The types that name chains: they match the pattern, share a span with another type, and are not declared.
 
-        Where no pattern is given, their numbers must be those of chains: one a name, and from 0, unless the names say
-        what their mentions say.
+        Without a pattern, their numbers must be those of chains: one per name, from 0, unless the names repeat the text
+        of their mentions.
         """
         pattern = self.options.chain_names
         if pattern is None:
@@ -400,7 +400,7 @@ class _Reader:
         return set()
 
     def _coreference(self, standoff: Standoff, conf: AnnConf, pair: Pair) -> frozenset[str]:
-        """The names that join mentions in this file; those that nobody declared are noted."""
+        """The relations that join mentions in this file; undeclared ones are noted."""
         if self.options.coreference is not None:
             return self.options.coreference
         declared = {_plain(name) for name in conf.coreference}
@@ -413,7 +413,7 @@ class _Reader:
     # --- the whole import ---
 
     def leave_open(self, annotated: Collection[str], confs: Iterable[AnnConf]) -> None:
-        """Note as not annotated what no file of a split has and nobody declares: chains, relations."""
+        """Note chains or relations as not annotated if no file of a split has them and none declares them."""
         confs = list(confs)
         declared = set(annotated)
         if self.options.coreference is not None or self.chain_types or any(conf.coreference for conf in confs):
@@ -431,7 +431,7 @@ class _Reader:
                 self.notes.splits[split] = Examples(replace(example, unannotated=open_tasks) for example in examples)
 
     def check_names(self, coreference: Sequence[str] | None) -> None:
-        """Note the names of coreference that never occur as a problem of the import."""
+        """Note coreference names that never occur as problems of the import."""
         for name in coreference or ():
             if _plain(name) not in self.link_names:
                 known = ", ".join(sorted(self.link_names)) or "none"
@@ -440,7 +440,7 @@ class _Reader:
     # --- languages ---
 
     def _parts(self, text: str, spans: Iterable[tuple[int, int]], pair: Pair) -> list[Part]:
-        """The text in the one language it is taken for, or in each of its languages."""
+        """The text as one part, or split into its languages."""
         if self.options.lang:
             return [whole(text, self.options.lang)]
         lang = language(text)
@@ -460,7 +460,7 @@ class _Reader:
         return by_language(text[:cut])
 
     def _placed(self, mentions: _Mentions, parts: Sequence[Part], pair: Pair) -> dict[str, tuple[int, Mention]]:
-        """id -> (number of the part, mention in the part's text) of the mentions that stand in one language."""
+        """id -> (number of the part, mention in the part's text) of the mentions that lie in one language."""
         placed = {}
         for name, mention in mentions.by_id.items():
             spans = ((i, part.place(*mention.span)) for i, part in enumerate(parts))
@@ -473,7 +473,7 @@ class _Reader:
 
 
 def _directed(standoff: Standoff, conf: AnnConf) -> Standoff:
-    """The lines with the ends of relations in the order of the roles that are declared for them."""
+    """The annotations, with the arguments of relations in the order of their declared roles."""
     relations = [link.ordered(conf.relations.get(link.name, ())) for link in standoff.relations]
     return replace(standoff, relations=relations)
 
@@ -516,7 +516,7 @@ class _Linker:
         return [(tuple(ours), tuple(theirs)) for ours, theirs in zip(chains, relations, strict=True)]
 
     def _joined(self) -> Sets[str]:
-        """The chains that coreference relations, equivalences and chains' names make of the mentions."""
+        """The mentions, joined to chains by coreference relations, equivalences and chain names."""
         sets = Sets[str]()
         for link in filter(self._is_coreference, self.standoff.relations):
             ends, lost = self._ends(link)
@@ -544,7 +544,7 @@ class _Linker:
         return sets
 
     def _join(self, sets: Sets[str], ends: Sequence[str], what: str, where: str) -> None:
-        """Join the mentions of each part, and note where they are of several."""
+        """Join the mentions of each part, and note links across parts."""
         by_part: dict[int, list[str]] = defaultdict(list)
         for end in ends:
             by_part[self.placed[end][0]].append(end)
@@ -554,7 +554,7 @@ class _Linker:
             sets.join(members)
 
     def _related(self, link: Link, sets: Sets[str]) -> tuple[int, str, str, str] | None:
-        """(part, root of the head, root of the tail, type) of a relation; None, noted, where it has no place."""
+        """(part, root of the head, root of the tail, type) of a relation; None, noted, if it cannot be used."""
         kind = chosen(link.name, self.relation_types)
         ends, lost = self._ends(link)
         if kind is None:
@@ -573,7 +573,7 @@ class _Linker:
         return None
 
     def _ends(self, link: Link) -> tuple[list[str], dict[str, str]]:
-        """(mentions that its ends stand for, why each of its other ends stands for none)."""
+        """(the mentions at its ends, why each of the other ends is no mention)."""
         ends, lost = [], {}
         for name in link.ends:
             mention = self.mentions.stand_ins.get(name, name)

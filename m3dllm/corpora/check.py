@@ -1,7 +1,7 @@
-"""Every problem of a native corpus in one pass, with its file, line and place, and a count of what the corpus holds.
+"""Every problem of a native corpus in one pass, with its file, line and place, and counts of the corpus' parts.
 
-Problems are what `load_corpus` or a system would stop at; warnings are what is legal and rarely meant. Nothing is
-changed, and nothing of a document is held but its id, its group and its images.
+Problems would stop `load_corpus` or a system; warnings are legal, but rarely meant. Nothing is changed, and of each
+document only its id, group and images are kept in memory.
 """
 
 from __future__ import annotations
@@ -35,38 +35,38 @@ MARKED = "begins with a byte-order mark, which is ignored: save it as UTF-8 with
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """How much one split holds in one language, in documents without a problem."""
+    """Counts of one split in one language, over documents without a problem."""
 
     split: str
     lang: str
     counts: Counts
     unannotated: Mapping[str, int] = field(default_factory=dict)
-    """task -> the documents in which nobody annotated it"""
+    """task -> the number of documents in which it is not annotated"""
 
 
 SHOWN = 200
-"""Problems, and warnings, that people are shown each; of more, the first of each kind."""
+"""The most problems, and the most warnings, that are listed one by one; of more, the first of each kind."""
 EXAMPLES = 3
-"""Of each kind, then."""
+"""The number listed of each kind, then."""
 KINDS = 1000
-"""Kinds that are told apart."""
+"""The most kinds that are told apart."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What was found, in the order of the files, lines and pieces."""
+    """The findings, in the order of files, lines and fields."""
 
     corpus: str
     problems: Spool[Finding] = field(default_factory=findings)
     warnings: Spool[Finding] = field(default_factory=findings)
     held: list[Held] = field(default_factory=list)
     uncounted: int = 0
-    """Documents with a problem, which `held` leaves out."""
+    """The number of documents with a problem, which `held` does not count."""
 
     def lines(self) -> Iterator[str]:
         """The report for people: a line for each problem, each warning, and each split and language.
 
-        Of very many problems or warnings the first of each kind, and how many more there are of it.
+        Of more than SHOWN problems or warnings, only the first of each kind, with the count of the others.
         """
         yield from _shown(self.problems, "problem")
         yield from (f"warning: {line}" for line in _shown(self.warnings, "warning"))
@@ -92,7 +92,7 @@ class Report:
         yield "}"
 
     def pieces(self, file: Path, line: int | None = None) -> Pieces:
-        """A reader of that line, whose findings go here."""
+        """A reader of that line, which adds its findings to this report."""
         return Pieces(str(file), line, self.problems, self.warnings, (_Line, _Gold, _Chain, _Labels))
 
 
@@ -117,16 +117,16 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def _json(value: Any) -> str:
-    """JSON; halves of characters, which names of files may hold, as escapes."""
+    """JSON, with lone surrogates, which file names may hold, as escapes."""
     return _ENCODER.encode(value).encode("utf-8", "backslashreplace").decode()
 
 
 def check(path: str | Path, *, linked_frames: bool = False) -> Report:
     """Everything that is wrong with the native corpus in the folder `path`.
 
-    `linked_frames`: frames may be links to files out of it.
+    `linked_frames`: frames may be links to files outside of it.
 
-    Raises UserError only where there is no such folder; all else is in the report.
+    Raises UserError only if there is no such folder; everything else is in the report.
     """
     root = Path(path)
     files = split_files(root)
@@ -189,7 +189,7 @@ class _Labels:
 
 @dataclass(frozen=True, slots=True)
 class _Types:
-    """The names of each kind (None: nobody knows, labels.json is broken there), and what relations may join."""
+    """The names of each kind (None: unknown, labels.json is broken there), and the types that relations may join."""
 
     mentions: frozenset[str] | None = None
     relations: frozenset[str] | None = None
@@ -198,7 +198,7 @@ class _Types:
 
 
 def _read_types(file: Path, report: Report) -> _Types:
-    """The types in a labels.json; what is wrong with it goes to the report."""
+    """The types in a labels.json; its problems go to the report."""
     pieces = report.pieces(file)
     before = len(report.problems)
     if not file.is_file():
@@ -247,17 +247,17 @@ def _check_names(pieces: Pieces, kind: str, labels: Any) -> frozenset[str] | Non
 
 @dataclass(slots=True)
 class _Corpus:
-    """The pass over the splits: what was seen so far, and the report."""
+    """The pass over the splits: the state so far, and the report."""
 
     root: Path
     report: Report
     types: _Types
     linked_frames: bool = False
     folders: dict[Path, Path] = field(default_factory=dict)
-    """folder -> where it really is"""
+    """folder -> its resolved path"""
     ids: dict[str, str] = field(default_factory=dict)
     groups: dict[str, dict[str, tuple[Path, int]]] = field(default_factory=dict)
-    """group -> split -> where the group stands there first"""
+    """group -> split -> (file, line) of its first document there"""
     images: dict[tuple[str, int, int], str | None] = field(default_factory=dict)
     """(path, width, height) -> what is wrong with that image"""
 
@@ -274,7 +274,7 @@ class _Corpus:
                 else:
                     tally.add(example)
                 step(len(line) / 1e6)
-        except UserError as error:  # the file is another thing, or cannot be read
+        except UserError as error:  # the file is not JSON Lines, or cannot be read
             pieces.problem("$", str(error).removeprefix(f"{file}: "))
             return
         if not n_lines:
@@ -284,7 +284,7 @@ class _Corpus:
         ]
 
     def check_groups(self) -> None:
-        """Warn of every group that stands in two splits."""
+        """Warn of every group that is in two splits."""
         for group, places in self.groups.items():
             (first, (file, line)), *others = places.items()
             for split, (other, number) in others:
@@ -295,7 +295,7 @@ class _Corpus:
                 self.report.pieces(other, number).warn("$.group", message)
 
     def _check_line(self, pieces: Pieces, line: bytes, split: str, file: Path) -> Example | None:
-        """The document of a line, where nothing is wrong with it."""
+        """The document of a line; None if it has a problem."""
         before = len(self.report.problems)
         try:
             value = decode(line, Any)
@@ -346,7 +346,7 @@ class _Corpus:
                 pieces.problem(f"$.frames[{i}].path", f"{frame.path!r}: {problem}")
 
     def _check_video(self, pieces: Pieces, row: _Line) -> None:
-        """Its file lies in the corpus; that it lacks is worth a warning."""
+        """The video's file must lie in the corpus folder; a missing file is a warning."""
         if row.video is None or not is_whole(row.video):
             return
         try:
@@ -429,7 +429,7 @@ class _Corpus:
 
 
 def _check_offsets(pieces: Pieces, row: _Line) -> None:
-    """Tokens and segments lie in the text; the first token that overlaps the one before it is worth a warning."""
+    """Tokens and segments must lie in the text; the first token that overlaps the one before it is a warning."""
     if row.text is BROKEN:
         return
     length, last, in_order = len(row.text), 0, True
@@ -446,7 +446,7 @@ def _check_offsets(pieces: Pieces, row: _Line) -> None:
 
 
 def _known_chains(gold: _Gold) -> set[str] | None:
-    """The ids of the chains, or None where one is broken, so that nobody knows its id."""
+    """The ids of the chains; None if one cannot be read."""
     if not is_whole(gold.chains) or any(chain.id is BROKEN for chain in gold.chains or ()):
         return None
     return {chain.id for chain in gold.chains or ()}
@@ -471,7 +471,7 @@ def _utf8(pieces: Pieces, file: Path) -> bytes | None:
 
 
 def _net(pieces: Pieces, read: Callable[[], T]) -> T | None:
-    """What `read` reads; a check of the types that is made there and nowhere above becomes a problem."""
+    """The result of `read`; an error that only its types raise becomes a problem."""
     try:
         return read()
     except WireError as error:

@@ -1,4 +1,4 @@
-"""Which of a corpus' types come in, and under which names."""
+"""Which types of a corpus are imported, and under which names."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Choice = Mapping[str, str]
 
 
 class Chosen(dict[str, str]):
-    """A choice that knows its option, and which types it was asked about."""
+    """A choice that knows its option, and which of its patterns have matched a type."""
 
     def __init__(self, option: str) -> None:
         super().__init__()
         self.option, self.seen = option, set[str]()
 
     def never(self) -> list[str]:
-        """What is to say about each pattern that no type has."""
+        """A message about each pattern that matched no type."""
         known = ", ".join(sorted(self.seen)) or "none"
         unused = [pattern for pattern in self if not any(fnmatchcase(name, pattern) for name in self.seen)]
         return [f"{self.option} {pattern}: no type has this name; expected some of {known}" for pattern in unused]
@@ -28,7 +28,7 @@ class Chosen(dict[str, str]):
 def parse_choice(texts: Iterable[str], *, option: str) -> Chosen:
     """The choice that words such as `PROP_PER=PER`, `*_LOC=LOC` or `Person` make; `option` is where they stand.
 
-    Several may stand in one text, parted by commas. Raises UserError for one without a pattern, or given twice.
+    One text may hold several, split by commas. Raises UserError for an empty pattern, or one given twice.
     """
     choice = Chosen(option)
     for word in (word.strip() for text in texts for word in text.split(",")):
@@ -44,7 +44,7 @@ def parse_choice(texts: Iterable[str], *, option: str) -> Chosen:
 
 
 def chosen(name: str, choice: Choice | None) -> str | None:
-    """What the type `name` is called in the new corpus; None where it does not come in. No choice keeps every type."""
+    """The new name of the type `name`; None if it is not imported. Without a choice every type is kept."""
     if choice is None:
         return name
     if isinstance(choice, Chosen):

@@ -51,7 +51,7 @@ class _Clip:
 
 
 class _Drawn(NamedTuple):
-    """An annotation. `box` is its bbox in pixels, empty where it cannot be used; `score` stands in results."""
+    """An annotation. `box` is its bbox in pixels, empty if it cannot be used; only results have a `score`."""
 
     place: str
     kind: str
@@ -66,7 +66,7 @@ def read_coco(path: Path, *, images: Path | None = None, clips: bool = False, sp
     - `clips`: treat the images of a folder as the frames of one document, numbered by their file names.
     - `split`: the split to write; default: from the file names: train, val, test.
 
-    Masks, keypoints and captions are skipped by name. Raises UserError where a file is no COCO, or there is no image.
+    Masks, keypoints and captions are counted as skipped. Raises UserError if a file is not COCO, or there is no image.
     """
     incoming = Incoming()
     for file in files_at(path, (".json", ".json.gz"), "COCO files", incoming.notes):
@@ -92,7 +92,7 @@ def read_coco(path: Path, *, images: Path | None = None, clips: bool = False, sp
 
 
 def _clips(value: dict[str, Any], where: str, clips: bool, notes: Imported) -> Iterator[tuple[str, _Clip]]:
-    """(name, its images) of each document; an image that is one has its name, as may others."""
+    """(name, its images) of each document; an image that is a document has its file's name, which may occur twice."""
     found: dict[tuple[str, int], _Clip] = defaultdict(_Clip)
     for i, entry in enumerate(objects(value["images"])):
         place, name = f"{where}: $.images[{i}]", words(entry.get("file_name"))
@@ -140,8 +140,8 @@ def _regions(value: dict[str, Any], where: str, notes: Imported) -> dict[object,
 
 
 def _says_boxes(value: dict[str, Any]) -> bool:
-    """Whether a file says what is drawn on its images: one of captions does not, nor one of images alone, as those of
-    test sets are, whose list of annotations may be there and empty. One image without any shows nothing.
+    """Whether a file annotates boxes: files of captions do not, nor do files of images alone, such as test sets, whose
+    list of annotations may be empty. In a file with boxes, an image without any has no regions.
     """
     entries, images = value.get("annotations"), objects(value["images"])
     if entries == []:
@@ -150,7 +150,7 @@ def _says_boxes(value: dict[str, Any]) -> bool:
 
 
 def _drawn(entry: dict[str, Any], place: str, names: Mapping[object, str], notes: Imported) -> _Drawn:
-    """An annotation of an image that is there; what cannot be used of it is noted."""
+    """An annotation of a known image; what cannot be used of it is noted."""
     box = entry.get("bbox")
     numbers = [number for one in box if (number := real(one)) is not None] if isinstance(box, list) else []
     kind, detail = names.get(key(entry.get("category_id")), ""), place
@@ -173,7 +173,7 @@ def _drawn(entry: dict[str, Any], place: str, names: Mapping[object, str], notes
 
 
 def _is_turned(entry: dict[str, Any]) -> bool:
-    """Whether CVAT says that a box is turned, and the bbox is that of the box before."""
+    """Whether CVAT marks a box as rotated: its bbox is then that of the box before rotation."""
     attributes = entry.get("attributes")
     return isinstance(attributes, dict) and bool(real(attributes.get("rotation")))
 

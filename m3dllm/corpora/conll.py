@@ -1,9 +1,9 @@
 """CoNLL: one token and its tag per line; also Twitter-2015 and -2017 (`IMGID:`).
 
-The first column is the token, but where it numbers the rows of a sentence. Its tag (BIO, IOB1, BIOES or BMES, in any
-case) stands in the last column, but where that is of phrases or none of tags. What stands in other columns is counted.
-A block of lines is a document, which `IMGID:…` or `# id = …` may name; with `-DOCSTART-` lines, all blocks up to the
-next are.
+The token is in the first column, or in the second if the first numbers the rows of a sentence. Its tag (BIO, IOB1,
+BIOES or BMES, in any case) is in the last column, unless that has chunk tags or none. Other columns are counted as
+skipped. A block of lines is a document, which `IMGID:…` or `# id = …` may name; with `-DOCSTART-` lines, all blocks up
+to the next one are.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ UNANNOTATED: frozenset[Task] = frozenset(("chain", "relation"))
 _TAGGED = re.compile(r"[ \t](?:O|[BIESLUMW][-_]\S+)[ \t]*$", re.IGNORECASE)
 _TAG = re.compile(r"([BIESLUMWO])(?:[-_](.+))?", re.DOTALL | re.IGNORECASE)
 _PLACES = {"M": "I", "W": "S", "U": "S", "L": "E"}
-"""What places in a mention are called elsewhere."""
+"""Other names of the prefixes B, I, E and S."""
 _PHRASES = frozenset(("NP", "VP", "PP", "ADJP", "ADVP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "PNP"))
-"""What columns of phrases (chunks) have, beside those of names."""
+"""The types of chunk (phrase) tags."""
 _SEEN = 5000
-"""Rows that tell which column is which."""
+"""The number of rows by which columns are told apart."""
 _TYPES = 50
-"""Different types that tell whether a column is of phrases."""
+"""The number of different types by which a column of chunk tags is recognized."""
 
 
 @dataclass(slots=True)
 class Block:
-    """The lines of a document: (line number, token, tag) by sentence, and what was said about it before."""
+    """The lines of a document: (line number, token, tag) by sentence, and the comments before them."""
 
     line: int
     about: dict[str, str] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns, from 0, are the tokens and their tags (-1: the last one); whether `-DOCSTART-` parts documents."""
+    """The columns of tokens and tags, from 0 (-1: the last one); whether `-DOCSTART-` separates documents."""
 
     token: int = 0
     tag: int = -1
@@ -81,7 +81,7 @@ def read_conll(
       first column with tags.
     - `split`: the split to write; default: from the file names: train, dev, valid, test.
 
-    Text is the tokens joined by spaces, where their script has them. Raises UserError where there is no document.
+    The text is the tokens joined by spaces, if their script has them. Raises UserError where there is no document.
     """
     incoming = Incoming()
     if tags is not None and tags < 1:
@@ -102,7 +102,7 @@ def read_conll(
 
 
 def _columns(file: Path) -> Columns | None:
-    """Which columns are which, as the first rows tell; None where none holds tags."""
+    """Which column holds tokens and which tags, by the first rows; None if none holds tags."""
     marked, before = False, 0
     seen: dict[int, _Seen] = {}
     rows = 0
@@ -123,7 +123,7 @@ def _columns(file: Path) -> Columns | None:
 
 @dataclass(slots=True)
 class _Seen:
-    """What rows of as many columns hold: how many hold a tag, the types of the tags, how many number their row."""
+    """Counts for rows of one width, by column: cells with a tag, the types of the tags, cells that number their row."""
 
     width: int
     rows: int = 0
@@ -156,7 +156,7 @@ class _Seen:
 
 
 def _row(line: str) -> list[str]:
-    """The columns of a line: by tabs, else by spaces, but not by those that are a part of a token."""
+    """The columns of a line: split at tabs, else at spaces, except those that are part of a token."""
     return [word.strip() for word in line.split("\t")] if "\t" in line else re.split(" +", line.strip(" \r"))
 
 
@@ -250,7 +250,7 @@ def marked(block: Block, notes: Imported, where: str) -> tuple[Marks, list[tuple
 def _spans(
     tags: Sequence[str], rows: Sequence[tuple[int, str, str]], notes: Imported, where: str
 ) -> Iterator[tuple[int, int, str]]:
-    """(first token, last token, type) of each mention. `I` where nothing has begun begins one, as in IOB1."""
+    """(first token, last token, type) of each mention. An `I` without a mention before it begins one, as in IOB1."""
     first, kind = None, ""
     for n, tag in enumerate([*tags, "O"]):
         match = _TAG.fullmatch(tag)

@@ -22,7 +22,7 @@ from m3dllm.types import Document, Example, Lang, Task
 
 UNANNOTATED: frozenset[Task] = frozenset(("relation",))
 UNKNOWN = "MISC"
-"""The type of an entity that the file does not type."""
+"""The type of entities without one in the file."""
 _FORM = "eid-etype-head-other"
 _BRACKET = re.compile(r"\(([^()]+)(\))?|([^()]+)\)")
 _ABOUT = keys("newdoc newpar sent_id text lang group global.Entity global.columns") | dict.fromkeys(
@@ -62,7 +62,7 @@ def read_corefud(path: Path, *, lang: Lang | None = None, split: str | None = No
 
 @dataclass(slots=True)
 class _Source:
-    """The rows of a document by sentence, and what its comments say."""
+    """The rows of a document by sentence, and its comments."""
 
     line: int
     about: dict[str, str] = field(default_factory=dict)
@@ -99,7 +99,7 @@ def _documents(file: Path) -> Iterator[_Source]:
 
 @dataclass(slots=True)
 class _Open:
-    """A mention whose bracket has not closed: where it began, its type, and the line."""
+    """A mention whose bracket is still open: where it began, its type, and the line."""
 
     start: int | None
     kind: str
@@ -167,7 +167,7 @@ class _Reader:
         return text + (space if "SpacesAfter=" in last else "")
 
     def _brackets(self, brackets: str, start: int | None, end: int | None, line: int) -> None:
-        """What opens and closes at a token from `start` to `end`; None at an empty node."""
+        """Open and close mentions at the token from `start` to `end` (None: an empty node)."""
         if rest := _BRACKET.sub("", brackets):
             self.notes.leave_out("mention", "its bracket cannot be parsed", f"{self.where}: line {line}: {rest}")
         for opening, at_once, closing in _BRACKET.findall(brackets):

@@ -1,8 +1,8 @@
 """CVAT XML: boxes in images, and tracks in videos.
 
-A video task, and each of a project, is one document whose annotated frames are those of the task (start, stop, step of
-its filter); a thing that no line places in a frame stands where CVAT shows it: between its keyframes. An image of an
-image task is a document. Polygons, points, skeletons, masks and tags are skipped by name.
+Each video task, also of a project, is one document whose annotated frames are those of the task (start, stop, step of
+its filter); between the keyframes of a track its box is interpolated, as CVAT shows it. Each image of an image task is
+a document. Polygons, points, skeletons, masks and tags are counted as skipped.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from m3dllm.errors import UserError
 from m3dllm.types import Box, Document, Example, Frame, Region
 
 _LONGEST_TASK = 200_000
-"""Frames: more than two hours of a video."""
+"""The most frames of a task: more than two hours of video."""
 _NUMBERS = 2**53
-"""The first whole number beyond those that a float tells apart."""
+"""The first whole number beyond those that a float holds exactly."""
 _SHAPE = "@label @source @z_order @frame @keyframe @outside @xtl @ytl @xbr @ybr @rotation"
 _BOX = keys(_SHAPE)
 _OTHER = keys(_SHAPE + " @points @rle @left @top @width @height @cx @cy @rx @ry points")
@@ -153,7 +153,7 @@ class _Task:
                 if shape.tag == "track":
                     self._notes.leave_out("track", "it is part of a skeleton", where)
                 elif _is_outside(shape):
-                    continue  # the thing is not in the picture
+                    continue  # the object is not in the picture
                 elif found is None:
                     self._notes.leave_out("region", "its frame has no number or no size", where)
                 else:
@@ -162,7 +162,7 @@ class _Task:
         yield from self._document(own, marks, list(frames.values()), subset)
 
     def _between(self, track: Element, frames: Iterable[int]) -> Iterator[Element]:
-        """The shapes of a track in the frames between two of its own, where it is shown: as far on the way as they are.
+        """The shapes of a track in the frames between two keyframes, where it is visible, interpolated linearly.
 
         CVAT writes a shape for every frame, other tools for keyframes only.
         """
@@ -236,7 +236,7 @@ class _Task:
 
 
 def _is_outside(shape: Element) -> bool:
-    """Whether the thing is not in the picture from this frame on."""
+    """Whether the object is out of the picture from this frame on."""
     return shape.get("outside", "").lower() in ("1", "true")
 
 

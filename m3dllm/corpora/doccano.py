@@ -1,7 +1,7 @@
 """doccano JSONL: texts with spans, and relations between them.
 
-Texts stand under `text` or `data`, spans under `label`, `labels`, `entities` or, in old exports, `annotations`; other
-names are options. Offsets count characters or UTF-16 units, whichever parts fewer words of a file.
+Texts are under `text` or `data`, spans under `label`, `labels`, `entities` or, in old exports, `annotations`; other
+names are options. Offsets count characters or UTF-16 units, whichever splits fewer words of a file.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def read_doccano(
     text_keys, span_keys = (text,) if text else _TEXTS, (label,) if label else _SPANS
     for file in files_at(path, JSON, "a JSONL export of doccano", incoming.notes):
         part = split or incoming.split_of(file, path)
-        related, whole, in_units = _looked_at(file, text_keys, span_keys)
+        related, whole, in_units = _scan(file, text_keys, span_keys)
         if in_units:
             incoming.notes.remark("file", "its offsets count UTF-16 units: as characters they part words", file.name)
         rows = read_documents(file, incoming.notes, keys=text_keys, lines=True)
@@ -81,10 +81,9 @@ def _first(row: dict[str, Any], keys: tuple[str, ...], kind: type) -> str | None
     return next((key for key in keys if isinstance(row.get(key), kind)), None)
 
 
-def _looked_at(file: Path, texts: tuple[str, ...], spans: tuple[str, ...]) -> tuple[bool, bool, bool]:
-    """Whether some text of a file has relations; whether texts have labels as a whole and none a span; and whether
-    offsets count UTF-16 units.
-    """
+def _scan(file: Path, texts: tuple[str, ...], spans: tuple[str, ...]) -> tuple[bool, bool, bool]:
+    """(whether some text of a file has relations, whether texts have document labels but no spans, whether offsets
+    count UTF-16 units)."""
     related = whole = part = False
     parted = [0, 0]
     for row in scan_documents(file, keys=texts):
@@ -107,7 +106,7 @@ def _is_span(label: object) -> bool:
 
 
 def _spans(spans: list[Any] | None, notes: Imported, where: str) -> Iterator[tuple[Hashable, int, int, str]]:
-    """(id, start, end, type) of each span; an id that is not said is a position."""
+    """(id, start, end, type) of each span; a missing id is replaced by the position."""
     for i, span in enumerate(spans or ()):
         if isinstance(span, dict):
             parts = span.get("start_offset"), span.get("end_offset"), span.get("label")

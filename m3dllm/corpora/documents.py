@@ -1,7 +1,7 @@
-"""JSON files of annotation tools, in the shapes in which they are written: one value or many, gzipped, with a mark.
+"""JSON files of annotation tools in all common shapes: one value or many, gzipped, with a byte-order mark.
 
-Documents stand in a list, one a line, one after another over lines, or in columns. What is read in another shape than
-usual is noted, as is a key that appears twice in an object.
+Documents are in a list, one per line, one after another over several lines, or in columns. Unusual shapes are noted, as
+are keys that appear twice in an object.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ JSON = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz")
 """The suffixes of files of documents."""
 LARGEST_UNPACKED = 4 * 2**30
 CHUNK = 2**18
-"""Bytes that are read at once."""
+"""The number of bytes read at once."""
 HALVES = "it has a lone surrogate, which no file can hold: replaced by �"
 """Why a text is changed."""
 TWICE = "it appears twice in one object: the last value is used"
 """Why a key is skipped."""
 _SPACE = re.compile(r"[ \t\r\n\ufeff]*")
 _HEAD = re.compile(r'\{\s*"[^"\\]*"\s*:')
-"""How an object begins, with its first key: nothing in a string reads so."""
+"""The beginning of an object with its first key, which no string can contain."""
 _DECODER = json.JSONDecoder()
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
@@ -45,7 +45,7 @@ _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 class Row:
     """A document of a file: its object, the line where it begins (None: the file is one value), and `$[3]`.
 
-    The object is a dict, or of the kind that the file was read as, where it has all keys once and no others.
+    The object is a dict, or a `kind` if it has only the keys of that kind, each once.
     """
 
     value: Any
@@ -57,7 +57,7 @@ class Row:
         return f"{file}:{self.line}" if self.line else f"{file}: {self.place}"
 
     def at(self, file: str) -> str:
-        """The same, to go on with a key: `d.jsonl:3: $`, `d.json: $[3]`."""
+        """The same, to be followed by a key: `d.jsonl:3: $`, `d.json: $[3]`."""
         return f"{file}:{self.line}: {self.place}" if self.line else f"{file}: {self.place}"
 
     def error(self, error: WireError, file: Path) -> UserError:
@@ -70,10 +70,9 @@ def read_documents(
 ) -> Iterator[Row]:
     """The documents in the JSON file `path`, one by one.
 
-    - `keys`: one of them stands in every document, by which a document, and columns of them, are known.
-    - `lines`: the format is one of JSON Lines, so that these need no note.
-    - `kind`: what documents in a list are read as where they fit it, with no key that it does not know: in a third of
-      the time.
+    - `keys`: every document has one of them; by these, documents and columns of documents are recognized.
+    - `lines`: the format is JSON Lines, so that these are not noted as unusual.
+    - `kind`: the type that documents in a list are decoded to if they have no other keys; takes a third of the time.
 
     Raises UserError where the file cannot be read, or holds no documents in any of these shapes.
     """
@@ -93,7 +92,7 @@ def read_documents(
     else:
         if n:
             return
-    if n:  # what is wrong with it was wrong for one reader only
+    if n:  # only the faster reader failed on it
         _whole(path, notes, frozenset(keys), lines=lines)
         raise UserError.at(path, f"is not a JSON list: its element $[{n}] cannot be read")
     if _holds_several(path):
@@ -103,7 +102,7 @@ def read_documents(
 
 
 def _as_kind(written: str, decoder: msgspec.json.Decoder[Any]) -> Any:
-    """The object of that kind; None where it is none, or a key stands twice: then there are more colons than keys."""
+    """The object of that kind; None if it is not, or has a key twice: more colons than keys."""
     try:
         value = decoder.decode(written)
         once = encode(value).count(b":") == written.count(":")
@@ -113,7 +112,7 @@ def _as_kind(written: str, decoder: msgspec.json.Decoder[Any]) -> Any:
 
 
 def scan_documents(path: Path, *, keys: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """The documents once more, to look at them all before one is read; nothing is noted. Raises as `read_documents`."""
+    """The documents, for a first pass over all of them; nothing is noted. Raises as `read_documents`."""
     return (row.value for row in read_documents(path, Imported(LabelSet()), keys=keys))
 
 
@@ -143,12 +142,12 @@ def read_value(path: Path, notes: Imported) -> Any:
 
 
 def decode_value(data: bytes | str) -> Any:
-    """Any JSON value; NaN and Infinity, as Python writes them, are let through. Raises WireError."""
+    """Any JSON value; NaN and Infinity, as Python writes them, are accepted. Raises WireError."""
     return _decode_whole(data)[0]
 
 
 def decode_noted(data: str, file: str, notes: Imported, *, place: str = "$") -> Any:
-    """The JSON value `data`, which stands at `place` of a file; what counts otherwise than it stands is noted.
+    """The JSON value `data`, from `place` of a file; repeated keys and replaced characters are noted.
 
     Raises WireError as `decode_value`.
     """
@@ -160,7 +159,7 @@ def decode_noted(data: str, file: str, notes: Imported, *, place: str = "$") -> 
 
 
 def _decode_whole(data: bytes | str) -> tuple[Any, bool]:
-    """(any JSON value, whether it held half characters). Raises WireError."""
+    """(any JSON value, whether it held lone surrogates). Raises WireError."""
     try:
         return decode(data, Any), False
     except WireError:
@@ -172,7 +171,7 @@ def _decode_whole(data: bytes | str) -> tuple[Any, bool]:
 
 
 class _Text:
-    """The text of a JSON file in UTF-8, read on as it is needed.
+    """The text of a JSON file in UTF-8, read as needed.
 
     A byte-order mark is white space: joined files have several.
     """
@@ -182,18 +181,18 @@ class _Text:
         self._text, self._at, self._line, self._counted = "", 0, 1, 0
 
     def sign(self) -> str:
-        """The next character that is no white space, before which the text then stands; "" at the end."""
+        """Skip white space; the character after it, or "" at the end."""
         while True:
             self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]  # it matches nothing, too
             if self._at < len(self._text) or not self._more():
                 return self._text[self._at : self._at + 1]
 
     def skip(self) -> None:
-        """Go on behind that character."""
+        """Skip one character."""
         self._at += 1
 
     def line(self) -> int:
-        """The line in which the text stands."""
+        """The number of the current line."""
         self._line += self._text.count("\n", self._counted, self._at)
         self._counted = self._at
         return self._line
@@ -212,17 +211,17 @@ class _Text:
         return written
 
     def guess(self, head: str) -> str:
-        """What comes next up to an object that begins with `head`, as those of a list do: likely one of them, or ""."""
+        """The text up to the next object that begins with `head`, probably one element of a list; "" if none."""
         end = self._text.find(head, self._at + len(head)) if head and self._text.startswith(head, self._at) else -1
         written = self._text[self._at : end].rstrip() if end > 0 else ""
         return written[:-1].rstrip() if written.endswith(",") else ""
 
     def take(self, written: str) -> None:
-        """Go on behind what was guessed."""
+        """Skip the guessed text."""
         self._at += len(written)
 
     def _more(self) -> bool:
-        """Read on. What was given is let go."""
+        """Read more, and drop the text already used."""
         self.line()
         rest = self._text[self._at :]
         data = self._file.read(max(CHUNK, len(rest)))  # twice as much for a long value: no quadratic time
@@ -233,7 +232,7 @@ class _Text:
 def _elements(path: Path, decoder: msgspec.json.Decoder[Any] | None = None) -> Iterator[tuple[str, Any]]:
     """(an element as it is written, the object that `decoder` makes of it or None) of a file that is one list in UTF-8.
 
-    There are none where it is anything else; where it is damaged, the last one is "".
+    Yields nothing for any other file; in a damaged list, the last element is "".
     """
     head = ""
     with _unpacked(path) as file:
@@ -266,7 +265,7 @@ def _elements(path: Path, decoder: msgspec.json.Decoder[Any] | None = None) -> I
 
 
 def _holds_several(path: Path) -> bool:
-    """Whether a file begins with a JSON value, and goes on behind it."""
+    """Whether more text follows the first JSON value of a file."""
     with _unpacked(path) as file:
         text = _Text(file)
         try:
@@ -278,28 +277,28 @@ def _holds_several(path: Path) -> bool:
 
 
 def repeated_keys(data: bytes, value: Any = None) -> list[str]:
-    """The places of the keys that stand twice in an object of the JSON `data`, read as `value` (None: not yet)."""
+    """The places of the keys that appear twice in an object of the JSON `data`, decoded as `value` (None: not yet)."""
     try:
         written = encode(value) if value is not None else _once(data)
         colons = data.count(b":"), written.count(b":")
-        # The strings are the same: no colon is written as an escape.
+        # Strings have as many colons in both, unless one is written as an escape.
         if colons[0] == colons[1] and b"\\u003" not in data:
             return []
         if _colons(data) == _colons(written):
             return []
         return list(_repeats(json.loads(data, object_pairs_hook=_Pairs), "$"))
-    except (ValueError, RecursionError):  # read by a parser that takes more; then nothing is known of its keys
+    except (ValueError, RecursionError):  # only a more lenient parser reads it: its keys are not checked
         return []
 
 
 def note_repeated(data: bytes, value: Any, file: str, notes: Imported, *, place: str = "$") -> None:
-    """Count the keys that stand twice in an object of the JSON `data`, which stands at `place` of a file."""
+    """Count the keys that appear twice in an object of the JSON `data`, from `place` of a file."""
     for found in repeated_keys(data, value):
         notes.leave_out("key", TWICE, f"{file}: {place}{found[1:]}")
 
 
 def _colons(data: bytes) -> int:
-    """The colons outside strings, one a key."""
+    """The number of colons outside strings: one per key."""
     return data.count(b":") - sum(found.group().count(b":") for found in _STRING.finditer(data))
 
 
@@ -309,7 +308,7 @@ def _once(data: bytes) -> bytes:
 
 
 class _Pairs(dict[str, Any]):
-    """An object that knows which of its keys stood twice."""
+    """An object that knows which of its keys appeared twice."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -329,7 +328,7 @@ def _repeats(value: Any, place: str) -> Iterator[str]:
 
 @dataclass(slots=True)
 class _Limited:
-    """What a packed file holds, up to what anyone means."""
+    """The content of a gzipped file, up to a limit against zip bombs."""
 
     file: Any
     path: Path
@@ -345,7 +344,7 @@ class _Limited:
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[Any]:
-    """The file, open to read, gzipped or not. Raises UserError where it is damaged or larger than anyone means."""
+    """The file, open to read, gzipped or not. Raises UserError if it is damaged or unpacks to more than the limit."""
     try:
         file = open_file(path)
     except OSError as error:
@@ -384,7 +383,7 @@ def _several(path: Path, notes: Imported, *, lines: bool) -> Iterator[Row]:
             except WireError as error:
                 raise error.at(path, line) from error
             except UnicodeDecodeError:
-                decode_text(_read(path), path)  # says where
+                decode_text(_read(path), path)  # its error names the place
                 raise
             except (ValueError, RecursionError) as error:
                 raise UserError.at(path, f"is JSON Lines, and this is not valid JSON ({error})", line=line) from error

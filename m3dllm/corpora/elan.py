@@ -1,7 +1,7 @@
 """ELAN: a tier becomes the text of a document, with times; it has no mentions.
 
-Annotations without a time of their own have their part of the time of those that they refer to, or stand between.
-Documents from ELAN have no gold: systems are run on them, or their text is annotated elsewhere.
+Annotations without their own time share the time of the annotation that they refer to, or lie between those with times.
+Documents from ELAN have no gold: they are for running systems, or for annotating their text elsewhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SHAPE = keys(
     "LANGUAGE CONTROLLED_VOCABULARY LICENSE EXTERNAL_REF",
     TIER=[keys("ANNOTATION @TIER_ID @LINGUISTIC_TYPE_REF @DEFAULT_LOCALE @ANNOTATOR @LANG_REF @PARENT_REF")],
 )
-"""The participant of a tier, comments and links to a lexicon have no place in a corpus."""
+"""The participant of a tier, comments and links to a lexicon are not imported."""
 
 
 def read_elan(
@@ -65,7 +65,7 @@ def read_elan(
 
 
 def _slots(root: Element) -> dict[str, float]:
-    """The milliseconds of each time slot; those without a time that annotations of a tier join part the time evenly."""
+    """The milliseconds of each time slot; slots without a time between two others divide the time evenly."""
     said = {one.get("TIME_SLOT_ID", ""): number(one.get("TIME_VALUE")) for one in root.iterfind(".//TIME_SLOT")}
     found = {name: time for name, time in said.items() if time is not None}
     for tier in root.findall("TIER"):
@@ -82,10 +82,10 @@ def _slots(root: Element) -> dict[str, float]:
 
 
 def _times(root: Element) -> dict[str, tuple[float, float]]:
-    """The start and end, in milliseconds, of each annotation that has a time, of its own or of the one it refers to.
+    """The start and end, in milliseconds, of each annotation with a time, its own or from the one that it refers to.
 
-    ELAN parts the time of an annotation evenly where it has no other: slots without a time between the ends of one on
-    another tier, and annotations of one tier that refer to one annotation, one after the other.
+    As in ELAN, time is divided evenly: among the slots without a time between two others, and among the annotations
+    of one tier that refer to the same annotation.
     """
     slots = _slots(root)
     found: dict[str, tuple[float, float]] = {}
@@ -101,7 +101,7 @@ def _times(root: Element) -> dict[str, tuple[float, float]]:
             referring[name] = of
             parts.setdefault(of, {})[name] = one.get("PREVIOUS_ANNOTATION", "")
     ordered = {of: {name: i for i, name in enumerate(_in_order(held))} for of, held in parts.items()}
-    depth = len(root)  # no way is longer than there are tiers, unless it goes in a circle
+    depth = len(root)  # no chain of references is longer than the number of tiers, unless it is a cycle
     for name in referring:
         way = [name]
         while way[-1] in referring and way[-1] not in found and len(way) <= depth:
@@ -117,7 +117,7 @@ def _times(root: Element) -> dict[str, tuple[float, float]]:
 
 
 def _in_order(before: dict[str, str]) -> list[str]:
-    """The annotations, each behind the one that `before` says; else in the order of the file."""
+    """The annotations, each after the one that `before` names; else in the order of the file."""
     after = {before[name]: name for name in before if before[name] in before}
     found: dict[str, None] = {}
     for first in sorted(before, key=lambda name: before[name] in before):

@@ -1,7 +1,7 @@
 """Which files make a frame: an image, and the boxes that belong to it, by folder and name, else by number.
 
-A frame's number is the last number in its file's name that stands by itself: digits inside a hash or a resolution
-(`…_jpg.rf.3c2f…`, `_720p`) are none.
+A frame's number is the last separate number in its file's name: digits inside a hash or a resolution
+(`…_jpg.rf.3c2f…`, `_720p`) do not count.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _WORD = re.compile(r"[^\W_]+")
 _HASH = re.compile(r"(?=.*[0-9])(?=.*[a-f])[0-9a-f]{10,}", re.IGNORECASE)
 _NUMBER = re.compile(r"([^\W\d_]*)([0-9]+)[^\W\d_a-zA-Z]*")
 _MEASURES = frozenset(("w", "h", "q", "x", "res", "fps", "crf", "kbps"))
-"""What begins a word that measures a picture and does not number it (`w640`)."""
+"""Letters before a number that is a measure, not a frame number (`w640`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipFile:
     """A file of a clip; `where` is its place for people. `path` is None in an archive. `read` raises ValueError.
 
-    `rest` is what its name says besides its document's, where the document is known by the name of the file.
+    `rest` is the rest of its name after the document's name, if the document is recognized by the file name.
     """
 
     name: str
@@ -52,12 +52,12 @@ class ClipFile:
 
     @property
     def label(self) -> str:
-        """The part of its name in which a number stands."""
+        """The part of its name that may hold a number."""
         return PurePosixPath(self.name).stem if self.rest is None else self.rest
 
     @property
     def number(self) -> int | None:
-        """The number of the frame that the file is of, or None; 0 for the only frame of a document, named as it."""
+        """The number of the file's frame, or None; 0 for the only frame of a document, named as the document."""
         return 0 if self.rest == "" else number_in(self.label)
 
 
@@ -67,13 +67,13 @@ def frame_number(name: str) -> int | None:
 
 
 def number_in(label: str) -> int | None:
-    """The last number that stands by itself, where it has at most nine digits."""
+    """The last separate number, if it has at most nine digits."""
     found = _number(label)
     return int(found[2]) if found and len(found[2]) <= 9 else None
 
 
 def _number(label: str) -> re.Match[str] | None:
-    """The last number by itself; its digits are group 2."""
+    """The last separate number; its digits are group 2."""
     label = _UUID.sub(lambda match: "_" * len(match[0]), _ROBOFLOW.sub("", label))
     words = [word for word in _WORD.finditer(label) if not _HASH.fullmatch(word[0])]
     numbers = [match for word in words if (match := _NUMBER.fullmatch(label, word.start(), word.end()))]
@@ -103,10 +103,10 @@ class Still:
 
 
 def pair_files(files: Iterable[ClipFile], notes: Imported) -> tuple[dict[int, Still], list[ClipFile]]:
-    """(frame number -> its files, the files that name YOLO's classes); what makes no frame is noted.
+    """(frame number -> its files, the files with YOLO's class names); files without a frame are noted.
 
-    Boxes belong to the image of their folder and name, else to the only image of their name, else, which is noted, to
-    the only one of their number.
+    Boxes belong to the image with their folder and name, else to the only image with their name, else (noted) to the
+    only one with their number.
     """
     images: list[ClipFile] = []
     boxes: dict[str, list[ClipFile]] = {"labelme": [], "yolo": []}
@@ -131,7 +131,7 @@ def pair_files(files: Iterable[ClipFile], notes: Imported) -> tuple[dict[int, St
 
 
 def _leave_out_unread(unread: Iterable[ClipFile], boxes: dict[str, list[ClipFile]], notes: Imported) -> None:
-    """Note the images of kinds that are not read, each with its boxes: one cause, one line."""
+    """Note the images of unsupported kinds, each with its boxes, in one line per kind."""
     for image in unread:
         own = [box for found in boxes.values() for box in found if (box.folder, box.stem) == (image.folder, image.stem)]
         for found in boxes.values():
@@ -159,7 +159,7 @@ def _of_images(images: Iterable[ClipFile], notes: Imported) -> tuple[list[Still]
 
 
 def _key(file: ClipFile) -> tuple[str, int]:
-    """What is the same for two files of one frame: what stands around the number, and the number itself."""
+    """The key that files of one frame share: the text around the number, and the number."""
     found = _number(file.label)
     around = file.label[: found.start(2)] + "#" + file.label[found.end(2) :] if found else file.label
     return around.casefold(), file.number or 0
@@ -168,7 +168,7 @@ def _key(file: ClipFile) -> tuple[str, int]:
 def _add_boxes(
     stills: list[Still], slot: str, boxes: Sequence[ClipFile], gone: set[tuple[str, str]], notes: Imported
 ) -> None:
-    """Give each file of boxes its image; one of LabelMe without an image may hold it."""
+    """Assign each box file to its image; a LabelMe file without one may hold the image itself."""
     own = {(still.name.folder, still.name.stem): still for still in stills if still.image}
     by_stem: dict[str, list[Still]] = defaultdict(list)
     by_number: dict[int | None, list[Still]] = defaultdict(list)
@@ -203,7 +203,7 @@ def _add_boxes(
 
 
 def _numbered(stills: Sequence[Still], notes: Imported) -> dict[int, Still]:
-    """Each still by the number in its name; where two have one number, all by their order, which is noted."""
+    """The stills by the number in their names; if two have the same number, all by their order (noted)."""
     numbers = Counter(still.name.number for still in stills)
     ordered = sorted(stills, key=lambda still: (still.name.number or 0, still.name.name, still.name.where))
     if all(n == 1 for n in numbers.values()):

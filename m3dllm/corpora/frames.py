@@ -1,8 +1,8 @@
 """The frames of clips and the boxes drawn in them: image, LabelMe and YOLO files in folders and zip archives.
 
-A file belongs to the document whose name a folder or an archive around it bears; where there is one document and no
-file that is its by name, the files right in the folder, or in the archive, are. Archives are read where they stand
-and never unpacked, so that no name in one becomes a path. A frame's number is the last number in its file's name.
+A file belongs to the document that a folder or archive around it is named after; with a single document and no file
+named so, the files directly in the folder or archive are its. Archives are never unpacked, so that no name in one
+becomes a path. A frame's number is the last number in its file's name.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ __all__ = ["BoxOrientation", "Clip", "ClipFile", "ClipFiles", "cut_to_frame", "f
 UNUSABLE = "none of its boxes could be used: it is treated as not annotated"
 """Why a frame with boxes is not annotated."""
 PARTLY = "some of its boxes could not be used: it stays annotated, and its gold lacks them"
-"""What is said of a frame with boxes of which some are gold. To drop it would lose what is right in it; kept, it counts
-a system's box for the part that it lacks as wrong, in as many frames as the count says."""
+"""The note on a frame of which only some boxes are gold. To drop it would lose the correct boxes; kept, it counts
+a system's box for a missing one as wrong, in as many frames as the count says."""
 ROUNDING = 1e-5
-"""How far an edge may miss the frame's and still be meant to lie on it: what rounded decimals lose."""
+"""Edges this close to the frame's, in fractions, are set on it: the error of rounded decimals."""
 LARGEST_FILE = 64 * 2**20
 LARGEST_ARCHIVE = 4 * 2**30
 HELD = 16 * 2**20
-"""How many bytes of images are kept in memory; what is more is read again when it is written."""
+"""Bytes of images that are kept in memory; beyond that, images are read again when they are written."""
 
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError)
-_ZIP_REFUSALS = (NotImplementedError, RuntimeError)  # a compression that is not known; a password
+_ZIP_REFUSALS = (NotImplementedError, RuntimeError)  # an unknown compression; a password
 
 
 # --- folders and archives ---------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ _ZIP_REFUSALS = (NotImplementedError, RuntimeError)  # a compression that is not
 class ClipFiles:
     """The files under a folder, in the zip archives there, or in one zip archive, by the document they belong to.
 
-    Hidden files and what macOS adds to archives are passed over. A context manager: it keeps one archive open.
+    Hidden files and those that macOS adds to archives are ignored. A context manager: it keeps one archive open.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class ClipFiles:
         besides: Iterable[Path] = (),
         noted: Collection[Path] = (),
     ) -> None:
-        """`besides` are files that may stand there and are none of a clip; `noted` are named by others where they are
-        of no document.
+        """`besides`: files there that belong to no clip; `noted`: files that the caller notes if they belong to no
+        document.
 
         Raises UserError where `root` is neither a folder nor a zip archive.
         """
@@ -126,7 +126,7 @@ class ClipFiles:
         return {file.path for file in (*owned, *self._names) if file.path}
 
     def leave_out_others(self) -> None:
-        """Note the files that belong to no document: those in a folder of their own by folder."""
+        """Note the files that belong to no document, those in a subfolder by folder."""
         for place, count in sorted(self._others.items()):
             if place.endswith("/"):
                 files = "1 file" if count == 1 else f"{count:,} files"
@@ -197,14 +197,14 @@ def _owners(documents: Sequence[str]) -> dict[str, str]:
 
 
 def _owner(folders: Sequence[str], owners: Mapping[str, str]) -> str | None:
-    """The document that a folder or archive bears the name of, the innermost first."""
+    """The document that one of the folders or archives is named after, the innermost first."""
     folders = [readable(folder) for folder in folders]
     spans = ((start, end) for end in range(len(folders), 0, -1) for start in range(end))
     return next((owners[name] for start, end in spans if (name := "/".join(folders[start:end])) in owners), None)
 
 
 def _owner_by_name(folders: Sequence[str], file: ClipFile, owners: Mapping[str, str]) -> tuple[str, str] | None:
-    """(the document that a file bears the name of, what its name says besides): `d.jpg`, `d_0001.jpg`."""
+    """(the document that a file is named after, the rest of its name): `d.jpg`, `d_0001.jpg`."""
     stem, folders = PurePosixPath(file.name).stem, [readable(folder) for folder in folders]
     cuts = [(stem, "")] + [(stem[: m.start()], stem[m.end() :]) for m in reversed([*re.finditer("[-_. ]", stem)])]
     for name, rest in cuts:
@@ -216,7 +216,7 @@ def _owner_by_name(folders: Sequence[str], file: ClipFile, owners: Mapping[str, 
 
 
 def _name_in_archive(info: zipfile.ZipInfo) -> str:
-    """The name in an archive, with slashes; one that is not marked as UTF-8 is read as that, or as GBK, if it can."""
+    """The name in an archive, with slashes; one not marked as UTF-8 is read as UTF-8 or GBK if possible."""
     name = info.filename
     if not info.flag_bits & 0x800:
         with suppress(UnicodeEncodeError):
@@ -262,8 +262,8 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class BoxOptions:
-    """How boxes are read: which types come in, what YOLO's numbers mean, whether shapes are covered by boxes, and
-    whether they were drawn on the upright image or on the pixels as they are stored ("auto": as the file's size tells,
+    """How boxes are read: which types are imported, what YOLO's numbers mean, whether shapes are covered by boxes, and
+    whether they were drawn on the upright image or on the stored pixels ("auto": by the size in the box file,
     else upright)."""
 
     region_types: Choice | None = None
@@ -282,11 +282,11 @@ def read_clip(
     cover: bool = False,
     orientation: BoxOrientation = "auto",
 ) -> Clip:
-    """The clip that these files make; whatever is of no use is noted.
+    """The clip made of these files; what cannot be used is noted.
 
-    A frame with a box file is annotated, even where the file is empty, but not where all that it draws is of no use.
-    Its image is its image file, or the one inside the LabelMe file. `class_names` are what YOLO's numbers mean (left
-    out: the file of names among the files).
+    A frame with a box file is annotated, even if the file is empty, but not if none of its boxes can be used. Its image
+    is its image file, or the one inside the LabelMe file. `class_names`: the names of YOLO's numbers (default: the file
+    of names among the files).
     """
     clip = Clip()
     stills, names = pair_files(files, notes)
@@ -386,7 +386,7 @@ class _Reader:
         return found
 
     def _as_stored(self, turned: Turned) -> bool:
-        """Whether boxes were drawn on the pixels as they are stored; a reading that may be wrong is noted."""
+        """Whether boxes were drawn on the stored pixels; a guess that may be wrong is noted."""
         if turned.turn == 1:
             return False
         option = self.options.orientation
@@ -424,14 +424,14 @@ class _Reader:
         return None
 
     def _held(self, picture: _Picture, again: Callable[[], bytes]) -> _Picture:
-        """The picture; where many are in memory already, as what reads it again when it is written."""
+        """The picture; if many are in memory already, with a function that reads it again when it is written."""
         if not isinstance(picture.source, bytes):
             return picture
         self.notes.held += len(picture.source)
         return picture if self.notes.held <= HELD else replace(picture, source=again)
 
     def _measured(self, source: Path | bytes, suffix: str, where: str) -> _Picture:
-        """The image, whole; TIFF is made PNG. Raises ValueError where it is broken."""
+        """The image, with its size; TIFF is converted to PNG. Raises ValueError if it is broken."""
         size, turn = _whole_image(source), image_turn(source)
         if suffix in TIFF:
             source, suffix = image_as_png(source), ".png"
@@ -440,7 +440,7 @@ class _Reader:
 
 
 def _again(file: ClipFile, part: Callable[[bytes], bytes] | None, suffix: str) -> Callable[[], bytes]:
-    """What reads the image once more."""
+    """A function that reads the image again."""
 
     def read() -> bytes:
         data = file.read() if part is None else part(file.read())
@@ -487,12 +487,12 @@ def _turned(one: tuple[str, Region], turn: int) -> tuple[str, Region]:
 
 
 def is_unusable(left: LeftOut) -> bool:
-    """Whether a region was drawn that nobody can use, rather than one that is not wanted, or stands already."""
+    """Whether a region was left out as unusable, not because its type is not selected or it is a duplicate."""
     return left.what == "region" and not left.why.endswith(NOT_SELECTED) and left.why != DUPLICATE
 
 
 def _whole_image(source: Path | bytes) -> tuple[int, int]:
-    """The size of an image that is whole. Raises ValueError where it is not."""
+    """(width, height) in pixels of an image. Raises ValueError if it is broken."""
     size = image_size(source)
     if problem := image_problem(source, size):
         raise ValueError(problem)

@@ -105,7 +105,7 @@ def _tweet(
 
 
 def _show(marks: Marks, region: Region, name: str, place: str) -> None:
-    """Tie a region to the mention that its name says, whose type it has then."""
+    """Link a region to the mention that it names, and give it the type of that mention."""
     found = marks.named(name)
     if not found:
         marks.notes.leave_out("region", "no mention has its name", f"{place}: {name!r}")

@@ -10,9 +10,9 @@ from m3dllm.errors import UserError
 
 
 def read_hf_datasets(path: Path) -> Imported:
-    """The dataset, or the splits of the DatasetDict, saved at `path`; images stand where the rows say.
+    """The dataset, or the splits of the DatasetDict, saved at `path`; images are at the paths in the rows.
 
-    Raises UserError where `datasets` is not installed, nothing is saved there, or a row is no document.
+    Raises UserError if `datasets` is not installed, nothing is saved there, or a row is not a document.
     """
     datasets = load_datasets()
     if not path.is_dir():

@@ -1,7 +1,7 @@
-"""A corpus to and from Hugging Face `datasets`: the same documents as rows, one dataset a split.
+"""A corpus to and from Hugging Face `datasets`: the same documents as rows, one dataset per split.
 
-A row has the fields of a line of `<split>.jsonl`; frames stay files, named by their paths. The label set travels as
-JSON in the description of each split's dataset, or beside it, by hand.
+A row has the fields of a line of `<split>.jsonl`; frames stay files, named by path. The label set is kept as JSON
+in the description of each split's dataset, or given by the caller.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LISTS = frozenset(("segments", "frames", "chains", "mentions", "relations", "re
 
 
 def to_datasets(corpus: Corpus) -> DatasetDict:
-    """The corpus as a DatasetDict, one Dataset a split, frames by absolute path.
+    """The corpus as a DatasetDict, one Dataset per split, frames by absolute path.
 
     Raises UserError where `datasets` is not installed.
     """
@@ -44,9 +44,9 @@ def to_datasets(corpus: Corpus) -> DatasetDict:
 
 
 def from_datasets(found: DatasetDict | Dataset, *, labels: LabelSet | None = None) -> Imported:
-    """What `to_datasets` made, or rows of the same fields, as an import that `write_corpus` writes.
+    """The result of `to_datasets`, or rows with the same fields, as an import that `write_corpus` writes.
 
-    A single Dataset is the split train. Without `labels` they are those of the description or, where there are none,
+    A single Dataset is the split train. Default of `labels`: those of the description or, if it has none,
     every type found. Raises UserError, with split, row and place, for a row that is no document.
     """
     splits: dict[str, Any] = dict(found) if isinstance(found, dict) else {"train": found}
@@ -77,7 +77,7 @@ def from_datasets(found: DatasetDict | Dataset, *, labels: LabelSet | None = Non
 
 
 def _as_written(value: Any, feature: Any, name: str = "") -> Any:
-    """A value of a row as a line has it: the name of a class for its number, objects for columns of a `Sequence`."""
+    """A value of a row as in a JSON line: the name of a class for its number, objects for columns of a `Sequence`."""
     if name in _LISTS and isinstance(value, dict) and all(isinstance(column, list) for column in value.values()):
         columns = {key: [_as_written(one, _item(feature, key), key) for one in column] for key, column in value.items()}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -94,7 +94,7 @@ def _part(feature: Any, key: str) -> Any:
 
 
 def _item(feature: Any, key: str = "") -> Any:
-    """What a list holds, or a column of it."""
+    """The feature of a list's items, or of one of their columns."""
     if key and isinstance(feature, dict):
         return _item(feature.get(key))
     inner = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
@@ -112,7 +112,7 @@ def load_datasets() -> Any:
 
 def _row(example: Example) -> dict[str, Any]:
     row = decode(encode_example(example), dict[str, Any])
-    row.pop("video", None)  # a file of the corpus, which does not travel
+    row.pop("video", None)  # a file of the corpus, which the dataset does not hold
     for frame in row["frames"]:
         frame.setdefault("sha256", "")
         frame.setdefault("time_s", None)
@@ -142,7 +142,7 @@ def _features(datasets: Any) -> Any:
 
 
 def _with_images(example: Example, imported: Imported) -> Example:
-    """`example` with its frames' paths inside the corpus to be, and the files noted as its images."""
+    """`example` with its frames' paths inside the new corpus, and the files noted as its images."""
     document: Document = example.document
     if not document.frames:
         return example

@@ -1,4 +1,4 @@
-"""Image files: how large they are, and whether they are whole. Pixels are read only where nothing quicker tells."""
+"""Image files: how large they are, and whether they are whole. Pixels are decoded only if there is no quicker check."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
-"""Of the images that are read. Importers write TIFF as PNG, since browsers do not show it."""
+"""The suffixes of supported images. Importers write TIFF as PNG, since browsers do not show it."""
 TIFF = (".tif", ".tiff")
 UNREAD = frozenset((".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".psd", ".ppm", ".pgm", ".tga", ".ico"))
-"""Of images of kinds that are not read."""
+"""The suffixes of images that are not supported."""
 _KINDS = (
     (b"\xff\xd8", ".jpg"),
     (b"\x89PNG", ".png"),
@@ -27,13 +27,13 @@ _KINDS = (
 
 
 def image_size(source: Path | bytes) -> tuple[int, int]:
-    """(width, height) in pixels of a whole image, upright. Raises ValueError, which says why, where it is none.
+    """(width, height) in pixels of an upright, complete image. Raises ValueError, with the reason, if it is none.
 
-    A JPEG that ends with its end mark and a PNG whose checksums are right count as whole; any other file is decoded.
+    A JPEG that ends with its end mark and a PNG with correct checksums count as complete; any other file is decoded.
     """
     with _open(source) as image:
         try:
-            # Metadata of a PNG may stand behind its pixels, and checksums are only checked in a file just opened.
+            # Metadata of a PNG may follow its pixels, and checksums are only checked in a file just opened.
             turn = image_turn(source) if image.format == "PNG" else orientation(image, source)
             size = upright_size(image, turn)
             if image.format == "PNG":
@@ -51,7 +51,7 @@ def is_tiff(name: str) -> bool:
 
 
 def suffix_of(image: bytes) -> str:
-    """How the name of a file of this image ends."""
+    """The file suffix for this image."""
     return next((suffix for mark, suffix in _KINDS if image.startswith(mark)), ".jpg")
 
 
@@ -70,7 +70,7 @@ def image_as_png(source: Path | bytes) -> bytes:
 
 
 def image_problem(source: Path | bytes, size: tuple[int, int]) -> str | None:
-    """Why it is no whole image of `size` pixels, or None."""
+    """Why it is not a complete image of `size` pixels, or None."""
     try:
         found = image_size(source)
     except ValueError as error:

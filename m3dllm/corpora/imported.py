@@ -1,7 +1,7 @@
-"""What an importer hands over: examples, their images, and everything that did not come in as it stood.
+"""The result of an importer: examples, their images, and everything that was skipped or changed.
 
-An importer drops nothing silently: what it cannot use goes to `leave_out`, what it uses in another form to `change`,
-and `summary_lines` is the count that closes every import.
+An importer drops nothing silently: what it cannot use goes to `leave_out`, what it imports in another form to `change`,
+and `summary_lines` prints the counts at the end of every import.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from m3dllm.wire import decode_example, encode, encode_example
 
 @dataclass(frozen=True, slots=True, order=True)
 class LeftOut:
-    """One thing that did not come in (as it stood): its kind ("mention", "relation", …), why, and its place."""
+    """One thing that was skipped or changed: its kind ("mention", "relation", …), why, and its place."""
 
     what: str
     why: str
@@ -36,19 +36,19 @@ class LeftOut:
 
 DUPLICATE = "it is a duplicate"
 NOT_SELECTED = "is not selected"
-"""How the reason ends where a user did not want a type."""
+"""The end of the reason for types that the user did not select."""
 
 ImageSource = Path | bytes | Callable[[], bytes]
-"""The image of a frame: its file, itself, or what reads it when it is needed (and raises ValueError)."""
+"""The image of a frame: its file, its bytes, or a function that reads it when needed (and may raise ValueError)."""
 WHERE = 400
-"""Characters of a place and a detail that are kept of what did not come in as it stood."""
+"""The most characters of a place or detail that are kept of what was skipped or changed."""
 NAMES = 40
-"""How many keys that a corpus has no place for are counted each by its name."""
+"""The most keys without a place in a corpus that are counted by name; the rest share one count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How much a set of examples holds."""
+    """The counts of a set of examples."""
 
     documents: int = 0
     mentions: int = 0
@@ -65,12 +65,12 @@ class Counts:
 
 @dataclass(slots=True)
 class Held:
-    """What some documents of one language hold."""
+    """The counts of some documents of one language."""
 
     counts: Counter[str] = field(default_factory=Counter)
     """The fields of `Counts`."""
     lacking: dict[str, int] = field(default_factory=dict)
-    """The tasks that are not annotated, each with the number of such documents."""
+    """task -> the number of documents in which it is not annotated."""
 
 
 KINDS = ("mentions", "relations", "regions")
@@ -78,7 +78,7 @@ KINDS = ("mentions", "relations", "regions")
 
 @dataclass(slots=True)
 class Tally:
-    """What some documents hold, added up one by one: by language, and the types that occur."""
+    """Running counts of documents: by language, and the types that occur."""
 
     languages: dict[str, Held] = field(default_factory=dict)
     mentions: set[str] = field(default_factory=set)
@@ -88,7 +88,7 @@ class Tally:
 
     @classmethod
     def of(cls, examples: Iterable[Example]) -> Tally:
-        """That of documents which were counted as they came, or the same of others."""
+        """The tally of these documents, reused if they were counted when added."""
         if isinstance(examples, Examples):
             return examples.tally
         tally = cls()
@@ -128,7 +128,7 @@ class Tally:
 
 
 class Examples(Spool[Example]):
-    """The documents of a split on their way in, counted as they come."""
+    """The imported documents of a split, counted as they are added."""
 
     def __init__(self, examples: Iterable[Example] = ()) -> None:
         self.tally = Tally()
@@ -140,7 +140,7 @@ class Examples(Spool[Example]):
 
 
 def places(things: Iterable[LeftOut] = ()) -> Spool[LeftOut]:
-    """Places on their way into a count. The json module takes names of files that are no UTF-8."""
+    """A spool of what was skipped or changed. It uses the json module, which accepts file names that are not UTF-8."""
     return Spool(_place, lambda line: LeftOut(*json.loads(line)), things)
 
 
@@ -150,10 +150,10 @@ def _place(thing: LeftOut) -> bytes:
 
 @dataclass(slots=True)
 class Imported:
-    """A corpus on its way in. Frames' paths are relative to the corpus; `images` holds the source of each, and of the
-    other files that lie in the corpus.
+    """A corpus being imported. Frame paths are relative to the corpus; `images` holds the source of each, and of the
+    other files of the corpus.
 
-    Neither the documents nor the places that are noted are held in memory.
+    Neither documents nor notes are held in memory.
     """
 
     labels: LabelSet
@@ -165,27 +165,27 @@ class Imported:
     changed: Spool[LeftOut] = field(default_factory=places)
     remarks: Spool[LeftOut] = field(default_factory=places)
     turned: dict[str, Any] = field(default_factory=dict)
-    """The path of a frame whose image is stored turned -> how its boxes are read (`turned.Turned`)."""
+    """The path of a frame whose image is stored rotated -> how its boxes are read (`turned.Turned`)."""
     details: Spool[LeftOut] = field(default_factory=places)
-    """What was said of something that came in, and a corpus has no place for."""
+    """Details of imported things that a corpus cannot hold."""
     problems: list[str] = field(default_factory=list)
-    """Why the import as a whole cannot be what was meant, such as a type that never occurs."""
+    """Reasons why the import as a whole cannot be intended, such as a selected type that never occurs."""
     held: int = 0
-    """How many bytes of images came into memory; an importer that reads many lets go of what is more than a few."""
+    """The bytes of images in memory; importers of many images keep only a few of them."""
 
     def add(self, split: str, example: Example) -> None:
-        """Take in a document."""
+        """Add a document."""
         self.split(split).append(example)
 
     def split(self, name: str) -> Examples:
-        """The documents of a split, which is there from now on."""
+        """The documents of a split, created if missing."""
         part = self.splits.get(name, ())
         if not isinstance(part, Examples):
             part = self.splits[name] = Examples(part)
         return part
 
     def drop_confidences(self) -> int:
-        """Make gold of what may be predictions; how many confidences there were comes back."""
+        """Remove confidences, which gold does not have; returns how many there were."""
         dropped = 0
         for name, part in self.splits.items():
             if n := Tally.of(part).confidences:
@@ -194,37 +194,37 @@ class Imported:
         return dropped
 
     def types(self) -> LabelSet:
-        """A label set of every type that came in."""
+        """A label set of every imported type."""
         tallies = [Tally.of(part) for part in self.splits.values()]
         return Tally({}, *(set().union(*(getattr(of, kind) for of in tallies)) for kind in KINDS)).labels()
 
     def leave_out(self, what: str, why: str, where: str) -> None:
-        """Note something that does not come in."""
+        """Note something that is skipped."""
         self.left_out.append(LeftOut(what, why, _cut(where)))
 
     def leave_detail(self, what: str, where: str) -> None:
-        """Note what is said of something that comes in, and that a corpus has no place for."""
+        """Note a detail of something imported that a corpus cannot hold."""
         self.details.append(LeftOut(what, "a corpus cannot represent it", where))
 
     def change(self, what: str, why: str, where: str) -> None:
-        """Note something that comes in, but not as it stood."""
+        """Note something that is imported with a change."""
         self.changed.append(LeftOut(what, why, _cut(where)))
 
     def remark(self, what: str, why: str, where: str) -> None:
-        """Note how something was understood that comes in as it stood."""
+        """Note how something was interpreted that is imported unchanged."""
         self.remarks.append(LeftOut(what, why, where))
 
     def require_documents(self, path: Path) -> Imported:
-        """This import, where it holds a document. Raises UserError where everything was skipped or nothing stood."""
+        """This import. Raises UserError if it holds no document."""
         if not any(self.splits.values()):
             why = f": {self.left_out[0].why} ({self.left_out[0].where})" if self.left_out else ""
             raise UserError.at(path, f"has no document to import{why}")
         return self
 
     def require_gold(self, path: Path | None = None) -> None:
-        """Raises UserError where this import cannot be what was meant.
+        """Raises UserError if this import cannot be intended.
 
-        It keeps no mention and no region though something is annotated, or an option names what never occurs.
+        It has neither mentions nor regions although something is annotated, or an option names what never occurs.
         """
         for problem in self.problems:
             raise UserError(problem)
@@ -239,7 +239,7 @@ class Imported:
             raise UserError.at(where, f"no mention or region is left, so nothing is written{first}")
 
     def report(self, about: Mapping[str, Any]) -> Iterator[bytes]:
-        """Every place that was skipped or changed, one a line, and the counts, as the pieces of a JSON object that
+        """Every place that was skipped or changed, one per line, and the counts, as the pieces of a JSON object that
         begins with `about`."""
         lacking = unannotated(self.splits)
         held = [
@@ -258,7 +258,7 @@ class Imported:
         yield b"\n}\n"
 
     def summary_lines(self, *, places: int = 3) -> Iterator[str]:
-        """What came in, by split and language; what was skipped or changed, by reason, each with its first places."""
+        """The counts by split and language; what was skipped or changed, by reason, each with its first places."""
         yield from count_table(count(self.splits))
         yield from unannotated_lines(unannotated(self.splits))
         yield from reasons("skipped", itertools.chain(self.left_out, self.details), places)
@@ -302,7 +302,7 @@ def count_table(counts: Mapping[tuple[str, str], Counts]) -> list[str]:
 
 
 def id_problem(name: str) -> str | None:
-    """Why `name` cannot be the id of a document, or None: ids stand in files, tables and links."""
+    """Why `name` cannot be the id of a document, or None: ids are used in files, tables and links."""
     if not name.strip():
         return "an id cannot be empty"
     if name != name.strip() or (
@@ -315,7 +315,7 @@ def id_problem(name: str) -> str | None:
 
 
 def unused_id(wanted: str, used: Iterable[str], *, instead: Iterable[str]) -> str:
-    """`wanted`, where it is a fit id that nobody has; else the first of `instead` that is, else that one numbered."""
+    """`wanted`, if it is a valid, free id; else the first of `instead` that is; else that with a number."""
     taken = used if isinstance(used, (set, frozenset, dict)) else set(used)
     candidates = [name for name in (wanted, *instead) if id_problem(name) is None]
     last = candidates[-1] if candidates else "document"
@@ -324,7 +324,7 @@ def unused_id(wanted: str, used: Iterable[str], *, instead: Iterable[str]) -> st
 
 
 def one_line(text: str) -> str:
-    """`text` with its line ends and other characters that do not print written as escapes."""
+    """`text` with line ends and other unprintable characters as escapes."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

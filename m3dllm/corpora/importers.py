@@ -2,8 +2,8 @@
 
 An importer is a function of a path (or of nothing) that returns an `Imported`. Ours are the modules of this package
 with a line `IMPORTER = …`; another package names such a module, or the function itself, in the entry-point group
-"m3dllm.importers". What follows the `*` in the function's signature are its options on the command line; their help
-stands in its docstring as ``- `name`: …``. An option that is a `Choice` of types is given by `--name TYPE[=NEW]`,
+"m3dllm.importers". The keyword-only parameters of the function are its options on the command line; their help
+is in its docstring as ``- `name`: …``. An option that is a `Choice` of types is written `--name TYPE[=NEW]`,
 repeatable, its flag without the plural's s.
 """
 
@@ -49,25 +49,25 @@ _ORIENTATION = inspect.Parameter(
 )
 _ORIENTATION_HELP = """- `box_orientation`: whether boxes in images rotated by EXIF were drawn on the upright image
   or on the stored pixels; "auto" compares the size in the annotations, and else assumes upright."""
-"""An option of every importer of images that has none of its own for it."""
+"""The help of an option that every importer of images has, unless it defines it itself."""
 IMPORTERS = _Importers("import format", "m3dllm.corpora", "m3dllm.importers")
 
 
 @dataclass(frozen=True, slots=True)
 class Importer:
-    """An importer that is loaded: its function, and what it says of itself."""
+    """A loaded importer: its function and its docstring."""
 
     read: Callable[..., Imported]
     summary: str
 
     @property
     def takes_path(self) -> bool:
-        """Whether it reads something, or makes its documents out of nothing."""
+        """Whether it reads a path, or generates its documents."""
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         return any(parameter.kind in kinds for parameter in inspect.signature(self.read).parameters.values())
 
     def by_options(self) -> Callable[..., Imported]:
-        """Its function with the options as a command line gives them: strings, numbers, paths and lists of them."""
+        """Its function with options as on a command line: strings, numbers, paths and lists of them."""
         shaped = [_shape(parameter) for parameter in plugins.options(self.read)]
         text = inspect.getdoc(self.read) or ""
 
@@ -105,7 +105,7 @@ def find_importer(name: str) -> Importer:
 
 
 def _shape(parameter: inspect.Parameter) -> tuple[str, inspect.Parameter, Callable[[Any], Any]]:
-    """(the option's name in the function, the option as the command line has it, from there to the function)."""
+    """(the name in the function, the option on the command line, the converter from there to the function)."""
     name, kind = parameter.name, parameter.annotation
     parts = typing.get_args(kind) or (kind,)
     if any(typing.get_origin(part) is Mapping for part in parts):
@@ -113,6 +113,6 @@ def _shape(parameter: inspect.Parameter) -> tuple[str, inspect.Parameter, Callab
         new = parameter.replace(name=flag, annotation=tuple[str, ...], default=())
         option = f"--{flag.replace('_', '-')}"
         return name, new, lambda texts: parse_choice(texts, option=option) if texts else None
-    if Path in parts and len(parts) > 2:  # a file, or what would stand in it
+    if Path in parts and len(parts) > 2:  # a file, or its content
         return name, parameter.replace(annotation=Path | None), lambda value: value
     return name, parameter, lambda value: value

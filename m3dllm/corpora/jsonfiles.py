@@ -1,4 +1,4 @@
-"""The values of JSON files of annotation tools, looked at piece by piece; what nobody uses is counted by its key."""
+"""The values of JSON files of annotation tools, read piece by piece; unused keys are counted."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from m3dllm.corpora.imported import Imported, one_line
 
 Shape = Mapping[str, Any] | list[Any] | None
-"""What an importer knows of a value, written as the value is: an object is a dict of the keys that are used, or say
-nothing of the annotation ("*": any key); a list holds the shape of its items; None is whatever stands there."""
+"""The parts of a value that an importer knows, in the shape of the value: an object is a dict of the keys that are used
+or irrelevant ("*": any key); a list holds the shape of its items; None is any value."""
 _WHOLE = re.compile("0|-?[1-9][0-9]{0,17}")
 _NOTHING: tuple[Any, ...] = (None, "", [], {}, False)
-"""Values that say nothing where nobody asks for them; 0 is one of them."""
+"""Values of unused keys that are not worth counting; 0 equals False, and so is one."""
 
 
 def keys(names: str, **parts: Shape) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def keys(names: str, **parts: Shape) -> dict[str, Any]:
 
 
 def note_unread(value: Any, shape: Shape, place: str, notes: Imported) -> None:
-    """Count what stands in `value`, at `place`, and not in the shape: keys nobody uses, parts of another kind."""
+    """Count the parts of `value`, at `place`, that are not in the shape: unused keys, parts of another kind."""
     for what, why, where in _unread(value, shape):
         if why:
             notes.leave_out(what, why, f"{place}{where}")
@@ -31,7 +31,7 @@ def note_unread(value: Any, shape: Shape, place: str, notes: Imported) -> None:
 
 
 def _unread(value: Any, shape: Shape, name: str = "value") -> Iterator[tuple[str, str, str]]:
-    """(what, why, place) of each part; no `why` where it is a key that a corpus has no place for."""
+    """(what, why, place) of each part; no `why` for a key that a corpus cannot hold."""
     if shape is None or value in _NOTHING:
         return
     if isinstance(shape, list):
@@ -41,7 +41,7 @@ def _unread(value: Any, shape: Shape, name: str = "value") -> Iterator[tuple[str
         inner = shape[0]
         plain = {key for key, of in inner.items() if of is None} if isinstance(inner, dict) else set()
         for i, part in enumerate(value):
-            if not (isinstance(part, dict) and part.keys() <= plain):  # most parts: nothing in them is unread
+            if not (isinstance(part, dict) and part.keys() <= plain):  # most parts have no unused key
                 yield from ((what, why, f"[{i}]{where}") for what, why, where in _unread(part, inner, name))
     elif not isinstance(value, dict):
         yield name, "it is not an object", ""
@@ -61,7 +61,7 @@ def _named(key: str) -> str:
 
 
 def objects(value: object) -> list[dict[str, Any]]:
-    """The objects of a list; whatever else there is has none."""
+    """The objects of a list; [] for any other value."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
@@ -96,9 +96,9 @@ def words(value: object) -> str:
 
 
 def key(value: object) -> int | str | None:
-    """What may be the id of something: text or a whole number; None for anything else.
+    """A possible id: text or a whole number; None for anything else.
 
-    A number that is written as text is that number: tools write ids one way and refer to them in the other.
+    A number written as text is that number: tools write ids one way and refer to them in the other.
     """
     if not isinstance(value, str):
         return whole_number(value)

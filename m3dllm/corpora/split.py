@@ -1,7 +1,7 @@
 """Cutting documents into parts without cutting a source video.
 
-What belongs to one group (a document without a group is one by itself) comes into one part. Parts depend on the seed,
-the ids and the groups, never on the order in which the documents come.
+Documents of one group (without a group, each is its own) go into one part. Parts depend on the seed, the ids and the
+groups, never on the order of the documents.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from m3dllm.types import Example
 
 
 class _Place(NamedTuple):
-    """Where a document stands: in which sequence, and at which position."""
+    """The position of a document: which sequence, and the index in it."""
 
     id: str
     lang: str
@@ -41,8 +41,8 @@ def split_corpus(
 ) -> dict[str, Sequence[Example]]:
     """The documents of a corpus (of the splits `only`, where given) in new splits of about these `ratios`.
 
-    Each language is divided in these ratios as well as its groups allow. Raises UserError for ratios that are no
-    ratios, or fewer groups than splits.
+    Each language is divided in these ratios as closely as its groups allow. Raises UserError for invalid
+    ratios, or for fewer groups than splits.
     """
     _check_ratios(ratios, names)
     chosen = corpus.splits if only is None else {name: corpus[name] for name in only}
@@ -62,7 +62,7 @@ def write_split(folder: Path, corpus: Corpus, splits: Mapping[str, Iterable[Exam
 
 
 def k_folds(examples: Sequence[Example], k: int, *, seed: int = 0) -> list[tuple[Sequence[Example], Sequence[Example]]]:
-    """k pairs (rest, fold), the folds about equal in each language and each document in one. Raises UserError."""
+    """k pairs (rest, fold): equal folds in each language, each document in one. Raises UserError for too few groups."""
     groups = _groups([examples], seed)
     if not 2 <= k <= len(groups):
         raise UserError(f"{k} folds of {len(groups)} source videos: expected 2 to {len(groups)} folds")
@@ -74,7 +74,7 @@ def k_folds(examples: Sequence[Example], k: int, *, seed: int = 0) -> list[tuple
 def hold_out(
     train: Sequence[Example], *, share: float = 0.1, seed: int = 0
 ) -> tuple[Sequence[Example], Sequence[Example]]:
-    """(rest, held out): about a `share` of train that cuts no group. Raises UserError where train is a single group."""
+    """(rest, held out): about a `share` of train that cuts no group. Raises UserError if train is a single group."""
     groups = _groups([train], seed)
     if len(groups) < 2:
         what = f"{len(train)} documents of one source video" if train else "no document"
@@ -94,7 +94,7 @@ def _check_ratios(ratios: Sequence[float], names: Sequence[str]) -> None:
 
 
 def _groups(sources: Sequence[Sequence[Example]], seed: int) -> list[Group]:
-    """The groups in an order that the seed decides: by the sha256 of "seed:name"."""
+    """The groups, shuffled by the seed: in the order of the sha256 of "seed:name"."""
     found: dict[tuple[bool, str], list[_Place]] = defaultdict(list)
     for n, source in enumerate(sources):
         for i, head in enumerate(heads(source)):
@@ -104,14 +104,14 @@ def _groups(sources: Sequence[Sequence[Example]], seed: int) -> list[Group]:
 
 
 def _picked(sources: Sequence[Sequence[Example]], part: Iterable[_Place]) -> Sequence[Example]:
-    """The documents at these places; they are read when they are asked for."""
+    """The documents at these places, read on access."""
     return Lazy([(place.source, place.position) for place in part], lambda at: sources[at[0]][at[1]])
 
 
 def _divide(groups: Sequence[Group], ratios: Sequence[float]) -> list[list[_Place]]:
-    """The groups in one part a ratio, each given in turn to the part that still lacks most of its languages.
+    """The groups in one part per ratio, each in turn given to the part that still lacks most of its languages.
 
-    A part then holds at most the largest group more than its share. No part with a ratio stays empty, nor without a
+    A part exceeds its share by at most the largest group. No part with a ratio stays empty, or without a
     language that has a group for each part.
     """
     sizes = [Counter(place.lang for place in group) for group in groups]
@@ -132,7 +132,7 @@ def _divide(groups: Sequence[Group], ratios: Sequence[float]) -> list[list[_Plac
 
 
 def _fill(parts: list[list[int]], open_parts: list[int], sizes: list[int]) -> None:
-    """Give every part that holds no group with a size the smallest one of a part that holds several."""
+    """Give every part without a group of nonzero size the smallest one of a part that has several."""
     for p in open_parts:
         if any(sizes[g] for g in parts[p]):
             continue

@@ -1,7 +1,7 @@
-"""The lines of a BRAT `.ann` file: what each says, before anyone asks whether it fits a text.
+"""The lines of a BRAT `.ann` file, parsed without the text.
 
 `T` a text-bound annotation, `R` a relation, `*` an equivalence, `E` an event; attributes (`A`, `M`), normalizations
-(`N`), notes (`#`) and whatever else stands there are only kept with their kind.
+(`N`), notes (`#`) and all other lines are only kept with their kind.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _HEAD_TAIL = (
     ("source", "target"),
     ("from", "to"),
 )
-"""Names of roles, in lower case, that say which end is the head."""
+"""Role names, in lower case, that tell which argument is the head."""
 _KINDS = {"A": "attribute", "M": "attribute", "N": "normalization", "#": "note"}
 
 
 @dataclass(frozen=True, slots=True)
 class TextBound:
-    """A `T` line. `fragments` are its (start, end), as they stand; `text` is what it says stands there, if it does."""
+    """A `T` line. `fragments`: its (start, end) as written; `text`: the text that it quotes, if any."""
 
     id: str
     type: str
@@ -42,7 +42,7 @@ class TextBound:
 class Link:
     """An `R` line (`ends` are its two arguments, head first) or a `*` line (`ends` are its members).
 
-    `roles` are the names of the two arguments, where these do not say themselves which is the head.
+    `roles`: the names of the two arguments, if these do not tell which is the head.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Link:
     roles: tuple[str, ...] = field(default=(), compare=False)
 
     def ordered(self, roles: Sequence[str]) -> Link:
-        """The link with its ends in the order of these roles, where they are its own."""
+        """The link with its ends in the order of these roles, if it has them."""
         if sorted(self.roles) != sorted(roles) or tuple(roles) == self.roles:
             return self
         return replace(self, ends=self.ends[::-1], roles=self.roles[::-1])
@@ -59,7 +59,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A line that says nothing that can be used: what it is, why, and what it reads."""
+    """A line that cannot be used: its kind, why, and its text."""
 
     what: str
     why: str
@@ -97,7 +97,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _add(found: Standoff, line: str, number: int) -> tuple[str, str] | None:
-    """Put the line where it belongs, or say (what, why) it is of no use."""
+    """Add the line to `found`; returns (what, why) if it cannot be used."""
     match line[0]:
         case "T":
             return _add_text_bound(found, line, number)
@@ -136,7 +136,7 @@ def _add_text_bound(found: Standoff, line: str, number: int) -> tuple[str, str] 
 
 
 def _add_relation(found: Standoff, line: str, number: int) -> tuple[str, str] | None:
-    """Roles decide the direction where their names do (`Arg2:T5 Arg1:T4`), in any case; else their order."""
+    """The direction follows the role names if they tell it (`Arg2:T5 Arg1:T4`, case ignored), else their order."""
     _, *parts = line.split()
     if not parts:
         return "relation", "it is not 'R1, type Arg1:T1 Arg2:T2'"

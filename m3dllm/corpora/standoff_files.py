@@ -12,7 +12,7 @@ from m3dllm.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The two files of a document, and how notes call them."""
+    """The two files of a document, and their name in notes."""
 
     ann: Path
     txt: Path

@@ -1,4 +1,4 @@
-"""Images that tools name in many ways, as the frames of documents."""
+"""Find the images that annotation tools refer to, and make frames of them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Size = tuple[int, int]
 GREY = "its file is missing: replaced by a grey image of its size"
 FRACTIONS = "its numbers are fractions of the image, not pixels"
 LARGEST = 100_000_000
-"""Pixels beyond which a size that is said is none."""
+"""The most pixels of a declared size; larger ones are ignored."""
 
 
 def find_image(name: str, folders: Sequence[Path]) -> Path | None:
-    """The image that a tool calls `name` (a path, a URL, Label Studio's local file): the end of it that is a file."""
+    """The image that a tool calls `name` (a path, URL or Label Studio's local file): its longest end that is a file."""
     url = urlsplit(name.replace("\\", "/"))
     plain = parse_qs(url.query)["d"][0] if "d=" in url.query else url.path if url.scheme in ("http", "https") else name
     parts = [part for part in plain.replace("\\", "/").split("/") if part not in ("", ".", "..")]
@@ -35,15 +35,15 @@ def find_image(name: str, folders: Sequence[Path]) -> Path | None:
                     found = inside(folder, "/".join(words[first:]))
                     if found.suffix.lower() in SUFFIXES and found.is_file():
                         return found
-                except (ValueError, OSError):  # no path, or one that is too long
+                except (ValueError, OSError):  # not a path, or too long
                     continue
     return None
 
 
 def find_own(stem: str, named: str, folders: Sequence[Path], notes: Imported, where: str) -> Path | None:
-    """The image of a file of boxes: the one of the file's own stem, whatever its suffix, else the one that it names.
+    """The image of a box file: the one with the file's stem, with any suffix, else the one that it names.
 
-    Where both are there, the files were renamed, which is noted.
+    If both exist, the files were renamed, which is noted.
     """
     by_name = PurePosixPath(named.replace("\\", "/")).stem
     other = find_image(named, folders) or _of_stem(by_name, folders) if named else None
@@ -64,7 +64,7 @@ def _of_stem(stem: str, folders: Sequence[Path]) -> Path | None:
 
 
 def are_fractions(numbers: Sequence[float | None]) -> bool:
-    """Whether the numbers of a box in pixels are none: they all lie in the first pixel."""
+    """Whether box edges are fractions, not pixels: all lie within the first pixel."""
     known = [number for number in numbers if number is not None]
     return all(0 <= number <= 1 for number in known) and any(0 < number < 1 for number in known)
 
@@ -82,14 +82,14 @@ def still(
     reach: tuple[float, float] = (0.0, 0.0),
     again: Callable[[], bytes] | None = None,
 ) -> Frame | None:
-    """The frame of a document that an image is, or that a tool says the `size` of; None, noted, without both.
+    """The frame of an image, or of the `size` that a tool declares; None, noted, if neither is known.
 
-    `again` reads the bytes of an image that is no file once more when it is written, so that they need not be kept.
+    `again` reads an image that is not a file again when it is written, so that its bytes need not be kept.
 
-    `reach` is the furthest right and down, in pixels, of the boxes in it (`drawn_size` has the size of their image).
+    `reach`: the rightmost and lowest edge of its boxes, in pixels (`drawn_size` gives the size of their image).
 
-    The file's own size counts. Where there is no file, a grey image of the size stands for it, and is noted: the frame
-    carries regions that can be scored.
+    The size of the image file wins. Without a file, a grey image of the declared size replaces it (noted), so that the
+    frame's regions can be scored.
     """
     found, turned = size, None
     if image is not None:
@@ -124,7 +124,7 @@ def still(
 
 
 def drawn_size(frame: Frame, size: Size | None, notes: Imported) -> Size:
-    """The size of the image that boxes in pixels were drawn on: `size`, where a tool says it, else that of the file."""
+    """The size of the image that pixel boxes were drawn on: `size`, if the tool declares it, else that of the file."""
     upright = frame.width_px, frame.height_px
     turned = notes.turned.get(frame.path)
     return size or (turned.size(upright) if turned else upright)
@@ -132,7 +132,7 @@ def drawn_size(frame: Frame, size: Size | None, notes: Imported) -> Size:
 
 @lru_cache(maxsize=64)
 def _grey(size: Size) -> bytes:
-    """A grey PNG of one bit a pixel: thousands are made in seconds."""
+    """A grey PNG with one bit per pixel: thousands are made in seconds."""
     from PIL import Image
 
     image = Image.new("P", size)

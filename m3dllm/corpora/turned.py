@@ -1,8 +1,8 @@
-"""Boxes in images that a camera turned (EXIF): drawn on the upright image, or on the pixels as they are stored.
+"""Boxes in images rotated by EXIF: drawn on the upright image, or on the stored pixels.
 
-Frames are upright; boxes that a tool drew on the stored pixels are turned with them. Where the two sizes differ, the
-size that a tool says of the image tells which it was, or that only one of them holds all boxes; else the upright image
-is taken, and the count says so.
+Frames are upright; boxes that a tool drew on the stored pixels are rotated with them. Which of the two it was follows
+from the image size that the tool declares, or from boxes that fit into only one of them; else the upright image is
+assumed, which is noted.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from m3dllm.types import Box, Example
 
 BoxOrientation = Literal["auto", "upright", "stored"]
 _BACK = {6: 8, 8: 6}
-"""The turn that undoes a turn; the others undo themselves."""
+"""The inverse of an orientation; the others are their own inverse."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turned:
     """How the image of a frame is stored (see `pictures`), and whether its boxes are read on the stored pixels.
 
-    `surely`: the size that the tool says, or the boxes themselves, leave no doubt. `in_pixels`: nobody says the size of
-    the image that the boxes are pixels of, so that this is the size of the one that they are read on.
+    `surely`: the declared size, or the boxes themselves, leave no doubt. `in_pixels`: the boxes are in pixels of an
+    image of unknown size, which is taken to be the one that they are read on.
     """
 
     turn: int
@@ -37,14 +37,14 @@ class Turned:
     def by_size(
         cls, turn: int, upright: tuple[float, float], declared: tuple[float, float] | None, where: str
     ) -> Turned:
-        """The reading that the size `declared` by the tool tells, where it tells one."""
+        """The reading that follows from the size `declared` by the tool, if it decides."""
         as_stored = (upright[1], upright[0]) if turn > 4 else upright
         stored = declared == as_stored != upright
         return cls(turn, stored, stored or (declared == upright != as_stored), where)
 
     @classmethod
     def by_reach(cls, turn: int, upright: tuple[float, float], reach: tuple[float, float], where: str) -> Turned:
-        """The reading of boxes in pixels, none of which goes beyond `reach`, where only one image holds them."""
+        """The reading of boxes in pixels, none beyond `reach`, if they fit into only one of the two images."""
         as_stored = (upright[1], upright[0]) if turn > 4 else upright
         fits_upright, fits_stored = (reach[0] <= w and reach[1] <= h for w, h in (upright, as_stored))
         return cls(turn, fits_stored and not fits_upright, fits_stored != fits_upright, where, in_pixels=True)
@@ -54,7 +54,7 @@ class Turned:
         return (upright[1], upright[0]) if self.stored and self.turn > 4 else upright
 
     def read_on(self, box: Box, upright: tuple[int, int], *, stored: bool) -> Box:
-        """A box that was read on the other image, read on the stored one or on the upright one."""
+        """Convert a box that was read on one image to the other: the stored one or the upright one."""
         (width, height), back = upright, _BACK.get(self.turn, self.turn)
         if not self.in_pixels or self.turn <= 4:
             return turn_box(box, self.turn if stored else back)
@@ -64,12 +64,12 @@ class Turned:
 
 
 def _scaled(box: Box, by: float) -> Box:
-    """A box of fractions of one image as fractions of one with its sides exchanged."""
+    """A box in fractions of one image as fractions of the image with exchanged sides."""
     return Box(box.x0 * by, box.y0 / by, box.x1 * by, box.y1 / by)
 
 
 def reading(stored: bool) -> str:
-    """What the count says of boxes that were read so."""
+    """The note about boxes that were read so."""
     where = "the pixels as they are stored" if stored else "the upright image"
     other = "upright" if stored else "stored"
     fault = f"its image is rotated (EXIF): its boxes were read on {where}"
@@ -77,7 +77,7 @@ def reading(stored: bool) -> str:
 
 
 def turn_regions(example: Example, notes: Imported) -> Example:
-    """The example with the boxes turned that were drawn on stored pixels; a reading that may be wrong is noted."""
+    """The example with boxes drawn on stored pixels rotated; a guess that may be wrong is noted."""
     turns = {f.index: turned for f in example.document.frames if (turned := notes.turned.get(f.path))}
     drawn = {region.frame for region in example.gold.regions}
     for index, turned in turns.items():
@@ -92,7 +92,7 @@ def turn_regions(example: Example, notes: Imported) -> Example:
 
 
 def read_again(imported: Imported, orientation: BoxOrientation) -> None:
-    """Turn the boxes of an import that were read otherwise than `orientation` says."""
+    """Convert the boxes of an import that were not read as `orientation` says."""
     if orientation == "auto" or not imported.turned:
         return
     wanted = orientation == "stored"
@@ -107,7 +107,7 @@ def read_again(imported: Imported, orientation: BoxOrientation) -> None:
 
 
 def _read_again(example: Example, other: dict[str, Turned], notes: Imported, *, stored: bool) -> Example:
-    """The example with the boxes of the frames in `other` read the other way; what sticks out then is skipped."""
+    """The example with the boxes of the frames in `other` read the other way; boxes out of the frame are skipped."""
     frames = {frame.index: frame for frame in example.document.frames if frame.path in other}
     if not frames:
         return example

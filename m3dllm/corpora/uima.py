@@ -1,8 +1,8 @@
 """UIMA CAS JSON (INCEpTION, WebAnno): entities, relations and coreference.
 
-Offsets count UTF-16 units there and code points here. An annotation is a mention where it has a type and stands in a
-layer of entities, a relation where it has a governor and a dependent, and is none of syntax, a link of coreference
-where it has a next one. Of several views the one with most annotations of entities is read.
+Offsets count UTF-16 units there and code points here. An annotation is a mention if it has a type and is in a layer of
+entities, a relation if it has a governor and a dependent and is not of syntax, a coreference link if it has a next one.
+Of several views the one with most entity annotations is read.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def read_uima(
 def _view(
     things: list[dict[str, Any]], layers: frozenset[str], where: str, notes: Imported
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """(the text that is read, what is not of another); what is of another is noted."""
+    """(the text that is read, its annotations); those of other texts are noted."""
     sofas = [one for one in things if _kind(one) == "Sofa"]
     if not sofas:
         return {}, things
@@ -87,7 +87,7 @@ def _kind(thing: dict[str, Any]) -> str:
 
 
 def _mark(marks: Marks, things: list[dict[str, Any]], layers: frozenset[str]) -> frozenset[Task]:
-    """Put the annotations into `marks`; what nobody annotated comes back."""
+    """Put the annotations into `marks`; returns the tasks that are not annotated."""
     text = marks.text
     units = utf16_places(text)
     by_id = {one.get("%ID"): one for one in things}
@@ -146,12 +146,12 @@ def _type(thing: dict[str, Any]) -> str:
 
 
 def _type_key(thing: dict[str, Any]) -> str:
-    """The key of the type of an annotation, the first of those that say one; "" where none does."""
+    """The first key of an annotation that holds a type; "" if none does."""
     return next((key for key in _TYPES if words(thing.get(key))), "")
 
 
 def _links(first: object, by_id: dict[Any, dict[str, Any]]) -> Iterator[object]:
-    """The links of a chain, from its first on; the last of them may be none that is there."""
+    """The links of a chain, from the first; the last may refer to a missing annotation."""
     seen: set[object] = set()
     while first is not None and first not in seen:
         seen.add(first)

@@ -1,8 +1,7 @@
 """Pascal VOC: one XML file with boxes per image; each image becomes a document.
 
-The image of a file is that of its own name, else the one that it names. `ImageSets/Main/<split>.txt` says of which
-split an image is. A pixel's far edge is one past its number only where a
-tool counts from 1; the tools of today write edges, and these are read.
+The image of a file is the one with the same name, else the one that it names. `ImageSets/Main/<split>.txt` lists the
+images of a split. Coordinates are read as edges, as current tools write them, not as pixel numbers from 1.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ _SHAPE = keys(
 
 @dataclass(frozen=True, slots=True)
 class Boxed:
-    """A file: its image, that image's size where it is said, and the boxes as (place, name, corners in pixels)."""
+    """A file: its image, the declared size of that, and the boxes as (place, name, corners in pixels)."""
 
     image: str
     size: Size | None
     boxes: tuple[tuple[str, str, tuple[float, float, float, float]], ...]
     is_whole: bool = True
-    """Whether all that is drawn in it can be used."""
+    """Whether all of its boxes can be used."""
 
     @property
     def reach(self) -> tuple[float, float]:
-        """The furthest right and down of all boxes, in pixels."""
+        """The rightmost and lowest edge of all boxes, in pixels."""
         corners = [corners for _, _, corners in self.boxes]
         return max((max(c[::2]) for c in corners), default=0.0), max((max(c[1::2]) for c in corners), default=0.0)
 
@@ -54,7 +53,7 @@ class Boxed:
 
 
 def parse_voc(root: Element, where: str, notes: Imported) -> Boxed:
-    """What a file says. An object without a box or a name is noted."""
+    """The content of a file. An object without a box or a name is noted."""
     sizes = number(text_of(root, "size/width")), number(text_of(root, "size/height"))
     width, height = (int(size) if size and size > 0 else 0 for size in sizes)
     boxes = []
@@ -83,7 +82,7 @@ def parse_voc(root: Element, where: str, notes: Imported) -> Boxed:
 
 
 def _rotations(thing: Element) -> list[str]:
-    """How a box is turned, as CVAT says it of the box before."""
+    """The rotation of a box, which CVAT writes beside the box before rotation."""
     found = thing.iterfind("attributes/attribute")
     return [text_of(one, "value") for one in found if text_of(one, "name") == "rotation"]
 

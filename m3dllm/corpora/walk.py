@@ -12,7 +12,7 @@ from m3dllm.files import natural
 
 
 def walk_files(root: Path, notes: Imported) -> Iterator[Path]:
-    """Every file under `root`, in the order of the paths, what is hidden passed over.
+    """Every file under `root`, in the order of the paths, except hidden ones.
 
     Links are followed; one that leads nowhere, or back to a folder around it, is noted as skipped.
     """
@@ -20,17 +20,17 @@ def walk_files(root: Path, notes: Imported) -> Iterator[Path]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is of what people do not mean: hidden files, and what macOS adds to archives."""
+    """Whether a name is that of a hidden file, or of one that macOS adds to archives."""
     return (name.startswith(".") and name != "..") or name == "__MACOSX"
 
 
 def shown(path: Path, root: Path) -> str:
-    """A path below `root` as text that can be written: bytes that are no UTF-8 become question marks."""
+    """A path below `root` as printable text: bytes that are not UTF-8 become question marks."""
     return readable(path.relative_to(root).as_posix())
 
 
 def readable(name: str) -> str:
-    """A file's name as text that can be written, in one form (NFC) whichever the disk keeps."""
+    """A file's name as printable text, in NFC whatever form the disk uses."""
     return unicodedata.normalize("NFC", name.encode("utf-8", "replace").decode())
 
 

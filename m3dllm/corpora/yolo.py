@@ -1,6 +1,6 @@
-"""YOLO text files: one box a line, `class cx cy w h`, centre and size as fractions of the frame.
+"""YOLO text files: one box per line, `class cx cy w h`, centre and size as fractions of the frame.
 
-The class is a number, whose name stands in a file such as `classes.txt`, `obj.names` (one name a line) or `data.yaml`,
+The class is a number, whose name is in a file such as `classes.txt`, `obj.names` (one name per line) or `data.yaml`,
 or the name itself. Lines of more numbers are polygons or rotated boxes, corner by corner, or a box and its keypoints.
 """
 
@@ -39,8 +39,8 @@ def parse_yolo(
 ) -> list[tuple[str, Region]]:
     """(place, region) of each line; a line that is no box, or whose class has no name, is noted as skipped.
 
-    `cover` makes a box of polygons and rotated boxes: the one that covers them. `keypoints`: how many numbers of
-    keypoints stand behind each box, where that is known.
+    `cover` replaces polygons and rotated boxes by their bounding boxes. `keypoints`: how many keypoint numbers follow
+    each box, if known.
     """
     found = []
     for number, line in enumerate(_lines(text), start=1):
@@ -110,7 +110,7 @@ def _covering(numbers: Sequence[float]) -> Box:
     return Box(min(xs), min(ys), max(xs), max(ys))
 
 
-# --- what is said of a whole set ----------------------------------------------------------------------------------
+# --- settings of a whole dataset ----------------------------------------------------------------------------------
 
 
 def parse_settings(text: str) -> dict[str, list[str]]:
@@ -139,9 +139,9 @@ def is_names_file(name: str) -> bool:
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """The names of the classes 0, 1, …, one a line, or under `names` in YAML; empty lines at the end are none.
+    """The names of the classes 0, 1, …, one per line, or under `names` in YAML; empty lines at the end do not count.
 
-    Raises ValueError, which says why, for any other file.
+    Raises ValueError, with the reason, for any other file.
     """
     lines = [line.strip() for line in text.rstrip().splitlines()] if text.strip() else []
     for i, line in enumerate(lines):

@@ -1,7 +1,7 @@
 """YOLO: images, each with a text file of boxes (Ultralytics or Darknet layout).
 
-`images/<split>/x.jpg` has its boxes in `labels/<split>/x.txt`, or beside it; an image without a file shows nothing, but
-where no image of its folder has one. An image is a document.
+`images/<split>/x.jpg` has its boxes in `labels/<split>/x.txt`, or beside it. An image without a file has no boxes, but
+if no image of its folder has a file, it is not annotated. Each image becomes a document.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def read_yolo_dataset(
     - `shapes`: "boxes" skips polygons and rotated boxes; "cover" replaces them by their bounding boxes.
     - `split`: the split to write; default: from `data.yaml` or `obj.data`, or the folder names: train, val, test.
 
-    Raises UserError where no image has a file of boxes.
+    Raises UserError if no image has a box file.
     """
     if not path.is_dir():
         raise UserError.at(path, "is not a folder; expected one of images and text files of boxes")
@@ -99,8 +99,8 @@ def read_yolo_dataset(
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What files say of the whole set, or of a folder: folder -> names of its classes, image -> its split, how many
-    numbers of keypoints stand behind a box."""
+    """Settings of the dataset or of a folder: folder -> names of its classes, image -> its split, and how many
+    keypoint numbers follow a box."""
 
     by_folder: dict[Path, tuple[str, ...]]
     splits: dict[Path, str]
@@ -109,7 +109,7 @@ class _Said:
 
     @classmethod
     def of(cls, files: list[Path], root: Path, names: Path | None, notes: Imported) -> _Said:
-        """Of the files in the folder `root`. Raises UserError where names cannot be read."""
+        """The settings in the files of the folder `root`. Raises UserError if names cannot be read."""
         by_folder: dict[Path, tuple[str, ...]] = {}
         found = [names] if names else [file for file in files if is_names_file(file.name)]
         for file in found:
@@ -138,14 +138,14 @@ class _Said:
         return cls(by_folder, splits, keypoints, frozenset(found))
 
     def names(self, text: Path) -> tuple[str, ...]:
-        """The names of the classes in a file of boxes: those of the nearest folder around it."""
+        """The class names for a box file: those of the nearest folder around it."""
         return next((self.by_folder[folder] for folder in text.parents if folder in self.by_folder), ())
 
 
 def _listed(value: str, bases: list[Path], images: list[Path]) -> list[Path]:
     """The images that an entry of `train`, `val` or `test` means: those of a folder, or of a list of them.
 
-    Such paths are often of another machine: the end of one that is there counts.
+    Such paths are often of another machine: the longest end that exists here counts.
     """
     words = [word for word in value.replace("\\", "/").split("/") if word not in ("", ".", "..")]
     for place in (base.joinpath(*words[first:]) for first in range(len(words)) for base in bases):
@@ -177,7 +177,7 @@ def _boxes_for(image: Path, texts: dict[str, Path]) -> Path | None:
 
 
 def _boxes_of(image: Path) -> list[str]:
-    """Where the boxes of an image may stand: `labels` in place of the last `images` of its path, or beside it."""
+    """Where the boxes of an image may be: `labels` in place of the last `images` of its path, or beside it."""
     beside = _place(image)
     *folders, name = beside.split("/")
     if "images" not in folders:
@@ -187,7 +187,7 @@ def _boxes_of(image: Path) -> list[str]:
 
 
 def _place(file: Path) -> str:
-    """The path of a file of boxes, or of an image's beside it, with the words of these layouts in lower case."""
+    """The key of an image or box file: its path with the folder names of these layouts in lower case."""
     folders = [part.lower() if part.lower() in ("images", "labels") else part for part in file.parts[:-1]]
     return "/".join([*folders, f"{file.stem}.txt"])
 

@@ -1,4 +1,4 @@
-"""An annotated document as a property graph: nodes and edges with plain values, for every format of graphs."""
+"""An annotated document as a property graph: nodes and edges with plain values, for every graph format."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def relations(item: Item) -> Iterator[Edge]:
 
 
 def links(item: Item) -> Iterator[Edge]:
-    """What ties the nodes of a document together, each of one of LINKS."""
+    """The links between the nodes of a document, each of one of LINKS."""
     root = _root(item)
     for frame in item.document.frames:
         yield Edge(_frame(root, frame.index), root, "IN_DOCUMENT", {})

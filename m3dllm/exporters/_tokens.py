@@ -1,4 +1,4 @@
-"""A document as the tokens that formats of tokens need: mentions are whole tokens, and nothing of the text is lost."""
+"""The tokens of a document for token-based formats: mentions are whole tokens, and no text is lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from m3dllm.tokens import tokenize
 
 
 def tokens_of(item: Item) -> list[tuple[int, int]]:
-    """The offsets of the document's tokens, cut too where a mention begins or ends, and at white space."""
+    """The offsets of the document's tokens, also split where a mention begins or ends, and at white space."""
     document = item.document
     bounds = {place for span in tokenize(document) for place in span}
     bounds |= {place for mention in item.annotation.mentions for place in mention.span}

@@ -9,5 +9,5 @@ CHANGED = "XML cannot hold this character: written as �"
 
 
 def held(text: str) -> str:
-    """`text` with a `�` for every character that XML has not, such as control characters."""
+    """`text` with a `�` for every character that XML cannot hold, such as control characters."""
     return _NONE.sub("�", text)

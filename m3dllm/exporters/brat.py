@@ -1,7 +1,7 @@
 """BRAT standoff: a `.txt` and an `.ann` file per document, and frames with LabelMe boxes.
 
-The mentions of an entity are joined by a `*` line, and relations stand between first mentions. `m3dllm import brat`
-reads a split, with `--frames` the folder of frames of this export.
+The mentions of an entity are joined by a `*` line, and relations hold between first mentions. `m3dllm import brat`
+reads a split; its `--frames` is the folder of frames of this export.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HOLDS = frozenset(("texts", "mentions", "overlaps", "chains", "relations", "fram
 
 
 def export(source: Source, notes: Notes, *, frames: bool = True) -> Iterator[File]:
-    """One folder a split, where there are several, and one of frames.
+    """One folder per split, if there are several, and one of frames.
 
     - `frames`: Export the frames too, each annotated one with a LabelMe file of its boxes.
     """
@@ -38,7 +38,7 @@ def export(source: Source, notes: Notes, *, frames: bool = True) -> Iterator[Fil
 
 
 def _name(document: Document, notes: Notes) -> str:
-    """The document's id as a path; parts of it that are too long for a disk, or hidden there, are named otherwise."""
+    """The document's id as a path; parts that are too long for a file name, or would be hidden, are renamed."""
     parts = document.id.split("/")
     fit = [
         file_name(part) if part.startswith(".") or len(part.encode()) > NAME_BYTES else part for part in parts if part
@@ -69,7 +69,7 @@ def _standoff(item: Item, notes: Notes) -> Iterator[str]:
 
 
 def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The stretches of a span without line ends, as BRAT wants them."""
+    """The pieces of a span between line ends, as BRAT requires."""
     for match in re.finditer(r"[^\n\r]+", text[start:end]):
         if match[0].strip():
             yield start + match.start(), start + match.end()
@@ -84,7 +84,7 @@ def _word(name: str, notes: Notes | None = None) -> str:
 
 
 def _configuration(labels: LabelSet, items: Iterable[Item]) -> str:
-    """`annotation.conf`: the types of the label set, and others that predictions have."""
+    """`annotation.conf`: the types of the label set, and further types of predictions."""
     known = {label.name: label for label in labels.relations}
     entities = dict.fromkeys([*(label.name for label in labels.mentions)])
     relations = dict.fromkeys(known)

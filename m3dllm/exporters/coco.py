@@ -1,7 +1,7 @@
 """COCO: the boxes of frames in pixels, one file per split, with the images.
 
-An image has keys of its own: `document`, and `frame`, its number in the clip. The confidence of a region is its
-`score`, as in COCO's form of results.
+An image has two extra keys: `document`, and `frame`, its number in the clip. The confidence of a region is its
+`score`, as in COCO's results format.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HOLDS = frozenset(("frames", "regions", "groups", "confidences"))
 
 
 def export(source: Source, notes: Notes) -> Iterator[File]:
-    """One file a split, and the images."""
+    """One file per split, and the images."""
     numbers = {label.name: i for i, label in enumerate(source.labels.regions, start=1)}
     for split, items in source.splits().items():
         for item in items:

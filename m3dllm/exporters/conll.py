@@ -12,7 +12,7 @@ HOLDS = frozenset(("texts", "mentions", "tokens", "groups", "languages"))
 
 
 def export(source: Source, notes: Notes) -> Iterator[File]:
-    """One file a split."""
+    """One file per split."""
     for split, items in source.splits().items():
         yield f"{split}.conll", _lines(items, notes)
 

@@ -1,7 +1,7 @@
 """CorefUD: CoNLL-U with entities and coreference; each document is one sentence.
 
-Names of entities and types are written with `%..` for what the format uses itself; white space of the text stands in
-`SpaceAfter`, `SpacesAfter` and `SpacesBefore`. No syntax is made up: those columns hold `_`.
+In names of entities and types, characters that the format reserves are escaped as `%..`; white space of the text is in
+`SpaceAfter`, `SpacesAfter` and `SpacesBefore`. The columns of syntax hold `_`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Place = tuple[int, int]
 
 
 def export(source: Source, notes: Notes) -> Iterator[File]:
-    """One file a split."""
+    """One file per split."""
     for split, items in source.splits().items():
         yield f"{split}.conllu", _lines(items, notes)
 
@@ -67,9 +67,9 @@ def _white(text: str) -> str:
 def _brackets(
     item: Item, spans: Sequence[tuple[int, int]], notes: Notes
 ) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
-    """(token -> the brackets that open there, token -> those that close there), so that they nest where mentions do.
+    """(token -> the brackets that open there, token -> those that close there), nested as the mentions are.
 
-    Where two mentions of one entity cross, brackets do not say which closes first: the later one is skipped.
+    If two mentions of one entity cross, brackets cannot tell which closes first: the later one is skipped.
     """
     starts = {start: n for n, (start, _) in enumerate(spans)}
     ends = {end: n for n, (_, end) in enumerate(spans)}

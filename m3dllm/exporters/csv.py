@@ -16,7 +16,7 @@ Row = Sequence[object]
 
 
 def export(source: Source, notes: Notes, *, fps: float = FPS) -> Iterator[File]:
-    """Six tables; a row of each names its document.
+    """Six tables; each row names its document.
 
     - `fps`: Frames per second, to compute the times of frames that have none; 0: leave them without.
     """

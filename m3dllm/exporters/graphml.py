@@ -15,7 +15,7 @@ _TYPES = {str: "string", int: "long", float: "double", bool: "boolean"}
 
 
 def export(source: Source, notes: Notes, *, all_nodes: bool = False, fps: float = FPS) -> Iterator[File]:
-    """One graph a split.
+    """One graph per split.
 
     - `all_nodes`: Documents, mentions, frames and regions become nodes too; default: only entities.
     - `fps`: Frames per second, to compute the times of frames that have none; 0: leave them without.

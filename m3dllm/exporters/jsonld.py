@@ -1,9 +1,8 @@
 """JSON-LD: a knowledge graph in schema.org terms, with W3C Web Annotations as evidence.
 
-Entities and relations are nodes of their own. A mention's target is a text position with its words and the time at
-which it is said; a region's is `#t=…&xywh=percent:…` of the video. Each says its document, frame and system, and its
-`m3dllm:confidence`, where there is one (of a mention also `m3dllm:link`: that it belongs to those before it of its
-entity).
+Entities and relations are nodes. A mention's target is a text position with its text and time; a region's is
+`#t=…&xywh=percent:…` of the video. Each names its document, frame and system, and its `m3dllm:confidence`, if any (of a
+mention also `m3dllm:link`: that it corefers with the earlier mentions of its entity).
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ _FRAGMENTS = "http://www.w3.org/TR/media-frags/"
 
 
 def export(source: Source, notes: Notes, *, fps: float = FPS) -> Iterator[File]:
-    """One file a split, which holds its whole graph.
+    """One file per split, with its whole graph.
 
     - `fps`: Frames per second, to compute the times of frames that have none; 0: leave them without.
     """
@@ -143,7 +142,7 @@ class _Graph:
             yield from self._relation(n, relation)
 
     def _sources(self) -> Iterator[dict[str, Any]]:
-        """The document, and where it has frames its video and each of them."""
+        """The document and, if it has frames, its video and each frame."""
         document = self._document
         node: dict[str, Any] = {
             "@id": self._id,

@@ -1,9 +1,9 @@
 """Label Studio: tasks with annotations or pre-annotations, and the labelling interface.
 
-Coreference is a relation `Coreference` from each mention of an entity to its next, and a region is tied to the entity
-that it shows by a relation `shows`. Boxes are percents; offsets are code points, with the words beside. Confidences are
-the `score` of each result (of a link, that of its relation), and their mean the one of the prediction, by which Label
-Studio orders tasks.
+Coreference is a relation `Coreference` from each mention of an entity to its next, and a region is linked to the entity
+that it shows by a relation `shows`. Boxes are in percent; offsets are code points, with their text. Confidences are
+the `score` of each result (of a chain link, that of its relation); their mean is the score of the prediction, by which
+Label Studio orders tasks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SHOWS = "shows"
 
 
 def export(source: Source, notes: Notes, *, images_at: str = "/data/local-files/?d=") -> Iterator[File]:
-    """`interface.xml`, one file of tasks a split, and the images.
+    """`interface.xml`, one file of tasks per split, and the images.
 
     - `images_at`: The prefix of image paths in the tasks: where Label Studio finds the folder of this export.
     """
@@ -73,7 +73,7 @@ def _frame(document: Document, frame: Frame, images_at: str) -> dict[str, Any]:
 
 
 def results(item: Item, *, control: str = "entity", text: str = "text") -> Iterator[dict[str, Any]]:
-    """What Label Studio draws of a document; `control` marks spans of the text named `text` in its interface."""
+    """The results of a document; `control` marks spans of the text named `text` in the labelling interface."""
     document, found = item.document, item.annotation
     firsts = {}
     for i, chain in enumerate(found.chains):

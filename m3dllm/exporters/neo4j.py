@@ -1,7 +1,7 @@
 """Neo4j: CSV files for `neo4j-admin database import`, and a script that runs it.
 
 Documents, frames, entities, mentions and regions are nodes; a relation between entities is a relationship of its own
-type, which says its document. A cell that a spreadsheet would take as a formula has a `'` before it.
+type, with its document. A cell that a spreadsheet would take as a formula has a `'` before it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TYPES = {str: "", int: ":long", float: ":double", bool: ":boolean"}
 
 
 def export(source: Source, notes: Notes, *, fps: float = FPS) -> Iterator[File]:
-    """A file of nodes of each kind, two of relationships, and `import.sh`.
+    """One file per kind of nodes, two files of relationships, and `import.sh`.
 
     - `fps`: Frames per second, to compute the times of frames that have none; 0: leave them without.
     """
@@ -38,7 +38,7 @@ def export(source: Source, notes: Notes, *, fps: float = FPS) -> Iterator[File]:
 
 
 def _row(node: Node) -> tuple[Value, ...]:
-    """An entity has its type as a second label, where that is one: labels are parted by `;`."""
+    """An entity has its type as a second label, if that contains no `;`, which separates labels."""
     kind = node.properties.get("type") if node.kind == "Entity" else None
     labels = [node.kind] + ([kind] if isinstance(kind, str) and ";" not in kind else [])
     return (node.id, *map(_value, node.properties.values()), ";".join(labels))

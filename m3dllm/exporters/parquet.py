@@ -1,6 +1,6 @@
 """Parquet: one file per split, one row per document, with the native fields.
 
-The label set stands in the file's metadata under `labels`.
+The label set is in the file's metadata under `labels`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from m3dllm.wire import encode_labels
 
 HOLDS = PARTS
 ROWS = 1000
-"""Documents that are held and written at a time."""
+"""Documents that are held in memory and written together."""
 
 
 def export(source: Source, notes: Notes) -> Iterator[File]:
-    """One file a split, and the images. Raises UserError where pyarrow is not installed."""
+    """One file per split, and the images. Raises UserError if pyarrow is not installed."""
     try:
         import pyarrow
         import pyarrow.parquet

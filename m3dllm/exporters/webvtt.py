@@ -1,8 +1,7 @@
 """WebVTT: a metadata track per document, with mentions, relations and regions as JSON cues.
 
 A cue of a segment has `mentions` (entity, name, type, text) and the `relations` between entities mentioned in it; a cue
-of a frame has `regions` (entity, type, and `xywh` in percent of the frame); each has its `confidence`, where one is
-said.
+of a frame has `regions` (entity, type, and `xywh` in percent of the frame); each has its `confidence`, if known.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class _Cue(NamedTuple):
 
 
 def export(source: Source, notes: Notes, *, fps: float = FPS) -> Iterator[File]:
-    """One file a document that has something to show at some time.
+    """One file per document with something to show at a known time.
 
     - `fps`: Frames per second, to compute the times of frames that have none; 0: leave them without.
     """
@@ -42,7 +41,7 @@ def export(source: Source, notes: Notes, *, fps: float = FPS) -> Iterator[File]:
 
 
 def _said(item: Item, notes: Notes) -> Iterator[_Cue]:
-    """A cue for each segment in which an entity is mentioned; what is in none is noted."""
+    """A cue for each segment with a mention; mentions outside of segments are noted."""
     document, found = item.document, item.annotation
     names = {chain.id: name_of(document, chain) for chain in found.chains}
     places = [(chain.id, mention) for chain in found.chains for mention in chain.mentions]
@@ -80,7 +79,7 @@ def _said(item: Item, notes: Notes) -> Iterator[_Cue]:
 
 
 def _holds(segment: Segment, start: int) -> bool:
-    """Whether what begins there is said in the segment, and the segment takes time."""
+    """Whether a mention that begins at `start` is in the segment, and the segment has a duration."""
     return segment.start <= start < segment.end and segment.start_s < segment.end_s
 
 

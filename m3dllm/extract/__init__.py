@@ -1,1 +1,1 @@
-"""From a video, or from texts, to a graph: `steps.extract` is the way from one to the other, `verb` its command."""
+"""From a video, or from texts, to a graph: `steps.extract` does the work, `verb` is its command."""

@@ -10,21 +10,21 @@ from itertools import pairwise
 from m3dllm.subtitles import Cue
 
 SHORTEST_S, LONGEST_S = 60.0, 120.0
-"""How long a document is meant to be."""
+"""The minimum and maximum length of a document, in seconds."""
 WIDEST_S = 5.0
-"""A wider gap is no better to cut at than one of so many seconds."""
+"""A gap wider than this is no better to cut at."""
 SENTENCE_END_S = 2.0
-"""What the end of a sentence is worth, as seconds of a gap."""
+"""The end of a sentence is worth this many seconds of a gap."""
 BEST_WORTH = WIDEST_S + SENTENCE_END_S
-"""What the best place to cut at is worth."""
+"""The worth of the best possible cut."""
 STEP_S = 1.0
-"""How far the places are apart at which a long silence may be cut."""
+"""A long silence may be cut every so many seconds."""
 _ENDS = tuple('.?!…。？！"”’」』')
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a film: half open in seconds, with the cues that begin in it. A film's pieces leave nothing out."""
+    """A part of a film: half open in seconds, with the cues that begin in it. The pieces cover the whole film."""
 
     start_s: float
     end_s: float
@@ -33,7 +33,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A time at which a film may be cut: how good it is there, and how many cues lie before."""
+    """A time at which a film may be cut: its worth, and the number of cues before it."""
 
     time_s: float
     worth: float
@@ -43,11 +43,11 @@ class _Place:
 def cut(
     cues: Sequence[Cue], duration_s: float, *, shortest_s: float = SHORTEST_S, longest_s: float = LONGEST_S
 ) -> list[Piece]:
-    """The film from 0 to `duration_s`, or to its last cue, in pieces; `cues` are by time and do not overlap.
+    """The film from 0 to `duration_s`, or to its last cue, in pieces; `cues` are sorted by time and do not overlap.
 
-    Of all ways to cut it into pieces of `shortest_s` to `longest_s`, that with the fewest cuts that are not in a wide
-    gap at the end of a sentence; a piece is longer or shorter only where no way is left. Where nobody speaks for longer
-    than `shortest_s`, a film may be cut anywhere. A film that is no longer than `longest_s` is one piece.
+    Of all ways to cut it into pieces of `shortest_s` to `longest_s`, it takes the one with the fewest cuts that are not
+    in a wide gap at the end of a sentence; a piece is longer or shorter only if there is no other way. In a silence
+    longer than `shortest_s`, the film may be cut anywhere. A film no longer than `longest_s` is one piece.
     """
     if not 0 < shortest_s <= longest_s / 2:
         raise ValueError(f"pieces of {shortest_s} to {longest_s} s: the longest must be at least twice the shortest")
@@ -60,7 +60,7 @@ def cut(
 
 
 def _places(cues: Sequence[Cue], end_s: float, shortest_s: float) -> list[_Place]:
-    """Where the film may be cut, its beginning and end first and last."""
+    """The places where the film may be cut, from its beginning to its end."""
     spoken = [
         (0.0, 0.0, 0),
         *((cue.start_s, cue.end_s, i + 1) for i, cue in enumerate(cues)),
@@ -79,7 +79,7 @@ def _places(cues: Sequence[Cue], end_s: float, shortest_s: float) -> list[_Place
 
 
 def _best(places: Sequence[_Place], shortest_s: float, longest_s: float) -> list[_Place]:
-    """The places of the best way to cut: each second beyond the limits outweighs all gaps together."""
+    """The places of the best cuts: each second beyond the limits outweighs all gaps together."""
     beyond = len(places) * BEST_WORTH
     costs, before = [0.0], [0]
     for j in range(1, len(places)):
@@ -88,7 +88,7 @@ def _best(places: Sequence[_Place], shortest_s: float, longest_s: float) -> list
             length = places[j].time_s - places[i].time_s
             excess = max(0.0, length - longest_s)
             cost = costs[i] + beyond * (excess + max(0.0, shortest_s - length)) + BEST_WORTH - places[j].worth
-            if cost <= best:  # of equals the longest piece
+            if cost <= best:  # of equally good ones the longest piece
                 best, best_at = cost, i
             if excess > 0:  # earlier beginnings are only longer
                 break

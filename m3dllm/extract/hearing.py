@@ -1,4 +1,4 @@
-"""Subtitles for a film that has none: what a program or whisper hears in it, or what is written in its pictures."""
+"""Subtitles for a film that has none: transcribed by a program or Whisper, or read from its frames."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from m3dllm.sampling import Sampling
 from m3dllm.subtitles import Cue, Subtitles, parse_subtitles, tidy
 
 WHISPER = "whisper"
-"""The word that stands for faster-whisper instead of a program; whisper:NAME names its model."""
+"""The value that selects faster-whisper instead of a program; whisper:NAME names its model."""
 OCR_FPS = 1
-"""Pictures a second that are read."""
+"""Frames per second that are read."""
 CAPTION_AREA = 0.6
-"""Captions are burnt in below this part of the height."""
+"""Burnt-in captions lie below this fraction of the height."""
 LEAST_SURE = 0.6
-"""Text of which the reader is less sure is passed over."""
+"""Text with a lower confidence is ignored."""
 
 
 def transcribe(video: Path, command: str, *, lang: str | None) -> Subtitles:
-    """What is said in a video. `command` is "whisper", "whisper:MODEL", or a program that prints SRT.
+    """The transcript of a video. `command` is "whisper", "whisper:MODEL", or a program that prints SRT.
 
-    The program is called with the video as its last argument, or where {} stands; no shell is involved. Raises
-    UserError where it cannot be run, fails, or prints no SRT.
+    The program is called with the video in place of {}, or as its last argument, without a shell. Raises UserError if
+    it cannot be run, fails, or prints no SRT.
     """
     if command.partition(":")[0] == WHISPER:
         return _whispered(video, command.partition(":")[2] or "small", lang)
@@ -57,7 +57,7 @@ def _whispered(video: Path, model: str, lang: str | None) -> Subtitles:
         raise UserError("--transcribe whisper needs 'faster_whisper': pip install 'm3dllm[whisper]'") from error
     try:
         whisper = faster_whisper.WhisperModel(model)
-    except Exception as error:  # of the hub, the network, or the runtime
+    except Exception as error:  # from the hub, the network, or the runtime
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"the whisper model '{model}' cannot be loaded ({why}): give its folder, whisper:DIR"
@@ -68,14 +68,14 @@ def _whispered(video: Path, model: str, lang: str | None) -> Subtitles:
 
 
 def read_captions(video: Path) -> Subtitles:
-    """The captions that are burnt into a video's pictures. Raises UserError where rapidocr is not installed."""
+    """The captions burnt into a video's frames. Raises UserError if rapidocr is not installed."""
     read = _reader()
     lines = ((still.time_s, read(still.image)) for still in stills(video, Sampling(fps=Fraction(OCR_FPS))))
     return Subtitles(tuple(_held(lines)), "captions read by rapidocr")
 
 
 def _reader() -> Callable[[Any], str]:
-    """A function that gives the text in the lower part of a picture, its lines from top to bottom."""
+    """A function that returns the text in the lower part of a frame, its lines from top to bottom."""
     try:
         import rapidocr
     except ImportError as error:
@@ -89,7 +89,7 @@ def _reader() -> Callable[[Any], str]:
 
     def read(image: Any) -> str:
         lower = image.crop((0, int(CAPTION_AREA * image.height), image.width, image.height))
-        found = engine(np.asarray(lower)[:, :, ::-1])  # it takes blue, green, red
+        found = engine(np.asarray(lower)[:, :, ::-1])  # it expects blue, green, red
         if found.txts is None:
             return ""
         sure = zip(found.boxes, found.txts, found.scores, strict=True)
@@ -99,7 +99,7 @@ def _reader() -> Callable[[Any], str]:
 
 
 def in_rows(found: Sequence[tuple[Any, str]]) -> str:
-    """The texts of (corners, text) as lines from top to bottom: what stands at one height is one line."""
+    """The texts of (corners, text) as lines from top to bottom: texts at the same height form one line."""
     boxes = []
     for corners, text in found:
         across, down = [float(x) for x, _ in corners], [float(y) for _, y in corners]
@@ -121,7 +121,7 @@ def _side_by_side(texts: Sequence[str]) -> str:
 
 
 def _held(lines: Iterator[tuple[float, str]]) -> Iterator[Cue]:
-    """A cue for each text, from the picture in which it is first seen to the one in which it is gone."""
+    """A cue for each text, from the first frame with it to the first without it."""
     since_s, held, last_s = 0.0, "", 0.0
     for time_s, text in lines:
         if text != held:

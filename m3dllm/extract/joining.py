@@ -1,8 +1,8 @@
-"""Join the chains of one film across its documents, by what is sure, and say why.
+"""Join chains across the documents of one film, only where it is certain, and record the reasons.
 
-Two rules. "same name": chains of one type that bear the same name. "only bearer": a person who is called by one word
-of a name joins the person of that name, where the film has only one whose name holds the word. Two chains of one
-document are never joined: the system kept them apart there. What would have joined them is listed, with that reason.
+Two rules. "same name": chains of one type with the same name. "only bearer": a person mentioned by one word of a name
+joins the person of that name, if only one name in the film contains the word. Two chains of one document are never
+joined, because the system kept them apart; joins prevented by this are listed with that reason.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _TITLED = re.compile(
 )
 _HAN = re.compile(r"[\u3400-\u9fff]")
 Place = tuple[str, str]
-"""A chain: the id of its document, and its own."""
+"""A chain: (id of its document, id of the chain)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A document of a film, and what was predicted of it."""
+    """A document of a film, and its prediction."""
 
     document: Document
     annotation: Annotation
@@ -48,7 +48,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Two chains that are one entity, or, where `joined` is False, why they are not taken for one."""
+    """Two chains of one entity or, if `joined` is False, why they were not joined."""
 
     film: str
     first: Place
@@ -66,7 +66,7 @@ class _Groups:
     of: dict[Place, list[Place]] = field(default_factory=dict)
 
     def clash(self, a: Place, b: Place) -> str | None:
-        """The document in which joining the two sets would join two chains; None where there is none."""
+        """The document of which joining the two sets would join two chains; None if there is none."""
         documents = {place[0] for place in self.of[a]}
         return next((place[0] for place in self.of[b] if place[0] in documents), None)
 
@@ -77,7 +77,7 @@ class _Groups:
 
 
 def names(document: Document, chain: Chain) -> list[str]:
-    """What the chain's mentions call it by name: titles, pronouns and descriptions are none."""
+    """The names among the chain's mentions, without titles, pronouns and descriptions."""
     found: dict[str, None] = {}
     for mention in chain.mentions:
         name = " ".join(unicodedata.normalize("NFKC", document.text[mention.start : mention.end]).split())
@@ -94,7 +94,7 @@ def _is_name(name: str) -> bool:
 
 
 def _parts(name: str) -> set[str]:
-    """What a full name is said for short: a word of an English one, a Chinese one without its surname; folded."""
+    """Short forms of a full name, case-folded: each word of an English name, a Chinese one without its surname."""
     if _HAN.search(name):
         return {name[n:] for n in (1, 2) if len(name) - n >= 2}
     words = _folded(name).split()
@@ -102,7 +102,7 @@ def _parts(name: str) -> set[str]:
 
 
 def join(film: str, documents: Sequence[Found]) -> tuple[dict[Place, Place], list[Join]]:
-    """(each chain to the first chain of its entity, the joins with their reasons) of the documents of one film."""
+    """(chain -> the first chain of its entity, the joins with their reasons) of the documents of one film."""
     chains = {(f.document.id, chain.id): (f.document, chain) for f in documents for chain in f.annotation.chains}
     called = {place: names(*of) for place, of in chains.items()}
     groups = _Groups({place: [place] for place in chains})
@@ -192,7 +192,7 @@ def whole_film(film: str, documents: Sequence[Found], firsts: Mapping[Place, Pla
 
 
 def by_film(found: Iterable[Found]) -> Iterator[tuple[str, list[Found]]]:
-    """(film, its documents) in order; a document without a group is a film of its own."""
+    """(film, its documents) in order; a document without a group is a film by itself."""
     films: dict[str, list[Found]] = defaultdict(list)
     for one in found:
         films[one.document.group or one.document.id].append(one)

@@ -1,4 +1,4 @@
-"""A source as documents: its subtitles found, its language detected, its frames written, long films cut."""
+"""Turn a source into documents: find its subtitles, detect its language, write its frames, cut long films."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from m3dllm.videos import SUFFIXES as VIDEOS
 log = logging.getLogger("m3dllm")
 
 LATE_S = 60.0
-"""Subtitles that come so much later than the last frame are of another cut of the film, or of another one."""
+"""Subtitles this long after the last frame belong to another version of the film, or to another film."""
 _ENDS = frozenset(".,;:?!…。，、；：？！—-–\"'”’）)》」』")
 _TRACK_LANGUAGES: dict[Lang, frozenset[str]] = {
     "en": frozenset(("en", "eng")),
@@ -38,14 +38,14 @@ _TRACK_LANGUAGES: dict[Lang, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How sources are read: what makes the documents what they are."""
+    """The options of reading sources, which determine the documents."""
 
     lang: Lang | None = None
     every: int | None = None
     fps: float | None = None
     at_subtitles: bool = False
     longest_side: int = 1280
-    """Larger frames are made smaller, to so many pixels; 0: they stay as they are."""
+    """Larger frames are scaled down to this many pixels; 0: no limit."""
     least_change: float = 0.0
     track: int | None = None
     transcribe: str | None = None
@@ -69,7 +69,7 @@ class Reading:
             raise UserError(f"{limits}: the longest must be at least twice the shortest")
 
     def sampling(self, cues: Sequence[Cue]) -> Sampling:
-        """Which frames are taken. At subtitles: the frame on screen in the middle of each cue."""
+        """Which frames are sampled. At subtitles: the frame in the middle of each cue."""
         if self.at_subtitles:
             return Sampling(at_s=tuple((cue.start_s + cue.end_s) / 2 for cue in cues))
         if self.fps is not None:
@@ -79,7 +79,7 @@ class Reading:
 
 @dataclass(slots=True)
 class Read:
-    """The documents of a source, frames by paths in its folder; `facts`: what it is and how it was read."""
+    """The documents of a source, frames by paths in its folder; `facts`: its properties and how it was read."""
 
     documents: list[Document]
     facts: dict[str, Any] = field(default_factory=dict)
@@ -87,9 +87,9 @@ class Read:
 
 
 def read_source(source: Source, name: str, reading: Reading, folder: Path) -> Read:
-    """The documents of `source`, called `name`; its frames are written into `folder`/frames/`name`.
+    """The documents of `source`, named `name`; its frames are written into `folder`/frames/`name`.
 
-    Raises UserError for what cannot be read, or is in a language that is not.
+    Raises UserError if it cannot be read, or is in an unsupported language.
     """
     if source.kind == "film":
         return _film(source, name, reading, folder)
@@ -199,7 +199,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _video(media: Media | None, name: str) -> str | None:
-    """Where the film lies in the corpus, if it is one to look at."""
+    """The film's path in the corpus, if it has pictures."""
     suffix = media.path.suffix.lower() if media is not None and media.codec else ""
     return f"videos/{name}{suffix}" if suffix in VIDEOS else None
 
@@ -207,7 +207,7 @@ def _video(media: Media | None, name: str) -> str | None:
 def _documents(
     pieces: Sequence[Piece], frames: Sequence[Frame], name: str, title: str, lang: Lang, film: str | None
 ) -> list[Document]:
-    """A document for each piece that has text or frames; one that has neither says nothing."""
+    """A document for each piece that has text or frames."""
     starts = [piece.start_s for piece in pieces]
     shown: list[list[Frame]] = [[] for _ in pieces]
     for frame in frames:
@@ -223,7 +223,7 @@ def _documents(
 
 
 def joined(cues: Sequence[Cue], lang: Lang) -> tuple[str, tuple[Segment, ...]]:
-    """The cues as one text, and where in it each is said. Chinese that ends in a mark is joined without a space."""
+    """The cues as one text, and its segments with times. Chinese that ends in punctuation is joined without a space."""
     text, segments = "", []
     for cue in cues:
         lines = _run_on(cue.lines, lang)
@@ -241,7 +241,7 @@ def _run_on(lines: Sequence[str], lang: Lang) -> str:
 
 
 def in_language(cues: Sequence[Cue], lang: Lang) -> tuple[Cue, ...]:
-    """The cues without the lines of the other language, where the subtitles have both."""
+    """The cues without the lines of the other language, if the subtitles have both."""
     if not is_bilingual("\n".join(cue.text for cue in cues)):
         return tuple(cues)
     kept = (replace(cue, text="\n".join(x for x in cue.lines if language(x) in (lang, None))) for cue in cues)
@@ -252,7 +252,7 @@ def in_language(cues: Sequence[Cue], lang: Lang) -> tuple[Cue, ...]:
 
 
 def _subtitles(source: Source, media: Media | None, reading: Reading) -> tuple[Subtitles | None, Lang]:
-    """The film's subtitles and language: those named, beside it, in it, heard or read; None where there are none."""
+    """The film's subtitles and language: those given, beside it, in it, transcribed or read; None if there are none."""
     if source.subtitles and (source.given or reading.track is None):
         return _chosen([read_subtitles(path) for path in source.subtitles], source.subtitles[0], reading.lang)
     if media is not None and source.path is not None:
@@ -274,14 +274,14 @@ def _subtitles(source: Source, media: Media | None, reading: Reading) -> tuple[S
 
 
 def _chosen(found: Sequence[Subtitles], path: Path, lang: Lang | None) -> tuple[Subtitles, Lang]:
-    """The first that is in the wanted language, or in one that is read. Raises UserError where there is none."""
+    """The first in the requested language, or in a supported one. Raises UserError if there is none."""
     names = {NAMES[lang]} if lang else set(NAMES.values())
     first = next((one for one in found if language_of(one.text) in names), found[0])
     return first, _lang(path, first.text, lang)
 
 
 def _lang(path: Path, text: str, lang: Lang | None) -> Lang:
-    """The language of a text, as named or as found. Raises UserError where it is one that is not read."""
+    """The language of a text, as given or detected. Raises UserError for an unsupported language."""
     if lang is not None:
         return lang
     name = language_of(text) or "English"

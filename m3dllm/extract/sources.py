@@ -1,4 +1,4 @@
-"""What the user named, in the order given: films with their subtitles, texts, and pictures with captions."""
+"""The sources that the user gave, in order: films with their subtitles, texts, and pictures with captions."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from m3dllm.videos import SUFFIXES as VIDEOS
 
 TEXTS = frozenset((".txt", ".md"))
 SOUNDS = frozenset((".mp3", ".m4a", ".wav", ".ogg", ".flac"))
-"""These and videos are what counts as a film in a folder; a file that is named is tried whatever its suffix."""
+"""In a folder, these and videos count as films; a file given by name is tried whatever its suffix."""
 Kind = Literal["film", "text", "picture"]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One thing to read. `subtitles` are given for a film, or lie beside it; `path` is None for subtitles alone.
+    """One thing to read. `subtitles` are given for a film, or found beside it; `path` is None for subtitles alone.
 
     A picture's caption is its `subtitles`.
     """
@@ -31,7 +31,7 @@ class Source:
     path: Path | None
     subtitles: tuple[Path, ...] = ()
     given: bool = False
-    """Whether the subtitles were named, and not found."""
+    """Whether the subtitles were given, not found."""
     folder: str = ""
     """The name of the folder that was given, for pictures."""
 
@@ -47,7 +47,7 @@ class Source:
 def find_sources(paths: Sequence[Path], subtitles: Sequence[Path] = ()) -> list[Source]:
     """The sources at `paths`; the first of `subtitles` belongs to the first film, and so on.
 
-    A folder stands for the files in it. Raises UserError for a file that is not there, a folder without anything to
+    A folder stands for the files in it. Raises UserError for a missing file, a folder without anything to
     read, or more subtitles than films.
     """
     found: list[Source] = []

@@ -1,13 +1,13 @@
-"""From a video, or texts, to a corpus without gold, a run over it, the page to look at it, and the graph.
+"""From videos or texts to a corpus without gold, a run on it, its document page, and the graph.
 
-`extract` walks from one to the next; each step stands in files, and the same command resumes an interrupted one:
+`extract` takes all steps; each writes files, and the same command resumes an interrupted one:
 
-    sources.json    what was read, how, with which decoder; what was odd about it
+    sources.json    what was read, how, and with which decoder; warnings about it
     corpus/         the native corpus, one split "test", without gold
     run/            the run
-    joins.jsonl     which chains are one entity across the documents of a film, by which rule; and which were not joined
+    joins.jsonl     chains that are one entity across the documents of a film, by which rule; and those not joined
     graph/          the graph of each film, in JSON-LD
-    page/           the page to look at it
+    page/           the document page
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from m3dllm.wire import WireError, decode, encode, labels_sha256, lines, pretty,
 log = logging.getLogger("m3dllm")
 
 SPLIT = "test"
-"""The one split of the corpus: what 'm3dllm run' predicts when nothing else is said."""
+"""The only split of the corpus: the one that 'm3dllm run' predicts by default."""
 TRIPLES = 8
-"""How many triples are printed."""
+"""The number of triples that are printed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extraction:
-    """What the user asks for."""
+    """The arguments of 'm3dllm extract'."""
 
     sources: Sequence[Path]
     out: Path
@@ -73,14 +73,14 @@ class Extraction:
     executor: Executor = "local"
     address: str | None = None
     workers: int | None = None
-    """Where the system answers, as in `Experiment`."""
+    """Where the system runs, as in `Experiment`."""
     videos: Put = "link"
-    """How the films come into corpus and page, to be played there."""
+    """How the films are put into corpus and page, to be played there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What was made: the run, the page, the folder of graphs, and a few triples in words."""
+    """The results: the run, the page, the folder of graphs, and a few triples in words."""
 
     run: Run
     page: Path
@@ -90,9 +90,9 @@ class Extracted:
 
 
 def extract(wanted: Extraction) -> Extracted:
-    """Read the sources, run the system over them, join what it found, and write graph and page.
+    """Read the sources, run the system on them, join chains across documents, and write graph and page.
 
-    Raises UserError for what the user can mend: before the work where that can be known.
+    Raises UserError for what the user can fix, if possible before the work begins.
     """
     spec = find_system(wanted.system)
     config = resolve_config(spec, wanted.options, preset=wanted.preset, seed=wanted.seed)
@@ -137,7 +137,7 @@ def extract(wanted: Extraction) -> Extracted:
 
 
 def _corpus(wanted: Extraction, sources: Sequence[Source], labels: LabelSet) -> Path:
-    """The corpus of the sources, made or found as it was made. Raises UserError where another one stands there."""
+    """The corpus of the sources, made or already there. Raises UserError if there is another one."""
     out, sources_file = wanted.out, wanted.out / "sources.json"
     made_of: dict[str, Any] = {
         "reading": decode(encode(asdict(wanted.reading)), dict[str, Any]),
@@ -155,7 +155,7 @@ def _corpus(wanted: Extraction, sources: Sequence[Source], labels: LabelSet) -> 
         empty = Imported(labels, {SPLIT: []}, {**m3d_guidelines()} if labels == m3d_labels() else {})
         imported, read_as = _read_all(wanted, sources, made_of, empty, out / "parts")
     except UserError:
-        if not any((out / "parts").glob("[!.]*")):  # nothing was read: nothing stays
+        if not any((out / "parts").glob("[!.]*")):  # nothing was read: leave no folder
             sources_file.unlink()
             for folder in (out / "parts", out):
                 with suppress(OSError):
@@ -170,7 +170,7 @@ def _corpus(wanted: Extraction, sources: Sequence[Source], labels: LabelSet) -> 
 def _read_all(
     wanted: Extraction, sources: Sequence[Source], made_of: Mapping[str, Any], imported: Imported, parts: Path
 ) -> tuple[Imported, list[dict[str, Any]]]:
-    """(the corpus to be, what each source was read as); each source in a folder of its own in `parts`, once."""
+    """(the corpus to write, facts of each source); each source is read once, into its own folder in `parts`."""
     read_as: list[dict[str, Any]] = []
     for name, source, its in _named(sources, made_of["sources"]):
         folder = parts / name
@@ -207,7 +207,7 @@ def _in_words(read: Read) -> str:
 
 
 def _named(sources: Sequence[Source], files: list[Any]) -> Iterator[tuple[str, Source, Any]]:
-    """(its name, which no other has, source, its files) of each source."""
+    """(unique name, source, its files) of each source."""
     used: set[str] = set()
     for source, its in zip(sources, files, strict=True):
         stem = f"{source.folder}-{source.name}" if source.folder else source.name
@@ -217,7 +217,7 @@ def _named(sources: Sequence[Source], files: list[Any]) -> Iterator[tuple[str, S
 
 
 def _read_before(folder: Path) -> Read:
-    """What stands in the folder of a source that was read."""
+    """The content of the folder of a source that was read."""
     try:
         kept = decode(read_bytes(folder / "read.json"), dict[str, Any])
     except WireError as error:
@@ -241,7 +241,7 @@ def _check_same(sources_file: Path, made_of: Mapping[str, Any]) -> None:
 
 
 def labels_for(labels: Path | None, checkpoint: Path | None, options: Mapping[str, Any], system: str) -> LabelSet:
-    """The types to look for: those named, those that the checkpoint or adapter was fitted to, else those of M3D."""
+    """The types to extract: those given, those that the checkpoint or adapter was trained on, else those of M3D."""
     if labels is not None:
         return read_labels(labels)
     fitted = [Path(p) for p in (checkpoint, options.get("adapter")) if p]
@@ -265,7 +265,7 @@ def _versions(sources: Sequence[Source]) -> dict[str, str]:
 
 
 def _note_decoder(run: Run, out: Path) -> None:
-    """The versions of what read the sources stand in the run too."""
+    """Record the versions of the decoders that read the sources in the run, too."""
     versions = decode(read_bytes(out / "sources.json"), dict[str, Any]).get("versions", {})
     with run.locked():
         record = run.record()
@@ -277,7 +277,7 @@ def _note_decoder(run: Run, out: Path) -> None:
 
 
 def _films(run: Run) -> tuple[list[tuple[Document, Annotation]], list[Join]]:
-    """Each film as one document with what was found in it, chains joined; and the joins."""
+    """Each film as one document with its annotation, chains joined; and the joins."""
     root = Path(run.record().corpus.root)
     predicted = {p.document: p.annotation for p in run.predictions() if p.given is None}
     found = (Found(with_root(e.document, root), predicted.get(e.document.id, Annotation())) for e in run.examples())
@@ -290,7 +290,7 @@ def _films(run: Run) -> tuple[list[tuple[Document, Annotation]], list[Join]]:
 
 
 def _graphs(run: Run, films: Sequence[tuple[Document, Annotation]], out: Path) -> Path:
-    """The graph of each film in JSON-LD, one file a film, all of them anew."""
+    """Write the graph of each film in JSON-LD, one file per film; old files are replaced."""
     record = run.record()
     exporter, notes = EXPORTERS.find("jsonld"), Notes()
     words = {"what": "predictions", "corpus": record.corpus.name, "system": record.system, "run": run.path.name}

@@ -1,11 +1,11 @@
-"""An answer as a Prediction: one way for every system, whatever it holds.
+"""From raw output to a Prediction, in the same way for every system.
 
-`normalize` never raises for what a payload holds, and nothing disappears silently: each thing that could not be used,
-or only after a repair, is one Issue, whose codes `CODES` explains. A garbled answer, an answer that says "nothing is
-here" and an empty document never look alike: an annotation without content always comes with the Issue that says why.
+`normalize` never raises for the content of a payload, and nothing disappears silently: everything that could not be
+used, or only after a repair, is one Issue; `CODES` explains the codes. A garbled answer, an empty answer and an empty
+document never look alike: an empty annotation always has an Issue that gives the reason.
 
-Whether a prediction is correct is the scorer's affair: a relation between chains of the wrong types, a box outside the
-frame or one without an area is kept as it was predicted.
+Whether a prediction is correct is left to the scorer: a relation between chains of the wrong types, a box outside the
+frame or without area is kept as predicted.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ CODES: Mapping[str, str] = {
 
 
 def normalize(document: Document, raw: RawOutput, labels: LabelSet | None = None) -> Prediction:
-    """What `raw` says about `document`, and everything that was wrong with it.
+    """The prediction in `raw` about `document`, with an Issue for everything wrong with it.
 
-    Without `labels` every type is allowed. Raises ValueError only where `raw` answers another document.
+    Without `labels` every type is allowed. Raises ValueError only if `raw` answers another document.
     """
     if raw.document != document.id:
         raise ValueError(f"the answer is for document {raw.document!r}, not for {document.id!r}")

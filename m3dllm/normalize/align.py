@@ -1,7 +1,7 @@
-"""Where a text that a system wrote stands in the document: exactly, folded, inside words, or nearly.
+"""Align a predicted text with the document: exactly, folded, inside words, or fuzzily.
 
-Every span is made of offsets into the document as it is: folding keeps, for each character of the folded text, the one
-it came from. What a mention is, and which of a text's places it takes, is decided elsewhere.
+All spans are offsets into the original document: folding keeps, for each character of the folded text, the one that it
+came from. Which of a text's occurrences are mentions is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from m3dllm.answers import Occurrences, Search, Span
 from m3dllm.types import Document
 
 NEARLY = 0.8
-"""The similarity from which a passage counts as a misspelling: 1 − edits ÷ length of the longer of the folded texts.
+"""The minimum similarity of a misspelling: 1 − edits ÷ length of the longer of the two folded texts.
 
-An edit is a character added, left out, exchanged, or swapped with its neighbour. On mentions of M3D dev with one random
-edit, 0.8 finds nine in ten (EN), and it takes 0.5 % of the texts of other documents for misspellings.
+An edit is an insertion, deletion, substitution or swap of neighbours. On mentions of M3D dev with one random edit, 0.8
+finds nine in ten (EN); of texts from other documents it wrongly matches 0.5 %.
 """
 SHORTEST, LONGEST = 4, 200
-"""Folded characters of a text that is searched for nearly: shorter ones resemble too much, longer ones name nothing."""
+"""The folded length of texts that are searched for fuzzily: shorter ones match too much, longer ones are no names."""
 LOOKUPS = 100
-"""How many texts of one answer are searched for nearly."""
+"""The most texts of one answer that are searched for fuzzily."""
 
 Status = Literal["exact", "folded", "unaligned", "fuzzy"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Alignment:
-    """How a text was found, the document's words for it, its places in order, and those that the bare text means.
+    """How a text was found, the document's text for it, its places in order, and the places of a text without numbers.
 
-    Two are equal only where they are one lookup, so that what is worked out about its places is worked out once.
+    Equality is identity, so that results about its places can be cached by lookup.
     """
 
     status: Status
@@ -55,12 +55,12 @@ class Aligner:
         self._lookups = 0
 
     def find(self, text: str) -> Alignment | None:
-        """Where `text` stands, or None: it is invented. The first that gives a place wins:
+        """Where `text` occurs, or None if it does not. The first of these with a match wins:
 
         - exact: on token boundaries, as written;
-        - folded: on token boundaries, without regard to case, width, spaces, marks of quotation and dashes;
-        - unaligned: as written, but inside words; the bare text then means one place, at a word's edge if there is one;
-        - fuzzy: as a misspelling of words of the document with the same digits; it then means those words.
+        - folded: on token boundaries, ignoring case, width, spaces, quotation marks and dashes;
+        - unaligned: as written, but inside words; then only one place counts, at a word's edge if there is one;
+        - fuzzy: as a misspelling of words of the document with the same digits; then those words count.
         """
         if text not in self._known:
             self._known[text] = self._exact(text) or self._fold(text) or self._unaligned(text) or self._fuzzy(text)
@@ -132,13 +132,13 @@ class Aligner:
 
 
 class _Folded:
-    """A text folded, and the way back."""
+    """A folded text, with the offsets of the original."""
 
     def __init__(self, text: str) -> None:
         pieces = [_fold_character(character) for character in text]
         self.text = "".join(pieces)
         self._origin = [at for at, piece in enumerate(pieces) for _ in piece]
-        # A place in the middle of what one character became (the "f" of a ligature "fi") is no place in the text.
+        # A match inside the folded form of one character (the "f" of a ligature "fi") is not a place in the text.
         self._inner = {i for i, (a, b) in enumerate(pairwise(self._origin), start=1) if a == b}
         self._search = Search(self.text, range(len(self.text)))
 
@@ -176,7 +176,7 @@ _MARKS = (
 
 
 def _alignment(status: Status, read_as: str, spans: tuple[Span, ...]) -> Alignment | None:
-    """An alignment in which the bare text means all of its places; None where it has none."""
+    """An alignment in which all places count; None if there is none."""
     return Alignment(status, read_as, spans, spans) if spans else None
 
 

@@ -1,4 +1,4 @@
-"""How a part of an answer is shown in an Issue: short, and so that it can be written to a file."""
+"""Parts of an answer as text for an Issue: short, and writable to a file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ WHOLE = "answer"
 
 
 def clean(text: str) -> str:
-    """`text` with each lone surrogate as a question mark, because it could not be written as UTF-8."""
+    """`text` with each lone surrogate as a question mark, since UTF-8 cannot hold it."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def excerpt(text: str) -> str:
-    """`text` in quotes; of a long one the beginning."""
+    """`text` in quotes, cut if it is long."""
     text = clean(text)
     return repr(text) if len(text) <= 80 else f"{text[:60]!r} … ({len(text)} characters)"
 

@@ -1,8 +1,8 @@
-"""An answer in almost JSON, read with tolerance and in one pass.
+"""A tolerant, one-pass reader of answers in malformed JSON.
 
-Read as if they were JSON: single and curly quotes, quotes inside a text that are not escaped, words without quotes,
-Python's literals, comments, commas that are missing or too many, brackets that are missing or do not match. The time is
-in proportion to the text, whatever it holds: a model that loops writes the worst of cases.
+It accepts single and curly quotes, unescaped quotes inside a text, words without quotes, Python's literals, comments,
+missing or extra commas, and missing or mismatched brackets. It takes linear time for any text, since a looping model
+writes the worst cases.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from m3dllm.answers import LISTS
 from m3dllm.normalize.details import WHOLE, clean
 
 LONG_TEXT = 500
-"""Characters of a text in quotes up to which it is asked whether the quote at its end went missing."""
+"""The longest quoted text, in characters, that is checked for a missing quote at its end."""
 
-# (part, bracket, key) -> part: what is worth keeping when only its end is missing. Of a chain that is cut off the
-# complete mentions are kept; half of a mention, relation or region is nothing.
+# (part, bracket, key) -> part: the parts that are kept if only their end is missing. Of a truncated chain the
+# complete mentions are kept; half of a mention, relation or region is dropped.
 _PARTS = {("answer", "[", name): name for name in LISTS} | {
     ("chains", "{", None): "chain",
     ("chain", "[", "mentions"): "mentions",
@@ -37,10 +37,10 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 
 class Mended(NamedTuple):
-    """What was read.
+    """The result of `mend`.
 
-    Where the text stops inside the object, `cut` is the place in it, `end` where its last complete element ends, and
-    `closing` closes the brackets that are open there.
+    If the text is truncated inside the object, `cut` is the place in it, `end` where its last complete element ends,
+    and `closing` closes the brackets that are open there.
     """
 
     value: dict[str, Any]
@@ -50,7 +50,7 @@ class Mended(NamedTuple):
 
 
 def mend(text: str, start: int) -> Mended:
-    """The object whose bracket stands at `start`."""
+    """The object whose bracket is at `start`."""
     reader = _Reader(text, start + 1)
     while reader.step():
         pass
@@ -63,7 +63,7 @@ def integer(digits: str) -> int | float:
 
 
 class _Open:
-    """An object or list that is being read, the part of an answer that it is, and the key whose value comes next."""
+    """An object or list being read, its part of the answer, and the key whose value comes next."""
 
     __slots__ = ("key", "part", "value")
 
@@ -91,17 +91,17 @@ class _Open:
 
 
 class _Reader:
-    """Steps through the text, one mark or value at a time. The root is closed by its own bracket only."""
+    """Steps through the text, one punctuation mark or value at a time. The root is closed only by its own bracket."""
 
     def __init__(self, text: str, at: int) -> None:
         self.text, self.at = text, at
         self.stack = [_Open("{", "answer")]
-        self.n_open = {"}": 0, "]": 0}  # by what closes them, the root apart
-        self.complete = (at, "}")  # where the last complete element ends, and what closes the brackets open there
+        self.n_open = {"}": 0, "]": 0}  # by closing bracket, without the root
+        self.complete = (at, "}")  # where the last complete element ends, and the closing of the brackets open there
         self.finished = False
 
     def step(self) -> bool:
-        """Read on; whether there is more to read."""
+        """Read one step; returns whether there is more."""
         if skipped := _SKIP.match(self.text, self.at):
             self.at = skipped.end()
         if self.at == len(self.text) or self.text.startswith("```", self.at):
@@ -124,7 +124,7 @@ class _Reader:
     def open(self, mark: str) -> None:
         top = self.stack[-1]
         if top.wants_key:
-            # Either the object was not closed before this bracket, or the bracket is too many.
+            # Either the object was not closed before this bracket, or the bracket is superfluous.
             in_list = len(self.stack) > 1 and isinstance(self.stack[-2].value, list)
             if not (mark == "{" and top.value and in_list):
                 return
@@ -145,14 +145,14 @@ class _Reader:
             self.note_complete()
 
     def pop(self) -> str:
-        """Give the innermost value to the one around it; the bracket that closes it."""
+        """Add the innermost value to the one around it; returns its closing bracket."""
         done = self.stack.pop()
         self.n_open[done.closer] -= 1
         self.stack[-1].put(done.value)
         return done.closer
 
     def value(self) -> bool:
-        """Read a key, text, number or word; False where it may go on after the end of the text."""
+        """Read a key, text, number or word; False if it may continue after the end of the text."""
         top = self.stack[-1]
         if top.wants_key and (key := _KEY.match(self.text, self.at)):
             top.key, self.at = _unescaped(key["quoted"] or key["bare"] or ""), key.end()
@@ -181,7 +181,7 @@ class _Reader:
         return Mended(value, self.at) if self.finished else Mended(value, end, cut, closing)
 
     def place(self) -> str:
-        """What is being written, such as `chains[1].mentions[0]`."""
+        """The place in the answer, such as `chains[1].mentions[0]`."""
         place = ""
         for opened in self.stack[:4]:
             if isinstance(opened.value, list):
@@ -192,7 +192,7 @@ class _Reader:
 
 
 def _scalar(text: str, at: int) -> tuple[Any, int]:
-    """(value, where it ends) of the text, number or word at `at`; the end is -1 where it may go on after the text."""
+    """(value, where it ends) of the text, number or word at `at`; the end is -1 if it may continue after the text."""
     if text[at] in _QUOTES:
         return _quoted(text, at)
     match = _WORD.match(text, at)
@@ -208,7 +208,7 @@ def _scalar(text: str, at: int) -> tuple[Any, int]:
 
 
 def _quoted(text: str, at: int) -> tuple[str, int]:
-    """The text in quotes at `at`: a quote that nothing of JSON follows is one inside the text."""
+    """The quoted text at `at`; a quote that no JSON punctuation follows belongs to the text."""
     closer, start = _QUOTES[text[at]], at + 1
     marks = re.compile(rf"\\.|{closer}(\s*+)(.?)", re.DOTALL)
     i = start
@@ -217,7 +217,7 @@ def _quoted(text: str, at: int) -> tuple[str, int]:
         if not escaped and (match[2] in ("", *",:]}") or (match[1] and match[2] in "\"'“[{")):
             end = match.start()
             if match[2] == ":" and end - start < LONG_TEXT and (early := _BREAK.search(text, start, end)):
-                # What ends here is a key: the quote at the end of this text went missing.
+                # A key ends here: the closing quote of this text is missing.
                 return _unescaped(text[start : early.start()].rstrip()), early.start()
             quoted = text[start:end]
             if quoted.count(closer) == 1 and "\\" not in quoted:

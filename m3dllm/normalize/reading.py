@@ -1,6 +1,6 @@
 """From an answer to an annotation: shapes, chain ids, types, references, boxes.
 
-Where a text stands is `align`'s question, and how an object is got out of a text is `salvage`'s.
+`align` finds texts in the document, and `salvage` extracts the object from a text.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ MENTION = ("start", "end", "type", "text", "occurrence", "occurrences", "confide
 REGION = ("frame", "box", "type", "chain", "confidence")
 """The keys of the parts of an answer."""
 UNREAD = frozenset(("not_json", "truncated", "no_answer", "error"))
-"""Issues of a system's own after which an empty payload does not mean that the model predicted that nothing is here."""
+"""Issues of the system itself after which an empty payload is not an empty answer."""
 
 
 class _ReadMention(NamedTuple):
-    """A mention with its places. `type` is None where it is the chain's, "" where it cannot be used.
+    """A mention with its places. `type` is None if it is the chain's, "" if it cannot be used.
 
-    A text without numbers is `bare`: it takes only those of its places that lie inside no longer mention of the answer.
+    A text without numbers is `bare`: it takes only the occurrences that lie inside no longer mention of the answer.
     """
 
     where: str
@@ -45,7 +45,7 @@ class _ReadMention(NamedTuple):
 
 
 class _ReadChain(NamedTuple):
-    """A chain whose mentions have not yet been held against each other."""
+    """A chain whose mentions may still conflict with those of other chains."""
 
     where: str
     id: str
@@ -53,7 +53,7 @@ class _ReadChain(NamedTuple):
 
 
 class Reading:
-    """One answer while it is read; `issues` collects what was wrong with it."""
+    """An answer being read; `issues` collects its problems."""
 
     def __init__(self, document: Document, labels: LabelSet | None, boxes: BoxForm | None) -> None:
         self.issues: list[Issue] = []
@@ -61,16 +61,16 @@ class Reading:
         self._types = labels and {kind: labels.names(kind) for kind in ("mentions", "relations", "regions")}
         self._frames = {frame.index for frame in document.frames}
         self._aligner = Aligner(document)
-        self._ids: dict[str, str] = {}  # what the answer calls a chain -> its id
+        self._ids: dict[str, str] = {}  # name of a chain in the answer -> its id
         self._chains: dict[str, Chain] = {}
-        self._numbers: dict[str, int] = {}  # an id -> up to which number it is taken with one
-        # Of texts without numbers, each looked at once however often the answer repeats it: the places that lie inside
+        self._numbers: dict[str, int] = {}  # id -> the highest number already used with it
+        # Texts without numbers, each computed once however often it is repeated: the places that lie inside
         # no longer mention, and, once a chain has taken them, the chains that have them.
         self._free: dict[Alignment, tuple[Span, ...]] = {}
         self._owners: dict[Alignment, frozenset[str]] = {}
 
     def annotation(self, raw: RawOutput) -> Annotation:
-        """What the answer says; empty, with an Issue that says why, where nothing can be used."""
+        """The annotation in the answer; if nothing can be used, empty, with an Issue that gives the reason."""
         answer = self._answer(raw)
         if answer is None:
             return Annotation()
@@ -89,7 +89,7 @@ class Reading:
     # --- the answer as a whole ----------------------------------------------------------------------------------------
 
     def _answer(self, raw: RawOutput) -> dict[Any, Any] | None:
-        """The object that answers, or None."""
+        """The object with the answer, or None."""
         if failure := raw.failure:
             self._note("error", WHOLE, clean(failure.message))
             return None
@@ -154,7 +154,7 @@ class Reading:
         return tuple(m._replace(type=kind) if m.type is None else m for m in read)
 
     def _settle(self, chain: _ReadChain, nesting: Nesting, owners: dict[Span, str]) -> None:
-        """Give the chain those places of its mentions that no chain before it has."""
+        """Assign to the chain the places of its mentions that no earlier chain has."""
         settled: list[Mention] = []
         before: set[str] = set()
         for mention in chain.mentions:
@@ -172,7 +172,7 @@ class Reading:
                     f"{excerpt(mention.text)} at {at} is already in chain {excerpt(owners[taken[0]])}",
                 )
                 has = self._owners[mention.bare] if mention.bare and repeated else {owners[span] for span in taken}
-                before.update(islice(has, 2))  # whether it is one chain is all that is asked
+                before.update(islice(has, 2))  # only whether there is exactly one matters
             if repeated:
                 continue
             for start, end in places:
@@ -193,7 +193,7 @@ class Reading:
             self._note("empty_chain", chain.where, f"none of the mentions of {excerpt(chain.id)} could be used")
 
     def _places(self, mention: _ReadMention, nesting: Nesting) -> tuple[Span, ...]:
-        """Those of the mention's places that it takes, unless another chain has them."""
+        """The places that the mention takes, unless another chain has them."""
         if mention.bare is None:
             return mention.places
         if mention.bare not in self._free:
@@ -229,7 +229,7 @@ class Reading:
         return read and read._replace(type=kind, confidence=sure, link=link)
 
     def _by_text(self, text: str, where: str, *, numbers: Collection[Any] = ()) -> _ReadMention | None:
-        """The mention at every free place of `text`, or at its n-th places only."""
+        """The mention at every free occurrence of `text`, or only at those with the given numbers."""
         wanted = [self._integer(number, where) for number in numbers]
         if None in wanted or not text:
             self._note("bad_shape", where, "an empty text" if not text else "expected numbers after the text")
@@ -320,7 +320,7 @@ class Reading:
     def _box(self, value: Any, frame: int, where: str) -> Box | None:
         """The box as fractions of the frame.
 
-        null stands for a number that is not finite, as it does in files.
+        null stands for a non-finite number, as in files.
         """
         value = four(value)
         numbers = [_float(number) for number in value] if isinstance(value, (list, tuple)) and len(value) == 4 else []
@@ -352,7 +352,7 @@ class Reading:
         return any(issue.code == code for issue in self.issues)
 
     def _items(self, row: dict[Any, Any], key: str, where: str) -> Collection[Any]:
-        """The list at `key`; empty where it is missing, null, or something else."""
+        """The list at `key`; empty if it is missing, null, or not a list."""
         value = row.get(key)
         if isinstance(value, (list, tuple)):
             return value
@@ -361,7 +361,7 @@ class Reading:
         return ()
 
     def _fresh(self, name: str, taken: set[str], i: int) -> str:
-        """`name`, or the first of name_i, name_i+1, … that is not taken; it is taken then. `i` grows call by call."""
+        """`name`, or the first free one of name_i, name_i+1, …, which is then taken. `i` grows from call to call."""
         fresh = name
         if name in taken:
             n = next(n for n in count(max(i, self._numbers.get(name, 0))) if f"{name}_{n}" not in taken)
@@ -394,7 +394,7 @@ class Reading:
         return clean(value)
 
     def _confidence(self, row: dict[Any, Any], name: str, where: str) -> float | None:
-        """A confidence, from 0 to 1; None where nobody says it, or what it gives is no such number."""
+        """A confidence, from 0 to 1; None if it is missing or invalid."""
         value = row.get(name)
         if value is None:
             return None
@@ -417,10 +417,10 @@ class Reading:
 
 
 def _fractions(numbers: list[float], form: BoxForm | None, frame: int) -> Box | None:
-    """Four numbers of an answer as fractions of the frame; None where its size is not known.
+    """Four numbers of an answer as fractions of the frame; None if its size is unknown.
 
-    The numbers are brought into the order x0 y0 x1 y1; then x becomes (x − offset) ÷ width and y (y − offset) ÷ height,
-    where (width, height) is the frame's entry in `sizes`, and its offset (0, 0) where none is given.
+    The numbers are reordered to x0 y0 x1 y1; then x becomes (x − offset) ÷ width and y (y − offset) ÷ height,
+    where (width, height) is the frame's entry in `sizes`, and its offset (0, 0) if not given.
     """
     if form is None:
         return Box(*numbers)
@@ -460,7 +460,7 @@ def _float(value: Any) -> float | None:
 
 
 def _name(value: Any) -> str | None:
-    """What a JSON scalar is called as the id of a chain; None for null (in files also NaN), an object or a list."""
+    """A JSON scalar as the id of a chain; None for null (in files also NaN), an object or a list."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, bool):

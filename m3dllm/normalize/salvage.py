@@ -1,8 +1,8 @@
-"""The object in what a model wrote: the one reader of answers, for `normalize` and for the stages of a conversation.
+"""Extract the object from a model's output: the only reader of answers, for `normalize` and for stages of strategies.
 
-It is found in fences, among prose and after thoughts, inside wrappers and as a list alone, with keys in another case;
-what is cut off is kept up to its last complete element, and what is malformed is mended. What it means is not asked
-here.
+It is found in code fences, amid prose, after a chain of thought, inside wrapper objects or as a bare list, with keys in
+any case; truncated output is kept up to its last complete element, and malformed output is repaired. It is not
+interpreted here.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from m3dllm.normalize.spelling import spelled
 from m3dllm.types import Issue
 
 ATTEMPTS = 20
-"""At how many places of a text an object is looked for."""
+"""The number of places at which an object is tried."""
 WRAPPERS = 4
-"""How many objects or lists may stand around an answer."""
+"""The most objects or lists that may wrap an answer."""
 
 _TAG = r"(?:[a-z]+[:_])?(?:think\w*|thoughts?|reason\w*|reflect\w*|analysis|scratch_?pad|draft|inner_monologue)"
 _THOUGHT_ENDS = re.compile(
@@ -36,11 +36,11 @@ _FENCED = re.compile(r"```\w*\s*(?=[{\[])")
 
 
 def read_object(text: str, keys: Collection[str] = LISTS) -> tuple[Any, tuple[Issue, ...]]:
-    """(the value, what had to be done to read it); None and the Issue `not_json` where nothing can be used.
+    """(the value, the Issues of reading it); None and the Issue `not_json` if nothing can be used.
 
-    `keys` are those of the answer; () where any object will do. The first whole object that has one of them wins; then
-    one that is cut off, up to its last complete element; then one that is mended. What a model thought aloud, in any
-    tag, is passed over: where it answered nowhere else, its last whole answer there is read. Never raises.
+    `keys` are those of the answer; () for any object. The first complete object that has one of them wins; then a
+    truncated one, up to its last complete element; then a repaired one. A chain of thought, in any tag, is ignored,
+    unless there is no answer elsewhere: then its last complete answer is read. Never raises.
     """
     body = without_thoughts(text)
     read = _read(body, keys)
@@ -55,13 +55,13 @@ def read_object(text: str, keys: Collection[str] = LISTS) -> tuple[Any, tuple[Is
 
 
 def is_whole(text: str) -> bool:
-    """Whether a text holds a whole object, as JSON, after its thoughts."""
+    """Whether a text holds a complete JSON object after its chain of thought."""
     body = without_thoughts(text)
     return any(isinstance(_decode(body, start).value, dict) for start in _starts(body, ())[:2])
 
 
 def without_thoughts(text: str) -> str:
-    """What a model wrote after, or outside of, what it thought aloud."""
+    """A model's output without its chain of thought."""
     ends = list(_THOUGHT_ENDS.finditer(text))
     body = text[ends[-1].end() :] if ends else text
     begun = _THOUGHT_BEGINS.search(body)
@@ -69,9 +69,9 @@ def without_thoughts(text: str) -> str:
 
 
 def complete(text: str) -> str:
-    """`text`, an object that is cut off somewhere, up to its last complete element, with its brackets closed.
+    """`text`, a truncated object, up to its last complete element, with its brackets closed.
 
-    "" where it is not cut off but malformed, or holds nothing complete.
+    "" if it is not truncated but malformed, or has no complete element.
     """
     stack: list[str] = []
     best, end = -1, ""
@@ -94,7 +94,7 @@ def complete(text: str) -> str:
 
 
 class _Read(NamedTuple):
-    """What stood at a place of a text: the value and where it ends, or why there is none."""
+    """The value at a place of a text and where it ends, or why there is none."""
 
     value: Any = None
     end: int = 0
@@ -133,7 +133,7 @@ def _read(body: str, keys: Collection[str]) -> _Read:
 
 
 def _list_name(text: str, keys: Collection[str]) -> str | None:
-    """The key whose list `text`, cut off or malformed, begins with."""
+    """The key whose list `text`, truncated or malformed, begins with."""
     if len(keys) == 1:
         return next((key for key in keys if key in _LISTED), None)
     named = {"mentions": "chains", "head": "relations", "frame": "regions"} if keys is LISTS else {}
@@ -141,7 +141,7 @@ def _list_name(text: str, keys: Collection[str]) -> str | None:
 
 
 def _answers(body: str, keys: Collection[str]) -> list[int]:
-    """Where an object begins with one of the keys, or one of them stands before a list."""
+    """The places where an object begins with one of the keys, or where one of them precedes a list."""
     return [match.start() for match in _pattern(keys).finditer(body)] if keys else []
 
 
@@ -151,20 +151,20 @@ def _pattern(keys: Collection[str]) -> re.Pattern[str]:
 
 
 def _starts(body: str, answers: Collection[int]) -> list[int]:
-    """The places at which a value is looked for, in order."""
+    """The places at which a value is tried, in order."""
     braces = {body.find("{"), _list_alone(body), *(match.end() for match in _FENCED.finditer(body))} - {-1}
     return sorted({*braces, *list(answers)[:ATTEMPTS]})[:ATTEMPTS]
 
 
 def _list_alone(body: str) -> int:
-    """Where a list begins that stands in no object; -1 where there is none."""
+    """Where a list outside of any object begins; -1 if there is none."""
     start = body.find("[")
     before = body[: max(start, 0)]
     return -1 if "{" in before or re.search(r"""["'”\w]\s*:\s*\Z""", before) else start
 
 
 def _last_thought(text: str, keys: Collection[str]) -> _Read | None:
-    """The last whole answer among thoughts that ended; None where there is none."""
+    """The last complete answer in finished chains of thought; None if there is none."""
     ends = list(_THOUGHT_ENDS.finditer(text))
     if not ends:
         return None
@@ -177,7 +177,7 @@ def _last_thought(text: str, keys: Collection[str]) -> _Read | None:
 
 
 def _second(body: str, end: int, keys: Collection[str]) -> tuple[Issue, ...]:
-    """An Issue where another answer follows the one that was read."""
+    """An Issue if another answer follows the one that was read."""
     more = _pattern(keys).search(body, end) if keys else None
     return (Issue("extra_answer", WHOLE, f"not read: {excerpt(body[more.start() :])}"),) if more else ()
 
@@ -186,7 +186,7 @@ def _second(body: str, end: int, keys: Collection[str]) -> tuple[Issue, ...]:
 
 
 def _answer_in(value: Any, keys: Collection[str], depth: int = WRAPPERS) -> dict[str, Any] | None:
-    """The answer that a value is, or that it wraps: an object with one of the keys, as they should be spelled."""
+    """The answer that a value is or wraps: an object with one of the keys, in the right spelling."""
     if depth < 0:
         return None
     if isinstance(value, dict):
@@ -209,10 +209,10 @@ def _answer_in(value: Any, keys: Collection[str], depth: int = WRAPPERS) -> dict
 
 
 def _of_list(rows: list[Any], keys: Collection[str], depth: int) -> dict[str, Any] | None:
-    """A list alone, as the list of an answer that its rows fit; or the answer in it."""
+    """A bare list as an answer with that list, by the form of its rows; or the answer in it."""
     if len(rows) == 1 and (found := _answer_in(rows[0], keys, depth - 1)) is not None:
         return found
-    if not rows or depth < WRAPPERS:  # an empty list says nothing of what is empty
+    if not rows or depth < WRAPPERS:  # an empty list does not tell which part is empty
         return None
     first = rows[0]
     if tuple(keys) == LISTS and isinstance(first, dict):
@@ -235,7 +235,7 @@ _LISTED: dict[str | None, tuple[type, ...]] = {
     "mentions": (str,),
     "box": (int, float),
 }
-"""The keys whose list may stand alone where only one is expected, and what is in it."""
+"""The keys whose list may be bare if only one is expected, and the types of its items."""
 
 
 def _is_schema(value: Any) -> bool:
@@ -248,7 +248,7 @@ def _is_schema(value: Any) -> bool:
 
 
 def _holds_data(schema: dict[str, Any], keys: Collection[str]) -> bool:
-    """Whether the answer was written into the schema, in the place of what its lists may hold."""
+    """Whether the answer was written into the schema, in place of the items of its lists."""
     return any(isinstance(value, list) for key, value in schema["properties"].items() if key in keys)
 
 
@@ -256,7 +256,7 @@ def _holds_data(schema: dict[str, Any], keys: Collection[str]) -> bool:
 
 
 def _decode(text: str, start: int = 0) -> _Read:
-    """The JSON value that begins at `start`. Of a key that appears twice the first is kept, and an Issue says so."""
+    """The JSON value that begins at `start`. Of a repeated key the first value is kept, with an Issue."""
     issues: list[Issue] = []
 
     def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -283,7 +283,7 @@ def _decode(text: str, start: int = 0) -> _Read:
 
 
 def _salvage(body: str, start: int, keys: Collection[str]) -> _Read:
-    """The answer that begins at `start` and is cut off, malformed, or both."""
+    """The answer that begins at `start` and is truncated, malformed, or both."""
     if body[start] != "{":
         body, start = "{" + body[start:], 0
     strict = _decode(body, start)

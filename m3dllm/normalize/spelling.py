@@ -1,4 +1,4 @@
-"""The keys of an answer as models write them: in another case, or by the name that their training gave them."""
+"""The keys of an answer as models write them: in another case, or with other names from their training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "mentions": ("mention",),
     "frame": ("frame_id", "frame_index", "frame_number"),
 }
-"""Other names of keys; they are read only where the key itself is not there."""
+"""Other names of keys; they are read only if the key itself is missing."""
 
 _CORNERS = (
     ("x0", "y0", "x1", "y1"),
@@ -24,7 +24,7 @@ _CORNERS = (
 
 
 def spelled(row: Mapping[Any, Any], names: Collection[str]) -> dict[Any, Any]:
-    """`row` with the keys `names` as they should be spelled; a key that is there as it should be is never replaced."""
+    """`row` with the keys `names` in the right spelling; a key that is already right is never replaced."""
     if all(key in names for key in row):
         return dict(row)
     found = {key: value for key, value in row.items() if key in names}
@@ -44,7 +44,7 @@ def spelled(row: Mapping[Any, Any], names: Collection[str]) -> dict[Any, Any]:
 
 
 def four(value: Any) -> Any:
-    """A box as four numbers in a list, where it is two corners or an object of edges; else as it is."""
+    """A box as a list of four numbers, if it is two corners or an object of edges; else unchanged."""
     if isinstance(value, list | tuple):
         if len(value) == 1 and isinstance(value[0], list | tuple):
             return four(value[0])

@@ -1,7 +1,7 @@
 """Scored runs compared: `write_report` for a page, tables and figures, `compare` for data frames, `table` for text.
 
-A report is a function of its runs: the same runs give the same bytes. Nothing here scores anew or writes into a run.
-`sources` reads runs, `fields` says which may stand in one table, `assembly` makes tables and figures as plain values
+A report is a function of its runs: the same runs give the same bytes. Nothing here scores again or writes into a run.
+`scored` reads runs, `groups` decides which are comparable, `assembly` makes tables and figures as plain values
 (`layout`), and each of html, markdown, latex, tidy, svg and pdf writes them in one form.
 """
 

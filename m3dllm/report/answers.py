@@ -1,4 +1,4 @@
-"""What the answers were like before anyone scored them, and what they cost."""
+"""The quality of the answers before scoring (readable, truncated, repaired), and their cost."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ UNREADABLE = frozenset(("error", "no_answer", "not_json"))
 LOST = frozenset(("text_not_found", "bad_offsets", "occurrence_out_of_range", "covered"))
 MENDED = frozenset(("folded", "unaligned", "fuzzy"))
 SILENT = frozenset(("empty_document", "empty_answer"))
-"""Codes that say nothing against an answer."""
+"""Codes of Issues that are no fault of an answer."""
 
 Measure = Callable[[ScoredRun, str], float | None]
 
 
 def answer_table(name: str, group: ComparisonGroup) -> Table | None:
-    """How many answers could be read, were truncated or mended, and what of them was lost before scoring."""
+    """How many answers could be read, were truncated or repaired, and what was lost before scoring."""
     columns: dict[str, tuple[str, str, Measure]] = {
         "answers": ("answers", "", lambda run, lang: float(sum(n for _, n in run.of(lang).codes))),
         "readable": ("readable", "% of the answers", _share_without(UNREADABLE)),
@@ -50,7 +50,7 @@ def answer_table(name: str, group: ComparisonGroup) -> Table | None:
 
 
 def issue_table(name: str, group: ComparisonGroup) -> Table | None:
-    """How often each Issue occurs, by code; None where every answer could be used as it was."""
+    """How often each Issue occurs, by code; None if no answer has one."""
     found = {run.name: issue_counts(run, group.lang) for run in group.runs}
     codes = sorted({code for counts in found.values() for code in counts})
     if not codes:
@@ -85,14 +85,14 @@ MEANING = {
 
 
 def issue_counts(run: ScoredRun, lang: str) -> dict[str, int]:
-    """The Issues by code, and what counts nowhere."""
+    """The Issues by code, and the counts of what is not scored."""
     of = run.scores.languages[lang]
     more = {"not answered": of.unanswered, "regions in unannotated frames": of.regions_unannotated}
     return {**run.of(lang).issues, **{name: n for name, n in more.items() if n}}
 
 
 def frames_shown(run: ScoredRun, lang: str) -> float | None:
-    """The share of the annotated frames that the system was shown when nothing was given; None where there are none."""
+    """The share of the annotated frames that the system got in the pass without gold; None if there are none."""
     of = run.of(lang)
     return of.frames_shown / of.frames_annotated if of.frames_annotated else None
 
@@ -101,13 +101,13 @@ def frames_shown(run: ScoredRun, lang: str) -> float | None:
 
 
 def seconds_each(run: ScoredRun) -> float | None:
-    """Wall time of an answer: that of the last pass over the run, divided by the run's answers."""
+    """Wall time per answer, in seconds: that of the last pass, divided by the run's answers."""
     spent = run.record.seconds.get("predict")
     return spent / run.summary.answers if spent and run.summary.answers else None
 
 
 def tokens_each(run: ScoredRun, lang: str) -> float | None:
-    """Tokens read and written for an answer; None where nobody counted."""
+    """Tokens read and written per answer; None if not counted."""
     return run.of(lang).tokens.mean
 
 
@@ -155,7 +155,7 @@ def cost_table(name: str, group: ComparisonGroup) -> Table | None:
 
 
 def pareto(name: str, group: ComparisonGroup, pairs: Pairs) -> Plot | None:
-    """Average F1 by what an answer costs; None where fewer than two systems have a cost, and answered everything."""
+    """Average F1 against the cost of an answer; None if fewer than two systems have a cost and answered everything."""
     systems = [system for system in by_rank(group, pairs) if not system.has_failed(group.lang)]
     measures: dict[str, Measure] = {
         "seconds per answer": lambda run, lang: seconds_each(run),
@@ -184,7 +184,7 @@ def pareto(name: str, group: ComparisonGroup, pairs: Pairs) -> Plot | None:
 
 
 def _front(points: Sequence[Point]) -> list[Point]:
-    """The points that no other beats in cost and score, the cheapest first."""
+    """The Pareto front: points that no other beats in cost and score, the cheapest first."""
     found: list[Point] = []
     for point in sorted(points, key=lambda p: (p.x, -p.y)):
         if not found or point.y > found[-1].y:

@@ -1,4 +1,4 @@
-"""The report as a whole: what to read first, a part for each set of comparable runs, and how the runs were made."""
+"""The whole report: an overview, a section for each group of comparable runs, and how the runs were made."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def assemble(
     title: str | None = None,
     common: bool = False,
 ) -> Report:
-    """Every table and figure of the report, in the order in which they are read."""
+    """Every table and figure of the report, in reading order."""
     runs = sorted({run.name: run for group in groups for run in group.runs}.values(), key=lambda run: run.name)
     anchors = _anchors(groups)
     what = _title(groups)
@@ -121,7 +121,7 @@ def _title(groups: Sequence[ComparisonGroup]) -> str:
 
 
 def _glance(groups: Sequence[ComparisonGroup], spreads: Spreads, *, under: str) -> Section:
-    """A chart of each set of comparable runs, and one table of all, under the protocol that most have."""
+    """A chart of each group of comparable runs, and one table of all, under the most common protocol."""
     pairs = max(PAIRS, key=lambda pairs: sum(bool(group.with_pairs(pairs)) for group in groups))
     there = {_where(group).removeprefix(f"{under}, "): group for group in groups if group.with_pairs(pairs)}
     charts = [
@@ -239,7 +239,7 @@ def _protocol(
 
 
 def shown(run: ScoredRun, lang: str) -> str:
-    """What the systems saw of the documents."""
+    """The modalities that the systems were given, in words."""
     if not run.subsets:
         return "Systems were given every document in full."
     n = Counter(run.subsets[document] for document in run.of(lang).documents)
@@ -253,7 +253,7 @@ def shown(run: ScoredRun, lang: str) -> str:
 def _apart(
     group: ComparisonGroup, others: Sequence[ComparisonGroup] | Mapping[ComparisonGroup, str]
 ) -> list[tuple[str, str]]:
-    """(why, runs) of the other sets of the same corpus, split and language."""
+    """(why, runs) of the other groups of the same corpus, split and language."""
     found = []
     for other in others:
         mine, theirs = group.protocol, other.protocol
@@ -285,7 +285,7 @@ def _curves(groups: Sequence[ComparisonGroup]) -> Iterator[Section]:
 
 
 def _run_table(runs: Sequence[ScoredRun]) -> Table:
-    """What each run is of, in a line."""
+    """A table of the runs, one per row."""
     heads = ("run", "system", "corpus", "split", "documents", "pairs", "missing", "seed")
     rows = []
     for run in runs:
@@ -336,14 +336,14 @@ def _where(group: ComparisonGroup, pairs: Pairs | None = None) -> str:
 
 
 def _missing(run: ScoredRun) -> str:
-    """Of which documents a modality was hidden, in words; "" where nothing was."""
+    """The documents without a modality, in words; "" if there are none."""
     if is_share(run):
         return f"in {100 * (missing_ratio(run) or 0):.0f}{NO_BREAK}%"
     return str(run.record.missing["kind"]) if run.record.missing else ""
 
 
 def _counted(group: ComparisonGroup, pairs: Pairs, *, under: str) -> str:
-    """The group in words under a title, and of how many documents it is."""
+    """The group and its number of documents in words, for a caption."""
     return f"{_where(group, pairs).removeprefix(f'{under}, ')}: {_n_documents(group)}"
 
 

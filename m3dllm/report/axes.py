@@ -1,7 +1,7 @@
-"""What the drawings on the page and the drawn files share: colours, signs, and round numbers for axes.
+"""What the figures on the page and in files share: colours, markers, and round numbers for axes.
 
-The colours are those of Okabe and Ito, told apart by people who see fewer; a sign of its own goes with each, so that a
-figure also reads in grey.
+The colours are those of Okabe and Ito, distinguishable with colour blindness; each has its own marker, so that a figure
+can also be read in grey.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ SIGNS = ("circle", "square", "triangle", "diamond", "down", "plus", "cross", "ba
 
 
 def ticks(low: float, high: float, *, most: int = 5) -> list[float]:
-    """At most `most` round numbers that lie from `low` to `high`; the steps are 1, 2 or 5 times a power of ten."""
+    """At most `most` round numbers from `low` to `high`, in steps of 1, 2 or 5 times a power of ten."""
     if not high > low:
         return [low]
     raw = (high - low) / most
@@ -25,7 +25,7 @@ def ticks(low: float, high: float, *, most: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten from `low` to `high`; 1, 2 and 5 times them where there are fewer than two."""
+    """Powers of ten from `low` to `high`; with 2 and 5 times them if there are fewer than two."""
     for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)):
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         found = [m * 10.0**p for p in powers for m in steps if low <= m * 10.0**p <= high]
@@ -35,7 +35,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def bounds(values: Iterable[float], *, margin: float = 0.08) -> tuple[float, float]:
-    """The least and the greatest of `values`, with some room; never empty."""
+    """The minimum and maximum of `values`, with a margin; never empty."""
     found = [value for value in values if math.isfinite(value)]
     low, high = (min(found), max(found)) if found else (0.0, 1.0)
     room = (high - low) * margin or abs(high) * margin or 1.0

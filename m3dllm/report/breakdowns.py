@@ -1,4 +1,4 @@
-"""Where a score comes from: the same F1 by type, by what was shown, and by how much a document holds."""
+"""Breakdowns of a score: F1 by type, by modality given, and by the size of a document."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ERROR_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One row of a breakdown: what it is of, how much, and the F1 of each run there by its name."""
+    """One row of a breakdown: its name, its size, and the F1 of each run by the run's name."""
 
     task: str
     name: str
@@ -59,7 +59,7 @@ def type_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
 
 
 def shown_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
-    """F1 by what was shown of a document; None where every document was shown whole."""
+    """F1 by the modalities given; None if every document was given whole."""
     if not any(run.subsets for run in group.runs) and len(_subsets_of(group, pairs)) < 2:
         return None
     caption = "F1 in percent by given modality; a task is not scored where its modality is missing."
@@ -68,7 +68,7 @@ def shown_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None
 
 
 def measure_table(name: str, measure: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
-    """F1 by thirds of the documents, by a measure of what they hold; None where all hold about the same."""
+    """F1 by thirds of the documents, sorted by a measure of size; None if all have about the same."""
     words, of = MEASURES[measure], group.runs[0].of(group.lang)
     sizes = zip(of.documents, of.sizes[measure], strict=True)
     groups = {label: frozenset(ids) for label, ids in thirds({name: n for name, n in sizes if n is not None})}
@@ -79,7 +79,7 @@ def measure_table(name: str, measure: str, group: ComparisonGroup, pairs: Pairs)
 
 
 def thirds(sizes: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
-    """The documents in up to three ranges of their sizes, each with about as many; equal sizes stay together."""
+    """The documents in up to three ranges of sizes with about as many each; equal sizes stay together."""
     ordered = sorted(sizes.values())
     cuts = sorted({ordered[len(ordered) * i // PARTS] for i in range(1, PARTS)}) if ordered else []
     edges = [ordered[0] if ordered else 0, *(cut for cut in cuts if cut > ordered[0]), float("inf")]
@@ -148,7 +148,7 @@ def _document_table(
     pairs: Pairs,
     groups: Mapping[str, frozenset[str]],
 ) -> Table | None:
-    """F1 over groups of documents, a block of rows a task."""
+    """F1 over groups of documents, one block of rows per task."""
     systems = by_rank(group, pairs)
     tasks: dict[str, dict[str, dict[str, float | None]]] = {}
     for label, ids in groups.items():
@@ -174,7 +174,7 @@ def _table(
     systems: Sequence[SystemRuns],
     parts: Iterable[_Part],
 ) -> Table | None:
-    """One row a part, one column a system: means over seeds, the best of a row marked."""
+    """One row per part, one column per system: means over seeds, the best of a row marked."""
     rows: list[Row] = []
     task = ""
     for part in parts:

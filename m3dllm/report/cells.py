@@ -1,4 +1,4 @@
-"""Numbers as cells: scores over seeds, with their variance, marks and bars."""
+"""Numbers as table cells: scores over seeds, with variance, marks and bars."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def word(text: str, *, refs: str = "") -> Cell:
 
 
 def score(values: Sequence[float], *, spread: bool = True, sign: str = "", bar: bool = False) -> Cell:
-    """The mean of fractions as a percentage; of several, the sample variance in points² beside it."""
+    """The mean of fractions as a percentage; of several, with their sample variance in points²."""
     if not values:
         return NOTHING
     mean = fsum(values) / len(values)
@@ -40,7 +40,7 @@ def p_value(value: float) -> Cell:
 
 
 def number(value: float | None, *, places: int = 0, zero: str | None = None) -> Cell:
-    """A plain number with thousands apart; `zero` is printed instead of 0."""
+    """A plain number with separated thousands; `zero` is printed instead of 0."""
     if value is None:
         return NOTHING
     if value == 0 and zero is not None:

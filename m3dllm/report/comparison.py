@@ -16,7 +16,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One system less the reference in one score; `adjusted` is p after Holm's correction over the systems."""
+    """A system's difference to the reference in one score; `adjusted` is p after Holm's correction over systems."""
 
     system: SystemRuns
     key: str
@@ -31,7 +31,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A reference and the other systems of its table against it; `best` where it is the best of them."""
+    """A reference, and the other systems of its table compared with it; `best`: whether it is the best of them."""
 
     reference: SystemRuns
     rows: tuple[Compared, ...]
@@ -45,10 +45,10 @@ class Comparison:
 def compare(
     group: ComparisonGroup, pairs: Pairs, *, baseline: str | None = None, resamples: int = RESAMPLES
 ) -> tuple[Comparison, ...]:
-    """The systems of the table against the best, and against the one that `baseline` names where it is another.
+    """The systems of the table compared with the best one, and with `baseline` if that is another.
 
-    A system that failed on documents is not compared. Nothing where there is one system only. The best has the highest
-    average F1 among those with most tasks.
+    A system that failed on documents is not compared. () if there is only one system. The best has the highest average
+    F1 among those with most tasks.
     """
     systems = [system for system in group.with_pairs(pairs) if not system.has_failed(group.lang)]
     if len(systems) < 2:
@@ -89,7 +89,7 @@ def named(systems: Sequence[SystemRuns], name: str | None) -> list[SystemRuns]:
 def _against(
     reference: SystemRuns, systems: Sequence[SystemRuns], lang: str, pairs: Pairs, resamples: int
 ) -> tuple[Compared, ...]:
-    """Every other system less the reference, in each task; in the average where both have the same tasks."""
+    """The differences of all other systems to the reference, by task; also of averages, if both have the same tasks."""
     tasks = reference.average_of(lang, pairs)
     rows: list[tuple[SystemRuns, str, Difference]] = []
     for system in systems:
@@ -107,7 +107,7 @@ def _against(
 
 
 def best(systems: Sequence[SystemRuns], lang: str, pairs: Pairs) -> SystemRuns:
-    """The system with most tasks, of these the one with the highest mean average F1, of these the first by name.
+    """The system with most tasks; of several, the one with the highest mean average F1, then the first by name.
 
     One that failed on documents comes after all others.
     """

@@ -1,4 +1,4 @@
-"""How far the confidences of systems can be trusted: a table, reliability diagrams, precision-recall curves."""
+"""The calibration of confidences: a table, reliability diagrams, precision-recall curves."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from m3dllm.scored import ScoredRun
 from m3dllm.types import TASKS, Task
 
 SHOWN = 20
-"""Points of a precision-recall curve that are drawn, at most."""
+"""The most points drawn of a precision-recall curve."""
 WORDS: dict[Task, str] = {"entity": "entity", "chain": "chain links", "relation": "relation", "grounding": "grounding"}
 DIAGONAL = (Point(0, 0), Point(100, 100))
 
 
 def calibration_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
-    """The confidences of each task and system; None where no system carries any."""
+    """The calibration of each task and system; None if no system has confidences."""
     rows: list[Row] = []
     for task in TASKS:
         carrying = [(system, found) for system in by_rank(group, pairs) if (found := _of(system, group, pairs, task))]
@@ -60,7 +60,7 @@ def calibration_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table 
 
 
 def reliability_plot(name: str, group: ComparisonGroup, pairs: Pairs) -> Plot | None:
-    """Reliability diagrams: how many predictions are correct, by how sure the system was."""
+    """Reliability diagrams: the share of correct predictions, by confidence."""
     caption = (
         f"For the predictions in each of {BINS} bins, the share that is correct over their mean confidence; on the "
         "diagonal, confidence equals accuracy. For several runs, the first one."
@@ -70,7 +70,7 @@ def reliability_plot(name: str, group: ComparisonGroup, pairs: Pairs) -> Plot | 
 
 
 def curve_plot(name: str, group: ComparisonGroup, pairs: Pairs) -> Plot | None:
-    """Precision-recall curves, from the surest predictions to all."""
+    """Precision-recall curves, from the most confident predictions to all."""
     caption = (
         "Precision and recall in percent of the predictions of at least some confidence, from the most confident to "
         "all; for chains, of the links between their mentions. For several runs, the first one."
@@ -87,7 +87,7 @@ def _panels(
     *,
     front: tuple[Point, ...] = (),
 ) -> tuple[Panel, ...]:
-    """A panel a task, a line a system."""
+    """One panel per task, one line per system."""
     panels = []
     for task in TASKS:
         series = tuple(

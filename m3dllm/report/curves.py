@@ -1,4 +1,4 @@
-"""Scores of a sweep: runs that differ in one option, or in how much was hidden from them."""
+"""Scores over a sweep: runs that differ in one option, or in the share of a missing modality."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MISSING_WORDS = "share of documents without one modality"
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """The runs of one language and protocol that differ in one thing: by system, that thing's value and the runs."""
+    """The runs of one language and protocol that differ in one value: system -> value -> runs."""
 
     name: str
     words: str
@@ -37,7 +37,7 @@ class Sweep:
 
 
 def sweeps(groups: Sequence[ComparisonGroup], pairs: Pairs) -> Iterator[Sweep]:
-    """Every sweep that some system has two values of."""
+    """Every sweep of which some system has at least two values."""
     for name, words in (*OPTIONS.items(), (MISSING, MISSING_WORDS)):
         found: dict[tuple[str, ...], dict[bytes, dict[float, dict[str, tuple[SystemRuns, ScoredRun]]]]] = {}
         for group in groups:
@@ -55,7 +55,7 @@ def sweeps(groups: Sequence[ComparisonGroup], pairs: Pairs) -> Iterator[Sweep]:
 
 
 def curve_plot(name: str, sweep: Sweep) -> Plot:
-    """F1 over the sweep: a panel a task and the average, a line a system, bars over seeds."""
+    """F1 over the sweep: one panel per task and for the average, one line per system, bars over seeds."""
     panels = []
     for key in (*TASKS, "average"):
         series = tuple(
@@ -108,14 +108,14 @@ def _points(values: Mapping[float, Sequence[ScoredRun]], sweep: Sweep, key: str)
 def _of_system(
     values: Mapping[float, Mapping[str, tuple[SystemRuns, ScoredRun]]],
 ) -> tuple[SystemRuns, dict[float, tuple[ScoredRun, ...]]]:
-    """The runs by value, under the system of the first of them."""
+    """The runs by value, with the system of the first of them."""
     first = min(values)
     system = next(iter(values[first].values()))[0]
     return system, {value: tuple(run for _, run in of.values()) for value, of in values.items()}
 
 
 def _value(run: ScoredRun, name: str) -> float | None:
-    """Where the run stands in the sweep; None where it does not."""
+    """The run's value in the sweep; None if it is not part of it."""
     if name == MISSING:
         return missing_ratio(run)
     value = run.record.config.get(name)
@@ -123,9 +123,9 @@ def _value(run: ScoredRun, name: str) -> float | None:
 
 
 def missing_ratio(run: ScoredRun) -> float | None:
-    """The share of documents without one modality; None where text and video are not missing about equally often.
+    """The share of documents without one modality; None if text and video are not missing about equally often.
 
-    A share that was asked for is drawn over all documents: of one language there may be more of the one than the other.
+    A share given by option holds over all documents: in one language, text and video may be missing unequally often.
     """
     if not run.subsets:
         return 0.0
@@ -138,19 +138,19 @@ def missing_ratio(run: ScoredRun) -> float | None:
 
 
 def is_share(run: ScoredRun) -> bool:
-    """Whether a modality was hidden from a share of the documents that was asked for."""
+    """Whether a share of documents without a modality was given by option."""
     return run.record.missing is not None and run.record.missing["kind"] == "share"
 
 
 def _place(group: ComparisonGroup, name: str) -> tuple[str, ...]:
-    """What the runs of a sweep share of their protocol: all of it, but what is shown where that is what is swept."""
+    """The part of the protocol that the runs of a sweep share: all, except the missing modality if that is swept."""
     of = group.protocol
     shown = "" if name == MISSING else of.shown
     return of.corpus, of.split, of.lang, of.documents, of.labels, of.modality, shown
 
 
 def _rest(run: ScoredRun, name: str) -> bytes:
-    """What a run is apart from its seed and what is swept."""
+    """The identity of a run apart from its seed and the swept value."""
     options = {key: value for key, value in options_of(run).items() if key != name}
     missing = None if name == MISSING else run.record.missing
     return encode([run.record.system, options, run.record.corpus.train, run.record.corpus.dev, missing])

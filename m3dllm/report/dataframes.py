@@ -1,4 +1,4 @@
-"""Runs in Python: one of them as it lies on disk, and several of them compared, as pandas DataFrames."""
+"""Runs in Python: a run loaded from disk, and several compared, as pandas DataFrames."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """Several runs: each attribute is a DataFrame, one fact a row, with what makes rows comparable in its columns.
+    """A comparison of runs: each attribute is a tidy DataFrame, with the protocol in its columns.
 
-    `scores` has every score of every run, `heuristics` the heuristic baselines beside them, `differences` every system
-    less the best of its table (and less a named baseline), with intervals and corrected p-values, `issues` what was
-    noted of the answers, and `skipped` the runs that could not be used, and why.
+    `scores` has every score of every run, `heuristics` the heuristic baselines, `differences` the difference of every
+    system to the best of its table (and to a named baseline), with confidence intervals and corrected p-values,
+    `issues` the Issues of the answers, and `skipped` the runs that could not be used, and why.
     """
 
     scores: DataFrame
@@ -42,7 +42,7 @@ class Comparison:
         return str(self.table().round(3).to_html(index=False))
 
     def table(self, *, score: str = "f1") -> DataFrame:
-        """One row a system and protocol, one column a score, means over seeds; `score`: f1, precision or recall."""
+        """One row per system and protocol, one column per metric, mean over seeds; `score`: f1, precision or recall."""
         place = ["corpus", "split", "lang", "pairs", "documents_sha256", "shown_sha256", "modality", "label"]
         of_tasks = self.scores[~self.scores["score"].str.contains(".", regex=False)].copy()
         of_tasks["score"] = of_tasks["score"].str.replace(r"^average of .*", "average", regex=True)
@@ -54,7 +54,7 @@ class Comparison:
 def load_run(path: Path | str) -> ScoredRun:
     """The scored run at `path`: its record, documents, answers, predictions and scores.
 
-    Raises UserError where it is broken, of another format or not scored.
+    Raises UserError if it is broken, of another format, or not scored.
     """
     return read_run(Path(path))
 
@@ -62,9 +62,9 @@ def load_run(path: Path | str) -> ScoredRun:
 def compare(
     runs: Iterable[ScoredRun | Path | str] | Path | str, *, baseline: str | None = None, resamples: int = RESAMPLES
 ) -> Comparison:
-    """The runs (or their folders, or one of them) compared.
+    """Compare runs (or their folders, or a single one).
 
-    Needs pandas; raises UserError where it, or every run, is missing.
+    Needs pandas. Raises UserError if pandas is not installed, or no run can be used.
     """
     try:
         from pandas import DataFrame

@@ -1,6 +1,6 @@
-"""Figures as lines, shapes and words at places, before anyone writes them: page, SVG and PDF show the same.
+"""Figures as lines, shapes and text at positions, from which page, SVG and PDF are written alike.
 
-Places are in units of 1/96 inch, origin top left. A `style` names what a thing is, not how it looks: the writers know.
+Positions are in units of 1/96 inch, origin top left. A `style` names the role of an item; the writers choose its looks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Style = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """Straight lines through points; `closed` makes it a filled shape."""
+    """A polyline; `closed` makes it a filled shape."""
 
     points: tuple[tuple[float, float], ...]
     style: Style
@@ -52,7 +52,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Things of one system, in its colour, and what is said of them when they are pointed at."""
+    """Items of one system, in its colour, with a tooltip."""
 
     color: int
     items: tuple[Item, ...]
@@ -72,17 +72,17 @@ class Drawing:
 
 
 WIDTHS = (900.0, 700.0, 340.0)
-"""How wide a figure may be: beside the contents of a page, on paper and narrow screens, and on a phone."""
+"""The widths of figures: beside the contents of a page, on paper and narrow screens, and on a phone."""
 ON_PAPER = WIDTHS[1]
 
 
 def draw(figure: Figure, width: float = ON_PAPER) -> Drawing:
-    """The figure, laid out to be at most `width` wide: panels that do not fit stand below."""
+    """The figure, laid out at most `width` wide: panels that do not fit go below."""
     return _forest(figure, width) if isinstance(figure, Forest) else _plot(figure, width)
 
 
 def _across(panels: int, room: float, least: float, between: float) -> int:
-    """How many panels stand side by side, each at least `least` wide; the rows are about equally long."""
+    """The number of panels per row, each at least `least` wide; the rows are about equally long."""
     most = max(1, int((room + between) // (least + between)))
     return math.ceil(panels / math.ceil(panels / most))
 
@@ -95,7 +95,7 @@ ROW, ROW_UNDER_LABEL = 26, 38
 
 
 class _Lines(NamedTuple):
-    """Where the lines of one panel stand."""
+    """The positions of the lines of one panel."""
 
     left: float
     top: float
@@ -103,14 +103,14 @@ class _Lines(NamedTuple):
     row: float
 
     def middle(self, line: int) -> float:
-        """The height of a line's dot: half a usual row over the lower edge of its own."""
+        """The y of a line's dot: half a usual row above the lower edge of its row."""
         return self.top + self.row * (line + 1) - ROW / 2
 
 
 def _forest(figure: Forest, width: float) -> Drawing:
     labels = [_short(line, min(44, int(width / LETTER) - 4)) for line in figure.lines]
     wide = max(map(text_width, labels))
-    over = wide > 0.4 * width  # too little room beside: each label stands over its line
+    over = wide > 0.4 * width  # too little room beside: each label goes above its line
     left, row = (EDGE, ROW_UNDER_LABEL) if over else (wide + 14, ROW)
     room = width - left - EDGE
     across = _across(len(figure.panels), room, PANEL[0], BETWEEN)
@@ -179,12 +179,12 @@ def _intervals(
 
 
 def _two_or_more(low: float, high: float, most: int) -> list[float]:
-    """`ticks`, and more than `most` where there would be one only: one number is no scale."""
+    """`ticks`, but more than `most` if there would be only one: one number is no scale."""
     return next(found for n in range(most, most + 4) if len(found := ticks(low, high, most=n)) > 1)
 
 
 def _apart(marks: list[float], step: float) -> list[float]:
-    """Those of marks `step` apart whose numbers do not touch: 0 and others, or the first and others."""
+    """The marks, `step` apart, whose labels do not touch: starting from 0, or from the first."""
     every = math.ceil(0.9 * max(text_width(_signed(mark)) for mark in marks) / step)
     with_zero = marks[marks.index(0) % every :: every] if 0 in marks else []
     return with_zero if len(with_zero) > 1 else marks[::every]
@@ -207,7 +207,7 @@ def _plot(figure: Plot, width: float) -> Drawing:
     room = width - CORNER[0] - 14
     across = min(3, _across(len(figure.panels), room, BOX[0], BETWEEN_BOXES))
     box = min(BOX[1], (room - (across - 1) * BETWEEN_BOXES) / across)
-    shared = len({panel.x_label for panel in figure.panels}) == 1  # then it stands once, under all
+    shared = len({panel.x_label for panel in figure.panels}) == 1  # then it is printed once, below all
     deep = BOX_HEIGHT + UNDER_BOX + (0 if shared else 14)
     items: list[Item] = []
     for i, panel in enumerate(figure.panels):
@@ -223,7 +223,7 @@ def _plot(figure: Plot, width: float) -> Drawing:
 
 
 def _legend(figure: Plot, top: float, width: float) -> tuple[list[Item], float, float]:
-    """The systems' signs and names in lines at most `width` long; their right end, and the height of the last."""
+    """(the systems' markers and names in lines at most `width` long, their right end, the y of the last line)."""
     items: list[Item] = []
     x, y, right = float(CORNER[0]), top, 0.0
     for label, color in dict.fromkeys((s.label, s.color) for panel in figure.panels for s in panel.series):
@@ -272,7 +272,7 @@ def _panel(figure: Plot, panel: Panel, left: float, top: float, width: float) ->
 
 
 def _x_axis(figure: Plot, points: list[Point]) -> tuple[Scale, list[float]]:
-    """From a value to its share of the axis, and the ticks."""
+    """(the function from a value to its fraction of the axis, the ticks)."""
     values = [point.x for point in points]
     if figure.log_x:
         least, most = log_bounds(values)
@@ -300,7 +300,7 @@ CORNERS: dict[str, tuple[tuple[float, float], ...]] = {
 
 
 def _sign(color: int, x: float, y: float, r: float = 4.6) -> Item:
-    """The sign of a system, around a point; where the colours begin again, the signs are others."""
+    """The marker of a system at a point; when colours repeat, markers differ."""
     sign = SIGNS[(color + color // len(COLORS)) % len(SIGNS)]
     if sign == "circle":
         return Dot(x, y, r, "sign")
@@ -308,12 +308,12 @@ def _sign(color: int, x: float, y: float, r: float = 4.6) -> Item:
 
 
 def text_width(text: str) -> float:
-    """About how wide a label is."""
+    """The approximate width of a label."""
     return sum(2 * LETTER if unicodedata.east_asian_width(c) in "WF" else LETTER for c in text)
 
 
 def _short(text: str, most: int) -> str:
-    """`text`, cut where it is wider than `most` letters."""
+    """`text`, cut if it is wider than `most` letters."""
     if text_width(text) <= most * LETTER:
         return text
     kept = text

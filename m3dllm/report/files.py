@@ -1,6 +1,6 @@
 """The files of a report: a page, Markdown, tables for papers and programs, figures, and the documents.
 
-A file is written whole or not at all, and never into a run.
+Files are written atomically, and never into a run.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ FORWARD = """<!doctype html>
 """index.html: the folder can be hosted as it is."""
 
 GLIMPSE = 300
-"""Characters of a document's text that are shown in a report."""
+"""The characters of a document's text that a report shows."""
 PAGES_AT_MOST = 100
-"""The most documents of which pages are made unasked: thumbnails of many frames take a while."""
+"""The most documents for which pages are made by default: thumbnails of many frames take a while."""
 
 
 def write_report(
@@ -59,17 +59,17 @@ def write_report(
     title: str | None = None,
     common: bool = False,
 ) -> Path:
-    """Write the report of `runs` (or of one) into the folder `out`, and give its page: the same runs, the same bytes.
+    """Write the report of `runs` (or of one) into the folder `out`; returns its page. Same runs, same bytes.
 
     `report.html` and `report.md` hold everything, `report.txt` the F1 of every system; `tables/` each table as .tex and
     .csv; `figures/` each figure as .svg and .pdf; `data/` the unrounded numbers as plain rows; `documents/` the pages
-    of the documents, where `pages` says so or, left open, there are at most 100. Each file says what it was made from,
-    and how to make it again; for .csv a `provenance.json` beside them does. `paper` names published rows to quote
-    beside, `baseline` a system, or a run, to compare every other with besides the best; `common` leaves only the
-    documents that all runs share.
+    of the documents, if `pages` is true or, by default, for at most 100 documents. Each file tells what it was made
+    from, and the command to make it again; for .csv files a `provenance.json` beside them does. `paper` adds the
+    published scores of a paper, `baseline` names a system or run to compare all others with besides the best; `common`
+    compares only on the documents that all runs share.
 
-    A run that is unfinished, broken or of another format is named in the report and skipped. Raises UserError where
-    none is left, where `out` lies in a run or cannot be written, and for names that are not known.
+    A run that is unfinished, broken or of another format is named in the report and skipped. Raises UserError if none
+    is left, if `out` lies in a run or cannot be written, and for unknown names.
     """
     folder, paths = Path(out), [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
     for run in paths:
@@ -140,7 +140,7 @@ def _figure_files(report: Report) -> Iterator[tuple[str, str | bytes]]:
 
 
 def _remove_stale(folder: Path, files: Mapping[str, object]) -> None:
-    """Remove the tables and figures of an earlier report of other runs: beside these they would be wrong."""
+    """Remove the tables and figures of an earlier report, which may be of other runs."""
     if (folder / "report.html").is_file():
         for pattern in ("tables/*.tex", "tables/*.csv", "figures/*.svg", "figures/*.pdf", "data/*.csv"):
             for file in folder.glob(pattern):
@@ -149,7 +149,7 @@ def _remove_stale(folder: Path, files: Mapping[str, object]) -> None:
 
 
 def _pages(runs: Sequence[ScoredRun], folder: Path) -> str:
-    """The pages of the documents; the link to them."""
+    """Write the pages of the documents; returns the link to them."""
     from m3dllm.viewer import write_pages_of
 
     written = write_pages_of(runs, folder / "documents", videos="none")
@@ -175,7 +175,7 @@ def _glimpse(runs: Sequence[ScoredRun], page: str) -> Glimpse:
 
 
 def check_baseline(baseline: str | None, sets: Sequence[ComparisonGroup]) -> None:
-    """Raises UserError where `baseline` names nothing that stands in a table."""
+    """Raises UserError if `baseline` names nothing in a table."""
     systems = [system for group in sets for system in group.systems]
     if baseline is not None and not named(systems, baseline):
         known = ", ".join(sorted({system.label for system in systems}))

@@ -1,4 +1,4 @@
-"""What to read first of a table: who wins, in which task, by how much, and how surely."""
+"""The main findings of a table in sentences: the best system, by task, its lead, and whether it is significant."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from m3dllm.types import TASKS
 
 
 def finding(group: ComparisonGroup, pairs: Pairs, comparisons: Sequence[Comparison]) -> str:
-    """A few sentences: the best by the average, the best in each task, and where it stays below a heuristic."""
+    """A few sentences: the best on average, the best in each task, and where it is below a heuristic baseline."""
     every = scores.by_rank(group, pairs)
     systems = [system for system in every if not system.has_failed(group.lang)]
     if failed := [system.label for system in every if system.has_failed(group.lang)]:
@@ -43,7 +43,7 @@ def _finding(
 
 
 def _lead_over(row: Compared) -> str:
-    """How far the best is before one other system."""
+    """The lead of the best over one other system."""
     found = row.found
     low, high = (points(-value).replace("-", "−") for value in (found.high, found.low))
     interval = f"95\N{NO-BREAK SPACE}% CI {low} to {high}; p = {probability(row.adjusted)} after Holm"
@@ -56,7 +56,7 @@ def _lead_over(row: Compared) -> str:
 def _by_task(
     systems: Sequence[SystemRuns], group: ComparisonGroup, pairs: Pairs, comparison: Comparison
 ) -> Iterator[str]:
-    """In which tasks the best by the average is first too, how surely, and who is first where it is not."""
+    """The tasks in which the best on average is first too, with significance, and who is first in the others."""
     first, others = comparison.reference, [system for system in systems if system is not comparison.reference]
     tasks = first.average_of(group.lang, pairs)
     own: list[str] = []
@@ -97,7 +97,7 @@ def _mean(system: SystemRuns, group: ComparisonGroup, pairs: Pairs, task: str) -
 
 
 def _is_behind(row: Compared | None) -> bool:
-    """Whether a system is significantly behind; one that does not answer the task is."""
+    """Whether a system is significantly behind; True for one that does not answer the task."""
     return row is None or (row.is_significant and row.found.difference < 0)
 
 

@@ -1,4 +1,4 @@
-"""How much of the frames a system let into its text: the distribution of its gates by task (UMIE, figure 4)."""
+"""The distribution of a system's gates between text and frames, by task (UMIE, figure 4)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BINS = 20
 
 
 def gate_plot(name: str, group: ComparisonGroup) -> Plot | None:
-    """A panel a task, a line a system that keeps its gates (`gate` of its tally); None where none does."""
+    """One panel per task, one line per system that records its gates (`gate` of its tally); None if none does."""
     panels = []
     for task in TASKS:
         found = [(system, values) for system in group.systems if (values := _gates(system.runs[0], task))]

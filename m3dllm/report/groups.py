@@ -1,8 +1,8 @@
-"""Which runs may stand in one table, and under which name.
+"""Which runs are comparable in one table, and under which names.
 
-Runs are comparable where they were scored on the same documents and gold, with the same labels, the same modalities
-shown and the same documents counted. Each such set in one language is a `Field`; a system in it is one or several runs
-that differ in their seed only.
+Runs are comparable if they were scored on the same documents and gold, with the same labels, the same modalities given
+and the same documents counted. Each such set in one language is a `ComparisonGroup`; a system in it has one or several
+runs that differ only in their seed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LONGEST_LABEL = 56
 
 @dataclass(frozen=True, slots=True, order=True)
 class Protocol:
-    """What must be equal in one table. `documents`, `labels` and `shown` are hashes."""
+    """What runs of one table must share. `documents`, `labels` and `shown` are hashes."""
 
     corpus: str
     split: str
@@ -48,15 +48,15 @@ class Protocol:
     modality: str
 
     def differences(self, other: Protocol) -> list[str]:
-        """In words, what makes the two not comparable."""
+        """Why the two are not comparable, in words."""
         return [words for name, words in DIFFERENCES.items() if getattr(self, name) != getattr(other, name)]
 
 
 @dataclass(frozen=True, eq=False)
 class SystemRuns:
-    """A system under one configuration: its runs, which differ in their seed only.
+    """A system with one configuration: its runs, which differ only in their seed.
 
-    `color` is its place among all systems of the report, so that it looks the same everywhere.
+    `color` is its index among all systems of the report, so that it looks the same everywhere.
     """
 
     label: str
@@ -64,7 +64,7 @@ class SystemRuns:
     color: int = 0
 
     def has_failed(self, lang: str) -> bool:
-        """Whether it failed on documents: it then has no rank, and is compared with nothing."""
+        """Whether it failed on documents: it is then neither ranked nor compared."""
         return any(run.scores.languages[lang].failed for run in self.runs)
 
     @property
@@ -121,9 +121,9 @@ class ComparisonGroup:
         return own | {(run.name, PAIRS[1]): shared for run in self.runs}
 
     def with_pairs(self, pairs: Pairs) -> list[SystemRuns]:
-        """The systems all of whose runs have scores under this protocol.
+        """The systems all of whose runs have scores in this setting.
 
-        Of runs that are one system asked once for each protocol, those that were asked for this one.
+        If a system was run once for each setting, only its runs in this one.
         """
         able = [s for s in self.systems if len(s.parts(self.lang, pairs)) == len(s.runs)]
         asked = {_kind(s.runs[0]) for s in able if s.runs[0].record.pairs in ASKED[pairs]}
@@ -131,7 +131,7 @@ class ComparisonGroup:
 
 
 def groups(runs: Sequence[ScoredRun]) -> list[ComparisonGroup]:
-    """The runs as sets of comparable ones, by corpus, split and language."""
+    """The groups of comparable runs, by corpus, split and language."""
     found: dict[Protocol, list[ScoredRun]] = defaultdict(list)
     for run in runs:
         for lang in sorted(run.summary.languages):
@@ -157,7 +157,7 @@ def groups(runs: Sequence[ScoredRun]) -> list[ComparisonGroup]:
 
 
 def apart(groups: Sequence[ComparisonGroup]) -> Iterator[str]:
-    """A line for each corpus, split and language of which the runs are about different documents."""
+    """A line for each corpus, split and language in which the runs have different documents."""
     found: dict[tuple[str, str, str], dict[str, ComparisonGroup]] = defaultdict(dict)
     for group in groups:
         of = group.protocol
@@ -173,7 +173,7 @@ def apart(groups: Sequence[ComparisonGroup]) -> Iterator[str]:
 
 
 def _answered(runs: Sequence[ScoredRun], lang: str) -> str:
-    """How many documents a system answered, where it failed on some; of several runs the one with the fewest."""
+    """How many documents a system answered, if it failed on some; of several runs the fewest."""
     found = [run.scores.languages[lang] for run in runs]
     worst = max(found, key=lambda of: of.failed)
     return f" ({answered(worst)} answered)" if worst.failed else ""
@@ -195,7 +195,7 @@ def _protocol(run: ScoredRun, lang: str) -> Protocol:
 
 
 def _systems(runs: Sequence[ScoredRun], labels: Mapping[str, str]) -> list[tuple[str, tuple[ScoredRun, ...]]]:
-    """The runs by what they are apart from the seed. Runs of one seed are no repetition: they stand apart."""
+    """The runs grouped by all but the seed. Runs with the same seed are not repetitions: they are kept apart."""
     found: dict[tuple[bytes, str, int], list[ScoredRun]] = defaultdict(list)
     times: Counter[tuple[bytes, str, int]] = Counter()
     for run in runs:
@@ -213,7 +213,7 @@ def _systems(runs: Sequence[ScoredRun], labels: Mapping[str, str]) -> list[tuple
 
 
 def _one_row(group: Sequence[tuple[ScoredRun, ...]]) -> bool:
-    """Whether systems of one label never meet in a table: there is one, or one asked for each protocol."""
+    """Whether systems with one label never meet in a table: there is one, or one for each setting."""
     return len(group) == 1 or sorted(members[0].record.pairs for members in group) == ["end-to-end", "gold"]
 
 
@@ -222,7 +222,7 @@ def _some(runs: Sequence[ScoredRun]) -> str:
 
 
 def _kind(run: ScoredRun) -> bytes:
-    """What a run is apart from its seed, its protocol and its documents."""
+    """The identity of a run apart from its seed, setting and documents."""
     record = run.record
     fitted: list[Any] = [
         record.corpus.train,
@@ -234,7 +234,7 @@ def _kind(run: ScoredRun) -> bytes:
 
 
 def options_of(run: ScoredRun) -> dict[str, Any]:
-    """The options of a run's system that make it another system."""
+    """The options of a run's system that distinguish it from others."""
     record = run.record
     return {
         name: value for name, value in sorted(record.config.items()) if name != "seed" and name not in record.incidental
@@ -242,9 +242,9 @@ def options_of(run: ScoredRun) -> dict[str, Any]:
 
 
 def _labels(runs: Sequence[ScoredRun]) -> dict[str, str]:
-    """A label for each run by its name: the system, and in which options it differs from others of that system.
+    """A label for each run by its name: the system, and the options in which it differs from others of that system.
 
-    An option that is empty is not named: the others name theirs, so that labels stay distinct.
+    Empty options are not named: since the others' are, labels stay distinct.
     """
     labels = {}
     for run in runs:

@@ -1,4 +1,4 @@
-"""A report as one page: no network, no file beside it, nothing that a name in a run could break."""
+"""A report as one page: self-contained, without network access, and safe against any name in a run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def html(report: Report) -> str:
 
 
 def _policy(script: str) -> str:
-    """What the page may do: run its own program, known by its hash, and nothing else that is a program."""
+    """The content security policy: only the page's own script may run, identified by its hash."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     rules = {
         "default-src": "'none'",
@@ -76,24 +76,24 @@ def _kind(block: object) -> str:
 
 
 def _is_again(report: Report, figure: Forest | Plot) -> bool:
-    """Whether what is seen first shows the same: it is not printed again."""
+    """Whether the overview has the same figure already, so that it is not printed again."""
     seen = [block for block in report.glance.blocks if isinstance(block, Forest)]
     return any(replace(block, name=figure.name, title=figure.title) == figure != block for block in seen)
 
 
 def _begins(table: Table) -> set[int]:
-    """The columns at which another group begins beside one: there is more room before them."""
+    """The columns at which a new group of columns begins: they get more space before them."""
     groups = [column.group for column in table.columns]
     return {i for i, (before, group) in enumerate(pairwise(groups), start=1) if before and group and before != group}
 
 
 def _slots(table: Table) -> list[int]:
-    """For each column, the letters that its small print needs: numbers stand under one another all the same."""
+    """For each column, the width of its small print in letters, so that numbers stay aligned."""
     return [max((len(row.cells[i].small) for row in table.rows), default=0) for i, _ in enumerate(table.columns)]
 
 
 def _ems(table: Table) -> float:
-    """About how wide the table is at its narrowest, in ems: paper does not scroll, what is wide is printed smaller."""
+    """The approximate minimum width of the table in ems: wide tables are printed smaller, as paper does not scroll."""
     letters = 0.0
     for i, (column, slot) in enumerate(zip(table.columns, _slots(table), strict=True)):
         longest = max((len(row.cells[i].text) for row in table.rows), default=0)
@@ -105,12 +105,12 @@ def _ems(table: Table) -> float:
 
 
 def _pieces(title: str) -> list[str]:
-    """A heading, in the pieces between which it may be broken."""
+    """The pieces of a heading between which a line may break."""
     return [piece for word in title.split(" ") for piece in re.findall(r"[^=_./-]*[=_./-]*", word)]
 
 
 def _breakable(title: str) -> Markup:
-    """A heading that may be broken between the words of a name."""
+    """A heading with optional line breaks between the words of a name."""
     from markupsafe import Markup
 
     pieces = re.findall(r"[^=_./-]+[=_./-]*|[=_./-]+", title)

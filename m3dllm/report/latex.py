@@ -32,7 +32,7 @@ SPECIAL = str.maketrans(
 
 
 def latex(table: Table, origin: str, again: str) -> str:
-    """The table as a `tabular`, after comments that say what it was made from and how to make it again."""
+    """The table as a `tabular`, after comments with its sources and the command to make it again."""
     lines = [*(f"% {_line(text)}" for text in (f"{table.title}. {table.caption}", origin, again))]
     lines += [f"% {letter}: {_line(note)}" for letter, note in table.notes]
     if any(ord(c) > LATIN for row in table.rows for cell in row.cells for c in escape(cell.text)):
@@ -56,7 +56,7 @@ def latex(table: Table, origin: str, again: str) -> str:
 
 
 def escape(text: str) -> str:
-    """`text` as LaTeX prints it; what is no printable character is omitted."""
+    """`text` escaped for LaTeX; unprintable characters are omitted."""
     return "".join(c if c.isprintable() else " " for c in text).translate(SPECIAL)
 
 
@@ -87,10 +87,10 @@ def _cell(cell: Cell, column: Column, slot: int) -> str:
 
 
 def _small(text: str, slot: int) -> str:
-    """Small print in the room of the longest of its column, so that numbers and heads stand under one another."""
+    """Small print in a box as wide as the longest of its column, so that numbers and heads are aligned."""
     return rf" {{\scriptsize\makebox[{slot / 2 + 0.1:.1f}em][l]{{{escape(text)}}}}}" if slot else ""
 
 
 def _line(text: str) -> str:
-    """`text` as a comment, which nothing in it can end."""
+    """`text` as a one-line comment."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

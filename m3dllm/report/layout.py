@@ -1,7 +1,7 @@
-"""What a report is, before anyone draws it: sections of text, tables and figures, as plain values.
+"""The content of a report as plain values: sections of text, tables and figures.
 
 Every table and figure is made once, here, and written in several ways: HTML, Markdown, LaTeX and CSV for tables, inline
-SVG and matplotlib files for figures. A cell keeps both what is printed and the unrounded value behind it.
+SVG and matplotlib files for figures. A cell holds both the printed text and the unrounded value.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ RowKind = Literal["system", "seed", "heuristic", "quoted"]
 class Cell:
     """One cell: the `text` that is printed and the `value` behind it.
 
-    `small` is printed after the text, smaller (a variance, a unit, a sign); `mark` says best or second best of its
-    column or row; `share` from 0 to 1 draws a faint bar behind the number; `refs` are letters of notes under the table.
+    `small` is printed after the text, smaller (a variance, a unit, a sign); `mark`: best or second best of its column
+    or row; `share`, from 0 to 1, draws a faint bar behind the number; `refs` are letters of notes under the table.
     """
 
     text: str
@@ -33,9 +33,9 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: `key` names it in CSV, `title` in print; columns of one `group` stand under one head.
+    """A column: `key` names it in CSV, `title` in print; columns of one `group` share a head.
 
-    A `number` is set to the right; a `quiet` column is printed less loud than the others.
+    A `number` column is right-aligned; a `quiet` one is printed in a lighter colour.
     """
 
     key: str
@@ -47,7 +47,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row: of a system, one of its seeds, a heuristic baseline, or quoted from a paper.
+    """A row: a system, one of its seeds, a heuristic baseline, or a quote from a paper.
 
     `starts` begins a block of rows.
     """
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table. `name` is that of its files; `notes` stand under it, each with the letter that its cells refer to."""
+    """A table. `name` is the stem of its files; `notes` are printed below, each with the letter that cells refer to."""
 
     name: str
     title: str
@@ -75,7 +75,7 @@ class Table:
 
     @property
     def groups(self) -> list[tuple[str, int]]:
-        """The heads over the columns and how many columns each spans; "" over columns without one."""
+        """(head, number of columns) for the groups of columns; the head is "" over columns without one."""
         found: list[tuple[str, int]] = []
         for column in self.columns:
             if found and column.group and found[-1][0] == column.group:
@@ -98,10 +98,10 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """Numbers with intervals, in percentage points: a panel a score, a line a system.
+    """Numbers with intervals, in percentage points: one panel per score, one line per system.
 
-    Differences are drawn about 0. Where a `scale` is given, all panels have it, each line has its own of `colors`, and
-    the `marks` are grey lines, one a panel.
+    Differences are drawn around 0. With a `scale`, all panels share it, each line has its own of `colors`, and
+    the `marks` are grey lines, one per panel.
     """
 
     name: str
@@ -117,7 +117,7 @@ class Forest:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A point; `low` and `high` bound its y where several runs stand behind it."""
+    """A point; `low` and `high` are the range of its y over several runs."""
 
     x: float
     y: float
@@ -136,7 +136,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One pair of axes. `front` are the points that no other beats in both axes (a Pareto figure)."""
+    """One pair of axes. `front`: the points that no other beats on both axes (the Pareto front)."""
 
     title: str
     x_label: str
@@ -146,7 +146,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Small multiples of one score: by an option, or against cost. `y_label` says what goes up in all of them."""
+    """Small multiples of one score: by an option, or against cost. `y_label` is shared by all panels."""
 
     name: str
     title: str
@@ -159,7 +159,7 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A paragraph; of `kind` "lead" it is the one to read if only one is read."""
+    """A paragraph; the one of `kind` "lead" is the most important."""
 
     text: str
     kind: Literal["", "lead", "aside"] = ""
@@ -167,7 +167,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Names and what they are; `code` are the names whose value is printed as it would be typed."""
+    """Names and values; `code`: the names whose value is printed as code."""
 
     rows: tuple[tuple[str, str], ...]
     code: frozenset[str] = frozenset()
@@ -175,7 +175,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Bullets:
-    """A list: a name each, and what is said of it."""
+    """A list of names with descriptions."""
 
     rows: tuple[tuple[str, str], ...]
 
@@ -186,7 +186,7 @@ Figure = Forest | Plot
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a report with its parts. One that is `folded` shows its title until it is asked for."""
+    """A part of a report with its parts. A `folded` one shows only its title until it is opened."""
 
     title: str
     anchor: str
@@ -197,7 +197,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Glimpse:
-    """A document to look at: where its page is, its name, how its text begins, and one of its frames (as a `data:`
+    """A sample document: its page, its name, the beginning of its text, and one of its frames (as a `data:`
     address) with the gold boxes in it (x, y, width, height as shares of the frame, and the type)."""
 
     href: str
@@ -209,9 +209,9 @@ class Glimpse:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A whole report. `again` is the command that makes it, `origin` one line that says what it was made from.
+    """A whole report. `again` is the command that makes it, `origin` one line about its sources.
 
-    `glance` is what is seen first: a chart a language, and a table.
+    `glance` is the overview: one chart per language, and a table.
     """
 
     title: str
@@ -226,7 +226,7 @@ class Report:
     glimpse: Glimpse | None = None
 
     def walk(self) -> Iterator[Section]:
-        """Every section, each before its parts."""
+        """Every section, each before its subsections."""
 
         def below(sections: Sequence[Section]) -> Iterator[Section]:
             for section in sections:
@@ -245,9 +245,9 @@ class Report:
 
 
 def ranked(cells: Sequence[Cell], candidates: Sequence[int]) -> list[Cell]:
-    """`cells` with the best and the second best of the `candidates` marked, as printed; equals share their mark.
+    """`cells` with the best and second best of the `candidates` marked, by printed value; equal ones share a mark.
 
-    Where fewer than two candidates have a number, or all are printed alike, nothing is marked.
+    Nothing is marked if fewer than two candidates have a number, or all are printed alike.
     """
     printed = {i: float(cells[i].text) for i in candidates if isinstance(cells[i].value, float | int)}
     places = sorted(set(printed.values()), reverse=True)

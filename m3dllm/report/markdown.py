@@ -48,7 +48,7 @@ def _block(block: Block) -> Iterator[str]:
 
 
 def _table(table: Table) -> str:
-    """A table whose words are to the left and whose numbers are to the right."""
+    """A table with left-aligned text and right-aligned numbers."""
     heads = [f"{column.group} {column.title}" if column.group else column.title for column in table.columns]
     rule = ["---:" if column.number else "---" for column in table.columns]
     rows = [list(map(_text, heads)), rule, *([_cell(cell) for cell in row.cells] for row in table.rows)]
@@ -63,7 +63,7 @@ def _cell(cell: Cell) -> str:
 
 
 def _text(text: str) -> str:
-    """`text` so that it neither ends a cell nor begins a tag or a link."""
+    """`text` escaped so that it neither ends a cell nor begins a tag or a link."""
     for sign, written in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("`", "\\`"), ("[", "\\[")):
         text = text.replace(sign, written)
     return " ".join(text.split())

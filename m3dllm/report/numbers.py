@@ -1,4 +1,4 @@
-"""How numbers are printed: percentages with two decimals, half up; what is absent is a dash."""
+"""How numbers are printed: percentages with two decimals, half up; missing values are a dash."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ABSENT = "–"
 
 
 def percent(fraction: float | None) -> str:
-    """A fraction as a percentage with two decimals; a dash for None and for no number."""
+    """A fraction as a percentage with two decimals; a dash for None and NaN."""
     return ABSENT if fraction is None or not math.isfinite(fraction) else decimals(100 * Decimal(repr(fraction)))
 
 

@@ -1,8 +1,8 @@
 """Figures as PDF files, for papers and talks. Written by matplotlib, which is loaded only here.
 
-The same figure gives the same bytes: no dates. Words are outlines: no font has to be embedded, which takes longer than
-all else and about which some publishers are particular; the SVG file has them as text. A character takes the first font
-of a short list that has it; one that none has is written as its code, such as \\u4e2d, for a box would tell nothing.
+The same figure gives the same bytes: no dates. Text is drawn as outlines, since embedding fonts is slow and some
+publishers reject it; the SVG file has it as text. Each character uses the first font of a short list that has it; one
+that no font has is written as its code, such as \\u4e2d.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ LINES: dict[Style, tuple[str, float]] = {
     "range": ("", 1.3),
     "curve": ("", 1.2),
 }
-"""Colour ("": the system's) and width in points."""
+"""Style -> (colour, width in points); "" is the system's colour."""
 LETTERS: dict[Style, tuple[str, float, str]] = {
     "title": ("#1b1e23", 8.6, "bold"),
     "label": ("#1b1e23", 8.0, "normal"),
     "tick": ("#5d6570", 7.4, "normal"),
     "axis": ("#5d6570", 7.4, "normal"),
 }
-UNIT = 96.0  # of a drawing, to the inch
+UNIT = 96.0  # units of a drawing per inch
 
 
 def pdf(figure: Figure, origin: str) -> bytes:
@@ -95,7 +95,7 @@ def _outlines(text: str, at: tuple[float, float], style: Style, anchor: Anchor, 
     written = "".join(_written(c) for c in text)
     path = TextPath((0, 0), written.replace("$", r"\$"), size=size, prop=prop)
     width = float(path.vertices[:, 0].max()) if len(path.vertices) else 0.0
-    codes = written != text and width > 0  # they are longer than what there was room for
+    codes = written != text and width > 0  # codes are longer than the room for the text
     smaller = min(1.0, text_width(text) * 72 / UNIT / width) if codes else 1.0
     back = {"start": 0.0, "middle": width / 2, "end": width}[anchor]
     x, y = (share * side for share, side in zip(at, canvas.get_size_inches(), strict=True))
@@ -114,7 +114,7 @@ def _present() -> tuple[str, ...]:
 
 @cache
 def _written(character: str) -> str:
-    """The character; its code where no font has it, a space where it is none to print."""
+    """The character; its code if no font has it, a space if it is unprintable."""
     from matplotlib.font_manager import findfont, get_font
 
     if not character.isprintable():

@@ -1,7 +1,7 @@
-"""What a report was made from, and how to make it again: as a line for the head of a file, and as a file.
+"""The sources of a report, and the command to make it again: as one line for file headers, and as a file.
 
-LaTeX tables and figures carry the line. A CSV file is plain rows, so that every program reads it unasked: a
-`provenance.json` stands beside the files of each folder of them.
+LaTeX tables and figures contain the line. CSV files have only rows, so that every program can read them; a
+`provenance.json` lies beside them in each folder.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def again(
 
 
 def origin(runs: Sequence[ScoredRun]) -> str:
-    """One line for the head of a file: what made it, from which runs, commits, versions and data."""
+    """One line for file headers: the program, the runs, and their commits, versions and data."""
     commits = sorted({run.record.git or UNKNOWN_COMMIT for run in runs})
     versions = sorted({f"{name} {version}" for run in runs for name, version in run.record.versions.items()})
     data = sorted(
@@ -48,7 +48,7 @@ def origin(runs: Sequence[ScoredRun]) -> str:
 
 
 def provenance(runs: Sequence[ScoredRun], skipped: Sequence[LeftOut], command: str) -> str:
-    """`provenance.json`: the command that makes the files again, and of every run what it was made of and with."""
+    """The text of `provenance.json`: the command that makes the files again, and the provenance of every run."""
     return pretty(
         {
             "made_by": f"m3dllm {m3dllm.__version__}",

@@ -1,4 +1,4 @@
-"""Beside a paper: the rows that it prints, and the systems of a report by the same rules and over the same tasks."""
+"""Comparison with a paper: its rows, and the systems of a report by the same metrics and over the same tasks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from m3dllm.report.published import Published, Quoted
 from m3dllm.report.scores import SYSTEM, by_rank
 
 RELEASED = {"chain": "chain.released", "relation": "relation.released"}
-"""The scores by the rules of the paper's own code, where they differ."""
+"""The metrics as computed by the paper's own code, where they differ."""
 OWN_RULE = "own rule"
 
 
 def paper_table(name: str, where: str, group: ComparisonGroup, published: Published | None) -> Table | None:
-    """The systems over gold mentions and chains, and the quoted ones; None where nothing is quoted.
+    """The systems over gold mentions and chains, and the quoted ones; None if nothing is quoted.
 
-    `where`: what the systems are measured on. Averages are over the tasks that the best of the systems answers.
+    `where`: the documents of the systems. Averages are over the tasks of the best system.
     """
     quoted = published.scores.get(group.lang, ()) if published else ()
     systems = by_rank(group, "gold_pairs")
@@ -42,7 +42,7 @@ def paper_table(name: str, where: str, group: ComparisonGroup, published: Publis
 
 
 def has_released(system: SystemRuns, lang: str) -> bool:
-    """Whether its runs were scored by the rules of the paper's code."""
+    """Whether its runs were also scored as by the paper's code."""
     return all(key in part.tasks for part in system.parts(lang, "gold_pairs") for key in RELEASED.values())
 
 

@@ -1,8 +1,8 @@
 """The demo corpus: invented biographies with drawn frames, in English and Chinese.
 
 `generate_demo` makes it, `demo_corpus` keeps it in the user's cache. Who is in a clip and what happens is decided in
-`plan`, told in the words of `prose_en` and `prose_zh` by `writing`, and drawn by `pictures`. At least 15 % of the
-relations stand in no text, only in frames: `frame_only_facts` names them.
+`plan`, written with the words of `prose_en` and `prose_zh` by `writing`, and drawn by `pictures`. At least 15 % of the
+relations are only in frames, not in the text: `frame_only_facts` names them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from m3dllm.progress import progress
 from m3dllm.types import Lang, Subset
 
 VERSION = 1
-"""Grows with every change of what a seed gives."""
+"""Grows with every change of the documents that a seed gives."""
 DOCUMENTS: Mapping[str, int] = {"train": 120, "dev": 24, "test": 36}
 """Documents of each split, in each language."""
 EVIDENCE = "evidence.json"
@@ -37,7 +37,7 @@ EVIDENCE = "evidence.json"
 
 
 Variant = Literal["plain", "register"]
-"""How it is annotated: as M3D, or as in `register`."""
+"""The annotation: as in M3D, or as in `register`."""
 
 
 def generate_demo(
@@ -86,14 +86,14 @@ def frame_only_facts(corpus: Path | Imported) -> frozenset[tuple[str, int]]:
 
 
 def demo_corpus(seed: int = 0) -> Path:
-    """The folder of the demo corpus in the cache ($M3DLLM_CACHE, else $XDG_CACHE_HOME/m3dllm); made when missing."""
+    """The folder of the demo corpus in the cache ($M3DLLM_CACHE, else $XDG_CACHE_HOME/m3dllm); generated if missing."""
     folder = _cache() / f"demo-v{VERSION}-seed{seed}"
     if not (folder / "labels.json").is_file():
         try:
             with progress("drawing the demo corpus"):
                 write_corpus(folder, generate_demo(seed))
         except UserError:
-            # another process may have been faster: its corpus is as good
+            # another process may have been faster: its corpus is the same
             if not (folder / "labels.json").is_file():
                 raise
     for name, data in m3d_guidelines().items():  # a version before this one kept none; a cache may be read-only
@@ -127,7 +127,7 @@ def _clips(seed: int, salt: str, lang: Lang, split: str, n: int) -> Iterator[Cli
 
 
 def _subsets(rng: Random, split: str, n: int) -> list[Subset | None]:
-    """What each document has: about three in a hundred no text, as many no frames; one of the test split nothing."""
+    """The missing modality of each document: about 3 % lack text, 3 % frames; one test document lacks both."""
     few = max(1, round(0.03 * n))
     shares: tuple[tuple[Subset | None, int], ...] = (("no_text", few), ("no_video", few), (None, split == "test"))
     odd = [subset for subset, share in shares for _ in range(share)][: n // 3]

@@ -1,6 +1,6 @@
-"""What can be told: each beat says whom it needs and which relations hold when it has been told.
+"""The events of a story: each beat lists the roles that it needs and the relations that it states.
 
-The words for it are in `prose_en` and `prose_zh`, under the same names. Roles are one letter: P is the person in focus,
+Their sentences are in `prose_en` and `prose_zh`, under the same names. Roles are one letter: P is the person in focus,
 Q and R are others (`kin` says what they are to P), L and M places, O and N organizations, T a time.
 """
 

@@ -27,7 +27,7 @@ AREAS: tuple[Area, ...] = ("valley", "county", "island")
 
 @dataclass(eq=False, slots=True)
 class Person:
-    """`trade` counts into a language's trades (None: nobody says what the person does); `coat` is a colour, if told."""
+    """`trade` counts into a language's trades (None: not mentioned); `coat` is a colour, if mentioned."""
 
     gender: Gender
     given: str

@@ -1,4 +1,4 @@
-"""Makes one clip: its text, its frames, and what is true of both."""
+"""Makes one clip: its text, its frames, and the gold of both."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def make_clip(
 ) -> Clip:
     """The next clip of a story. `subset` "no_text" and "no_video" leave a modality out, None both.
 
-    `beats` and `seen` are drawn from: what happens, and what only frames show; `lengths` bounds the text, in tokens;
-    `writer_type` tells it in words of its own; `all_annotated`: no frame is left without its regions.
+    `beats` and `seen` hold the possible numbers of events and of relations that only frames show; `lengths` bounds the
+    text, in tokens; `writer_type` replaces the writer of the language; `all_annotated`: every frame has its regions.
     """
     told = set(story.told)
     while True:
@@ -210,7 +210,7 @@ def _segments(
 
 
 def _stills(rng: Random, plan: Plan, on_screen: dict[int, int]) -> list[_Still]:
-    """Every frame of the clip: what the text speaks of, and what merely passes by."""
+    """Every frame of the clip: those that the text refers to, and others."""
     stills = [_Still(seen.pair, seen.relation, on_screen[i]) for i, seen in enumerate(plan.seen)]  # type: ignore[arg-type]
     shown: list[Shown] = [entity for entity in plan.show if not isinstance(entity, Time)]
     stills.append(_Still((rng.choice(shown),)))

@@ -1,4 +1,4 @@
-"""Invented names of people, places and organizations, made of syllables and dealt to the splits by their hash.
+"""Invented names of people, places and organizations, made of syllables and assigned to splits by their hash.
 
 A name that a split uses is used by no other split of any generated corpus with the same half of the names: the default
 corpus has one half, every salted one the other. Nothing here knows what a document is.

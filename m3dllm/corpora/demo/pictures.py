@@ -1,8 +1,7 @@
 """Draws the frames of the demo corpus, and says where everything in them is.
 
-A frame shows people (the colour of the coat tells who it is), landmarks of places, signs of organizations, and, between
-two of them, a mark that says what they are to each other: the only place where those facts stand. The marks are the
-same in every document:
+A frame shows people (told apart by the colour of the coat), landmarks of places, signs of organizations, and, between
+two of them, a mark for their relation, which no text states. The marks are the same in every document:
 
 - between two people: a heart (couple), a gear (colleague), a sun (peer), a fence (neighbor), a twig (other relatives);
 - beside a landmark: a key (lives there), a hammer (works there), a suitcase (goes there), nothing (is there);
@@ -77,7 +76,7 @@ _LETTERS = {
 
 
 class Region(NamedTuple):
-    """Where something is in a picture; `shown` is None for people whom nobody names."""
+    """Where something is in a picture; `shown` is None for people without a name."""
 
     shown: Person | Place | Org | None
     type: str
@@ -85,7 +84,7 @@ class Region(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """An image file and what is to be seen in it."""
+    """An image file and its regions."""
 
     png: bytes
     regions: tuple[Region, ...]

@@ -1,7 +1,7 @@
-"""Decides what a clip tells: who is in it, which beats, and which facts only its pictures show. No words, no drawing.
+"""Decides the content of a clip: its cast, its beats, and the facts that only its pictures show. No text, no drawing.
 
-The same kind of sentence ("one picture shows … and …") goes with every fact that a picture shows, and with none: which
-it is, nobody can tell from the text.
+The same kind of sentence ("one picture shows … and …") goes with pictures that show a fact and with pictures that show
+none, so that the text does not give the fact away.
 """
 
 from __future__ import annotations

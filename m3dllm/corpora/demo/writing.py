@@ -1,6 +1,6 @@
-"""Writes templates down as text, keeps who was mentioned where, and chooses how to refer to whom.
+"""Fills templates with text, records the mentions, and chooses how to refer to each entity.
 
-A template is literal words and slots `{R}`, `{R+}` or `{R:form}`, R being a role (see `beats`). What stands in a slot:
+A template is literal words and slots `{R}`, `{R+}` or `{R:form}`, R being a role (see `beats`). The forms of a slot:
 
 - people: `{P}` a subject, so a pronoun where that is clear; `{P+}` no pronoun, introduced when new; `{P:n}` a name or
   a role noun; `{P:full}`; the pronouns `he`, `him`, `his`; `coat`, a colour; `child`, `parent`, … the noun for P's
@@ -39,10 +39,10 @@ class Mentioned(NamedTuple):
 
 
 class Writer(ABC):
-    """A text as it grows. `show` holds those whose looks the text must tell, for pictures to be understood."""
+    """A text being written. `show`: the entities whose looks the text must describe, so that pictures are clear."""
 
     prose: ClassVar[Any]
-    """The module of this language's words."""
+    """The module with the words of this language."""
     joiner: ClassVar[str]
     """Between two tokens."""
     full_stop: ClassVar[str]
@@ -70,14 +70,14 @@ class Writer(ABC):
     # --- telling ------------------------------------------------------------------------------------------------------
 
     def tell_beat(self, beat: Beat, roles: Mapping[str, Entity]) -> None:
-        """Tell a beat in one of its ways; from then on kin can be called by what they are to each other."""
+        """Write a beat with one of its templates; from then on relatives can be referred to by kinship."""
         for relation, head, tail in beat.facts:
             if kin := KIN_OF.get(relation):
                 self._relate(roles[head], kin, roles[tail])
         self.tell(self.prose.BEATS[beat.name], roles, hedge=self.rng.random() < 0.3)
 
     def tell(self, templates: Sequence[str], roles: Mapping[str, Entity], *, hedge: bool = False) -> None:
-        """Write one of the templates down, one that the text lacks where possible; `hedge` puts first who says so."""
+        """Write one of the templates, an unused one if possible; `hedge` puts a source ("it is said") before it."""
         template = self._fresh(templates)
         if hedge and template.startswith(("{P", "{Q", "{L", "{O")):
             template = self._fresh(self.prose.HEDGES) + self.joiner + template
@@ -96,7 +96,7 @@ class Writer(ABC):
         return template
 
     def show_looks(self, entities: Sequence[Entity]) -> None:
-        """Tell what the entities look like, where that has to be told and was not yet."""
+        """Describe the looks of the entities, where needed and not yet done."""
         for entity in entities:
             if entity in self.show and (entity, "look") not in self.told:
                 if isinstance(entity, Person):
@@ -226,7 +226,7 @@ class Writer(ABC):
         return noun
 
     def shares_surname(self, person: Person, *, gender: bool = False) -> bool:
-        """Whether someone else in the story has the surname (and, if asked, the gender too)."""
+        """Whether someone else in the story has the surname (and, with `gender`, the gender too)."""
         return any(
             other is not person and other.surname == person.surname and (not gender or other.gender == person.gender)
             for other in self.cast
@@ -282,7 +282,7 @@ class Writer(ABC):
 
     @abstractmethod
     def trade_noun(self, person: Person) -> list[str]:
-        """The role noun of a person whose trade was told, such as "the painter"."""
+        """The role noun of a person whose trade was mentioned, such as "the painter"."""
 
     @abstractmethod
     def possessed(self, owner: Person, noun: str) -> list[str]:
@@ -314,7 +314,7 @@ class Writer(ABC):
 
     @abstractmethod
     def thing(self, form: str) -> str:
-        """Something that looks like a name and is none."""
+        """Something that looks like a name but is none."""
 
     @staticmethod
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Numbers quoted from papers, to stand beside ours: percentages as printed there, never compared with ours."""
+"""Scores quoted from papers, shown beside ours: percentages as printed, never compared statistically."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from m3dllm.wire import decode
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """One system of a paper: by task (and "average") its F1 in percent and, where it is given, the variance."""
+    """One system of a paper: by task (and "average") its F1 in percent and, if given, the variance."""
 
     system: str
     scores: dict[str, list[float]]
@@ -21,7 +21,7 @@ class Quoted:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a paper printed, by language; `source` and `errors_source` say where, `measured_on` of which documents."""
+    """The scores of a paper, by language; `source` and `errors_source`: where printed; `measured_on`: the documents."""
 
     name: str
     title: str
@@ -38,7 +38,7 @@ def papers() -> tuple[str, ...]:
 
 
 def read_published(name: str) -> Published:
-    """The numbers of one paper. Raises UserError for a name that is not known."""
+    """The numbers of one paper. Raises UserError for an unknown name."""
     if name not in papers():
         raise UserError(f"--paper {name}: expected {' or '.join(papers())}")
     found = decode(read_bytes(Path(__file__).parent / f"{name}.json"), dict[str, Any])
