@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from m3dllm.errors import UserError, printable, redact
+from m3dllm.errors import UserError, printable, redact, remedy
 
 STOPPED = "m3dllm: stopped; the same command resumes"
 OUTSIDE = frozenset(
@@ -186,7 +186,7 @@ def line_of(error: BaseException) -> str:
         name = error.filename if error.filename is not None else "the output"
         name = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
         name = name if len(name) <= 200 else f"{name[:80]}…{name[-20:]}"
-        return f"{name}: {error.strerror}: free up space or choose another location"
+        return f"{name}: {error.strerror}: {remedy(error)}"
     if isinstance(error, MemoryError):
         return "out of memory: use fewer or shorter documents, or a smaller batch"
     return ""

@@ -6,6 +6,7 @@ bug of ours and keeps its traceback (exit code 1).
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -35,6 +36,17 @@ class UserError(Exception):
         """`file[:line][: place]: message`; `place` is a path inside the value, such as `$.chains[0]`."""
         where = f"{file}:{line}" if line is not None else f"{file}"
         return cls(f"{where}: {place}: {message}" if place else f"{where}: {message}")
+
+
+def remedy(error: OSError) -> str:
+    """What the user can do about a file that cannot be read or written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free up space or choose another location"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "change its permissions or choose another location"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "raise the limit of open files (ulimit -n)"
+    return "check the path or choose another location"
 
 
 def redact(value: T) -> T:

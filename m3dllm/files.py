@@ -21,7 +21,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from m3dllm.errors import UserError
+from m3dllm.errors import UserError, remedy
 
 _STRANGE = frozenset(("idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "mbcs", "oem", "undefined"))
 """Python codecs that no text file uses, or that differ between machines."""
@@ -282,9 +282,7 @@ def _short(name: str) -> str:
 
 def cannot_write(path: Path, error: OSError) -> UserError:
     """The error for a file that cannot be written: a full disk, a folder without permission."""
-    return UserError.at(
-        error.filename or path, f"cannot be written: {error.strerror}: free up space or choose another location"
-    )
+    return UserError.at(error.filename or path, f"cannot be written: {error.strerror}: {remedy(error)}")
 
 
 def sha256(data: bytes) -> str:
