@@ -1,7 +1,7 @@
-"""Random numbers of a model in training, from a generator that each thread has of its own.
+"""Random numbers of a model in training, from one generator per thread.
 
-So several threads compute parts of one step at once, and the result does not depend on which of them is first. Outside
-of `seeded`, and on a GPU, torch's own generator is used.
+So several threads can compute parts of one step, and the result does not depend on their timing. Outside of `seeded`,
+and on a GPU, torch's own generator is used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def generator_for(device: torch.device) -> torch.Generator | None:
-    """This thread's generator; None, for torch's own, on a GPU or where none is seeded."""
+    """This thread's generator; None, for torch's own, on a GPU or outside of `seeded`."""
     found: torch.Generator | None = getattr(_THREAD, "generator", None)
     return found if device.type == "cpu" else None
 
@@ -39,7 +39,7 @@ def rand(shape: Sequence[int], device: torch.device) -> Tensor:
 
 
 class Dropout(nn.Dropout):
-    """Dropout that draws a byte a value, with `p` in 256ths: drawing is most of what dropout takes on a CPU."""
+    """Dropout that draws one byte per value, with `p` in 256ths: drawing dominates the time of dropout on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         generator = generator_for(input.device)

@@ -1,8 +1,8 @@
 """Find a run, read it, write it.
 
-A run directory holds `run.json` (what was asked, of what, with what), `documents.jsonl` (the examples as scored),
-`raw.jsonl` (one answer a line, appended as it comes), `prompts.jsonl` (each distinct prompt once, for systems that ask
-with prompts), `predictions.jsonl`, `scores.json`, `per_document.jsonl`, `checkpoint/` and `log.txt`. Each file depends
+A run directory holds `run.json` (the record of the experiment), `documents.jsonl` (the examples as scored), `raw.jsonl`
+(one answer per line, appended as it comes), `prompts.jsonl` (each distinct prompt once, for systems with prompts),
+`predictions.jsonl`, `scores.json`, `per_document.jsonl`, `checkpoint/` and `log.txt`. Each file depends
 only on those before it. Nothing here knows what a system is, so a run made by a system that is no longer installed can
 still be scored.
 """
@@ -42,12 +42,12 @@ from m3dllm.wire import (
 Key = tuple[str, GivenKind | None]
 
 MADE_BY = ("versions", "git", "device")
-"""What of a record says by which software, and where, the run was made."""
+"""The fields of a record about the software and machine that made the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusRecord:
-    """Which documents a run is about."""
+    """The documents of a run."""
 
     name: str
     root: str
@@ -60,13 +60,13 @@ class CorpusRecord:
     shard: str | None = None
     """ "2/8": of these documents every eighth, from the second on; None: all."""
     sha256: dict[str, str] = field(default_factory=dict)
-    """Of labels.json and of every split that the run reads, by file name."""
+    """The hashes of labels.json and of every split that the run reads, by file name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """`run.json`: everything that is needed to make the run again. Its identity: the fields up to `sources`, and
-    whether the system is fitted in it."""
+    """`run.json`: everything needed to repeat the run. Its identity: the fields up to `sources`, and
+    whether the run trains the system."""
 
     system: str
     config: dict[str, Any]
@@ -77,38 +77,38 @@ class RunRecord:
     missing: dict[str, Any] | None
     """The modality manifest: its kind, seed, and the subset of each document."""
     checkpoint: str | None
-    """sha256 of the checkpoint that was brought along; None where the run fits its own or needs none."""
+    """sha256 of a given checkpoint; None if the run trains its own or needs none."""
     corpus: CorpusRecord
     labels: LabelSet
     sources: dict[str, str] = field(default_factory=dict)
     """sha256 of the files that the system's options name, such as an adapter's."""
     format: int = FORMAT
     status: str = "running"
-    """running, incomplete (some documents failed in a way that asking again may mend), or done."""
+    """running, incomplete (some documents failed and may be retried), or done."""
     summary: str = ""
     trains: bool = False
     incidental: tuple[str, ...] = ()
     """The options that may change between a run and its resumption: a server's address, a device."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """What the system says it used: models, prompts and adapters with their hashes."""
+    """What the system reports to have used: models, prompts and adapters with their hashes."""
     notes: tuple[str, ...] = ()
-    """What whoever reads a score must know of the system, such as 'in-domain pretrained': a report shows it."""
+    """Notes on the system for readers of its scores, such as 'in-domain pretrained'; reports show them."""
     unsupported: tuple[Task, ...] = ()
-    """Those of `tasks` that the system does not answer with the model that it has: they have no score."""
+    """Those of `tasks` that the system cannot answer with its model: they have no score."""
     command: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     git: str | None = None
     device: str = ""
     earlier: tuple[dict[str, Any], ...] = ()
-    """`versions`, `git` and `device` of former passes, where they were others and what they made still stands here."""
+    """`versions`, `git` and `device` of earlier passes, if they differed and their answers are still in the run."""
     started: str = ""
     finished: str | None = None
     tally: dict[str, Any] = field(default_factory=dict)
-    """What the system counted of its own work in the last pass: tokens, retries, memory."""
+    """The system's own counts in the last pass: tokens, retries, memory."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Wall time of each step in this run's last pass over it."""
+    """Wall time of each step in its last pass, in seconds."""
     memory_mb: dict[str, float] = field(default_factory=dict)
-    """The most memory that the process had taken by the end of each step, in megabytes."""
+    """The peak memory of the process by the end of each step, in megabytes."""
 
     @property
     def answered_tasks(self) -> tuple[Task, ...]:
@@ -116,7 +116,7 @@ class RunRecord:
         return tuple(task for task in self.tasks if task not in self.unsupported)
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for two commands to mean the same run, flat: dotted name to value."""
+        """What makes two commands the same run, flat: dotted name -> value."""
         names = (
             *("system", "config", "preset", "seed", "pairs", "tasks", "missing", "checkpoint", "corpus", "labels"),
             *("sources", "trains"),
@@ -129,8 +129,7 @@ class RunRecord:
     def differences(self, other: RunRecord, *, defaults: Mapping[str, Any] | None = None) -> Iterator[str]:
         """`name was X, is now Y` for every difference in identity; `self` is the older.
 
-        An option counts for neither where one of them says that it may change; one that the older lacks had its
-        default.
+        Options that either of them lists as `incidental` are ignored; one that the older lacks counts as its default.
         """
         incidental = tuple({*self.incidental, *other.incidental})
         older = replace(self, config={**(defaults or {}), **self.config})
@@ -141,7 +140,7 @@ class RunRecord:
 
 
 def f1_html(scores: Mapping[str, Any]) -> str:
-    """The object of `scores.json` as a table for notebooks: F1 in percent, a row a language and protocol."""
+    """The object of `scores.json` as a table for notebooks: F1 in percent, one row per language and protocol."""
     parts = {
         f"{lang}, {words}": of[name]
         for lang, of in scores["languages"].items()
@@ -191,16 +190,16 @@ class Run:
         return Stream(self._there("documents.jsonl"), decode_example)
 
     def raws(self, *, missing_ok: bool = True) -> RawOutputs:
-        """The last answer of each document in each pass; a torn last line is passed over.
+        """The last answer of each document in each pass; an incomplete last line is ignored.
 
-        Raises UserError where there is no raw.jsonl, unless it may be missing.
+        Raises UserError if there is no raw.jsonl, unless `missing_ok`.
         """
         if not missing_ok:
             self._there("raw.jsonl")
         return RawOutputs(self.path / "raw.jsonl")
 
     def answered(self, *, retry_failed: bool = False) -> frozenset[Key]:
-        """What need not be asked again."""
+        """The documents and passes that are answered: see `RawOutputs.answered`."""
         return self.raws().answered(retry_failed=retry_failed)
 
     def failed(self) -> list[RawOutput]:
@@ -211,7 +210,7 @@ class Run:
         return Stream(self._there("predictions.jsonl"), decode_prediction)
 
     def scores(self) -> dict[str, Any]:
-        """`scores.json` as it stands."""
+        """The object in `scores.json`."""
         file = self._there("scores.json")
         try:
             return decode(read_bytes(file), dict[str, Any])
@@ -232,10 +231,10 @@ class Run:
     # --- writing ---
 
     def begin(self, record: RunRecord, *, defaults: Mapping[str, Any] | None = None) -> RunRecord:
-        """Begin the run, or resume it, and give its record, which says what made what is there already.
+        """Begin or resume the run; returns its record, which includes what made the existing files.
 
         `defaults` are the options that a record of an older version may lack. Call under `locked`. Raises UserError,
-        with what changed, where a run of another identity stands there.
+        with the differences, if there is a run of another identity.
         """
         path = self.path
         if not (path / "run.json").exists():
@@ -253,7 +252,7 @@ class Run:
         return replace(record, **{name: getattr(old, name) for name in (*kept, "command", *MADE_BY, "earlier")})
 
     def drop_unused(self) -> None:
-        """Remove what was begun where nothing was made: a run without an answer and without anything fitted."""
+        """Remove a run that has neither an answer nor a checkpoint."""
         if (self.path / "raw.jsonl").exists() or (self.checkpoint.is_dir() and any(self.checkpoint.iterdir())):
             return
         for name in ("run.json", "documents.jsonl", "prompts.jsonl", "log.txt", ".lock"):
@@ -278,7 +277,7 @@ class Run:
 
     @contextmanager
     def raw_log(self) -> Iterator[Log]:
-        """raw.jsonl open for appending, its torn last line dropped first."""
+        """raw.jsonl open for appending, without an incomplete last line."""
         file = self.path / "raw.jsonl"
         whole = read_bytes(file).rfind(b"\n") + 1 if file.exists() else 0
         with _appending(file, whole) as log:
@@ -292,9 +291,9 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """The right to write into the run; the system gives it back when the process ends, however it ends.
+        """A lock for writing into the run; the operating system releases it when the process ends.
 
-        Raises UserError where another process has it.
+        Raises UserError if another process holds it.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -313,13 +312,13 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Appends lines, each in one write: a kill leaves whole lines and at most one torn one."""
+    """Appends lines, each in one write: a kill leaves at most one incomplete line."""
 
     path: Path
     _file: Any
 
     def append(self, line: bytes) -> None:
-        """Write one line. Raises UserError where the disk refuses; what was half written is taken back."""
+        """Write one line. Raises UserError if the disk refuses; a partial line is removed."""
         line, at = line + b"\n", os.fstat(self._file.fileno()).st_size
         try:
             done = self._file.write(line)
@@ -371,7 +370,7 @@ def _appending(file: Path, whole: int) -> Iterator[Log]:
 
 
 class RawOutputs(Mapping[Key, RawOutput]):
-    """The last answer of each document in each pass. Which line holds it is held, and which ones are failures."""
+    """The last answer of each document in each pass. In memory are only their lines' places and which are failures."""
 
     def __init__(self, file: Path) -> None:
         """`file` is raw.jsonl, which need not be there."""
@@ -398,11 +397,11 @@ class RawOutputs(Mapping[Key, RawOutput]):
         return key in self._places
 
     def line(self, key: Key) -> bytes:
-        """The answer as it stands in the file, without the line's end."""
+        """The line of an answer, without its end."""
         return self._lines.line(self._places[key])
 
     def answered(self, *, retry_failed: bool = False) -> frozenset[Key]:
-        """What need not be asked again: answered, or (but with `retry_failed`) failed for good."""
+        """The documents and passes not to be repeated: answered, or (without `retry_failed`) failed for good."""
         again = {key for key, failure in self.failures.items() if retry_failed or failure.retryable}
         return frozenset(key for key in self if key not in again)
 
@@ -412,7 +411,7 @@ class RawOutputs(Mapping[Key, RawOutput]):
 
 
 def added(tallies: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What several counted of their work together: numbers are added, of names that end in `_share` averaged."""
+    """The sum of several tallies: numbers are added; those with names in `_share` are averaged."""
     found: dict[str, list[Any]] = {}
     for tally in tallies:
         for name, value in tally.items():
@@ -430,7 +429,7 @@ def _together(name: str, values: list[Any]) -> Any:
 
 
 def with_environment(record: RunRecord, now: RunRecord, *, beside: bool) -> RunRecord:
-    """`record` as of a pass made as `now` says; `beside`: what former passes made still stands."""
+    """`record` with the environment of `now`; `beside`: answers of earlier passes are kept."""
     old, new = ({name: getattr(one, name) for name in MADE_BY} for one in (record, now))
     earlier = (*record.earlier, old) if beside and old != new else record.earlier
     return replace(record, command=now.command, **new, earlier=earlier)

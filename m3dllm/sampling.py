@@ -1,4 +1,4 @@
-"""Which frames of a video are taken: what ffmpeg's filters `select` and `fps` would let through, by times alone."""
+"""Which frames of a video are sampled, by their times: as ffmpeg's filters `select` and `fps` do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Which frames are taken: exactly one of every so many, so many a second, or those shown at some times."""
+    """How frames are sampled: every N-th, N per second, or those on screen at given times."""
 
     every: int | None = None
     fps: Fraction | None = None
@@ -27,7 +27,7 @@ class Sampling:
 
 
 class Shown(NamedTuple):
-    """A frame in the order of showing: its time and duration in ticks of the stream, from the file's beginning."""
+    """A frame in display order: its time and duration in ticks of the stream, from the file's beginning."""
 
     pts: int
     duration: int
@@ -35,11 +35,11 @@ class Shown(NamedTuple):
 
 
 def chosen(frames: Iterable[Shown], sampling: Sampling, tick: Fraction) -> Iterator[tuple[int, Shown]]:
-    """(number, frame) of those that `sampling` takes. `tick` is the stream's time base, in seconds.
+    """(number, frame) of the sampled frames. `tick`: the stream's time base, in seconds.
 
-    Every so many: as `select='not(mod(n,N))'`. So many a second: as the filter `fps`, which fills slots by rounding,
-    each with the last frame that falls into it or before it, but a frame is taken once. At times: the frame on screen.
-    A video that has a frame gives one.
+    Every N-th: as `select='not(mod(n,N))'`. N per second: as the filter `fps`, which rounds times to slots and fills
+    each with the last frame in or before it, but each frame is used once. At times: the frame on screen. At least one
+    frame is sampled of any video that has one.
     """
     if sampling.every is not None:
         yield from ((n, shown) for n, shown in enumerate(frames) if n % sampling.every == 0)
@@ -48,7 +48,7 @@ def chosen(frames: Iterable[Shown], sampling: Sampling, tick: Fraction) -> Itera
     slots = None if sampling.fps is None else sampling.fps * tick
 
     def between(pts: int, end: int) -> bool:
-        """Whether something falls to a frame that is on screen from `pts` to `end`."""
+        """Whether a slot or time falls to the frame that is on screen from `pts` to `end`."""
         if slots is not None:
             return nearest(pts * slots) < nearest(end * slots)
         while times and times[0] < pts:
@@ -67,12 +67,12 @@ def chosen(frames: Iterable[Shown], sampling: Sampling, tick: Fraction) -> Itera
     if held is None:
         return
     end = held[1].pts + held[1].duration
-    if times and times[-1] >= end:  # asked for after the end: the last frame is the nearest
+    if times and times[-1] >= end:  # a time after the end: the last frame is the nearest
         end = math.floor(times[-1]) + 1
     if between(held[1].pts, end) or (slots is not None and not any_yet):
         yield held
 
 
 def nearest(value: Fraction) -> int:
-    """The nearest whole number; of a half the greater."""
+    """The nearest whole number; halves are rounded up."""
     return math.floor(value + Fraction(1, 2))

@@ -1,4 +1,4 @@
-"""What a report is made of: finished runs, read from their folders, and those that had to be skipped."""
+"""Finished runs read from disk, for reports and document pages; and runs that were skipped."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from m3dllm.wire import decode_prediction, encode_example, encode_raw
 
 @dataclass(frozen=True, eq=False)
 class ScoredRun:
-    """A scored run as it lies on disk, under a name that no other run of the report has.
+    """A scored run on disk, with a name that is unique in the report.
 
-    Documents, answers and predictions are read when they are asked for, one at a time.
+    Documents, answers and predictions are read on access, one at a time.
     """
 
     name: str
@@ -33,11 +33,11 @@ class ScoredRun:
     record: RunRecord
     examples: Sequence[Example]
     raws: Mapping[Key, RawOutput]
-    """The answers as they were given; none where raw.jsonl is gone, which a score does without."""
+    """The raw answers; empty if raw.jsonl is missing, which scores do not need."""
     predictions: Sequence[Prediction]
     scores: Scores
     subsets: Mapping[str, Subset]
-    """What was shown of each document; empty where everything was."""
+    """The modalities given of each document; empty if all were."""
     summary: Summary
 
     def __repr__(self) -> str:
@@ -53,7 +53,7 @@ class ScoredRun:
         return Answers(Golds(self.examples, self.subsets), self.predictions)
 
     def of(self, lang: str) -> LanguageSummary:
-        """What it holds in one language."""
+        """The summary of one language."""
         return self.summary.languages[lang]
 
     def part(self, lang: str, pairs: Pairs) -> TaskScores | None:
@@ -64,7 +64,7 @@ class ScoredRun:
     def heuristics(self, lang: str, pairs: Pairs) -> tuple[HeuristicBaseline, ...]:
         """The heuristic baselines beside its scores: over the predicted mentions and chains, or over the gold's."""
         known = self.of(lang).heuristics
-        if pairs not in known and pairs == "gold_pairs":  # another run of its table was given the gold
+        if pairs not in known and pairs == "gold_pairs":  # only another run of its table was given the gold
             settings = plain(self.scores.settings)
             found = heuristic_baselines(self.examples, self.record.labels, settings=settings, subsets=self.subsets)
             known[pairs] = tuple(row for row in found if row.lang == lang)
@@ -80,9 +80,9 @@ class LeftOut:
 
 
 def read_run(path: Path, name: str | None = None, *, threshold: float | None = None) -> ScoredRun:
-    """The scored run at `path`, finished or not. Raises UserError where it is broken or of another format.
+    """The scored run at `path`, finished or not. Raises UserError if it is broken or of another format.
 
-    Of its predictions those that are at least as sure as `threshold`; None: as it was scored.
+    `threshold`: only predictions with at least this confidence; None: as it was scored.
     """
     run = Run(path)
     record = run.record()
@@ -113,7 +113,7 @@ def _at_least(limit: float, line: bytes) -> Prediction:
 
 
 def _check_scores(path: Path, walked: Walked, scores: Scores) -> None:
-    """Raises UserError where documents, predictions, counts by document and scores do not belong together."""
+    """Raises UserError if documents, predictions, counts by document and scores do not belong together."""
     summary = walked.summary
     again = f"score again with 'm3dllm score {path}'"
     expected = {document for of in summary.languages.values() for document in of.documents}
@@ -146,9 +146,9 @@ def _check_scores(path: Path, walked: Walked, scores: Scores) -> None:
 
 
 def read_runs(paths: Iterable[Path], *, threshold: float | None = None) -> tuple[list[ScoredRun], list[LeftOut]]:
-    """The finished runs in the order of their names, and the others with what is wrong. A path given twice counts once.
+    """(the finished runs by name, the others with the reason). A path given twice counts once.
 
-    `threshold` is as in `read_run`. Raises UserError where no run is left.
+    `threshold` is as in `read_run`. Raises UserError if no run is left.
     """
     runs, skipped = [], []
     for name, path in sorted(_names({path.resolve(): path for path in paths}).items()):
@@ -159,7 +159,7 @@ def read_runs(paths: Iterable[Path], *, threshold: float | None = None) -> tuple
             runs.append(run)
         except UserError as error:
             skipped.append(LeftOut(name, str(error).removeprefix(f"{path}: ").removeprefix(f"{path}/")))
-        except Exception as error:  # a file of a run can hold anything, and one bad run is not to stop the others
+        except Exception as error:  # files of a run can hold anything, and one bad run must not stop the others
             skipped.append(LeftOut(name, broken(error)))
     if not runs:
         why = "; ".join(f"{run.name}: {run.why}" for run in skipped)
@@ -168,9 +168,9 @@ def read_runs(paths: Iterable[Path], *, threshold: float | None = None) -> tuple
 
 
 def with_common(runs: Sequence[ScoredRun], work: Path) -> list[ScoredRun]:
-    """The runs, each with only the documents that all have, with the same gold, and scored on them.
+    """The runs, restricted to and scored on the documents that all share, with the same gold.
 
-    What is left of a run stands in the folder `work`, in files as a run's. Raises UserError where nothing is.
+    The restricted runs are written into the folder `work`. Raises UserError if no document is left.
     """
     held = [{e.document.id: sha256(encode_example(e)) for e in run.examples} for run in runs]
     shared = {name for name, digest in held[0].items() if all(of.get(name) == digest for of in held)}
@@ -183,7 +183,7 @@ def with_common(runs: Sequence[ScoredRun], work: Path) -> list[ScoredRun]:
 
 
 def _restricted(run: ScoredRun, ids: Collection[str], folder: Path) -> ScoredRun:
-    """The run as if it were about these documents only."""
+    """The run, restricted to these documents."""
     folder.mkdir()
     left = Run(folder)
     left.write_examples(e for e in run.examples if e.document.id in ids)
@@ -206,13 +206,13 @@ def _restricted(run: ScoredRun, ids: Collection[str], folder: Path) -> ScoredRun
 
 
 def broken(error: Exception) -> str:
-    """Why a run is skipped in which something stands that nobody thought of."""
+    """Why a run is skipped whose files have unforeseen content."""
     message = " ".join(f"{type(error).__name__} {error}".split())
     return f"has content that no run writes ({message[:160]}): make it again"
 
 
 def _check_cost(path: Path, record: RunRecord) -> None:
-    """Raises UserError for a time, memory or count of tokens that cannot be one."""
+    """Raises UserError for an impossible time, memory or count of tokens."""
     for name, numbers in (("seconds", record.seconds), ("memory_mb", record.memory_mb)):
         for step, number in numbers.items():
             if not 0 <= number <= MOST:
@@ -223,7 +223,7 @@ def _check_cost(path: Path, record: RunRecord) -> None:
 
 
 def _names(paths: Mapping[Path, Path]) -> dict[str, Path]:
-    """Each path under the shortest end of it that no other has."""
+    """Each path by its shortest unique end."""
     names: dict[str, Path] = {}
     for whole, path in paths.items():
         for n in range(1, len(whole.parts) + 1):

@@ -1,4 +1,4 @@
-"""A run at work: its plan, its directory and its record together, and the answers of a system on their way into it."""
+"""A run in progress: its plan, directory and record, and the writing of answers."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ MODEL = {
     "response_models": "another model",
     "fingerprints": "another state of the server's model",
 }
-"""What of a system's provenance says which model answered."""
+"""The keys of a system's provenance that identify the model."""
 
 
 @dataclass(eq=False)
 class RunSession:
-    """A run that this process alone may write; each of its files is parsed once, when it is needed."""
+    """A run that only this process may write; each of its files is parsed once, when needed."""
 
     plan: Plan
     run: Run
@@ -55,13 +55,13 @@ class RunSession:
         return self.run.raws()
 
     def write(self, record: RunRecord) -> None:
-        """`record` is the run's from now on."""
+        """Write `record` as the run's record."""
         self.record = record
         self.run.write_record(record)
 
     @contextmanager
     def keeping(self, system: System) -> Iterator[Callable[[bytes], None]]:
-        """Keeps the lines of `system`'s answers, and before each the prompts that led to it."""
+        """Yields a function that writes a line of an answer, after the prompts that led to it."""
         with self.run.raw_log() as raws, self.run.prompt_log() as prompts:
 
             def keep(line: bytes) -> None:
@@ -72,7 +72,7 @@ class RunSession:
         del self.raws
 
     def check_frames(self, documents: Iterable[Document]) -> None:
-        """Raises UserError where a frame is no longer what it was when the run began."""
+        """Raises UserError if a frame has changed since the run began."""
         known = {e.document.id: i for i, e in enumerate(self.examples)}
         for document in documents:
             before = self.examples[known[document.id]].document.frames if document.frames else ()
@@ -84,10 +84,10 @@ class RunSession:
 
 @contextmanager
 def open_run(plan: Plan) -> Iterator[RunSession]:
-    """The plan's run, begun or resumed, locked, with its documents written and its log open."""
+    """The plan's run, new or resumed, locked, with its documents written and its log open."""
     run = Run(plan.path)
     examples = Spool(encode_example, decode_example)
-    if not (plan.path / "documents.jsonl").exists():  # what fails here leaves no run behind
+    if not (plan.path / "documents.jsonl").exists():  # a failure here leaves no run behind
         plan.spec.load(plan.config)
         examples.extend(_as_scored(plan))
     with run.locked():
@@ -116,7 +116,7 @@ def make_system(plan: Plan, *, checkpoint: Path | None) -> System:
 
 
 def with_provenance(record: RunRecord, plan: Plan, system: System) -> RunRecord:
-    """`record` with what the system reports of itself and of its work so far."""
+    """`record` with the provenance, notes and tally that the system reports."""
     return replace(
         record,
         provenance=dict(system.provenance),
@@ -127,7 +127,7 @@ def with_provenance(record: RunRecord, plan: Plan, system: System) -> RunRecord:
 
 
 def _unsupported(plan: Plan, system: System) -> tuple[Task, ...]:
-    """The tasks asked for that the system does not answer as it is. Raises UserError where these are all."""
+    """The requested tasks that the system does not answer. Raises UserError if it answers none."""
     found = tuple(task for task in plan.record.tasks if task in system.unsupported)
     if found == plan.record.tasks:
         why = "; ".join(system.notes)
@@ -136,7 +136,7 @@ def _unsupported(plan: Plan, system: System) -> tuple[Task, ...]:
 
 
 def with_timing(record: RunRecord, step: str, seconds: float) -> RunRecord:
-    """`record` with the time of a step, and the most memory that this process has had."""
+    """`record` with the time of a step, and this process's peak memory."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak_mb = peak / (1_000_000 if sys.platform == "darwin" else 1_000)  # kilobytes, but bytes on macOS
     return replace(
@@ -147,9 +147,9 @@ def with_timing(record: RunRecord, step: str, seconds: float) -> RunRecord:
 
 
 def check_model(path: Path, recorded: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
-    """Raises UserError where another model would answer than the one that is recorded for the answers there.
+    """Raises UserError if the model is another than the one recorded for the existing answers.
 
-    Of what a server says of its model with each answer, one of those seen now must have been seen then.
+    Of the model names that a server reports with its answers, at least one must be the same.
     """
     for name, what in MODEL.items():
         before, after = recorded.get(name), provenance.get(name)
@@ -165,9 +165,9 @@ def check_model(path: Path, recorded: Mapping[str, Any], provenance: Mapping[str
 
 
 def checked_answers(system: System, documents: Sequence[Document], name: str) -> Iterator[tuple[RawOutput, bytes]]:
-    """The system's answers and their lines in raw.jsonl, each checked to be of the document that is next.
+    """(answer, its line for raw.jsonl) of each document, checked to be in order.
 
-    The system is called before the first answer is taken. Raises UserError for an answer to another document.
+    The system is called before the first answer is consumed. Raises UserError for an answer to another document.
     """
     return _lines_of(iter(system.predict(documents)), documents, name)
 
@@ -216,21 +216,21 @@ class RunLog(logging.FileHandler):
         self.setFormatter(Shown("%(asctime)s %(levelname)s %(message)s"))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name that logging calls
-        """Raises UserError where the disk refuses a line."""
+        """Raises UserError if a line cannot be written."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
             raise cannot_write(Path(self.baseFilename), error) from error
         super().handleError(record)
 
     def close(self) -> None:
-        """What could not be written was said when it was to be."""
+        """Close without another error: a failed write was reported when it happened."""
         with suppress(OSError):
             super().close()
 
 
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
-    """Log lines go to the run's log.txt as well."""
+    """Write log lines to the run's log.txt as well."""
     handler = RunLog(path)
     log.addHandler(handler)
     try:

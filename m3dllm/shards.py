@@ -1,7 +1,7 @@
-"""The shards of a run as one run: `--shard i/n` makes them, each on a machine of its own, and `gather` joins them.
+"""Combine the shards of a run: `--shard i/n` makes them, perhaps on several machines, and `gather` joins them.
 
-Shard i of n holds every n-th document of the run, from the i-th on, so the documents of all shards in turn are those of
-the run. Nothing is asked and no corpus is read: what the shards hold is put in order, and scored.
+Shard i of n holds every n-th document of the run, from the i-th on. Joining needs neither the system nor the corpus:
+the lines of the shards are put in order, and scored.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Shard:
 
 
 def gather(paths: Iterable[Path], out: Path | None = None) -> Run:
-    """The run whose shards stand at `paths`, normalized and scored; its files are those of a run without shards.
+    """The run whose shards are at `paths`, normalized and scored; its files are those of a run without shards.
 
-    `out`: where; None: beside the shards, under their name without the shard. Raises UserError for shards of different
-    runs, for one that is missing, there twice or not finished, and where another run, or a finished one, stands.
+    `out`: the folder of the run; None: beside the shards, under their name without the shard. Raises UserError for
+    shards of different runs, for missing, duplicate or unfinished ones, and if `out` has another or a finished run.
     """
     shards = _checked([_read(Path(path)) for path in paths])
     run = Run(out or _place(shards[0]))
@@ -72,7 +72,7 @@ def _read(path: Path) -> Shard:
 
 
 def _checked(shards: Sequence[Shard]) -> list[Shard]:
-    """The shards in order. Raises UserError where they are not those of one run, all of them, each once."""
+    """The shards in order. Raises UserError if they are not all shards of one run, each once."""
     if not shards:
         raise UserError("gather needs the shards of a run: give their folders")
     first = shards[0]
@@ -105,7 +105,7 @@ def _checked(shards: Sequence[Shard]) -> list[Shard]:
 
 
 def _place(shard: Shard) -> Path:
-    """Where the run of all documents would stand. Raises UserError where the name of the shard does not say so."""
+    """The default folder of the whole run. Raises UserError if the shard's name does not tell it."""
     path, end = shard.run.path, f"-{shard.i}-of-{shard.n}"
     if not path.name.endswith(end) or path.name == end:
         raise UserError.at(path, f"is not named as a shard, which ends in '{end}': give the run's folder by --out")
@@ -113,7 +113,7 @@ def _place(shard: Shard) -> Path:
 
 
 def _record(shards: Sequence[Shard]) -> RunRecord:
-    """The record of the run of all documents: of what was counted and measured the sum, or the most."""
+    """The record of the whole run; counts and measurements are sums or maxima."""
     records = [shard.record for shard in shards]
     first = records[0]
     environments = [environment for record in records for environment in (_made_by(record), *record.earlier)]
@@ -156,7 +156,7 @@ def _answers(shards: Sequence[Shard]) -> Iterator[tuple[Shard, Key]]:
 
 
 def _prompts(shards: Sequence[Shard]) -> Iterator[bytes]:
-    """Each prompt once, in the order of the answers that they led to; then those that led to none."""
+    """Each prompt once, in the order of their answers; then those without an answer."""
     held: dict[int, dict[str, tuple[Stream[dict[str, str]], int]]] = {}
     for shard in shards:
         file = shard.run.path / "prompts.jsonl"

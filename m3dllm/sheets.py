@@ -1,4 +1,4 @@
-"""Rows as CSV whose cells a spreadsheet shows and never runs."""
+"""Rows as CSV whose cells a spreadsheet never runs as formulas."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ _FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")
 
 
 def defused(value: object) -> object:
-    """`value` with a `'` before it where it is text that a spreadsheet would take as a formula; numbers are none.
+    """`value` with a `'` before it if it is text that a spreadsheet would take as a formula; numbers are unchanged.
 
-    Text that begins so and has marks before it gets one more, so that `restored` finds what stood there.
+    Such text that already begins with `'` gets one more, so that `restored` can undo it.
     """
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def restored(cell: str) -> str:
-    """What stood where `defused` wrote `cell`."""
+    """The inverse of `defused`."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def noted(
     rows: Iterable[Sequence[object]], change: Callable[[str, str, str], None], where: str
 ) -> Iterator[Sequence[object]]:
-    """The rows as they are, every cell that will be defused noted by `change`."""
+    """The unchanged rows; every cell that will be defused is noted by `change`."""
     for row in rows:
         for value in row:
             if defused(value) != value:

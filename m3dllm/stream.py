@@ -1,8 +1,7 @@
-"""Documents, answers, counts: values that stand in a file, one a line, and are read one at a time.
+"""Values (documents, answers, counts) in a file, one per line, that are read one at a time.
 
-A `Stream` is a sequence of which only the places of its lines are held, a few bytes each: a value is decoded when it is
-asked for, and again when it is asked for again. A `Spool` is a stream that is still being written, into a file without
-a name.
+A `Stream` is a sequence that holds only the offsets of its lines, a few bytes each, and decodes a value on each access.
+A `Spool` is a stream that is still being written, into a temporary file.
 """
 
 from __future__ import annotations
@@ -25,22 +24,22 @@ T = TypeVar("T")
 U = TypeVar("U")
 K = TypeVar("K")
 IN_MEMORY = 2**20
-"""Bytes of a spool that need no file."""
+"""A spool of fewer bytes is kept in memory, without a file."""
 TOGETHER = 2**16
-"""Bytes of lines that are read at once, but for a line that is longer."""
+"""The bytes of lines that are read at once, unless one line is longer."""
 
 
 class Stream(Sequence[T]):
     """The values of a JSON Lines file, in its order. Reading raises UserError with file, line and place."""
 
     def __init__(self, path: Path, read: Callable[[bytes], T], *, torn: bool = False) -> None:
-        """`read` makes a value of a line, or raises WireError. `torn`: a last line without its end is passed over."""
+        """`read` makes a value of a line, or raises WireError. `torn`: a last line without its end is ignored."""
         self._path, self._read, self._torn = path, read, torn
         self._places: tuple[array[int], array[int]] | None = None
         """Where each line begins, and how many bytes it has."""
         self._file: Any = None
         self._source: Any = None
-        """The stream whose file it reads, which is closed with that one."""
+        """The stream whose file this one reads, and which closes it."""
 
     def __iter__(self) -> Iterator[T]:
         if self._places is not None:
@@ -76,7 +75,7 @@ class Stream(Sequence[T]):
         return f"{type(self).__name__}({list(self)!r})"
 
     def read_as(self, read: Callable[[bytes], U]) -> Stream[U]:
-        """The same lines as other values."""
+        """The same lines, decoded by `read`."""
         return self._part(read, self._placed())
 
     def pick(self, positions: Iterable[int]) -> Stream[T]:
@@ -143,12 +142,12 @@ class Stream(Sequence[T]):
 
 
 def pick(values: Sequence[T], positions: Sequence[int]) -> Sequence[T]:
-    """The values at these positions: of a stream another one."""
+    """The values at these positions; for a stream, another stream."""
     return values.pick(positions) if isinstance(values, Stream) else tuple([values[i] for i in positions])
 
 
 def heads(examples: Sequence[Example]) -> Iterable[ExampleHead]:
-    """The head of each document; of a stream nothing else is read."""
+    """The head of each document; from a stream only heads are decoded."""
     if isinstance(examples, Stream):
         return examples.read_as(example_head)
     return (ExampleHead(one.document.id, one.document.lang, one.document.group) for one in examples)
@@ -156,7 +155,7 @@ def heads(examples: Sequence[Example]) -> Iterable[ExampleHead]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lazy(Sequence[T], Generic[K, T]):
-    """A value for each key, made when it is asked for, and again when it is asked for again."""
+    """A sequence with a value for each key, made on each access."""
 
     keys: Sequence[K]
     make: Callable[[K], T]
@@ -173,7 +172,7 @@ class Lazy(Sequence[T], Generic[K, T]):
 
 
 class Spool(Stream[T]):
-    """Values on their way into a file."""
+    """A stream being written to a temporary file."""
 
     def __init__(self, write: Callable[[T], bytes], read: Callable[[bytes], T], values: Iterable[T] = ()) -> None:
         """`write` makes a line of a value, `read` a value of a line."""
@@ -189,7 +188,7 @@ class Spool(Stream[T]):
         self.append_line(self._write(value))
 
     def append_line(self, line: bytes) -> None:
-        """Add a value that is written already. Raises UserError where the disk refuses."""
+        """Add an encoded value. Raises UserError if it cannot be written."""
         try:
             if self._moved:
                 self._file.seek(self._end)

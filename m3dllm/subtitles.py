@@ -1,7 +1,7 @@
 """Subtitles of any common format as plain cues: no styles, no repetitions, no two at one time.
 
-SRT, WebVTT, ASS and SSA, SBV, SAMI and whatever else pysubs2 recognizes, TTML; files in any of the usual encodings, and
-the tracks of a video. Cues come in the order of time.
+SRT, WebVTT, ASS and SSA, SBV, SAMI and whatever else pysubs2 recognizes, TTML; files in any common encoding, and
+the tracks of a video. Cues are sorted by time.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _FORMATS = {".srt": "srt", ".sbv": "srt", ".vtt": "vtt", ".ass": "ass", ".ssa": 
 _STYLE = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{[^{}]*\}")
 _TIMING = re.compile(r"\d[\d:.,]*\s*-->\s*\d|^\d+:\d+:\d+[.,]\d+,\d+:\d+:\d+[.,]\d+\s*$", re.MULTILINE)
 _OPEN = re.compile(r"\{(?=[^{}]*(?:\{|\Z))")
-"""A brace that never closes: each costs pysubs2 a walk through the rest of its cue."""
+"""A brace that never closes: each makes pysubs2 scan the rest of its cue."""
 LONGEST_S = 1e7
-"""No film is so long."""
+"""Longer than any film, in seconds."""
 NO_TIME_S = 0.1
-"""Cues that are no further apart follow one another."""
+"""Cues at most this far apart, in seconds, count as adjacent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """What is said from one time to another, in seconds; its lines are parted by line ends."""
+    """A text with its start and end in seconds; its lines are separated by line ends."""
 
     start_s: float
     end_s: float
@@ -51,7 +51,7 @@ class Cue:
 
 @dataclass(frozen=True, slots=True)
 class Subtitles:
-    """The cues of a film, and where they come from; `problems` says what could not be used."""
+    """The cues of a film, and their source; `problems` lists what could not be used."""
 
     cues: tuple[Cue, ...]
     source: str
@@ -64,7 +64,7 @@ class Subtitles:
 
 
 def read_subtitles(path: Path) -> Subtitles:
-    """The cues of a subtitle file. Raises UserError where it cannot be read, or holds none."""
+    """The cues of a subtitle file. Raises UserError if it cannot be read, or has none."""
     text, encoding = decoded(read_bytes(path))
     found = parse_subtitles(text, path)
     return replace(found, source=path.name, encoding=encoding)
@@ -93,7 +93,7 @@ def parse_subtitles(text: str, path: Path) -> Subtitles:
 
 
 def read_track(video: Path, number: int) -> Subtitles:
-    """The cues of a video's subtitle track. Raises UserError where there is no such track, or none of text."""
+    """The cues of a video's subtitle track. Raises UserError if there is no such track, or it is not text."""
     notes = Notes()
     events = track_events(video, number, notes)
     cues = tidy(Cue(start_s, max(start_s, end_s), plain(text)) for start_s, end_s, text in events)
@@ -119,7 +119,7 @@ def _pysubs2(text: str, path: Path) -> Iterator[tuple[float, float, str]]:
         ) from error
     for event in found:
         if not event.is_comment and not event.is_drawing:
-            # what follows an unreadable timing line would else be said by the cue before
+            # else text after an unreadable timing line would belong to the cue before
             lines = re.split(r"(?:\\N|\n)(?:\d+(?:\\N|\n))?[^\\\n]*-->", event.text)[0]
             yield event.start / 1000, event.end / 1000, lines
 
@@ -162,12 +162,12 @@ def _ttml(text: str, path: Path) -> Iterator[tuple[float, float, str]]:
 
 
 def _rate(text: str | None, otherwise: int) -> float:
-    """Frames or ticks a second: a number above 0, else `otherwise`."""
+    """Frames or ticks per second: a number above 0, else `otherwise`."""
     return float(text) if re.fullmatch(r"0*[1-9]\d{0,8}(?:\.\d+)?", text or "") and text else otherwise
 
 
 def _ttml_text(element: Any) -> str:
-    """The text in an element, a line end where it has a break, other white space as one space."""
+    """The text of an element, with line ends for breaks, and other white space as one space."""
     text = re.sub(r"\s+", " ", element.text or "")
     for child in element:
         if _local(child.tag) != "metadata":
@@ -191,15 +191,15 @@ def plain(text: str) -> str:
 
 
 def tidy(cues: Iterable[Cue]) -> tuple[Cue, ...]:
-    """The cues by time, none empty, none said twice by its layers or by rolling captions, and no two at one time."""
+    """The cues by time, without empty ones, without repetitions by layers or rolling captions, and without overlaps."""
     ordered = sorted((cue for cue in cues if cue.text), key=lambda cue: (cue.start_s, cue.end_s))
     return tuple(_apart(_unrolled(_merged(ordered))))
 
 
 def _merged(cues: Iterable[Cue]) -> list[Cue]:
-    """Cues that begin together as one; a cue that says again what is still on screen only lengthens it."""
+    """Cues with the same start as one; a cue that repeats a text still on screen extends it."""
     kept: list[Cue] = []
-    last: dict[str, int] = {}  # where each text was said last
+    last: dict[str, int] = {}  # the last cue of each text
     for start_s, together in groupby(cues, key=lambda cue: cue.start_s):
         lines: list[str] = []
         seen: set[str] = set()
@@ -220,7 +220,7 @@ def _merged(cues: Iterable[Cue]) -> list[Cue]:
 
 
 def _unrolled(cues: Sequence[Cue]) -> list[Cue]:
-    """Rolling captions say the last lines again before the new one: those are dropped, in a file that rolls."""
+    """Drop the lines that rolling captions repeat before a new one, in files with such captions."""
 
     def repeated(before: Cue, cue: Cue) -> int:
         """How many of the first lines of `cue` are the last ones of the cue right before."""

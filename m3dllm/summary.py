@@ -1,7 +1,7 @@
-"""What is said of a run beside its scores, gathered in one walk through its documents, their answers and predictions.
+"""The statistics of a run besides its scores, collected in one pass over documents, answers and predictions.
 
-`score` keeps it as `summary.json`, with the hashes of the files that it was gathered from; where these are others now,
-or there is none, as in the runs of older versions, it is gathered again.
+`score` writes them as `summary.json`, with the hashes of the files that they depend on; if these have changed, or the
+file is missing, as in runs of older versions, they are collected again.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from m3dllm.wire import FORMAT, WireError, convert, decode, encode, encode_examp
 NAME = "summary.json"
 FILES = ("documents.jsonl", "raw.jsonl", "predictions.jsonl", "scores.json", "per_document.jsonl")
 MOST = 1e15
-"""What no time, memory or count of a run comes near."""
+"""Larger than any possible time, memory or count of a run."""
 TOKENS = ("tokens_in", "tokens_vision", "tokens_reused", "tokens_out", "tokens_thinking")
 
 
 @dataclass(slots=True)
 class Mean:
-    """Numbers, of which the sum and the count are held."""
+    """The sum and count of some numbers."""
 
     total: float = 0.0
     n: int = 0
@@ -53,31 +53,31 @@ class Mean:
 
 @dataclass(slots=True)
 class LanguageSummary:
-    """What a run holds in one language."""
+    """The statistics of a run in one language."""
 
     documents: list[str] = field(default_factory=list)
     sha256: str = ""
-    """Of the documents with their gold, in the order of their ids."""
+    """The hash of the documents with their gold, in the order of their ids."""
     counts: Counts = field(default_factory=Counts)
     lacking: dict[str, int] = field(default_factory=dict)
-    """The tasks that are not annotated, each with the number of such documents."""
+    """task -> the number of documents in which it is not annotated."""
     sizes: dict[str, list[int | None]] = field(default_factory=dict)
-    """By measure, that of each document; None where it has no text."""
+    """measure -> its value for each document; None if it has no text."""
     codes: list[tuple[list[str], int]] = field(default_factory=list)
-    """The codes of Issues that predictions have, with the number of these."""
+    """The sets of Issue codes of predictions, each with its number of predictions."""
     issues: dict[str, int] = field(default_factory=dict)
-    """How often each code of an Issue occurs."""
+    """Issue code -> how often it occurs."""
     mentions: int = 0
-    """Predicted, over all passes."""
+    """The number of predicted mentions, over all passes."""
     frames_annotated: int = 0
-    """Of the documents that were answered with nothing given and whose frames were shown."""
+    """The annotated frames of the documents that were answered with nothing given and whose frames were given."""
     frames_shown: int = 0
     seconds: float | None = None
-    """Of an answer, the median."""
+    """The median time per answer."""
     tokens: Mean = field(default_factory=Mean)
-    """Read and written for an answer."""
+    """Tokens read and written per answer."""
     turns: dict[str, Mean] = field(default_factory=dict)
-    """What all turns of an answer took, by kind of token."""
+    """Tokens of all turns of an answer, by kind of token."""
     errors: dict[Pairs, dict[Task, ErrorCounts]] = field(default_factory=dict)
     """The classes of wrong predictions, by protocol and task."""
     types: dict[Pairs, dict[Task, ByType]] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class LanguageSummary:
 
 @dataclass(slots=True)
 class Summary:
-    """By language; `answers` is how many there are."""
+    """The statistics by language; `answers` is the number of answers."""
 
     answers: int = 0
     languages: dict[str, LanguageSummary] = field(default_factory=dict)
@@ -104,12 +104,12 @@ MEASURES: dict[str, Callable[[Example], int]] = {
     "mentions": lambda example: sum([len(chain.mentions) for chain in example.gold.chains]),
     "chains": lambda example: len(example.gold.chains),
 }
-"""What is measured of a document."""
+"""The measures of a document's size."""
 
 
 @dataclass(slots=True)
 class _Language:
-    """What is held of a language while documents come."""
+    """The running statistics of a language."""
 
     summary: LanguageSummary = field(default_factory=LanguageSummary)
     tally: Tally = field(default_factory=Tally)
@@ -167,7 +167,7 @@ class _Language:
 
 @dataclass(slots=True)
 class Walked:
-    """What one walk through a run gives; `problems` are why nobody may trust it."""
+    """The results of one pass over a run; `problems` tell why they cannot be trusted."""
 
     summary: Summary
     scores: Scores
@@ -175,7 +175,7 @@ class Walked:
 
 
 def walk(run: Run, record: RunRecord, settings: Settings) -> Walked:
-    """The scores of a run, and what else is said of it. Raises UserError as `score` does."""
+    """The scores and statistics of a run. Raises UserError as `score` does."""
     subsets = subsets_of(run, record)
     examples, raws = run.examples(), run.raws()
     answers = Answers(Golds(examples, subsets), run.predictions(), settings.threshold)
@@ -211,12 +211,12 @@ def walk(run: Run, record: RunRecord, settings: Settings) -> Walked:
 
 
 def plain(settings: Settings) -> Settings:
-    """How heuristic baselines are scored: without variants."""
+    """The settings for heuristic baselines: without variants."""
     return Settings(settings.modality, tasks=settings.tasks)
 
 
 def subsets_of(run: Run, record: RunRecord) -> dict[str, Subset]:
-    """What was shown of each document, from the manifest of the run; empty where everything was."""
+    """The modalities given of each document, from the run's manifest; empty if all were."""
     try:
         return {} if record.missing is None else convert(record.missing, Manifest).documents
     except WireError as error:
@@ -224,7 +224,7 @@ def subsets_of(run: Run, record: RunRecord) -> dict[str, Subset]:
 
 
 def odd_cost(raw: RawOutput) -> str | None:
-    """What is wrong with a time or count of tokens that cannot be one, or None."""
+    """Why a time or count of tokens is impossible, or None."""
     for of in (raw, *raw.turns):
         tokens = ("tokens_in", "tokens_out", "tokens_vision", "tokens_thinking")
         for name in (*tokens, "seconds", "first_token_s", "grammar_s", "thinking_s"):
@@ -252,7 +252,7 @@ class _File:
 
 
 def keep(run: Run, record: RunRecord, walked: Walked) -> None:
-    """Write the scores of a run and, where it can be trusted, the summary."""
+    """Write the scores of a run and, if it can be trusted, the summary."""
     file = run.path / NAME
     file.unlink(missing_ok=True)
     run.write_scores(walked.scores.to_wire(), walked.scores.row_lines())
@@ -261,7 +261,7 @@ def keep(run: Run, record: RunRecord, walked: Walked) -> None:
 
 
 def kept(run: Run, record: RunRecord) -> Summary | None:
-    """The summary beside the scores of a run, where it is of the files that stand there."""
+    """The summary of a run, if it belongs to the current files; else None."""
     try:
         found = decode(read_bytes(run.path / NAME), _File)
     except (UserError, WireError):

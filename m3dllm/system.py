@@ -1,8 +1,8 @@
-"""What a system is: a class with one method to write, and a declaration of what it can do.
+"""The interface of systems: a class with one method to write, and a declaration of its abilities.
 
 A third party ships one light module with a `SystemSpec` named by an entry point of the group "m3dllm.systems"; those of
-the project stand as `SPEC` in the modules of `m3dllm.systems`. Nothing here imports a system; `SystemSpec.load` does,
-when one is about to work.
+the project are `SPEC` in the modules of `m3dllm.systems`. Nothing here imports a system; `SystemSpec.load` does,
+when it is used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from m3dllm.types import TASKS, Document, Example, RawOutput, Task
 
 
 class System(ABC):
-    """Answers documents. A subclass overrides `predict`, and of the rest what it needs."""
+    """Predicts the annotations of documents. A subclass overrides `predict`, and other methods as needed."""
 
     def __init__(
         self, config: Any, *, labels: LabelSet, examples: Sequence[Example] = (), checkpoint: Path | None = None
@@ -33,34 +33,34 @@ class System(ABC):
 
     @abstractmethod
     def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
-        """One answer a document, in order. A document that fails is answered with `error=…`; it never raises.
+        """Yield one answer per document, in order. A failure is an answer with `error=…`, not an exception.
 
-        Called once a run, with the documents of all its passes: one that stands in several has another `given` in each.
+        Called once per run, with the documents of all passes; the same document has another `given` in each pass.
         """
 
     def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
-        """Train, select by `dev`, and write the checkpoint into the folder `out`. A killed fit may resume from it."""
+        """Train, select the model on `dev`, and write the checkpoint into the folder `out`. A killed fit may resume."""
         raise UserError(f"{type(self).__name__} does not train: it has no fit")
 
     def fitted(self, out: Path) -> None:  # noqa: B027  # most have nothing to do
-        """Called in place of `fit` where that very fit was finished before."""
+        """Called instead of `fit` if the same fit was finished before."""
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What it was made of, with hashes: kept with the run. Other weights (`sha256`) do not go on with a run."""
+        """Models and files used, with hashes: kept with the run. A run does not resume with another `sha256`."""
         return {}
 
     @property
     def unsupported(self) -> frozenset[Task]:
-        """The tasks of its spec that it does not answer as it is, such as grounding with a model that reads no images.
+        """Tasks of its spec that it cannot answer as configured, such as grounding with a model that reads no images.
 
-        They are absent from its scores. `predict` was called before, as for `provenance`.
+        They have no score. Like `provenance`, it is read after `predict` was called.
         """
         return frozenset()
 
     @property
     def at_once(self) -> int:
-        """How many documents it answers at once: workers get their documents by multiples of that."""
+        """The number of documents in a batch: workers get multiples of it."""
         return 1
 
     @property
@@ -70,52 +70,52 @@ class System(ABC):
 
     @property
     def tally(self) -> Any:
-        """What it counted of its own work (tokens, retries, …): a mapping or a dataclass, kept with the run.
+        """Its own counts (tokens, retries, …): a mapping or a dataclass, kept with the run.
 
-        Over workers and shards numbers add up; those whose names end in `_share` are averaged.
+        Numbers are added over workers and shards; those with names in `_share` are averaged.
         """
         return {}
 
     def take_prompts(self) -> Mapping[str, str]:
-        """The prompts that were sent since the last call, sha256 to text: kept with the run."""
+        """The prompts sent since the last call, sha256 -> text: kept with the run."""
         return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemSpec:
-    """What a system declares, so that a mismatch is found before a model loads."""
+    """The declaration of a system, so that mismatches are found before a model is loaded."""
 
     name: str
     factory: str
-    """ "module:name" of a `System`, or of a callable with the arguments of its `__init__` that makes one."""
+    """ "module:name" of a `System` class, or of a callable with the same arguments."""
     summary: str
     config: str | type[Any] | None = None
     """The frozen dataclass whose fields are the system's options (see `m3dllm.config.Options`), or its "module:name",
-    light to import; None where there are none."""
+    light to import; None if it has no options."""
     tasks: Collection[str] = frozenset()
     modalities: Collection[str] = frozenset()
     languages: Collection[str] = frozenset()
     preview: str | None = None
-    """ "module:name" of a callable `(config, document, *, labels, examples)`, for systems that ask with prompts: its
-    result, as text, is what would be asked about the document; None where nothing would be. What its attribute
-    `constraint` holds, if anything, is kept in a file: a grammar may be long."""
+    """ "module:name" of a callable `(config, document, *, labels, examples)`, for systems with prompts: its result, as
+    text, is the first prompt about the document; None if there is none. The text in its attribute `constraint`, if any
+    (a grammar may be long), is written to a file."""
     tools: Mapping[str, str] = field(default_factory=dict)
-    """What else it offers: the name of a verb to "module:name" of a callable that takes its config."""
+    """Further commands: verb -> "module:name" of a callable that takes its config."""
     proposals: Mapping[str, Any] | None = None
-    """The options, by field name, with which it checks `Document.proposed`; None where it cannot."""
+    """The options, by field name, with which it checks `Document.proposed`; None if it cannot."""
     takes_given: bool = False
-    """Whether it uses `Document.given` (the gold-pair protocol)."""
+    """Whether it uses `Document.given` (the gold-mention setting)."""
     trainable: bool = False
     fits_first: bool = True
-    """Of a trainable system, whether it must be fitted to answer; where not, only 'm3dllm fit' fits it."""
+    """Whether a trainable system must be trained before predicting; if not, only 'm3dllm fit' trains it."""
     fits_in_parallel: bool = False
-    """Whether several processes can fit it together, as whatever `m3dllm.training` trains can: the first one writes."""
+    """Whether several processes can train it together, as with `m3dllm.training`; the first one writes."""
     fits: str = ""
-    """The system that it fits, and whose checkpoints it takes; "": itself."""
+    """The system that it trains, and whose checkpoints it takes; "": itself."""
     extra: str | None = None
-    """The extra of this package that brings what the system needs, or None."""
+    """The extra of this package with the system's dependencies, or None."""
     needs: tuple[str, ...] = ()
-    """The modules that the extra brings: present when all of them are found."""
+    """The modules of that extra, all of which must be installed."""
 
     def __post_init__(self) -> None:
         for name in ("tasks", "modalities", "languages"):
@@ -126,7 +126,7 @@ class SystemSpec:
 
     @property
     def fitted_name(self) -> str:
-        """The system that its checkpoints are of."""
+        """The system to which its checkpoints belong."""
         return self.fits or self.name
 
     @property
@@ -135,11 +135,11 @@ class SystemSpec:
         return _not_installed(self.needs)
 
     def declared(self, config: Any) -> SystemSpec:
-        """The spec with these options, where what the system can do depends on them. Raises UserError."""
+        """The spec with these options, on which the system's abilities may depend. Raises UserError."""
         return config.declared(self) if isinstance(config, Options) else self
 
     def require(self, config: Any = None) -> None:
-        """Raises UserError, with the command that mends it, where a module that `config` needs is not installed."""
+        """Raises UserError, with the install command, if a module that `config` needs is not installed."""
         needed = config.needs if isinstance(config, Options) else None
         extra, needs = needed or (self.extra, self.needs)
         if missing := _not_installed(needs):
@@ -151,7 +151,7 @@ class SystemSpec:
         return self._resolve(self.config) if isinstance(self.config, str) else self.config
 
     def load(self, config: Any = None) -> Callable[..., System]:
-        """The factory. Raises UserError when something is not installed or its module cannot be imported."""
+        """The factory. Raises UserError if something is not installed, or its module cannot be imported."""
         self.require(config)
         factory = self._resolve(self.factory)
 
@@ -165,7 +165,7 @@ class SystemSpec:
         return make
 
     def load_preview(self, config: Any = None) -> Any:
-        """The preview. Raises UserError where the system has none, or it cannot be loaded."""
+        """The preview. Raises UserError if the system has none, or it cannot be loaded."""
         if self.preview is None:
             raise UserError(f"system '{self.name}' does not use prompts: there is nothing to show without running it")
         self.require(config)
@@ -180,13 +180,13 @@ class SystemSpec:
         module, _, name = where.partition(":")
         try:
             return getattr(importlib.import_module(module), name)
-        except Exception as error:  # a plugin may fail in any way while it is imported
+        except Exception as error:  # the import of a plugin may fail in any way
             why = f"{type(error).__name__}: {error}"
             raise UserError(f"system '{self.name}' cannot be loaded from {where}: {why}") from error
 
 
 def versions_of(*packages: str) -> dict[str, str]:
-    """The versions of those packages that are installed."""
+    """package -> version, for those that are installed."""
     found = {}
     for name in packages:
         try:

@@ -22,10 +22,10 @@ Intervals = Mapping[tuple[str, str], tuple[float, float]]
 BELOW = "↓"
 FAILED = " Systems with failed documents are scored on the others, and neither ranked nor compared."
 IN_PART = "in part"
-"""The sign of a score of a part of the documents, where those of several groups stand in one row."""
+"""The mark of a score over only a part of the documents, in a row with several groups."""
 FEWER = ' An average "of 1" is over one task and is not compared.'
 RATIOS = {"precision": "P", "recall": "R", "f1": "F1"}
-LETTERS = "abcdeghijklmnopqrstuvwxyz"  # of notes; f stands for heuristic baselines
+LETTERS = "abcdeghijklmnopqrstuvwxyz"  # of notes; f is for heuristic baselines
 SYSTEM = Column("system", "system", number=False)
 
 
@@ -55,7 +55,7 @@ def main_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table:
 
 
 def chart(name: str, title: str, group: ComparisonGroup, pairs: Pairs, intervals: Intervals) -> Forest:
-    """The F1 of every system with its interval, a panel a task; a grey line where the best heuristic is."""
+    """The F1 of every system with its interval, one panel per task; a grey line marks the best heuristic."""
     systems = by_rank(group, pairs)
     heuristics = best_heuristics(group, pairs, systems)
     keys = [key for key in (*TASKS, "average") if any(system.f1s(group.lang, pairs, key) for system in systems)]
@@ -85,7 +85,7 @@ def _f1(system: SystemRuns, lang: str, pairs: Pairs, key: str, intervals: Interv
 
 
 def glance_table(name: str, groups: Mapping[str, ComparisonGroup], pairs: Pairs) -> Table:
-    """The F1 of every system, the `groups` side by side under their names; of more than two the averages only."""
+    """The F1 of every system, the `groups` side by side under their names; for more than two, averages only."""
     keys = (*TASKS, "average") if len(groups) <= 2 else ("average",)
     labels = dict.fromkeys(system.label for group in groups.values() for system in by_rank(group, pairs))
     columns, grid, best = [SYSTEM], {label: [cells.word(label)] for label in labels}, [cells.word("best heuristic")]
@@ -115,7 +115,7 @@ def glance_table(name: str, groups: Mapping[str, ComparisonGroup], pairs: Pairs)
 
 
 def seed_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
-    """F1 of every run of the systems that have several; None where none has."""
+    """F1 of every run of the systems with several runs; None if there are none."""
     rows = []
     for system in by_rank(group, pairs):
         for i, run in enumerate(system.runs if len(system.runs) > 1 else ()):
@@ -132,7 +132,7 @@ def seed_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
 def part_table(
     name: str, title: str, caption: str, group: ComparisonGroup, pairs: Pairs, keys: Mapping[str, str]
 ) -> Table | None:
-    """P, R and F1 of the scores `keys` (name to title) that any system has; None where none has."""
+    """P, R and F1 of the scores `keys` (name to title) that any system has; None if none has one."""
     systems = by_rank(group, pairs)
     there = [key for key in keys if any(key in part.tasks for s in systems for part in s.parts(group.lang, pairs))]
     if not there:
@@ -156,7 +156,7 @@ def part_table(
 
 
 def heuristic_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
-    """F1 of every heuristic baseline: one column a run where the rules use predicted chains, else one for all."""
+    """F1 of every heuristic baseline: one column per run if the rules use predicted chains, else one for all."""
     runs = [run for system in by_rank(group, pairs) for run in system.runs]
     columns = runs if pairs == "end_to_end" else runs[:1]
     found = {(run.name, f.task, f.name): f.score.f1 for run in columns for f in group.heuristics[run.name, pairs]}
@@ -185,7 +185,7 @@ def heuristic_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | 
 
 
 def difference_table(name: str, comparison: Comparison) -> Table:
-    """Every system less the reference: the difference, its interval, and p before and after correction."""
+    """Every system against the reference: difference, confidence interval, and p before and after correction."""
     rows = []
     for i, row in enumerate(comparison.rows):
         begins = i == 0 or comparison.rows[i - 1].system is not row.system
@@ -220,7 +220,7 @@ def difference_table(name: str, comparison: Comparison) -> Table:
 
 
 def forest(name: str, comparison: Comparison, systems: Sequence[SystemRuns]) -> Forest | None:
-    """The differences as intervals, a panel a score; None where there is none."""
+    """The differences as intervals, one panel per score; None if there are none."""
     others = [system for system in systems if system is not comparison.reference]
     panels = []
     for key in (*TASKS, "average"):
@@ -243,7 +243,7 @@ def forest(name: str, comparison: Comparison, systems: Sequence[SystemRuns]) -> 
 
 
 def by_rank(group: ComparisonGroup, pairs: Pairs) -> list[SystemRuns]:
-    """The systems of a protocol, those with most tasks first, of these the best first."""
+    """The systems of a protocol, by number of tasks, then by score."""
     left, found = group.with_pairs(pairs), []
     while left:
         found.append(best(left, group.lang, pairs))
@@ -254,7 +254,7 @@ def by_rank(group: ComparisonGroup, pairs: Pairs) -> list[SystemRuns]:
 def best_heuristics(
     group: ComparisonGroup, pairs: Pairs, systems: Sequence[SystemRuns]
 ) -> dict[str, HeuristicBaseline]:
-    """The best heuristic of each task that a system answers; end to end, over the mentions and chains of the first."""
+    """The best heuristic of each task that a system answers; end to end, over the predictions of the first system."""
     answered = {key for system in systems for part in system.parts(group.lang, pairs) for key in part.tasks}
     found: dict[str, HeuristicBaseline] = {}
     for heuristic in group.heuristics[systems[0].runs[0].name, pairs]:
@@ -298,7 +298,7 @@ def _score_columns(keys: Sequence[str], titles: Mapping[str, str] | None = None)
 
 
 def _headline(systems: Sequence[SystemRuns], group: ComparisonGroup, pairs: Pairs) -> tuple[str, ...]:
-    """The tasks, and what other packages put beside them, where a system has it."""
+    """The tasks and the headline metrics of other packages that a system has."""
     there = {key for system in systems for part in system.parts(group.lang, pairs) for key in part.tasks}
     return tuple(key for key in headline() if key in TASKS or key in there)
 
@@ -318,14 +318,14 @@ def _system_row(
 
 
 def _few(system: SystemRuns, group: ComparisonGroup, pairs: Pairs) -> str:
-    """Of how many tasks the system's average is, where others answer more: "of 1"."""
+    """The number of tasks in the system's average, if others answer more: "of 1"."""
     tasks = system.average_of(group.lang, pairs)
     most = max((one.average_of(group.lang, pairs) for one in group.with_pairs(pairs)), key=len)
     return "" if tasks == most else f"of {len(tasks)}"
 
 
 def _average_of(systems: Sequence[SystemRuns], group: ComparisonGroup, pairs: Pairs) -> str:
-    """What the average is of, where that is not all tasks."""
+    """The tasks of the average, if not all."""
     tasks = systems[0].average_of(group.lang, pairs)
     return "" if tasks == TASKS else f" The average is over {', '.join(tasks) or 'nothing'}."
 
@@ -337,7 +337,7 @@ def _ratios(system: SystemRuns, lang: str, pairs: Pairs, key: str, ratio: str) -
 
 def _marked(rows: Sequence[Row], columns: Sequence[Column], n_ranked: int) -> list[Row]:
     """`rows` with the best and second best of each F1 column marked, among the first `n_ranked`: the others failed on
-    documents. An average over fewer tasks is no candidate, nor is a score of a part of the documents."""
+    documents. An average over fewer tasks does not compete, nor does a score over a part of the documents."""
     grid = [list(row.cells) for row in rows]
     for j, column in enumerate(columns):
         if column.key.endswith(".f1"):

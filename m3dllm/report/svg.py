@@ -1,4 +1,4 @@
-"""Figures as SVG: in the page, where colours follow its light and dark, and as files with colours of their own.
+"""Figures as SVG: in the page, with colours that follow its light or dark theme, and as files with fixed colours.
 
 Text stays text, so that a file can be edited and searched.
 """
@@ -23,7 +23,7 @@ ON_WHITE = (
 
 
 def svg(figure: Figure, *, origin: str) -> str:
-    """The figure as a file of its own, on white; it keeps its `origin` as description."""
+    """The figure as a file, on white, with its `origin` as description."""
     drawing = draw(figure)
     colors = "".join(f".c{i}{{color:{color}}}" for i, color in enumerate(COLORS))
     head = f"<title>{_name(figure)}</title><desc>{escape(visible(origin))}</desc><style>{ON_WHITE}{colors}</style>"
@@ -32,9 +32,9 @@ def svg(figure: Figure, *, origin: str) -> str:
 
 
 def inline_svg(figure: Figure) -> str:
-    """The figure as `svg` elements of a page, one for each width that it is laid out for.
+    """The figure as `svg` elements of a page, one for each layout width.
 
-    The classes w0, w1 and w2 say for which of WIDTHS an element is; the page shows the one that fits its column.
+    The classes w0, w1 and w2 stand for the WIDTHS; the page shows the one that fits its column.
     """
     classes: dict[Drawing, list[str]] = {}
     for i, width in enumerate(WIDTHS):

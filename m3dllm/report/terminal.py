@@ -1,4 +1,4 @@
-"""Scores as plain text: a row a language and protocol for the end of a run, all of a run, all systems of a report."""
+"""Scores as plain text: a summary and the full scores of a run, and the systems of a report."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from m3dllm.types import PRF, TASKS, Task
 PAIRS_WORDS: dict[Pairs, str] = {"end_to_end": "end to end", "gold_pairs": "gold mentions and chains"}
 COLUMNS = ("", "P", "R", "F1", "correct", "predicted", "gold")
 Heuristics = Mapping[tuple[str, Pairs], Sequence[HeuristicBaseline]]
-"""The heuristic baselines that stand beside the scores of a language under a protocol."""
+"""(language, protocol) -> the heuristic baselines beside the scores."""
 
 
 def run_summary(run: Run) -> str:
-    """The F1 of a run, a row a language and protocol. Raises UserError where it is broken or not scored."""
+    """The F1 of a run, one row per language and protocol. Raises UserError if it is broken or not scored."""
     found = read_run(run.path)
     keys = [key for key in headline() if key in TASKS or any(key in part.tasks for _, _, part in _parts(found))]
     rows, below = [("F1", "documents", *keys, "average")], False
@@ -44,7 +44,7 @@ def run_summary(run: Run) -> str:
 
 
 def overview(report: Report) -> str:
-    """The F1 of all systems of a report, a block a language and protocol."""
+    """The F1 of all systems of a report, one block per language and protocol."""
     return "\n\n".join(
         "\n".join([f"{section.title} · {part.title.lower()}", *_f1_rows(table)])
         for section in report.sections
@@ -62,14 +62,14 @@ def _f1_rows(table: Table) -> list[str]:
 
 
 def run_table(run: Run) -> str:
-    """The scores of a run whole, with heuristic baselines and issues. Raises UserError as `run_summary` does."""
+    """All scores of a run, with heuristic baselines and issues. Raises UserError as `run_summary` does."""
     found = read_run(run.path)
     beside = {(lang, pairs): found.heuristics(lang, pairs) for lang, pairs, _ in _parts(found)}
     return "\n\n".join(filter(None, [table(found.scores, beside), "\n".join(_notes(found))]))
 
 
 def _parts(run: ScoredRun) -> Iterator[tuple[str, Pairs, TaskScores]]:
-    """(language, protocol, scores) of whatever was scored."""
+    """(language, protocol, scores) of everything that was scored."""
     for lang in run.scores.languages:
         for pairs in PAIRS:
             if (part := run.part(lang, pairs)) is not None:
@@ -77,7 +77,7 @@ def _parts(run: ScoredRun) -> Iterator[tuple[str, Pairs, TaskScores]]:
 
 
 def _notes(run: ScoredRun) -> list[str]:
-    """What to know of the scores."""
+    """Notes on the scores."""
     notes = []
     for lang, of in run.scores.languages.items():
         if codes := run.of(lang).issues:
@@ -93,10 +93,10 @@ def _notes(run: ScoredRun) -> list[str]:
 
 
 def table(scores: Scores | Mapping[str, Any], heuristics: Heuristics | None = None) -> str:
-    """One block a language and protocol: P, R and F1 in percent, their counts, the average, the heuristic baselines.
+    """One block per language and protocol: P, R and F1 in percent, their counts, the average, the heuristic baselines.
 
-    `scores` may be the object of `scores.json`. A chain score is a mean and has no counts; those of its parts stand
-    under it.
+    `scores` may be the object of `scores.json`. A chain score is a mean and has no counts; those of its parts are
+    listed below it.
     """
     found = scores if isinstance(scores, Scores) else Scores.from_wire(scores)
     blocks = []
@@ -137,7 +137,7 @@ def _rows(part: TaskScores) -> list[tuple[str, ...]]:
 
 
 def correct(score: PRF) -> str:
-    """The true positives; both numerators where they differ (B3), precision's first."""
+    """The true positives; both numerators if they differ (B3), precision's first."""
     tp = [score.p_num] if score.p_num == score.r_num else [score.p_num, score.r_num]
     return " / ".join(map(count, tp))
 
@@ -152,7 +152,7 @@ def _average(part: TaskScores) -> str:
 
 
 def _beside(heuristics: Sequence[HeuristicBaseline], pairs: Pairs) -> list[str]:
-    """One line a task: the F1 of the heuristic baselines."""
+    """One line per task: the F1 of the heuristic baselines."""
     if not heuristics:
         return []
     by_task: dict[str, list[str]] = defaultdict(list)

@@ -1,6 +1,6 @@
-"""The numbers behind a report as plain rows, one fact a row: for CSV files and data frames.
+"""The numbers of a report as tidy rows, for CSV files and data frames.
 
-Fractions are unrounded, counts are as they are, and nothing stands where there is nothing.
+Fractions are unrounded, counts are unchanged, and missing values are empty.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def sheet_csv(sheet: Sheet) -> str:
 
 
 def table_csv(table: Table) -> str:
-    """A table as it is printed, with the unrounded values; `kind` tells systems, heuristics and quoted rows apart."""
+    """A table as printed, with the unrounded values; `kind` tells systems, heuristics and quoted rows apart."""
     rows = ((row.kind, *(cell.value for cell in row.cells)) for row in table.rows)
     return _csv(("kind", *(column.key for column in table.columns)), rows)
 
@@ -65,7 +65,7 @@ def _where(group: ComparisonGroup, pairs: Pairs) -> Values:
 
 
 def _runs(groups: Iterable[ComparisonGroup]) -> Iterator[tuple[ComparisonGroup, ScoredRun, Values]]:
-    """Every run in every field that it is in, and how its rows begin."""
+    """(group, run, first values of its rows) of every run in every group."""
     for group in groups:
         for system in group.systems:
             for run in system.runs:
@@ -107,7 +107,7 @@ def _issues(groups: Iterable[ComparisonGroup]) -> Iterator[Values]:
 
 
 def _numbers(score: PRF | Ratio) -> Values:
-    """Precision, recall and F1, and the counts where the score has some."""
+    """Precision, recall and F1, and the counts if the score has any."""
     ratios = [getattr(score, name) for name in RATIOS]
     if isinstance(score, Ratio):
         return [*ratios, *[None] * len(COUNTS)]

@@ -1,4 +1,4 @@
-"""What a score is made of, over all documents: the classes of wrong predictions, and the counts of each type.
+"""Breakdowns of a score over all documents: the classes of wrong predictions, and the counts of each type.
 
 Both are counted from the same verdicts, in one pass.
 """
@@ -26,7 +26,7 @@ class Breakdown(NamedTuple):
 
 
 class BreakingDown:
-    """The breakdown of documents that come one by one."""
+    """The breakdown of documents, added one by one."""
 
     def __init__(self, answers: Answers, *, labels: LabelSet | None, settings: Settings) -> None:
         self._settings, self._symmetric = settings, labels.symmetric if labels else frozenset[str]()
@@ -35,7 +35,7 @@ class BreakingDown:
             for lang, passes in answers.passes.items()
         }
         self._counted: set[tuple[str, Pairs, Task]] = set()
-        """Where there is a document on which the task counts."""
+        """(language, protocol, task) with a document on which the task counts."""
 
     def add(self, document: Answered) -> None:
         gold = document.gold

@@ -1,4 +1,4 @@
-"""The counts of each type: what a score is made of.
+"""The counts of a score by type.
 
 Entities, relations and regions match only within their type, so the counts of the types add up to those of the task.
 Chains have none: they are compared as sets of spans.
@@ -30,13 +30,13 @@ def types_of(
 
 
 def types_in(task: Task, outcomes: Outcomes) -> ByType:
-    """The counts of the verdicts by type, in the order of their names; nothing of those on chains."""
+    """The counts of the verdicts by type, in the order of their names; chains are not included."""
     if task == "chain":
         return {}
     said, found, wanted = Counter[str](), Counter[str](), Counter(outcomes.missed)
     for (name, outcome), n in outcomes.preds.items():
         said[name] += n
-        if outcome == "true_positive":  # of the type of its gold
+        if outcome == "true_positive":  # counts for the type of its gold
             found[name] += n
             wanted[name] += n
     return {name: PRF(found[name], said[name], found[name], wanted[name]) for name in sorted(said | wanted)}

@@ -1,10 +1,10 @@
-"""Whether confidences can be trusted: reliability diagrams, expected calibration error, precision-recall curves.
+"""Calibration of confidences: reliability diagrams, expected calibration error, precision-recall curves.
 
-Of each prediction that carries a confidence it is asked how far it is correct, by the rules of its task:
+Each prediction with a confidence gets a correctness from 0 to 1, by the rules of its task:
 
-- entity, relation, grounding: 1 for a true positive, else 0. Where several predictions may take one gold item, the
-  surer ones take it first, so that the true positives among those of at least any confidence are a maximum matching;
-- chain: of each link (`Mention.link`), the share of the mentions before it in its chain that stand in one gold chain
+- entity, relation, grounding: 1 for a true positive, else 0. If several predictions match one gold item, the most
+  confident one takes it, so that at every threshold the true positives are a maximum matching;
+- chain: of each link (`Mention.link`), the share of the mentions before it in its chain that are in one gold chain
   with it.
 
 **Reliability** (Guo et al. 2017, "On Calibration of Modern Neural Networks"): predictions in 10 bins of equal width,
@@ -13,11 +13,11 @@ the expected calibration error (Naeini et al. 2015), is the mean distance of the
 bin.
 
 **Precision-recall curve**: precision and recall of the predictions of at least each confidence of 0, 0.01, …, 0.99,
-with all gold in the denominator of recall (of chains, gold links as MUC counts them: mentions less chains). For entity,
-relation and grounding a point is what `score --threshold` gives where only that task's confidences are held against the
-threshold. **Average precision** is the sum of precisions, each weighted by the recall that it adds.
+with all gold in the denominator of recall (for chains, gold links as in MUC: mentions minus chains). For entity,
+relation and grounding a point equals `score --threshold` if the threshold applies only to that task. **Average
+precision** is the sum of precisions, each weighted by the recall that it adds.
 
-Predictions without a confidence are in none of this.
+Predictions without a confidence are ignored.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from m3dllm.types import Annotation, Task
 BINS = 10
 STEPS = tuple(k / 100 for k in range(100))
 Outcome = tuple[float, float]
-"""(a confidence, how far the prediction is correct: 0 to 1)."""
+"""(confidence, correctness), both from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Predictions with a confidence from `low` to below `high` (the last: to 1): how many, how sure, how correct."""
+    """Predictions with a confidence from `low` to below `high` (the last: to 1); their number and means."""
 
     low: float
     high: float
@@ -53,7 +53,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """Precision and recall of what is at least as sure as `threshold`."""
+    """Precision and recall of predictions with a confidence of at least `threshold`."""
 
     threshold: float
     precision: float
@@ -62,7 +62,7 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The confidences of one task. `predictions` are those that carry one, `confidence` and `correct` their means."""
+    """The calibration of one task, over its `predictions` with a confidence; `confidence` and `correct` are means."""
 
     predictions: int
     confidence: float
@@ -76,7 +76,7 @@ class Calibration:
 
 @dataclass(slots=True)
 class Confidences:
-    """The outcomes of one task, added up document by document: memory does not grow with them."""
+    """The outcomes of one task, added up document by document in constant memory."""
 
     number: list[int] = field(default_factory=lambda: [0] * len(STEPS))
     sure: list[float] = field(default_factory=lambda: [0.0] * len(STEPS))
@@ -90,7 +90,7 @@ class Confidences:
             self.correct[step] += correct
 
     def calibration(self, gold: float) -> Calibration | None:
-        """What they add up to, over so much gold; None where no prediction carries a confidence."""
+        """The calibration, with this number of gold items; None if no prediction has a confidence."""
         n = sum(self.number)
         if not n:
             return None
@@ -110,7 +110,7 @@ class Confidences:
         return Bin(i / BINS, (i + 1) / BINS, n, *means)
 
     def _curve(self, gold: float) -> Iterator[CurvePoint]:
-        """From the surest predictions to all of them; a threshold that adds none is passed over."""
+        """The points from the most confident predictions to all; thresholds that add none are skipped."""
         n, correct = 0, 0.0
         for step in reversed(range(len(STEPS))):
             if self.number[step]:
@@ -127,7 +127,7 @@ def outcomes(
     frames: Collection[int] | None = None,
     symmetric: Collection[str] = (),
 ) -> Iterator[Outcome]:
-    """The outcomes of a document's predictions of one task that carry a confidence."""
+    """The outcomes of a document's predictions of one task that have a confidence."""
     if not _carries(task, pred):
         return iter(())
     match task:
@@ -181,7 +181,7 @@ def _of_links(gold: Annotation, pred: Annotation) -> Iterator[Outcome]:
 
 
 def _of_matched(sure: Sequence[float | None], partners: Sequence[Sequence[int]]) -> Iterator[Outcome]:
-    """One-to-one with gold, the surest first; those without a confidence are left out."""
+    """One-to-one matching with gold, the most confident first; predictions without a confidence are ignored."""
     ranked = [(confidence, i) for i, confidence in enumerate(sure) if confidence is not None]
     ranked.sort(key=lambda one: -one[0])
     taken = matched_in_order([partners[i] for _, i in ranked])
@@ -194,4 +194,4 @@ GOLD_OF: Mapping[Task, str] = {
     "relation": "relation",
     "grounding": "grounding",
 }
-"""Whose gold counts for the recall of each task."""
+"""The metric whose number of gold items is the denominator of recall, by task."""

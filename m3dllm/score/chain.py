@@ -1,8 +1,8 @@
 """Coreference chains: MUC, B3 and CEAF over partitions of spans, single mentions kept.
 
 They agree with the CoNLL reference scorer (Pradhan et al. 2014, v8.01). A metric takes two partitions, gold and pred,
-and returns counts that are added over documents. The counts are exact until the last step, one rounding a document, so
-that neither the order of chains nor ties between assignments move a digit.
+and returns counts that are added over documents. The counts are exact but for one rounding per document, so
+that neither the order of chains nor ties between assignments change a digit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from m3dllm.types import PRF, Annotation
 
 Span = tuple[int, int]
 Partition = tuple[frozenset[Span], ...]
-"""Chains as sets of spans: none is empty, no span stands in two."""
+"""Chains as sets of spans: none is empty, and no span is in two."""
 Overlaps = dict[tuple[int, int], int]
 """(gold chain, pred chain) -> how many mentions they share; pairs that share none are skipped."""
 SMALL = 5  # chains of the shorter side of a part, up to which trying every subset of them is faster than loading scipy
@@ -26,7 +26,7 @@ SMALL = 5  # chains of the shorter side of a part, up to which trying every subs
 
 @kept
 def partition(annotation: Annotation) -> Partition:
-    """The chains as sets of spans. A span that stands in several chains stays in the first; a chain left empty goes."""
+    """The chains as sets of spans. A span in several chains stays in the first; empty chains are dropped."""
     return tuple(placed_chains(annotation).values())
 
 
@@ -46,7 +46,7 @@ def placed_chains(annotation: Annotation) -> Mapping[int, frozenset[Span]]:
 
 @kept
 def chain_spans(annotation: Annotation) -> tuple[frozenset[Span], ...]:
-    """The spans of each chain, as they stand."""
+    """The spans of each chain, unchanged."""
     return tuple([chain.spans for chain in annotation.chains])
 
 
@@ -57,9 +57,9 @@ def without_singletons(chains: Partition) -> Partition:
 def muc(gold: Partition, pred: Partition) -> PRF:
     """Links needed to join each gold chain, and how many pred already has (Vilain et al. 1995).
 
-    R = Σ_g (|g| − |g/pred|) ÷ Σ_g (|g| − 1), where g/pred are the pieces that pred cuts g into, a mention without a
-    twin a piece of its own; P exchanges the sides. The numerators are one number: the shared mentions less the pairs of
-    chains that share one. Where there are single mentions only there is no link: the counts are 0.
+    R = Σ_g (|g| − |g/pred|) ÷ Σ_g (|g| − 1), where g/pred are the pieces that pred cuts g into, and a mention that pred
+    lacks is its own piece; P exchanges the sides. Both numerators are the shared mentions minus the pairs of chains
+    that share one. With single mentions only there is no link: the counts are 0.
     """
     overlaps = _overlaps(gold, pred)
     tp = sum(overlaps.values()) - len(overlaps)
@@ -69,8 +69,8 @@ def muc(gold: Partition, pred: Partition) -> PRF:
 def b3(gold: Partition, pred: Partition) -> PRF:
     """How much of its chain each mention keeps (Bagga and Baldwin 1998).
 
-    R = Σ_{m in gold} |g(m) ∩ p(m)| ÷ |g(m)|, over the gold mentions; P exchanges the sides. A mention without a twin
-    adds 0 and is counted in the denominator.
+    R = Σ_{m in gold} |g(m) ∩ p(m)| ÷ |g(m)|, over the gold mentions; P exchanges the sides. A mention that only one
+    side has adds 0 and is counted in the denominator.
     """
     of_gold: dict[int, int] = defaultdict(int)
     of_pred: dict[int, int] = defaultdict(int)
@@ -111,7 +111,7 @@ def _mentions(chains: Partition) -> int:
 
 @lru_cache(maxsize=4)
 def _overlaps(gold: Partition, pred: Partition) -> Overlaps:
-    """Kept for a moment: every metric of a document asks for them."""
+    """Cached, since every metric of a document needs them."""
     place = {span: p for p, chain in enumerate(pred) for span in chain}
     found: Overlaps = {}
     for g, chain in enumerate(gold):
@@ -122,14 +122,14 @@ def _overlaps(gold: Partition, pred: Partition) -> Overlaps:
 
 
 def _assignment(gold: Partition, pred: Partition, *, by_size: bool) -> list[tuple[int, int, int]]:
-    """The best one-to-one assignment as (gold chain, pred chain, shared mentions), each connected part on its own."""
+    """The best one-to-one assignment as (gold chain, pred chain, shared mentions), by connected component."""
     overlaps = _overlaps(gold, pred)
 
     def value(g: int, p: int) -> float:
         return overlaps[g, p] / (len(gold[g]) + len(pred[p])) if by_size else overlaps[g, p]
 
     of_gold, of_pred = {g for g, _ in overlaps}, {p for _, p in overlaps}
-    if len(overlaps) in (len(of_gold), len(of_pred)):  # one side meets one chain each: the other takes the best of them
+    if len(overlaps) in (len(of_gold), len(of_pred)):  # one side's chains meet one chain each
         best: dict[int, tuple[float, tuple[int, int]]] = {}
         side = 1 if len(of_gold) == len(overlaps) else 0
         for pair in overlaps:
@@ -170,7 +170,7 @@ def _parts(gold: Partition, pred: Partition) -> list[list[tuple[int, int]]]:
         seen.add(first)
         part = [first]
         for g, p in part:
-            # Popped: each chain's edges are walked once, so a large part costs no more than its edges.
+            # Popped: each chain's edges are visited once, so the time is linear in the edges.
             for pair in [*of_gold.pop(g, ()), *of_pred.pop(p, ())]:
                 if pair not in seen:
                     seen.add(pair)
@@ -192,7 +192,7 @@ def _solve(golds: list[int], preds: list[int], values: dict[tuple[int, int], flo
     of_longer: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for pair in values:
         of_longer[pair[1 - side]].append(pair)
-    # The chains of the shorter side that are taken -> the best value yet, and its pairs.
+    # Chains taken of the shorter side -> the best value so far, and its pairs.
     best: dict[int, tuple[float, list[tuple[int, int]]]] = {0: (0.0, [])}
     for pairs in of_longer.values():
         for taken, (value, chosen) in list(best.items()):

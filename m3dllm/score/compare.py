@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-DECIMALS = 12  # differences that the order of a sum of floats can make are none
+DECIMALS = 12  # smaller differences may come from the order of a sum of floats
 CELLS = 4_000_000  # draws held in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The F1 of two systems on the same documents, `other` less `reference`.
+    """The difference in F1 of two systems on the same documents, `other` minus `reference`.
 
-    `low` and `high` bound the middle 95 % of the resampled differences; `p` is two-sided: twice the share of resamples,
-    and one more, on the rarer side of 0, at most 1. `resamples` counts those in which both scores exist.
+    `low` and `high` are the 95 % confidence interval: the middle 95 % of the resampled differences. `p` is two-sided:
+    twice the share of resamples on the rarer side of 0 (plus one in both numbers), at most 1. `resamples` counts those
+    in which both scores exist.
     """
 
     reference: float
@@ -55,9 +56,9 @@ def paired_bootstrap(
 ) -> dict[str, Difference]:
     """The difference between two systems in every score that both have, and in "average", the mean of the tasks.
 
-    A system is a sequence of its runs, one a seed; a run is the documents of one language and protocol. The counts of
-    the runs are averaged by document. A document without a group is a group of its own. Equal seeds give equal results.
-    Raises UserError where the runs are not of the same documents.
+    A system is a sequence of its runs, one per seed; a run is the documents of one language and protocol. The counts of
+    the runs are averaged by document. A document without a group is its own group. Equal seeds give equal results.
+    Raises UserError if the runs have different documents.
     """
     import numpy as np
 
@@ -83,7 +84,7 @@ def paired_bootstrap(
 def f1_intervals(
     system: Sequence[Sequence[DocumentScore]], *, resamples: int = 10_000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """The middle 95 % of the resampled F1 of one system in every score of `paired_bootstrap`, by the same draws."""
+    """The 95 % confidence interval of one system's F1 in every score of `paired_bootstrap`, from the same resamples."""
     import numpy as np
 
     if not system or not system[0]:

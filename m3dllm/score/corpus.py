@@ -1,6 +1,6 @@
-"""Score predictions against gold: which prediction answers which task, on which documents, in which language.
+"""Score predictions against gold: selects the prediction and the documents for each task and language.
 
-Two protocols may stand side by side. End to end, everything is scored from what was predicted with nothing given. In
+There are two protocols. End to end, everything is scored from the predictions with nothing given. In
 the gold-mention setting, chains are scored from the pass in which the gold mentions were given, relations from the pass
 in which the gold chains were given, and the rest from the pass with nothing given.
 """
@@ -28,10 +28,10 @@ GIVEN: dict[Task, GivenKind | None] = {"entity": None, "chain": "mentions", "rel
 
 @dataclass(frozen=True, slots=True)
 class Gold:
-    """The gold of a document, and what scoring must know of the document.
+    """The gold of a document, and what else scoring needs of it.
 
-    `frames` are its annotated frames (None: all that anyone names); `shown` are the tasks whose modality was there;
-    `annotated` those whose gold is known: no other counts.
+    `frames`: its annotated frames (None: all); `shown`: the tasks whose modality was given; `annotated`: the annotated
+    tasks, the only ones that count.
     """
 
     document: str
@@ -49,7 +49,7 @@ class Gold:
 
     @classmethod
     def of(cls, example: Example, subset: Subset | None = None) -> Gold:
-        """`subset` is what the system was shown; None: the document as it stands."""
+        """`subset`: the modalities that the system was given; None: those of the document."""
         document = example.document
         tasks: set[Task] = set()
         if document.text and subset != "no_text":
@@ -75,7 +75,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Golds:
-    """The gold of examples, made anew each time it is walked through. `subsets` is what was shown of each document."""
+    """The gold of examples, made again for each iteration. `subsets`: the modalities given of each document."""
 
     examples: Sequence[Example]
     subsets: Mapping[str, Subset] = field(default_factory=dict)
@@ -101,9 +101,9 @@ class Answered:
         return found.annotation if found else EMPTY
 
     def frames(self, settings: Settings) -> tuple[int, int, bool]:
-        """(annotated frames where grounding counts, how many of these were shown, whether the answer says it).
+        """(annotated frames if grounding counts, how many of these were given, whether the answer tells that).
 
-        An answer that does not say it was shown all, and a document without an answer none.
+        An answer that does not tell counts as given all frames, a missing answer as given none.
         """
         gold, answer = self.gold, self.predictions.get(None)
         says = answer is not None and answer.frames is not None
@@ -116,9 +116,9 @@ class Answered:
 
     @property
     def lacks(self) -> bool:
-        """Whether the document lacks the pass with nothing given, or another that its language has.
+        """Whether the document lacks the pass with nothing given, or another pass that its language has.
 
-        Nothing is asked with a gold given that is not known, or whose answer is not.
+        A pass with gold given is not expected if that gold, or the gold of its task, is not annotated.
         """
         asked = {GIVEN[task] for task in self.gold.annotated}.intersection(self.passes)
         return any(given not in self.predictions for given in {None} | asked)
@@ -154,10 +154,10 @@ def tasks(passes: Collection[GivenKind | None], pairs: Pairs, settings: Settings
 
 
 class Answers:
-    """The predictions of a document by pass, as far as they are at least as sure as `threshold` (None: all).
+    """The predictions of each document by pass, with a confidence of at least `threshold` (None: all).
 
-    They are read one at a time, and not held. Raises UserError for one of no gold document, or of one that has it
-    already, and for a threshold where no prediction has a confidence.
+    They are read one at a time, and not held. Raises UserError for one without a gold document, for a second one of a
+    document and pass, and for a threshold if no prediction has a confidence.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ def _keys(predictions: Sequence[Prediction]) -> Iterable[tuple[str, GivenKind | 
 
 @dataclass(slots=True)
 class LanguageSums:
-    """What the documents of one language add up to."""
+    """The sums over the documents of one language."""
 
     documents: int = 0
     unanswered: int = 0
@@ -264,10 +264,10 @@ def score(
 ) -> Scores:
     """The scores of predictions, by language.
 
-    `labels` says which relation types are symmetric (None: none is); `subsets` what was shown of each document (None,
-    or a document that is not in it: all of it). A document without a prediction is scored as an empty one; one on which
-    the system failed counts nowhere, and `LanguageScores.failed` says how many these are. Raises UserError for a
-    prediction of a document that is not there, and for a second one of the same document and pass.
+    `labels` tells which relation types are symmetric (None: none is); `subsets` the modalities given of each document
+    (None, or a document that is not in it: all). A document without a prediction is scored as an empty one; one on
+    which the system failed is not counted, except in `LanguageScores.failed`. Raises UserError for a prediction of an
+    unknown document, and for a second one of the same document and pass.
     """
     return score_golds(Golds(examples, subsets or {}), predictions, labels=labels, settings=settings or Settings())
 
@@ -275,7 +275,7 @@ def score(
 def score_golds(
     golds: Golds | Sequence[Gold], predictions: Iterable[Prediction], *, labels: LabelSet | None, settings: Settings
 ) -> Scores:
-    """`score`, of gold that need not come from a corpus."""
+    """`score`, for gold that need not come from a corpus."""
     answers = Answers(golds, predictions, settings.threshold)
     scoring = Scoring(answers, labels=labels, settings=settings)
     for gold in golds:
@@ -284,7 +284,7 @@ def score_golds(
 
 
 class Scoring:
-    """The scores of documents that come one by one."""
+    """The scores of documents, added one by one."""
 
     def __init__(self, answers: Answers, *, labels: LabelSet | None, settings: Settings) -> None:
         self._settings, self._symmetric = settings, labels.symmetric if labels else frozenset[str]()
@@ -292,7 +292,7 @@ class Scoring:
         self._unanswered: list[str] = []
         self._languages = {lang: LanguageSums() for lang in answers.passes}
         for lang, passes in answers.passes.items():
-            for pairs in protocols(passes):  # with every task that there is, even those that count on no document
+            for pairs in protocols(passes):  # with every task, even those that count on no document
                 names = count(EMPTY, dict.fromkeys(tasks(passes, pairs, settings), EMPTY), settings=settings)
                 self._languages[lang].counts[pairs] = Sums(names)
 
@@ -325,7 +325,7 @@ def given_words(given: GivenKind | None) -> str:
 
 
 def _calibration(sure: Mapping[Task, Confidences], scores: TaskScores) -> dict[Task, Calibration]:
-    """How far confidences can be trusted, by task; those without any are absent."""
+    """The calibration by task; tasks without confidences are absent."""
     found = {}
     for task, of in sure.items():
         gold = scores.tasks[GOLD_OF[task]]

@@ -20,7 +20,7 @@ def count(
     symmetric: Collection[str] = (),
     settings: Settings | None = None,
 ) -> Counts:
-    """The counts of the tasks in `preds`, which holds the prediction that answers each of them.
+    """The counts of the tasks in `preds`, which holds the prediction for each task.
 
     `frames` are the annotated frames (None: all), `symmetric` the relation types that are compared unordered.
     """

@@ -12,7 +12,7 @@ TypedSpan = tuple[int, int, str]
 
 @kept
 def typed_spans(annotation: Annotation) -> frozenset[TypedSpan]:
-    """The set of typed spans: mentions that stand twice collapse, one span may have several types."""
+    """The set of typed spans: repeated mentions collapse; one span may have several types."""
     return frozenset([(m.start, m.end, m.type) for chain in annotation.chains for m in chain.mentions])
 
 

@@ -1,8 +1,8 @@
-"""What is wrong with the predictions that are wrong: the classes of Table VI of the M3D paper.
+"""The classes of wrong predictions: Table VI of the M3D paper.
 
 The denominator is the number of predictions of the task. For entity, relation and grounding the classes add up to 1
-less the precision; for chains, to 1 less the share of chains that are exactly correct. The classes depend neither on
-order nor on which of several best matchings is taken. Errors of form (invented text, broken JSON) are not here: they
+minus the precision; for chains, to 1 minus the share of exactly correct chains. The classes depend neither on
+order nor on which of several best matchings is used. Errors of form (invented text, broken JSON) are not here: they
 are issues of normalization.
 """
 
@@ -37,7 +37,7 @@ class ErrorCounts:
 
     @property
     def rates(self) -> dict[str, float] | None:
-        """The classes as fractions of the predictions; None where there is none."""
+        """The classes as fractions of the predictions; None if there are none."""
         return {name: n / self.predictions for name, n in self.classes.items()} if self.predictions else None
 
 
@@ -56,7 +56,7 @@ def errors_of(
 
 
 def errors_in(task: Task, outcomes: Outcomes) -> ErrorCounts:
-    """The error counts of the verdicts; what the classes are stands at the function of each task."""
+    """The error counts of the verdicts; the function of each task defines its classes."""
 
     def n(name: str) -> int:
         return sum(n for (_, outcome), n in outcomes.preds.items() if outcome == name)
@@ -75,16 +75,16 @@ def chain_errors(gold: Annotation, pred: Annotation) -> ErrorCounts:
 
 
 def relation_errors(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = ()) -> ErrorCounts:
-    """wrong_type: gold joins the same chains, in either order, by another type only; false_relation: all else.
+    """wrong_type: gold joins the same chains, in either order, only by another type; false_relation: all others.
 
-    A relation that finds its gold taken by another prediction is false.
+    A relation whose gold is matched by another prediction is false.
     """
     return errors_of("relation", gold, pred, symmetric=symmetric)
 
 
 def grounding_errors(gold: Annotation, pred: Annotation, *, frames: Collection[int] | None = None) -> ErrorCounts:
-    """type: a gold region of another type only stands there (IoU > 0.5); boundary: all else.
+    """type: there is only a gold region of another type (IoU > 0.5); boundary: all others.
 
-    A region that finds its gold taken by another prediction counts as boundary.
+    A region whose gold is matched by another prediction counts as boundary.
     """
     return errors_of("grounding", gold, pred, frames=frames)

@@ -28,7 +28,7 @@ from m3dllm.wire import (
 
 T = TypeVar("T")
 UNKNOWN_LANGUAGE = "und"
-"""The language of gold in prediction lines, which do not name one."""
+"""The language of gold in prediction lines, which have none."""
 
 
 def score_files(
@@ -36,12 +36,12 @@ def score_files(
 ) -> Scores:
     """The scores of the predictions in the file `pred` against the file `gold`.
 
-    Gold in prediction lines names neither texts nor frames: its documents count in every task, every frame counts as
-    annotated, boxes may be illegal (they match nothing and are counted), and lines with something given are passed
-    over. So exchanging two files of predictions exchanges precision and recall. Without `labels` every type is allowed
-    and every relation is directed; with them an unknown type is an error.
+    Gold in prediction lines has neither texts nor frames: its documents count in every task, every frame counts as
+    annotated, boxes may be illegal (they match nothing and are counted), and lines with gold given are ignored. So
+    exchanging two files of predictions exchanges precision and recall. Without `labels` every type is allowed and every
+    relation is directed; with them an unknown type is an error.
 
-    Raises UserError, with file, line and place, for the first thing that is wrong.
+    Raises UserError, with file, line and place, for the first problem.
     """
     label_set = read_labels(Path(labels)) if labels is not None else None
     golds, ids = _golds(Path(gold), label_set)
@@ -50,7 +50,7 @@ def score_files(
 
 
 def _golds(file: Path, labels: LabelSet | None) -> tuple[Golds | Sequence[Gold], set[str]]:
-    """The gold of each document, read when it is asked for, and the ids of all."""
+    """(the gold of each document, read on access; the ids of all)."""
     form = _form(file)
     if form is None:
         raise UserError.at(file, "is empty; expected gold, one document per line")
@@ -114,7 +114,7 @@ def _check_types(annotation: Annotation, name: str, labels: LabelSet | None) -> 
 
 
 def _once(file: Path, number: int, key: str, document: str, seen: dict[tuple[str, str], int], words: str = "") -> None:
-    """Note where a document stands. Raises UserError where it stands already."""
+    """Note the line of a document. Raises UserError if it was there before."""
     if (document, words) in seen:
         place = f"line {seen[document, words]}{words and ' '}{words}"
         raise UserError.at(
@@ -124,7 +124,7 @@ def _once(file: Path, number: int, key: str, document: str, seen: dict[tuple[str
 
 
 def _form(file: Path) -> Literal["corpus", "predictions"] | None:
-    """What the lines of the file are, by the first one; None where there is none."""
+    """The kind of the lines of the file, by the first one; None if it has none."""
     for number, line in numbered_lines(file):
         try:
             keys = _keys(line)

@@ -14,14 +14,14 @@ THRESHOLD = 0.5
 
 
 def size(box: Box) -> float:
-    """Width times height; 0 where it is not positive or not finite: such a box matches nothing."""
+    """Width times height; 0 if it is not positive or not finite: such a box matches nothing."""
     width, height = box.x1 - box.x0, box.y1 - box.y0
     area = width * height
     return area if width > 0 and height > 0 and math.isfinite(area) else 0.0
 
 
 def iou(a: Box, b: Box) -> float:
-    """Intersection ÷ union of two boxes, in float64, without clipping or epsilon; 0 where either has no size."""
+    """Intersection ÷ union of two boxes, in float64, without clipping or epsilon; 0 if either has no area."""
     size_a, size_b = size(a), size(b)
     width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
     if not (size_a and size_b and width > 0 and height > 0):
@@ -52,7 +52,7 @@ def grounding(
     """True positives (TP) are a maximum one-to-one matching of pred regions with gold ones; P = TP ÷ |P|, R = TP ÷ |G|.
 
     A pred region may match a gold one in the same frame when the types are equal and IoU > `threshold`, strictly.
-    Regions outside the annotated `frames` (None: all are) count on neither side. Regions that stand twice count twice.
+    Regions outside the annotated `frames` (None: all are) count on neither side. Repeated regions count twice.
     """
     of_gold, of_pred = regions_in(gold, frames), regions_in(pred, frames)
     tp = largest_matching(partners(of_gold, of_pred, threshold))

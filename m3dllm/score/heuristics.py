@@ -1,8 +1,8 @@
-"""What the rules of `m3dllm.heuristics` reach: the rows that stand beside every score.
+"""The scores of the heuristic baselines (`m3dllm.heuristics`), which stand beside every score.
 
 Rules over gold mentions and chains are the heuristic baselines of the gold-mention setting; over a system's predicted
 chains they are those of its end-to-end scores. Without train examples the rules are counted on the scored documents
-themselves: they then show what the frequencies alone reach, and a trained system that stays below has learned less.
+themselves: they then show what frequencies alone achieve, as a lower bound for trained systems.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ ZH_LAST = "same last two characters"
 TYPE_PAIRS = "most frequent type of each type pair"
 MOST_FREQUENT_BOX = "most frequent box"
 RELATIONS = ("relation", "relation.undirected")
-"""The scores that relation rules are counted and cut for."""
+"""The metrics for which relation rules are counted and cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeuristicBaseline:
-    """What one rule reaches in one language. `task` is the name of the score: "relation.undirected" is one of them."""
+    """The score of one rule in one language. `task` is the name of the metric, which may be "relation.undirected"."""
 
     lang: str
     task: str
     name: str
     counts: PRF | None = None
     mean: Ratio | None = None
-    """Of a score that is the mean of others and has no counts."""
+    """For a score that is the mean of others and has no counts."""
 
     @property
     def score(self) -> PRF | Ratio:
@@ -81,8 +81,8 @@ def heuristic_baselines(
     - grounding: the most frequent typed box, in every annotated frame.
 
     The rules are counted on `train`, else on `examples`. `over` gives the annotation of each document whose mentions
-    and chains the rules work on (None: the gold's). `settings` and `subsets` are those of `score`: nothing is predicted
-    from a modality that was not shown.
+    and chains the rules use (None: the gold's). `settings` and `subsets` are those of `score`: nothing is predicted
+    from a modality that was not given.
     """
     golds = Golds(examples, subsets or {})
     rules = Rules(labels)
@@ -97,7 +97,7 @@ def heuristic_baselines(
 
 
 class _Every:
-    """Every type there is."""
+    """A set that contains every type."""
 
     def __contains__(self, _: object) -> bool:
         return True
@@ -105,7 +105,7 @@ class _Every:
 
 @dataclass(slots=True)
 class _Counted:
-    """What the rules of a language are counted on, documents to be scored or train."""
+    """The counts for the rules of a language, of scored documents or of train."""
 
     relations: dict[str, RelationCounts] = field(default_factory=lambda: {key: RelationCounts() for key in RELATIONS})
     drawn: list[list[Drawn]] = field(default_factory=list)
@@ -121,7 +121,7 @@ class _Counted:
 
 
 class Rules:
-    """The rules of each language, counted on documents that come one by one."""
+    """The rules of each language, counted on documents added one by one."""
 
     def __init__(self, labels: LabelSet | None) -> None:
         self.declared = labels.symmetric if labels else frozenset[str]()
@@ -159,21 +159,21 @@ class Rules:
 
 
 def shown_of(example: Example, gold: Gold) -> tuple[bool, bool]:
-    """Whether there is a text that was shown, and whether there are frames that were."""
+    """(whether the document's text was given, whether its frames were)."""
     return bool(example.document.text) and gold.subset != "no_text", bool(example.document.frames) and (
         gold.subset != "no_video"
     )
 
 
 class Reached:
-    """What the rules reach on documents that come one by one."""
+    """The scores of the rules on documents added one by one."""
 
     def __init__(self, rules: Rules, settings: Settings) -> None:
         self._rules, self._settings = rules, settings
         self.languages: dict[str, dict[tuple[str, str], Sums]] = {}
 
     def add(self, example: Example, gold: Gold, over: Annotation) -> None:
-        """A document, and the annotation whose mentions and chains the rules work on."""
+        """Add a document; `over`: the annotation whose mentions and chains the rules use."""
         text, frames = shown_of(example, gold)
         sums = self.languages.setdefault(gold.lang, {})
         counted = [task for task in self._settings.scored if gold.counts(task, self._settings)]
@@ -189,7 +189,7 @@ class Reached:
             _sums(sums, "grounding", MOST_FREQUENT_BOX).add({"grounding": prf})
 
     def of(self, lang: str) -> Iterator[HeuristicBaseline]:
-        """The heuristic baselines of a language, where there is anything to score."""
+        """The heuristic baselines of a language, for tasks with something to score."""
         found = self.languages.get(lang, {})
         for key, name in sorted(found, key=lambda pair: TASKS.index(pair[0].split(".")[0])):
             reached = found[key, name].scores().tasks.get(key)
@@ -199,7 +199,7 @@ class Reached:
 
     def _chains(self, example: Example, gold: Gold, over: Annotation) -> Iterator[tuple[ChainRule, Counts]]:
         of_gold, mentions = partition(gold.annotation), in_order(over.mentions)
-        known: dict[Partition, Counts] = {}  # two rules often join alike
+        known: dict[Partition, Counts] = {}  # two rules often give the same chains
         for rule in NAMES:
             groups = together(example.document, mentions, rule)
             of_pred = tuple([frozenset([(mention.start, mention.end) for mention in group]) for group in groups])

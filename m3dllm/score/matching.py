@@ -1,4 +1,4 @@
-"""One-to-one matching of predictions with gold: as many as possible."""
+"""Maximum one-to-one matching of predictions with gold."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ def largest_matching(partners: Sequence[Sequence[int]]) -> int:
 
 
 def matched(partners: Sequence[Sequence[int]]) -> dict[int, int]:
-    """A maximum one-to-one matching, left vertex to right; `partners[i]` are those that the left vertex i may take.
+    """A maximum one-to-one matching, left -> right vertex; `partners[i]`: those that the left vertex i may match.
 
-    Free partners are taken first; then a breadth-first search looks for an augmenting path from each vertex left over.
-    A search never leaves its connected part, and what a failed one has seen can help no later one (Berge 1957).
+    Free partners are matched first; then a breadth-first search finds an augmenting path from each remaining vertex.
+    A search stays in its connected component, and vertices of a failed search can be skipped later (Berge 1957).
     """
     taken_by: dict[int, int] = {}
     taken: dict[int, int] = {}
@@ -32,10 +32,10 @@ def matched(partners: Sequence[Sequence[int]]) -> dict[int, int]:
 
 
 def matched_in_order(partners: Sequence[Sequence[int]]) -> frozenset[int]:
-    """The left vertices of a maximum matching that takes each as soon as it can be matched beside those before it.
+    """The left vertices of a maximum matching that adds each, in order, if it can be matched with those before it.
 
-    Of the first k vertices it holds as many as any matching of them: what can be matched together is independent in a
-    transversal matroid, for which the greedy choice is the best one (Edmonds and Fulkerson 1965).
+    Of the first k vertices it holds as many as any matching: sets that can be matched are the independent sets of a
+    transversal matroid, for which the greedy choice is optimal (Edmonds and Fulkerson 1965).
     """
     taken_by: dict[int, int] = {}
     taken: dict[int, int] = {}
@@ -48,7 +48,7 @@ def matched_in_order(partners: Sequence[Sequence[int]]) -> frozenset[int]:
 def _augment(
     start: int, partners: Sequence[Sequence[int]], taken_by: dict[int, int], taken: dict[int, int], dead: set[int]
 ) -> None:
-    """Match `start` by moving others along an augmenting path; where there is none, what was seen becomes `dead`."""
+    """Match `start` by moving others along an augmenting path; if there is none, the visited vertices become `dead`."""
     reached_from: dict[int, int] = {}
     queue = [start]
     for left in queue:

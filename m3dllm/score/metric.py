@@ -1,8 +1,8 @@
-"""What a metric is: a name, its task, and a function from the two sides of a document to counts.
+"""Metrics: a name, a task, and a function from gold and prediction of a document to counts.
 
-A module of `m3dllm.score` that has `METRICS` brings metrics; another package names a `Metric`, or a tuple of them, by
-an entry point of the group "m3dllm.metrics". What is there is computed, micro-averaged over documents, and stands
-in scores.json and in reports; with a `variant` only where that is asked for by name.
+A module of `m3dllm.score` registers metrics in `METRICS`; another package names a `Metric`, or a tuple of them, by
+an entry point of the group "m3dllm.metrics". They are computed, micro-averaged over documents, and appear
+in scores.json and reports; those with a `variant` only on request.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Counts = Mapping[str, PRF]
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """What a metric compares: gold and prediction of one document, and what counts in it."""
+    """The arguments of a metric: gold and prediction of one document, and what counts in it."""
 
     gold: Annotation
     pred: Annotation
@@ -39,7 +39,7 @@ class Sides:
     _made: dict[Any, Any] = field(default_factory=dict)
 
     def both(self, make: Callable[[Annotation], T]) -> tuple[T, T]:
-        """`make` of gold and of pred, made once for all metrics of the task."""
+        """(`make(gold)`, `make(pred)`), computed once for all metrics of the task."""
         if make not in self._made:
             self._made[make] = make(self.gold), make(self.pred)
         found: tuple[T, T] = self._made[make]
@@ -52,17 +52,17 @@ class Metric:
 
     name: str
     task: Task
-    """The task whose prediction it is given; it counts on the documents on which the task does."""
+    """The task whose prediction it gets; it counts on the documents on which the task does."""
     count: Callable[[Sides], PRF | Counts]
     """The counts of a document: one, or several by their reported names."""
     variant: str | None = None
-    """The name by which it is asked for (`--variant`); None: it is always computed."""
+    """The name that requests it (`--variant`); None: it is always computed."""
     headline: bool = False
-    """Whether it stands in the main table. The average is over the four tasks, whatever stands beside them."""
+    """Whether it is in the main table. The average is always over the four tasks."""
     means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Scores that are the mean of others, by their reported names: of precisions, of recalls and of F1."""
+    """Scores that are means of others, by their reported names: of precisions, recalls and F1."""
     needs: tuple[Task, ...] = ()
-    """Other tasks that must count on the document too."""
+    """Other tasks that must also count on the document."""
 
     def __post_init__(self) -> None:
         if odd := {self.task, *self.needs} - set(TASKS):
@@ -71,13 +71,13 @@ class Metric:
 
 @cache
 def metrics() -> tuple[Metric, ...]:
-    """Every metric, in the order of the tasks. Raises UserError for one of another package that cannot be read."""
+    """Every metric, in the order of the tasks. Raises UserError for one of another package that cannot be loaded."""
     found = list(own_metrics())
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         source = point.dist.name if point.dist else point.value
         try:
             loaded = point.load()
-        except Exception as error:  # a plugin may fail in any way while it is imported
+        except Exception as error:  # the import of a plugin may fail in any way
             why = f"{type(error).__name__}: {error}"
             raise UserError(f"metric '{point.name}' of {source} cannot be loaded: {why}") from error
         for metric in loaded if isinstance(loaded, tuple) else (loaded,):
@@ -107,11 +107,11 @@ def means() -> Mapping[str, tuple[str, ...]]:
 
 
 def headline() -> tuple[str, ...]:
-    """What stands in the main table: the tasks, and what other packages put beside them."""
+    """The metrics of the main table: the tasks, and headline metrics of other packages."""
     return tuple(dict.fromkeys((*TASKS, *(metric.name for metric in metrics() if metric.headline))))
 
 
 def place(name: str) -> int:
-    """Where a reported name stands: in the order of the tasks, others after them."""
+    """The sort key of a reported name: in the order of the tasks, others after them."""
     task = name.split(".")[0]
     return TASKS.index(task) if task in TASKS else len(TASKS)

@@ -108,7 +108,7 @@ def relation_undirected(gold: Annotation, pred: Annotation) -> PRF:
 def relation_any_match(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = ()) -> PRF:
     """P = the pred facts that may match some gold fact ÷ |P|, R = the gold facts that some pred fact may match ÷ |G|.
 
-    The words of the M3D paper taken literally: one pred fact may find many gold ones, so that large chains win.
+    The definition of the M3D paper taken literally: one pred fact may match many gold ones, which favours large chains.
     """
     of_gold, of_pred = facts(gold, symmetric), facts(pred, symmetric)
     found = partners(of_gold, of_pred, symmetric)
@@ -124,7 +124,7 @@ def relation_exact_chains(gold: Annotation, pred: Annotation, *, symmetric: Coll
 
 
 def _key(fact: Fact, symmetric: Collection[str]) -> object:
-    """What identical relations have in common."""
+    """The key that identical relations share."""
     return (frozenset((fact.head, fact.tail)), fact.type) if fact.type in symmetric else fact
 
 

@@ -1,6 +1,6 @@
-"""The rules of the code that the M3D authors released, for comparison with numbers made by it.
+"""The metrics of the code that the M3D authors released, for comparison with scores computed by it.
 
-They differ from the metrics of their names, so they are kept apart. Predicted chains of one mention are dropped, gold's
+They differ from the metrics of the same names. Predicted chains of one mention are dropped, gold's
 are kept. Its grounding never counts predicted boxes and has no defined value.
 """
 
@@ -26,14 +26,14 @@ def released_chain(gold: Annotation, pred: Annotation) -> dict[str, PRF]:
 
 
 def mention_pairs(gold: Partition, pred: Partition) -> PRF:
-    """What it calls MUC: P, R over the unordered pairs of mentions that stand in one chain."""
+    """What it calls MUC: P, R over the unordered pairs of mentions in one chain."""
     of_gold, of_pred = _pairs(gold), _pairs(pred)
     tp = len(of_gold & of_pred)
     return PRF(tp, len(of_pred), tp, len(of_gold))
 
 
 def b3_of_common(gold: Partition, pred: Partition) -> PRF:
-    """B3 over the mentions that both sides have: what one side lacks costs nothing."""
+    """B3 over the mentions that both sides have: mentions that one side lacks are not counted."""
     chain_of = {span: chain for chain in pred for span in chain}
     both = [(g, chain_of[span]) for g in gold for span in g if span in chain_of]
     precise = fsum(len(g & p) / len(p) for g, p in both)
@@ -44,7 +44,7 @@ def b3_of_common(gold: Partition, pred: Partition) -> PRF:
 def released_relation(gold: Annotation, pred: Annotation) -> PRF:
     """Pred relations, in file order, each take the first gold one left that has their type and shares their chains.
 
-    Every type is undirected, and relations that stand twice count twice.
+    Every type is undirected, and repeated relations count twice.
     """
     left, of_pred = _facts(gold), _facts(pred)
     n_gold, tp = len(left), 0

@@ -1,4 +1,4 @@
-"""What scoring gives: counts by document, their sums by language, and the ratios made of them; to JSON and back.
+"""The results of scoring: counts by document, their sums by language, and ratios; with their JSON forms.
 
 The JSON forms are those of `scores.json` (`Scores.to_wire`) and `per_document.jsonl` (`Scores.rows`).
 """
@@ -25,12 +25,12 @@ Pairs = Literal["end_to_end", "gold_pairs"]
 PAIRS: tuple[Pairs, ...] = ("end_to_end", "gold_pairs")
 COUNTS = ("p_num", "p_den", "r_num", "r_den")
 MOST_APART = 1_000
-"""Counts that are kept apart before they are added up."""
+"""The number of counts that are collected before they are added up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Precision, recall and F1 without counts of their own; all None over nothing."""
+    """Precision, recall and F1 without counts; all None over nothing."""
 
     precision: float | None = None
     recall: float | None = None
@@ -75,12 +75,11 @@ class DocumentScore:
 
 @dataclass(frozen=True, slots=True)
 class LanguageScores:
-    """The scores of one language. `gold_pairs` is None where no gold was given to the system.
+    """The scores of one language. `gold_pairs` is None if no gold was given to the system.
 
-    `unanswered` are the documents without a prediction (scored as empty ones); `regions_unannotated` is how many
-    predicted regions lie in frames where nobody looked for any (they count nowhere). Where systems say which frames
-    they were shown, `frames_shown` is how many of the `frames_annotated` these are, over the documents on which
-    grounding counts; None where no system says it.
+    `unanswered`: the documents without a prediction (scored as empty ones); `regions_unannotated`: the number of
+    predicted regions in frames that are not annotated (they are not counted). `frames_shown`: how many of the
+    `frames_annotated` the system was given, over the documents on which grounding counts; None if no answer tells.
     """
 
     documents: int
@@ -91,9 +90,9 @@ class LanguageScores:
     frames_annotated: int = 0
     frames_shown: int | None = None
     failed: int = 0
-    """Documents on which the system failed, in any pass: they count nowhere, and the scores are of the others."""
+    """Documents on which the system failed, in any pass: they are not scored."""
     calibration: Mapping[Pairs, Mapping[Task, Calibration]] = field(default_factory=dict)
-    """How far confidences can be trusted, by protocol and task; absent where no prediction carries one."""
+    """The calibration by protocol and task; absent if no prediction has a confidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +115,8 @@ class Scores:
     def to_wire(self) -> dict[str, Any]:
         """The object of `scores.json`.
 
-        Counts of unanswered documents and of regions skipped appear where not 0, and those of gold frames where
-        systems say what they were shown.
+        Counts of unanswered documents and of skipped regions appear if not 0, those of frames if answers tell which
+        frames they were given.
         """
         settings: dict[str, Any] = {"modality": self.settings.modality, "variants": list(self.settings.variants)}
         if self.settings.scored != TASKS:
@@ -128,7 +127,7 @@ class Scores:
         return {"format": FORMAT, "settings": settings, "languages": languages}
 
     def rows(self) -> list[dict[str, Any]]:
-        """The objects of `per_document.jsonl`, one a document and protocol."""
+        """The objects of `per_document.jsonl`, one per document and protocol."""
         return [_row_to_wire(row) for row in self.per_document]
 
     def row_lines(self) -> Iterator[bytes]:
@@ -155,10 +154,10 @@ def answered(of: LanguageScores) -> str:
 
 
 class Sums:
-    """The counts of documents, added up one by one: exact to the last digit in whatever order they come."""
+    """The sum of counts of documents, added one by one: exact in any order."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        """`names` stand in the result even where nothing was counted."""
+        """`names` are in the result even if nothing was counted."""
         self._columns: dict[str, list[PRF]] = {name: [] for name in names}
 
     def add(self, counts: Mapping[str, PRF]) -> None:
@@ -181,13 +180,13 @@ class Sums:
 
 
 def _fewer(counts: Sequence[PRF]) -> list[PRF]:
-    """A few counts whose sum is exactly that of many."""
+    """A few counts with exactly the same sum as many."""
     columns = ([getattr(one, name) for one in counts] for name in COUNTS)
     return [PRF(*parts) for parts in zip_longest(*map(_exact, columns), fillvalue=0)]
 
 
 def _exact(values: list[float]) -> list[float]:
-    """What `fsum` rounds the values to, what it rounded away, what it rounded away of that, and so on: two or three."""
+    """The `fsum` of the values, its rounding error, the error of that, and so on: two or three numbers."""
     found: list[float] = []
     while rest := fsum([*values, *(-part for part in found)]):
         found.append(rest)
@@ -197,12 +196,12 @@ def _exact(values: list[float]) -> list[float]:
 
 
 def document_scores() -> Spool[DocumentScore]:
-    """The counts of documents on their way, as they stand in `per_document.jsonl`."""
+    """A spool of counts of documents, as in `per_document.jsonl`."""
     return Spool(_encode_row, _decode_row)
 
 
 def total(documents: Iterable[Mapping[str, PRF]], names: Iterable[str] = ()) -> TaskScores:
-    """The counts of documents, micro-averaged. `names` stand in the result even where nothing was counted."""
+    """The counts of documents, micro-averaged. `names` are in the result even if nothing was counted."""
     sums = Sums(names)
     for counts in documents:
         sums.add(counts)

@@ -1,4 +1,4 @@
-"""What to score and by which rules, beyond the four headline metrics."""
+"""Settings of scoring: modality, variants, tasks and threshold."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
 def variants() -> tuple[str, ...]:
-    """What is computed on request, each by its name; "iou=X" (0 <= X < 1) is one more."""
+    """The names of metrics computed on request; "iou=X" (0 <= X < 1) is one more."""
     return tuple(sorted({metric.variant for metric in metrics() if metric.variant} - {"iou=X"}))
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to score. Raises UserError for a name that is not known.
+    """How to score. Raises UserError for an unknown name.
 
-    `modality` "available" counts a text task on the documents whose text was there and grounding on those whose frames
-    were there; "all" counts every document. `variants` are some of `variants()`, or "iou=0.3". `tasks` (None: all four)
-    are the tasks that the system answers: the others are absent, and the average does without them. `threshold` leaves
-    out what a system is less sure of than that (`confidence.at_least`); None: nothing.
+    `modality` "available" counts a text task on the documents whose text was given and grounding on those whose frames
+    were given; "all" counts every document. `variants` are some of `variants()`, or "iou=0.3". `tasks` (None: all four)
+    are the tasks that the system answers: others are absent, also from the average. `threshold` drops predictions with
+    a lower confidence (`confidence.at_least`); None: drops nothing.
     """
 
     modality: Modality = "available"

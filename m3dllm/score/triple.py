@@ -13,10 +13,10 @@ Grounded = dict[Mention, list[Region]]
 
 
 def triple(gold: Annotation, pred: Annotation, *, frames: Collection[int] | None = None) -> PRF:
-    """True positives (TP) are typed spans that both sides have and show alike; P = TP ÷ |P|, R = TP ÷ |G|.
+    """True positives (TP) are typed spans that both sides have and ground alike; P = TP ÷ |P|, R = TP ÷ |G|.
 
-    A typed span is shown by the regions, in annotated frames, of the chains it stands in. Both sides show it alike when
-    neither has a region for it, or when a region of one and a region of the other, in one frame, have IoU > 0.5.
+    A typed span is grounded by the regions, in annotated frames, of the chains that contain it. Both sides ground it
+    alike if neither has a region for it, or if a region of one and a region of the other, in one frame, have IoU > 0.5.
     """
     of_gold, of_pred = _grounded(gold, frames), _grounded(pred, frames)
     tp = sum(_alike(of_gold[mention], of_pred[mention]) for mention in of_gold.keys() & of_pred.keys())

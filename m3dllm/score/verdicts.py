@@ -1,8 +1,8 @@
-"""What becomes of each mention, chain, relation and region of a document: the rules of the scorer, item by item.
+"""The verdict on each mention, chain, relation and region of a document: the scorer's rules, item by item.
 
-`errors` counts these verdicts, and a page shows them. A prediction is a true positive or of a class of Table VI of the
-M3D paper; gold that no true positive took is missed. Where several best matchings exist, the counts are those of all
-of them, and which of two equal items is the true positive depends on their order.
+`errors` counts these verdicts, and document pages show them. A prediction is a true positive or in an error class of
+Table VI of the M3D paper; gold without a true positive is missed. If several best matchings exist, the counts are the
+same for all, and which of two equal items is the true positive depends on their order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Outcome = Literal["true_positive", "type", "boundary", "missing", "incorrect", "
 
 
 class Verdict(NamedTuple):
-    """What became of a prediction, and the position of the gold that it took (None: none, or it has no position)."""
+    """The outcome of a prediction, and the position of its gold (None: none, or it has no position)."""
 
     outcome: Outcome
     gold: int | None = None
@@ -35,7 +35,7 @@ class Verdict(NamedTuple):
 class Verdicts:
     """The verdicts by position among the predictions, and the positions of the gold that was missed.
 
-    A prediction without a verdict counts nowhere: it repeats another one, or lies where nobody looked.
+    A prediction without a verdict is not counted: it repeats another one, or lies in an unannotated frame.
     """
 
     preds: Mapping[int, Verdict]
@@ -47,7 +47,7 @@ _Parts = Sequence[Chain] | Sequence[Relation] | Sequence[Region]
 
 @dataclass(slots=True)
 class Outcomes:
-    """The verdicts of one task over documents that come one by one, counted by type."""
+    """The verdicts of one task over documents added one by one, counted by type."""
 
     preds: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
@@ -95,7 +95,7 @@ def of_mentions(gold: Annotation, pred: Annotation) -> tuple[dict[TypedSpan, Out
 def of_chains(gold: Annotation, pred: Annotation) -> Verdicts:
     """true positive: exactly a gold chain; missing: a part of one gold chain; incorrect: no gold chain has all of it.
 
-    A span counts in the first chain that has it; a chain left empty has no verdict.
+    A span counts in the first chain that has it; an empty chain has no verdict.
     """
     of_gold, of_pred = placed_chains(gold), placed_chains(pred)
     exact = {chain: i for i, chain in of_gold.items()}
@@ -113,9 +113,9 @@ def of_chains(gold: Annotation, pred: Annotation) -> Verdicts:
 
 
 def of_relations(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = ()) -> Verdicts:
-    """wrong_type: gold joins the same chains, in either order, by another type only; false_relation: all else.
+    """wrong_type: gold joins the same chains, in either order, only by another type; false_relation: all others.
 
-    A relation that finds its gold taken by another prediction is false. Identical relations count once.
+    A relation whose gold is matched by another prediction is false. Identical relations count once.
     """
     of_gold, of_pred = placed_facts(gold, symmetric), placed_facts(pred, symmetric)
     golds, positions = list(of_gold.values()), list(of_gold)
@@ -133,9 +133,9 @@ def of_relations(gold: Annotation, pred: Annotation, *, symmetric: Collection[st
 
 
 def of_regions(gold: Annotation, pred: Annotation, *, frames: Collection[int] | None = None) -> Verdicts:
-    """type: a gold region of another type only stands there (IoU > 0.5); boundary: all else.
+    """type: there is only a gold region of another type (IoU > 0.5); boundary: all others.
 
-    A region that finds its gold taken by another prediction counts as boundary. Regions outside the annotated `frames`
+    A region whose gold is matched by another prediction counts as boundary. Regions outside the annotated `frames`
     (None: all are) have no verdict.
     """
     of_gold, of_pred = (

@@ -1,7 +1,7 @@
 """The web application: the form and its jobs, and the ML backend for Label Studio.
 
-It speaks to this machine alone unless it has a token. Without one only requests that name this machine as their host
-are answered, so that no page of the web can reach it by another name; what changes something comes from its own pages.
+Without a token it serves only this machine: only requests with this machine as their host are answered, so that no web
+page can reach it by another name. Requests that change something must come from its own pages.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def make_app(jobs: Jobs, predictor: Predictor, *, token: str = "", upload_limit:
 
 
 def _policy(page: str) -> str:
-    """A policy under which the page runs its own script and style, and asks this service alone."""
+    """A content security policy: only the page's own script and style, and requests only to this service."""
     inner = {name: re.search(f"<{name}>(.*?)</{name}>", page, re.DOTALL) for name in ("script", "style")}
     rules = [
         f"{name}-src 'sha256-{base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()}'"
@@ -148,7 +148,7 @@ def _policy(page: str) -> str:
 
 
 def _guard(token: str) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
-    """Lets through what has the token, or without one what names this machine; never another site's form."""
+    """Accept requests with the token or, without one, for this machine; never another site's form."""
 
     async def check(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
         host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
@@ -184,7 +184,7 @@ def _is_file(value: Any) -> bool:
 
 
 async def _keep(job: Job, file: Any) -> Path:
-    """The file in the job's folder, under a name that is one of a file."""
+    """Save the file in the job's folder, under a safe name."""
     stem, dot, suffix = Path(str(file.filename)).name.rpartition(".")
     path = job.given / (f"{file_name(stem)}.{file_name(suffix)}" if dot and stem else file_name(suffix))
     with path.open("wb") as out:

@@ -1,8 +1,8 @@
-"""Extractions that someone asked for by the form: each is `m3dllm extract` in a folder and a process of its own.
+"""Extractions requested by the form: each is `m3dllm extract` in its own folder and process.
 
-<folder>/<job>/given/     what was sent
-<folder>/<job>/result/    what `m3dllm extract` writes
-<folder>/<job>/log.txt    what it said
+<folder>/<job>/given/     the uploaded files
+<folder>/<job>/result/    the output of `m3dllm extract`
+<folder>/<job>/log.txt    its log
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Literal
 
 Status = Literal["waiting", "running", "done", "failed"]
 TAIL = 4000
-"""Bytes at the end of a log in which its last line is looked for."""
+"""The bytes at the end of a log that are searched for its last line."""
 
 
 @dataclass(slots=True)
 class Job:
-    """One extraction. `printed` is what the command said at its end."""
+    """One extraction. `printed` is the final output of the command."""
 
     id: str
     folder: Path
@@ -41,7 +41,7 @@ class Job:
         return self.folder / "result"
 
     def message(self) -> str:
-        """The last line of its log: how far it is, or what failed."""
+        """The last line of its log: the progress, or what failed."""
         try:
             with (self.folder / "log.txt").open("rb") as file:
                 file.seek(max(0, file.seek(0, 2) - TAIL))
@@ -53,25 +53,25 @@ class Job:
 
 @dataclass(slots=True)
 class Jobs:
-    """The jobs of a service, one at a time, in the order in which they came."""
+    """The jobs of a service, done one at a time in the order of arrival."""
 
     folder: Path
     words: Sequence[str]
-    """The options of `m3dllm extract` that every job has."""
+    """The options of `m3dllm extract` shared by all jobs."""
     jobs: dict[str, Job] = field(default_factory=dict)
     _waiting: queue.Queue[Job | None] = field(default_factory=queue.Queue)
     _running: subprocess.Popen[str] | None = None
     _thread: threading.Thread | None = None
 
     def new(self) -> Job:
-        """A job with an empty place for what was sent."""
+        """A job with an empty folder for uploaded files."""
         name = secrets.token_hex(8)
         job = self.jobs[name] = Job(name, self.folder / name, ())
         job.given.mkdir(parents=True)
         return job
 
     def start(self, job: Job, sources: Sequence[Path], words: Sequence[str]) -> None:
-        """Run the job when those before it are done."""
+        """Queue the job behind the earlier ones."""
         job.words = ("extract", *map(str, sources), "--out", str(job.result), *words, *self.words)
         self._waiting.put(job)
         if self._thread is None:
@@ -79,7 +79,7 @@ class Jobs:
             self._thread.start()
 
     def stop(self) -> None:
-        """Stop what runs; nothing more begins."""
+        """Stop the current job, and start no other."""
         self._waiting.put(None)
         if self._running is not None:
             self._running.terminate()

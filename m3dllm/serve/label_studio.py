@@ -1,7 +1,7 @@
 """Predictions for Label Studio: tasks with a text become documents, predictions become results of its interface.
 
 Protocol: https://labelstud.io/guide/ml_create ; a request holds the tasks and the labelling interface, an answer one
-prediction a task. Images are not fetched: what a task's frames show is not predicted here.
+prediction per task. Images are not fetched, so regions are not predicted.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from m3dllm.types import Document, Prediction
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """What of a labelling interface matters: the control that marks spans of a text, its labels, its relations."""
+    """The relevant parts of a labelling interface: the control that marks spans of a text, its labels and relations."""
 
     control: str
     text: str
     key: str
-    """The key of a task's data under which the text stands."""
+    """The key of the text in a task's data."""
     labels: frozenset[str]
     relations: bool
 
     @classmethod
     def of(cls, config: str) -> Interface:
-        """Raises UserError where the interface is no XML, or marks no spans of a text."""
+        """Parse an interface. Raises UserError if it is not XML, or marks no spans of a text."""
         root = parse_xml(config.encode("utf-8"), "label_config", "View")
         texts = {
             node.get("name", ""): node.get("value", "") for node in root.iter() if node.tag in ("Text", "HyperText")
@@ -55,13 +55,13 @@ class Predictor:
     """A system that stays loaded, and answers one request at a time."""
 
     def __init__(self, load: Callable[[], System], labels: LabelSet, name: str) -> None:
-        """`load` makes the system when the first task comes; `name` tells Label Studio which model it was."""
+        """`load` makes the system on the first task; `name` is the model version reported to Label Studio."""
         self._load, self.labels, self.name = load, labels, name
         self._lock = threading.Lock()
         self._system: System | None = None
 
     def predict(self, tasks: Sequence[Any], config: str) -> list[dict[str, Any]]:
-        """One prediction a task. Raises UserError for what is no interface or task, and where the system fails."""
+        """One prediction per task. Raises UserError for an invalid interface or task, and if the system fails."""
         interface = Interface.of(config)
         documents = [document_of(task, interface, i) for i, task in enumerate(tasks)]
         with self._lock:
@@ -83,7 +83,7 @@ class Predictor:
 
 
 def document_of(task: Any, interface: Interface, number: int) -> Document:
-    """The document of a task. Raises UserError where it has no text."""
+    """The document of a task. Raises UserError if it has no text."""
     data = task.get("data") if isinstance(task, dict) else None
     text = data.get(interface.key) if isinstance(data, dict) else None
     if not isinstance(text, str):
@@ -92,7 +92,7 @@ def document_of(task: Any, interface: Interface, number: int) -> Document:
 
 
 def _results(prediction: Prediction, document: Document, interface: Interface) -> Iterator[dict[str, Any]]:
-    """What the interface has a label for: a relation only between marked mentions, and where relations can be drawn."""
+    """The parts that the interface has labels for; relations only between marked mentions, if it allows relations."""
     marked = set()
     for result in results(Item("", document, prediction.annotation), control=interface.control, text=interface.text):
         if result["type"] == "labels" and set(result["value"]["labels"]) <= interface.labels:

@@ -1,4 +1,4 @@
-"""What a service answers with, and the server itself."""
+"""The options of a service, and the server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEEDS = ("starlette", "uvicorn", "multipart")
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What answers: a system with its options, as `extract` takes them; `words` are the options as written."""
+    """A system with its options, as for `extract`; `words` are the options as written."""
 
     system: str
     checkpoint: Path | None = None
@@ -29,14 +29,14 @@ class Service:
     words: tuple[str, ...] = ()
 
     def command(self) -> tuple[str, ...]:
-        """The options of `m3dllm extract` that say the same."""
+        """The same options for `m3dllm extract`."""
         named = {"system": self.system, "checkpoint": self.checkpoint, "preset": self.preset, "labels": self.labels}
         own = [word for name, value in named.items() if value is not None for word in (f"--{name}", str(value))]
         return (*own, "--seed", str(self.seed), *self.words)
 
 
 def start(service: Service, out: Path, host: str, port: int, *, token_env: str) -> None:
-    """Answer until Ctrl-C. Raises UserError for what cannot be served, before anything listens."""
+    """Serve until Ctrl-C. Raises UserError, before listening, for options that cannot be used."""
     if missing := [name for name in NEEDS if importlib.util.find_spec(name) is None]:
         raise UserError(f"serve needs {', '.join(missing)}: pip install 'm3dllm[serve]'")
     token = os.environ.get(token_env, "")
@@ -59,7 +59,7 @@ def start(service: Service, out: Path, host: str, port: int, *, token_env: str) 
 
 
 def make_predictor(service: Service) -> Any:
-    """The system for Label Studio, loaded when the first task comes. Raises UserError for options that are none."""
+    """The system for Label Studio, loaded on the first task. Raises UserError for invalid options."""
     from m3dllm.experiment import find_checkpoint
     from m3dllm.extract.steps import labels_for
     from m3dllm.options import resolve_config

@@ -1,6 +1,6 @@
-"""Two systems, one after the other: what the first proposes, the second confirms, retypes or drops.
+"""Two systems, one after the other: the second confirms, retypes or drops the proposals of the first.
 
-Only the declaration stands here: which systems there are is known above `systems`, so the cascade itself does too.
+This is only the declaration: the cascade itself must find systems by name, which is done above `systems`.
 """
 
 from __future__ import annotations

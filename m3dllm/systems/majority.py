@@ -1,7 +1,7 @@
 """The heuristic baselines as a system: dictionaries of mentions, chains by text, type pairs, the most frequent boxes.
 
-Everything is counted on train and chosen by dev, English and Chinese apart; there is no model. The checkpoint is one
-file, `model.json`. Where dev cannot choose (no gold of the task, or no true positive), train does.
+Everything is counted on train and selected on dev, separately for English and Chinese; there is no model. The
+checkpoint is one file, `model.json`. If dev cannot select (no gold of the task, or no true positive), train does.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ SPEC = SystemSpec(
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A text, as its tokens, that was a mention in train: its commonest type, and how often it was one at all."""
+    """A text, as tokens, that was a mention in train: its most frequent type, and the share of its mentions."""
 
     tokens: tuple[str, ...]
     type: str
@@ -74,7 +74,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What was counted of one language; the best rules come first, and only those worth keeping are there."""
+    """The selected rules of one language, the best first."""
 
     mentions: tuple[Entry, ...]
     chain_rule: ChainRule
@@ -84,7 +84,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The checkpoint: the rules of each language, and the labels they speak of."""
+    """The checkpoint: the rules of each language, and their label set."""
 
     labels: LabelSet
     languages: dict[str, Rules]
@@ -107,7 +107,7 @@ class Majority(System):
         self.model = None if checkpoint is None else read_model(checkpoint / FILE, labels)
 
     def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
-        """Count on `train`, choose by `dev`, write `out/model.json`. Raises UserError where `train` is empty."""
+        """Count on `train`, select on `dev`, write `out/model.json`. Raises UserError if `train` is empty."""
         if not train:
             raise UserError("system 'majority' has nothing to count: train has no document")
         languages: dict[str, Rules] = {}
@@ -118,7 +118,7 @@ class Majority(System):
         write_atomic(out / FILE, pretty(self.model))
 
     def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
-        """One answer a document, mentions as offsets and boxes as fractions."""
+        """One answer per document, mentions as offsets and boxes as fractions."""
         if self.model is None:
             raise UserError("system 'majority' has no checkpoint: run 'm3dllm fit' first, or give --checkpoint")
         lexicons = {lang: Lexicon(rules.mentions) for lang, rules in self.model.languages.items()}
@@ -157,7 +157,7 @@ class Majority(System):
 
 
 def read_model(file: Path, labels: LabelSet) -> Model:
-    """The checkpoint in `file`. Raises UserError where it is missing, broken, or of another label set than `labels`."""
+    """The checkpoint in `file`. Raises UserError if it is missing, broken, or of a label set other than `labels`."""
     try:
         model = decode(read_bytes(file), Model)
     except WireError as error:
@@ -175,7 +175,7 @@ def read_model(file: Path, labels: LabelSet) -> Model:
 
 
 def _answer(document: Document, rules: Rules, lexicon: Lexicon) -> dict[str, Any]:
-    """What the rules predict for one document: all of it, or what remains to be predicted with gold given."""
+    """The rules' prediction for one document: all of it, or what is not given."""
     given = document.given
     if given is not None and given.kind == "chains":
         chains = given.chains
@@ -204,7 +204,7 @@ def _answer(document: Document, rules: Rules, lexicon: Lexicon) -> dict[str, Any
 
 
 class Lexicon:
-    """Finds the texts it knows: from left to right, the longest that begins at a token."""
+    """Finds known texts from left to right, at each token the longest."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.types = {entry.tokens: entry.type for entry in entries}
@@ -212,10 +212,10 @@ class Lexicon:
         for tokens in self.types:
             lengths[tokens[0]].add(len(tokens))
         self.lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
-        """First token of the known texts to how long those are, longest first."""
+        """First token of known texts -> their lengths in tokens, longest first."""
 
     def find(self, document: Document) -> list[Mention]:
-        """The known texts in the document, none inside or across another."""
+        """The known texts in the document, without overlaps."""
         offsets = tokenize(document)
         words = tuple(document.text[start:end] for start, end in offsets)
         found, at = [], 0
@@ -263,7 +263,7 @@ def _entries(train: Iterable[Example]) -> list[Entry]:
 
 
 def _choose(entries: Sequence[Entry], dev: Sequence[Example], train: Sequence[Example]) -> tuple[Entry, ...]:
-    """The entries whose share is high enough, where "enough" does best on dev; the lowest threshold of equal ones."""
+    """The entries whose share reaches the threshold that is best on dev; of equal thresholds the lowest."""
 
     def f1(threshold: float, part: Sequence[Example]) -> float:
         lexicon = Lexicon(entry for entry in entries if entry.share >= threshold)
@@ -289,7 +289,7 @@ def _best_chain_rule(dev: Sequence[Example], train: Sequence[Example]) -> ChainR
 
 
 def _links_f1(examples: Sequence[Example], rule: ChainRule) -> float:
-    """F1 over the pairs of gold mentions that stand in one chain; singletons alone have none."""
+    """F1 over the pairs of gold mentions in one chain."""
     tp = predicted = total = 0
     for example in (example for example in examples if "chain" in example.annotated):
         chains = chain_by(example.document, example.gold.mentions, rule)

@@ -1,7 +1,7 @@
-"""Answers from a file: those of a run, predictions, or the gold of a corpus.
+"""Answers read from a file: those of a run, predictions, or the gold of a corpus.
 
-The gold of a corpus is written in the answer form and normalized like any other answer, so a replay of it shows that
-nothing is lost on the way. Nothing here judges an answer; one that is not in the file is an error of its document.
+The gold of a corpus is written in the answer form and normalized like any other answer, so replaying it shows that
+nothing is lost on the way. A document without an answer in the file fails.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from m3dllm.wire import (
 )
 
 UNUSABLE = ("error", "no_answer", "not_json")
-"""The Issues of a prediction that is empty because nothing could be read, not because nothing was predicted."""
+"""The Issues of a prediction that is empty because the answer could not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Config(Options):
     """The source of the answers: a run, a raw.jsonl, a predictions.jsonl, or a split of a corpus (its gold)."""
 
     def sources(self) -> dict[str, str]:
-        """The hash of the file with the answers. Raises UserError where there is none."""
+        """The hash of the file with the answers. Raises UserError if there is none."""
         return {"answers": sha256_file(_file(Path(self.answers)))}
 
 
@@ -58,7 +58,7 @@ SPEC = SystemSpec(
 
 
 class Replay(System):
-    """Says again what the file says. Raises UserError where the file cannot be read."""
+    """Replays the answers of a file. Raises UserError if it cannot be read."""
 
     def __init__(
         self, config: Config, *, labels: LabelSet, examples: Sequence[Example] = (), checkpoint: Path | None = None
@@ -68,7 +68,7 @@ class Replay(System):
         self._answers, self._places = _read(self._path)
 
     def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
-        """The answer of each document in the pass it is asked in; the gold is the answer of every pass."""
+        """The answer of each document in its pass; gold is the answer in every pass."""
         for document in documents:
             kind = document.given.kind if document.given else None
             place = self._places.get((document.id, kind), self._places.get((document.id, "gold")))
@@ -83,7 +83,7 @@ class Replay(System):
 
 
 def _file(path: Path) -> Path:
-    """The file with the answers. Raises UserError where there is none."""
+    """The file with the answers. Raises UserError if there is none."""
     if not path.is_dir():
         return path
     for name in ("raw.jsonl", "predictions.jsonl"):
@@ -97,7 +97,7 @@ Key = tuple[str, GivenKind | str | None]
 
 
 def _read(path: Path) -> tuple[Stream[tuple[Key, RawOutput | Example]], dict[Key, int]]:
-    """Every answer of the file, and where each stands, by document and pass; gold stands under "gold"."""
+    """(every answer of the file, their positions by document and pass); the pass of gold is "gold"."""
     first = next(numbered_lines(path), None)
     if first is None:
         raise UserError.at(path, "is empty: expected one answer per line")
@@ -113,7 +113,7 @@ def _read(path: Path) -> tuple[Stream[tuple[Key, RawOutput | Example]], dict[Key
             torn = error.at(path, number)
             if reader is not _raw or path.read_bytes().endswith(b"\n"):
                 raise torn from error
-            continue  # a run that was killed leaves half a line
+            continue  # a killed run leaves an incomplete line
         if key in places and reader is not _raw:  # in a run, the last answer counts
             raise UserError.at(path, f"document {key[0]!r} appears twice", line=number)
         places[key] = i
@@ -121,7 +121,7 @@ def _read(path: Path) -> tuple[Stream[tuple[Key, RawOutput | Example]], dict[Key
 
 
 def _reader(path: Path, number: int, line: bytes) -> Callable[[bytes], tuple[Key, RawOutput | Example]]:
-    """How the lines of the file are read, by what is in the first."""
+    """The reader of the file's lines, chosen by the first line."""
     try:
         row = decode(line, dict[str, Any])
     except WireError as error:
@@ -136,7 +136,7 @@ def _reader(path: Path, number: int, line: bytes) -> Callable[[bytes], tuple[Key
 def _raw(line: bytes) -> tuple[Key, RawOutput]:
     raw = decode_raw(line)
     if raw.failure:
-        raw = replace(raw, error=Failure(raw.failure.message))  # asking this file again will not help
+        raw = replace(raw, error=Failure(raw.failure.message))  # retrying with the same file does not help
     return (raw.document, raw.given), raw
 
 
@@ -157,12 +157,12 @@ def _gold(line: bytes) -> tuple[Key, Example]:
 
 
 def _by_offsets(prediction: Prediction) -> dict[str, Any]:
-    """A prediction in the answer form, its mentions as offsets: the text that they stand in is not at hand."""
+    """A prediction in the answer form, with mentions as offsets, since the text is not available."""
     return decode(encode_annotation(prediction.annotation), dict[str, Any])
 
 
 def _visible(gold: Annotation, document: Document) -> Annotation:
-    """The gold of what the document shows, for one whose text or frames are hidden."""
+    """The gold for the modalities that the document still has."""
     frames = {frame.index for frame in document.frames}
     regions = tuple(region for region in gold.regions if region.frame in frames)
     if document.text:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from m3dllm.systems.generative.boxes import candidates, read_boxes
-from m3dllm.systems.generative.grammar import Held
+from m3dllm.systems.generative.grammar import GrammarConstraint
 from m3dllm.systems.generative.model import Reply
 from m3dllm.systems.generative.places import windows
 from m3dllm.systems.umie import tasks
@@ -112,5 +112,5 @@ def test_held_rows_allow_only_what_their_own_grammar_allows(codec, documents):
     queries = [query for query, _ in queries_of(examples[0], boxes)][-2:]
     walks = [walk(query, codec)[0] for query in queries]
     expected = [set(one.allowed()) for one in walks]
-    scores = Held(walks)(torch.zeros(2, 1, dtype=torch.long), torch.zeros(2, codec.size))
+    scores = GrammarConstraint(walks)(torch.zeros(2, 1, dtype=torch.long), torch.zeros(2, codec.size))
     assert [set(row.isfinite().nonzero()[:, 0].tolist()) for row in scores] == expected

@@ -144,7 +144,9 @@ def model(documents):
 def at_work(model, documents):
     """(the queries of two documents side by side, what was fused of them)."""
     examples = documents[0][:2]
-    asked = [(i, model.encode(query)) for i, example in enumerate(examples) for query in model.lessons(example)]
+    asked = [
+        (i, model.encode(query)) for i, example in enumerate(examples) for query in model.training_queries(example)
+    ]
     batch = model.batch(asked)
     with torch.no_grad():
         return batch, model.fuse(batch, model.look([example.document for example in examples]))

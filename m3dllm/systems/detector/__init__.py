@@ -1,6 +1,6 @@
 """Every face or person that an ONNX detector finds is a region: the trivial baseline of grounding.
 
-Options and what it can do; nothing here imports a model library. Card: `docs/systems/detector.md`.
+Its options and declaration; nothing here imports a model library. Card: `docs/systems/detector.md`.
 """
 
 from __future__ import annotations
@@ -39,5 +39,5 @@ class Config(Options):
     """Boxes with a higher IoU than this are merged."""
 
     def sources(self) -> dict[str, str]:
-        """The hash of the model. Raises UserError where there is none."""
+        """The hash of the model file. Raises UserError if it is missing."""
         return {"model": sha256_file(Path(self.model))}

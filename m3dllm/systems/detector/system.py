@@ -1,4 +1,4 @@
-"""A detector at work: pictures in, boxes of faces or persons out."""
+"""The detector: from frames to boxes of faces or persons."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from m3dllm.types import Document, Example, Failure, Frame, RawOutput
 
 Array = np.ndarray[Any, Any]
 Found = tuple[Array, Array]
-"""Scores (boxes,), and corners as fractions of the picture (boxes, 4)."""
+"""Scores (boxes,), and corners x0 y0 x1 y1 as fractions of the picture (boxes, 4)."""
 PERSON = 0
-"""The class of persons among those of COCO."""
+"""The index of persons among the COCO classes."""
 
 
 class Detector(System):
-    """Regions of one type: the faces or persons of each frame. Raises UserError where it does not know the model."""
+    """Regions of one type: the faces or persons of each frame. Raises UserError for an unknown model."""
 
     def __init__(
         self, config: Config, *, labels: LabelSet, examples: Sequence[Example] = (), checkpoint: Path | None = None
@@ -46,11 +46,11 @@ class Detector(System):
 
     @property
     def provenance(self) -> dict[str, str]:
-        """The hash of the model, and what ran it."""
+        """The hash of the model, and the version of the runtime."""
         return {"sha256": sha256_file(self._path), **versions_of("onnxruntime")}
 
     def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
-        """The boxes of all frames of a document, the surest of those that overlap."""
+        """The boxes of all frames of a document, after non-maximum suppression."""
         for document in documents:
             started = time.perf_counter()
             try:
@@ -78,24 +78,24 @@ class Detector(System):
         ]
 
     def boxes(self, picture: Array) -> Found:
-        """What the model finds in a picture (height, width, 3), bytes of red, green and blue."""
+        """The detections in a picture (height, width, 3), RGB bytes."""
         pixels = self._form.pixels(picture).transpose(2, 0, 1)[None]
         return self._form.read(self._session.run(None, {self._input: pixels}))
 
 
-# --- the models that are known ----------------------------------------------------------------------------------------
+# --- the supported models ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a detector wants its pictures, and how its outputs are read."""
+    """The input and output format of a detector."""
 
     size: tuple[int, int]
     """Width and height."""
     pixels: Callable[[Array], Array]
-    """From bytes (height, width, 3)."""
+    """From RGB bytes (height, width, 3) to the input."""
     read: Callable[[Sequence[Array]], Found]
-    """From the outputs of the session."""
+    """From the outputs of the session to detections."""
 
 
 def _form_of(session: Any, path: Path) -> Form:
@@ -117,18 +117,18 @@ def _ultraface_pixels(picture: Array) -> Array:
 
 
 def _read_ultraface(outputs: Sequence[Array]) -> Found:
-    """Scores (1, boxes, 2) of nothing and of a face, corners (1, boxes, 4)."""
+    """Scores (1, boxes, 2) of background and face, corners (1, boxes, 4)."""
     return outputs[0][0, :, 1], outputs[1][0]
 
 
 def _fastestdet_pixels(picture: Array) -> Array:
-    """Blue first, as it was trained."""
+    """The input in BGR order, as in its training."""
     pixels: Array = picture[:, :, ::-1].astype(np.float32) / 255
     return pixels
 
 
 def _read_fastestdet(outputs: Sequence[Array]) -> Found:
-    """(1, 85, rows, columns): of each cell whether something is there, its place and size, and 80 classes."""
+    """(1, 85, rows, columns): objectness, position and size, and 80 classes of each cell."""
     something, right, down, width, height = outputs[0][0, :5]
     rows, columns = something.shape
     scores = something**0.6 * outputs[0][0, 5 + PERSON] ** 0.4
@@ -140,7 +140,7 @@ def _read_fastestdet(outputs: Sequence[Array]) -> Found:
 
 
 def _session(path: Path) -> Any:
-    """The model in the runtime, on one thread: what it finds is the same on every machine."""
+    """The model in the runtime, on one thread, so that results are the same on every machine."""
     import onnxruntime
 
     data = read_bytes(path)
@@ -151,13 +151,13 @@ def _session(path: Path) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime raises kinds of its own
+    except Exception as error:  # the runtime has its own exceptions
         why = " ".join(str(error).split())[:160]
         raise UserError.at(path, f"cannot be loaded as an ONNX model: {why}") from error
 
 
 def _picture(frame: Frame, size: tuple[int, int]) -> Array:
-    """The frame upright, resized: (height, width, 3), bytes. Raises UserError where it cannot be read."""
+    """The frame upright, resized: (height, width, 3), bytes. Raises UserError if it cannot be read."""
     from PIL import Image
 
     try:

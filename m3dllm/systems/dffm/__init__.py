@@ -1,7 +1,7 @@
 """The supervised system of the M3D paper: denoised feature fusion (DFFM), missing modality construction (MMCM).
 
-Its options and presets; nothing here imports torch. `paper` is the paper's model with its settings and those that the
-authors' training has; `minilm` fine-tunes a small real encoder of English, `multilingual` one of English and Chinese;
+Its options and presets; nothing here imports torch. `paper` is the paper's model with its settings and those of the
+authors' code; `minilm` fine-tunes a small pretrained encoder for English, `multilingual` one for English and Chinese;
 `tiny`, the default, trains small encoders for both from scratch.
 """
 

@@ -1,7 +1,7 @@
 """The denoised feature fusion module (DFFM), section V-D: eq. 8 to 11.
 
 One modality gives the queries (Q), the levels of the other keys and values (K, V), in a latent space small enough to
-lose the noise. The two directions are two `Fusion`s; which features are queries, and what stands in for a missing
+lose the noise. The two directions are two `Fusion`s; which features are queries, and what replaces a missing
 modality, is not decided here.
 """
 
@@ -21,14 +21,14 @@ from m3dllm.systems.supervised.layers import Attention
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """Fused features (batch, queries, hidden), and what the latent costs: `penalty` is 0 for a plain autoencoder."""
+    """Fused features (batch, queries, hidden), and the loss of the latent space, 0 for a plain autoencoder."""
 
     features: Tensor
     penalty: Tensor
 
 
 class Latent(nn.Module):
-    """Into a small space and back: the autoencoder of eq. 8 and 10, variational or plain.
+    """The autoencoder of eq. 8 and 10, variational or plain.
 
     encode: (…, hidden) -> (…, latent); decode: (…, latent) -> (…, hidden).
     """
@@ -42,10 +42,10 @@ class Latent(nn.Module):
         self.decode = nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
 
     def forward(self, x: Tensor, mask: Tensor | None = None, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(the code of x, its penalty): `mask` (…,) says which vectors count in the penalty.
+        """(the code of x, its penalty); `mask` (…,): the vectors that count in the penalty.
 
         The penalty is kl · KL(q(z|x) ‖ N(0, 1)) + reconstruction · mean (x − decode(z))², 0 for a plain autoencoder.
-        With `before` (hidden, hidden) it is the code of `before` x: two linear maps in a row are one, half the work.
+        With `before` (hidden, hidden) it is the code of `before` x: two linear maps merged into one, for half the work.
         """
         first: Any = self.down[0]
         weight = first.weight if before is None else first.weight @ before
@@ -118,7 +118,7 @@ class Fusion(nn.Module):
         nn.init.eye_(self.own.weight)  # fusion begins as a correction of the modality's own features
 
     def forward(self, queries: Tensor, query_mask: Tensor, source: Mapping[str, Tensor], mask: Tensor) -> Fused:
-        """queries: (batch, n, hidden); source[λ]: (batch, m, hidden); at least one of m is real in every row."""
+        """queries: (batch, n, hidden); source[λ]: (batch, m, hidden); each row has at least one unmasked vector."""
         parts = {name: level(queries, query_mask, source[name], mask) for name, level in self.levels.items()}
         inner, maps, biases = [queries], [self.own.weight], []
         for name, part in parts.items():

@@ -1,7 +1,7 @@
 """The missing modality construction module (MMCM), section V-E: eq. 13 and 14.
 
-From the features of the modality that is there, `Construction` makes the levels of the one that is not; `Blank` is the
-ablation, which fills with nothing. Both give what `fusion.Fusion` takes as its source.
+From the features of the present modality, `Construction` makes the levels of the missing one; `Blank` is the ablation,
+a zero vector. Both return a source for `fusion.Fusion`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ class Construction(nn.Module):
     """One direction: from the one modality the low, mid and high features of the other.
 
     x: (batch, n, hidden), mask: (batch, n) -> levels of (batch, prompt + n, hidden), mask (batch, prompt + n).
-    Both convolutions see three neighbours; padding is zero before each, so a document alone gives what it gives in a
-    batch.
+    Both convolutions have kernels of 3; padding is set to zero before each, so that results do not depend on the batch.
     """
 
     def __init__(self, hidden: int, *, levels: Sequence[str], prompt_length: int) -> None:
@@ -43,7 +42,7 @@ class Construction(nn.Module):
 
 
 class Blank(nn.Module):
-    """What is missing is one zero vector (the ablation of the paper's section VII-B)."""
+    """One zero vector for the missing modality (the ablation of the paper's section VII-B)."""
 
     def __init__(self, *, levels: Sequence[str]) -> None:
         super().__init__()

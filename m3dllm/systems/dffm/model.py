@@ -1,4 +1,4 @@
-"""The model of the paper, figure 5: the encoders' features, fused; a construction where a modality is missing."""
+"""The model of the paper, figure 5: fused features of the encoders, constructed where a modality is missing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DFFMBackbone(Backbone):
             self.frame_vectors = FrameVectors(self.hidden, config.max_frames)
 
     def forward(self, batch: Batch) -> States:
-        """The fused states; where a document lacks a modality, a construction stands in for it."""
+        """The fused states; a missing modality is replaced by its construction."""
         encoded = text, images = self.features(batch)
         words = fuse(self.into_text, self.missing_frames, text, images)  # H^{g→x}
         if self.vision is None:
@@ -61,9 +61,9 @@ class DFFMBackbone(Backbone):
 
 
 def fuse(fusion: Fusion | None, construction: nn.Module | None, queries: Features, other: Features) -> Fused:
-    """The `other` modality into the `queries`, or what `construction` makes where a document lacks it (section V-E).
+    """Fuse the `other` modality, or its `construction` if a document lacks it (section V-E), into the `queries`.
 
-    Documents that lack the modality of the `queries` itself get zeros: there is nothing to fuse into.
+    Documents without the modality of the `queries` get zeros.
     """
     if fusion is None or construction is None:
         return Fused(queries.last, queries.last.new_zeros(()))

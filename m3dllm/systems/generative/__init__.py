@@ -1,10 +1,9 @@
-"""What systems share that write their answers as text with an encoder-decoder: a T5, or a BART.
+"""A library for systems that write their answers as text with an encoder-decoder: a T5, or a BART.
 
-`config` (options, without torch) · `language` (records as text, and their one reader) · `places` (where a written text
-stands) · `codec` (text as pieces: a small vocabulary with copy slots, or a pretrained tokenizer) · `grammar` (what may
-be written about a document), `spans` (texts of it, in its grammar) · `seq2seq` (the model, a T5's losses and answers) ·
-`boxes` (candidates for regions), `rows` (what is seen beside a query), `choice` (which candidate a record shows),
-`draft` (an answer in the making), `grounded` (mentions and their boxes: of the gold, and of an answer) · `model` (what
-is asked, how text and frames meet), `grounding` (one that chooses boxes) · `checkpoint` · `learner`, `system` (fit and
-predict).
+`config` (options, without torch) · `language` (records as text, and their reader) · `places` (aligning a written text)
+· `codec` (text as subwords: a small vocabulary with copy slots, or a pretrained tokenizer) · `grammar` (constrained
+decoding), `spans` (texts of the document in its grammar) · `seq2seq` (the encoder-decoder: loss and decoding) · `boxes`
+(candidates for regions), `rows` (frames and candidates beside a query), `choice` (which candidate a record shows),
+`draft` (an answer being read), `grounded` (mentions and their boxes, of gold and of answers) · `model` (queries, fusion
+of text and frames), `grounding` (a model that chooses boxes) · `checkpoint` · `learner`, `system` (fit and predict).
 """

@@ -15,18 +15,18 @@ from m3dllm.wire import WireError, decode_example, decode_prediction, numbered_l
 
 
 class Candidate(NamedTuple):
-    """A box that may be a region: the position of its frame in the document, and where it is."""
+    """A candidate region: the index of its frame in the document, and its box."""
 
     frame: int
     box: Box
 
 
 Boxes = Mapping[str, Mapping[int, tuple[Box, ...]]]
-"""By document and frame number, the surest first."""
+"""document id -> frame number -> boxes, the most confident first."""
 
 
 def read_boxes(sources: Sequence[str]) -> Boxes:
-    """The legal boxes of all sources, their types aside. Raises UserError for a file that holds no answers."""
+    """The legal boxes of all sources, without types. Raises UserError for a file without answers."""
     found: dict[str, dict[int, dict[Box, float]]] = defaultdict(lambda: defaultdict(dict))
     for source in sources:
         path = _file(source)
@@ -46,13 +46,13 @@ def read_boxes(sources: Sequence[str]) -> Boxes:
 
 
 def candidates(document: Document, boxes: Boxes, most: int) -> tuple[Candidate, ...]:
-    """The candidates of a document, frame by frame, `most` of each."""
+    """The candidates of a document, frame by frame, at most `most` of each."""
     of = boxes.get(document.id, {})
     return tuple(Candidate(i, box) for i, frame in enumerate(document.frames) for box in of.get(frame.index, ())[:most])
 
 
 def boxes_sha256(source: str) -> str:
-    """The hash of the file behind a source. Raises UserError where there is none."""
+    """The hash of the file of a source. Raises UserError if it is missing."""
     return sha256_file(_file(source))
 
 
@@ -76,9 +76,9 @@ def _read(line: bytes) -> tuple[str, Annotation]:
 
 
 def overlaps(document: Document, found: Sequence[Candidate], regions: Sequence[Region]) -> tuple[float, ...] | None:
-    """How far each candidate overlaps the nearest region of its frame (IoU), 0 where no score would count it.
+    """The IoU of each candidate with the best region of its frame, 0 below the scorer's threshold.
 
-    None where that holds of all of them: the regions cannot be chosen.
+    None if all are 0: the regions cannot be chosen.
     """
     of_frame = {i: [region.box for region in regions if region.frame == f.index] for i, f in enumerate(document.frames)}
     most = [max((iou(one.box, box) for box in of_frame[one.frame]), default=0.0) for one in found]
@@ -87,7 +87,7 @@ def overlaps(document: Document, found: Sequence[Candidate], regions: Sequence[R
 
 
 def best_candidates(document: Document, found: Sequence[Candidate], regions: Sequence[Region]) -> dict[Candidate, str]:
-    """Of each region the candidate of its frame that overlaps it most, if as much as scores ask for, and its type."""
+    """candidate -> type of its region, matched one-to-one by falling IoU above the scorer's threshold."""
     place = {frame.index: i for i, frame in enumerate(document.frames)}
     pairs = sorted(
         (-overlap, i, j)

@@ -1,4 +1,4 @@
-"""A fitted generating model on disk, as safetensors: its weights, and in the header what else makes it a model."""
+"""A trained generative model on disk, as safetensors: its weights, and a card in the header."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_TEXT = "none"
 
 @dataclass(frozen=True, kw_only=True)
 class Card(FittedCard):
-    """That of a generating model; regions are learned from candidates."""
+    """The card of a generative model; it is trained on regions that candidates overlap."""
 
     plain: ClassVar = {
         "languages": tuple[str, ...],

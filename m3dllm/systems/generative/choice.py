@@ -1,8 +1,8 @@
-"""Which candidates a record shows: of every frame one, or none, by the product of the decoder's states with the rows.
+"""The choice of candidates for a record: one or none per frame, by the product of the decoder's states with the rows.
 
-Among the rows of a frame (`rows.Rows`), that of the frame itself stands for none of its candidates. A share is a row's
-part of its frame (softmax); it is trained to the candidates' overlaps with the gold regions, by KL divergence (TIGER,
-H-Index, which have one picture and choose among all of its boxes).
+Among the rows of a frame (`rows.Rows`), the row of the frame itself means "none of its candidates". A share is a row's
+probability in its frame (softmax); it is trained to match the candidates' overlaps with the gold regions, by KL
+divergence (TIGER and H-Index, which have one picture and choose among all of its boxes).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from m3dllm.systems.generative.queries import Encoded
 from m3dllm.systems.generative.rows import Rows
 
 Chosen = tuple[tuple[Candidate, ...], ...]
-"""Of each record of an answer, the candidates that it shows."""
+"""The chosen candidates of each record of an answer."""
 
 
 class Seen(NamedTuple):
-    """The rows of several queries, and as vectors with which the decoder's states are multiplied."""
+    """The rows of several queries, and their vectors, by which the decoder's states are multiplied."""
 
     rows: Rows
     vectors: Tensor
@@ -32,7 +32,7 @@ class Seen(NamedTuple):
 
 
 def log_shares(states: Tensor, query: Tensor, seen: Seen) -> Tensor:
-    """(records, width) and the number of the query of each -> the logarithms of shares (records, rows); 0 on padding.
+    """States (records, width) and the query index of each -> log shares (records, rows); 0 on padding.
 
     s_r = h · v_r; share_r = exp(s_r) / sum of exp(s_q) over the rows q of r's frame.
     """
@@ -47,9 +47,9 @@ def log_shares(states: Tensor, query: Tensor, seen: Seen) -> Tensor:
 
 
 def targets(items: Sequence[Encoded], query: Tensor, rows: Rows) -> Tensor:
-    """The shares to be learned (records, rows) of the records that show something, in the order of the queries.
+    """The target shares (records, rows) of the records with regions, in the order of the queries.
 
-    Of a frame's candidates their overlaps, which sum to 1; 1 of the frame's own row where none overlaps a gold region.
+    A frame's candidates get their overlaps, scaled to sum to 1; if none overlaps a region, the frame's own row gets 1.
     """
     frame, candidate, mask = rows.frame[query], rows.candidate[query], rows.mask[query]
     shown = [torch.tensor(overlaps) for one in items for overlaps in one.query.overlaps if overlaps is not None]
@@ -61,17 +61,17 @@ def targets(items: Sequence[Encoded], query: Tensor, rows: Rows) -> Tensor:
 
 
 def choice_loss(found: Tensor, gold: Tensor) -> Tensor:
-    """The sum over records and frames of KL(gold || found); found: logarithms of shares, gold: shares."""
+    """The sum over records and frames of KL(gold || found); found: log shares, gold: shares."""
     return F.kl_div(found, gold, reduction="sum")
 
 
 def choice_count(items: Iterable[Encoded]) -> int:
-    """What `choice_loss` is a sum over: frames of records that show something."""
+    """The number of terms of `choice_loss`: frames of records with regions."""
     return sum(len(one.query.frames) * sum(shown is not None for shown in one.query.overlaps) for one in items)
 
 
 def best(found: Tensor, items: Sequence[Encoded], query: Tensor, rows: Rows) -> list[tuple[Candidate, ...]]:
-    """Of each record, the candidates that have the greatest shares of their frames."""
+    """For each record, the candidates with the greatest share of their frame."""
     frame, candidate, mask = rows.frame[query], rows.candidate[query], rows.mask[query]
     real = found.masked_fill(~mask, -torch.inf)
     top = torch.full_like(found, -torch.inf).scatter_reduce(1, frame, real, "amax").gather(1, frame)

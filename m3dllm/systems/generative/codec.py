@@ -1,4 +1,4 @@
-"""Text as pieces and back: a small vocabulary of its own, or the tokenizer of a pretrained model."""
+"""Text to pieces (subwords) and back: a small vocabulary built on train, or a pretrained tokenizer."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from m3dllm.tokens import joined, tokens_of
 
 PAD, END, UNKNOWN = 0, 1, 2
 SLOTS = 40
-"""Words of one spelling class that a text may have without being in the vocabulary: each gets a slot to copy from."""
+"""The copy slots per spelling class, for words of a text that are not in the vocabulary."""
 CLASSES = 7
-"""The spelling classes of `word_case`."""
+"""The number of spelling classes of `word_case`."""
 NUMBERS, OBJECTS = 100, 36
-"""Numbers and candidates that are one piece each."""
+"""How many numbers and candidates have their own piece."""
 
 
 @dataclass(slots=True)
 class Slots:
-    """The words of one text that are in no vocabulary, each under the piece that stands for it there."""
+    """The out-of-vocabulary words of one text, by the slot piece of each."""
 
     pieces: dict[str, int] = field(default_factory=dict)
     words: dict[int, str] = field(default_factory=dict)
 
 
 class Codec(ABC):
-    """Text to pieces and back."""
+    """A tokenizer: text to pieces and back."""
 
     pad: int = PAD
     end: int = END
@@ -47,30 +47,29 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, text: str, slots: Slots) -> list[int]:
-        """The pieces of a text. What the source added to `slots` the answer may name."""
+        """The pieces of a text. Slots added by the source may be used by the answer."""
 
     @abstractmethod
     def decode(self, pieces: Iterable[int], slots: Slots) -> str:
-        """The text of pieces, up to white space."""
+        """The text of the pieces, up to white space."""
 
     def encode_all(self, texts: Sequence[str], slots: Slots) -> list[list[int]]:
-        """The pieces of several texts, each by itself."""
+        """The pieces of several texts, each encoded separately."""
         return [self.encode(text, slots) for text in texts]
 
     def knows(self, pieces: Sequence[int]) -> bool:
-        """Whether pieces can be read back: there are some, and none is unknown."""
+        """Whether the pieces can be decoded: there are some, and none is unknown."""
         return bool(pieces) and UNKNOWN not in pieces
 
-    def save(self, folder: Path) -> None:  # noqa: B027  # the small vocabulary stands in the checkpoint's card
-        """Write what is needed to read pieces again."""
+    def save(self, folder: Path) -> None:  # noqa: B027  # the small vocabulary is in the checkpoint's card
+        """Write the tokenizer, if it is needed to decode."""
 
 
 class TinyCodec(Codec):
     """A vocabulary of the words that many train documents have; any other word becomes a slot of its text.
 
-    A slot says how the word is written (`word_case`) and is numbered by its first appearance, so that a name which was
-    never seen is copied as one piece (the copyable model of Luong et al. 2015). Marks, numbers, candidates and types
-    are a piece each.
+    Slots are numbered by first appearance within a spelling class (`word_case`), so that an unseen name is copied as
+    one piece (the copyable model of Luong et al. 2015). Marks, numbers, candidates and types are one piece each.
     """
 
     def __init__(self, words: Sequence[str], labels: LabelSet) -> None:
@@ -86,7 +85,7 @@ class TinyCodec(Codec):
 
     @classmethod
     def of(cls, texts: Iterable[tuple[str, str]], labels: LabelSet, fewest: int, more: Iterable[str]) -> TinyCodec:
-        """From (group, text) of the train documents: words that `fewest` groups have, and those of the texts `more`."""
+        """From (group, text) of train documents: words in at least `fewest` groups, and those of the texts `more`."""
         groups: dict[str, set[str]] = defaultdict(set)
         for group, text in texts:
             for start, end in tokens_of(text):
@@ -127,7 +126,7 @@ class TinyCodec(Codec):
 
 
 class PretrainedCodec(Codec):
-    """The tokenizer of a pretrained model, with the marks of the language as pieces of their own."""
+    """The tokenizer of a pretrained model, with the marks of the output language as added pieces."""
 
     def __init__(self, tokenizer: Any) -> None:
         tokenizer.add_special_tokens({"additional_special_tokens": [RECORD, PART]}, replace_extra_special_tokens=False)
@@ -161,7 +160,7 @@ class PretrainedCodec(Codec):
 
 
 def load_codec(where: str, options: dict[str, bool] | None = None) -> PretrainedCodec:
-    """The tokenizer in a folder or under a Hugging Face id. What it raises is for `hub.fetching` to tell."""
+    """The tokenizer in a folder or with a Hugging Face id. Call it within `hub.fetching`, which explains errors."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(where, use_fast=True, **(options or {}), **NO_CODE)
@@ -171,7 +170,7 @@ def load_codec(where: str, options: dict[str, bool] | None = None) -> Pretrained
 
 
 def _end_of(tokenizer: Any) -> Any:
-    """The end of a text, of a tokenizer of BERT's (which Chinese BARTs have) the mark between texts."""
+    """The end-of-text piece; for BERT tokenizers, which Chinese BARTs use, the separator."""
     return tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
 
 
@@ -180,5 +179,5 @@ def _words(text: str) -> Iterable[str]:
 
 
 def _edge(letter: str, side: str) -> str:
-    """That no word goes on beyond `letter`, an end of an atom."""
+    """A regex lookaround: no word continues beyond `letter`, at one end of an atom."""
     return f"(?{side}!\\w)" if letter.isalnum() else ""

@@ -1,4 +1,4 @@
-"""The options that generating systems share, their checks, and what such a system can do. Nothing imports torch."""
+"""The options that generative systems share, their checks and declarations. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from m3dllm.systems.supervised import config as supervised
 from m3dllm.systems.supervised.config import TINY_HEADS
 
 CAPABILITIES: dict[str, Any] = supervised.CAPABILITIES
-"""What the `SystemSpec` of a generating system declares besides its name, factory, config and summary."""
+"""The fields of a generative system's `SystemSpec`, except name, factory, config and summary."""
 
 PAPER: dict[str, Any] = {
     "text_model": ("en=google/flan-t5-base", "zh=google/mt5-base"),
@@ -29,12 +29,12 @@ PAPER: dict[str, Any] = {
     "checkpointing": True,
     "frame_chunk": 16,
 }
-"""What the preset `paper` has: published models of both languages, and the training of UMIE."""
+"""The preset `paper`: published models for both languages, and the training settings of UMIE."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(Options):
-    """The options of a generating system. A system extends it with its own, and may give other defaults."""
+    """The options of a generative system, which may extend them and change defaults."""
 
     text_model: Annotated[tuple[str, ...], Meta(min_length=1)] = ("tiny",)
     """'tiny' (a T5 trained from scratch, with its own vocabulary), or a Hugging Face id or folder of a T5 or mT5; one
@@ -102,26 +102,26 @@ class Config(Options):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Sets of options by name."""
     kinds: ClassVar[tuple[str, ...]] = ("t5", "mt5")
-    """The kinds of its text model, as Hugging Face names them; the first is that of the tiny one."""
+    """The supported model types (Hugging Face names) of the text model; the tiny one has the first."""
     shape: ClassVar[tuple[str, ...]] = (
         *("text_model", "vision_encoder", "hidden", "layers", "decoder_layers", "image_size", "most_boxes"),
     )
-    """The options that a checkpoint's weights are made for: predicting with others is refused."""
+    """The options that determine a checkpoint's weights: predicting with other values is refused."""
 
     def check(self) -> None:
         if self.hidden % TINY_HEADS:
             raise UserError(f"--hidden {self.hidden}: expected a multiple of {TINY_HEADS}, its attention heads")
 
     def sources(self) -> dict[str, str]:
-        """The hashes of the files with candidates. Raises UserError where one is not there."""
+        """The hashes of the files with candidates. Raises UserError if one is missing."""
         return {f"boxes {i}": boxes_sha256(where) for i, where in enumerate(self.boxes)}
 
     def text_model_of(self, lang: str) -> str | None:
-        """The T5 for documents in `lang`; None where only those of other languages are named."""
+        """The text model for documents in `lang`; None if only other languages have one."""
         return supervised.named_for(self.text_model, lang)
 
     def vision(self, hidden: int) -> supervised.Config:
-        """The options of the vision encoder, as the library of supervised systems has them."""
+        """The options of the vision encoder, in the form of supervised systems."""
         return supervised.Config(
             text_encoder=("none",),
             vision_encoder=self.vision_encoder,

@@ -1,4 +1,4 @@
-"""An answer in the making: what was written, what it comes to, and what of it could not be used."""
+"""An answer being read: the replies, the parts read from them, and Issues."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from m3dllm.types import Document, Issue, Mention, Turn
 
 
 class Draft:
-    """The answer to one document. Whatever cannot be used is an issue that names the question and the record."""
+    """The answer about one document. What cannot be used becomes an Issue with the query and the record."""
 
     def __init__(self, document: Document, labels: LabelSet) -> None:
         self.document, self.labels = document, labels
@@ -18,7 +18,7 @@ class Draft:
         self._issues: list[Issue] = []
 
     def turn(self, reply: Reply) -> str:
-        """Keep what was written; its place in the answer."""
+        """Keep a reply; returns its place in the answer."""
         self._turns.append(reply.turn)
         return f"turns[{len(self._turns) - 1}]"
 
@@ -26,7 +26,7 @@ class Draft:
         self._issues.append(Issue(code, where, detail[:160]))
 
     def answered(self, chains: list[Any], relations: list[Any], regions: list[Any]) -> Answer:
-        """The parts in the answer form."""
+        """The answer, with these parts in the answer form."""
         payload = {"chains": chains, "relations": relations, "regions": regions}
         return Answer(payload, tuple(self._turns), tuple(self._issues))
 

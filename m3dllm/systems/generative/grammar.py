@@ -1,4 +1,4 @@
-"""What may be written about a document, piece by piece: an answer held to it names nothing that is not there."""
+"""Grammar-constrained decoding, piece by piece: answers name only what is in the document."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from m3dllm.systems.generative.language import PART, RECORD, Form, Record
 
 @dataclass(slots=True)
 class Trie:
-    """Parts by their pieces."""
+    """A trie of parts, by their pieces."""
 
     children: dict[int, Trie] = field(default_factory=dict)
     part: str | None = None
@@ -30,15 +30,15 @@ class Trie:
 
 
 class Grammar(ABC):
-    """The answers that a query may have."""
+    """The set of allowed answers to a query."""
 
     form: Form
 
     @abstractmethod
     def parts(self, records: Sequence[Record], begun: Record) -> Trie:
-        """What may be written behind `records` and the parts of the next that are `begun`; empty where nothing may.
+        """The parts that may follow `records` and the parts of the next one, `begun`; empty if none may.
 
-        A part is only among them where its record can be ended.
+        A part is included only if its record can be completed.
         """
 
 
@@ -51,14 +51,14 @@ def trie_of(written: Iterable[tuple[str, Sequence[int]]]) -> Trie:
 
 
 def encoded(codec: Codec, slots: Slots, parts: Sequence[str], *, comma: bool = False) -> list[tuple[str, list[int]]]:
-    """Parts with their pieces, as `language.write` writes them; those of unknown pieces are left out."""
+    """Parts with their pieces, as `language.write` writes them; those with unknown pieces are dropped."""
     pieces = codec.encode_all([f"{part}," for part in parts] if comma else parts, slots)
     return [(part, row) for part, row in zip(parts, pieces, strict=True) if codec.knows(row)]
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One way to read what was written: records, the parts of the next, and where the part that is begun stands."""
+    """One parse of the pieces so far: records, parts of the next one, and the trie node of the current part."""
 
     records: tuple[Record, ...]
     begun: Record
@@ -67,21 +67,21 @@ class Reading:
 
 
 class Walk(ABC):
-    """Where one answer stands among those that may be written."""
+    """The state of one answer in constrained decoding."""
 
     over: bool = False
 
     @abstractmethod
     def allowed(self) -> list[int]:
-        """The pieces that may come next; behind the end only the end again."""
+        """The pieces that may come next; after the end only the end again."""
 
     @abstractmethod
     def take(self, piece: int) -> None:
-        """Go on by a piece that was allowed."""
+        """Advance by an allowed piece."""
 
 
 class GrammarWalk(Walk):
-    """Where one answer stands in its grammar. As long as a piece may be read in two ways, both are gone on with.
+    """The state of one answer in its grammar. Ambiguous pieces are parsed in all ways in parallel.
 
     (In `London is a LOC` the second word may belong to a mention `London is`.)
     """
@@ -112,7 +112,7 @@ class GrammarWalk(Walk):
         return pieces if reading.node.part is None else pieces + self._following(reading)
 
     def _following(self, reading: Reading) -> list[int]:
-        """What may come behind a part."""
+        """The pieces that may follow a part."""
         assert reading.node.part is not None
         form, begun = self.grammar.form, (*reading.begun, reading.node.part)
         if len(begun) < form.parts:
@@ -139,15 +139,15 @@ class GrammarWalk(Walk):
             yield replace(ahead, node=ahead.root.children[piece])
 
 
-class Held(LogitsProcessor):
-    """Holds each answer of a batch to what may be written, greedily."""
+class GrammarConstraint(LogitsProcessor):
+    """Constrains each answer of a batch to its walk, in greedy decoding."""
 
     def __init__(self, walks: Sequence[Walk]) -> None:
         self.walks = walks
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """input_ids: (batch, written), scores: (batch, pieces) -> the scores, minus infinity of what may not follow."""
-        if input_ids.shape[1] > 1:  # before there is only what every answer begins with
+        """input_ids: (batch, written), scores: (batch, pieces) -> scores, -inf for pieces that may not follow."""
+        if input_ids.shape[1] > 1:  # the first piece is the common start
             for walk, piece in zip(self.walks, input_ids[:, -1].tolist(), strict=True):
                 walk.take(piece)
         held = torch.full_like(scores, -torch.inf)

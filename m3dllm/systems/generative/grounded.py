@@ -1,6 +1,6 @@
-"""Mentions and the boxes that show them: of the gold what is to be said, and an answer in the making.
+"""Mentions with boxes: the targets from the gold, and the reading of answers.
 
-There are no chains but by boxes, and no relations.
+Mentions form a chain only if they share a box; there are no relations.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from m3dllm.types import Annotation, Document, Mention, Region
 
 
 class Shown(NamedTuple):
-    """A mention, or something without a name, and the candidates that show it."""
+    """A mention, or an unnamed object, with the candidates that show it."""
 
     span: Span | None
-    """Where the mention stands; None of something without a name."""
+    """The span of the mention; None for an unnamed object."""
     type: str
     overlaps: tuple[float, ...] | None
-    """How far each candidate does (`boxes.overlaps`); None where none does."""
+    """The overlap of each candidate (`boxes.overlaps`); None if none overlaps."""
 
 
 def mentions_of(document: Document, words: Words, candidates: Sequence[Candidate], gold: Annotation) -> list[Shown]:
-    """The gold mentions of a window, in document order. A region shows mentions of its chain that have its type."""
+    """The gold mentions of a window, in document order. A region shows the mentions of its chain with its type."""
     first, last = words[0][0], words[-1][1]
     shown = _named(gold)
     inside = {
@@ -46,9 +46,9 @@ def mentions_of(document: Document, words: Words, candidates: Sequence[Candidate
 def unnamed_of(
     document: Document, labels: LabelSet, most: int, candidates: Sequence[Candidate], gold: Annotation
 ) -> list[Shown]:
-    """The gold regions that show no mention: of each type as many as a frame has of them, `most` at most.
+    """The gold regions that show no mention: of each type as many as the fullest frame has, at most `most`.
 
-    The first of a type is about the surest of its candidates in each frame, the second about the next.
+    The first of a type takes the most confident of its candidates in each frame, the second the next.
     """
     named = {id(region) for regions in _named(gold).values() for region in regions}
     left = [region for region in gold.regions if id(region) not in named]
@@ -60,7 +60,7 @@ def unnamed_of(
 
 
 def _named(gold: Annotation) -> dict[str, list[Region]]:
-    """By chain, the regions that show it and have the type of one of its mentions, so that a record can say so."""
+    """chain -> its regions with the type of one of its mentions, which a record can express."""
     types = {chain.id: {mention.type for mention in chain.mentions} for chain in gold.chains}
     found: dict[str, list[Region]] = {}
     for region in gold.regions:
@@ -70,7 +70,7 @@ def _named(gold: Annotation) -> dict[str, list[Region]]:
 
 
 def _by_turn(document: Document, candidates: Sequence[Candidate], regions: Sequence[Region]) -> list[list[Region]]:
-    """The first region of each frame, the second of each, …: those that have candidates, in their order."""
+    """The first regions of all frames, the second ones, …: those with candidates, in the order of candidates."""
     turns: list[list[Region]] = []
     for frame in dict.fromkeys(region.frame for region in regions):
         placed = []
@@ -85,7 +85,7 @@ def _by_turn(document: Document, candidates: Sequence[Candidate], regions: Seque
 
 
 class GroundedDraft(Draft):
-    """A box stands in an answer once: mentions of one type that chose the same one are put into one chain."""
+    """A box is in an answer once: mentions of one type that chose the same box form one chain."""
 
     def __init__(self, document: Document, labels: LabelSet) -> None:
         super().__init__(document, labels)
@@ -93,7 +93,7 @@ class GroundedDraft(Draft):
         self._owner: dict[tuple[str, Candidate], int | None] = {}
 
     def add_mention(self, where: str, kind: str, text: str, span: Span | None, shown: Sequence[Candidate]) -> None:
-        """A mention, where its type is known and its text was found, with the boxes that show it."""
+        """Add a mention with its boxes, if its type is known and its text was found."""
         if kind not in self.labels.names("mentions"):
             self.note("unknown_type", where, kind)
         elif span is None:
@@ -106,7 +106,7 @@ class GroundedDraft(Draft):
             self.add_regions(where, kind, shown, chain)
 
     def add_regions(self, where: str, kind: str, shown: Sequence[Candidate], chain: int | None = None) -> None:
-        """Boxes that show a chain, or something without a name; the first chain keeps a box."""
+        """Add the boxes of a chain or of an unnamed object; a box stays with its first chain."""
         if shown and kind not in self.labels.names("regions"):
             self.note("unknown_type", where, kind)
             return

@@ -1,7 +1,7 @@
-"""A model that says of each mention whether the frames show it, and chooses the boxes: TIGER, H-Index.
+"""A model that predicts for each mention whether the frames show it, and chooses the boxes: TIGER, H-Index.
 
-Where a document has frames with candidates, it is asked twice: for the mentions of each window, and of the frames alone
-for what shows no mention.
+It has a query for the mentions of each window and, if the document has frames with candidates, one for the regions that
+show no mention.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from m3dllm.tokens import tokenize
 from m3dllm.types import Annotation, Document, Example
 
 
-class Asks(Protocol):
-    """The language of a system: how it asks, and what is to be answered of the gold. A module of functions will do."""
+class QueryBuilder(Protocol):
+    """How a system builds its queries, with the gold answers. A module with these functions will do."""
 
     def mention_query(
         self,
@@ -41,7 +41,7 @@ class Asks(Protocol):
         candidates: Sequence[Candidate],
         gold: Annotation | None = None,
     ) -> Query:
-        """The mentions of a window, of `longest` words at most, with what shows them."""
+        """The query for the mentions of a window, of at most `longest` words, with their boxes."""
 
     def region_query(
         self,
@@ -52,14 +52,14 @@ class Asks(Protocol):
         candidates: Sequence[Candidate],
         gold: Annotation | None = None,
     ) -> Query:
-        """What the frames show besides, `most` of a type in a frame at most."""
+        """The query for unnamed regions, at most `most` of a type per frame."""
 
 
 class GroundingModel(GenerativeModel):
-    """Entities and grounding. A system says how it asks, which states choose, and how it reads what was written."""
+    """Entities and grounding. A system defines its queries, which states choose boxes, and how replies are read."""
 
     tasks: ClassVar = ("entity", "grounding")
-    asks: ClassVar[Asks]
+    query_builder: ClassVar[QueryBuilder]
 
     def __init__(self, config: Any, labels: LabelSet, text: Seq2Seq, vision: FrameFeatures | None) -> None:
         super().__init__(config, labels, text, vision)
@@ -70,16 +70,16 @@ class GroundingModel(GenerativeModel):
 
     @abstractmethod
     def choosing(self, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(the number of the query of each record, the state that chooses for it), as they were written.
+        """(the query index of each record, the state that chooses its boxes), in the order of writing.
 
         states: (queries, written, width), labels: (queries, written) -> (records,), (records, width).
         """
 
     @abstractmethod
     def read(self, draft: GroundedDraft, reply: Reply, words: Words) -> None:
-        """The records of a reply; what is none is noted."""
+        """Add the records of a reply to the draft; malformed ones are noted."""
 
-    # --- what is asked ------------------------------------------------------------------------------------------------
+    # --- queries ------------------------------------------------------------------------------------------------------
 
     def mention_query(
         self,
@@ -89,9 +89,9 @@ class GroundingModel(GenerativeModel):
         candidates: Sequence[Candidate],
         gold: Annotation | None = None,
     ) -> Query:
-        """The mentions of a window with what shows them."""
+        """The query for the mentions of a window with their boxes."""
         longest = self.config.longest_mention
-        return self.asks.mention_query(document, words, self.labels, longest, frames, candidates, gold)
+        return self.query_builder.mention_query(document, words, self.labels, longest, frames, candidates, gold)
 
     def region_query(
         self,
@@ -100,13 +100,13 @@ class GroundingModel(GenerativeModel):
         candidates: Sequence[Candidate],
         gold: Annotation | None = None,
     ) -> Query:
-        """What the frames show besides."""
-        return self.asks.region_query(document, self.labels, self.config.most_boxes, frames, candidates, gold)
+        """The query for unnamed regions."""
+        return self.query_builder.region_query(document, self.labels, self.config.most_boxes, frames, candidates, gold)
 
     # --- training -----------------------------------------------------------------------------------------------------
 
-    def lessons(self, example: Example) -> list[Query]:
-        """Where regions are annotated, the annotated frames are seen, and what shows them is learned; else none is."""
+    def training_queries(self, example: Example) -> list[Query]:
+        """If regions are annotated, queries have the annotated frames and train the choice of boxes; else no frames."""
         document, gold = example.document, example.gold
         frames = [i for i, frame in enumerate(document.frames) if frame.annotated]
         if self.vision is None or "grounding" not in example.annotated:
@@ -120,7 +120,7 @@ class GroundingModel(GenerativeModel):
         return queries
 
     def losses(self, batch: QueryBatch, fused: Fused) -> dict[str, Tensor]:
-        """The cross entropy of what is written, and KL(overlaps || shares) of what is shown."""
+        """The cross entropy of the text, and KL(overlaps || shares) of the boxes."""
         scores, states = self.decode(batch, fused, batch.labels)
         losses = {"text": text_loss(scores, batch.labels, self.config.label_smoothing)}
         shown = [overlap is not None for one in batch.items for overlap in one.query.overlaps]
@@ -138,7 +138,7 @@ class GroundingModel(GenerativeModel):
     # --- answers ------------------------------------------------------------------------------------------------------
 
     def choose(self, batch: QueryBatch, fused: Fused, written: Sequence[list[int]]) -> Sequence[choice.Chosen]:
-        """Of each record a candidate of each frame, or none of the frame."""
+        """For each record, one candidate or none per frame."""
         if fused.seen is None or not any(one.query.candidates for one in batch.items):
             return super().choose(batch, fused, written)
         closed = [torch.tensor(row if row[-1:] == [self.end] else [*row, self.end]) for row in written]
@@ -149,7 +149,7 @@ class GroundingModel(GenerativeModel):
         return [tuple(one for n, one in zip(query.tolist(), chosen, strict=True) if n == i) for i in range(len(batch))]
 
     def answer(self, documents: Sequence[Document]) -> list[Answer]:
-        """The mentions of each window with what shows them, and what the frames show besides."""
+        """The mentions of each window with their boxes, and unnamed regions."""
         scene = self.look(documents)
         drafts = [GroundedDraft(document, self.labels) for document in documents]
         asked: list[tuple[int, Words, Query]] = []

@@ -1,7 +1,7 @@
-"""The output language: records, their parts, and the one reader of what was written. Writer and reader are inverses.
+"""The output language: records of parts, their writer, and the reader that inverts it.
 
-A record is written as its parts with a comma between, `PER, Ada Byron`; of a form with any number of parts the mark
-`<asoc>` stands between, `[3] <asoc> [9]`; the mark `<spot>` stands between records.
+The parts of a record are separated by commas, `PER, Ada Byron`, or, in a form with any number of parts, by the mark
+`<asoc>`, `[3] <asoc> [9]`; records are separated by the mark `<spot>`.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ _OBJECT = re.compile(r"O\s*([0-9]{1,6})")
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a record of a task looks like."""
+    """The form of a task's records."""
 
     parts: int
-    """How many parts it has: all but the last without a comma. 0: any number, with marks between."""
+    """The number of parts, of which only the last may contain commas; 0: any number, separated by marks."""
 
 
 def plain(text: str) -> str:
-    """`text` as it may stand in the language: single blanks, and what looks like a mark is none."""
+    """`text` in the language: with single blanks, and without anything that looks like a mark."""
     return _MARK.sub("< ", " ".join(text.split()))
 
 
 def number(n: int) -> str:
-    """How the language points to something numbered in the source."""
+    """The reference to item `n` of the source."""
     return f"[{n}]"
 
 
 def object_name(n: int) -> str:
-    """How the language names a candidate for a region."""
+    """The name of candidate `n`."""
     return f"O{n}"
 
 
 def read_number(part: str, limit: int) -> int | None:
-    """The number below `limit` that `number` wrote; None where it is none."""
+    """The inverse of `number`, below `limit`; None for anything else."""
     return _below(_NUMBER.fullmatch(part), limit)
 
 
 def read_object(part: str, limit: int) -> int | None:
-    """The number below `limit` of the candidate that `object_name` wrote; None where it is none."""
+    """The inverse of `object_name`, below `limit`; None for anything else."""
     return _below(_OBJECT.fullmatch(part), limit)
 
 
 def write(records: Iterable[Record], form: Form) -> list[str]:
-    """The pieces of the text, each to be encoded by itself; with a blank between they are the text."""
+    """The parts of the text, each to be encoded separately; joined by blanks they are the text."""
     pieces: list[str] = []
     for record in records:
         pieces += [RECORD] if pieces else []
@@ -68,7 +68,7 @@ def write(records: Iterable[Record], form: Form) -> list[str]:
 
 
 def read(text: str, form: Form) -> tuple[list[Record], list[str]]:
-    """(the records, what stands where a record should and is none)."""
+    """(the records, malformed texts in place of records)."""
     records: list[Record] = []
     malformed: list[str] = []
     for written in text.split(RECORD) if text.strip() else ():
@@ -85,7 +85,7 @@ def read(text: str, form: Form) -> tuple[list[Record], list[str]]:
 
 
 def check_types(labels: LabelSet) -> None:
-    """Raises UserError for a type whose name cannot stand in the language."""
+    """Raises UserError for a type whose name the language cannot hold."""
     for kind in ("mentions", "relations", "regions"):
         for name in sorted(labels.names(kind)):
             if "," in name or name != plain(name):

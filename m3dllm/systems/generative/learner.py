@@ -1,4 +1,4 @@
-"""A generating model as `training.Training` sees it: documents with what is asked about them."""
+"""A generative model as a `Learner`: documents with their queries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from m3dllm.types import Document, Example, RawOutput
 
 @dataclass(frozen=True, slots=True)
 class TrainingItem:
-    """A train document and the queries about it, as numbers."""
+    """A train document and its encoded queries."""
 
     document: Document
     queries: tuple[Encoded, ...]
@@ -43,8 +43,10 @@ class GenerativeLearner(Learner[TrainingItem]):
         )
 
     def items(self, train: Sequence[Example]) -> list[TrainingItem]:
-        asked = [tuple(self.model.encode(query) for query in self.model.lessons(example)) for example in train]
-        return [TrainingItem(e.document, queries) for e, queries in zip(train, asked, strict=True) if queries]
+        encoded = [
+            tuple(self.model.encode(query) for query in self.model.training_queries(example)) for example in train
+        ]
+        return [TrainingItem(e.document, queries) for e, queries in zip(train, encoded, strict=True) if queries]
 
     def length(self, item: TrainingItem) -> int:
         return sum(one.length for one in item.queries)
@@ -53,11 +55,11 @@ class GenerativeLearner(Learner[TrainingItem]):
         return self.model.counts([one for item in items for one in item.queries])
 
     def losses(self, items: Sequence[TrainingItem]) -> dict[str, Tensor]:
-        asked = [(number, one) for number, item in enumerate(items) for one in item.queries]
+        encoded = [(number, one) for number, item in enumerate(items) for one in item.queries]
         losses: dict[str, Tensor] = {}
         with autocast(self.model.config.precision, self.model.device):
             scene = self.model.look([item.document for item in items])
-            for part in by_length(asked, PIECES_AT_ONCE):
+            for part in by_length(encoded, PIECES_AT_ONCE):
                 batch = self.model.batch(part)
                 for name, loss in self.model.losses(batch, self.model.fuse(batch, scene)).items():
                     losses[name] = losses.get(name, torch.zeros((), device=loss.device)) + loss

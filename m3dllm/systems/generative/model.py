@@ -1,4 +1,4 @@
-"""A generating model: an encoder-decoder, frames beside its text, and what it is asked; a system adds how they meet."""
+"""A generative model: an encoder-decoder with frames, and its queries; a system adds the fusion of text and frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ from m3dllm.labels import LabelSet
 from m3dllm.systems.generative.boxes import Boxes, Candidate, candidates
 from m3dllm.systems.generative.choice import Chosen, Seen
 from m3dllm.systems.generative.grammar import Walk
-from m3dllm.systems.generative.queries import Asked, Encoded, Query, QueryBatch, by_length, encode, make_query_batch
+from m3dllm.systems.generative.queries import (
+    DocumentQuery,
+    Encoded,
+    Query,
+    QueryBatch,
+    by_length,
+    encode,
+    make_query_batch,
+)
 from m3dllm.systems.generative.seq2seq import Seq2Seq, text_loss
 from m3dllm.systems.supervised.data import Inputs, make_batch, to_device
 from m3dllm.systems.supervised.features import FrameFeatures
@@ -23,41 +31,41 @@ from m3dllm.systems.supervised.text import Subwords
 from m3dllm.types import TASKS, Document, Example, Issue, Task, Turn
 
 PIECES_AT_ONCE = 8192
-"""Pieces of sources and what is seen beside them, padding too, that go through the model at once."""
+"""The most input pieces, frames and candidates, including padding, of one batch."""
 DOCUMENTS_AT_ONCE = 16
-"""Documents that are answered together."""
+"""The number of documents that are answered together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """What the decoder reads of a batch of queries."""
+    """The input of the decoder for a batch of queries."""
 
     states: Tensor
     """(queries, places, width)."""
     mask: Tensor
     gate: Tensor | None = None
-    """(queries,): how much of the frames was let in, where there is a gate."""
+    """(queries,): the gate of the frames, if there is one."""
     seen: Seen | None = None
-    """The rows, where the decoder chooses among them."""
+    """The rows, if the decoder chooses among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What was written to a query."""
+    """The model's answer to a query."""
 
     query: Query
     text: str
     turn: Turn
     pieces: tuple[int, ...] = ()
-    """What was written, in pieces."""
+    """Its pieces."""
     gate: float | None = None
     chosen: Chosen = ()
-    """Of each record, the candidates that the decoder chose for it."""
+    """The candidates that the decoder chose for each record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is answered about a document, and what was wrong with what was written."""
+    """The answer about a document, with Issues of the replies."""
 
     payload: Mapping[str, Any]
     turns: tuple[Turn, ...] = ()
@@ -65,13 +73,13 @@ class Answer:
 
 
 class GenerativeModel(nn.Module, ABC):
-    """An encoder-decoder and a vision encoder. A system says what it asks, how text and frames meet, how it answers."""
+    """An encoder-decoder and a vision encoder. A system defines queries, fusion, and how replies become answers."""
 
     tasks: ClassVar[tuple[Task, ...]] = TASKS
     """The tasks that it answers."""
 
     def __init__(self, config: Any, labels: LabelSet, text: Seq2Seq, vision: FrameFeatures | None) -> None:
-        """`vision` is None where no frames are read."""
+        """`vision` is None if the model reads no frames."""
         super().__init__()
         self.config, self.labels, self.text, self.vision = config, labels, text, vision
         self.boxes: Boxes = {}
@@ -82,42 +90,42 @@ class GenerativeModel(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def words(cls, config: Any, labels: LabelSet) -> Sequence[str]:
-        """What its instructions say: words that the tiny vocabulary always has."""
+        """The texts of its instructions, whose words the tiny vocabulary always has."""
 
     @abstractmethod
-    def lessons(self, example: Example) -> list[Query]:
-        """What it is trained on of a document: queries with their gold answers."""
+    def training_queries(self, example: Example) -> list[Query]:
+        """The training queries about a document, with gold answers."""
 
     @abstractmethod
     def fuse(self, batch: QueryBatch, scene: Tensor) -> Fused:
-        """Text and frames of a batch of queries; `scene` is what `look` gave."""
+        """Fuse text and frames of a batch of queries; `scene` is the result of `look`."""
 
     @abstractmethod
     def answer(self, documents: Sequence[Document]) -> list[Answer]:
         """The answers to documents of one pass, in eval mode."""
 
     def losses(self, batch: QueryBatch, fused: Fused) -> dict[str, Tensor]:
-        """The losses by name, each a sum over what `counts` counts."""
+        """The losses by name, each a sum over the items in `counts`."""
         scores, _ = self.decode(batch, fused, batch.labels)
         return {"text": text_loss(scores, batch.labels, self.config.label_smoothing)}
 
     def counts(self, queries: Sequence[Any]) -> dict[str, int]:
-        """What the losses are sums over: pieces of the answers."""
+        """The number of terms of each loss: pieces of the answers."""
         return {"text": sum(len(one.target) for one in queries)}
 
     def encode(self, query: Query) -> Encoded:
-        """A query as numbers."""
+        """The encoded query."""
         return encode(query, self.text.codec)
 
     def decode(self, batch: QueryBatch, fused: Fused, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(scores of what is written (queries, written, pieces), the decoder's states (queries, written, width)).
+        """(logits of the next piece (queries, written, pieces), the decoder's states (queries, written, width)).
 
         labels: (queries, written), `IGNORED` on padding; each piece is predicted from those before it.
         """
         return self.text.decode(fused.states, fused.mask, labels)
 
     def write(self, batch: QueryBatch, fused: Fused, walks: Sequence[Walk] | None) -> list[list[int]]:
-        """The answers in pieces, each with the end if it came; held to `walks`, where there are such."""
+        """The answers in pieces, each with the end if it was reached; constrained by `walks`, if given."""
         return self.text.write(fused.states, fused.mask, walks, self.config.max_pieces)
 
     @property
@@ -130,7 +138,7 @@ class GenerativeModel(nn.Module, ABC):
         return self.text.codec.decode(written, one.slots)
 
     def choose(self, batch: QueryBatch, fused: Fused, written: Sequence[list[int]]) -> Sequence[Chosen]:
-        """The candidates that each record of what was written to each query shows, where a system chooses any."""
+        """The candidates of each record of each reply, if the system chooses any."""
         return [()] * len(batch)
 
     # --- shared -------------------------------------------------------------------------------------------------------
@@ -144,9 +152,9 @@ class GenerativeModel(nn.Module, ABC):
         return candidates(document, self.boxes, self.config.most_boxes) if self.vision is not None else ()
 
     def look(self, documents: Sequence[Document]) -> Tensor:
-        """The frames of documents, encoded once for all queries about them: (documents, frames, patches, width).
+        """The encoded frames of documents, used by all queries about them: (documents, frames, patches, width).
 
-        The patches of a frame lie in a square, row by row.
+        The patches of a frame form a square grid, row by row.
         """
         none = torch.zeros(0, dtype=torch.long)
         inputs = [Inputs(one, (), Subwords(none[:, None], none, none, none[:, None]), one.frames) for one in documents]
@@ -156,19 +164,19 @@ class GenerativeModel(nn.Module, ABC):
         shape = (batch.frame_mask.shape[1], self.vision.n_patches)
         return self.vision(batch).last.unflatten(1, shape)
 
-    def batch(self, asked: Sequence[Asked]) -> QueryBatch:
-        return make_query_batch(asked, self.text.codec, self.device)
+    def batch(self, queries: Sequence[DocumentQuery]) -> QueryBatch:
+        return make_query_batch(queries, self.text.codec, self.device)
 
     @torch.no_grad()
     def ask(self, queries: Sequence[tuple[int, Query]], scene: Tensor) -> list[Reply]:
-        """The replies to queries, each with the number of its document in the scene, in their order."""
-        asked = [(number, self.encode(query)) for number, query in queries]
-        place = {id(one): i for i, (_, one) in enumerate(asked)}
+        """The replies to queries, each given with the index of its document in the scene, in order."""
+        encoded = [(number, self.encode(query)) for number, query in queries]
+        place = {id(one): i for i, (_, one) in enumerate(encoded)}
         replies: dict[int, Reply] = {}
-        for part in by_length(asked, PIECES_AT_ONCE):
+        for part in by_length(encoded, PIECES_AT_ONCE):
             for (_, one), reply in zip(part, self._write(self.batch(part), scene), strict=True):
                 replies[place[id(one)]] = reply
-        return [replies[i] for i in range(len(asked))]
+        return [replies[i] for i in range(len(encoded))]
 
     def _write(self, batch: QueryBatch, scene: Tensor) -> list[Reply]:
         walks: list[Walk] = []

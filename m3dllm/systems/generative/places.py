@@ -1,4 +1,4 @@
-"""Where the texts of an answer stand in a document: they are written in the order in which they begin."""
+"""Align the texts of an answer with the document: they are written in document order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from m3dllm.systems.supervised.shapes import SENTENCE_ENDS
 
 
 def windows(words: tuple[Span, ...], text: str, most: int) -> list[tuple[Span, ...]]:
-    """The words in windows of whole sentences, as many as `most` words hold; a longer sentence is cut."""
+    """The words in windows of whole sentences, at most `most` words each; a longer sentence is cut."""
     found: list[tuple[Span, ...]] = []
     begun: tuple[Span, ...] = ()
     sentence: tuple[Span, ...] = ()
@@ -26,16 +26,16 @@ def windows(words: tuple[Span, ...], text: str, most: int) -> list[tuple[Span, .
 
 
 def next_place(places: Sequence[Span], last: Span) -> Span | None:
-    """Of the places of a text, in order, the one that is meant when the mention before it stands at `last`.
+    """The occurrence that a text means if the mention before it is at `last`; `places` are sorted.
 
-    The first behind `last`, else the first that begins in it; None where all are before it.
+    The first after `last`, else the first that begins in it; None if all are before it.
     """
     behind = (place for place in places if place[0] >= last[1])
     return next(behind, None) or next((place for place in places if place > last), None)
 
 
 class Places:
-    """The places of texts among some words of a document, white space and width aside, as they are written in order."""
+    """Finds texts among some words of a document, in document order, ignoring white space and width."""
 
     def __init__(self, text: str, words: tuple[Span, ...]) -> None:
         first, last = (words[0][0], words[-1][1]) if words else (0, 0)
@@ -47,9 +47,9 @@ class Places:
         self._last = (-1, -1)
 
     def take(self, text: str) -> Span | None:
-        """The place of `text`, from the edge of a word to one, behind what was taken before.
+        """The next occurrence of `text`, on word boundaries, after those already taken.
 
-        One that stands before that is the first that was not taken; None where there is none.
+        If there is none after, the first one not yet taken; None if there is none at all.
         """
         letters = "".join(map(_folded, text))
         spans = ((self._at[start], self._at[end - 1] + 1) for start, end in find_all(letters, self._letters))

@@ -1,4 +1,4 @@
-"""What is asked of a model about documents, and several such questions side by side."""
+"""Queries to a model about documents, and their batches."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from m3dllm.systems.supervised.data import pad, row_mask
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question about a document: a text for the encoder, with the frames and candidates that are seen beside it."""
+    """One question about a document: a text for the encoder, with frames and candidates beside it."""
 
     task: str
     source: str
     frames: tuple[int, ...]
-    """The positions of the frames that are seen."""
+    """The indices of its frames in the document."""
     candidates: tuple[Candidate, ...] = ()
-    """In the order of their names."""
+    """Its candidates, in the order of their names."""
     walk: Callable[[Codec, Slots], Walk] | None = None
-    """What may be answered, from its beginning on."""
+    """The constraint of the answer; None: unconstrained."""
     target: tuple[str, ...] = ()
-    """The pieces of the gold answer, each to be encoded by itself, where it is known."""
+    """The parts of the gold answer, each encoded separately; empty if unknown."""
     overlaps: tuple[tuple[float, ...] | None, ...] = ()
-    """Of each record of the gold answer, where records choose candidates: how far each overlaps (`boxes.overlaps`);
-    None of a record that chooses none."""
+    """For each record of the gold answer, the overlaps of candidates (`boxes.overlaps`); None if it chooses none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +44,25 @@ class Encoded:
 
     @property
     def length(self) -> int:
-        """How much the encoder reads: pieces, and what is seen beside them."""
+        """The length of the encoder's input: pieces, frames and candidates."""
         return len(self.source) + len(self.query.frames) + len(self.query.candidates)
 
 
 def encode(query: Query, codec: Codec) -> Encoded:
-    """The query in pieces: what the source has no piece for has a slot, which the target may name."""
+    """The query in pieces; words of the source without a piece get slots, which the target may use."""
     slots = Slots()
     source = codec.encode(query.source, slots)
     target = [piece for row in codec.encode_all(query.target, slots) for piece in row]
     return Encoded(query, (*source, codec.end), (*target, codec.end), slots)
 
 
-Asked = tuple[int, Encoded]
-"""A query and the number of its document in the batch."""
+DocumentQuery = tuple[int, Encoded]
+"""(the number of its document in the batch, the query)."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryBatch:
-    """Several queries side by side."""
+    """A padded batch of queries."""
 
     items: tuple[Encoded, ...]
     document: Tensor
@@ -78,24 +77,24 @@ class QueryBatch:
         return len(self.items)
 
 
-def make_query_batch(asked: Sequence[Asked], codec: Codec, device: torch.device) -> QueryBatch:
-    """The queries side by side, on the device."""
-    items = tuple(one for _, one in asked)
+def make_query_batch(queries: Sequence[DocumentQuery], codec: Codec, device: torch.device) -> QueryBatch:
+    """The padded batch of the queries, on the device."""
+    items = tuple(one for _, one in queries)
     sources, targets = ([torch.tensor(getattr(one, name)) for one in items] for name in ("source", "target"))
     longest, written = (max(map(len, rows)) for rows in (sources, targets))
     return QueryBatch(
         items,
-        torch.tensor([number for number, _ in asked], device=device),
+        torch.tensor([number for number, _ in queries], device=device),
         pad(sources, longest, value=codec.pad).to(device),
         row_mask([len(row) for row in sources], longest).to(device),
         pad(targets, written, value=IGNORED).to(device),
     )
 
 
-def by_length(asked: Sequence[Asked], most: int) -> list[list[Asked]]:
-    """The queries in batches of about one length, which with their padding have at most `most` together (or of one)."""
-    batches: list[list[Asked]] = []
-    for one in sorted(asked, key=lambda one: one[1].length):
+def by_length(queries: Sequence[DocumentQuery], most: int) -> list[list[DocumentQuery]]:
+    """The queries in batches of similar length, with at most `most` pieces including padding (or a single query)."""
+    batches: list[list[DocumentQuery]] = []
+    for one in sorted(queries, key=lambda one: one[1].length):
         longest, last = one[1].length, batches[-1] if batches else []
         if last and (1 + len(last)) * longest <= most and longest <= 2 * last[0][1].length:
             last.append(one)

@@ -1,4 +1,4 @@
-"""What is seen beside a query: a row for each frame, and one for each candidate."""
+"""The visual input beside a query: a row for each frame, and one for each candidate."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Rows:
     """The rows of several queries: frames first, then candidates. A query without any has one row of zeros."""
 
     features: Tensor
-    """(queries, rows, width): the mean of a frame's patches, or of those that a candidate covers, as far as it does."""
+    """(queries, rows, width): the mean of a frame's patches, or of a candidate's patches, weighted by coverage."""
     boxes: Tensor
     """(queries, rows, 5): corners and area, as fractions of the frame."""
     frame: Tensor
-    """(queries, rows): the number of the frame among those of the query."""
+    """(queries, rows): the index of the frame among those of the query."""
     candidate: Tensor
-    """(queries, rows): the number of the candidate, -1 of a frame."""
+    """(queries, rows): the index of the candidate, -1 for a frame."""
     mask: Tensor
     """(queries, rows)."""
 
@@ -67,7 +67,7 @@ def rows_of(batch: QueryBatch, scene: Tensor) -> Rows:
 
 
 def cover(boxes: Tensor, grid: int) -> Tensor:
-    """How much of a box each patch covers: (…, 4) -> (…, grid * grid), shares that sum to 1 (0 of an empty box)."""
+    """The share of a box in each patch: (…, 4) -> (…, grid * grid), which sums to 1 (0 for an empty box)."""
     edges = torch.linspace(0, 1, grid + 1, device=boxes.device)
     low, high = edges[:-1], edges[1:]
     across = (torch.minimum(high, boxes[..., 2:3]) - torch.maximum(low, boxes[..., 0:1])).clamp(min=0)
@@ -77,7 +77,7 @@ def cover(boxes: Tensor, grid: int) -> Tensor:
 
 
 def _never_none(rows: Rows) -> Rows:
-    """A row of zeros where a query would have none."""
+    """The rows, with a row of zeros for queries that would have none."""
     lacking = ~rows.mask.any(1, keepdim=True)
     if not lacking.any():
         return rows

@@ -1,4 +1,4 @@
-"""The encoder-decoder: a tiny one from scratch, or a pretrained T5, mT5 or BART; a T5's losses and answers."""
+"""The encoder-decoder: a tiny one from scratch, or a pretrained T5, mT5 or BART; loss and decoding of a T5."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from torch.nn import functional as F  # noqa: N812
 from m3dllm.errors import UserError
 from m3dllm.systems.generative.codec import Codec, PretrainedCodec, TinyCodec, load_codec
 from m3dllm.systems.generative.config import Config
-from m3dllm.systems.generative.grammar import Held, Walk
+from m3dllm.systems.generative.grammar import GrammarConstraint, Walk
 from m3dllm.systems.supervised.config import TINY_HEADS
 from m3dllm.systems.supervised.hub import NO_CODE, fetching, load_whole, loading_options
 
 IGNORED = -100
-"""What stands in the labels where there is nothing to predict."""
+"""The label of positions without a loss."""
 POSITIONS = 1024
-"""The places that a tiny BART has."""
+"""The number of positions of a tiny BART."""
 DROPOUT = {"t5": "dropout_rate", "mt5": "dropout_rate", "bart": "dropout"}
-"""What the configuration of a kind calls its dropout."""
+"""model type -> the name of dropout in its configuration."""
 
 
 class Seq2Seq(nn.Module):
-    """An encoder-decoder and the pieces that it reads. What is defined here besides is a T5's."""
+    """An encoder-decoder with its tokenizer. The methods are those of a T5."""
 
     def __init__(self, model: Any, codec: Codec, *, pretrained: bool) -> None:
         super().__init__()
@@ -34,19 +34,19 @@ class Seq2Seq(nn.Module):
         self.width = int(model.config.d_model)
 
     def encode(self, pieces: Tensor, mask: Tensor) -> Tensor:
-        """(queries, pieces) and their mask -> the states of the encoder (queries, pieces, width)."""
+        """(queries, pieces) and their mask -> the encoder's states (queries, pieces, width)."""
         states: Tensor = self.model.get_encoder()(input_ids=pieces, attention_mask=mask.long()).last_hidden_state
         return states
 
     def encode_with(self, pieces: Tensor, mask: Tensor, rows: Tensor, row_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """With rows (queries, rows, width) behind the pieces of each query: the states of all, and their mask."""
+        """The states and mask of the pieces followed by rows (queries, rows, width)."""
         read, mask = packed(
             torch.cat([self.model.get_input_embeddings()(pieces), rows], 1), torch.cat([mask, row_mask], 1)
         )
         return self.model.get_encoder()(inputs_embeds=read, attention_mask=mask.long()).last_hidden_state, mask
 
     def decode(self, states: Tensor, mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(scores of the next piece (queries, written, pieces), the decoder's last states (queries, written, width)).
+        """(logits of the next piece (queries, written, pieces), the decoder's last states (queries, written, width)).
 
         labels: (queries, written), `IGNORED` on padding; each piece is predicted from those before it.
         """
@@ -63,16 +63,16 @@ class Seq2Seq(nn.Module):
 
     @torch.no_grad()
     def write(self, states: Tensor, mask: Tensor, walks: Sequence[Walk] | None, most: int) -> list[list[int]]:
-        """The answers, greedily, `most` pieces at most: without what all begin with, with the end if it came."""
+        """The greedily decoded answers, at most `most` pieces: without the start, with the end if it was reached."""
         from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, LogitsProcessorList
         from transformers.modeling_outputs import BaseModelOutput
 
-        held = [] if walks is None else [Held(walks)]
+        constraints = [] if walks is None else [GrammarConstraint(walks)]
         written = self.model.generate(
             encoder_outputs=BaseModelOutput(last_hidden_state=_floats(states)),
             attention_mask=mask.long(),
-            past_key_values=EncoderDecoderCache(DynamicCache(), DynamicCache()),  # theirs counts the encoder's layers
-            logits_processor=LogitsProcessorList(held),
+            past_key_values=EncoderDecoderCache(DynamicCache(), DynamicCache()),  # theirs has the encoder's layers
+            logits_processor=LogitsProcessorList(constraints),
             generation_config=GenerationConfig(
                 max_new_tokens=most,
                 do_sample=False,
@@ -85,27 +85,27 @@ class Seq2Seq(nn.Module):
         return [until_end(row, self.codec.end) for row in written[:, 1:].tolist()]
 
     def save_description(self, folder: Path) -> None:
-        """What `empty_seq2seq` needs of a pretrained one besides its weights."""
+        """Write what `empty_seq2seq` needs of a pretrained model besides its weights."""
         self.model.config.save_pretrained(folder)
         self.codec.save(folder)
 
 
 def packed(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(queries, places, width) and their mask, with what is padding moved behind the rest."""
+    """(queries, places, width) and their mask, with padding moved to the end."""
     order = (~mask).long().argsort(dim=1, stable=True)
     return x.gather(1, order[..., None].expand_as(x)), mask.gather(1, order)
 
 
 def shifted(labels: Tensor, start: int) -> Tensor:
-    """What the decoder reads to predict `labels`: one place later, behind `start`."""
+    """The decoder's input to predict `labels`: shifted by one, after `start`."""
     before = torch.cat([labels.new_full((len(labels), 1), start), labels[:, :-1]], 1)
     return before.masked_fill(before == IGNORED, start)
 
 
 def text_loss(scores: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """The sum of the cross entropies of the pieces; `smoothing` is the share of the target that all pieces have.
+    """The sum of the cross entropies of the pieces, with label smoothing.
 
-    A score of minus infinity is of a piece that there is not.
+    A score of minus infinity marks a piece that does not exist.
     """
     found = scores.flatten(0, 1).float().log_softmax(-1)
     loss = F.nll_loss(found, labels.flatten(), ignore_index=IGNORED, reduction="sum")
@@ -118,20 +118,20 @@ def text_loss(scores: Tensor, labels: Tensor, smoothing: float) -> Tensor:
 
 
 def _floats(states: Tensor) -> Any:
-    """As transformers, which names its tensors by their kind, wants to have them called."""
+    """The states with the static type that transformers expects."""
     return states
 
 
 def until_end(row: list[int], end: int) -> list[int]:
-    """What was written, with the end if it came."""
+    """The pieces up to and including the end, if it was reached."""
     return row[: row.index(end) + 1] if end in row else row
 
 
-# --- where they come from ---------------------------------------------------------------------------------------------
+# --- construction -----------------------------------------------------------------------------------------------------
 
 
 def new_tiny(config: Config, codec: TinyCodec) -> Seq2Seq:
-    """A small one whose weights are random."""
+    """A small model with random weights."""
     return Seq2Seq(TINY[config.kinds[0]](config, codec), codec, pretrained=False)
 
 
@@ -180,7 +180,7 @@ TINY: Mapping[str, Callable[[Config, TinyCodec], Any]] = {"t5": _tiny_t5, "bart"
 
 
 def load_seq2seq(name: str, config: Config) -> Seq2Seq:
-    """The pretrained `name`: a Hugging Face id or a folder. Raises UserError where it cannot be had whole."""
+    """The pretrained `name`: a Hugging Face id or a folder. Raises UserError if it is not available or incomplete."""
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
     with fetching("text_model", name):
@@ -197,7 +197,7 @@ def load_seq2seq(name: str, config: Config) -> Seq2Seq:
 
 
 def empty_seq2seq(folder: Path, config: Config) -> Seq2Seq:
-    """One as `save_description` wrote it, its weights still to be filled."""
+    """The model described by `save_description`, with weights still to be loaded."""
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
     with fetching("checkpoint", str(folder)):
@@ -213,6 +213,6 @@ def _check_kind(kind: str, name: str, config: Config) -> None:
 
 
 def _fit_vocabulary(model: Any, codec: PretrainedCodec) -> None:
-    """Room for the marks: published weights have more rows than their tokenizer has pieces, or are given some."""
+    """Make room for the marks: published weights have more rows than the tokenizer has pieces, or get more."""
     if codec.size > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(codec.size)

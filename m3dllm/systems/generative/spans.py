@@ -1,4 +1,4 @@
-"""The texts of a window of a document that an answer may still name: words that stand there, in their order."""
+"""The texts of a window of a document that an answer may still name, in document order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Words = tuple[Span, ...]
 
 
 class Spans:
-    """Every text of at most `longest` of the words, in pieces; those of unknown pieces cannot be written."""
+    """Every text of at most `longest` of the words, in pieces; those with unknown pieces cannot be written."""
 
     def __init__(self, text: str, words: Words, longest: int, codec: Codec, slots: Slots) -> None:
         self._places = [
@@ -31,12 +31,12 @@ class Spans:
         self._left = -1, Trie()
 
     def behind(self, texts: Iterable[str]) -> Trie:
-        """What stands behind the last of `texts`, which were written in this order (`places.next_place`)."""
+        """The texts that may follow `texts`, which were written in this order (`places.next_place`)."""
         last = (-1, -1)
         for text in texts:
             last = next_place(self._of[text], last) or last
         first = bisect_right(self._places, last)
-        if self._left[0] != first:  # asked for again and again behind the same mention
+        if self._left[0] != first:  # often called again after the same mention
             rest = zip(self._texts[first:], self._pieces[first:], strict=True)
             self._left = first, trie_of(one for one in rest if self._knows(one[1]))
         return self._left[1]

@@ -1,4 +1,4 @@
-"""A generating system: fits its model and answers with it. A new one names its model."""
+"""A generative system: trains its model and predicts with it. A new one names its model."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ ADVICE = "try --batch-size 1, a smaller --frame-chunk, --checkpointing true, or 
 
 
 class Generative(System):
-    """Answers as text, read by one strict reader. A subclass names its `model`."""
+    """Generates answers as text, parsed strictly. A subclass names its `model`."""
 
     model: ClassVar[type[GenerativeModel]]
 
     def __init__(
         self, config: Config, *, labels: LabelSet, examples: Sequence[Example] = (), checkpoint: Path | None = None
     ) -> None:
-        """Raises UserError where the checkpoint is not one of this label set and these options, or is damaged."""
+        """Raises UserError if the checkpoint is of another label set or other options, or is damaged."""
         super().__init__(config, labels=labels, examples=examples, checkpoint=checkpoint)
         check_types(labels)
         self.device = find_device(config.device)
@@ -51,27 +51,27 @@ class Generative(System):
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What the run's record should say of the model: its text model."""
+        """The text model, for the run's record."""
         return {} if self._fitted is None else {"text_model": self._fitted[0].text_model}
 
     @property
     def unsupported(self) -> frozenset[Task]:
-        """Regions, where there were no candidates to be trained on, or are none to choose from."""
+        """Grounding, if there were no candidates in training, or are none to choose from."""
         grounds = self._fitted is not None and self._fitted[0].grounds and bool(self._boxes)
         return frozenset() if grounds else frozenset(("grounding",))
 
     @property
     def tally(self) -> Mapping[str, Any]:
-        """What the model kept of its answers, such as its gates."""
+        """Statistics that the model keeps of its answers, such as its gates."""
         return {} if self._fitted is None else self._fitted[1].tally
 
     # --- fit ----------------------------------------------------------------------------------------------------------
 
     def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
-        """Train on `train`, choose the epoch by `dev` (the last where it is empty), write the checkpoint into `out`.
+        """Train on `train`, select the epoch on `dev` (the last if it is empty), write the checkpoint into `out`.
 
-        An interrupted fit resumes from there. Raises UserError where there is nothing to train on, where a model cannot
-        be had or does not read the documents, or where memory runs out.
+        An interrupted fit resumes from there. Raises UserError if there is nothing to train on, if a model is not
+        available or cannot read the documents, or if memory runs out.
         """
         if not train:
             raise UserError("there are no train documents: choose a split by --train")
@@ -101,7 +101,7 @@ class Generative(System):
         self._fitted = card, model.to(self.device).eval()
 
     def _finished(self, model: GenerativeModel, fingerprint: str, out: Path) -> Card | None:
-        """The card of that very fit where it was finished before, its weights put into the model."""
+        """The card of the same fit if it was finished before, with its weights loaded into the model; else None."""
         found = Card.of_finished(out, self.config, fingerprint)
         if found is None:
             return None
@@ -112,10 +112,10 @@ class Generative(System):
     # --- predict ------------------------------------------------------------------------------------------------------
 
     def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
-        """One answer a document, in order, some documents of one pass at a time.
+        """One answer per document, in order, in batches of one pass.
 
-        Raises UserError before the first answer where nothing was fitted or loaded; a document that cannot be read, or
-        is in a language that the model was not trained on, is answered with its error.
+        Raises UserError before the first answer if nothing was trained or loaded; a document that cannot be read, or
+        in a language that the model was not trained on, gets an answer with the error.
         """
         if self._fitted is None:
             raise UserError("the model is not trained: run 'm3dllm fit', or give --checkpoint")

@@ -1,6 +1,6 @@
-"""GLiNER2: an encoder that marks spans of any types that it is told, and relations between them; nothing is trained.
+"""GLiNER2: a zero-shot encoder that extracts spans of given types, and relations between them; nothing is trained.
 
-Options and what it can do; nothing here imports a model library. Card: `docs/systems/gliner.md`.
+Its options and declaration; nothing here imports a model library. Card: `docs/systems/gliner.md`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""GLiNER2 at work: texts and glosses in, spans and relations out."""
+"""GLiNER2: from texts and glosses to spans and relations."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from m3dllm.tokens import tokens_of
 from m3dllm.types import Chain, Document, Example, Failure, Issue, Lang, Mention, RawOutput
 
 FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt")
-"""What of a model on the hub is fetched: weights, configurations, tokenizer; no code."""
+"""The files of a hub model that are downloaded: weights, configurations, tokenizer; no code."""
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 END = " ."
-"""What a window ends with: the library would add a mark of its own, and may make it a part of a mention."""
+"""The end of a window: the library would add its own mark, which may become part of a mention."""
 Span = tuple[int, int]
 Answer = Mapping[str, Any]
-"""What the model says of a window: `entities`, by type its spans; `relation_extraction`, by type pairs of spans."""
+"""The model's output for a window: `entities`, spans by type; `relation_extraction`, pairs of spans by type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,14 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the model found in a document, in all of its windows."""
+    """The model's predictions for a document, over all windows."""
 
     mentions: list[Mention] = field(default_factory=list)
     pairs: list[Pair] = field(default_factory=list)
 
 
 class Gliner(System):
-    """Mentions and relations of the corpus' types. Raises UserError where the model is not there or would run code."""
+    """Mentions and relations of the corpus' types. Raises UserError if the model is missing or would run code."""
 
     def __init__(
         self, config: Config, *, labels: LabelSet, examples: Sequence[Example] = (), checkpoint: Path | None = None
@@ -65,18 +65,18 @@ class Gliner(System):
 
     @property
     def provenance(self) -> dict[str, str]:
-        """The model, the hash of its weights, and what ran it."""
+        """The model, the hash of its weights, and the version of the library."""
         weights = next(path for name in WEIGHTS if (path := self._folder / name).is_file())
         return {"model": self.config.model, "sha256": sha256_file(weights), **versions_of("gliner2")}
 
     def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
-        """One answer a document, in order; one without text has nothing to find."""
+        """One answer per document, in order; empty for a document without text."""
         waiting = iter(documents)
         while batch := list(islice(waiting, self.config.batch)):
             started = time.perf_counter()
             try:
                 found = self._found(batch)
-            except (RuntimeError, IndexError) as error:  # more subwords than the model or the memory takes
+            except (RuntimeError, IndexError) as error:  # more subwords than fit into the model or memory
                 why = " ".join(str(error).split())[:160]
                 failure = Failure(f"the model failed ({why}): lower --window or --batch, or take fewer types")
                 yield from (RawOutput(document.id, error=failure) for document in batch)
@@ -87,7 +87,7 @@ class Gliner(System):
                 yield RawOutput(document.id, payload=payload, issues=issues, seconds=seconds)
 
     def _found(self, documents: Sequence[Document]) -> list[Found]:
-        """What is in each of these documents."""
+        """The predictions for each document."""
         from gliner2.inference.chunking import split_text_into_chunks
 
         sizes = {"chunk_size": self.config.window, "chunk_overlap": self.config.overlap}
@@ -104,7 +104,7 @@ class Gliner(System):
             batch_size=self.config.batch,
             include_confidence=True,
             include_spans=True,
-            max_len=self.config.window + 1,  # with the mark; a model's own limit may be lower
+            max_len=self.config.window + 1,  # with the end; a model's own limit may be lower
         )
         for (one, _, chunk), answer in zip(windows, answers, strict=True):
             read(answer, chunk.text, chunk.start_char, self.labels, one)
@@ -124,9 +124,9 @@ class Gliner(System):
 
 
 def read(answer: Answer, text: str, start: int, labels: LabelSet, found: Found) -> None:
-    """Add to `found` what is said of a window, whose text begins at `start` of the document's.
+    """Add the predictions of a window to `found`; its text begins at offset `start` of the document.
 
-    Relations stand under the name of their type, or under name and gloss.
+    Relations are listed under the name of their type, or under name and gloss.
     """
 
     def place(span: Answer) -> Span:
@@ -144,7 +144,7 @@ def read(answer: Answer, text: str, start: int, labels: LabelSet, found: Found) 
 
 
 def answer_of(document: Document, found: Found, rule: ChainRule) -> tuple[dict[str, Any], tuple[Issue, ...]]:
-    """(the answer, what of it could not be used): of mentions that overlap the surest, a relation once."""
+    """(the answer, Issues): the most confident of overlapping mentions, and each relation once."""
     chains = chain_by(document, _apart(found.mentions), rule)
     relations: dict[tuple[str, str, str], float] = {}
     issues = []
@@ -163,7 +163,7 @@ def answer_of(document: Document, found: Found, rule: ChainRule) -> tuple[dict[s
 
 
 def _apart(mentions: Sequence[Mention]) -> list[Mention]:
-    """Mentions that do not overlap: of those that do, the surest, then the longest."""
+    """Mentions without overlaps: the most confident are kept, then the longest."""
     kept: list[Mention] = []
     for mention in sorted(mentions, key=lambda m: (-(m.confidence or 0.0), m.start - m.end, m.start, m.type)):
         if all(mention.end <= other.start or other.end <= mention.start for other in kept):
@@ -177,7 +177,7 @@ def _written(chain: Chain) -> dict[str, Any]:
 
 
 def _sides(chains: Sequence[Chain], pair: Pair) -> tuple[Chain, Chain] | None:
-    """The two chains that a relation joins: of types that fit, with the mentions that overlap its spans the most."""
+    """The two chains of a relation: of allowed types, with the mentions that overlap its spans the most."""
     fitting = [
         (covered + also, head, tail)
         for covered, head in _near(chains, pair.head)
@@ -189,7 +189,7 @@ def _sides(chains: Sequence[Chain], pair: Pair) -> tuple[Chain, Chain] | None:
 
 
 def _near(chains: Sequence[Chain], span: Span) -> list[tuple[float, Chain]]:
-    """The chains with a mention that overlaps the span, each with the share of both that they have in common."""
+    """The chains with a mention that overlaps the span, each with the IoU of the two."""
     shares = ((max(_shared(mention.span, span) for mention in chain.mentions), chain) for chain in chains)
     return [(share, chain) for share, chain in shares if share > 0]
 
@@ -203,7 +203,7 @@ def _shared(one: Span, other: Span) -> float:
 
 
 def _folder_of(config: Config) -> Path:
-    """The folder of the model, which is fetched where it is one of the hub. Raises UserError."""
+    """The folder of the model, downloaded if it is on the hub. Raises UserError if it is not available."""
     from huggingface_hub import snapshot_download
 
     folder = Path(config.model)
@@ -226,7 +226,7 @@ def _folder_of(config: Config) -> Path:
 
 
 def _load(folder: Path, config: Config) -> Any:
-    """The model on its device. Raises UserError where it cannot be loaded."""
+    """The model on its device. Raises UserError if it cannot be loaded."""
     import torch
     from gliner2 import AutoExtractor
     from transformers.utils import logging
@@ -240,13 +240,13 @@ def _load(folder: Path, config: Config) -> Any:
         raise UserError(
             f"--model {config.model} does not fit into the memory of {device}: take a smaller one"
         ) from error
-    except Exception as error:  # weights can be broken in any way
+    except Exception as error:  # broken weights raise any kind of error
         why = " ".join(str(error).split())[:200]
         raise UserError(f"--model {config.model}: cannot be loaded as a GLiNER2 model ({why})") from error
     return model.eval()
 
 
 def split(text: str, lower: bool = True) -> Iterator[tuple[str, int, int]]:
-    """The words of a text with their offsets, as the library wants them: our tokens, for both languages."""
+    """The words of a text with their offsets, in the library's format: our tokens, for both languages."""
     for start, end in tokens_of(text):
         yield (text[start:end].lower() if lower else text[start:end]), start, end

@@ -1,4 +1,4 @@
-"""H-Index: a BART that points to words, says whether the picture shows them, and chooses the box (ACL 2023).
+"""H-Index: a BART that points to words, predicts whether the picture shows them, and chooses the box (ACL 2023).
 
 Options and presets; nothing here imports torch. Card: `docs/systems/h-index.md`.
 """

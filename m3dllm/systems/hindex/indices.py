@@ -1,8 +1,7 @@
-"""H-Index's indices: what is asked about a document, and what may be answered.
+"""H-Index's indices: its queries about a document, and their allowed answers.
 
-A mention is the numbers of its words, a flag, and a type: `[0] [1] <<which region>> PER`, or `<<no region>>`. Of the
-frames alone the regions that belong to no mention are asked for: a flag and a type. Nothing stands between records: a
-type ends one.
+A mention is the numbers of its words, a flag, and a type: `[0] [1] <<which region>> PER`, or `<<no region>>`. A second
+query, without text, is for the regions that belong to no mention: a flag and a type. A type ends a record.
 
 Indices: 0 begins an answer, 1 ends it, 2 and 3 are the flags, then come the types, then the words of the window.
 """
@@ -24,12 +23,12 @@ from m3dllm.types import Annotation, Document
 
 START, END, SHOWN, HIDDEN = range(4)
 FLAGS = ("which region", "no region")
-"""What the two flags say."""
+"""The names of the two flags."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A mention, or something without a name: the numbers of its words, and its place among the flags."""
+    """A mention or unnamed object: the numbers of its words, and the index of its flag."""
 
     words: tuple[int, ...]
     shown: bool
@@ -38,13 +37,13 @@ class Record:
 
 
 class Malformed(NamedTuple):
-    """Indices that are no record."""
+    """Indices that do not form a record."""
 
     text: str
 
 
 class Indices:
-    """Indices and what they stand for: types of a label set, and words by their numbers."""
+    """Indices and their meaning: flags, types of a label set, and words by their numbers."""
 
     def __init__(self, labels: LabelSet) -> None:
         self.types = tuple(dict.fromkeys(label.name for label in (*labels.mentions, *labels.regions)))
@@ -61,7 +60,7 @@ class Indices:
         return self._of[part] if part in self._of else self.first_word + int(part[1:-1])
 
     def name(self, index: int) -> str:
-        """What stands for an index in an answer."""
+        """The text of an index in an answer."""
         return self._names[index] if index < self.first_word else number(index - self.first_word)
 
     def spell(self, written: Iterable[int]) -> str:
@@ -69,7 +68,7 @@ class Indices:
         return " ".join(self.name(index) for index in written if index != END)
 
     def write(self, said: Iterable[Shown], words: Words) -> tuple[str, ...]:
-        """The parts of an answer; a mention has the words that it covers, or a part of which."""
+        """The parts of an answer; a mention has all words that it overlaps."""
         parts: list[str] = []
         for span, kind, shown in said:
             if span is not None:
@@ -78,7 +77,7 @@ class Indices:
         return tuple(parts)
 
     def read(self, written: Sequence[int]) -> Iterator[Record | Malformed]:
-        """The records of an answer, and what is none, in their order."""
+        """The records of an answer and malformed indices, in order."""
         begun: list[int] = []
         flags = -1
         for index in written:
@@ -108,7 +107,7 @@ def mention_query(
     candidates: Sequence[Candidate],
     gold: Annotation | None = None,
 ) -> Query:
-    """The mentions of a window with what shows them, and of the gold those that lie in it; its source is its words."""
+    """The query for the mentions of a window with their boxes, and the gold ones in it; its source is the words."""
     said = [] if gold is None else mentions_of(document, words, candidates, gold)
     regions_of = labels.names("regions") if frames else ()
     return Query(
@@ -130,7 +129,7 @@ def region_query(
     candidates: Sequence[Candidate],
     gold: Annotation | None = None,
 ) -> Query:
-    """The regions that belong to no mention: of each type as many records as a frame has of them at most."""
+    """The query for the regions that belong to no mention: of each type at most as many records as a frame has."""
     said = [] if gold is None else unnamed_of(document, labels, most, candidates, gold)
     return Query(
         "grounding",
@@ -144,7 +143,7 @@ def region_query(
 
 
 class MentionWalk(Walk):
-    """Words that follow one another, mentions in document order; a flag, shown only where it may be; a type."""
+    """Constraint: consecutive words, mentions in document order; a flag, "shown" only if allowed; a type."""
 
     def __init__(self, n_words: int, labels: LabelSet, shown: Collection[str], longest: int) -> None:
         indices = Indices(labels)
@@ -184,7 +183,7 @@ class MentionWalk(Walk):
 
 
 class RegionWalk(Walk):
-    """A flag that says shown and a type, types in their order and each at most `most` times."""
+    """Constraint: the flag "shown" and a type, types in order and each at most `most` times."""
 
     def __init__(self, labels: LabelSet, most: int) -> None:
         indices = Indices(labels)

@@ -1,4 +1,4 @@
-"""H-Index at work: words, flags and types pointed to, and boxes chosen by the states at the flags."""
+"""The model of H-Index: it points to words, flags and types, and chooses boxes by the states at the flags."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.systems.generative.choice import Seen
 from m3dllm.systems.generative.codec import Slots
-from m3dllm.systems.generative.grammar import Held, Walk
+from m3dllm.systems.generative.grammar import GrammarConstraint, Walk
 from m3dllm.systems.generative.grounded import GroundedDraft
-from m3dllm.systems.generative.grounding import Asks, GroundingModel
+from m3dllm.systems.generative.grounding import GroundingModel, QueryBuilder
 from m3dllm.systems.generative.model import Fused, Reply
 from m3dllm.systems.generative.queries import Encoded, Query, QueryBatch
 from m3dllm.systems.generative.rows import rows_of
@@ -35,14 +35,14 @@ class Pointed(Encoded):
     """A query as numbers; its target is indices."""
 
     first: tuple[int, ...] = ()
-    """Where the first piece of each word stands."""
+    """The position of the first piece of each word."""
 
 
 class HIndexModel(GroundingModel):
-    """Rows beside the words, mentions as indices, and for those that are shown a row of every frame."""
+    """Rows beside the words, mentions as indices, and for mentions with boxes a row of every frame."""
 
     config: Config
-    asks: ClassVar[Asks] = indices
+    query_builder: ClassVar[QueryBuilder] = indices
 
     def __init__(self, config: Config, labels: LabelSet, text: Seq2Seq, vision: FrameFeatures | None) -> None:
         super().__init__(config, labels, text, vision)
@@ -56,7 +56,7 @@ class HIndexModel(GroundingModel):
         return indices.FLAGS
 
     def encode(self, query: Query) -> Pointed:
-        """Each word by itself, between a beginning and an end. Raises UserError where a BART has no room for them."""
+        """Encode words separately, between start and end. Raises UserError if they exceed the BART's positions."""
         codec, slots = self.text.codec, Slots()
         words = query.source.split(" ") if query.source else []
         pieces = [row or [self._start] for row in codec.encode_all([f" {word}" for word in words], slots)]
@@ -78,7 +78,7 @@ class HIndexModel(GroundingModel):
         return self.indices.spell(written)
 
     def fuse(self, batch: QueryBatch, scene: Tensor) -> Fused:
-        """The states of words and rows together. Without a vision encoder there are words alone."""
+        """The states of words and rows; without a vision encoder only of words."""
         bart, n = self.text.model, batch.pieces.shape[1]
         if self.vision is None:
             none = torch.zeros(len(batch), 0, self.text.width, device=self.device)
@@ -95,12 +95,12 @@ class HIndexModel(GroundingModel):
     def write(self, batch: QueryBatch, fused: Fused, walks: Sequence[Walk] | None) -> list[list[int]]:
         from transformers import DynamicCache, EncoderDecoderCache
 
-        table, held = self._table(batch, fused), None if walks is None else Held(walks)
+        table, constraint = self._table(batch, fused), None if walks is None else GrammarConstraint(walks)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         written = torch.full((len(batch), 1), START, device=self.device)
         for _ in range(min(self.config.max_pieces, self._places - 1)):
             scores = self._point(table, fused, written[:, -1:], cache)[0][:, -1]
-            scores = scores if held is None else held(written, scores)
+            scores = scores if constraint is None else constraint(written, scores)
             written = torch.cat([written, scores.argmax(-1, keepdim=True)], 1)
             if (written == END).any(1).all():
                 break
@@ -117,16 +117,16 @@ class HIndexModel(GroundingModel):
         return self.pointers.table(ends, states, words, mask)
 
     def _point(self, table: Table, fused: Fused, read: Tensor, cache: Any = None) -> tuple[Tensor, Tensor]:
-        """(scores of what comes behind each index that was read (queries, read, indices), the decoder's states)."""
+        """(logits of the next index (queries, read, indices), the decoder's states)."""
         vectors = table.read.take_along_dim(read[..., None], 1)
         states = self.pointers.dropout(pointers.decode(self.text.model, vectors, fused.states, fused.mask, cache))
         scores = torch.einsum("qtw,qiw->qti", states, table.pointed)
         return scores.masked_fill(~table.mask[:, None], -torch.inf), states
 
-    # --- what was answered --------------------------------------------------------------------------------------------
+    # --- replies ------------------------------------------------------------------------------------------------------
 
     def choosing(self, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The states that read the flags, each one place behind where its flag is written."""
+        """The states that read the flags, one position after each flag."""
         query, place = ((labels == SHOWN) | (labels == HIDDEN)).nonzero(as_tuple=True)
         return query, states[query, place + 1]
 

@@ -1,4 +1,4 @@
-"""The pointers of H-Index: a BART whose encoder also reads rows, and whose decoder's states are multiplied with words.
+"""The pointer mechanism of H-Index: a BART whose encoder also reads rows, and whose decoder points to words.
 
 With E the embeddings of pieces and H the states of the encoder:
 
@@ -21,18 +21,18 @@ from m3dllm.systems.hindex.indices import FLAGS, START, Indices
 
 
 class Table(NamedTuple):
-    """What may be written to some queries, by index."""
+    """The vectors of the indices that may be written, for some queries."""
 
     read: Tensor
-    """(queries, indices, width): as the decoder reads it."""
+    """(queries, indices, width): the decoder's input embeddings."""
     pointed: Tensor
-    """(queries, indices, width): as the decoder's states are multiplied with it."""
+    """(queries, indices, width): the vectors that the decoder's states are multiplied by."""
     mask: Tensor
-    """(queries, indices): False of the beginning, and of words that there are not."""
+    """(queries, indices): False for the start, and for padding words."""
 
 
 class Pointers(nn.Module):
-    """What a BART is given beyond itself: embeddings of flags and types, and the map of the encoder's states."""
+    """The parameters added to a BART: embeddings of flags and types, and the MLP on the encoder's states."""
 
     def __init__(self, text: Seq2Seq, indices: Indices, dropout: float) -> None:
         super().__init__()
@@ -40,17 +40,17 @@ class Pointers(nn.Module):
         self.names = nn.Embedding(len(FLAGS) + len(indices.types), width)
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.Dropout(dropout), nn.ReLU(), nn.Linear(width, width))
         self.dropout = nn.Dropout(dropout)
-        with torch.no_grad():  # each begins as the mean of what its name is made of
+        with torch.no_grad():  # each starts as the mean of its name's pieces
             for row, name in zip(self.names.weight, (*FLAGS, *indices.types), strict=True):
                 row.copy_(embed(torch.tensor(text.codec.encode(name, Slots()))).mean(0))
 
     def vectors(self, states: Tensor, embedded: Tensor) -> Tensor:
-        """What is pointed to: (…, width), (…, width) -> (…, width)."""
+        """The pointer targets: (…, width), (…, width) -> (…, width)."""
         out: Tensor = (self.mlp(states) + self.dropout(embedded)) / 2
         return out
 
     def table(self, ends: Tensor, states: Tensor, words: Tensor, mask: Tensor) -> Table:
-        """From E of beginning and end (2, width), and of words the states, E (queries, words, width) and mask."""
+        """From E of start and end (2, width), and the words' states, E (queries, words, width) and mask."""
         fixed = torch.cat([ends, self.names.weight]).expand(len(words), -1, -1)
         real = mask.new_ones(fixed.shape[:2])
         real[:, START] = False
@@ -62,9 +62,9 @@ class Pointers(nn.Module):
 
 
 def encode(bart: Any, pieces: Tensor, mask: Tensor, rows: Tensor, row_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The states of pieces (queries, pieces) and, behind them, of rows (queries, rows, width), and their mask.
+    """The states of pieces (queries, pieces) followed by rows (queries, rows, width), and their mask.
 
-    Rows have no places, and no norm before the layers.
+    Rows have no positions, and no norm before the layers.
     """
     from transformers.masking_utils import create_bidirectional_mask
 
@@ -79,7 +79,7 @@ def encode(bart: Any, pieces: Tensor, mask: Tensor, rows: Tensor, row_mask: Tens
 
 
 def decode(bart: Any, read: Tensor, states: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
-    """The decoder's states (queries, read, width) behind what it reads (queries, read, width) beside the encoder's."""
+    """The decoder's states (queries, read, width) for its input (queries, read, width) and the encoder's states."""
     out: Tensor = bart.get_decoder()(
         inputs_embeds=read,
         encoder_hidden_states=states,

@@ -1,7 +1,7 @@
-"""I2SRM: frames as a prefix of keys and values before the words, a prior of the frames, pairs mixed with one another.
+"""I2SRM: frames as a prefix of keys and values before the words, a prior from the text, and mixed pairs.
 
-The prefix is the backbone; the prior and AttnMixup are auxiliary losses that every supervised system can have
-(`supervised/auxiliary`), and that this one has. Card: `docs/systems/i2srm.md`. Nothing here imports torch.
+The prefix is the backbone; the prior and AttnMixup are auxiliary losses, available to every supervised system
+(`supervised/auxiliary`), and on by default in this one. Card: `docs/systems/i2srm.md`. Nothing here imports torch.
 """
 
 from __future__ import annotations

@@ -9,14 +9,14 @@ from torch.nn import functional as F  # noqa: N812
 from m3dllm.systems.supervised.layers import TransformerLayer, with_blank
 
 CELLS = 2
-"""A frame is averaged to so many cells a side."""
+"""A frame is averaged to CELLS × CELLS cells."""
 
 
 class PrefixedWords(nn.Module):
-    """Layers of words that attend to themselves and to a prefix, which the levels of the frames make for each layer.
+    """Transformer layers over words that also attend to a prefix, computed from the levels of the frames per layer.
 
-    words: (batch, n, hidden), their mask (batch, n), levels: (batch, frames, patches, levels * hidden), which frames
-    count: (batch, frames) -> (batch, n, hidden).
+    words: (batch, n, hidden), their mask (batch, n), levels: (batch, frames, patches, levels * hidden), frame mask
+    (batch, frames) -> (batch, n, hidden).
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from m3dllm.systems.supervised.system import Supervised
 
 
 class I2SRMBackbone(Backbone):
-    """Words with the frames before them; patches stay as the encoder gives them."""
+    """Words with a prefix of frames; patches are the unchanged output of the encoder."""
 
     def __init__(self, config: Config, text: TextFeatures, vision: FrameFeatures | None) -> None:
         super().__init__(config, text, vision)

@@ -1,7 +1,7 @@
-"""A system like MDocRE-HN, a baseline of the M3D paper: words and frames meet by sentence, then by document.
+"""A system like MDocRE-HN, a baseline of the M3D paper: words and frames are fused by sentence, then by document.
 
-The model of its authors (Kong et al., AAAI 2024) is not published; what is known of it and what is guessed here stands
-on the card, `docs/systems/mdocre-hn-like.md`. Nothing here imports torch.
+The code of its authors (Kong et al., AAAI 2024) is not published; the card, `docs/systems/mdocre-hn-like.md`, tells
+what is known of it and what is guessed here. Nothing here imports torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Words and frames by sentence, then by document, and the gate of mentions."""
+"""The fusion of words and frames by sentence, then by document, and the gate of mentions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from m3dllm.systems.supervised.layers import Attention
 NEVER = -1e4
 """The logit of what is impossible."""
 TEMPERATURE = 0.07
-"""Of the loss that matches sentences and frames."""
+"""The temperature of the contrastive loss between sentences and frames."""
 
 
 class TextGuided(nn.Module):
-    """A transformer layer over text that frames take part in twice: as a prefix to attend to, and behind a gate.
+    """A transformer layer over text that uses frames twice: as a prefix in attention, and through a gate.
 
     text: (batch, n, hidden), frames: (batch, m, hidden), masks: (batch, n), (batch, m) -> (batch, n, hidden).
     """
@@ -55,8 +55,8 @@ class TextGuided(nn.Module):
 class Hierarchy(nn.Module):
     """Each sentence with the frames shown meanwhile, all sentences with all frames, and the frames with all words.
 
-    words: (batch, n, hidden), frames: (batch, m, hidden), each with something that counts in every document, and their
-    masks -> both again, fused.
+    words: (batch, n, hidden), frames: (batch, m, hidden), and their masks, with at least one unmasked vector each per
+    document -> both again, fused.
     """
 
     def __init__(self, hidden: int, *, heads: int, prefix: int, dropout: float) -> None:
@@ -78,7 +78,7 @@ class Hierarchy(nn.Module):
         of_sentences, of_mask = by_document(masked_mean(text, mask), sentences, len(words))
         of_sentences = self.whole(of_sentences, of_mask, frames, frame_mask)
         text = self.word_norm(text + self.back(of_sentences[rows, sentences.place])[:, None])
-        column = torch.where(mask, sentences.words, words.shape[1])  # padding goes behind the last word
+        column = torch.where(mask, sentences.words, words.shape[1])  # padding goes after the last word
         index = (rows[:, None] * (words.shape[1] + 1) + column).flatten()
         out = text.new_zeros(len(words) * (words.shape[1] + 1), words.shape[2])
         out = out.index_copy(0, index[mask.flatten()], text.flatten(0, 1)[mask.flatten()])
@@ -87,13 +87,13 @@ class Hierarchy(nn.Module):
 
 
 def masked_mean(vectors: Tensor, mask: Tensor) -> Tensor:
-    """(batch, hidden): the mean of those of (batch, n, hidden) that count."""
+    """(batch, hidden): the mean over unmasked vectors (batch, n, hidden)."""
     share = mask.to(vectors.dtype) / mask.sum(1, keepdim=True)
     return torch.einsum("bn,bnh->bh", share, vectors)
 
 
 def nearest_first(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(rows, most): the places where each row of (rows, n) is true, and which of these are: as many as any row has."""
+    """From (rows, n) booleans: (indices of the true places of each row, their mask), both (rows, most of any row)."""
     most = int(mask.sum(1).max())
     known, place = mask.long().sort(dim=1, descending=True, stable=True)
     return place[:, :most], known[:, :most].bool()
@@ -109,14 +109,14 @@ def by_document(vectors: Tensor, sentences: Sentences, batch: int) -> tuple[Tens
 
 
 class Contrast(nn.Module):
-    """Sentences against the frames of their document: those shown meanwhile should match best (InfoNCE)."""
+    """Sentences against the frames of their document: frames during the sentence should match best (InfoNCE)."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.of_text, self.of_frames = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
 
     def forward(self, words: Tensor, frames: Tensor, frame_mask: Tensor, sentences: Sentences) -> Tensor:
-        """The mean over the documents of the batch; those without text or frames cost nothing."""
+        """The mean loss over the documents of the batch; 0 for those without text or frames."""
         if not frames.shape[1]:
             return words.new_zeros(())
         rows = sentences.document
@@ -132,7 +132,7 @@ class Contrast(nn.Module):
 
 
 class MentionGate(nn.Module):
-    """How much of a mention, and of a chain, is what its words say, and how much what the frames show of it."""
+    """A gate between the text and the frames in the vector of a mention or chain."""
 
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -142,12 +142,12 @@ class MentionGate(nn.Module):
         self.gate = nn.Linear(2 * hidden, hidden)
 
     def forward(self, text: Tensor, visual: Tensor) -> Tensor:
-        """(batch, n, hidden) of words and of frames -> as much."""
+        """(batch, n, hidden) of text and of frames -> (batch, n, hidden)."""
         share = self.gate(torch.cat([text, visual], -1)).sigmoid()
         return share * text + (1 - share) * self.seen(visual)
 
     def weights(self, text: Tensor, visual: Tensor, mentions: MentionBatch) -> Tensor:
-        """(batch, chains, mentions): how much each mention counts in its chain."""
+        """(batch, chains, mentions): the weight of each mention in its chain."""
         scores = self.choose(torch.cat([text, visual], -1))[..., 0]
         number = torch.arange(mentions.chain_type.shape[1], device=text.device)
         inside = (mentions.chain[:, None] == number[None, :, None]) & mentions.mask[:, None]
@@ -156,7 +156,7 @@ class MentionGate(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class GatedStates(States):
-    """States whose mentions and chains come out of the gate."""
+    """States whose mention and chain vectors come from the gate."""
 
     gate: MentionGate | None = None
     looked_at: Tensor | None = None
@@ -174,7 +174,7 @@ class GatedStates(States):
         return self.gate(*(weights @ part for part in both))
 
     def _both(self, mentions: MentionBatch) -> tuple[Tensor, Tensor]:
-        """Each mention as its words say it, and as the frames show it."""
+        """(text vector, visual vector) of each mention."""
         assert self.gate is not None
         assert self.looked_at is not None
         text = States.mention_vectors(self, mentions)

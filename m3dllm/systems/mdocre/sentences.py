@@ -1,4 +1,4 @@
-"""Documents cut into sentences, and the frames that are shown meanwhile."""
+"""Documents split into sentences, and the frames shown during each."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from m3dllm.types import Document
 Array = np.ndarray[Any, Any]
 
 LONGEST = 128
-"""Words of a sentence; a longer one is cut."""
+"""The most words of a sentence; a longer one is cut."""
 WIDER = 0.1
-"""The share of the clip by which the time of a sentence is widened to both sides."""
+"""The time of a sentence is extended by this share of the clip on both sides."""
 FEWEST = 4
-"""Frames that a sentence sees at least, the nearest, where there are so many."""
+"""The minimum number of frames, the nearest ones, that a sentence sees, if there are as many."""
 ENDS = np.array(sorted(map(ord, SENTENCE_ENDS)))
 
 
 @dataclass(frozen=True, slots=True)
 class Sentences:
-    """The sentences of a batch, one behind the other; without text there is one, of the blank behind the words."""
+    """The sentences of a batch, concatenated; a document without text has one, of the placeholder after the words."""
 
     document: Tensor
-    """(sentences,): its number in the batch."""
+    """(sentences,): the index of its document in the batch."""
     place: Tensor
-    """(sentences,): its number in the document."""
+    """(sentences,): its index in the document."""
     words: Tensor
-    """(sentences, longest): the places of its words; of the first word again on padding."""
+    """(sentences, longest): the indices of its words; padding repeats the first word."""
     mask: Tensor
     """(sentences, longest)."""
     frames: Tensor
-    """(sentences, frames), booleans: the frames that it sees, those shown meanwhile and the `FEWEST` nearest."""
+    """(sentences, frames), booleans: the frames that it sees, those during it and the `FEWEST` nearest."""
     matching: Tensor
-    """(sentences, frames), booleans: those shown meanwhile, or the nearest; none where there is no text."""
+    """(sentences, frames), booleans: those during it, or else the nearest; none without text."""
 
 
 def sentences_of(batch: Batch) -> Sentences:
@@ -68,7 +68,7 @@ def sentences_of(batch: Batch) -> Sentences:
 
 
 def cut(one: Inputs) -> tuple[Array, Array]:
-    """(first word, number of words) of each sentence: behind each mark that ends one, and after `LONGEST` words."""
+    """(first word, number of words) of each sentence; split after sentence-final punctuation and `LONGEST` words."""
     edges = np.array(one.words)
     letters = np.frombuffer(one.document.text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
     ends = (edges[:, 1] - edges[:, 0] == 1) & np.isin(letters[edges[:, 0]], ENDS)
@@ -80,10 +80,10 @@ def cut(one: Inputs) -> tuple[Array, Array]:
 
 
 def far(one: Inputs, first: Array, length: Array) -> Array:
-    """(sentences, frames): how long before or after each sentence a frame is shown, 0 within it.
+    """(sentences, frames): the time between each sentence and each frame, 0 within it.
 
-    Times are shares of the clip: of words by the segments of the document, else by their places; of frames by their
-    numbers.
+    Times are fractions of the clip: for words from the segments of the document, else from their positions; for frames
+    from their numbers.
     """
     starts, stops = (times_of(one.document, one.words, places) for places in (first, first + length))
     index = np.array([frame.index for frame in one.frames])
@@ -93,7 +93,7 @@ def far(one: Inputs, first: Array, length: Array) -> Array:
 
 
 def times_of(document: Document, words: tuple[tuple[int, int], ...], places: Array) -> Array:
-    """When the words at `places` begin, as shares of the clip; the place behind the last word is the end."""
+    """The start times of the words at `places`, as fractions of the clip; the place after the last word is the end."""
     if not document.segments:
         return places / len(words)
     offsets = np.array([start for start, _ in words] + [words[-1][1]])[places]

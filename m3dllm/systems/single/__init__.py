@@ -1,4 +1,4 @@
-"""One modality alone: what the other adds to a system shows beside these. Nothing here imports torch."""
+"""Single-modality baselines, to measure what the other modality adds. Nothing here imports torch."""
 
 from __future__ import annotations
 

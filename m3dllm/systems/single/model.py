@@ -1,4 +1,4 @@
-"""The backbone of one modality: what its encoder gives."""
+"""The backbone of one modality: the output of its encoder."""
 
 from __future__ import annotations
 

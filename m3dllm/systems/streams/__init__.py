@@ -1,7 +1,7 @@
 """Four baselines of the M3D paper: one stream or two over a text encoder and a video encoder (ViViT, VideoMAE).
 
-One stream (OS) is self-attention over words and frames as one sequence, two streams (TS) attend to each other; both are
-read as in VisualBERT and ViLBERT, which the paper cites for them. Card: `docs/systems/streams.md`. Nothing
+One stream (OS) is self-attention over words and frames as one sequence; two streams (TS) attend to each other. Both are
+implemented as in VisualBERT and ViLBERT, which the paper cites. Card: `docs/systems/streams.md`. Nothing
 here imports torch.
 """
 
@@ -19,7 +19,7 @@ from m3dllm.systems.supervised import config as base
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(base.Config):
-    """What the four have besides the options that all share; the defaults are the preset `tiny`."""
+    """The options of the four systems; the defaults are the preset `tiny`."""
 
     fusion_layers: AtLeast1 = 2
     """The number of fusion layers, an even number: two of them form one two-stream block."""

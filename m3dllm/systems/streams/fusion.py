@@ -1,4 +1,4 @@
-"""One stream and two: how words and frame vectors meet. What is guessed of either stands on their card."""
+"""The fusion of words and frame vectors in one stream or two. The card tells what is guessed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORDS, FRAMES = 0, 1
 
 
 class Streams(nn.Module, ABC):
-    """What both have in common: frames in the space of words, the embedding of modalities, blanks for what is missing.
+    """The common base: projection of frames, modality embeddings, placeholders for missing modalities.
 
     words: (batch, n, hidden), frames: (batch, m, hidden), and their masks -> both again, fused.
     """
@@ -35,7 +35,7 @@ class Streams(nn.Module, ABC):
 
     @abstractmethod
     def fuse(self, words: Tensor, word_mask: Tensor, frames: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """At least one word and one frame count in each document."""
+        """Each document must have at least one unmasked word and frame."""
 
 
 class OneStream(Streams):
@@ -68,7 +68,7 @@ class Block(nn.Module):
 
 
 class TwoStreams(Streams):
-    """Words and frames each in a stream of its own; two of `layers` make one block."""
+    """Separate streams of words and frames; two of `layers` make one block."""
 
     def __init__(self, hidden: int, *, layers: int, heads: int, dropout: float) -> None:
         super().__init__(hidden)
@@ -82,5 +82,5 @@ class TwoStreams(Streams):
 
 
 def _padded(mask: Tensor) -> Tensor | None:
-    """The mask, None where nothing is padding."""
+    """The mask; None if there is no padding."""
     return None if bool(mask.all()) else mask

@@ -14,7 +14,7 @@ from m3dllm.systems.supervised.system import Supervised
 
 
 class StreamsBackbone(Backbone):
-    """Words and frame vectors fused; patches stay as the encoder gives them."""
+    """Fused words and frame vectors; patches are the unchanged output of the encoder."""
 
     streams: ClassVar[type[OneStream | TwoStreams]]
 

@@ -1,7 +1,7 @@
-"""Which chains a frame shows, and the relations of two that it shows together.
+"""Alignment of chains with frames, and the relations of two chains that a frame shows together.
 
-The paper has none of this; our presets put it beside eq. 17, because what stands only in a frame concerns the two
-things in that frame, which the fused vectors, averages over many patches, do not distinguish.
+Not in the paper: our presets add it to eq. 17, because a relation that only a frame shows concerns the two entities in
+that frame, which the fused vectors, averages over many patches, do not distinguish.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ LEAST = 1e-6
 
 
 class ContextAttention(nn.Module):
-    """The context of a mention: each mention attends to the words outside mentions, the nearer the more.
+    """The context of a mention: attention to the words outside of mentions, biased towards near ones.
 
-    words: (batch, words, hidden) -> (batch, mentions, hidden). What something looks like is never in its name, and
-    names are soon memorized.
+    words: (batch, words, hidden) -> (batch, mentions, hidden). The looks of an entity are in its context, not in its
+    name, which the model would memorize.
     """
 
     slopes = (0.03, 0.06, 0.12, 0.25)
-    """What each head's attention loses with every word of distance."""
+    """The attention bias per word of distance, by head."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class ContextAttention(nn.Module):
         named = ((far <= 0) & mentions.mask[..., None]).any(1)  # (batch, words)
         slopes = torch.tensor(self.slopes, device=words.device, dtype=words.dtype)[:, None, None]
         bias = (-slopes * far.clamp(min=0)[:, None]).masked_fill(named[:, None, None], NEVER)
-        bias = bias.masked_fill(~word_mask[:, None, None], 2 * NEVER)  # where all words are names, not the padding
+        bias = bias.masked_fill(~word_mask[:, None, None], 2 * NEVER)  # never the padding, even if all words are named
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         return mixed.transpose(1, 2).flatten(2)
 
@@ -53,7 +53,7 @@ class ContextAttention(nn.Module):
 class Alignment(nn.Module):
     """Which chain a patch shows: (batch, frames, patches, chains + 1), the last class for none.
 
-    A chain matches a patch as well as its best mention does: by its type and its context.
+    The score of a chain for a patch is that of its best mention, by type and context.
     """
 
     def __init__(self, hidden: int, size: int, n_types: int, dropout: float) -> None:
@@ -72,19 +72,19 @@ class Alignment(nn.Module):
         match = torch.einsum("bms,bfps->bmfp", query, self.key(self.dropout(patches))) / query.shape[2] ** 0.5
         n_chains = mentions.chain_type.shape[1]
         index = mentions.chain[..., None, None].expand_as(match)
-        best = match.new_full((len(match), n_chains + 1, *match.shape[2:]), NEVER)  # the last gathers padding
+        best = match.new_full((len(match), n_chains + 1, *match.shape[2:]), NEVER)  # the last collects padding
         best = best.scatter_reduce(1, index, match, "amax", include_self=False)[:, :-1]
         best = best.masked_fill(~mentions.chain_mask[..., None, None], NEVER)
         return torch.cat([best.permute(0, 2, 3, 1), self.nothing(patches)], -1)
 
 
 def shown(logits: Tensor) -> Tensor:
-    """The probability that a frame shows a chain: that of its best patch. As `Alignment` -> (batch, chains, frames)."""
+    """The probability that a frame shows a chain: the maximum over its patches. -> (batch, chains, frames)."""
     return logits.softmax(-1)[..., :-1].amax(2).transpose(1, 2)
 
 
 class FrameRelations(nn.Module):
-    """The relations of the two chains that a frame shows, whichever they are: (batch, frames, relation types).
+    """Logits of the relations of the two chains that a frame shows: (batch, frames, relation types).
 
     patches: (batch, frames, patches, hidden).
     """
@@ -103,8 +103,8 @@ def with_frames(logits: Tensor, of_frames: Tensor, shows: Tensor) -> Tensor:
     """Relation logits of text and frames: the odds of the text and of every frame, summed.
 
     logits: (batch, chains, chains, classes) of the text, of_frames: (batch, frames, types), shows: (batch, chains,
-    frames), the probability that a frame shows a chain. A frame counts for two as far as it shows both; it adds nothing
-    to a class after the types (none).
+    frames), the probability that a frame shows a chain. A frame counts for a pair by the probability that it shows
+    both; it adds nothing to the class "none" after the types.
     """
     n_types = of_frames.shape[2]
     if not of_frames.shape[1] or not n_types:

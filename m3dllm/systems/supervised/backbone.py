@@ -1,4 +1,4 @@
-"""All in which supervised systems differ: how a batch of documents becomes the states that the heads read."""
+"""The backbone, in which supervised systems differ: from a batch of documents to the states for the heads."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from m3dllm.systems.supervised.scorers import chain_means, span_means
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """What the heads read of a batch. A subclass may make vectors of mentions and chains in another way."""
+    """The input of the heads for a batch. A subclass may compute mention and chain vectors differently."""
 
     words: Tensor
     """(batch, words, hidden)."""
     word_mask: Tensor
     patches: Tensor
-    """(batch, frames, patches, hidden): the patches of a frame lie in a square `grid`, row by row."""
+    """(batch, frames, patches, hidden): the patches of a frame form a square `grid`, row by row."""
     frames: Tensor
     """(batch, frames, hidden)."""
     frame_mask: Tensor
     aux_losses: Mapping[str, Tensor] = field(default_factory=dict)
-    """What the backbone itself adds to the loss, weighted already."""
+    """Losses of the backbone itself, already weighted."""
     encoded: tuple[Features, Features] | None = None
-    """Words and patches before they meet, for auxiliary losses that compare the two."""
+    """Words and patches before fusion, for auxiliary losses that compare them."""
 
     def mention_vectors(self, mentions: MentionBatch) -> Tensor:
         """(batch, mentions, hidden): the mean of a mention's words."""
@@ -46,10 +46,10 @@ class States:
 
 
 class Backbone(nn.Module, ABC):
-    """Encoders, and how the two modalities meet. A system implements `forward`; `features` and `states` help."""
+    """Encoders and fusion of the two modalities. A system implements `forward`; `features` and `states` are helpers."""
 
     def __init__(self, config: Any, text: TextFeatures, vision: FrameFeatures | None) -> None:
-        """`vision` is None where no frames are read: then there are no patches and no frames."""
+        """`vision` is None if no frames are read: then there are no patches and no frames."""
         super().__init__()
         self.config, self.text, self.vision = config, text, vision
         self.hidden = text.width
@@ -79,7 +79,7 @@ class Backbone(nn.Module, ABC):
     ) -> States:
         """States of words (batch, words, hidden) and patches (batch, frames * patches, hidden).
 
-        `frames` (batch, frames, hidden): left out, the means of their patches. `encoded`: what `features` gave.
+        `frames` (batch, frames, hidden); default: the means of their patches. `encoded`: the result of `features`.
         """
         mask = batch.frame_mask if self.vision is not None else batch.frame_mask[:, :0]
         shaped = patches.unflatten(1, (mask.shape[1], self.grid**2))

@@ -1,4 +1,4 @@
-"""Boxes that overlap; nothing here imports torch."""
+"""Non-maximum suppression; nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def merged(corners: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], limit: float) -> list[int]:
-    """Which of the boxes (n, 4), the surest first, stay: each that overlaps no surer one of its type beyond `limit`."""
+    """The boxes (n, 4), best first, that are kept: those with no IoU > `limit` to a kept one of the same label."""
     low = np.maximum(corners[:, None, :2], corners[None, :, :2])
     high = np.minimum(corners[:, None, 2:], corners[None, :, 2:])
     both = (high - low).clip(min=0).prod(-1)

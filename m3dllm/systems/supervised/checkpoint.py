@@ -1,7 +1,7 @@
-"""The fitted model on disk, as safetensors.
+"""The trained model on disk, as safetensors.
 
-`model.safetensors` holds every weight that was trained, and in its header the options, the label set and what else
-makes it a model; the architecture and tokenizer of a fine-tuned encoder lie beside it. Pickles are never read.
+`model.safetensors` holds every trained weight, and in its header the card with options, label set and the rest; the
+architecture and tokenizer of a fine-tuned encoder lie beside it. Pickles are never read.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ REMEDY = "fit again"
 
 @dataclass(frozen=True, kw_only=True)
 class FittedCard:
-    """What any model that 'm3dllm fit' wrote is besides its weights."""
+    """The description of a model trained by 'm3dllm fit', besides its weights."""
 
     plain: ClassVar[Mapping[str, Any]] = {
         "languages": tuple[str, ...],
@@ -51,25 +51,25 @@ class FittedCard:
         "history": tuple[dict[str, float], ...],
         "fingerprint": str,
     }
-    """The fields beside options and labels, and their types."""
+    """The fields besides options and labels, with their types."""
     names: ClassVar[int | None] = None
-    """The version of the names of weights, where there was another."""
+    """The version of the weights' names, if they have changed."""
 
     config: Any
     labels: LabelSet
     languages: tuple[str, ...]
-    """Those of the train documents; it answers no other."""
+    """The languages of the train documents, the only ones that it predicts."""
     sees: bool = True
-    """Whether there were frames in train, so that there is a vision encoder."""
+    """Whether train had frames, so that there is a vision encoder."""
     grounds: bool = True
-    """Whether there was something in train to learn regions from, so that regions are answered."""
+    """Whether train had regions, so that regions are predicted."""
     history: tuple[dict[str, float], ...] = ()
     """Loss and dev scores of every epoch."""
     fingerprint: str = ""
-    """The hash of options, labels and documents of the fit."""
+    """The hash of options, labels and training documents."""
 
     def header(self) -> dict[str, str]:
-        """As the header of a safetensors file: one entry, so that the same model is the same bytes."""
+        """The header of a safetensors file: one entry, so that equal models have equal bytes."""
         rows = {name: getattr(self, name) for name in self.plain} | {"format": FORMAT}
         rows |= {} if self.names is None else {"names": self.names}
         rows |= {"config": asdict(self.config), "labels": encode_labels(self.labels)}
@@ -91,10 +91,10 @@ class FittedCard:
 
     @classmethod
     def of_checkpoint(cls, folder: Path, config: Any, labels: LabelSet) -> tuple[Self, dict[str, Tensor]]:
-        """The fitted model in `folder`: what it is, and its weights.
+        """(card, weights) of the trained model in `folder`.
 
-        Raises UserError where there is none, where it is damaged or pickled, or where it was fitted for another label
-        set or with other options.
+        Raises UserError if there is none, if it is damaged or pickled, or if it was trained for another label set or
+        with other options.
         """
         path = checkpoint_file(folder)
         header, weights = read_checkpoint(path)
@@ -105,7 +105,7 @@ class FittedCard:
 
     @classmethod
     def of_finished(cls, out: Path, config: Any, fingerprint: str) -> tuple[Self, dict[str, Tensor]] | None:
-        """What that very fit wrote into `out`, where it was finished before."""
+        """(card, weights) that the same fit wrote into `out`, if it was finished before; else None."""
         path = out / MODEL
         if not path.is_file() or (out / TRAINING).exists():
             return None
@@ -123,7 +123,7 @@ class FittedCard:
 
 @dataclass(frozen=True, kw_only=True)
 class Card(FittedCard):
-    """That of a supervised model."""
+    """The card of a supervised model."""
 
     plain: ClassVar = {
         "languages": tuple[str, ...],
@@ -136,38 +136,38 @@ class Card(FittedCard):
         "fingerprint": str,
     }
     names: ClassVar = 2
-    """1 were those before a model was a backbone and heads."""
+    """Version 1: before models had a backbone and heads."""
 
     config: Config
     text_encoder: str
     vocabulary: Vocabulary | None = None
-    """Of the tiny text encoder."""
+    """The vocabulary of the tiny text encoder."""
     thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 def new_encoders_of(card: Card) -> Encoders:
-    """Its encoders before training. Raises UserError where one cannot be had."""
+    """Its encoders before training. Raises UserError if one is not available."""
     return new_encoders(card.config, card.text_encoder, card.vocabulary, sees=card.sees)
 
 
 def saved_encoders_of(card: Card, folder: Path) -> Encoders:
-    """Its encoders as they lie in `folder`, without weights."""
+    """Its encoders as described in `folder`, without weights."""
     return saved_encoders(card.config, card.text_encoder, card.vocabulary, folder, sees=card.sees)
 
 
 def fill_model(model: Model, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Put `weights` into the model. Raises UserError where names or shapes differ."""
+    """Load `weights` into the model. Raises UserError if names or shapes differ."""
     fill(model.kept_weights(), weights, path, remedy=REMEDY)
 
 
 def save_model(folder: Path, card: Card, model: Model) -> None:
-    """Write the fitted model: the encoders' descriptions first, the weights last and in one step."""
+    """Write the trained model: the encoders' descriptions first, the weights last and atomically."""
     save_descriptions(folder, model.backbone.text, model.backbone.vision)
     write_weights(folder / MODEL, model.kept_weights(), card.header())
 
 
 def checkpoint_file(folder: Path) -> Path:
-    """The weights in the folder of a fit. Raises UserError where there are none."""
+    """The weights file in a checkpoint folder. Raises UserError if there is none."""
     path = folder / MODEL
     if not path.is_file():
         beside = pickle_beside(folder)
@@ -176,7 +176,7 @@ def checkpoint_file(folder: Path) -> Path:
 
 
 def check_shape(config: Any, fitted: Any, path: Path) -> None:
-    """Raises UserError where the weights in `path` were made for other options than these."""
+    """Raises UserError if the weights in `path` were made for other options."""
     for name in config.shape:
         here, there = getattr(config, name), getattr(fitted, name)
         if here != there:
@@ -187,5 +187,5 @@ def check_shape(config: Any, fitted: Any, path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """(header, tensors) of a file that a fit wrote. Raises UserError where it is none."""
+    """(header, tensors) of a checkpoint file. Raises UserError if it is not one."""
     return read_weights(path, remedy="expected safetensors that 'm3dllm fit' wrote; fit again")

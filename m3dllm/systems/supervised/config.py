@@ -1,4 +1,4 @@
-"""The options that all supervised systems share, their checks, and what such a system can do. Nothing imports torch."""
+"""The options that all supervised systems share, their checks and declarations. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Frozen = Literal["text", "embeddings", "vision"]
 AuxLoss = Literal["attn-mixup", "cag", "camim", "kl-prior", "shap-ca"]
 """The auxiliary losses: `auxiliary` holds a file for each."""
 ACROSS: tuple[AuxLoss, ...] = ("cag", "camim", "shap-ca")
-"""Those that compare the documents of a step with one another."""
+"""The losses that compare the documents of a step with one another."""
 LinkageName = Literal["average", "single"]
 
 CAPABILITIES: dict[str, Any] = {
@@ -31,7 +31,7 @@ CAPABILITIES: dict[str, Any] = {
     "extra": "supervised",
     "needs": ("torch", "transformers", "safetensors", "tokenizers"),
 }
-"""What the `SystemSpec` of a supervised system declares besides its name, factory, config and summary."""
+"""The fields of a supervised system's `SystemSpec`, except name, factory, config and summary."""
 
 
 PAPER: dict[str, Any] = {
@@ -55,7 +55,7 @@ PAPER: dict[str, Any] = {
     "checkpointing": True,
     "frame_chunk": 16,
 }
-"""What the preset `paper` of every system has: text encoders, heads (eq. 15 to 18) and training of the M3D paper."""
+"""The preset `paper` of every system: text encoders, heads (eq. 15 to 18) and training settings of the M3D paper."""
 
 _FINE_TUNED: dict[str, Any] = {
     "encoder_lr": 2e-4,
@@ -65,14 +65,14 @@ _FINE_TUNED: dict[str, Any] = {
     "weight_relation": 0.2,
 }
 MINILM: dict[str, Any] = {"text_encoder": ("minilm",), "epochs": 6, **_FINE_TUNED}
-"""The preset `minilm`: a small real encoder of English, fine-tuned on a CPU."""
+"""The preset `minilm`: a small pretrained encoder for English, fine-tuned on a CPU."""
 MULTILINGUAL: dict[str, Any] = {
     "text_encoder": ("intfloat/multilingual-e5-small",),
     "freeze": ("embeddings",),
     "epochs": 8,
     **_FINE_TUNED,
 }
-"""The preset `multilingual`: one of English and Chinese."""
+"""The preset `multilingual`: one for English and Chinese."""
 PRETRAINED: dict[str, dict[str, Any]] = {"minilm": MINILM, "multilingual": MULTILINGUAL}
 """The presets with a pretrained text encoder that a CPU can fine-tune, of every system that reads text."""
 
@@ -82,7 +82,7 @@ TINY_HEADS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(Options):
-    """The options of a supervised system. A system extends it with its own, and may give other defaults."""
+    """The options of a supervised system, which may extend them and change defaults."""
 
     text_encoder: Annotated[tuple[str, ...], Meta(min_length=1)] = ("tiny",)
     """'tiny' (trained from scratch), 'minilm', 'none' (no text), or a Hugging Face id or folder; one per language:
@@ -199,12 +199,12 @@ class Config(Options):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Sets of options by name."""
     reads_patches: ClassVar[bool] = True
-    """Whether the fusion reads the patches of a frame; else one vector a frame is enough for it."""
+    """Whether the fusion reads the patches of a frame; if not, it gets one vector per frame."""
     shape: ClassVar[tuple[str, ...]] = (
         *("text_encoder", "vision_encoder", "word_shapes", "hidden", "layers", "image_size", "slots", "lexical"),
         *("pair_size", "aligned", "decision"),
     )
-    """The options that a checkpoint's weights are made for: predicting with others is refused."""
+    """The options that determine a checkpoint's weights: predicting with other values is refused."""
 
     def check(self) -> None:
         tiny = [name for name in self.text_encoder if name.rpartition("=")[2] == "tiny"]
@@ -227,25 +227,25 @@ class Config(Options):
 
     @property
     def whole_steps(self) -> str:
-        """What compares the documents of a step, which is then not computed in parts; "": nothing."""
+        """What compares the documents of a step, so that the step is not computed in parts; "" if nothing does."""
         across = ", ".join(name for name in self.aux_loss if name in ACROSS)
         return f"--aux-loss {across}" if across else ""
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """How much each loss counts in the total (eq. 24); auxiliary losses of a backbone carry their weights."""
+        """The weight of each loss in the total (eq. 24); auxiliary losses of a backbone are already weighted."""
         names = ("entity", "chain", "relation", "region", "box")
         weights = {name: getattr(self, f"weight_{name}") for name in names}
         weights |= dict.fromkeys(("alignment", "frame_relations"), self.weight_shows)
         return weights | dict.fromkeys(self.aux_loss, self.weight_auxiliary)
 
     def text_encoder_of(self, lang: str) -> str | None:
-        """The text encoder for documents in `lang`; None where only those of other languages are named."""
+        """The text encoder for documents in `lang`; None if only other languages have one."""
         return named_for(self.text_encoder, lang)
 
 
 def named_for(names: tuple[str, ...], lang: str) -> str | None:
-    """Of names for all languages or for one (`en=ID`), that for `lang`; None where there is none."""
+    """The name for `lang` among names for all languages or for one (`en=ID`); None if there is none."""
     named = dict(word.split("=", 1) for word in names if word.startswith(("en=", "zh=")))
     for_all = [word for word in names if not word.startswith(("en=", "zh="))]
     return named.get(lang, for_all[0] if for_all else None)

@@ -1,6 +1,6 @@
 """A linear-chain CRF over BIO tags, batched, without a loop over words (eq. 15 and 19).
 
-A sequence's score is a product of one matrix a word in a semiring: (log-sum-exp, +) gives the partition function,
+A sequence's score is a product of one matrix per word in a semiring: (log-sum-exp, +) gives the partition function,
 (max, +) the best path. The product is taken pairwise, so n words need log2 n steps; the derivative of the best score by
 the emissions is the best path itself, that of the partition function's log gives the marginals.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 NEVER = -1e4
-"""The score of what is impossible: finite, so that gradients are; far below the scores of a model."""
+"""The score of the impossible: finite, for finite gradients, and far below the scores of a model."""
 
 
 def bio_tags(types: Sequence[str]) -> tuple[str, ...]:
@@ -23,18 +23,18 @@ def bio_tags(types: Sequence[str]) -> tuple[str, ...]:
 
 
 class PathMarginals(NamedTuple):
-    """How probable the steps of a path are, each (batch, words), float64; 0 on padding.
+    """The probabilities of the steps of a path, each (batch, words), float64; 0 on padding.
 
-    Given the emissions, the tags of a linear-chain CRF are a Markov chain (Lafferty et al. 2001): the probability that
-    a stretch of the path is right is that of its first tag times those of the steps after it.
+    Given the emissions, the tags of a linear-chain CRF are a Markov chain (Lafferty et al. 2001): the probability of a
+    part of the path is that of its first tag times those of the following steps.
     """
 
     tag: Tensor
-    """That the word has its tag."""
+    """P(the word's tag)."""
     step: Tensor
-    """That it has its tag, where the word before has its own; 0 at the first word."""
+    """P(the word's tag | the previous word's tag); 0 at the first word."""
     goes_on: Tensor
-    """That the mention whose tag the word has goes on with the next word, where it has that tag."""
+    """P(the word's mention continues at the next word | the word's tag)."""
 
 
 class CRF(nn.Module):
@@ -62,7 +62,7 @@ class CRF(nn.Module):
     def nll(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """-log p(tags) of each sequence. emissions: (batch, words, tags); tags, mask: (batch, words) -> (batch,).
 
-        A sequence's words stand before its padding; a sequence without words costs 0.
+        Words come before padding; the loss of an empty sequence is 0.
         """
         if emissions.shape[1] == 0:
             return emissions.new_zeros(len(emissions), dtype=torch.float32)
@@ -144,13 +144,13 @@ class CRF(nn.Module):
         return torch.full_like(self.transitions, NEVER).fill_diagonal_(0)
 
     def _pairs(self, steps: Tensor) -> tuple[Tensor, Tensor]:
-        """The matrices at even places and those at odd ones, of which there are as many."""
+        """The matrices at even and at odd positions, equally many."""
         if steps.shape[1] % 2:
             steps = torch.cat([steps, self._one().to(steps.dtype).expand(len(steps), 1, -1, -1)], 1)
         return steps[:, 0::2], steps[:, 1::2]
 
     def _log_total(self, first: Tensor, steps: Tensor) -> Tensor:
-        """log of the sum over all paths: of the first word's scores (batch, tags) and the `_steps`: (batch,)."""
+        """log of the sum over all paths: from the first word's scores (batch, tags) and the `_steps`: (batch,)."""
         while steps.shape[1] > 1:
             steps = log_matmul(*self._pairs(steps))
         total = log_matmul(first[:, None], steps[:, 0])[:, 0] if steps.shape[1] else first
@@ -158,7 +158,7 @@ class CRF(nn.Module):
 
 
 def log_matmul(left: Tensor, right: Tensor) -> Tensor:
-    """log of the product of two matrices whose logs are given, in the last two dimensions; below e**-700 all is 0."""
+    """log of the product of two matrices given as logs, in the last two dimensions; below e**-700 counts as 0."""
     rows, columns = left.detach().amax(-1, keepdim=True), right.detach().amax(-2, keepdim=True)
     product = (left - rows).exp() @ (right - columns).exp()
     return product.clamp(min=torch.finfo(product.dtype).tiny).log() + rows + columns

@@ -1,7 +1,7 @@
-"""Documents, mentions and gold as numbers, and several of them side by side with masks.
+"""Documents, mentions and gold as tensors, and padded batches of them with masks.
 
-`Inputs` is one document, `Mentions` the mentions of one (gold, given or predicted), `Gold` its gold; `Batch`
-and `MentionBatch` are those of several. Nothing here is trained.
+`Inputs` is one document, `Mentions` its mentions (gold, given or predicted), `Gold` its gold; `Batch` and
+`MentionBatch` are batches of them. Nothing here is trained.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ P = ParamSpec("P")
 Span = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # a key of what is kept, see `once`
+@dataclass(frozen=True, slots=True, eq=False)  # a cache key, see `once`
 class LabelIndex:
-    """The label set by numbers: mention, relation and region types in their order."""
+    """The label set by index: mention, relation and region types in order."""
 
     labels: LabelSet
     mentions: Mapping[str, int]
     relations: Mapping[str, int]
     regions: Mapping[str, int]
     joins: Tensor
-    """(mention types, mention types, relation types), booleans: which relation may stand from head to tail."""
+    """(mention types, mention types, relation types), booleans: the relation types allowed from head to tail."""
     symmetric: Tensor
     """(relation types,), booleans."""
 
@@ -87,7 +87,7 @@ def words_of(document: Document) -> tuple[tuple[Span, ...], list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class Mentions:
-    """The mentions of one document, in text order, and the chains they stand in."""
+    """The mentions of one document, in document order, and their chains."""
 
     spans: tuple[Span, ...]
     first: Tensor
@@ -95,17 +95,17 @@ class Mentions:
     last: Tensor
     """(mentions,): its last word."""
     type: Tensor
-    """(mentions,): its type's number."""
+    """(mentions,): the index of its type."""
     chain: Tensor
-    """(mentions,): its chain's number."""
+    """(mentions,): the index of its chain."""
     chain_type: Tensor
     """(chains,): each chain's type."""
     pairs: Tensor
-    """(mentions, mentions, features) of the texts of two mentions, see `pairs`."""
+    """(mentions, mentions, features): features of the two texts, see `pairs`."""
     confidence: tuple[float | None, ...] = ()
-    """Of each, where they are predicted."""
+    """The confidence of each mention, if predicted."""
     link: tuple[float | None, ...] = ()
-    """Of each to those before it in its chain, where chains are predicted."""
+    """The confidence of each mention's link to those before it in its chain, if chains are predicted."""
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -115,13 +115,13 @@ class Mentions:
         return len(self.chain_type)
 
     def none(self) -> Mentions:
-        """No mention at all."""
+        """The same without mentions."""
         cut = {f.name: getattr(self, f.name)[:0] for f in fields(self)}
         return Mentions(**cut | {"pairs": self.pairs[:0, :0]})
 
 
 def mentions_of(inputs: Inputs, chains: Sequence[Chain], types: LabelIndex) -> Mentions:
-    """The mentions of `chains` in text order. Raises ValueError for a type that the label set does not have."""
+    """The mentions of `chains` in document order. Raises ValueError for a type that the label set does not have."""
     found = sorted((m.span, m.type, c, m.confidence) for c, chain in enumerate(chains) for m in chain.mentions)
     for _, kind, _, _ in found:
         if kind not in types.mentions:
@@ -142,7 +142,7 @@ def mentions_of(inputs: Inputs, chains: Sequence[Chain], types: LabelIndex) -> M
 
 
 def word_ranges(words: Sequence[Span], spans: Sequence[Span]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The first and last word that each span touches; the nearest word where it touches none."""
+    """The first and last word that each span touches; the nearest word if it touches none."""
     starts = np.array([start for start, _ in words], dtype=np.int64)
     ends = np.array([end for _, end in words], dtype=np.int64)
     edges = np.array(spans, dtype=np.int64).reshape(-1, 2)
@@ -156,26 +156,26 @@ class Gold:
     """The gold of one document."""
 
     tags: Tensor
-    """(words,): BIO tags; of overlapping mentions the longer."""
+    """(words,): BIO tags; of overlapping mentions the longest."""
     mentions: Mentions
     relations: Tensor
     """(relations, 3): head and tail chain, type; a symmetric one both ways."""
     region_frame: Tensor
-    """(regions,): the position of the frame."""
+    """(regions,): the index of the frame."""
     region_type: Tensor
     region_box: Tensor
     """(regions, 4): centre and size, fractions of the frame."""
     region_chain: Tensor
-    """(regions,): the chain that the region shows, -1 where that is not annotated."""
+    """(regions,): the chain that the region shows, -1 if not annotated."""
     annotated: Tensor
-    """(frames,), booleans: where someone looked for regions."""
+    """(frames,), booleans: whether the frame is annotated."""
     unannotated: frozenset[Task] = frozenset()
-    """The tasks whose gold nobody knows: they have no loss."""
+    """The tasks that are not annotated: they have no loss."""
     made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What was made of it, see `once`."""
+    """Cached results, see `once`."""
 
     def without_text(self) -> Gold:
-        """The gold where the text is hidden."""
+        """The gold if the text is hidden."""
         return replace(
             self,
             tags=self.tags[:0],
@@ -185,13 +185,13 @@ class Gold:
         )
 
     def without_frames(self) -> Gold:
-        """The gold where the frames are hidden."""
+        """The gold if the frames are hidden."""
         names = ("region_frame", "region_type", "region_box", "region_chain", "annotated")
         return replace(self, **{name: getattr(self, name)[:0] for name in names})
 
 
 def once(make: Callable[Concatenate[Gold, P], T]) -> Callable[Concatenate[Gold, P], T]:
-    """`make`, called once for a gold and what else it is given, and not again in each epoch."""
+    """`make`, with results cached by gold and arguments, so that it does not run again in each epoch."""
 
     @wraps(make)
     def kept(gold: Gold, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -205,7 +205,7 @@ def once(make: Callable[Concatenate[Gold, P], T]) -> Callable[Concatenate[Gold, 
 
 
 def gold_of(inputs: Inputs, gold: Annotation, types: LabelIndex, unannotated: frozenset[Task] = frozenset()) -> Gold:
-    """`gold` as numbers. What the document does not show (no text, no frames) is left out of it."""
+    """`gold` as tensors, without the parts of a missing modality."""
     chains = gold.chains if inputs.words else ()
     mentions = mentions_of(inputs, chains, types)
     number = {chain.id: i for i, chain in enumerate(chains)}
@@ -232,7 +232,7 @@ def gold_of(inputs: Inputs, gold: Annotation, types: LabelIndex, unannotated: fr
 
 
 def bio(mentions: Mentions, n_words: int) -> Tensor:
-    """The BIO tags of mentions over words: (words,). Of mentions that share a word the longest, then the first."""
+    """The BIO tags of mentions over words: (words,). Of overlapping mentions the longest wins, then the first."""
     tags = np.zeros(n_words, dtype=np.int64)
     first, last, kinds = mentions.first.numpy(), mentions.last.numpy(), mentions.type.numpy()
     for i in np.lexsort((first, first - last)):
@@ -244,7 +244,7 @@ def bio(mentions: Mentions, n_words: int) -> Tensor:
 
 
 def spans_of_tags(tags: np.ndarray[Any, Any]) -> list[tuple[int, int, int]]:
-    """(first word, last word, type) of the mentions in BIO tags that follow the rules of BIO."""
+    """(first word, last word, type) of the mentions in valid BIO tags."""
     begins = np.flatnonzero(tags % 2 == 1)
     inside = np.append((tags % 2 == 0) & (tags > 0), False)
     stops = np.flatnonzero(~inside)
@@ -257,16 +257,16 @@ def spans_of_tags(tags: np.ndarray[Any, Any]) -> list[tuple[int, int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Several documents. Words and frames stand first in their rows; the masks say how many are real."""
+    """A padded batch of documents: words and frames come first in their rows, and masks mark them."""
 
     inputs: tuple[Inputs, ...]
     windows: Tensor
-    """(windows, subwords, columns): what the text encoder sees, of all documents."""
+    """(windows, subwords, columns): the text encoder's input, of all documents."""
     window_mask: Tensor
     cover_place: Tensor
-    """(batch, covers): where the state of a subword that covers a word stands in the flattened windows."""
+    """(batch, covers): the index, in the flattened windows, of a subword that covers a word."""
     cover_word: Tensor
-    """(batch, covers): that word; past the last word on padding."""
+    """(batch, covers): the index of that word; beyond the last word on padding."""
     word_shapes: Tensor
     """(batch, words, columns), see `Subwords.shapes`."""
     word_mask: Tensor
@@ -281,7 +281,7 @@ class Batch:
 
 
 def make_batch(inputs: Sequence[Inputs], *, window: int, overlap: int) -> Batch:
-    """Several documents side by side; texts longer than `window` subwords in overlapping windows."""
+    """The padded batch; texts longer than `window` subwords are split into overlapping windows."""
     cut = [cut_windows(len(one.subwords.ids), window=window, overlap=overlap) for one in inputs]
     columns = max((one.subwords.ids.shape[1] for one in inputs), default=1)
     shape_columns = max((one.subwords.shapes.shape[1] for one in inputs), default=0)
@@ -347,7 +347,7 @@ class MentionBatch:
     last: Tensor
     type: Tensor
     chain: Tensor
-    """(batch, mentions): the chain's number; past the last chain on padding."""
+    """(batch, mentions): the index of the chain; beyond the last chain on padding."""
     mask: Tensor
     """(batch, mentions)."""
     chain_type: Tensor
@@ -359,7 +359,7 @@ class MentionBatch:
 
 
 def make_mention_batch(mentions: Sequence[Mentions]) -> MentionBatch:
-    """Several documents' mentions side by side."""
+    """The padded batch of several documents' mentions."""
     n = max((len(one) for one in mentions), default=0)
     n_chains = max((one.n_chains for one in mentions), default=0)
     features = mentions[0].pairs.shape[2]
@@ -402,6 +402,6 @@ def chain_pairs(mentions: MentionBatch) -> Tensor:
 
 
 def joinable(mentions: MentionBatch, joins: Tensor) -> Tensor:
-    """(batch, chains, chains, types), booleans: the relation types that may stand from head to tail."""
+    """(batch, chains, chains, types), booleans: the relation types allowed from head to tail."""
     kinds = mentions.chain_type
     return joins[kinds[:, :, None], kinds[:, None, :]] & chain_pairs(mentions)[..., None]

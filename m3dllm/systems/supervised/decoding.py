@@ -1,8 +1,8 @@
-"""From scores to an answer: mentions, chains by clustering of pairs, relations, regions.
+"""From scores to an answer: mentions, chains by clustering, relations, regions.
 
-Thresholds say how probable a decision must be; 0.5 everywhere is "more likely than not". Answers have offsets, and
-boxes as fractions; given mentions or chains are kept as they were given. The confidence of a part is its probability,
-as it was held against the threshold.
+Thresholds are minimum probabilities of decisions; 0.5 is "more likely than not". Answers have offsets, and boxes as
+fractions; given mentions or chains are kept unchanged. The confidence of a part is the probability that was compared
+with the threshold.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from m3dllm.training import DIVERGED
 from m3dllm.types import Chain, GivenKind, Mention
 
 MOST_BOXES = 100
-"""Boxes of one frame that are considered when overlapping ones are merged, the most probable first."""
+"""The most boxes of a frame in non-maximum suppression, the most probable ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """How probable a link between mentions, a relation, or a region must be to be predicted."""
+    """The minimum probabilities of predicted links between mentions, relations and regions."""
 
     chain: float = 0.5
     relation: float = 0.5
     region: float = 0.5
     given_chain: float = 0.5
-    """Of links between given mentions: there are no wrong ones among them."""
+    """For links between given mentions, which contain no wrong ones."""
     given_relation: float = 0.5
-    """Of relations between given chains."""
+    """For relations between given chains."""
 
     def limits(self, task: str, given: Sequence[GivenKind | None]) -> list[float]:
-        """The threshold of a task in each document, by what was given of it."""
+        """The threshold of a task for each document, by what was given."""
         name = "region" if task == "grounding" else task
         with_given = getattr(self, f"given_{name}", getattr(self, name))
         return [getattr(self, name) if kind is None else with_given for kind in given]
@@ -59,23 +59,23 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What is decided of a batch so far; each head adds its part."""
+    """The decisions on a batch so far; each head adds its part."""
 
     batch: Batch
     mentions: tuple[Mentions, ...] = ()
-    """Of each document: chains of one until chains are decided."""
+    """The mentions of each document: chains of one until chains are decided."""
     relations: tuple[tuple[int, int, int, int, float], ...] = ()
-    """Document, head chain, tail chain, type, probability."""
+    """(document, head chain, tail chain, type, probability) of each relation."""
     regions: tuple[list[dict[str, Any]], ...] = ()
-    """Of each document, as they are written."""
+    """The regions of each document, in the answer form."""
 
     @property
     def given(self) -> list[GivenKind | None]:
-        """What was given of each document."""
+        """What was given with each document."""
         return [None if one.document.given is None else one.document.given.kind for one in self.batch.inputs]
 
     def answers(self, labels: LabelIndex) -> list[dict[str, Any]]:
-        """One answer a document, in the offsets form."""
+        """One answer per document, with mentions as offsets."""
         written: list[dict[str, Any]] = []
         for i, inputs in enumerate(self.batch.inputs):
             chains = write_chains(self.mentions[i], inputs, labels) if self.mentions else []
@@ -102,7 +102,7 @@ class TagRow:
     goes_on: np.ndarray[Any, Any]
 
     def mention(self, first: int, last: int) -> float:
-        """The probability that a mention of the type stands from the first to the last word, and no further."""
+        """The probability of a mention of the type from the first to the last word, and no further."""
         inside = self.step[first + 1 : last + 1].prod()
         return float(self.tag[first] * inside * (1 - self.goes_on[last]))
 
@@ -131,7 +131,7 @@ def mentions_in(inputs: Inputs, row: TagRow, labels: LabelIndex) -> Mentions:
 def link_all(
     draft: Draft, links: np.ndarray[Any, Any], limits: Sequence[float], *, linkage: LinkageName
 ) -> tuple[Mentions, ...]:
-    """The mentions of each document in chains; those of given chains as they were given."""
+    """The mentions of each document in chains; given chains are kept."""
     return tuple(
         one if kind == "chains" else linked(one, own, limit, linkage=linkage)
         for one, kind, own, limit in zip(draft.mentions, draft.given, links, limits, strict=True)
@@ -139,11 +139,11 @@ def link_all(
 
 
 def linked(mentions: Mentions, links: np.ndarray[Any, Any], threshold: float, *, linkage: LinkageName) -> Mentions:
-    """The mentions in the chains that their links make; chains in the order of their first mentions.
+    """The mentions clustered by their links; chains are in the order of their first mentions.
 
-    links: (mentions, mentions), the probabilities that two are one, of which the earlier mention's row counts. single:
-    all that a path of links above the threshold joins; one wrong link joins two chains. average: from chains of one,
-    the two with the greatest log-odds on average over their mentions are joined, while that is above the threshold's.
+    links: (mentions, mentions), the probability that two corefer, in the row of the earlier mention. single: connected
+    components of links above the threshold, so that one wrong link joins two chains. average: starting from single
+    mentions, the two chains with the highest mean log-odds are joined while that exceeds the threshold's.
     """
     n = len(mentions)
     if n == 0:
@@ -170,9 +170,9 @@ def linked(mentions: Mentions, links: np.ndarray[Any, Any], threshold: float, *,
 
 
 def links_to_earlier(upper: np.ndarray[Any, Any], chain: np.ndarray[Any, Any]) -> tuple[float | None, ...]:
-    """How probable each mention is one with those before it in its chain, on average; None for a chain's first.
+    """The mean probability that each mention corefers with those before it in its chain; None for a chain's first.
 
-    upper: (mentions, mentions), of which the earlier mention's row counts; chain: (mentions,).
+    upper: (mentions, mentions), in the row of the earlier mention; chain: (mentions,).
     """
     before = np.triu(chain[:, None] == chain[None, :], 1)
     number = before.sum(0)
@@ -181,7 +181,7 @@ def links_to_earlier(upper: np.ndarray[Any, Any], chain: np.ndarray[Any, Any]) -
 
 
 def log_odds(probability: Any) -> Any:
-    """log p / (1 - p); beyond a millionth of 0 or 1 all are the same."""
+    """log p / (1 - p), with p clipped to a millionth from 0 and 1."""
     inside = np.clip(np.asarray(probability, dtype=np.float64), 1e-6, 1 - 1e-6)
     return np.log(inside) - np.log1p(-inside)
 
@@ -189,10 +189,10 @@ def log_odds(probability: Any) -> Any:
 def choose_relations(
     logits: Tensor, mentions: MentionBatch, types: LabelIndex, threshold: Tensor, *, decision: str
 ) -> tuple[Tensor, Tensor]:
-    """The relations predicted: (relations, 4) of document, head chain, tail chain, type; and how probable each is.
+    """(the predicted relations (relations, 4): document, head chain, tail chain, type; their probabilities).
 
-    A symmetric one is there once. argmax: the likeliest type of a pair, where it is likelier than none; threshold:
-    every type likelier than that of the document, (batch,).
+    A symmetric one is included once. argmax: the most probable type of a pair, if it beats "none"; threshold:
+    every type above the threshold of the document, (batch,).
     """
     n_types = len(types.relations)
     joins, symmetric = types.joins.to(logits.device), types.symmetric.to(logits.device)
@@ -216,7 +216,7 @@ def choose_relations(
 
 
 def write_chains(mentions: Mentions, inputs: Inputs, types: LabelIndex) -> list[dict[str, Any]]:
-    """The chains with ids c0, c1, …, or those that were given."""
+    """The chains with ids c0, c1, …, or the given ones."""
     names = [label.name for label in types.labels.mentions]
     given = inputs.document.given
     if given is not None and given.kind == "chains":
@@ -245,7 +245,7 @@ def write_regions(
 ) -> list[dict[str, Any]]:
     """The regions of one document. kinds: (frames, slots, types + 1), boxes: (frames, slots, 4).
 
-    A slot is as sure as its likeliest type against none; of boxes of one type that overlap the surest stays.
+    The confidence of a slot is that of its best type against "none"; overlapping boxes of one type are merged.
     """
     probability = kinds.softmax(-1)
     if probability.shape[-1] < 2:

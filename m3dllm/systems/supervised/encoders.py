@@ -1,4 +1,4 @@
-"""From options to encoders: which text encoder reads the documents, new encoders, and those of a checkpoint."""
+"""From options to encoders: the choice of the text encoder, new encoders, and those of a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from m3dllm.systems.supervised.text import NoText, TinyText, Vocabulary, empty_t
 from m3dllm.systems.supervised.vision import TINY, empty_vision_encoder, load_vision_encoder
 
 READS = {"minilm": ("en",), "allenai/longformer-base-4096": ("en",), "bert-base-uncased": ("en",)}
-"""The languages that known encoders read; others are taken to read what the user gives them."""
+"""The languages of known encoders; others are assumed to read any."""
 
 Encoders = tuple[TextFeatures, FrameFeatures | None]
 
 
 def text_encoder_name(config: Config, languages: Iterable[str]) -> str:
-    """The one text encoder for documents in `languages`. Raises UserError where there is none that reads them all."""
+    """The text encoder for documents in `languages`. Raises UserError if none reads them all."""
     names = {lang: config.text_encoder_of(lang) for lang in sorted(languages)}
     for lang, name in names.items():
         if name is None:
@@ -40,7 +40,7 @@ def text_encoder_name(config: Config, languages: Iterable[str]) -> str:
 
 
 def new_encoders(config: Config, text_encoder: str, vocabulary: Vocabulary | None, *, sees: bool) -> Encoders:
-    """Encoders before training: pretrained ones loaded, tiny ones random. Raises UserError where one cannot be had."""
+    """Encoders before training: pretrained ones loaded, tiny ones random. Raises UserError if one is not available."""
     text: Any
     if vocabulary is not None:
         text = TinyText(config, vocabulary)
@@ -62,7 +62,7 @@ def new_encoders(config: Config, text_encoder: str, vocabulary: Vocabulary | Non
 def saved_encoders(
     config: Config, text_encoder: str, vocabulary: Vocabulary | None, folder: Path, *, sees: bool
 ) -> Encoders:
-    """Encoders as a fit described them in `folder`, their weights still to be filled; frozen ones are loaded."""
+    """Encoders as described in `folder`, with weights still to be loaded; frozen ones are loaded here."""
     text: Any
     if vocabulary is not None:
         text = TinyText(config, vocabulary)
@@ -83,14 +83,14 @@ def saved_encoders(
 
 
 def save_descriptions(folder: Path, text: TextFeatures | None, vision: FrameFeatures | None) -> None:
-    """What `saved_encoders` needs of fine-tuned encoders besides their weights."""
+    """Write what `saved_encoders` needs of fine-tuned encoders besides their weights."""
     for name, features in (("text_encoder", text), ("vision_encoder", vision)):
         if features is not None and features.encoder.pretrained and not features.frozen:
             features.encoder.save_description(folder / name)
 
 
 def _features(config: Config, text_encoder: Any, vision_encoder: Any) -> Encoders:
-    """The features that encoders give; those of frozen ones are cached."""
+    """The feature extractors of the encoders; features of frozen ones are cached."""
     cache = None
     if config.freeze and config.cache_gb:
         cache = FeatureCache(cache_folder(), limit_bytes=int(config.cache_gb * 1e9))

@@ -1,7 +1,7 @@
 """Hierarchical features of words and patches: eq. 5, 6 and 7.
 
 The layers of an encoder become word or patch vectors, and these the low, mid and high features: the averages of the
-layers' lower, middle and upper third. The features of an encoder that is not trained are computed once and kept on
+layers' lower, middle and upper third. The features of a frozen encoder are computed once and cached on
 disk.
 """
 
@@ -32,7 +32,7 @@ from m3dllm.systems.supervised.vision import FrameStore
 class Features:
     """One modality of a batch.
 
-    `last` (batch, n, hidden) is H, `levels` its low, mid and high features, `mask` (batch, n) says which n are real.
+    `last` (batch, n, hidden) is H, `levels` its low, mid and high features, `mask` (batch, n) is False on padding.
     """
 
     last: Tensor
@@ -40,14 +40,14 @@ class Features:
     mask: Tensor
 
     def rows(self, index: Tensor) -> Features:
-        """The documents of `index`, which rises."""
+        """The documents at `index`, which must be sorted."""
         if len(index) == len(self.last):
             return self
         levels = {name: level[index] for name, level in self.levels.items()}
         return Features(self.last[index], levels, self.mask[index])
 
     def mean(self) -> Tensor:
-        """The mean of the real ones: (batch, hidden); 0 where there is none."""
+        """The mean without padding: (batch, hidden); 0 if there is none."""
         share = self.mask.to(self.last.dtype) / self.mask.sum(1, keepdim=True).clamp(min=1)
         return torch.einsum("bn,bnh->bh", share, self.last)
 
@@ -55,7 +55,7 @@ class Features:
 def hierarchy(layers: Sequence[Tensor]) -> dict[str, Tensor]:
     """Low, mid and high features: the averages of the layers 1 … n/3, n/3 + 1 … 2n/3, and the rest (eq. 7).
 
-    The equation counts the layers n/3 and 2n/3 twice, and divides by n/3 all the same; here each counts once.
+    The equation counts the layers n/3 and 2n/3 twice, yet divides by n/3; here each counts once.
     """
     n = len(layers)
     cuts = (0, round(n / 3), round(2 * n / 3), n)
@@ -81,9 +81,9 @@ def words_from_subwords(states: Tensor, place: Tensor, word: Tensor, n_words: in
 
 
 class TextFeatures(nn.Module):
-    """Words through a text encoder. The encoder is `text.TinyText` or `text.PretrainedText`.
+    """Word features from a text encoder (`text.TinyText` or `text.PretrainedText`).
 
-    With `shapes` the last layer of a word also says how it is written.
+    With `shapes`, word shapes are added to the last layer.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class TextFeatures(nn.Module):
         self._identity: str | None = None
 
     def batch(self, inputs: Sequence[Inputs]) -> Batch:
-        """The documents side by side, in windows of this encoder."""
+        """The padded batch, in windows of this encoder."""
         return make_batch(inputs, window=self.window, overlap=self.overlap)
 
     def forward(self, batch: Batch) -> Features:
@@ -124,7 +124,7 @@ class TextFeatures(nn.Module):
         )
 
     def train(self, mode: bool = True) -> TextFeatures:
-        """A frozen encoder never goes back to training: its dropout stays off."""
+        """Keep a frozen encoder in eval mode."""
         super().train(mode)
         self.encoder.train(mode and not self.frozen)
         return self
@@ -163,11 +163,11 @@ class TextFeatures(nn.Module):
 
 
 class FrameFeatures(nn.Module):
-    """Frames through a vision encoder, patch by patch, in the width of the text.
+    """Patch features of frames from a vision encoder, projected to the width of the text.
 
-    Gives (batch, frames · patches, hidden); the `grid` x `grid` of one frame follow one another. `pooled`: one vector a
-    frame, the mean of its patches. The frames of a document are seen in windows of the encoder; its last frame fills
-    the last window up.
+    Returns (batch, frames · patches, hidden), the `grid` x `grid` patches of a frame together. `pooled`: one vector per
+    frame, the mean of its patches. The frames of a document are encoded in windows; the last frame is repeated to fill
+    the last window.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class FrameFeatures(nn.Module):
             return self._encode(pictures)
 
     def train(self, mode: bool = True) -> FrameFeatures:
-        """A frozen encoder never goes back to training: its dropout stays off."""
+        """Keep a frozen encoder in eval mode."""
         super().train(mode)
         self.encoder.train(mode and not self.frozen)
         return self
@@ -264,7 +264,7 @@ class FrameFeatures(nn.Module):
 
 
 def content_key(*parts: str | bytes) -> str:
-    """A hash of what features are made of."""
+    """A hash of the inputs of features."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -273,7 +273,7 @@ def content_key(*parts: str | bytes) -> str:
 
 
 def cache_folder() -> Path:
-    """Where cached features lie: $M3DLLM_CACHE, else the user's cache folder."""
+    """The folder of cached features: $M3DLLM_CACHE, else the user's cache folder."""
     named = os.environ.get("M3DLLM_CACHE")
     general = os.environ.get("XDG_CACHE_HOME")
     root = Path(named) if named else (Path(general) if general else Path.home() / ".cache") / "m3dllm"
@@ -281,7 +281,7 @@ def cache_folder() -> Path:
 
 
 class FeatureCache:
-    """Features of frozen encoders by content hash, in half precision; beyond the limit the longest unused go."""
+    """Features of frozen encoders by content hash, in half precision; the least recently used are evicted."""
 
     def __init__(self, folder: Path, *, limit_bytes: int) -> None:
         self.folder, self.limit = folder, limit_bytes
@@ -299,7 +299,7 @@ class FeatureCache:
         return self._digests[path]
 
     def get(self, key: str) -> Tensor | None:
-        """The features under `key` in full precision, or None; a damaged file counts as none."""
+        """The features of `key` in full precision; None if missing or damaged."""
         file = self._file(key)
         try:
             found = load(file.read_bytes())["features"]
@@ -309,7 +309,7 @@ class FeatureCache:
         return found.float()
 
     def put(self, key: str, features: Tensor) -> Tensor:
-        """Keep `features` and give them as `get` will: in the precision of the file."""
+        """Store `features`; returns them as `get` will, in the precision of the file."""
         kept = features.detach().half().cpu().contiguous()
         data = save({"features": kept})
         if len(data) <= self.limit:
@@ -323,7 +323,7 @@ class FeatureCache:
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def _make_room(self) -> None:
-        """Down to nine tenths of the limit, so that not every new file has to look for room."""
+        """Evict down to 90 % of the limit, so that not every new file evicts."""
         files = sorted((f.stat().st_mtime, f.stat().st_size, f) for f in self.folder.glob("*/*.safetensors"))
         self._size = sum(size for _, size, _ in files)
         for _, size, file in files:

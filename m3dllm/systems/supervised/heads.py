@@ -1,7 +1,7 @@
-"""A head for each task: its losses, and what it adds to an answer.
+"""A head for each task: its losses and its decoding.
 
-The heads are independent modules over `States`. Chains are scored over mentions and relations over chains, which are
-gold in training and predicted in use: each head reads of the `Draft` what the heads before it decided.
+The heads are independent modules over `States`. Chains are scored over mentions and relations over chains: gold ones
+in training, and in prediction those that the heads before have added to the `Draft`.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ from m3dllm.types import Task
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Some pairs that a head decides over, of all documents of a batch."""
+    """A sample of pairs that a head classifies, from all documents of a batch."""
 
     vectors: Tensor
     """(pairs, width)."""
     target: Tensor
     """(pairs, types), booleans."""
     allowed: Tensor
-    """(pairs, types), booleans: the types that may stand there."""
+    """(pairs, types), booleans: the types allowed for the pair."""
 
 
 class Head(nn.Module, ABC):
@@ -73,27 +73,27 @@ class Head(nn.Module, ABC):
     reads: ClassVar[tuple[Task, ...]] = ()
     """The tasks on whose thresholds its scores depend."""
     sample_width: int = 0
-    """The width of the vectors of `samples`; 0 where it gives none."""
+    """The width of the vectors of `samples`; 0 if it has none."""
 
     @abstractmethod
     def losses(self, states: States, gold: GoldBatch) -> dict[str, Tensor]:
-        """The losses of a batch by name; none where it has nothing to train this task on."""
+        """The losses of a batch by name; empty if it has no gold of this task."""
 
     @abstractmethod
     def counts(self, gold: Gold) -> dict[str, bool]:
-        """For each loss whether a document has something to train it on: a loss is the mean over those that have."""
+        """For each loss, whether a document has gold for it: a loss is the mean over those documents."""
 
     def samples(self, states: States, gold: GoldBatch, most: int) -> Samples | None:
-        """At most so many pairs of gold mentions or chains, for losses over pairs; None where there is none."""
+        """At most `most` pairs of gold mentions or chains, for losses over pairs; None if there are none."""
         return None
 
     def sample_losses(self, vectors: Tensor, samples: Samples, rows: Tensor) -> Tensor:
-        """What vectors (n, width) cost as if they were the pairs `rows` (n,) of the samples: (n,)."""
+        """The losses (n,) of vectors (n, width) with the targets of the pairs `rows` (n,) of the samples."""
         raise NotImplementedError
 
     @abstractmethod
     def scores(self, states: States, draft: Draft) -> Any:
-        """What its decisions rest on, whatever its threshold; None where there is nothing to decide."""
+        """The scores for its decisions, independent of thresholds; None if there is nothing to decide."""
 
     @abstractmethod
     def decode(self, scores: Any, draft: Draft, thresholds: Thresholds) -> Draft:
@@ -121,7 +121,7 @@ class EntityHead(Head):
         return {"entity": len(gold.tags) > 0 and self.task not in gold.unannotated}
 
     def scores(self, states: States, draft: Draft) -> list[TagRow]:
-        """Of each document the best tags and the marginals along them; zeros where all mentions are given."""
+        """The best tags of each document with marginals; zeros if all mentions are given."""
         inputs = draft.batch.inputs
         if not any(one.words and one.document.given is None for one in inputs):
             return [TagRow(*np.zeros((4, draft.batch.word_mask.shape[1]), dtype=np.int64)) for _ in inputs]
@@ -137,7 +137,7 @@ class EntityHead(Head):
 
 
 class ChainHead(Head):
-    """Chains: whether two mentions are one entity (eq. 16, 20), and what clustering makes of it."""
+    """Chains: whether two mentions corefer (eq. 16, 20), and their clustering."""
 
     task = "chain"
 
@@ -199,7 +199,7 @@ class ChainHead(Head):
 
 
 class RelationHead(Head):
-    """Relations between chains (eq. 17, 21), by their texts and by the frames that show both."""
+    """Relations between chains (eq. 17, 21), from their vectors and from the frames that show both."""
 
     task = "relation"
     reads = ("chain",)
@@ -224,7 +224,7 @@ class RelationHead(Head):
             self.frame_relations = FrameRelations(backbone.hidden, size, len(labels.relations), config.dropout)
 
     def alignment_logits(self, states: States, mentions: MentionBatch) -> Tensor | None:
-        """Which chain a patch shows: (batch, frames, patches, chains + 1); None where `aligned` is off."""
+        """Which chain a patch shows: (batch, frames, patches, chains + 1); None without `aligned`."""
         if self.alignment is None or not states.frame_mask.any():
             return None
         logits: Tensor = self.alignment(states.words, states.word_mask, states.patches, mentions)
@@ -237,17 +237,17 @@ class RelationHead(Head):
         return logits.float()
 
     def shows(self, states: States, mentions: MentionBatch) -> Tensor | None:
-        """The probability that a frame shows a chain: (batch, chains, frames); None where `aligned` is off."""
+        """The probability that a frame shows a chain: (batch, chains, frames); None without `aligned`."""
         logits = self.alignment_logits(states, mentions)
         return None if logits is None else shown(logits) * states.frame_mask[:, None]
 
     def logits(self, states: States, mentions: MentionBatch, shows: Tensor | None) -> Tensor:
-        """(batch, chains, chains, relation types), and one more class for none where the decision is "argmax"."""
+        """(batch, chains, chains, relation types), and one more class for "none" if the decision is "argmax"."""
         logits = self._of_texts(states, mentions)
         return logits if shows is None else with_frames(logits, self.frame_logits(states), shows)
 
     def _of_texts(self, states: States, mentions: MentionBatch) -> Tensor:
-        """The logits without those of the frames."""
+        """The logits from the text, without the frames."""
         logits: Tensor = self.scorer(states.words, states.chain_vectors(mentions), mentions)
         return logits.float()
 
@@ -264,7 +264,7 @@ class RelationHead(Head):
             of_frames = self.frame_logits(states)
             terms["alignment"] = alignment_loss(aligned, owner)
             terms["frame_relations"] = frames_loss(of_frames, gold.documents, self.labels)
-            # half of what the heads are trained on is true: they need not wait until the alignment is
+            # half of the training pairs are true: the heads need not wait for the alignment to converge
             shows = shown(aligned) * states.frame_mask[:, None]
             shows = torch.where(known, (shows + truth) / 2, shows)
             logits = with_frames(logits, of_frames, shows)
@@ -318,7 +318,7 @@ class RelationHead(Head):
         chains, logits = scores
         limits = torch.tensor(thresholds.limits(self.task, draft.given), device=logits.device)
         found, sure = choose_relations(logits, chains, self.labels, limits, decision=self.decision)
-        wanted = [kind != "mentions" for kind in draft.given]  # over given mentions only their chains are predicted
+        wanted = [kind != "mentions" for kind in draft.given]  # with given mentions only chains are predicted
         rows = zip(found.tolist(), sure.tolist(), strict=True)
         return replace(draft, relations=tuple((*row, probability) for row, probability in rows if wanted[row[0]]))
 
@@ -353,7 +353,7 @@ class GroundingHead(Head):
         return dict.fromkeys(("region", "box"), bool(gold.annotated.any()))
 
     def scores(self, states: States, draft: Draft) -> tuple[Tensor, Tensor] | None:
-        """See `outputs`."""
+        """The result of `outputs`; None without frames."""
         return self.outputs(states) if draft.batch.frame_mask.shape[1] else None
 
     def decode(self, scores: tuple[Tensor, Tensor] | None, draft: Draft, thresholds: Thresholds) -> Draft:

@@ -1,4 +1,4 @@
-"""Where pretrained weights are: a folder, the hub or what it left here, a package; one line where they are not."""
+"""Finds pretrained weights: in a folder, on the hub or in its cache, or in a package; errors are one line."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from m3dllm.progress import progress
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 PATIENCE_S = 5.0
-"""How long the hub may take to answer."""
+"""How long to wait for an answer of the hub."""
 
 
 NO_CODE = {"trust_remote_code": False}
-"""Weights and their description are read; a program that lies beside them is never run, nor offered to be."""
+"""Only weights and configuration are read; code beside them is never run."""
 
 
 def loading_options(name: str) -> dict[str, bool]:
-    """How `name` is loaded: where it is a folder or the hub answers, as ever; else only from what was fetched before.
+    """The options to load `name` with: none for a folder or if the hub answers; else only from the local cache.
 
-    The hub is asked once: its own client would try for half a minute. Raises ConnectionError where there is nothing to
-    load, for `fetching` to tell.
+    The hub is tried once; its own client would try for half a minute. Raises ConnectionError if there is nothing to
+    load; `fetching` turns that into a message.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -38,8 +38,8 @@ def loading_options(name: str) -> dict[str, bool]:
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=PATIENCE_S)
     except (HfHubHTTPError, HFValidationError):
-        return {}  # it answers; what is wrong is reported by loading
-    except Exception as error:  # the errors of its network client have no lasting name
+        return {}  # it answers; loading reports any other problem
+    except Exception as error:  # the error classes of its network client change
         if not isinstance(try_to_load_from_cache(name, "config.json"), str):
             why = " ".join(str(error).split())[:100]
             raise ConnectionError(f"the hub cannot be reached, and there is no local copy: {why}") from error
@@ -48,7 +48,7 @@ def loading_options(name: str) -> dict[str, bool]:
 
 
 def minilm_folder() -> Path:
-    """The folder of the installed MiniLM weights, checked. Raises UserError where they are not, or not these."""
+    """The folder of the installed MiniLM weights, verified. Raises UserError if missing or different."""
     import importlib.util
 
     from m3dllm.files import sha256_file
@@ -63,9 +63,9 @@ def minilm_folder() -> Path:
 
 
 def load_whole(kind: Any, option: str, name: str, **options: Any) -> Any:
-    """The model `name` in single precision. Raises UserError where its files lack a weight: it would be random.
+    """The model `name` in single precision. Raises UserError if its files lack a weight, which would be random.
 
-    A pooler, which makes one vector of a whole text or picture, may lack: nothing reads it.
+    Only an unused pooler may be missing.
     """
     model, report = kind.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **options, **NO_CODE)
     if missing := sorted(weight for weight in report["missing_keys"] if not weight.startswith("pooler.")):
@@ -75,7 +75,7 @@ def load_whole(kind: Any, option: str, name: str, **options: Any) -> Any:
 
 @contextmanager
 def fetching(option: str, name: str) -> Iterator[None]:
-    """Turns whatever a hub or a broken folder raises into one line, and keeps its own reports off the screen."""
+    """Turn any error of the hub or a broken folder into one line, and hide the library's own reports."""
     from transformers.utils import logging as reports
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
@@ -86,7 +86,7 @@ def fetching(option: str, name: str) -> Iterator[None]:
             yield
     except UserError:
         raise
-    except Exception as error:  # the hub's client, the network and the file formats raise all kinds
+    except Exception as error:  # hub client, network and file formats raise all kinds of errors
         why = " ".join(str(error).split())
         why = why[:160] + ("…" if len(why) > 160 else "")
         hint = f"give a folder by --{option.replace('_', '-')}, or fetch it where the hub can be reached"

@@ -1,4 +1,4 @@
-"""What fusions are made of: attention, a transformer layer, frame vectors, a blank for a missing modality."""
+"""Building blocks of fusions: attention, transformer layer, frame vectors, placeholder for a missing modality."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from m3dllm.rng import Dropout
 
 
 class Attention(nn.Module):
-    """Multi-head attention without biases: a key's bias would move nothing, and so have no gradient.
+    """Multi-head attention without biases: a bias of keys would change nothing, and have no gradient.
 
     queries: (batch, n, size), keys and values: (batch, m, size), mask: (batch, m) -> (batch, n, size). Without a mask,
-    where nothing is padding, the kernel is the one that needs no memory for the scores. A prefix (batch, p, 2 * size),
-    keys and values beside each other, stands before the projected ones; the mask is (batch, p + m) then.
+    if nothing is padding, a kernel without memory for the scores is used. A prefix (batch, p, 2 * size) of concatenated
+    keys and values precedes the projected ones; the mask is then (batch, p + m).
     """
 
     def __init__(self, size: int, heads: int, dropout: float) -> None:
@@ -40,9 +40,9 @@ class Attention(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Attention and feed-forward, each normed before and added after; over itself, or (`crosses`) over another source.
+    """A pre-norm transformer layer with self-attention, or (`crosses`) attention to another source.
 
-    x: (batch, n, size), source: (batch, m, size), mask of what is attended to: (batch, m) -> (batch, n, size). A
+    x: (batch, n, size), source: (batch, m, size), mask of the source: (batch, m) -> (batch, n, size). A
     prefix of keys and values as in `Attention`.
     """
 
@@ -65,7 +65,7 @@ class TransformerLayer(nn.Module):
 
 
 class FrameVectors(nn.Module):
-    """Patches to frames: their average and the frame's place in time (eq. 12)."""
+    """Patches to frames: their average plus the frame's temporal position (eq. 12)."""
 
     def __init__(self, hidden: int, max_frames: int) -> None:
         super().__init__()
@@ -77,16 +77,16 @@ class FrameVectors(nn.Module):
         return patches.mean(2) + self.places(patches.shape[1])
 
     def places(self, n_frames: int) -> Tensor:
-        """(frames, hidden): the vectors of the first places in time."""
+        """(frames, hidden): the embeddings of the first positions."""
         place = torch.arange(n_frames, device=self.positions.weight.device)
         return self.positions(place.clamp(max=self.positions.num_embeddings - 1))
 
 
 def with_blank(vectors: Tensor, mask: Tensor, blank: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """One vector more at the end, which counts where a document lacks the modality: there is always something.
+    """Append a placeholder vector, unmasked only for documents without the modality, so that none is empty.
 
-    vectors: (batch, n, hidden), mask: (batch, n) -> the same with n + 1, or as they came where no document lacks it.
-    blank: (hidden,), zeros where not given.
+    vectors: (batch, n, hidden), mask: (batch, n) -> the same with n + 1, or unchanged if no document lacks it.
+    blank: (hidden,), default zeros.
     """
     lacking = ~mask.any(1, keepdim=True)
     if not lacking.any():

@@ -1,4 +1,4 @@
-"""A supervised model as `training.Training` sees it: documents with their gold, and what their losses are."""
+"""A supervised model as a `Learner`: training documents with gold, and their losses."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from m3dllm.types import Document, Example, RawOutput
 log = logging.getLogger("m3dllm")
 
 PARTS = 2
-"""A step of a small model is computed in so many parts, on whatever machine: the sums are the same everywhere."""
+"""A step of a small model is computed in this many parts on every machine, so that sums are the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingItem:
-    """A train document and its gold as numbers."""
+    """A train document and its gold as tensors."""
 
     inputs: Inputs
     gold: Gold
     counts: Mapping[str, bool]
-    """For each loss whether the document has something to train it on."""
+    """For each loss, whether the document has gold for it."""
 
 
 class SupervisedLearner(Learner[TrainingItem]):
@@ -72,7 +72,7 @@ class SupervisedLearner(Learner[TrainingItem]):
         )
 
     def items(self, train: Sequence[Example]) -> list[TrainingItem]:
-        """The documents as numbers; the classes are counted on the way."""
+        """The documents as tensors; also counts the classes."""
         items = [training_item(self.model, example) for example in train]
         self.class_weights = ClassWeights.of([item.gold for item in items], self.model.labels, self.model.config)
         return items
@@ -110,14 +110,14 @@ class SupervisedLearner(Learner[TrainingItem]):
 
 
 def training_item(model: Model, example: Example) -> TrainingItem:
-    """A train document as numbers."""
+    """A train document as tensors."""
     inputs = model.inputs(example.document)
     gold = gold_of(inputs, example.gold, model.labels, example.unannotated)
     return TrainingItem(inputs, gold, model.counts(gold))
 
 
 def hidden(item: TrainingItem, probability: float, rng: random.Random) -> TrainingItem:
-    """The item, at random without its text or without its frames where it has both."""
+    """The item; with this probability, if it has both modalities, without its text or its frames."""
     drawn = rng.random()
     if not (item.inputs.words and item.inputs.frames) or drawn >= probability:
         return item
@@ -127,7 +127,7 @@ def hidden(item: TrainingItem, probability: float, rng: random.Random) -> Traini
 
 
 def parameter_groups(model: Model) -> list[dict[str, Any]]:
-    """Of AdamW: each weight at its learning rate; no weight decay on vectors (biases, norms)."""
+    """The parameter groups of AdamW, by learning rate; no weight decay on vectors (biases, norms)."""
     config, backbone = model.config, model.backbone
     rates = {id(p): config.fusion_lr or config.lr for p in backbone.parameters()}
     for features in (backbone.text, backbone.vision):
@@ -154,7 +154,7 @@ def parameter_groups(model: Model) -> list[dict[str, Any]]:
 
 
 def describe(config: Config, labels: LabelSet, train: Sequence[Example], fingerprint: str = "") -> Card:
-    """What the model for these documents will be. Raises UserError where no text encoder reads them."""
+    """The card of a new model for these documents. Raises UserError if no text encoder reads them."""
     documents = [example.document for example in train]
     languages = tuple(sorted({document.lang for document in documents}))
     name = text_encoder_name(config, languages)
@@ -192,7 +192,7 @@ def _read(example: Example) -> tuple[str, list[str], list[bool]]:
 
 
 def check_language(model: Model, train: Sequence[Example], *, most: float = 0.2) -> None:
-    """Raises UserError where a pretrained text encoder does not know the words of a language."""
+    """Raises UserError if a pretrained text encoder does not know the words of a language."""
     encoder = model.backbone.text.encoder
     if not encoder.pretrained:
         return
@@ -209,5 +209,5 @@ def check_language(model: Model, train: Sequence[Example], *, most: float = 0.2)
 
 
 def options_of(config: Config) -> dict[str, Any]:
-    """The options that a fit depends on."""
+    """The options on which training depends."""
     return asdict(config)

@@ -1,8 +1,8 @@
-"""What training minimizes: eq. 19 to 24, every document counted alike whatever its length and its neighbours.
+"""The training losses, eq. 19 to 24; every document has the same weight, whatever its length and batch.
 
-Class imbalance: among the N decisions of a task, a class of n among C classes weighs (N / (C n)) ** `balance`. Chains
-and relations have two classes, no and yes (any type); the slots of frames likewise none and some. With `balance` 0 all
-weigh 1, as in the paper. Patches, nearly all of which show nothing, are weighed by the focal loss instead.
+Class imbalance: among the N decisions of a task, a class with n of them, of C classes, has the weight (N / (C n)) **
+`balance`. Chains and relations have two classes, no and yes (any type); slots of frames likewise none and some. With
+`balance` 0 all weights are 1, as in the paper. Patches, nearly all of which show nothing, use the focal loss instead.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ClassWeights:
 
     @classmethod
     def of(cls, golds: Sequence[Gold], types: LabelIndex, config: Config) -> ClassWeights:
-        """Counted over the train documents."""
+        """The weights, from counts over the train documents."""
         pairs = same = possible = related = slots = regions = 0
         for gold in golds:
             n, chain = len(gold.mentions), gold.mentions.chain
@@ -89,7 +89,7 @@ class GoldBatch:
         return cls(documents, to_device(make_mention_batch([gold.mentions for gold in documents]), device), weights)
 
     def known(self, task: Task) -> Tensor:
-        """(documents,), booleans: whose gold of the task is known; the others have no loss."""
+        """(documents,), booleans: whether the task is annotated; other documents have no loss."""
         known = [task not in gold.unannotated for gold in self.documents]
         return torch.tensor(known, device=self.mentions.mask.device)
 
@@ -135,7 +135,7 @@ def relation_loss(
     """Eq. 21 over the ordered pairs of chains of a document.
 
     argmax: cross-entropy over the types and none; a pair of several types has them as targets in equal parts.
-    threshold: a yes or no for every type that may stand between the two.
+    threshold: a binary decision for every type allowed between the two.
     """
     mask = chain_pairs(mentions)
     each = type_losses(logits, target, joinable(mentions, joins), weights, decision=decision)
@@ -151,7 +151,7 @@ def type_losses(
     *,
     decision: str,
 ) -> Tensor:
-    """What each pair costs, see `relation_loss`: (…,). target, allowed: (…, types), booleans; logits: (…, classes)."""
+    """The loss of each pair, see `relation_loss`: (…,). target, allowed: (…, types), booleans; logits: (…, classes)."""
     no, yes = weights
     if decision == "argmax":
         target = target & allowed
@@ -167,7 +167,7 @@ def type_losses(
 def balanced(pairs: Tensor, positive: Tensor, most: int) -> Tensor:
     """(rows, 3): at most `most` of the `pairs` (batch, n, n) in random order, half of them `positive`.
 
-    Of either kind more are taken where the other has too few.
+    If one kind has too few, more of the other are taken.
     """
     at = pairs.nonzero()
     at = at[rand((len(at),), at.device).argsort()]
@@ -183,9 +183,9 @@ def balanced(pairs: Tensor, positive: Tensor, most: int) -> Tensor:
 
 
 def shows_target(golds: Sequence[Gold], n_chains: int, n_frames: int) -> tuple[Tensor, Tensor]:
-    """Which frames show which chains, and where that is known: (batch, chains, frames) each, 0 or 1, and booleans.
+    """(which frames show which chains, where that is annotated): (batch, chains, frames) each, 0 or 1, and booleans.
 
-    Known are the chains of documents whose regions name any, in annotated frames.
+    It is annotated in annotated frames of documents whose regions have chains.
     """
     truth = torch.zeros(len(golds), n_chains, n_frames)
     known = torch.zeros(len(golds), n_chains, n_frames, dtype=torch.bool)
@@ -198,9 +198,9 @@ def shows_target(golds: Sequence[Gold], n_chains: int, n_frames: int) -> tuple[T
 
 
 def patch_owners(golds: Sequence[Gold], shape: Sequence[int], n_chains: int) -> Tensor:
-    """Which chain each patch shows: (batch, frames, patches); `n_chains`: none; -1: nobody knows.
+    """Which chain each patch shows: (batch, frames, patches); `n_chains`: none; -1: unknown.
 
-    Known are the annotated frames of documents whose regions name any chain.
+    It is known in annotated frames of documents whose regions have chains.
     """
     owner = torch.full((len(golds), *shape), -1)
     for i, gold in enumerate(golds):
@@ -215,7 +215,7 @@ def patch_owners(golds: Sequence[Gold], shape: Sequence[int], n_chains: int) -> 
 
 
 def alignment_loss(logits: Tensor, owner: Tensor) -> Tensor:
-    """The cross-entropy of the chains that patches show; patches of chains and of none count the same in a document.
+    """The cross-entropy of the chains that patches show; patches with and without chains have equal weight.
 
     logits: (batch, frames, patches, chains + 1), owner: (batch, frames, patches), see `patch_owners`.
     """
@@ -231,7 +231,7 @@ def alignment_loss(logits: Tensor, owner: Tensor) -> Tensor:
 def frames_loss(logits: Tensor, golds: Sequence[Gold], types: LabelIndex) -> Tensor:
     """The binary cross-entropy of the relations of the two chains that a frame shows.
 
-    logits: (batch, frames, relation types). A frame of two chains counts for the types that may stand between them.
+    logits: (batch, frames, relation types). A frame of two chains counts for the types allowed between them.
     """
     found = zip(*(relations_in_frames(gold, types) for gold in golds), strict=True)
     target, counted = (pad(rows, logits.shape[1]).to(logits.device) for rows in found)
@@ -242,7 +242,7 @@ def frames_loss(logits: Tensor, golds: Sequence[Gold], types: LabelIndex) -> Ten
 
 @once
 def relations_in_frames(gold: Gold, types: LabelIndex) -> tuple[Tensor, Tensor]:
-    """(the relations of the two chains that a frame shows, those that may stand between them): (frames, types) each."""
+    """(the relations of the two chains that a frame shows, those allowed between them): (frames, types) each."""
     n_chains, n_frames = gold.mentions.n_chains, len(gold.annotated)
     named = gold.region_chain >= 0
     if not named.any() or "relation" in gold.unannotated:
@@ -259,7 +259,7 @@ def relations_in_frames(gold: Gold, types: LabelIndex) -> tuple[Tensor, Tensor]:
 
 
 def average(values: Tensor, mask: Tensor, known: Tensor | None = None) -> Tensor:
-    """The mean of `values` (documents,) where `mask` and, where given, `known`; 0 where there is none."""
+    """The mean of `values` (documents,) where `mask` (and `known`, if given) is true; 0 if nowhere."""
     mask = mask if known is None else mask & known
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
@@ -273,7 +273,7 @@ def region_losses(
     """Eq. 22 and 23 over annotated frames: (type loss, box loss).
 
     types: (batch, frames, slots, types + 1), boxes: (batch, frames, slots, 4). Slots are matched to the gold of their
-    frame by the assignment that costs least; patches (`slots` 0) answer for the gold whose centre they are near.
+    frame by the cheapest assignment; patches (`slots` 0) predict the gold whose centre is near.
     """
     none, n_frames, n_slots = types.shape[-1] - 1, types.shape[1], types.shape[2]
     if not any(gold.annotated.any() for gold in golds):
@@ -307,8 +307,8 @@ def region_losses(
 def match_slots(types: Tensor, boxes: Tensor, gold: Gold) -> tuple[Tensor, Tensor]:
     """The target of each slot of one document: types (frames, slots), boxes (frames, slots, 4).
 
-    The cost of a pair is the distance of the boxes less the probability of the gold's type; slots without a partner
-    have none as their target.
+    The cost of a pair is the distance of the boxes minus the probability of the gold type; slots without a partner
+    have "none" as their target.
     """
     none = types.shape[-1] - 1
     wanted = torch.full(types.shape[:2], none)
@@ -333,10 +333,10 @@ def match_patches(gold: Gold, n_frames: int, n_patches: int, none: int) -> tuple
 
 @once
 def nearest_regions(gold: Gold, n_frames: int, n_patches: int) -> Tensor:
-    """The region that each patch of one document answers for, -1 for none: (frames, patches).
+    """The region that each patch of one document predicts, -1 for none: (frames, patches).
 
-    A patch answers for a region whose centre lies in it or in a patch beside it, if the patch's own centre lies in the
-    region; of several for the smallest.
+    A patch predicts a region whose centre lies in it or in a neighbouring patch, if the patch's own centre lies in the
+    region; of several the smallest.
     """
     grid = round(n_patches**0.5)
     centres = patch_centres(grid)
@@ -345,13 +345,13 @@ def nearest_regions(gold: Gold, n_frames: int, n_patches: int) -> Tensor:
     apart = (centres[None] - middle[:, None]).abs()  # (regions, patches, 2)
     near = (apart <= 1 / grid).all(-1) & (apart <= size[:, None] / 2).all(-1)
     near |= (apart <= 0.5 / grid).all(-1)
-    for region in size.prod(-1).argsort(descending=True).tolist():  # the smallest comes last and stays
+    for region in size.prod(-1).argsort(descending=True).tolist():  # the smallest comes last and wins
         found[gold.region_frame[region], near[region]] = region
     return found
 
 
 def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union, less the share of the hull that neither covers. Boxes (…, 4) as centre and size."""
+    """Intersection over union, minus the share of the hull that neither covers. Boxes (…, 4) as centre and size."""
     (low_a, high_a), (low_b, high_b) = corners(a), corners(b)
     both = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp(min=0).prod(-1)
     union = a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - both

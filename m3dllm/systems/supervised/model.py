@@ -23,7 +23,7 @@ from m3dllm.types import Document
 
 
 class Model(nn.Module):
-    """`encode` gives the states of a batch; the heads, in the order in which they read each other, do the rest."""
+    """`encode` computes the states of a batch; the heads follow, each after those whose decisions it reads."""
 
     def __init__(self, config: Config, labels: LabelIndex, backbone: Backbone) -> None:
         super().__init__()
@@ -46,17 +46,17 @@ class Model(nn.Module):
 
     @property
     def auxiliaries(self) -> Iterator[Auxiliary]:
-        """The losses beside those of the heads."""
+        """The auxiliary losses."""
         return cast(Iterator[Auxiliary], iter(self.auxiliary.values()))
 
     def inputs(self, document: Document) -> Inputs:
-        """The document as numbers, without what the model does not read."""
+        """The document as tensors, without what the model does not read."""
         spans = tokenize(document) if self.reads else ()
         frames = document.frames if self.backbone.vision is not None else ()
         return Inputs(document, spans, self.backbone.text.encoder.subwords(document.text, spans), frames)
 
     def batch(self, inputs: Sequence[Inputs]) -> Batch:
-        """Documents side by side."""
+        """The padded batch of documents."""
         return self.backbone.text.batch(inputs)
 
     def encode(self, batch: Batch) -> States:
@@ -64,7 +64,7 @@ class Model(nn.Module):
         return states
 
     def losses(self, states: States, golds: Sequence[Gold], weights: ClassWeights | None = None) -> dict[str, Tensor]:
-        """The losses of a batch against its gold, by name; "auxiliary" is what the backbone adds."""
+        """The losses of a batch against its gold, by name; "auxiliary" is the sum of the backbone's losses."""
         gold = GoldBatch.of(golds, weights or ClassWeights(), states.words.device)
         terms: dict[str, Tensor] = {}
         for head in self.heads:
@@ -76,18 +76,18 @@ class Model(nn.Module):
         return terms
 
     def counts(self, gold: Gold) -> dict[str, bool]:
-        """For each loss whether the mean that `losses` gives is also over this document."""
+        """For each loss, whether its mean includes this document."""
         counts = {"auxiliary": True}
         for head in self.heads:
             counts |= head.counts(gold)
         return counts | {one.name: one.counts(gold) for one in self.auxiliaries}
 
     def threads(self, device: torch.device) -> int:
-        """How many threads compute parts of a step, or batches, at once: 0 where torch's own threads do better.
+        """The number of threads that compute parts of a step, or batches, at once; 0 if torch's own threads are better.
 
-        The tiny encoders' operations are too small to be shared by threads, which then wait for each other, above all
-        where other programs run. Parts of a step are not, and meet once a step. Dropout that is not of `m3dllm.rng` has
-        one generator for all threads: the order would decide, so there are no parts.
+        The tiny encoders' operations are too small to be split among threads, unlike parts of a step, which synchronize
+        once. Dropout without `m3dllm.rng` uses one generator for all threads, so that results would depend on timing:
+        then there are no parts.
         """
         if any(
             isinstance(part, nn.modules.dropout._DropoutNd) and not isinstance(part, Dropout) for part in self.modules()
@@ -104,5 +104,5 @@ class Model(nn.Module):
         return {name: value for name, value in self.state_dict(keep_vars=True).items() if id(value) not in frozen}
 
     def kept_weights(self) -> dict[str, Tensor]:
-        """Those of the trained weights that answers need: not those of auxiliary losses."""
+        """The trained weights needed for prediction, without those of auxiliary losses."""
         return {name: value for name, value in self.trained_weights().items() if not name.startswith("auxiliary.")}

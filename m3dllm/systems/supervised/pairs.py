@@ -1,7 +1,6 @@
-"""Features of the texts of two mentions, for all pairs of a document at once, without a model.
+"""Lexical features of pairs of mentions, for all pairs of a document at once, without a model.
 
-The paper has no such features; our presets put them beside the vectors, because names that look alike are the better
-half of coreference.
+Not in the paper: our presets add them to the vectors, because matching names decide most of coreference.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ OF_ONE = (
     "has a last word that other texts have",
 )
 NAMES = (*OF_BOTH, *(f"the {which} {name}" for which in ("first", "second") for name in OF_ONE))
-"""The features, in their order; all lie in 0 to 1. "First" and "second" are the row and the column."""
+"""The features, in order; all are from 0 to 1. "First" and "second" are row and column."""
 N_FEATURES = len(NAMES)
 
 ARTICLES = {"en": frozenset(["the", "a", "an", "this", "that", "these", "those"]), "zh": frozenset("这那该此两一")}
@@ -79,9 +78,9 @@ def pair_features(
     last: Array,
     kinds: Array,
 ) -> Array:
-    """(mentions, mentions, features), float32, of mentions in text order.
+    """(mentions, mentions, features), float32, of mentions in document order.
 
-    `first` and `last` are the words of each mention, `kinds` the numbers of their types, each (mentions,).
+    `first` and `last` are the word indices of each mention, `kinds` the indices of their types, each (mentions,).
     """
     n = len(spans)
     if n == 0:

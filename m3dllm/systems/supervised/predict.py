@@ -1,4 +1,4 @@
-"""What a model answers, and the thresholds that do best on dev."""
+"""The predictions of a model, and the tuning of thresholds on dev."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from m3dllm.training import f1_scores
 from m3dllm.types import Chain, Document, Example, Given, GivenKind, RawOutput
 
 GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""Thresholds that are tried on dev."""
+"""The thresholds that are tried on dev."""
 TUNED: tuple[tuple[GivenKind | None, str, str], ...] = (
     (None, "chain", "chain"),
     (None, "relation", "relation"),
@@ -27,11 +27,11 @@ TUNED: tuple[tuple[GivenKind | None, str, str], ...] = (
     ("mentions", "chain", "given_chain"),
     ("chains", "relation", "given_relation"),
 )
-"""What is given, the task, and the threshold that is chosen by it, in this order."""
+"""(what is given, task, threshold) in the order of tuning."""
 
 
 class Decoder:
-    """The answers of a model, in eval mode, to a batch; what does not depend on a threshold is computed once."""
+    """The answers of a model, in eval mode, to a batch; results independent of thresholds are computed once."""
 
     def __init__(self, model: Model, batch: Batch, states: States) -> None:
         self.model, self.batch, self.states = model, batch, states
@@ -39,7 +39,7 @@ class Decoder:
 
     @torch.no_grad()
     def answers(self, thresholds: Thresholds, *, regions: bool = True) -> list[dict[str, Any]]:
-        """One answer a document, in the offsets form; without regions on request."""
+        """One answer per document, with mentions as offsets; optionally without regions."""
         draft = Draft(self.batch)
         for head in self.model.heads:
             if regions or head.task != "grounding":
@@ -47,7 +47,7 @@ class Decoder:
         return draft.answers(self.model.labels)
 
     def _scores_of(self, head: Head, draft: Draft, thresholds: Thresholds) -> Any:
-        """The scores of a head; kept while the decisions that they rest on are the same."""
+        """The scores of a head, cached while the decisions that they depend on are the same."""
         key = [thresholds.limits(task, draft.given) for task in head.reads]
         if head.task not in self._scores or self._scores[head.task][0] != key:
             self._scores[head.task] = key, head.scores(self.states, draft)
@@ -84,7 +84,7 @@ def dev_scores(
 
 
 def tune(model: Model, dev: Sequence[Example], labels: LabelSet, device: torch.device) -> Thresholds:
-    """The thresholds that do best on dev, one after the other; 0.5 where they make no difference."""
+    """The thresholds with the best F1 on dev, tuned one after the other; 0.5 if they make no difference."""
     documents: dict[GivenKind | None, list[Document]] = {
         None: [e.document for e in dev],
         "mentions": [replace(e.document, given=Given(chains=_alone(e), kind="mentions")) for e in dev],
@@ -104,6 +104,6 @@ def tune(model: Model, dev: Sequence[Example], labels: LabelSet, device: torch.d
 
 
 def _alone(example: Example) -> tuple[Chain, ...]:
-    """Each gold mention as a chain of one; a span once."""
+    """Each gold mention as a chain of one; each span once."""
     mentions = {mention.span: mention for mention in example.gold.mentions}
     return tuple(Chain(f"m{i}", (mention,)) for i, mention in enumerate(sorted(mentions.values())))

@@ -1,7 +1,7 @@
-"""Scores of tags, chains, relations and regions from the states (eq. 15 to 18), all pairs at once.
+"""Logits of tags, chains, relations and regions from the states (eq. 15 to 18), for all pairs at once.
 
-With `pair_size` 0 and `lexical` off the pair heads are the bilinear forms of the paper over d_h x d_h weights a class;
-otherwise smaller forms stand beside the features of the mentions' texts (`pairs`) and the words between them.
+With `pair_size` 0 and without `lexical` the pair heads are the bilinear forms of the paper, d_h x d_h weights per class;
+otherwise smaller forms are combined with features of the mentions' texts (`pairs`) and the words between them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Bilinear(nn.Module):
         return torch.einsum("bnce,bme->bnmc", left, y) + self.bias
 
     def paired(self, x: Tensor, y: Tensor) -> Tensor:
-        """Each x with the y beside it: (rows, hidden) each -> (rows, classes)."""
+        """Each x with the y of the same row: (rows, hidden) each -> (rows, classes)."""
         return torch.einsum("nce,ne->nc", torch.einsum("nd,cde->nce", x, self.weight), y) + self.bias
 
 
@@ -61,7 +61,7 @@ def span_means(words: Tensor, first: Tensor, last: Tensor) -> Tensor:
 
 
 def between_means(words: Tensor, first: Tensor, last: Tensor) -> Tensor:
-    """The average of the words between two mentions, 0 where there is none: (batch, mentions, mentions, hidden)."""
+    """The average of the words between two mentions, 0 if there are none: (batch, mentions, mentions, hidden)."""
     sums = nn.functional.pad(words.float().cumsum(1), (0, 0, 1, 0))  # sums[i]: the first i words
     start = torch.minimum(last[:, :, None], last[:, None, :]) + 1
     stop = torch.maximum(first[:, :, None], first[:, None, :])
@@ -80,12 +80,12 @@ def chain_means(vectors: Tensor, mentions: MentionBatch) -> Tensor:
 
 
 def chain_pair_maxima(pairs: Tensor, mentions: MentionBatch) -> Tensor:
-    """For two chains the greatest value of any two of their mentions.
+    """The maximum over pairs of mentions, for each pair of chains.
 
     pairs: (batch, mentions, mentions, size) -> (batch, chains, chains, size).
     """
     batch, _, _, size = pairs.shape
-    n_chains = mentions.chain_type.shape[1] + 1  # the last gathers padding
+    n_chains = mentions.chain_type.shape[1] + 1  # the last collects padding
     index = mentions.chain[:, :, None] * n_chains + mentions.chain[:, None, :]
     index = index.flatten(1)[..., None].expand(-1, -1, size)
     out = pairs.new_zeros(batch, n_chains * n_chains, size)
@@ -94,7 +94,7 @@ def chain_pair_maxima(pairs: Tensor, mentions: MentionBatch) -> Tensor:
 
 
 class MentionPairs(nn.Module):
-    """Every pair of mentions as a vector: their vectors, the features of their texts, the words between them.
+    """A vector for every pair of mentions: from their vectors, features of their texts, and the words between them.
 
     -> (batch, mentions, mentions, size).
     """
@@ -114,13 +114,13 @@ class MentionPairs(nn.Module):
         full = torch.cat([words[rows, mentions.first], words[rows, mentions.last], mean], -1)
         kind = self.types(mentions.type)
         left, right = self.left(full) + kind, self.right(full) + kind.roll(1, -1)
-        between = between_means(self.between(words), mentions.first, mentions.last)  # as after it, and cheaper
+        between = between_means(self.between(words), mentions.first, mentions.last)  # equal to projecting afterwards, but cheaper
         joined: Tensor = self.mlp(left[:, :, None] + right[:, None, :] + between + self.texts(mentions.pairs))
         return joined
 
 
 class TextPairs(nn.Module):
-    """Every pair of mentions by their texts and types alone -> (batch, mentions, mentions, size)."""
+    """A vector for every pair of mentions, from texts and types only -> (batch, mentions, mentions, size)."""
 
     def __init__(self, size: int, n_types: int, dropout: float) -> None:
         super().__init__()
@@ -135,9 +135,9 @@ class TextPairs(nn.Module):
 
 
 class PairScorer(nn.Module, ABC):
-    """What both scorers of pairs can: some pairs as vectors, and the classes of such vectors, mixed ones too.
+    """The base of both pair scorers: vectors of sampled pairs, and the classification of (mixed) vectors.
 
-    A pair is the vectors of its two sides, and with `lexical` those of what its texts say, one behind the other.
+    The vector of a pair concatenates the vectors of its two sides and, with `lexical`, those of its texts.
     """
 
     shrink: nn.ModuleList | None
@@ -146,19 +146,19 @@ class PairScorer(nn.Module, ABC):
 
     @abstractmethod
     def of_texts(self, words: Tensor, mentions: MentionBatch) -> list[Tensor]:
-        """What the texts of all pairs say: (batch, n, n, size) each."""
+        """The text vectors of all pairs: (batch, n, n, size) each."""
 
     @property
     @abstractmethod
     def decisions(self) -> list[nn.Linear]:
-        """What makes classes of each of `of_texts`."""
+        """The classifier of each of `of_texts`."""
 
     def width(self, hidden: int) -> int:
         """The width of a pair's vector."""
         return 2 * hidden + sum(layer.in_features for layer in self.decisions)
 
     def pair_vectors(self, words: Tensor, vectors: Tensor, mentions: MentionBatch, at: Tensor) -> Tensor:
-        """(rows, width): the pairs `at` (rows, 3): document, and the two sides among its `vectors`."""
+        """(rows, width): the pairs `at` (rows, 3): document index, and indices of the two sides in `vectors`."""
         row, left, right = at.unbind(1)
         vectors = self.dropout(vectors)
         texts = [part[row, left, right] for part in self.of_texts(words, mentions)]
@@ -182,10 +182,10 @@ class PairScorer(nn.Module, ABC):
 
 
 class ChainScorer(PairScorer):
-    """Whether two mentions are one entity (eq. 16): (batch, mentions, mentions, 2), the second class for yes.
+    """Whether two mentions corefer (eq. 16): (batch, mentions, mentions, 2), the second class for yes.
 
-    Vectors memorize names, and the features of texts are not trained then. So, with `lexical`, vectors only add to
-    these, and in training a document is scored without them with probability `text_alone`.
+    Vectors memorize names, so that the features of texts would stay untrained. Therefore, with `lexical`, vectors only
+    add to them, and in training a document is scored without vectors with probability `text_alone`.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class ChainScorer(PairScorer):
 
 
 class RelationScorer(PairScorer):
-    """How one chain relates to another (eq. 17): (batch, chains, chains, classes), head by row and tail by column."""
+    """Relations between chains (eq. 17): (batch, chains, chains, classes), head by row and tail by column."""
 
     def __init__(self, hidden: int, classes: int, *, size: int, lexical: bool, n_types: int, dropout: float) -> None:
         super().__init__()
@@ -250,7 +250,7 @@ class RelationScorer(PairScorer):
 
 
 class SlotScorer(nn.Module):
-    """Types and boxes from a frame's vector (eq. 18), `slots` of them; the last type is none.
+    """Types and boxes from a frame's vector (eq. 18), `slots` of them; the last type is "none".
 
     frames: (batch, frames, hidden) -> types (batch, frames, slots, types + 1), boxes (…, slots, 4) as centre and size.
     """
@@ -269,9 +269,9 @@ class SlotScorer(nn.Module):
 
 
 class PatchScorer(nn.Module):
-    """Types and boxes from each patch and its frame's vector; a patch answers for what has its centre near it.
+    """Types and boxes from each patch and its frame's vector; a patch predicts a region whose centre is near.
 
-    patches: (batch, frames, patches, hidden), frames: (batch, frames, hidden) -> as `SlotScorer`, a slot a patch.
+    patches: (batch, frames, patches, hidden), frames: (batch, frames, hidden) -> as `SlotScorer`, one slot per patch.
     """
 
     centres: Tensor

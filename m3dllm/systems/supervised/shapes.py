@@ -1,4 +1,4 @@
-"""How words are written, as numbers: case, beginnings of sentences, what a document repeats."""
+"""Word shapes as numbers: case, sentence starts, repetition in the document."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 SHAPE_COLUMNS = 3
-"""Of a word: its case and repetition (`shape_codes`), and its place in what covers it (`text.places`)."""
+"""Case and repetition of a word (`shape_codes`), and its position in its subword (`text.places`)."""
 
 SENTENCE_ENDS = frozenset(".!?。！？；…")
 
 
 def word_case(word: str) -> int:
-    """How a word is written: 0 other, 1 lower, 2 capitalized, 3 upper, 4 digits, 5 mark, 6 Chinese and the like."""
+    """The case of a word: 0 other, 1 lower, 2 capitalized, 3 upper, 4 digits, 5 mark, 6 Chinese and the like."""
     first = unicodedata.category(word[0])
     if first == "Lo":
         return 6
@@ -32,14 +32,14 @@ def word_case(word: str) -> int:
 
 
 def neighbours(words: Sequence[str]) -> list[str]:
-    """Each word and the next, in small letters, with a blank between."""
+    """The bigrams of words, in lower case, joined by a blank."""
     return [f"{a} {b}".lower() for a, b in itertools.pairwise(words)]
 
 
 def repetition(words: Sequence[str]) -> list[int]:
-    """For each word whether it (1), it and the one before (2), it and the two before (4) stand in `words` again.
+    """For each word whether it (1), it and the one before (2), it and the two before (4) occur in `words` again.
 
-    A name comes again and again with the same ends, which is how a reader finds them in Chinese.
+    Names recur with the same boundaries, which helps to find them in Chinese.
     """
     codes = [0] * len(words)
     for size in (1, 2, 3):
@@ -51,8 +51,8 @@ def repetition(words: Sequence[str]) -> list[int]:
 
 
 class WordShapes(nn.Module):
-    """What subwords do not tell: how a word and its neighbours are written, what comes again, and which of several
-    Chinese characters that one subword covers is meant.
+    """What subwords do not show: the case of a word and its neighbours, repetition, and the position of a Chinese
+    character in a subword of several.
 
     shapes: (batch, words, 3) -> (batch, words, width), 0 before training.
     """
@@ -72,7 +72,7 @@ class WordShapes(nn.Module):
 
 
 def shape_codes(words: Sequence[str]) -> list[tuple[int, int]]:
-    """For each word its case, 8 more where it begins a sentence, and its repetition."""
+    """(case, plus 8 at the start of a sentence; repetition) of each word."""
     before = [".", *words]
     first = [8 * (word[-1:] in SENTENCE_ENDS) for word in before]
     return list(

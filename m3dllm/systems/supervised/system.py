@@ -1,4 +1,4 @@
-"""A supervised system: fits its model and answers with it. A new one names its backbone."""
+"""A supervised system: trains its model and predicts with it. A new one names its backbone."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from m3dllm.types import Document, Example, Failure, RawOutput
 log = logging.getLogger("m3dllm")
 
 FIRST = "first"
-"""The folder of the first of two trainings, while they last."""
+"""The folder of the first of two trainings, removed after them."""
 
 
 class Supervised(System):
     """Entities, chains, relations and regions by one model; takes given mentions and chains.
 
-    A subclass names its `backbone`; one with heads of its own overrides `make_model`.
+    A subclass names its `backbone`; one with its own heads overrides `make_model`.
     """
 
     backbone: ClassVar[type[Backbone]]
@@ -58,7 +58,7 @@ class Supervised(System):
         examples: Sequence[Example] = (),
         checkpoint: Path | None = None,
     ) -> None:
-        """Raises UserError where the checkpoint is not one of this label set and these options, or is damaged."""
+        """Raises UserError if the checkpoint is of another label set or other options, or is damaged."""
         super().__init__(config, labels=labels, examples=examples, checkpoint=checkpoint)
         self.device = find_device(config.device)
         self._fitted: tuple[Card, Model] | None = None
@@ -69,7 +69,7 @@ class Supervised(System):
             self._fitted = card, model.to(self.device).eval()
 
     def make_model(self, card: Card, encoders: Encoders) -> Model:
-        """The model around its encoders, its weights random."""
+        """The model with these encoders and random weights."""
         return Model(card.config, LabelIndex.of(card.labels), self.backbone(card.config, *encoders))
 
     @property
@@ -78,7 +78,7 @@ class Supervised(System):
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What the run's record should say of the model: its text encoder, its thresholds."""
+        """The text encoder and the thresholds, for the run's record."""
         if self._fitted is None:
             return {}
         card, _ = self._fitted
@@ -88,11 +88,11 @@ class Supervised(System):
     # --- fit ----------------------------------------------------------------------------------------------------------
 
     def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
-        """Train on `train`, choose the epoch by `dev` (the last where it is empty), write the checkpoint into `out`.
+        """Train on `train`, select the epoch on `dev` (the last if it is empty), write the checkpoint into `out`.
 
-        With `refit` train on both in the end, with the thresholds of a first training that `dev` was no part of.
-        An interrupted fit resumes from there. Raises UserError where there is nothing to train on, where an encoder
-        cannot be had or does not read the documents, or where memory runs out.
+        With `refit`, finally train on both, with thresholds from a first training without `dev`. An interrupted fit
+        resumes from `out`. Raises UserError if there is nothing to train on, if an encoder is not available or cannot
+        read the documents, or if memory runs out.
         """
         if not train:
             raise UserError("there are no train documents: choose a split by --train")
@@ -121,7 +121,7 @@ class Supervised(System):
         return self.make_model(card, new_encoders_of(card)).to(self.device)
 
     def _finished(self, model: Model, fingerprint: str, out: Path) -> Card | None:
-        """The card of that very fit where it was finished before, its weights put into the model."""
+        """The card of the same fit if it was finished before, with its weights loaded into the model; else None."""
         found = Card.of_finished(out, self.config, fingerprint)
         if found is None:
             return None
@@ -130,7 +130,7 @@ class Supervised(System):
         return card
 
     def _first(self, train: Sequence[Example], dev: Sequence[Example], out: Path, fingerprint: str) -> Thresholds:
-        """The thresholds that do best on `dev` after all epochs on `train`."""
+        """The best thresholds on `dev` after all epochs on `train`."""
         card = describe(self.config, self.labels, train, fingerprint)
         model = self.new_model(card)
         done = self._finished(model, fingerprint, out) or self._train(model, card, train, out, tuned_on=dev)
@@ -146,7 +146,7 @@ class Supervised(System):
         dev: Sequence[Example] = (),
         tuned_on: Sequence[Example] = (),
     ) -> Card:
-        """Train and save; the epoch is chosen on `dev`, the thresholds on `tuned_on`."""
+        """Train and save; the epoch is selected on `dev`, the thresholds on `tuned_on`."""
         training = Training(SupervisedLearner(model, self.labels, self.device, card.fingerprint), train, dev, out)
         progress = training.fit()
         card = replace(card, history=tuple(progress.epochs))
@@ -160,10 +160,10 @@ class Supervised(System):
     # --- predict ------------------------------------------------------------------------------------------------------
 
     def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
-        """One answer a document, in order, `batch_size` documents of one pass at a time.
+        """One answer per document, in order, in batches of `batch_size` documents of one pass.
 
-        Raises UserError before the first answer where nothing was fitted or loaded; a document that cannot be read, or
-        is in a language that the model was not trained on, is answered with its error.
+        Raises UserError before the first answer if nothing was trained or loaded; a document that cannot be read, or
+        in a language that the model was not trained on, gets an answer with the error.
         """
         if self._fitted is None:
             raise UserError("the model is not trained: run 'm3dllm fit', or give --checkpoint")
@@ -189,7 +189,7 @@ class Supervised(System):
 def answered(
     documents: Sequence[Document], size: int, answer: Callable[[Sequence[Document]], Sequence[RawOutput]]
 ) -> Iterator[RawOutput]:
-    """The answers to the documents, in order, with their seconds; `size` of one pass are answered together."""
+    """The answers to the documents, in order, with their time in seconds; in batches of `size` of one pass."""
     for _, of_pass in itertools.groupby(documents, key=lambda document: document.given and document.given.kind):
         while batch := list(itertools.islice(of_pass, size)):
             yield from _together(batch, answer)
@@ -198,7 +198,7 @@ def answered(
 def _together(
     documents: Sequence[Document], answer: Callable[[Sequence[Document]], Sequence[RawOutput]]
 ) -> list[RawOutput]:
-    """The answers of a batch; where it fails as a whole, each document is tried alone."""
+    """The answers of a batch; if it fails as a whole, each document is tried alone."""
     started = time.perf_counter()
     try:
         answers = answer(documents)
@@ -213,7 +213,7 @@ def _together(
 
 
 def _failure(error: Exception) -> Failure:
-    """Why a document was not answered; memory that ran out may be there another time."""
+    """Why a document was not answered; running out of memory is retryable."""
     if is_out_of_memory(error):
         return Failure("out of memory: a smaller --frame-chunk, or --device cpu, may help", retryable=True)
     return Failure(str(error))

@@ -1,7 +1,7 @@
 """Text encoders: a tiny one trained from scratch, and pretrained ones by Hugging Face id or folder (eq. 5).
 
-An encoder turns a text into subwords and windows of subwords into the states of its layers. How windows are cut is in
-`data`, how subwords become words again in `features`.
+An encoder turns a text into subwords, and windows of subwords into the states of its layers. `data` cuts the windows,
+`features` turns subwords into words.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ Span = tuple[int, int]
 Array = np.ndarray[Any, Any]
 
 CHARACTERS = 16
-"""Characters of a word that the tiny encoder reads: of a longer one the first and the last half of these."""
+"""The characters per word that the tiny encoder reads: of a longer word the first half and the last half of these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subwords:
-    """A text in subwords, and which of them cover which of its words: each word has at least one."""
+    """The subwords of a text, and which of them cover which of its words, at least one each."""
 
     ids: Tensor
     """(subwords, columns)."""
     subword: Tensor
-    """(covers,): the number of a subword that covers a word."""
+    """(covers,): the index of a subword that covers a word."""
     word: Tensor
-    """(covers,): the number of that word, rising."""
+    """(covers,): the index of that word, sorted."""
     shapes: Tensor
-    """(words, columns): how the words are written, see `shapes.shape_codes`; no column where the encoder reads that."""
+    """(words, columns): word shapes, see `shapes.shape_codes`; no columns if the encoder reads letters itself."""
 
     def none(self) -> Subwords:
-        """No subword and no word at all, in the same columns."""
+        """The same columns without subwords or words."""
         return Subwords(self.ids[:0], self.subword[:0], self.word[:0], self.shapes[:0])
 
     @property
@@ -60,21 +60,21 @@ class Subwords:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The known words, lower-cased, and characters of the tiny encoder; 0 is what it does not know."""
+    """The known words, lower-cased, and characters of the tiny encoder; 0 is the unknown one."""
 
     words: tuple[str, ...]
     characters: tuple[str, ...]
     pairs: tuple[str, ...] = ()
-    """Neighbouring words, with a blank between."""
+    """Known bigrams, joined by a blank."""
     names: tuple[str, ...] = ()
-    """Those of the words that stand in mentions more often than not, and in a quarter of the groups at most."""
+    """The words that are mostly in mentions, and in at most a quarter of the groups."""
 
     @classmethod
     def of(cls, documents: Iterable[tuple[str, Sequence[str], Sequence[bool]]], *, groups: int = 3) -> Vocabulary:
-        """From (group, words, whether each is in a mention) of train documents: what stands in `groups` groups or more.
+        """From (group, words, whether each is in a mention) of train documents: words in at least `groups` groups.
 
-        A name stands in few, so names are unknown words in training as they will be in use, and the encoder is trained
-        to read them by their letters and surroundings.
+        Names occur in few groups, so they are unknown words in training as in prediction, and the encoder must read
+        them by letters and context.
         """
         seen: dict[str, set[str]] = defaultdict(set)
         letters: dict[str, set[str]] = defaultdict(set)
@@ -102,16 +102,16 @@ class Vocabulary:
 
 
 class TinyText(nn.Module):
-    """Known words and pairs of words, letters, case, what the document repeats; then layers of convolution and
-    attention. One subword a word.
+    """Embeddings of known words and bigrams, letters, case and repetition; then layers of convolution and attention.
+    One subword per word.
 
-    ids: (windows, words, 4 + CHARACTERS): word, pair that ends here, case, repetition, letters. Of a word both
-    pairs are seen, the one that ends with it and the one that begins with it.
+    ids: (windows, words, 4 + CHARACTERS): word, bigram that ends here, case, repetition, letters. A word sees both the
+    bigram that ends with it and the one that begins with it.
     """
 
     pretrained = False
     named: Tensor
-    """(1 + words,): which words are names."""
+    """(1 + words,), booleans: which words are names."""
 
     def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class TinyText(nn.Module):
         nn.init.normal_(self.pairs.weight, std=0.1)
 
     def subwords(self, text: str, spans: Sequence[Span]) -> Subwords:
-        """One subword a word."""
+        """One subword per word."""
         words = [text[start:end] for start, end in spans]
         rows = np.zeros((len(words), 4 + CHARACTERS), dtype=np.int64)
         small = [word.lower() for word in words]
@@ -162,11 +162,11 @@ class TinyText(nn.Module):
             probability = rand((len(words), len(self.named)), words.device)  # one for each word of a window
             known &= ~self.named[words] | (probability.gather(1, words) >= self.name_dropout)
             words = words * known
-            alone = (~known & (letters[..., 1] == 0))[..., None] & (letters != 0)  # its letter is the word
+            alone = (~known & (letters[..., 1] == 0))[..., None] & (letters != 0)  # the letter is the whole word
             letters = torch.where(alone, 1 + cases[..., None] % 7, letters)
         longest = max(1, int((letters != 0).flatten(0, 1).any(0).sum()))
         rows, number = distinct_rows(letters[..., :longest].flatten(0, 1))
-        spelled = self.letters(rows).transpose(1, 2)  # (distinct words, small, letters): most words come again
+        spelled = self.letters(rows).transpose(1, 2)  # (distinct words, small, letters): most words are repeated
         spelled = self.spell(spelled).masked_fill((rows == 0)[:, None], -1e4).amax(2)
         spelled = torch.relu(spelled).index_select(0, number).unflatten(0, words.shape)
         ends, begins = self.pairs(pairs), self.pairs(F.pad(pairs[:, 1:], (0, 1)))
@@ -184,23 +184,23 @@ class TinyText(nn.Module):
 
 
 def distinct_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """(the distinct ones of `rows` (n, columns), whole numbers; of each row which of them it is).
+    """(the distinct ones of the integer `rows` (n, columns), the index of each row among them).
 
-    Told apart by a hash of 64 bits: `torch.unique` of rows copies them one by one, which takes longer than spelling.
+    Compared by 64-bit hashes: `torch.unique` copies rows one by one, which takes longer than the letter convolution.
     """
     factors = _FACTORS[: rows.shape[1]].to(rows.device)
     hashed, number = torch.unique((rows * factors).sum(1), return_inverse=True)
     distinct = rows.new_empty(len(hashed), rows.shape[1])
-    distinct[number] = rows  # equal rows into one place
+    distinct[number] = rows  # equal rows share a place
     return distinct, number
 
 
 _FACTORS = torch.from_numpy(np.random.default_rng(0).integers(1 << 62, size=CHARACTERS) * 2 + 1)
-"""An odd number a letter, which may overflow: two rows have one hash once in about 2 ** 60 pairs."""
+"""One odd factor per letter; products may overflow. Two rows collide once in about 2 ** 60 pairs."""
 
 
 def distance_bias(mask: Tensor, heads: int) -> Tensor:
-    """What attention loses with distance: nothing in the first half of the heads, 1 / 2, 1 / 4, … a word in the rest.
+    """The attention bias by distance: 0 in the first half of the heads, -1 / 2, -1 / 4, … per word in the others.
 
     mask: (windows, words) -> (windows, heads, words, words), with padding never attended.
     """
@@ -213,7 +213,7 @@ def distance_bias(mask: Tensor, heads: int) -> Tensor:
 
 
 class TinyLayer(nn.Module):
-    """Convolution over three words, attention, feed-forward; each normed before and added after."""
+    """Convolution over three words, attention, feed-forward; each pre-norm and residual."""
 
     heads = TINY_HEADS
 
@@ -228,7 +228,7 @@ class TinyLayer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
         keep = mask[..., None].to(x.dtype)
-        near = F.glu(self.near((self.norms[0](x) * keep).transpose(1, 2)), 1)  # along what lies whole in memory
+        near = F.glu(self.near((self.norms[0](x) * keep).transpose(1, 2)), 1)  # along the contiguous dimension
         x = x + self.dropout(near.transpose(1, 2).contiguous())
         q, k, v = (
             part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.mix(self.norms[1](x)).chunk(3, -1)
@@ -239,7 +239,7 @@ class TinyLayer(nn.Module):
 
 
 class NoText(nn.Module):
-    """In place of an encoder where the text is not read: no word, no weight."""
+    """Replaces the encoder if the text is not read: no words, no weights."""
 
     pretrained = False
     limit, name = 1, "none"
@@ -249,7 +249,7 @@ class NoText(nn.Module):
         self.width = config.hidden
 
     def subwords(self, text: str, spans: Sequence[Span]) -> Subwords:
-        """None."""
+        """No subwords."""
         none = torch.zeros(0, dtype=torch.long)
         return Subwords(none[:, None], none, none, none[:, None])
 
@@ -258,7 +258,7 @@ class NoText(nn.Module):
 
 
 class PretrainedText(nn.Module):
-    """A Hugging Face encoder. ids: (windows, subwords, 1). Special tokens are not among them: it adds them itself."""
+    """A Hugging Face encoder. ids: (windows, subwords, 1). It adds the special tokens itself."""
 
     pretrained = True
 
@@ -269,23 +269,23 @@ class PretrainedText(nn.Module):
         self.global_start = model.config.model_type == "longformer"
         positions = int(model.config.max_position_embeddings)
         if model.config.model_type in ("longformer", "roberta", "xlm-roberta", "camembert"):
-            positions -= model.config.pad_token_id + 1  # these count positions from there
+            positions -= model.config.pad_token_id + 1  # RoBERTa models count positions from there
         known = min(positions, int(tokenizer.model_max_length))
         self.limit = known - 2  # the two special tokens
         self.first = _piece_id(tokenizer, "cls_token_id", "bos_token_id")
         self.last = _piece_id(tokenizer, "sep_token_id", "eos_token_id")
 
     def subwords(self, text: str, spans: Sequence[Span]) -> Subwords:
-        """The running text as the tokenizer cuts it, wherever words begin: of Chinese a subword covers several words.
+        """The text as the tokenizer splits it, regardless of words: a Chinese subword covers several words.
 
-        A word that the tokenizer passes over gets an unknown subword of its own.
+        A word that the tokenizer skips gets an unknown subword.
         """
         if not spans:
             none = torch.zeros(0, dtype=torch.long)
             return Subwords(none[:, None], none, none, torch.zeros(0, SHAPE_COLUMNS, dtype=torch.long))
         found = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False, truncation=False)
         ids, edges = np.array(found["input_ids"]), np.array(found["offset_mapping"]).reshape(-1, 2)
-        edges[ids == self.tokenizer.convert_tokens_to_ids("▁"), 1] = 0  # the mark of a beginning alone covers nothing
+        edges[ids == self.tokenizer.convert_tokens_to_ids("▁"), 1] = 0  # the word-start mark alone covers nothing
         lost = uncovered(edges, spans)
         ids = np.append(ids, np.full(len(lost), self.tokenizer.unk_token_id)).astype(np.int64)
         edges = np.concatenate([edges, lost])
@@ -314,17 +314,17 @@ class PretrainedText(nn.Module):
         return [state[:, 1 : n + 1] for state in out.hidden_states[1:]]
 
     def identity(self) -> str:
-        """The hash of the weights and of how they are used, as the key of cached features."""
+        """The hash of the weights and their settings, as the key of cached features."""
         return weights_hash(self.model, f"text {self.limit}")
 
     def save_description(self, folder: Path) -> None:
-        """What `empty_text_encoder` needs: the architecture and the tokenizer, without weights."""
+        """Write what `empty_text_encoder` needs: architecture and tokenizer, without weights."""
         self.model.config.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
 
 def covers(edges: Array, spans: Sequence[Span]) -> tuple[Array, Array]:
-    """(subwords, words) of all pairs that share a character, by words. edges: (subwords, 2), offsets that rise."""
+    """(subwords, words) of all pairs that share a character, by words. edges: (subwords, 2), sorted offsets."""
     words = np.array(spans)
     first = np.searchsorted(words[:, 1], edges[:, 0], side="right")
     n = np.maximum(np.searchsorted(words[:, 0], edges[:, 1], side="left") - first, 0) * (edges[:, 1] > edges[:, 0])
@@ -342,7 +342,7 @@ def uncovered(edges: Array, spans: Sequence[Span]) -> Array:
 
 
 def places(subword: Array, word: Array) -> Array:
-    """Where each word stands in what covers it: 1 more where it shares that with the word before, 2 with the next."""
+    """The position of each word in its subword: plus 1 if shared with the previous word, plus 2 if with the next."""
     _, first, n = np.unique(word, return_index=True, return_counts=True)
     shared = np.append(subword[first + n - 1][:-1] == subword[first][1:], False)
     return np.roll(shared, 1).astype(np.int64) + 2 * shared
@@ -356,7 +356,7 @@ def _piece_id(tokenizer: Any, *names: str) -> int:
 
 
 def load_text_encoder(name: str, *, attention_dropout: float = 0.0, checkpointing: bool = False) -> PretrainedText:
-    """The pretrained encoder `name`: "minilm", a Hugging Face id, or a folder. Raises UserError where it fails."""
+    """The pretrained encoder `name`: "minilm", a Hugging Face id, or a folder. Raises UserError if it cannot be loaded."""
     from transformers import AutoModel, AutoTokenizer
 
     where = str(minilm_folder()) if name == "minilm" else name
@@ -377,7 +377,7 @@ def load_text_encoder(name: str, *, attention_dropout: float = 0.0, checkpointin
 
 
 def empty_text_encoder(folder: Path, *, name: str, checkpointing: bool = False) -> PretrainedText:
-    """An encoder of the architecture and tokenizer that `save_description` wrote, its weights still to be filled."""
+    """An encoder as described by `save_description`, with weights still to be loaded."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     with fetching("checkpoint", str(folder)):
@@ -395,9 +395,9 @@ _POOLED = ("bert", "roberta", "xlm-roberta", "longformer", "camembert")
 
 
 def load_longformer(where: str, description: dict[str, Any], options: dict[str, bool]) -> nn.Module:
-    """A Longformer whose files call themselves `xlm-roberta`: loaded as that, its attention would silently be full.
+    """A Longformer whose config says `xlm-roberta`: loaded as that, it would silently use full attention.
 
-    Weights of global attention that the files lack begin as copies of the local ones. Raises UserError where anything
+    Missing weights of global attention start as copies of the local ones. Raises UserError if anything
     else is missing.
     """
     from transformers import LongformerConfig, LongformerModel

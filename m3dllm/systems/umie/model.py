@@ -73,7 +73,7 @@ class UmieModel(GenerativeModel):
 
     # --- what is asked ------------------------------------------------------------------------------------------------
 
-    def lessons(self, example: Example) -> list[Query]:
+    def training_queries(self, example: Example) -> list[Query]:
         document, gold, labels = example.document, example.gold, self.labels
         queries: list[Query] = []
         if document.text and "entity" in example.annotated:

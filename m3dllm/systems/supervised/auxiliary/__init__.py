@@ -1,4 +1,4 @@
-"""Losses beside those of the tasks, for every supervised system (`--aux-loss`): a file for each.
+"""Auxiliary losses for every supervised system (`--aux-loss`), one file each.
 
 A new one is its file, its class in `ALL` and its name in `config.AuxLoss`.
 """

@@ -1,4 +1,4 @@
-"""I2SRM's AttnMixup: pairs learn from one another by attention, and are mixed with one another."""
+"""I2SRM's AttnMixup: attention among pairs, and mixup of pairs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from m3dllm.systems.supervised.layers import TransformerLayer
 from m3dllm.systems.supervised.losses import GoldBatch
 
 MOST = 64
-"""Pairs of a batch that are taken of each head, half of them related (or of one chain) where there are so many."""
+"""The most pairs of a batch per head, half of them positive (related, or coreferent) if there are enough."""
 SHARE = 0.7
-"""δ: the share of the pairs, and of what attention made of them, that is mixed."""
+"""δ: the share of the pairs R and R' that is mixed."""
 HEADS, DROPOUT = 4, 0.2
 
 
 class AttnMixup(Auxiliary):
-    """For each head that decides over pairs: cross-entropy of the pairs R and of R', which a transformer layer makes of
-    them with the pairs as its sequence; and of mixtures of two of these, whose target is mixed alike.
+    """For each head over pairs: cross-entropy of the pairs R, of R', the output of a transformer layer on the pairs as
+    a sequence, and of mixtures of two of these, with targets mixed alike.
     """
 
     name = "attn-mixup"

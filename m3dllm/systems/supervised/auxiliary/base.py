@@ -1,4 +1,4 @@
-"""What an auxiliary loss is, and the ground of those that hold texts against frames."""
+"""The base of auxiliary losses, and of contrastive ones between texts and frames."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from m3dllm.systems.supervised.losses import GoldBatch
 
 
 class Auxiliary(nn.Module, ABC):
-    """A loss beside those of the tasks. Its weights are trained with the model, and no part of what answers."""
+    """A loss besides those of the tasks. Its weights are trained with the model, and not used in prediction."""
 
     name: ClassVar[str]
     weight: ClassVar[float] = 1.0
-    """What it counts in its paper."""
+    """Its weight in its paper."""
     reads_frames: ClassVar[bool] = True
-    """Whether there is nothing to it without frames."""
+    """Whether it needs frames."""
 
     @abstractmethod
     def __init__(self, hidden: int, heads: Sequence[Head]) -> None:
@@ -37,11 +37,11 @@ class Auxiliary(nn.Module, ABC):
         """The loss of a batch, the mean over what `counts` counts."""
 
     def counts(self, gold: Gold) -> bool:
-        """Whether it is also over this document: one that has both text and frames."""
+        """Whether this document counts: by default if it has both text and frames."""
         return len(gold.tags) > 0 and len(gold.annotated) > 0
 
     def encoded(self, states: States) -> tuple[Features, Features]:
-        """Words and patches before their fusion. Raises UserError for a system that does not say them."""
+        """Words and patches before their fusion. Raises UserError for a system that does not provide them."""
         if states.encoded is None:
             raise UserError(
                 f"--aux-loss {self.name}: this system does not expose the output of its encoders (States.encoded)"
@@ -50,9 +50,9 @@ class Auxiliary(nn.Module, ABC):
 
 
 class Contrast(Auxiliary):
-    """Texts against frames, over the documents of a step that have both; one alone costs nothing.
+    """A contrastive loss of texts against frames, over the documents of a step with both; 0 for a single document.
 
-    What is compared are the means of what the encoders give, before the fusion: fused vectors hold each other already.
+    It compares means of the encoders' outputs, before fusion: fused vectors contain each other already.
     """
 
     def __init__(self, hidden: int, heads: Sequence[Head]) -> None:
@@ -73,5 +73,5 @@ class Contrast(Auxiliary):
 
 
 def cosines(text: Tensor, frames: Tensor) -> Tensor:
-    """(n, n): each text, by row, with each document's frames."""
+    """(n, n): the cosine of each text (row) with the frames of each document."""
     return F.normalize(text, dim=-1) @ F.normalize(frames, dim=-1).T

@@ -1,4 +1,4 @@
-"""CAG's consistency-adaptive contrast: the more a text and frames agree, the sharper they are contrasted."""
+"""CAG's consistency-adaptive contrast: the more text and frames agree, the lower the temperature."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TEMPERATURE, ALPHA = 0.07, 0.5
 class CAG(Contrast):
     """InfoNCE in both directions at the temperatures τ (1 − α Δ), where Δ is how much a text and frames agree.
 
-    Δ is their cosine, from 0 to 1 in place of −1 to 1, and not trained.
+    Δ is their cosine, rescaled from [−1, 1] to [0, 1], without gradient.
     """
 
     name = "cag"

@@ -16,7 +16,7 @@ from m3dllm.systems.supervised.losses import GoldBatch, average
 
 
 class KLPrior(Auxiliary):
-    """KL(softmax(text) ‖ softmax(W frames)): text is the mean of the fused words, frames that of their patches before.
+    """KL(softmax(text) ‖ softmax(W frames)): text is the mean of the fused words, frames that of unfused patches.
 
     No gradient goes into the text, so that the frames move towards it.
     """

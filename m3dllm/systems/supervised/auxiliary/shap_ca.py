@@ -1,4 +1,4 @@
-"""Shap-CA's contrast by Shapley values: what a document's frames add to what all frames of a step say of its text."""
+"""Shap-CA's contrast by Shapley values: the contribution of each document's frames to the match with a text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ORDERS = 32
 
 
 class ShapCA(Contrast):
-    """A text is worth most to its own frames and least to those of others, and the other way round."""
+    """The Shapley value of a text should be high for its own frames and low for others, and vice versa."""
 
     name = "shap-ca"
     weight = 0.1
@@ -27,17 +27,17 @@ class ShapCA(Contrast):
 
 
 def apart(values: Tensor) -> Tensor:
-    """How much more the own player is worth than the others on average, the mean over the games."""
+    """The value of the matching player minus the mean of the others, averaged over the games."""
     n = len(values)
     own = values.diagonal()
     return (own - (values.sum(0) - own) / (n - 1)).mean()
 
 
 def shapley(match: Tensor, orders: Tensor) -> Tensor:
-    """(players, games): what each player adds to the players before it, averaged over `orders` (orders, players).
+    """(players, games): the marginal contribution of each player, averaged over `orders` (orders, players).
 
-    match: (players, games). Some players S are worth, in a game, the mean of their matches, weighed by the softmax of
-    these at the temperature; none are worth 0.
+    match: (players, games). The value of a set of players in a game is the mean of their matches, weighted by their
+    softmax at the temperature; that of the empty set is 0.
     """
     ordered = match[orders]  # (orders, players, games)
     weight = ((ordered - ordered.amax(1, keepdim=True)) / TEMPERATURE).exp()

@@ -51,7 +51,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Prompting:
     """The prompts that it is trained on."""
 
     strategy: str
@@ -83,7 +83,7 @@ class Card:
     name: str
     base: Base
     shape: Shape
-    asked: Asked
+    asked: Prompting
     data: Data
     best_epoch: int
     effect: float

@@ -20,7 +20,7 @@ from m3dllm.devices import find_device, memory_advice
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.system import versions_of
-from m3dllm.systems.videollm.adapters.card import CARD, Asked, Base, Card, Data, Shape
+from m3dllm.systems.videollm.adapters.card import CARD, Base, Card, Data, Prompting, Shape
 from m3dllm.systems.videollm.adapters.lora import adapt, can_hold_four_bits, effect_on, unfreeze
 from m3dllm.systems.videollm.adapters.probe import prove
 from m3dllm.systems.videollm.builder import PromptBuilder
@@ -224,7 +224,7 @@ class Trainer(Learner[Entry]):
                 train_fully=config.train_fully,
                 parameters=sum(weight.numel() for weight in self.weights().values()),
             ),
-            asked=Asked(
+            asked=Prompting(
                 strategy=config.strategy,
                 version=self.prompts.version,
                 sha256=self.prompts.sha256(self.dialogue.builder.strategy.folders[0]),
