@@ -1,12 +1,11 @@
-"""A torchvision that was built for GPUs, where torch was built for CPUs: it can be imported all the same.
+"""Make a torchvision built for GPUs importable beside a torch built for CPUs.
 
-The registry's torchvision is linked to CUDA. Beside a CPU build of torch its compiled side cannot be loaded, and its
-Python side then stumbles over two operators that nobody declared. Processors of images use neither: declaring them is
-enough.
+PyPI's torchvision is linked to CUDA. With a CPU build of torch its compiled part cannot be loaded, and its Python part
+then fails on two undeclared operators. Image processors use neither: declaring them is enough.
 
 The wheel holds this file a second time, as the module `_m3dllm_torchvision` that a `.pth` file imports whenever the
 interpreter starts: the import must succeed in every child process, also in one that never loads m3dllm (vLLM inspects
-the classes of models in such a process). So it stands alone, and imports nothing before torchvision is imported.
+model classes in such a process). So it is self-contained, and imports nothing before torchvision is imported.
 """
 
 import sys
@@ -22,7 +21,7 @@ OPERATORS = ("nms", "qnms")
 
 
 class TorchvisionFinder:
-    """Finds torchvision as the other finders do, and sees to it that its import succeeds."""
+    """Finds torchvision with the other finders, and gives it a loader that makes its import succeed."""
 
     def find_spec(
         self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
@@ -38,7 +37,7 @@ class TorchvisionFinder:
 
 
 class TorchvisionLoader:
-    """Loads torchvision as `loader` does; where operators are all that it lacks, declares them and loads it again."""
+    """Loads torchvision with `loader`; if only operators are missing, declares them and loads it again."""
 
     def __init__(self, loader: "Any") -> None:
         self.loader = loader

@@ -1,6 +1,6 @@
 """Logits of tags, chains, relations and regions from the states (eq. 15 to 18), for all pairs at once.
 
-With `pair_size` 0 and without `lexical` the pair heads are the bilinear forms of the paper, d_h x d_h weights per class;
+With `pair_size` 0 and no `lexical` the pair heads are the bilinear forms of the paper, d_h x d_h weights per class;
 otherwise smaller forms are combined with features of the mentions' texts (`pairs`) and the words between them.
 """
 
@@ -114,7 +114,7 @@ class MentionPairs(nn.Module):
         full = torch.cat([words[rows, mentions.first], words[rows, mentions.last], mean], -1)
         kind = self.types(mentions.type)
         left, right = self.left(full) + kind, self.right(full) + kind.roll(1, -1)
-        between = between_means(self.between(words), mentions.first, mentions.last)  # equal to projecting afterwards, but cheaper
+        between = between_means(self.between(words), mentions.first, mentions.last)  # as projecting later, but cheaper
         joined: Tensor = self.mlp(left[:, :, None] + right[:, None, :] + between + self.texts(mentions.pairs))
         return joined
 

@@ -356,7 +356,7 @@ def _piece_id(tokenizer: Any, *names: str) -> int:
 
 
 def load_text_encoder(name: str, *, attention_dropout: float = 0.0, checkpointing: bool = False) -> PretrainedText:
-    """The pretrained encoder `name`: "minilm", a Hugging Face id, or a folder. Raises UserError if it cannot be loaded."""
+    """The pretrained encoder `name`: "minilm", a Hugging Face id, or a folder. Raises UserError if loading fails."""
     from transformers import AutoModel, AutoTokenizer
 
     where = str(minilm_folder()) if name == "minilm" else name

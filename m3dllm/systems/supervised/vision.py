@@ -1,8 +1,8 @@
 """Vision encoders: tiny ones trained from scratch, and pretrained ones by Hugging Face id or folder (eq. 6).
 
-An encoder turns frames into the states of its layers, one vector a patch; patches lie in a square grid, row by row. An
-encoder of pictures sees each frame by itself, one of videos `window` frames of a document together. `FrameStore` reads
-the pictures.
+An encoder turns frames into the states of its layers, one vector per patch; patches form a square grid, row by row. An
+image encoder reads each frame separately, a video encoder `window` frames of a document together. `FrameStore` reads
+the images.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from m3dllm.systems.supervised.layers import TransformerLayer
 from m3dllm.types import Frame
 
 SHADES = 7
-"""Shades of red, of green and of blue that the tiny vision encoder tells apart."""
+"""The shades of red, green and blue that the tiny vision encoder distinguishes."""
 UNIT = 1 << 20
-"""The share of a pixel that counts as one."""
+"""The fixed-point value of one pixel."""
 
 
 class TinyVision(nn.Module):
-    """Convolutions down to a sixteenth of the side, then residual layers on that grid: small, for drawn frames.
+    """Convolutions down to 1/16 of the side, then residual layers on that grid: small, for drawn frames.
 
     frames: (frames, 3, side, side), bytes -> the layers' states, each (frames, patches, hidden).
     """
@@ -62,7 +62,7 @@ class TinyVision(nn.Module):
         self.layers = nn.ModuleList(TinyVisionLayer(hidden) for _ in range(self.n_layers))
 
     def constant(self, frames: Tensor) -> Tensor:
-        """What no training changes, and may be kept: the roots of the colours' shares (frames, grid, grid, colours)."""
+        """The untrained part, which can be cached: square roots of colour shares (frames, grid, grid, colours)."""
         return colour_shares(frames, self.grid).sqrt()
 
     def forward(self, frames: Tensor, constant: Tensor | None = None) -> list[Tensor]:
@@ -104,13 +104,13 @@ def colour_shares(frames: Tensor, grid: int) -> Tensor:
         step = torch.tensor(steps, device=device)[:, None, None]
         weight = torch.where(step.bool(), above, 1 - above).prod(1)
         index = corner + (step * strides).sum()
-        # Whole numbers add up to the same sum in any order, so that a GPU gives the same twice.
+        # Integer sums do not depend on the order, so that results on a GPU are reproducible.
         shares.index_add_(0, index.flatten(), (UNIT * weight).round().int().flatten())
     return shares.view(n, grid, grid, SHADES**3) / (UNIT * k**2)
 
 
 class TinyVisionLayer(nn.Module):
-    """A convolution over three by three patches and one over each; normed before and added after."""
+    """A 3 × 3 and a 1 × 1 convolution over patches; pre-norm and residual."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class TinyVisionLayer(nn.Module):
 class TinyVideo(TinyVision):
     """The tiny encoder for videos: after each of its layers the patches of all frames of a window attend to each other.
 
-    What is left of ViViT (`learned` places in time) and of VideoMAE (sinusoids) at this size.
+    A small counterpart of ViViT (`learned` temporal positions) and VideoMAE (sinusoids).
     """
 
     def __init__(self, config: Config, *, window: int, learned: bool) -> None:
@@ -150,7 +150,7 @@ class TinyVideo(TinyVision):
 
 
 def sinusoids(n: int, width: int) -> Tensor:
-    """(n, width): the sines, then the cosines of a place in time at falling frequencies."""
+    """(n, width): sines, then cosines of temporal positions at decreasing frequencies."""
     rates = 10000.0 ** (-torch.arange((width + 1) // 2) / max(width // 2, 1))
     angles = torch.arange(n)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], 1)[:, :width]
@@ -165,7 +165,7 @@ TINY: dict[str, Callable[[Config], TinyVision]] = {
 
 
 class PretrainedVision(nn.Module):
-    """A Hugging Face ViT: its patches, without the vector that stands for the whole picture."""
+    """A Hugging Face ViT: its patches, without the class token."""
 
     pretrained = True
     window = 1
@@ -187,7 +187,7 @@ class PretrainedVision(nn.Module):
         return int(config.patch_size)
 
     def pixels(self, frames: Tensor) -> Tensor:
-        """Bytes as the model was trained to see them."""
+        """Bytes, normalized as for the model's training."""
         return (frames.float() / 255 - self.mean) / self.std
 
     def forward(self, frames: Tensor) -> list[Tensor]:
@@ -196,21 +196,21 @@ class PretrainedVision(nn.Module):
         return [state[:, -(self.grid**2) :] for state in out.hidden_states[1:]]
 
     def identity(self) -> str:
-        """The hash of the weights and of how pictures come in, as the key of cached features."""
+        """The hash of the weights and the preprocessing, as the key of cached features."""
         return weights_hash(self.model, f"vision {self.side} {self.mean.tolist()} {self.std.tolist()}")
 
     def save_description(self, folder: Path) -> None:
-        """What `empty_vision_encoder` needs: the architecture and the colours, without weights."""
+        """Write what `empty_vision_encoder` needs: architecture and colour statistics, without weights."""
         self.model.config.save_pretrained(folder)
         colours = {"image_mean": self.mean.flatten().tolist(), "image_std": self.std.flatten().tolist()}
         write_atomic(folder / "preprocessor_config.json", json.dumps(colours))
 
 
 class PretrainedVideo(PretrainedVision):
-    """A Hugging Face ViViT or VideoMAE: the patches of every frame, without the vector that stands for the whole video.
+    """A Hugging Face ViViT or VideoMAE: the patches of every frame, without the class token.
 
-    The model makes one step in time of each `repeat` frames that follow one another; each frame is shown so often, so
-    that a step is a frame.
+    The model makes one time step of each `repeat` consecutive frames; each frame is repeated as often, so that a step
+    is a frame.
     """
 
     def __init__(self, model: Any, *, name: str, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -233,7 +233,7 @@ class PretrainedVideo(PretrainedVision):
 
 
 def load_vision_encoder(name: str) -> PretrainedVision:
-    """The pretrained encoder `name`: a Hugging Face id or a folder. Raises UserError where it cannot be had whole."""
+    """The pretrained encoder `name`: a Hugging Face id or a folder. Raises UserError if missing or incomplete."""
     from transformers import AutoConfig, AutoModel
 
     with fetching("vision_encoder", name):
@@ -248,7 +248,7 @@ def load_vision_encoder(name: str) -> PretrainedVision:
 
 
 def empty_vision_encoder(folder: Path, *, name: str) -> PretrainedVision:
-    """An encoder of the architecture that `save_description` wrote, its weights still to be filled."""
+    """An encoder as described by `save_description`, with weights still to be loaded."""
     from transformers import AutoConfig, AutoModel
 
     with fetching("checkpoint", str(folder)):
@@ -266,7 +266,7 @@ def _without_pooler(config: Any) -> dict[str, bool]:
 
 
 def pixel_statistics(name: str, options: dict[str, bool] | None = None) -> dict[str, Sequence[float]]:
-    """The mean and deviation of colours that the encoder `name` expects; a half each where its files do not say."""
+    """The mean and standard deviation of colours that the encoder `name` expects; default 0.5 each."""
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
@@ -278,7 +278,7 @@ def pixel_statistics(name: str, options: dict[str, bool] | None = None) -> dict[
 
 
 class FrameStore:
-    """Frames as bytes, resized to a square; those used last are kept in memory up to a limit."""
+    """Frames as bytes, resized to a square, with a cache in memory."""
 
     def __init__(self, side: int, *, limit_bytes: int = 1 << 30) -> None:
         self.side, self.limit = side, limit_bytes
@@ -293,7 +293,7 @@ class FrameStore:
         return torch.stack([self._one(frame) for frame in frames])
 
     def derived(self, frames: Sequence[Frame], pictures: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:
-        """What `work` makes of each picture, (frames, …): a constant of the picture, kept beside it."""
+        """`work(picture)` of each picture, (frames, …), cached with it."""
         found = [self._get((frame.path, "derived")) for frame in frames]
         if lacking := [i for i, value in enumerate(found) if value is None]:
             for i, value in zip(lacking, work(pictures[lacking]), strict=True):

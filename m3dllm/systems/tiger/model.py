@@ -1,4 +1,4 @@
-"""TIGER at work: rows behind the words of a T5, and boxes chosen by the states that write `in the image`."""
+"""The model of TIGER: rows after the words of a T5, and boxes chosen by the states that write `in the image`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from m3dllm.systems.tiger import Config, sentences
 
 
 class TigerModel(GroundingModel):
-    """Rows behind the words (W f), a sentence for each mention, and for those that are shown a row of every frame."""
+    """Rows after the words (W f), a sentence for each mention, and for mentions with boxes a row of every frame."""
 
     config: Config
     query_builder: ClassVar[QueryBuilder] = sentences
@@ -34,7 +34,7 @@ class TigerModel(GroundingModel):
         return sentences.WORDS
 
     def fuse(self, batch: QueryBatch, scene: Tensor) -> Fused:
-        """The states of words and rows together. Without a vision encoder there are words alone."""
+        """The states of words and rows; without a vision encoder only of words."""
         if self.vision is None:
             return Fused(self.text.encode(batch.pieces, batch.mask), batch.mask)
         rows = rows_of(batch, scene)
@@ -42,14 +42,14 @@ class TigerModel(GroundingModel):
         return Fused(*self.text.encode_with(batch.pieces, batch.mask, vectors, rows.mask), seen=Seen(rows, vectors))
 
     def choosing(self, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean of the states that write the `in the image` of each sentence, by the root of their width.
+        """The mean of the states that write `in the image` in each sentence, divided by the square root of their width.
 
-        Sentences end before a mark, or before the end; those of a query are in their order.
+        Sentences end before a mark or before the end; those of a query are in order.
         """
         codec = self.text.codec
         n_pieces = len(codec.encode(sentences.IMAGE, Slots()))
         ends = (labels == codec.encode(RECORD, Slots())[0]) | (labels == codec.end)
-        ends[:, 0] &= labels[:, 0] != codec.end  # an answer of none
+        ends[:, 0] &= labels[:, 0] != codec.end  # an empty answer
         query, end = ends.nonzero(as_tuple=True)
         place = end[:, None] - 1 - torch.arange(n_pieces, device=end.device)
         return query, states[query[:, None], place.clamp(min=0)].mean(1) / self.text.width**0.5

@@ -1,8 +1,8 @@
-"""TIGER's sentences: what is asked about a document, and what may be answered.
+"""TIGER's sentences: its queries about a document, and their allowed answers.
 
-Of each window the mentions: `Ada Byron is a PER, which is in the image`, or `which is not in the image`. Of the frames
-alone the regions that belong to no mention: `something is a PER, which is in the image`. The mark `<spot>` stands
-between sentences, where TIGER has `[SSEP]`.
+One query per window for its mentions: `Ada Byron is a PER, which is in the image`, or `which is not in the image`. One
+query without text for the regions that belong to no mention: `something is a PER, which is in the image`. The mark
+`<spot>` separates sentences, as `[SSEP]` in TIGER.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ SENTENCES = Form(3)
 SOMETHING = "something"
 IMAGE = "in the image"
 SHOWN, HIDDEN = ("which is", IMAGE), ("which is not", IMAGE)
-"""The last part of a sentence, in two pieces: the states of the second choose."""
+"""The last part of a sentence, in two pieces; the states of the second choose the boxes."""
 WORDS = (f"{SOMETHING} is a", f"which is not {IMAGE}")
 
 _SENTENCE = re.compile(rf"(?P<text>.+) is a (?P<type>\S+?) ?, ?which is (?P<hidden>not )?{IMAGE}")
 
 
 class Sentence(NamedTuple):
-    """What a sentence says."""
+    """The content of a sentence."""
 
     text: str
     type: str
@@ -40,7 +40,7 @@ class Sentence(NamedTuple):
 
 
 def read(written: str) -> Sentence | None:
-    """A sentence; None where it is none."""
+    """Parse a sentence; None if it is malformed."""
     found = _SENTENCE.fullmatch(" ".join(written.split()))
     return Sentence(found["text"], found["type"], not found["hidden"]) if found else None
 
@@ -54,7 +54,7 @@ def mention_query(
     candidates: Sequence[Candidate],
     gold: Annotation | None = None,
 ) -> Query:
-    """The mentions of a window with what shows them, and of the gold those that lie in it."""
+    """The query for the mentions of a window with their boxes, and the gold ones in it."""
     said = [] if gold is None else mentions_of(document, words, candidates, gold)
     regions_of = labels.names("regions") if frames else ()
     return Query(
@@ -78,7 +78,7 @@ def region_query(
     candidates: Sequence[Candidate],
     gold: Annotation | None = None,
 ) -> Query:
-    """The regions that belong to no mention: of each type as many sentences as a frame has of them at most."""
+    """The query for the regions that belong to no mention: of each type at most as many sentences as a frame has."""
     said = [] if gold is None else unnamed_of(document, labels, most, candidates, gold)
     return Query(
         "grounding",
@@ -92,7 +92,7 @@ def region_query(
 
 
 def _write(document: Document, said: Iterable[Shown]) -> tuple[str, ...]:
-    """Sentences, each piece to be encoded by itself."""
+    """The sentences, in parts to be encoded separately."""
     pieces: list[str] = []
     for span, kind, shown in said:
         text = SOMETHING if span is None else plain(document.text[slice(*span)])
@@ -106,14 +106,14 @@ def _is_a(kind: str) -> str:
 
 
 def _kinds(codec: Codec, slots: Slots, names: Iterable[str]) -> list[tuple[str, list[int]]]:
-    """The middle parts of sentences, each under the name of its type."""
+    """The middle parts of sentences, by the name of the type."""
     names = list(names)
     pieces = codec.encode_all([_is_a(name) for name in names], slots)
     return list(zip(names, pieces, strict=True))
 
 
 class MentionGrammar(Grammar):
-    """Words of the window, mentions in the order in which they begin; a type; shown or not, where it may be."""
+    """Words of the window, mentions in document order; a type; "in the image" or not, if frames are given."""
 
     form = SENTENCES
 
@@ -139,7 +139,7 @@ class MentionGrammar(Grammar):
 
 
 class RegionGrammar(Grammar):
-    """Something of a type, types in their order and each at most `most` times."""
+    """Unnamed regions by type, types in order and each at most `most` times."""
 
     form = SENTENCES
 

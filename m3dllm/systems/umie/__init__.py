@@ -1,4 +1,4 @@
-"""UMIE: one T5 that answers every task by instruction, with frames let into its text by a gate (Sun et al., AAAI 2024).
+"""UMIE: one T5 that answers every task by instruction, with frames added to its text by a gate (Sun et al., AAAI 2024).
 
 Options and presets; nothing here imports torch. Card: `docs/systems/umie.md`.
 """

@@ -1,4 +1,4 @@
-"""An answer in the making: what was written for each task, read strictly, on top of what was read before."""
+"""An answer being read: the replies for each task, parsed strictly, on top of earlier tasks."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Draft(draft.Draft):
 
     @property
     def wants_chains(self) -> bool:
-        """Whether there are mentions whose chains are to be predicted."""
+        """Whether chains are to be predicted for mentions."""
         return self._kind != "chains" and bool(self.mentions)
 
     def read_mentions(self, reply: Reply, words: tuple[Span, ...]) -> None:
-        """Mentions of a window: types of the label set, texts that stand there."""
+        """Read the mentions of a window: types of the label set, texts that occur there."""
         known, places = self.labels.names("mentions"), Places(self.document.text, words)
         for where, (kind, text) in self._records(reply, tasks.MENTIONS):
             span = places.take(text)
@@ -47,7 +47,7 @@ class Draft(draft.Draft):
         self.mentions = sorted(set(self.mentions))
 
     def read_chains(self, reply: Reply) -> None:
-        """Every mention in one chain; one that no record names is a chain of its own."""
+        """Read the chains; a mention that no record names is its own chain."""
         left = dict(enumerate(self.mentions))
         for where, record in self._records(reply, tasks.CHAINS):
             numbers = [read_number(part, len(self.mentions)) for part in record]
@@ -62,7 +62,7 @@ class Draft(draft.Draft):
         self.wants_relations = self._kind is None and len(self.chains) > 1
 
     def read_relations(self, reply: Reply) -> None:
-        """Relations between two different chains."""
+        """Read the relations between two different chains."""
         known = self.labels.names("relations")
         for where, (first, kind, second) in self._records(reply, tasks.RELATIONS):
             head, tail = (read_number(part, len(self.chains)) for part in (first, second))
@@ -76,7 +76,7 @@ class Draft(draft.Draft):
                 self.relations.append(Relation(self.chains[head].id, self.chains[tail].id, kind))
 
     def read_regions(self, reply: Reply) -> None:
-        """Candidates that are regions."""
+        """Read the candidates that are regions."""
         known, candidates = self.labels.names("regions"), reply.query.candidates
         for where, (kind, name) in self._records(reply, tasks.REGIONS):
             n = read_object(name, len(candidates))
@@ -89,7 +89,7 @@ class Draft(draft.Draft):
                 self.regions.append(Region(frame.index, candidates[n].box, kind))
 
     def answer(self) -> Answer:
-        """The answer form, mentions as offsets; a relation or a region once."""
+        """The answer form, mentions as offsets; each relation and region once."""
         return self.answered(
             [
                 {"id": chain.id, "type": chain.type, "mentions": [offsets(mention) for mention in chain.mentions]}
@@ -100,7 +100,7 @@ class Draft(draft.Draft):
         )
 
     def _records(self, reply: Reply, form: Form) -> list[tuple[str, Record]]:
-        """(place, record) of each record of a reply; what is none is noted."""
+        """(place, record) of each record of a reply; malformed ones are noted."""
         where = self.turn(reply)
         records, malformed = read(reply.text, form)
         for text in malformed:

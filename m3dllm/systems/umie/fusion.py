@@ -15,11 +15,11 @@ from m3dllm.systems.supervised.layers import TransformerLayer
 LAYERS = 2
 """Transformer layers of the visual encoder (eq. 5)."""
 GATE_SIZES = (384, 128)
-"""The widths of the two maps behind the code's gate."""
+"""The widths of the two projections of the code's gate."""
 
 
 class VisualEncoder(nn.Module):
-    """Frames and candidates as vectors: a linear map of features, one of places, then two layers (eq. 4 and 5)."""
+    """Frames and candidates as vectors: a linear map of features, one of positions, then two layers (eq. 4 and 5)."""
 
     def __init__(self, width: int, heads: int, dropout: float, max_frames: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class VisualEncoder(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(width, heads, dropout) for _ in range(LAYERS))
 
     def forward(self, rows: Rows, names: Tensor) -> Tensor:
-        """Rows and what stands for the names of candidates (candidates, width) -> h^v (queries, rows, width)."""
+        """Rows and the vectors of candidates' names (candidates, width) -> h^v (queries, rows, width)."""
         x = self.feature_norm(self.features(rows.features)) + self.box_norm(self.boxes(rows.boxes))
         x = x + self.frames(rows.frame.clamp(max=self.frames.num_embeddings - 1))
         x = x + names[rows.candidate.clamp(min=0)] * (rows.candidate >= 0)[..., None]
@@ -73,6 +73,6 @@ class CodeGate(nn.Module):
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """The mean of the real ones: (batch, n, width), (batch, n) -> (batch, width)."""
+    """The mean without padding: (batch, n, width), (batch, n) -> (batch, width)."""
     share = mask.to(x.dtype) / mask.sum(1, keepdim=True).clamp(min=1)
     return torch.einsum("bn,bnh->bh", share, x)

@@ -1,4 +1,4 @@
-"""UMIE at work: the gate between frames and text, what it is trained on, and how its answers become a document's."""
+"""The model of UMIE: the gate between frames and text, its training queries, and its answers about a document."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from m3dllm.tokens import tokenize
 from m3dllm.types import Document, Example
 
 GATES_KEPT = 2000
-"""Gate values of a task that the record of a run keeps, the first."""
+"""The number of gate values per task that a run records, the first ones."""
 
 
 class UmieModel(GenerativeModel):
@@ -48,7 +48,7 @@ class UmieModel(GenerativeModel):
         )
 
     names: Tensor
-    """(candidates, pieces): how the names of candidates are written."""
+    """(candidates, pieces): the pieces of the candidates' names."""
     name_mask: Tensor
 
     @classmethod
@@ -56,7 +56,7 @@ class UmieModel(GenerativeModel):
         return list(tasks.instructions(labels).values())
 
     def fuse(self, batch: QueryBatch, scene: Tensor) -> Fused:
-        """The states of the text, the frames let in. Without a vision encoder there is nothing to let in."""
+        """The states of the text, with gated frames if there is a vision encoder."""
         text = self.text.encode(batch.pieces, batch.mask)
         if self.vision is None:
             return Fused(text, batch.mask)
@@ -66,7 +66,7 @@ class UmieModel(GenerativeModel):
         return Fused(fused, batch.mask, gate)
 
     def _name_vectors(self) -> Tensor:
-        """(candidates, width): the means of the embeddings of their names, as the encoder reads them."""
+        """(candidates, width): the mean input embedding of their names."""
         embedded = self.text.model.get_input_embeddings()(self.names)
         share = self.name_mask.to(embedded.dtype)
         return torch.einsum("np,npw->nw", share / share.sum(1, keepdim=True), embedded)
@@ -97,9 +97,9 @@ class UmieModel(GenerativeModel):
     # --- answers ------------------------------------------------------------------------------------------------------
 
     def answer(self, documents: Sequence[Document]) -> list[Answer]:
-        """Mentions, then chains over them, then relations over these, and regions; what is given is not asked.
+        """Mentions, then chains over them, then relations over these, and regions.
 
-        With mentions given only the chains are asked for, with chains given only the relations.
+        With mentions given only chains are predicted, with chains given only relations.
         """
         scene = self.look(documents)
         drafts = [Draft(document, self.labels) for document in documents]
@@ -130,7 +130,7 @@ class UmieModel(GenerativeModel):
         return [draft.answer() for draft in drafts]
 
     def _ask(self, queries: Sequence[tuple[int, Query]], scene: Tensor) -> list[Reply]:
-        """The replies; their gates are kept in the record of the run."""
+        """The replies; their gates go into the record of the run."""
         replies = self.ask(queries, scene)
         gates = self.tally.setdefault("gate", {})
         for reply in replies:

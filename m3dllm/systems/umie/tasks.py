@@ -1,7 +1,7 @@
-"""What UMIE asks for each task, what may be answered, and what an answer says: the mapping of M3D's tasks.
+"""UMIE's queries for each task of M3D, their grammars, and their gold answers.
 
-Mentions are looked for window by window. Chains and relations are asked of the whole text, in which mentions (of
-chains: their chain) are numbered; regions are chosen among candidates, some frames at once.
+Mentions are extracted window by window. Queries for chains and relations have the whole text, in which mentions or
+chains are numbered; regions are chosen among candidates, some frames per query.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from m3dllm.types import Chain, Document, Mention, Region, Relation
 
 MENTIONS, CHAINS, RELATIONS, REGIONS = Form(2), Form(0), Form(3), Form(2)
 FRAMES_AT_ONCE = 12
-"""Frames whose regions are asked for together, at most."""
+"""The most frames per query for regions."""
 
 
 def instructions(labels: LabelSet) -> dict[str, str]:
-    """What the model is told to do, by task."""
+    """The instructions, by task."""
     types = {kind: [label.name for label in getattr(labels, kind)] for kind in ("mentions", "relations", "regions")}
     return {
         "entity": instruction("entity type", types["mentions"]),
@@ -49,7 +49,7 @@ def instructions(labels: LabelSet) -> dict[str, str]:
 def mention_query(
     document: Document, words: Words, labels: LabelSet, longest: int, gold: Iterable[Mention] = ()
 ) -> Query:
-    """The mentions of a window, with those of the gold that lie in it."""
+    """The query for the mentions of a window, with the gold ones in it."""
     first, last = words[0][0], words[-1][1]
     inside = sorted(m for m in gold if first <= m.start and m.end <= last)
     records = [(m.type, plain(document.text[m.start : m.end])) for m in inside]
@@ -63,7 +63,7 @@ def mention_query(
 
 
 class MentionGrammar(Grammar):
-    """A type and words of the window, mentions in the order in which they begin."""
+    """A type and words of the window, mentions in document order."""
 
     form = MENTIONS
 
@@ -91,7 +91,7 @@ def numbered(document: Document, marks: Sequence[tuple[Mention, int]]) -> str:
 
 
 def chain_query(document: Document, mentions: Sequence[Mention], labels: LabelSet, gold: Iterable[Chain] = ()) -> Query:
-    """Which of the mentions, in text order, are of one entity."""
+    """The query for which of the mentions, in document order, corefer."""
     place = {mention: n for n, mention in enumerate(mentions)}
     chains = sorted(sorted(place[mention] for mention in chain.mentions) for chain in gold)
     return Query(
@@ -104,7 +104,7 @@ def chain_query(document: Document, mentions: Sequence[Mention], labels: LabelSe
 
 
 class PartitionGrammar(Grammar):
-    """Every number once; those of a record rise, and records begin with the first number that is left."""
+    """Every number once, increasing within a record; each record begins with the smallest number left."""
 
     form = CHAINS
 
@@ -124,7 +124,7 @@ class PartitionGrammar(Grammar):
 def relation_query(
     document: Document, chains: Sequence[Chain], labels: LabelSet, gold: Iterable[Relation] = ()
 ) -> Query:
-    """The relations between chains, which are in the order of their first mentions."""
+    """The query for the relations between chains, which must be in the order of their first mentions."""
     place = {chain.id: n for n, chain in enumerate(chains)}
     marks = [(mention, n) for n, chain in enumerate(chains) for mention in chain.mentions]
     triples = {_ordered(place[r.head], r.type, place[r.tail], labels) for r in gold}
@@ -139,7 +139,7 @@ def relation_query(
 
 
 class RelationGrammar(Grammar):
-    """Two different chains and a type that may stand between chains of theirs; nothing twice."""
+    """Two different chains and a type allowed between them; no repetitions."""
 
     form = RELATIONS
 
@@ -181,7 +181,7 @@ def _triple(record: Record, limit: int) -> tuple[int, str, int]:
 
 
 def _ordered(head: int, kind: str, tail: int, labels: LabelSet) -> tuple[int, str, int]:
-    """A relation with the chain that comes first as its head, where it is symmetric."""
+    """The relation; a symmetric one with the first chain as its head."""
     return (min(head, tail), kind, max(head, tail)) if kind in labels.symmetric else (head, kind, tail)
 
 
@@ -191,7 +191,7 @@ def _ordered(head: int, kind: str, tail: int, labels: LabelSet) -> tuple[int, st
 def region_queries(
     document: Document, candidates: Sequence[Candidate], labels: LabelSet, gold: Iterable[Region] = ()
 ) -> list[Query]:
-    """Which candidates are regions of which type, some frames at once; of the gold, the candidate that is nearest."""
+    """The queries for the types of candidates that are regions, some frames each; gold uses the best candidate."""
     by_frame = [list(group) for _, group in groupby(candidates, key=lambda candidate: candidate.frame)]
     chosen = best_candidates(document, candidates, list(gold))
     most = max(1, min(FRAMES_AT_ONCE, OBJECTS // max(map(len, by_frame), default=1)))
@@ -220,7 +220,7 @@ def _region_walk(n: int, labels: LabelSet) -> Callable[[Codec, Slots], Walk]:
 
 
 class RegionGrammar(Grammar):
-    """A type and a candidate, candidates in their order."""
+    """A type and a candidate, candidates in order."""
 
     form = REGIONS
 

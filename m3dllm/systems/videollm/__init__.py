@@ -1,4 +1,4 @@
-"""Video LLMs: systems that ask a generating model for annotations, and make malformed answers impossible."""
+"""Video LLMs: systems that prompt a generative model for annotations, with constrained decoding."""
 
 from typing import Any
 

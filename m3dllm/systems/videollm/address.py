@@ -1,4 +1,4 @@
-"""Where a server is, and the secrets that go to it: none of them is ever written to a file or shown in a message."""
+"""The address of a server and its secrets, which are never written to a file or shown in a message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from m3dllm.errors import UserError
 
 EXPECTED = "expected an address such as http://127.0.0.1:8000/v1"
 SHORTEST_SECRET = 6
-"""Shorter values are no secrets, and would be found everywhere."""
+"""Shorter values are not treated as secrets: they would match everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, *, option: str = "--base-url") -> Address:
-        """Raises UserError, without printing what may be secret."""
+        """Parse an address. Raises UserError, without printing secrets."""
         try:
             parts = urlsplit(text.strip())
             port = parts.port
@@ -62,7 +62,7 @@ class Address:
             return self.host == "localhost"
 
     def has_no_proxy(self) -> bool:
-        """Whether it is reached without a proxy: this machine, and what NO_PROXY names: hosts, domains, and networks
+        """Whether it is reached without a proxy: this machine, and the hosts, domains and networks in NO_PROXY,
         such as 10.0.0.0/8."""
         if self.is_local or proxy_bypass(self.host) or (self.port and proxy_bypass(f"{self.host}:{self.port}")):
             return True
@@ -80,15 +80,15 @@ def _networks(names: str) -> Iterator[IPv4Network | IPv6Network]:
 
 
 def without_secrets(text: str) -> str:
-    """An address as far as it may be shown, also where it is none."""
+    """An address, or any text, without secrets."""
     bare = re.split(r"[?#]", text.strip(), maxsplit=1)[0]
     return re.sub(r"^((?:[a-z][a-z0-9+.-]*:)?//)?.*@", lambda match: match[1] or "", bare, flags=re.IGNORECASE)
 
 
 def read_key(variable: str) -> str:
-    """The key in an environment variable; "" where it is not set.
+    """The key in an environment variable; "" if it is not set.
 
-    Raises UserError, without printing it, for one that no header can hold: it was copied with something around it.
+    Raises UserError, without printing it, for one that is invalid in a header, as when copied with extra characters.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
         raise UserError("--api-key-env: expected the name of an environment variable, not the key itself")
@@ -107,7 +107,7 @@ def read_key(variable: str) -> str:
 def read_pairs(words: Iterable[str], *, option: str, mark: str) -> dict[str, str]:
     """`name` and value of options such as `--header 'Name: value'`; `$NAME` in a value is an environment variable.
 
-    Words are as the command line parts them, at commas: one without a mark goes on from the one before it. Raises
+    Words were split at commas by the command line: one without `mark` continues the one before. Raises
     UserError without printing a value.
     """
     joined: list[str] = []
@@ -140,7 +140,7 @@ def _from_environment(option: str) -> Any:
 
 @dataclass(frozen=True)
 class Secrets:
-    """What must not be seen: where a server echoes it, it is struck out."""
+    """Secrets, which are removed from a server's replies."""
 
     values: tuple[str, ...] = field(default=(), repr=False)
 

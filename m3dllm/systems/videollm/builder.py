@@ -1,8 +1,8 @@
-"""How a document is shown: as it is, shortened, or window by window, so that each prompt fits the context.
+"""Build prompts about a document, whole, shortened, or in windows, so that each prompt fits the context.
 
-What does not fit is shortened in this order: examples are dropped one by one, the farthest first; then every other
-frame, down to one; then the text is read in overlapping windows, each with the frames of its time. Text is never left
-out. Each step is an Issue of the document.
+A prompt that does not fit is shortened in this order: few-shot examples are dropped one by one, the least similar
+first; then every other frame, down to one; then the text is split into overlapping windows, each with the frames of its
+time. Text is never dropped. Each step is an Issue of the document.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ from m3dllm.systems.videollm.windows import OVERLAP, Window, cut
 from m3dllm.types import Document, Example, Frame, Issue, Lang
 
 SHORTEST = 40
-"""Characters of the shortest window that a text is cut to."""
+"""The minimum length of a window, in characters."""
 SPARE = 1.25
-"""How many times the tokens that were counted are kept free: where parts meet they are cut otherwise than each alone,
+"""The factor on counted tokens: joined parts are tokenized differently from separate ones,
 and later questions are only estimated."""
 KNOWN_SHOTS = 32
-"""Of so many examples is kept how they are shown."""
+"""The number of few-shot examples whose rendering is cached."""
 READERS = 2
-"""How many threads read frames ahead."""
+"""The number of threads that read frames ahead."""
 LATE = 9_000_000
-"""The number of a frame, as long as any."""
+"""A frame number with the most digits."""
 
 Picture = tuple[Frame, Any]
-"""A frame, and its image as it is read from its file."""
+"""(frame, its image read from the file)."""
 
 
 class DoesNotFit(ValueError):  # noqa: N818  it says what is the matter
-    """A document for which the context is too small, as shown."""
+    """The document does not fit into the context."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A document as it is shown, or a window of it, which has its own context."""
+    """The prompt context of a document, or of a window of it."""
 
     window: Window
     context: PromptContext
 
 
 class PromptBuilder:
-    """Shows documents to one engine."""
+    """Builds the prompt contexts of documents for one engine."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class PromptBuilder:
         selector: FewShotSelector,
         strategy: Strategy | None = None,
     ) -> None:
-        """`strategy`: default, the one that the options name. Raises UserError for an unknown convention of boxes."""
+        """`strategy`: default, the one in the options. Raises UserError for an unknown box convention."""
         self.options = options
         self.labels = labels
         self.engine = engine
@@ -89,25 +89,25 @@ class PromptBuilder:
 
     @property
     def grounds(self) -> bool:
-        """Whether regions are asked for: where frames are shown, and it is known what the numbers of a box mean.
+        """Whether regions are predicted: the model gets frames, and its box convention is known.
 
-        Of a video nobody can say where in which frame something is, unless each frame is asked about alone.
+        A video has no frame numbers, so that regions are possible only with a question per frame.
         """
         told_apart = not self.options.video and ("clip" not in self.engine.supports or self.strategy.is_framewise)
         return self.most_frames > 0 and told_apart and self.convention is not None
 
     def read_ahead(self, document: Document) -> None:
-        """Begin to read the frames of a document that will be shown soon, while something else computes."""
+        """Start reading the frames of a document that will be needed soon."""
         for frame in self._chosen(document):
             if frame.path not in self._reading:
                 read = self._readers.submit(load_image, frame, longest_side=self.options.longest_side)
                 self._reading[frame.path] = read
 
     def of(self, document: Document) -> list[View]:
-        """The document whole, or in windows.
+        """The contexts of the document: one for all of it, or one per window.
 
-        Raises ValueError for a frame that cannot be read, or a context too small for any window, and UserError where it
-        is too small for the question alone, whatever the document.
+        Raises ValueError for a frame that cannot be read, or a context too small for any window, and UserError if it is
+        too small for the question alone.
         """
         try:
             return [View(Window(0, document), self.show(document))]
@@ -121,7 +121,7 @@ class PromptBuilder:
             return views
 
     def show(self, document: Document) -> PromptContext:
-        """The document as a whole. Raises ValueError for a frame that cannot be read, or a context too small."""
+        """The context of the whole document. Raises ValueError for an unreadable frame, or a context too small."""
         pictures = self._pictures(self._chosen(document))
         context, shots = self._fit(document, pictures, self._shots(document))
         if shots < self.options.shots:
@@ -129,9 +129,9 @@ class PromptBuilder:
         return context
 
     def beside(self, context: PromptContext) -> PromptContext:
-        """The same document, frames and examples as the engine of this builder is shown them; Issues are shared.
+        """The same document, frames and few-shot examples for the engine of this builder; Issues are shared.
 
-        Raises ValueError where they do not fit into its context.
+        Raises ValueError if they do not fit into its context.
         """
         frames = [frame for frame in context.document.frames if frame.index in context.frames]
         shots = [self._shot(shot.example) for shot in context.examples]
@@ -139,10 +139,10 @@ class PromptBuilder:
         return replace(made, issues=context.issues)
 
     def needed(self, context: PromptContext) -> int:
-        """The tokens that a question about a document may need at most, with its answer; 0 where nothing is asked.
+        """The most tokens that a question about a document, with its answer, may need; 0 if there is no question.
 
-        The first question is counted. Those of later stages are made from its answer; they repeat the text with its
-        mentions marked, and list chains: tokens are kept free for that.
+        The first question is counted. Later stages repeat the text with marked mentions and list chains: their tokens
+        are estimated.
         """
         conversation = self.strategy.run(context)
         try:
@@ -158,7 +158,7 @@ class PromptBuilder:
         return asked + more + self.engine.thinking + longest
 
     def budget(self, documents: Iterable[Document]) -> ContextBudget:
-        """What these documents need at most, whole, with all their frames and shots, and SPARE; no frame is read."""
+        """The most that these documents need, whole, with all frames and examples, and SPARE; reads no frame."""
         tokens = images = 0
         for document in documents:
             sizes = tuple((frame.width_px, frame.height_px) for frame in self._chosen(document))
@@ -174,9 +174,9 @@ class PromptBuilder:
     def _fit(
         self, document: Document, pictures: Sequence[Picture], examples: Sequence[Shot] = ()
     ) -> tuple[PromptContext, int]:
-        """(the document with as many of the examples, then of the frames, as fit; how many examples these are).
+        """(the document with as many examples, then frames, as fit; the number of examples).
 
-        Where none is left, the worked one goes before the frames. Raises DoesNotFit.
+        Without few-shot examples, the worked example is dropped before frames. Raises DoesNotFit.
         """
         frames, is_worked = len(pictures), True
         while True:
@@ -202,7 +202,7 @@ class PromptBuilder:
             pictures = [pictures[(2 * i + 1) * len(pictures) // (2 * fewer)] for i in range(fewer)]
 
     def _in_windows(self, document: Document) -> list[View] | None:
-        """The document in as few windows as fit; none where none do, None where there is no text to cut."""
+        """The document in the fewest windows that fit; [] if none do, None if there is no text to cut."""
         text = document.text
         if not text.strip() or len(text) < 2 * SHORTEST:
             return None
@@ -225,7 +225,7 @@ class PromptBuilder:
         return []
 
     def _fewest(self, document: Document) -> int:
-        """At least how many windows it takes, if tokens were spread evenly over the text."""
+        """The minimum number of windows, if tokens were spread evenly over the text."""
         bare, whole = (
             self.needed(self._context(shown, ())) for shown in (_of_one_letter(document), replace(document, frames=()))
         )
@@ -233,7 +233,7 @@ class PromptBuilder:
         return max(2, int(((whole - bare) / free - OVERLAP) / (1 - OVERLAP)))
 
     def _check_budget(self, document: Document) -> None:
-        """Raises UserError where not even a document of one letter fits."""
+        """Raises UserError if not even a document of one letter fits."""
         needed = self.needed(self._context(_of_one_letter(document), ()))
         if needed > self.engine.context:
             sizes = [
@@ -275,7 +275,7 @@ class PromptBuilder:
         return [self._shot(example) for example in self.selector.choose(document)]
 
     def _shot(self, example: Example, *, read: Callable[..., Any] = load_image) -> Shot:
-        """An example as it is shown, with frames that were annotated, where frames of examples are wanted.
+        """A few-shot example as rendered, with annotated frames if examples have frames.
 
         Raises ValueError for a frame that cannot be read.
         """
@@ -346,7 +346,7 @@ class PromptBuilder:
 
 
 def _of_one_letter(document: Document) -> Document:
-    """The shortest document about which the same is asked."""
+    """The shortest document with the same questions."""
     return Document(document.id, document.lang, "a" if document.text.strip() else "")
 
 

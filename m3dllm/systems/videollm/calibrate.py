@@ -1,7 +1,7 @@
-"""Which box convention does a model speak? It is shown drawn shapes whose places are known, and no gold is touched.
+"""Find the box convention of a model, from its answers about drawn shapes; no gold is used.
 
-The question does not say what the numbers mean, and the grammar lets through those of every convention; each declared
-convention then reads the same answers, and the one that finds the shapes fits.
+The prompt does not define the numbers, and the grammar allows those of every convention; each convention then parses
+the same answers, and the one that matches the shapes fits.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 COLOURS = {"red": (200, 30, 40), "blue": (30, 60, 200), "green": (20, 140, 60), "black": (20, 20, 20)}
 KINDS = ("rectangle", "circle", "triangle")
 SIZES: tuple[Size, ...] = ((640, 360), (360, 640), (480, 480), (800, 320))
-"""Of the pictures, in turn: of a square alone, fractions of the picture and of its padded square would be the same."""
+"""The sizes of the pictures: with squares alone, fractions of a picture and of its padded square would be the same."""
 ENOUGH = 0.5
-"""A convention fits where the mean IoU is at least so much."""
+"""A convention fits if its mean IoU is at least this."""
 CLOSE = 0.05
-"""Conventions whose mean IoU differ by less are not distinguished."""
+"""Conventions whose mean IoUs differ by less are not distinguished."""
 
 GRAMMAR = r"""start: "{\"box\":[" NUMBER "," NUMBER "," NUMBER "," NUMBER "]}"
 NUMBER: /0|1|0\.[0-9]{1,4}|1\.0{1,4}|[1-9][0-9]{0,3}(\.[0-9]{1,2})?/
@@ -51,7 +51,7 @@ SCHEMA = {
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is drawn on a picture of `size` pixels, and where."""
+    """A shape drawn on a picture of `size` pixels, and its box."""
 
     kind: str
     colour: str
@@ -83,7 +83,7 @@ class Shape:
 def shapes(count: int = 12, *, seed: int = 0) -> list[Shape]:
     """Shapes of every kind and colour, on pictures of every size, nowhere near a diagonal.
 
-    A box near the diagonal would read much the same with its axes exchanged.
+    A box near the diagonal would be nearly the same with exchanged axes.
     """
     rnd = random.Random(seed)
     made: list[Shape] = []
@@ -100,7 +100,7 @@ def shapes(count: int = 12, *, seed: int = 0) -> list[Shape]:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Four numbers (or none) for the shape at `box` of a picture that was seen in `size`, before any padding."""
+    """Four numbers (or none) for the shape at `box` of a picture that the model got in `size`, before padding."""
 
     box: Box
     size: Size
@@ -109,8 +109,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How well a convention reads the answers: how many become boxes, their mean IoU with the shapes (0 for one that
-    becomes none), and how many have an IoU above 0.5."""
+    """How well a convention fits: how many answers become boxes, their mean IoU with the shapes (0 for one that
+    does not), and how many have an IoU above 0.5."""
 
     convention: str
     read: int
@@ -130,7 +130,7 @@ def rank(answers: Sequence[Answer], conventions: Mapping[str, Convention] = CONV
 
 
 def _read(answer: Answer, convention: Convention) -> Box | None:
-    """The answer's box as `normalize` reads it in this convention; None where it makes none."""
+    """The answer's box as `normalize` reads it in this convention; None if it is invalid."""
     if answer.numbers is None:
         return None
     document = Document("shape", "en", "", frames=(Frame(0, "shape.png", *answer.size, annotated=True),))
@@ -142,18 +142,18 @@ def _read(answer: Answer, convention: Convention) -> Box | None:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What the answers of a model fit, and what is declared of it."""
+    """The conventions that fit a model's answers, and the declared one."""
 
     model: str
     family: str
     declared: str | None
-    """None: no convention is documented of its family."""
+    """The documented convention of its family; None: there is none."""
     answers: tuple[Answer, ...]
     fits: tuple[Fit, ...]
 
     @property
     def fitting(self) -> tuple[str, ...]:
-        """The conventions that fit and cannot be distinguished, the best first; none where the best does not fit."""
+        """The conventions that fit and cannot be distinguished, the best first; () if the best does not fit."""
         best = self.fits[0].mean_iou
         return tuple(fit.convention for fit in self.fits if best >= ENOUGH and fit.mean_iou > best - CLOSE)
 
@@ -180,9 +180,9 @@ class Calibration:
 
 
 def calibrate(config: Config, *, engine: Engine | None = None) -> Calibration:
-    """Ask a model where drawn shapes are.
+    """Prompt a model for the boxes of drawn shapes.
 
-    Raises UserError for a model or a server that cannot be asked, or whose model reads no images.
+    Raises UserError for a model or server that is not available, or that reads no images.
     """
     config = replace(config, frames=max(1, config.frames), video=False)
     engine = engine or make_engine(config)
@@ -218,7 +218,7 @@ def calibrate(config: Config, *, engine: Engine | None = None) -> Calibration:
 
 
 def _numbers(reply: Reply) -> tuple[float, ...] | None:
-    """The four numbers of an answer; None where it has none."""
+    """The four numbers of an answer; None if it has none."""
     try:
         box = read_json(reply.text)["box"]
         numbers = tuple(float(number) for number in box)

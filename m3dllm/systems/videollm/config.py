@@ -1,4 +1,4 @@
-"""The options of `video-llm` as they are given: what they need, what they name, and whether they can be.
+"""The options of `video-llm`: their dependencies, the files that they name, and their checks.
 
 Light to import: no model library is loaded here.
 """
@@ -22,7 +22,7 @@ from m3dllm.systems.videollm.strategies import check_strategy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(TuningOptions):
-    """The options of `video-llm`. Raises UserError, when it is made, for an engine or a strategy that is none."""
+    """The options of `video-llm`. Raises UserError, when made, for an unknown engine or strategy."""
 
     def check(self) -> None:
         find_engine(self.engine)
@@ -46,7 +46,7 @@ class Config(TuningOptions):
         return replace(self, prompt_version=version, guidelines=self.guidelines or there)
 
     def public(self) -> dict[str, Any]:
-        """The options that may hold secrets, without them: the address bare, of headers and parameters the names."""
+        """The options that may hold secrets, without them: the bare address, names of headers and parameters."""
         from m3dllm.systems.videollm.address import without_secrets
 
         return {
@@ -57,7 +57,7 @@ class Config(TuningOptions):
 
     @property
     def needs(self) -> tuple[str, tuple[str, ...]]:
-        """The extra that brings what the engine needs, and its modules."""
+        """The extra with the engine's dependencies, and its modules."""
         kind = find_engine(self.engine)
         return kind.extra, kind.needs
 
@@ -66,9 +66,9 @@ class Config(TuningOptions):
         return self.tensor_parallel if local and takes_gpu(self.device, there=there) else 0
 
     def sources(self) -> dict[str, str]:
-        """The hashes of the adapter and of the prompts that are named here.
+        """The hashes of the named adapter and prompts.
 
-        Raises UserError where the adapter is not there; a server may have one that is not known here.
+        Raises UserError if the adapter is missing, unless it may be on a server.
         """
         found = {}
         if self.adapter:
@@ -88,7 +88,7 @@ class Config(TuningOptions):
 
 
 def check(options: Options, labels: LabelSet) -> None:
-    """Raises UserError for options that cannot be, before a model is loaded."""
+    """Raises UserError for impossible options, before a model is loaded."""
     kind = find_engine(options.engine)
     if options.unconstrained and options.schema_only:
         raise UserError("--unconstrained and --schema-only exclude each other: give one of them")

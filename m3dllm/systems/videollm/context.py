@@ -1,4 +1,4 @@
-"""One document as it is shown, and all that questions about it are made from."""
+"""The prompt context of a document, from which all questions about it are made."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from m3dllm.types import Document, Example, Issue, Lang
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A few-shot example: the train document with its gold, and how it is shown."""
+    """A few-shot example: the train document with its gold, and its rendering."""
 
     context: PromptContext
     example: Example
 
 
 PLACEHOLDERS = frozenset(("…", "..."))
-"""What stands for a text in descriptions of forms, and is none."""
+"""Placeholders for texts in descriptions of the format."""
 
 
 @dataclass(slots=True)
 class PromptContext:
-    """One document, as it is shown, and all that is needed to ask about it. `issues` collects what was wrong."""
+    """One document as rendered for a model, and all that its prompts need. `issues` collects problems."""
 
     document: Document
     labels: LabelSet
@@ -45,21 +45,21 @@ class PromptContext:
     system: str
     """The system message."""
     view: tuple[Part, ...]
-    """The document itself: what all questions begin with."""
+    """The document itself, with which all questions begin."""
     frames: tuple[int, ...] = ()
-    """The frames that are shown; those of a video stand here only."""
+    """The frames that the model gets; those of a video are listed only here."""
     specials: Sequence[str] = ()
     supports: frozenset[str] = frozenset()
-    """What the engine supports, see `engines.base`."""
+    """The capabilities of the engine, see `engines.base`."""
     examples: Sequence[Shot] = ()
-    """The few-shot examples that stand in its prompts, the nearest last."""
+    """The few-shot examples in its prompts, the most similar last."""
     is_worked: bool = True
-    """Whether there is room for the worked example where there are none."""
+    """Whether there is room for the worked example if there are no few-shot examples."""
     roles: dict[str, PromptContext] = field(default_factory=dict)
-    """The document as other models than the main one are shown it, by their roles."""
+    """The contexts of the document for other models than the main one, by role."""
     share: str = ""
     begun: Any = field(default=None, init=False)
-    """The conversation about it and its first questions, where they were made to be counted."""
+    """The conversation about it and its first questions, if they were made for counting."""
     issues: list[Issue] = field(default_factory=list)
 
     @property
@@ -82,12 +82,12 @@ class PromptContext:
 
     @property
     def stills(self) -> list[Still]:
-        """The frames that are shown, as pictures."""
+        """The frames that the model gets, as images."""
         shown = (part.stills if isinstance(part, Clip) else (part,) for part in self.view if not isinstance(part, str))
         return [still for stills in shown for still in stills]
 
     def showing(self, stills: Sequence[Still]) -> PromptContext:
-        """The document with these pictures in place of its own, each shown by itself. Issues are shared."""
+        """The document with these images in place of its own, each as a single image. Issues are shared."""
         view = show_document(
             self.prompts,
             self.document,
@@ -99,11 +99,11 @@ class PromptContext:
         return replace(self, view=view)
 
     def of(self, model: str) -> PromptContext:
-        """The document as the model of that role is shown it; the main one's where the role has no model of its own."""
+        """The context for the model of that role; the main one's if the role has no model."""
         return self.roles.get(model, self)
 
     def render(self, template: str, **values: Any) -> str:
-        """The text of a template, filled with what all questions are made from, and with `values`."""
+        """The text of a template, filled with this context and `values`."""
         common = {
             "mention_types": [_label(label, self.lang) for label in self.labels.mentions],
             "relation_types": [_relation_label(label, self.lang) for label in self.labels.relations],
@@ -117,12 +117,12 @@ class PromptContext:
         return self.prompts.render(template, self.lang, **common, **values)
 
     def user_turn(self, text: str) -> Message:
-        """The document with this instruction after it."""
+        """The user message: the document, then this instruction."""
         return Message("user", (*self.view, "\n\n" + text))
 
     def request(self, text: str, constraint: Constraint | None, turns: Sequence[Message] = ()) -> Request:
-        """A request with this instruction after the document, and `turns` before it; with the schema alone where that
-        is wanted."""
+        """A request with this instruction after the document, and `turns` before it; with the schema only if that
+        is an option."""
         if constraint is not None and self.options.schema_only:
             constraint = Constraint(schema=constraint.schema)
         if constraint is not None and constraint.grammar is not None and "chunks" in self.supports:
@@ -131,11 +131,11 @@ class PromptContext:
         return Request(messages=messages, max_tokens=self.options.max_tokens, constraint=constraint, share=self.share)
 
     def say(self, text: str) -> str:
-        """A text of the document, as a prompt may hold it."""
+        """A text of the document, made harmless: without special tokens."""
         return harmless(text, self.specials)
 
     def read(self, reply: Reply, where: str, *keys: str) -> dict[str, Any]:
-        """The object of a reply, with these keys (any, where none is named); what had to be mended is noted."""
+        """The object of a reply, with these keys (default: any); repairs are noted."""
         value, issues = read_object(reply.text, where, keys)
         noted = reply.finish in ("length", REPETITION)
         self.issues += [issue for issue in issues if issue.code != "truncated" or not noted]
@@ -148,12 +148,12 @@ class PromptContext:
         return value
 
     def may_be_copied(self, reply: Reply) -> bool:
-        """Whether there is a text in the reply that can only come from the examples of the prompt."""
+        """Whether the reply has a text that can only come from the examples in the prompt."""
         return any(text in reply.text for text in self.copyable)
 
     @property
     def copyable(self) -> frozenset[str]:
-        """What an answer may have copied from the prompt: mentions of its examples that are not in the document."""
+        """Texts that an answer may have copied: mentions of the prompt's examples that are not in the document."""
         own = fold(self.document.text)
         shown = [WORKED[self.lang], *(shot.example for shot in self.examples)]
         texts = {e.document.text[m.start : m.end] for e in shown for m in e.gold.mentions} | PLACEHOLDERS
@@ -161,9 +161,9 @@ class PromptContext:
 
 
 def _without(value: Any, texts: frozenset[str], copied: Counter[str], *, depth: int = 6) -> Any:
-    """The value without those texts, which are counted in `copied`, and without items of lists that lost all of theirs.
+    """The value without those texts, which are counted in `copied`, and without list items that lost all of theirs.
 
-    Answers are not deeper than `depth`: what lies below is left as it is.
+    Parts deeper than `depth`, which answers do not have, are unchanged.
     """
     if not depth:
         return value
@@ -184,7 +184,7 @@ def _without(value: Any, texts: frozenset[str], copied: Counter[str], *, depth: 
 
 
 def _is_hollow(item: Any) -> bool:
-    """Whether nothing is left of a mention or chain whose texts were taken out."""
+    """Whether nothing is left of a mention or chain whose texts were removed."""
     if isinstance(item, dict):
         return [] in item.values()
     return isinstance(item, list) and not any(isinstance(part, str) for part in item)

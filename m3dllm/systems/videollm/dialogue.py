@@ -1,4 +1,4 @@
-"""Who is asked what next: documents in, answers out, as many conversations under way as the engine takes at once."""
+"""Conversations about documents, as many in parallel as the engine supports: from documents to answers."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from m3dllm.types import BoxForm, Document, Failure, Issue, RawOutput, Turn
 log = logging.getLogger("m3dllm")
 
 AHEAD = 4
-"""The frames of so many documents are read before it is their turn."""
+"""The number of documents whose frames are read ahead."""
 
 REPEATED = frozenset({"empty_answer", "empty_document", "bad_geometry", "box_outside"})
-"""Issues of a window that either say nothing of the document or are found again in the merged answer."""
+"""Issues of a window that do not concern the document, or recur in the merged answer."""
 
 
 class Dialogue:
-    """Conversations about documents: with one engine, and with others for the questions of some roles.
+    """Conversations about documents with one engine, and with others for some roles.
 
-    `tally` says what they have cost so far.
+    `tally` is their cost so far.
     """
 
     def __init__(self, builder: PromptBuilder, roles: Mapping[str, PromptBuilder] | None = None) -> None:
-        """`roles`: how the models of other roles than the main one are shown documents."""
+        """`roles`: the prompt builders for other models than the main one."""
         self.builder = builder
         self.roles = dict(roles or {})
         self.engine: Engine = builder.engine
         self.tally = Tally()
         self._engine_of: dict[int, Engine] = {}
-        """Which engine has each request that is under way, by its key."""
+        """request key -> the engine that is working on it."""
         self._sent: dict[str, str] = {}
 
     def take_prompts(self) -> dict[str, str]:
@@ -57,7 +57,7 @@ class Dialogue:
         return sent
 
     def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
-        """One answer a document, in order; a document that fails says so, and the others go on."""
+        """One answer per document, in order; a failed document has an error, and the others go on."""
         engine, started, answered = self.engine, time.perf_counter(), 0
         try:
             for raw in self._answers(documents):
@@ -106,7 +106,7 @@ class Dialogue:
                 return
 
     def _read_ahead(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """The documents; the frames of the next AHEAD are being read meanwhile."""
+        """The documents, with the frames of the next AHEAD being read."""
         near: deque[Document] = deque()
         for document in documents:
             self.builder.read_ahead(document)
@@ -127,7 +127,7 @@ class Dialogue:
     # --- one document -------------------------------------------------------------------------------------------------
 
     def _begin(self, session: _Session) -> None:
-        """Show the document and ask the first questions."""
+        """Build the contexts, and ask the first questions."""
         try:
             session.views = self.builder.of(session.document)
             for view in session.views:
@@ -139,7 +139,7 @@ class Dialogue:
         self._go_on(session)
 
     def _go_on(self, session: _Session) -> None:
-        """Give the replies to the conversation; its next questions stand in `session.questions`, or it is done."""
+        """Send the replies to the conversation; its next questions go into `session.questions`, or it is done."""
         if session.conversation is None:
             return
         failure = next((reply.failure for reply in session.replies if reply.failure is not None), None)
@@ -156,7 +156,7 @@ class Dialogue:
         session.finish(payload, failure)
 
     def _submit(self, session: _Session, in_flight: dict[int, _Session], numbers: Iterator[int]) -> None:
-        """Hand the session's questions to the engine."""
+        """Submit the session's questions to the engine."""
         for question in session.questions:
             key = next(numbers)
             in_flight[key] = session
@@ -169,7 +169,7 @@ class Dialogue:
         session.questions = session.questions if session.raw is None else []
 
     def _note(self, session: _Session, request: Request) -> str:
-        """Keep a prompt as it is sent; of a later one of the same view, what it adds to the first."""
+        """Keep a prompt as sent; of a later one about the same view, what it adds to the first."""
         name = prompt_sha256(request.messages)
         first = session.first
         if first is None or first[1][-1].parts[0] is not request.messages[-1].parts[0]:
@@ -180,7 +180,7 @@ class Dialogue:
 
 @dataclass(slots=True)
 class _Session:
-    """A document while it is asked about."""
+    """The state of one document's conversation."""
 
     document: Document
     started: float
@@ -191,12 +191,12 @@ class _Session:
     keys: list[int] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
     first: tuple[str, tuple[Message, ...]] | None = None
-    """The first prompt of the view that is asked about, and its hash."""
+    """(hash, first prompt) of the current view."""
     received: dict[int, Reply] = field(default_factory=dict)
     replies: list[Reply] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
-    """What the engine noted of the requests."""
+    """Issues that the engine noted for the requests."""
     raw: RawOutput | None = None
 
     @property
@@ -205,7 +205,7 @@ class _Session:
 
     @property
     def is_answered(self) -> bool:
-        """Whether all questions have their replies."""
+        """Whether all questions have replies."""
         return len(self.received) == len(self.keys)
 
     def ask(self, questions: list[Question]) -> None:
@@ -213,7 +213,7 @@ class _Session:
         self.received, self.replies = {}, []
 
     def receive(self, key: int, reply: Reply) -> None:
-        """Take a reply; when it is the last, all stand in `replies` and among the turns, in the questions' order."""
+        """Take a reply; after the last, all are in `replies` and in the turns, in the order of the questions."""
         self.received[key] = reply
         if not self.is_answered:
             return
@@ -263,7 +263,7 @@ class _Session:
 
 
 def _read_once(reply: Reply) -> Reply:
-    """The reply as it is read: what it repeats three times in a row once, and with an Issue."""
+    """The reply as it is read: text repeated three times in a row is kept once, with an Issue."""
     text, count = collapsed(reply.text)
     if not count and reply.finish != REPETITION:
         return reply
@@ -276,7 +276,7 @@ def _read_once(reply: Reply) -> Reply:
 
 
 def converse(document: Document, views: Sequence[View], strategy: Strategy | None = None) -> Conversation:
-    """The conversation about a document: of a whole one the strategy's own; else window after window, then merged."""
+    """The conversation about a document: the strategy's, or one for each window with merged answers."""
     first = views[0].context
     strategy = strategy or find_strategy(first.options.strategy)
     if len(views) == 1:
@@ -294,13 +294,13 @@ def converse(document: Document, views: Sequence[View], strategy: Strategy | Non
         passed_over = REPEATED | ({"truncated"} if {"length", REPETITION} & finishes else set())
         context.issues += [issue for issue in found.issues if issue.code not in passed_over]
         context.issues[:] = [_placed(issue, i) for issue in context.issues]
-    if all(unread):  # then there is nothing to merge, and each answer says so itself
+    if all(unread):  # then there is nothing to merge; each answer has an Issue
         return payloads[0]
     return merge(readings, known=document.given.chains if document.given else ())
 
 
 def form(views: Sequence[View], strategy: Strategy) -> BoxForm | None:
-    """What the numbers of the boxes in an answer mean; those of merged windows are fractions."""
+    """The box form of an answer; that of merged windows is fractions."""
     if len(views) > 1 or strategy.fractions:
         return None
     shown = views[0].context.visible
@@ -308,7 +308,7 @@ def form(views: Sequence[View], strategy: Strategy) -> BoxForm | None:
 
 
 def _begun(strategy: Strategy, context: PromptContext) -> Conversation:
-    """The strategy's conversation; its first questions are those that were counted, where one model alone is asked."""
+    """The strategy's conversation; with a single model, its first questions are those made for counting."""
     begun, context.begun = context.begun, None
     if begun is None or context.roles:
         return (yield from strategy.run(context))
@@ -323,7 +323,7 @@ def _begun(strategy: Strategy, context: PromptContext) -> Conversation:
 
 
 def _watched(conversation: Conversation, finishes: set[str]) -> Generator[list[Question], list[Reply], Any]:
-    """The conversation; why its replies ended is added to `finishes`."""
+    """The conversation; the finish reasons of its replies are added to `finishes`."""
     try:
         questions = next(conversation)
         while True:
@@ -346,7 +346,7 @@ def _placed(issue: Issue, window: int) -> Issue:
 
 
 def prompts_of(options: Options, *, embedded_model: bool) -> Prompts:
-    """The prompts that these options ask with; the embedded model has its own. Raises UserError."""
+    """The prompts for these options; the embedded model has its own. Raises UserError."""
     strategy = find_strategy(options.strategy)
     base = [folder for folder in (embedded.PROMPTS if embedded_model else None, strategy.templates) if folder]
     own = [Path(options.prompts)] if options.prompts else []

@@ -1,4 +1,4 @@
-"""Boxes drawn on frames, each with a name: what is pointed at in a picture, as a prompt."""
+"""Boxes drawn on frames, each with a name, as visual prompts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from m3dllm.systems.videollm.messages import Still
 from m3dllm.types import Box
 
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#f032e6", "#9a6324")
-"""Of outlines and names: those of one name are alike in all frames, as far as there are colours."""
+"""Of outlines and names: the same for one name in all frames, while there are colours."""
 
 
 def drawn(still: Still, boxes: Sequence[tuple[int, str, Box]], size: Size) -> Still:
-    """A copy of the picture with the outline of each box and its name; boxes are (number, name, where).
+    """A copy of the picture with the outline of each box and its name; boxes are (number, name, box).
 
-    Boxes are fractions of the frame, which is shown in this `size`, in the middle of what the picture is padded to. The
-    hash is that of the picture and what is drawn, so that an engine takes it for another picture.
+    Boxes are fractions of the frame, which has this `size` in pixels, in the middle of the padded picture. The hash
+    covers the picture and the drawing, so that an engine takes it for another picture.
     """
     from PIL import ImageDraw, ImageFont
 

@@ -1,8 +1,8 @@
-"""What is known of each family of models: what the numbers of its boxes mean, and what it does to an image.
+"""The families of models: their box conventions, and their image preprocessing.
 
-A family is declared, found by the model's type or name, and never guessed from what a model answers. Each row of the
-table says where its convention of boxes is documented. Where nobody documents one, and of a model that is of no known
-family, no regions are asked for, unless --box-convention names a convention. Nothing here loads a model.
+A family is found by the model's type or name, never guessed from its answers. Each row of the table cites the
+documentation of its box convention. Without a documented convention, or for a model of unknown family, no regions are
+predicted, unless --box-convention names a convention. Nothing here loads a model.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """What the four numbers of a box mean.
+    """The meaning of the four numbers of a box.
 
-    `edge` is the coordinate of the right and of the bottom edge; None: the width and the height in pixels of the image
-    as the model sees it. `decimals` is how many a number is written with. `square` says that the numbers are of the
-    square that the image is padded to.
+    `edge` is the coordinate of the right and the bottom edge of the image; None: its width and height in pixels, as the
+    model gets it. `decimals`: the number of decimals. `square`: whether coordinates refer to the square that the image
+    is padded to.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Convention:
         return across * 10**self.decimals, down * 10**self.decimals
 
     def form(self, sizes: Mapping[int, Size]) -> BoxForm:
-        """How boxes are to be read, for frames of these sizes as the model sees them (before any padding)."""
+        """The box form for frames of these sizes in pixels, as the model gets them (before padding)."""
         units: dict[int, tuple[float, float]] = {}
         offsets: dict[int, tuple[float, float]] = {}
         for frame, (width, height) in sizes.items():
@@ -77,7 +77,7 @@ class SmartResize:
     max_pixels: int
 
     def __call__(self, size: Size) -> Size:
-        """The size of the image that the model sees. Raises ValueError for one more than 200 times as long as wide."""
+        """The size of the image that the model gets. Raises ValueError for an aspect ratio above 200."""
         width, height = size
         if max(size) > 200 * min(size):
             raise ValueError(f"an image of {width} x {height} pixels is too long for its width")
@@ -93,23 +93,23 @@ class SmartResize:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One family: how it is recognized, what its boxes mean, what it does to an image."""
+    """One family: how it is recognized, its box convention, its image preprocessing."""
 
     name: str
     pattern: str
-    """A regular expression over the model's name in small letters; "" where only --family names it."""
+    """A regular expression for the model's name in lower case; "" if only --family selects it."""
     types: tuple[str, ...]
     """The `model_type` of its configurations."""
     convention: str | None
     """None: not documented."""
     source: str
-    """Where the convention is documented, or where its authors were asked in vain."""
+    """Where the convention is documented, or where its authors were asked without an answer."""
     resize: SmartResize | None = None
-    """What its processor does to an image, where that matters and no processor is at hand to ask."""
+    """Its processor's resizing, if it matters and the processor may not be available."""
     pads: bool = False
-    """Whether an image is padded to a square before it is shown."""
+    """Whether images are padded to a square."""
     interleaves: bool = True
-    """Whether its chat format leaves images where they stand among the texts."""
+    """Whether its chat format keeps the positions of images among texts."""
 
 
 _QWEN2 = SmartResize(28, 56 * 56, 28 * 28 * 16384)
@@ -234,15 +234,15 @@ FAMILIES: Mapping[str, Family] = {
     )
 }
 UNKNOWN = Family("unknown", "", (), None, "")
-"""Of a model that is of no known family."""
+"""The family of unknown models."""
 TEXT_ONLY = Family("text only", "", (), None, "")
-"""Of a model that reads no images."""
+"""The family of models that read no images."""
 
 
 def find_family(model: str, *, model_type: str | None = None, family: str | None = None) -> Family:
-    """The family that `family` names, or that has `model_type`, or whose pattern the model's name fits, or UNKNOWN.
+    """The family named by `family`, or with `model_type`, or whose pattern matches the model's name, or UNKNOWN.
 
-    Raises UserError, with the known names, where `family` is none of them.
+    Raises UserError, with the known names, for an unknown `family`.
     """
     if family is not None:
         if family not in FAMILIES:
@@ -259,7 +259,7 @@ def find_family(model: str, *, model_type: str | None = None, family: str | None
 
 
 def find_convention(family: Family, name: str | None = None) -> Convention | None:
-    """The convention that `name` names, or the family's; None where it is not known.
+    """The convention named `name`, or the family's; None if unknown.
 
     Raises UserError for an unknown name.
     """

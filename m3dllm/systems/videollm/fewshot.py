@@ -1,4 +1,4 @@
-"""Examples for the prompt: which train documents are shown with their answers."""
+"""The selection of few-shot examples from the train documents."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from m3dllm.types import Document, Example
 
 
 class FewShotSelector:
-    """The train documents that can be examples, and the choice among them.
+    """Selects few-shot examples for a document among the train documents that can be examples.
 
-    An example can be shown if its answer can be written with texts that stand in it, and is not longer than answers may
-    be. None comes from the video of the document that is asked about.
+    A document can be an example if its gold answer consists of texts that occur in it, and is within the length limit
+    of answers. No example comes from the same video as the document.
     """
 
     def __init__(self, examples: Sequence[Example], options: Options) -> None:
-        """Raises UserError where there are fewer than `options.shots` that can be shown."""
+        """Raises UserError if fewer than `options.shots` documents can be examples."""
         self.options = options
         self.usable: tuple[Example, ...] = ()
         if not options.shots:
@@ -37,10 +37,10 @@ class FewShotSelector:
             self._retriever = make_retriever(options.retriever, [example.document for example in self.usable])
 
     def choose(self, document: Document) -> list[Example]:
-        """At most `shots` examples in the document's language, from other videos; of similar ones the nearest last.
+        """At most `shots` examples in the document's language, from other videos; if "similar", the most similar last.
 
-        The choice depends on the seed and the document (of fixed ones on the seed, but for the document's own video),
-        and not on what was asked before.
+        The choice depends only on the seed and the document ("fixed": only on the seed, except for the document's own
+        video).
         """
         if not self.options.shots:
             return []
@@ -54,12 +54,12 @@ class FewShotSelector:
             rnd.shuffle(open_)
         if self.options.shot_choice == "similar":
             near = self._retriever.nearness(document)
-            open_.sort(key=lambda i: -near.get(i, 0.0))  # stable: the shuffle decides between equals
+            open_.sort(key=lambda i: -near.get(i, 0.0))  # stable: the shuffle breaks ties
         return [self.usable[i] for i in reversed(open_[: self.options.shots])]
 
 
 def can_be_shown(example: Example, options: Options) -> bool:
-    """Whether its answer says what its gold says, in texts that stand in it, within the bounds of an answer."""
+    """Whether its gold can be written as an answer, with texts that occur in it, within the bounds of an answer."""
     if not example.document.text.strip() or not example.gold.chains:
         return False
     if not find_strategy(options.strategy).example_tasks <= example.annotated:
@@ -76,11 +76,11 @@ def can_be_shown(example: Example, options: Options) -> bool:
 
 
 def _is_text(mention: Any) -> bool:
-    """Whether a mention of the answer form names a text, as a model must, and not a place."""
+    """Whether a mention in the answer form is a text, as a model writes it, not offsets."""
     return isinstance(mention, str | list)
 
 
 def _is_apart(one: Document, other: Document) -> bool:
-    """Whether a document may be an example for another: same language, not the same, nor of the same video."""
+    """Whether a document may be an example for another: same language, another document, another video."""
     same_video = bool(one.group) and one.group == other.group
     return one.lang == other.lang and one.id != other.id and not same_video

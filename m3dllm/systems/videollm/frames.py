@@ -1,4 +1,4 @@
-"""Which frames of a document are shown, and how large."""
+"""The choice and size of a document's frames for a model."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Choice = Literal["uniform", "subtitles", "annotated"]
 def choose_frames(document: Document, most: int, *, how: Choice = "uniform", fps: float = 24.0) -> tuple[Frame, ...]:
     """At most `most` frames of the document, in order.
 
-    uniform: spread evenly over all; annotated: spread evenly over those that were annotated (over all, where none was);
-    subtitles: the one nearest to the middle of each of `most` equal shares of the timed subtitles (uniform, where they
-    have no times), filled up evenly.
+    uniform: spread evenly over all; annotated: spread evenly over the annotated ones (over all, if none is);
+    subtitles: the one nearest to the middle of each of `most` equal parts of the timed subtitles (uniform, if they have
+    no times), filled up evenly.
     """
     frames = sorted(document.frames, key=lambda frame: frame.index)
     if how == "annotated":
@@ -33,7 +33,7 @@ def choose_frames(document: Document, most: int, *, how: Choice = "uniform", fps
 
 
 def _evenly(frames: Sequence[Frame], most: int) -> list[Frame]:
-    """The frames in the middle of `most` equal shares."""
+    """The frames in the middle of `most` equal parts."""
     return [frames[(2 * i + 1) * len(frames) // (2 * most)] for i in range(most)]
 
 
@@ -49,24 +49,24 @@ def _by_subtitles(document: Document, frames: Sequence[Frame], most: int, fps: f
 
 
 def shown_size(size: tuple[int, int], *, longest_side: int) -> tuple[int, int]:
-    """Width and height of a picture made smaller where its longest side is above `longest_side`."""
+    """(width, height) in pixels of a picture scaled down to `longest_side` if larger."""
     scale = min(1.0, longest_side / max(size))
     width, height = (max(1, round(side * scale)) for side in size)
     return width, height
 
 
 def blank(frame: Frame, *, longest_side: int) -> Image:
-    """A black picture of the size in which the frame is shown."""
+    """A black picture in the size of the frame for the model."""
     from PIL import Image as Images
 
     return Images.new("RGB", shown_size((frame.width_px, frame.height_px), longest_side=longest_side))
 
 
 def load_image(frame: Frame, *, longest_side: int) -> Image:
-    """The picture in colour, made smaller where its longest side is above `longest_side`: by whole numbers as the mean
-    of squares, which takes a tenth of the time, and by the rest as bicubic.
+    """The picture in RGB, scaled down to `longest_side` if larger: by an integer factor with box averaging, which takes
+    a tenth of the time, then by the rest with bicubic interpolation.
 
-    Raises ValueError, with the file, where it cannot be read.
+    Raises ValueError, with the file, if it cannot be read.
     """
     from PIL import Image as Images
 

@@ -1,8 +1,8 @@
-"""Gold as answers, as far as the grammars can express it: for few-shot examples and for tuning alike.
+"""Gold as answers, as far as the grammars can express it, for few-shot examples and tuning.
 
-What cannot be expressed is skipped: mentions that begin or end inside a token or are too long, what lies beyond the
-bounds of an answer, relations that join a chain with itself, regions of frames that are not shown. How much that is,
-`conversations.ceiling` measures.
+What cannot be expressed is skipped: mentions that begin or end inside a token or are too long, items beyond the bounds
+of an answer, relations of a chain with itself, regions of frames that the model does not get. `conversations.ceiling`
+measures the loss.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from m3dllm.types import Annotation, Box, Chain, Region
 
 
 class Gold:
-    """The gold of a document as it is shown: `annotation`, with its chains named c0, c1 and so on.
+    """The gold of a document in a prompt: `annotation`, with its chains named c0, c1 and so on.
 
-    Each stage writes its own answer from it, its `target`.
+    The `target` of each stage writes its answer from it.
     """
 
     def __init__(self, context: PromptContext, gold: Annotation, *, box_step: int = 1) -> None:
-        """`box_step`: boxes are written in steps of so many units of the last digit."""
+        """`box_step`: boxes are rounded to multiples of this many units of the last digit."""
         self.context, self.box_step = context, box_step
         self.annotation = named(_expressible(context, gold))
 
     def groups(self, groups: Sequence[Group]) -> dict[str, Group]:
-        """For each gold chain the group that holds most of its mentions."""
+        """gold chain -> the group with most of its mentions."""
         owner = {mention.span: chain.id for chain in self.annotation.chains for mention in chain.mentions}
         shares = Counter(
             (owner[mention.span], i)
@@ -49,7 +49,7 @@ class Gold:
         return {chain: groups[i] for chain, i in best.items()}
 
     def regions(self) -> list[tuple[Region, str]]:
-        """Regions of frames that are shown, frame by frame and from left to right, with their boxes as written."""
+        """(region, its box as written) in the frames of the prompt, by frame and from left to right."""
         visible, most = self.context.visible, self.context.bounds.regions
         order = {frame: i for i, frame in enumerate(visible.sizes)}
         here = [region for region in self.annotation.regions if region.frame in order]
@@ -60,9 +60,9 @@ class Gold:
 
 
 def written_box(box: Box, frame: int, context: PromptContext, *, step: int = 1) -> str:
-    """A box in the numbers of the model's convention: the inverse of how `normalize` reads it.
+    """A box in the model's convention: the inverse of how `normalize` reads it.
 
-    Where the grammar distinguishes the two sides of an edge by tens only, a very narrow box is made wider.
+    If the grammar distinguishes the two edges only by tens, a very narrow box is widened.
     """
     visible = context.visible
     convention, size = visible.convention, visible.sizes[frame]
@@ -85,15 +85,15 @@ def written_box(box: Box, frame: int, context: PromptContext, *, step: int = 1) 
 
 
 def _apart(low: int, high: int, limit: int) -> tuple[int, int]:
-    """The two edges, moved as little as the grammar needs: it wants them in different cells."""
+    """The two edges, moved as little as needed into different cells of the grammar."""
     cell = 10 if limit >= CELLS else 1
-    last = limit // cell * cell  # the upper edge may lie here or above, the lower one must lie below
+    last = limit // cell * cell  # the upper edge may be here or above, the lower one must be below
     low = min(low, last - 1)
     return low, max(high, (low // cell + 1) * cell)
 
 
 def _expressible(context: PromptContext, gold: Annotation) -> Annotation:
-    """The gold of what is shown, without what the grammars cannot express."""
+    """The gold of what is in the prompt, without what the grammars cannot express."""
     document, labels, bounds = context.document, context.labels, context.bounds
     edges = _edges(context)
     occurrences = Occurrences(document)
@@ -134,10 +134,9 @@ def _edges(context: PromptContext) -> set[int]:
 
 
 def named(gold: Annotation) -> Annotation:
-    """The chains, which stand in order, named c0, c1, and so on.
+    """The chains, in order, named c0, c1, and so on.
 
-    The relations follow as a reader comes upon them: at the place where their two chains are mentioned nearest to each
-    other, the first such place.
+    Relations are in reading order: by the first place where their two chains are mentioned closest to each other.
     """
     names = {chain.id: f"c{i}" for i, chain in enumerate(gold.chains)}
     order = {chain.id: i for i, chain in enumerate(gold.chains)}
@@ -154,7 +153,7 @@ def named(gold: Annotation) -> Annotation:
 
 
 def _meeting(one: Chain, other: Chain) -> tuple[int, int]:
-    """Where the later of two mentions ends, one of each chain, which stand nearest to each other; then the earlier."""
+    """(end of the later, end of the earlier) of the two closest mentions, one of each chain."""
     pairs = (
         sorted((a.span, b.span), key=lambda span: (span[1], span[0])) for a, b in product(one.mentions, other.mentions)
     )

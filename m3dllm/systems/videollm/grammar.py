@@ -1,13 +1,13 @@
-"""Grammars in which only right answers can be written: one for each stage, made from one document.
+"""Grammars for constrained decoding: one for each stage, made from one document.
 
 They are written for llguidance (its dialect of Lark). What they guarantee of a finished answer: it is JSON without free
 white space; every mention is a substring of the document that begins and ends on its token boundaries; types are the
-label set's; names of chains and mentions exist; head and tail differ; frames are among those shown; boxes lie inside
-the frame and have an area; every list has a longest length. In the `relations` stage types fit head and tail.
+label set's; names of chains and mentions exist; head and tail differ; frames are among those in the prompt; boxes lie
+inside the frame and have an area; every list has a maximum length. In the `relations` stage types fit head and tail.
 
-What the joint grammar leaves open: that an occurrence number exists for its text (only that some token stands so many
-times), that a relation's type fits, and that no mention stands in two chains: a chain may be said twice, and a relation
-join it with itself under both names. `normalize` makes Issues of these.
+The joint grammar does not check that an occurrence number exists for its text (only that some token occurs as often),
+that a relation's type fits, and that no mention is in two chains: a chain may be repeated, and a relation may join it
+with itself under both names. `normalize` makes Issues of these.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def joint_grammar(
 ) -> str:
     """Chains, relations and regions in one object. Relations name only chains that were written before them.
 
-    `chains`: the rest of an answer, behind so many chains; `related`: behind its relations too. With
-    `refused`, the list of chains goes on, without these texts.
+    `chains`: the grammar of the rest of an answer after this many chains; `related`: after its relations too. With
+    `refused`, the list of chains continues, without these texts.
     """
     rules = _Rules()
     n_chains = bounds.chains if mention_chunks(document) and labels.mentions else 0
@@ -97,12 +97,12 @@ def markup_grammar(document: Document, labels: LabelSet, visible: VisibleFrames,
 
 
 PIECE = 64
-"""Tokens, and white space between them, after which a piece of a text ends at the next end of a sentence; twice as many
+"""Tokens and white space between them after which a piece of a text ends at the next end of a sentence; twice as many
 at the latest. A parser keeps a state for each of them at once."""
 
 
 def markup_pieces(chunks: Sequence[str]) -> list[tuple[int, int]]:
-    """The chunks of a text in pieces: where each begins and ends."""
+    """The pieces of a text: (first, last + 1) of the chunks of each."""
     ends, first = [], 0
     for i, chunk in enumerate(chunks, start=1):
         is_end = chunk.rstrip()[-1:] in (".", "!", "?", "。", "！", "？") or "\n" in chunk
@@ -113,7 +113,7 @@ def markup_pieces(chunks: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def entities_grammar(document: Document, labels: LabelSet, bounds: Bounds) -> str:
-    """For each mention type the list of the texts that are mentions of it."""
+    """For each mention type, the list of the texts of its mentions."""
     rules = _Rules()
     texts = '""'
     if mention_chunks(document):
@@ -124,7 +124,7 @@ def entities_grammar(document: Document, labels: LabelSet, bounds: Bounds) -> st
 
 
 def spans_grammar(document: Document, bounds: Bounds, most: int) -> str:
-    """At most `most` texts of the document, whatever their types."""
+    """At most `most` texts of the document, without types."""
     rules = _Rules()
     texts = '""'
     if mention_chunks(document):
@@ -137,7 +137,7 @@ def spans_grammar(document: Document, bounds: Bounds, most: int) -> str:
 def chains_grammar(mentions: Sequence[Named], bounds: Bounds) -> str:
     """Lists of names of `mentions`, each list of one type, each name at most once in the answer.
 
-    With more than MARKED mentions a name may come again. Raises ValueError where there is no mention.
+    With more than MARKED mentions a name may be repeated. Raises ValueError if there is no mention.
     """
     if not mentions:
         raise ValueError("no mention to make chains of")
@@ -150,7 +150,7 @@ def chains_grammar(mentions: Sequence[Named], bounds: Bounds) -> str:
         rules.add("chain", " | ".join(f"chain_{i}" for i in range(len(kinds))))
         rules.add("start", _object({"chains": _array(_list("chain", bounds.chains))}))
         return rules.text()
-    # The parameter of a rule says which mentions were used already, a bit each.
+    # The parameter of a rule has one bit for each mention that was used.
     used: dict[str, list[str]] = {kind: [] for kind in kinds}
     for bit, mention in enumerate(mentions):
         name = f"{_text(_json(mention.name))} more_{kinds.index(mention.type)}::set_bit({bit}) %if bit_clear({bit})"
@@ -164,11 +164,11 @@ def chains_grammar(mentions: Sequence[Named], bounds: Bounds) -> str:
 
 
 MARKED = 60
-"""The most mentions of which a grammar knows which were used; its rules have 64 bits for it."""
+"""The most mentions of which a grammar tracks which were used, in 64-bit parameters."""
 
 
 def relations_grammar(chains: Sequence[Named], labels: LabelSet, bounds: Bounds) -> str:
-    """Relations among `chains`, of types that fit head and tail; an empty list where no type fits any pair."""
+    """Relations among `chains`, of types that fit head and tail; an empty list if no type fits any pair."""
     rules = _Rules()
     kinds = []
     by_type = _by_type(chains)
@@ -190,12 +190,12 @@ def relations_grammar(chains: Sequence[Named], labels: LabelSet, bounds: Bounds)
 
 
 def fits(label: RelationLabel, head: str, tail: str) -> bool:
-    """Whether a relation of this type may join chains of these types; a chain without a type takes any."""
+    """Whether a relation of this type may join chains of these types; a chain without a type fits any."""
     return not head or not tail or label.joins(head, tail)
 
 
 def regions_grammar(chains: Sequence[Named], labels: LabelSet, visible: VisibleFrames, bounds: Bounds) -> str:
-    """Regions of the frames shown, each of a chain of its type (of any chain, where mentions do not have that type)."""
+    """Regions of the prompt's frames, each of a chain of its type (of any chain, if mentions do not have that type)."""
     rules = _Rules()
     regions = rules.regions(visible, labels, bounds, chains=chains)
     rules.add("start", _object({"regions": _array(regions)}))
@@ -203,7 +203,7 @@ def regions_grammar(chains: Sequence[Named], labels: LabelSet, visible: VisibleF
 
 
 def box_grammar(frame: int, visible: VisibleFrames) -> str:
-    """One box in a frame that is shown."""
+    """One box in a frame of the prompt."""
     rules = _Rules()
     rules.box("BOX", visible.convention.limits(visible.sizes[frame]), visible)
     rules.add("start", _object({"box": "BOX"}))
@@ -211,12 +211,12 @@ def box_grammar(frame: int, visible: VisibleFrames) -> str:
 
 
 def choice_grammar(options: Iterable[str]) -> str:
-    """One of `options`, as it stands."""
+    """One of `options`, verbatim."""
     return f"start: {_union(options)}\n"
 
 
 def text_grammar(key: str, most: int) -> str:
-    """An object that holds one line of at most so many characters."""
+    """An object with one line of at most `most` characters."""
     rules = _Rules()
     rules.add("TEXT", f'/"[^"\\\\\\x00-\\x1f]{{1,{most}}}"/')
     rules.add("start", _object({key: "TEXT"}))
@@ -224,14 +224,14 @@ def text_grammar(key: str, most: int) -> str:
 
 
 FREE = '%llguidance {"no_forcing": true}'
-"""Where only one text can follow, the model still chooses in which tokens it writes it."""
+"""Even if only one text can follow, the model chooses its tokens."""
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------
 
 
 class _Rules:
-    """A grammar while it is written: one line a rule, each name once."""
+    """A grammar being written: one line per rule, each name once."""
 
     def __init__(self) -> None:
         self._lines: dict[str, str] = {}
@@ -258,7 +258,7 @@ class _Rules:
         self.add("mention", f"MENTION | {_array(_row('MENTION', _text(','), numbers))}")
 
     def piece(self, number: int, chunks: Sequence[str], *, many: bool) -> str:
-        """A rule for these chunks; where `many`, some of them stand between tags."""
+        """A rule for these chunks; with `many`, some of them are between tags."""
         out, within = (lambda i: f"out_{number}_{i}"), (lambda i: f"in_{number}_{i}")
         for i, chunk in enumerate(chunks):
             plain, is_token = _text(chunk), bool(chunk.strip())
@@ -294,7 +294,7 @@ class _Rules:
     def regions(
         self, visible: VisibleFrames, labels: LabelSet, bounds: Bounds, *, chains: Sequence[Named] | None = None
     ) -> str:
-        """What stands between the brackets of the list of regions; with `chains` each says which one it shows."""
+        """The items of the list of regions; with `chains` each names the one that it shows."""
         if not visible.sizes or not labels.regions or not bounds.regions:
             return '""'
         groups: dict[Size, list[int]] = {}
@@ -335,7 +335,7 @@ class _Rules:
 
 # --- mentions ---------------------------------------------------------------------------------------------------------
 
-# Characters as JSON writes them, and those among them that are no white space.
+# Characters as JSON writes them, and those that are not white space.
 _UNIT = r"""([^\\"\x00-\x1f]|\\["\\bfnrt]|\\u[0-9a-f]{4})"""
 _SOLID = r"""([^\\"\x00-\x1f\s]|\\["\\b]|\\u00(0[0-8ef]|1[0-9ab]))"""
 
@@ -343,7 +343,7 @@ _SOLID = r"""([^\\"\x00-\x1f\s]|\\["\\b]|\\u00(0[0-8ef]|1[0-9ab]))"""
 def mention_chunks(document: Document) -> list[str]:
     """The text from its first token to its last, in pieces: tokens, and the white space between them.
 
-    Where something else than white space lies between two tokens, they are one piece with it: a mention then never
+    If anything but white space lies between two tokens, they form one piece with it: a mention then never
     begins or ends inside it. Overlapping tokens are one piece too.
     """
     text = document.text
@@ -373,12 +373,12 @@ def _union(literals: Iterable[str]) -> str:
 
 
 def _names(names: Iterable[str]) -> str:
-    """One of the names, as JSON writes it."""
+    """One of the names, in JSON."""
     return _union(map(_json, names))
 
 
 def _row(*parts: str) -> str:
-    """One part after the other."""
+    """The concatenation of the parts."""
     return " ".join(parts)
 
 
@@ -421,7 +421,7 @@ def _ranges(least: int, most: int) -> list[str]:
 
 
 def _same_length(low: str, high: str) -> list[str]:
-    """Regular expressions for the numbers from `low` to `high`, all of this length (zeros in front count)."""
+    """Regular expressions for the numbers from `low` to `high`, all of this length (with leading zeros)."""
     if len(low) == 1:
         return [f"[{low}-{high}]" if low != high else low]
     rest = len(low) - 1
@@ -438,7 +438,7 @@ def _same_length(low: str, high: str) -> list[str]:
 def _numbers(least: int, most: int, decimals: int) -> str:
     """A regular expression for the numbers from `least` to `most`, in units of the last decimal.
 
-    With decimals they lie between 0 and 1, and all decimals are written out.
+    With decimals they are from 0 to 1, and all decimals are written.
     """
     if not decimals:
         return "|".join(_ranges(least, most))
@@ -451,12 +451,12 @@ def _numbers(least: int, most: int, decimals: int) -> str:
 
 
 CELLS = 500
-"""From how many units across a frame on the two sides of a box must differ in the tens: nothing that wide is lost that
-is wider than a fiftieth of it, and the grammar is ten times as small."""
+"""In frames with at least this many units across, the two edges of a box must differ in the tens: no box wider than
+1/50 of the frame is lost, and the grammar is ten times smaller."""
 
 
 def _rising(limit: int, decimals: int, before: str, between: str, after: str) -> str:
-    """`before` a `between` b `after`, where 0 <= a < b <= `limit`: for each a, or each ten of them, what b may be."""
+    """`before` a `between` b `after`, where 0 <= a < b <= `limit`: for each a, or each ten of them, the range of b."""
     cell = 10 if limit >= CELLS else 1
     cases = []
     for low in range(0, limit, cell):

@@ -1,4 +1,4 @@
-"""Mentions and chains while they are built up from one answer to the next, and how prompts show them."""
+"""Mentions and chains built up from answer to answer, and their form in prompts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from m3dllm.systems.videollm.visible import Named
 from m3dllm.types import Chain, Mention
 
 TEXTS = 6
-"""How many different texts of a chain a prompt shows."""
+"""The number of different texts of a chain in a prompt."""
 
 
 @dataclass(slots=True)
 class Group:
-    """A chain as the stages build it. `loose` are texts of it that stand nowhere in the document."""
+    """A chain as the stages build it. `loose`: its texts that do not occur in the document."""
 
     name: str
     type: str
@@ -37,18 +37,18 @@ class Group:
 
 
 def group_of(number: int, chain: Chain) -> Group:
-    """A chain under the name that prompts use."""
+    """A chain with its name in prompts."""
     return Group(f"c{number}", chain.type, list(chain.mentions))
 
 
 def place(
     context: PromptContext, answer: Mapping[str, Any], sure: Mapping[tuple[str, str], float] | None = None
 ) -> tuple[list[Mention], list[Group]]:
-    """(the mentions that an `entities` answer means, in order; those of its texts that stand nowhere).
+    """(the mentions of an `entities` answer, in order; groups of its texts that do not occur).
 
-    A text means each of its token-aligned occurrences that does not lie inside a longer mention; a span that two types
-    claim is the first one's. What stands nowhere is kept as it was written: `normalize` says what was wrong with it.
-    `sure` is the confidence of a type and a text, where it is known.
+    A text stands for each of its token-aligned occurrences that does not lie inside a longer mention; a span of two
+    types gets the first one. Texts that do not occur are kept as written, for `normalize` to make Issues of.
+    `sure`: (type, text) -> confidence, if known.
     """
     occurrences = Occurrences(context.document)
     predicted = [(label.name, text) for label in context.labels.mentions for text in strings(answer.get(label.name))]
@@ -67,7 +67,7 @@ def place(
 
 
 def marked(context: PromptContext, mentions: Sequence[Mention]) -> str:
-    """The text with `[m3 …]` around each mention; a longer one stands around those inside it."""
+    """The text with `[m3 …]` around each mention; a longer one encloses those inside it."""
     text = context.document.text
     opens: dict[int, list[tuple[int, int]]] = {}
     closes: dict[int, int] = {}

@@ -1,10 +1,9 @@
-"""How likely a model was to write the parts of its answer: log-probabilities of tokens as confidences.
+"""Confidences of the parts of an answer from the log-probabilities of its tokens.
 
-The confidence of a part is the probability of the tokens that say it, given all that was written before: the product of
-those of its words, each with the mark that ends it. Of a mention these are its text and its type, of a relation head,
-tail and type, of a region frame, type and chain; not the numbers of a box, of which none is likely by itself. Where a
-grammar holds an answer, an engine of this machine gives the probabilities among what the grammar allows; a server may
-give those before it.
+The confidence of a part is the probability of its tokens, given all before: the product over its values, each with the
+mark that ends it. These are text and type of a mention, head, tail and type of a relation, frame, type and chain of a
+region; not the numbers of a box, none of which is probable by itself. With a grammar, local engines give probabilities
+among the allowed tokens; a server may give those without the constraint.
 
 Without log-probabilities, or where an answer is not one JSON object, there are no confidences.
 """
@@ -24,13 +23,13 @@ from m3dllm.confidence import rounded
 from m3dllm.systems.videollm.engines.base import Reply
 
 RELATION, REGION = ("head", "tail", "type"), ("frame", "type", "chain")
-"""The keys whose values say a relation, and a region."""
+"""The keys whose values count for a relation, and for a region."""
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 
 @dataclass(slots=True)
 class Place:
-    """Where a value stands in a text, and where its own values do: in an object by their keys, in a list in order."""
+    """The place of a value in a text, with the places of its own values: by key in an object, in order in a list."""
 
     start: int
     end: int
@@ -39,7 +38,7 @@ class Place:
 
 
 def place_of(text: str) -> Place | None:
-    """The place of the one JSON object that a text is, and of all in it; None where it is none."""
+    """The place of the JSON object that the whole text is, with all values in it; None if it is not one."""
     try:
         if not isinstance(json.loads(text), dict):
             return None
@@ -68,7 +67,7 @@ def _read(tokens: Iterator[re.Match[str]], first: re.Match[str] | None = None) -
             if token[0] != ",":
                 place.listed.append(_read(tokens, token))
     elif mark[0].startswith('"'):
-        place.start += 1  # the mark that opens a text is not the model's choice; the one that ends it is
+        place.start += 1  # the opening quote is not the model's choice; the closing one is
     return place
 
 
@@ -82,12 +81,12 @@ class Likelihood:
 
     @classmethod
     def of(cls, reply: Reply) -> Likelihood | None:
-        """None where the engine gives no log-probabilities, or the answer is not one JSON object."""
+        """None if the engine gives no log-probabilities, or the answer is not one JSON object."""
         root = place_of(reply.text) if reply.logprobs is not None else None
         return None if root is None or reply.logprobs is None else cls(reply.text, root, reply.logprobs)
 
     def probability(self, *places: Place) -> float:
-        """That of the tokens that the places touch, each place by itself."""
+        """The product over the tokens that the places touch, each place separately."""
         total = 0.0
         for place in places:
             first = bisect_right(self._ends, place.start)
@@ -96,7 +95,7 @@ class Likelihood:
         return rounded(math.exp(min(total, 0.0)))
 
     def texts(self, place: Place) -> Iterator[tuple[str, float]]:
-        """Each text of a list, and its probability; of one that appears twice the first comes last."""
+        """Each text of a list, and its probability; of a repeated text the first comes last."""
         for at in reversed(place.listed):
             if self.text[at.end - 1] == '"':
                 yield json.loads(self.text[at.start - 1 : at.end]), self.probability(at)
@@ -112,7 +111,7 @@ class Likelihood:
 
 
 def with_confidences(rows: Sequence[Any], reply: Reply, name: str, keys: Sequence[str]) -> list[Any]:
-    """The objects that an answer lists under `name`, each with its confidence where the engine tells it."""
+    """The objects that an answer lists under `name`, each with its confidence if the engine has it."""
     found = Likelihood.of(reply)
     sure = found.rows(name, keys) if found else []
     if len(sure) != len(rows):
@@ -124,7 +123,7 @@ def with_confidences(rows: Sequence[Any], reply: Reply, name: str, keys: Sequenc
 
 
 def joint_answer(reply: Reply) -> Any:
-    """An answer in the answer form with the confidences of its parts; the text as it is where there are none."""
+    """An answer in the answer form with the confidences of its parts; the unchanged text if there are none."""
     found = Likelihood.of(reply)
     if found is None:
         return reply.text
@@ -145,7 +144,7 @@ def joint_answer(reply: Reply) -> Any:
 
 
 def _mention(mention: Any, confidence: float, link: float) -> Any:
-    """A mention as an object with its confidences; one in no form of the answer as it is."""
+    """A mention as an object with its confidences; a malformed one unchanged."""
     sure = {"confidence": confidence, "link": link}
     if isinstance(mention, str):
         return {"text": mention} | sure

@@ -1,4 +1,4 @@
-"""Messages: what one side of a conversation says, texts and images in order; and how records write them."""
+"""Chat messages, with texts and images in order, and their form in records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Still:
-    """A frame as it is shown: its number in the clip and its picture."""
+    """A frame in a prompt: its number in the clip and its picture."""
 
     frame: int
     image: Image
@@ -24,7 +24,7 @@ class Still:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """Frames shown as one video, and when each of them is seen."""
+    """Frames as one video, with the time of each in seconds."""
 
     stills: tuple[Still, ...]
     seconds: tuple[float, ...]
@@ -35,7 +35,7 @@ Part = str | Still | Clip
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Message:
-    """What one side says: "system", "user" or "assistant"."""
+    """One message of the role "system", "user" or "assistant"."""
 
     role: str
     parts: tuple[Part, ...]
@@ -44,7 +44,7 @@ class Message:
 def prompt_text(messages: Sequence[Message], *, like: tuple[str, Sequence[Message]] | None = None) -> str:
     """The messages as one line of JSON, with each image as the number and the hash of its frame.
 
-    `like` is an earlier prompt and its hash: what a message begins with in common with that prompt's is written as
+    `like` is (hash, messages) of an earlier prompt: the common beginning of a message with that prompt's is written as
     {"like": its hash, "parts": how many parts}.
     """
     written = []

@@ -1,4 +1,4 @@
-"""The options of `video-chatgpt` and `video-llama-2`: those of `video-llm` that such a model has. Light to import."""
+"""The options of `video-chatgpt` and `video-llama-2`: those of `video-llm` that apply to them. Light to import."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OF_OTHER_MODELS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Native(Config):
-    """What the two have in common."""
+    """The common options of the two."""
 
     withheld: ClassVar[frozenset[str]] = frozenset((*named(Config, FIT), *_OF_SERVERS, *_OF_OTHER_MODELS))
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

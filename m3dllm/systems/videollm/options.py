@@ -1,4 +1,4 @@
-"""The options of `video-llm`, as values: those of answering, and those of tuning. Light to import."""
+"""The options of `video-llm`: those of prediction, and those of tuning. Light to import."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from m3dllm.config import ADVANCED, FIT, INCIDENTAL, AtLeast0, AtLeast1, NotNega
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options(config.Options):
-    """How documents are answered. They make a run what it is."""
+    """The options of prediction, which identify a run."""
 
     model: str | None = None
     """A model folder or hub id, or its name on a server; default: the embedded model, or the one the server serves."""
@@ -141,7 +141,7 @@ class Options(config.Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuningOptions(Options):
-    """How a model is tuned to the answers that these options ask for. Only a fit depends on them."""
+    """The options of tuning a model to the gold answers of these prompts. Only training depends on them."""
 
     tune: Annotated[Literal["lora", "full"], FIT] = "lora"
     """What 'm3dllm fit' trains: lora (an adapter), or full (all weights of the language model)."""

@@ -1,4 +1,4 @@
-"""What a run would send for a document: the first prompt, its tokens, and what holds the answer. No weights are loaded.
+"""The first prompt of a run for a document, its tokens, and the constraint of the answer. No weights are loaded.
 
 The prompts of later stages depend on the answers before them, so only the first can be shown.
 """
@@ -21,9 +21,9 @@ from m3dllm.types import Document, Example, Issue
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The first question about a document. `prompt` is in the model's chat format where that is known.
+    """The first question about a document. `prompt` is in the model's chat format if known.
 
-    `constraint` is the grammar, or the schema where an engine takes none; None for a model that writes freely.
+    `constraint` is the grammar, or the schema if the engine has no grammars; None for unconstrained decoding.
     """
 
     document: str
@@ -48,10 +48,10 @@ class Preview:
 def preview(
     config: Config, document: Document, *, labels: LabelSet, examples: Sequence[Example] = ()
 ) -> Preview | None:
-    """What would be sent first about `document`; None where nothing would be.
+    """The first prompt about `document`; None if there is none.
 
-    Raises UserError for options or a model that cannot be, and ValueError for a document that cannot be shown. Of a
-    server the list of its models is read.
+    Raises UserError for impossible options or a missing model, and ValueError for a document that cannot be put into a
+    prompt. From a server only the list of models is read.
     """
     kind = find_engine(config.engine)
     engine: Engine

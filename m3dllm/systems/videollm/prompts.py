@@ -1,9 +1,9 @@
-"""From templates to messages: what is asked, in the document's language.
+"""From templates to messages, in the document's language.
 
-A template is `<strategy>/<stage>.<language>.v<version>.jinja`; those in `document/` are shared by the strategies. One
-that a version does not have is that of the version before. A message is a list of parts, texts and images in order.
-What a document says never becomes a command of the chat format: strings that look like special tokens are broken by an
-invisible character.
+A template is `<strategy>/<stage>.<language>.v<version>.jinja`; those in `document/` are shared by the strategies. A
+template missing in a version is taken from the version before. A message is a list of parts, texts and images in order.
+The text of a document never acts on the chat format: strings that look like special tokens are broken by an invisible
+character.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SPECIAL = re.compile(
 SUFFIX = ".jinja"
 
 _FAULTS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError)
-"""What a template can raise that is filled."""
+"""Errors that rendering a template can raise."""
 
 
 NEWEST = 2
@@ -48,13 +48,13 @@ NEWEST = 2
 
 
 class Prompts:
-    """The templates of one version, and what all of them are filled with: guidelines, and whether they are compact."""
+    """The templates of one version, and their common values: guidelines, and whether they are compact."""
 
     def __init__(
         self, *folders: Path, version: int = 1, guidelines: Mapping[Lang, str] | None = None, compact: bool = False
     ) -> None:
-        """`folders`: templates that come before the shipped ones, the first first. `guidelines`: what is annotated, in
-        each language. Raises UserError where one is no folder, or the version has no place for what is given."""
+        """`folders`: templates that override the shipped ones, in order of precedence. `guidelines`: by language.
+        Raises UserError if one is not a folder, or if the version does not support guidelines or compact prompts."""
         for folder in folders:
             if not folder.is_dir():
                 raise UserError.at(folder, "is not a folder; expected one with <strategy>/<stage>.<language>.v1.jinja")
@@ -62,7 +62,7 @@ class Prompts:
             raise UserError(f"there are no prompts of version {version}: expected at most {NEWEST}")
         self.version, self.guidelines, self.compact = version, dict(guidelines or {}), compact
         self._folders = [*folders, SHIPPED]
-        # A template may come from anyone: in the sandbox it can fill in values and reach nothing behind them.
+        # A template is untrusted: in the sandbox it can only insert values.
         self._environment = ImmutableSandboxedEnvironment(
             loader=jinja2.FileSystemLoader([str(path) for path in self._folders], encoding="utf-8"),
             undefined=jinja2.StrictUndefined,
@@ -73,14 +73,14 @@ class Prompts:
 
     @property
     def has_turns(self) -> bool:
-        """Whether few-shot examples are turns of the conversation, as from version 2 on, or stand in the question."""
+        """Whether few-shot examples are turns of the conversation (version 2 or later), or part of the question."""
         return self.version > 1
 
     def render(self, name: str, lang: Lang, **values: Any) -> str:
         """The text of the template `name`, such as "staged/chains", filled with `values`.
 
         In a template `part("mentions")` is the template "document/mentions" with the same values. Raises UserError,
-        with file and line, where a template is missing or wrong.
+        with file and line, if a template is missing or wrong.
         """
         own = {"guidelines": self.guidelines.get(lang, ""), "compact": self.compact}
         values = own | values | {"part": lambda part: self.render(f"document/{part}", lang, **values)}
@@ -94,13 +94,13 @@ class Prompts:
         return re.sub(r"\n{3,}", "\n\n", text).strip()
 
     def _file(self, name: str) -> str:
-        """The file of a template: of the first folder that has it, in the newest version up to this one."""
+        """The file of a template: in the first folder that has it, of the newest version up to this one."""
         files = [f"{name}.v{version}.jinja" for version in range(self.version, 0, -1)]
         found = (file for folder in self._folders for file in files if (folder / file).is_file())
         return next(found, files[0])
 
     def _template(self, file: str) -> jinja2.Template:
-        """The template in a file. Raises UserError, with file and line, where it is missing or none."""
+        """The template in a file. Raises UserError, with file and line, if it is missing or invalid."""
         try:
             return self._environment.get_template(file)
         except jinja2.TemplateNotFound as error:
@@ -114,13 +114,13 @@ class Prompts:
             ) from error
 
     def check(self, *folders: str) -> None:
-        """Raises UserError, with file and line, for a template in one of these folders that is none."""
+        """Raises UserError, with file and line, for an invalid template in one of these folders."""
         for name in self.hashes(*folders):
             if name.endswith(SUFFIX):
                 self._template(name)
 
     def hashes(self, *strategies: str) -> dict[str, str]:
-        """The sha256 of every template of these strategies and of what they share, by its file; and of guidelines."""
+        """file -> sha256 of every template of these strategies and of the shared ones; and of guidelines."""
         names = {
             path.relative_to(folder).as_posix().rsplit(".", 2)[0]
             for folder in self._folders
@@ -130,18 +130,18 @@ class Prompts:
         found = {f"guidelines.{lang}.md": sha256(text.encode()) for lang, text in self.guidelines.items()}
         for file in map(self._file, names):
             path = next((folder / file for folder in self._folders if (folder / file).is_file()), None)
-            if path is not None:  # else it is of a later version only
+            if path is not None:  # else it exists only in a later version
                 found[file] = sha256_file(path)
         return dict(sorted(found.items()))
 
     def sha256(self, strategy: str) -> str:
-        """The hash of all templates that a strategy asks with."""
+        """The hash of all templates that a strategy uses."""
         return sha256(json.dumps(self.hashes(strategy), sort_keys=True).encode())
 
 
 def unused(own: Path, *others: Path) -> list[str]:
-    """The files of a folder of prompts that no strategy uses: their names stand neither in the `others`, the
-    folders that it is laid over, nor in a template of its own that takes them as a part."""
+    """The files of a folder of prompts that no strategy uses: their names are neither in the `others`, the folders that
+    it overrides, nor included by one of its own templates."""
     known = {_name(path, folder) for folder in (*others, SHIPPED) for path in folder.rglob(f"*{SUFFIX}")}
     files = [path for path in sorted(own.rglob("*")) if path.is_file() and not path.name.startswith((".", "README"))]
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in files if path.suffix == SUFFIX]
@@ -151,9 +151,9 @@ def unused(own: Path, *others: Path) -> list[str]:
 
 
 def copy(out: Path, *folders: Path) -> None:
-    """Write the newest version of each template of `folders`, of two of one name the first's, into the folder `out`.
+    """Write the newest version of each template of `folders` (of equal names the first one) into the folder `out`.
 
-    Raises UserError where something stands there.
+    Raises UserError if `out` exists and is not empty.
     """
     found: dict[str, tuple[int, Path, Path]] = {}
     for folder in folders:
@@ -174,21 +174,21 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def default_version(options: Options, *, embedded_model: bool) -> int:
-    """The version of the prompts that options without one mean."""
+    """The default version of the prompts."""
     if options.prompts is not None:
         return version_of(Path(options.prompts)) or NEWEST
     return 1 if embedded_model and not options.shots else NEWEST
 
 
 def version_of(folder: Path) -> int:
-    """The newest version of the templates in a folder; 0 where there are none."""
+    """The newest version of the templates in a folder; 0 if there are none."""
     paths = folder.rglob(f"*{SUFFIX}") if folder.is_dir() else ()
     versions = (re.fullmatch(r".*\.v(\d+)", path.stem) for path in paths)
     return max((int(found[1]) for found in versions if found), default=0)
 
 
 def _place(error: BaseException, file: str) -> tuple[str, int | None]:
-    """The innermost line of a template that an error comes from."""
+    """(file, line) of the innermost template line of an error."""
     where, line, trace = file, None, error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
@@ -202,7 +202,7 @@ def _place(error: BaseException, file: str) -> tuple[str, int | None]:
 
 
 def harmless(text: str, specials: Iterable[str] = ()) -> str:
-    """`text` in which nothing is a special token: neither one of `specials` nor what looks like one."""
+    """`text` without special tokens: neither one of `specials` nor anything that looks like one."""
     text = _SPECIAL.sub(lambda match: match[0] + BREAK, text)
     for special in sorted({s for s in specials if s.strip()}, key=len, reverse=True):
         if special in text:
@@ -212,7 +212,7 @@ def harmless(text: str, specials: Iterable[str] = ()) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A stretch of the text as it is shown, and when it is said, in seconds; None where that is not known."""
+    """A line of the text in a prompt, with its times in seconds; None if unknown."""
 
     text: str
     start: str | None = None
@@ -220,7 +220,7 @@ class Line:
 
 
 def text_lines(document: Document, specials: Iterable[str] = ()) -> list[Line]:
-    """The whole text in stretches, those of the segments with their times. Nothing is omitted or repeated."""
+    """The whole text in lines, segments with their times. Nothing is omitted or repeated."""
     text, at = document.text, 0
     lines: list[Line] = []
 
@@ -247,10 +247,9 @@ def show_document(
     specials: Sequence[str] = (),
     unlisted: bool = False,
 ) -> tuple[Part, ...]:
-    """The frames and the subtitles as parts of a message: what all stages of a document have in common.
+    """The frames and subtitles as parts of a message, common to all stages of a document.
 
-    `as_video`: the frames are one clip, and named where it is shown; `unlisted`: they are one clip before all else, and
-    no word is said of them.
+    `as_video`: the frames are one clip, listed beside it; `unlisted`: they are one clip at the beginning, without text.
     """
     noted = {frame.index: frame.at_s(fps) for frame in document.frames}
     times = [noted.get(still.frame, still.frame / fps) if fps else None for still in stills]

@@ -1,6 +1,6 @@
-"""What a model wrote in the middle of a conversation, as an object: the next question is made from it.
+"""Parse replies within a conversation, from which the next question is made.
 
-The reader is `normalize`'s own. Here only what a stage needs is read, and what had to be mended, or could not be read,
+It uses the reader of `normalize`, reads only what a stage needs, and what had to be repaired, or could not be read,
 becomes an Issue.
 """
 
@@ -19,18 +19,18 @@ __all__ = ["complete", "has_shape", "is_whole", "read_object", "rows", "strings"
 
 
 def read_object(text: str, where: str, keys: Collection[str] = ()) -> tuple[dict[str, Any], tuple[Issue, ...]]:
-    """(the object in `text`, Issues at the place `where`); empty, with an Issue, where there is none.
+    """(the object in `text`, Issues at the place `where`); empty, with an Issue, if there is none.
 
-    `keys` are those that the answer may have; () where any will do.
+    `keys` are those that the answer may have; () for any.
     """
     value, issues = read(text, keys)
     return value if isinstance(value, dict) else {}, tuple(replace(issue, where=where) for issue in issues)
 
 
 def has_shape(text: str, schema: Mapping[str, Any]) -> bool:
-    """Whether a text, but for its thoughts, is an object with the keys and the kinds of values that `schema` wants.
+    """Whether a text, without its thoughts, is an object with the keys and kinds of values of `schema`.
 
-    A server that holds answers to a schema writes nothing else.
+    A server that constrains answers to a schema writes nothing else.
     """
     kinds = {"array": list, "object": dict, "string": str, "integer": int, "number": (int, float)}
     try:
@@ -44,7 +44,7 @@ def has_shape(text: str, schema: Mapping[str, Any]) -> bool:
 
 
 def strings(value: Any) -> list[str]:
-    """The texts of a list, also where one stands in a list or an object of its own; nothing else."""
+    """The texts of a list, also those wrapped in a list or an object; nothing else."""
     return [text for item in value if isinstance(text := _text(item), str)] if isinstance(value, list) else []
 
 
@@ -57,5 +57,5 @@ def _text(item: Any) -> Any:
 
 
 def rows(value: Any) -> list[Any]:
-    """The items of a list as they are, or what stands in its place: `normalize` says what is wrong with them."""
+    """The unchanged items of a list, or the value in its place as the only item: `normalize` makes Issues of them."""
     return value if isinstance(value, list) else [] if value is None else [value]

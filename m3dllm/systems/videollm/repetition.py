@@ -1,6 +1,6 @@
-"""Answers that go round in circles: the same elements of a list, or the same few of them, three times in a row.
+"""Detect repetition in answers: the same one or few elements of a list, three times in a row.
 
-An engine that can stops there. What any answer repeats so is read once, and noted.
+Engines that can stop there. In any answer, the repeated elements are read once, with an Issue.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ import json
 import re
 
 REPETITION = "repetition"
-"""Why such a reply ended, and the code of the Issue."""
+"""The finish reason of such a reply, and the code of the Issue."""
 TIMES = 3
 LONGEST = 1000
-"""Characters of the longest stretch that is looked for."""
+"""The maximum length of a repeated part, in characters."""
 INDENT = 40
-"""Characters of white space that an element may stand behind."""
+"""The maximum white space before an element, in characters."""
 _EDGE = re.compile(r"[,\]}]")
 _ID = re.compile(r'"id":"c\d+"')
 
 
 def is_going_round(text: str) -> bool:
-    """Whether what was written before the last comma ends with the same elements three times in a row.
+    """Whether the text before the last comma ends with the same elements three times in a row.
 
-    Chains that differ by their names alone are the same.
+    Chains that differ only in their names count as equal.
     """
     before = _ID.sub('"id":""', text[: max(0, text.rfind(","))])
     return _cycle(before, len(before)) is not None
 
 
 def collapsed(text: str) -> tuple[str, int]:
-    """(the text with what it repeats three times or more in a row once, how many such places it had).
+    """(the text with repetitions of three or more times reduced to one, the number of such places).
 
-    Chains that differ by their names alone are counted and stay, because relations may name them.
+    Chains that differ only in their names are counted but kept, because relations may name them.
     """
     found, count = _collapsed(text)
     return found, count or _collapsed(_ID.sub('"id":""', text))[1]
@@ -55,12 +55,12 @@ def _collapsed(text: str) -> tuple[str, int]:
 
 
 def _cycle(text: str, end: int) -> str | None:
-    """The comma and the elements behind it with which `text[:end]` ends twice, after these elements once more."""
+    """The comma and elements that `text[:end]` ends with twice, after the same elements; None if it does not."""
     comma = text.rfind(",", 0, end)
     while comma >= 0 and end - comma <= LONGEST:
         cycle = text[comma:end]
         elements = cycle[1:].lstrip()
-        start = end - (TIMES - 1) * len(cycle) - len(elements)  # of the elements, the first time
+        start = end - (TIMES - 1) * len(cycle) - len(elements)  # where the elements begin first
         if (
             start > 0
             and text.startswith(cycle, comma - len(cycle))
@@ -74,7 +74,7 @@ def _cycle(text: str, end: int) -> str | None:
 
 
 def _are_elements(text: str) -> bool:
-    """Whether a text is one or more elements of a list, among them one that is no number."""
+    """Whether a text is one or more elements of a list, at least one of them not a number."""
     try:
         values = json.loads(f"[{text}]")
     except (ValueError, RecursionError):

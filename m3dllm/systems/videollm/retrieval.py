@@ -1,7 +1,7 @@
-"""How near texts are to one another: by the words they share, or by what a sentence encoder makes of them.
+"""Similarity of texts, by shared words or by a sentence encoder.
 
-Both give cosines: of tf-idf weights, or of the mean of an encoder's last states. No model library is loaded here unless
-an encoder is asked for.
+Both are cosines: of tf-idf weights, or of the mean of an encoder's last states. A model library is loaded only for an
+encoder.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from m3dllm.errors import UserError
 from m3dllm.types import Document, Lang
 
 PIECE = 256
-"""Tokens of a text that an encoder reads at once; a longer text is the mean of its pieces."""
+"""The maximum tokens per input of an encoder; a longer text is the mean of its pieces."""
 ENGLISH_ONLY = ("minilm",)
-"""Encoders that read no Chinese: Chinese documents are then compared by their words."""
+"""Encoders without Chinese: Chinese documents are then compared by words."""
 
 
 class Retriever(Protocol):
-    """Knows a set of documents."""
+    """Compares a document with a set of documents."""
 
     def nearness(self, document: Document) -> Mapping[int, float]:
-        """How near each of them is, by its place; one that is left out has nothing in common with the document."""
+        """index -> similarity to `document`; absent ones have nothing in common with it."""
         ...
 
 
 def make_retriever(name: str, documents: Sequence[Document]) -> Retriever:
-    """`name`: "lexical", "minilm", or an encoder's folder or hub id. Raises UserError where there is none."""
+    """`name`: "lexical", "minilm", or an encoder's folder or hub id. Raises UserError if there is none."""
     lexical = Lexical(documents)
     return lexical if name == "lexical" else Embedding(name, documents, otherwise=lexical)
 
 
 class Lexical:
-    """An inverted index with tf-idf weights, each document's of length 1."""
+    """An inverted index with tf-idf weights, normalized per document."""
 
     def __init__(self, documents: Sequence[Document]) -> None:
         self._index: dict[str, list[tuple[int, float]]] = defaultdict(list)
@@ -52,7 +52,7 @@ class Lexical:
                 self._index[name].append((i, weight / length))
 
     def nearness(self, document: Document) -> Mapping[int, float]:
-        """Cosines, up to the document's length."""
+        """Cosines, up to a common factor, the norm of `document`."""
         near: dict[int, float] = defaultdict(float)
         for name, n in sorted(Counter(features(document.text, document.lang)).items()):
             found = self._index.get(name, [])
@@ -62,17 +62,17 @@ class Lexical:
 
 
 def features(text: str, lang: Lang) -> list[str]:
-    """What two texts are compared by: words in small letters; in Chinese, pairs of characters."""
+    """The features of a text: lower-cased words; in Chinese, character bigrams."""
     if lang == "en":
         return re.findall(r"\w+", text.lower())
     return [pair for run in re.findall(r"\w+", text) for pair in (run[i : i + 2] for i in range(max(1, len(run) - 1)))]
 
 
 class Embedding:
-    """The documents as vectors of a sentence encoder; `otherwise` compares those in a language it does not read."""
+    """The documents as vectors of a sentence encoder; `otherwise` compares those in other languages."""
 
     def __init__(self, name: str, documents: Sequence[Document], *, otherwise: Retriever) -> None:
-        """Raises UserError where the encoder cannot be loaded."""
+        """Raises UserError if the encoder cannot be loaded."""
         self._name, self._otherwise = name, otherwise
         self._tokenizer, self._model = _load(name)
         read = [i for i, document in enumerate(documents) if self._reads(document)]
@@ -88,7 +88,7 @@ class Embedding:
         return document.lang == "en" or self._name not in ENGLISH_ONLY
 
     def _vector(self, text: str) -> Any:
-        """A vector of length 1: the mean over all tokens of the text, read in pieces."""
+        """A unit vector: the mean over all tokens of the text, encoded in pieces."""
         import torch
 
         pieces = self._tokenizer(text, truncation=True, max_length=PIECE, return_overflowing_tokens=True)["input_ids"]

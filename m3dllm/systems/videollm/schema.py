@@ -1,8 +1,8 @@
-"""JSON schemas of the answers: what a server without grammars can hold a model to.
+"""JSON schemas of the answers: the constraint for servers without grammars.
 
-They say the shape, the types, the frames and the range of coordinates, and how long lists are. Unlike the grammars they
-leave open whether a mention stands in the document, whether a name exists, and whether a box has an area; `normalize`
-makes Issues of what is wrong there.
+They define the form, types, frames, ranges of coordinates and lengths of lists. Unlike the grammars they
+do not check that a mention occurs in the document, that a name exists, and that a box has an area; `normalize`
+makes Issues of these errors.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def joint_schema(labels: LabelSet, visible: VisibleFrames, bounds: Bounds) -> Sc
 
 
 def entities_schema(labels: LabelSet, bounds: Bounds) -> Schema:
-    """For each mention type the list of the texts that are mentions of it."""
+    """For each mention type, the list of the texts of its mentions."""
     text = {"type": "string", "minLength": 1, "maxLength": bounds.characters}
     return _object({label.name: _array(text, bounds.mentions) for label in labels.mentions})
 
@@ -68,12 +68,12 @@ def relations_schema(chains: Sequence[Named], labels: LabelSet, bounds: Bounds) 
 
 
 def regions_schema(chains: Sequence[Named], labels: LabelSet, visible: VisibleFrames, bounds: Bounds) -> Schema:
-    """Regions of the frames shown, each of one of `chains` or of none."""
+    """Regions of the prompt's frames, each of one of `chains` or of none."""
     return _object({"regions": _regions(labels, visible, bounds, chains=chains)})
 
 
 def box_schema(frame: int, visible: VisibleFrames) -> Schema:
-    """One box in a frame that is shown."""
+    """One box in a frame of the prompt."""
     return _object({"box": _array(_number([visible.convention.limits(visible.sizes[frame])], visible), 4, least=4)})
 
 
@@ -83,7 +83,7 @@ def choice_schema(options: Iterable[str]) -> Schema:
 
 
 def text_schema(key: str, most: int) -> Schema:
-    """One text of at most so many characters."""
+    """One text of at most `most` characters."""
     return _object({key: {"type": "string", "minLength": 1, "maxLength": most}})
 
 
@@ -121,7 +121,7 @@ def _object(properties: Schema) -> Schema:
 
 
 def _array(items: Schema, most: int, *, least: int = 0) -> Schema:
-    """A list of `least` to `most` items; one that must stay empty says nothing of its items."""
+    """A list of `least` to `most` items; one that must be empty has no schema of items."""
     if most < 1:
         return {"type": "array", "items": {"type": "null"}, "maxItems": 0}
     return {"type": "array", "items": items, "minItems": least, "maxItems": most}

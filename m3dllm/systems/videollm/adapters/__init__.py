@@ -1,1 +1,1 @@
-"""Adapters on disk: what each is, whether it may be used here, its layers, and the proof that they do something."""
+"""Adapters on disk: their cards, whether they fit a run, their layers, and the check that they have an effect."""

@@ -1,7 +1,7 @@
-"""An adapter on disk: what it is, where it is found, and whether it may be used here. No weights are loaded.
+"""An adapter on disk: its card, where it is found, and checks of its files. No weights are loaded.
 
-`<folder>/adapter.toml` says what it was made of; `adapter_config.json` and `adapter_model.safetensors` are as peft
-writes them; `README.md` is its card for people. The same `adapter.toml` stands beside the weights of a model that was
+`<folder>/adapter.toml` is its card; `adapter_config.json` and `adapter_model.safetensors` are as peft
+writes them; `README.md` is the card for people. The same `adapter.toml` lies beside the weights of a model that was
 tuned fully, in `model/`.
 """
 
@@ -24,7 +24,7 @@ CARD, CONFIG, WEIGHTS, MODEL = "adapter.toml", "adapter_config.json", "adapter_m
 SHIPPED = shipped("adapters")
 """The adapters that come with the package."""
 OWN = Path("adapters")
-"""Where the user's adapters are kept."""
+"""The folder of the user's adapters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Base:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What was trained of it."""
+    """The trained part of the model."""
 
     tune: Literal["lora", "full"]
     rank: int = 0
@@ -64,7 +64,7 @@ class Prompting:
 class Data:
     """What it is trained on: the hashes are of the documents with their gold, in order.
 
-    `ceiling` is what the right answers themselves score against the gold of train.
+    `ceiling` is the score of the gold answers themselves against the gold of train.
     """
 
     languages: tuple[str, ...]
@@ -78,7 +78,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """adapter.toml."""
+    """The content of adapter.toml."""
 
     name: str
     base: Base
@@ -87,7 +87,7 @@ class Card:
     data: Data
     best_epoch: int
     effect: float
-    """By how much it changes log-probabilities of three texts, at most."""
+    """The largest change of a log-probability over three texts."""
     training: dict[str, Any] = field(default_factory=dict)
     """The options of training."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -114,18 +114,18 @@ class Adapter:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a run's record says of it."""
+        """Its provenance in a run's record."""
         found = {"name": self.name, "rank": self.card.shape.rank, "sha256": self.card.files.get(WEIGHTS, "")}
         return {"adapter": found}
 
     @property
     def note(self) -> str:
-        """What whoever reads the scores must know of it."""
+        """The note about it for readers of scores."""
         how = f"LoRA adapter '{self.name}'" if self.card.shape.tune == "lora" else "tuned fully"
         return f"{how}, tuned on {self.card.data.train_documents} documents"
 
     def check_files(self) -> None:
-        """Raises UserError where a file is missing, pickled, cut off or changed, or has another rank than it says."""
+        """Raises UserError if a file is missing, pickled, truncated or changed, or has another rank than the card."""
         weights = self.folder / WEIGHTS
         if not weights.is_file():
             beside = pickle_beside(self.folder)
@@ -146,7 +146,7 @@ class Adapter:
                 raise UserError.at(self.folder / name, message)
 
     def check_base(self, name: str, sha256: str) -> None:
-        """Raises UserError where the model of that name and hash is not the one that was tuned."""
+        """Raises UserError if the model of that name and hash is not the one that was tuned."""
         base = self.card.base
         if sha256 != base.sha256:
             named = f"'{base.model}'" if base.model else "an embedded model"
@@ -155,7 +155,7 @@ class Adapter:
             raise self.refusal(f"{what}: {remedy}, or tune another")
 
     def refusal(self, why: str) -> UserError:
-        """Why this adapter may not be used."""
+        """The error for why this adapter cannot be used."""
         return UserError.at(self.folder, f"adapter '{self.name}' {why}")
 
 
@@ -163,7 +163,7 @@ class Adapter:
 
 
 def find_adapter(given: str | Path) -> Adapter:
-    """The adapter of that name, in that folder, or of that run. Raises UserError where there is none."""
+    """The adapter of that name, in that folder, or of that run. Raises UserError if there is none."""
     path = Path(given)
     for folder in (path, path / "checkpoint", *(root / given for root in _roots())):
         if (folder / CARD).is_file():
@@ -175,7 +175,7 @@ def find_adapter(given: str | Path) -> Adapter:
 
 
 def open_adapter(folder: Path) -> Adapter:
-    """The adapter in `folder`. Raises UserError where its adapter.toml cannot be read."""
+    """The adapter in `folder`. Raises UserError if its adapter.toml cannot be read."""
     path = folder / CARD
     try:
         table = tomllib.loads(read_text(path))
@@ -210,7 +210,7 @@ def _roots() -> list[Path]:
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of a safetensors file, from its header. Raises UserError where it is none, or cut off."""
+    """The names and shapes of a safetensors file, from its header. Raises UserError if it is not one, or truncated."""
     data = read_bytes(path)
     if is_pickle(data):
         raise UserError.at(path, "is a pickle, which is never loaded: expected safetensors; fetch the adapter again")

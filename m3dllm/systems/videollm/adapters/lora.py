@@ -20,7 +20,7 @@ from m3dllm.wire import read_json
 
 
 def adapt(model: Any, config: TuningOptions) -> Any:
-    """`model` with fresh LoRA layers, as peft makes them; only they, and modules to train fully, are trained.
+    """`model` with new LoRA layers of peft; only these, and modules to train fully, are trained.
 
     Raises UserError where an option names a module that is not there.
     """
@@ -53,10 +53,10 @@ def unfreeze(model: Any, config: TuningOptions) -> None:
 
 
 def linear_layers(model: Any, targets: Sequence[str] = ()) -> tuple[list[str], str | None]:
-    """(the linear layers to adapt, by the ends of their names; what of the model is left out although it ends so).
+    """(the linear layers to adapt, by the ends of their names; a pattern of modules to exclude with such names).
 
-    Those of the language model (its head apart) whose names end in one of `targets`; all of them where it is empty. A
-    target that names a layer elsewhere means that one. Raises UserError where a target is no linear layer.
+    These are the linear layers of the language model (without its head) whose names end in one of `targets`; all if it
+    is empty. A target may also name a layer elsewhere. Raises UserError if a target is not a linear layer.
     """
     sight, head = _sight(model), model.get_output_embeddings()
     linear = [name for name, module in model.named_modules() if _is_linear(module) and module is not head]
@@ -73,12 +73,12 @@ def linear_layers(model: Any, targets: Sequence[str] = ()) -> tuple[list[str], s
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Also those that hold their weights in 4 bits."""
+    """Whether it is a linear layer, also with 4-bit weights."""
     return isinstance(module, nn.Linear) or type(module).__name__ in ("Linear4bit", "Linear8bitLt")
 
 
 def _sight(model: Any) -> tuple[str, ...]:
-    """How the names of everything begin that belongs to images: the tower, and what joins it to the language model."""
+    """The name prefixes of the vision modules: the encoder, and its projection to the language model."""
     if not hasattr(model.config, "vision_config"):
         return ("\0",)
     decoder = model.get_decoder()
@@ -89,7 +89,7 @@ def _sight(model: Any) -> tuple[str, ...]:
 
 
 def _full_names(model: Any, wanted: Sequence[str]) -> list[str]:
-    """The modules whose names end so. Raises UserError where there is none."""
+    """The modules whose names end in one of `wanted`. Raises UserError if there is none."""
     found = []
     for end in wanted:
         names = [name for name, _ in model.named_modules() if name and _ends(name, end)]
@@ -107,9 +107,9 @@ def _ends(name: str, end: str) -> bool:
 
 
 def load_adapter(model: Any, adapter: Adapter) -> Any:
-    """Put the adapter's layers into `model`, in place; what peft makes around it can switch them off.
+    """Add the adapter's layers to `model`, in place; returns peft's wrapper, which can disable them.
 
-    Raises UserError where its files are damaged or do not fit the model.
+    Raises UserError if its files are damaged or do not fit the model.
     """
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
     from safetensors.torch import load_file
@@ -132,12 +132,12 @@ def load_adapter(model: Any, adapter: Adapter) -> Any:
 
 
 def _known(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what a newer peft wrote that this one does not know."""
+    """The values without fields of a newer peft."""
     return {name: value for name, value in values.items() if name in kind.__dataclass_fields__}
 
 
 def effect_on(tuned: Any, tokenizer: Any, device: torch.device) -> float:
-    """By how much the adapter changes a log-probability of the PROBES, at most."""
+    """The largest change of a log-probability of the PROBES by the adapter."""
     model = tuned.get_base_model()
     learning = model.training
     model.eval()
@@ -151,7 +151,7 @@ def effect_on(tuned: Any, tokenizer: Any, device: torch.device) -> float:
 
 
 def _log_probabilities(model: Any, ids: Sequence[int], device: torch.device) -> list[float]:
-    """Of each token of a text but the first."""
+    """The log-probability of each token of a text but the first."""
     given = torch.tensor([ids], device=device)
     logits = model(input_ids=given, use_cache=False).logits[0, :-1].float()
     found: list[float] = logits.log_softmax(-1).gather(-1, given[0, 1:, None])[:, 0].tolist()
@@ -159,5 +159,5 @@ def _log_probabilities(model: Any, ids: Sequence[int], device: torch.device) -> 
 
 
 def can_hold_four_bits(device: torch.device) -> bool:
-    """Whether bitsandbytes and a GPU are there."""
+    """Whether bitsandbytes and a GPU are available."""
     return device.type == "cuda" and importlib.util.find_spec("bitsandbytes") is not None

@@ -1,7 +1,7 @@
-"""The configuration of an adapter, made safe: what peft would read as patterns becomes the names that they match.
+"""The configuration of an adapter, made safe: patterns are replaced by the module names that they match.
 
-An `adapter_config.json` comes from anyone. Its patterns are tried here, within a time limit, and peft gets the names of
-modules; what would load code, or make layers that the weights are not of, is refused.
+An `adapter_config.json` is untrusted. Its patterns are matched here, within a time limit, and peft gets module names;
+settings that would load code, or make layers without weights, are refused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 LIMIT_S = 2.0
-"""How long the patterns of an adapter may take, all together. Those that people write take milliseconds."""
+"""The time limit for all patterns of an adapter. Ordinary ones take milliseconds."""
 KEPT = frozenset(
     {
         *("r", "lora_alpha", "lora_dropout", "bias", "lora_bias", "use_rslora", "use_dora", "fan_in_fan_out"),
@@ -20,20 +20,20 @@ KEPT = frozenset(
         *("layers_to_transform", "layers_pattern", "layer_replication", "trainable_token_indices", "task_type"),
     }
 )
-"""What of a configuration says which layers the adapter has."""
+"""The settings that define the adapter's layers."""
 REFUSED = frozenset(
     {
         *("megatron_config", "auto_mapping", "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config"),
         *("monteclora_config", "velora_config", "kasa_config"),
     }
 )
-"""What loads code or makes layers of another kind. The rest says how the weights began, and they are there already."""
+"""Settings that load code or make other kinds of layers. All others concern initialization, and are ignored."""
 
 
 def safe_settings(values: Mapping[str, Any], modules: Sequence[str]) -> dict[str, Any]:
-    """What of an `adapter_config.json` peft is given, its patterns as names out of `modules`.
+    """The settings of an `adapter_config.json` for peft, with patterns replaced by names in `modules`.
 
-    Raises ValueError for what is not supported, and for patterns that are none or take too long.
+    Raises ValueError for unsupported settings, and for patterns that are invalid or take too long.
     """
     if odd := sorted(name for name in REFUSED if values.get(name)):
         raise ValueError(f"{odd[0]} is not supported")
@@ -58,7 +58,7 @@ def safe_settings(values: Mapping[str, Any], modules: Sequence[str]) -> dict[str
 
 
 class _Patterns:
-    """Patterns of one adapter, tried on the names of the modules of a model."""
+    """Matches the patterns of one adapter with the module names of a model."""
 
     def __init__(self, modules: Sequence[str]) -> None:
         self._modules = modules

@@ -1,4 +1,4 @@
-"""The proof that an adapter does something: it changes how likely three texts are. Each engine measures by how much."""
+"""The check that an adapter has an effect: it changes the log-probabilities of three texts, as an engine measures."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ PROBES = (
     "苏珊出生在北京，她的丈夫乔治是一位画家。",
     '{"chains":[{"id":"c0","type":"PER","mentions":["',
 )
-"""The texts by which an adapter must show that it changes something."""
+"""The texts of the check."""
 EFFECT = 1e-3
-"""The least change of a log-probability that counts as an effect."""
+"""The minimum change of a log-probability that counts as an effect."""
 
 
 def effect(adapted: Sequence[Sequence[float]], plain: Sequence[Sequence[float]]) -> float:
-    """By how much a log-probability differs at most; the numbers of each text with the adapter, and without."""
+    """The largest difference of a log-probability; arguments: those of each text with the adapter, and without."""
     return max(
         abs(a - b) for with_, without in zip(adapted, plain, strict=True) for a, b in zip(with_, without, strict=True)
     )
 
 
 def prove(name: str, found: float) -> None:
-    """Raises UserError where an adapter changes nothing."""
+    """Raises UserError if an adapter changes nothing."""
     if not found >= EFFECT:
         what = f"changes no log-probability of three texts by more than {found:.1e}"
         raise UserError(f"adapter '{name}' {what}: it has no effect here, so its answers would be the base model's")

@@ -18,19 +18,19 @@ log = logging.getLogger("m3dllm")
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 BOUND = ("box_convention", "video", "prompt_form")
-"""The options that change what is asked, or what an answer means."""
+"""The options that change prompts, or the meaning of answers."""
 USUAL = (*BOUND, "frames", "frame_choice", "longest_side", "fps", "shots")
-"""The options that an adapter should be used with as it was tuned."""
+"""The options that should be the same as in tuning."""
 
 
 def tuned(
     options: AnyOptions, checkpoint: Path | None, *, local: bool, quiet: bool = False
 ) -> tuple[AnyOptions, Adapter | None]:
-    """(the options with the model and the prompts that they mean, what was tuned of it or None).
+    """(the options with the model and prompts filled in, the adapter or None).
 
-    `checkpoint` is the result of a fit: an adapter, or a whole model. Where no model or version of the prompts was
-    named, it is the adapter's. `local`: whether the engine's models are on this machine; a server's adapter may be
-    unknown here (`quiet`: without a warning). Raises UserError.
+    `checkpoint` is the result of a fit: an adapter, or a whole model. By default the model and prompt version are the
+    adapter's. `local`: whether the engine's models are on this machine; a server's adapter may be unknown here
+    (`quiet`: without a warning). Raises UserError.
     """
     if checkpoint is not None and options.adapter:
         raise UserError("--checkpoint and --adapter are two adapters: give one of them")
@@ -60,7 +60,7 @@ def tuned(
 
 
 def check_use(adapter: Adapter, options: Options, labels: LabelSet, prompts_sha256: str) -> None:
-    """Raises UserError where the adapter was tuned for other prompts or another label set."""
+    """Raises UserError if the adapter was tuned for other prompts or another label set."""
     asked = adapter.card.asked
     if asked.strategy != options.strategy:
         raise adapter.refusal(f"was tuned with --strategy {asked.strategy}, not {options.strategy}")

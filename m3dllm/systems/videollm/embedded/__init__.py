@@ -1,6 +1,6 @@
-"""The embedded model: what answers where no model is named. It lies beside this file, with the prompts it was made for.
+"""The embedded model, the default of `video-llm`; it lies beside this file, with the prompts that it was trained on.
 
-It is a demonstration: a few million parameters, pretrained in the domain of the demo corpus and of no use outside it
+It is for demonstration: a few million parameters, pretrained in the domain of the demo corpus, and useless outside it
 (MODEL_CARD.md). No model library is loaded here.
 """
 
@@ -11,5 +11,5 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 PROMPTS = FOLDER / "prompts"
 NAME = "embedded"
-"""What records and messages call it."""
+"""Its name in records and messages."""
 NOTE = "in-domain pretrained: the embedded demonstration model, made for the demo corpus, of no use outside it"

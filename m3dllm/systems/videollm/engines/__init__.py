@@ -1,4 +1,4 @@
-"""The engines: each module here but `base`, `local` and `native` is one, found by its name; other packages bring more.
+"""The engines: each module here except `base`, `local` and `native` is one, found by name; other packages add more.
 
 A package names an engine's class by an entry point of the group "m3dllm.engines".
 """
@@ -22,7 +22,7 @@ def engine_names() -> list[str]:
 
 @cache
 def find_engine(name: str) -> type[Engine]:
-    """The engine's class; no model library is loaded. Raises UserError for a name that is none."""
+    """The engine's class; no model library is loaded. Raises UserError for an unknown name."""
     if name not in engine_names():
         raise UserError(f"--engine {name}: expected {', '.join(engine_names())}")
     kind: type[Engine] = class_in(_MODULES.find(name), Engine, name)
@@ -30,9 +30,9 @@ def find_engine(name: str) -> type[Engine]:
 
 
 def make_engine(options: Options, budget: ContextBudget | None = None) -> Engine:
-    """The engine, with its model loaded; where `budget` is known, it makes room for no more than that.
+    """The engine, with its model loaded; with a `budget`, it reserves memory for no more than that.
 
-    Raises UserError for what the user can mend.
+    Raises UserError for what the user can fix.
     """
     kind = find_engine(options.engine)
     try:

@@ -1,6 +1,6 @@
-"""What an engine is: it takes requests whenever it is given some, and gives replies as they are ready.
+"""The interface of engines: they take requests at any time, and return replies as they are ready.
 
-So the documents of a run proceed independently. Requests of one document name the same `share`: what their prompts have
+So the documents of a run proceed independently. Requests of one document have the same `share`: what their prompts have
 in common is encoded once. No model library is loaded here.
 """
 
@@ -35,26 +35,26 @@ CAPABILITIES = {
     "tensor_parallel": "a model may be spread over GPUs",
     "budget": "is made for the longest of the documents to come: they are measured before it is loaded",
 }
-"""What an engine may support; it is asked for this, never for its name."""
+"""The capabilities of engines; code checks these, never an engine's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
-    """What constrains an answer: a grammar where the engine takes one, else the schema. One may be missing."""
+    """The constraint of an answer: a grammar if the engine supports it, else the schema. One may be missing."""
 
     grammar: str | None = None
     schema: dict[str, Any] | None = None
     chunks: tuple[str, ...] = ()
-    """The document's tokens and the white space between them, for engines whose grammars are written from the schema:
+    """The document's tokens and the white space between them, for engines whose grammars are made from the schema:
     see `grammar.mention_chunks`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Request:
-    """One question. With `options`, the engine also says how likely each of them is as the answer's beginning.
+    """One question. With `options`, the engine also scores each of them as the beginning of the answer.
 
-    `begun` is how the answer begins, for engines that go on with it: the reply, its constraint and `max_tokens` are of
-    what follows.
+    `begun` is a prefilled beginning of the answer, for engines that support it: the reply, its constraint and
+    `max_tokens` concern what follows.
     """
 
     messages: tuple[Message, ...]
@@ -67,17 +67,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """One answer and what it cost. `finish` is "stop", "length" (cut at the token limit), "repetition" (ended because
-    it went round in circles), "error", or why a server held an answer back.
+    """One answer and its cost. `finish` is "stop", "length" (truncated at the token limit), "repetition" (ended because
+    it repeated itself), "error", or why a server withheld an answer.
 
-    `reasoning` is what the model thought apart from its answer, `refusal` what it said instead of one; `issues` is what
-    the engine noted of the request.
+    `reasoning` is the chain of thought, separate from the answer, `refusal` a text in place of an answer; `issues` are
+    those that the engine noted for the request.
 
-    Of `tokens_out` and `seconds`, `tokens_thinking` and `thinking_s` belong to `reasoning`; None where nothing tells.
+    Of `tokens_out` and `seconds`, `tokens_thinking` and `thinking_s` belong to `reasoning`; None if unknown.
 
-    `scores` are the log-probabilities of the request's options, relative to one another; None where the engine gives
-    none. `logprobs` are, for each token of the answer, where it ends in `text` and its log-probability. Of the prompt's
-    tokens, `tokens_vision` are images and `tokens_reused` were encoded before.
+    `scores` are the log-probabilities of the request's options, relative to one another; None if the engine has none.
+    `logprobs` are (end offset in `text`, log-probability) of each token of the answer. Of the prompt's tokens,
+    `tokens_vision` are images and `tokens_reused` were in the cache.
     """
 
     text: str = ""
@@ -102,7 +102,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """The tokens of a prompt, and those of them that are images; exact or estimated."""
+    """The tokens of a prompt, and how many of them are images; exact or estimated."""
 
     tokens: int
     vision: int = 0
@@ -111,40 +111,40 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class ContextBudget:
-    """What the documents of a run may need at most: tokens of a prompt with its answer, and images of a prompt."""
+    """The most that the documents of a run may need: tokens of a prompt with its answer, and images of a prompt."""
 
     tokens: int
     images: int
 
 
 class Engine(ABC):
-    """What generates. It is made from the options: `Kind(options, budget=None)`, with its model loaded.
+    """A backend that generates text. It is made from the options: `Kind(options, budget=None)`, with its model loaded.
 
     An engine is one module of `engines/`, named as the engine is and light to import (model libraries are loaded when
     an engine is made), with one class. `submit`, `poll`, `count` and `provenance` are its own; the rest has defaults.
     """
 
     name: ClassVar[str] = ""
-    """What --engine calls it: its module's name."""
+    """Its name for --engine: its module's name."""
     extra: ClassVar[str] = "llm"
-    """The extra of this package that brings what it needs."""
+    """The extra of this package with its dependencies."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """The modules that must be there."""
+    """The modules that must be installed."""
     supports: frozenset[str] = frozenset()
-    """Which of CAPABILITIES it has; an engine may know more of itself once it is made."""
+    """Its CAPABILITIES; an engine may set them when it is made."""
 
     family: Family
     max_concurrency: int = 1
-    """How many documents are worth having under way at once."""
+    """The number of documents that it can process in parallel."""
     context: int
-    """How many tokens prompt and answer may have together."""
+    """The maximum number of tokens of prompt and answer together."""
     thinking: int = 0
-    """How many of them it may need for thinking, before the answer."""
+    """The maximum number of these for thinking, before the answer."""
     specials: tuple[str, ...] = ()
-    """The special tokens, which no document may speak."""
+    """The special tokens, which no document may contain in a prompt."""
 
     def __init__(self, options: Options, budget: ContextBudget | None = None) -> None:
-        """Load the model; where `budget` is known, make room for no more. Raises UserError."""
+        """Load the model; with a `budget`, reserve memory for no more. Raises UserError."""
         self.options = options
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -155,7 +155,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def provenance(self) -> Mapping[str, Any]:
-        """What the model is: its name, revision or hash, and the precision that it computes with."""
+        """The model's name, revision or hash, and precision."""
 
     @abstractmethod
     def count(self, messages: Sequence[Message]) -> Count:
@@ -167,10 +167,10 @@ class Engine(ABC):
 
     @abstractmethod
     def poll(self) -> list[tuple[int, Reply]]:
-        """At least one reply, as soon as there is one. Raises ValueError where nothing is under way."""
+        """At least one reply, as soon as there is one. Raises ValueError if no request is pending."""
 
     def prepare(self, image: Image) -> Image:
-        """A frame as it must be handed over, so that the engine changes nothing of its geometry any more."""
+        """A frame resized or padded so that the engine does not change its geometry any more."""
         return image
 
     def prepare_clip(self, images: Sequence[Image]) -> list[Image]:
@@ -178,26 +178,26 @@ class Engine(ABC):
         return [self.prepare(image.resize(images[0].size)) for image in images]
 
     def chat(self, messages: Sequence[Message]) -> str:
-        """The prompt as text: in the model's chat format, where that is known."""
+        """The prompt as text: in the model's chat format, if known."""
         return prompt_text(messages)
 
     @property
     def sees(self) -> bool:
-        """Whether its model reads images; where it does not, it is shown the texts alone."""
+        """Whether its model reads images; if not, it gets only texts."""
         return "images" in self.supports
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What whoever reads the scores must know of it."""
+        """Notes about it for readers of scores."""
         return ()
 
     @property
     def memory_mb(self) -> float | None:
-        """The most memory that the model has needed so far, in megabytes; None where that is not known."""
+        """The peak memory of the model so far, in megabytes; None if unknown."""
         return None
 
     def release(self, share: str) -> None:  # noqa: B027  nothing is kept
-        """No more requests of this document will come."""
+        """Called when no more requests of this document will come."""
 
     def close(self) -> None:  # noqa: B027  nothing is held
-        """Let go of the model, or of the connections."""
+        """Free the model, or close the connections."""

@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("m3dllm")
 
 ON_CPU = 4
-"""How many documents are answered together on a CPU, which gains little by more."""
+"""The number of documents per batch on a CPU, which gains little from more."""
 MOST = 64
-"""On a GPU at most so many; halved where memory runs out all the same."""
+"""The maximum on a GPU; halved if memory runs out."""
 LONGEST = 8192
-"""Tokens of a long prompt with its answer."""
+"""The number of tokens of a long prompt with its answer."""
 
 
 def fitting(config: Any, longest: int, *, free: int, bytes_each: int) -> int:
-    """How many documents of `longest` tokens have room in `free` bytes of memory.
+    """The number of documents of `longest` tokens that fit into `free` bytes of memory.
 
-    Keys and values of all layers are kept for each token; as much again is left for computing. `config` is the text
+    Keys and values of all layers are cached for each token; as much again is left for computing. `config` is the text
     model's, `bytes_each` the size of a number.
     """
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -59,8 +59,8 @@ class TransformersEngine(LocalEngine):
         local: LocalModel | None = None,
         model: Any = None,
     ) -> None:
-        """`local` and `model`: what is loaded already. Raises UserError where the model, the device or the memory is
-        not there, or the adapter does not fit the model or does nothing to it."""
+        """`local` and `model`: already loaded parts. Raises UserError if the model, the device or memory is not
+        available, or if the adapter does not fit the model or has no effect."""
         self.options = options
         self._take(local or self.locate(options))
         self.adapter = find_adapter(options.adapter) if options.adapter else None
@@ -82,13 +82,13 @@ class TransformersEngine(LocalEngine):
         self._pending: deque[tuple[int, Request]] = deque()
 
     def load(self) -> Any:
-        """The model with its weights. Raises UserError where they are not there, or do not fit into memory."""
+        """The model with its weights. Raises UserError if they are missing, or do not fit into memory."""
         from m3dllm.systems.videollm.engines.local.loading import load_model
 
         return load_model(self.local, self.options.dtype, self.device)
 
     def _fitting(self, budget: ContextBudget | None) -> int:
-        """How many documents are answered together where --batch is left open."""
+        """The default number of documents per batch."""
         import torch
 
         if self.device.type != "cuda":
@@ -104,7 +104,7 @@ class TransformersEngine(LocalEngine):
 
     @property
     def accepted(self) -> set[str]:
-        """The inputs that the model takes, by name."""
+        """The names of the model's inputs."""
         return self.generator.accepted
 
     @property
@@ -122,14 +122,14 @@ class TransformersEngine(LocalEngine):
         return Count(inputs["input_ids"].shape[1], self.local.vision_tokens(inputs))
 
     def positions(self, inputs: Any) -> Tensor:
-        """Where each token stands, (1, tokens) or (3, 1, tokens)."""
+        """The position of each token, (1, tokens) or (3, 1, tokens)."""
         return self.generator.positions(inputs)
 
     def submit(self, key: int, request: Request) -> None:
         self._pending.append((key, request))
 
     def poll(self) -> list[tuple[int, Reply]]:
-        """The replies of the next batch; where memory runs out, of half of it."""
+        """The replies of the next batch; if memory runs out, of half of it."""
         import torch
 
         if not self._pending:

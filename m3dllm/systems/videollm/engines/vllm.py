@@ -1,4 +1,4 @@
-"""The `vllm` engine: a model in vLLM, in this process; as many requests as fit are answered together.
+"""The `vllm` engine: a model in vLLM, in this process, with continuous batching.
 
 Prompts and images are prepared as for the transformers engine. A document's frames and subtitles come first in each of
 its prompts, so that vLLM's prefix cache encodes them once.
@@ -30,18 +30,18 @@ from m3dllm.systems.videollm.repetition import LONGEST, REPETITION, is_going_rou
 from m3dllm.types import Failure
 
 CONTEXT = 32_768
-"""The most tokens of prompt and answer, where the user does not say and the model would take more."""
+"""The default context length in tokens, if the model supports more."""
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that vLLM supports."""
 LAST = 8
-"""Characters of the end of an answer that its last token may have written."""
+"""The last characters of an answer that its last token may have written."""
 LIKELIEST = 20
-"""Of so many next tokens the log-probabilities are compared, to see what an adapter changes; vLLM's own limit."""
+"""The number of next tokens whose log-probabilities are compared to test an adapter; vLLM's limit."""
 
 
 MOST, MOST_ON_CPU = 256, 16
-"""How many documents are under way at most where --batch is left open."""
+"""The default maximum number of concurrent documents."""
 GIVEN_OTHERWISE = {
     "model": "--model",
     "revision": "--revision",
@@ -52,7 +52,7 @@ GIVEN_OTHERWISE = {
     "seed": "--seed",
     "tensor_parallel_size": "--tensor-parallel",
 }
-"""Arguments of vLLM's engine that options of ours give; to the other keywords of `LLM` below none may be given."""
+"""Arguments of vLLM's engine that our options set; the other keywords of `LLM` below cannot be set."""
 FIXED = frozenset({"structured_outputs_config", "disable_log_stats", "enable_lora", "max_loras", "max_lora_rank"})
 
 
@@ -70,10 +70,10 @@ class VllmEngine(LocalEngine):
     )
 
     def __init__(self, options: Options, budget: ContextBudget | None = None) -> None:
-        """Raises UserError where vLLM or the model is not there, or the model does not fit."""
+        """Raises UserError if vLLM or the model is missing, or the model does not fit."""
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # read when vLLM is imported, as is the next
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # for what it says before it reads that
+        logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # for messages before it reads that
         try:
             from vllm import LLM
             from vllm.platforms import current_platform
@@ -102,7 +102,7 @@ class VllmEngine(LocalEngine):
         if self.local.sees:
             more["limit_mm_per_prompt"] = limits
         if self.local.sees and options.video:
-            more["mm_device_do_normalize"] = False  # in its encoder vLLM takes the mean of images for videos too
+            more["mm_device_do_normalize"] = False  # vLLM's encoder applies the normalization of images to videos too
         if on_cpu:
             more |= {"enforce_eager": True, "kv_cache_memory_bytes": 1 << 29}
         if self.adapter is not None:
@@ -120,11 +120,11 @@ class VllmEngine(LocalEngine):
                     seed=options.seed,
                     tensor_parallel_size=options.tensor_parallel,
                     enable_prefix_caching=True,
-                    disable_log_stats=False,  # they hold the time of the first token
+                    disable_log_stats=False,  # they include the time of the first token
                     structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
                     **more,
                 )
-        except Exception as error:  # the weights, the memory, the device: vLLM says what in many ways
+        except Exception as error:  # weights, memory, device: vLLM raises many kinds of errors
             raise UserError(f"model '{self.local.name}' cannot be loaded by vLLM: {_brief(error)}") from error
         self.engine = self.llm.llm_engine
         self.max_concurrency = options.batch or under_way(
@@ -132,22 +132,22 @@ class VllmEngine(LocalEngine):
         )
         _raise_limits(self.engine)
         self._keys: dict[str, int] = {}
-        """By vLLM's own id of a request. An answer that was ended early may be given a second time: it has none."""
+        """vLLM's request id -> our key. An answer that was ended early may come again: it has no key."""
         self._added = 0
         self._started: dict[int, float] = {}
         self._options: dict[int, tuple[str, ...]] = {}
         self._thoughts: dict[int, tuple[Request, Reply | None, str]] = {}
-        """Of requests that are thought about first: the request, and once that is done the reply and the thoughts."""
+        """key -> (request, reply, thoughts) of requests with thinking; the last two once it is done."""
         self._refused: list[tuple[int, Reply]] = []
         self._lora: Any = None
         if self.adapter is not None:
             self._lora = self._load(self.adapter)
 
     def _load(self, adapter: Adapter) -> Any:
-        """The request by which vLLM uses the adapter. Raises UserError where it cannot be loaded, or changes nothing.
+        """The request by which vLLM uses the adapter. Raises UserError if it cannot be loaded, or has no effect.
 
-        What follows the probes is measured, not the probes themselves: on a CPU vLLM cannot score a prompt with an
-        adapter for every architecture (Qwen3-VL).
+        It compares the tokens after the probes, not those of the probes: on a CPU vLLM cannot score a prompt with an
+        adapter for some architectures (Qwen3-VL).
         """
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
@@ -163,7 +163,7 @@ class VllmEngine(LocalEngine):
                     lora_request=lora,
                     use_tqdm=False,
                 )
-            except Exception as error:  # the adapter's layers may fit the model in no way
+            except Exception as error:  # the adapter's layers may not fit the model
                 raise UserError.at(
                     adapter.folder, f"adapter '{adapter.name}' is refused by vLLM: {_brief(error)}"
                 ) from error
@@ -187,14 +187,14 @@ class VllmEngine(LocalEngine):
     # --- the interface ------------------------------------------------------------------------------------------------
 
     def submit(self, key: int, request: Request) -> None:
-        """A request that vLLM refuses, such as one that is too long, is answered with a failure."""
+        """Submit a request; one that vLLM refuses, for example as too long, gets a failure."""
         if self.local.most_thoughts:
             self._thoughts[key] = request, None, ""
             request = replace(request, constraint=None, options=(), max_tokens=self.local.most_thoughts)
         self._add(key, request)
 
     def _add(self, key: int, request: Request, thoughts: str = "") -> None:
-        """Let vLLM begin with it; `thoughts` stand behind the prompt."""
+        """Pass a request to vLLM, with `thoughts` after the prompt."""
         self._started[key] = time.perf_counter()
         self._options[key] = request.options
         thinks = key in self._thoughts and not thoughts
@@ -209,7 +209,7 @@ class VllmEngine(LocalEngine):
             self._thoughts.pop(key, None)
 
     def poll(self) -> list[tuple[int, Reply]]:
-        """Let vLLM go on until something is answered."""
+        """Run vLLM until there is a reply."""
         while True:
             if self._refused:
                 refused, self._refused = self._refused, []
@@ -227,7 +227,7 @@ class VllmEngine(LocalEngine):
                 return done
 
     def _go_on(self, key: int, reply: Reply) -> Reply | None:
-        """The reply with the thoughts before it; None where it is only the thoughts, and the answer is now begun."""
+        """The reply with its thoughts; None if it is only the thoughts, and the answer is started now."""
         marks = self.local.marks
         if key not in self._thoughts or marks is None:
             return reply
@@ -242,7 +242,7 @@ class VllmEngine(LocalEngine):
         return None
 
     def _ends(self, output: Any) -> bool:
-        """Whether an answer repeats itself, and is ended; asked where its last token may have ended an element."""
+        """Whether an answer repeats itself; checked when its last token may have ended an element."""
         text, state = output.outputs[0].text, self._thoughts.get(self._keys[output.request_id])
         is_thought = state is not None and state[1] is None
         if is_thought or "," not in text[-LAST:] or not is_going_round(text[-4 * LONGEST :]):
@@ -261,13 +261,13 @@ class VllmEngine(LocalEngine):
     # --- a request ----------------------------------------------------------------------------------------------------
 
     def _prompt(self, request: Request, begun: str = "") -> dict[str, Any]:
-        """The prompt in the model's chat format, with what is written behind it, and its images."""
+        """The prompt in the model's chat format, followed by `begun`, with its images."""
         text = self.local.chat(request.messages) + begun
         parts = [part for message in request.messages for part in message.parts]
         images = [part for part in parts if isinstance(part, Still)]
         clips = [part for part in parts if isinstance(part, Clip)]
         data: dict[str, Any] = {}
-        names: dict[str, Any] = {}  # by which vLLM knows what it has seen before, without hashing pixels again
+        names: dict[str, Any] = {}  # keys for vLLM's cache, so that it does not hash pixels again
         if images:
             data["image"] = [still.image for still in images]
             names["image"] = [_name(still) for still in images]
@@ -286,7 +286,7 @@ class VllmEngine(LocalEngine):
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
-        if request.options:  # their first tokens are compared, whatever else the model would rather say
+        if request.options:  # compare only their first tokens
             firsts = self.local.first_tokens(request.options)
             return SamplingParams(temperature=0, max_tokens=1, logprob_token_ids=firsts)
         constrained = None
@@ -300,7 +300,7 @@ class VllmEngine(LocalEngine):
             max_tokens=request.max_tokens,
             seed=self.options.seed,
             structured_outputs=constrained,
-            logprobs=None if thinks else 0,  # of the token that is chosen, and of no other
+            logprobs=None if thinks else 0,  # only of the chosen token
             stop_token_ids=list(self.local.stops),
             **(
                 {"stop": [self.local.marks.closes], "skip_special_tokens": False} if thinks and self.local.marks else {}
@@ -329,7 +329,7 @@ class VllmEngine(LocalEngine):
         )
 
     def _logprobs(self, completion: Any) -> tuple[tuple[int, float], ...] | None:
-        """Where each token of an answer ends, and its log-probability; None where vLLM was not asked for them."""
+        """(end offset, log-probability) of each token of an answer; None if not requested."""
         if not completion.logprobs:
             return None
         tokens = [token for token in completion.token_ids if token not in self.local.stops]
@@ -346,15 +346,15 @@ class VllmEngine(LocalEngine):
 
 
 def under_way(cache: int | None, longest: int, most: int) -> int:
-    """How many documents to have under way, where vLLM's cache holds so many tokens (None: it does not say) and the
-    longest prompt with its answer has `longest`: few are half as long."""
+    """The number of concurrent documents for a cache of this many tokens (None: unknown), if the longest prompt with
+    its answer has `longest` tokens; typical ones have less than half."""
     return most if cache is None else max(1, min(most, 2 * cache // longest))
 
 
 def engine_arguments(words: Sequence[str]) -> dict[str, Any]:
     """`name=value` as keywords of vLLM's engine; a value is read as JSON where it is JSON, else it is a text.
 
-    Raises UserError for what vLLM does not know, or has from an option of ours.
+    Raises UserError for arguments unknown to vLLM, or set by our options.
     """
     from vllm.engine.arg_utils import EngineArgs
 
@@ -380,7 +380,7 @@ def engine_arguments(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _room_for(adapter: Adapter, local: LocalModel) -> dict[str, Any]:
-    """The options of vLLM that an adapter needs. Raises UserError for one that it cannot hold."""
+    """The options of vLLM that an adapter needs. Raises UserError for one that vLLM cannot serve."""
     adapter.check_base(local.name, local.weights_sha256)
     adapter.check_files()
     shape = adapter.card.shape
@@ -396,9 +396,9 @@ def _room_for(adapter: Adapter, local: LocalModel) -> dict[str, Any]:
 
 
 def _raise_limits(engine: Any) -> None:
-    """Let vLLM's grammars be as long as those of the transformers engine; its own ask for llguidance's defaults.
+    """Raise vLLM's limits of grammars to those of the transformers engine, from llguidance's defaults.
 
-    Does nothing where the user lets vLLM schedule in a process of its own.
+    Does nothing if the user runs vLLM's scheduler in a separate process.
     """
     from vllm.v1.structured_output.backend_guidance import (
         GuidanceBackend,
@@ -422,7 +422,7 @@ def _raise_limits(engine: Any) -> None:
 
 
 def _name(still: Still) -> str | None:
-    """What identifies a frame as it is shown; None where its file is not known."""
+    """The identity of a frame as sent; None if its file is unknown."""
     width, height = still.image.size
     return f"{still.sha256}-{width}x{height}" if still.sha256 else None
 
@@ -430,7 +430,7 @@ def _name(still: Still) -> str | None:
 def _comparable(
     adapted: Sequence[Mapping[int, float]], plain: Sequence[Mapping[int, float]]
 ) -> tuple[list[list[float]], list[list[float]]]:
-    """The log-probabilities of the tokens that are likely both times; where there are none, all differs."""
+    """The log-probabilities of tokens that are probable both times; if there are none, everything differs."""
     shared = [[token for token in a if token in b] for a, b in zip(adapted, plain, strict=True)]
     return (
         [[a[t] for t in tokens] or [math.inf] for a, tokens in zip(adapted, shared, strict=True)],

@@ -1,4 +1,4 @@
-"""How to ask: each module here but `base` and `choices` is a strategy, found by its name; other packages bring more.
+"""Prompting strategies: each module here except `base` and `choices` is one, found by name; other packages add more.
 
 A package names the class of a strategy by an entry point of the group "m3dllm.strategies". Nothing is imported until a
 strategy is found.
@@ -24,14 +24,14 @@ def strategy_names() -> list[str]:
 
 
 def check_strategy(name: str) -> None:
-    """Raises UserError for a name that is none."""
+    """Raises UserError for an unknown name."""
     if name not in strategy_names():
         raise UserError(f"--strategy {name}: expected {', '.join(strategy_names())}")
 
 
 @cache
 def find_strategy(name: str) -> Strategy:
-    """The strategy of that name. Raises UserError where there is none, or it fails on import."""
+    """The strategy of that name. Raises UserError if there is none, or it fails on import."""
     from m3dllm.systems.videollm.strategies.base import Strategy
 
     check_strategy(name)

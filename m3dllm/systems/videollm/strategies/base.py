@@ -1,8 +1,8 @@
-"""What a strategy is: stages, each of them everything about one question, and the order in which they are asked.
+"""The interface of strategies: stages, each defining one question, and the order of the questions.
 
-A strategy is a conversation about one document, written as a generator: it yields questions and is sent the replies to
-them, and returns the payload. Many conversations go on at once; none knows of another. A strategy of another package
-is a class with `name`, `stages` and `run`, named by an entry point; its templates may lie in its own package.
+A strategy is a conversation about one document, written as a generator: it yields questions, is sent their replies, and
+returns the payload. Many independent conversations run in parallel. A strategy of another package is a class with
+`name`, `stages` and `run`, named by an entry point; its templates may lie in its own package.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from m3dllm.systems.videollm.worked import LABELS, WORKED
 from m3dllm.types import Task
 
 About = Sequence[Any]
-"""The mentions or the chains that a question lists by name; () where it lists none."""
+"""The mentions or chains that a question lists by name; () if it lists none."""
 
 
 def _no_values(context: PromptContext, about: About) -> Mapping[str, Any]:
@@ -41,38 +41,38 @@ def _text(context: PromptContext, reply: Reply, about: About) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Everything about one question: its template, what constrains the answer, the gold answer, and how it is read."""
+    """Everything about one question: its template, the constraint of the answer, the gold answer, and its parser."""
 
     template: str
     """ "<folder>/<stage>": see `prompts`."""
     constraint: Callable[[PromptContext, About], Constraint]
     values: Callable[[PromptContext, About], Mapping[str, Any]] = _no_values
-    """What the template is filled with, besides what all are (`PromptContext.render`)."""
+    """The values of the template, besides the common ones (`PromptContext.render`)."""
     target: Callable[[Gold, About], str] | None = None
-    """The gold answer: of few-shot examples, and of tuning. None: the question has none."""
+    """The gold answer, for few-shot examples and tuning. None: the question has none."""
     listed: Callable[[Gold], tuple[About, str]] = _nothing
-    """Of an example with this gold: the mentions or chains that its question would list, and the list as text."""
+    """(the mentions or chains that the question about an example with this gold lists, the list as text)."""
     parse: Callable[[PromptContext, Reply, About], Any] = _text
-    """What an answer says; what is wrong with it becomes an Issue of the context."""
+    """Parses an answer; problems become Issues of the context."""
     tasks: frozenset[Task] = frozenset()
-    """What must be annotated in a document for the gold answer to be known."""
+    """The tasks that must be annotated for a gold answer."""
     is_worked: bool = False
-    """Whether its form is shown on a worked example where no few-shot example shows it."""
+    """Whether a worked example shows its format if there is no few-shot example."""
     model: str = "main"
-    """Which model is asked: "main", or a role such as "entailment" or "grounding"."""
+    """The model that gets the question: "main", or a role such as "entailment" or "grounding"."""
 
     @property
     def name(self) -> str:
         return self.template.rpartition("/")[2]
 
     def ask(self, context: PromptContext, about: About = (), **values: Any) -> Question:
-        """The question about what `context` shows. `values` come before the stage's own."""
+        """The question about `context`. `values` override the stage's own."""
         context = context.of(self.model)
         constraint = None if context.options.unconstrained else self.constraint(context, about)
         return self._question(context, about, values, constraint)
 
     def blank(self, context: PromptContext, **values: Any) -> Question:
-        """The question with nothing listed and the answer free: by it the length of the instruction is measured."""
+        """The question without a list and without a constraint, to measure the length of the instruction."""
         return self._question(context.of(self.model), (), values, None)
 
     def _question(
@@ -84,14 +84,14 @@ class Stage:
         return Question(self, context.request(text, constraint, turns), about)
 
     def put(self, context: PromptContext, about: About = ()) -> Generator[list[Question], list[Reply], Any]:
-        """Ask this one question, and give what the answer says."""
+        """Ask this one question; returns the parsed answer."""
         (reply,) = yield [self.ask(context, about)]
         return self.parse(context.of(self.model), reply, about)
 
     def turns(self, context: PromptContext) -> list[Message]:
         """The few-shot examples as turns of the conversation: question and gold answer; none before version 2.
 
-        Where there is none, a stage that `is_worked` shows the worked example.
+        Without few-shot examples, a stage that `is_worked` has the worked example.
         """
         if not context.prompts.has_turns or self.target is None:
             return []
@@ -107,7 +107,7 @@ class Stage:
         yield Message("assistant", (answer,))
 
     def shots(self, context: PromptContext) -> list[dict[str, str]]:
-        """The few-shot examples as the templates of version 1 want them, without frames."""
+        """The few-shot examples for templates of version 1, without frames."""
         if context.prompts.has_turns or self.target is None:
             return []
         found = []
@@ -118,19 +118,19 @@ class Stage:
         return found
 
     def _shots(self, context: PromptContext) -> list[Shot]:
-        """The examples of which the gold answer is known. What is asked of frames alone has those that show some."""
+        """The examples with a gold answer; for a question about frames only, those with frames."""
         known = [shot for shot in context.examples if self.tasks <= shot.example.annotated]
         return [shot for shot in known if shot.context.visible.sizes] if self.tasks <= {"grounding"} else known
 
     def _gold(self, shot: Shot) -> tuple[About, str, str]:
-        """(what its question lists, the list as text, its gold answer)."""
+        """(the listed mentions or chains, the list as text, the gold answer)."""
         gold = Gold(shot.context, shot.example.gold)
         about, question = self.listed(gold)
         return about, question, shot.context.say("" if self.target is None else self.target(gold, about))
 
 
 def _worked(context: PromptContext) -> Shot:
-    """The worked example as it is shown beside the document of `context`."""
+    """The worked example, rendered for `context`."""
     example = WORKED[context.lang]
     alone = replace(
         context,
@@ -148,7 +148,7 @@ def _worked(context: PromptContext) -> Shot:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request, the stage that asks it, and the mentions or the chains that it lists by name."""
+    """A request, its stage, and the mentions or chains that it lists by name."""
 
     stage: Stage
     request: Request
@@ -159,51 +159,50 @@ Conversation = Generator[list[Question], list[Reply], Any]
 
 
 class Strategy(ABC):
-    """A way of asking about a document."""
+    """A way of prompting about a document."""
 
     name: ClassVar[str]
     stages: ClassVar[tuple[Stage, ...]]
-    """All that it may ask; the folder of the first one's template holds its own prompts."""
+    """All its stages; the folder of the first one's template holds its prompts."""
     system: ClassVar[str] = "document/system"
     """The template of the system message."""
     templates: ClassVar[Path | None] = None
-    """A folder with its templates, where they are not those of this package: laid out as prompts/."""
+    """A folder with its templates, in the layout of prompts/; None: those of this package."""
     is_framewise: ClassVar[bool] = False
-    """Whether regions are asked for a frame at a time, which is then all that is shown of the frames."""
+    """Whether regions have one question per frame, with only that frame."""
     example_tasks: ClassVar[frozenset[Task]] = frozenset()
-    """What must be annotated in a train document for it to be an example at all."""
+    """The tasks that must be annotated in a train document for it to be an example."""
     checks: ClassVar[bool] = False
-    """Whether it is about what another system proposes (`Document.proposed`): it asks for nothing else."""
+    """Whether it only checks the proposals of another system (`Document.proposed`)."""
     fractions: ClassVar[bool] = False
-    """Whether the boxes of its payload are fractions in xyxy order, whatever numbers the model writes."""
+    """Whether the boxes of its payload are fractions in xyxy order, whatever the model's convention."""
     has_schema: ClassVar[bool] = True
-    """Whether a JSON schema can hold its answers."""
+    """Whether a JSON schema can constrain its answers."""
     wants: ClassVar[frozenset[str]] = frozenset()
-    """What an engine must support for it to be what it is called (`engines.base.CAPABILITIES`): where one does not, a
-    note says so."""
+    """The capabilities of an engine that it relies on (`engines.base.CAPABILITIES`); a note tells if one is missing."""
 
     @abstractmethod
     def run(self, context: PromptContext) -> Conversation:
         """The conversation about a document; it returns the payload."""
 
     def check(self, labels: LabelSet) -> None:  # noqa: B027  any label set will do
-        """Raises UserError for a label set that cannot be asked about in this way."""
+        """Raises UserError for a label set that it does not support."""
 
     def later(self, context: PromptContext) -> list[Question]:
-        """Questions of later stages with nothing of the document in them: their instructions are measured."""
+        """Questions of later stages without the document, to measure their instructions."""
         return []
 
     def growth(self, context: PromptContext) -> int:
-        """How many tokens of the document, besides the instruction, later prompts hold more than the first."""
+        """How many more tokens about the document, besides the instruction, later prompts have than the first."""
         return 0
 
     def sums_up(self, stages: Mapping[str, int]) -> str:
-        """What is worth knowing of how many questions of each stage were asked; "" for nothing."""
+        """A note on the number of questions of each stage; "" for none."""
         return ""
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The folders of templates that it uses, beside `document`; its own first."""
+        """The folders of templates that it uses, besides `document`; its own first."""
         return tuple(dict.fromkeys(stage.template.partition("/")[0] for stage in self.stages))
 
     @property

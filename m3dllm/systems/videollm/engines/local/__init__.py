@@ -1,1 +1,1 @@
-"""What the engines of models on this machine share: the model without its weights, and what holds answers back."""
+"""Shared parts of engines for local models: the model without its weights, and constrained decoding."""

@@ -1,4 +1,4 @@
-"""What the engines of models on this machine have in common: the processor prepares images and counts tokens."""
+"""The base of engines for local models: the processor prepares images and counts tokens."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class LocalEngine(Engine):
 
     @classmethod
     def locate(cls, options: Options) -> LocalModel:
-        """What is known of the model without its weights. Raises UserError where it is not there."""
+        """The model without its weights. Raises UserError if it is missing."""
         return LocalModel(options)
 
     def _take(self, local: LocalModel) -> None:
-        """Take over what is known of the model without its weights. One without vision is shown no frames."""
+        """Set the attributes from the model without its weights. A model without vision gets no frames."""
         self.local, self.family, self.specials, self.thinking = local, local.family, local.specials, local.thinking
         if not local.sees:
             self.supports = self.supports - {"images", "video"}

@@ -1,8 +1,8 @@
-"""Answers from a model of the transformers library, a batch of requests at a time.
+"""Batched generation with a model of the transformers library.
 
-Each prompt is encoded by itself, without padding, and a batch is decoded together; so a request is answered as it
-would be alone. What a prompt has in common with the one before it of the same document (frames and subtitles, when they
-come first) is not encoded again: its keys and values are kept until the document is done.
+Each prompt is encoded separately, without padding, and a batch is decoded together, so that answers do not depend on
+the batch. The common prefix of a prompt and the previous one of the same document (frames and subtitles, if they come
+first) is not encoded again: its keys and values are kept until the document is done.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from m3dllm.types import Failure
 Layers = list[tuple[Tensor, Tensor]]
 """Keys and values of each layer, (1, heads, tokens, width)."""
 TAIL = 512
-"""Of so many last tokens it is asked whether an answer goes round in circles."""
+"""The number of last tokens that are checked for repetition."""
 HALF = "\N{REPLACEMENT CHARACTER}"
-"""What is read where an answer is cut amid a character."""
+"""The decoded text of an incomplete character."""
 
 
 @dataclass(slots=True)
 class _Prefix:
-    """What a document's last prompt left behind: its tokens, its images, and their keys and values."""
+    """The cache of a document's last prompt: its tokens, images, keys and values."""
 
     ids: Tensor
     images: tuple[Any, ...]
@@ -47,41 +47,41 @@ class _Prefix:
 
 @dataclass(slots=True)
 class _Row:
-    """One request while it is answered."""
+    """The state of one request in generation."""
 
     key: int
     request: Request
     logits: Tensor
-    """(vocabulary,): the numbers for the first token."""
+    """(vocabulary,): the logits of the first token."""
     layers: Layers
     position: int
-    """Where the first token stands, as the model counts."""
+    """The position of the first token, as the model counts."""
     reply: Reply
     started: float
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    """Of each token, among those that the constraint allowed."""
+    """The log-probability of each token, among the allowed ones."""
     finish: str = ""
     until: str = ""
-    """A text that ends it, beside the model's own tokens."""
+    """A stop text, besides the model's stop tokens."""
     generator: torch.Generator | None = None
     matcher: Any = None
     compile_s: float = 0.0
 
     @property
     def schema(self) -> dict[str, Any] | None:
-        """The schema that constrains the row, where it has no grammar."""
+        """The schema that constrains the row, if it has no grammar."""
         constraint = self.request.constraint
         return constraint.schema if constraint is not None and constraint.grammar is None else None
 
     @property
     def length(self) -> int:
-        """Tokens of the prompt."""
+        """The number of tokens of the prompt."""
         return int(self.layers[0][0].shape[-2])
 
 
 class Generator:
-    """A model on one device, and what it keeps of the documents that are under way."""
+    """A model on one device, with the prompt caches of current documents."""
 
     def __init__(self, options: Options, local: LocalModel, model: Any, device: torch.device) -> None:
         self.options, self.local, self.model, self.device = options, local, model, device
@@ -90,11 +90,11 @@ class Generator:
         self._prefixes: dict[str, _Prefix] = {}
         self._encoded: dict[str, Any] = {}
         self.kept = 8
-        """How many encoded prompts are kept."""
+        """The number of cached prompts."""
         self._outlines: Any = None
 
     def forget(self, share: str | None = None) -> None:
-        """Let go of what is kept of a document; None: of everything."""
+        """Free the cache of a document; None: of all."""
         if share is not None:
             self._prefixes.pop(share, None)
             return
@@ -105,7 +105,7 @@ class Generator:
 
     @torch.inference_mode()
     def answer(self, batch: Sequence[tuple[int, Request]]) -> list[tuple[int, Reply]]:
-        """The replies to all requests. Where the model may think, it thinks first, about all of them together."""
+        """The replies to all requests. If the model thinks, it first does so for all of them in one batch."""
         marks = self.local.marks if self.local.most_thoughts else None
         if marks is None:
             return self._answers(batch)
@@ -125,7 +125,7 @@ class Generator:
     def _answers(
         self, batch: Sequence[tuple[int, Request]], *, thoughts: Mapping[int, str] | None = None, until: str = ""
     ) -> list[tuple[int, Reply]]:
-        """The replies, to prompts with `thoughts` behind them; `until`: a text that ends a reply, and stands in it."""
+        """The replies to prompts followed by `thoughts`; `until`: a stop text, which is part of the reply."""
         rows, done = [], []
         for key, request in batch:
             row = self._prefill(key, request, (thoughts or {}).get(key, "") + request.begun, until)
@@ -138,13 +138,13 @@ class Generator:
         for group in _by_constraint(rows):
             try:
                 self._decode(group)
-            except ValueError as error:  # a schema that cannot be compiled
+            except ValueError as error:  # an invalid schema
                 group = [replace(row, reply=Reply(finish="error", failure=Failure(str(error)))) for row in group]
             done += [(row.key, row.reply) for row in group]
         return done
 
     def _prefill(self, key: int, request: Request, behind: str, until: str) -> _Row | Reply:
-        """Encode a prompt with the text behind it; what its document's last prompt shares with it comes from there."""
+        """Encode a prompt followed by a text, reusing the common prefix with the document's last prompt."""
         started = time.perf_counter()
         inputs = self.encode(request.messages, behind)
         ids = inputs["input_ids"]
@@ -198,9 +198,9 @@ class Generator:
         )
 
     def _reuse(self, request: Request, ids: Tensor, cache: Any) -> int:
-        """Fill `cache` with what is known of a prompt that begins with these tokens; how many they are.
+        """Fill `cache` with the cached prefix of a prompt; returns its number of tokens.
 
-        All images must lie in the known part, and be the same: their pixels are encoded with it or not at all.
+        All images must be in the prefix, and be the same: their pixels are encoded together or not at all.
         """
         known = self._prefixes.get(request.share) if request.share else None
         if known is None or known.images != _images(request.messages):
@@ -215,7 +215,7 @@ class Generator:
         return common
 
     def _choose(self, row: _Row) -> Reply:
-        """How likely each option is as the beginning of the answer, by its first token."""
+        """The score of each option as the beginning of the answer, by its first token."""
         scores = row.logits.float()[self.local.first_tokens(row.request.options)].log_softmax(-1).tolist()
         best = max(range(len(scores)), key=scores.__getitem__)
         seconds = time.perf_counter() - row.started
@@ -231,7 +231,7 @@ class Generator:
     # --- decoding -----------------------------------------------------------------------------------------------------
 
     def _decode(self, rows: list[_Row]) -> None:
-        """Write the answers of all rows, a token of each at a time; a row that has come to its end leaves the batch."""
+        """Decode all rows, one token each per step; finished rows leave the batch."""
         masks = self._masks(rows)
         active = list(rows)
         cache, mask = _merge(active, self.device)
@@ -273,7 +273,7 @@ class Generator:
             )
 
     def _masks(self, rows: Sequence[_Row]) -> Callable[[Tensor, Tensor], Tensor]:
-        """What constrains the rows: outlines by the schema that they share, or a matcher each by its grammar."""
+        """The constraint of the rows: outlines for a shared schema, or one matcher per grammar."""
         if (schema := rows[0].schema) is not None:
             if self._outlines is None:
                 import outlines
@@ -283,7 +283,7 @@ class Generator:
         return GrammarMasks([row.matcher for row in rows], seconds=[row.compile_s for row in rows])
 
     def _take(self, row: _Row, token: int, logprob: float) -> None:
-        """Add a token to a row, and see whether it ends there."""
+        """Add a token to a row, and check whether it ends."""
         if row.finish:
             return
         if row.reply.first_token_s is None:
@@ -304,7 +304,7 @@ class Generator:
         return text
 
     def _has_come(self, row: _Row) -> bool:
-        """Whether the row has come to the text that ends it, which has at most a token a byte."""
+        """Whether the row has reached its stop text, which has at most one token per byte."""
         last = row.tokens[-len(row.until.encode()) :]
         return row.until in self._decoded(last, specials=True)
 
@@ -317,7 +317,7 @@ class Generator:
         ]
 
     def _step(self, tokens: Sequence[int], rows: Sequence[_Row], cache: Any, mask: Tensor) -> Tensor:
-        """The numbers for the next token of each row, (rows, vocabulary), after `tokens`."""
+        """The logits of the next token of each row, (rows, vocabulary), after `tokens`."""
         where = torch.tensor([[row.position + len(row.tokens) - 1] for row in rows], device=self.device)
         if self._mrope:
             where = where.unsqueeze(0).expand(3, -1, -1)
@@ -335,7 +335,7 @@ class Generator:
     # --- inputs -------------------------------------------------------------------------------------------------------
 
     def encode(self, messages: Sequence[Message], thoughts: str = "") -> Any:
-        """The prompt as the model takes it; the last few are kept, because a prompt is counted before it is sent."""
+        """The prompt as model inputs; the last few are cached, because a prompt is counted before it is sent."""
         name = prompt_sha256(messages) + thoughts
         if name not in self._encoded:
             for old in list(itertools.islice(self._encoded, max(0, len(self._encoded) - self.kept))):
@@ -349,7 +349,7 @@ class Generator:
         return hasattr(getattr(self.model, "model", None), "get_rope_index")
 
     def positions(self, inputs: Any) -> Tensor:
-        """Where each token stands, (1, tokens) or (3, 1, tokens)."""
+        """The position of each token, (1, tokens) or (3, 1, tokens)."""
         ids = inputs["input_ids"]
         if not self._mrope:
             return torch.arange(ids.shape[1]).unsqueeze(0)
@@ -360,7 +360,7 @@ class Generator:
 
 
 def _by_constraint(rows: Sequence[_Row]) -> list[list[_Row]]:
-    """The rows that are decoded together: those of one schema, and those that have a grammar each or are free."""
+    """The rows that are decoded together: those with the same schema, and those with a grammar or none."""
     groups: list[list[_Row]] = []
     for row in rows:
         group = next((group for group in groups if group[0].schema == row.schema), None)
@@ -371,7 +371,7 @@ def _by_constraint(rows: Sequence[_Row]) -> list[list[_Row]]:
 
 
 def _images(messages: Sequence[Message]) -> tuple[Any, ...]:
-    """What identifies the images of a prompt, in order."""
+    """The identities of the images of a prompt, in order."""
     parts = [part for message in messages for part in message.parts if not isinstance(part, str)]
     stills = [still for part in parts for still in (part.stills if isinstance(part, Clip) else (part,))]
     return tuple((still.sha256 or id(still.image), still.image.size) for still in stills)
@@ -383,7 +383,7 @@ def _layers(cache: Any) -> Layers:
 
 
 def _merge(rows: Sequence[_Row], device: torch.device) -> tuple[Any, Tensor]:
-    """One cache for all rows, the shorter ones padded on the left, and the mask of what is no padding."""
+    """(one cache for all rows, left-padded; its mask)."""
     cache = DynamicCache()
     longest = max(row.length for row in rows)
     mask = torch.zeros(len(rows), longest, dtype=torch.long, device=device)

@@ -1,4 +1,4 @@
-"""Loading a model of the transformers library: its precision, its weights."""
+"""Load a model of the transformers library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from m3dllm.systems.videollm.engines.local.model import LocalModel
 
 
 def load_model(local: LocalModel, dtype: str, device: torch.device, **more: Any) -> Any:
-    """The model with its weights. Raises UserError where they do not fit into memory, or cannot be read."""
+    """The model with its weights. Raises UserError if they do not fit into memory, or cannot be read."""
     loader = AutoModelForImageTextToText if local.sees else AutoModelForCausalLM
     numbers = number_type(dtype)
     with loading(local, device):
@@ -25,7 +25,7 @@ def load_model(local: LocalModel, dtype: str, device: torch.device, **more: Any)
 
 @contextmanager
 def loading(local: LocalModel, device: torch.device) -> Iterator[None]:
-    """While a model is loaded: progress is shown, and what goes wrong becomes a UserError."""
+    """While a model is loaded, show progress, and turn errors into a UserError."""
     try:
         with progress(f"loading model '{local.name}'"):
             yield
@@ -34,7 +34,7 @@ def loading(local: LocalModel, device: torch.device) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         message = f"model '{local.name}' does not fit into the memory of {device}: take a smaller one"
         raise UserError(message) from error
-    except Exception as error:  # weights can be broken in any way
+    except Exception as error:  # broken weights raise any kind of error
         raise UserError(f"model '{local.name}' cannot be loaded: {_brief(error)}") from error
 
 

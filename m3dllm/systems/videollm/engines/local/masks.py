@@ -1,8 +1,8 @@
-"""Grammars at work: for each row of a batch, which tokens may come next.
+"""Constrained decoding: for each row of a batch, which tokens may come next.
 
-`GrammarMasks` holds one matcher a row, because each document has its own grammar. `schema_masks` is for a batch that
-shares one JSON schema, and leaves the work to outlines. Both are logits processors: called with the tokens so far and
-the numbers for the next one, they rule out what the constraint does not allow.
+`GrammarMasks` holds one matcher per row, because each document has its own grammar. `schema_masks`, by outlines, is for
+a batch with one JSON schema. Both are logits processors: called with the tokens so far and the next logits, they mask
+what the constraint does not allow.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 LIMITS = llguidance.LLParserLimits(initial_lexer_fuel=10_000_000, step_lexer_fuel=5_000_000)
-"""Space for a mention that may begin at any of thousands of characters: with a vocabulary of 131,072 tokens the
+"""Enough for a mention that may begin at any of thousands of characters: with a vocabulary of 131,072 tokens the
 library's own limits end between 1,000 and 1,500 Chinese characters."""
 
 
 def compile_grammar(constraint: str | dict[str, Any], tokenizer: Any) -> Any:
-    """A matcher for a grammar, or for a JSON schema. Raises ValueError where it cannot be compiled."""
+    """A matcher for a grammar, or for a JSON schema. Raises ValueError if it cannot be compiled."""
     if isinstance(constraint, str):
         source = constraint
     else:
@@ -38,14 +38,14 @@ def compile_grammar(constraint: str | dict[str, Any], tokenizer: Any) -> Any:
 
 
 class GrammarMasks(LogitsProcessor):  # type: ignore[misc, unused-ignore]
-    """One matcher a row; None for a row that is free.
+    """One matcher per row; None for an unconstrained row.
 
-    `seconds` is the time spent in matchers, and `errors` what went wrong in a row: a matcher gives up on a grammar that
-    became too complex, and its row must end there.
+    `seconds` is the time spent in matchers, and `errors` the error of each row: a matcher gives up on a grammar that
+    became too complex, and its row must end.
     """
 
     def __init__(self, matchers: Sequence[Any | None], *, seconds: Sequence[float] = ()) -> None:
-        """`seconds`: what compiling the grammars took."""
+        """`seconds`: the time of compiling the grammars."""
         self.matchers = list(matchers)
         self.seconds = list(seconds) or [0.0] * len(self.matchers)
         self.errors: dict[int, str] = {}
@@ -53,7 +53,7 @@ class GrammarMasks(LogitsProcessor):  # type: ignore[misc, unused-ignore]
         self._begun = False
 
     def keep(self, rows: Sequence[int]) -> None:
-        """From now on the batch has only these of its rows, by their place in the batch so far."""
+        """Keep only these rows, by their index in the current batch."""
         self._rows = [self._rows[i] for i in rows]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def schema_masks(schema: dict[str, Any], outlines_model: Any) -> Any:
 
     def masked(input_ids: Tensor, scores: Tensor) -> Tensor:
         with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it says so of every row that has come to its end
+            warnings.simplefilter("ignore")  # it warns about every finished row
             result: Tensor = masks(input_ids, scores)
         return result
 

@@ -1,4 +1,4 @@
-"""A model that is on this machine: its processor, its chat format, and what it does to images. No weights yet."""
+"""A local model without its weights: its processor, chat format and image preprocessing."""
 
 from __future__ import annotations
 
@@ -28,22 +28,21 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 NEEDS = ("torch", "torchvision", "transformers", "peft", "accelerate", "llguidance", "outlines", "qwen_vl_utils")
-"""The modules that models on this machine need."""
+"""The modules that local models need."""
 SWITCHES = ("enable_thinking", "thinking")
-"""The variables by which chat templates are told whether the model is to think."""
+"""The variables of chat templates that turn thinking on or off."""
 _VARIABLE = r"(?<![\w.'\"]){}(?![\w'\"])"
 KNOWN_SIZES = 1024
-"""Of so many sets of images is kept how many tokens they take."""
+"""The number of sets of image sizes whose token counts are cached."""
 HASHED_BYTES = 1 << 28
-"""Weights up to this size are hashed whole; of larger ones the name, the size and the first megabyte count."""
+"""Weights up to this size are hashed whole; of larger ones only name, size and first megabyte."""
 
 
 class LocalModel:
-    """The processor of a model in a folder or on the hub, and what can be known of the model without its weights.
+    """The processor of a model in a folder or on the hub, and all that is known without its weights.
 
-    `name` is what it is called, `source` where it is: they differ for the embedded model.
-    Raises UserError where there is no such model, where it is neither one that reads images and texts nor a causal
-    language model, and where it has no chat format.
+    `name` is its name, `source` its place: they differ for the embedded model. Raises UserError if there is no such
+    model, if it is neither an image-text-to-text nor a causal language model, and if it has no chat format.
     """
 
     def __init__(self, options: Options) -> None:
@@ -55,7 +54,7 @@ class LocalModel:
         be_quiet()
         place = Path(self.source)
         self.gguf = place if place.suffix.lower() == ".gguf" else None
-        """The one file of a model in llama.cpp's format."""
+        """The file of a model in llama.cpp's format."""
         if self.gguf is not None:
             self._find_gguf(self.gguf)
         elif place.exists() and not (place / "config.json").is_file():
@@ -74,19 +73,19 @@ class LocalModel:
         if not getattr(self.processor, "chat_template", None) and not getattr(self.tokenizer, "chat_template", None):
             raise UserError(f"model '{self.name}' has no chat format: take its instruct version")
         self.most_thoughts = options.thinking or 0
-        """The most tokens that may be thought."""
+        """The maximum number of thinking tokens."""
         if self.most_thoughts and self.marks is None:
             what = (
                 f"is not a thinking model: neither its chat format nor its tokens have marks such as {MARKS[0].closes}"
             )
             raise UserError(f"--thinking {options.thinking}: model '{self.name}' {what}")
         self._sights: dict[tuple[tuple[int, int], ...], int] = {}
-        """How many placeholders stand for images of these sizes."""
+        """sizes of images -> the number of their placeholder tokens."""
         known = find_family(self.name, model_type=self.config.model_type, family=options.family)
         self.family = known if self.sees else TEXT_ONLY
 
     def _find_gguf(self, file: Path) -> None:
-        """Let the library load from this one file. Raises UserError where it, or what reads it, is not there."""
+        """Make the library load this file. Raises UserError if it, or its reader, is missing."""
         if not file.is_file():
             raise UserError.at(file, "does not exist: expected a GGUF file, a model's folder or a hub id as --model")
         if find_spec("gguf") is None:
@@ -95,7 +94,7 @@ class LocalModel:
         self.loading["gguf_file"] = file.name
 
     def _sees(self) -> bool:
-        """Whether the model reads images. Raises UserError for one that the library cannot load as what it is."""
+        """Whether the model reads images. Raises UserError for one that the library cannot load."""
         from transformers.models.auto.modeling_auto import (
             MODEL_FOR_CAUSAL_LM_MAPPING,
             MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -122,12 +121,12 @@ class LocalModel:
 
     @cached_property
     def marks(self) -> Marks | None:
-        """How the model marks what it thinks; None where it does not think."""
+        """The marks around the model's thinking; None if it does not think."""
         return find_marks(self.template, map(str, self.tokenizer.added_tokens_decoder.values()))
 
     @property
     def thinking(self) -> int:
-        """The tokens that thinking may take, with its marks."""
+        """The maximum number of thinking tokens, including marks."""
         return self.most_thoughts + ROOM if self.most_thoughts else 0
 
     # --- what is known of the model -----------------------------------------------------------------------------------
@@ -138,7 +137,7 @@ class LocalModel:
 
     @property
     def vocabulary(self) -> int:
-        """How many numbers the model gives for the next token; the tokenizer may know fewer tokens."""
+        """The size of the model's logits; the tokenizer may have fewer tokens."""
         return int(self.text_config.vocab_size)
 
     @property
@@ -147,7 +146,7 @@ class LocalModel:
 
     @cached_property
     def specials(self) -> tuple[str, ...]:
-        """The strings that the tokenizer or the processor reads as something else than text."""
+        """The strings that the tokenizer or processor does not read as text."""
         added = [str(token) for token in self.tokenizer.added_tokens_decoder.values()]
         own = [getattr(self.processor, name, None) for name in ("image_token", "video_token")]
         found = {*self.tokenizer.all_special_tokens, *added, *(token for token in own if isinstance(token, str))}
@@ -169,7 +168,7 @@ class LocalModel:
 
     @cached_property
     def grammar_tokenizer(self) -> Any:
-        """The tokenizer as llguidance wants it, over the model's whole vocabulary."""
+        """The tokenizer for llguidance, over the model's whole vocabulary."""
         import llguidance.hf
 
         try:
@@ -199,7 +198,7 @@ class LocalModel:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What says in a run's record which model it was. The embedded one is known by its weights alone: beside them
+        """The model's identity in a run's record. The embedded one is identified by its weights alone: beside them
         lies code."""
         if self.source == str(FOLDER):
             return {"weights_sha256": self.weights_sha256}
@@ -207,7 +206,7 @@ class LocalModel:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """What identifies a model: its revision on the hub; in a folder the hash of its weights and configuration."""
+        """The model's revision on the hub; for a folder, the hash of its weights and configuration."""
         folder = Path(self.source)
         if self.gguf is not None or not folder.is_dir():
             return self.sha256
@@ -221,7 +220,7 @@ class LocalModel:
 
     @cached_property
     def resize(self) -> SmartResize | None:
-        """What the processor itself does to an image's size, where it keeps the image's own sides."""
+        """The processor's own resizing, if it keeps the aspect ratio."""
         images = getattr(self.processor, "image_processor", None)
         size = getattr(images, "size", None)
         if self.family.resize is None or images is None or not hasattr(images, "merge_size") or not size:
@@ -230,7 +229,7 @@ class LocalModel:
         return SmartResize(images.patch_size * images.merge_size, shortest, longest)
 
     def prepare(self, image: Image) -> Image:
-        """The image in the size in which the model sees it, or padded to a square, as the family wants it."""
+        """The image in the size that the model gets, or padded to a square, depending on the family."""
         if self.resize is not None:
             return prepare_frame(image, self.resize)
         return pad_to_square(image) if self.family.pads else image
@@ -243,7 +242,7 @@ class LocalModel:
 
     @property
     def clip_bounds(self) -> SmartResize | None:
-        """What the processor does to the frames of a clip, where it keeps their own sides."""
+        """The processor's resizing of the frames of a clip, if it keeps the aspect ratio."""
         size = getattr(getattr(self.processor, "video_processor", None), "size", None)
         if self.resize is None or not size:
             return self.resize
@@ -253,7 +252,7 @@ class LocalModel:
     # --- prompts ------------------------------------------------------------------------------------------------------
 
     def chat(self, messages: Sequence[Message]) -> str:
-        """The prompt in the model's chat format, with a placeholder for each image; thoughts are begun or closed."""
+        """The prompt in the model's chat format, with a placeholder for each image; thinking is opened or closed."""
         import jinja2
 
         turns = [{"role": m.role, "content": self._content(m)} for m in messages]
@@ -261,7 +260,7 @@ class LocalModel:
         try:
             try:
                 return self._chat(turns)
-            except jinja2.TemplateError:  # some formats know no system message
+            except jinja2.TemplateError:  # some formats have no system message
                 if turns[0]["role"] != "system" or len(turns) < 2:
                     raise
                 first = {"role": "user", "content": _joined(turns[0]["content"], turns[1]["content"])}
@@ -290,12 +289,12 @@ class LocalModel:
                 content.append({"type": "video"})
             elif self.family.interleaves:
                 content.append({"type": "image"})
-            else:  # the format would put all images first: the placeholder stands in the text instead
+            else:  # the format would put all images first: put the placeholder into the text instead
                 content.append({"type": "text", "text": self.processor.image_token})
         return content
 
     def encode(self, messages: Sequence[Message], thoughts: str = "") -> Any:
-        """The prompt, with `thoughts` behind it, as the model takes it: tokens, and the pixels of its images."""
+        """The prompt, followed by `thoughts`, as model inputs: tokens, and pixels of images."""
         text = self.chat(messages) + thoughts
         if not self.sees:
             return self.tokenizer([text], return_tensors="pt", add_special_tokens=False)
@@ -312,7 +311,7 @@ class LocalModel:
         return self.processor(text=[text], return_tensors="pt", text_kwargs=kwargs, **more)
 
     def starts_itself(self, text: str) -> bool:
-        """Whether a prompt has the token that begins a text already."""
+        """Whether a prompt already has the start-of-text token."""
         return self.tokenizer.bos_token is not None and text.startswith(self.tokenizer.bos_token)
 
     @cached_property
@@ -324,12 +323,12 @@ class LocalModel:
     def aligned(
         self, text: str, tokens: Sequence[int], logprobs: Sequence[float]
     ) -> tuple[tuple[int, float], ...] | None:
-        """Where each of an answer's tokens ends in its text, with its log-probability; None where they do not make it.
+        """(end offset, log-probability) of each of an answer's tokens; None if they do not form its text.
 
-        A token that ends amid a character ends before it.
+        A token that ends inside a character counts as ending before it.
         """
         ends: list[int] = []
-        begun, done = 0, 0  # the first token of what is not yet whole, and the characters before it
+        begun, done = 0, 0  # the first token of an incomplete part, and the number of characters before it
         for i in range(len(tokens)):
             before = self._decoded(tokens[begun - 1 : begun]) if begun else ""
             piece = self._decoded(tokens[max(begun - 1, 0) : i + 1])[len(before) :]
@@ -349,12 +348,12 @@ class LocalModel:
         return [self.tokenizer.encode(text, add_special_tokens=False)[0] for text in options]
 
     def vision_tokens(self, inputs: Any) -> int:
-        """How many tokens of an encoded prompt stand for images."""
+        """The number of image tokens of an encoded prompt."""
         ids = inputs["input_ids"]
         return int(sum((ids == token).sum() for token in self.placeholders))
 
     def count(self, messages: Sequence[Message]) -> Count:
-        """The tokens of a prompt. What images of some sizes add is encoded once, where that is placeholders alone."""
+        """The tokens of a prompt. The tokens of images are cached by size, if they are only placeholders."""
         parts = [part for message in messages for part in message.parts]
         sizes = tuple(part.image.size for part in parts if isinstance(part, Still))
         if not sizes or any(isinstance(part, Clip) for part in parts):
@@ -367,7 +366,7 @@ class LocalModel:
         if vision is None:
             inputs = self.encode(messages)
             total, vision = inputs["input_ids"].shape[1], self.vision_tokens(inputs)
-            if total != written + vision - len(sizes):  # other tokens stand around them
+            if total != written + vision - len(sizes):  # other tokens surround them
                 return Count(total, vision)
             if len(self._sights) >= KNOWN_SIZES:
                 self._sights.clear()
@@ -376,7 +375,7 @@ class LocalModel:
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process has had, in megabytes: of its GPUs where it uses any, else its own."""
+    """The peak memory of this process in megabytes: of its GPUs if it uses any, else of the process."""
     import torch
 
     if torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -386,7 +385,7 @@ def peak_memory_mb() -> float:
 
 
 def be_quiet() -> None:
-    """No bars and no retries on the terminal: what goes wrong is said in one line."""
+    """Silence the libraries' progress bars and retries: errors are one line."""
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
@@ -402,7 +401,7 @@ def _joined(first: Any, second: Any) -> Any:
 
 
 def clip_metadata(clip: Clip) -> dict[str, Any]:
-    """When the frames of a clip are seen, as video processors want to know it."""
+    """The times of the frames of a clip, as metadata for video processors."""
     seconds = clip.seconds
     span = seconds[-1] - seconds[0]
     fps = (len(seconds) - 1) / span if span > 0 else 1.0

@@ -1,8 +1,8 @@
-"""Thinking before the answer: how models mark it, and the prompt on either side of it.
+"""Thinking before the answer: its marks, and the prompts before and after it.
 
-A model that thinks is asked twice with one prompt: freely, until its thinking ends or is as long as may be; then, with
-what it thought behind the prompt, for the answer, which alone is constrained and read. So nothing depends on how an
-engine tells thoughts from answers, and what the two prompts share is encoded once.
+A thinking model generates twice: without constraint, until its thinking ends or reaches the limit; then, with the
+thinking appended to the prompt, the answer, which alone is constrained and parsed. So nothing depends on how an engine
+separates the two, and the common prompt is encoded once.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from dataclasses import dataclass, replace
 from m3dllm.systems.videollm.engines.base import Reply
 
 ROOM = 16
-"""The most tokens that the marks themselves take."""
+"""The maximum number of tokens of the marks themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What stands before and after the thoughts, and between them and the answer."""
+    """The texts before and after the thoughts, and between them and the answer."""
 
     opens: str
     closes: str
     gap: str = "\n\n"
 
     def start(self, prompt: str, *, thinks: bool) -> str:
-        """The prompt with the thoughts begun; where nothing is to be thought, with those closed that it begins."""
+        """The prompt with thinking opened; without thinking, closed again if the prompt opens it."""
         is_open = prompt.rstrip().endswith(self.opens.rstrip())
         if thinks:
             return prompt if is_open else f"{prompt}{self.opens}"
         return f"{prompt.rstrip()}\n\n{self.closes}{self.gap}" if is_open else prompt
 
     def thoughts(self, text: str) -> str:
-        """What was thought, of a text that may go on beyond it."""
+        """The thoughts in a text, which may continue beyond them."""
         return text.partition(self.closes)[0].strip()
 
     def end(self, thoughts: str) -> str:
-        """What stands between `start` and the answer."""
+        """The text between `start` and the answer."""
         return f"{thoughts}\n{self.closes}{self.gap}"
 
 
@@ -55,7 +55,7 @@ def find_marks(template: str, tokens: Iterable[str]) -> Marks | None:
 
 
 def with_thoughts(answer: Reply, thinking: Reply, thoughts: str) -> Reply:
-    """The answer as one reply with the thinking before it: all that was generated counts, and the prompt once."""
+    """The answer and its thinking as one reply: all generated tokens count, and the prompt once."""
     return replace(
         answer,
         reasoning=thoughts,

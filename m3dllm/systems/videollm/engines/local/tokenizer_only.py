@@ -1,4 +1,4 @@
-"""A model of which everything is there but the weights: what can be shown and counted without answering."""
+"""An engine without weights: it builds and counts prompts, but does not answer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from m3dllm.systems.videollm.options import Options
 
 
 class TokenizerOnlyEngine(LocalEngine):
-    """An engine that prepares and counts as a local one does, and cannot answer."""
+    """Prepares images and counts tokens as a local engine, but cannot answer."""
 
     supports = frozenset({"grammar", "schema", "images", "video", "local"})
 
     def __init__(
         self, options: Options, budget: ContextBudget | None = None, *, kind: type[LocalEngine] = LocalEngine
     ) -> None:
-        """As an engine of that kind would show and count. Raises UserError where the model is not there."""
+        """`kind`: the engine to imitate. Raises UserError if the model is missing."""
         super().__init__(options)
         self.supports = self.supports | (kind.supports & {"clip"})
         self._take(kind.locate(options))

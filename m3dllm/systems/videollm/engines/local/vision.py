@@ -1,4 +1,4 @@
-"""Frames and clips as the Qwen-VL families want them, by their own library: sizes, pixel budgets, videos."""
+"""Frames and clips for the Qwen-VL families, by their own library: sizes, pixel budgets, videos."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SHARE = 0.9
-"""How much of a context the tokens of a clip may take, as the library has it for its own models."""
+"""The share of the context for the tokens of a clip, as in the library for its own models."""
 
 
 def prepare_frame(image: Image, bounds: SmartResize) -> Image:
-    """The image, in colour, in the size in which the model sees it, as the library makes it without a copy first."""
+    """The image in RGB, resized as by the library, without its extra copy."""
     size = bounds(image.size)
     return image if image.size == size else image.resize(size)
 
@@ -37,7 +37,7 @@ def prepare_clip(images: Sequence[Image], bounds: SmartResize, context: int) -> 
 
 
 def _patch(bounds: SmartResize) -> int:
-    """The library multiplies it by what it merges, 2, to what sides must be multiples of."""
+    """The patch size; the library multiplies it by its merge size, 2, to get the factor of the sides."""
     from qwen_vl_utils.vision_process import SPATIAL_MERGE_SIZE
 
     return bounds.factor // int(SPATIAL_MERGE_SIZE)

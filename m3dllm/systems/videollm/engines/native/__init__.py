@@ -1,1 +1,1 @@
-"""Models that no class of transformers holds whole: parts that it has, put together as their authors did."""
+"""Models without a class in transformers: assembled from parts that it has, as their authors did."""

@@ -1,4 +1,4 @@
-"""What the engines of native models have in common. Light to import."""
+"""The base of engines for native models. Light to import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of a native model without its weights: its parts, its chat format, how it is shown frames."""
+"""A native model without its weights: its parts, chat format, and input of frames."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 Piece = str | Clip
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
-"""Of the colours red, green and blue, as CLIP was trained with them."""
+"""The standard deviations of red, green and blue in CLIP's training."""
 
 
 class NativeLocal(LocalModel):
-    """A model of parts: a language model, and what turns the frames of a prompt into one clip of `rows` vectors."""
+    """A model of parts: a language model, and encoders that turn the frames of a prompt into `rows` vectors."""
 
     engine: ClassVar[str]
-    """What --engine calls it."""
+    """Its name for --engine."""
     language: ClassVar[Part]
     own: ClassVar[Part]
-    """What its authors trained, in the first file of `files` that is there."""
+    """The part that its authors trained, in the first existing file of `files`."""
     files: ClassVar[tuple[str, ...]]
     most_frames: ClassVar[int]
     marks_of_chat: ClassVar[tuple[str, ...]]
-    """What its chat format writes beside the tokenizer's own special tokens."""
+    """The marks of its chat format, besides the tokenizer's special tokens."""
     sees = True
     gguf = None
     most_thoughts = 0
@@ -64,34 +64,34 @@ class NativeLocal(LocalModel):
 
     @property
     def is_tiny(self) -> bool:
-        """Whether the weights are random, of a small model."""
+        """Whether it is a small model with random weights."""
         return self.source == TINY
 
     @abstractmethod
     def tiny_language(self) -> Any:
-        """The language model's configuration of the tiny model."""
+        """The configuration of the tiny language model."""
 
     @property
     @abstractmethod
     def rows(self) -> int:
-        """The vectors of a clip."""
+        """The number of vectors of a clip."""
 
     @property
     @abstractmethod
     def side(self) -> int:
-        """The side of a frame as it is shown, in pixels: it is squeezed to a square."""
+        """The side of an input frame in pixels: frames are resized to a square."""
 
     @property
     @abstractmethod
     def placeholder(self) -> int:
-        """The token that stands for a vector of a clip; no text holds it."""
+        """The placeholder token of a vector of a clip, which no text contains."""
 
     @abstractmethod
     def pieces(self, messages: Sequence[Message]) -> Iterator[Piece]:
-        """The prompt in the model's chat format: texts, each of them tokenised by itself, and clips."""
+        """The prompt in the model's chat format: texts, each tokenized separately, and clips."""
 
     def clip_tokens(self) -> list[int]:
-        """The tokens that stand for a clip."""
+        """The placeholder tokens of a clip."""
         return [self.placeholder] * self.rows
 
     def tiny_llama(self, context: int) -> Any:
@@ -119,7 +119,7 @@ class NativeLocal(LocalModel):
     # --- its parts ----------------------------------------------------------------------------------------------------
 
     def _published_language(self) -> Any:
-        """The configuration of the language model, which may be declared as one of its authors' own."""
+        """The configuration of the language model, which may have the authors' own model type."""
         from transformers import LlamaConfig
 
         place = self.language.at(self.source)
@@ -141,11 +141,11 @@ class NativeLocal(LocalModel):
             raise self.unloadable(error) from error
 
     def unloadable(self, error: Exception) -> UserError:
-        """What to say where a part cannot be loaded."""
+        """The error for a part that cannot be loaded."""
         return UserError(f"model '{self.name}' cannot be loaded: {' '.join(str(error).split())[:200]}")
 
     def own_file(self) -> Path:
-        """The file with what its authors trained. Raises UserError where it is not there."""
+        """The file with the weights that its authors trained. Raises UserError if it is missing."""
         return self.own.file(self.source, *self.files)
 
     # --- what is known of the model -----------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class NativeLocal(LocalModel):
 
     @property
     def identity(self) -> dict[str, str]:
-        """By what its authors trained; the parts under it are named on the card."""
+        """The identity by the weights that its authors trained; the card names the other parts."""
         return {"sha256": f"random, seed {self.seed}" if self.is_tiny else sha256_file(self.own_file())}
 
     # --- frames and prompts -------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ class NativeLocal(LocalModel):
         return "".join(shown)
 
     def encode(self, messages: Sequence[Message], thoughts: str = "") -> Any:
-        """The prompt as the model takes it: `input_ids` (1, tokens), and where frames are shown
+        """The prompt as model inputs: `input_ids` (1, tokens), and if it has frames
         `pixel_values_videos` (frames of all clips, 3, side, side) and `clip_lengths` (clips,)."""
         import numpy as np
         import torch
@@ -212,5 +212,5 @@ def text_of(message: Message) -> str:
 
 
 def clip_of(message: Message) -> Clip | None:
-    """The frames of a message; None where it shows none."""
+    """The frames of a message; None if it has none."""
     return next((part for part in message.parts if isinstance(part, Clip)), None)

@@ -1,4 +1,4 @@
-"""A language model that is given the frames of a prompt as vectors in place of tokens."""
+"""A language model that gets the frames of a prompt as vectors in place of tokens."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 CHUNK = 16
-"""Frames that the vision encoder sees at once."""
+"""The number of frames that the vision encoder processes at once."""
 
 
 class NativeModel(nn.Module):
-    """The language model, and in `see` what is before it."""
+    """The language model, with the vision part in `see`."""
 
     def __init__(self, language_model: LlamaForCausalLM, placeholder: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class NativeModel(nn.Module):
         clip_lengths: Tensor | None = None,
         **language: Any,
     ) -> Any:
-        """As the language model's: `input_ids` (batch, tokens), in which each vector of a clip has its placeholder."""
+        """As for the language model: `input_ids` (batch, tokens), with a placeholder for each vector of a clip."""
         at = input_ids == self.placeholder
         vectors = self.language_model.get_input_embeddings()(input_ids.masked_fill(at, 0))
         if pixel_values_videos is not None and clip_lengths is not None:

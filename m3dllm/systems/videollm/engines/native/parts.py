@@ -1,4 +1,4 @@
-"""Where the parts of a native model are, on the hub or in a folder. Light to import."""
+"""The places of the parts of a native model, on the hub or in a folder. Light to import."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 from m3dllm.errors import UserError
 
 PUBLISHED = "published"
-"""What --model calls the weights of the authors, on the hub."""
+"""The value of --model for the authors' weights on the hub."""
 TINY = "tiny"
-"""What --model calls random weights of a small model, for trying out."""
+"""The value of --model for a small model with random weights, for tests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a model: its hub id, perhaps with a folder in there, and what it is called in a folder of one's own."""
+    """A part of a model: its hub id, perhaps with a subfolder, and its name in a local folder."""
 
     hub: str
     name: str
     subfolder: str = ""
 
     def at(self, model: str) -> dict[str, str]:
-        """Where it is, as transformers wants to know it. Raises UserError where the folder `model` lacks it."""
+        """Its place, as arguments of transformers. Raises UserError if the folder `model` lacks it."""
         if model == PUBLISHED:
             return {"pretrained_model_name_or_path": self.hub, "subfolder": self.subfolder}
         if not (folder := Path(model) / self.name).is_dir():
@@ -31,7 +31,7 @@ class Part:
         return {"pretrained_model_name_or_path": str(folder)}
 
     def file(self, model: str, *names: str) -> Path:
-        """The first of these files that the part has. Raises UserError where it has none."""
+        """The first of these files that the part has. Raises UserError if it has none."""
         place = self.at(model)
         for name in names:
             if (found := _file(place, name)) is not None:
@@ -41,7 +41,7 @@ class Part:
 
 
 def _file(place: Mapping[str, str], name: str) -> Path | None:
-    """The file of that name in a folder or on the hub; None where there is none."""
+    """The file of that name in a folder or on the hub; None if there is none."""
     source, inner = place["pretrained_model_name_or_path"], place.get("subfolder", "")
     if Path(source).is_dir():
         return path if (path := Path(source) / name).is_file() else None
@@ -49,5 +49,5 @@ def _file(place: Mapping[str, str], name: str) -> Path | None:
 
     try:
         return Path(hf_hub_download(source, name, subfolder=inner or None))
-    except (OSError, ValueError):  # of whatever kind: not there, no network
+    except (OSError, ValueError):  # missing, or no network
         return None

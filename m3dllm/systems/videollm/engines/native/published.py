@@ -1,6 +1,6 @@
-"""How the published files of a native model are read: names and tensors, and nothing else.
+"""Read the published files of a native model: names and tensors, and nothing else.
 
-A file is safetensors, or a pickle of which torch reads the tensors alone (`weights_only`): no code in it runs.
+A file is safetensors, or a pickle of which torch reads only tensors (`weights_only`): no code in it runs.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from m3dllm.systems.videollm.engines.native.parts import Part
 from m3dllm.weights import read_weights
 
 FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin.index.json", "pytorch_model.bin")
-"""What the weights of a part are in, the best first: one file, or the index of several."""
+"""The possible files with a part's weights, the preferred first: one file, or the index of several."""
 REMEDY = "fetch it again"
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
-    """The tensors of a published file, and what holds them. Raises UserError for one with more in it than that."""
+    """The tensors of a published file, perhaps nested. Raises UserError if it holds anything else."""
     if path.suffix == ".safetensors":
         return read_weights(path, remedy=REMEDY)[1]
     try:
@@ -42,7 +42,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
 
 
 def read_part(part: Part, model: str, prefixes: Sequence[str]) -> tuple[Path, dict[str, Tensor]]:
-    """(a file, the tensors of a part whose names begin with one of these): shards without any are not read."""
+    """(a file, the tensors of a part whose names have one of these prefixes); shards without any are not read."""
     first = part.file(model, *FILES)
     files = [first]
     if first.suffix == ".json":
@@ -54,9 +54,9 @@ def read_part(part: Part, model: str, prefixes: Sequence[str]) -> tuple[Path, di
 
 
 def fill(own: Mapping[str, Tensor], found: Mapping[str, Any], path: Path, published: Callable[[str], str]) -> None:
-    """Copy the tensors of a file into those of a model; `published` names ours as the file does.
+    """Copy the tensors of a file into those of a model; `published` maps our names to those of the file.
 
-    Raises UserError, with every name, where some are absent, and where one has another shape.
+    Raises UserError, with every name, if some are missing or have another shape.
     """
     names = {name: published(name) for name in own}
     if absent := [theirs for theirs in names.values() if not isinstance(found.get(theirs), Tensor)]:
@@ -71,7 +71,7 @@ def fill(own: Mapping[str, Tensor], found: Mapping[str, Any], path: Path, publis
 
 
 def load_part(kind: Any, local: NativeLocal, part: Part, dtype: Any, **more: Any) -> Any:
-    """A part in the layout of transformers. Raises UserError, with every name, where tensors are absent."""
+    """A part in the layout of transformers. Raises UserError, with every name, if tensors are missing."""
     place = part.at(local.source)
     found, info = kind.from_pretrained(**place, dtype=dtype, output_loading_info=True, **more)
     if absent := sorted(info["missing_keys"]):

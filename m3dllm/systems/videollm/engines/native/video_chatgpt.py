@@ -27,7 +27,7 @@ class VideoChatGPTLocal(NativeLocal):
 
     @cached_property
     def vision_config(self) -> Any:
-        """That of the CLIP encoder."""
+        """The configuration of the CLIP encoder."""
         from transformers import CLIPVisionConfig
 
         if self.is_tiny:
@@ -55,7 +55,7 @@ class VideoChatGPTLocal(NativeLocal):
 
     @property
     def tokens(self) -> int:
-        """The tokens that can be read: the tokenizer's, then the placeholder, the start and the end of a clip."""
+        """The number of input tokens: the tokenizer's, then placeholder, start and end of a clip."""
         return len(self.tokenizer) + 3
 
     def clip_tokens(self) -> list[int]:

@@ -14,7 +14,7 @@ from m3dllm.systems.videollm.engines.native.video_chatgpt import VideoChatGPTLoc
 
 
 class VideoChatGPT(NativeModel):
-    """`mm_projector` takes what `pool` gives of CLIP's last layer but one into the space of words."""
+    """`mm_projector` projects the output of `pool`, on CLIP's second-to-last layer, into the space of words."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class VideoChatGPT(NativeModel):
         placeholder: int,
         most_frames: int,
     ) -> None:
-        """`tokens`: the words that can be read, those that stand for a clip among them; written are only the others."""
+        """`tokens`: the number of input tokens, including those of clips, which are never generated."""
         super().__init__(language_model, placeholder)
         self.vision, self.most_frames = vision, most_frames
         width = language_model.config.hidden_size
@@ -56,7 +56,7 @@ def pool(patches: Tensor, most_frames: int) -> Tensor:
 
 
 def load(local: VideoChatGPTLocal, dtype: Any) -> VideoChatGPT:
-    """The model of its authors. Raises UserError where a part of it is not there."""
+    """The model of its authors. Raises UserError if a part is missing."""
     language = load_part(LlamaForCausalLM, local, local.language, dtype, config=local.config)
     model = _assembled(local, language, load_part(CLIPVisionModel, local, local.vision, language.dtype))
     own = {f"mm_projector.{name}": value for name, value in model.mm_projector.named_parameters()}
@@ -67,7 +67,7 @@ def load(local: VideoChatGPTLocal, dtype: Any) -> VideoChatGPT:
 
 
 def published(name: str) -> str:
-    """What the authors' file calls a tensor."""
+    """The name of a tensor in the authors' file."""
     return f"model.{name}"
 
 

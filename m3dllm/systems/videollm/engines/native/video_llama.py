@@ -27,7 +27,7 @@ class VideoLlamaLocal(NativeLocal):
 
     @cached_property
     def blip2_config(self) -> Any:
-        """That of BLIP-2, of which vision encoder, queries and Q-Former are taken."""
+        """The configuration of BLIP-2, whose vision encoder, queries and Q-Former are used."""
         from transformers import Blip2Config
 
         if not self.is_tiny:
@@ -60,12 +60,12 @@ class VideoLlamaLocal(NativeLocal):
             elif (clip := clip_of(message)) is not None:
                 yield f"{begun}<Video>"
                 yield clip
-                yield f"</Video> {_said_of(clip)} {text_of(message)} [/INST]"
+                yield f"</Video> {_clip_note(clip)} {text_of(message)} [/INST]"
             else:
                 yield f"{begun}{text_of(message)} [/INST]"
 
 
-def _said_of(clip: Clip) -> str:
-    """How many frames there are, and when they are seen."""
+def _clip_note(clip: Clip) -> str:
+    """The number of frames and their times, as text of the prompt."""
     at = ", ".join(f"{second:.1f}" for second in clip.seconds)
     return f"These are {len(clip.stills)} frames of a video, seen at {at} seconds."

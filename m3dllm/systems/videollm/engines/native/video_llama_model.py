@@ -13,13 +13,13 @@ from m3dllm.systems.videollm.engines.native.published import fill, load_part, re
 from m3dllm.systems.videollm.engines.native.video_llama import VideoLlamaLocal
 
 FEWEST = 8
-"""Frames of a clip; one of fewer is shown with frames repeated, evenly."""
+"""The minimum number of frames of a clip; in a shorter one frames are repeated evenly."""
 NORM_EPS = 1e-5
-"""Of the norm behind the vision encoder; transformers has another."""
+"""The epsilon of the norm after the vision encoder; transformers has another."""
 
 
 class Frames(nn.Module):
-    """What BLIP-2 sees in a frame: the encoder with its norm, and a Q-Former with its queries."""
+    """BLIP-2's vision part: the encoder with its norm, and a Q-Former with its queries."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -36,9 +36,9 @@ class Frames(nn.Module):
 
 
 class VideoLlama(NativeModel):
-    """`frames`, then `video_qformer` over the vectors of a clip, each with the place of its frame, then `llama_proj`.
+    """`frames`, then `video_qformer` over the vectors of a clip, with frame positions added, then `llama_proj`.
 
-    Both Q-Formers compute in 32 bits, as the library has it.
+    Both Q-Formers compute in 32 bits, as in the library.
     """
 
     def __init__(self, language_model: LlamaForCausalLM, config: Any, *, placeholder: int, most_frames: int) -> None:
@@ -72,7 +72,7 @@ class VideoLlama(NativeModel):
 
 
 def _queried(qformer: Blip2QFormerModel, queries: Tensor, states: Tensor) -> Tensor:
-    """What the queries, (1, queries, width), find in `states`, (batch, any, its width): (batch, queries, width)."""
+    """Queries (1, queries, width), `states` (batch, n, their width) -> the queries' output (batch, queries, width)."""
     found: Tensor = qformer(
         query_embeds=queries.expand(len(states), -1, -1), encoder_hidden_states=states
     ).last_hidden_state
@@ -80,7 +80,7 @@ def _queried(qformer: Blip2QFormerModel, queries: Tensor, states: Tensor) -> Ten
 
 
 def load(local: VideoLlamaLocal, dtype: Any) -> VideoLlama:
-    """The model of its authors. Raises UserError where a part of it is not there."""
+    """The model of its authors. Raises UserError if a part is missing."""
     language = load_part(LlamaForCausalLM, local, local.language, dtype, config=local.config)
     model = _assembled(local, language)
     model.frames.vision_model.to(language.dtype)
@@ -102,13 +102,13 @@ def _assembled(local: VideoLlamaLocal, language: Any) -> VideoLlama:
 
 
 def own_tensors(model: VideoLlama) -> dict[str, Tensor]:
-    """What the authors trained."""
+    """The tensors that the authors trained."""
     others = ("language_model.", "frames.")
     return {name: value for name, value in model.state_dict().items() if not name.startswith(others)}
 
 
 def published(name: str) -> str:
-    """What the authors' file calls a tensor: their Q-Former is a BERT of their own."""
+    """The name of a tensor in the authors' file: their Q-Former is their own BERT."""
     if not name.startswith("video_qformer."):
         return name
     inner = name.removeprefix("video_qformer.").replace("attention.attention.", "attention.self.")

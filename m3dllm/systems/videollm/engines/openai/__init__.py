@@ -1,11 +1,11 @@
-"""The `openai` engine: a model behind a server that speaks OpenAI's chat interface, by the official client.
+"""The `openai` engine: a model on a server with OpenAI's chat interface, by the official client.
 
-Decoding is grammar-constrained where the server is of a kind that takes one and a probe shows that it does; any other
-is given the JSON schema, which leaves mentions and references free, and less where it refuses that. How many tokens a
-prompt has is estimated before it is sent: only the server knows.
+Decoding is grammar-constrained if the kind of server supports it and a probe shows that it does; other servers get the
+JSON schema, which leaves mentions and references free, or less if they refuse that. The tokens of a prompt are
+estimated before it is sent: only the server knows them.
 
-`address` is where the server is and what is secret, `client` one call, `refusals` what an error means, `pace` how fast
-it is asked, `dialect` what it takes of the interface, `kinds` how kinds of servers differ, `completion` what it says.
+`address`: the server's address and secrets; `client`: one call; `refusals`: the meaning of errors; `pace`: rate limits;
+`dialect`: the supported part of the interface; `kinds`: kinds of servers; `completion`: parsing of responses.
 """
 
 from __future__ import annotations
@@ -49,25 +49,25 @@ if TYPE_CHECKING:
 log = logging.getLogger("m3dllm")
 
 KEY = "OPENAI_API_KEY"
-"""The environment variable with the key, where no other is named; nothing is sent where it is not set."""
+"""The default environment variable with the key; if it is not set, no key is sent."""
 REQUESTS = 16
-"""How many requests are under way at once where --batch is left open."""
+"""The default number of concurrent requests (--batch)."""
 CONTEXT = 32_768
-"""Tokens of prompt and answer, where neither the server nor the user says."""
+"""The default context length in tokens, if neither the server nor the user gives one."""
 PIXELS_A_TOKEN = 28 * 28
-"""How much of an image a token stands for, where the family does not say."""
+"""The default number of pixels per image token, if the family has none."""
 LONGEST_WAIT_S = 30.0
-"""The longest wait before a server that is down is asked again."""
+"""The longest wait before a retry with a server that is down."""
 FIRST = {"request": 3, "down": 6, "busy": 6}
-"""So many of the first requests that all fail for one reason end the run: a refusal sooner than what may pass."""
+"""The run ends if this many first requests all fail for one reason, by kind of failure."""
 _OF_IMAGES = re.compile(r"image|vision|visual|multi-?modal|modalit|media|content", re.IGNORECASE)
-"""What a refusal names where it was the image that was refused."""
+"""Words in a refusal that concern images."""
 CUT, LEAST_COUNT = 0.4, 400
-"""A prompt of at least LEAST_COUNT tokens by our count was cut where the server counts less than this share of them."""
+"""A prompt of at least LEAST_COUNT estimated tokens was truncated if the server counts less than this share of them."""
 
 
 class OpenAIEngine(Engine):
-    """A server and the model that it serves."""
+    """A server and its model."""
 
     name: ClassVar = "openai"
     extra: ClassVar = "server"
@@ -75,7 +75,7 @@ class OpenAIEngine(Engine):
     supports = frozenset({"schema", "chunks", "images", "lora"})
 
     def __init__(self, config: Options, budget: ContextBudget | None = None) -> None:
-        """Raises UserError where the server does not answer as expected, or it is not clear which model is asked."""
+        """Raises UserError if the server does not answer as expected, or the model is ambiguous."""
         from m3dllm.systems.videollm.engines.openai.client import Client
 
         self.config = self.options = config
@@ -106,9 +106,9 @@ class OpenAIEngine(Engine):
         self._first_failures: Counter[str] = Counter()
         self._seen: dict[str, dict[str, None]] = {"response_models": {}, "fingerprints": {}}
         self._loose = 0
-        """How many whole answers were not of the shape to which the server was to hold them."""
+        """The number of complete answers that violated the constraint."""
         self._way: int | None = None
-        """By which of its kind's ways the server is given grammars; None: by none."""
+        """The index of the way in which the server takes grammars; None: in none."""
         models = self._listed()
         adapter = self._served(models, config.adapter, "--adapter") if config.adapter else {}
         self.served = self._served(models, config.model or adapter.get("parent"), "--model")
@@ -132,14 +132,14 @@ class OpenAIEngine(Engine):
         self._todo: queue.SimpleQueue[tuple[int, Request] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[int, Reply | BaseException]] = queue.SimpleQueue()
         self._under_way = 0
-        for _ in range(self.max_concurrency):  # daemons: an interrupted run waits for no server
+        for _ in range(self.max_concurrency):  # daemons: an interrupted run does not wait for the server
             threading.Thread(target=self._work, daemon=True).start()
 
     # --- what it is ---------------------------------------------------------------------------------------------------
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What answered, and how it had to be asked. Another `model`, `root` or `response_models` is another run."""
+        """The model and the adaptations of requests. Another `model`, `root` or `response_models` is another run."""
         found: dict[str, Any] = {
             "model": self.model,
             "family": self.family.name,
@@ -155,7 +155,7 @@ class OpenAIEngine(Engine):
 
     @property
     def constraint(self) -> str:
-        """What really holds the answers: "grammar", "schema", "json" or "none"."""
+        """The constraint in effect: "grammar", "schema", "json" or "none"."""
         if self.config.unconstrained:
             return "none"
         if self._way is not None:
@@ -165,7 +165,7 @@ class OpenAIEngine(Engine):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What whoever reads the scores must know of the server."""
+        """Notes about the server for readers of scores."""
         notes = []
         if self._dialect.adapted:
             notes.append(f"the server was used with {', '.join(self._dialect.adapted)}")
@@ -180,9 +180,9 @@ class OpenAIEngine(Engine):
         return self.client.get("models")
 
     def _listed(self) -> dict[str, dict[str, Any]]:
-        """What the server says of each of its models, by name; nothing where it has no list.
+        """name -> what the server lists about each of its models; {} if it has no list.
 
-        Raises UserError where nobody can be asked: no server, a key that is wrong, no list and no --model.
+        Raises UserError if there is no server, the key is wrong, or there is neither a list nor --model.
         """
         wanted = self.config.model or self.config.adapter
         try:
@@ -207,7 +207,7 @@ class OpenAIEngine(Engine):
         return found
 
     def _served(self, models: Mapping[str, dict[str, Any]], wanted: str | None, option: str) -> dict[str, Any]:
-        """What the list says of the model that is asked for. Raises UserError where it is not clear which that is."""
+        """The list's entry for the requested model. Raises UserError if it is ambiguous or missing."""
         names = ", ".join(list(models)[:12])
         if wanted is None:
             if len(models) > 1:
@@ -219,7 +219,7 @@ class OpenAIEngine(Engine):
             if wanted in known or (isinstance(aliases, list) and wanted in aliases):
                 return row | {"id": wanted}
         first = next(iter(models.values()), {})
-        if models and option == "--adapter":  # a model that is not listed may be an alias; an adapter was not loaded
+        if models and option == "--adapter":  # an unlisted model may be an alias; an unlisted adapter was not loaded
             raise UserError(f"{self.url} does not serve '{wanted}': expected one of {names} as {option}")
         if models:
             log.warning("%s does not list '%s' (%s): used anyway", self.url, wanted, names)
@@ -227,14 +227,14 @@ class OpenAIEngine(Engine):
 
     def _family(self) -> Family:
         found = find_family(self.model, family=self.config.family)
-        if found is UNKNOWN and self.served.get("root"):  # vLLM also says which model it loaded under this name
+        if found is UNKNOWN and self.served.get("root"):  # vLLM also reports which model it loaded under this name
             return find_family(str(self.served["root"]))
         return found
 
     def _sees(self) -> bool:
-        """Whether the model reads images: as the list says, or as is known of its family, or as it answers to one.
+        """Whether the model reads images: by the list, by its family, or by its answer to one.
 
-        Nothing is asked where no frames are to be shown. Raises UserError where the server does not say.
+        Not checked if there are no frames to send. Raises UserError if it remains unknown.
         """
         if (listed := self.kind.sees(self.served)) is not None:
             return listed
@@ -256,10 +256,10 @@ class OpenAIEngine(Engine):
             return False
         return True
 
-    # --- what it does before it is asked ------------------------------------------------------------------------------
+    # --- probes -------------------------------------------------------------------------------------------------------
 
     def _proven_way(self) -> int | None:
-        """The first way of giving this server a grammar that it answers to; None where it answers to none."""
+        """The first way of sending a grammar that this server obeys; None if it obeys none."""
         for i, way in enumerate(self.kind.probes()):
             question = {"role": "user", "content": "Say hello."}
             body = {"model": self.model, "messages": [question], "max_tokens": 64, "temperature": 0, **way}
@@ -277,7 +277,7 @@ class OpenAIEngine(Engine):
         return None
 
     def _check_effect(self, name: str) -> None:
-        """Raises UserError where the adapter `name` answers as its base model does."""
+        """Raises UserError if the adapter `name` answers like its base model."""
         measured = [[self._first_token(model, text) for text in PROBES] for model in (name, self.model)]
         if not all(all(rows) for rows in measured):
             log.warning("%s gives no log-probabilities: whether '%s' has an effect cannot be checked", self.url, name)
@@ -289,7 +289,7 @@ class OpenAIEngine(Engine):
         prove(name, effect([adapted for adapted, _ in changes], [plain for _, plain in changes]))
 
     def _first_token(self, model: str, text: str) -> dict[str, float]:
-        """The log-probabilities of the likeliest first tokens of an answer to `text`; none where it does not say."""
+        """The log-probabilities of the most probable first tokens of an answer to `text`; {} if not available."""
         message = {"role": "user", "content": text}
         body = {"model": model, "messages": [message], "max_tokens": 1, "temperature": 0}
         body |= {"logprobs": True, "top_logprobs": 5}
@@ -303,14 +303,14 @@ class OpenAIEngine(Engine):
     # --- the interface ------------------------------------------------------------------------------------------------
 
     def prepare(self, image: Image) -> Image:
-        """In the size to which the model's processor would bring it, or padded to a square, as the family wants it."""
+        """The image in the size of the model's processor, or padded to a square, depending on the family."""
         if self.family.resize is not None:
             size = self.family.resize(image.size)
             return image if image.size == size else image.resize(size)
         return pad_to_square(image) if self.family.pads else image
 
     def count(self, messages: Sequence[Message]) -> Count:
-        """An estimate: a token for three bytes of text; an image by its area."""
+        """An estimate: one token for three bytes of text; for an image by its area."""
         parts = [part for message in messages for part in message.parts]
         area = self.family.resize.factor**2 if self.family.resize else PIXELS_A_TOKEN
         vision = sum(math.ceil(p.image.width * p.image.height / area) for p in parts if isinstance(p, Still))
@@ -322,7 +322,7 @@ class OpenAIEngine(Engine):
         self._todo.put((key, request))
 
     def poll(self) -> list[tuple[int, Reply]]:
-        """Raises UserError where the server refuses all documents alike."""
+        """At least one reply. Raises UserError if the server refuses all documents for one reason."""
         if not self._under_way:
             raise ValueError("nothing is under way")
         ready = [self._done.get()]
@@ -346,7 +346,7 @@ class OpenAIEngine(Engine):
     # --- a request ----------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        """Answer requests, until there are no more."""
+        """Process requests, until there are no more."""
         while (item := self._todo.get()) is not None:
             key, request = item
             reply: Reply | BaseException
@@ -359,7 +359,7 @@ class OpenAIEngine(Engine):
             self._done.put((key, reply))
 
     def _answer(self, request: Request) -> Reply:
-        """The reply to a request. Raises RefusalError, or UserError, where it concerns all documents."""
+        """The reply to a request. Raises RefusalError, or UserError if the failure concerns all documents."""
         started = time.perf_counter()
         count = self.count(request.messages)
 
@@ -381,7 +381,7 @@ class OpenAIEngine(Engine):
         return replace(reply, tokens_vision=count.vision, seconds=time.perf_counter() - started, retries=retries)
 
     def _noted(self, reply: Reply, answer: Mapping[str, Any], request: Request, count: Count) -> Reply:
-        """The reply, with what it shows of the server kept, and an Issue where the prompt was cut."""
+        """The reply, with an Issue if the prompt was truncated; also records what it tells about the server."""
         with self._lock:
             for name, key in (("response_models", "model"), ("fingerprints", "system_fingerprint")):
                 if isinstance(value := answer.get(key), str) and value:
@@ -396,10 +396,10 @@ class OpenAIEngine(Engine):
         return replace(reply, issues=(Issue("prompt_cut", "prompt", detail),))
 
     def _note_failure(self, trouble: RefusalError) -> None:
-        """Raises UserError where the first requests have all failed for one reason."""
+        """Raises UserError if the first requests have all failed for one reason."""
         if self._answered or trouble.kind in ("document", "later"):
             return
-        alike = re.sub(r"\w*\d\w*", "#", trouble.message)  # but for the numbers and names of a request
+        alike = re.sub(r"\w*\d\w*", "#", trouble.message)  # without the numbers and names of a request
         with self._lock:
             self._first_failures[alike] += 1
             if (n := self._first_failures[alike]) >= FIRST[trouble.kind]:
@@ -453,7 +453,7 @@ class OpenAIEngine(Engine):
         return {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{encoded}"}}
 
     def _ask(self, body: Mapping[str, Any], tokens: int) -> dict[str, Any]:
-        """What the server answers to a request, written in its dialect; a refusal that teaches one is asked again.
+        """The server's answer to a request in its dialect; retried if a refusal changes the dialect.
 
         Raises RefusalError.
         """
@@ -468,7 +468,7 @@ class OpenAIEngine(Engine):
                     raise
 
     def _learn(self, spoken: Dialect, sent: Mapping[str, Any], trouble: RefusalError) -> bool:
-        """Whether the refusal of a request in the dialect `spoken` teaches another, or another was learned since."""
+        """Whether the refusal of a request in the dialect `spoken` changes it, or it has changed since."""
         with self._lock:
             if self._dialect != spoken:
                 return True
@@ -480,10 +480,10 @@ class OpenAIEngine(Engine):
         return True
 
     def _patiently(self, call: Any) -> tuple[Any, int]:
-        """(what the call gives, how often it had to be made again). Raises RefusalError.
+        """(the result of the call, the number of retries). Raises RefusalError.
 
-        A server that says when it wants to be asked again pauses all requests until then, as long as the user's
-        patience allows. Once one has been found dead, everyone asks only once, until it answers again.
+        If the server gives a retry time, all requests pause until then, within the user's limit. Once the server has
+        been found down, requests are tried only once, until it answers again.
         """
         tries = pauses = 0
         waited = 0.0
@@ -509,7 +509,7 @@ class OpenAIEngine(Engine):
 
 
 def extra_body(config: Options) -> dict[str, Any]:
-    """What the user adds to every request. Raises UserError where it is not valid JSON object."""
+    """What the user adds to every request. Raises UserError if it is not a valid JSON object."""
     if not config.extra_body:
         return {}
     try:

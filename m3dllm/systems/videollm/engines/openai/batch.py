@@ -1,6 +1,6 @@
-"""Requests as a file for a provider's batch interface, or `vllm run-batch`; answers from the file that it gives back.
+"""Requests as a file for a provider's batch interface, or `vllm run-batch`; answers from the file that it returns.
 
-A line a request: https://platform.openai.com/docs/guides/batch . A request is known by the hash of its body, so that
+One request per line: https://platform.openai.com/docs/guides/batch . Its id is the hash of its body, so that
 the same command finds its answer, whatever the order of the file.
 """
 
@@ -20,10 +20,10 @@ from m3dllm.wire import WireError, encode, read_json
 
 
 class BatchClient:
-    """In place of a server: answers that are there, and a file of requests that have none yet."""
+    """Replaces a server: existing answers, and a file for requests without one."""
 
     def __init__(self, requests: Path, answers: Sequence[Path]) -> None:
-        """Raises UserError for answers that cannot be read, and for a place that cannot be written."""
+        """Raises UserError for answers that cannot be read, and for a file that cannot be written."""
         self.url, self._path = str(requests), requests
         self._answers = [Stream(path, _read_line) for path in answers]
         self._places = {name: (i, j) for i, rows in enumerate(self._answers) for j, (name, _) in enumerate(rows)}
@@ -40,7 +40,7 @@ class BatchClient:
         return {"data": []}
 
     def post(self, path: str, body: Any) -> dict[str, Any]:
-        """The answer to a request. Raises RefusalError where it is none, or is not there yet: then it is written."""
+        """The answer to a request. Raises RefusalError if it failed, or has none yet: then the request is written."""
         name = sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode())[:32]
         with self._lock:
             if (place := self._places.get(name)) is not None:

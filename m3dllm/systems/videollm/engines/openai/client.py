@@ -1,8 +1,8 @@
-"""One call to a server, by the official client: what it answers as an object, or a RefusalError that says why not.
+"""One call to a server, by the official client: the response as an object, or a RefusalError with the reason.
 
-The client's own retries are off: a rate limit must pause all requests, not one, and much of what is worth asking again
-for comes with status 200. An answer is limited in size and in whole time, headers and body together, and no redirection
-is followed: the key is for the server that the user named.
+The client's own retries are off: a rate limit must pause all requests, not one, and many retryable errors come with
+status 200. An answer is limited in size and total time, headers and body together, and redirections are not followed:
+the key is only for the server that the user named.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from m3dllm.systems.videollm.engines.openai.events import is_stream, joined
 from m3dllm.systems.videollm.engines.openai.refusals import LONGEST_PAGE, RefusalError, one_line, refusal, shown
 from m3dllm.wire import read_json, whole_characters
 
-logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs each request's whole address, with what is secret in it
+logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs each request's full address, with secrets
 
 MOST_BYTES = 64 << 20
-"""The largest answer that is read."""
+"""The largest response that is read, in bytes."""
 
 
 PACKED = frozenset(("gzip", "deflate", "br", "zstd"))
-"""What a client unpacks by itself, however large it gets."""
+"""Encodings that the client unpacks itself, without a size limit."""
 
 
 class Client:
@@ -53,10 +53,9 @@ class Client:
         query: Mapping[str, str],
         timeout: float,
     ) -> None:
-        """`timeout`: the seconds that an answer may take as a whole.
+        """`timeout`: the maximum total time of an answer, in seconds.
 
-        Raises UserError for an address that no client takes, and for what the environment says of proxies and
-        certificates and is of no use.
+        Raises UserError for an invalid address, and for invalid proxies or certificates in the environment.
         """
         self.url, self.key_name = address.shown, key_name
         query = {**address.query, **query}
@@ -86,7 +85,7 @@ class Client:
         self._auth: dict[str, Any] = {}
         if "authorization" not in named:
             self._auth["Authorization"] = f"Bearer {key}" if key else openai.Omit()
-        if not address.host.endswith("openai.com"):  # what the environment says of OpenAI's is not for others
+        if not address.host.endswith("openai.com"):  # environment variables for OpenAI are not for other servers
             self._auth |= {name: openai.Omit() for name in ("OpenAI-Organization", "OpenAI-Project")}
         shared: dict[str, Any] = {
             "base_url": address.shown,
@@ -105,11 +104,11 @@ class Client:
             self._client = openai.OpenAI(admin_api_key="", default_query=rest, **shared)
 
     def get(self, path: str) -> Any:
-        """What the server has at `path`. Raises RefusalError."""
+        """GET `path`. Raises RefusalError."""
         return self._read(path, lambda options: self._client.get(f"/{path}", cast_to=httpx2.Response, options=options))
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The object that the server answers with. Raises RefusalError."""
+        """POST `body` to `path`; returns the response object. Raises RefusalError."""
         answer = self._read(
             path, lambda options: self._client.post(f"/{path}", body=body, cast_to=httpx2.Response, options=options)
         )
@@ -146,11 +145,11 @@ class Client:
         return refusal(url, response.status_code, body, headers, key=self.key_name)
 
     def _unanswered(self, url: str, error: BaseException) -> RefusalError:
-        """What it means that there was no answer: the innermost reason, in a few words."""
+        """The error for a missing answer: the innermost reason, in a few words."""
         while (inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
             error = inner
         why = one_line(self.secrets.strike(str(error)))[:200] or type(error).__name__
-        hidden = error.__context__  # the connection says it in words of its own
+        hidden = error.__context__  # the connection has its own message
         if isinstance(hidden, SSLCertVerificationError):
             remedy = "if it is your own, name the file of its issuer by SSL_CERT_FILE"
             return RefusalError(f"{url}: its certificate is refused ({hidden.verify_message}): {remedy}", "fatal")
@@ -159,9 +158,9 @@ class Client:
 
 
 def _proxy_to(address: Address) -> httpx2.Proxy | None:
-    """The proxy that the environment names for this server; none where it is reached without.
+    """The proxy for this server in the environment, or None.
 
-    Raises UserError, without its secrets, where it is no address of a proxy.
+    Raises UserError, without secrets, if it is not a valid proxy address.
     """
     if address.has_no_proxy():
         return None
@@ -186,12 +185,12 @@ def _text(response: httpx2.Response) -> str:
 
 
 class _Limited(httpx2.HTTPTransport):
-    """A transport over which an answer may have so many bytes and take so many seconds, whatever it sends meanwhile."""
+    """A transport with a limit on the bytes and the total time of a response."""
 
     def __init__(self, seconds: float, **options: Any) -> None:
         super().__init__(**options)
         self._limits = _Limits(seconds)
-        # No option hands a backend to the pool: a test holds a server that sends a byte a second against it.
+        # No option passes a backend to the pool; a test with a server that sends one byte per second covers this.
         self._pool._network_backend = _Backend(self._pool._network_backend, self._limits)  # type: ignore[attr-defined]
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -206,7 +205,7 @@ class _Limited(httpx2.HTTPTransport):
 
 
 class _Limits(threading.local):
-    """What the request that a thread is making may still take."""
+    """The remaining limits of the current request of a thread."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds

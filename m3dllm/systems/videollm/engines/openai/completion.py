@@ -1,4 +1,4 @@
-"""A completion as a Reply: every text in it is kept, and whether the answer is whole is judged by the text itself."""
+"""A completion as a Reply: all its texts are kept, and completeness is judged by the text itself."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from m3dllm.systems.videollm.reading import is_whole
 from m3dllm.types import Failure
 
 LENGTH = frozenset(("length", "max_tokens", "max_output_tokens", "model_length", "max_length", "token_limit"))
-"""Reasons, in lower case, that mean that the answer was cut off at its longest."""
+"""Finish reasons, in lower case, for an answer truncated at the token limit."""
 WITHHELD = frozenset(
     ("content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii", "refusal", "sensitive")
 )
-"""Reasons that mean that the server held the answer, or the rest of it, back."""
+"""Finish reasons for an answer that the server withheld, wholly or partly."""
 BROKEN = frozenset(
     ("error", "failed", "abort", "aborted", "cancelled", "network_error", "insufficient_system_resource")
 )
-"""Reasons that mean that the server broke off."""
+"""Finish reasons for an aborted answer."""
 
 
 def read_completion(answer: Mapping[str, Any], url: str, *, key: str) -> Reply:
     """The reply in a completion.
 
-    Raises RefusalError where it holds an error and no text. A reply whose answer was held back, refused or broken off,
-    and is not whole, is a failure that keeps its text.
+    Raises RefusalError if it holds an error and no text. A reply whose answer was withheld, refused or aborted,
+    and is incomplete, is a failure that keeps its text.
     """
     where = f"{url}/chat/completions"
     choices = answer.get("choices")
@@ -47,7 +47,7 @@ def read_completion(answer: Mapping[str, Any], url: str, *, key: str) -> Reply:
     text, reasoning, refused = _texts(choice)
     if error and not text:
         raise _inside(where, error, key)
-    if not text and is_whole(reasoning):  # some servers take an answer that a schema holds for a thought
+    if not text and is_whole(reasoning):  # some servers return a schema-constrained answer as reasoning
         text, reasoning = reasoning, ""
     stated = str(choice.get("finish_reason") or "").strip().lower()
     usage = answer.get("usage") if isinstance(answer.get("usage"), dict) else {}
@@ -78,7 +78,7 @@ def _inside(where: str, error: Any, key: str) -> RefusalError:
 
 
 def _finish(where: str, stated: str, text: str, refused: str, error: Any) -> tuple[str, Failure | None]:
-    """("stop", "length" or another reason, the failure where the answer cannot be used)."""
+    """("stop", "length" or another reason, the failure if the answer cannot be used)."""
     if stated in LENGTH:
         return "length", None
     if refused and not text:
@@ -108,7 +108,7 @@ def _texts(choice: Mapping[str, Any]) -> tuple[str, str, str]:
         )
         for function in (*functions, message.get("function_call")):
             arguments = function.get("arguments") if isinstance(function, dict) else None
-            if isinstance(arguments, dict):  # as Ollama has them
+            if isinstance(arguments, dict):  # as in Ollama
                 arguments = json.dumps(arguments, ensure_ascii=False)
             answer += [arguments] if isinstance(arguments, str) else []
     for name in ("reasoning_content", "reasoning", "thinking"):
@@ -121,8 +121,8 @@ def _texts(choice: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _logprobs(choice: Mapping[str, Any], text: str) -> tuple[tuple[int, float], ...] | None:
-    """Where each token of the answer ends, and its log-probability; None where the server does not say, or of other
-    tokens than those of the answer."""
+    """(end offset, log-probability) of each token of the answer; None if the server has none, or for other tokens than
+    those of the answer."""
     held = choice.get("logprobs")
     rows = held.get("content") if isinstance(held, dict) else None
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")

@@ -1,6 +1,6 @@
-"""What a server takes of OpenAI's interface: learned from what it refuses, and kept for the run.
+"""The part of OpenAI's interface that a server supports: learned from its refusals, and kept for the run.
 
-A request is written as OpenAI's documentation has it; a `Dialect` rewrites it, and says in words what it changes.
+A request follows OpenAI's documentation; a `Dialect` rewrites it, and describes the changes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Body = dict[str, Any]
 Held = Literal["schema", "json", "none"]
 
 BOUNDS = frozenset(("minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "uniqueItems", "pattern"))
-"""Keywords of a JSON schema that some servers do not take."""
+"""JSON schema keywords that some servers do not support."""
 _FORM = re.compile(
     r"response_?format|json_?schema|json_object|structured|schema|guided|grammar|json mode", re.IGNORECASE
 )
@@ -24,10 +24,10 @@ _NO_SCHEMA = re.compile(
     r"|must be.{0,40}json_object|expected.{0,40}json_object",
     re.IGNORECASE | re.DOTALL,
 )
-"""Reasons that mean that no schema is taken at all, rather than that something in this one is not."""
+"""Reasons that no schema is supported at all, not only a part of this one."""
 NEEDED = frozenset(("model", "messages"))
 GRAMMARS = frozenset(("grammar", "structured_outputs", "guided_grammar", "ebnf"))
-"""Parameters whose refusal teaches nothing: a probe shows which of them holds answers."""
+"""Parameters whose refusal is ignored: a probe shows which of them works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +37,16 @@ class Dialect:
     tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     omitted: frozenset[str] = frozenset()
     merges_system: bool = False
-    """The system message is put before the first user message."""
+    """Whether the system message is merged into the first user message."""
     bounded: bool = True
-    """Whether the schema says how long texts and lists are."""
+    """Whether the schema has lengths and ranges."""
     held: Held = "schema"
-    """The most that the server takes to hold an answer, where it takes no grammar."""
+    """The strongest constraint that the server supports, besides grammars."""
     adapted: tuple[str, ...] = ()
-    """What was changed, in words, in the order in which servers refused it."""
+    """The changes, in words, in the order of refusals."""
 
     def write(self, body: Mapping[str, Any]) -> Body:
-        """The request as this server takes it."""
+        """The request as this server accepts it."""
         made = dict(body)
         if "max_tokens" in made:
             made[self.tokens_name] = made.pop("max_tokens")
@@ -68,13 +68,13 @@ class Dialect:
         return form | {"json_schema": inner | {"schema": unbounded(inner["schema"])}}
 
     def learn(self, sent: Mapping[str, Any], why: str) -> Dialect | None:
-        """The dialect after a request written in this one was refused; None where the reason names nothing of it."""
+        """The dialect after a request written in this one was refused; None if the reason names nothing in it."""
         for change, words in self._changes(sent, why):
             return replace(change, adapted=(*self.adapted, words))
         return None
 
     def _changes(self, sent: Mapping[str, Any], why: str) -> Iterator[tuple[Dialect, str]]:
-        """What may mend the request, the likeliest first."""
+        """Changes that may fix the request, the most likely first."""
         if "max_tokens" in sent and _names(why, "max_completion_tokens", "max_tokens"):
             yield replace(self, tokens_name="max_completion_tokens"), "max_completion_tokens for max_tokens"
         form = sent.get("response_format")
@@ -101,7 +101,7 @@ class Dialect:
 
 
 def merged(messages: list[Body]) -> list[Body]:
-    """The messages with what the system says at the beginning of the first user message."""
+    """The messages with the system message at the beginning of the first user message."""
     system = [message["content"] for message in messages if message["role"] == "system"]
     rest = [dict(message) for message in messages if message["role"] != "system"]
     if system and rest:
@@ -116,12 +116,12 @@ def merged(messages: list[Body]) -> list[Body]:
 
 
 def has_bounds(schema: Any) -> bool:
-    """Whether a schema says how long something is, or between which numbers."""
+    """Whether a schema has lengths or ranges."""
     return bool(unbounded(schema) != schema)
 
 
 def unbounded(schema: Any) -> Any:
-    """A schema without lengths and ranges. What a property is called is no keyword."""
+    """A schema without lengths and ranges. Names of properties are not keywords."""
     if isinstance(schema, dict):
         return {
             name: {inner: unbounded(part) for inner, part in value.items()}
@@ -134,5 +134,5 @@ def unbounded(schema: Any) -> Any:
 
 
 def _names(why: str, *names: str) -> bool:
-    """Whether a reason names one of these parameters as a word of its own."""
+    """Whether a reason contains one of these parameters as a separate word."""
     return any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", why, re.IGNORECASE) for name in names)

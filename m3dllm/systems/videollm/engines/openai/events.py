@@ -1,4 +1,4 @@
-"""Server-sent events: some servers and proxies stream whatever they are asked for."""
+"""Server-sent events: some servers and proxies always stream."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from m3dllm.wire import read_json
 
 
 def is_stream(text: str) -> bool:
-    """Whether the body of an answer is a stream of events, as no JSON begins; ":" begins a comment."""
+    """Whether a body is a stream of events, by its beginning, which JSON cannot have; ":" begins a comment."""
     return text.lstrip().startswith(("data:", "event:", ":"))
 
 
 def joined(text: str) -> dict[str, Any]:
-    """The completion that the events of a stream add up to. Raises ValueError where one is no JSON."""
+    """The completion assembled from the events of a stream. Raises ValueError if one is not JSON."""
     whole: dict[str, Any] = {}
     message: dict[str, str] = {}
     finish = None

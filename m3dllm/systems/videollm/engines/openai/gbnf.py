@@ -1,8 +1,8 @@
 """A JSON schema of ours as a GBNF grammar, llama.cpp's own, in which mentions are runs of the document's words.
 
-GBNF knows neither substrings nor intersections. A mention is a token of the document and those that follow it, one
-rule a token; how long it is, the range of a number within its digits, the area of a box, and whether a name exists stay
-open, as in the schema. There is no free white space.
+GBNF has neither substrings nor intersections. A mention is a token of the document and those that follow it, one rule
+per token; its length, the range of a number within its digits, the area of a box, and the existence of a name are not
+constrained, as in the schema. There is no free white space.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 LIST = 200
-"""The most items of a list: llama.cpp writes a repetition out."""
+"""The most items of a list: llama.cpp expands repetitions."""
 
 
 def write(schema: Mapping[str, Any], chunks: Sequence[str]) -> str | None:
     """The grammar. `chunks`: the document's tokens and the white space between them, see `grammar.mention_chunks`.
 
-    Texts that the schema leaves free (those with `minLength`) are runs of tokens. None where there are none to take.
+    Texts that the schema leaves free (those with `minLength`) are runs of tokens. None if the document has no tokens.
     """
     rules = _Rules(chunks)
     try:
@@ -29,12 +29,12 @@ def write(schema: Mapping[str, Any], chunks: Sequence[str]) -> str | None:
 
 
 def one_of(texts: Iterable[str]) -> str:
-    """One of `texts`, as it stands."""
+    """One of `texts`, verbatim."""
     return f"root ::= {' | '.join(map(_literal, texts))}\n"
 
 
 class _Rules:
-    """The rules under the root, while they are written."""
+    """The rules under the root, being written."""
 
     def __init__(self, chunks: Sequence[str]) -> None:
         self.lines: list[str] = []
@@ -42,7 +42,7 @@ class _Rules:
         self._has_mention = False
 
     def value(self, schema: Mapping[str, Any]) -> str:
-        """What a value of this schema looks like. Raises LookupError for a text where the document has none."""
+        """The rule for a value of this schema. Raises LookupError for a text if the document has none."""
         if "anyOf" in schema:
             return f"({' | '.join(self.value(option) for option in schema['anyOf'])})"
         if "enum" in schema:

@@ -1,6 +1,6 @@
-"""Kinds of servers: how each takes the constraint of an answer, and what it reports of itself.
+"""Kinds of servers: how each takes constraints, and what it reports of itself.
 
-A new kind is a class of a few lines that overrides what it does differently, and a line in `KINDS`.
+A new kind is a class of a few lines with its differences, and a line in `KINDS`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from m3dllm.systems.videollm.engines.base import Constraint
 from m3dllm.systems.videollm.engines.openai import gbnf
 
 Way = Mapping[str, Any]
-"""What is added to a request so that its answer is held."""
+"""The parameters that constrain the answer of a request."""
 
 PROBE = "zqx-7-kfl"
-"""What no model would answer by itself: a server that writes it holds answers to a grammar."""
+"""A text that no model would write by itself: a server that does obeys grammars."""
 
 
 class Server:
-    """A server of which nothing more is known: it is given the JSON schema."""
+    """A server of unknown kind: it gets the JSON schema."""
 
     name: ClassVar[str] = "other"
     logprobs: ClassVar[bool] = False
-    """Whether it gives the log-probabilities of an answer's tokens, when it is asked for them."""
+    """Whether it returns log-probabilities of an answer's tokens on request."""
 
     @classmethod
     def is_it(cls, model: Mapping[str, Any]) -> bool:
@@ -31,7 +31,7 @@ class Server:
         return True
 
     def grammar_ways(self, constraint: Constraint) -> Sequence[Way]:
-        """How it may be given the grammar of `constraint`, the best first; {} for one that cannot say it."""
+        """The ways of sending the grammar of `constraint`, the best first; {} for a way that cannot express it."""
         return ()
 
     def probes(self) -> Sequence[Way]:
@@ -39,21 +39,21 @@ class Server:
         return ()
 
     def options(self, options: Sequence[str]) -> Way | None:
-        """The parameter that limits the answer to these texts; None where only a schema can."""
+        """The parameter that limits the answer to these texts; None if only a schema can."""
         return None
 
     def thinking(self, tokens: int) -> Way:
-        """The parameters that let the model think so many tokens before its answer, or not at all."""
+        """The parameters for at most this many thinking tokens before the answer; 0: none."""
         return {}
 
     def sees(self, model: Mapping[str, Any]) -> bool | None:
-        """Whether the model reads images; None where the list does not say, as llama.cpp's and OpenRouter's do."""
+        """Whether the model reads images; None if the list does not tell; those of llama.cpp and OpenRouter do."""
         architecture = model.get("architecture")
         inputs = architecture.get("input_modalities") if isinstance(architecture, dict) else None
         return "image" in inputs if isinstance(inputs, list) else None
 
     def context(self, model: Mapping[str, Any]) -> int | None:
-        """How many tokens prompt and answer may have together, where it says so."""
+        """The context length in tokens, if listed."""
         for name in ("max_model_len", "context_length", "max_context_length", "context_window"):
             if isinstance(value := model.get(name), int) and value > 0:
                 return value
@@ -67,7 +67,7 @@ class Vllm(Server):
     logprobs = True
 
     def thinking(self, tokens: int) -> Way:
-        """The budget is taken by a server that was started with --reasoning-parser; others refuse it by name."""
+        """A budget works only if the server was started with --reasoning-parser; others refuse it by name."""
         return _switch(tokens) | ({"thinking_token_budget": tokens} if tokens else {})
 
     @classmethod
@@ -86,7 +86,7 @@ class Vllm(Server):
 
 
 class LlamaCpp(Server):
-    """llama.cpp takes llguidance's grammars where it was built with it; else GBNF, which says less (see `gbnf`)."""
+    """llama.cpp takes llguidance's grammars if built with it; else GBNF, which expresses less (see `gbnf`)."""
 
     name = "llama.cpp"
     logprobs = True
@@ -136,7 +136,7 @@ class Sglang(Server):
 
 
 def _switch(tokens: int) -> dict[str, Any]:
-    """What chat templates are told."""
+    """The arguments of chat templates."""
     return {"chat_template_kwargs": {"enable_thinking": tokens > 0, "thinking": tokens > 0}}
 
 

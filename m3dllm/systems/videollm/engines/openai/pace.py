@@ -1,4 +1,4 @@
-"""How fast a server is asked: so many requests and tokens a minute, and one pause for all when it asks for one."""
+"""The rate of requests: limits on requests and tokens per minute, and pauses for all when the server asks for one."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 
 
 class _Bucket:
-    """So many a minute: a full minute's worth may go at once, then they come back evenly."""
+    """A token bucket: it holds one minute's amount, and refills evenly."""
 
     def __init__(self, per_minute: int, now: float) -> None:
         self.size = self.left = float(per_minute)
         self.filled = now
 
     def take(self, amount: float, now: float) -> float:
-        """Take `amount` (at most the bucket's size); the seconds to wait before it may be used."""
+        """Take `amount` (at most the bucket's size); returns the seconds to wait before using it."""
         self.left = min(self.size, self.left + (now - self.filled) * self.size / 60)
         self.filled = now
         self.left -= min(amount, self.size)
@@ -22,10 +22,10 @@ class _Bucket:
 
 
 class Pace:
-    """When the next request may go. Shared by all threads that ask one server."""
+    """When the next request may be sent. Shared by all threads of one server."""
 
     def __init__(self, *, rpm: int = 0, tpm: int = 0) -> None:
-        """`rpm`: requests a minute, `tpm`: tokens a minute, prompt and answer; 0: as many as there are."""
+        """`rpm`: requests per minute, `tpm`: tokens per minute, prompt and answer; 0: no limit."""
         now = time.monotonic()
         self._lock = threading.Lock()
         self._requests = _Bucket(rpm, now) if rpm else None
@@ -33,7 +33,7 @@ class Pace:
         self._paused_until = now
 
     def wait(self, tokens: int) -> None:
-        """Wait until a request of so many tokens may go."""
+        """Wait until a request with this many tokens may be sent."""
         with self._lock:
             now = time.monotonic()
             waits = [bucket.take(n, now) for bucket, n in ((self._requests, 1), (self._tokens, tokens)) if bucket]
@@ -46,6 +46,6 @@ class Pace:
                 until = self._paused_until
 
     def pause(self, seconds: float) -> None:
-        """Let nobody ask for so many seconds from now."""
+        """Pause all requests for this many seconds."""
         with self._lock:
             self._paused_until = max(self._paused_until, time.monotonic() + seconds)

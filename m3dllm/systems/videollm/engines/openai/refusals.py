@@ -1,4 +1,4 @@
-"""What it means that a server did not answer: whom it concerns, and whether asking again may help."""
+"""The meaning of a server's errors: what they concern, and whether a retry may help."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from m3dllm.systems.videollm.address import without_secrets
 from m3dllm.wire import read_json
 
 LONGEST_REASON = 2000
-"""Characters of a server's reason that are kept."""
+"""The most characters that are kept of a server's reason."""
 
 LONGEST_PAGE = 4000
-"""Characters of a web page among which its title is looked for."""
+"""The characters of a web page that are searched for its title."""
 
 Kind = Literal["document", "busy", "down", "request", "later", "fatal"]
 
@@ -28,9 +28,9 @@ class RefusalError(Exception):
     """Why a request was not answered, in one line.
 
     `kind`: the "document" cannot be answered; the server is "busy" (a rate limit) or "down" (it may be up again); the
-    "request" has something that the server does not take, whatever the document; the answer comes "later", with a
-    batch; or no request can be answered until the user changes something ("fatal"). `reason` is what the server said,
-    `wait_s` when it wants to be asked again.
+    "request" has something that the server does not support, for any document; the answer comes "later", with a
+    batch; or no request can be answered until the user changes something ("fatal"). `reason` is the server's message,
+    `wait_s` the time until a retry.
     """
 
     message: str
@@ -41,7 +41,7 @@ class RefusalError(Exception):
 
     @property
     def retryable(self) -> bool:
-        """Whether asking again, in another run, may help."""
+        """Whether retrying, in a resumed run, may help."""
         return self.kind != "document"
 
 
@@ -65,7 +65,7 @@ _UNITS = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def refusal(url: str, status: int, body: str, headers: Mapping[str, str], *, key: str) -> RefusalError:
-    """What an HTTP status, or a code inside a body, means. `key` names the environment variable with the key."""
+    """The meaning of an HTTP status, or of a code in a body. `key` names the environment variable with the key."""
     why = reason(body)
     limits = "; ".join(f"{name} {value}" for name, value in headers.items() if "ratelimit-limit" in name.lower())
     summary = f"{url} answers {status} ({why}{f'; {limits}' if limits and status == 429 else ''})"
@@ -97,7 +97,7 @@ def refusal(url: str, status: int, body: str, headers: Mapping[str, str], *, key
 
 
 def _is_too_long(why: str) -> bool:
-    """Whether the prompt is too long. A longest answer that is longer than any may be concerns all documents."""
+    """Whether the prompt is too long. Too large a limit of the answer, in contrast, concerns all documents."""
     concerns_answer = re.search(r"max_(?:completion_)?tokens", why) and not re.search(
         r"context|prompt|input", why, re.I
     )
@@ -105,12 +105,12 @@ def _is_too_long(why: str) -> bool:
 
 
 def _names_parameter(why: str) -> bool:
-    """OpenRouter says 404 where no provider of the model takes a parameter."""
+    """OpenRouter returns 404 if no provider of the model supports a parameter."""
     return re.search(r"parameter|endpoints found that (?:support|can handle)", why, re.IGNORECASE) is not None
 
 
 def code_of(error: Any) -> int:
-    """The HTTP status that an error inside a body stands for; 502 where it names none."""
+    """The HTTP status of an error in a body; 502 if it has none."""
     found = [error.get(name) for name in ("code", "status", "status_code")] if isinstance(error, dict) else []
     for value in found:
         if isinstance(value, int | str) and re.fullmatch(r"[345]\d\d", str(value)):
@@ -123,11 +123,11 @@ def code_of(error: Any) -> int:
     return 502
 
 
-# --- what the server says ---------------------------------------------------------------------------------------------
+# --- messages of the server -------------------------------------------------------------------------------------------
 
 
 def reason(body: str) -> str:
-    """What a body says went wrong, whole: its message and code, and what a provider behind the server said."""
+    """The full reason in a body: its message and code, and those of a provider behind the server."""
     try:
         value = read_json(body)
     except ValueError:
@@ -150,12 +150,12 @@ def reason(body: str) -> str:
 
 
 def is_page(body: str) -> bool:
-    """Whether it is a page for a browser: of a proxy, a login, or a server of something else."""
+    """Whether it is a web page: of a proxy, a login, or another kind of server."""
     return re.match(r"\s*<(?:!doctype\s+html|html|head|body)\b", body, re.IGNORECASE) is not None
 
 
 def shown(body: str) -> str:
-    """A body that is no JSON in one line: of a page for a browser its title, or else its text."""
+    """A body that is not JSON in one line: the title of a web page, or else its text."""
     if not is_page(body):
         return one_line(body)
     head = body[:LONGEST_PAGE]
@@ -165,15 +165,15 @@ def shown(body: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` in one line, without control characters; of a very long one the beginning."""
+    """`text` in one line, without control characters; cut if very long."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]} … ({len(line)} characters)"
 
 
 def wait_of(headers: Mapping[str, str], body: str = "") -> float | None:
-    """After how many seconds the server wants to be asked again; None where it does not say.
+    """The number of seconds until a retry that the server asks for; None if it does not.
 
-    Retry-After in seconds or as a date, retry-after-ms, Gemini's retryDelay, or the words of its message.
+    From Retry-After in seconds or as a date, retry-after-ms, Gemini's retryDelay, or the text of its message.
     """
     low = {name.lower(): value for name, value in headers.items()}
     for name, scale in (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("retry-after", 1.0)):
