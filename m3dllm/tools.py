@@ -1,4 +1,4 @@
-"""The verbs `adapters`, `prompts` and `calibrate-boxes`: what video-llm offers besides answers. Light to import."""
+"""The verbs `adapters`, `prompts` and `calibrate-boxes` of video-llm. Light to import."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""One training loop for everything that is trained: AdamW, a linear schedule, the epoch that does best on dev.
+"""The training loop of all systems: AdamW, a linear schedule, and the best epoch on dev.
 
-A `Learner` says what its items are and what they cost; `Training` does the rest. A step is trained on `batch_size`
-items, whichever process computes which of them. The state is on disk after every epoch, and every `save_every` steps
-where that is set; all that is random is drawn from the seed, the epoch and the step: an interrupted training resumes
-and ends at the same numbers.
+A `Learner` defines the items and their losses; `Training` does the rest. A step has `batch_size` items, however they
+are distributed among processes. The state is saved after every epoch, and every `save_every` steps if set; all random
+numbers depend on seed, epoch and step, so that a resumed training gives the same result.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ Item = TypeVar("Item")
 TRAINING, BEST = "training.safetensors", "best.safetensors"
 AGAIN = f"delete it and any '{TRAINING}' and '{BEST}' beside it, and fit again"
 POOL = 16
-"""Items are sorted by length within random pools of so many steps."""
+"""Items are sorted by length within random pools of this many steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,85 +52,85 @@ class Schedule:
     """The options of the loop."""
 
     epochs: int
-    """Passes over the train items, at most."""
+    """The maximum number of epochs."""
     batch_size: int
-    """Items of a step."""
+    """The number of items per step."""
     micro_batch: int = 0
-    """Items that go through the model at once; 0: all of a step. Fewer where processes share the step."""
+    """The number of items that go through the model at once; 0: all of a step. Fewer if processes share the step."""
     whole_steps: str = ""
-    """What compares the items of a step, which then must go through the model at once; "": nothing."""
+    """What compares the items of a step, which must then go through the model at once; "": nothing."""
     threads: int = 0
-    """Threads that compute the micro-batches of a step at once, each on one core, with random numbers of its own and
-    gradients that are added in order: their number changes no result. 0: one after the other, as torch likes."""
+    """The threads that compute micro-batches of a step in parallel, each on one core, with its own random numbers and
+    gradients added in order: their number changes no result. 0: sequentially, with torch's threads."""
     warmup: float = 0.0
-    """The share of the steps in which the learning rates rise; then they fall linearly to 0."""
+    """The share of steps with linear warm-up; the learning rates then decay linearly to 0."""
     clip: float = 1.0
-    """Gradients are clipped to this norm."""
+    """The maximum gradient norm."""
     ema_decay: float = 0.0
-    """The decay of the moving average of the weights, which is what dev scores and what is kept; 0: no average."""
+    """The decay of the moving average of the weights, which is evaluated on dev and saved; 0: no average."""
     seed: int = 0
     group_by_length: bool = True
-    """Whether the items of a step are of about one length."""
+    """Whether the items of a step have similar length."""
     longest_first: bool = False
     """Whether a step begins with its longest item."""
     patience: int = 0
     """Stop after this many epochs without a better dev score; 0: never."""
     save_every: int = 0
-    """Steps between saved states within an epoch, each step then having random numbers of its own; 0: whole epochs."""
+    """Steps between saved states within an epoch, each step then with its own random numbers; 0: only whole epochs."""
 
 
 DIVERGED = "training diverged: the loss is not finite: use a smaller --lr or a longer --warmup"
 
 
 class Learner(ABC, Generic[Item]):
-    """What `Training` needs of something that is trained. The hooks with a default are there to be overridden."""
+    """The interface of models to `Training`. Methods with a default may be overridden."""
 
     model: nn.Module
     labels: LabelSet
     schedule: Schedule
     fingerprint: str
-    """A hash of all that the result depends on, see `fingerprint_of`."""
+    """A hash of everything that the result depends on, see `fingerprint_of`."""
     tasks: Sequence[Task] = TASKS
-    """The tasks that the model answers: dev is scored on them alone."""
+    """The tasks of the model, the only ones scored on dev."""
     loss_weights: Mapping[str, float] = {}
-    """How much each loss counts in the sum; those that are not named count 1."""
+    """The weight of each loss in the sum; default 1."""
     speed: ClassVar[str | None] = None
-    """What the lengths of items a second are called in the history of epochs; None: they are not kept."""
+    """The name, in the history of epochs, for the total length of items per second; None: not recorded."""
 
     @abstractmethod
     def items(self, train: Sequence[Example]) -> list[Item]:
-        """What is trained on: light values; what they stand for may be made when their turn comes."""
+        """The training items: small values, whose data may be made when needed."""
 
     @abstractmethod
     def losses(self, items: Sequence[Item]) -> dict[str, Tensor]:
-        """The losses of some items by name, each a sum over what `counts` counts."""
+        """The losses of some items by name, each a sum over the number in `counts`."""
 
     @abstractmethod
     def predict(self, documents: Iterable[Document]) -> Iterator[RawOutput]:
-        """The answers of the model as it is, in eval mode: dev is scored with them."""
+        """The answers of the current model, in eval mode, for scoring dev."""
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The groups of AdamW, each with its learning rate."""
+        """The parameter groups of AdamW, each with its learning rate."""
 
     def length(self, item: Item) -> int:
-        """How long an item is: batches are of about equal length."""
+        """The length of an item, for batches of similar length."""
         return 1
 
     def counts(self, items: Sequence[Item]) -> Mapping[str, int]:
-        """What the losses are sums over, by name, else 1: the loop divides by that of a whole step."""
+        """The number of terms of each loss, by name, default 1: the loop divides by that of a whole step."""
         return {}
 
     def count(self, items: Sequence[Item]) -> int:
-        """How much a step counts in the mean loss of its epoch."""
+        """The weight of a step in the mean loss of its epoch."""
         return 1
 
     def vary(self, item: Item, rng: random.Random) -> Item:
-        """The item as it is trained on this time, such as with a modality hidden."""
+        """The item for this epoch, for example with a hidden modality."""
         return item
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights that are trained, by name: they make up the saved state."""
+        """The trained weights by name, for the saved state."""
         return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
 
 
@@ -140,13 +139,13 @@ class Learner(ABC, Generic[Item]):
 
 @dataclass(slots=True)
 class Progress:
-    """Where a training stands: `epoch` epochs are done, and `step` steps of the next one."""
+    """The progress of a training: `epoch` epochs are done, and `step` steps of the next one."""
 
     fingerprint: str
     epoch: int = 0
     step: int = 0
     loss: float = 0.0
-    """The losses of the steps of this epoch so far, each as often as it counts, and how often that is."""
+    """The weighted sum of this epoch's step losses so far, and the sum of weights."""
     learned: int = 0
     best: float = -1.0
     best_epoch: int = 0
@@ -165,14 +164,14 @@ class Progress:
 
 
 class MovingAverage:
-    """The exponential moving average of weights over the steps (EMA); while there were few it forgets sooner."""
+    """The exponential moving average (EMA) of weights over the steps, with a lower decay in the first steps."""
 
     def __init__(self, weights: Mapping[str, Tensor], decay: float) -> None:
         self.decay, self.weights = decay, weights
         self.values = {name: value.detach().clone() for name, value in weights.items()} if decay else {}
 
     def add(self, step: int) -> None:
-        """Take in the weights as step number `step`, from 0, left them."""
+        """Add the weights after step `step`, counted from 0."""
         share = 1 - min(self.decay, (1 + step) / (10 + step))
         for name, value in self.values.items():
             if value.is_floating_point():
@@ -180,7 +179,7 @@ class MovingAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The weights are their average within the block, and again themselves after it."""
+        """Replace the weights by their average within the block."""
         before = {name: self.weights[name].detach().clone() for name in self.values}
         self._copy(self.values)
         try:
@@ -201,7 +200,7 @@ def save_progress(
     optimizer: torch.optim.Optimizer,
     average: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write the state in one step."""
+    """Write the state atomically."""
     parts = {"model": weights, "optimizer": optimizer_state(optimizer), "average": average or {}}
     tensors = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
     write_weights(folder / TRAINING, tensors, {"progress": json.dumps(asdict(progress))})
@@ -214,9 +213,9 @@ def load_progress(
     optimizer: torch.optim.Optimizer,
     average: Mapping[str, Tensor] | None = None,
 ) -> Progress | None:
-    """The state that `save_progress` wrote, put into weights and optimizer; None where there is none.
+    """Load the state of `save_progress` into weights and optimizer; None if there is none.
 
-    Raises UserError where it is damaged, of another fit, or of an older version.
+    Raises UserError if it is damaged, of another fit, or of an older version.
     """
     path = folder / TRAINING
     if not path.exists():
@@ -238,7 +237,7 @@ def load_progress(
 
 
 def take_best(folder: Path, weights: Mapping[str, Tensor]) -> None:
-    """Put the weights of the best epoch into the model. Raises UserError where they are missing or damaged."""
+    """Load the weights of the best epoch into the model. Raises UserError if they are missing or damaged."""
     path = folder / BEST
     if not path.is_file():
         raise UserError.at(path, f"is missing: delete '{TRAINING}' beside it, and fit again")
@@ -249,11 +248,11 @@ def take_best(folder: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def _nothing() -> None:
-    """What is called after a step that nobody watches."""
+    """The default report after a step."""
 
 
 class Training(Generic[Item]):
-    """One training, from the beginning or from where it was interrupted."""
+    """One training, new or resumed."""
 
     def __init__(
         self,
@@ -262,7 +261,7 @@ class Training(Generic[Item]):
         dev: Sequence[Example],
         out: Path,
     ) -> None:
-        """Raises UserError where several processes were started for it, and cannot share its steps."""
+        """Raises UserError if several processes were started for it, but cannot share its steps."""
         self.learner, self.dev, self.out = learner, list(dev), out
         self.schedule = learner.schedule
         if self.schedule.whole_steps and is_shared():
@@ -275,12 +274,12 @@ class Training(Generic[Item]):
         self.average = MovingAverage(learner.weights(), self.schedule.ema_decay)
         self.pool = thread_pool(self.schedule.threads) if self.schedule.threads else None
         self.draw = ""
-        """What the random numbers of a step are drawn from."""
+        """The seed text of a step's random numbers."""
 
     def fit(self) -> Progress:
         """Train to the end; the model then has the weights of the best epoch. `finish` removes the saved state.
 
-        Raises UserError where the saved state is damaged or of another fit, or the disk is full.
+        Raises UserError if the saved state is damaged or of another fit, or the disk is full.
         """
         learner = self.learner
         progress = load_progress(self.out, learner.fingerprint, learner.weights(), self.optimizer, self.average.values)
@@ -316,7 +315,7 @@ class Training(Generic[Item]):
         return self.processes.index == 0
 
     def is_over(self, progress: Progress) -> bool:
-        """Whether dev gets no better."""
+        """Whether to stop early: dev no longer improves."""
         over = bool(self.dev) and 0 < self.schedule.patience <= progress.waiting
         if over:
             log.info("no better dev score since epoch %d: stopping", progress.best_epoch)
@@ -365,7 +364,7 @@ class Training(Generic[Item]):
         log.info("epoch %d of %d: %s (%.1f s)", progress.epoch, schedule.epochs, found, whole)
 
     def step(self, items: Sequence[Item]) -> float:
-        """Train on some items once; their loss, over all processes."""
+        """Train on some items; returns their loss, over all processes."""
         index, count = self.processes.index, self.processes.count
         size, counts = self.schedule.micro_batch or len(items), self.learner.counts(items)
         if count > 1:
@@ -395,11 +394,11 @@ class Training(Generic[Item]):
         return found
 
     def _loss(self, part: Sequence[Item], counts: Mapping[str, int]) -> Tensor:
-        """What a part adds to the loss of a step in which the losses are sums over `counts`."""
+        """The contribution of a part to the loss of a step with these `counts`."""
         return weighted_sum(self.learner.losses(part), self.learner.loss_weights, counts)
 
     def _gradients(self, number: int, part: Sequence[Item], counts: Mapping[str, int]) -> tuple[Tensor, Any]:
-        """(what part `number` of a step adds to the loss, its gradients), in a thread of the pool."""
+        """(the contribution of part `number` to the step's loss, its gradients), in a thread of the pool."""
         with seeded(_number(f"{self.draw}:0:{number}")):
             loss = self._loss(part, counts)
         if not loss.requires_grad:
@@ -407,7 +406,7 @@ class Training(Generic[Item]):
         return loss.detach(), torch.autograd.grad(loss, self.weights, allow_unused=True)
 
     def set_rates(self, done: float, steps: int) -> None:
-        """Linearly up during `warmup`, then down to 0; `done` is the share of the training behind this step."""
+        """Set the learning rates: linear warm-up, then linear decay to 0; `done` is the finished share of the training."""
         one, warmup = 1 / (self.schedule.epochs * steps), self.schedule.warmup
         rising = min(1.0, (done + one) / warmup) if warmup else 1.0
         factor = rising * (1 - max(0.0, done - warmup) / (1 - warmup + one))
@@ -416,7 +415,7 @@ class Training(Generic[Item]):
             group["lr"] = factor * group["full_lr"]
 
     def dev_scores(self) -> dict[str, float]:
-        """F1 of each task and their average; each process answers its share of the documents."""
+        """F1 of each task and their average; each process predicts its share of the documents."""
         if not self.dev:
             return {}
         mine = self.dev[self.processes.index :: self.processes.count]
@@ -424,7 +423,7 @@ class Training(Generic[Item]):
         return f1_scores(self.dev, answers, self.learner.labels, self.learner.tasks)
 
     def _add_gradients(self, weights: Sequence[Tensor]) -> None:
-        """The gradients of all processes together. A weight that has none in any has none."""
+        """Sum the gradients over all processes. A weight without a gradient in any keeps none."""
         if self.processes.count == 1:
             return
         there = torch.tensor([float(w.grad is not None) for w in weights], device=weights[0].device)
@@ -443,15 +442,15 @@ class Training(Generic[Item]):
 
 
 def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float], counts: Mapping[str, int]) -> Tensor:
-    """The losses, each divided by its count and weighed; those that are not named weigh 1."""
+    """The sum of the losses, each divided by its count and multiplied by its weight, default 1."""
     terms = (weights.get(name, 1.0) / max(1, counts.get(name, 1)) * loss for name, loss in losses.items())
     return sum(terms, start=torch.zeros(()))
 
 
 def sum_of(gradients: Sequence[Tensor], weight: Tensor) -> Tensor | None:
-    """Their sum, laid out as the weight: the fused AdamW goes by its places in memory. None where there is none.
+    """Their sum, with the memory layout of the weight, as the fused AdamW requires. None if there are none.
 
-    It shares memory with none of them: two weights that are added to one another may have the same gradient.
+    It shares memory with none of them: two weights that are added may have the same gradient tensor.
     """
     if not gradients:
         return None
@@ -465,9 +464,9 @@ def sum_of(gradients: Sequence[Tensor], weight: Tensor) -> Tensor | None:
 
 
 def batches(lengths: Sequence[int], schedule: Schedule, rng: random.Random) -> list[list[int]]:
-    """An epoch as steps: the numbers of the items of each, in random order.
+    """The steps of an epoch: the indices of the items of each, in random order.
 
-    With `group_by_length` the items of a step are of about one length: sorted within random pools.
+    With `group_by_length` the items of a step have similar length: they are sorted within random pools.
     """
     numbers = list(range(len(lengths)))
     rng.shuffle(numbers)
@@ -484,7 +483,7 @@ def batches(lengths: Sequence[int], schedule: Schedule, rng: random.Random) -> l
 
 
 def share_of(step: Sequence[Item], size: int, *, process: int, processes: int) -> list[list[Item]]:
-    """What one of several processes computes of a step, `size` items at once. Their parts make up the step."""
+    """The part of a step for one of several processes, in micro-batches of `size` items."""
     parts = [list(step[i : i + size]) for i in range(0, len(step), size)]
     return parts[process::processes]
 
@@ -518,15 +517,15 @@ def averages(scores: Scores) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in rows.items()}
 
 
-# --- what a training depends on ---------------------------------------------------------------------------------------
+# --- fingerprints -----------------------------------------------------------------------------------------------------
 
 
 def fingerprint_of(
     options: Mapping[str, Any], labels: LabelSet, train: Sequence[Example], dev: Sequence[Example], *more: str
 ) -> str:
-    """A hash of options, label set, documents with their gold, and `more` hashes.
+    """A hash of options, label set, documents with their gold, and further hashes.
 
-    Raises UserError where a frame cannot be read.
+    Raises UserError if a frame cannot be read.
     """
     digest = hashlib.sha256(repr(sorted(options.items())).encode() + encode_labels(labels).encode())
     digest.update("".join(more).encode())
@@ -536,9 +535,9 @@ def fingerprint_of(
 
 
 def documents_sha256(examples: Sequence[Example]) -> str:
-    """The hash of documents with their gold, in order; frames count by their bytes and not by where they lie.
+    """The hash of documents with their gold, in order; frames count by content, not by path.
 
-    Raises UserError where a frame cannot be read.
+    Raises UserError if a frame cannot be read.
     """
     digest = hashlib.sha256()
     for example in examples:

@@ -29,8 +29,8 @@ from m3dllm.types import Document, Example, RawOutput, Task
 class VideoLLM(System):
     """A video LLM that is prompted for annotations.
 
-    `provenance` says what was used (model and prompts, with their hashes); `tally` what it has cost so far; and
-    `take_prompts` gives the prompts that were sent since it was called last, by hash.
+    `provenance`: model and prompts, with their hashes; `tally`: the cost so far; `take_prompts`: the prompts sent since
+    its last call, by hash.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class VideoLLM(System):
         checkpoint: Path | None = None,
         engine: Engine | None = None,
     ) -> None:
-        """`engine`: one that is loaded already; else it is loaded when it is needed. `checkpoint`: what a fit made.
+        """`engine`: a loaded one; default: loaded when needed. `checkpoint`: the result of a fit.
 
-        Raises UserError for options that cannot be, and an adapter that is not there or was tuned for other prompts.
+        Raises UserError for impossible options, and for an adapter that is missing or was tuned for other prompts.
         """
         config = config or Config()
         local = "local" in find_engine(config.engine).supports
@@ -69,17 +69,17 @@ class VideoLLM(System):
 
     @cached_property
     def engine(self) -> Engine:
-        """What generates, with its model loaded. Raises UserError for a model that is not there."""
+        """The engine, with its model loaded. Raises UserError for a missing model."""
         return make_engine(self.config, self.budget)
 
     @cached_property
     def dialogue(self) -> Dialogue:
-        """What asks the engine, and collects its answers."""
+        """The dialogue with the engine."""
         roles = {role: self._role_builder(options) for role, options in self._roles().items()}
         return Dialogue(self._builder(self.engine), roles)
 
     def _roles(self) -> dict[str, Options]:
-        """The options of the models that are asked beside the main one, by their roles."""
+        """role -> the options of a model besides the main one."""
         named = {"entailment": self.config.entailment_model, "grounding": self.config.grounding_model}
         alike = replace(self.config, adapter=None, revision=None, family=None, box_convention=None)
         wanted = {stage.model for stage in self.strategy.stages}
@@ -90,14 +90,14 @@ class VideoLLM(System):
 
     @property
     def builder(self) -> PromptBuilder:
-        """How documents are shown to the engine."""
+        """The prompt builder for the engine."""
         return self.dialogue.builder
 
     def _builder(self, engine: Engine) -> PromptBuilder:
         return PromptBuilder(self.config, self.labels, engine, self.prompts, self.selector)
 
     def fit(self, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
-        """Tune the model to the answers of `train`, select the epoch by `dev`, and write the weights into `out`.
+        """Tune the model to the gold answers of `train`, select the epoch on `dev`, and write the weights into `out`.
 
         Raises UserError, see `tuning.trainer.fit`.
         """
@@ -108,7 +108,7 @@ class VideoLLM(System):
         fit(self.config, self.labels, train, dev, out)
 
     def fitted(self, out: Path) -> None:
-        """Keep what the finished fit in `out` trained under the name that is asked for. Raises UserError."""
+        """Save the result of the finished fit in `out` under the name in the options. Raises UserError."""
         if self.config.save_as:
             from m3dllm.systems.videollm.tuning.saving import keep_as
 
@@ -120,23 +120,23 @@ class VideoLLM(System):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What whoever reads the scores must know."""
+        """Notes for readers of the scores."""
         tuned_as = (self.adapter.note,) if self.adapter is not None else ()
         loaded = (*self._lacking(), *self._without_regions(), *self.engine.notes) if "engine" in vars(self) else ()
         return ((embedded.NOTE,) if self.is_embedded else ()) + tuned_as + loaded
 
     def _lacking(self) -> tuple[str, ...]:
-        """What the engine does not support and the strategy wants, in words."""
+        """The capabilities that the strategy relies on and the engine lacks, in words."""
         lacking = sorted(self.strategy.wants - self.engine.supports)
         return tuple(f"--strategy {self.config.strategy}: no engine that {CAPABILITIES[name]}" for name in lacking)
 
     @property
     def unsupported(self) -> frozenset[Task]:
-        """Grounding, where no regions are asked for."""
+        """Grounding, if regions are not predicted."""
         return frozenset(("grounding",) if self._without_regions() else ())
 
     def _without_regions(self) -> tuple[str, ...]:
-        """Why no regions are asked for, in words; nothing where they are."""
+        """Why regions are not predicted, in words; () if they are."""
         if any(builder.grounds for builder in (self.builder, *self.dialogue.roles.values())):
             return ()
         if not self.engine.sees:
@@ -154,7 +154,7 @@ class VideoLLM(System):
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What the answers were made with."""
+        """Model and prompts of the answers."""
         roles = self.dialogue.roles
         return {
             "constraint": constraint_of(self.config, self.engine, self.strategy),
@@ -166,7 +166,7 @@ class VideoLLM(System):
 
     @property
     def tally(self) -> Tally:
-        """What the answers have cost so far."""
+        """The cost of the answers so far."""
         return self.dialogue.tally if "dialogue" in vars(self) else Tally()
 
     def take_prompts(self) -> dict[str, str]:
@@ -174,11 +174,10 @@ class VideoLLM(System):
         return self.dialogue.take_prompts()
 
     def predict(self, documents: Sequence[Document]) -> Iterator[RawOutput]:
-        """One answer a document, in order; a document that fails says so, and the others go on.
+        """One answer per document, in order; a failed document has an error, and the others go on.
 
-        The engine is loaded before the first answer is taken; of what the documents need at most, an engine with
-        a budget is informed first. Raises UserError for a model that is not there, and for a strategy that is not for
-        documents like these.
+        The engine is loaded before the first answer is consumed, with the budget of the documents if it uses one.
+        Raises UserError for a missing model, and for a strategy that does not apply to the documents.
         """
         self._check_proposed(documents)
         if "budget" in find_engine(self.config.engine).supports and "engine" not in vars(self):
@@ -197,7 +196,7 @@ class VideoLLM(System):
 
 
 def constraint_of(options: Options, engine: Engine, strategy: Strategy) -> str:
-    """What constrains the answers: "grammar", "schema" or "none"."""
+    """The constraint of the answers: "grammar", "schema" or "none"."""
     if options.unconstrained:
         return "none"
     kinds = ("schema",) if options.schema_only else ("grammar", "schema")

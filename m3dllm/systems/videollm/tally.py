@@ -1,4 +1,4 @@
-"""What a run has cost so far, in tokens and in time."""
+"""The cost of a run so far, in tokens and time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from m3dllm.systems.videollm.engines.base import Reply
 
 @dataclass(slots=True)
 class Tally:
-    """What a run has cost so far; it adds up over the replies and the passes.
+    """The cost of a run so far, added up over replies and passes.
 
-    `seconds` add up over requests that were under way together; `wall_s` is what the user waited for documents to be
-    answered, and the rates are over it. `grammar_share` is the share of that time in which grammars were compiled and
-    tokens ruled out; None where no engine reports it.
+    `seconds` add up over parallel requests; `wall_s` is the wall time, which the rates refer to. `grammar_share` is the
+    share of that time spent on compiling grammars and masking tokens; None if no engine reports it.
     """
 
     requests: int = 0
@@ -29,7 +28,7 @@ class Tally:
     retries: int = 0
     finishes: dict[str, int] = field(default_factory=dict)
     stages: dict[str, int] = field(default_factory=dict)
-    """How many questions of each stage were asked."""
+    """stage -> the number of its questions."""
     wall_s: float = 0.0
     documents_a_minute: float | None = None
     tokens_a_second: float | None = None
@@ -46,7 +45,7 @@ class Tally:
         self.finishes[reply.finish] = self.finishes.get(reply.finish, 0) + 1
 
     def end_pass(self, documents: int, wall_s: float, *, memory_mb: float | None) -> None:
-        """So many documents were answered in so many seconds."""
+        """Add a pass: its number of documents and wall time."""
         self.documents += documents
         self.wall_s += wall_s
         if memory_mb is not None:

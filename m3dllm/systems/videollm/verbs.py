@@ -1,4 +1,4 @@
-"""What can be done with adapters besides using them: list, merge into full weights, push to the hub."""
+"""The verbs for adapters: list, merge into full weights, push to the hub."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("m3dllm")
 
 
 def overview(*, json: bool = False) -> str:
-    """The adapters in ./adapters and those that come with the package, a line each."""
+    """The adapters in ./adapters and those that come with the package, one per line."""
     found = list(listed())
     if json:
         return pretty([_facts(one) for one in found])
@@ -37,9 +37,9 @@ def overview(*, json: bool = False) -> str:
 
 
 def copy_prompts(out: Path, *, embedded_model: bool = False) -> Path:
-    """Write the prompts that `--prompts` can be laid over into `out`: the package's, or the embedded model's.
+    """Write the prompts that `--prompts` can override into `out`: the package's, or the embedded model's.
 
-    Raises UserError where something stands there.
+    Raises UserError if `out` exists and is not empty.
     """
     copy(out, embedded.PROMPTS if embedded_model else SHIPPED)
     return out
@@ -48,7 +48,7 @@ def copy_prompts(out: Path, *, embedded_model: bool = False) -> Path:
 def merge(adapter: str, out: Path, *, model: str | None = None, device: str = "cpu") -> Path:
     """Write the adapter's base model with the adapter in its weights to `out`: a model like any other.
 
-    Raises UserError where the adapter or its base model is not there or damaged, or `out` exists.
+    Raises UserError if the adapter or its base model is missing or damaged, or `out` exists.
     """
     from m3dllm.devices import find_device
     from m3dllm.systems.videollm.adapters.lora import effect_on, load_adapter
@@ -76,7 +76,7 @@ def merge(adapter: str, out: Path, *, model: str | None = None, device: str = "c
 
 
 def push(adapter: str, repository: str, *, private: bool = True) -> str:
-    """Upload the adapter's folder to the hub by its own library; the address. Raises UserError where it refuses."""
+    """Upload the adapter's folder to the hub; returns the address. Raises UserError if the hub refuses."""
     from huggingface_hub import HfApi
 
     found = find_adapter(adapter)
@@ -86,7 +86,7 @@ def push(adapter: str, repository: str, *, private: bool = True) -> str:
         address = api.create_repo(repository, private=private, exist_ok=True)
         names = [*found.card.files, "adapter.toml", "README.md"]
         api.upload_folder(repo_id=repository, folder_path=str(found.folder), allow_patterns=names)
-    except Exception as error:  # a name, a token or a network can be wrong in many ways
+    except Exception as error:  # wrong names, tokens and networks raise all kinds of errors
         why = " ".join(str(error).split())[:200]
         raise UserError(
             f"{repository}: adapter '{found.name}' cannot be pushed ({why}): log in with 'hf auth login'"

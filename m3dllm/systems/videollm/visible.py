@@ -1,4 +1,4 @@
-"""What a model is shown, and the bounds of its answer: what grammars, schemas and prompts are made from."""
+"""The frames of a prompt and the bounds of its answer, for grammars, schemas and prompts."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from m3dllm.systems.videollm.options import Options
 
 @dataclass(frozen=True, slots=True)
 class VisibleFrames:
-    """The frames that are shown, in order: index to the size of the image as the model sees it."""
+    """The frames of a prompt, in order: index -> size in pixels of the image as the model gets it."""
 
     sizes: Mapping[int, Size] = field(default_factory=dict)
     convention: Convention = CONVENTIONS["fraction"]
 
     def fractions(self, frame: int, box: Any) -> Any:
-        """A box in the numbers that the model writes, as fractions of the frame; what is no box as it is."""
+        """A box in the model's convention as fractions of the frame; an invalid box unchanged."""
         if not isinstance(box, list) or len(box) != 4 or not all(isinstance(n, int | float) for n in box):
             return box
         form = self.convention.form({frame: self.sizes[frame]})
@@ -29,7 +29,7 @@ class VisibleFrames:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How long the parts of an answer may be, so that every answer comes to an end."""
+    """The maximum sizes of the parts of an answer, so that every answer ends."""
 
     chains: int = 48
     mentions: int = 24
@@ -50,7 +50,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A mention or a chain as it is listed in a prompt: its name there and its type."""
+    """A mention or chain as listed in a prompt: its name there and its type."""
 
     name: str
     type: str

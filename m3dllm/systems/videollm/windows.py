@@ -1,13 +1,13 @@
-"""Documents too long for the context: cut into overlapping windows, and the answers about them merged.
+"""Documents too long for the context: split into overlapping windows, and the merging of their answers.
 
-The text is never cut short: every token stands in a window, and a mention that is no longer than the overlap stands
-whole in at least one. Windows begin and end with subtitle lines where such an edge is near, else with tokens. A frame
-is shown with one window only, the one to whose middle its moment is nearest, so that no region is asked for twice.
+No text is lost: every token is in a window, and a mention no longer than the overlap lies completely in at least one.
+Windows begin and end with subtitle lines if such an edge is near, else with tokens. A frame belongs to only one window,
+the one whose middle is nearest in time, so that each region is predicted once.
 
-How answers are merged (`merge`): a span is one mention, however many windows found it, of the type that the first of
-them gave it. Chains that share a span are one chain: so a chain continues from window to window through the mentions in
-the overlaps, and what no overlap links stays apart. Relations and regions move to the merged chains; a relation that
-two windows report counts once. Relations between chains that stand together in no window are not asked for.
+Answers are merged as follows (`merge`): a span is one mention, with the type of the first window that found it. Chains
+that share a span are joined, so that a chain continues across windows through mentions in the overlaps; other chains
+stay separate. Relations and regions move to the merged chains; repeated relations count once. Relations between chains
+that are in no common window cannot be predicted.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from m3dllm.tokens import tokenize
 from m3dllm.types import Annotation, Chain, Document, Frame, Mention
 
 OVERLAP = 0.25
-"""How much of a window stands in the next one too, at least."""
+"""The minimum overlap of neighbouring windows, as a share of a window."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of a document, from `start`, as a document of its own with its part of tokens, lines and frames."""
+    """A part of a document, from offset `start`, as a separate document with its tokens, lines and frames."""
 
     start: int
     document: Document
@@ -40,9 +40,9 @@ class Window:
 
 
 def cut(document: Document, count: int, *, fps: float = 24.0) -> list[Window]:
-    """The document in at most `count` windows of about equal length; what is given or proposed is cut with it.
+    """The document in at most `count` windows of about equal length; given or proposed annotations are split too.
 
-    A mention of up to `OVERLAP` of a window's length stands whole in at least one of them.
+    A mention of up to `OVERLAP` of a window's length lies completely in at least one of them.
     """
     spans = _spans(document, count)
     owners = _owners(document, spans, fps)
@@ -53,7 +53,7 @@ def cut(document: Document, count: int, *, fps: float = 24.0) -> list[Window]:
 
 
 def cut_annotation(annotation: Annotation, window: Window) -> Annotation:
-    """What an annotation of the whole document says about a window: whole mentions, and regions of its frames."""
+    """The part of a document's annotation in a window: complete mentions, and regions of its frames."""
     start, end = window.start, window.end
     chains = tuple(
         Chain(chain.id, tuple(replace(m, start=m.start - start, end=m.end - start) for m in inside))
@@ -70,10 +70,10 @@ def cut_annotation(annotation: Annotation, window: Window) -> Annotation:
 
 
 def merge(readings: Sequence[tuple[Window, Annotation]], *, known: Iterable[Chain] = ()) -> dict[str, Any]:
-    """What the windows say, as one answer about the document; see the module for the rule.
+    """The answers about the windows as one answer about the document; see the module for the rules.
 
-    Mentions are written as offsets, boxes as fractions. `known` are chains of the document that were given: they stand
-    in the answer as they are.
+    Mentions are written as offsets, boxes as fractions. `known` are given chains of the document: they are
+    in the answer unchanged.
     """
     links = _Links()
     for chain in known:
@@ -106,14 +106,14 @@ def merge(readings: Sequence[tuple[Window, Annotation]], *, known: Iterable[Chai
 
 
 class _Links:
-    """Mentions while they are joined to chains: a forest over their spans (union-find)."""
+    """Mentions being joined to chains: a union-find over their spans."""
 
     def __init__(self) -> None:
         self._above: dict[Span, Span] = {}
         self._mentions: dict[Span, Mention] = {}
 
     def join(self, mentions: Iterable[Mention]) -> None:
-        """These mentions are of one entity."""
+        """Join these mentions."""
         first: Span | None = None
         for mention in mentions:
             self._above.setdefault(mention.span, mention.span)
@@ -129,7 +129,7 @@ class _Links:
         return span
 
     def chains(self) -> tuple[list[dict[str, Any]], Mapping[Span, str]]:
-        """(the chains in the answer form, in the order of their first mentions; the chain of each span)."""
+        """(the chains in the answer form, in the order of their first mentions; span -> chain)."""
         groups: dict[Span, list[Span]] = {}
         for span in sorted(self._above):
             groups.setdefault(self._top(span), []).append(span)
@@ -148,7 +148,7 @@ class _Links:
 
 
 def _spans(document: Document, count: int) -> list[Span]:
-    """Where the windows begin and end. Their edges lie where equal windows' would, or further out."""
+    """The spans of the windows: equal ones, with edges moved outwards to nearby boundaries."""
     text, tokens = document.text, sorted(tokenize(document))
     if count < 2 or not tokens:
         return [(0, len(text))]
@@ -181,7 +181,7 @@ def _from(edges: Sequence[int], at: float) -> int | None:
 
 
 def _near(edge: int | None, at: float, width: float) -> int | None:
-    """The edge, if it is at most an overlap away: only so far is a window made longer for the sake of a line."""
+    """The edge, if it is at most one overlap away: windows are not extended further to reach a line."""
     return edge if edge is not None and abs(edge - at) <= OVERLAP * width else None
 
 

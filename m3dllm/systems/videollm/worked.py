@@ -1,6 +1,6 @@
-"""The form of an answer where no few-shot example shows it: a short text of another domain, with types of its own.
+"""The worked example, used without few-shot examples: a short text of another domain, with its own types.
 
-Nobody's corpus is about this heron: a mention that an answer took from here, and not from its document, is known by it.
+No corpus is about this heron, so that mentions which an answer copied from here can be recognized.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LABELS = LabelSet(
 
 
 def _example(lang: Lang, text: str, bird: tuple[str, ...], fish: tuple[str, ...]) -> Example:
-    """Each of the mentions is a text that stands once."""
+    """The example; each mention's text occurs once in `text`."""
     chains = tuple(
         Chain(name, tuple(Mention(text.index(words), text.index(words) + len(words), kind) for words in mentions))
         for name, kind, mentions in (("c0", "BIRD", bird), ("c1", "FISH", fish))

@@ -1,8 +1,8 @@
-"""Questions with lettered options: how they are put, and what the letters come to.
+"""Multiple-choice questions with lettered options, and the evaluation of their answers.
 
-Where the engine says how likely each letter is, every question is asked in two orders of its options, and the option
-with the highest mean log-probability wins: models favour some letters. The shares of the options are then known too.
-Elsewhere the letter that is answered counts.
+If the engine scores options, every question is asked with two orders of its options, since models favour some letters,
+and the option with the highest mean log-probability wins. The shares of the options are then known too. Otherwise the
+generated letter counts.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from m3dllm.systems.videollm.strategies.base import About, Question, Stage
 from m3dllm.types import Issue, Lang
 
 LETTERS = ascii_uppercase + ascii_lowercase
-"""The names of options, in order; there are never more options than these."""
+"""The names of options, in order, and so the maximum number of options."""
 LETTER_TOKENS = 24
-"""The longest answer to a question with options, in tokens: a letter, or an object that holds one."""
+"""The longest answer to a question with options, in tokens: a letter, or an object with one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A decision: what the template is filled with, and what each option is filled with and stands for.
+    """A decision: the values of the template, and for each option its values and its meaning.
 
-    None of them is always an option besides.
+    "None of them" is always a further option.
     """
 
     values: Mapping[str, Any]
@@ -43,7 +43,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a chosen option stands for, and its probability where the engine says how likely the options are."""
+    """The meaning of the chosen option, and its probability if the engine scores options."""
 
     meaning: Any
     confidence: float | None = None
@@ -51,8 +51,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """What is said of a choice: the number of the option that is chosen (the one after the last is none of them; None
-    where nothing could be read), and the share of each, none of them last, where the engine tells it."""
+    """The answer to a choice: the index of the chosen option (the one after the last is "none of them"; None if the
+    answer could not be read), and the share of each, "none of them" last, if the engine scores options."""
 
     choice: Choice
     chosen: int | None
@@ -60,7 +60,7 @@ class Ranking:
 
     @property
     def decision(self) -> Decision | None:
-        """None for none of the options."""
+        """The decision; None for "none of them"."""
         if self.chosen is None or self.chosen == len(self.choice.options):
             return None
         sure = rounded(self.shares[self.chosen]) if self.shares else None
@@ -68,11 +68,11 @@ class Ranking:
 
     @property
     def entropy(self) -> float | None:
-        """That of the shares, from 0 to 1, where all are equal; None where they are not known."""
+        """The normalized entropy of the shares, from 0 to 1; None if they are unknown."""
         return entropy(self.shares) if self.shares else None
 
     def best(self, count: int) -> Choice:
-        """The choice among its `count` likeliest options, in their order."""
+        """The choice among its `count` most probable options, in their order."""
         numbers = sorted(range(len(self.choice.options)), key=lambda number: -self.shares[number])[:count]
         numbers.sort()
         options, meanings = self.choice.options, self.choice.meanings
@@ -80,7 +80,7 @@ class Ranking:
 
 
 def entropy(shares: Sequence[float]) -> float:
-    """Of shares that sum to 1, from 0 to 1, where all are equal."""
+    """The entropy of shares that sum to 1, normalized to 0 to 1."""
     return -math.fsum(p * math.log(p) for p in shares if p > 0) / math.log(len(shares)) if len(shares) > 1 else 0.0
 
 
@@ -92,14 +92,14 @@ Decisions = Generator[list[Question], list[Reply], list[Decision | None]]
 
 
 def decide(context: PromptContext, stage: Stage, choices: Sequence[Choice]) -> Decisions:
-    """What is decided in each of the choices; None for none of the options."""
+    """The decision of each choice; None for "none of them"."""
     return [ranking.decision for ranking in (yield from rank(context, stage, choices))]
 
 
 def rank(
     context: PromptContext, stage: Stage, choices: Sequence[Choice]
 ) -> Generator[list[Question], list[Reply], list[Ranking]]:
-    """What is said of each of the choices."""
+    """The answer to each choice."""
     if not choices:
         return []
     scores: list[list[float]] = [[0.0] * (len(choice.options) + 1) for choice in choices]
@@ -129,7 +129,7 @@ def yes_no_constraint(context: PromptContext, about: About) -> Constraint:
 def affirm(
     context: PromptContext, stage: Stage, values: Sequence[Mapping[str, Any]]
 ) -> Generator[list[Question], list[Reply], list[float]]:
-    """For each filling of the template the probability of yes beside no; 1 or 0 where the engine tells none."""
+    """For each set of template values, P(yes) among yes and no; 1 or 0 if the engine does not score options."""
     if not values:
         return []
     asked = [_short(context, stage.ask(context, **filled), YES_NO[context.lang]) for filled in values]
@@ -153,19 +153,19 @@ def _affirmed(context: PromptContext, stage: str, reply: Reply) -> float:
 
 
 def _shares(scores: Sequence[float]) -> tuple[float, ...]:
-    """The probabilities of the options among all of them, of the mean of two log-probabilities each."""
+    """The softmax over the options of the mean of two log-probabilities each."""
     parts = [math.exp((score - max(scores)) / 2) for score in scores]
     return tuple(part / math.fsum(parts) for part in parts)
 
 
 def _order(choice: Choice) -> tuple[list[int], list[int]]:
-    """The two orders in which options are shown; the number after the last option is none of them."""
+    """The two orders of the options; the index after the last option is "none of them"."""
     numbers = list(range(len(choice.options) + 1))
     return numbers, numbers[::-1]
 
 
 def question(context: PromptContext, stage: Stage, choice: Choice, order: Sequence[int] | None = None) -> Question:
-    """The question with its options in this order; default, as they stand."""
+    """The question with its options in this order; default: as given."""
     order = _order(choice)[0] if order is None else order
     options = [
         {"letter": letter, "none": number == len(choice.options)}
@@ -179,7 +179,7 @@ def question(context: PromptContext, stage: Stage, choice: Choice, order: Sequen
 
 
 def _short(context: PromptContext, asked: Question, options: tuple[str, ...]) -> Question:
-    """The question where one of the options is all that is wanted: by likelihood where the engine tells it."""
+    """The question, answered by one of the options: by scores if the engine supports them."""
     free = context.options.unconstrained
     request = replace(
         asked.request,
@@ -190,7 +190,7 @@ def _short(context: PromptContext, asked: Question, options: tuple[str, ...]) ->
 
 
 def _said(context: PromptContext, stage: str, reply: Reply, order: Sequence[int]) -> int | None:
-    """The option that a reply names; None, with an Issue, where it names none."""
+    """The option that a reply names; None, with an Issue, if it names none."""
     letter = read_letter(reply.text, LETTERS[: len(order)])
     if letter is None:
         detail = f"expected a letter from A to {LETTERS[len(order) - 1]}, not {reply.text[:60]!r}"
@@ -213,7 +213,7 @@ def read_letter(text: str, letters: str) -> str | None:
     return None
 
 
-# --- what templates are filled with -----------------------------------------------------------------------------------
+# --- values of templates ----------------------------------------------------------------------------------------------
 
 
 def label_values(label: Label, context: PromptContext) -> dict[str, Any]:
@@ -230,10 +230,10 @@ def gloss(kind: str, context: PromptContext) -> str:
 
 
 def fitting(labels: LabelSet, head: str, tail: str) -> list[RelationLabel]:
-    """The types that may join chains of these types."""
+    """The relation types allowed between chains of these types."""
     return [label for label in labels.relations if grammar.fits(label, head, tail)]
 
 
 def sure(confidence: float | None) -> dict[str, float]:
-    """The confidence of a relation or a region as an answer holds it."""
+    """The confidence of a relation or region in the answer form."""
     return {} if confidence is None else {"confidence": confidence}

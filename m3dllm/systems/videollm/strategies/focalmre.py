@@ -1,7 +1,7 @@
 """`focalmre`: as `staged`, but regions before relations, and relations with the boxes of chains drawn on the frames.
 
-After FocalMRE (see docs/systems/focalmre.md), whose copies of an image each have one box drawn. Here all boxes of a
-frame stand in one copy, each with the name of its chain, as the question lists it.
+After FocalMRE (see docs/systems/focalmre.md), which draws one box on each copy of an image. Here all boxes of a
+frame are drawn on one copy, each with the name of its chain, as listed in the question.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _values(context: PromptContext, groups: About) -> Mapping[str, Any]:
 
 
 RELATIONS = replace(staged.RELATIONS, template="focalmre/relations", values=_values)
-"""Relations among chains, by the names that stand in the frames too."""
+"""Relations among chains, by the names that are also drawn on the frames."""
 
 
 class Focalmre(Staged):
@@ -68,7 +68,7 @@ class Focalmre(Staged):
 def _boxes(
     context: PromptContext, groups: Sequence[Group], regions: Sequence[Any]
 ) -> dict[int, list[tuple[int, str, Box]]]:
-    """By frame the boxes that show a chain: its number, its name, and where it is. What is no box is left out."""
+    """frame -> (number of the chain, its name, its box) for each valid box of a chain."""
     numbers = {group.name: n for n, group in enumerate(groups)}
     found: dict[int, list[tuple[int, str, Box]]] = {}
     for region in regions:

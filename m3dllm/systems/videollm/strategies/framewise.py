@@ -1,6 +1,6 @@
-"""`framewise`: as `staged`, but regions are asked for a frame at a time, which is then the only one that is shown.
+"""`framewise`: as `staged`, but with one grounding question per frame, which is then the only frame in the prompt.
 
-For models that see the frames of a prompt as one clip, and for those that confuse many images.
+For models that read the frames of a prompt as one clip, and for those that confuse several images.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ FRAME = Stage(
     parse=grounding_parse,
     tasks=frozenset(("grounding",)),
 )
-"""Regions of the one frame that is shown, each of a chain or of none."""
+"""Regions of the single frame of the prompt, each of a chain or of none."""
 
 
 class Framewise(Staged):
-    """The stages of `staged`; the last is put about each frame alone."""
+    """The stages of `staged`, with the last one for each frame separately."""
 
     name: ClassVar = "framewise"
     stages: ClassVar = (ENTITIES, CHAINS, RELATIONS, FRAME)
@@ -47,7 +47,7 @@ class Framewise(Staged):
     def regions(
         self, context: PromptContext, groups: Sequence[Group]
     ) -> Generator[list[Question], list[Reply], list[Any]]:
-        """Regions of all frames, which are asked about at once."""
+        """Regions of all frames, with questions in parallel."""
         contexts = [context.of(FRAME.model).only(frame) for frame in context.visible.sizes]
         replies = yield [FRAME.ask(one, groups) for one in contexts]
         return [

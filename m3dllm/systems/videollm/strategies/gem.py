@@ -1,11 +1,11 @@
-"""`gem`: as `mqa`, but what is not sure is asked about again among the likeliest, and presence comes before frames.
+"""`gem`: as `mqa`, but uncertain choices are asked again among the best options, and presence is asked before frames.
 
-After GEM (see docs/systems/gem.md). The entropy of the options' shares, divided by its largest value, decides: above
-`--gate` (0.2) a mention's type is put again among its 3 likeliest types, a relation among its 5 likeliest ones, each
-beside "none of them"; below, the first answer stays. Then each chain of a type of regions is asked about once: is it to
-be seen in any frame? Only those that are get the questions about single frames.
+After GEM (see docs/systems/gem.md). The normalized entropy of the options' shares decides: above `--gate` (0.2) a
+mention's type is asked again among its 3 most probable types, a relation among its 5 most probable ones, each with
+"none of them"; below, the first answer is kept. Then one question for each chain of a region type asks whether it is
+visible in any frame; only if so, there are questions about single frames.
 
-It needs an engine that says how likely options are: elsewhere nothing is asked again.
+It needs an engine that scores options: with others nothing is asked again.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from m3dllm.systems.videollm.strategies.choices import (
 from m3dllm.systems.videollm.strategies.mqa import RELATION, TYPE, Mqa, of_region_type
 
 GATE = 0.2
-"""The entropy above which is asked again, where --gate names none."""
+"""The default of --gate."""
 
 TYPE_AGAIN = Stage(template="gem/type_again", constraint=choice_constraint)
 RELATION_AGAIN = Stage(template="gem/relation_again", constraint=choice_constraint)
 PRESENT = Stage(template="gem/present", constraint=yes_no_constraint)
-"""Whether a chain is to be seen at all."""
+"""Whether a chain is visible at all."""
 AGAIN = {TYPE.name: (TYPE_AGAIN, 3), RELATION.name: (RELATION_AGAIN, 5)}
-"""The second question after a first one, and how many of the likeliest options it offers."""
+"""first question -> (second question, its number of options)."""
 
 
 class Gem(Mqa):
-    """Multiple choice, with a second look where the first is not sure."""
+    """Multiple choice, with a second question if the first answer is uncertain."""
 
     name: ClassVar = "gem"
     stages: ClassVar = (TYPE_AGAIN, RELATION_AGAIN, PRESENT, *Mqa.stages)

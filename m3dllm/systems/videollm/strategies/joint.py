@@ -20,9 +20,9 @@ from m3dllm.tokens import tokenize
 _HEAD, _CHAIN = '{"chains":[', '{"id":"c'
 _RELATIONS, _REGIONS = '],"relations":[', '],"regions":['
 MOST_REFUSED = 16
-"""So many texts that were repeated are refused; then the list ends."""
+"""The maximum number of repeated texts that are refused; then the list ends."""
 SPARE = 16
-"""Tokens that are left free, because what was written may be cut into other tokens when it is read again."""
+"""Spare tokens, since the answer so far may be tokenized differently when it is read again."""
 
 
 def _constraint(context: PromptContext, about: About, **behind: Any) -> Constraint:
@@ -48,9 +48,9 @@ def _target(gold: Gold, about: About) -> str:
 
 
 def _parse(context: PromptContext, reply: Reply, about: About) -> Any:
-    """The answer as it was written, for `normalize` to read, with confidences where the engine tells them.
+    """The answer as written, for `normalize`, with confidences if the engine has log-probabilities.
 
-    What it copied from an example is taken out; then there are none.
+    Texts copied from an example are removed; then there are no confidences.
     """
     return context.read(reply, "answer", *LISTS) if context.may_be_copied(reply) else joint_answer(reply)
 
@@ -63,12 +63,12 @@ JOINT = Stage(
     is_worked=True,
     tasks=frozenset(("entity", "chain", "relation")),
 )
-"""The chains, relations and regions of a document in the answer form. What is said of regions follows the frames that
-are shown: those that nobody annotated are skipped."""
+"""The chains, relations and regions of a document in the answer form. Grounding is not among `tasks`, since frames that
+are not annotated are skipped."""
 
 
 class Joint(Strategy):
-    """One question. What is given bounds it: then only chains, or only relations, are asked, as `staged` does."""
+    """One question. With gold given, only chains or only relations are asked, as in `staged`."""
 
     name: ClassVar = "joint"
     stages: ClassVar = (JOINT, CHAINS, RELATIONS)
@@ -77,7 +77,7 @@ class Joint(Strategy):
     def run(self, context: PromptContext) -> Conversation:
         if context.document.given is not None:
             return (yield from about_given(context, context.document.given))
-        if not context.has_text and not context.visible.sizes:  # nothing could be said about it
+        if not context.has_text and not context.visible.sizes:  # an empty document
             return {"chains": [], "relations": [], "regions": []}
         question = JOINT.ask(context)
         (reply,) = yield [question]
@@ -90,10 +90,10 @@ class Joint(Strategy):
 
 
 def _rest(context: PromptContext, request: Request, reply: Reply, refused: list[str]) -> Request | None:
-    """Where an answer was ended amid a list because it went round in circles: the request for what follows.
+    """The request for the rest of an answer that was stopped in a list because of repetition.
 
-    The list of chains goes on without the texts that were repeated, which are added to `refused`; behind other lists
-    the next one follows. None where nothing follows, or the engine cannot go on with an answer.
+    The list of chains continues without the repeated texts, which are added to `refused`; after other lists the next
+    one follows. None if nothing follows, or if the engine cannot continue an answer.
     """
     held = request.constraint is not None and request.constraint.grammar is not None
     left = request.max_tokens - (reply.tokens_out or 0) - SPARE
@@ -106,7 +106,7 @@ def _rest(context: PromptContext, request: Request, reply: Reply, refused: list[
     if not behind["related"]:
         try:
             chains = _chains(text if text.endswith("]}") else text + "]}")
-        except (ValueError, LookupError):  # ended amid a chain in a way that is not closed by this
+        except (ValueError, LookupError):  # stopped inside a chain in a way that cannot be closed
             return None
         refused += [text for text in chains[-1][1] if text not in refused]
         text = _HEAD + ",".join(f"{_CHAIN}{i}{body}" for i, (body, _) in enumerate(chains))
@@ -117,7 +117,7 @@ def _rest(context: PromptContext, request: Request, reply: Reply, refused: list[
 
 
 def _chains(text: str) -> list[tuple[str, list[str]]]:
-    """(what follows a chain's number, its texts) of each chain that is written, those that are repeated once."""
+    """(what follows a chain's number, its texts) of each chain written so far, repeated ones once."""
     found: list[tuple[str, list[str]]] = []
     for written in text.removeprefix(_HEAD).split(f",{_CHAIN}"):
         body = written.removeprefix(_CHAIN).lstrip("0123456789")
@@ -128,7 +128,7 @@ def _chains(text: str) -> list[tuple[str, list[str]]]:
 
 
 def _numbered(mention: Any, most: int) -> Any:
-    """A mention with at most so many occurrence numbers."""
+    """A mention with at most `most` occurrence numbers."""
     return mention if isinstance(mention, str) else mention[: most + 1]
 
 

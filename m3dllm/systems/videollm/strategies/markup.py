@@ -1,13 +1,13 @@
-"""`markup`: one answer, as `joint`, but the text itself with tags in it in place of JSON.
+"""`markup`: one answer, as `joint`, but as the text with inline tags instead of JSON.
 
     <PER 0>Ada Lovelace</> was born in <LOC 1>Arles</> .
     <0 PER-LOC_birth 1>
     <24 PER [120,80,310,640]>
 
 Each mention is between a tag with its type and the number of its chain, and `</>`; then comes a line for each relation
-(the numbers of head and tail) and for each region (its frame and box). Where a grammar holds the answer, the text is
-copied letter by letter, types, frames and boxes are right, and a mention begins and ends with tokens. Tags do not
-overlap: of mentions that do, the gold answer has the longest. An answer is as long as the text: `--max-tokens` must be.
+(the numbers of head and tail) and for each region (its frame and box). With a grammar, the text is copied letter by
+letter, types, frames and boxes are valid, and mentions begin and end on token boundaries. Tags do not overlap: of
+overlapping mentions, the gold answer has the longest. An answer is as long as the text: set `--max-tokens` accordingly.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _constraint(context: PromptContext, about: About) -> Constraint:
 
 
 def _target(gold: Gold, about: About) -> str:
-    """The text with the mentions that can be tagged, then relations and regions, a line each."""
+    """The text with the mentions that can be tagged, then relations and regions, one per line."""
     document, bounds = gold.context.document, gold.context.bounds
     kept = list(_apart(document, gold.annotation.mentions))
     numbers = {m.span: chain.id[1:] for chain in gold.annotation.chains for m in chain.mentions}
@@ -71,7 +71,7 @@ def _apart(document: Document, mentions: Any) -> Iterator[Mention]:
 
 
 def _stretch(document: Document) -> Span:
-    """From the first token of the text to its last: what is copied."""
+    """The copied span, from the first token of the text to its last."""
     whole = "".join(mention_chunks(document))
     start = document.text.find(whole)
     return start, start + len(whole)
@@ -82,7 +82,7 @@ def _stretch(document: Document) -> Span:
 
 @dataclass(frozen=True, slots=True)
 class _Tagged:
-    """A mention as it was written: its places in the answer, and where it stands in what was copied."""
+    """A mention as written: its places in the answer, and its span in the copied text."""
 
     type: str
     number: str
@@ -92,9 +92,10 @@ class _Tagged:
 
 
 def _parse(context: PromptContext, reply: Reply, about: About) -> dict[str, Any]:
-    """The answer in the answer form, with confidences where the engine tells them.
+    """The answer in the answer form, with confidences if the engine has log-probabilities.
 
-    That of a mention is of its two tags, of its link of its number, of a relation or region of its line up to the box.
+    That of a mention comes from its two tags, of its link from its number, of a relation or region from its line up to
+    the box.
     """
     free = without_thoughts(reply.text)
     answer = reply.text if free == reply.text.strip() else free
@@ -122,7 +123,7 @@ def _parse(context: PromptContext, reply: Reply, about: About) -> dict[str, Any]
 
 
 def _read(answer: str, wanted: str, types: Sequence[str]) -> tuple[list[_Tagged], str, int]:
-    """(what is tagged, the text without tags, where what comes after it begins)."""
+    """(the tagged mentions, the text without tags, the offset after the text)."""
     names = "|".join(map(re.escape, sorted(types, key=len, reverse=True))) or r"(?!)"
     tag = re.compile(rf"<(?P<type>{names}) (?P<number>\d{{1,4}})>|</>")
     tagged: list[_Tagged] = []
@@ -131,7 +132,7 @@ def _read(answer: str, wanted: str, types: Sequence[str]) -> tuple[list[_Tagged]
         piece = answer[at : mark.start()]
         if opened is None and len(copied) + len(piece) > len(wanted):
             break
-        if (opened is None) == (mark["type"] is None):  # a tag where none can be is text
+        if (opened is None) == (mark["type"] is None):  # a tag where none is possible is text
             copied, at = copied + answer[at : mark.end()], mark.end()
             continue
         copied, at = copied + piece, mark.end()
@@ -166,7 +167,7 @@ def _lines(
 
 
 def _numbers(box: str) -> Any:
-    """The numbers of a box; what is no list of them as it is."""
+    """The numbers of a box; anything but a list of numbers is returned unchanged."""
     try:
         return json.loads(box)
     except ValueError:
@@ -185,7 +186,7 @@ MARKUP = Stage(
 
 
 class Markup(Strategy):
-    """One question. Of what is given, chains or relations alone are asked, as `staged` does."""
+    """One question. With gold given, only chains or only relations are asked, as in `staged`."""
 
     name: ClassVar = "markup"
     stages: ClassVar = (MARKUP, CHAINS, RELATIONS)
@@ -196,6 +197,6 @@ class Markup(Strategy):
     def run(self, context: PromptContext) -> Conversation:
         if context.document.given is not None:
             return (yield from about_given(context, context.document.given))
-        if not context.has_text and not context.visible.sizes:  # nothing could be said about it
+        if not context.has_text and not context.visible.sizes:  # an empty document
             return {"chains": [], "relations": [], "regions": []}
         return (yield from MARKUP.put(context))

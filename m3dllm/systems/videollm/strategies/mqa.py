@@ -1,19 +1,19 @@
-"""Multiple choice: the spans first, then each decision as a question with lettered options and "none of these".
+"""`mqa`: spans first, then each decision as a multiple-choice question with lettered options and "none of these".
 
-What is asked of a document, and how much of it (`K` is CANDIDATES):
+The questions about a document, and their numbers (`K` is CANDIDATES):
 
 - spans: one question; its answer is constrained to texts of the document, at most `max_mentions` for each type.
-- type: one for each text, for all of its places together; none of the types: it is not a mention.
-- coreference: one for each text after the first of its type. The options are at most K texts of its type that stand
-  before it: those that contain it or that it contains, then the nearest. Texts that are chosen for one another are a
-  chain, so all places of a text are in one chain.
-- relation: one for each pair of chains that some type fits, at most `max_relations` pairs, the nearest in the text
+- type: one for each text, for all of its occurrences together; "none": it is not a mention.
+- coreference: one for each text after the first of its type. The options are at most K earlier texts of its type: those
+  that contain it or that it contains, then the nearest. Linked texts form a chain, so all occurrences of a text are in
+  one chain.
+- relation: one for each pair of chains with an allowed type, at most `max_relations` pairs, the nearest in the text
   first; the options are the types, in both directions. A pair has at most one relation.
 - grounding: one for each frame and region type; the options are the chains of the type, at most K, the most mentioned
-  first. Where something is seen, one more question asks for its box. A frame has at most one region of a type.
+  first. If one is visible, one more question asks for its box. A frame has at most one region of a type.
 
-How a choice is put, and what its letters come to, stands in `choices`: the share of the option that wins is the
-confidence of the type, the link, the relation or the region that was asked for.
+`choices` asks and evaluates multiple-choice questions: the share of the winning option is the confidence of the type,
+link, relation or region.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ from m3dllm.systems.videollm.strategies.choices import (
 from m3dllm.types import Mention
 
 CANDIDATES = 8
-"""How many texts or chains a question offers at most."""
+"""The maximum number of texts or chains that a question offers."""
 
 
 # --- stages -----------------------------------------------------------------------------------------------------------
 
 
 def _most(context: PromptContext) -> int:
-    """The most texts of the first answer."""
+    """The maximum number of texts in the first answer."""
     return context.bounds.mentions * len(context.labels.mentions)
 
 
@@ -88,13 +88,13 @@ SPANS = Stage(
     parse=_spans_parse,
     tasks=frozenset(("entity",)),
 )
-"""The texts that are mentions, whatever their types."""
+"""The texts of mentions, without types."""
 
 
 TYPE, COREFERENCE, RELATION, SEEN = (
     Stage(template=f"mqa/{name}", constraint=choice_constraint) for name in ("type", "coreference", "relation", "seen")
 )
-"""Questions with options; each is about its letters."""
+"""The multiple-choice questions."""
 
 
 def box_constraint(context: PromptContext, frames: About) -> Constraint:
@@ -105,29 +105,29 @@ def box_constraint(context: PromptContext, frames: About) -> Constraint:
 
 
 BOX = Stage(template="mqa/box", constraint=box_constraint)
-"""The box of something that is seen in a frame."""
+"""The box of something visible in a frame."""
 
 
 # --- the conversation -------------------------------------------------------------------------------------------------
 
 
 class Mqa(Strategy):
-    """Spans, their types, chains, relations and regions; of what is given, chains or relations alone."""
+    """Spans, their types, chains, relations and regions; with gold given, only chains or only relations."""
 
     name: ClassVar = "mqa"
     stages: ClassVar[tuple[Stage, ...]] = (SPANS, TYPE, COREFERENCE, RELATION, SEEN, BOX)
     system: ClassVar = "mqa/system"
 
     def decide(self, context: PromptContext, stage: Stage, choices: Sequence[Choice]) -> Decisions:
-        """How the types of mentions and relations are decided."""
+        """Decide the types of mentions or relations."""
         return decide(context, stage, choices)
 
     def visible(
         self, context: PromptContext, groups: Sequence[Group]
     ) -> Generator[list[Question], list[Reply], Sequence[Group]]:
-        """The chains that are sought in the frames."""
+        """The chains that are looked for in the frames."""
         return groups
-        yield  # it is a generator, as those of other strategies are
+        yield  # makes it a generator, as in subclasses
 
     def run(self, context: PromptContext) -> Conversation:
         given = context.document.given
@@ -150,7 +150,7 @@ class Mqa(Strategy):
         return answer([*groups, *loose], related, regions)
 
     def check(self, labels: LabelSet) -> None:
-        """Raises UserError where a question would have more options than there are letters."""
+        """Raises UserError if a question would have more options than there are letters."""
         check_labels(labels)
 
     def later(self, context: PromptContext) -> list[Question]:
@@ -163,7 +163,7 @@ class Mqa(Strategy):
     def _mentions(
         self, context: PromptContext
     ) -> Generator[list[Question], list[Reply], tuple[list[Mention], list[Group]]]:
-        """(the mentions, those texts that stand nowhere): spans, then the type of each."""
+        """(the mentions, texts that do not occur): spans, then the type of each."""
         if not context.has_text or not context.labels.mentions:
             return [], []
         texts: list[str] = yield from SPANS.put(context)
@@ -195,7 +195,7 @@ class Mqa(Strategy):
 
 
 def check_labels(labels: LabelSet) -> None:
-    """Raises UserError where a question would have more options than there are letters."""
+    """Raises UserError if a question would have more options than there are letters."""
     kinds = [label.name for label in labels.mentions]
     most = [(len(kinds), "types of mentions")]
     for head in kinds:
@@ -226,13 +226,13 @@ def type_choice(context: PromptContext, text: str) -> Choice:
 
 
 Way = tuple[Group, Group, Label]
-"""A relation that may be: its head, its tail and its type."""
+"""A possible relation: (head, tail, type)."""
 
 
 def relation_choice(
     context: PromptContext, names: Mapping[str, str], pair: tuple[Group, Group], ways: Sequence[Way]
 ) -> Choice:
-    """Which of these relations joins two chains; `names` is how chains are called."""
+    """Which of these relations joins two chains; `names`: the names of chains in the prompt."""
     first, second = (names[group.name] for group in pair)
     return Choice(
         {"first": first, "second": second},
@@ -243,7 +243,7 @@ def relation_choice(
 
 @dataclass(slots=True)
 class Unit:
-    """A text with one type, and its places."""
+    """A text with one type, and its occurrences."""
 
     text: str
     type: str
@@ -251,7 +251,7 @@ class Unit:
 
 
 def _chains(context: PromptContext, mentions: Sequence[Mention]) -> Generator[list[Question], list[Reply], list[Group]]:
-    """Chains of `mentions`: each text is put to one before it, or begins a chain."""
+    """Chains of `mentions`: each text is linked to an earlier one, or begins a chain."""
     found: dict[tuple[str, str], Unit] = {}
     for mention in mentions:
         key = context.document.text[mention.start : mention.end], mention.type
@@ -273,7 +273,7 @@ def _chains(context: PromptContext, mentions: Sequence[Mention]) -> Generator[li
 def antecedents(
     context: PromptContext, units: Sequence[Unit], asked: Mapping[int, Sequence[int]]
 ) -> Generator[list[Question], list[Reply], dict[int, Decision | None]]:
-    """For each of the texts that are `asked` about, by number: which of the texts with these numbers it stands for."""
+    """index of each text in `asked` -> the decision which of the texts with the given indices it corefers with."""
     choices = [
         Choice(
             {"text": context.say(units[i].text), "kind": gloss(units[i].type, context)},
@@ -287,7 +287,7 @@ def antecedents(
 
 
 def _candidates(units: Sequence[Unit], i: int) -> list[int]:
-    """The texts that the i-th may stand for, the likeliest first."""
+    """The candidate antecedents of the i-th text, the best first."""
     text = units[i].text.casefold()
     before = [k for k in reversed(range(i)) if units[k].type == units[i].type]
     akin = [k for k in before if (other := units[k].text.casefold()) in text or text in other]
@@ -295,7 +295,7 @@ def _candidates(units: Sequence[Unit], i: int) -> list[int]:
 
 
 def _grounding(context: PromptContext, groups: Sequence[Group]) -> Generator[list[Question], list[Reply], list[Any]]:
-    """Regions: who or what is seen in each frame, then where."""
+    """Regions: which entities are visible in each frame, then their boxes."""
     choices = []
     for frame in context.visible.sizes:
         for label in context.labels.regions:
@@ -329,6 +329,6 @@ def of_region_type(context: PromptContext, groups: Sequence[Group], label: Label
 
 
 def _distance(one: Group, other: Group) -> tuple[int, int, int]:
-    """How many characters lie between the nearest mentions of two chains, and where the chains begin."""
+    """(characters between the nearest mentions of two chains, the starts of the chains), as a sort key."""
     gaps = (max(a.start - b.end, b.start - a.end, 0) for a in one.mentions for b in other.mentions)
     return min(gaps), one.mentions[0].start, other.mentions[0].start

@@ -1,10 +1,10 @@
-"""`riveg`: as `staged`, but regions in three steps: each entity is described, sought frame by frame, then boxed.
+"""`riveg`: as `staged`, but regions in three steps: a description of each entity, entailment per frame, then its box.
 
-After RiVEG (see docs/systems/riveg.md). Of each type of regions the chains that are mentioned most (8 at most) are
-described in a sentence; for each frame and chain the probability of yes, beside no, says whether the frame shows what
-is described; from a half on one more question asks for the box. That probability is the region's confidence.
-`--entailment-model` and `--grounding-model` put the last two to other models. A document without text has no chains:
-then the types of regions are sought.
+After RiVEG (see docs/systems/riveg.md). The chains of each region type with most mentions (at most 8) are described in
+a sentence; for each frame and chain, P(yes) among yes and no tells whether the frame shows it; from 0.5 on, one more
+question asks for the box. That probability is the region's confidence. `--entailment-model` and `--grounding-model`
+send the last two questions to other models. A document without text has no chains: then the region types themselves are
+looked for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from m3dllm.systems.videollm.strategies.mqa import box_constraint, of_region_typ
 from m3dllm.systems.videollm.strategies.staged import CHAINS, ENTITIES, RELATIONS, Staged
 
 CHARACTERS = 160
-"""The longest description."""
+"""The maximum length of a description, in characters."""
 
 
 def sentence_constraint(context: PromptContext, about: About) -> Constraint:
@@ -34,17 +34,17 @@ def sentence_constraint(context: PromptContext, about: About) -> Constraint:
 
 
 def read_sentence(context: PromptContext, reply: Reply, about: About) -> str:
-    """The sentence under "description"; "" where there is none."""
+    """The sentence under "description"; "" if there is none."""
     text = context.read(reply, "description", "description").get("description")
     return " ".join(text.split())[:CHARACTERS] if isinstance(text, str) else ""
 
 
 DESCRIBE = Stage(template="riveg/describe", constraint=sentence_constraint, parse=read_sentence)
-"""What an entity looks like."""
+"""The looks of an entity."""
 ENTAILED = Stage(template="riveg/entailed", constraint=yes_no_constraint, model="entailment")
-"""Whether a frame shows it."""
+"""Whether a frame shows the entity."""
 BOX = Stage(template="mqa/box", constraint=box_constraint, model="grounding")
-"""Where."""
+"""The box of the entity."""
 
 
 class Riveg(Staged):
@@ -52,7 +52,7 @@ class Riveg(Staged):
 
     name: ClassVar = "riveg"
     stages: ClassVar = (DESCRIBE, ENTAILED, BOX, ENTITIES, CHAINS, RELATIONS)
-    fractions: ClassVar = True  # another model may write the boxes in other numbers
+    fractions: ClassVar = True  # another model may have another box convention
     wants: ClassVar = frozenset(("option_scores",))
 
     def regions(
@@ -69,7 +69,7 @@ class Riveg(Staged):
         found = []
         for i, ((frame, one, p), reply) in enumerate(zip(seen, replies, strict=True)):
             box = own.read(reply, f"regions[{i}]", "box").get("box")
-            sure = {"confidence": rounded(p)} if p < 1 else {}  # of a word alone nothing is known
+            sure = {"confidence": rounded(p)} if p < 1 else {}  # a generated word alone has no probability
             found.append({"frame": frame, "box": own.visible.fractions(frame, box)} | one["region"] | sure)
         return found
 
@@ -77,7 +77,7 @@ class Riveg(Staged):
 def _sought(
     context: PromptContext, groups: Sequence[Group]
 ) -> Generator[list[Question], list[Reply], list[dict[str, Any]]]:
-    """What is sought in the frames: how it is described, and what a region of it says."""
+    """The entities to look for: the values of their questions, and the type and chain of their regions."""
     if not context.has_text:
         words = [(label.name, label.gloss(context.lang)) for label in context.labels.regions]
         return [
@@ -97,6 +97,6 @@ def _sought(
 
 
 def _expression(values: dict[str, Any]) -> str:
-    """What is to be boxed, in the words of RiVEG: the entity, its type and its description."""
+    """The referring expression, as in RiVEG: the entity, its type and its description."""
     head = f"{values['text']} ({values['kind']})"
     return f"{head} - {values['description']}" if values["description"] else head

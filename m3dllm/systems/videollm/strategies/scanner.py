@@ -1,8 +1,8 @@
-"""`scanner`: as `mqa`, but before the type of a text is decided, the model says what it knows of it.
+"""`scanner`: as `mqa`, but before deciding the type of a text, the model writes what it knows of it.
 
-After SCANNER (see docs/systems/scanner.md): candidates first, whatever their types; then each is decided with knowledge
-about it beside its context. The knowledge is the model's own: it is asked about each text, all at once, and its
-sentence stands in the question for the type.
+After SCANNER (see docs/systems/scanner.md): candidates first, without types; then the type of each is decided with
+knowledge about it and its context. The knowledge is the model's own: one question for each text, in parallel, whose
+answer is included in the question for the type.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from m3dllm.systems.videollm.strategies.mqa import BOX, COREFERENCE, RELATION, S
 from m3dllm.systems.videollm.strategies.riveg import CHARACTERS, read_sentence, sentence_constraint
 
 KNOWN = Stage(template="scanner/known", constraint=sentence_constraint, parse=read_sentence)
-"""What is known of a text, and what the clip shows of it."""
+"""The model's knowledge of a text, and what the clip shows of it."""
 TYPE_OF_KNOWN = replace(TYPE, template="scanner/type")
-"""The type of a text, of which something is known."""
+"""The type of a text, with the knowledge about it."""
 
 
 class Scanner(Mqa):
@@ -38,7 +38,7 @@ class Scanner(Mqa):
         return (yield from decide(context, TYPE_OF_KNOWN, told))
 
     def later(self, context: PromptContext) -> list[Question]:
-        """The longest question for a type besides."""
+        """Also the longest question for a type."""
         longest = _told(type_choice(context, "…"), "…" * CHARACTERS)
         return [*super().later(context), question(context, TYPE_OF_KNOWN, longest)]
 

@@ -1,4 +1,4 @@
-"""`staged`: entities, then chains of them, then relations between these, then regions: each bounded by those before."""
+"""`staged`: entities, then their chains, then relations, then regions, each constrained by the previous answers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _entities_target(gold: Gold, about: About) -> str:
 
 
 def _entities_parse(context: PromptContext, reply: Reply, about: About) -> tuple[list[Mention], list[Group]]:
-    """(the mentions, in order; texts that stand nowhere)."""
+    """(the mentions, in order; texts that do not occur)."""
     answer = context.read(reply, "turns[0]", *(label.name for label in context.labels.mentions))
     found = Likelihood.of(reply)
     sure = {(kind, text): p for kind, at in found.root.named.items() for text, p in found.texts(at)} if found else {}
@@ -60,7 +60,7 @@ ENTITIES = Stage(
     parse=_entities_parse,
     tasks=frozenset(("entity",)),
 )
-"""For each mention type the list of the texts that are mentions of it."""
+"""For each mention type, the list of the texts of its mentions."""
 
 
 # --- chains -----------------------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def _chains_values(context: PromptContext, mentions: About) -> Mapping[str, Any]
 
 
 def _chains_target(gold: Gold, mentions: About) -> str:
-    """The lists of names of the mentions that are of one chain and one type, where there are several."""
+    """The lists of names of mentions with the same chain and type, if several."""
     owner = {mention.span: chain.id for chain in gold.annotation.chains for mention in chain.mentions}
     lists: dict[tuple[str, str], list[str]] = defaultdict(list)
     for i, mention in enumerate(mentions):
@@ -107,7 +107,7 @@ def _chains_listed(gold: Gold) -> tuple[About, str]:
 
 
 def _chains_parse(context: PromptContext, reply: Reply, mentions: About) -> list[Group]:
-    """Chains of `mentions`; one that is in no list of the answer is a chain of its own."""
+    """Chains of `mentions`; one that is in no list of the answer is its own chain."""
     numbers = {f"m{i}": i for i in range(len(mentions))}
     owner: dict[int, int] = {}
     sure = Likelihood.of(reply)
@@ -169,7 +169,7 @@ def listed_values(context: PromptContext, groups: About) -> Mapping[str, Any]:
 
 
 def _relations_target(gold: Gold, groups: About) -> str:
-    """The relations among the groups, of types that may join them."""
+    """The relations among the groups, of types allowed between them."""
     best = gold.groups(groups)
     labels = {label.name: label for label in gold.context.labels.relations}
     found = []
@@ -215,7 +215,7 @@ def grounding_constraint(context: PromptContext, groups: About) -> Constraint:
 
 
 def _grounding_target(gold: Gold, groups: About) -> str:
-    """The regions, each with the group that it shows where one of its type is known."""
+    """The regions, each with the group of its type that it shows, if known."""
     best = gold.groups(groups)
     mention_types = gold.context.labels.names("mentions")
     written = []
@@ -241,14 +241,14 @@ GROUNDING = Stage(
     parse=grounding_parse,
     tasks=frozenset(("grounding",)),
 )
-"""Regions of the frames shown, each of a chain or of none."""
+"""Regions of the prompt's frames, each of a chain or of none."""
 
 
 # --- the conversation -------------------------------------------------------------------------------------------------
 
 
 class Staged(Strategy):
-    """Four stages, each asked only where it can have an answer."""
+    """Four stages, each only if it can have an answer."""
 
     name: ClassVar = "staged"
     stages: ClassVar[tuple[Stage, ...]] = (ENTITIES, CHAINS, RELATIONS, GROUNDING)
@@ -270,7 +270,7 @@ class Staged(Strategy):
     def related_and_shown(
         self, context: PromptContext, groups: Sequence[Group]
     ) -> Generator[list[Question], list[Reply], tuple[list[Any], list[Any]]]:
-        """Relations among the chains, and regions, each asked only where there can be any."""
+        """Relations among the chains, and regions, each only if there can be any."""
         related = yield from relations_of(context, groups)
         regions: list[Any] = []
         if context.visible.sizes and context.labels.regions:
@@ -295,7 +295,7 @@ class Staged(Strategy):
         return [stage.blank(context, marked="") for stage in stages]
 
     def growth(self, context: PromptContext) -> int:
-        """The text with its mentions marked, of the document and of the examples, at three bytes a token."""
+        """The text with marked mentions, of the document and of the examples, at three bytes per token."""
         if context.document.given is not None:
             return 0
         texts = [context.say(shot.example.document.text) for shot in context.examples]
@@ -316,7 +316,7 @@ def about_given(context: PromptContext, given: Given) -> Conversation:
 def chains_of(
     context: PromptContext, mentions: Sequence[Mention]
 ) -> Generator[list[Question], list[Reply], list[Group]]:
-    """Chains of `mentions`, asked only where two could be of one entity."""
+    """Chains of `mentions`, asked only if two could corefer."""
     if not any(len(names) > 1 for names in _by_type(mentions).values()):
         return _groups(mentions, [])
     groups: list[Group] = yield from CHAINS.put(context, mentions)
@@ -324,7 +324,7 @@ def chains_of(
 
 
 def relations_of(context: PromptContext, groups: Sequence[Group]) -> Generator[list[Question], list[Reply], list[Any]]:
-    """Relations among the chains, asked only where some type fits some pair of them."""
+    """Relations among the chains, asked only if some type fits some pair of them."""
     if not may_be_related(context, groups):
         return []
     related: list[Any] = yield from RELATIONS.put(context, groups)

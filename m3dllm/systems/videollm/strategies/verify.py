@@ -1,18 +1,18 @@
-"""`verify`: what another system proposes (`Document.proposed`) is put to the model part by part, as multiple choice.
+"""`verify`: the proposals of another system (`Document.proposed`) are checked part by part, as multiple choice.
 
-Nothing is asked of what was not proposed. Each part is confirmed, retyped or dropped:
+Nothing else is asked. Each part is confirmed, retyped or dropped:
 
-- type: one question for each text of each type, for all of its places together; none of the types drops it.
-- coreference: one for each text of a chain after its first; the options are those before it in the chain. What stands
-  for none of them begins a chain of its own.
+- type: one question for each text of each type, for all of its occurrences together; "none" drops it.
+- coreference: one for each text of a chain after its first; the options are those before it in the chain. With "none"
+  it begins a new chain.
 - relation: one for each relation; the options are the types that fit its chains, in both directions, but those that
   were proposed for the two besides.
-- region: one for each box in a frame that is shown; the options are what it was said to show, and the types of regions.
-  Its box stays as it is.
+- region: one for each box in a frame of the prompt; the options are the proposed chain or type, and the region types.
+  The box is not changed.
 
-A part that the model was not asked about keeps the proposal's confidence: with `--gate` those are that are sure enough,
-and regions in frames that it was not shown always. Where several options are open, the confidence of a proposal says
-nothing of the others: its entropy is then as large as it can be, with all others equally likely.
+A part without a question keeps the proposal's confidence: with `--gate`, parts with low entropy; and always regions in
+frames that the model does not get. The confidence of a proposal does not tell the shares of several other options: its
+entropy is computed with all others equally probable.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ from m3dllm.systems.videollm.strategies.mqa import (
 from m3dllm.types import Annotation, Chain, Mention, Region, Relation
 
 REGION = Stage(template="verify/region", constraint=choice_constraint)
-"""What a box shows."""
+"""The content of a box."""
 
 
 class Verify(Strategy):
-    """Confirms, retypes or drops what is proposed; of what is given, only links or relations are in question."""
+    """Confirms, retypes or drops proposals; with gold given, only links or only relations are checked."""
 
     name: ClassVar = "verify"
     stages: ClassVar = (REGION, TYPE, COREFERENCE, RELATION)
@@ -88,7 +88,7 @@ class Verify(Strategy):
 
 
 def _unsure(context: PromptContext, confidence: float | None, options: int) -> bool:
-    """Whether a proposal with this confidence is asked about, where there are so many options besides."""
+    """Whether a proposal with this confidence is asked about, with this number of other options."""
     gate = context.options.gate or 0.0
     if confidence is None or not gate:
         return True
@@ -96,7 +96,7 @@ def _unsure(context: PromptContext, confidence: float | None, options: int) -> b
 
 
 def _types(context: PromptContext, chains: Sequence[Chain]) -> Generator[list[Question], list[Reply], list[Chain]]:
-    """The chains, without the mentions that are none, each mention with the type that was decided."""
+    """The chains without rejected mentions, each mention with the decided type."""
     text = context.document.text
     least: dict[tuple[str, str], float | None] = {}
     for chain in chains:
@@ -122,7 +122,7 @@ def _types(context: PromptContext, chains: Sequence[Chain]) -> Generator[list[Qu
 def _chains(
     context: PromptContext, chains: Sequence[Chain]
 ) -> Generator[list[Question], list[Reply], tuple[list[Group], dict[str, Group]]]:
-    """(the chains, without the links that do not hold; for each one that was proposed the most of what is left)."""
+    """(the chains without rejected links; proposed chain -> the group with most of its mentions)."""
     units: list[Unit] = []
     firsts: dict[int, int] = {}
     asked: dict[int, list[int]] = {}
@@ -158,7 +158,7 @@ def _chains(
 
 
 def _owners(chains: Sequence[Chain], groups: Sequence[Group]) -> dict[str, Group]:
-    """For each of the chains the group that holds most of its mentions."""
+    """chain -> the group with most of its mentions."""
     holder = {mention.span: group for group in groups for mention in group.mentions}
     found = {}
     for chain in chains:
@@ -170,7 +170,7 @@ def _owners(chains: Sequence[Chain], groups: Sequence[Group]) -> dict[str, Group
 def _relations(
     context: PromptContext, relations: Sequence[Relation], groups: Sequence[Group], owner: Mapping[str, Group]
 ) -> Generator[list[Question], list[Reply], list[Any]]:
-    """The relations of chains that are left, each as it was decided."""
+    """The relations of remaining chains, as decided."""
     names = {one["name"]: " / ".join(one["texts"]) for one in listed(context, groups)}
     placed = [(owner[r.head], owner[r.tail], r) for r in relations if r.head in owner and r.tail in owner]
     taken = {(head.name, tail.name, r.type) for head, tail, r in placed}
@@ -196,7 +196,7 @@ def _relations(
 
 
 def _ways(context: PromptContext, head: Group, tail: Group) -> list[Way]:
-    """The relations that may join two chains, in both directions."""
+    """The relations allowed between two chains, in both directions."""
     there = [(head, tail, label) for label in fitting(context.labels, head.type, tail.type)]
     back = [(tail, head, label) for label in fitting(context.labels, tail.type, head.type) if not label.symmetric]
     return [*there, *back]
@@ -205,7 +205,7 @@ def _ways(context: PromptContext, head: Group, tail: Group) -> list[Way]:
 def _regions(
     context: PromptContext, regions: Sequence[Region], groups: Sequence[Group], owner: Mapping[str, Group]
 ) -> Generator[list[Question], list[Reply], list[Any]]:
-    """The regions, each as it was decided, with the box that was proposed."""
+    """The regions, as decided, with the proposed boxes."""
     names = {one["name"]: " / ".join(one["texts"]) for one in listed(context, groups)}
     choices: dict[int, Choice] = {}
     for i, region in enumerate(regions):
@@ -228,7 +228,7 @@ def _regions(
 
 
 def _region_choice(context: PromptContext, region: Region, chain: Group | None, names: Mapping[str, str]) -> Choice:
-    """What a box shows: what is proposed, or something of another type."""
+    """The choice for a box: the proposal, or another type."""
     options, meanings = [], []
     for label in context.labels.regions:
         words = label.gloss(context.lang)

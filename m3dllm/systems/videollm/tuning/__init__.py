@@ -1,1 +1,1 @@
-"""Learning: conversations from gold, LoRA and full fine-tuning, and adapters on disk."""
+"""Tuning: conversations from gold, LoRA and full fine-tuning, and adapters on disk."""

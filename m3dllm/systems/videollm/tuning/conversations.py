@@ -1,7 +1,7 @@
-"""From gold to training items: the questions that prediction asks, each with its gold answer.
+"""From gold to training items: the questions of prediction, each with its gold answer.
 
-The strategy itself leads the conversation, with gold answers in place of the model's. So a prompt in training is the
-prompt in prediction, of the later stages too, where these are made from the answers before them.
+The strategy itself runs the conversation, with gold answers in place of the model's. So a prompt in training is the
+prompt in prediction, also in later stages, which are made from earlier answers.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from m3dllm.types import Annotation, Document, Example, RawOutput, Task
 
 @dataclass(frozen=True, slots=True)
 class TrainingItem:
-    """One question about a document, as prediction would ask it, and the right answer."""
+    """One question about a document, as in prediction, and its gold answer."""
 
     document: str
     stage: str
     request: Request
     answer: str
     tasks: frozenset[Task]
-    """What must be annotated for the answer to be known."""
+    """The tasks that must be annotated for a gold answer."""
 
 
 def items_of(views: Sequence[View], gold: Annotation, *, box_step: int = 1) -> list[TrainingItem]:
-    """The questions about a document as it is shown, window by window, with their answers.
+    """The questions about a document, window by window, with their gold answers.
 
-    None for a document that nothing is asked about. Raises ValueError for a question that has no gold answer.
+    [] for a document without questions. Raises ValueError for a question without a gold answer.
     """
     return [item for view in views for item in _about(view.context, cut_annotation(gold, view.window), box_step)]
 
@@ -61,14 +61,14 @@ def _about(context: PromptContext, gold: Annotation, box_step: int) -> Iterator[
 
 
 def target_of(question: Question, gold: Gold) -> str:
-    """The gold answer to a question. Raises ValueError where it has none."""
+    """The gold answer to a question. Raises ValueError if it has none."""
     if question.stage.target is None:
         raise ValueError(f"there is no gold answer for the stage '{question.stage.name}'")
     return question.stage.target(gold, question.about)
 
 
 def answered(document: Document, views: Sequence[View], items: Iterable[TrainingItem]) -> RawOutput:
-    """What the system would hand on if the model gave the right answers."""
+    """The raw output if the model gave the gold answers."""
     conversation, words = converse(document, views), iter(items)
     try:
         questions = next(conversation)
@@ -81,6 +81,6 @@ def answered(document: Document, views: Sequence[View], items: Iterable[Training
 
 
 def ceiling(examples: Sequence[Example], raws: Iterable[RawOutput], labels: LabelSet) -> dict[str, float]:
-    """What the right answers themselves score: how much of the gold can be said at all."""
+    """The scores of the gold answers themselves: the upper bound of what answers can express."""
     predictions = [normalize(e.document, raw, labels) for e, raw in zip(examples, raws, strict=True)]
     return averages(score(examples, predictions, labels=labels))

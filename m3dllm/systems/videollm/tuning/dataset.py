@@ -1,4 +1,4 @@
-"""What is trained on: the answers of a train split, encoded when they are needed."""
+"""The training data: the gold answers of a train split, encoded when needed."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ if TYPE_CHECKING:
 log = logging.getLogger("m3dllm")
 
 KEPT_BYTES = 1 << 30
-"""How much of the encoded items is kept in memory; the rest is made again when its turn comes."""
+"""Bytes of encoded items that are cached; the rest are encoded again when needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An item by its place: which document, which of its questions; and its length, that of the true boxes."""
+    """An item by its indices: document and question; and its length with the true boxes, in tokens."""
 
     document: int
     item: int
     tokens: int
     target_tokens: int
     draw: int | None = None
-    """The seed of its boxes; None: the true ones."""
+    """The seed of its jittered boxes; None: the true ones."""
 
 
 class SFTDataset:
-    """The items of a train split, as `builder` shows it."""
+    """The training items of a train split, with the prompts of `builder`."""
 
     def __init__(
         self, builder: PromptBuilder, engine: TransformersEngine, train: Sequence[Example], options: TuningOptions
     ) -> None:
         """Reads every document once.
 
-        Raises UserError, which counts and names them, where documents or their answers do not fit into the context and
-        are not to be skipped; and where nothing is left.
+        Raises UserError, with their number and names, if documents or their answers do not fit into the context and
+        are not to be skipped; and if nothing is left.
         """
         self.builder, self.engine, self.options = builder, engine, options
         self.entries: list[Entry] = []
         self.examples: list[Example] = []
         self.unfit: list[tuple[str, str]] = []
-        """Documents that are skipped, and why."""
+        """(document, reason) of skipped documents."""
         self.unknown = 0
-        """Questions that are skipped because nobody annotated their answers."""
+        """The number of questions skipped because their answers are not annotated."""
         self._kept: dict[tuple[int, int], Encoded] = {}
         self._bytes = 0
         raws: list[RawOutput] = []
@@ -85,7 +85,7 @@ class SFTDataset:
         return encode(self.engine, items[entry.item])
 
     def varied(self, entry: Entry, rng: random.Random) -> Entry:
-        """The entry as it is trained on this time: with other boxes, where that is asked for and there are boxes."""
+        """The entry for this epoch: with jittered boxes, if that is on and it has boxes."""
         if not self.options.box_jitter or not self.examples[entry.document].gold.regions:
             return entry
         return replace(entry, draw=rng.getrandbits(32))
@@ -99,7 +99,7 @@ class SFTDataset:
         return sum(entry.tokens for entry in self.entries)
 
     def _enter(self, example: Example) -> RawOutput | None:
-        """Add a document's items; None, with a note of it, where it does not fit. Raises UserError."""
+        """Add a document's items; None, noted in `unfit`, if it does not fit. Raises UserError."""
         document = example.document
         try:
             views = self.builder.of(document)
@@ -138,7 +138,7 @@ class SFTDataset:
 
 
 def _annotated(example: Example) -> Example:
-    """The example with those frames alone that somebody annotated: what is right to say of the others is not known."""
+    """The example with only its annotated frames: the others have no gold."""
     frames = tuple(frame for frame in example.document.frames if frame.annotated)
     kept = {frame.index for frame in frames}
     regions = tuple(region for region in example.gold.regions if region.frame in kept)

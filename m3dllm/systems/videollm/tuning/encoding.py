@@ -1,6 +1,6 @@
-"""Training items as numbers: the prompt as prediction encodes it, the answer behind it, and batches of these.
+"""Encoded training items: the prompt as in prediction, followed by the answer; and batches of them.
 
-The loss is on the answer only, with the token that ends it. Rows are padded on the left, so that all answers end
+The loss is on the answer only, including its end token. Rows are left-padded, so that all answers end
 together.
 """
 
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """An item as the model takes it. `inputs` are those of the prompt with the answer behind it; (1, tokens) each,
-    but for positions of three parts, (3, 1, tokens), and what belongs to images. The last `target_tokens` are
-    the answer."""
+    """An item as model inputs. `inputs` are those of the prompt followed by the answer, (1, tokens) each, except for
+    positions of three parts, (3, 1, tokens), and inputs of images. The last `target_tokens` are the answer."""
 
     inputs: Mapping[str, Tensor]
     target_tokens: int
@@ -39,13 +38,13 @@ class Encoded:
 
 
 def answer_ids(local: LocalModel, answer: str) -> list[int]:
-    """The tokens of an answer and the one that ends it. Nothing that an answer says is a special token."""
+    """The tokens of an answer and its end token. The answer's text never becomes a special token."""
     ids = local.tokenizer.encode(answer, add_special_tokens=False, split_special_tokens=True)
     return [*ids, local.stops[0]]
 
 
 def encode(engine: TransformersEngine, item: TrainingItem) -> Encoded:
-    """The item with the pixels of its images."""
+    """The encoded item, with the pixels of its images."""
     prompt = engine.local.encode(item.request.messages)
     answer = torch.tensor([answer_ids(engine.local, item.answer)])
     inputs: dict[str, Tensor] = {}
@@ -53,7 +52,7 @@ def encode(engine: TransformersEngine, item: TrainingItem) -> Encoded:
     for name, value in prompt.items():
         if name == "input_ids":
             inputs[name] = torch.cat([value, answer], 1)
-        elif _is_by_token(value, length):  # such as the mask, or what kind of token each one is: text
+        elif _is_by_token(value, length):  # such as the mask, or token types: text
             fill = torch.full_like(answer, 1 if name == "attention_mask" else 0, dtype=value.dtype)
             inputs[name] = torch.cat([value, fill], 1)
         else:
@@ -63,7 +62,7 @@ def encode(engine: TransformersEngine, item: TrainingItem) -> Encoded:
 
 
 def collate(rows: Sequence[Encoded], *, padding: int) -> tuple[dict[str, Tensor], Tensor]:
-    """(the batch, the targets): the latter (rows, longest answer), with IGNORED where there is none."""
+    """(the batch, the targets): the latter (rows, longest answer), with IGNORED on padding."""
     longest = max(row.tokens for row in rows)
     batch: dict[str, Tensor] = {}
     for name in dict.fromkeys(name for row in rows for name in row.inputs):
@@ -82,16 +81,16 @@ def collate(rows: Sequence[Encoded], *, padding: int) -> tuple[dict[str, Tensor]
 
 
 IGNORED = -100
-"""What stands in the place of a token that is no target."""
+"""The target of tokens without a loss."""
 
 
 def _is_by_token(value: Any, tokens: int) -> bool:
-    """Whether a tensor has one number a token of its row."""
+    """Whether a tensor has one value per token of its row."""
     return isinstance(value, Tensor) and value.ndim == 2 and value.shape == (1, tokens)
 
 
 def loss_sum(model: Any, batch: Mapping[str, Tensor], targets: Tensor) -> Tensor:
-    """The negative log-likelihood of all target tokens, summed. Numbers are made for the end of the rows only."""
+    """The negative log-likelihood of all target tokens, summed. Logits are computed only for the ends of rows."""
     keep = targets.shape[1] + 1
     logits = model(**batch, use_cache=False, logits_to_keep=keep).logits[:, -keep:-1]  # (rows, longest answer, tokens)
     return torch.nn.functional.cross_entropy(

@@ -1,8 +1,8 @@
-"""Boxes moved a little each time they are trained on, so that a model does not learn their last digits by heart.
+"""Box jitter in training, so that a model does not memorize the last digits of boxes.
 
-The recipe of E2E-GMNER (arXiv:2604.17319, released code): centre and size of a box change by a Gaussian that is cut off
-at `share` of its side, and a box is kept that still covers most of the true one. Its smaller share for boxes of a few
-pixels is left out.
+As in E2E-GMNER (arXiv:2604.17319, released code): centre and size of a box change by a Gaussian truncated at `share` of
+its side, and the box is kept if it still overlaps the true one enough. Its smaller share for boxes of a few pixels is
+not implemented.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from m3dllm.score.grounding import iou
 from m3dllm.types import Annotation, Box
 
 TRIES, LEAST_IOU = 3, 0.6
-"""How often a box is drawn that must overlap the true one by so much; then the true one is taken."""
+"""The number of draws, and the minimum IoU with the true box; if none reaches it, the true one is used."""
 
 
 def jittered(gold: Annotation, share: float, rng: random.Random) -> Annotation:
-    """The gold with every box drawn anew around the true one."""
+    """The gold with every box jittered."""
     return replace(gold, regions=tuple(replace(region, box=_near(region.box, share, rng)) for region in gold.regions))
 
 
@@ -40,5 +40,5 @@ def _moved(low: float, high: float, share: float, rng: random.Random) -> tuple[f
 
 
 def _change(share: float, rng: random.Random) -> float:
-    """As a share of a side, with the variance of a uniform one between -`share` and `share`."""
+    """A change as a share of the side, with the variance of a uniform one between -`share` and `share`."""
     return max(-share, min(share, rng.gauss(0, share / math.sqrt(3))))

@@ -1,4 +1,4 @@
-"""The result of a fit on disk: an adapter as peft writes it, or a whole model, with what it is made of."""
+"""The result of a fit on disk: an adapter of peft, or a whole model, with its card."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 
 def save_fit(card: Card, config: Config, out: Path, *, local: LocalModel, model: Any, tuned: Any) -> None:
-    """Write the fitted weights, then the card: an adapter where `tuned` is what peft made around the model, else all.
+    """Write the trained weights, then the card: an adapter if `tuned` is peft's wrapper of the model, else the model.
 
-    Raises UserError where the disk is full.
+    Raises UserError if the disk is full.
     """
     if tuned is not None:
         _write_adapter(tuned, config, out)
         names = [CONFIG, WEIGHTS]
     else:
-        shutil.rmtree(out / MODEL, ignore_errors=True)  # left by a fit that was killed right after
+        shutil.rmtree(out / MODEL, ignore_errors=True)  # left by a fit that was killed before this
         save_model(model, local, out / MODEL)
         names = [f"{MODEL}/{path.name}" for path in sorted((out / MODEL).iterdir())]
     card = replace(card, files={name: sha256_file(out / name) for name in names})
@@ -55,7 +55,7 @@ def is_copy(folder: Path, out: Path) -> bool:
 
 
 def check_name(config: Config, out: Path) -> None:
-    """Raises UserError where the fit in `out` cannot be kept under the name that the options give."""
+    """Raises UserError if the fit in `out` cannot be saved under the name in the options."""
     if config.save_as and config.tune != "lora":
         raise UserError("--save-as keeps adapters: a model that is tuned fully stays in its run's checkpoint/model")
     if config.save_as and not is_copy(OWN / config.save_as, out):
@@ -63,7 +63,7 @@ def check_name(config: Config, out: Path) -> None:
 
 
 def keep_as(config: Config, out: Path) -> None:
-    """Keep the adapter of the fit in `out` under the name that the options give. Raises UserError as `check_name`."""
+    """Save the adapter of the fit in `out` under the name in the options. Raises UserError as `check_name`."""
     check_name(config, out)
     if not config.save_as or is_copy(OWN / config.save_as, out):
         return
@@ -87,9 +87,9 @@ def _write_adapter(tuned: Any, config: Config, out: Path) -> None:
 
 
 def save_model(model: Any, local: LocalModel, folder: Path) -> None:
-    """A whole model with its processor, as transformers writes them, in the numbers that its base was saved in.
+    """Write a whole model with its processor, as transformers does, in the precision of its base.
 
-    Raises UserError where the disk is full.
+    Raises UserError if the disk is full.
     """
     numbers = getattr(local.config, "dtype", None) or getattr(local.text_config, "dtype", None)
     with new_folder(folder) as fresh:

@@ -1,6 +1,6 @@
-"""LoRA and full tuning of a video LLM: the answers of train as items of `training.Training`.
+"""LoRA and full fine-tuning of a video LLM: the gold answers of train as items of `training.Training`.
 
-The loss of a step is the mean over the tokens of its answers: several processes walk the curve of one.
+The loss of a step is the mean over the tokens of its answers, so that several processes give the same curve as one.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ log = logging.getLogger("m3dllm")
 
 
 def fit(config: Config, labels: LabelSet, train: Sequence[Example], dev: Sequence[Example], out: Path) -> None:
-    """Train on `train`, choose the epoch by `dev` (the last one where it is empty), write the result into `out`.
+    """Train on `train`, select the epoch on `dev` (the last one if it is empty), write the result into `out`.
 
-    Raises UserError for options that cannot be, documents that cannot be trained on, exhausted memory, a full disk,
+    Raises UserError for impossible options, documents that cannot be trained on, exhausted memory, a full disk,
     and a result without effect.
     """
     check(config, train, out)
-    if (out / CARD).is_file() and not (out / TRAINING).exists():  # killed right after
+    if (out / CARD).is_file() and not (out / TRAINING).exists():  # killed before cleaning up
         keep_as(config, out)
         return
     options = "try --micro-batch 1, --checkpointing true, fewer --frames or a smaller --longest-side"
@@ -99,7 +99,7 @@ class Trainer(Learner[Entry]):
 
     @property
     def mixed(self) -> bool:
-        """Whether matrices are multiplied in bf16."""
+        """Whether bf16 autocast is used."""
         return bool(self.device.type == "cuda" and torch.cuda.is_bf16_supported())
 
     def fit(self) -> None:
@@ -156,7 +156,7 @@ class Trainer(Learner[Entry]):
     # --- before and after ---------------------------------------------------------------------------------------------
 
     def _load(self) -> tuple[Any, Any]:
-        """(the model, what peft makes around it or None), ready to be trained."""
+        """(the model, peft's wrapper of it or None), ready for training."""
         config = self.config
         torch.manual_seed(config.seed)
         more: dict[str, Any] = {}
@@ -180,21 +180,21 @@ class Trainer(Learner[Entry]):
 
     @property
     def dtype(self) -> str:
-        """The precision of the weights: bf16 where the device has it and only an adapter is trained; else float32."""
+        """The precision of the weights: bf16 if the device supports it and only an adapter is trained; else float32."""
         if self.config.dtype != "auto":
             return self.config.dtype
         return "bfloat16" if self.mixed and self.config.tune == "lora" else "float32"
 
     @property
     def four_bit(self) -> bool:
-        """Whether the base weights are quantized to 4 bits. Raises UserError where they must and cannot be."""
+        """Whether the base weights are quantized to 4 bits. Raises UserError if required but not possible."""
         able = can_hold_four_bits(self.device)
         if self.config.four_bit == "yes" and not able:
             raise UserError("--four-bit yes: this needs a GPU and bitsandbytes: pip install bitsandbytes, or omit it")
         return self.config.four_bit != "no" and able and self.config.tune == "lora"
 
     def _effect(self) -> float:
-        """By how much the adapter changes log-probabilities. Raises UserError where it changes none."""
+        """The adapter's effect on log-probabilities. Raises UserError if it has none."""
         if self.tuned is None:
             return 0.0
         effect = effect_on(self.tuned, self.local.tokenizer, self.device)
@@ -202,7 +202,7 @@ class Trainer(Learner[Entry]):
         return effect
 
     def _card(self, progress: Progress, effect: float) -> Card:
-        """What the result was made of, but for its files."""
+        """The card of the result, without its files."""
         config, dataset = self.config, self.dataset
         lora = config.tune == "lora"
         targets = self.tuned.peft_config["default"].target_modules if lora else ()
@@ -247,7 +247,7 @@ class Trainer(Learner[Entry]):
         )
 
     def _fingerprint(self, train: Sequence[Example]) -> str:
-        """A hash of everything that a fit depends on."""
+        """A hash of everything that the result depends on."""
         incidental = named(Config, INCIDENTAL)
         options = {name: value for name, value in asdict(self.config).items() if name not in incidental}
         hashes = (self.local.weights_sha256, self.prompts.sha256(self.dialogue.builder.strategy.folders[0]))
@@ -283,11 +283,11 @@ RECORDED = (
     *("shot_frames", "prompt_form"),
     *("max_chains", "max_mentions", "max_relations", "max_regions", "max_mention_characters"),
 )
-"""The options that the card names."""
+"""The options in the card."""
 
 
 def check(config: Config, train: Sequence[Example], out: Path) -> None:
-    """Raises UserError for options that cannot be, before a model is loaded; `out` is where the fit is kept."""
+    """Raises UserError for impossible options, before a model is loaded; `out`: the folder of the fit."""
     if not train:
         raise UserError("there are no train documents: choose a split by --train")
     if "fit" not in find_engine(config.engine).supports:
@@ -311,7 +311,7 @@ def learning_rate(config: Config) -> float:
 
 
 def _some(dev: Sequence[Example], config: Config) -> list[Example]:
-    """The dev documents to choose by: all, or some drawn by the seed, in the order of the split."""
+    """The dev documents for model selection: all, or a random sample by the seed, in the order of the split."""
     if not config.dev_limit or config.dev_limit >= len(dev):
         return list(dev)
     drawn = random.Random(config.seed).sample(range(len(dev)), config.dev_limit)
