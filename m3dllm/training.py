@@ -406,7 +406,7 @@ class Training(Generic[Item]):
         return loss.detach(), torch.autograd.grad(loss, self.weights, allow_unused=True)
 
     def set_rates(self, done: float, steps: int) -> None:
-        """Set the learning rates: linear warm-up, then linear decay to 0; `done` is the finished share of the training."""
+        """Set the learning rates: linear warm-up, then linear decay to 0; `done`: the finished share of training."""
         one, warmup = 1 / (self.schedule.epochs * steps), self.schedule.warmup
         rising = min(1.0, (done + one) / warmup) if warmup else 1.0
         factor = rising * (1 - max(0.0, done - warmup) / (1 - warmup + one))

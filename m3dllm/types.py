@@ -1,6 +1,6 @@
 """The values that pass between the packages: documents, annotations, answers, predictions, counts.
 
-All are frozen and checked when they are made (`ValueError` says what is wrong); after that nobody checks again.
+All are frozen and checked when they are made (`ValueError` gives the problem), and not checked again.
 Gold and prediction are the same type. Nothing here reads or writes files.
 
 Conventions, stated once:
@@ -11,8 +11,8 @@ Conventions, stated once:
 - frame: the frame's own number in the clip, as the gold uses it, never a position in a list.
 - time: seconds, in names that end in `_s`; pixels end in `_px`.
 - chain ids are local names: renaming them changes no score.
-- confidence: a probability, 0 to 1, None where nobody says it; gold has none. What it is of stands in `confidence`. It
-  is no part of what is predicted: two mentions, relations or regions are equal whatever their confidences.
+- confidence: a probability, 0 to 1, None if unknown; gold has none. `confidence` defines it. It does not count in
+  comparisons: two mentions, relations or regions are equal whatever their confidences.
 """
 
 from __future__ import annotations
@@ -47,24 +47,24 @@ class Box(NamedTuple):
 
     @classmethod
     def from_corners(cls, xa: float, ya: float, xb: float, yb: float, *, size: tuple[float, float] = (1, 1)) -> Box:
-        """From two opposite corners in any order, in units of which `size` makes the whole frame (LabelMe)."""
+        """From two opposite corners in any order, in a frame of `size` (width, height) in the same units (LabelMe)."""
         width, height = size
         return cls(min(xa, xb) / width, min(ya, yb) / height, max(xa, xb) / width, max(ya, yb) / height)
 
     @property
     def has_area(self) -> bool:
-        """Every coordinate is finite, and width and height are positive."""
+        """Whether all coordinates are finite, and width and height are positive."""
         return all(map(math.isfinite, self)) and self.x0 < self.x1 and self.y0 < self.y1
 
     @property
     def is_legal(self) -> bool:
-        """The box has an area and lies inside the frame."""
+        """Whether the box has an area and lies inside the frame."""
         return self.has_area and self.x0 >= 0 and self.y0 >= 0 and self.x1 <= 1 and self.y1 <= 1
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of the text, and when it is said; both half open."""
+    """A part of the text with its time, in seconds; both half open."""
 
     start: int
     end: int
@@ -83,9 +83,8 @@ class Frame:
     """One still of the clip.
 
     `index` is the frame's own number in the clip; `path` is relative to the corpus in files and absolute once loaded;
-    `annotated` says that someone looked for regions in it: grounding is scored on these frames only, and an annotated
-    frame may be empty. `sha256` is of the image file, "" where nobody computed it. `time_s` is when the clip shows it,
-    None where nobody noted that.
+    `annotated`: whether regions were annotated in it; grounding is scored only on these frames, which may be empty.
+    `sha256` is that of the image file, "" if not computed. `time_s` is its time in the clip, None if unknown.
     """
 
     index: int
@@ -105,7 +104,7 @@ class Frame:
             raise ValueError(f"frame of {self.width_px} x {self.height_px} pixels")
 
     def at_s(self, fps: float) -> float | None:
-        """When the clip shows it: as noted, else by its number and the frames a second; None where these are 0."""
+        """Its time in the clip, in seconds: as noted, else its number / `fps`; None if `fps` is 0."""
         if self.time_s is not None:
             return self.time_s
         return self.index / fps if fps > 0 else None
@@ -113,10 +112,10 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """The stretch of a video that a document is of, in seconds of the video; `end_s` None: to its end.
+    """The part of a video that a document covers, in seconds of the video; `end_s` None: to its end.
 
-    `path` is relative to the corpus, also once loaded, and the file may lack: it is only played beside the document,
-    whose segments and frames count their seconds from the beginning of the video too.
+    `path` is relative to the corpus, also once loaded, and the file may be missing: it is only played beside the
+    document, whose segments and frames also count their seconds from the beginning of the video.
     """
 
     path: str
@@ -165,7 +164,7 @@ class Chain:
     def type(self) -> str:
         """The majority of the mentions' types; on a tie, the one that comes first."""
         first = self.mentions[0].type
-        for mention in self.mentions:  # of one type nearly always, and many times quicker than counting
+        for mention in self.mentions:  # almost always of one type, which is much faster than counting
             if mention.type != first:
                 return Counter(mention.type for mention in self.mentions).most_common(1)[0][0]
         return first
@@ -193,7 +192,7 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A typed box in a frame; `chain` is the id of the chain it shows, where that is known."""
+    """A typed box in a frame; `chain` is the id of the chain that it shows, if known."""
 
     frame: int
     box: Box
@@ -212,7 +211,7 @@ def _check_confidence(confidence: float | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What a document says: gold and prediction alike. Mentions live only inside chains."""
+    """The annotation of a document, gold or predicted. Mentions exist only inside chains."""
 
     chains: tuple[Chain, ...] = ()
     relations: tuple[Relation, ...] = ()
@@ -223,7 +222,7 @@ class Annotation:
             raise ValueError(problem)
 
     def dangling(self) -> Iterator[str]:
-        """Every reference that names nothing, and every chain id that appears twice."""
+        """Every reference to a missing chain, and every duplicate chain id."""
         known: set[str] = set()
         for chain in self.chains:
             if chain.id in known:
@@ -248,12 +247,12 @@ UNANNOTATED: dict[Task, Callable[[Annotation], object]] = {
     "relation": lambda gold: gold.relations,
     "grounding": lambda gold: gold.regions,
 }
-"""What gold cannot hold where the task is not annotated."""
+"""The parts that must be empty in gold if the task is not annotated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Given(Annotation):
-    """What the pipeline gives a system for the gold-pair protocol.
+    """The gold that the pipeline gives a system in the gold-mention setting.
 
     `kind` is "mentions" (each gold mention as a chain of one: predict the chains) or "chains" (the gold chains: predict
     the relations).
@@ -266,18 +265,18 @@ _END = itemgetter(1)
 
 
 def _fit(tokens: tuple[tuple[int, int], ...], length: int) -> bool:
-    """Whether all tokens lie in a text of this length, none of them empty or backwards: many, and quickly told."""
+    """Whether all tokens are non-empty and lie in a text of this length: a fast check of many."""
     return not tokens or (all(starmap(lt, tokens)) and min(tokens)[0] >= 0 and max(map(_END, tokens)) <= length)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text with its clip. `text` is "" and `frames` is () where that modality is missing.
+    """A text with its clip. `text` is "" and `frames` is () if that modality is missing.
 
     `group` is the source video ("": the document is its own group): splits never cut a group. `tokens` are the offsets
-    of the corpus' own tokens and may be empty: `tokens.tokenize` then says what a token is. `given` is filled by the
-    pipeline, never by a system or a corpus. `proposed` is what another system found in the document, with its
-    confidences, for one that checks it.
+    of the corpus' own tokens and may be empty: `tokens.tokenize` then finds the tokens. `given` is filled by the
+    pipeline, never by a system or a corpus. `proposed` is another system's prediction, with its confidences, for a
+    system that checks it.
     """
 
     id: str
@@ -311,9 +310,9 @@ class Document:
 class Example:
     """A document and its gold, whose offsets, frames and boxes fit the document.
 
-    `unannotated` are the tasks that nobody annotated here: their part of the gold is empty and says nothing. They have
-    no score on this document, and nothing is trained on it for them. Without entities there are no chains, and
-    without these no relations; mentions without coreference are chains of one, and "chain" is unannotated.
+    `unannotated` are the tasks that are not annotated here: their part of the gold is empty. They are neither scored
+    nor trained on this document. Without entities there are no chains, and without these no relations; mentions
+    without coreference are chains of one, and "chain" is unannotated.
     """
 
     document: Document
@@ -328,7 +327,7 @@ class Example:
 
     @property
     def annotated(self) -> frozenset[Task]:
-        """The tasks whose gold is known."""
+        """The annotated tasks."""
         return frozenset(TASKS) - self.unannotated
 
     def misfits(self) -> Iterator[tuple[str, str]]:
@@ -354,12 +353,12 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One exchange with a generating model: the prompt (by hash), the answer, why it stopped, and what it cost.
+    """One exchange with a generative model: the prompt (by hash), the answer, its finish reason, and its cost.
 
-    `reasoning` is what it generated before the answer, `refusal` instead of one. Of the `tokens_out` and `seconds`,
-    `tokens_thinking` and `thinking_s` were its.
+    `reasoning` is the text before the answer, `refusal` a text instead of one. Of `tokens_out` and `seconds`,
+    `tokens_thinking` and `thinking_s` belong to the reasoning.
 
-    Of the `tokens_in` of the prompt, `tokens_vision` stand for images and `tokens_reused` were not computed again.
+    Of the `tokens_in` of the prompt, `tokens_vision` are images and `tokens_reused` came from a cache.
     """
 
     stage: str
@@ -382,11 +381,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class BoxForm:
-    """What the numbers of an answer's boxes mean.
+    """The convention of an answer's boxes.
 
-    `order` is the order of the four; `offsets` gives the frame's top left corner where the image was padded, (0, 0)
-    when left out; `sizes`, for each frame, its width and height in the same units, counted from that corner: (1, 1),
-    (1000, 1000), or the pixels of what the model saw.
+    `order` is the order of the four numbers; `offsets`: for each frame, its top left corner in a padded image, default
+    (0, 0); `sizes`: for each frame, its width and height in the same units, from that corner: (1, 1), (1000, 1000), or
+    the pixels of the model's input.
     """
 
     order: Literal["xyxy", "yxyx", "xywh", "cxcywh"] = "xyxy"
@@ -401,7 +400,7 @@ class BoxForm:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a document was not answered; `retryable` says that asking again may help (a dead server, a time-out)."""
+    """Why a document was not answered; `retryable`: whether a retry may help (a server that is down, a time-out)."""
 
     message: str
     retryable: bool = False
@@ -409,12 +408,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class RawOutput:
-    """What a system predicted for one document, before it is normalized and scored.
+    """A system's answer about one document, before it is normalized and scored.
 
     `payload` is the answer: an object in the answer form (see `answers`) or text that should hold one. `boxes` is None
-    where the payload's boxes are fractions in xyxy order. A failed document has `error` (a string counts as a failure
-    that asking again will not mend) and no payload. `frames` are those that the system was shown (None: all), and
-    `issues` what it noted itself, such as a prompt that had to be shortened.
+    if the payload's boxes are fractions in xyxy order. A failed document has `error` (a string is a failure that is not
+    retryable) and no payload. `frames` are those that the system was given (None: all), and `issues` those that it
+    noted itself, such as a prompt that had to be shortened.
     """
 
     document: str
@@ -437,7 +436,7 @@ class RawOutput:
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One thing of an answer that could not be used, or was used only after a repair: its code, place and detail."""
+    """A part of an answer that could not be used, or only after a repair: its code, place and detail."""
 
     code: str
     where: str
@@ -446,9 +445,9 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """An answer in the one form that the scorer reads, with everything that was wrong with it.
+    """A normalized answer, in the form that the scorer reads, with its Issues.
 
-    `frames` are those that the system was shown (None: all).
+    `frames` are those that the system was given (None: all).
     """
 
     document: str
@@ -460,9 +459,9 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class PRF:
-    """Counts of precision and recall: they add up, and ratios are taken of the sums (micro-average).
+    """Counts of precision and recall, which are summed before ratios are computed (micro-average).
 
-    A ratio over nothing on both sides is None; where only its own side is empty it is 0.
+    A ratio is None if both sides are empty; 0 if only its own side is.
     """
 
     p_num: float = 0
@@ -475,7 +474,7 @@ class PRF:
 
     @classmethod
     def sum(cls, counts: Iterable[PRF]) -> PRF:
-        """The sum, exact to the last digit in whatever order the counts come (`math.fsum`)."""
+        """The sum, exact in any order of the counts (`math.fsum`)."""
         rows = [(c.p_num, c.p_den, c.r_num, c.r_den) for c in counts]
         return cls(*map(math.fsum, zip(*rows, strict=True))) if rows else cls()
 
@@ -498,12 +497,12 @@ class PRF:
 
     @property
     def f1(self) -> float | None:
-        """The harmonic mean of precision and recall; 0 where both are 0."""
+        """The harmonic mean of precision and recall; 0 if both are 0."""
         return harmonic_mean(self.precision, self.recall)
 
 
 def harmonic_mean(precision: float | None, recall: float | None) -> float | None:
-    """F1 of two ratios; None where either is None."""
+    """F1 of two ratios; None if either is None."""
     if precision is None or recall is None:
         return None
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0

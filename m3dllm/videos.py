@@ -1,7 +1,7 @@
-"""Videos beside what is made of their documents, a corpus or a page.
+"""Videos in the folder of a corpus or a page.
 
-A hard link takes no room, and stays whole when the folder is moved or sent; but it needs the same disk. Gigabytes are
-copied only where that was asked for.
+A hard link takes no space, and stays valid when the folder is moved or sent; but it needs the same disk. Videos are
+copied only on request.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Literal
 from m3dllm.files import cannot_write, hard_link
 
 Put = Literal["link", "copy", "none"]
-"""How a video comes into a folder."""
+"""How a video is put into a folder."""
 SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp")
 )
 PLAYED = frozenset((".mp4", ".m4v", ".mkv", ".webm", ".mov", ".ogv", ".3gp"))
-"""The containers of which some browser plays something."""
+"""The containers that some browser can play."""
 
 
 def put_video(source: Path, target: Path, how: Put) -> str | None:
-    """Put the file `source` at `target`, a new place; why not, in words, where it is not there then.
+    """Put the file `source` at the new path `target`; returns None, or why it was not put there.
 
-    Raises UserError where a copy cannot be written.
+    Raises UserError if a copy cannot be written.
     """
     if how == "none":
         return None

@@ -1,4 +1,4 @@
-"""Weights and the state of an optimizer on disk, as safetensors: written whole or not at all, and never unpickled."""
+"""Weights and the state of an optimizer on disk, as safetensors: written atomically, and never unpickled."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from m3dllm.files import is_pickle, open_file, write_atomic
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:
-    """A safetensors file, in one step. Raises UserError where the disk is full."""
+    """Write a safetensors file atomically. Raises UserError if the disk is full."""
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
     write_atomic(path, save(plain, dict(header or {})))
 
 
 def read_weights(path: Path, *, remedy: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """(header, tensors) of a safetensors file. Raises UserError, which ends with `remedy`, where it is none."""
+    """(header, tensors) of a safetensors file. Raises UserError, ending with `remedy`, if it is not one."""
     try:
-        open_file(path).close()  # a pipe or a device is refused, not waited for
+        open_file(path).close()  # refuses a pipe or device, instead of waiting for it
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
@@ -34,7 +34,7 @@ def read_weights(path: Path, *, remedy: str) -> tuple[dict[str, str], dict[str, 
 
 
 def fill(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path, *, remedy: str) -> None:
-    """Copy `weights`, read from `path`, into those of a model. Raises UserError where names or shapes differ."""
+    """Copy `weights`, read from `path`, into those of a model. Raises UserError if names or shapes differ."""
     odd = sorted(own.keys() ^ weights.keys()) or [n for n, value in own.items() if value.shape != weights[n].shape]
     if odd:
         raise UserError.at(path, f"does not fit this model (first mismatch: '{odd[0]}'): {remedy}")
@@ -44,18 +44,18 @@ def fill(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path, *
 
 
 def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose names begin with `prefix` and a dot, without it."""
+    """The tensors with names that begin with `prefix` and a dot, without that prefix."""
     return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What the optimizer keeps of each weight, as tensors named `number.name`."""
+    """The optimizer's state of each weight, as tensors named `number.name`."""
     states = optimizer.state_dict()["state"]
     return {f"{i}.{name}": torch.as_tensor(value) for i, state in states.items() for name, value in state.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_state` gave."""
+    """The inverse of `optimizer_state`."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, _, rest = name.partition(".")

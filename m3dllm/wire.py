@@ -1,8 +1,8 @@
 """Types to JSON and back: the only module that knows key names.
 
 The JSON keys are the names of the types' fields (a box is a list of four numbers, a corpus line is a document with its
-`gold`), so the types are decoded as they stand and every check they make when they are made is made here. A line that
-cannot be read raises WireError, whose `place` is a path such as `$.gold.chains[0].mentions[1].start`.
+`gold`), so that the types are decoded directly, with all of their checks. A line that cannot be read raises WireError,
+whose `place` is a path such as `$.gold.chains[0].mentions[1].start`.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _HALF = re.compile("[\ud800-\udfff]")
 T = TypeVar("T")
 FORMAT = 1
 NESTING = 100
-"""How deep a value may be nested that is read without a type: what walks through it may be nested itself."""
+"""The maximum nesting of values that are read without a type, since code that walks them is recursive."""
 BOM = b"\xef\xbb\xbf"
 HEAD = 2**16
-"""Bytes at the beginning of a file that show what it is."""
+"""The first bytes of a file, by which its kind is recognized."""
 _HOLDS = frozenset((dict, list))
 _DEEP = "is nested too deeply to be what is expected here"
 
 
 class WireError(ValueError):
-    """What is wrong with a value, and where in it."""
+    """A problem of a value, and its place in it."""
 
     def __init__(self, message: str, place: str = "$") -> None:
         super().__init__(message)
@@ -60,7 +60,7 @@ class WireError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Gold:
-    """The gold of a line: a part that is not there, or null, is not annotated, as is what `unannotated` names."""
+    """The gold of a line: missing or null parts, and tasks in `unannotated`, are not annotated."""
 
     chains: tuple[Chain, ...] | None = None
     relations: tuple[Relation, ...] | None = None
@@ -73,11 +73,11 @@ class _ExampleLine(Document):
     gold: _Gold
 
     def __post_init__(self) -> None:
-        """Nothing: the Document that is made of it checks itself."""
+        """No checks: the Document made of it checks itself."""
 
 
 class ExampleHead(msgspec.Struct):
-    """What tells a document apart: nothing else of its line is looked at."""
+    """The identifying fields of a document: nothing else of its line is decoded."""
 
     id: str
     lang: str
@@ -101,9 +101,9 @@ class _LabelsFile(LabelSet):
 
 
 PARTS: dict[Task, str] = {"entity": "chains", "relation": "relations", "grounding": "regions"}
-"""The part of the gold in which a task's annotation stands; "chain" shares that of "entity"."""
+"""The part of the gold with a task's annotation; "chain" shares that of "entity"."""
 FILLED = ("given", "proposed")
-"""The fields of a document that stand in no file."""
+"""The fields of a document that no file has."""
 _NOT_FILLED = b"".join(b',"%b":null' % name.encode() for name in FILLED) + b"}"
 """The end of an encoded document in which they are empty."""
 _DOCUMENT_FIELDS = attrgetter(*(f.name for f in fields(Document)))
@@ -125,9 +125,9 @@ def decode(data: bytes | str, kind: type[T]) -> T:
 
 
 def read_json(text: bytes | str, *, strict: bool = True) -> Any:
-    """Any JSON value, as the json module reads it: NaN and keys that stand twice are let through.
+    """Any JSON value, as the json module reads it: NaN and duplicate keys are accepted.
 
-    `strict=False` lets control characters stand in strings. Raises ValueError, also for what is nested too deeply.
+    `strict=False` accepts control characters in strings. Raises ValueError, also for values nested too deeply.
     """
     try:
         value = json.loads(text, strict=strict)
@@ -139,16 +139,16 @@ def read_json(text: bytes | str, *, strict: bool = True) -> Any:
 
 
 def whole_characters(value: Any) -> tuple[Any, bool]:
-    """(the value with a � for each half of a character, whether there was one): no file in UTF-8 can hold them.
+    """(the value with a � for each lone surrogate, whether there was one), since UTF-8 cannot hold them.
 
-    A text that was cut in the middle of an emoji, as UTF-16 has it, ends so. It keeps its length.
+    UTF-16 text cut inside an emoji ends with one. The length does not change.
     """
     text = json.dumps(value, ensure_ascii=False)
     return (json.loads(_HALF.sub("�", text)), True) if _HALF.search(text) else (value, False)
 
 
 def is_deep(value: Any) -> bool:
-    """Whether a value, as it is read from JSON, is nested deeper than NESTING."""
+    """Whether a JSON value is nested deeper than NESTING."""
     level = [value] if type(value) in _HOLDS else []
     for _ in range(NESTING):
         if not level:
@@ -174,12 +174,12 @@ def encode(value: Any) -> bytes:
 
 
 def encode_annotation(annotation: Annotation) -> bytes:
-    """An annotation as it stands in a line of `predictions.jsonl`."""
+    """An annotation as in a line of `predictions.jsonl`."""
     return _without_nulls(encode(annotation))
 
 
 def _without_nulls(line: bytes) -> bytes:
-    """An encoded line without the confidences that nobody says: no string in it holds a quotation mark unescaped."""
+    """An encoded line without null confidences; safe, since quotation marks in strings are escaped."""
     return line.replace(b',"confidence":null', b"").replace(b',"link":null', b"")
 
 
@@ -212,17 +212,17 @@ def decode_example(line: bytes | str) -> Example:
 
 
 def unannotated_in(gold: Any) -> frozenset[Task]:
-    """The tasks that the gold of a line leaves open: it names them, or lacks their part."""
+    """The tasks that are not annotated in the gold of a line: it names them, or lacks their part."""
     return frozenset(gold.unannotated) | {task for task, part in PARTS.items() if getattr(gold, part) is None}
 
 
 def encode_example(example: Example) -> bytes:
-    """The line of `<split>.jsonl` that `decode_example` reads; empty fields are omitted where a reader fills them."""
+    """The line of `<split>.jsonl` that `decode_example` reads; empty fields are omitted if a reader fills them."""
     document = example.document
     if document.given is not None or document.proposed is not None:
         document = replace(document, given=None, proposed=None)
     line = encode(document).removesuffix(_NOT_FILLED).removesuffix(b',"video":null')
-    if document.frames:  # no string of JSON holds a quotation mark unescaped
+    if document.frames:  # quotation marks in JSON strings are escaped
         line = line.replace(b',"sha256":""', b"").replace(b',"time_s":null', b"")
     parts = {part: getattr(example.gold, part) for task, part in PARTS.items() if task not in example.unannotated}
     rest = {"unannotated": ["chain"]} if example.unannotated & {"entity", "chain"} == {"chain"} else {}
@@ -238,7 +238,7 @@ def decode_prediction(line: bytes | str) -> Prediction:
             value = read_json(line)
             for region in value["annotation"]["regions"]:
                 region["box"] = [math.nan if x is None else x for x in region["box"]]
-            json.dumps(value, ensure_ascii=False).encode()  # half a character, which the json module lets through
+            json.dumps(value, ensure_ascii=False).encode()  # fails on a lone surrogate, which the json module accepts
         except (ValueError, TypeError, KeyError):
             raise WireError(*_first_error(line, Prediction)) from None
         return convert(value, Prediction)
@@ -247,7 +247,7 @@ def decode_prediction(line: bytes | str) -> Prediction:
 def encode_prediction(prediction: Prediction) -> bytes:
     """The line of `predictions.jsonl` that `decode_prediction` reads.
 
-    `frames` is omitted where all were shown, a confidence where nobody says it.
+    `frames` is omitted if all were given, and so are unknown confidences.
     """
     row = {f.name: getattr(prediction, f.name) for f in fields(Prediction)}
     if prediction.frames is None:
@@ -261,13 +261,13 @@ def example_head(line: bytes) -> ExampleHead:
 
 
 def prediction_key(line: bytes) -> tuple[str, GivenKind | None]:
-    """(document, what was given) of the line of a prediction, of which nothing else is looked at."""
+    """(document, what was given) of the line of a prediction; nothing else is decoded."""
     head = _head(line, _AnswerHead, decode_prediction)
     return head.document, head.given
 
 
 def raw_head(line: bytes) -> _AnswerHead:
-    """Which answer a line of raw.jsonl is, and whether it is one."""
+    """The document and pass of a line of raw.jsonl, and whether it is an answer or a failure."""
     return _head(line, _AnswerHead, decode_raw)
 
 
@@ -275,7 +275,7 @@ def _head(line: bytes, kind: type[T], whole: Callable[[bytes], Any]) -> T:
     try:
         return msgspec.json.decode(line, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        found = whole(line)  # says what is wrong
+        found = whole(line)  # raises the error
         return convert(msgspec.to_builtins(found.document if isinstance(found, Example) else found), kind)
 
 
@@ -291,7 +291,7 @@ def decode_raw(line: bytes | str) -> RawOutput:
 def encode_raw(raw: RawOutput) -> bytes:
     """The line of `raw.jsonl` that `decode_raw` reads.
 
-    Raises WireError for a payload that JSON cannot hold: half a character, an object, a nesting without end.
+    Raises WireError for a payload that JSON cannot hold: a lone surrogate, an object, a cycle.
     """
     try:
         return encode({"format": FORMAT} | {f.name: getattr(raw, f.name) for f in fields(RawOutput)})
@@ -314,12 +314,12 @@ def encode_labels(labels: LabelSet) -> str:
 
 
 def labels_sha256(labels: LabelSet) -> str:
-    """The hash of a label set's meaning, glosses too: the same however its file is laid out."""
+    """The hash of a label set, including glosses, independent of its file's layout."""
     return sha256(encode_labels(labels).encode())
 
 
 def check_labels(known: str, labels: LabelSet, where: str | Path, *, what: str = "was fitted") -> None:
-    """Raises UserError where `labels` are others than those, of the hash `known`, that a model was trained on."""
+    """Raises UserError if `labels` differ from those, with the hash `known`, that a model was trained on."""
     if known != labels_sha256(labels):
         raise UserError.at(where, f"{what} for another label set than that of this corpus: fit again on this corpus")
 
@@ -328,9 +328,9 @@ def check_labels(known: str, labels: LabelSet, where: str | Path, *, what: str =
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(line number from 1, line) of a JSON Lines file, blank lines and a byte-order mark passed over.
+    """(line number from 1, line) of a JSON Lines file, without blank lines and a byte-order mark.
 
-    Raises UserError where the file cannot be read, or is something else, such as one JSON value over several lines.
+    Raises UserError if the file cannot be read, or is not JSON Lines, such as one JSON value over several lines.
     """
     return ((number, line) for number, _, line in placed_lines(path))
 
@@ -353,7 +353,7 @@ def placed_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 
 def over_lines(data: bytes) -> str | None:
-    """Why a file is no JSON Lines where its first line only begins a JSON value, or None."""
+    """Why a file is not JSON Lines: its first line only begins a JSON value; else None."""
     first = data.removeprefix(BOM).lstrip()[:2].strip()
     if first not in (b"{", b"["):
         return None
@@ -378,7 +378,7 @@ def read_labels(path: Path) -> LabelSet:
 
 
 def write_lines(path: Path, rows: Iterable[bytes]) -> None:
-    """Put a JSON Lines file of encoded rows at `path` in one step, as `write_atomic` does."""
+    """Write a JSON Lines file of encoded rows to `path` atomically, as `write_atomic`."""
     with written_atomic(path) as file:
         file.writelines(row + b"\n" for row in rows)
 
@@ -404,7 +404,7 @@ def _first_error(line: bytes | str, kind: type[Any]) -> tuple[str, str]:
 
 
 def _split(error: Exception, kind: Any) -> tuple[str, str]:
-    """(message, path) of an error of msgspec, which writes `message - at `$.path``, in reading a `kind`."""
+    """(message, path) of an msgspec error, `message - at `$.path``, in decoding a `kind`."""
     if isinstance(error, UnicodeDecodeError):
         return "contains bytes that are not UTF-8: save the file as UTF-8", "$"
     if isinstance(error, RecursionError):
@@ -419,7 +419,7 @@ def _split(error: Exception, kind: Any) -> tuple[str, str]:
 
 
 def _choices(kind: Any, place: str) -> list[str]:
-    """The words of which one must stand at `place` of a `kind`."""
+    """The allowed words at `place` of a `kind`."""
     found = _flat(msgspec.inspect.type_info(kind))
     for name in re.findall(r"\.(\w+)|\[", place):
         found = [part for one in found for part in _parts(one, name)]
@@ -431,7 +431,7 @@ def _flat(one: Any) -> list[Any]:
 
 
 def _parts(one: Any, name: str) -> list[Any]:
-    """What stands under a field of that name; without one, the items."""
+    """The types of a field of that name; without a name, of the items."""
     if name:
         return [part for f in getattr(one, "fields", ()) if f.encode_name == name for part in _flat(f.type)]
     inner = getattr(one, "item_type", None) or getattr(one, "value_type", None)

@@ -1,10 +1,9 @@
-"""Runs as pages where people look at documents: what each system said, beside the gold.
+"""Document pages: the predictions of each system beside the gold.
 
 `write_pages` writes a folder that works from disk, without a network: `index.html` with the program, the list of
-documents and what the search finds; `documents/` with files of documents, loaded when one of them is opened; `thumbs/`
-with small copies of the frames, loaded when they come into view; `videos/` with the videos that the corpus has of its
-documents. With `embed` all but the videos is one file. Nothing here judges: verdicts are those of
-`m3dllm.score.verdicts`, and the page only draws them.
+documents and the searched texts; `documents/` with files of documents, loaded when one of them is opened; `thumbs/`
+with thumbnails of the frames, loaded when they come into view; `videos/` with the corpus' videos. With `embed` all
+except the videos is one file. Verdicts are those of `m3dllm.score.verdicts`; the page only draws them.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ __all__ = ["EMBED_LIMIT", "remove_pages", "remove_thumbnails", "write_pages", "w
 EMBED_LIMIT = 50_000_000
 """The most bytes that a page of one file may have."""
 FILE_BYTES = 2**18
-"""Bytes of a file of documents, behind which the next document begins another one."""
+"""The bytes of a file of documents after which the next document begins a new file."""
 _log = logging.getLogger(__name__)
 
 
@@ -49,7 +48,7 @@ def write_pages(
     wholes: Sequence[tuple[Document, Annotation]] = (),
     videos: Put = "link",
 ) -> Path:
-    """Write the pages of `runs` into the folder `out`, and give the path of their index.html.
+    """Write the pages of `runs` into the folder `out`; returns the path of their index.html.
 
     Without `gold`, or where nothing is annotated, neither the gold nor what it makes of the predictions is shown;
     `threshold` leaves out what is less sure (None: as a run was scored). `wholes` stand before the documents: what
@@ -77,7 +76,7 @@ def write_pages_of(
     wholes: Sequence[tuple[Document, Annotation]] = (),
     videos: Put = "link",
 ) -> Path:
-    """`write_pages` of runs that are read already."""
+    """`write_pages` of loaded runs."""
     gold = gold and any(run.summary.has_gold for run in found)
     if not embed:
         remove_pages(out)
@@ -114,9 +113,9 @@ def write_pages_of(
 
 @dataclass(slots=True)
 class _Files:
-    """The documents on their way into the files of a page, each named by the number of its first document.
+    """Writes documents into the files of a page, each named by the number of its first document.
 
-    Making a file takes the system longer than all else that is done for a document of ordinary length.
+    Several share a file, since creating one takes longer than all other work for a document of ordinary length.
     """
 
     out: Path
@@ -125,7 +124,7 @@ class _Files:
     _size: int = 0
 
     def add(self, number: int, part: bytes) -> None:
-        """Put a document into the file `name`."""
+        """Add a document to the current file."""
         if self._size + len(part) > FILE_BYTES:
             self.close()
         if not self._parts:
@@ -134,14 +133,14 @@ class _Files:
         self._size += len(part)
 
     def close(self) -> None:
-        """Write the file that was begun, if any."""
+        """Write the current file, if any."""
         if self._parts:
             write_atomic(self.out / self.name, b"".join(self._parts), durable=False)
         self._parts, self._size = [], 0
 
 
 def remove_pages(out: Path) -> None:
-    """Remove from `out` the pages of other runs, or of a gold that is not to be shown."""
+    """Remove earlier pages from `out`, which may be of other runs or show hidden gold."""
     for folder in (out, out / "documents", *out.glob("thumbs/??")):
         clear_abandoned(folder)
     pages = out.glob("documents/[0-9][0-9][0-9][0-9][0-9]*.js")
@@ -150,7 +149,7 @@ def remove_pages(out: Path) -> None:
 
 
 def remove_thumbnails(out: Path, *, but: Collection[str] = ()) -> None:
-    """Remove the thumbnails in `out` which no page shows; `but` are those that one does."""
+    """Remove unused thumbnails from `out`; `but`: those in use."""
     for file in out.glob(f"thumbs/??/{'[0-9a-f]' * 64}.jpg"):
         if file.relative_to(out).as_posix() not in but:
             file.unlink()

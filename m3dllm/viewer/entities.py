@@ -1,6 +1,6 @@
-"""One number for an entity in every column: chains of several sides that mean the same.
+"""One number for an entity in every column: chains of several sides that correspond.
 
-The numbers are for the eye only; what is right or wrong is the scorer's business.
+The numbers are only for display; correctness is decided by the scorer.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ NAME = 60  # characters of a name, at most
 
 
 class Entities:
-    """Numbers from 1, given in the order in which sides and their chains come."""
+    """Numbers from 1, in the order of sides and their chains."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._places: dict[Span, list[int]] = {}
-        """The entities of each span, as the first side that has them names it."""
+        """span -> its entities, as numbered by the first side with them."""
         self._names: list[str] = []
         self._types: list[str] = []
         self._several: list[bool] = []
@@ -31,8 +31,8 @@ class Entities:
     def add(self, annotation: Annotation) -> dict[str, int]:
         """The number of each chain of one side, by its id.
 
-        A chain takes the entity with which it shares most mentions, one chain an entity, larger shares first; a chain
-        that shares none is a new entity.
+        A chain gets the entity with which it shares most mentions, one chain per entity, larger overlaps first; a chain
+        without shared mentions is a new entity.
         """
         all_spans = chain_spans(annotation)
         shares = []
@@ -64,7 +64,7 @@ class Entities:
         return numbers
 
     def content(self) -> list[dict[str, object]]:
-        """Every entity; `several` says that some side has more than one mention of it."""
+        """Every entity; `several`: whether some side has more than one mention of it."""
         return [
             {"number": n, "name": name, "type": kind, "several": several}
             for n, (name, kind, several) in enumerate(
@@ -73,7 +73,7 @@ class Entities:
         ]
 
     def _name(self, mentions: Iterable[Mention]) -> str:
-        """The most frequent mention that is no sentence; of several, the longest, then the first."""
+        """The most frequent mention of at most NAME characters; of several, the longest, then the first."""
         texts = [self._text[m.start : m.end] for m in sorted(mentions, key=_IN_TEXT)]
         if len(texts) == 1 and len(texts[0]) <= NAME:
             return texts[0]

@@ -1,6 +1,6 @@
-"""The videos that a page plays. One that it cannot have gives the reason instead.
+"""The videos of a page, or the reason why one is not available.
 
-They are numbered in the order of the documents: no word of a corpus becomes the name of a file.
+They are numbered in the order of the documents, so that no text of a corpus becomes a file name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ log = logging.getLogger("m3dllm")
 
 
 class Players:
-    """Puts videos into the folder `out`, each once, however many documents are of it."""
+    """Puts videos into the folder `out`, each once."""
 
     def __init__(self, out: Path, how: Put) -> None:
         self._out, self._how = out, how

@@ -1,4 +1,4 @@
-"""Small copies of frames. A frame that is gone, changed or no image gives the reason instead.
+"""Thumbnails of frames, or the reason why one is missing (frame gone, changed or not an image).
 
 A thumbnail is named by the hash of its frame, so that documents and later pages share it and none is made twice.
 """
@@ -25,7 +25,7 @@ QUALITY = 72
 
 
 class Thumbnails:
-    """Makes thumbnails into the folder `out`, or, where it is None, into the page itself."""
+    """Writes thumbnails into the folder `out`, or, if it is None, into the page itself."""
 
     def __init__(self, out: Path | None) -> None:
         self._out = out
@@ -72,7 +72,7 @@ class Thumbnails:
 
 
 def thumbnail(data: bytes) -> bytes:
-    """The image `data` as a JPEG whose longer side has at most `SIDE_PX`. Raises ValueError where it is no image."""
+    """The image `data` as a JPEG whose longer side has at most `SIDE_PX`. Raises ValueError if it is not an image."""
     from PIL import Image
 
     try:
@@ -90,9 +90,9 @@ def thumbnail(data: bytes) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Put a thumbnail in its place in one step; unlike `write_atomic`, without waiting for the disk.
+    """Write a thumbnail atomically, without waiting for the disk.
 
-    Threads that make the same one at once write it each under a name of its own.
+    Threads that make the same one each use their own temporary name.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.tmp")
     try:
