@@ -29,6 +29,8 @@ OUTSIDE = frozenset(
     }
 )
 """System errors that come from the disk or a file name, not from a bug."""
+AGAIN_S = 0.01
+"""How long after a dropped Ctrl-C it comes again."""
 
 
 class Shown(logging.Formatter):
@@ -93,10 +95,21 @@ def one_line(command: Callable[[], None]) -> None:
         if not ended:
             raise KeyboardInterrupt
 
-    before = signal.getsignal(signal.SIGINT)
+    def swallowed(unraisable: Any) -> None:
+        """Ctrl-C came in a callback of the interpreter, which drops exceptions: a moment later it comes again."""
+        nonlocal pressed
+        if unraisable.exc_type is not KeyboardInterrupt:
+            hook(unraisable)
+        elif not ended:
+            pressed = False
+            main = threading.get_ident()  # in whose calls of the system the signal is to break in
+            threading.Timer(AGAIN_S, signal.pthread_kill, (main, signal.SIGINT)).start()
+
+    before, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
     listens = threading.current_thread() is threading.main_thread() and before != signal.SIG_IGN  # as under nohup
     if listens:
         signal.signal(signal.SIGINT, interrupt)
+        sys.unraisablehook = swallowed
     try:
         command()
         ended = True
@@ -108,6 +121,7 @@ def one_line(command: Callable[[], None]) -> None:
     finally:
         if listens:
             signal.signal(signal.SIGINT, before)
+            sys.unraisablehook = hook
 
 
 def ignore_ctrl_c_between_commands() -> None:

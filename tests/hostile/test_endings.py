@@ -45,6 +45,28 @@ def is_one_line(done: subprocess.CompletedProcess[str]) -> bool:
 # --- Ctrl-C -----------------------------------------------------------------------------------------------------------
 
 
+DROPPED = """
+import os, signal, time
+from m3dllm.ending import one_line
+
+class Closed:
+    def __del__(self):  # where Python drops exceptions, as in callbacks of its import system
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+def command():
+    Closed()
+    time.sleep(60)
+
+one_line(command)
+"""
+
+
+def test_ctrl_c_where_python_drops_it_is_one_line_too():
+    done = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, text=True, env=ENVIRONMENT, timeout=30)
+    assert (done.returncode, done.stderr) == (130, f"{STOPPED}\n")
+
+
 @pytest.mark.parametrize("after_s", [0.03, 0.1, 0.2, 0.4, 0.8])
 @pytest.mark.parametrize("verb", ["import", "run"])
 def test_ctrl_c_in_a_pipe_is_one_line_at_any_moment(verb, after_s, corpus, tmp_path):
