@@ -1,11 +1,11 @@
-"""Relations without their types: which mentions stand in chains that are related at all."""
+"""Relations without types: pairs of mentions whose chains have any relation."""
 
 from m3dllm.score import Metric
 from m3dllm.types import PRF
 
 
 def pairs(annotation):
-    """The unordered pairs of spans of two chains that a relation joins."""
+    """The unordered pairs of spans of two related chains."""
     spans = {chain.id: chain.spans for chain in annotation.chains}
     return {frozenset((h, t)) for r in annotation.relations for h in spans[r.head] for t in spans[r.tail]}
 

@@ -1,4 +1,4 @@
-"""The strategy `names`: one question for the texts that are mentions, whatever their types; each is a chain."""
+"""The strategy `names`: one question for the texts of mentions, without types; each text is a chain."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from m3dllm.systems.videollm.schema import spans_schema
 from m3dllm.systems.videollm.strategies.base import Stage, Strategy
 
 MOST = 12
-"""The most texts of an answer."""
+"""The maximum number of texts in an answer."""
 
 
 def constraint(context, about):
