@@ -13,6 +13,8 @@ answer), `[string, n, …]` (only the n-th of its token-aligned occurrences, fro
 `start` and `end`, or of `text` and perhaps `occurrences`, with perhaps `type`, `confidence` and `link`. A type left out
 is the chain's. Relations and regions may have a `confidence` too; `m3dllm.confidence` says what each is of.
 
+A region may have an `id`, which no chain has: a relation names it as `head` or `tail`, as it names a chain.
+
 `write_answer` is the inverse of `normalize.normalize` on gold, which has no confidences. Nothing here
 reads what a model wrote.
 """
@@ -176,7 +178,9 @@ def write_answer(document: Document, annotation: Annotation) -> dict[str, Any]:
         "chains": chains,
         "relations": [{"head": r.head, "tail": r.tail, "type": r.type} for r in annotation.relations],
         "regions": [
-            {"frame": r.frame, "type": r.type, "box": list(r.box), "chain": r.chain} for r in annotation.regions
+            {"frame": r.frame, "type": r.type, "box": list(r.box), "chain": r.chain}
+            | ({} if r.id is None else {"id": r.id})
+            for r in annotation.regions
         ],
     }
 

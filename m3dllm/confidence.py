@@ -6,7 +6,7 @@ A confidence is the probability, from 0 to 1, that a system gives to a part of w
 - of a chain link (`Mention.link`): that the mention is of one entity with those before it in its chain, which in an
   document order are its antecedents. The first mention of a chain has none: a chain of n mentions has n − 1 links, as
   in MUC (Vilain et al. 1995);
-- of a relation: that it holds between its two chains, these taken as they are;
+- of a relation: that it holds between its two sides, these taken as they are;
 - of a region: that there is one of this type, where the system draws its box.
 
 A part without a confidence is kept at every threshold.
@@ -69,14 +69,13 @@ def at_least(annotation: Annotation, threshold: float) -> Annotation:
     """The parts of a prediction whose confidence is at least the threshold (or unknown).
 
     A mention, relation or region below the threshold is removed; a chain is removed with its last mention, and with it
-    its relations and the regions' links to it. A mention whose link is below the threshold becomes a chain of one; the
-    chain's first mention keeps the chain's id, relations and regions.
+    its relations and the regions' links to it; a region is removed with its relations. A mention whose link is below
+    the threshold becomes a chain of one; the chain's first mention keeps the chain's id, relations and regions.
     """
     if all(sure >= threshold for sure in confidences(annotation)):
         return annotation
-    taken = {chain.id for chain in annotation.chains}
+    taken = {chain.id for chain in annotation.chains} | {region.id for region in annotation.regions}
     chains: list[Chain] = []
-    kept: set[str] = set()
     for chain in annotation.chains:
         mentions = [m for m in chain.mentions if _sure(m.confidence, threshold)]
         if not mentions:
@@ -85,18 +84,12 @@ def at_least(annotation: Annotation, threshold: float) -> Annotation:
         alone = [m for i, m in enumerate(mentions) if i > 0 and not _sure(m.link, threshold)]
         first = replace(together[0], link=None)  # its antecedent may be removed
         chains.append(Chain(chain.id, (first, *together[1:])))
-        kept.add(chain.id)
         names = (name for n in count(1) if (name := f"{chain.id}.{n}") not in taken)
         chains += [Chain(name, (replace(mention, link=None),)) for mention, name in zip(alone, names, strict=False)]
-    return replace(
-        annotation,
-        chains=tuple(chains),
-        relations=tuple(r for r in annotation.relations if _sure(r.confidence, threshold) and {r.head, r.tail} <= kept),
-        regions=tuple(
-            replace(r, chain=r.chain if r.chain in kept else None)
-            for r in annotation.regions
-            if _sure(r.confidence, threshold)
-        ),
+    return Annotation.pruned(
+        chains,
+        (relation for relation in annotation.relations if _sure(relation.confidence, threshold)),
+        (region for region in annotation.regions if _sure(region.confidence, threshold)),
     )
 
 

@@ -23,7 +23,7 @@ from m3dllm.plugins import Modules
 from m3dllm.runs import Run
 from m3dllm.stream import Spool, pick
 from m3dllm.system import versions_of
-from m3dllm.types import Annotation, Chain, Document, Frame, Mention, Region, Task
+from m3dllm.types import Annotation, Chain, Document, Frame, Mention, Region, Relation, Task
 from m3dllm.wire import decode, encode, prediction_key
 
 EXPORTERS = Modules("export format", "m3dllm.exporters", "m3dllm.exporters")
@@ -41,6 +41,7 @@ Part = Literal[
     "frames",
     "regions",
     "region chains",
+    "region relations",
     "segments",
     "tokens",
     "titles",
@@ -52,9 +53,10 @@ Part = Literal[
 ]
 """What a format can hold. "texts": the text of a document, in which mentions have a place; "overlaps": mentions
 that overlap or nest; "repeats": one span as several mentions; "spaces": white space at a mention's ends; "chains":
-which mentions are of one entity; "region chains": which entity a region shows; "segments": the times of the text;
-"groups": the source video; "languages": the language where the script suggests another; "unannotated": the tasks not
-annotated in a document; "glosses": the meaning of a type; "confidences": of parts of a prediction."""
+which mentions are of one entity; "region chains": which entity a region shows; "region relations": relations that have
+a region as a side; "segments": the times of the text; "groups": the source video; "languages": the language where the
+script suggests another; "unannotated": the tasks not annotated in a document; "glosses": the meaning of a type;
+"confidences": of parts of a prediction."""
 PARTS: frozenset[Part] = frozenset(get_args(Part))
 _NO_PLACE = "the format cannot represent it"
 File = tuple[str, str | bytes | Path | Iterable[str]]
@@ -245,19 +247,31 @@ class _Reduction:
         for old, chain in self._chains(found.chains):
             chains.append(chain)
             names.setdefault(old, chain.id)
-        relations = []
-        for relation in found.relations:
-            if "relations" not in self.holds:
-                self._leave_out("relation", _NO_PLACE, relation.type)
-            elif relation.head not in names or relation.tail not in names:
-                self._leave_out("relation", "one of its chains is skipped", relation.type)
-            else:
-                relations.append(replace(relation, head=names[relation.head], tail=names[relation.tail]))
-        annotation = Annotation(tuple(chains), tuple(relations), tuple(self._regions(found.regions, names)))
+        skipped = list(self._skipped(found.regions))
+        relations = tuple(self._relations(found, names, skipped))
+        annotation = Annotation(tuple(chains), relations, tuple(self._regions(found.regions, names, skipped)))
         if "confidences" not in self.holds and (n := sum(1 for _ in confidences(annotation))):
             self._leave_out("the confidences of a document", _NO_PLACE, str(n))
             annotation = without_confidences(annotation)
         return Item(self.source.split, self._document(document), annotation, self._unannotated())
+
+    def _relations(
+        self, found: Annotation, names: Mapping[str, str], skipped: Sequence[str | None]
+    ) -> Iterator[Relation]:
+        """The relations, their chains by their new ids; `names` has these by the old ones."""
+        regions = {r.id: why for r, why in zip(found.regions, skipped, strict=True) if r.id is not None}
+        kept = {**names, **{name: name for name, why in regions.items() if why is None}}
+        for relation in found.relations:
+            has_region = relation.head in regions or relation.tail in regions
+            if "relations" not in self.holds:
+                self._leave_out("relation", _NO_PLACE, relation.type)
+            elif has_region and "region relations" not in self.holds:
+                self._leave_out("relation with a region", _NO_PLACE, relation.type)
+            elif relation.head not in kept or relation.tail not in kept:
+                why = "one of its sides is skipped" if has_region else "one of its chains is skipped"
+                self._leave_out("relation", why, relation.type)
+            else:
+                yield replace(relation, head=kept[relation.head], tail=kept[relation.tail])
 
     def _unannotated(self) -> frozenset[Task]:
         found = self.source.unannotated
@@ -349,17 +363,17 @@ class _Reduction:
                 )
         return [one for n, one in enumerate(kept) if n in apart]
 
-    def _regions(self, regions: Iterable[Region], names: Mapping[str, str]) -> Iterator[Region]:
-        frames = {frame.index for frame in self.source.document.frames}
-        for region in regions:
+    def _regions(
+        self, regions: Iterable[Region], names: Mapping[str, str], skipped: Iterable[str | None]
+    ) -> Iterator[Region]:
+        for region, why in zip(regions, skipped, strict=True):
             detail = f"{region.type} in frame {region.frame}"
-            if "regions" not in self.holds:
-                self._leave_out("region", _NO_PLACE, detail)
-            elif region.frame not in frames:
-                self._leave_out("region", "its frame is not in the document", detail)
-            elif not all(map(math.isfinite, region.box)):
-                self._leave_out("region", "its box is not four finite numbers", detail)
-            elif region.chain is None:
+            if why:
+                self._leave_out("region", why, detail)
+                continue
+            if "region relations" not in self.holds:
+                region = replace(region, id=None)
+            if region.chain is None:
                 yield region
             elif "region chains" not in self.holds:
                 self._leave_out("link of a region to its entity", _NO_PLACE, detail)
@@ -369,6 +383,17 @@ class _Reduction:
                 yield replace(region, chain=None)
             else:
                 yield replace(region, chain=names[region.chain])
+
+    def _skipped(self, regions: Iterable[Region]) -> Iterator[str | None]:
+        """Why each region is skipped; None: it is not."""
+        frames = {frame.index for frame in self.source.document.frames}
+        for region in regions:
+            if "regions" not in self.holds:
+                yield _NO_PLACE
+            elif region.frame not in frames:
+                yield "its frame is not in the document"
+            else:
+                yield None if all(map(math.isfinite, region.box)) else "its box is not four finite numbers"
 
 
 # --- what several formats need ----------------------------------------------------------------------------------------

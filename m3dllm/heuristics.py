@@ -157,7 +157,7 @@ def relation_tallies(
 
 
 def n_relations(examples: Iterable[Example], symmetric: frozenset[str]) -> int:
-    """The number of gold relations; a symmetric one counts once, whichever way it is written."""
+    """The number of gold relations between chains; a symmetric one counts once, whichever way it is written."""
     return sum(len(_facts(example, symmetric)) for example in examples)
 
 
@@ -189,11 +189,11 @@ def related(of_types: Mapping[str, list[Chain]], rules: Iterable[RelationRule]) 
 
 
 def _facts(example: Example, symmetric: Container[str]) -> list[Fact]:
-    """Each gold relation as the rule that predicts it."""
+    """Each gold relation between chains as the rule that predicts it."""
     gold = example.gold
     placed = _placed(gold) if gold.relations else {}
     facts: dict[tuple[str, str, str], Fact] = {}
-    for relation in gold.relations:
+    for relation in gold.between_chains:
         head, tail, kind = relation.head, relation.tail, relation.type
         if kind in symmetric and placed[tail] < placed[head]:
             head, tail = tail, head

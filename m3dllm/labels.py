@@ -24,9 +24,9 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class RelationLabel(Label):
-    """A relation type; `head` and `tail` are the chain types that it may join (() allows all).
+    """A relation type; `head` and `tail` are the types of mentions and regions that it may join (() allows all).
 
-    The head of a symmetric type may be either side.
+    A name that is a type of both allows a chain and a region. The head of a symmetric type may be either side.
     """
 
     head: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class RelationLabel(Label):
     symmetric: bool = False
 
     def joins(self, head: str, tail: str) -> bool:
-        """Whether the type may join chains of these types in this direction (in either, if symmetric)."""
+        """Whether the type may join sides of these types in this direction (in either, if symmetric)."""
 
         def fits(first: str, second: str) -> bool:
             return (not self.head or first in self.head) and (not self.tail or second in self.tail)
@@ -51,7 +51,7 @@ class LabelSet:
     regions: tuple[Label, ...] = ()
 
     def __post_init__(self) -> None:
-        known = self.names("mentions")
+        known = self.names("mentions") | self.names("regions")
         for kind in ("mentions", "relations", "regions"):
             names = [label.name for label in getattr(self, kind)]
             for i, name in enumerate(names):
@@ -62,7 +62,9 @@ class LabelSet:
         for i, relation in enumerate(self.relations):
             for name in relation.head + relation.tail:
                 if name not in known:
-                    raise ValueError(f"relations[{i}] joins {name!r}, which is not a mention type")
+                    raise ValueError(
+                        f"relations[{i}] joins {name!r}, which is neither a mention type nor a region type"
+                    )
 
     def names(self, kind: str) -> frozenset[str]:
         """The names of "mentions", "relations" or "regions"."""

@@ -294,7 +294,10 @@ def is_asked(kind: GivenKind | None, example: Example) -> bool:
 
 
 def _given(example: Example, kind: GivenKind | None, subsets: Mapping[str, Subset]) -> Document:
-    """A document as the system gets it in the pass `kind`. A hidden text has no mentions to give."""
+    """A document as the system gets it in the pass `kind`. What is hidden is not given.
+
+    With the chains it gets the regions that have an id: what a relation can name.
+    """
     subset = subsets.get(example.document.id, "full")
     document = show(example.document, subset)
     if kind is None:
@@ -303,7 +306,9 @@ def _given(example: Example, kind: GivenKind | None, subsets: Mapping[str, Subse
     if kind == "mentions":
         spans = {m.span: m for chain in reversed(chains) for m in reversed(chain.mentions)}
         chains = tuple(Chain(f"m{i}", (m,)) for i, m in enumerate(sorted(spans.values())))
-    return replace(document, given=Given(chains=chains, kind=kind))
+    frames = {frame.index for frame in document.frames} if kind == "chains" else ()
+    regions = (replace(r, chain=None) for r in example.gold.regions if r.id is not None and r.frame in frames)
+    return replace(document, given=Given(chains=chains, regions=tuple(regions), kind=kind))
 
 
 def _subsets(record: RunRecord) -> dict[str, Subset]:

@@ -10,7 +10,7 @@ Conventions, stated once:
   what the system predicted, and the scorer counts it as wrong.
 - frame: the frame's own number in the clip, as the gold uses it, never a position in a list.
 - time: seconds, in names that end in `_s`; pixels end in `_px`.
-- chain ids are local names: renaming them changes no score.
+- ids of chains and regions are local names, unique among both: renaming them changes no score.
 - confidence: a probability, 0 to 1, None if unknown; gold has none. `confidence` defines it. It does not count in
   comparisons: two mentions, relations or regions are equal whatever their confidences.
 """
@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import starmap
 from operator import itemgetter, lt
 from typing import Any, Literal, NamedTuple
@@ -176,7 +176,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A typed, directed pair of two different chains, named by their ids."""
+    """A typed, directed pair, named by ids: of two chains, or with a region as head, as tail or as both."""
 
     head: str
     tail: str
@@ -185,20 +185,24 @@ class Relation:
 
     def __post_init__(self) -> None:
         if self.head == self.tail:
-            raise ValueError(f"relation {self.type!r} joins chain {self.head!r} to itself")
+            raise ValueError(f"relation {self.type!r} joins {self.head!r} to itself")
         if self.confidence is not None:
             _check_confidence(self.confidence)
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A typed box in a frame; `chain` is the id of the chain that it shows, if known."""
+    """A typed box in a frame; `chain` is the id of the chain that it shows, if known.
+
+    `id` is the name by which relations refer to the region, None if it has none.
+    """
 
     frame: int
     box: Box
     type: str
     chain: str | None = None
     confidence: float | None = field(default=None, compare=False)
+    id: str | None = None
 
     def __post_init__(self) -> None:
         _check_confidence(self.confidence)
@@ -221,20 +225,46 @@ class Annotation:
         for problem in self.dangling():
             raise ValueError(problem)
 
+    @classmethod
+    def pruned(cls, chains: Iterable[Chain], relations: Iterable[Relation], regions: Iterable[Region]) -> Annotation:
+        """These parts without dangling references: a relation with one is removed, a region only loses its chain."""
+        chains, regions = tuple(chains), tuple(regions)
+        shown = {chain.id for chain in chains}
+        known = shown | {region.id for region in regions if region.id is not None}
+        return cls(
+            chains,
+            tuple(relation for relation in relations if relation.head in known and relation.tail in known),
+            tuple(r if r.chain is None or r.chain in shown else replace(r, chain=None) for r in regions),
+        )
+
     def dangling(self) -> Iterator[str]:
-        """Every reference to a missing chain, and every duplicate chain id."""
-        known: set[str] = set()
+        """Every reference to a missing chain or region, and every duplicate id."""
+        chains: set[str] = set()
         for chain in self.chains:
-            if chain.id in known:
+            if chain.id in chains:
                 yield f"two chains have the id {chain.id!r}"
-            known.add(chain.id)
+            chains.add(chain.id)
+        known = chains.copy()
+        for i, region in enumerate(self.regions):
+            if region.id is not None:
+                if region.id in known:
+                    yield f"regions[{i}].id {region.id!r} is already the id of a chain or of another region"
+                known.add(region.id)
         for i, relation in enumerate(self.relations):
             for role, name in (("head", relation.head), ("tail", relation.tail)):
                 if name not in known:
-                    yield f"relations[{i}].{role} refers to chain {name!r}, which does not exist"
+                    yield f"relations[{i}].{role} refers to {name!r}, which is neither a chain nor a region"
         for i, region in enumerate(self.regions):
-            if region.chain is not None and region.chain not in known:
+            if region.chain is not None and region.chain not in chains:
                 yield f"regions[{i}].chain refers to chain {region.chain!r}, which does not exist"
+
+    @property
+    def between_chains(self) -> tuple[Relation, ...]:
+        """The relations without those that have a region as a side."""
+        named = {region.id for region in self.regions if region.id is not None}
+        if not named:
+            return self.relations
+        return tuple(r for r in self.relations if r.head not in named and r.tail not in named)
 
     @property
     def mentions(self) -> Iterator[Mention]:
@@ -254,8 +284,8 @@ UNANNOTATED: dict[Task, Callable[[Annotation], object]] = {
 class Given(Annotation):
     """The gold that the pipeline gives a system in the gold-mention setting.
 
-    `kind` is "mentions" (each gold mention as a chain of one: predict the chains) or "chains" (the gold chains: predict
-    the relations).
+    `kind` is "mentions" (each gold mention as a chain of one: predict the chains) or "chains" (the gold chains, and the
+    gold regions that have an id, which say nothing of the chains that they show: predict the relations).
     """
 
     kind: GivenKind = "mentions"

@@ -179,8 +179,8 @@ def encode_annotation(annotation: Annotation) -> bytes:
 
 
 def _without_nulls(line: bytes) -> bytes:
-    """An encoded line without null confidences; safe, since quotation marks in strings are escaped."""
-    return line.replace(b',"confidence":null', b"").replace(b',"link":null', b"")
+    """An encoded line without null confidences and ids; safe, since quotation marks in strings are escaped."""
+    return line.replace(b',"confidence":null', b"").replace(b',"link":null', b"").replace(b',"id":null', b"")
 
 
 def pretty(value: Any) -> str:

@@ -51,6 +51,14 @@ def boxes() -> st.SearchStrategy[Box]:
     return st.one_of(grid_boxes(), grid_boxes(10), wild)
 
 
+def _regions(
+    frames: Sequence[int], box: st.SearchStrategy[Box] | None, chains: Sequence[str], most: int
+) -> st.SearchStrategy[list[Region]]:
+    chain = st.sampled_from([None, *chains])
+    region = st.builds(Region, st.sampled_from(frames), boxes() if box is None else box, st.sampled_from(TYPES), chain)
+    return st.lists(region, max_size=most)
+
+
 @st.composite
 def annotations(
     draw: st.DrawFn,
@@ -59,11 +67,13 @@ def annotations(
     frames: Sequence[int] = (0, 24),
     box: st.SearchStrategy[Box] | None = None,
     disjoint: bool = False,
+    named: bool = False,
     most: int = 5,
 ) -> Annotation:
     """An annotation of a text of `length` code points and of the frames with these numbers.
 
-    `disjoint`: no span appears twice. `box`: how boxes are drawn (None: as a system may say them).
+    `disjoint`: no span appears twice. `named`: regions may have ids, and relations name them as they name chains.
+    `box`: how boxes are drawn (None: as a system may say them).
     """
     chains = draw(st.lists(st.lists(mentions(length), min_size=1, max_size=4), max_size=most)) if length else []
     if disjoint:
@@ -75,19 +85,19 @@ def annotations(
             kept += [list(fresh.values())] if fresh else []
         chains = kept
     names = [f"c{i}" for i in range(len(chains))]
+    regions: list[Region] = []
+    if frames and named:
+        regions = [replace(r, id=f"r{i}") for i, r in enumerate(draw(_regions(frames, box, names, most)))]
+        regions = [r if draw(st.integers(0, 3)) else replace(r, id=None) for r in regions]
+    sides = names + [region.id for region in regions if region.id is not None]
     relations: list[tuple[str, str, str]] = []
-    if len(names) > 1:
-        pair = st.lists(st.sampled_from(names), min_size=2, max_size=2, unique=True)
+    if len(sides) > 1:
+        pair = st.lists(st.sampled_from(sides), min_size=2, max_size=2, unique=True)
         relations = draw(
             st.lists(st.builds(lambda p, t: (p[0], p[1], t), pair, st.sampled_from(RELATIONS)), max_size=most)
         )
-    regions = []
-    if frames:
-        chain = st.sampled_from([None, *names])
-        region = st.builds(
-            Region, st.sampled_from(frames), boxes() if box is None else box, st.sampled_from(TYPES), chain
-        )
-        regions = draw(st.lists(region, max_size=most))
+    if frames and not named:
+        regions = draw(_regions(frames, box, names, most))
     return Annotation(
         tuple(Chain(name, tuple(chain)) for name, chain in zip(names, chains, strict=True)),
         tuple(Relation(*relation) for relation in relations),
@@ -114,7 +124,7 @@ def examples(draw: st.DrawFn, *, name: str = "d") -> Example:
     """A document with gold that fits it."""
     document = draw(documents(name=name))
     frames = [frame.index for frame in document.frames]
-    return Example(document, draw(annotations(length=len(document.text), frames=frames, box=grid_boxes())))
+    return Example(document, draw(annotations(length=len(document.text), frames=frames, box=grid_boxes(), named=True)))
 
 
 @st.composite
@@ -126,19 +136,19 @@ def scored(draw: st.DrawFn, *, most: int = 4, passes: bool = True) -> tuple[list
     for gold in golds:
         for kind in kinds:
             if draw(st.integers(0, 9)):
-                said = annotations(length=len(gold.document.text) or 3, frames=(0, 24, 72))
+                said = annotations(length=len(gold.document.text) or 3, frames=(0, 24, 72), named=True)
                 predictions.append(Prediction(gold.document.id, draw(said), kind))
     return golds, predictions
 
 
 @st.composite
 def shuffled(draw: st.DrawFn, annotation: Annotation) -> Annotation:
-    """The same annotation: everything in another order, the chains under other names."""
-    names = [chain.id for chain in annotation.chains]
+    """The same annotation: everything in another order, chains and regions under other names."""
+    names = [chain.id for chain in annotation.chains] + [r.id for r in annotation.regions if r.id is not None]
     new = dict(zip(names, draw(st.permutations([f"链{i}" for i in range(len(names))])), strict=True))
     chains = [Chain(new[c.id], tuple(draw(st.permutations(c.mentions)))) for c in annotation.chains]
     relations = [replace(r, head=new[r.head], tail=new[r.tail]) for r in annotation.relations]
-    regions = [replace(r, chain=None if r.chain is None else new[r.chain]) for r in annotation.regions]
+    regions = [replace(r, chain=new.get(r.chain or ""), id=new.get(r.id or "")) for r in annotation.regions]
     return Annotation(*(tuple(draw(st.permutations(part))) for part in (chains, relations, regions)))
 
 

@@ -17,7 +17,7 @@ from m3dllm.corpora.demo import generate_demo
 from m3dllm.corpora.m3d import read_m3d
 from m3dllm.corpora.redocred import read_redocred
 from m3dllm.normalize import normalize
-from m3dllm.types import Annotation, Chain, Document, Example, Frame, Mention, RawOutput, Region, Relation
+from m3dllm.types import Annotation, Box, Chain, Document, Example, Frame, Mention, RawOutput, Region, Relation
 from tests.small import annotated
 from tests.strategies import annotations, grid_boxes, spans
 
@@ -30,12 +30,13 @@ def written(marked: str, **words) -> list[list[object]]:
 
 
 def facts(annotation: Annotation) -> tuple[frozenset, frozenset, Counter]:
-    """What an annotation says, without the names of its chains and without order."""
-    by_id = {chain.id: frozenset(chain.mentions) for chain in annotation.chains}
+    """What an annotation says, without the names of its chains and regions, and without order."""
+    chains = {chain.id: frozenset(chain.mentions) for chain in annotation.chains}
+    sides = chains | {r.id: (r.frame, r.box, r.type) for r in annotation.regions if r.id is not None}
     return (
-        frozenset((mentions, chain.type) for mentions, chain in zip(by_id.values(), annotation.chains, strict=True)),
-        frozenset((by_id[r.head], by_id[r.tail], r.type) for r in annotation.relations),
-        Counter((r.frame, r.box, r.type, by_id.get(r.chain)) for r in annotation.regions),
+        frozenset((chains[chain.id], chain.type) for chain in annotation.chains),
+        frozenset((sides[r.head], sides[r.tail], r.type) for r in annotation.relations),
+        Counter((r.frame, r.box, r.type, chains.get(r.chain)) for r in annotation.regions),
     )
 
 
@@ -97,6 +98,12 @@ def test_relations_and_regions_name_the_chains():
     ]
 
 
+def test_a_region_with_an_id_is_written_with_it():
+    gold = Annotation(regions=(Region(3, Box(0, 0, 1, 1), "cup", id="r0"),))
+    (region,) = write_answer(Document("d", "en", "", frames=(Frame(3, "f", 4, 4),)), gold)["regions"]
+    assert region == {"frame": 3, "type": "cup", "box": [0, 0, 1, 1], "chain": None, "id": "r0"}
+
+
 def test_an_empty_annotation_is_three_empty_lists():
     assert write_answer(Document("d", "zh", ""), Annotation()) == {"chains": [], "relations": [], "regions": []}
 
@@ -145,7 +152,9 @@ def crowded(draw: st.DrawFn) -> Example:
     frames = tuple(Frame(i, f"{i}.jpg", 8, 8) for i in draw(st.sampled_from([(), (0, 24)])))
     document = Document("d", draw(st.sampled_from(("en", "zh"))), text, tokens=tokens, frames=frames)
     numbers = [frame.index for frame in frames]
-    return Example(document, draw(annotations(length=len(text), frames=numbers, box=grid_boxes(), disjoint=True)))
+    return Example(
+        document, draw(annotations(length=len(text), frames=numbers, box=grid_boxes(), disjoint=True, named=True))
+    )
 
 
 @given(crowded(), st.booleans())

@@ -39,6 +39,18 @@ def test_what_hangs_on_a_chain_that_went_goes_with_it():
     assert left.regions == (Region(0, WHOLE, "PER", None),)
 
 
+def test_what_hangs_on_a_region_that_went_goes_with_it():
+    regions = Region(0, WHOLE, "cup", None, 0.9, "r0"), Region(0, WHOLE, "hat", None, 0.1, "r1")
+    relations = Relation("c0", "r0", "holds"), Relation("c0", "r1", "wears")
+    left = at_least(Annotation((Chain("c0", (ada(0),)),), relations, regions), 0.5)
+    assert (left.relations, left.regions) == (relations[:1], regions[:1])
+
+
+def test_a_chain_that_a_link_leaves_gets_no_name_of_a_region():
+    found = Annotation((Chain("c0", (ada(0), ada(9, 1, 0.4))),), (), (Region(0, WHOLE, "cup", id="c0.1"),))
+    assert spans(at_least(found, 0.5)) == {"c0": [0], "c0.2": [9]}
+
+
 def test_a_part_without_a_confidence_is_always_kept():
     found = Annotation((Chain("c0", (ada(0), ada(9))),), (), (Region(0, WHOLE, "PER", "c0"),))
     assert at_least(found, 1) is found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -17,7 +18,7 @@ from m3dllm.experiment import Experiment
 from m3dllm.export import EXPORTERS, PARTS, Item, Notes, export, held_by, name_of, read_source, spoken
 from m3dllm.pipeline import run
 from m3dllm.types import Annotation, Box, Chain, Document, Example, Mention, Region, Relation
-from tests.exporters.sources import ADA, SUSAN, source
+from tests.exporters.sources import ADA, SUSAN, files_of, source
 from tests.small import small_corpus
 
 
@@ -97,6 +98,60 @@ def test_boxes_that_no_format_can_hold_are_left_out():
         "its box is not four finite numbers",
         "its frame is not in the document",
     ]
+
+
+HELD = replace(
+    ADA,
+    gold=replace(
+        ADA.gold,
+        relations=(*ADA.gold.relations, Relation("a", "r0", "holds")),
+        regions=(*ADA.gold.regions, Region(24, Box(0.0, 0.0, 0.5, 0.5), "cup", id="r0")),
+    ),
+)
+"""ADA, who also holds a cup."""
+
+
+def test_a_relation_with_a_region_is_counted_where_it_has_no_place():
+    item, left_out, _ = held(HELD, "region relations")
+    assert item.annotation.relations == ADA.gold.relations
+    assert {region.id for region in item.annotation.regions} == {None}
+    assert left_out == [LeftOut("relation with a region", "the format cannot represent it", "ada: holds")]
+
+
+def test_a_relation_with_a_region_stays_where_it_has_a_place():
+    item, left_out, _ = held(HELD)
+    assert (item.annotation, left_out) == (HELD.gold, [])
+
+
+def test_a_region_that_is_skipped_takes_its_relations_along():
+    regions = (*ADA.gold.regions, Region(7, Box(0.0, 0.0, 0.5, 0.5), "cup", id="r0"))
+    what, notes = source(HELD), Notes()
+    said = replace(what.items[0], annotation=replace(HELD.gold, regions=regions))
+    (item,) = held_by(PARTS, replace(what, items=(said,)), notes).items
+    assert item.annotation == ADA.gold
+    assert [(one.what, one.why) for one in notes.left_out] == [
+        ("relation", "one of its sides is skipped"),
+        ("region", "its frame is not in the document"),
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(set(EXPORTERS.names()) - {"parquet"}))
+def test_a_format_without_a_place_for_relations_with_regions_counts_them(name):
+    notes = Notes()
+    files_of(name, source(HELD), notes)
+    what = {one.what for one in notes.left_out if one.where == "ada: holds"}
+    assert what & {"relation with a region", "relation"}
+
+
+def test_parquet_has_a_column_for_ids_of_regions_only_where_there_is_one():
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra 'parquet'")
+
+    def regions(example: Example) -> str:
+        schema = parquet.read_schema(io.BytesIO(files_of("parquet", source(example), Notes())["train.parquet"]))
+        return str(schema.field("gold").type.field("regions").type)
+
+    assert "id:" in regions(HELD)
+    assert "id:" not in regions(ADA)
 
 
 def test_what_types_mean_is_counted_where_it_has_no_place():

@@ -31,7 +31,7 @@ from m3dllm.score import Settings
 from m3dllm.score.grounding import iou as scored_iou
 from m3dllm.score.heuristics import heuristic_baselines
 from m3dllm.score.relation import relation
-from m3dllm.types import Annotation, Box, Chain, Document, Example, Frame, Mention, Region
+from m3dllm.types import Annotation, Box, Chain, Document, Example, Frame, Mention, Region, Relation
 from tests.small import LABELS, example
 from tests.strategies import examples, grid_boxes
 
@@ -168,6 +168,20 @@ def test_the_tally_of_a_rule_is_what_the_scorer_counts(drawn):
 def test_gold_relations_are_counted_as_the_scorer_counts_them(drawn):
     counts = [relation(e.gold, Annotation(), symmetric=SYMMETRIC).r_den for e in drawn]
     assert n_relations(drawn, SYMMETRIC) == sum(counts)
+
+
+def test_rules_relate_chains_and_miss_the_relations_with_regions():
+    base = example("d", "[PER0 Ada] in [LOC1 Rome]", relations=[("c0", "c1", "PER-LOC_birth")], frames=1)
+    gold = replace(
+        base.gold,
+        relations=(*base.gold.relations, Relation("c0", "r0", "PER-LOC_birth")),
+        regions=(Region(0, Box(0, 0, 1, 1), "LOC", id="r0"),),
+    )
+    both = replace(base, gold=gold)
+    assert n_relations([both], SYMMETRIC) == 1
+    assert relation_rules([both], SYMMETRIC) == relation_rules([base], SYMMETRIC)
+    (found,) = (row.counts for row in heuristic_baselines([both], LABELS) if row.task == "relation")
+    assert (found.p_num, found.r_den) == (1, 2)
 
 
 # --- regions ---

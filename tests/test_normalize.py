@@ -336,6 +336,63 @@ def test_a_region_of_no_chain_keeps_its_box():
     assert issues(prediction) == [("dangling", "regions[0].chain")]
 
 
+def holding(*relations: object, **region: object) -> Prediction:
+    """Susan (c0) and a box with the id r0, or with what else is said of it, and relations."""
+    cup = {"id": "r0", "frame": 24, "type": "PER", "box": [0, 0, 1, 1]} | region
+    return read(one_chain("Susan") | {"relations": list(relations), "regions": [cup]})
+
+
+@pytest.mark.parametrize(("head", "tail"), [("c0", "r0"), ("r0", "c0")])
+def test_a_relation_may_name_a_region(head, tail):
+    prediction = holding({"head": head, "tail": tail, "type": COUPLE})
+    assert prediction.annotation.relations == (Relation(head, tail, COUPLE),)
+    assert [region.id for region in prediction.annotation.regions] == ["r0"]
+    assert issues(prediction) == []
+
+
+def test_a_region_may_have_any_scalar_as_its_id():
+    prediction = holding({"head": "c0", "tail": 7, "type": COUPLE}, id=7)
+    assert prediction.annotation.relations == (Relation("c0", "7", COUPLE),)
+
+
+@pytest.mark.parametrize("broken", [{"frame": 7}, {"box": [1, 2]}, {"type": None}])
+def test_a_region_that_cannot_be_used_takes_its_relations_along(broken):
+    prediction = holding({"head": "c0", "tail": "r0", "type": COUPLE}, **broken)
+    assert (prediction.annotation.relations, prediction.annotation.regions) == ((), ())
+    assert issues(prediction)[0] == ("dangling", "relations[0].tail")
+    assert prediction.issues[0].detail == "refers to region 'r0', which could not be used"
+
+
+def test_a_box_that_is_kept_though_it_is_wrong_keeps_its_relations():
+    prediction = holding({"head": "c0", "tail": "r0", "type": COUPLE}, box=[0, 0, 2, 2])
+    assert prediction.annotation.relations == (Relation("c0", "r0", COUPLE),)
+
+
+def test_a_relation_of_a_region_to_itself_is_left_out():
+    assert issues(holding({"head": "r0", "tail": "r0", "type": COUPLE})) == [("self_relation", "relations[0]")]
+
+
+def test_a_region_with_the_id_of_a_chain_has_none():
+    prediction = holding({"head": "c0", "tail": "r0", "type": COUPLE}, id="c0")
+    assert [region.id for region in prediction.annotation.regions] == [None]
+    assert issues(prediction) == [("dangling", "relations[0].tail"), ("duplicate_id", "regions[0]")]
+
+
+def test_a_chain_without_an_id_gets_none_of_a_region():
+    chains = [{"type": "PER", "mentions": ["Susan"]}]
+    region = {"id": "c0", "frame": 24, "type": "PER", "box": [0, 0, 1, 1]}
+    annotation = read({"chains": chains, "relations": [], "regions": [region]}).annotation
+    assert [region.id for region in annotation.regions] == ["c0"]
+    assert annotation.chains[0].id != "c0"
+
+
+@pytest.mark.parametrize("name", [["r0"], {"id": "r0"}, math.nan])
+def test_an_id_of_a_region_that_is_no_name_has_a_bad_shape(name):
+    prediction = holding(id=name)
+    assert [region.id for region in prediction.annotation.regions] == [None]
+    assert issues(prediction) == [("bad_shape", "regions[0].id")]
+
+
 def test_a_region_without_a_type_has_its_chains():
     answer = one_chain("Susan") | {"regions": [{"frame": 24, "box": [0, 0, 1, 1], "chain": "c0"}]}
     (region,) = read(answer).annotation.regions

@@ -27,13 +27,14 @@ Held = tuple[Any, ...]
 def comparable(document: Document, found: Annotation, *, frames: bool = True) -> Held:
     """A document and its annotation without the names of chains, orders, and digits that pixels and percents lose."""
     names = {chain.id: tuple(sorted(chain.mentions)) for chain in found.chains}
-    boxes = ((r.frame, tuple(round(x, 9) for x in r.box), r.type, names.get(r.chain or "")) for r in found.regions)
+    boxes = [(r.frame, tuple(round(x, 9) for x in r.box), r.type, names.get(r.chain or "")) for r in found.regions]
+    sides = names | {r.id: box for r, box in zip(found.regions, boxes, strict=True) if r.id is not None}
     return (
         document.id,
         document.text,
         document.group,
         tuple(sorted(names.values())),
-        frozenset((names[r.head], r.type, names[r.tail]) for r in found.relations),
+        frozenset((sides[r.head], r.type, sides[r.tail]) for r in found.relations),
         frozenset(boxes),
         tuple((f.index, f.width_px, f.height_px, f.annotated) for f in document.frames) if frames else (),
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -136,3 +138,40 @@ def test_tokens_are_words_marks_and_chinese_characters(text, tokens):
 
 def test_the_corpus_own_tokens_go_before_the_rule():
     assert tokenize(Document("a", "en", "ab cd", tokens=((0, 5),))) == ((0, 5),)
+
+
+CUP = Region(0, Box(0, 0, 1, 1), "cup", id="r0")
+
+
+def test_a_relation_may_join_chains_and_regions():
+    relations = Relation("c0", "r0", "holds"), Relation("r0", "c0", "of")
+    found = Annotation((ADA,), relations, (CUP,))
+    assert (found.relations, found.between_chains) == (relations, ())
+
+
+@pytest.mark.parametrize(
+    ("chains", "regions", "where"),
+    [((ADA,), (replace(CUP, id="c0"),), "regions[0].id 'c0'"), ((), (CUP, CUP), "regions[1].id 'r0'")],
+)
+def test_chains_and_regions_share_one_set_of_ids(chains, regions, where):
+    with pytest.raises(ValueError, match=re.escape(f"{where} is already the id of a chain or of another region")):
+        Annotation(chains, (), regions)
+
+
+def test_a_region_without_an_id_is_no_side_of_a_relation():
+    with pytest.raises(ValueError, match=r"relations\[0\]\.tail refers to 'r0', which is neither a chain nor a region"):
+        Annotation((ADA,), (Relation("c0", "r0", "holds"),), (replace(CUP, id=None),))
+
+
+def test_what_is_pruned_refers_to_what_is_left():
+    relations = Relation("c0", "r0", "holds"), Relation("r0", "r1", "on")
+    regions = replace(CUP, chain="c1"), replace(CUP, id="r1", chain="c0")
+    found = Annotation.pruned((ADA,), relations, regions[:1])
+    assert found == Annotation((ADA,), relations[:1], (CUP,))
+
+
+def test_a_relation_type_may_join_types_of_regions():
+    labels = LabelSet((Label("PER"),), (RelationLabel("holds", head=("PER",), tail=("cup",)),), (Label("cup"),))
+    assert labels.relations[0].joins("PER", "cup")
+    with pytest.raises(ValueError, match="joins 'hat', which is neither a mention type nor a region type"):
+        replace(labels, relations=(RelationLabel("wears", tail=("hat",)),))

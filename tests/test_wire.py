@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -36,6 +37,7 @@ from m3dllm.wire import (
     decode_prediction,
     decode_raw,
     encode,
+    encode_annotation,
     encode_example,
     encode_labels,
     encode_prediction,
@@ -133,7 +135,7 @@ def edited(*path: str | int, value: object) -> bytes:
         (
             edited("gold", "relations", value=[{"head": "c0", "tail": "c7", "type": "x"}]),
             "$.gold",
-            "refers to chain 'c7'",
+            "relations[0].tail refers to 'c7', which is neither a chain nor a region",
         ),
         (edited("gold", "regions", 0, "box", value=[0.5, 0, 0.5, 1]), "$", "illegal box"),
         (edited("gold", "regions", 0, "frame", value=25), "$", "refers to frame 25"),
@@ -223,3 +225,18 @@ def test_a_confidence_that_is_none_is_refused_with_its_place(sure):
     line = encode_prediction(Prediction("a", Annotation((Chain("c", (Mention(0, 3, "PER", 0.9),)),))))
     with pytest.raises(WireError, match="from 0 to 1"):
         decode_prediction(line.replace(b"0.9", sure.encode()))
+
+
+def test_a_region_has_an_id_in_files_only_where_it_has_one():
+    cup = Region(0, Box(0, 0, 1, 1), "cup")
+    assert b'"id"' not in encode_annotation(Annotation(regions=(cup,)))
+    assert b'"id":"r0"' in encode_annotation(Annotation(regions=(replace(cup, id="r0"),)))
+
+
+def test_a_relation_with_a_region_is_read_again():
+    frame = Frame(0, "0.png", 4, 4, annotated=True)
+    cup = Region(0, Box(0, 0, 1, 1), "cup", id="r0")
+    gold = Annotation((Chain("c0", (Mention(0, 3, "PER"),)),), (Relation("c0", "r0", "holds"),), (cup,))
+    made = Example(Document("d", "en", "Ada", frames=(frame,)), gold)
+    assert decode_example(encode_example(made)) == made
+    assert decode_prediction(encode_prediction(Prediction("d", gold))) == Prediction("d", gold)

@@ -220,11 +220,12 @@ def _read_types(file: Path, report: Report) -> _Types:
     mentions = _check_names(pieces, "mentions", labels.mentions)
     relations = _check_names(pieces, "relations", labels.relations)
     regions = _check_names(pieces, "regions", labels.regions)
+    joined = None if mentions is None or regions is None else mentions | regions
     for i, relation in whole(labels.relations):
         for side in ("head", "tail"):
             for j, name in enumerate(getattr(relation, side)):
-                if mentions is not None and name not in mentions:
-                    pieces.problem(f"$.relations[{i}].{side}[{j}]", _unknown(name, mentions))
+                if joined is not None and name not in joined:
+                    pieces.problem(f"$.relations[{i}].{side}[{j}]", _unknown(name, joined))
     if len(report.problems) == before:
         _net(pieces, lambda: convert(value, LabelSet))
     return _Types(mentions, relations, regions, {label.name: label for _, label in whole(labels.relations)})
@@ -390,12 +391,14 @@ class _Corpus:
 
     def _check_relations(self, pieces: Pieces, gold: _Gold) -> None:
         types = {c.id: c.type for _, c in whole(gold.chains) if is_whole(c.mentions) and c.mentions}
-        known = _known_chains(gold)
+        types |= {r.id: r.type for _, r in whole(gold.regions) if r.id is not None}
+        chains, regions = _known_chains(gold), _known_regions(gold)
+        known = None if chains is None or regions is None else chains | regions
         for i, relation in whole(gold.relations):
             place = f"$.gold.relations[{i}]"
             for side, name in (("head", relation.head), ("tail", relation.tail)):
                 if known is not None and name not in known:
-                    pieces.problem(f"{place}.{side}", f"refers to chain {name!r}, which the document does not have")
+                    pieces.problem(f"{place}.{side}", f"refers to {name!r}, which is neither a chain nor a region")
             if self.types.relations is not None and relation.type not in self.types.relations:
                 pieces.problem(f"{place}.type", _unknown(relation.type, self.types.relations))
             label = self.types.joins.get(relation.type)
@@ -411,6 +414,7 @@ class _Corpus:
                 f"$.frames[{looked[0]}].annotated", "is true, but gold has no regions: treated as not annotated"
             )
         known = _known_chains(row.gold)
+        first: dict[str, str] = {c.id: f"$.gold.chains[{i}]" for i, c in whole(row.gold.chains) if c.id is not BROKEN}
         annotated = {frame.index: frame.annotated for _, frame in whole(row.frames)}
         for i, region in whole(row.gold.regions):
             place = f"$.gold.regions[{i}]"
@@ -426,6 +430,11 @@ class _Corpus:
                 pieces.problem(f"{place}.type", _unknown(region.type, self.types.regions))
             if region.chain is not None and known is not None and region.chain not in known:
                 pieces.problem(f"{place}.chain", f"refers to chain {region.chain!r}, which the document does not have")
+            if region.id is not None:
+                if region.id in first:
+                    again = f"{region.id!r} is already in {first[region.id]}: chains and regions share their ids"
+                    pieces.problem(f"{place}.id", again)
+                first.setdefault(region.id, place)
 
 
 def _check_offsets(pieces: Pieces, row: _Line) -> None:
@@ -450,6 +459,13 @@ def _known_chains(gold: _Gold) -> set[str] | None:
     if not is_whole(gold.chains) or any(chain.id is BROKEN for chain in gold.chains or ()):
         return None
     return {chain.id for chain in gold.chains or ()}
+
+
+def _known_regions(gold: _Gold) -> set[str] | None:
+    """The ids of the regions, or None where a region is broken, so that nobody knows its id."""
+    if gold.regions is not None and not is_whole(gold.regions):
+        return None
+    return {region.id for region in gold.regions or () if region.id is not None}
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

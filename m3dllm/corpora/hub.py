@@ -34,10 +34,12 @@ def to_datasets(corpus: Corpus) -> DatasetDict:
     Raises UserError where `datasets` is not installed.
     """
     datasets = load_datasets()
-    features, description = _features(datasets), encode_labels(corpus.labels)
+    golds = (example.gold for examples in corpus.splits.values() for example in examples)
+    ids = any(region.id is not None for gold in golds for region in gold.regions)
+    features, description = _features(datasets, ids=ids), encode_labels(corpus.labels)
     splits = {}
     for name, examples in corpus.splits.items():
-        rows = [_row(example) for example in examples]
+        rows = [_row(example, ids=ids) for example in examples]
         info = datasets.DatasetInfo(description=description, features=features)
         splits[name] = datasets.Dataset.from_list(rows, features=features, info=info)
     return datasets.DatasetDict(splits)
@@ -110,17 +112,21 @@ def load_datasets() -> Any:
     return datasets
 
 
-def _row(example: Example) -> dict[str, Any]:
+def _row(example: Example, *, ids: bool) -> dict[str, Any]:
     row = decode(encode_example(example), dict[str, Any])
     row.pop("video", None)  # a file of the corpus, which the dataset does not hold
     for frame in row["frames"]:
         frame.setdefault("sha256", "")
         frame.setdefault("time_s", None)
     row["gold"] |= {"unannotated": sorted(example.unannotated)}
+    if ids:
+        for region in row["gold"].get("regions", ()):
+            region.setdefault("id", None)
     return row
 
 
-def _features(datasets: Any) -> Any:
+def _features(datasets: Any, *, ids: bool) -> Any:
+    """The columns; those of regions with their ids, where any has one."""
     text, number, real = datasets.Value("string"), datasets.Value("int64"), datasets.Value("float64")
     mention = {"start": number, "end": number, "type": text}
     size = {"width_px": number, "height_px": number}
@@ -128,7 +134,7 @@ def _features(datasets: Any) -> Any:
     gold = {
         "chains": [{"id": text, "mentions": [mention]}],
         "relations": [{"head": text, "tail": text, "type": text}],
-        "regions": [{"frame": number, "box": [real], "type": text, "chain": text}],
+        "regions": [{"frame": number, "box": [real], "type": text, "chain": text} | ({"id": text} if ids else {})],
         "unannotated": [text],
     }
     columns = {

@@ -170,11 +170,14 @@ def _mapped(example: Example, corpus: str, types: TypeMap, merged: Imported) -> 
         if mentions:
             chains.append(Chain(chain.id, mentions))
     known = {chain.id for chain in chains}
+    named = {r.id for r in example.gold.regions if r.id is not None}
+    sides = known | {r.id for r in example.gold.regions if r.id is not None and types.new("region", r.type, corpus)}
     relations: dict[Relation, None] = {}
     for relation in example.gold.relations:
         kind = new("relation", relation.type)
-        if kind and not {relation.head, relation.tail} <= known:
-            merged.leave_out("relation", "one of its chains is removed", f"{where}: {relation.type}")
+        if kind and not {relation.head, relation.tail} <= sides:
+            what = "sides" if named & {relation.head, relation.tail} else "chains"
+            merged.leave_out("relation", f"one of its {what} is removed", f"{where}: {relation.type}")
         elif kind:
             made = replace(relation, type=kind)
             if made in relations:
@@ -211,7 +214,9 @@ class _Labels:
             self.relations[name] = made if first is None else _wider(first, made)
 
     def _mapped(self, ends: Iterable[str], corpus: Corpus, types: TypeMap) -> Iterator[str]:
-        yield from dict.fromkeys(filter(None, (types.new("mention", end, corpus.name) for end in ends)))
+        mentions = corpus.labels.names("mentions")
+        kinds: Iterable[tuple[Kind, str]] = (("mention" if end in mentions else "region", end) for end in ends)
+        yield from dict.fromkeys(filter(None, (types.new(kind, end, corpus.name) for kind, end in kinds)))
 
     def done(self) -> LabelSet:
         return LabelSet(tuple(self.mentions.values()), tuple(self.relations.values()), tuple(self.regions.values()))

@@ -96,7 +96,8 @@ def _configuration(labels: LabelSet, items: Iterable[Item]) -> str:
     for name in relations:
         label = known.get(name)
         head, tail = (
-            "|".join(map(_word, ends)) or "<ENTITY>" for ends in ((label.head, label.tail) if label else ((), ()))
+            "|".join(_word(end) for end in ends if end in entities) or "<ENTITY>"  # no types of regions
+            for ends in ((label.head, label.tail) if label else ((), ()))
         )
         lines.append(f"{_word(name)}\tArg1:{head}, Arg2:{tail}")
     return "\n".join([*lines, "", "[events]", "", "[attributes]", ""])

@@ -11,7 +11,7 @@ from itertools import chain
 from m3dllm.export import FPS, PARTS, File, Item, Notes, Source, name_of, shown_at, spoken
 from m3dllm.sheets import csv_lines, noted
 
-HOLDS = PARTS - {"tokens", "glosses", "unannotated"}
+HOLDS = PARTS - {"tokens", "glosses", "unannotated", "region relations"}
 Row = Sequence[object]
 
 

@@ -10,7 +10,7 @@ from m3dllm.export import FPS, PARTS, File, Item, Notes, Source
 from m3dllm.exporters._graph import KINDS, RELATION, Value, links, nodes, relations
 from m3dllm.exporters._xml import CHANGED, held
 
-HOLDS = PARTS - {"tokens", "glosses", "segments", "unannotated"}
+HOLDS = PARTS - {"tokens", "glosses", "segments", "unannotated", "region relations"}
 _TYPES = {str: "string", int: "long", float: "double", bool: "boolean"}
 
 

@@ -16,7 +16,7 @@ from m3dllm.export import FPS, PARTS, File, Item, Notes, Source, name_of, shown_
 from m3dllm.types import Annotation, Document, Mention, Region, Relation
 from m3dllm.wire import encode
 
-HOLDS = PARTS - {"tokens", "glosses", "unannotated"}
+HOLDS = PARTS - {"tokens", "glosses", "unannotated", "region relations"}
 
 CONTEXT: dict[str, Any] = {
     "@vocab": "https://schema.org/",

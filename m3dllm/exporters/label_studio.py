@@ -21,7 +21,7 @@ from m3dllm.labels import Label
 from m3dllm.types import Chain, Document, Frame, Region
 from m3dllm.wire import encode
 
-HOLDS = PARTS - {"glosses", "repeats", "spaces"}
+HOLDS = PARTS - {"glosses", "repeats", "spaces", "region relations"}
 COREFERENCE = "Coreference"
 SHOWS = "shows"
 
@@ -83,7 +83,7 @@ def results(item: Item, *, control: str = "entity", text: str = "text") -> Itera
         yield _region(document, region, f"r{i}")
         if region.chain is not None:
             yield _relation(f"r{i}", firsts[region.chain], SHOWS, None)
-    for relation in found.relations:
+    for relation in found.between_chains:
         yield _relation(firsts[relation.head], firsts[relation.tail], relation.type, relation.confidence)
 
 

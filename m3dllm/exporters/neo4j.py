@@ -13,7 +13,7 @@ from m3dllm.export import FPS, PARTS, File, Notes, Source
 from m3dllm.exporters._graph import KINDS, RELATION, Edge, Node, Value, links, nodes, relations
 from m3dllm.sheets import csv_lines, noted
 
-HOLDS = PARTS - {"tokens", "glosses", "segments", "unannotated"}
+HOLDS = PARTS - {"tokens", "glosses", "segments", "unannotated", "region relations"}
 _TYPES = {str: "", int: ":long", float: ":double", bool: ":boolean"}
 
 

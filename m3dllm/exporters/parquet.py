@@ -27,7 +27,8 @@ def export(source: Source, notes: Notes) -> Iterator[File]:
         import pyarrow.parquet
     except ImportError as error:
         raise UserError("parquet needs 'pyarrow': pip install 'm3dllm[parquet]'") from error
-    schema = _schema(pyarrow).with_metadata({"labels": encode_labels(source.labels)})
+    ids = any(region.id is not None for item in source.items for region in item.annotation.regions)
+    schema = _schema(pyarrow, ids=ids).with_metadata({"labels": encode_labels(source.labels)})
     for split, items in source.splits().items():
         out = io.BytesIO()
         with pyarrow.parquet.ParquetWriter(out, schema) as writer:
@@ -47,7 +48,8 @@ def _row(item: Item) -> dict[str, Any]:
     return row | {"gold": gold}
 
 
-def _schema(pyarrow: Any) -> Any:
+def _schema(pyarrow: Any, *, ids: bool) -> Any:
+    """The columns; those of regions with their ids, where any has one."""
     text, number, real, truth = pyarrow.string(), pyarrow.int64(), pyarrow.float64(), pyarrow.bool_()
 
     def rows(**columns: Any) -> Any:
@@ -56,7 +58,14 @@ def _schema(pyarrow: Any) -> Any:
     gold = {
         "chains": rows(id=text, mentions=rows(start=number, end=number, type=text, confidence=real, link=real)),
         "relations": rows(head=text, tail=text, type=text, confidence=real),
-        "regions": rows(frame=number, box=pyarrow.list_(real), type=text, chain=text, confidence=real),
+        "regions": rows(
+            frame=number,
+            box=pyarrow.list_(real),
+            type=text,
+            chain=text,
+            confidence=real,
+            **({"id": text} if ids else {}),
+        ),
         "unannotated": pyarrow.list_(text),
     }
     frame = {"index": number, "path": text, "width_px": number, "height_px": number, "annotated": truth}

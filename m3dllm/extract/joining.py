@@ -169,12 +169,17 @@ def whole_film(film: str, documents: Sequence[Found], firsts: Mapping[Place, Pla
         segments += [Segment(s.start + at, s.end + at, s.start_s, s.end_s) for s in document.segments]
         for chain in annotation.chains:
             mentions[entity(chain.id)] += [Mention(m.start + at, m.end + at, m.type) for m in chain.mentions]
+        called = {chain.id: entity(chain.id) for chain in annotation.chains}
+        for region in annotation.regions:
+            made = Region(region.frame, region.box, region.type, region.chain and entity(region.chain))
+            if region.id is not None:
+                called[region.id] = f"r{len(regions)}"
+                made = replace(made, id=called[region.id])
+            regions.append(made)
         for relation in annotation.relations:
-            head, tail = entity(relation.head), entity(relation.tail)
+            head, tail = called[relation.head], called[relation.tail]
             if head != tail:
                 relations[Relation(head, tail, relation.type)] = None
-        for region in annotation.regions:
-            regions.append(Region(region.frame, region.box, region.type, region.chain and entity(region.chain)))
         at += len(document.text) + 1
     first, last = documents[0].document, documents[-1].document.video
     document = Document(

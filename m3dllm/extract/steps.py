@@ -307,13 +307,15 @@ def _graphs(run: Run, films: Sequence[tuple[Document, Annotation]], out: Path) -
 
 
 def _triples(document: Document, annotation: Annotation) -> Iterator[str]:
-    """The relations of a film in words: head, type, tail, and the first time at which both are named."""
+    """The relations of a film in words: head, type, tail, and when the first side that is a chain is first named."""
     chains = {chain.id: chain for chain in annotation.chains}
     called = {
         chain.id: max(names(document, chain), key=len, default=name_of(document, chain)) for chain in chains.values()
     }
+    called |= {r.id: f"{r.type} in frame {r.frame}" for r in annotation.regions if r.id is not None}
     for relation in annotation.relations:
-        head = chains[relation.head]
-        starts = [s.start_s for s in document.segments for m in head.mentions if s.start <= m.start < s.end]
+        named = chains.get(relation.head) or chains.get(relation.tail)
+        mentions = named.mentions if named else ()
+        starts = [s.start_s for s in document.segments for m in mentions if s.start <= m.start < s.end]
         at = f", {int(starts[0]) // 60}:{int(starts[0]) % 60:02}" if starts else ""
         yield f"{called[relation.head]} —{relation.type}→ {called[relation.tail]}  ({document.id}{at})"

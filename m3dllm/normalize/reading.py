@@ -23,7 +23,7 @@ from m3dllm.types import Annotation, Box, BoxForm, Chain, Document, Issue, Menti
 
 CHAIN, RELATION = ("id", "type", "mentions"), ("head", "tail", "type", "confidence")
 MENTION = ("start", "end", "type", "text", "occurrence", "occurrences", "confidence", "link")
-REGION = ("frame", "box", "type", "chain", "confidence")
+REGION = ("frame", "box", "type", "chain", "confidence", "id")
 """The keys of the parts of an answer."""
 UNREAD = frozenset(("not_json", "truncated", "no_answer", "error"))
 """Issues of the system itself after which an empty payload is not an empty answer."""
@@ -63,6 +63,7 @@ class Reading:
         self._aligner = Aligner(document)
         self._ids: dict[str, str] = {}  # name of a chain in the answer -> its id
         self._chains: dict[str, Chain] = {}
+        self._named: dict[str, bool] = {}  # id of a region -> whether the region can be used
         self._numbers: dict[str, int] = {}  # id -> the highest number already used with it
         # Texts without numbers, each computed once however often it is repeated: the places that lie inside
         # no longer mention, and, once a chain has taken them, the chains that have them.
@@ -74,6 +75,7 @@ class Reading:
         answer = self._answer(raw)
         if answer is None:
             return Annotation()
+        self._named = dict.fromkeys(_region_ids(answer.get("regions")), False)
         chains = list(self._read_chains(self._items(answer, "chains", "")))
         mentions = [mention for chain in chains for mention in chain.mentions]
         bare = {mention.bare: mention.places for mention in mentions if mention.bare}
@@ -82,8 +84,11 @@ class Reading:
         owners: dict[Span, str] = {}
         for chain in chains:
             self._settle(chain, nesting, owners)
-        relations = tuple(self._relations(self._items(answer, "relations", "")))
+        before = len(self.issues)
         regions = tuple(self._regions(self._items(answer, "regions", "")))
+        of_regions, self.issues[before:] = self.issues[before:], []  # they stand after those of the relations
+        relations = tuple(self._relations(self._items(answer, "relations", "")))
+        self.issues += of_regions
         return Annotation(tuple(self._chains.values()), relations, regions)
 
     # --- the answer as a whole ----------------------------------------------------------------------------------------
@@ -125,7 +130,7 @@ class Reading:
     def _read_chains(self, rows: Collection[Any]) -> Iterator[_ReadChain]:
         rows = [spelled(row, CHAIN) if isinstance(row, dict) else row for row in rows]
         names = [_name(row.get("id")) if isinstance(row, dict) else None for row in rows]
-        taken = {name for name in names if name is not None}
+        taken = {name for name in names if name is not None} | self._named.keys()
         for i, (row, name) in enumerate(zip(rows, names, strict=True)):
             where = f"chains[{i}]"
             if not self._is_object(row, where, CHAIN):
@@ -274,8 +279,8 @@ class Reading:
             if (
                 not self._is_object(row, where, RELATION)
                 or not (kind := self._type(row.get("type"), "relations", f"{where}.type"))
-                or (head := self._chain(row.get("head"), f"{where}.head")) is None
-                or (tail := self._chain(row.get("tail"), f"{where}.tail")) is None
+                or (head := self._side(row.get("head"), f"{where}.head")) is None
+                or (tail := self._side(row.get("tail"), f"{where}.tail")) is None
             ):
                 continue
             if head == tail:
@@ -287,6 +292,16 @@ class Reading:
                 continue
             seen.add(relation)
             yield relation
+
+    def _side(self, value: Any, where: str) -> str | None:
+        """The id of the chain or region that `value` names."""
+        name = _name(value)
+        if name is None or name in self._ids or name not in self._named:
+            return self._chain(value, where)
+        if self._named[name]:
+            return name
+        self._note("dangling", where, f"refers to region {shown(value)}, which could not be used")
+        return None
 
     def _chain(self, value: Any, where: str) -> str | None:
         """The id of the chain that `value` names."""
@@ -315,7 +330,21 @@ class Reading:
                 self._note("unknown_frame", f"{where}.frame", f"the document has no frame {shown(row.get('frame'))}")
                 continue
             if box := self._box(row.get("box"), frame, f"{where}.box"):
-                yield Region(frame, box, kind, chain, self._confidence(row, "confidence", where))
+                sure = self._confidence(row, "confidence", where)
+                yield Region(frame, box, kind, chain, sure, self._region_id(row.get("id"), where))
+
+    def _region_id(self, value: Any, where: str) -> str | None:
+        """The id of a region that can be used; None where it has none, or a chain or a region before it has it."""
+        name = _name(value)
+        if name is None:
+            if value is not None:
+                self._note("bad_shape", f"{where}.id", f"expected a name, not {shown(value)}")
+        elif name in self._ids or self._named[name]:
+            self._note("duplicate_id", where, f"{excerpt(name)} is taken; the region has no id")
+        else:
+            self._named[name] = True
+            return name
+        return None
 
     def _box(self, value: Any, frame: int, where: str) -> Box | None:
         """The box as fractions of the frame.
@@ -460,7 +489,7 @@ def _float(value: Any) -> float | None:
 
 
 def _name(value: Any) -> str | None:
-    """A JSON scalar as the id of a chain; None for null (in files also NaN), an object or a list."""
+    """A JSON scalar as an id; None for null (in files also NaN), an object or a list."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, bool):
@@ -470,6 +499,13 @@ def _name(value: Any) -> str | None:
     if isinstance(value, int):
         return str(value) if value.bit_length() <= 1000 else hex(value)
     return repr(value) if isinstance(value, float) and math.isfinite(value) else None
+
+
+def _region_ids(rows: Any) -> Iterator[str]:
+    """The ids that the rows give to regions."""
+    for row in rows if isinstance(rows, (list, tuple)) else ():
+        if isinstance(row, dict) and (name := _name(spelled(row, REGION).get("id"))) is not None:
+            yield name
 
 
 def _rounded(box: Box) -> str:

@@ -39,10 +39,11 @@ class BreakingDown:
 
     def add(self, document: Answered) -> None:
         gold = document.gold
+        frames = gold.frames_in(self._settings)
         for case in document.cases(self._settings):
             for task, pred in case.preds.items():
                 outcomes = self._outcomes[gold.lang][case.pairs][task]
-                outcomes.add(task, gold.annotation, pred, frames=gold.frames, symmetric=self._symmetric)
+                outcomes.add(task, gold.annotation, pred, frames=frames, symmetric=self._symmetric)
                 self._counted.add((gold.lang, case.pairs, task))
 
     def done(self) -> Breakdown:

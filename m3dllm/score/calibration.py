@@ -30,8 +30,8 @@ from math import fsum
 from m3dllm.score.grounding import partners as region_partners
 from m3dllm.score.grounding import regions_in
 from m3dllm.score.matching import matched_in_order
+from m3dllm.score.relation import facts_of_both
 from m3dllm.score.relation import partners as fact_partners
-from m3dllm.score.relation import placed_facts
 from m3dllm.types import Annotation, Task
 
 BINS = 10
@@ -136,7 +136,7 @@ def outcomes(
         case "chain":
             return _of_links(gold, pred)
         case "relation":
-            of_gold, of_pred = placed_facts(gold, symmetric), placed_facts(pred, symmetric)
+            of_gold, of_pred = facts_of_both(gold, pred, symmetric, frames)
             sure = [pred.relations[i].confidence for i in of_pred]
             return _of_matched(sure, fact_partners(list(of_gold.values()), list(of_pred.values()), symmetric))
         case "grounding":

@@ -47,6 +47,10 @@ class Gold:
         """Whether the task is scored on this document."""
         return task in self.annotated and (settings.modality == "all" or task in self.shown)
 
+    def frames_in(self, settings: Settings) -> frozenset[int] | None:
+        """The frames whose regions count: the annotated ones, none where grounding does not count. None: all."""
+        return self.frames if self.counts("grounding", settings) else frozenset()
+
     @classmethod
     def of(cls, example: Example, subset: Subset | None = None) -> Gold:
         """`subset`: the modalities that the system was given; None: those of the document."""
@@ -298,6 +302,7 @@ class Scoring:
 
     def add(self, document: Answered) -> None:
         gold, settings = document.gold, self._settings
+        frames = gold.frames_in(settings)
         of = self._languages[gold.lang]
         of.add(document, settings)
         if document.lacks:
@@ -305,13 +310,11 @@ class Scoring:
         for case in document.cases(settings):
             by_task = of.sure.setdefault(case.pairs, {})
             for task, pred in case.preds.items():
-                found = outcomes(task, gold.annotation, pred, frames=gold.frames, symmetric=self._symmetric)
+                found = outcomes(task, gold.annotation, pred, frames=frames, symmetric=self._symmetric)
                 if task not in by_task:
                     by_task[task] = Confidences()
                 by_task[task].add(found)
-            counts = count(
-                gold.annotation, case.preds, frames=gold.frames, symmetric=self._symmetric, settings=settings
-            )
+            counts = count(gold.annotation, case.preds, frames=frames, symmetric=self._symmetric, settings=settings)
             of.counts[case.pairs].add(counts)
             self._rows.append(DocumentScore(gold.document, gold.lang, gold.group, gold.subset, case.pairs, counts))
 

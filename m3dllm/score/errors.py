@@ -74,12 +74,14 @@ def chain_errors(gold: Annotation, pred: Annotation) -> ErrorCounts:
     return errors_of("chain", gold, pred)
 
 
-def relation_errors(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = ()) -> ErrorCounts:
-    """wrong_type: gold joins the same chains, in either order, only by another type; false_relation: all others.
+def relation_errors(
+    gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = (), frames: Collection[int] | None = None
+) -> ErrorCounts:
+    """wrong_type: gold joins the same sides, in either order, only by another type; false_relation: all others.
 
     A relation whose gold is matched by another prediction is false.
     """
-    return errors_of("relation", gold, pred, symmetric=symmetric)
+    return errors_of("relation", gold, pred, symmetric=symmetric, frames=frames)
 
 
 def grounding_errors(gold: Annotation, pred: Annotation, *, frames: Collection[int] | None = None) -> ErrorCounts:

@@ -182,7 +182,7 @@ class Reached:
                 name = ZH_LAST if gold.lang == "zh" and rule == "same_last_word" else NAMES[rule]
                 _sums(sums, "chain", name).add(counts)
         if "relation" in counted:
-            for key, prf in self._relations(gold, over if text else EMPTY):
+            for key, prf in self._relations(gold, over if text else EMPTY, gold.frames_in(self._settings)):
                 _sums(sums, key, TYPE_PAIRS).add({key: prf})
         if "grounding" in counted:
             prf = self._box(example, gold, able=frames)
@@ -207,7 +207,7 @@ class Reached:
                 known[of_pred] = _chain(of_gold, of_pred)
             yield rule, known[of_pred]
 
-    def _relations(self, gold: Gold, over: Annotation) -> Iterator[tuple[str, PRF]]:
+    def _relations(self, gold: Gold, over: Annotation, frames: frozenset[int] | None) -> Iterator[tuple[str, PRF]]:
         of_types, spans = by_type(over.chains), spans_of(over)
         for key, rules in self._rules.relations(gold.lang).items():
             found = [Fact(spans[head.id], spans[tail.id], kind) for head, tail, kind in related(of_types, rules)]
@@ -215,7 +215,7 @@ class Reached:
             if key != "relation":
                 unordered = {fact.type for fact in found}.union([r.type for r in gold.annotation.relations])
             pred = tuple(distinct(found, unordered).values())
-            yield key, compared(facts(gold.annotation, unordered), pred, unordered)
+            yield key, compared(facts(gold.annotation, unordered, frames), pred, unordered)
 
     def _box(self, example: Example, gold: Gold, *, able: bool) -> PRF:
         frames = [frame.index for frame in example.document.frames if frame.annotated and able]

@@ -6,12 +6,13 @@ are kept. Its grounding never counts predicted boxes and has no defined value.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import combinations
 from math import fsum
 
 from m3dllm.score.chain import Partition, Span, ceaf_m, partition, without_singletons
 from m3dllm.score.metric import Counts, Metric, Sides
-from m3dllm.score.relation import Fact, same_chains
+from m3dllm.score.relation import Fact, as_given, in_terms_of, same_sides
 from m3dllm.types import PRF, Annotation
 
 
@@ -41,16 +42,17 @@ def b3_of_common(gold: Partition, pred: Partition) -> PRF:
     return PRF(precise, len(both), recalled, len(both))
 
 
-def released_relation(gold: Annotation, pred: Annotation) -> PRF:
-    """Pred relations, in file order, each take the first gold one left that has their type and shares their chains.
+def released_relation(gold: Annotation, pred: Annotation, *, frames: Collection[int] | None = None) -> PRF:
+    """Pred relations, in file order, each take the first gold one left that has their type and meets their sides.
 
-    Every type is undirected, and repeated relations count twice.
+    Every type is undirected, and repeated relations count twice. M3D has no regions as sides; here they match as in
+    `relation`.
     """
-    left, of_pred = _facts(gold), _facts(pred)
+    left, of_pred = _facts(gold, frames), _facts(pred, frames)
     n_gold, tp = len(left), 0
-    for fact in of_pred:
+    for fact in in_terms_of(left, of_pred):
         for i, of_gold in enumerate(left):
-            if of_gold.type == fact.type and same_chains(of_gold, fact, unordered=True):
+            if of_gold.type == fact.type and same_sides(of_gold, fact, unordered=True):
                 del left[i]
                 tp += 1
                 break
@@ -61,9 +63,9 @@ def _pairs(chains: Partition) -> set[tuple[Span, Span]]:
     return {pair for chain in chains for pair in combinations(sorted(chain), 2)}
 
 
-def _facts(annotation: Annotation) -> list[Fact]:
-    spans = {chain.id: chain.spans for chain in annotation.chains}
-    return [Fact(spans[r.head], spans[r.tail], r.type) for r in annotation.relations]
+def _facts(annotation: Annotation, frames: Collection[int] | None) -> list[Fact]:
+    found = as_given(annotation)
+    return [fact for fact in found if frames is None or all(region.frame in frames for region in fact.regions)]
 
 
 def _chain(sides: Sides) -> Counts:
@@ -81,7 +83,7 @@ METRICS = (
     Metric(
         name="relation.released",
         task="relation",
-        count=lambda sides: released_relation(sides.gold, sides.pred),
+        count=lambda sides: released_relation(sides.gold, sides.pred, frames=sides.frames),
         variant="released",
     ),
 )

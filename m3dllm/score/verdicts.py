@@ -17,8 +17,8 @@ from m3dllm.score.entity import TypedSpan, typed_spans
 from m3dllm.score.grounding import THRESHOLD, iou
 from m3dllm.score.grounding import partners as region_partners
 from m3dllm.score.matching import matched
+from m3dllm.score.relation import facts_of_both, same_sides
 from m3dllm.score.relation import partners as fact_partners
-from m3dllm.score.relation import placed_facts, same_chains
 from m3dllm.types import Annotation, Chain, Region, Relation, Task
 
 Outcome = Literal["true_positive", "type", "boundary", "missing", "incorrect", "wrong_type", "false_relation"]
@@ -70,7 +70,7 @@ class Outcomes:
             case "chain":
                 self._add(of_chains(gold, pred), gold.chains, pred.chains)
             case "relation":
-                self._add(of_relations(gold, pred, symmetric=symmetric), gold.relations, pred.relations)
+                self._add(of_relations(gold, pred, symmetric=symmetric, frames=frames), gold.relations, pred.relations)
             case "grounding":
                 self._add(of_regions(gold, pred, frames=frames), gold.regions, pred.regions)
 
@@ -112,12 +112,15 @@ def of_chains(gold: Annotation, pred: Annotation) -> Verdicts:
     return _with_missed(found, of_gold)
 
 
-def of_relations(gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = ()) -> Verdicts:
-    """wrong_type: gold joins the same chains, in either order, only by another type; false_relation: all others.
+def of_relations(
+    gold: Annotation, pred: Annotation, *, symmetric: Collection[str] = (), frames: Collection[int] | None = None
+) -> Verdicts:
+    """wrong_type: gold joins the same sides, in either order, only by another type; false_relation: all others.
 
-    A relation whose gold is matched by another prediction is false. Identical relations count once.
+    A relation whose gold is matched by another prediction is false. Identical relations count once. Those with a region
+    outside the annotated `frames` (None: all are) have no verdict.
     """
-    of_gold, of_pred = placed_facts(gold, symmetric), placed_facts(pred, symmetric)
+    of_gold, of_pred = facts_of_both(gold, pred, symmetric, frames)
     golds, positions = list(of_gold.values()), list(of_gold)
     partners = fact_partners(golds, list(of_pred.values()), symmetric)
     taken = matched(partners)
@@ -125,7 +128,7 @@ def of_relations(gold: Annotation, pred: Annotation, *, symmetric: Collection[st
     for n, (i, fact) in enumerate(of_pred.items()):
         if n in taken:
             found[i] = Verdict("true_positive", positions[taken[n]])
-        elif not partners[n] and any(g.type != fact.type and same_chains(g, fact, unordered=True) for g in golds):
+        elif not partners[n] and any(g.type != fact.type and same_sides(g, fact, unordered=True) for g in golds):
             found[i] = Verdict("wrong_type")
         else:
             found[i] = Verdict("false_relation")

@@ -164,7 +164,5 @@ def _by_offsets(prediction: Prediction) -> dict[str, Any]:
 def _visible(gold: Annotation, document: Document) -> Annotation:
     """The gold for the modalities that the document still has."""
     frames = {frame.index for frame in document.frames}
-    regions = tuple(region for region in gold.regions if region.frame in frames)
-    if document.text:
-        return Annotation(gold.chains, gold.relations, regions)
-    return Annotation(regions=tuple(replace(region, chain=None) for region in regions))
+    regions = [region for region in gold.regions if region.frame in frames]
+    return Annotation.pruned(gold.chains if document.text else (), gold.relations, regions)

@@ -168,7 +168,8 @@ def _side(
     settings = run.scores.settings
     counted = {task for task in settings.scored if standard.counts(task, settings)}
     scored = frozenset() if gold_numbers is None else counted & PASSES[given]
-    judged = judge(example.gold, pred, scored, frames=standard.frames, symmetric=run.record.labels.symmetric)
+    frames, symmetric = standard.frames_in(settings), run.record.labels.symmetric
+    judged = judge(example.gold, pred, scored, frames=frames, symmetric=symmetric)
     numbers = entities.add(pred)
     hidden = {"no_text": "text", "no_video": "frames"}.get(run.subsets.get(example.document.id, "full"))
     return {
@@ -214,7 +215,7 @@ def judge(
     """The scorer's verdicts on the tasks that count."""
     mentions, missed = of_mentions(gold, pred) if "entity" in tasks else ({}, frozenset())
     chains = of_chains(gold, pred) if "chain" in tasks else NOTHING
-    relations = of_relations(gold, pred, symmetric=symmetric) if "relation" in tasks else NOTHING
+    relations = of_relations(gold, pred, symmetric=symmetric, frames=frames) if "relation" in tasks else NOTHING
     return Judged(
         mentions,
         missed,
@@ -316,7 +317,10 @@ def _relation(relation: Relation, numbers: Mapping[str, int]) -> Content:
 def _region(region: Region, numbers: Mapping[str, int]) -> Content:
     box = [x if math.isfinite(x) else None for x in region.box]
     entity = None if region.chain is None else numbers[region.chain]
-    return {"frame": region.frame, "box": box, "type": region.type, "entity": entity} | confidences_of(region)
+    found: Content = {"frame": region.frame, "box": box, "type": region.type, "entity": entity}
+    if region.id is not None and region.id in numbers:  # a relation names it
+        found["number"] = numbers[region.id]
+    return found | confidences_of(region)
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """One number for an entity in every column: chains of several sides that correspond.
 
-The numbers are only for display; correctness is decided by the scorer.
+A region that a relation names has such a number too. The numbers are only for display; correctness is decided by the
+scorer.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Iterable
 from operator import attrgetter
 
 from m3dllm.score.chain import chain_spans
-from m3dllm.types import Annotation, Mention
+from m3dllm.score.grounding import THRESHOLD, iou
+from m3dllm.types import Annotation, Mention, Region
 
 Span = tuple[int, int]
 _IN_TEXT = attrgetter("start", "end", "type")
@@ -27,12 +29,15 @@ class Entities:
         self._names: list[str] = []
         self._types: list[str] = []
         self._several: list[bool] = []
+        self._regions: dict[int, Region] = {}
+        """The entities that are regions, as the first side that has them draws them."""
 
     def add(self, annotation: Annotation) -> dict[str, int]:
-        """The number of each chain of one side, by its id.
+        """The number of each chain, and of each region that a relation names, of one side, by its id.
 
         A chain gets the entity with which it shares most mentions, one chain per entity, larger overlaps first; a chain
-        without shared mentions is a new entity.
+        without shared mentions is a new entity. A region gets the number of the region of the same frame and type with
+        which it has the largest IoU above 0.5.
         """
         all_spans = chain_spans(annotation)
         shares = []
@@ -61,15 +66,36 @@ class Entities:
                 self._several.append(False)
             self._several[n] |= len(spans) > 1
             numbers[chain.id] = n + 1
+        return numbers | self._add_regions(annotation)
+
+    def _add_regions(self, annotation: Annotation) -> dict[str, int]:
+        named = {name for relation in annotation.relations for name in (relation.head, relation.tail)}
+        numbers: dict[str, int] = {}
+        for region in annotation.regions:
+            if region.id is None or region.id not in named:
+                continue
+            near = [
+                (iou(other.box, region.box), -n)
+                for n, other in self._regions.items()
+                if (other.frame, other.type) == (region.frame, region.type) and n + 1 not in numbers.values()
+            ]
+            overlap, n = max(near, default=(0.0, 0))
+            if overlap > THRESHOLD:
+                numbers[region.id] = 1 - n
+                continue
+            self._regions[len(self._names)] = region
+            self._names.append(f"{region.type} in frame {region.frame}")
+            self._types.append(region.type)
+            self._several.append(False)
+            numbers[region.id] = len(self._names)
         return numbers
 
     def content(self) -> list[dict[str, object]]:
-        """Every entity; `several`: whether some side has more than one mention of it."""
+        """Every entity; `several`: whether some side has more than one mention of it; `frame`: that of a region."""
         return [
-            {"number": n, "name": name, "type": kind, "several": several}
-            for n, (name, kind, several) in enumerate(
-                zip(self._names, self._types, self._several, strict=True), start=1
-            )
+            {"number": n + 1, "name": name, "type": kind, "several": several}
+            | ({"frame": self._regions[n].frame} if n in self._regions else {})
+            for n, (name, kind, several) in enumerate(zip(self._names, self._types, self._several, strict=True))
         ]
 
     def _name(self, mentions: Iterable[Mention]) -> str:

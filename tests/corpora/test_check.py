@@ -147,11 +147,19 @@ ONE_PROBLEM = {
     ),
     "dangling relation": (
         changed(gold_relations=[{"head": "c0", "tail": "c9", "type": "PER-LOC_birth"}]),
-        ": $.gold.relations[0].tail: refers to chain 'c9', which the document does not have",
+        ": $.gold.relations[0].tail: refers to 'c9', which is neither a chain nor a region",
+    ),
+    "region with the id of a chain": (
+        changed(gold_regions=[{**REGION, "id": "c0"}]),
+        ": $.gold.regions[0].id: 'c0' is already in $.gold.chains[0]: chains and regions share their ids",
+    ),
+    "region id twice": (
+        changed(gold_regions=[{**REGION, "id": "r0"}, {**REGION, "id": "r0"}]),
+        ": $.gold.regions[1].id: 'r0' is already in $.gold.regions[0]: chains and regions share their ids",
     ),
     "relation to itself": (
         changed(gold_relations=[{"head": "c0", "tail": "c0", "type": "PER-PER_couple"}]),
-        ": $.gold.relations[0]: relation 'PER-PER_couple' joins chain 'c0' to itself",
+        ": $.gold.relations[0]: relation 'PER-PER_couple' joins 'c0' to itself",
     ),
     "relation of an unknown type": (
         changed(gold_relations=[{"head": "c0", "tail": "c1", "type": "X"}]),
@@ -273,8 +281,7 @@ def test_every_problem_of_a_line_is_found(tmp_path):
         "$.gold.chains[0].mentions[1].end",
         "$.gold.chains[0].mentions[1].type",
         "$.gold.regions[0].box",
-        "$.gold.regions[1]",
-        "$.gold.relations[0].tail",
+        "$.gold.regions[1]",  # so that nobody knows whether it is what relations[0].tail refers to
         "$.gold.relations[0].type",
         "$.gold.relations[1]",
         "$.gold.relations[1]",

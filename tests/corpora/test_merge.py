@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ from m3dllm.corpora.merge import merge_corpora, read_map
 from m3dllm.corpora.native import load_corpus, write_corpus
 from m3dllm.errors import UserError
 from m3dllm.labels import Label, LabelSet, RelationLabel
-from m3dllm.types import Annotation, Document, Example, Video
+from m3dllm.types import Annotation, Box, Document, Example, Region, Relation, Video
 from tests.corpora.tools import changes, facts, reasons, words
-from tests.small import LABELS, example, small_corpus
+from tests.small import LABELS, example, png, small_corpus
 
 OTHER = LabelSet(
     (Label("PERSON", "a human"), Label("CITY")), (RelationLabel("born", head=("PERSON",), tail=("CITY",)),), ()
@@ -127,3 +128,22 @@ def test_a_row_of_no_type_and_too_few_corpora_are_named(two, tmp_path):
         merge_corpora(two, read_map(table(tmp_path, "mention,TOWN,LOC")), where=tmp_path / "labels.csv")
     with pytest.raises(UserError, match="merge needs two corpora or more"):
         merge_corpora(two[:1])
+
+
+def test_a_region_that_is_taken_out_takes_its_relations_along(tmp_path):
+    labels = LabelSet(
+        (Label("PER"),), (RelationLabel("holds", head=("PER",), tail=("cup", "hat")),), (Label("cup"), Label("hat"))
+    )
+    base = example("d", "[PER0 Zoe]", frames=1, boxes=False)
+    regions = tuple(Region(0, Box(0, 0, 1, 1), kind, id=kind) for kind in ("cup", "hat"))
+    gold = Annotation(base.gold.chains, (Relation("c0", "cup", "holds"), Relation("c0", "hat", "holds")), regions)
+    for name in ("a", "b"):
+        images = {frame.path: png() for frame in base.document.frames}
+        write_corpus(tmp_path / name, Imported(labels, {"train": [replace(base, gold=gold)]}, images))
+    types = read_map(table(tmp_path, "region,hat,,b", "region,cup,mug,", head="kind,from,to,corpus"))
+    merged = merge_corpora([load_corpus(tmp_path / name) for name in ("a", "b")], types)
+    last = merged.splits["train"][-1].gold
+    assert [(r.head, r.tail) for r in last.relations] == [("c0", "cup")]
+    assert [(r.type, r.id) for r in last.regions] == [("mug", "cup")]
+    assert ("relation", "one of its sides is removed") in reasons(merged)
+    assert merged.labels.relation("holds").tail == ("mug", "hat")

@@ -99,7 +99,7 @@ BROKEN_LINES = {
     ),
     "dangling relation": (
         {**LINE, "gold": {**LINE["gold"], "chains": LINE["gold"]["chains"][:1]}},
-        "train.jsonl:1: $.gold: relations[0].tail refers to chain 'c1', which does not exist",
+        "train.jsonl:1: $.gold: relations[0].tail refers to 'c1', which is neither a chain nor a region",
     ),
     "unknown type": (
         {**LINE, "gold": {"chains": [{"id": "c0", "mentions": [{"start": 0, "end": 3, "type": "X"}]}]}},

@@ -54,7 +54,7 @@ def test_gold_cannot_hold_what_is_not_annotated():
 
 
 def test_relations_of_chains_that_nobody_annotated_are_refused():
-    with pytest.raises(WireError, match="refers to chain 'a'"):
+    with pytest.raises(WireError, match="refers to 'a'"):
         read({"relations": [{"head": "a", "tail": "b", "type": "t"}]})
 
 

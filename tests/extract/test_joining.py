@@ -102,6 +102,18 @@ def test_a_film_is_one_document_in_which_everything_stands_where_it_stood():
     assert [frame.index for frame in document.frames] == [0, 24]
 
 
+def test_regions_that_relations_name_are_named_anew_in_a_film():
+    documents = []
+    for name in ("a", "b"):
+        found = said(name, "Marie Curie left.", "Marie Curie")
+        cup = Region(0, Box(0, 0, 1, 1), "cup", id="r0")
+        holding = Annotation(found.annotation.chains, (Relation("c0", "r0", "holds"),), (cup,))
+        documents.append(Found(found.document, holding))
+    _, annotation = whole_film("film", documents, join("film", documents)[0])
+    assert [(r.head, r.tail) for r in annotation.relations] == [("e0", "r0"), ("e0", "r1")]
+    assert [region.id for region in annotation.regions] == ["r0", "r1"]
+
+
 def test_documents_without_a_group_are_films_of_their_own():
     found = [said("a", "x", group=""), said("b", "x", group="g"), said("c", "x", group="g")]
     assert [(film, len(its)) for film, its in by_film(found)] == [("a", 1), ("g", 2)]

@@ -103,47 +103,60 @@ def larger(chains: Chains) -> Chains:
 
 # --- relations --------------------------------------------------------------------------------------------------------
 
-Fact = tuple[frozenset[Span], frozenset[Span], str]
+Side = frozenset[Span] | tuple[int, Box, str]
+"""The spans of a chain, or frame, box and type of a region."""
+Fact = tuple[Side, Side, str]
 
 
-def facts(annotation: Annotation, symmetric: Collection[str], *, collapse: bool = True) -> list[Fact]:
-    spans = {c.id: frozenset((m.start, m.end) for m in c.mentions) for c in annotation.chains}
+def facts(
+    annotation: Annotation, symmetric: Collection[str], frames: Collection[int], *, collapse: bool = True
+) -> list[Fact]:
+    sides: dict[str | None, Side] = {r.id: (r.frame, r.box, r.type) for r in annotation.regions}
+    sides |= {c.id: frozenset((m.start, m.end) for m in c.mentions) for c in annotation.chains}
     found: list[Fact] = []
     for r in annotation.relations:
-        fact = (spans[r.head], spans[r.tail], r.type)
-        turned = (spans[r.tail], spans[r.head], r.type)
+        head, tail = sides[r.head], sides[r.tail]
+        if any(isinstance(side, tuple) and side[0] not in frames for side in (head, tail)):
+            continue
+        fact, turned = (head, tail, r.type), (tail, head, r.type)
         if not collapse or (fact not in found and not (r.type in symmetric and turned in found)):
             found.append(fact)
     return found
 
 
-def may_match(gold: Fact, pred: Fact, symmetric: Collection[str]) -> bool:
-    straight = gold[0] & pred[0] and gold[1] & pred[1]
-    crossed = gold[2] in symmetric and gold[0] & pred[1] and gold[1] & pred[0]
-    return gold[2] == pred[2] and bool(straight or crossed)
+def meet(gold: Side, pred: Side, *, equal: bool = False) -> bool:
+    if isinstance(gold, frozenset) and isinstance(pred, frozenset):
+        return gold == pred if equal else bool(gold & pred)
+    if isinstance(gold, tuple) and isinstance(pred, tuple):
+        return (gold[0], gold[2]) == (pred[0], pred[2]) and float(iou(gold[1], pred[1])) > 0.5
+    return False
 
 
-def relation(gold: Annotation, pred: Annotation, symmetric: Collection[str] = ()) -> Counts:
-    wanted, said = facts(gold, symmetric), facts(pred, symmetric)
-    hits = most_pairs(wanted, said, lambda g, p: may_match(g, p, symmetric))
+def may_match(gold: Fact, pred: Fact, symmetric: Collection[str], *, equal: bool = False) -> bool:
+    straight = meet(gold[0], pred[0], equal=equal) and meet(gold[1], pred[1], equal=equal)
+    crossed = meet(gold[0], pred[1], equal=equal) and meet(gold[1], pred[0], equal=equal)
+    return gold[2] == pred[2] and (straight or (gold[2] in symmetric and crossed))
+
+
+def relation(
+    gold: Annotation, pred: Annotation, frames: Collection[int], symmetric: Collection[str] = (), *, equal: bool = False
+) -> Counts:
+    wanted, said = facts(gold, symmetric, frames), facts(pred, symmetric, frames)
+    hits = most_pairs(wanted, said, lambda g, p: may_match(g, p, symmetric, equal=equal))
     return hits, len(said), hits, len(wanted)
 
 
-def any_match(gold: Annotation, pred: Annotation, symmetric: Collection[str] = ()) -> Counts:
-    wanted, said = facts(gold, symmetric), facts(pred, symmetric)
+def any_match(gold: Annotation, pred: Annotation, frames: Collection[int], symmetric: Collection[str] = ()) -> Counts:
+    wanted, said = facts(gold, symmetric, frames), facts(pred, symmetric, frames)
     right = sum(any(may_match(g, p, symmetric) for g in wanted) for p in said)
     found = sum(any(may_match(g, p, symmetric) for p in said) for g in wanted)
     return right, len(said), found, len(wanted)
 
 
-def exact_chains(gold: Annotation, pred: Annotation, symmetric: Collection[str] = ()) -> Counts:
-    def same(g: Fact, p: Fact) -> bool:
-        turned = p[2] in symmetric and (g[0], g[1]) == (p[1], p[0])
-        return g[2] == p[2] and ((g[0], g[1]) == (p[0], p[1]) or turned)
-
-    wanted, said = facts(gold, symmetric), facts(pred, symmetric)
-    hits = most_pairs(wanted, said, same)
-    return hits, len(said), hits, len(wanted)
+def exact_chains(
+    gold: Annotation, pred: Annotation, frames: Collection[int], symmetric: Collection[str] = ()
+) -> Counts:
+    return relation(gold, pred, frames, symmetric, equal=True)
 
 
 def most_pairs(gold: Sequence[Any], pred: Sequence[Any], may: Callable[[Any, Any], bool]) -> int:
@@ -224,10 +237,10 @@ def released_b3(gold: Chains, pred: Chains) -> Counts:
     return precise, both, recalled, both
 
 
-def released_relation(gold: Annotation, pred: Annotation) -> Counts:
+def released_relation(gold: Annotation, pred: Annotation, frames: Collection[int]) -> Counts:
     everything = {r.type for r in (*gold.relations, *pred.relations)}
-    left = facts(gold, (), collapse=False)
-    said = facts(pred, (), collapse=False)
+    left = facts(gold, (), frames, collapse=False)
+    said = facts(pred, (), frames, collapse=False)
     n_gold, hits = len(left), 0
     for p in said:
         takes = next((g for g in left if may_match(g, p, everything)), None)

@@ -33,5 +33,5 @@ def chains(words: str) -> Partition:
     return partition(said(words))
 
 
-def region(frame: int, *box: float, kind: str = "PER", chain: str | None = None) -> Region:
-    return Region(frame, Box(*box), kind, chain)
+def region(frame: int, *box: float, kind: str = "PER", chain: str | None = None, name: str | None = None) -> Region:
+    return Region(frame, Box(*box), kind, chain, id=name)

@@ -57,6 +57,15 @@ def test_a_link_is_correct_by_the_share_of_those_before_it_that_are_one_with_it(
     assert of("chain", mixed) == [(0.1, 0.0), (0.2, 0.5), (0.3, pytest.approx(2 / 3))]
 
 
+def test_a_relation_with_a_region_is_correct_where_the_region_is():
+    cup = Region(0, WHOLE, "cup", id="r0")
+    gold = Annotation(GOLD.chains, (Relation("a", "r0", "holds"),), (cup,))
+    said = (Relation("x", "r0", "holds", 0.8), Relation("x", "r1", "holds", 0.4), Relation("x", "r2", "holds", 0.9))
+    regions = (cup, Region(0, LEFT, "cup", id="r1"), Region(24, WHOLE, "cup", id="r2"))
+    pred = Annotation(SAID.chains, said, regions)
+    assert sorted(outcomes("relation", gold, pred, frames={0})) == [(0.4, 0.0), (0.8, 1.0)]
+
+
 def test_the_surest_of_two_that_may_take_one_gold_item_is_correct():
     doubled = Annotation((), (), (Region(0, WHOLE, "PER", None, 0.2), Region(0, WHOLE, "PER", None, 0.8)))
     assert of("grounding", doubled) == [(0.2, 0.0), (0.8, 1.0)]

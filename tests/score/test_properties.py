@@ -26,14 +26,14 @@ def counts(gold: Annotation, pred: Annotation, frames: frozenset[int] | None = N
 
 
 @settings(max_examples=80)
-@given(annotations(box=grid_boxes()), annotations(box=grid_boxes()))
+@given(annotations(box=grid_boxes(), named=True), annotations(box=grid_boxes(), named=True))
 def test_the_scorer_agrees_with_its_slow_twin(gold, pred):
     agree(gold, pred)
 
 
 @pytest.mark.slow
 @settings(max_examples=1000)
-@given(annotations(box=grid_boxes()), annotations(box=grid_boxes()))
+@given(annotations(box=grid_boxes(), named=True), annotations(box=grid_boxes(), named=True))
 def test_the_scorer_agrees_with_its_slow_twin_on_a_thousand_documents(gold, pred):
     agree(gold, pred)
 
@@ -55,11 +55,11 @@ def agree(gold: Annotation, pred: Annotation) -> None:
         "chain.released.muc": slow.released_muc(ours, theirs),
         "chain.released.b3": slow.released_b3(ours, theirs),
         "chain.released.ceaf_m": slow.ceaf_m(ours, slow.larger(theirs)),
-        "relation": slow.relation(gold, pred, SYMMETRIC),
-        "relation.any_match": slow.any_match(gold, pred, SYMMETRIC),
-        "relation.undirected": slow.relation(gold, pred, everything),
-        "relation.exact_chains": slow.exact_chains(gold, pred, SYMMETRIC),
-        "relation.released": slow.released_relation(gold, pred),
+        "relation": slow.relation(gold, pred, frames, SYMMETRIC),
+        "relation.any_match": slow.any_match(gold, pred, frames, SYMMETRIC),
+        "relation.undirected": slow.relation(gold, pred, frames, everything),
+        "relation.exact_chains": slow.exact_chains(gold, pred, frames, SYMMETRIC),
+        "relation.released": slow.released_relation(gold, pred, frames),
         "grounding": slow.grounding(gold, pred, frames),
         "grounding.iou_0.3": slow.grounding(gold, pred, frames, 0.3),
         "grounding.iou_0": slow.grounding(gold, pred, frames, 0.0),
@@ -76,14 +76,14 @@ def agree(gold: Annotation, pred: Annotation) -> None:
 @few
 @given(st.data())
 def test_order_and_names_change_no_digit(data):
-    gold, pred = (data.draw(annotations(disjoint=True)) for _ in range(2))
+    gold, pred = (data.draw(annotations(disjoint=True, named=True)) for _ in range(2))
     again = counts(data.draw(shuffled(gold)), data.draw(shuffled(pred)))
     for name, prf in counts(gold, pred).items():
         assert name in ORDER_MATTERS or again[name] == prf, name
 
 
 @few
-@given(annotations(), annotations())
+@given(annotations(named=True), annotations(named=True))
 def test_exchanging_gold_and_prediction_exchanges_precision_and_recall(gold, pred):
     turned = counts(pred, gold)
     for name, prf in counts(gold, pred).items():
@@ -91,7 +91,7 @@ def test_exchanging_gold_and_prediction_exchanges_precision_and_recall(gold, pre
 
 
 @few
-@given(annotations(box=grid_boxes(10)))
+@given(annotations(box=grid_boxes(10), named=True))
 def test_gold_against_itself_is_perfect_where_it_is_defined(gold):
     for name, prf in counts(gold, gold).items():
         if name not in SIDES_DIFFER:
@@ -99,7 +99,7 @@ def test_gold_against_itself_is_perfect_where_it_is_defined(gold):
 
 
 @few
-@given(annotations())
+@given(annotations(named=True))
 def test_an_empty_prediction_is_zero_where_gold_is_not_empty(gold):
     for name, prf in counts(gold, Annotation()).items():
         if name != "chain.released.b3":  # it looks at nothing but common mentions
@@ -107,14 +107,14 @@ def test_an_empty_prediction_is_zero_where_gold_is_not_empty(gold):
 
 
 @few
-@given(annotations(), annotations())
+@given(annotations(named=True), annotations(named=True))
 def test_ratios_are_between_zero_and_one(gold, pred):
     for prf in counts(gold, pred).values():
         assert all(ratio is None or 0 <= ratio <= 1 for ratio in (prf.precision, prf.recall, prf.f1))
 
 
 @few
-@given(annotations(), annotations())
+@given(annotations(named=True), annotations(named=True))
 def test_more_lenient_rules_find_no_less(gold, pred):
     found = counts(gold, pred)
     assert found["relation.exact_chains"].p_num <= found["relation"].p_num <= found["relation.any_match"].p_num
@@ -123,7 +123,7 @@ def test_more_lenient_rules_find_no_less(gold, pred):
 
 
 @few
-@given(annotations(), annotations(), annotations())
+@given(annotations(named=True), annotations(named=True), annotations(named=True))
 def test_counts_add_up_in_any_order(a, b, c):
     parts = [counts(a, b), counts(b, c), counts(c, a)]
     for name in parts[0]:
@@ -131,7 +131,7 @@ def test_counts_add_up_in_any_order(a, b, c):
 
 
 @few
-@given(annotations(), annotations())
+@given(annotations(named=True), annotations(named=True))
 def test_error_classes_add_up_to_what_is_wrong(gold, pred):
     found = counts(gold, pred, frozenset({0}))
     for task in TASKS:
@@ -145,14 +145,14 @@ def test_error_classes_add_up_to_what_is_wrong(gold, pred):
 @few
 @given(st.data())
 def test_error_classes_do_not_depend_on_order(data):
-    gold, pred = (data.draw(annotations(disjoint=True)) for _ in range(2))
+    gold, pred = (data.draw(annotations(disjoint=True, named=True)) for _ in range(2))
     turned = data.draw(shuffled(gold)), data.draw(shuffled(pred))
     for task in TASKS:
         assert errors_of(task, gold, pred, symmetric=SYMMETRIC) == errors_of(task, *turned, symmetric=SYMMETRIC)
 
 
 @few
-@given(annotations())
+@given(annotations(named=True))
 def test_gold_against_itself_has_no_errors(gold):
     assume(all(region.box.is_legal for region in gold.regions))
     for task in TASKS:

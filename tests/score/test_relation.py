@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from m3dllm.score.relation import (
     relation,
     relation_any_match,
@@ -7,7 +9,7 @@ from m3dllm.score.relation import (
     relation_undirected,
 )
 from m3dllm.types import PRF, Annotation, Chain, Mention, Relation
-from tests.score.letters import said
+from tests.score.letters import region, said
 
 
 def test_chains_that_share_a_mention_are_enough():
@@ -122,3 +124,72 @@ def test_nothing_on_either_side_is_absent():
 def test_nothing_on_one_side_is_zero():
     gold = said("a b", [("a", "b", "r")])
     assert relation(gold, said()).f1 == relation(said(), gold).f1 == 0
+
+
+# --- regions as sides -------------------------------------------------------------------------------------------------
+
+HOLDS = ("ab", "x", "holds")
+
+
+def held(*box: float, frame: int = 0, kind: str = "cup", relation=HOLDS) -> Annotation:
+    """Ada (a and b) holds the region x."""
+    return said("ab", [relation], [region(frame, *(box or (0, 0, 0.5, 1)), kind=kind, name="x")])
+
+
+@pytest.mark.parametrize(
+    ("pred", "tp"),
+    [
+        (held(0, 0, 0.5, 0.75), 1),
+        (held(0, 0, 0.5, 0.5), 0),  # IoU is exactly 0.5
+        (held(frame=1), 0),
+        (held(kind="hat"), 0),
+        (held(relation=("x", "ab", "holds")), 0),
+        (held(relation=("ab", "x", "drops")), 0),
+    ],
+)
+def test_a_region_is_right_in_its_frame_with_its_type_and_more_than_half_in_common(pred, tp):
+    assert relation(held(), pred) == PRF(tp, 1, tp, 1)
+
+
+def test_the_chain_beside_a_region_must_share_a_mention():
+    other = said("c", [("c", "x", "holds")], [region(0, 0, 0, 0.5, 1, kind="cup", name="x")])
+    assert relation(held(), other) == PRF(0, 1, 0, 1)
+
+
+def test_a_region_is_never_a_chain():
+    assert relation(held(), said("ab x", [("ab", "x", "holds")])) == PRF(0, 1, 0, 1)
+
+
+def test_both_sides_may_be_regions():
+    cup, table = region(0, 0, 0, 0.5, 0.5, kind="cup", name="cup"), region(0, 0, 0.5, 1, 1, kind="table", name="table")
+    gold = said("", [("cup", "table", "on")], [cup, table])
+    assert relation(gold, gold) == PRF(1, 1, 1, 1)
+
+
+def test_regions_with_one_place_and_type_are_one_side():
+    twice = [region(0, 0, 0, 0.5, 1, kind="cup", name=name) for name in "xy"]
+    pred = said("ab", [("ab", "x", "holds"), ("ab", "y", "holds")], twice)
+    assert relation(held(), pred) == PRF(1, 1, 1, 1)
+
+
+def test_each_gold_relation_with_a_region_is_found_once():
+    near = [region(0, 0, 0, 0.5, 0.9 + 0.1 * i, kind="cup", name=name) for i, name in enumerate("xy")]
+    pred = said("ab", [("ab", "x", "holds"), ("ab", "y", "holds")], near)
+    assert relation(held(), pred) == PRF(1, 2, 1, 1)
+
+
+def test_a_relation_with_a_region_in_a_frame_that_nobody_looked_at_counts_on_neither_side():
+    assert relation(held(), held(), frames={0}) == PRF(1, 1, 1, 1)
+    assert relation(held(), held(), frames=()) == PRF()
+
+
+def test_a_turned_relation_with_a_region_is_right_where_directions_do_not_count():
+    turned = held(relation=("x", "ab", "holds"))
+    assert relation_undirected(held(), turned) == relation(held(), turned, symmetric={"holds"}) == PRF(1, 1, 1, 1)
+
+
+def test_exact_chains_leaves_regions_their_overlap():
+    smaller = said("ab", [HOLDS], [region(0, 0, 0, 0.5, 0.75, kind="cup", name="x")])
+    lacking = said("a", [("a", "x", "holds")], [region(0, 0, 0, 0.5, 1, kind="cup", name="x")])
+    assert relation_exact_chains(held(), smaller) == PRF(1, 1, 1, 1)
+    assert relation_exact_chains(held(), lacking) == PRF(0, 1, 0, 1)

@@ -52,6 +52,26 @@ def test_a_relation_names_the_gold_relation_that_it_took():
     assert verdicts.missed == (0,)
 
 
+HOLDS = ("a", "cup", "holds")
+CUP = region(0, 0.0, 0.0, 0.5, 1.0, kind="cup", name="cup")
+
+
+def test_a_relation_with_a_region_names_the_gold_relation_that_it_took():
+    gold, pred = said("a b", [("a", "b", "r"), HOLDS], [CUP]), said("a", [HOLDS], [CUP])
+    found = of_relations(gold, pred)
+    assert (found.preds, found.missed) == ({0: Verdict("true_positive", 1)}, (0,))
+
+
+def test_a_relation_with_the_right_region_and_another_type_is_of_the_wrong_type():
+    gold, pred = said("a", [HOLDS], [CUP]), said("a", [("cup", "a", "drops")], [CUP])
+    assert of_relations(gold, pred).preds == {0: Verdict("wrong_type")}
+
+
+def test_a_relation_with_a_region_where_nobody_looked_has_no_verdict():
+    gold, pred = said("a", [HOLDS], [CUP]), said("a", [HOLDS], [CUP])
+    assert of_relations(gold, pred, frames={7}) == of_relations(said(), said())
+
+
 def test_a_region_names_the_gold_region_that_it_took():
     gold = said(regions=[region(0, *WHOLE), region(1, *WHOLE)])
     pred = said(regions=[region(1, *WHOLE), region(0, *WHOLE, kind="LOC"), region(1, *WHOLE)])
@@ -64,7 +84,7 @@ def test_a_region_where_nobody_looked_has_no_verdict():
     assert of_regions(said(), said(regions=[region(7, *WHOLE)]), frames={0}).preds == {}
 
 
-@given(annotations(), annotations())
+@given(annotations(named=True), annotations(named=True))
 def test_verdicts_add_up_to_the_scores(gold, pred):
     outcomes, missed = of_mentions(gold, pred)
     tp = sum(outcome == "true_positive" for outcome in outcomes.values())

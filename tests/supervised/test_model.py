@@ -44,6 +44,15 @@ def idle(module):
     return [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
 
 
+def test_relations_with_regions_are_nothing_that_pair_heads_learn(tmp_path):
+    (example, *_) = four(tmp_path)
+    _, (inputs,) = make([example])
+    regions = tuple(replace(region, id=f"r{i}") for i, region in enumerate(example.gold.regions))
+    shown = replace(example.gold.relations[0], tail="r0")
+    more = replace(example.gold, relations=(*example.gold.relations, shown), regions=regions)
+    assert gold_of(inputs, more, TYPES).relations.equal(gold_of(inputs, example.gold, TYPES).relations)
+
+
 @pytest.mark.parametrize("options", [{}, PAPER_HEADS, {"latent": "vae"}], ids=["tiny", "paper heads", "vae"])
 def test_on_a_full_document_every_parameter_of_the_fusion_learns(tmp_path, options):
     model = one_step(four(tmp_path)[:1], **options)

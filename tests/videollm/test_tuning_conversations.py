@@ -314,6 +314,15 @@ def test_a_relation_is_said_where_the_later_of_its_chains_comes_up(make):
     assert said == [("c0", "c1"), ("c0", "c2"), ("c1", "c2")]
 
 
+def test_a_relation_with_a_region_stands_in_no_gold_answer(make):
+    made = example("d", "[PER0 Ada] met [PER1 Bela] .", relations=[("c0", "c1", "PER-PER_couple")])
+    shown = Relation("c0", "c9", "PER-PER_couple")
+    regions = (Region(0, Box(0, 0, 1, 1), "PER", id="c9"),)
+    more = replace(made.gold, relations=(*made.gold.relations, shown), regions=regions)
+    (item,), (as_before,) = (items_of(make().builder.of(made.document), gold) for gold in (more, made.gold))
+    assert item.answer == as_before.answer
+
+
 def test_a_strategy_without_right_answers_is_refused(make):
     subject = make().builder.show(document("d", "en"))
 

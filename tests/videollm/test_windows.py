@@ -221,3 +221,16 @@ def test_a_relation_whose_sides_another_window_makes_one_is_left_for_normalizati
 @pytest.mark.parametrize("text", ["", " ", "word", "字"])
 def test_what_cannot_be_cut_is_one_window(text):
     assert [w.document.text for w in cut(Document("d", "zh", text), 4)] == [text]
+
+
+def test_regions_that_relations_name_are_named_anew_where_windows_are_put_together():
+    document = Document("d", "en", "Ada Bela", frames=(Frame(0, "0.png", 64, 48), Frame(24, "1.png", 64, 48)))
+    readings = []
+    for at, frame in ((0, 0), (4, 24)):
+        part = replace(document, text=document.text[at : at + 3], frames=document.frames[frame // 24 :][:1])
+        cup = Region(frame, Box(0, 0, 1, 1), "cup", id="r0")
+        found = Annotation((Chain("c0", (Mention(0, 3, "PER"),)),), (Relation("c0", "r0", "holds"),), (cup,))
+        readings.append((Window(at, part), found))
+    answer = normalize(document, RawOutput("d", payload=merge(readings))).annotation
+    assert [(r.head, r.tail) for r in answer.relations] == [("c0", "r0"), ("c1", "r1")]
+    assert [(r.frame, r.id) for r in answer.regions] == [(0, "r0"), (24, "r1")]

@@ -205,12 +205,12 @@ def once(make: Callable[Concatenate[Gold, P], T]) -> Callable[Concatenate[Gold, 
 
 
 def gold_of(inputs: Inputs, gold: Annotation, types: LabelIndex, unannotated: frozenset[Task] = frozenset()) -> Gold:
-    """`gold` as tensors, without the parts of a missing modality."""
+    """`gold` as tensors, without the parts of a missing modality and without relations that have a region as side."""
     chains = gold.chains if inputs.words else ()
     mentions = mentions_of(inputs, chains, types)
     number = {chain.id: i for i, chain in enumerate(chains)}
     triples = []
-    for relation in gold.relations if chains else ():
+    for relation in gold.between_chains if chains else ():
         head, tail, kind = number[relation.head], number[relation.tail], types.relations[relation.type]
         triples.append((head, tail, kind))
         if types.symmetric[kind]:

@@ -82,7 +82,7 @@ class UmieModel(GenerativeModel):
             queries.append(tasks.chain_query(document, sorted(set(gold.mentions)), labels, gold.chains))
         if gold.chains and "relation" in example.annotated:
             chains = sorted(gold.chains, key=lambda chain: min(chain.mentions))
-            queries.append(tasks.relation_query(document, chains, labels, gold.relations))
+            queries.append(tasks.relation_query(document, chains, labels, gold.between_chains))
         if "grounding" in example.annotated:
             shown = {i for i, frame in enumerate(document.frames) if frame.annotated}
             known = [candidate for candidate in self.candidates(document) if candidate.frame in shown]

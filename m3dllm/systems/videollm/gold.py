@@ -1,8 +1,8 @@
 """Gold as answers, as far as the grammars can express it, for few-shot examples and tuning.
 
 What cannot be expressed is skipped: mentions that begin or end inside a token or are too long, items beyond the bounds
-of an answer, relations of a chain with itself, regions of frames that the model does not get. `conversations.ceiling`
-measures the loss.
+of an answer, relations of a chain with itself or with a region, regions of frames that the model does not get.
+`conversations.ceiling` measures the loss.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _expressible(context: PromptContext, gold: Annotation) -> Annotation:
         tuple(chains),
         tuple(r for r in dict.fromkeys(relations) if r.type in types["relations"]),
         tuple(
-            replace(region, chain=region.chain if region.chain in kept else None)
+            replace(region, chain=region.chain if region.chain in kept else None, id=None)
             for region in gold.regions
             if region.type in types["regions"]
         ),

@@ -21,7 +21,7 @@ from typing import Any
 from m3dllm.answers import Span
 from m3dllm.confidence import confidences_of
 from m3dllm.tokens import tokenize
-from m3dllm.types import Annotation, Chain, Document, Frame, Mention
+from m3dllm.types import Annotation, Chain, Document, Frame, Given, Mention
 
 OVERLAP = 0.25
 """The minimum overlap of neighbouring windows, as a share of a window."""
@@ -60,12 +60,9 @@ def cut_annotation(annotation: Annotation, window: Window) -> Annotation:
         for chain in annotation.chains
         if (inside := [m for m in chain.mentions if start <= m.start and m.end <= end])
     )
-    kept = {chain.id for chain in chains}
     frames = {frame.index for frame in window.document.frames}
-    return Annotation(
-        chains,
-        tuple(r for r in annotation.relations if r.head in kept and r.tail in kept),
-        tuple(replace(r, chain=r.chain if r.chain in kept else None) for r in annotation.regions if r.frame in frames),
+    return Annotation.pruned(
+        chains, annotation.relations, (region for region in annotation.regions if region.frame in frames)
     )
 
 
@@ -84,18 +81,19 @@ def merge(readings: Sequence[tuple[Window, Annotation]], *, known: Iterable[Chai
             links.join(replace(m, start=m.start + at, end=m.end + at) for m in chain.mentions)
     chains, names = links.chains()
     relations: dict[tuple[str, str, str], dict[str, float]] = {}
-    regions = []
+    regions: list[dict[str, Any]] = []
     for window, found in readings:
         local = {
             c.id: names[c.mentions[0].start + window.start, c.mentions[0].end + window.start] for c in found.chains
         }
+        for region in found.regions:
+            row: dict[str, Any] = {"frame": region.frame, "type": region.type, "chain": local.get(region.chain or "")}
+            row |= {"box": list(region.box)} | confidences_of(region)
+            if region.id is not None:
+                row["id"] = local[region.id] = f"r{len(regions)}"
+            regions.append(row)
         for r in found.relations:
             relations.setdefault((local[r.head], local[r.tail], r.type), confidences_of(r))
-        regions += [
-            {"frame": r.frame, "type": r.type, "chain": local.get(r.chain or ""), "box": list(r.box)}
-            | confidences_of(r)
-            for r in found.regions
-        ]
     return {
         "chains": chains,
         "relations": [
@@ -205,8 +203,8 @@ def _part(document: Document, start: int, end: int, frames: Sequence[Frame]) -> 
         part = replace(part, proposed=cut_annotation(proposed, Window(start, part)))
     if given is None:
         return part
-    inside = cut_annotation(Annotation(given.chains, given.relations), Window(start, part))
-    return replace(part, given=replace(given, chains=inside.chains, relations=inside.relations, regions=()))
+    inside = cut_annotation(given, Window(start, part))
+    return replace(part, given=Given(inside.chains, inside.relations, inside.regions, given.kind))
 
 
 def _owners(document: Document, spans: Sequence[Span], fps: float) -> dict[int, int]:

@@ -57,7 +57,7 @@ function openFrame(frameIndex) {
     el("div.large", { style: { "aspect-ratio": `${frame.width} / ${frame.height}`, "--ratio": frame.width / frame.height } }, picture(frame), drawBoxes(frame, boxes, Math.min(860, innerWidth - 80))),
     el("p.row", {}, turn(-1, "Previous frame", "←"), drawKey(sides), turn(1, "Next frame", "→")),
     rows.length ? el("div.scroll", {}, el("table", {}, el("thead", {}, el("tr", {}, ["Column", "Type", "Entity", "Verdict", "Box"].map((head) => el("th", { scope: "col" }, head)))),
-      el("tbody", {}, rows.map(([side, region, verdict]) => el("tr", {}, el("td", {}, sideName(side)), el("th", { scope: "row" }, brief(region.type, 40)), el("td", { lang: content.lang }, region.entity ? [number(region.entity), " ", brief(entityOf(region.entity).name, 40)] : null), el("td", {}, verdict ? [el(verdict === "hit" ? "b.good" : "b.bad", { "aria-hidden": "true" }, SIGNS[verdict]), " ", WORDS[verdict]] : null), el("td.mono", {}, drawable(region) ? region.box.map((x) => x.toFixed(2)).join(" ") : `no box: ${region.box.join(" ")}`)))))) : el("p.empty.small", {}, frame.annotated || !index.gold ? "No boxes." : "The boxes of this frame are not annotated."));
+      el("tbody", {}, rows.map(([side, region, verdict]) => el("tr", {}, el("td", {}, sideName(side)), el("th", { scope: "row" }, region.number ? [number(region.number), " "] : null, brief(region.type, 40)), el("td", { lang: content.lang }, region.entity ? [number(region.entity), " ", brief(entityOf(region.entity).name, 40)] : null), el("td", {}, verdict ? [el(verdict === "hit" ? "b.good" : "b.bad", { "aria-hidden": "true" }, SIGNS[verdict]), " ", WORDS[verdict]] : null), el("td.mono", {}, drawable(region) ? region.box.map((x) => x.toFixed(2)).join(" ") : `no box: ${region.box.join(" ")}`)))))) : el("p.empty.small", {}, frame.annotated || !index.gold ? "No boxes." : "The boxes of this frame are not annotated."));
   light();
 }
 
@@ -68,6 +68,6 @@ function openHelp() {
   open("Help",
     el("h3", {}, "Keys"), el("dl.keys", {}, KEYS.flatMap(([keys, words]) => [el("dt", {}, keys.split(/\s+/).map((key) => el("kbd", {}, key))), el("dd", {}, words)])),
     el("h3", {}, "Signs"), el("dl.keys", {}, VERDICTS.flatMap((verdict) => [el("dt", {}, sign(verdict)), el("dd", {}, `${WORDS[verdict]}: ${MEANING[verdict]}`)])),
-    el("p.note", {}, "A number denotes the same entity in every column. Entities with several mentions are coloured, entities with one are grey. Verdicts are those of the scorer; items that it does not count have none."),
+    el("p.note", {}, "A number denotes the same entity in every column, a number in a square a region that a relation names. Entities with several mentions are coloured, entities with one are grey. Verdicts are those of the scorer; items that it does not count have none."),
     el("p.note", {}, `The search covers titles, ids and the first ${index.searched.toLocaleString("en")} characters of a text.`));
 }

@@ -107,7 +107,7 @@ function drawSelected() {
   if (!entity && !row) return;
   const sides = sidesShown();
   const words = entity
-    ? sides.map((side) => `${sideName(side)}: ${count(chainOf(side, entity.number)?.size ?? 0, "mention")}`)
+    ? sides.map((side) => `${sideName(side)}: ${isRegion(entity) ? count(boxesNamed(side, entity.number), "box", "boxes") : count(chainOf(side, entity.number)?.size ?? 0, "mention")}`)
     : sides.map((side) => `${sideName(side)}: ${row.at.has(side) ? (WORDS[row.at.get(side)] ?? (row.at.get(side) === "gold" ? "yes" : "not scored")) : "no"}`);
   place.append(el("div.card", {},
     entity ? [number(entity.number), el("b", { lang: content.lang }, brief(entity.name, 60)), el("span.kind", {}, brief(entity.type, 40))]
@@ -115,6 +115,8 @@ function drawSelected() {
     el("span", {}, words.join(" · ")),
     el("button.quiet.icon", { type: "button", "aria-label": "Clear the selection", onclick: () => select(null) }, "✕")));
 }
+
+const boxesNamed = (side, n) => side.regions.filter((region) => region.number === n).length;
 
 /** Step through the entities of the document. */
 function stepEntity(by) {

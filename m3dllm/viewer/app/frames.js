@@ -47,17 +47,20 @@ function picture(frame) {
 
 const drawable = ({ box }) => box.every((x) => x !== null && Math.abs(x) < 100) && box[0] < box[2] && box[1] < box[3];
 
+/** The number that a box bears: its own where a relation names it, else that of the entity that it shows. */
+const numberIn = ({ entity, number: own }) => (own ?? entity ? ` ${own ?? entity}` : "");
+
 function drawBoxes(frame, boxes, width) {
   const drawn = boxes.filter(([, region]) => drawable(region));
   const corners = cornersOf(frame, drawn, width);
   const shapes = drawn.map(([side, region], i) => {
     const [x0, y0, x1, y1] = region.box;
-    const { entity, type, verdict } = region;
+    const { entity, number: own, type, verdict } = region;
     const wrong = verdict && verdict !== "hit";
     const place = { left: `${100 * x0}%`, top: `${100 * y0}%`, width: `${100 * (x1 - x0)}%`, height: `${100 * (y1 - y0)}%`, ...sureStyle(region.confidence) };
-    const words = `${sideName(side)}: ${type}${verdict ? `, ${WORDS[verdict]}` : ""}${sureWords(region)}${entity ? `, entity ${entity} ${entityOf(entity).name}` : ""}`;
-    return el(`span.box.${styleOf(side)}`, { style: place, title: visible(words), "data-e": entity ?? "", "data-box": side.run ?? "gold", "data-kind": JSON.stringify([type]), "data-v": verdict ?? "none" },
-      el(`span.type.${corners[i] ?? "aside"}`, {}, wrong ? `${SIGNS[verdict]} ` : "", brief(type, 10), entity ? ` ${entity}` : "", sureValue(region.confidence)));
+    const words = `${sideName(side)}: ${type}${verdict ? `, ${WORDS[verdict]}` : ""}${sureWords(region)}${own ? `, region ${own}` : ""}${entity ? `, entity ${entity} ${entityOf(entity).name}` : ""}`;
+    return el(`span.box.${styleOf(side)}`, { style: place, title: visible(words), "data-e": [entity, own].filter(Boolean).join(" "), "data-box": side.run ?? "gold", "data-kind": JSON.stringify([type]), "data-v": verdict ?? "none" },
+      el(`span.type.${corners[i] ?? "aside"}`, {}, wrong ? `${SIGNS[verdict]} ` : "", brief(type, 10), numberIn(region), sureValue(region.confidence)));
   });
   return el("span.boxes", { "aria-hidden": "true" }, shapes);
 }
@@ -68,8 +71,9 @@ const CORNERS = ["tl", "bl", "tr", "br", "over", "under"];
 function cornersOf(frame, boxes, width) {
   const height = (width * frame.height) / frame.width;
   const taken = [];
-  return boxes.map(([, { box, type, entity, verdict, confidence }]) => {
-    const words = `${verdict && verdict !== "hit" ? "+ " : ""}${brief(type, 10)}${entity ? ` ${entity}` : ""}${sureValue(confidence)}`;
+  return boxes.map(([, region]) => {
+    const { box, type, verdict, confidence } = region;
+    const words = `${verdict && verdict !== "hit" ? "+ " : ""}${brief(type, 10)}${numberIn(region)}${sureValue(confidence)}`;
     const [long, high] = [widthOfText(words, 10.5) + 10, 14];
     const [x0, y0, x1, y1] = [box[0] * width, box[1] * height, box[2] * width, box[3] * height];
     const rooms = { tl: [x0, y0], bl: [x0, y1 - high], tr: [x1 - long, y0], br: [x1 - long, y1 - high], over: [x0, y0 - high], under: [x0, y1] };

@@ -1,4 +1,4 @@
-// Relations as a graph: entities on an ellipse in one order for every side, so that the sides can be compared at a glance.
+// Relations as a graph: entities, and regions as squares, on an ellipse in one order for every side, so that the sides can be compared at a glance.
 
 const LABEL = 112; // pixels kept for names on each side
 const ROOM = 19; // pixels of height for a name
@@ -73,9 +73,15 @@ function drawGraph(content, side, rows, { places, width, height }) {
     return { row, verdict: row.at.get(side), confidence: row.sure.get(side), ...curveOf(row, places, { x: width / 2, y: height / 2 }, nth) };
   });
   placeLabels(edges, [...linked].flatMap((n) => roomOf(content, n, places.get(n), width)));
-  const label = `${count(own.length, "relation")} of ${sideName(side)} between ${count(linked.size, "entity", "entities")}; the list below has them all`;
+  const label = `${count(own.length, "relation")} of ${sideName(side)} between ${countLinked([...linked])}; the list below has them all`;
   return el("svg:svg", { viewBox: `0 0 ${width} ${height}`, class: own.length > LABELLED ? "graph many" : "graph", role: "group", "aria-label": label },
     el("svg:g", { "aria-hidden": "true" }, edges.map(drawEdge), edges.map(drawLabel)), el("svg:g", {}, [...linked].map((n) => drawNode(content, n, places.get(n), width))));
+}
+
+function countLinked(linked) {
+  const regions = linked.filter((n) => isRegion(entityOf(n))).length;
+  const entities = count(linked.length - regions, "entity", "entities");
+  return regions ? `${entities} and ${count(regions, "region")}` : entities;
 }
 
 /** The curve of a relation, from rim to rim: its ends and its bend, drawn towards the centre; the nth of a pair swings aside. */
@@ -157,9 +163,11 @@ function roomOf(content, n, { x, y }, width) {
 function drawNode(content, n, { x, y }, width) {
   const entity = entityOf(n);
   const right = x >= width / 2;
-  return el("svg:g", { class: "node", tabindex: "0", role: "button", "aria-pressed": "false", "aria-label": `entity ${n}: ${brief(entity.name, 60)}, ${brief(entity.type, 60)}`, "data-e": n, "data-pick": n, "data-kind": JSON.stringify([entity.type]), "data-hue": colourOf(n).hue },
+  return el("svg:g", { class: "node", tabindex: "0", role: "button", "aria-pressed": "false", "aria-label": `${isRegion(entity) ? "region" : "entity"} ${n}: ${brief(entity.name, 60)}, ${brief(entity.type, 60)}`, "data-e": n, "data-pick": n, "data-kind": JSON.stringify([entity.type]), "data-hue": colourOf(n).hue },
     el("svg:title", {}, visible(`${entity.name} · ${entity.type}`)),
-    el("svg:circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: 9.5 }),
+    isRegion(entity)
+      ? el("svg:rect", { x: (x - 9).toFixed(1), y: (y - 9).toFixed(1), width: 18, height: 18 })
+      : el("svg:circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: 9.5 }),
     el("svg:text", { "aria-hidden": "true", class: "n", x: x.toFixed(1), y: (y + 3.5).toFixed(1) }, String(n)),
     el("svg:text", { "aria-hidden": "true", class: right ? "name" : "name left", x: (x + (right ? 14 : -14)).toFixed(1), y: (y + 4).toFixed(1), lang: content.lang }, nameOf(content, n, width)));
 }

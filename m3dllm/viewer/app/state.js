@@ -52,6 +52,8 @@ const gloss = (type) => {
   return Object.hasOwn(glosses, type) ? glosses[type] : type;
 };
 const entityOf = (n) => state.content.entities[n - 1];
+/** Whether what has a number is a region that a relation names, and no entity of the text. */
+const isRegion = (entity) => entity.frame !== undefined;
 
 /** {hue, double} of an entity's colour: no hue for one that is a lone mention on every side. */
 function colourOf(n) {

@@ -40,7 +40,7 @@ function sign(verdict, ...more) {
   return el(verdict === "hit" ? "span.sign.good" : "span.sign.bad", { title: WORDS[verdict] }, el("span", { "aria-hidden": "true" }, SIGNS[verdict]), el("span.hidden", {}, WORDS[verdict]), more);
 }
 
-const number = (n) => el("span.entity", { "data-hue": colourOf(n).hue }, String(n));
+const number = (n) => el(isRegion(entityOf(n)) ? "span.entity.region" : "span.entity", { "data-hue": colourOf(n).hue }, String(n));
 
 function table(caption, heads, rows, draw) {
   const body = el("tbody");

@@ -7,7 +7,7 @@ from m3dllm.types import PRF
 def pairs(annotation):
     """The unordered pairs of spans of two related chains."""
     spans = {chain.id: chain.spans for chain in annotation.chains}
-    return {frozenset((h, t)) for r in annotation.relations for h in spans[r.head] for t in spans[r.tail]}
+    return {frozenset((h, t)) for r in annotation.between_chains for h in spans[r.head] for t in spans[r.tail]}
 
 
 def unlabelled(sides):
