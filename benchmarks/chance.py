@@ -1,8 +1,8 @@
-"""How often the paired bootstrap takes chance for a difference, and how often it finds a real one.
+"""The error rates of the paired bootstrap: how often it declares equal systems different, and finds a real difference.
 
     python -m benchmarks.chance [PAIRS]      1,000 pairs of systems on 205 documents
 
-Systems find each thing of a document with the same probability (equal pairs), or with one a little higher. At 5 %
+Two systems predict each gold item with the same probability (equal pairs), or one with a slightly higher one. At 5 %
 between 35 and 65 of 1,000 equal pairs should be declared different.
 """
 

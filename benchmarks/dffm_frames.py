@@ -1,9 +1,9 @@
-"""Whether DFFM reads the facts that only frames show off the frames: the same documents with frames of others.
+"""Whether DFFM predicts the relations that only frames show from the frames: control with frames of other documents.
 
 python -m benchmarks.dffm frames RUN OUT     RUN is a finished `m3dllm run --system dffm --pairs both` on the demo
 
-Asked over gold chains, of the pairs of chains that a frame tells something about: F1 of what is said of them beyond
-what their text says. The floor says of each pair what is most often shown of a pair of its types in train.
+F1 over gold chains, for the pairs of chains whose relation a frame shows, without the relations in the text. The
+heuristic baseline predicts for each pair the relation that frames most often show for its types in train.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Facts = frozenset[tuple[str, int]]
 
 
 def frames(fitted: Path, out: Path) -> None:
-    """What `measured` finds, as lines."""
+    """Print the results of `measured`."""
     for (name, lang), counts in measured(fitted, out, demo_corpus()).items():
         print(f"{name:10} {lang}  F1 {100 * (counts.f1 or 0):6.2f}  found {counts.r_num:.0f} of {counts.r_den:.0f}")
 
 
 def measured(fitted: Path, out: Path, folder: Path) -> dict[tuple[str, Lang], PRF]:
-    """By what is shown (own frames, those of others, none; or the floor) and language: the facts that only frames show.
+    """(input (own frames, others', none; or the baseline), language) -> counts of relations that only frames show.
 
     `fitted` is a run on the generated corpus in `folder`, or the name of a checkpoint that comes with the package.
     """
@@ -48,7 +48,7 @@ def measured(fitted: Path, out: Path, folder: Path) -> dict[tuple[str, Lang], PR
 
 
 def exchanged(examples: Sequence[Example]) -> Iterator[Example]:
-    """Each document with the frames of the next in its language; regions are left out, they would lie elsewhere."""
+    """Each document with the frames of the next one in its language, without regions, which would be elsewhere."""
     for lang in sorted({e.document.lang for e in examples}):
         own = [e for e in examples if e.document.lang == lang]
         for example, other in zip(own, own[1:] + own[:1], strict=True):
@@ -61,7 +61,7 @@ def without_frames(example: Example) -> Example:
 
 
 def asked(corpus: Corpus, examples: Sequence[Example], fitted: Path, out: Path) -> Run:
-    """A run of the fitted model over `examples` in place of the test split."""
+    """A run of the trained model on `examples` in place of the test split."""
     folder = out / "corpus"
     if not folder.exists():
         write_corpus(folder, to_imported(corpus, {"test": examples}))
@@ -80,12 +80,12 @@ def asked(corpus: Corpus, examples: Sequence[Example], fitted: Path, out: Path) 
 
 
 def said(done: Run) -> dict[str, Sequence[Relation]]:
-    """The relations of each document over gold chains."""
+    """The predicted relations of each document over gold chains."""
     return {p.document: p.annotation.relations for p in done.predictions() if p.given == "chains"}
 
 
 def floor(train: Iterable[Example], test: Iterable[Example], only: Facts) -> Mapping[str, Sequence[Relation]]:
-    """The most frequent fact of train for the types of every pair that a frame of test tells something about."""
+    """The most frequent train relation for the types of every pair whose relation a test frame shows."""
     seen: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for example in train:
         for relation in facts(example, only):
@@ -106,7 +106,7 @@ def types(example: Example, relation: Relation) -> tuple[str, str]:
 
 
 def agreement(example: Example, found: Iterable[Relation], only: Facts) -> PRF:
-    """Counts over the pairs of chains that a frame tells something about, without what the text says of them."""
+    """Counts over the pairs of chains whose relation a frame shows, without the relations in the text."""
     gold = {fact(r) for r in facts(example, only)}
     pairs = {pair for pair, _ in gold}
     told = {fact(r) for r in example.gold.relations} - gold
@@ -117,5 +117,5 @@ def agreement(example: Example, found: Iterable[Relation], only: Facts) -> PRF:
 
 
 def fact(relation: Relation) -> tuple[Pair, str]:
-    """A relation without its direction, which the types of its ends tell wherever frames show it."""
+    """A relation without its direction, which follows from its types if frames show it."""
     return frozenset((relation.head, relation.tail)), relation.type

@@ -1,4 +1,4 @@
-"""DFFM on folds of M3D by source video, beside its peers: a CRF, a fine-tuned tagger, heuristic baselines.
+"""DFFM on folds of M3D by source video, with peers: a CRF, a fine-tuned tagger, heuristic baselines.
 
 python -m benchmarks.dffm m3d DATA OUT --lang en [--fold 0] [--epochs N] [--precision bf16] [--share 0.5]
 python -m benchmarks.dffm m3d DATA OUT --lang zh --preset multilingual --text-encoder FOLDER
@@ -35,9 +35,9 @@ def m3d(
     preset: str,
     options: dict[str, Any],
 ) -> None:
-    """The released dev documents of a language in folds; what is to be chosen is chosen on a part of the rest of them.
+    """Cross-validation on the released dev documents of a language; model selection is on a part of each train set.
 
-    `share` is how much of train is learned from; `systems` are "floors" (heuristic baselines), "majority", "dffm"
+    `share` is the part of train that is used; `systems` are "floors" (heuristic baselines), "majority", "dffm"
     and the names of peers.
     """
     rows: dict[str, list[Row]] = {name: [] for name in systems if lang in SPEAKS.get(name, (lang,))}
@@ -68,13 +68,13 @@ def m3d(
 
 
 def heuristic_row(fold: Fold, lang: str) -> Row:
-    """What the rules reach on the scored documents: chains over gold mentions, relations over gold chains."""
+    """The scores of the heuristic baselines: chains over gold mentions, relations over gold chains."""
     names = {row: f"{row.task}, {row.name}" for row in heuristic_baselines(fold.test, fold.labels)}
     return {(lang, "gold pairs", name): row.score.f1 or 0.0 for row, name in names.items()}
 
 
 def kept(path: Path, measure: Any) -> float:
-    """The number in `path`, measured where it is not there yet."""
+    """The number in `path`, measured if it does not exist yet."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(measure()))

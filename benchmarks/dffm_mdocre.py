@@ -1,4 +1,4 @@
-"""A supervised system on the released MDocRE documents, five in two languages: by heart, and each by the others.
+"""A supervised system on the released MDocRE documents, five in two languages: memorized, and leave-one-out.
 
 python -m benchmarks.dffm mdocre DATA OUT [--system NAME] [--epochs N]     DATA holds mdocre_samples/
 """
@@ -21,15 +21,15 @@ from m3dllm.types import Example
 
 CLIPS = 5
 EPOCHS = 100
-"""To learn by heart; a quarter of them to be asked about what was not seen."""
+"""The number of epochs for memorizing; a quarter of them for leave-one-out."""
 SMALL = {"image_size": 64, "batch_size": 2}
 """Frames of 16 patches: one clip has 138 of them."""
 BY_HEART = dict.fromkeys(("dropout", "pair_dropout", "word_dropout", "name_dropout", "weight_decay", "hide"), 0.0)
-"""Nothing that keeps a model from learning by heart."""
+"""The options that would keep a model from memorizing, turned off."""
 
 
 def mdocre(data: Path, out: Path, *, system: str, epochs: int | None) -> None:
-    """Fitted on all documents and asked about the same; then fitted without each clip in turn and asked about it."""
+    """Train and test on all documents; then train without each clip in turn and test on it."""
     samples = data / "mdocre_samples/samples"
     imported = read_brat(
         samples / "text_label",
@@ -52,7 +52,7 @@ def mdocre(data: Path, out: Path, *, system: str, epochs: int | None) -> None:
 
 
 def named(example: Example, split: str) -> Example:
-    """The same document under a name of its own."""
+    """The same document with an id for this split."""
     return replace(example, document=replace(example.document, id=f"{example.document.id}-{split}"))
 
 

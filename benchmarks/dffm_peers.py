@@ -1,6 +1,6 @@
-"""Taggers beside which DFFM's entities stand: a linear-chain CRF with hand-made features, and a fine-tuned MiniLM.
+"""Peers of DFFM's entities: a linear-chain CRF with hand-crafted features, and a fine-tuned MiniLM tagger.
 
-They learn from the same folds, choose on the same part of train, and are scored by the same scorer.
+They are trained on the same folds, selected on the same part of train, and scored by the same scorer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Tags = list[str]
 REGULARIZATION = (0.1, 1.0)
 """L2 weights of the CRF that are tried on dev; L1 is 0.05."""
 EPOCHS, BATCH, RATE = 10, 8, 2e-4
-"""The fine-tuned tagger's: AdamW, rate falling linearly to 0; the best epoch on dev is kept."""
+"""The settings of the fine-tuned tagger: AdamW, linear decay to 0; the best epoch on dev is kept."""
 
 
 def words_of(document: Document) -> list[str]:
@@ -39,7 +39,7 @@ def tags_of(example: Example) -> Tags:
 
 
 def mentions_of(document: Document, tags: Sequence[str]) -> tuple[Chain, ...]:
-    """The mentions that BIO tags say, each a chain of one; an I that follows nothing of its type begins one."""
+    """The mentions of BIO tags, each a chain of one; an I without a tag of its type before it begins one."""
     tokens = tokenize(document)
     found: list[tuple[int, int, str]] = []
     before = "O"
@@ -81,7 +81,7 @@ def crf(fold: Fold) -> float:
 
 
 def features(document: Document) -> list[dict[str, Any]]:
-    """One row a word: it and its neighbours, their shapes and affixes."""
+    """One row per word: the word and its neighbours, their shapes and affixes."""
     words = words_of(document)
     own = [word_features(word) for word in words]
     small = [word.lower() for word in words]
@@ -101,11 +101,11 @@ def features(document: Document) -> list[dict[str, Any]]:
 
 
 NEAR = ("word", "shape", "title", "digit")
-"""The features of neighbours that a word sees."""
+"""The features of neighbouring words."""
 
 
 def word_features(word: str) -> Mapping[str, Any]:
-    """What is read off a word's letters."""
+    """The features of a word's letters."""
     shape = "".join("X" if c.isupper() else "x" if c.islower() else "d" if c.isdigit() else c for c in word)
     squeezed = "".join(c for i, c in enumerate(shape) if i == 0 or c != shape[i - 1])
     affixes = {f"prefix{n}": word[:n].lower() for n in (2, 3)} | {f"suffix{n}": word[-n:].lower() for n in (2, 3)}
@@ -123,7 +123,7 @@ def word_features(word: str) -> Mapping[str, Any]:
 
 
 def tagger(fold: Fold) -> float:
-    """Token classification on MiniLM: a word's first piece carries its tag."""
+    """Token classification with MiniLM: a word's first piece has its tag."""
     import torch
     from transformers import AutoModelForTokenClassification, AutoTokenizer
 
@@ -194,4 +194,4 @@ def tagger(fold: Fold) -> float:
 
 PEERS: dict[str, Callable[[Fold], float]] = {"crf": crf, "tagger": tagger}
 SPEAKS = {"crf": ("en", "zh"), "tagger": ("en",)}
-"""The languages in which a peer can be had here."""
+"""The languages of each peer."""

@@ -3,9 +3,8 @@
     python -m benchmarks.dffm step [--system vivit-ts] [--words 400] [--frames 60] [--checkpointing both] [--device cpu]
 
 The architectures are those of Longformer-base and ViT-base, ViViT or VideoMAE-base, built here from their published
-sizes; nothing is fetched.
-Each setting is measured in a process of its own: the memory is the highest that process held, beyond what it held
-before the step.
+sizes; nothing is downloaded. Each setting is measured in a separate process: the memory is the peak of that process
+beyond its memory before the step.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ def write_vision_encoder(folder: Path, name: str) -> None:
 
 
 def write_example(folder: Path, *, words: int, frames: int) -> Any:
-    """A document of that size: a mention in every twentieth word, two of each chain, two regions in every frame."""
+    """A document of that size: a mention every 20 words, two per chain, two regions per frame."""
     import numpy as np
     from PIL import Image
 
@@ -86,7 +85,7 @@ def write_example(folder: Path, *, words: int, frames: int) -> Any:
 
 
 def step(folder: Path, system: str, *, words: int, frames: int, checkpointing: bool, device: str) -> None:
-    """Build the model, take one step, and print what it took."""
+    """Build the model, take one step, and print its cost."""
     import torch
 
     from m3dllm.corpora.m3d import m3d_labels
@@ -129,7 +128,7 @@ def step(folder: Path, system: str, *, words: int, frames: int, checkpointing: b
 
 
 def memory_gb(device: Any) -> float:
-    """The most memory so far: of the device, or of this process."""
+    """The peak memory so far: of the device, or of this process."""
     if device.type == "cuda":
         import torch
 
@@ -140,7 +139,7 @@ def memory_gb(device: Any) -> float:
 
 
 def full_steps(system: str, modes: Sequence[str], *, words: int, frames: int, device: str) -> None:
-    """A step with checkpointing "on" or "off", each in a process of its own."""
+    """A step with checkpointing "on" or "off", each in a separate process."""
     from m3dllm.registry import find_system
 
     kind = find_system(system).config_class()

@@ -1,6 +1,6 @@
-"""Draws the two short films of `examples/`: `python -m benchmarks.example_films`, again the same.
+"""Draws the two short films of `examples/`, reproducibly: `python -m benchmarks.example_films`.
 
-Each is a clip of the demo's generator, of a seed that no corpus of the project has, as a video whose picture changes
+Each is a clip of the demo generator, with a seed that no corpus of the project has, as a video whose picture changes
 where the clip has a frame, with its sentences as an SRT file beside it.
 """
 
@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SEED, FPS = 101, 24
 LANGUAGES: tuple[Lang, ...] = ("en", "zh")
 END_S = 2.0
-"""How long the last picture stays after the last sentence."""
+"""How long the last picture is shown after the last sentence."""
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""Frames of a film: how long they take beside ffmpeg, how much memory a long film takes, and how fast documents come.
+"""Frames of a film: time compared with ffmpeg, memory for a long film, and documents per second.
 
-    python -m benchmarks.film_speed [VIDEO…] [--hours 2]     without videos: only a synthetic film of so many hours
+    python -m benchmarks.film_speed [VIDEO…] [--hours 2]     without videos: only a synthetic film of this length
 
-Each step is a process of its own, and ffmpeg (where it is installed) writes the same frames in the same run. The
+Each step is a separate process, and ffmpeg (if installed) writes the same frames in the same run. The
 synthetic film is one minute of moving stripes with subtitles, repeated: two hours have 172,800 frames.
 """
 
@@ -45,7 +45,7 @@ print(len(read.documents), sum(len(d.frames) for d in read.documents))
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a process: by the clock, of the processors (which others' work does not change much), and the most memory."""
+    """The cost of a process: wall time, CPU time (little affected by other load), and peak memory."""
 
     wall_s: float
     cpu_s: float
@@ -56,7 +56,7 @@ class Cost:
 
 
 def measured(command: Sequence[str], *, quiet: bool = True) -> Cost:
-    """What a process takes; ends where it fails."""
+    """The cost of a process; exits if it fails."""
     started = time.perf_counter()
     null = os.open(os.devnull, os.O_WRONLY)
     actions = [(os.POSIX_SPAWN_DUP2, null, 1)] if quiet else []
@@ -69,7 +69,7 @@ def measured(command: Sequence[str], *, quiet: bool = True) -> Cost:
 
 
 def long_film(path: Path, hours: float) -> None:
-    """A minute of moving pictures, encoded once and written again and again; beside it subtitles, a line every 5 s."""
+    """A minute of moving pictures, encoded once and repeated; with subtitles, one line every 5 s."""
     import av
     import numpy as np
 

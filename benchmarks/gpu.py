@@ -1,4 +1,4 @@
-"""The model that benchmarks/gpu.sh asks, and the table of the runs that it made.
+"""The model for benchmarks/gpu.sh, and the table of its runs.
 
 python -m benchmarks.gpu model NAME OUT
 python -m benchmarks.gpu table OUT
@@ -35,7 +35,7 @@ def table(out: Path) -> str:
 
 
 def _parity(out: Path) -> list[str]:
-    """How many answers are letter for letter those of the CPU."""
+    """How many answers are identical to those on the CPU."""
     said = {name: _texts(out / f"parity-{name}") for name in ("cpu", "transformers", "vllm")}
     return [
         f"{name}: {sum(a == b for a, b in zip(said['cpu'], said[name], strict=True))} of {len(said['cpu'])} answers"
@@ -46,7 +46,7 @@ def _parity(out: Path) -> list[str]:
 
 
 def _texts(run: Path) -> list[Any]:
-    """What the model wrote about each document; confidences differ in their last digits."""
+    """The model's text about each document; confidences may differ in their last digits."""
     file = run / "raw.jsonl"
     answers = map(json.loads, file.read_text().splitlines()) if file.exists() else ()
     return [[turn["text"] for turn in answer["turns"]] for answer in answers]

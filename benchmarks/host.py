@@ -1,15 +1,15 @@
-"""What the host does beside the model: documents a second and core, with an engine that answers at once.
+"""The work of the host besides the model: documents per second and core, with an engine that answers immediately.
 
     python -m benchmarks.host [--frames 0,8,32] [--documents 24] [--model M] [--profile]
     OMP_NUM_THREADS=1 python -m benchmarks.host --frames 8 --documents 8 --against OTHER [--rounds 6]
 
-Everything but the model's own computing is real: frames of 720p are decoded, resized and hashed, prompts rendered,
+Everything except the model's computation is real: frames of 720p are decoded, resized and hashed, prompts rendered,
 counted and encoded, grammars compiled, answers read, and raw.jsonl and prompts.jsonl written. M is a model's folder or
 hub id, of which only the tokenizer and the processor are loaded; default: a tiny Qwen2.5-VL with a byte-level
 vocabulary, whose prompts have about three times as many tokens as real ones.
 
-With --against, this checkout and OTHER take turns, never at once, so that what else runs on the machine slows both
-alike; it says, too, whether both hand the same tokens and pixels to the model.
+With --against, this checkout and OTHER alternate, so that other load slows both alike; it also reports whether both
+pass the same tokens and pixels to the model.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ANSWER = '{"chains":[],"relations":[],"regions":[]}'
 
 
 class InstantEngine(TokenizerOnlyEngine):
-    """It encodes the prompt, compiles the grammar, and has the answer."""
+    """Encodes the prompt, compiles the grammar, and returns a fixed answer."""
 
     max_concurrency = 16
 
@@ -55,7 +55,7 @@ class InstantEngine(TokenizerOnlyEngine):
         super().__init__(options)
         self._ready: deque[tuple[int, Reply]] = deque()
         self.seen: Any = None
-        """A hash of all that is handed to the model, where one is wanted."""
+        """A hash of all model inputs, if requested."""
 
     def submit(self, key: int, request: Request) -> None:
         inputs = self.local.encode(request.messages)
@@ -72,7 +72,7 @@ class InstantEngine(TokenizerOnlyEngine):
 
 
 def documents(folder: Path, count: int, frames: int) -> Iterator[Document]:
-    """Texts of WORDS words from the demo's, each with pictures of its own."""
+    """Texts of WORDS words from the demo's, each with its own pictures."""
     rng = np.random.default_rng(0)
     texts = [example.document.text for example in load_corpus(demo_corpus())["train"] if example.document.lang == "en"]
     words = " ".join(texts).split()
@@ -88,7 +88,7 @@ def documents(folder: Path, count: int, frames: int) -> Iterator[Document]:
 
 
 def system_of(folder: Path, model: str | None, frames: int) -> tuple[VideoLLM, InstantEngine]:
-    """The system and its engine; `folder` holds the tiny model where none is named."""
+    """The system and its engine; `folder` holds the tiny model if none is given."""
     if model is None:
         from tests.videollm import tiny
 
@@ -100,8 +100,8 @@ def system_of(folder: Path, model: str | None, frames: int) -> tuple[VideoLLM, I
 
 
 def serve(model: str | None, frames: int, count: int) -> None:
-    """The documents for each line of the standard input: prints seconds of the processor, and what the model was handed
-    the first time."""
+    """Process the documents for each line of standard input: prints CPU seconds, and the hash of the model's first
+    inputs."""
     with tempfile.TemporaryDirectory() as folder:
         here = list(documents(Path(folder), count, frames))
         system, engine = system_of(Path(folder), model, frames)
@@ -116,8 +116,8 @@ def serve(model: str | None, frames: int, count: int) -> None:
 
 
 def compare(other: Path, words: list[str], rounds: int, count: int) -> None:
-    """Let the two take turns, and print what they did."""
-    from benchmarks.turns import take_turns  # not where one takes its turns: a checkout may lack it
+    """Let the two alternate, and print the results."""
+    from benchmarks.turns import take_turns  # not imported in a turn: a checkout may lack it
 
     turns = take_turns(__file__, [*words, "--serve"], other, rounds)
     for name, side in zip(("other", "here"), zip(*turns, strict=True), strict=True):
@@ -151,7 +151,7 @@ def main() -> None:
         for frames in map(int, given.frames.split(",")):
             here = list(documents(Path(folder), given.documents, frames))
             system, _ = system_of(Path(folder), given.model, frames)
-            list(system.predict(here[:2]))  # what is only done once is not counted
+            list(system.predict(here[:2]))  # warm-up
             profile = cProfile.Profile()
             started, core = time.perf_counter(), time.process_time()
             if given.profile:

@@ -1,4 +1,4 @@
-"""Documents a second of each importer, beside only reading the same files with the json module or as bytes.
+"""Documents per second of each importer, compared with only reading the same files with the json module or as bytes.
 
 python benchmarks/import_speed.py DATA      DATA holds m3d/, re_docred/, litbank/, mdocre_samples/
 """

@@ -1,4 +1,4 @@
-"""Kill a command at random moments, give it again, and compare its files with those of an undisturbed one.
+"""Kill a command at random moments, repeat it, and compare its files with those of an undisturbed one.
 
     python -m benchmarks.kills [KILLS]                    a run of `majority`, and one of a replay of the gold
     python -m benchmarks.kills [KILLS] bench              an experiment of three runs, one of the embedded video LLM
@@ -49,13 +49,13 @@ def bench(file: Path, *words: str) -> Callable[[Path], list[str]]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Those of all runs in the folder without what tells the time, by path."""
+    """path -> content of the files of all runs in the folder, without times."""
     runs = [path.parent for path in sorted(folder.rglob("run.json"))]
     return {f"{run.relative_to(folder)}/{name}": data for run in runs for name, data in files_of(run).items()}
 
 
 def kill(name: str, words: Callable[[Path], list[str]], folder: Path, kills: int, chance: random.Random) -> None:
-    """Raises SystemExit where the files differ."""
+    """Raises SystemExit if the files differ."""
     start = [sys.executable, "-m", "m3dllm"]
     whole, killed = folder / name / "whole", folder / name / "killed"
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How time and memory grow: each verb over 100, 1,000, 10,000, … documents, and one document of as many mentions.
+"""The growth of time and memory: each verb on 100, 1,000, 10,000, … documents, and one document with as many mentions.
 
     python -m benchmarks.load WORK [N …] [--only STEP,…]      WORK keeps the corpora and runs; N: 100 1000 10000
     python -m benchmarks.load WORK [N …] --data DATA          importers of N documents of real data, repeated, and every
@@ -7,9 +7,8 @@
     python -m benchmarks.load WORK [N …] --functions          write_answer and normalize on one document of N mentions
 
 Documents are invented: 60 words, twelve mentions in six chains, three relations, no frames; the answers of two systems
-are the gold with every seventh mention or every fifth relation left out. Every step is a process of its own, of which
-the processor's time and the largest memory are measured. To compare two states
-of the code, run it in the checkout of each.
+are the gold without every seventh mention or every fifth relation. Every step is a separate process, of which CPU time
+and peak memory are measured. To compare two versions of the code, run it in the checkout of each.
 """
 
 from __future__ import annotations
@@ -100,9 +99,9 @@ def write_brat(path: Path, n: int) -> None:
 REAL = {"redocred": "redocred", "gmner": "gmner/train.txt", "conll": "twitter", "mnre": "mnre_train.txt"}
 """importer -> its file or folder of real data"""
 WALKED = ("redocred", "conll")
-"""Those over which every verb goes; they have splits train and test."""
+"""Those for all verbs; they have the splits train and test."""
 TRAINED_ON = 20
-"""Documents that 'majority' is fitted on."""
+"""The number of documents that 'majority' is trained on."""
 
 
 def write_real(folder: Path, data: Path, n: int) -> None:
@@ -143,7 +142,7 @@ def write_tweets(path: Path, sources: Sequence[Path], n: int) -> None:
 
 
 def real_steps(work: Path, data: Path, n: int) -> Iterator[tuple[str, Callable[[], tuple[float, float]]]]:
-    """The import of each kind of real data, and every verb over some of them."""
+    """The import of each kind of real data, and every verb on some of them."""
     here = work / f"real-{n}"
     if not here.exists():
         apart(write_real, here, data, n)
@@ -159,7 +158,7 @@ def real_steps(work: Path, data: Path, n: int) -> Iterator[tuple[str, Callable[[
 
 
 def write_answers(corpus: Path, folder: Path) -> None:
-    """Two systems' answers to the corpus: lines of the native form with some of the gold left out."""
+    """Two systems' answers: lines of the native form without some of the gold."""
     for name in ("a", "b"):
         with (corpus / "dev.jsonl").open(encoding="utf-8") as rows, (folder / f"{name}.jsonl").open("w") as out:
             for i, row in enumerate(map(json.loads, rows)):
@@ -184,7 +183,7 @@ def prediction_lines(here: Path) -> Path:
 
 
 def measured(*arguments: object) -> tuple[float, float]:
-    """(seconds of the processor, megabytes at most) of the program, in a process of its own."""
+    """(CPU seconds, peak megabytes) of the program, in a separate process."""
     command = [sys.executable, "-m", "m3dllm", *map(str, arguments)]
     quiet = os.open(os.devnull, os.O_WRONLY)
     pid = os.posix_spawn(command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, quiet, 1)])
@@ -196,7 +195,7 @@ def measured(*arguments: object) -> tuple[float, float]:
 
 
 def apart(function: Callable[..., None], *arguments: object) -> None:
-    """Call it in a process of its own: the largest memory of a process counts for those that it starts later."""
+    """Call it in a separate process, since a process' peak memory counts for those that it starts later."""
     process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
     process.start()
     process.join()
@@ -205,13 +204,13 @@ def apart(function: Callable[..., None], *arguments: object) -> None:
 
 
 def fresh(folder: Path) -> Path:
-    """`folder`, without what a former measurement left there."""
+    """`folder`, without the files of an earlier measurement."""
     shutil.rmtree(folder, ignore_errors=True)
     return folder
 
 
 def steps(work: Path, n: int) -> Iterator[tuple[str, Callable[[], tuple[float, float]]]]:
-    """Every step with what runs it, in the order in which one needs the other."""
+    """(step, function that measures it), in the order of dependencies."""
     here = work / str(n)
     corpus = here / "corpus"
     for kind, write in (("redocred", write_redocred), ("brat", write_brat)):
@@ -234,7 +233,7 @@ def steps(work: Path, n: int) -> Iterator[tuple[str, Callable[[], tuple[float, f
 
 
 def corpus_steps(corpus: Path, here: Path) -> Iterator[tuple[str, Callable[[], tuple[float, float]]]]:
-    """What is done with a corpus."""
+    """The steps on a corpus."""
     yield "check", lambda: measured("check", corpus)
     yield "split", lambda: measured("split", corpus, "--out", fresh(here / "split"))
     for form in ("csv", "jsonld"):
@@ -242,7 +241,7 @@ def corpus_steps(corpus: Path, here: Path) -> Iterator[tuple[str, Callable[[], t
 
 
 def run_steps(runs: Sequence[Path], here: Path) -> Iterator[tuple[str, Callable[[], tuple[float, float]]]]:
-    """What is done with finished runs."""
+    """The steps on finished runs."""
     yield "normalize", lambda: measured("normalize", runs[0])
     yield "score", lambda: measured("score", runs[0])
     yield "report", lambda: measured("report", *runs, "--out", fresh(here / "report"))

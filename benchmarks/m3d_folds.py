@@ -1,4 +1,4 @@
-"""The folds of M3D on which DFFM and its peers are measured: five, by source video, the same for all."""
+"""The five folds of M3D, by source video, for DFFM and its peers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Fold:
-    """What one fold is learned from, chosen by, and scored on."""
+    """The train, dev and test documents of one fold."""
 
     labels: LabelSet
     train: tuple[Example, ...]
@@ -36,9 +36,9 @@ class Fold:
 
 
 def m3d_folds(data: Path, lang: str, *, share: float = 1.0) -> list[Fold]:
-    """The folds of the released documents of a language; a tenth of what is not scored is held out to choose by.
+    """The folds of the released documents of a language; 10 % of the train part is held out as dev.
 
-    `share` keeps that much of each train part: whole source videos, chosen by their hash, so that a smaller share is
+    `share` keeps this part of each train set: whole source videos, selected by their hash, so that a smaller share is
     part of a larger one.
     """
     imported = read_m3d(data)

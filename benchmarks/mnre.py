@@ -1,9 +1,9 @@
-"""MNRE as a corpus that says no type of a mention: `import mnre` takes types from the relations, which would tell them.
+"""MNRE as a corpus without mention types: `import mnre` takes types from the relations, which would leak them.
 
     python -m benchmarks.mnre MNRE OUT [--train N]
     m3dllm bench attn-mixup --corpus OUT --text-encoder minilm
 
-Its train is ours, or the first N tweets of it, and its val our test: nothing is chosen on that, since a run sets a part
+Its train is ours, or the first N tweets of it, and its val our test: no selection uses that, since a run sets a part
 of train apart as its dev.
 """
 
@@ -21,7 +21,7 @@ from m3dllm.labels import Label, LabelSet
 from m3dllm.types import Annotation, Chain, Example
 
 ENTITY = "ENTITY"
-"""The one type of a mention."""
+"""The only mention type."""
 
 
 def untyped(example: Example) -> Example:

@@ -1,11 +1,11 @@
-"""Prompts read by a real model: strategies, numbers of examples, held by a grammar or free; what goes wrong, and F1.
+"""Prompting a real model: strategies, few-shot examples, with and without grammar; invalid answers, and F1.
 
     python -m benchmarks.prompts MODEL CORPUS OUT [--documents 8] [--max-tokens 256] [--split dev] [--train train]
         [--strategies joint,staged] [--shots 0,1,2,4] [--versions 2] [--held both] [--lang en] [--set name=value …]
 
-MODEL is a model's folder or hub id, `embedded`, the address of a server, or a GGUF file, which llama.cpp serves. The
-first documents of the split are asked about, in each language; examples are of the train split, the same for all
-documents. Runs are kept in OUT: the same command again takes up where it stopped.
+MODEL is a model's folder or hub id, `embedded`, the address of a server, or a GGUF file, served by llama.cpp. The
+first documents of the split in each language are used; few-shot examples are of the train split, the same for all
+documents. Runs are kept in OUT: the same command resumes.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from m3dllm.scored import ScoredRun, read_run
 from m3dllm.types import TASKS, Annotation, Prediction
 
 INVALID = frozenset(("not_json", "no_answer", "repaired", "bad_shape", "truncated"))
-"""What is said of an answer that is not, or not wholly, in the form that it was asked for."""
+"""Issues of an answer that is not, or only partly, in the requested format."""
 HEADS = ("", "empty", "copied", "repeats", "invalid", "unaligned", "tokens", *TASKS)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One way of asking."""
+    """One prompting configuration."""
 
     version: int
     strategy: str
@@ -62,7 +62,7 @@ def few(corpus: Path, out: Path, *, split: str, train: str, documents: int) -> P
 
 
 def row(found: ScoredRun, lang: str) -> tuple[str, ...]:
-    """Shares of the documents with gold, in percent; tokens written a document; F1 of the tasks with 95 % intervals."""
+    """Percentages of the documents with gold; output tokens per document; F1 of the tasks with 95 % intervals."""
     here = {example.document.id: example.gold for example in found.examples if example.document.lang == lang}
     gold = {name for name, annotation in here.items() if annotation.chains or annotation.regions}
     predictions = [p for p in found.predictions if p.document in gold]
@@ -79,7 +79,7 @@ def row(found: ScoredRun, lang: str) -> tuple[str, ...]:
 
 
 def intervals(found: ScoredRun, lang: str) -> list[str]:
-    """F1 of each task, with 95 % intervals over source videos: those of the difference to a system that is silent."""
+    """F1 of each task, with 95 % confidence intervals over source videos: those of the difference to empty answers."""
     examples = [example for example in found.examples if example.document.lang == lang]
     silent = [Prediction(example.document.id, Annotation()) for example in examples]
     nothing = score(examples, silent, labels=found.record.labels, settings=found.scores.settings)
@@ -94,7 +94,7 @@ def intervals(found: ScoredRun, lang: str) -> list[str]:
 
 @contextmanager
 def engine_of(model: str, out: Path, context: int) -> Iterator[dict[str, Any]]:
-    """The options by which the model is asked."""
+    """The options for the model."""
     if model == "embedded":
         yield {}
     elif model.startswith("http"):

@@ -1,9 +1,9 @@
-"""The report over twelve runs on the real M3D development documents: how long it takes, and what of it.
+"""The time of the report over twelve runs on the real M3D development documents, by part.
 
     python -m benchmarks.report_speed DATA [WORK]      DATA holds m3d/; WORK keeps runs and report
 
-Three systems, two languages, two protocols, a run each: the gold said again, the heuristic baselines with chains by
-text, and with chains of one mention. Nine tenths of the documents are scored, the others learned from.
+Three systems, two languages, two protocols, one run each: replayed gold, heuristic baselines with chains by text, and
+with chains of one mention. 90 % of the documents are scored, the others are for training.
 The time is that of `write_report` with all tables and figures, after the libraries are loaded.
 """
 
@@ -24,7 +24,7 @@ LIMIT_S = 10.0
 
 
 def make_runs(data: Path, work: Path) -> list[Path]:
-    """The twelve runs, made where they are not there yet. Every tenth document is learned from."""
+    """The twelve runs, made if missing. Every tenth document is for training."""
     corpus = work / "m3d"
     if not corpus.exists():
         imported = read_m3d(data / "m3d")

@@ -1,8 +1,8 @@
-"""The scorer beside its slow twins of the tests, on the same documents in the same run, and on whole corpora.
+"""The scorer compared with the slow reference implementations of the tests, and its time on whole corpora.
 
     python -m benchmarks.score_speed [DATA]      DATA holds m3d/; without it the documents are generated
 
-The twins search exhaustively, so that only small documents are feasible for them; the two are also checked to agree.
+The references search exhaustively, which is only feasible for small documents; the two are also checked to agree.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SMALL, FRAMES = 300, range(0, 96, 24)
 
 
 def drawn(rng: random.Random, *, n_mentions: int, n_chains: int, n_relations: int, n_boxes: int) -> Annotation:
-    """A random annotation of the given size; two of them share a good part of their mentions."""
+    """A random annotation of the given size; two of them share many mentions."""
     names = [f"c{i}" for i in range(n_chains)]
     words: dict[str, list[Mention]] = {name: [] for name in names}
     for at in rng.sample(range(n_mentions + n_mentions // 4), n_mentions):
@@ -46,7 +46,7 @@ def drawn(rng: random.Random, *, n_mentions: int, n_chains: int, n_relations: in
 
 
 def disturbed(rng: random.Random, gold: Annotation) -> Annotation:
-    """Gold as a fair system would say it: mentions lost or put into another chain, relations lost."""
+    """Gold with the errors of a mediocre system: mentions lost or put into another chain, relations lost."""
     words = {chain.id: [m for m in chain.mentions if rng.random() > 0.15] for chain in gold.chains}
     for name, found in words.items():
         if found and rng.random() < 0.3:

@@ -1,4 +1,4 @@
-"""Start-up times beside a bare interpreter's: medians of alternating runs, and their ratio.
+"""Start-up times compared with a bare interpreter: medians of alternating runs, and their ratio.
 
 python benchmarks/start_up.py [RUNS]
 """

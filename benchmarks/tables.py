@@ -26,7 +26,7 @@ def f1s(done: Run) -> Row:
 
 
 def tell(title: str, rows: Sequence[Row]) -> None:
-    """Mean, least and greatest F1 in percent."""
+    """Print mean, minimum and maximum F1 in percent."""
     print(title)
     for key in sorted({key for row in rows for key in row}):
         values = [100 * row[key] for row in rows if key in row]

@@ -1,10 +1,10 @@
-"""A training step of a supervised system on the demo, here and in another checkout, in turn: processor time.
+"""CPU time of a training step of a supervised system on the demo, alternating between two checkouts.
 
     OMP_NUM_THREADS=1 python -m benchmarks.training_step OTHER [--system dffm] [--rounds 6]
 
-Two processes take the same four steps of four documents each, one after the other and never at once, so that what else
-runs on the machine slows both alike. Printed are the least and the median time of a step of each, the median of
-their ratios, and the loss of the last step: of the same computation it is the same but for its last digits.
+Two processes take the same four steps of four documents each, alternating, so that other load slows both alike. It
+prints the minimum and median time of a step of each, the median of their ratios, and the loss of the last step, which
+for the same computation differs only in its last digits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DOCUMENTS = 16
 
 
 def serve(system: str) -> None:
-    """The four steps for each line of the standard input: prints seconds a step, and the last loss."""
+    """Take the four steps for each line of standard input: prints seconds per step, and the last loss."""
     import torch
 
     from m3dllm.corpora.demo import demo_corpus
@@ -53,8 +53,8 @@ def serve(system: str) -> None:
 
 
 def compare(other: Path, system: str, rounds: int) -> None:
-    """Let the two take turns, and print what they took."""
-    from benchmarks.turns import take_turns  # not where one takes its turns: a checkout may lack it
+    """Let the two alternate, and print their times."""
+    from benchmarks.turns import take_turns  # not imported in a turn: a checkout may lack it
 
     said = take_turns(__file__, ["--serve", "--system", system], other, rounds)
     found = [[(float(seconds), float(loss)) for seconds, loss in turn] for turn in said]

@@ -1,11 +1,11 @@
-"""LoRA tuning: real documents, what saves memory or time, and whether processes learn what one learns.
+"""LoRA tuning: real documents, options that save memory or time, and several processes compared with one.
 
     python -m benchmarks.tuning m3d OUT --data DATA [--model M] [--documents 24] [--epochs 3]
     python -m benchmarks.tuning speed OUT [--model M] [--documents 24] [--device cuda]
     python -m benchmarks.tuning processes OUT [--model M] [--documents 12]
 
 m3d: the English M3D dev text, split by source video; the loss and the dev score of each epoch, and the adapter in both
-engines. speed: tokens a second and peak memory, each setting in a process of its own. processes: the loss curve of one
+engines. speed: tokens per second and peak memory, each setting in a separate process. processes: the loss curve of one
 process and of two on the CPU. M as in `benchmarks.videollm`. Runs are kept in OUT.
 """
 
@@ -46,7 +46,7 @@ LEARNING = {"rank": 8, "lr": 5e-3, "dropout": 0.0, "step_size": 8, "micro_batch"
 
 
 def m3d(out: Path, data: Path, *, model: str, documents: int, epochs: int) -> None:
-    """LoRA on real text. A tiny random model learns the form of an answer and little else: see the loss."""
+    """LoRA on real text. A tiny random model learns little more than the format of answers: see the loss."""
     corpus = out / "m3d"
     if not corpus.exists():
         write_corpus(out / "whole", read_m3d(data / "m3d"))
@@ -92,7 +92,7 @@ SETTINGS = {
 
 
 def speed(out: Path, *, model: str, documents: int, device: str) -> None:
-    """Each setting in a process of its own, so that its peak memory is its own."""
+    """Each setting in a separate process, for separate peak memory."""
     print("| setting | tokens/s | peak memory, MB | loss |\n| --- | ---: | ---: | ---: |")
     for name, options in SETTINGS.items():
         told = json.dumps({"model": model_folder(model, out), "device": device} | options)
@@ -103,7 +103,7 @@ def speed(out: Path, *, model: str, documents: int, device: str) -> None:
 
 
 def one(out: Path, options: dict, documents: int) -> None:
-    """One epoch over demo documents with these options; what it took, as a line of JSON."""
+    """One epoch on demo documents with these options; prints its cost as a line of JSON."""
     from m3dllm.systems.videollm.config import Config
     from m3dllm.systems.videollm.engines.local.model import peak_memory_mb
     from m3dllm.systems.videollm.tuning.trainer import Trainer
@@ -118,7 +118,7 @@ def one(out: Path, options: dict, documents: int) -> None:
     entries, rng = trainer.dataset.entries, random.Random(0)
     steps = batches([entry.tokens for entry in entries], trainer.schedule, rng)
     steps = [[entries[i] for i in step] for step in steps]
-    trainer.training.step(steps[0])  # warm
+    trainer.training.step(steps[0])  # warm-up
     started, loss, learned, tokens = time.perf_counter(), 0.0, 0, 0
     for step in steps:
         loss += trainer.training.step(step)
@@ -132,7 +132,7 @@ def one(out: Path, options: dict, documents: int) -> None:
 
 
 def processes(out: Path, *, model: str, documents: int) -> None:
-    """The loss of each epoch, by one process and by two."""
+    """The loss of each epoch, with one process and with two."""
     demo = load_corpus(demo_corpus())
     corpus = out / "demo"
     if not corpus.exists():

@@ -1,4 +1,4 @@
-"""Two checkouts that take turns, never at once, so that what else runs on the machine slows both alike."""
+"""Two checkouts that alternate, so that other load slows both alike."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from pathlib import Path
 
 
 def take_turns(script: str, words: Sequence[str], other: Path, rounds: int) -> list[tuple[list[str], list[str]]]:
-    """(what `script` prints with the code of `other`, what with that of this checkout) of each turn, in words.
+    """(output of `script` with the code of `other`, output with this checkout) of each turn, in words.
 
-    It prints a line for each line of its standard input. The turn before the first, in which what is done once is done,
-    is left out.
+    It prints one line for each line of its standard input. A first warm-up turn is dropped.
     """
     both = [
         subprocess.Popen(

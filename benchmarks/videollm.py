@@ -1,12 +1,11 @@
-"""Video LLMs: three engines over real documents, what grammars cost, and what answering together is worth.
+"""Video LLMs: three engines on real documents, the cost of grammars, and the gain of batching.
 
     python -m benchmarks.videollm engines OUT --data DATA [--model M] [--documents 20] [--max-tokens 96]
     python -m benchmarks.videollm grammar OUT --data DATA [--vocabulary 131072]
     python -m benchmarks.videollm batch OUT [--model M] [--device cuda] [--documents 24] [--max-tokens 128]
 
 M is a model's folder or hub id, a tiny model by its name (qwen2_5_vl, qwen3_vl, llava, internvl), or qwen2.5-vl-3b: a
-model of that shape with random weights, for a GPU. Runs are kept in OUT: the same command again takes up where it
-stopped.
+model of that shape with random weights, for a GPU. Runs are kept in OUT: the same command resumes.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from m3dllm.types import Annotation, Chain, Document, Example
 
 TINY = ("qwen2_5_vl", "qwen3_vl", "llava", "internvl")
 CONTEXT = 32_768
-LEFT_OPEN = {  # by the joint grammar, or said of an answer that is no fault of its form
+LEFT_OPEN = {  # errors that the joint grammar allows, or that do not concern the format
     "occurrence_out_of_range",
     "covered",
     "duplicate_mention",
@@ -49,11 +48,11 @@ LEFT_OPEN = {  # by the joint grammar, or said of an answer that is no fault of 
     "windows",
 }
 BANDWIDTH = {"H100": 3.35e12, "H200": 4.8e12, "A100": 2.04e12, "L4": 3.0e11}
-"""Bytes a second from the memory of some GPUs, by a part of their name."""
+"""Memory bandwidth of some GPUs in bytes per second, by a part of their name."""
 
 
 def model_folder(name: str, out: Path) -> str:
-    """The folder of a model that is built here, in `out`; any other name as it is."""
+    """The folder of a model that is built here, in `out`; any other name unchanged."""
 
     folder = out / "models" / name
     if name in TINY and not folder.exists():
@@ -97,7 +96,7 @@ def _shaped_as_3b(folder: Path) -> None:
 
 
 def engines(out: Path, data: Path, *, model: str, documents: int, max_tokens: int, strategies: Sequence[str]) -> None:
-    """The same tiny model in each engine over the demo, the MDocRE samples and M3D: tables, faults, differences."""
+    """The same tiny model in each engine on the demo, the MDocRE samples and M3D: tables, errors, differences."""
     from tests.videollm.serving import vllm_serving
 
     folder = model_folder(model, out)
@@ -122,7 +121,7 @@ def engines(out: Path, data: Path, *, model: str, documents: int, max_tokens: in
 
 
 def _corpora(out: Path, data: Path, documents: int) -> Iterator[Path]:
-    """Corpora whose test split is what is asked about."""
+    """Corpora with the documents as their test split."""
     folder = out / "corpora"
     if not (folder / "demo").exists():
         demo = load_corpus(demo_corpus())
@@ -154,7 +153,7 @@ def _few(examples: Sequence[Example], count: int) -> list[Example]:
 
 
 def _write(folder: Path, examples: list[Example], labels: Any, root: Path) -> None:
-    """A corpus of its own from some examples of one whose frames lie in `root`."""
+    """Write some examples of a corpus, whose frames are in `root`, as a new corpus."""
     imported = Imported(labels)
     relative = []
     for example in examples:
@@ -169,7 +168,7 @@ def _write(folder: Path, examples: list[Example], labels: Any, root: Path) -> No
 
 
 def _faults(done: Run) -> str:
-    """How many answers are finished, and how many of these are at fault in a way that the grammar rules out."""
+    """How many answers are finished, and how many of these have errors that the grammar excludes."""
     raws, record = done.raws(), done.record()
     finished = {
         key for key, raw in raws.items() if all(turn.finish == "stop" for turn in raw.turns) and not raw.failure
@@ -210,16 +209,16 @@ def _compare(ours: Run, theirs: Run, name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Milliseconds to compile, and microseconds a token to take it and rule out what may not follow."""
+    """Milliseconds to compile a grammar, and microseconds per token to advance and mask."""
 
     compile_ms: float
     mask_us: float
 
 
 def grammars(out: Path, data: Path, *, vocabulary: int) -> None:
-    """Compiling and masking along right answers, with documents of 100, 500 and 4,000 words, for a large vocabulary.
+    """Compiling and masking along gold answers, with documents of 100, 500 and 4,000 words, for a large vocabulary.
 
-    The bounds are those of a run: at most 48 chains, 64 relations, and what they leave out of the gold is not written.
+    The bounds are those of a run: at most 48 chains and 64 relations; gold beyond them is dropped.
     """
     import llguidance.hf
 
@@ -240,7 +239,7 @@ def grammars(out: Path, data: Path, *, vocabulary: int) -> None:
             made = joined([e for e in examples if e.document.lang == lang], words)
             config = Config(model=model_folder("qwen2_5_vl", out), frames=0, context=CONTEXT)
             unloaded = TokenizerOnlyEngine(config)
-            unloaded.context = 10 * CONTEXT  # a document is not to be cut into windows here
+            unloaded.context = 10 * CONTEXT  # no windows here
             system = VideoLLM(config, labels=imported.labels, engine=unloaded)
             (item,) = items_of([*system.builder.of(made.document)], made.gold)
             held = item.request.constraint
@@ -272,7 +271,7 @@ def _cost(constraint: Any, ids: Sequence[int], tokens: Any) -> Cost:
 
 
 def _free_us(vocabulary: int) -> float:
-    """Microseconds to choose the likeliest of all tokens: what an unconstrained token costs at this place."""
+    """Microseconds of the argmax over all tokens: the cost of an unconstrained token."""
     import torch
 
     logits = torch.randn(vocabulary)
@@ -285,7 +284,7 @@ def _free_us(vocabulary: int) -> float:
 
 
 def joined(examples: Sequence[Example], words: int) -> Example:
-    """Documents one after another, cut to exactly so many words (Chinese: characters)."""
+    """Concatenated documents, cut to exactly `words` words (Chinese: characters)."""
     text, chains, relations = "", [], []
     for n, example in enumerate(examples):
         at = len(text)
@@ -338,7 +337,7 @@ def _tokenizer(texts: Sequence[str], size: int) -> Any:
 
 
 def batches(out: Path, *, model: str, device: str, documents: int, max_tokens: int) -> None:
-    """Documents a minute: transformers one by one, transformers and vLLM together; the same model and documents."""
+    """Documents per minute: transformers one by one, transformers and vLLM batched; the same model and documents."""
     from m3dllm.systems.videollm.config import Config
     from m3dllm.systems.videollm.system import VideoLLM
 
@@ -354,7 +353,7 @@ def batches(out: Path, *, model: str, device: str, documents: int, max_tokens: i
         "vllm, 32 together": {"engine": "vllm", "batch": 32},
     }.items():
         system = VideoLLM(Config(**fixed | options), labels=corpus.labels)
-        list(system.predict(asked[:2]))  # what is only done once is not counted
+        list(system.predict(asked[:2]))  # warm-up
         system.tally = type(system.tally)()
         list(system.predict(asked))
         rates[name] = system.tally.documents_a_minute or 0.0
@@ -368,7 +367,7 @@ def batches(out: Path, *, model: str, device: str, documents: int, max_tokens: i
 
 
 def _bandwidth(system: Any, tally: Any) -> None:
-    """How far writing is from reading all weights once for each token of one document; on a GPU of known bandwidth."""
+    """Decoding speed relative to reading all weights once per token of one document, on a GPU of known bandwidth."""
     import torch
 
     if not torch.cuda.is_available() or not hasattr(system.engine, "model"):

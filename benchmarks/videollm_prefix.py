@@ -1,13 +1,12 @@
-"""What a strategy asks, and how much of it is computed: the prompt tokens of joint and staged, with and without reuse.
+"""Prompt tokens of the strategies joint and staged, and how many are computed with and without the prefix cache.
 
     python -m benchmarks.videollm_prefix [--model MODEL] [--documents N] [--frames N] [--longest-side N] [--device cpu]
 
 Without --model a tiny one of the real Qwen2.5-VL architecture is built, with random weights and a byte-level
-tokenizer. The documents are those of the demo corpus; gold speaks the model's part, so that the prompts of later stages
-are as long as in a run whose answers are right. Each prompt is encoded and one token is written. Counted are the tokens
-of the prompts, those that were computed and those whose keys and values were there already, the images that went
-through the vision encoder, and seconds (on a CPU those of the processor, which a busy machine does not lengthen); every
-figure comes from the same run.
+tokenizer. The documents are those of the demo corpus; gold answers replace the model's, so that the prompts of later
+stages are as long as in a run with correct answers. Each prompt is encoded and one token is generated. It counts the
+prompt tokens, those computed and those from the cache, the images encoded by the vision encoder, and seconds (CPU time
+on a CPU, which other load does not change); all figures are from the same run.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ STRATEGIES = ("joint", "staged")
 
 @dataclass(slots=True)
 class Cost:
-    """What the prompts of some documents came to."""
+    """The cost of the prompts of some documents."""
 
     prompts: int = 0
     tokens: int = 0
@@ -81,13 +80,13 @@ def main() -> None:
 
 
 def requests(system: VideoLLM, example: Example) -> Iterator[Request]:
-    """The prompts about a document, in order, each to be answered by one free token."""
+    """The prompts about a document, in order, each for one unconstrained token."""
     for item in items_of(system.builder.of(example.document), example.gold):
         yield replace(item.request, constraint=None, max_tokens=1)
 
 
 def spend(engine: Any, counter: Images, found: Sequence[Sequence[Request]], *, shared: bool) -> Cost:
-    """Ask everything, document by document; without `shared` each prompt is encoded from its beginning."""
+    """Send all prompts, document by document; without `shared` each is encoded from its beginning."""
     cost = Cost()
     counter.count = 0
     clock = time.process_time if engine.device.type == "cpu" else time.perf_counter

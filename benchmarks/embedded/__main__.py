@@ -1,18 +1,18 @@
-"""Make the embedded video LLM: each step keeps what it made in WORK, and does nothing that is there already.
+"""Make the embedded video LLM: each step keeps its results in WORK, and skips what exists.
 
     python -m benchmarks.embedded tokenizer WORK                  from generated texts
     python -m benchmarks.embedded shelves WORK [--scale 1]        generated documents as arrays
     python -m benchmarks.embedded train WORK [--ordinary] [--tokens 65e6] [--until 1e6]
-    python -m benchmarks.embedded train WORK --start FOLDER       on from the weights in FOLDER, with examples
+    python -m benchmarks.embedded train WORK --start FOLDER       from the weights in FOLDER, with few-shot examples
     python -m benchmarks.embedded export WORK [FOLDER] [--examples]   in half precision; else into the package
     python -m benchmarks.embedded curve WORK                      the log of each training as a table
     python -m benchmarks.embedded measure OUT                     on the demo corpus: alone, few-shot, tuned
 
-`train` saves itself every few minutes and goes on where it stopped; the same command gives the same model on the same
-machine. `--ordinary` is the control: the library's own initialization, everything else the same. `--until` stops early,
-so that the control can be compared after as many tokens. `--processes`: how many share the work of `shelves` and of
-`train`. With `--start` documents stand behind 0 to 4 examples, which makes the weights of the package out of those of
-the first training; `export --examples` writes these.
+`train` saves its state every few minutes and resumes; the same command gives the same model on the same machine.
+`--ordinary` is the control: the library's own initialization, everything else the same. `--until` stops early, so that
+the control can be compared after as many tokens. `--processes`: the number of processes for `shelves` and `train`. With
+`--start` documents follow 0 to 4 few-shot examples, which makes the weights of the package from those of the first
+training; `export --examples` writes these.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SHELVES: tuple[tuple[str, int, int], ...] = (
     ("marked", 6000, 0),
     *(("wide", 1200, 100 * part) for part in range(1, 13)),
 )
-"""Kind of document, how many in each language, and the seed."""
+"""(kind of document, number per language, seed)."""
 _BEHIND_EXAMPLES = "shelves-with-examples"
 SHELVES_BEHIND_EXAMPLES: tuple[tuple[str, int, int], ...] = (
     ("told", 2500, 1000),
@@ -61,7 +61,7 @@ SHELVES_BEHIND_EXAMPLES: tuple[tuple[str, int, int], ...] = (
     ("unshown", 6500, 0),
     *(("wide", 1200, 100 * part) for part in range(13, 19)),
 )
-"""Those of the training with examples."""
+"""The same for the training with few-shot examples."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def tokenizer(args: argparse.Namespace) -> None:
-    """Learn the tokenizer from 1000 generated texts of each of two kinds and each language."""
+    """Train the tokenizer on 1000 generated texts of each of two kinds and each language."""
     from benchmarks.embedded.tokens import make_tokenizer
     from m3dllm.corpora.demo import chinese, names, prose_zh
 
@@ -136,7 +136,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """The model as it is now, as a folder of the transformers library."""
+    """Write the current model as a folder of the transformers library."""
     import torch
 
     from benchmarks.embedded.architecture import make_model, save
@@ -149,7 +149,7 @@ def export(args: argparse.Namespace) -> None:
 
 
 def _training(args: argparse.Namespace) -> str:
-    """The folder of the training that is meant."""
+    """The folder of the selected training."""
     asked = vars(args)
     if asked.get("start") or asked.get("examples"):
         return "with-examples"

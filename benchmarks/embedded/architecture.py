@@ -1,10 +1,10 @@
-"""Qwen3-VL in small, and the copying prior written into its first two layers.
+"""A small Qwen3-VL, with a copying prior written into its first two layers.
 
-Names and shapes are those of any Qwen3-VL. What is written by hand: the embeddings leave RESERVED dimensions free, and
-one more is the same for all tokens. In layer 0 two heads look one token back (their queries and keys come from the
-constant dimension, so the rotation of positions alone decides) and write what they find into the free dimensions. In
-layer 1 all heads look for a place whose preceding token is the current one, and copy what stands there. All else starts
-small and random; everything is learned on. `ordinary=True` leaves the library's own initialization: the control.
+Names and shapes are those of any Qwen3-VL. Initialized by hand: the embeddings leave RESERVED dimensions free, and one
+more is constant for all tokens. In layer 0 two heads attend to the previous token (their queries and keys come from the
+constant dimension, so that only the rotary positions matter) and write it into the free dimensions. In layer 1 all
+heads attend to tokens whose predecessor is the current token, and copy them (induction heads). All else starts small
+and random; everything is trained. `ordinary=True` keeps the library's own initialization: the control.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WIDTH, LAYERS, HEADS, HEAD, FEED = 128, 6, 4, 32, 320
 SIGHT, DEPTH, EYES = 64, 3, 4
 PATCH, MERGE = 8, 2
 PIXELS = (16 * 16 * 4, 5600)
-"""The fewest and the most pixels of a frame as it is seen: one of 160 x 120 becomes 80 x 64, 20 tokens."""
+"""The minimum and maximum pixels of an input frame: one of 160 x 120 becomes 80 x 64, 20 tokens."""
 THETA = 1e6
 SCALE = 0.05
 RESERVED = 64
@@ -89,7 +89,7 @@ def make_model(tokenizer: Any, *, seed: int = 0, ordinary: bool = False) -> Any:
 
 @torch.no_grad()
 def write_prior(model: Any, tokenizer: Any, *, seed: int) -> None:
-    """The copying prior, and embeddings of which twins and neighbouring coordinates begin alike."""
+    """Write the copying prior, and embeddings in which twins and neighbouring coordinates start similar."""
     text = model.model.language_model
     generator = torch.Generator().manual_seed(seed)
     free = slice(WIDTH - RESERVED - 1, WIDTH - 1)
@@ -109,7 +109,7 @@ def write_prior(model: Any, tokenizer: Any, *, seed: int) -> None:
     first, second = text.layers[0].self_attn, text.layers[1].self_attn
     frequency = THETA ** (-torch.arange(0, HEAD, 2).float() / HEAD)
     fast = torch.arange(HEAD // 2) < 4
-    # Layer 0: two heads look one token back, by the four fastest rotations.
+    # Layer 0: two heads attend to the previous token, by the four fastest rotations.
     gain = torch.where(fast, 2.8, 1.0).repeat(2)
     first.q_norm.weight.copy_(gain)
     first.k_norm.weight.copy_(gain)
@@ -127,7 +127,7 @@ def write_prior(model: Any, tokenizer: Any, *, seed: int) -> None:
         first.v_proj.weight[rows, h * HEAD : (h + 1) * HEAD] = torch.eye(HEAD)
         first.o_proj.weight[:, rows] = 0
         first.o_proj.weight[free, :][h * HEAD : (h + 1) * HEAD, rows] = SCALE * torch.eye(HEAD)
-    # Layer 1: copy what stands after this token's like; by the slow rotations, so that distance is no matter.
+    # Layer 1: copy the token after an equal one; by the slow rotations, so that distance does not matter.
     slow = torch.arange(HEAD // 2) >= 6
     gain = torch.where(slow, 2.2, 0.3).repeat(2)
     second.q_norm.weight.copy_(gain)
@@ -178,7 +178,7 @@ def _embed(weight: torch.Tensor, tokenizer: Any, generator: torch.Generator, kno
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """The weights in half precision, with the processor; the configuration has them compute in single precision."""
+    """Save the weights in half precision, with the processor; the configuration computes in single precision."""
     folder.mkdir(parents=True, exist_ok=True)
     make_processor(tokenizer).save_pretrained(folder)
     state = {name: tensor.detach().clone().half() for name, tensor in model.state_dict().items()}

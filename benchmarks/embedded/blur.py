@@ -1,6 +1,6 @@
-"""Words of a prompt replaced at random, so that the model leans on more than one word of a sentence.
+"""Random replacement of words in prompts, so that the model relies on more than one word of a sentence.
 
-Words that the answer has (names, role nouns, dates) stay, and so do numbers and punctuation.
+Words in the answer (names, role nouns, dates), numbers and punctuation are kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks.embedded.shelves import Item
 from m3dllm.corpora.demo.names import SYLLABLES
 
 SHARE = 0.2
-"""The greatest share of a document's words that is replaced; half of the documents keep all."""
+"""The maximum share of replaced words in a document; half of the documents are unchanged."""
 
 
 class Blur:

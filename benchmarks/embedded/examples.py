@@ -1,8 +1,7 @@
-"""What the embedded model learns from: generated clips with names and sentences of their own, as prompts and answers.
+"""The training data of the embedded model: generated clips with their own names and sentences, as prompts and answers.
 
-A prompt is what `m3dllm run` would send; an answer is written in the answer form, in an order that follows the text:
-chains by first mention, relations where their two chains are mentioned nearest to each other, regions by frame and
-from left to right.
+A prompt is that of `m3dllm run`; an answer is in the answer form, in document order: chains by first mention, relations
+by the place where their two chains are mentioned closest to each other, regions by frame and from left to right.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ FRAMES = 8
 
 
 class OtherEnglish(English):
-    """English in other sentences than the demo's; nouns for people, places and organizations are the same."""
+    """English with other sentences than the demo's; nouns for people, places and organizations are the same."""
 
     prose = SimpleNamespace(**vars(prose_en) | vars(phrasings_en))
 
@@ -55,7 +54,7 @@ WRITERS: dict[Lang, type[Writer]] = {"en": OtherEnglish, "zh": OtherChinese}
 
 @cache
 def wide_writer(lang: Lang) -> type[Writer]:
-    """A writer of many more sentences: those of `WRITERS` and those of the wordings' files."""
+    """A writer with many more sentences: those of `WRITERS` and of the files of wordings."""
     plain = WRITERS[lang]
     more = wordings(lang)
     beats = {name: told + more[name] for name, told in plain.prose.BEATS.items()}
@@ -66,11 +65,11 @@ def wide_writer(lang: Lang) -> type[Writer]:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A sort of clip: how much happens in it, and what is left out of it.
+    """A kind of clip: how much happens in it, and what it lacks.
 
-    Of the frames that the demo leaves unannotated, `every_frame` keeps each with its regions; else they are dropped.
-    `pairs` keeps the frames alone that show two of the clip's cast; `wide` tells it in many more sentences; `unshown`
-    keeps no frame, though the answer says what only frames tell: an example as a few-shot prompt has it.
+    Frames that the demo leaves unannotated are kept with regions by `every_frame`, else dropped. `pairs` keeps only
+    frames with two of the clip's cast; `wide` uses many more sentences; `unshown` keeps no frames, although the answer
+    has relations that only frames show: as few-shot examples in a prompt.
     """
 
     name: str
@@ -106,9 +105,9 @@ KINDS = {
 
 
 def names_for(lang: Lang, *, held_out: bool = False) -> Names:
-    """The names of pretraining: none is the demo's, but a Chinese surname may be anybody's, as surnames are.
+    """The names of pretraining: none is in the demo, except Chinese surnames, which may be shared.
 
-    `held_out`: names to measure with, which are not learned from; surnames are in Chinese.
+    `held_out`: names for evaluation, which are not trained on, except Chinese surnames.
     """
     splits = ("dev",) if held_out else ("train", "test")
     found = [names_of(lang, split, salted=True) for split in splits]
@@ -125,7 +124,7 @@ def _all(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def clips(kind: Kind, lang: Lang, seed: int, *, held_out: bool = False) -> Iterator[tuple[Example, dict[str, bytes]]]:
-    """Clips without end, one of each story. `held_out`: with names that are not learned from."""
+    """An infinite stream of clips, one of each story. `held_out`: with names that are not trained on."""
     names, split = names_for(lang, held_out=held_out), "dev" if held_out else "train"
     writer = wide_writer(lang) if kind.wide else WRITERS[lang]
     n = 0
@@ -148,7 +147,7 @@ def clips(kind: Kind, lang: Lang, seed: int, *, held_out: bool = False) -> Itera
 
 
 def answer(document: Document, gold: Annotation) -> str:
-    """The answer as it is learned, in the joint form with boxes in thousandths."""
+    """The target answer, in the joint form with boxes in thousandths."""
     chains = (replace(chain, mentions=tuple(sorted(chain.mentions))) for chain in gold.chains)
     gold = named(replace(gold, chains=tuple(sorted(chains, key=lambda chain: chain.mentions[0]))))
     regions = sorted(gold.regions, key=lambda r: (r.frame, r.box.x0))
@@ -160,13 +159,13 @@ def answer(document: Document, gold: Annotation) -> str:
 
 
 def permille(box: Any) -> list[int]:
-    """The box in thousandths, in steps of STEP; its sides differ by a step at least."""
+    """The box in thousandths, in steps of STEP; opposite edges differ by at least one step."""
     x0, y0, x1, y1 = (min(max(round(edge * 1000 / STEP), 0), 1000 // STEP) for edge in box)
     x0, y0 = min(x0, 1000 // STEP - 1), min(y0, 1000 // STEP - 1)
     return [n * STEP for n in (x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))]
 
 
 def pixels(data: bytes, size: tuple[int, int]) -> np.ndarray:
-    """A frame as the model sees it, (height, width, 3) in bytes."""
+    """A frame as the model gets it, (height, width, 3), bytes."""
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC))

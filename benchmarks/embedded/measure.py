@@ -1,4 +1,4 @@
-"""The embedded model on the demo corpus: as it is, unconstrained, with examples in the prompt, and tuned."""
+"""The embedded model on the demo corpus: zero-shot, unconstrained, few-shot, and tuned."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Generated clips as arrays on disk, made once: tokens, pictures, and where the answers begin.
+"""Generated clips as arrays on disk, made once: tokens, pictures, and the starts of answers.
 
 A shelf is a folder with the documents of one kind and language: `ids.npy` (all tokens, one document after the other),
-`rows.npy` (n, 6: first token, tokens, tokens of the prompt, tokens until the end of what is learned, first picture,
-pictures) and `pictures.npy` (n, height, width, 3). The frames of a kind are also a shelf of their own kind, "single":
-one frame a document, without text.
+`rows.npy` (n, 6: first token, tokens, tokens of the prompt, tokens up to the end of the loss, first picture, pictures)
+and `pictures.npy` (n, height, width, 3). The frames of a kind are also a separate shelf, of kind "single": one frame
+per document, without text.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from benchmarks.embedded.examples import KINDS, answer, clips, pixels
 from m3dllm.types import Annotation, Document, Example, Lang
 
 SIZE = (80, 64)
-"""Width and height of the demo's frames as the model sees them."""
+"""Width and height of the demo's frames as the model gets them."""
 SIGHTS = 20
-"""Tokens of a frame."""
+"""The number of tokens of a frame."""
 _AFTER_CHAINS = '],"relations":['
 
 
 def prompt(document: Document) -> str:
-    """The prompt as the model reads it, with all tokens of its images written out."""
+    """The prompt as the model reads it, with all image tokens."""
     from m3dllm.systems.videollm.prompts import text_lines
 
     image = "<|vision_start|>" + SIGHTS * "<|image_pad|>" + "<|vision_end|>"
@@ -46,7 +46,7 @@ def singles(examples: Iterator[tuple[Example, dict[str, bytes]]]) -> Iterator[tu
 
 
 def fill(folder: Path, name: str, lang: Lang, n: int, tokenizer: Any, *, seed: int) -> None:
-    """Make the shelf of `n` documents, unless it is there."""
+    """Make the shelf of `n` documents, unless it exists."""
     if (folder / "rows.npy").exists():
         return
     source = singles(clips(KINDS["full"], lang, seed + 1)) if name == "single" else clips(KINDS[name], lang, seed)
@@ -74,8 +74,8 @@ def fill(folder: Path, name: str, lang: Lang, n: int, tokenizer: Any, *, seed: i
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One document: its tokens, how many of them are the prompt, how many there are until the end of what is learned of
-    its answer, and its pictures (n, height, width, 3)."""
+    """One document: its tokens, the number of prompt tokens, the number of tokens up to the end of the loss, and its
+    pictures (n, height, width, 3)."""
 
     ids: np.ndarray
     asked: int
@@ -84,7 +84,7 @@ class Item:
 
 
 class Shelf:
-    """A shelf that was filled. Of answers that say what is not shown, relations are not learned."""
+    """A filled shelf. Relations of answers with relations that are not in the prompt are not trained on."""
 
     def __init__(self, folder: Path) -> None:
         self.kind, self.lang, _ = folder.name.split("-")
@@ -138,7 +138,7 @@ def positions(ids: np.ndarray, image: int) -> np.ndarray:
 
 def collate(conversations: Sequence[Sequence[Item]], *, image: int, pad: int) -> dict[str, np.ndarray]:
     """A batch, each row the turns of a conversation one after the other: `ids` (rows, longest), `positions` (3, rows,
-    longest), `pixels`, and `wanted`, true where the next token is of an answer that is learned."""
+    longest), `pixels`, and `wanted`, true where the next token is a target."""
     lengths = [sum(len(item.ids) for item in items) for items in conversations]
     ids = np.full((len(lengths), max(lengths)), pad, dtype=np.int64)
     where = np.zeros((3, *ids.shape), dtype=np.int64)

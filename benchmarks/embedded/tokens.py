@@ -1,9 +1,9 @@
-"""The tokenizer: a BPE over words, with the scaffolding of answers in few tokens, and copying made easy.
+"""The tokenizer: a BPE over words, with few tokens for the JSON of answers, designed for copying.
 
-What stands in a text and what an answer copies from it must be the same tokens. So a space belongs to the word before
-it, and only the last token of a mention differs: `isha` and `isha␣` are twins. An English name is always the same two
-tokens, its two syllables. Every Chinese character is a token, every name of a chain (`c7`), every coordinate that
-training uses and every frame number of the demo's clips.
+A text and its copy in an answer must have the same tokens. So a space belongs to the word before it, and only the last
+token of a mention differs: `isha` and `isha␣` are twins. An English name is always the same two tokens, its two
+syllables. One token each: every Chinese character, name of a chain (`c7`), coordinate used in training, and frame
+number of the demo's clips.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ CHAT = """\
 {%- if add_generation_prompt -%}<|im_start|>{%- endif -%}
 """
 STEP = 20
-"""Coordinates are learned in steps of so many thousandths of a frame."""
+"""Coordinates are trained in steps of this many thousandths of a frame."""
 CHAINS = 24
-"""So many names of chains are single tokens."""
+"""The number of chain names that are single tokens."""
 LAST_FRAME = 2400
 FPS = 24
 _CJK = r"[\u3400-\u9fff]"
@@ -69,9 +69,9 @@ Syllables = tuple[Sequence[str], Sequence[str]]
 
 
 def weights(tokenizer: Any, labels: LabelSet) -> Tensor:
-    """How much the loss of each token counts: relations are hard, and edges of boxes need not be exact.
+    """The loss weight of each token: relations are hard, and edges of boxes need not be exact.
 
-    Names of chains weigh as relations do: those that begin a chain are counted off, and cost nothing.
+    Names of chains have the weight of relations: those that begin a chain are easy, and have almost no loss.
     """
     known = tokenizer.get_vocab()
     found = torch.ones(len(tokenizer))
@@ -82,7 +82,7 @@ def weights(tokenizer: Any, labels: LabelSet) -> Tensor:
 
 
 def pretoken_pattern(labels: LabelSet, syllables: Sequence[Syllables]) -> str:
-    """A regular expression of what no token reaches beyond, apart from white space after a word."""
+    """A regular expression for pretokens, which no token crosses, except for white space after a word."""
     pieces = [re.escape(text) for text in scaffolding(labels)]
     pieces += [rf"(?:{'|'.join(first)})(?=(?:{'|'.join(last)})(?!\p{{L}}))" for first, last in syllables]
     pieces += [r"c\d{1,2}(?=\")", r"\d{1,4},(?=\d)", r"\d+(?=$|,\"type|\])", r"\d{2}(?=\d{2} ?)", r"\d{1,2} ?"]
@@ -95,8 +95,8 @@ def make_tokenizer(
 ) -> Any:
     """A fast tokenizer of the transformers library.
 
-    `characters`: the Chinese characters that are tokens; `syllables`: of which names are made, whose words merges are
-    not learned from.
+    `characters`: the Chinese characters that are tokens; `syllables`: those of names, whose words the merges are
+    not trained on.
     """
     parts = sorted({syllable for pair in syllables for part in pair for syllable in part})
     name = re.compile("|".join(f"(?:{'|'.join(first)})(?:{'|'.join(last)})" for first, last in syllables))

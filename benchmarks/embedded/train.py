@@ -1,10 +1,10 @@
-"""The training loop: small enough to read, the same from the same seed, and resumable after a kill.
+"""The training loop: short, deterministic for a seed, and resumable after a kill.
 
 The loss is on the answers only. Documents come from shelves, mixed by stage; a pool of them is sorted by length and cut
-into batches of about as many tokens. A step takes several batches, which one process reads or several share. Matrices
-inside the layers are learned by Muon, all else by AdamW; the rate is constant after a warm-up and falls twice, then
-rises for the wide sentences and falls to the end. Another training puts documents behind examples, whose answers are
-learned too.
+into batches with similar numbers of tokens. A step has several batches, which several processes may share. Matrices in
+the layers are trained with Muon, all else with AdamW; the learning rate is constant after warm-up and decays twice,
+then rises for the wide sentences and decays to the end. A second training puts documents after few-shot examples, whose
+answers also have a loss.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ STAGES: tuple[tuple[float, Mapping[str, float]], ...] = (
     (39e6, {"told": 6, "single": 0.3, "paired": 8, "marked": 4, "wide": 6}),
     (math.inf, {"told": 5, "single": 0.3, "paired": 3, "marked": 4, "wide": 9}),
 )
-"""Until how many tokens: how often each kind of document is drawn."""
+"""(until this many tokens, sampling weight of each kind of document)."""
 RATES = ((0.0, 1.0), (21e6, 1.0), (30e6, 0.05), (30e6, 0.3), (33e6, 0.05), (33.4e6, 0.7), (65e6, 0.02))
-"""(tokens, what the rates are multiplied with), straight lines between them."""
+"""(tokens, factor of the learning rates), interpolated linearly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What a training is. `tokens` counts those of prompts and answers, without padding; a step has `parts` batches.
+    """The settings of a training. `tokens`: those of prompts and answers, without padding; a step has `parts` batches.
 
-    `shots`: how often a document stands behind 0, 1, 2 and more `examples`, which are drawn by these weights of their
-    kinds, as the documents `behind` them are. From `weighed_from` tokens on the loss of an answer's tokens is weighed
-    (`tokens.weights`), and from `blurred_from` on words of the prompts are replaced at random (`blur`).
+    `shots`: how often a document follows 0, 1, 2 and more `examples`, sampled by these weights of their kinds,
+    as are the documents `behind` them. From `weighed_from` tokens on, the loss of an answer's tokens is weighted
+    (`tokens.weights`), and from `blurred_from` on, words of prompts are replaced at random (`blur`).
     """
 
     tokens: float = 65e6
@@ -84,11 +84,11 @@ WITH_EXAMPLES = Recipe(
     blurred_from=0.0,
     seed=1,
 )
-"""A training that begins with the weights of another."""
+"""A training that starts from the weights of another."""
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose steps are made orthogonal (Newton-Schulz, in float32)."""
+    """Momentum with orthogonalized steps (Newton-Schulz, in float32)."""
 
     def __init__(self, parameters: Sequence[Tensor], *, lr: float, momentum: float = 0.95) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
@@ -108,7 +108,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """About the nearest matrix with singular values near 1."""
+    """Approximately the nearest matrix with singular values near 1."""
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
@@ -122,16 +122,16 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
 Row = tuple[Shelf, int]
 """A document on a shelf."""
 Conversation = tuple[Row, ...]
-"""A document behind its examples."""
+"""A document after its few-shot examples."""
 
 
 def length(conversation: Conversation) -> int:
-    """Its tokens."""
+    """Its number of tokens."""
     return sum(shelf.length(i) for shelf, i in conversation)
 
 
 class Library:
-    """All shelves of a folder; batches drawn from them depend on the seed and their number alone."""
+    """All shelves of a folder; batches depend only on the seed and their number."""
 
     def __init__(self, folder: Path) -> None:
         self.shelves: dict[str, list[Shelf]] = {}
@@ -141,7 +141,7 @@ class Library:
                 self.shelves.setdefault(shelf.kind, []).append(shelf)
 
     def drawn(self, weights: Mapping[str, float], n: int, rng: np.random.Generator, *, lang: str = "") -> list[Row]:
-        """So many documents, in one language where one is named; each kind's share is its weight."""
+        """`n` documents, in one language if given, with the kinds sampled by weight."""
         kinds = [kind for kind in weights if kind in self.shelves]
         shares = np.array([weights[kind] for kind in kinds])
         found = []
@@ -153,7 +153,7 @@ class Library:
         return found
 
     def pool(self, weights: Mapping[str, float], number: int, recipe: Recipe, *, size: int = 512) -> list[Conversation]:
-        """Documents of a pool, each behind its examples, which are in its language."""
+        """Documents of a pool, each after few-shot examples in its language."""
         rng = np.random.default_rng([recipe.seed, number])
         documents = self.drawn(weights, size, rng)
         shots = rng.choice(len(recipe.shots), size, p=recipe.shots) if len(recipe.shots) > 1 else [0] * size
@@ -165,7 +165,7 @@ class Library:
         return found
 
     def batches(self, weights: Mapping[str, float], number: int, recipe: Recipe) -> list[list[Conversation]]:
-        """The batches of a pool, in an order of their own."""
+        """The batches of a pool, in random order."""
         found: list[list[Conversation]] = [[]]
         for one in sorted(self.pool(weights, number, recipe), key=length):
             if found[-1] and (len(found[-1]) + 1) * length(one) > recipe.batch:
@@ -176,7 +176,7 @@ class Library:
 
 
 def answer_loss(model: Any, batch: Mapping[str, np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
-    """(loss of each of the answers' tokens, whether each is the likeliest, what they are)."""
+    """(loss of each answer token, whether it is the most probable one, the tokens)."""
     core = model.model
     ids = torch.from_numpy(batch["ids"])
     embeds = core.language_model.embed_tokens(ids)
@@ -211,7 +211,7 @@ def make_optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
 
 def rate_at(tokens: float, step: int, recipe: Recipe) -> float:
-    """What the rates are multiplied with after so many tokens and steps."""
+    """The factor of the learning rates after this many tokens and steps."""
     return min(1.0, (step + 1) / recipe.warmup) * float(np.interp(tokens, *zip(*recipe.rates, strict=True)))
 
 
@@ -226,10 +226,9 @@ def train(
     processes: int = 1,
     start: Path | None = None,
 ) -> None:
-    """Train, or go on where `folder` stopped; saved there `every` so many seconds; `until`: stop after so many tokens.
+    """Train, or resume from `folder`; saved there `every` this many seconds; `until`: stop after this many tokens.
 
-    `processes` share the batches of each step, up to as many as a step has. `start`: a folder with a model whose
-    weights the training begins with.
+    `processes` share the batches of each step. `start`: a folder with a model whose weights the training starts from.
     """
     folder.mkdir(parents=True, exist_ok=True)
     given = (shelves, folder, tokenizer, recipe, every, until, start)
@@ -249,7 +248,7 @@ def _train(
     rank: int, processes: int, meeting: Path | None, shelves: Path, folder: Path, tokenizer: Path, recipe: Recipe,
     every: float, until: float, start: Path | None,
 ) -> None:  # fmt: skip
-    if processes > 1:  # one that is left alone is interrupted, whatever this one was told to ignore
+    if processes > 1:  # an orphaned process must be interruptible, whatever this one ignores
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from transformers import AutoTokenizer
 
@@ -272,7 +271,7 @@ def _train(
         drop_later(folder / "log.jsonl", state["step"])
     started, base = time.perf_counter(), state["seconds"]
     last_save = time.perf_counter()
-    sums = torch.zeros(3)  # of the losses, of the right answer tokens, and of all of them
+    sums = torch.zeros(3)  # of losses, correct answer tokens, and all answer tokens
     stream = _stream(library, state, recipe)
     model.train()
     while state["tokens"] < min(recipe.tokens, until):
@@ -319,7 +318,7 @@ def _train(
 
 
 def one_gradient(model: torch.nn.Module) -> Tensor:
-    """The gradients of all parameters in one row of numbers, zero at first; those of the parameters are views of it."""
+    """All gradients in one flat tensor, zero at first; those of the parameters are views of it."""
     parameters = list(model.parameters())
     row = torch.zeros(sum(parameter.numel() for parameter in parameters))
     for parameter, part in zip(parameters, row.split([p.numel() for p in parameters]), strict=True):
@@ -328,9 +327,9 @@ def one_gradient(model: torch.nn.Module) -> Tensor:
 
 
 def restored(kept: Path, model: Any, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Any]:
-    """Where the training stands that was kept there, its weights taken up; where there is none, the beginning.
+    """The saved state of the training, with its weights loaded; the initial state if there is none.
 
-    `pool` and `place` say which batch is next, `drawn` how many tokens had been seen when the pool was drawn.
+    `pool` and `place` give the next batch, `drawn` the number of tokens seen when the pool was drawn.
     """
     if not kept.exists():
         return {"step": 0, "tokens": 0, "pool": 0, "place": 0, "drawn": 0, "seconds": 0.0}
@@ -344,21 +343,21 @@ def restored(kept: Path, model: Any, optimizers: Sequence[torch.optim.Optimizer]
 def keep(
     path: Path, model: Any, optimizers: Sequence[torch.optim.Optimizer], state: Mapping[str, Any], recipe: Recipe
 ) -> None:
-    """Write what `restored` reads; a kill leaves what was there before."""
+    """Write what `restored` reads, atomically."""
     values = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "state": state}
     torch.save(values | {"recipe": asdict(recipe)}, path.with_suffix(".new"))
     path.with_suffix(".new").replace(path)
 
 
 def drop_later(log: Path, step: int) -> None:
-    """Take out of the log what was learned after `step`, and lost."""
+    """Remove log lines after `step`, whose training was lost."""
     if log.exists():
         rows = log.read_text().splitlines(keepends=True)
         log.write_text("".join(row for row in rows if json.loads(row)["step"] <= step))
 
 
 def _stream(library: Library, state: dict[str, Any], recipe: Recipe) -> Iterator[list[Conversation]]:
-    """Batches from where the state says, which always says the next one."""
+    """Batches from the state on, which always gives the next one."""
     while True:
         weights = next(mix for end, mix in recipe.stages if state["drawn"] < end)
         batches = library.batches(weights, state["pool"], recipe)

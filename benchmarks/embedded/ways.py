@@ -7,16 +7,16 @@ from itertools import product
 from pathlib import Path
 
 WORDINGS = Path(__file__).parent / "wordings"
-"""A folder of each language, in it a file of each kind of fact and of each table of prose: a template a line."""
+"""One folder per language, with a file for each kind of fact and each table of prose: one template per line."""
 
 
 def ways(*templates: str) -> tuple[str, ...]:
-    """All that the templates can say: `[a|b|]` stands for a, for b, and for nothing."""
+    """All expansions of the templates: `[a|b|]` stands for a, b, or nothing."""
     return tuple(dict.fromkeys("".join(said) for one in templates for said in product(*map(_choices, _pieces(one)))))
 
 
 def wordings(lang: str) -> dict[str, tuple[str, ...]]:
-    """What the templates of the files can say, by the names of the files."""
+    """file name -> all expansions of its templates."""
     files = sorted((WORDINGS / lang).glob("*.txt"))
     return {path.stem: ways(*path.read_text(encoding="utf-8").splitlines()) for path in files}
 
