@@ -13,7 +13,7 @@ from typing import Any
 from m3dllm.corpora.documents import JSON, read_documents, scan_documents
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import key, keys, note_unread, objects, words
-from m3dllm.corpora.marks import Marks, is_of_words, language_of, utf16_places
+from m3dllm.corpora.marks import Marks, is_of_words, language_of, offset_table
 from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.labels import LabelSet
 from m3dllm.types import Document, Example, Lang, Task
@@ -60,7 +60,7 @@ def read_doccano(
             note_unread(row, shape, one.at(file.name), incoming.notes)
             note_unread(objects(spans), [_ENTITY], f"{one.at(file.name)}.{marked}", incoming.notes)
             marks = Marks(found, incoming.notes, where)
-            units = utf16_places(found) if in_units else ()
+            units = offset_table(found) if in_units else ()
             for name, start, end, kind in _spans(spans, incoming.notes, where):
                 if 0 <= start < end < len(units):
                     start, end = units[start], units[end]
@@ -92,7 +92,7 @@ def _scan(file: Path, texts: tuple[str, ...], spans: tuple[str, ...]) -> tuple[b
         part = part or any(map(_is_span, marked or ()))
         whole = whole or any(not _is_span(one) for one in marked or ())
         if isinstance(text, str) and not text.isascii() and max(text) > "\uffff":
-            tables = (range(len(text) + 1), utf16_places(text))
+            tables = (range(len(text) + 1), offset_table(text))
             for _, start, end, _ in _spans(marked, Imported(LabelSet()), ""):
                 for i, table in enumerate(tables):
                     parted[i] += not is_of_words(

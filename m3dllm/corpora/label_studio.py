@@ -31,7 +31,6 @@ from m3dllm.corpora.label_studio_results import (
     is_of_sound,
     is_video,
     labels_of,
-    offset_table,
     original_size,
     says,
     shows_file,
@@ -39,7 +38,7 @@ from m3dllm.corpora.label_studio_results import (
     unfit,
     value_of,
 )
-from m3dllm.corpora.marks import Marks, language_of
+from m3dllm.corpora.marks import Marks, language_of, offset_table
 from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.corpora.stills import Size, find_image, still
 from m3dllm.errors import UserError

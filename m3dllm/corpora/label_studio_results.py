@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,20 +64,6 @@ def are_of(key: str, to: str, of: dict[str, int], spans: Sequence[Span], said: d
     if any(surface for _, _, _, surface, _ in spans):
         return of[key] == max(of.values())
     return to == key or (to not in of and len(said) == 1)
-
-
-def offset_table(text: str, *, units: bool, joined: bool) -> Sequence[int]:
-    """offset -> character, where a character beyond the first plane counts as two units, a CR LF as one character."""
-    widths = [
-        0 if joined and c == "\n" and text[i - 1 : i] == "\r" else 2 if units and c > "\uffff" else 1
-        for i, c in enumerate(text)
-    ]
-    table = [0] * (sum(widths) + 1)
-    for i, (width, end) in enumerate(zip(widths, accumulate(widths), strict=True)):
-        for offset in range(end - width, end):
-            table[offset] = i
-    table[-1] = len(text)
-    return table
 
 
 def box_between(first: dict[str, Any], last: dict[str, Any], share: float) -> Box | None:

@@ -183,9 +183,17 @@ class Marks:
         self.notes.leave_out("mention", why, detail)
 
 
-def utf16_places(text: str) -> list[int]:
-    """offset in UTF-16 units -> character."""
-    return [i for i, c in enumerate(text) for _ in range(1 + (c > "\uffff"))] + [len(text)]
+def offset_table(text: str, *, units: bool = True, joined: bool = False) -> list[int]:
+    """offset -> character, up to the end of the text.
+
+    `units`: offsets count UTF-16 units, two for a character beyond the first plane. `joined`: they count a CR LF as one
+    character.
+    """
+    table: list[int] = []
+    for i, c in enumerate(text):
+        dropped = joined and c == "\n" and text[i - 1 : i] == "\r"
+        table += [i] * (0 if dropped else 2 if units and c > "\uffff" else 1)
+    return [*table, len(text)]
 
 
 def is_of_words(text: str, start: int, end: int) -> bool:

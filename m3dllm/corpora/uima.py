@@ -15,7 +15,7 @@ from typing import Any
 from m3dllm.corpora.documents import read_value
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import key, keys, note_unread, objects, whole_number, words
-from m3dllm.corpora.marks import Marks, language_of, utf16_places
+from m3dllm.corpora.marks import Marks, language_of, offset_table
 from m3dllm.corpora.sources import Incoming, files_at
 from m3dllm.errors import UserError
 from m3dllm.types import Document, Example, Lang, Task
@@ -89,7 +89,7 @@ def _kind(thing: dict[str, Any]) -> str:
 def _mark(marks: Marks, things: list[dict[str, Any]], layers: frozenset[str]) -> frozenset[Task]:
     """Put the annotations into `marks`; returns the tasks that are not annotated."""
     text = marks.text
-    units = utf16_places(text)
+    units = offset_table(text)
     by_id = {one.get("%ID"): one for one in things}
     spans = {one.get("%ID"): span for one in things if (span := _span(one, units))}
     chained = {one.get("%ID") for one in things if _kind(one) == "CoreferenceLink"}
