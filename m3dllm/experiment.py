@@ -150,7 +150,8 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
     parts = _parts(experiment, spec, corpus, fits=fits)
     for name, part, split in (("limit", parts.test, experiment.split), ("limit_train", parts.train, parts.train_name)):
         if split and (most := getattr(experiment, name)) is not None:
-            of = sum(example.document.lang in {e.document.lang for e in part} for example in corpus[split])
+            languages = {head.lang for head in heads(part)}
+            of = sum(head.lang in languages for head in heads(corpus[split]))
             notes.append(f"{flag(name)} {most}: {len(part)} of {of} documents of '{split}', the first of each language")
     if parts.dev and parts.dev_name is None:
         notes.append(f"no dev split: {len(parts.dev)} of the train documents are held out for model selection")
@@ -359,9 +360,9 @@ def corpus_of(experiment: Experiment) -> Corpus:
 def _shared_groups(corpus: Corpus) -> list[str]:
     places: dict[str, set[str]] = {}
     for split, examples in corpus.splits.items():
-        for example in examples:
-            if example.document.group:
-                places.setdefault(example.document.group, set()).add(split)
+        for head in heads(examples):
+            if head.group:
+                places.setdefault(head.group, set()).add(split)
     shared = sorted(group for group, splits in places.items() if len(splits) > 1)
     if not shared:
         return []
@@ -372,11 +373,11 @@ def _shared_groups(corpus: Corpus) -> list[str]:
 
 
 def _manifest(experiment: Experiment, corpus: Corpus, parts: _Parts) -> Manifest:
-    """The modalities of each document, decided over whole splits, so that no language or limit changes them."""
+    """The modalities of each document, decided over whole splits, so that no language, limit or seed changes them."""
     missing = str(experiment.missing)
     if (kind := read_kind(missing)) is not None:
         names = [name for name in (experiment.split, parts.train_name, parts.dev_name) if name]
-        manifest = manifest_of([corpus[name] for name in names], kind=kind[0], share=kind[1], seed=experiment.seed)
+        manifest = manifest_of([corpus[name] for name in names], kind=kind[0], share=kind[1])
     elif Path(missing).exists():
         manifest = read_manifest(Path(missing))
     else:

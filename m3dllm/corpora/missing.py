@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from m3dllm.errors import UserError
 from m3dllm.files import read_text, sha256
+from m3dllm.stream import heads
 from m3dllm.types import Document, Example, Subset
 from m3dllm.wire import FORMAT, WireError, decode, pretty
 
@@ -56,7 +57,7 @@ def read_kind(words: str) -> tuple[Kind, float] | None:
 
 def manifest_of(parts: Iterable[Sequence[Example]], *, kind: Kind, share: float = 0.0, seed: int = 0) -> Manifest:
     """The manifest of several splits, each divided by itself."""
-    manifests = [make_manifest((e.document.id for e in part), kind=kind, share=share, seed=seed) for part in parts]
+    manifests = [make_manifest((head.id for head in heads(part)), kind=kind, share=share, seed=seed) for part in parts]
     return Manifest(kind, seed, {name: shown for part in manifests for name, shown in part.documents.items()})
 
 

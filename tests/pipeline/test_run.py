@@ -8,8 +8,11 @@ from dataclasses import replace
 import pytest
 
 from m3dllm import pipeline, session
+from m3dllm.corpora import native
 from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment, plan
+from m3dllm.types import Example
+from m3dllm.wire import decode_example
 from tests.pipeline.asking import files, majority
 from tests.small import small_corpus
 
@@ -160,6 +163,7 @@ def test_thirds_hide_the_same_whatever_part_of_a_split_is_asked(corpus, tmp_path
 
     for part in (hidden(limit=3), hidden(lang="zh")):
         assert part.items() <= hidden().items()
+    assert hidden(seed=1) == hidden()  # runs of several seeds stand in one row
 
 
 def test_a_limit_takes_the_first_documents_of_each_language_and_says_so(corpus, tmp_path):
@@ -171,6 +175,18 @@ def test_a_limit_takes_the_first_documents_of_each_language_and_says_so(corpus, 
             assert kept == of[:most]
     assert "--limit 2: 4 of 8 documents of 'test', the first of each language" in planned.notes
     assert "--limit-train 3: 6 of 12 documents of 'train', the first of each language" in planned.notes
+
+
+def test_a_plan_reads_no_document_again_and_again(corpus, tmp_path, monkeypatch):
+    lines: list[bytes] = []
+
+    def read(line: bytes) -> Example:
+        lines.append(line)
+        return decode_example(line)
+
+    monkeypatch.setattr(native, "decode_example", read)
+    plan(majority(corpus, tmp_path / "run", limit=2, limit_train=3))
+    assert len(lines) <= 2 * len(set(lines))
 
 
 def test_a_run_whose_limit_counted_otherwise_is_not_resumed(corpus, tmp_path):
