@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from m3dllm.systems.supervised.alignment import Alignment, ContextAttention, FrameRelations, shown, with_frames
 from tests.supervised.test_heads import FIRST, LAST, MENTIONS
@@ -79,6 +80,25 @@ def test_a_frame_that_shows_one_of_two_says_nothing_of_them():
     logits = torch.zeros(1, 2, 2, 2)
     found = with_frames(logits, torch.full((1, 1, 2), 3.0), torch.tensor([[[1.0], [0.0]]]))
     torch.testing.assert_close(found[0, 0, 1], logits[0, 0, 1], atol=1e-4, rtol=0)
+
+
+def test_pairs_frames_and_types_do_not_stand_in_memory_together():
+    torch.manual_seed(0)
+    logits, says, shows, largest = torch.randn(1, 9, 9, 12), 30 * torch.randn(1, 20, 12), torch.rand(1, 9, 20), 0
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            largest = max(largest, out.numel() if isinstance(out, torch.Tensor) else 0)
+            return out
+
+    with Sizes():
+        found = with_frames(logits, says, shows)
+    assert largest <= 9 * 9 * 20
+    both = shows[:, :, None, :, None].log() + shows[:, None, :, :, None].log()
+    expected = torch.cat([both + says[:, None, None], logits[:, :, :, None]], 3).logsumexp(3)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_no_frame_and_the_class_for_none_are_left_as_they_are():

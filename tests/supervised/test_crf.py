@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from m3dllm.systems.supervised.crf import CRF, bio_tags
 from m3dllm.systems.supervised.data import spans_of_tags
@@ -94,6 +95,26 @@ def test_marginals_of_scores_far_apart_are_probabilities():
         emissions = scale * torch.randn(2, 300, 5)
         for part in crf.marginals(emissions, crf.decode(emissions, mask), mask):
             assert ((part >= 0) & (part <= 1)).all()
+
+
+def test_many_types_need_no_more_memory_than_their_matrices():
+    crf, largest = make(40), 0
+    emissions, mask = torch.randn(1, 33, 81), torch.ones(1, 33, dtype=torch.bool)
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            largest = max(largest, out.numel() if isinstance(out, torch.Tensor) else 0)
+            return out
+
+    with Sizes():
+        path = crf.decode(emissions, mask)[0].tolist()
+    assert largest <= 1 << 20 < 16 * 81**3
+    best = crf.start + crf.start_penalty + emissions[0, 0]
+    for i in range(1, 33):  # word by word
+        best = (best[:, None] + crf.transitions + crf.penalty).amax(0) + emissions[0, i]
+    assert path_score(crf, emissions[0], path) == pytest.approx((best + crf.end).max().item(), rel=1e-5)
 
 
 def test_the_loss_is_minus_the_log_probability_of_the_path():

@@ -16,7 +16,7 @@ from m3dllm.systems.supervised.scorers import span_means
 NEVER = -1e4
 """The logit of what is impossible."""
 LEAST = 1e-6
-"""The least probability that a frame shows a chain: the logarithm of 0 has no gradient."""
+"""The least probability that a frame shows a chain: squared still above 0, whose logarithm has no gradient."""
 
 
 class ContextAttention(nn.Module):
@@ -109,7 +109,9 @@ def with_frames(logits: Tensor, of_frames: Tensor, shows: Tensor) -> Tensor:
     n_types = of_frames.shape[2]
     if not of_frames.shape[1] or not n_types:
         return logits
-    sure = shows.clamp(min=LEAST).log()
-    both = sure[:, :, None] + sure[:, None]  # (batch, chains, chains, frames)
-    top = (both[..., None] + of_frames[:, None, None]).logsumexp(3)  # (batch, chains, chains, types)
-    return torch.cat([torch.logaddexp(logits[..., :n_types], top), logits[..., n_types:]], -1)
+    shows, top = shows.float().clamp(min=LEAST), of_frames.float().amax(1)  # (batch, types)
+    odds = (of_frames.float() - top[:, None]).exp()
+    with torch.autocast(logits.device.type, enabled=False):
+        both = (shows[:, :, None] * shows[:, None]).flatten(1, 2)  # (batch, chains * chains, frames)
+        total = (both @ odds).unflatten(1, (shows.shape[1], -1)).log() + top[:, None, None]
+    return torch.cat([torch.logaddexp(logits[..., :n_types], total), logits[..., n_types:]], -1)

@@ -1,8 +1,8 @@
 """A linear-chain CRF over BIO tags, batched, without a loop over words (eq. 15 and 19).
 
 A sequence's score is a product of one matrix per word in a semiring: (log-sum-exp, +) gives the partition function,
-(max, +) the best path. The product is taken pairwise, so n words need log2 n steps; the derivative of the best score by
-the emissions is the best path itself, that of the partition function's log gives the marginals.
+(max, +) the best path. The product is taken pairwise, so n words need log2 n steps; the derivative of the partition
+function's log gives the marginals.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 NEVER = -1e4
 """The score of the impossible: finite, for finite gradients, and far below the scores of a model."""
+AT_ONCE = 1 << 20
+"""Sums that a (max, +) product of matrices compares at once: what a processor's cache holds."""
 
 
 def bio_tags(types: Sequence[str]) -> tuple[str, ...]:
@@ -86,27 +88,31 @@ class CRF(nn.Module):
         total = self._log_total(self.start + self.start_penalty + scores[:, 0], self._steps(scores, mask))
         return total.float() * mask[:, 0]
 
-    def best_score(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """The score of the best path: (batch,)."""
-        if emissions.shape[1] == 0:
-            return emissions.new_zeros(len(emissions))
-        steps = self._steps(emissions, mask)
-        while steps.shape[1] > 1:
-            left, right = self._pairs(steps)
-            steps = (left[..., None] + right[:, :, None]).max(3).values
-        total = self.start + self.start_penalty + emissions[:, 0]  # (batch, tags)
-        if steps.shape[1]:
-            total = (total[:, :, None] + steps[:, 0]).max(1).values
-        return (total + self.end).max(1).values * mask[:, 0]
-
+    @torch.no_grad()
     def decode(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """The best path's tags, 0 on padding: (batch, words)."""
+        """The best path's tags, 0 on padding: (batch, words).
+
+        The best scores of ever longer stretches by their outer tags, then from the whole down the tags at which the
+        two halves of each stretch meet.
+        """
         if emissions.shape[1] == 0:
             return mask.long()
-        with torch.enable_grad():
-            scores = emissions.detach().float().requires_grad_()
-            (path,) = torch.autograd.grad(self.best_score(scores, mask).sum(), scores)
-        return path.argmax(2) * mask
+        emissions = emissions.float()
+        levels = [self._steps(emissions, mask)]
+        while levels[-1].shape[1] > 1:
+            levels.append(max_product(*self._pairs(levels[-1])))
+        whole = (self.start + self.start_penalty + emissions[:, 0])[:, :, None]  # (batch, first tag, last tag)
+        if levels[-1].shape[1] == 0:
+            return (whole[..., 0] + self.end).argmax(1, keepdim=True) * mask
+        best, n = (whole + levels[-1][:, 0] + self.end).flatten(1).argmax(1), len(self.end)
+        tags = torch.stack([best // n, best % n], 1)
+        for level in reversed(levels[:-1]):
+            left, right = self._pairs(level)
+            before = left.take_along_dim(tags[:, :-1, None, None], 2)[:, :, 0]
+            behind = right.take_along_dim(tags[:, 1:, None, None], 3)[..., 0]
+            met = torch.stack([tags[:, :-1], (before + behind).argmax(2)], 2).flatten(1)
+            tags = torch.cat([met, tags[:, -1:]], 1)[:, : level.shape[1] + 1]
+        return tags * mask
 
     @torch.no_grad()
     def marginals(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> PathMarginals:
@@ -155,6 +161,14 @@ class CRF(nn.Module):
             steps = log_matmul(*self._pairs(steps))
         total = log_matmul(first[:, None], steps[:, 0])[:, 0] if steps.shape[1] else first
         return (total + self.end).logsumexp(1)
+
+
+def max_product(left: Tensor, right: Tensor) -> Tensor:
+    """The product of two matrices, in the last two dimensions, in (max, +); of many tags few matrices at a time."""
+    size = max(1, AT_ONCE // left.shape[-1] ** 3)
+    turned = right.transpose(2, 3).contiguous().flatten(0, 1)
+    parts = zip(left.flatten(0, 1).split(size), turned.split(size), strict=True)
+    return torch.cat([(a[:, :, None] + b[:, None]).amax(3) for a, b in parts]).unflatten(0, left.shape[:2])
 
 
 def log_matmul(left: Tensor, right: Tensor) -> Tensor:
