@@ -136,6 +136,27 @@ def test_without_candidates_it_grounds_nothing_and_says_so(documents, tmp_path):
     assert all(raw.payload["regions"] == [] for raw in answers(system, examples))
 
 
+def test_documents_without_any_candidate_are_said(documents, tmp_path, caplog):
+    examples, boxes = documents
+    system = fitted(tmp_path / "out", examples, boxes)
+    assert caplog.messages == []
+    list(system.predict([replace(examples[0].document, id="other"), examples[1].document]))
+    (said,) = caplog.messages
+    assert "holds no answer about 1 of 2 documents with frames that it is asked about, such as 'other'" in said
+
+
+def test_a_fit_without_any_candidate_is_one_line(documents, tmp_path):
+    examples, boxes = documents
+    others = [replace(one, document=replace(one.document, id=f"other-{one.document.id}")) for one in examples]
+    with pytest.raises(UserError, match=r"predictions\.jsonl: holds none of the train documents with frames"):
+        fitted(tmp_path / "out", others, boxes)
+
+
+def test_more_candidates_than_have_names_are_refused():
+    with pytest.raises(UserError, match=r"--most-boxes 37: expected 1 to 36"):
+        Config(most_boxes=37)
+
+
 def test_without_a_vision_encoder_it_reads_the_text_alone(documents, tmp_path):
     examples, boxes = documents
     system = fitted(tmp_path / "out", examples, boxes, vision_encoder="none")

@@ -22,7 +22,7 @@ class Candidate(NamedTuple):
 
 
 Boxes = Mapping[str, Mapping[int, tuple[Box, ...]]]
-"""document id -> frame number -> boxes, the most confident first."""
+"""document id -> frame number -> boxes, the most confident first. A document missing here was in none of the sources."""
 
 
 def read_boxes(sources: Sequence[str]) -> Boxes:
@@ -35,9 +35,10 @@ def read_boxes(sources: Sequence[str]) -> Boxes:
                 document, annotation = _read(line)
             except WireError as error:
                 raise error.at(path, number) from error
+            of_document = found[document]
             for region in annotation.regions:
                 if region.box.is_legal:
-                    sure = found[document][region.frame]
+                    sure = of_document[region.frame]
                     sure[region.box] = max(sure.get(region.box, 0.0), region.confidence or 0.0)
     return {
         document: {frame: tuple(sorted(boxes, key=lambda box: (-boxes[box], box))) for frame, boxes in frames.items()}

@@ -12,7 +12,7 @@ from typing import Any
 
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
-from m3dllm.systems.generative.language import PART, RECORD, number, object_name
+from m3dllm.systems.generative.language import OBJECTS, PART, RECORD, number, object_name
 from m3dllm.systems.supervised.hub import NO_CODE
 from m3dllm.systems.supervised.shapes import word_case
 from m3dllm.tokens import joined, tokens_of
@@ -22,8 +22,8 @@ SLOTS = 40
 """The copy slots per spelling class, for words of a text that are not in the vocabulary."""
 CLASSES = 7
 """The number of spelling classes of `word_case`."""
-NUMBERS, OBJECTS = 100, 36
-"""How many numbers and candidates have their own piece."""
+NUMBERS = 100
+"""How many numbers have their own piece."""
 
 
 @dataclass(slots=True)

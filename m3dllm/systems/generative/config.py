@@ -56,7 +56,7 @@ class Config(Options):
     """The number of encoder layers of the tiny text model."""
     decoder_layers: AtLeast1 = 2
     """The number of decoder layers of the tiny text model."""
-    fewest: Annotated[AtLeast1, ADVANCED] = 6
+    fewest: Annotated[AtLeast1, ADVANCED, FIT] = 6
     """A word is in the tiny vocabulary if it occurs in this many source videos of train; others are copied from
     slots."""
     image_size: AtLeast1 = 64

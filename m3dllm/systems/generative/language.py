@@ -14,6 +14,8 @@ from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 
 RECORD, PART = "<spot>", "<asoc>"
+OBJECTS = 36
+"""Candidates for regions that one question names at most."""
 Record = tuple[str, ...]
 
 _COMMA = re.compile(r"\s*,\s*")

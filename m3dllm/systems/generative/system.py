@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from m3dllm.columns import counted
 from m3dllm.devices import find_device, memory_advice
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
@@ -24,6 +26,8 @@ from m3dllm.systems.supervised.system import answered
 from m3dllm.training import Training, fingerprint_of
 from m3dllm.types import Document, Example, RawOutput, Task
 from m3dllm.weights import fill
+
+log = logging.getLogger("m3dllm")
 
 ADVICE = "try --batch-size 1, a smaller --frame-chunk, --checkpointing true, or --freeze vision"
 
@@ -78,6 +82,13 @@ class Generative(System):
         fingerprint = fingerprint_of(asdict(self.config), self.labels, train, dev, *self.config.sources().values())
         words = self.model.words(self.config, self.labels)
         card = describe(self.config, self.labels, train, fingerprint, words)
+        if card.grounds:
+            seen = [e.document.id for part in (train, dev) for e in part if e.document.frames]
+            if len(self._without_boxes(seen, "it is fitted to")) == len(seen):
+                where = ", ".join(self.config.boxes)
+                raise UserError(
+                    f"--boxes {where}: holds none of the train documents with frames: give answers about them"
+                )
         with memory_advice(ADVICE):
             torch.manual_seed(self.config.seed)
             text = card.new_text()
@@ -119,7 +130,19 @@ class Generative(System):
         """
         if self._fitted is None:
             raise UserError("the model is not trained: run 'm3dllm fit', or give --checkpoint")
+        if self._fitted[0].grounds and self._boxes:
+            self._without_boxes([one.id for one in documents if one.frames and one.given is None], "it is asked about")
         yield from answered(documents, DOCUMENTS_AT_ONCE, self._answers)
+
+    def _without_boxes(self, documents: Sequence[str], what: str) -> list[str]:
+        """Those of the documents, which have frames, that no source of candidates knows: a warning says how many."""
+        lacking = [name for name in documents if name not in self._boxes]
+        if lacking:
+            of = f"{len(lacking)} of {counted(len(documents), 'document')} with frames that {what}"
+            log.warning(
+                "--boxes: holds no answer about %s, such as '%s': none of their regions is found", of, lacking[0]
+            )
+        return lacking
 
     def _answers(self, documents: Sequence[Document]) -> list[RawOutput]:
         assert self._fitted is not None

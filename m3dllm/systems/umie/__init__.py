@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+from msgspec import Meta
+
 from m3dllm.config import ADVANCED, AtLeast1
 from m3dllm.system import SystemSpec
 from m3dllm.systems.generative import config as base
+from m3dllm.systems.generative.language import OBJECTS
 
 SPEC = SystemSpec(
     name="umie",
@@ -26,6 +29,8 @@ SPEC = SystemSpec(
 class Config(base.Config):
     """The options of `umie`; the defaults are the preset `tiny`."""
 
+    most_boxes: Annotated[int, Meta(ge=1, le=OBJECTS), ADVANCED] = 3
+    """The number of candidates per frame: those with the highest confidence."""
     gate: Literal["code", "paper"] = "code"
     """The gate on visual features: as in the authors' code (a bounded cosine), or as in the paper (a product)."""
     attention_heads: Annotated[AtLeast1, ADVANCED] = 4

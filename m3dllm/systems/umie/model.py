@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from m3dllm.labels import LabelSet
-from m3dllm.systems.generative.codec import OBJECTS, Slots
-from m3dllm.systems.generative.language import object_name
+from m3dllm.systems.generative.codec import Slots
+from m3dllm.systems.generative.language import OBJECTS, object_name
 from m3dllm.systems.generative.model import Answer, Fused, GenerativeModel, Reply
 from m3dllm.systems.generative.places import windows
 from m3dllm.systems.generative.queries import Query, QueryBatch

@@ -6,14 +6,15 @@ chains are numbered; regions are chosen among candidates, some frames per query.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from m3dllm.labels import LabelSet
 from m3dllm.systems.generative.boxes import Candidate, best_candidates
-from m3dllm.systems.generative.codec import OBJECTS, Codec, Slots
+from m3dllm.systems.generative.codec import Codec, Slots
 from m3dllm.systems.generative.grammar import Grammar, GrammarWalk, Trie, Walk, encoded, trie_of
 from m3dllm.systems.generative.language import (
+    OBJECTS,
     Form,
     Record,
     instruction,
@@ -148,29 +149,43 @@ class RelationGrammar(Grammar):
         names = [number(i) for i in range(len(types))]
         self._heads = encoded(codec, slots, names, comma=True)
         self._kinds = encoded(codec, slots, [label.name for label in labels.relations], comma=True)
-        self._tails = encoded(codec, slots, names)
+        tails = encoded(codec, slots, names)
+        of_type = {kind: [one for one in tails if types[self._chain(one[0])] == kind] for kind in set(types)}
+        self._tails = {
+            (head, label.name): [one for tail, of in of_type.items() if label.joins(head, tail) for one in of]
+            for head in of_type
+            for label in labels.relations
+        }
+        """By the type of a chain and a relation, the chains to which it may stand."""
 
     def parts(self, records: Sequence[Record], begun: Record) -> Trie:
         written = {_ordered(*_triple(record, len(self._types)), self._labels) for record in records}
         if len(begun) == 2:
-            head = read_number(begun[0], len(self._types))
-            return trie_of(one for one in self._tails if self._fits(head, begun[1], one[0], written))
+            return trie_of(self._left(self._chain(begun[0]), begun[1], written))
         if begun:
-            head = read_number(begun[0], len(self._types))
+            head = self._chain(begun[0])
             return trie_of(one for one in self._kinds if self._has_tail(head, one[0], written))
+        heads = ((self._chain(name), pieces) for name, pieces in self._heads)
         return trie_of(
-            one for n, one in enumerate(self._heads) if any(self._has_tail(n, kind, written) for kind, _ in self._kinds)
+            (number(head), pieces)
+            for head, pieces in heads
+            if any(self._has_tail(head, kind, written) for kind, _ in self._kinds)
         )
 
-    def _has_tail(self, head: int | None, kind: str, written: set[tuple[int, str, int]]) -> bool:
-        return any(self._fits(head, kind, tail, written) for tail, _ in self._tails)
+    def _has_tail(self, head: int, kind: str, written: set[tuple[int, str, int]]) -> bool:
+        return any(True for _ in self._left(head, kind, written))
 
-    def _fits(self, head: int | None, kind: str, name: str, written: set[tuple[int, str, int]]) -> bool:
-        tail, label = read_number(name, len(self._types)), self._labels.relation(kind)
-        if head is None or tail is None or label is None or head == tail:
-            return False
-        new = _ordered(head, kind, tail, self._labels) not in written
-        return new and label.joins(self._types[head], self._types[tail])
+    def _left(self, head: int, kind: str, written: set[tuple[int, str, int]]) -> Iterator[tuple[str, list[int]]]:
+        """The chains, as they are written, to which a relation of a chain may still stand."""
+        for one in self._tails[self._types[head], kind]:
+            tail = self._chain(one[0])
+            if tail != head and _ordered(head, kind, tail, self._labels) not in written:
+                yield one
+
+    def _chain(self, name: str) -> int:
+        found = read_number(name, len(self._types))
+        assert found is not None
+        return found
 
 
 def _triple(record: Record, limit: int) -> tuple[int, str, int]:
