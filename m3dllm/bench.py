@@ -29,7 +29,7 @@ from pathlib import Path
 
 from m3dllm import pipeline
 from m3dllm.columns import columns, counted
-from m3dllm.config import options_of
+from m3dllm.config import flag, options_of
 from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment, Pairs, corpus_of, lacking
 from m3dllm.files import file_name, read_text, shipped
@@ -141,9 +141,10 @@ def runs_of(
     specs = {row.system: find_system(row.system) for row in bench.systems}
     known = {name: {option.name for option in options_of(spec.config_class())} for name, spec in specs.items()}
     has_preset = {name for name, spec in specs.items() if preset in presets_of(spec.config_class())}
-    for name in given:
+    for name in (*given, *(name for name in bench.vary if name != "missing")):
         if not any(name in of for of in known.values()):
-            raise UserError(f"none of {', '.join(specs)} has an option --{name.replace('_', '-')}")
+            named = ", which [vary] names" if name in bench.vary else ""
+            raise UserError(f"none of {', '.join(specs)} has an option {flag(name)}{named}")
     if preset is not None and not has_preset:
         raise UserError(f"none of {', '.join(specs)} has a preset '{preset}'")
     found = []

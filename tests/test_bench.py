@@ -71,6 +71,12 @@ def test_an_option_that_no_system_has_is_refused(file, tmp_path):
         runs_of(read_bench(file), tmp_path, options={"shots": "1"})
 
 
+def test_what_varies_and_no_system_has_is_refused(file, tmp_path):
+    file.write_text(TWO.replace("boxes = [1, 8]", "boxis = [1, 8]"))
+    with pytest.raises(UserError, match=r"none of majority has an option --boxis, which \[vary\] names"):
+        runs_of(read_bench(file), tmp_path)
+
+
 def test_other_values_may_be_named(file, tmp_path):
     bench = with_values(read_bench(file), ["boxes=3"])
     assert names(runs_of(bench, tmp_path)) == ["majority-boxes-3-seed0", "singletons-boxes-3-seed0"]

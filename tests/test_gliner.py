@@ -220,10 +220,11 @@ def test_weights_that_lack_a_part_are_one_line(models, tmp_path):
 
 
 def test_a_document_on_which_the_model_fails_says_so_and_the_others_go_on(models):
-    documents = [Document("longer than its 512 places", "en", EN * 12), Document("empty", "en", "")]
-    raws = list(system(models("span"), batch=1, window=384, overlap=64).predict(documents))
-    assert "lower --window" in raws[0].failure.message
-    assert raws[1].failure is None
+    documents = [Document("longer than its 512 places", "en", EN * 12), Document("short", "en", EN)]
+    for batch in (1, 2):
+        raws = list(system(models("span"), batch=batch, window=384, overlap=64).predict(documents))
+        assert "lower --window" in raws[0].failure.message
+        assert raws[1].failure is None
 
 
 def test_windows_that_would_never_end_are_refused():

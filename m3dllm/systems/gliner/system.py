@@ -73,18 +73,25 @@ class Gliner(System):
         """One answer per document, in order; empty for a document without text."""
         waiting = iter(documents)
         while batch := list(islice(waiting, self.config.batch)):
-            started = time.perf_counter()
-            try:
-                found = self._found(batch)
-            except (RuntimeError, IndexError) as error:  # more subwords than fit into the model or memory
-                why = " ".join(str(error).split())[:160]
-                failure = Failure(f"the model failed ({why}): lower --window or --batch, or take fewer types")
-                yield from (RawOutput(document.id, error=failure) for document in batch)
-                continue
-            seconds = (time.perf_counter() - started) / len(batch)
-            for document, one in zip(batch, found, strict=True):
-                payload, issues = answer_of(document, one, self.config.chain_rule)
-                yield RawOutput(document.id, payload=payload, issues=issues, seconds=seconds)
+            yield from self._answers(batch)
+
+    def _answers(self, batch: Sequence[Document]) -> list[RawOutput]:
+        """The answers to a batch; where the model fails on it, each document is tried alone."""
+        started = time.perf_counter()
+        try:
+            found = self._found(batch)
+        except (RuntimeError, IndexError) as error:  # more subwords than fit into the model or memory
+            if len(batch) > 1:
+                return [raw for document in batch for raw in self._answers([document])]
+            why = " ".join(str(error).split())[:160]
+            failure = Failure(f"the model failed ({why}): lower --window or --batch, or take fewer types")
+            return [RawOutput(batch[0].id, error=failure)]
+        seconds = (time.perf_counter() - started) / len(batch)
+        answers = [answer_of(one, of, self.config.chain_rule) for one, of in zip(batch, found, strict=True)]
+        return [
+            RawOutput(one.id, payload=payload, issues=issues, seconds=seconds)
+            for one, (payload, issues) in zip(batch, answers, strict=True)
+        ]
 
     def _found(self, documents: Sequence[Document]) -> list[Found]:
         """The predictions for each document."""
