@@ -10,9 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from m3dllm.config import AtLeast0, Options
+from m3dllm.config import FIT, AtLeast0, Options
 from m3dllm.errors import UserError
 from m3dllm.files import read_bytes, write_atomic
 from m3dllm.heuristics import (
@@ -44,9 +44,9 @@ THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 class Config(Options):
     """The options of `majority`."""
 
-    chain_rule: Literal["dev", "singletons", "same_text", "same_last_word"] = "dev"
+    chain_rule: Annotated[Literal["dev", "singletons", "same_text", "same_last_word"], FIT] = "dev"
     """How mentions are linked: singletons, same_text, same_last_word, or dev: the best of them on dev."""
-    boxes: AtLeast0 = 8
+    boxes: Annotated[AtLeast0, FIT] = 8
     """The maximum number of boxes per frame; the number is chosen on dev."""
 
 
