@@ -130,7 +130,7 @@ def _unsupported(plan: Plan, system: System) -> tuple[Task, ...]:
     """The requested tasks that the system does not answer. Raises UserError if it answers none."""
     found = tuple(task for task in plan.record.tasks if task in system.unsupported)
     if found == plan.record.tasks:
-        why = "; ".join(system.notes)
+        why = "; ".join(system.notes) or "it does not read what they need, or had no gold to learn them from"
         raise UserError(f"system '{plan.spec.name}' as configured does not answer {', '.join(found)}: {why}")
     return found
 

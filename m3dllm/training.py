@@ -79,7 +79,7 @@ class Schedule:
     """Steps between saved states within an epoch, each step then with its own random numbers; 0: only whole epochs."""
 
 
-DIVERGED = "training diverged: the loss is not finite: use a smaller --lr or a longer --warmup"
+DIVERGED = "training diverged: the loss or its gradient is not finite: use a smaller --lr or a longer --warmup"
 
 
 class Learner(ABC, Generic[Item]):
@@ -385,11 +385,12 @@ class Training(Generic[Item]):
             for weight, *gradients in zip(weights, *(gradients for _, gradients in done), strict=True):
                 weight.grad = sum_of([one for one in gradients if one is not None], weight)
         self._add_gradients(weights)
+        norm = torch.zeros(())
         if any(weight.grad is not None for weight in weights):
-            torch.nn.utils.clip_grad_norm_(weights, self.schedule.clip)
+            norm = torch.nn.utils.clip_grad_norm_(weights, self.schedule.clip)
             self.optimizer.step()
         found = float(self.processes.sum(loss))
-        if not math.isfinite(found):
+        if not (math.isfinite(found) and math.isfinite(norm)):
             raise UserError(DIVERGED)
         return found
 

@@ -135,6 +135,8 @@ def test_a_symmetric_relation_is_said_once():
 def test_the_two_sides_of_a_symmetric_relation_are_averaged():
     assert chosen([PER, PER], "threshold", (1, 0, COUPLE, 9.0), (0, 1, COUPLE, 0.5)) == [[0, 1, COUPLE]]
     assert chosen([PER, PER], "threshold", (1, 0, COUPLE, 0.5), (0, 1, COUPLE, -9.0)) == []
+    assert chosen([PER, PER], "argmax", (0, 1, COUPLE, 2.0), (1, 0, COUPLE, -0.5)) == [[0, 1, COUPLE]]
+    assert chosen([PER, PER], "argmax", (0, 1, COUPLE, 1.0), (1, 0, 4, 3.0)) == []  # so is none
 
 
 def test_several_relations_of_a_pair_by_threshold_and_one_by_argmax():

@@ -144,6 +144,15 @@ def test_the_cache_keeps_its_limit_and_what_was_used_last(tmp_path):
     assert cache.get("key0") is not None
 
 
+def test_a_file_that_another_process_removed_meanwhile_is_no_error(tmp_path):
+    (tmp_path / "ab").mkdir()
+    (tmp_path / "ab" / "gone.safetensors").symlink_to(tmp_path / "nowhere")
+    cache = FeatureCache(tmp_path, limit_bytes=1_000)
+    for key in ("cd1", "cd2"):
+        cache.put(key, torch.ones(300))
+    assert [cache.get(key) is None for key in ("cd1", "cd2")] == [True, False]
+
+
 def test_what_does_not_fit_is_not_kept(tmp_path):
     cache = FeatureCache(tmp_path, limit_bytes=100)
     assert cache.put("key", torch.full((500,), 1 / 3)).tolist() == torch.full((500,), 1 / 3).half().float().tolist()

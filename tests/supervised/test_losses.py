@@ -178,6 +178,12 @@ def test_one_slot_takes_one_of_several_regions():
     assert match_slots(torch.zeros(1, 1, 3), boxes, gold(regions=regions, annotated=[True]))[0].tolist() == [[LOC]]
 
 
+def test_boxes_that_are_no_numbers_are_matched_so_that_the_loss_says_it():
+    one = gold(regions=[(0, PER, (0.5, 0.5, 0.4, 0.4))], annotated=[True])
+    lost = torch.full((1, 1, 2, 3), math.nan), torch.full((1, 1, 2, 4), math.nan)
+    assert all(loss.isnan() for loss in region_losses(*lost, [one], (1.0, 1.0), slots=2))
+
+
 def test_patches_near_the_centre_answer_and_of_two_regions_the_smaller_wins():
     regions = [(1, PER, (0.375, 0.375, 0.1, 0.1)), (1, LOC, (0.5, 0.5, 0.9, 0.9))]
     wanted, target = match_patches(gold(regions=regions, annotated=[True, True]), 2, 16, none=2)

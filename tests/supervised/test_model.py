@@ -53,6 +53,13 @@ def test_relations_with_regions_are_nothing_that_pair_heads_learn(tmp_path):
     assert gold_of(inputs, more, TYPES).relations.equal(gold_of(inputs, example.gold, TYPES).relations)
 
 
+def test_features_of_texts_are_made_where_something_reads_them(tmp_path):
+    for options, some in (({}, True), (PAPER_HEADS, False)):
+        model, inputs = make(four(tmp_path)[:1], **options)
+        pairs = gold_of(inputs[0], four(tmp_path)[0].gold, model.labels).mentions.pairs
+        assert (pairs.shape[:2], pairs.shape[2] > 0) == ((6, 6), some)
+
+
 @pytest.mark.parametrize("options", [{}, PAPER_HEADS, {"latent": "vae"}], ids=["tiny", "paper heads", "vae"])
 def test_on_a_full_document_every_parameter_of_the_fusion_learns(tmp_path, options):
     model = one_step(four(tmp_path)[:1], **options)

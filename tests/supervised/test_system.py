@@ -13,7 +13,7 @@ from m3dllm.system import System
 from m3dllm.systems.dffm import Config
 from m3dllm.systems.dffm.model import DFFM
 from m3dllm.systems.supervised.checkpoint import MODEL, read_checkpoint
-from m3dllm.types import Chain, Document, Frame, Given
+from m3dllm.types import Annotation, Chain, Document, Example, Frame, Given
 from m3dllm.weights import write_weights
 from tests.small import annotated
 from tests.supervised.documents import ENGLISH, LABELS, four
@@ -46,6 +46,13 @@ def test_a_checkpoint_answers_as_the_system_that_wrote_it(fitted):
     again = DFFM(CONFIG, labels=LABELS, checkpoint=checkpoint)
     assert [raw.payload for raw in answer(again, *documents)] == [raw.payload for raw in answer(system, *documents)]
     assert again.provenance["text_encoder"] == "tiny"
+
+
+def test_what_only_answers_depend_on_is_as_it_is_given_with_the_checkpoint(fitted):
+    given = replace(CONFIG, merge_iou=0.9, linkage="single", frame_chunk=1, precision="bf16", lr=1.0)
+    card, model = DFFM(given, labels=LABELS, checkpoint=fitted[0])._fitted
+    assert card.config == replace(given, lr=CONFIG.lr)
+    assert (model.grounding.merge_iou, model.chain.linkage, model.backbone.vision.chunk) == (0.9, "single", 1)
 
 
 def test_answers_come_in_order_one_a_document_and_are_in_order(fitted):
@@ -118,6 +125,40 @@ def test_given_and_not_given_may_stand_together(fitted):
     alone = [answer(system, document)[0] for document in (plain, given, examples[1].document)]
     assert [raw.payload["chains"] for raw in together] == [raw.payload["chains"] for raw in alone]
     assert [raw.payload["relations"] for raw in together] == [raw.payload["relations"] for raw in alone]
+
+
+# --- what was not learned ---------------------------------------------------------------------------------------------
+
+
+def with_mentions_alone(example, *, annotated=True):
+    """The example with its mentions as gold, or nothing at all, and frames that nobody annotated."""
+    frames = tuple(replace(frame, annotated=False) for frame in example.document.frames)
+    chains = tuple(Chain(f"m{i}", (mention,)) for i, mention in enumerate(sorted(example.gold.mentions)))
+    unknown = frozenset(("chain", "relation") if annotated else ("entity", "grounding"))
+    document = replace(example.document, frames=frames)
+    return Example(document, Annotation(chains if annotated else ()), unknown)
+
+
+def test_what_train_has_no_gold_of_is_not_answered_and_has_no_score(tmp_path):
+    examples = [with_mentions_alone(example) for example in four(tmp_path)]
+    system = DFFM(replace(CONFIG, epochs=20), labels=LABELS)
+    system.fit(examples, examples, tmp_path / "out")
+    again = DFFM(CONFIG, labels=LABELS, checkpoint=tmp_path / "out")
+    assert system.unsupported == again.unsupported == {"chain", "relation", "grounding"}
+    (raw,) = answer(again, examples[0].document)
+    assert raw.payload["chains"]
+    assert all(len(chain["mentions"]) == 1 for chain in raw.payload["chains"])
+    assert (raw.payload["relations"], raw.payload["regions"]) == ([], [])
+
+
+def test_everything_learned_is_everything_answered(fitted):
+    assert fitted[2].unsupported == frozenset()
+
+
+def test_gold_of_nothing_is_refused(tmp_path):
+    examples = [with_mentions_alone(example, annotated=False) for example in four(tmp_path)]
+    with pytest.raises(UserError, match="no train document has gold to learn from"):
+        DFFM(CONFIG, labels=LABELS).fit(examples, (), tmp_path / "out")
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------

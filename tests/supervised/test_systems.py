@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from m3dllm.config import options_of
 from m3dllm.errors import UserError
 from m3dllm.experiment import resolve_config
 from m3dllm.registry import built_in
@@ -122,13 +123,20 @@ def test_a_checkpoint_answers_as_the_fit_that_wrote_it_and_nothing_with_nothing(
 def test_the_preset_of_the_paper_has_its_encoders_heads_and_training(name):
     paper = resolve_config(built_in()[name], {}, preset="paper", seed=0)
     assert (paper.epochs, paper.batch_size, paper.encoder_lr, paper.lr) == (20, 1, 5e-6, 1e-3)
-    assert (paper.lexical, paper.aligned, paper.pair_size, paper.slots, paper.decision) == (
-        False,
-        False,
-        0,
-        1,
-        "argmax",
-    )
+    heads = {"lexical": False, "aligned": False, "pair_size": 0, "slots": 1, "decision": "argmax"}
+    own = {option: value for option, value in heads.items() if option not in paper.withheld}
+    assert {option: getattr(paper, option) for option in own} == own
+
+
+def test_one_modality_offers_no_option_of_the_other():
+    offered = {name: {o.name for o in options_of(built_in()[name].config_class())} for name in SUPERVISED}
+    of_text = {"text_encoder", "layers", "linkage", "decision", "pair_dropout", "weight_chain", "aux_loss"}
+    of_frames = {"vision_encoder", "image_size", "slots", "merge_iou", "weight_box"}
+    assert of_text | of_frames | {"hide", "fusion_lr", "aligned"} <= offered["dffm"]
+    assert offered["text-only"] & (of_text | of_frames | {"hide", "fusion_lr", "aligned"}) == of_text
+    assert offered["vision-only"] & (of_text | of_frames | {"hide", "fusion_lr", "aligned"}) == of_frames
+    with pytest.raises(UserError, match="system 'text-only' has no option --merge-iou"):
+        resolve_config(built_in()["text-only"], {"merge_iou": "0.4"}, preset="paper", seed=0)
 
 
 @pytest.mark.parametrize("name", ["vivit-os", "videomae-ts"])

@@ -282,6 +282,22 @@ def test_every_word_has_a_piece(tmp_path):
     assert encoder.tokenizer.convert_ids_to_tokens(found.ids[found.subword[0]].tolist()) == ["<unk>"]
 
 
+def test_an_unknown_word_has_one_piece_where_the_tokenizer_has_no_mark(tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    folder = write_longformer(tmp_path)
+    plain = Tokenizer(models.WordPiece({"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "a": 4}, unk_token="<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    named = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
+    PreTrainedTokenizerFast(
+        tokenizer_object=plain, unk_token="<unk>", pad_token="<pad>", model_max_length=60, **named
+    ).save_pretrained(folder)
+    found = subwords(load_text_encoder(str(folder)), ["a", "北", "a"])
+    assert found.ids[:, 0].tolist() == [4, 3, 4]
+    assert (found.subword.tolist(), found.word.tolist()) == ([0, 1, 2], [0, 1, 2])
+
+
 def test_a_text_without_words_has_no_subwords(tmp_path):
     found = load_text_encoder(str(write_longformer(tmp_path))).subwords(" ", ())
     assert (found.ids.shape, found.shapes.shape, len(found.word)) == ((0, 1), (0, 3), 0)

@@ -126,6 +126,15 @@ def test_gradients_of_parts_lie_as_their_weights_do(tmp_path):
     assert all(weight.grad.stride() == weight.stride() for weight in trained)  # the fused AdamW takes that for granted
 
 
+def test_a_gradient_that_is_no_number_ends_a_training_though_the_loss_is_one(tmp_path):
+    examples = four(tmp_path)
+    model = new_model(Config(**SMALL | {"batch_size": 4}), LABELS, examples)
+    run = Training(SupervisedLearner(model, LABELS, torch.device("cpu"), ""), examples, (), tmp_path)
+    run.weights[0].register_hook(lambda gradient: gradient / 0)
+    with pytest.raises(UserError, match="the loss or its gradient is not finite"):
+        run.step(run.items)
+
+
 def test_a_sum_of_gradients_shares_memory_with_none_of_them():
     weight, shared = torch.zeros(2), torch.ones(2)  # one gradient of two weights that are added
     alone, both = sum_of([shared], weight), sum_of([shared, shared, shared], weight)

@@ -79,8 +79,9 @@ def test_a_vit_gives_its_patches_only(tmp_path):
     layers = encoder(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
     assert [tuple(layer.shape) for layer in layers] == [(2, 16, 16)] * 3
     pixels = torch.full((2, 3, 32, 32), -1.0)
-    expected = encoder.model(pixel_values=pixels, output_hidden_states=True).hidden_states[1][:, 1:]
-    torch.testing.assert_close(layers[0], expected)
+    expected = encoder.model(pixel_values=pixels, output_hidden_states=True)
+    torch.testing.assert_close(layers[0], expected.hidden_states[1][:, 1:])
+    torch.testing.assert_close(layers[-1], expected.last_hidden_state[:, 1:])  # behind its norm
 
 
 def test_a_vit_is_made_again_from_its_description(tmp_path):

@@ -7,12 +7,13 @@ architecture and tokenizer of a fine-tuned encoder lie beside it. Pickles are ne
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
+from m3dllm.config import FIT, named
 from m3dllm.errors import UserError
 from m3dllm.files import pickle_beside
 from m3dllm.labels import LabelSet
@@ -22,7 +23,7 @@ from m3dllm.systems.supervised.encoders import Encoders, new_encoders, save_desc
 from m3dllm.systems.supervised.model import Model
 from m3dllm.systems.supervised.text import Vocabulary
 from m3dllm.training import TRAINING
-from m3dllm.types import Document
+from m3dllm.types import Document, Task
 from m3dllm.weights import fill, read_weights, write_weights
 from m3dllm.wire import (
     FORMAT,
@@ -52,6 +53,8 @@ class FittedCard:
         "fingerprint": str,
     }
     """The fields besides options and labels, with their types."""
+    later: ClassVar[frozenset[str]] = frozenset()
+    """The fields that files of older versions lack: they have their defaults."""
     names: ClassVar[int | None] = None
     """The version of the weights' names, if they have changed."""
 
@@ -84,7 +87,8 @@ class FittedCard:
                 raise UserError.at(path, f"is of another format than {FORMAT}, which this version reads: fit again")
             if card.get("names") != cls.names:
                 raise UserError.at(path, "was fitted by an older version, whose weights have other names: fit again")
-            rows = {name: convert(card[name], form) for name, form in cls.plain.items()}
+            known = {name: form for name, form in cls.plain.items() if name in card or name not in cls.later}
+            rows = {name: convert(card[name], form) for name, form in known.items()}
             return cls(config=convert(card["config"], kind), labels=decode_labels(card["labels"]), **rows)
         except (KeyError, WireError, TypeError) as error:
             raise UserError.at(path, f"is not a model of this system ({error}): fit again") from error
@@ -93,15 +97,17 @@ class FittedCard:
     def of_checkpoint(cls, folder: Path, config: Any, labels: LabelSet) -> tuple[Self, dict[str, Tensor]]:
         """(card, weights) of the trained model in `folder`.
 
-        Raises UserError if there is none, if it is damaged or pickled, or if it was trained for another label set or
-        with other options.
+        Options that matter in training are those of the fit; all others, which only predictions depend on, are from
+        `config`. Raises UserError if there is none, if it is damaged or pickled, or if it was trained for another label
+        set or with other options.
         """
         path = checkpoint_file(folder)
         header, weights = read_checkpoint(path)
         card = cls.read(header, path, type(config))
         check_labels(labels_sha256(card.labels), labels, path)
         check_shape(config, card.config, path)
-        return card, weights
+        fitted = {name: getattr(card.config, name) for name in named(type(config), FIT)}
+        return replace(card, config=replace(config, **fitted)), weights
 
     @classmethod
     def of_finished(cls, out: Path, config: Any, fingerprint: str) -> tuple[Self, dict[str, Tensor]] | None:
@@ -131,10 +137,12 @@ class Card(FittedCard):
         "vocabulary": Vocabulary | None,
         "sees": bool,
         "grounds": bool,
+        "untaught": tuple[Task, ...],
         "thresholds": Thresholds,
         "history": tuple[dict[str, float], ...],
         "fingerprint": str,
     }
+    later: ClassVar = frozenset(("untaught",))
     names: ClassVar = 2
     """Version 1: before models had a backbone and heads."""
 
@@ -142,6 +150,8 @@ class Card(FittedCard):
     text_encoder: str
     vocabulary: Vocabulary | None = None
     """The vocabulary of the tiny text encoder."""
+    untaught: tuple[Task, ...] = ()
+    """The tasks of the text that no train document has gold for: their heads have learned nothing."""
     thresholds: Thresholds = field(default_factory=Thresholds)
 
 

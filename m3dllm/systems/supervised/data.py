@@ -71,6 +71,8 @@ class Inputs:
     words: tuple[Span, ...]
     subwords: Subwords
     frames: tuple[Frame, ...]
+    lexical: bool = True
+    """Whether something reads the texts of its mentions."""
 
     def without_text(self) -> Inputs:
         return replace(self, words=(), subwords=self.subwords.none())
@@ -101,7 +103,7 @@ class Mentions:
     chain_type: Tensor
     """(chains,): each chain's type."""
     pairs: Tensor
-    """(mentions, mentions, features): features of the two texts, see `pairs`."""
+    """(mentions, mentions, features): features of the two texts, see `pairs`; no feature if nothing reads them."""
     confidence: tuple[float | None, ...] = ()
     """The confidence of each mention, if predicted."""
     link: tuple[float | None, ...] = ()
@@ -129,6 +131,9 @@ def mentions_of(inputs: Inputs, chains: Sequence[Chain], types: LabelIndex) -> M
     spans = tuple(span for span, _, _, _ in found)
     first, last = word_ranges(inputs.words, spans)
     kinds = np.array([types.mentions[kind] for _, kind, _, _ in found], dtype=np.int64)
+    pairs = np.zeros((len(spans), len(spans), 0), dtype=np.float32)
+    if inputs.lexical:
+        pairs = pair_features(inputs.document, inputs.words, spans, first, last, kinds)
     return Mentions(
         spans,
         torch.from_numpy(first),
@@ -136,7 +141,7 @@ def mentions_of(inputs: Inputs, chains: Sequence[Chain], types: LabelIndex) -> M
         torch.from_numpy(kinds),
         torch.tensor([c for _, _, c, _ in found], dtype=torch.long),
         torch.tensor([types.mentions[chain.type] for chain in chains], dtype=torch.long),
-        torch.from_numpy(pair_features(inputs.document, inputs.words, spans, first, last, kinds)),
+        torch.from_numpy(pairs),
         tuple(confidence for _, _, _, confidence in found),
     )
 

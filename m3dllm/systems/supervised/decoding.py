@@ -191,8 +191,8 @@ def choose_relations(
 ) -> tuple[Tensor, Tensor]:
     """(the predicted relations (relations, 4): document, head chain, tail chain, type; their probabilities).
 
-    A symmetric one is included once. argmax: the most probable type of a pair, if it beats "none"; threshold:
-    every type above the threshold of the document, (batch,).
+    A symmetric one is included once, by the mean over both directions. argmax: the most probable type of a pair, if it
+    beats "none"; threshold: every type above the threshold of the document, (batch,).
     """
     n_types = len(types.relations)
     joins, symmetric = types.joins.to(logits.device), types.symmetric.to(logits.device)
@@ -200,6 +200,7 @@ def choose_relations(
     if decision == "argmax":
         scores = torch.cat([logits[..., :-1].masked_fill(~allowed, -1e4), logits[..., -1:]], -1)
         probability, none = scores.softmax(-1).split([n_types, 1], -1)
+        none = torch.where(symmetric, (none + none.transpose(1, 2)) / 2, none)
     else:
         probability, none = logits.sigmoid() * allowed, None
     probability = torch.where(symmetric, (probability + probability.transpose(1, 2)) / 2, probability)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -285,7 +286,7 @@ class FeatureCache:
 
     def __init__(self, folder: Path, *, limit_bytes: int) -> None:
         self.folder, self.limit = folder, limit_bytes
-        self._size = sum(file.stat().st_size for file in folder.glob("*/*.safetensors")) if folder.is_dir() else 0
+        self._size = sum(size for _, size, _ in self._files())
         self._digests: dict[str, str] = {}
 
     def digest(self, path: str, sha256: str) -> str:
@@ -322,9 +323,16 @@ class FeatureCache:
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
 
+    def _files(self) -> Iterator[tuple[float, int, Path]]:
+        """(when it was last used, its bytes, the file) of what is there."""
+        for file in self.folder.glob("*/*.safetensors"):
+            with suppress(FileNotFoundError):  # another process made room
+                stat = file.stat()
+                yield stat.st_mtime, stat.st_size, file
+
     def _make_room(self) -> None:
         """Evict down to 90 % of the limit, so that not every new file evicts."""
-        files = sorted((f.stat().st_mtime, f.stat().st_size, f) for f in self.folder.glob("*/*.safetensors"))
+        files = sorted(self._files())
         self._size = sum(size for _, size, _ in files)
         for _, size, file in files:
             if self._size <= 0.9 * self.limit:

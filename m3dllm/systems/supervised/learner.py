@@ -27,7 +27,7 @@ from m3dllm.systems.supervised.text import Vocabulary
 from m3dllm.systems.supervised.vision import TINY
 from m3dllm.tokens import tokenize
 from m3dllm.training import Learner, Schedule
-from m3dllm.types import Document, Example, RawOutput
+from m3dllm.types import TASKS, Document, Example, RawOutput, Task
 
 log = logging.getLogger("m3dllm")
 
@@ -53,7 +53,7 @@ class SupervisedLearner(Learner[TrainingItem]):
     def __init__(self, model: Model, labels: LabelSet, device: torch.device, fingerprint: str) -> None:
         config = model.config
         self.model, self.labels, self.device, self.fingerprint = model, labels, device, fingerprint
-        self.tasks = [head.task for head in model.heads]
+        self.tasks = model.tasks
         self.loss_weights = config.loss_weights
         self.class_weights = ClassWeights()
         for name in sorted(set(config.aux_loss) - set(model.auxiliary)):
@@ -178,8 +178,15 @@ def describe(config: Config, labels: LabelSet, train: Sequence[Example], fingerp
         vocabulary=vocabulary,
         sees=sees,
         grounds=any(frame.annotated for document in documents for frame in document.frames),
+        untaught=_untaught(train),
         fingerprint=fingerprint,
     )
+
+
+def _untaught(train: Sequence[Example]) -> tuple[Task, ...]:
+    """The tasks of the text that no document has gold of."""
+    taught = {task for example in train if example.document.text for task in example.annotated}
+    return tuple(task for task in TASKS if task not in taught and task != "grounding")
 
 
 def _read(example: Example) -> tuple[str, list[str], list[bool]]:

@@ -318,7 +318,8 @@ def match_slots(types: Tensor, boxes: Tensor, gold: Gold) -> tuple[Tensor, Tenso
     for frame in gold.region_frame.unique().tolist():
         own = (gold.region_frame == frame).nonzero()[:, 0]
         apart = (placed[frame][:, None] - gold.region_box[own][None]).abs().mean(-1)  # (slots, regions)
-        rows, columns = linear_sum_assignment((apart - probability[frame][:, gold.region_type[own]]).numpy())
+        cost = (apart - probability[frame][:, gold.region_type[own]]).nan_to_num()  # a loss that is none is reported
+        rows, columns = linear_sum_assignment(cost.numpy())
         wanted[frame, rows] = gold.region_type[own[columns]]
         target[frame, rows] = gold.region_box[own[columns]]
     return wanted, target

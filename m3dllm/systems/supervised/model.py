@@ -19,7 +19,7 @@ from m3dllm.systems.supervised.heads import ChainHead, EntityHead, GroundingHead
 from m3dllm.systems.supervised.losses import ClassWeights, GoldBatch
 from m3dllm.systems.supervised.text import NoText
 from m3dllm.tokens import tokenize
-from m3dllm.types import Document
+from m3dllm.types import Document, Task
 
 
 class Model(nn.Module):
@@ -28,6 +28,8 @@ class Model(nn.Module):
     def __init__(self, config: Config, labels: LabelIndex, backbone: Backbone) -> None:
         super().__init__()
         self.config, self.labels, self.backbone = config, labels, backbone
+        self.untaught: frozenset[Task] = frozenset()
+        """The tasks whose heads have no gold to learn from, and answer nothing."""
         self.grounding = GroundingHead(config, labels, backbone) if backbone.vision is not None else None
         self.reads = not isinstance(backbone.text.encoder, NoText)
         self.entity = EntityHead(config, labels, backbone) if self.reads else None
@@ -45,6 +47,11 @@ class Model(nn.Module):
         yield from (head for head in heads if head is not None)
 
     @property
+    def tasks(self) -> list[Task]:
+        """What it answers."""
+        return [head.task for head in self.heads if head.task not in self.untaught]
+
+    @property
     def auxiliaries(self) -> Iterator[Auxiliary]:
         """The auxiliary losses."""
         return cast(Iterator[Auxiliary], iter(self.auxiliary.values()))
@@ -53,7 +60,8 @@ class Model(nn.Module):
         """The document as tensors, without what the model does not read."""
         spans = tokenize(document) if self.reads else ()
         frames = document.frames if self.backbone.vision is not None else ()
-        return Inputs(document, spans, self.backbone.text.encoder.subwords(document.text, spans), frames)
+        subwords = self.backbone.text.encoder.subwords(document.text, spans)
+        return Inputs(document, spans, subwords, frames, lexical=self.config.lexical)
 
     def batch(self, inputs: Sequence[Inputs]) -> Batch:
         """The padded batch of documents."""

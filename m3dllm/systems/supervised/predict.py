@@ -39,10 +39,14 @@ class Decoder:
 
     @torch.no_grad()
     def answers(self, thresholds: Thresholds, *, regions: bool = True) -> list[dict[str, Any]]:
-        """One answer per document, with mentions as offsets; optionally without regions."""
+        """One answer per document, with mentions as offsets; optionally without regions.
+
+        Without trained chains each mention is a chain of one; given mentions and chains are in every answer.
+        """
         draft = Draft(self.batch)
+        tasks = {*self.model.tasks} - ({"grounding"} if not regions else set())
         for head in self.model.heads:
-            if regions or head.task != "grounding":
+            if head.task in tasks or (head.task == "entity" and any(draft.given)):
                 draft = head.decode(self._scores_of(head, draft, thresholds), draft, thresholds)
         return draft.answers(self.model.labels)
 
@@ -92,6 +96,8 @@ def tune(model: Model, dev: Sequence[Example], labels: LabelSet, device: torch.d
     }
     best, ready = Thresholds(), {}
     for given, task, name in TUNED:
+        if task not in model.tasks:
+            continue
         if given not in ready:
             ready[given] = decoders(model, documents[given], device, model.config.batch_size)
         found = {}

@@ -34,7 +34,7 @@ from m3dllm.systems.supervised.learner import SupervisedLearner, check_language,
 from m3dllm.systems.supervised.model import Model
 from m3dllm.systems.supervised.predict import decoders, tune
 from m3dllm.training import Training, fingerprint_of
-from m3dllm.types import Document, Example, Failure, RawOutput
+from m3dllm.types import TASKS, Document, Example, Failure, RawOutput, Task
 
 log = logging.getLogger("m3dllm")
 
@@ -66,7 +66,7 @@ class Supervised(System):
             card, weights = Card.of_checkpoint(checkpoint, config, labels)
             model = self.make_model(card, saved_encoders_of(card, checkpoint))
             fill_model(model, weights, checkpoint / MODEL)
-            self._fitted = card, model.to(self.device).eval()
+            self._fitted = card, _taught(card, model).to(self.device).eval()
 
     def make_model(self, card: Card, encoders: Encoders) -> Model:
         """The model with these encoders and random weights."""
@@ -84,6 +84,11 @@ class Supervised(System):
         card, _ = self._fitted
         thresholds = ", ".join(f"{name} {value}" for name, value in asdict(card.thresholds).items())
         return {"text_encoder": card.text_encoder, "thresholds": thresholds}
+
+    @property
+    def unsupported(self) -> frozenset[Task]:
+        """What it does not read, or had no gold to learn from."""
+        return frozenset() if self._fitted is None else frozenset(TASKS).difference(self._fitted[1].tasks)
 
     # --- fit ----------------------------------------------------------------------------------------------------------
 
@@ -103,6 +108,8 @@ class Supervised(System):
         advice = "try --batch-size 1, a smaller --frame-chunk, --checkpointing true, or --freeze text,vision"
         with memory_advice(advice):
             model = self.new_model(card)
+            if not model.tasks:
+                raise UserError("no train document has gold to learn from: neither mentions nor annotated frames")
             check_language(model, learned)
             done = self._finished(model, fingerprint, out)
             if done is None:
@@ -118,7 +125,7 @@ class Supervised(System):
     def new_model(self, card: Card) -> Model:
         """A model before training: pretrained encoders loaded, everything else random by the seed."""
         torch.manual_seed(card.config.seed)
-        return self.make_model(card, new_encoders_of(card)).to(self.device)
+        return _taught(card, self.make_model(card, new_encoders_of(card))).to(self.device)
 
     def _finished(self, model: Model, fingerprint: str, out: Path) -> Card | None:
         """The card of the same fit if it was finished before, with its weights loaded into the model; else None."""
@@ -180,10 +187,13 @@ class Supervised(System):
         if model.reads:
             card.check_languages(documents)
         (decoder,) = decoders(model, documents, self.device, len(documents))
-        found = decoder.answers(card.thresholds)
-        if not card.grounds:
-            found = [answer | {"regions": []} for answer in found]
-        return found
+        return decoder.answers(card.thresholds)
+
+
+def _taught(card: Card, model: Model) -> Model:
+    """The model, which answers only what it has gold to learn from."""
+    model.untaught = frozenset((*card.untaught, *(() if card.grounds else ("grounding",))))
+    return model
 
 
 def answered(

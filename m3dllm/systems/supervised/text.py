@@ -285,7 +285,8 @@ class PretrainedText(nn.Module):
             return Subwords(none[:, None], none, none, torch.zeros(0, SHAPE_COLUMNS, dtype=torch.long))
         found = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False, truncation=False)
         ids, edges = np.array(found["input_ids"]), np.array(found["offset_mapping"]).reshape(-1, 2)
-        edges[ids == self.tokenizer.convert_tokens_to_ids("▁"), 1] = 0  # the word-start mark alone covers nothing
+        if (mark := self.tokenizer.convert_tokens_to_ids("▁")) != self.tokenizer.unk_token_id:
+            edges[ids == mark, 1] = 0  # the word-start mark alone covers nothing
         lost = uncovered(edges, spans)
         ids = np.append(ids, np.full(len(lost), self.tokenizer.unk_token_id)).astype(np.int64)
         edges = np.concatenate([edges, lost])

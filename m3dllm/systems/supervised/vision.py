@@ -192,12 +192,16 @@ class PretrainedVision(nn.Module):
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         """(frames, 3, side, side), bytes -> the layers' states, each (frames, patches, width)."""
-        out = self.model(pixel_values=self.pixels(frames), output_hidden_states=True)
-        return [state[:, -(self.grid**2) :] for state in out.hidden_states[1:]]
+        return [state[:, -(self.grid**2) :] for state in self._layers(self.pixels(frames))]
+
+    def _layers(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """The states of the layers; the last are what the model gives, behind its own norm where it ends with one."""
+        out = self.model(pixel_values=pixels, output_hidden_states=True)
+        return (*out.hidden_states[1:-1], out.last_hidden_state)
 
     def identity(self) -> str:
-        """The hash of the weights and the preprocessing, as the key of cached features."""
-        return weights_hash(self.model, f"vision {self.side} {self.mean.tolist()} {self.std.tolist()}")
+        """The hash of the weights, the preprocessing and the layers taken, as the key of cached features."""
+        return weights_hash(self.model, f"vision normed {self.side} {self.mean.tolist()} {self.std.tolist()}")
 
     def save_description(self, folder: Path) -> None:
         """Write what `empty_vision_encoder` needs: architecture and colour statistics, without weights."""
@@ -226,10 +230,8 @@ class PretrainedVideo(PretrainedVision):
     def forward(self, frames: Tensor) -> list[Tensor]:
         """(frames, 3, side, side), bytes, whole windows -> the layers' states, each (frames, patches, width)."""
         clips = self.pixels(frames).unflatten(0, (-1, self.window)).repeat_interleave(self.repeat, 1)
-        out = self.model(pixel_values=clips, output_hidden_states=True)
         n = self.window * self.grid**2
-        layers = (*out.hidden_states[1:-1], out.last_hidden_state)
-        return [layer[:, -n:].unflatten(1, (self.window, -1)).flatten(0, 1) for layer in layers]
+        return [layer[:, -n:].unflatten(1, (self.window, -1)).flatten(0, 1) for layer in self._layers(clips)]
 
 
 def load_vision_encoder(name: str) -> PretrainedVision:
