@@ -18,7 +18,7 @@ from m3dllm.systems.supervised.checkpoint import MODEL
 from m3dllm.systems.umie import Config
 from m3dllm.systems.umie.model import Umie, UmieModel
 from m3dllm.training import TRAINING, Training, f1_scores, weighted_sum
-from m3dllm.types import TASKS, Document, Given
+from m3dllm.types import TASKS, Annotation, Chain, Document, Given
 from tests.generative.documents import four_with_candidates
 from tests.generative.t5 import write_t5
 from tests.supervised.documents import LABELS
@@ -134,6 +134,26 @@ def test_without_candidates_it_grounds_nothing_and_says_so(documents, tmp_path):
     system.fit(examples, (), tmp_path / "out")
     assert system.unsupported == {"grounding"}
     assert all(raw.payload["regions"] == [] for raw in answers(system, examples))
+
+
+def test_what_train_has_no_gold_of_is_not_asked_for(documents, tmp_path):
+    examples, boxes = documents
+    alone = [
+        replace(
+            one,
+            gold=Annotation(tuple(Chain(f"m{i}", (m,)) for i, m in enumerate(sorted(one.gold.mentions)))),
+            unannotated=frozenset(("chain", "relation", "grounding")),
+        )
+        for one in examples
+    ]
+    system = fitted(tmp_path / "out", alone, boxes)
+    assert system.unsupported == {"chain", "relation", "grounding"}
+    given = Given(alone[0].gold.chains, kind="mentions")
+    for raw in (*answers(system, examples), *answers(system, examples[:1], given=given)):
+        assert all(len(chain["mentions"]) == 1 for chain in raw.payload["chains"])
+        assert raw.payload["relations"] == []
+        assert {turn.stage for turn in raw.turns} <= {"entity", "grounding"}
+    assert len(answers(system, examples[:1], given=given)[0].payload["chains"]) == len(given.chains)
 
 
 def test_documents_without_any_candidate_are_said(documents, tmp_path, caplog):

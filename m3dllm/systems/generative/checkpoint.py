@@ -13,10 +13,10 @@ from m3dllm.systems.generative.codec import PretrainedCodec, TinyCodec
 from m3dllm.systems.generative.config import Config
 from m3dllm.systems.generative.model import GenerativeModel
 from m3dllm.systems.generative.seq2seq import Seq2Seq, empty_seq2seq, load_seq2seq, new_tiny
-from m3dllm.systems.supervised.checkpoint import MODEL, FittedCard
+from m3dllm.systems.supervised.checkpoint import MODEL, FittedCard, untaught_by
 from m3dllm.systems.supervised.encoders import new_encoders, save_descriptions, saved_encoders
 from m3dllm.systems.supervised.features import FrameFeatures
-from m3dllm.types import Example
+from m3dllm.types import Example, Task
 from m3dllm.weights import write_weights
 
 TEXT_MODEL = "text_model"
@@ -34,6 +34,7 @@ class Card(FittedCard):
         "words": tuple[str, ...],
         "sees": bool,
         "grounds": bool,
+        "untaught": tuple[Task, ...],
         "history": tuple[dict[str, float], ...],
         "fingerprint": str,
     }
@@ -82,6 +83,7 @@ def describe(
         texts = [(document.group or document.id, document.text) for document in documents]
         words = TinyCodec.of(texts, labels, config.fewest, instructions).words
     sees = config.vision_encoder != "none" and any(document.frames for document in documents)
+    annotated = any(f.annotated for e in train if "grounding" in e.annotated for f in e.document.frames)
     return Card(
         config=config,
         labels=labels,
@@ -89,7 +91,8 @@ def describe(
         text_model=name,
         words=words,
         sees=sees,
-        grounds=sees and bool(config.boxes),
+        grounds=sees and annotated and bool(config.boxes),
+        untaught=untaught_by(train),
         fingerprint=fingerprint,
     )
 

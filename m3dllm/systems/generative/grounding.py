@@ -155,7 +155,8 @@ class GroundingModel(GenerativeModel):
         asked: list[tuple[int, Words, Query]] = []
         for i, document in enumerate(documents):
             seen = range(len(document.frames) if self.vision is not None else 0), self.candidates(document)
-            asked += [(i, words, self.mention_query(document, words, *seen)) for words in self._cut(document)]
+            cut = self._cut(document) if "entity" not in self.untaught else []
+            asked += [(i, words, self.mention_query(document, words, *seen)) for words in cut]
             if seen[1]:
                 asked.append((i, (), self.region_query(document, *seen)))
         for (i, words, _), reply in zip(asked, self.ask([(i, query) for i, _, query in asked], scene), strict=True):

@@ -33,7 +33,7 @@ class GenerativeLearner(Learner[TrainingItem]):
     def __init__(self, model: GenerativeModel, labels: LabelSet, fingerprint: str) -> None:
         config = model.config
         self.model, self.labels, self.fingerprint = model, labels, fingerprint
-        self.tasks = model.tasks
+        self.tasks = tuple(task for task in model.tasks if task not in model.untaught)
         self.schedule = Schedule(
             epochs=config.epochs,
             batch_size=config.batch_size,

@@ -83,6 +83,8 @@ class GenerativeModel(nn.Module, ABC):
         super().__init__()
         self.config, self.labels, self.text, self.vision = config, labels, text, vision
         self.boxes: Boxes = {}
+        self.untaught: frozenset[Task] = frozenset()
+        """The tasks that it has no gold to learn from: it is not asked for them."""
         self.tally: dict[str, Any] = {}
 
     # --- of a system --------------------------------------------------------------------------------------------------

@@ -60,9 +60,9 @@ class Generative(System):
 
     @property
     def unsupported(self) -> frozenset[Task]:
-        """Grounding, if there were no candidates in training, or are none to choose from."""
-        grounds = self._fitted is not None and self._fitted[0].grounds and bool(self._boxes)
-        return frozenset() if grounds else frozenset(("grounding",))
+        """The tasks without gold in training; grounding also if there are no candidates to choose from."""
+        untaught = frozenset() if self._fitted is None else self._fitted[1].untaught
+        return untaught if self._fitted is not None and self._boxes else untaught | {"grounding"}
 
     @property
     def tally(self) -> Mapping[str, Any]:
@@ -94,7 +94,7 @@ class Generative(System):
             text = card.new_text()
             check_language(text, train)
             model = self.model(self.config, self.labels, text, card.new_vision(text.width)).to(self.device)
-            model.boxes = self._boxes
+            self._prepare(card, model)
             done = self._finished(model, fingerprint, out)
             if done is None:
                 training = Training(GenerativeLearner(model, self.labels, fingerprint), train, dev, out)
@@ -107,9 +107,14 @@ class Generative(System):
         self._ready(done, model)
 
     def _ready(self, card: Card, model: GenerativeModel) -> None:
-        model.boxes = self._boxes if card.grounds else {}
+        self._prepare(card, model)
         model.tally = {}
         self._fitted = card, model.to(self.device).eval()
+
+    def _prepare(self, card: Card, model: GenerativeModel) -> None:
+        """Give it the candidates, and the tasks that it has no gold of."""
+        model.boxes = self._boxes if card.grounds else {}
+        model.untaught = frozenset((*card.untaught, *(() if card.grounds else ("grounding",))))
 
     def _finished(self, model: GenerativeModel, fingerprint: str, out: Path) -> Card | None:
         """The card of the same fit if it was finished before, with its weights loaded into the model; else None."""

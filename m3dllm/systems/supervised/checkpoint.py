@@ -23,7 +23,7 @@ from m3dllm.systems.supervised.encoders import Encoders, new_encoders, save_desc
 from m3dllm.systems.supervised.model import Model
 from m3dllm.systems.supervised.text import Vocabulary
 from m3dllm.training import TRAINING
-from m3dllm.types import Document, Task
+from m3dllm.types import TASKS, Document, Example, Task
 from m3dllm.weights import fill, read_weights, write_weights
 from m3dllm.wire import (
     FORMAT,
@@ -50,10 +50,11 @@ class FittedCard:
         "sees": bool,
         "grounds": bool,
         "history": tuple[dict[str, float], ...],
+        "untaught": tuple[Task, ...],
         "fingerprint": str,
     }
     """The fields besides options and labels, with their types."""
-    later: ClassVar[frozenset[str]] = frozenset()
+    later: ClassVar[frozenset[str]] = frozenset(("untaught",))
     """The fields that files of older versions lack: they have their defaults."""
     names: ClassVar[int | None] = None
     """The version of the weights' names, if they have changed."""
@@ -66,6 +67,8 @@ class FittedCard:
     """Whether train had frames, so that there is a vision encoder."""
     grounds: bool = True
     """Whether train had regions, so that regions are predicted."""
+    untaught: tuple[Task, ...] = ()
+    """The text tasks that no train document has gold for: they are not predicted."""
     history: tuple[dict[str, float], ...] = ()
     """Loss and dev scores of every epoch."""
     fingerprint: str = ""
@@ -142,7 +145,6 @@ class Card(FittedCard):
         "history": tuple[dict[str, float], ...],
         "fingerprint": str,
     }
-    later: ClassVar = frozenset(("untaught",))
     names: ClassVar = 2
     """Version 1: before models had a backbone and heads."""
 
@@ -150,9 +152,13 @@ class Card(FittedCard):
     text_encoder: str
     vocabulary: Vocabulary | None = None
     """The vocabulary of the tiny text encoder."""
-    untaught: tuple[Task, ...] = ()
-    """The tasks of the text that no train document has gold for: their heads have learned nothing."""
     thresholds: Thresholds = field(default_factory=Thresholds)
+
+
+def untaught_by(train: Iterable[Example]) -> tuple[Task, ...]:
+    """The tasks of the text that no document has gold of."""
+    taught = {task for example in train if example.document.text for task in example.annotated}
+    return tuple(task for task in TASKS if task not in taught and task != "grounding")
 
 
 def new_encoders_of(card: Card) -> Encoders:

@@ -15,7 +15,7 @@ from torch import Tensor
 from m3dllm.devices import autocast, in_threads
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
-from m3dllm.systems.supervised.checkpoint import Card
+from m3dllm.systems.supervised.checkpoint import Card, untaught_by
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.data import Gold, Inputs, gold_of, to_device, words_of
 from m3dllm.systems.supervised.decoding import Thresholds
@@ -27,7 +27,7 @@ from m3dllm.systems.supervised.text import Vocabulary
 from m3dllm.systems.supervised.vision import TINY
 from m3dllm.tokens import tokenize
 from m3dllm.training import Learner, Schedule
-from m3dllm.types import TASKS, Document, Example, RawOutput, Task
+from m3dllm.types import Document, Example, RawOutput
 
 log = logging.getLogger("m3dllm")
 
@@ -178,15 +178,9 @@ def describe(config: Config, labels: LabelSet, train: Sequence[Example], fingerp
         vocabulary=vocabulary,
         sees=sees,
         grounds=any(frame.annotated for document in documents for frame in document.frames),
-        untaught=_untaught(train),
+        untaught=untaught_by(train),
         fingerprint=fingerprint,
     )
-
-
-def _untaught(train: Sequence[Example]) -> tuple[Task, ...]:
-    """The tasks of the text that no document has gold of."""
-    taught = {task for example in train if example.document.text for task in example.annotated}
-    return tuple(task for task in TASKS if task not in taught and task != "grounding")
 
 
 def _read(example: Example) -> tuple[str, list[str], list[bool]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from m3dllm.answers import Span
 from m3dllm.labels import LabelSet
 from m3dllm.systems.generative import draft
@@ -56,7 +58,11 @@ class Draft(draft.Draft):
                 self.note("bad_shape", where, f"{lost} of {len(numbers)} parts are no numbers that are left")
             if members:
                 self.chains.append(Chain("", tuple(sorted(members))))
-        self.chains += [Chain("", (mention,)) for mention in left.values()]
+        self.finish_chains(left.values())
+
+    def finish_chains(self, left: Iterable[Mention]) -> None:
+        """Mentions that are left become chains of one, and all chains are named in their order."""
+        self.chains += [Chain("", (mention,)) for mention in left]
         ordered = sorted(self.chains, key=lambda chain: chain.mentions[0])
         self.chains = [Chain(f"c{n}", chain.mentions) for n, chain in enumerate(ordered)]
         self.wants_relations = self._kind is None and len(self.chains) > 1

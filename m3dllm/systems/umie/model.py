@@ -99,7 +99,8 @@ class UmieModel(GenerativeModel):
     def answer(self, documents: Sequence[Document]) -> list[Answer]:
         """Mentions, then chains over them, then relations over these, and regions.
 
-        With mentions given only chains are predicted, with chains given only relations.
+        With mentions given only chains are predicted, with chains given only relations. Tasks without gold in training
+        are not predicted: mentions are then chains of one.
         """
         scene = self.look(documents)
         drafts = [Draft(document, self.labels) for document in documents]
@@ -109,14 +110,20 @@ class UmieModel(GenerativeModel):
             (i, words, tasks.mention_query(draft.document, words, self.labels, self.config.longest_mention))
             for i, draft in free
             for words in cuts[i]
+            if "entity" not in self.untaught
         ]
         for (i, words, _), reply in zip(asked, self._ask([(i, q) for i, _, q in asked], scene), strict=True):
             drafts[i].read_mentions(reply, words)
         chained = [(i, draft) for i, draft in enumerate(drafts) if draft.wants_chains]
+        if "chain" in self.untaught:
+            for _, draft in chained:
+                draft.finish_chains(draft.mentions)
+            chained = []
         queries = [(i, tasks.chain_query(draft.document, draft.mentions, self.labels)) for i, draft in chained]
         for (_, draft), reply in zip(chained, self._ask(queries, scene), strict=True):
             draft.read_chains(reply)
         related = [(i, draft) for i, draft in enumerate(drafts) if draft.wants_relations]
+        related = related if "relation" not in self.untaught else []
         queries = [(i, tasks.relation_query(draft.document, draft.chains, self.labels)) for i, draft in related]
         for (_, draft), reply in zip(related, self._ask(queries, scene), strict=True):
             draft.read_relations(reply)
