@@ -57,7 +57,7 @@ def test_features_of_texts_are_made_where_something_reads_them(tmp_path):
     for options, some in (({}, True), (PAPER_HEADS, False)):
         model, inputs = make(four(tmp_path)[:1], **options)
         pairs = gold_of(inputs[0], four(tmp_path)[0].gold, model.labels).mentions.pairs
-        assert (pairs.shape[:2], pairs.shape[2] > 0) == ((6, 6), some)
+        assert (pairs.shape[:2], pairs.shape[2] > 0) == ((7, 7), some)
 
 
 @pytest.mark.parametrize("options", [{}, PAPER_HEADS, {"latent": "vae"}], ids=["tiny", "paper heads", "vae"])
