@@ -22,7 +22,7 @@ class Candidate(NamedTuple):
 
 
 Boxes = Mapping[str, Mapping[int, tuple[Box, ...]]]
-"""document id -> frame number -> boxes, the most confident first. A document missing here was in none of the sources."""
+"""document id -> frame number -> boxes, the most confident first; documents that no source has are missing."""
 
 
 def read_boxes(sources: Sequence[str]) -> Boxes:
