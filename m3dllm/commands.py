@@ -11,6 +11,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Collection
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -93,7 +94,21 @@ class Command(TyperCommand):
                     formatter.write_dl(records)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        return [re.sub("[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
+        pieces = (re.sub("[{}]", "", piece) for piece in super().collect_usage_pieces(ctx))
+        return [re.sub(r"\[\[(.*)\]\]", r"[\1]", piece) for piece in pieces]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = [word.partition("=")[0] for word in args]
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # the parser's, which is private to typer
+            missing: list[str] = list(getattr(getattr(error, "param", None), "opts", []))
+            unknown = {*words} - {name for parameter in self.get_params(ctx) for name in parameter.opts}
+            for name in missing:
+                for close in get_close_matches(name, unknown, n=1):
+                    hint = f"did you mean {name}? (see '{ctx.command_path} --help')"
+                    raise UserError(f"no option {close}; {hint}") from error
+            raise
 
 
 def section_of(parameter: Any) -> str:

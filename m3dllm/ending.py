@@ -195,7 +195,7 @@ def line_of(error: BaseException) -> str:
     if hasattr(error, "format_message"):  # from the command line parser
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "m3dllm"
-        return f"{error.format_message()} (see '{command} --help')"
+        return f"{error.format_message().replace(': Value error, ', ': ')} (see '{command} --help')"
     if isinstance(error, OSError) and error.errno in OUTSIDE:
         name = error.filename if error.filename is not None else "the output"
         name = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)

@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -129,7 +129,10 @@ def plan(experiment: Experiment, *, only_fit: bool = False) -> Plan:
     missing corpus or split, or a checkpoint of another system or label set.
     """
     spec = find_system(experiment.system)
-    config = resolve_config(spec, experiment.options, preset=experiment.preset, seed=experiment.seed)
+    others = {f.name for f in fields(Experiment)} - {"options", "command"}
+    config = resolve_config(
+        spec, experiment.options, preset=experiment.preset, seed=experiment.seed, besides=sorted(others)
+    )
     spec = spec.declared(config)
     tasks = _tasks(experiment, spec)
     if experiment.pairs != "end-to-end" and not spec.takes_given:

@@ -95,7 +95,7 @@ def _by_small_words(text: str) -> str:
 
 
 def decoded(data: bytes) -> tuple[str, str]:
-    """(text, encoding) of a text file: UTF-8, UTF-16 or UTF-32, GBK (GB 18030), Big5, or else Latin-1.
+    """(text, encoding) of a text: UTF-8, UTF-16 or UTF-32, GBK (GB 18030), Big5, Shift-JIS, EUC-KR, or else Latin-1.
 
     Among the Chinese encodings and Latin-1, it chooses the one that yields the most characters frequent in Chinese.
     """
@@ -115,11 +115,20 @@ def decoded(data: bytes) -> tuple[str, str]:
     best = max(scores, key=lambda name: scores[name], default="")
     if best and scores[best] >= LEAST_FREQUENT:
         return data.decode(best), _CHINESE[best]
+    for name, said, letters in _NEIGHBOURS:
+        text = _try(data, name)
+        if text is not None and 2 * len(letters.findall(text)) >= sum(c > "\x7f" for c in text):
+            return text, said
     return data.decode("cp1252" if _try(data, "cp1252") is not None else "latin-1"), "latin-1"
 
 
 LEAST_FREQUENT = 0.12
 """The minimum share of frequent characters in a Chinese text; a wrong decoding stays below."""
+_NEIGHBOURS = tuple(
+    (name, said, dict(_SCRIPT)[script])
+    for name, said, script in (("cp932", "shift-jis", "Japanese"), ("cp949", "euc-kr", "Korean"))
+)
+"""Encodings of languages that are detected, but not supported: half of the non-ASCII characters are in their script."""
 _CHINESE = {"gb18030": "gbk", "big5": "big5", "big5hkscs": "big5"}
 
 

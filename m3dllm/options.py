@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
@@ -35,15 +35,18 @@ def parse_options(words: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def resolve_config(spec: SystemSpec, options: Mapping[str, Any], *, preset: str | None, seed: int) -> Any:
+def resolve_config(
+    spec: SystemSpec, options: Mapping[str, Any], *, preset: str | None, seed: int, besides: Collection[str] = ()
+) -> Any:
     """The system's config: its defaults, then the preset's values, then the options; `seed`, if it has such a field.
 
     Strings are parsed as the field's type, several values split at commas. Returns None for a system without
-    a config. Raises UserError for an unknown, missing or wrong option, or an unknown preset.
+    a config. Raises UserError for an unknown, missing or wrong option, or an unknown preset; its hint for an unknown
+    option may also be one of `besides`, the names of options that are not the system's.
     """
     kind = spec.config_class()
     known = {option.name: option for option in options_of(kind)}
-    _check_names(spec, options, list(known))
+    _check_names(spec, options, list(known), besides)
     presets = presets_of(kind)
     if preset is not None and preset not in presets:
         raise UserError(f"system '{spec.name}' has no preset '{preset}'; it has {', '.join(presets) or 'none'}")
@@ -113,10 +116,10 @@ def option_table(config: type[Any] | None) -> list[dict[str, str]]:
     ]
 
 
-def _check_names(spec: SystemSpec, options: Mapping[str, Any], known: Sequence[str]) -> None:
+def _check_names(spec: SystemSpec, options: Mapping[str, Any], known: Sequence[str], besides: Collection[str]) -> None:
     for name in options:
         if name not in known:
-            close = get_close_matches(name, known, n=1)
+            close = get_close_matches(name, [*known, *besides], n=1)
             hint = f"; did you mean {flag(close[0])}?" if close else ""
             listed = f"'m3dllm systems {spec.name}' lists its options"
             raise UserError(f"system '{spec.name}' has no option {flag(name)}{hint} ({listed})")

@@ -7,7 +7,9 @@ the tracks of a video. Cues are sorted by time.
 from __future__ import annotations
 
 import html
+import math
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
@@ -24,6 +26,13 @@ SUFFIXES = frozenset((".srt", ".vtt", ".ass", ".ssa", ".sbv", ".ttml", ".dfxp", 
 _FORMATS = {".srt": "srt", ".sbv": "srt", ".vtt": "vtt", ".ass": "ass", ".ssa": "ssa", ".smi": "sami", ".sami": "sami"}
 _STYLE = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{[^{}]*\}")
 _TIMING = re.compile(r"\d[\d:.,]*\s*-->\s*\d|^\d+:\d+:\d+[.,]\d+,\d+:\d+:\d+[.,]\d+\s*$", re.MULTILINE)
+_HEADS = (("WEBVTT", "vtt"), ("[Script Info]", "ass"), ("<SAMI", "sami"))
+"""What the files of a format begin with, whatever their suffix says."""
+_INLINE = re.compile(r"<\d+:[\d:.,]*>")
+"""The time of a word in a cue: two in a line would be read as the times of another cue."""
+_INVISIBLE = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+"""Marks of direction, and spaces of no width: no part of what is said."""
+_DECLARATION = re.compile(r"\s*<\?xml[^>]*\?>")
 _OPEN = re.compile(r"\{(?=[^{}]*(?:\{|\Z))")
 """A brace that never closes: each makes pysubs2 scan the rest of its cue."""
 LONGEST_S = 1e7
@@ -75,7 +84,7 @@ def parse_subtitles(text: str, path: Path) -> Subtitles:
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     is_xml = path.suffix.lower() in (".ttml", ".dfxp") or re.match(r"\s*<(\?xml|tt[\s>:])", text)
     try:
-        found = list(_ttml(text, path)) if is_xml else list(_pysubs2(_OPEN.sub("", text), path))
+        found = list(_ttml(text, path)) if is_xml else list(_pysubs2(_OPEN.sub("", _INLINE.sub("", text)), path))
     except RecursionError:
         raise UserError.at(path, "is nested too deeply to be subtitles") from None
     raw = [cue for cue in found if max(cue[:2]) < LONGEST_S]  # NaN and infinity are not
@@ -109,14 +118,18 @@ def _pysubs2(text: str, path: Path) -> Iterator[tuple[float, float, str]]:
         import pysubs2
     except ImportError as error:
         raise UserError("reading subtitles needs 'pysubs2': pip install 'm3dllm[video]'") from error
-    kind = _FORMATS.get(path.suffix.lower())
+    by_head = (name for head, name in _HEADS if text.lstrip().upper().startswith(head.upper()))
+    kind = next(by_head, _FORMATS.get(path.suffix.lower()))
     try:
-        found: Any = pysubs2.SSAFile.from_string(text, format_=kind)
+        with warnings.catch_warnings(action="ignore"):  # of styles, which are not read
+            found: Any = pysubs2.SSAFile.from_string(text, format_=kind)
     except (pysubs2.Pysubs2Error, ValueError, IndexError, KeyError, TypeError) as error:
         why = str(error) or type(error).__name__
         raise UserError.at(
             path, f"cannot be read as subtitles ({why}); expected SRT, WebVTT, ASS, SSA or SBV"
         ) from error
+    if found.format == "sami":
+        _end_where_the_next_begins(found)
     for event in found:
         if not event.is_comment and not event.is_drawing:
             # else text after an unreadable timing line would belong to the cue before
@@ -124,12 +137,24 @@ def _pysubs2(text: str, path: Path) -> Iterator[tuple[float, float, str]]:
             yield event.start / 1000, event.end / 1000, lines
 
 
+def _end_where_the_next_begins(events: Any) -> None:
+    """Times of SAMI, which writes no ends: what is shown stays until the next thing, or nothing, is."""
+    events.sort()
+    after = None
+    for event, following in zip(reversed(events[:-1]), reversed(events[1:]), strict=True):
+        after = following.start if following.start > event.start else after
+        event.end = event.end if after is None else after
+
+
 def _ttml(text: str, path: Path) -> Iterator[tuple[float, float, str]]:
-    """(start, end, text) of each paragraph of a TTML file, whatever its namespace."""
+    """(start, end, text) of each paragraph of a TTML file, or of each of its spans that have times of their own.
+
+    Its namespace may be any. What has no end has infinity.
+    """
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise UserError.at(path, "declares a document type, which TTML does not use: it is not read")
     try:
-        root = ElementTree.fromstring(text.encode("utf-8"))  # noqa: S314 (no document type, so no entities)
+        root = ElementTree.fromstring(_DECLARATION.sub("", text, count=1).encode("utf-8"))  # noqa: S314 (no document type, so no entities)
     except (ElementTree.ParseError, ValueError) as error:
         raise UserError.at(path, f"is not valid TTML ({error})") from error
     parameters = {_local(name): value for name, value in root.attrib.items()}
@@ -150,10 +175,10 @@ def _ttml(text: str, path: Path) -> Iterator[tuple[float, float, str]]:
         start_s = parent_s + (begin or 0.0)
         end, duration = seconds(element.get("end")), seconds(element.get("dur"))
         end_s = start_s + duration if duration is not None else parent_s + end if end is not None else parent_end_s
-        if _local(element.tag) == "p":
+        if _local(element.tag) in ("p", "span") and not any(part.get("begin") for part in [*element.iter()][1:]):
             words = _ttml_text(element)
-            if words.strip() and end_s is not None:
-                yield start_s, end_s, words
+            if words.strip():
+                yield start_s, math.inf if end_s is None else end_s, words
             return
         for child in element:
             yield from walk(child, start_s, end_s)
@@ -183,7 +208,7 @@ def _local(name: Any) -> str:
 def plain(text: str) -> str:
     """The text of an event without its styles: lines of single spaces, none of them empty."""
     text = _STYLE.sub("", text.replace(r"\N", "\n").replace(r"\n", "\n").replace(r"\h", " "))
-    lines = (" ".join(line.split()) for line in html.unescape(text).split("\n"))
+    lines = (" ".join(line.split()) for line in _INVISIBLE.sub("", html.unescape(text)).split("\n"))
     return "\n".join(line for line in lines if line)
 
 

@@ -340,7 +340,7 @@ def placed_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     try:
         with open_file(path) as file:
             head = file.read(HEAD)
-            if problem := other_encoding(head) or over_lines(head):
+            if problem := other_encoding(head) or other_shape(head):
                 raise UserError.at(path, problem)
             begin = len(BOM) if head.startswith(BOM) else 0
             file.seek(begin)
@@ -352,12 +352,14 @@ def placed_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
         raise UserError.at(path, f"cannot be read: {error.strerror}") from error
 
 
-def over_lines(data: bytes) -> str | None:
-    """Why a file is not JSON Lines: its first line only begins a JSON value; else None."""
-    first = data.removeprefix(BOM).lstrip()[:2].strip()
-    if first not in (b"{", b"["):
-        return None
-    return "is JSON over several lines; expected JSON Lines: write each document on one line"
+def other_shape(data: bytes) -> str | None:
+    """Why a file is not JSON Lines of objects: its first line is a list or only begins a JSON value; else None."""
+    first = data.removeprefix(BOM).lstrip()[:2]
+    if first.startswith(b"["):
+        return "is a JSON list; expected JSON Lines: write each document on one line, without the list"
+    if first.strip() == b"{":
+        return "is JSON over several lines; expected JSON Lines: write each document on one line"
+    return None
 
 
 def read_lines(path: Path, decode_line: Any) -> Iterator[Any]:

@@ -55,6 +55,8 @@ def test_another_language_is_none_of_the_two():
         (TRADITIONAL, "big5", "big5"),
         (FRENCH, "latin-1", "latin-1"),
         ("Mädchen — “ja”, sagte Öttinger.", "cp1252", "latin-1"),
+        ("こんにちは、私は東京に住んでいます。", "shift-jis", "shift-jis"),
+        ("안녕하세요, 저는 서울에 삽니다.", "euc-kr", "euc-kr"),
         ("plain", "ascii", "utf-8"),
         ("", "ascii", "utf-8"),
     ],

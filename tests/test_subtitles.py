@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m3dllm.errors import UserError
-from m3dllm.subtitles import Cue, parse_subtitles, read_subtitles, read_track, tidy
+from m3dllm.subtitles import Cue, parse_subtitles, plain, read_subtitles, read_track, tidy
 from tests.clips import write_clip
 
 pytest.importorskip("pysubs2", reason="needs pysubs2 (the extra video)")
@@ -49,6 +49,39 @@ def test_every_format_gives_the_same_cues_without_styles(name, text):
 
 def test_ttml_gives_paragraphs_by_clock_frames_and_offsets():
     assert parse_subtitles(TTML, Path("a.ttml")).cues == (TWO[0], Cue(3.0, 4.0, "她写\n了信。"))
+
+
+def test_spans_of_ttml_with_times_of_their_own_are_cues_and_what_has_no_end_is_counted():
+    spans = '<p><span begin="1s" end="2.5s">Ada wrote.</span><span begin="3s" end="4s">她写了信。</span></p>'
+    file = f'<tt><body>{spans}<p begin="9s">And then?</p></body></tt>'
+    found = parse_subtitles(file, Path("a.ttml"))
+    assert (found.cues, found.problems) == (TWO, ("1 of its cues have impossible times",))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "gbk"])
+def test_ttml_may_declare_its_encoding(tmp_path, encoding):
+    declared = TTML.replace("?>", f' encoding="{encoding.upper()}"?>', 1).replace("了信", "了我们的信")
+    (tmp_path / "a.ttml").write_bytes(declared.encode(encoding))
+    assert read_subtitles(tmp_path / "a.ttml").cues[0] == TWO[0]
+
+
+def test_times_of_words_are_no_times_of_cues():
+    file = VTT.replace("wrote", "<00:00:01.500><c>wr</c><00:00:02.000><c>ote</c>")
+    assert parse_subtitles(file, Path("a.vtt")).cues == TWO
+
+
+def test_the_head_of_a_file_counts_not_its_suffix():
+    assert parse_subtitles(VTT, Path("a.srt")).cues == TWO
+
+
+def test_in_sami_a_cue_stays_until_the_next_or_nothing_is_shown():
+    shown = ((1000, "Ada wrote."), (2500, "&nbsp;"), (3000, "她写了信。"), (4000, "&nbsp;"))
+    syncs = "".join(f"<SYNC Start={ms}><P Class=A>{text}\n" for ms, text in shown)
+    assert parse_subtitles(f"<SAMI><BODY>{syncs}</BODY></SAMI>", Path("a.smi")).cues == TWO
+
+
+def test_marks_that_nobody_sees_are_dropped():
+    assert plain("&lrm;\u202bAda\u202c \ufeffwrote\u200b. 👩\u200d💻") == "Ada wrote. 👩\u200d💻"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gbk"])

@@ -20,6 +20,7 @@ from m3dllm.corpora.annconf import AnnConf, conf_for
 from m3dllm.corpora.bilingual import Part, by_language, is_bilingual, language, repetition, whole
 from m3dllm.corpora.choice import Choice, chosen
 from m3dllm.corpora.frames import BoxOrientation, Clip, ClipFiles, read_clip
+from m3dllm.corpora.images import SUFFIXES
 from m3dllm.corpora.imported import NOT_SELECTED, Counts, Examples, Imported, unused_id
 from m3dllm.corpora.marks import Sets
 from m3dllm.corpora.offsets import (
@@ -33,8 +34,10 @@ from m3dllm.corpora.offsets import (
     surface_stands,
 )
 from m3dllm.corpora.places import Places
+from m3dllm.corpora.sources import may_annotate
 from m3dllm.corpora.standoff import Link, Standoff, TextBound, parse_standoff
 from m3dllm.corpora.standoff_files import Pair, find_pairs
+from m3dllm.corpora.walk import shown, walk_files
 from m3dllm.corpora.yolo import read_names
 from m3dllm.errors import UserError
 from m3dllm.files import decode_text, file_name, read_bytes, read_text
@@ -135,6 +138,8 @@ def read_brat(
     pairs, alone = find_pairs(path, text, imported)
     places = Places(pairs, group=_pattern(group, "--group"), split=split, notes=imported)
     roots = dict.fromkeys(root for root in (frames, boxes) if root)
+    if path.is_dir():
+        _note_others(path, roots, imported)
     own = [file for pair in pairs.values() for file in (pair.ann, pair.txt)]
     folder = path if path.is_dir() else path.parent
     confs: dict[Path, AnnConf | None] = {}
@@ -168,6 +173,18 @@ def read_brat(
     reader.check_names(coreference)
     imported.labels = imported.types()
     return imported.require_documents(path)
+
+
+def _note_others(path: Path, roots: Collection[Path], notes: Imported) -> None:
+    """Count the unread files under `path`, except those under `roots`, that may contain annotations or be frames."""
+    for file in walk_files(path, Imported(LabelSet())):
+        if any(root == file or root in file.parents for root in roots):
+            continue
+        if file.suffix.lower() in (*SUFFIXES, ".json"):
+            if not roots:
+                notes.remark("file", "it may be a frame or its boxes: '--frames FOLDER' reads them", shown(file, path))
+        elif file.suffix.lower() != ".ann" and may_annotate(file.name):
+            notes.leave_out("file", "it is not read: expected .ann and .txt files", shown(file, path))
 
 
 def _plain(name: str) -> str:

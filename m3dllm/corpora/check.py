@@ -7,10 +7,12 @@ document only its id, group and images are kept in memory.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +22,8 @@ from m3dllm.corpora.imported import Counts, Tally, count_table, id_problem, one_
 from m3dllm.corpora.native import split_files, unread_files
 from m3dllm.corpora.pieces import BROKEN, Finding, Pieces, findings, is_whole, whole
 from m3dllm.errors import UserError
-from m3dllm.files import LINKED, inside, links_out, other_encoding, read_bytes
+from m3dllm.files import LINKED, inside, links_out, other_encoding, read_bytes, sha256_file
+from m3dllm.guidelines import FILES, guideline_files, read_guidelines
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.progress import progress
 from m3dllm.stream import Spool
@@ -44,6 +47,7 @@ class Held:
     """task -> the number of documents in which it is not annotated"""
 
 
+PACKED = frozenset((".gz", ".zip", ".zst", ".bz2", ".xz"))
 SHOWN = 200
 """The most problems, and the most warnings, that are listed one by one; of more, the first of each kind."""
 EXAMPLES = 3
@@ -93,7 +97,8 @@ class Report:
 
     def pieces(self, file: Path, line: int | None = None) -> Pieces:
         """A reader of that line, which adds its findings to this report."""
-        return Pieces(str(file), line, self.problems, self.warnings, (_Line, _Gold, _Chain, _Labels))
+        loose = _Line, _Gold, _Chain, _Labels
+        return Pieces(str(file), line, self.problems, self.warnings, loose, frozenset(FILLED))
 
 
 def _shown(found: Sequence[Finding], what: str) -> Iterator[str]:
@@ -138,8 +143,19 @@ def check(path: str | Path, *, linked_frames: bool = False) -> Report:
         for split, file in files.items():
             corpus.check_split(split, file, step)
     corpus.check_groups()
+    for file in guideline_files(root).values():
+        try:
+            read_guidelines(file)
+        except UserError as error:
+            report.pieces(file).problem("$", str(error).removeprefix(f"{file}: "))
     for file in unread_files(root):
-        remedy = "unpack it" if file.suffix.lower() in (".gz", ".zip") else "a split is a file such as train.jsonl"
+        remedy = (
+            "unpack it"
+            if file.suffix.lower() in PACKED
+            else f"guidelines are {' or '.join(FILES.values())}"
+            if file.name.lower().startswith("guidelines")
+            else "a split is a file such as train.jsonl"
+        )
         report.pieces(file).warn("$", f"is not read: {remedy}")
     return report
 
@@ -239,6 +255,8 @@ def _check_names(pieces: Pieces, kind: str, labels: Any) -> frozenset[str] | Non
             pieces.problem(f"$.{kind}[{i}].name", "is empty: a type needs a name")
         elif label.name in first:
             pieces.problem(f"$.{kind}[{i}].name", f"{label.name!r} is already in $.{kind}[{first[label.name]}]")
+        elif label.name != label.name.strip() or not label.name.isprintable():
+            pieces.warn(f"$.{kind}[{i}].name", f"{label.name!r} has spaces at its ends or control characters")
         first.setdefault(label.name, i)
     return frozenset(first) if is_whole(labels) else None
 
@@ -317,6 +335,7 @@ class _Corpus:
             self.groups.setdefault(row.group, {}).setdefault(split, (file, pieces.line or 0))
         _check_offsets(pieces, row)
         self._check_frames(pieces, row)
+        _check_times(pieces, row)
         self._check_video(pieces, row)
         if row.gold is not BROKEN:
             self._check_chains(pieces, row)
@@ -345,6 +364,9 @@ class _Corpus:
                 self.images[key] = self._image_problem(*key)
             if problem := self.images[key]:
                 pieces.problem(f"$.frames[{i}].path", f"{frame.path!r}: {problem}")
+            elif frame.sha256 and sha256_file(inside(self.root, frame.path)) != frame.sha256:
+                message = f"{frame.path!r} has another hash: it may not be the image that was annotated"
+                pieces.warn(f"$.frames[{i}].sha256", message)
 
     def _check_video(self, pieces: Pieces, row: _Line) -> None:
         """The video's file must lie in the corpus folder; a missing file is a warning."""
@@ -385,6 +407,11 @@ class _Corpus:
                     pieces.problem(f"{where}.end", f"is {mention.end}; the text has {len(row.text)} characters")
                 if self.types.mentions is not None and mention.type not in self.types.mentions:
                     pieces.problem(f"{where}.type", _unknown(mention.type, self.types.mentions))
+                words = "" if row.text is BROKEN else row.text[mention.start : mention.end]
+                if words != words.strip():
+                    pieces.warn(where, f"{words!r} begins or ends with white space: no answer does")
+                if mention.confidence is not None or mention.link is not None:
+                    pieces.warn(where, "has a confidence: gold has none")
                 if mention.span in spans:
                     pieces.warn(where, f"its span is {spans[mention.span]} already: no answer can say both")
                 spans.setdefault(mention.span, where)
@@ -394,8 +421,11 @@ class _Corpus:
         types |= {r.id: r.type for _, r in whole(gold.regions) if r.id is not None}
         chains, regions = _known_chains(gold), _known_regions(gold)
         known = None if chains is None or regions is None else chains | regions
+        seen: dict[Relation, str] = {}
         for i, relation in whole(gold.relations):
             place = f"$.gold.relations[{i}]"
+            if seen.setdefault(relation, place) != place:
+                pieces.warn(place, f"is {seen[relation]} again: no answer can match both")
             for side, name in (("head", relation.head), ("tail", relation.tail)):
                 if known is not None and name not in known:
                     pieces.problem(f"{place}.{side}", f"refers to {name!r}, which is neither a chain nor a region")
@@ -416,8 +446,12 @@ class _Corpus:
         known = _known_chains(row.gold)
         first: dict[str, str] = {c.id: f"$.gold.chains[{i}]" for i, c in whole(row.gold.chains) if c.id is not BROKEN}
         annotated = {frame.index: frame.annotated for _, frame in whole(row.frames)}
+        seen: dict[Region, str] = {}
         for i, region in whole(row.gold.regions):
             place = f"$.gold.regions[{i}]"
+            if (same := replace(region, id=None)) in seen:
+                pieces.warn(place, f"is {seen[same]} again: no answer can match both")
+            seen.setdefault(same, place)
             if region.frame in annotated:
                 if not annotated[region.frame]:
                     pieces.warn(f"{place}.frame", f"frame {region.frame} is not annotated: the region is not scored")
@@ -438,20 +472,44 @@ class _Corpus:
 
 
 def _check_offsets(pieces: Pieces, row: _Line) -> None:
-    """Tokens and segments must lie in the text; the first token that overlaps the one before it is a warning."""
+    """Tokens and segments must lie in the text; the first that overlaps the one before it is a warning."""
     if row.text is BROKEN:
         return
-    length, last, in_order = len(row.text), 0, True
-    for i, (start, end) in whole(row.tokens):
+    length = len(row.text)
+    tokens = [(f"$.tokens[{i}]", start, end) for i, (start, end) in whole(row.tokens)]
+    segments = [(f"$.segments[{i}]", segment.start, segment.end) for i, segment in whole(row.segments)]
+    for place, start, end in tokens:
         if not 0 <= start < end <= length:
-            pieces.problem(f"$.tokens[{i}]", f"is {start} to {end}; the text has {length} characters")
-        elif start < last and in_order:
-            pieces.warn(f"$.tokens[{i}]", f"begins at {start}, before the previous token ends at {last}")
-            in_order = False
-        last = end
-    for i, segment in whole(row.segments):
-        if segment.end > length:
-            pieces.problem(f"$.segments[{i}].end", f"is {segment.end}; the text has {length} characters")
+            pieces.problem(place, f"is {start} to {end}; the text has {length} characters")
+    for place, _, end in segments:
+        if end > length:
+            pieces.problem(f"{place}.end", f"is {end}; the text has {length} characters")
+    for what, spans in (("token", tokens), ("segment", segments)):
+        for (_, _, last), (place, start, _) in pairwise(spans):
+            if start < last:
+                pieces.warn(place, f"begins at {start}, before the previous {what} ends at {last}")
+                break
+
+
+def _check_times(pieces: Pieces, row: _Line) -> None:
+    """Warns of the first segment or frame that starts before its predecessor, and of the first one outside the part of
+    the video that the document covers."""
+    segments = [(f"$.segments[{i}].start_s", one.start_s, one.end_s) for i, one in whole(row.segments)]
+    shown = sorted((f.index, f.time_s, f"$.frames[{i}].time_s") for i, f in whole(row.frames) if f.time_s is not None)
+    frames = [(place, time_s, time_s) for _, time_s, place in shown]
+    for what, times in (("segment", segments), ("frame", frames)):
+        for (_, before_s, _), (place, start_s, _) in pairwise(times):
+            if start_s < before_s:
+                pieces.warn(place, f"is {start_s:g}, before the {before_s:g} of the previous {what}")
+                break
+        if row.video and is_whole(row.video):
+            first_s, last_s = row.video.start_s, math.inf if row.video.end_s is None else row.video.end_s
+            for place, start_s, end_s in times:
+                if end_s < first_s or start_s > last_s:
+                    pieces.warn(
+                        place, f"is {start_s:g}; the document covers {first_s:g} s to {last_s:g} s of its video"
+                    )
+                    break
 
 
 def _known_chains(gold: _Gold) -> set[str] | None:

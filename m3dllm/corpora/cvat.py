@@ -1,8 +1,9 @@
 """CVAT XML: boxes in images, and tracks in videos.
 
 Each video task, also of a project, is one document whose annotated frames are those of the task (start, stop, step of
-its filter); between the keyframes of a track its box is interpolated, as CVAT shows it. Each image of an image task is
-a document. Polygons, points, skeletons, masks and tags are counted as skipped.
+its filter). As in CVAT, the box of a track is interpolated between its keyframes, and stays after the last one up to
+the end of the task. Each image of an image task is a document. Polygons, points, skeletons, masks and tags are counted
+as skipped.
 """
 
 from __future__ import annotations
@@ -140,18 +141,20 @@ class _Task:
         marks = Marks("", self._notes, own)
         numbered = {n: f for folder in folders for f in _images(folder) if (n := frame_number(f.name)) is not None}
         shapes = [(track, shape) for track in tracks for shape in track]
-        wanted = {*self._frames(task), *(n for _, shape in shapes if (n := _whole(shape.get("frame"))) is not None)}
+        own_frames = self._frames(task)
+        wanted = {*own_frames, *(n for _, shape in shapes if (n := _whole(shape.get("frame"))) is not None)}
         frames: dict[int, Frame] = {}
         for index in sorted(wanted):
             where = f"{self._file.name}: frame {index}"
             if frame := still(own, index, numbered.get(index), size, self._notes, where=where):
                 frames[index] = frame
         for track in tracks:
-            for shape in (*track, *self._between(track, frames)):
+            for shape in (*track, *self._filled(track, frames, own_frames)):
                 where = f"{self._file.name}: track {track.get('id', '')}, frame {shape.get('frame', '')}"
                 found = frames.get(_whole(shape.get("frame")) or 0) if shape.get("frame") else None
                 if shape.tag == "track":
-                    self._notes.leave_out("track", "it is part of a skeleton", where)
+                    part = f"{self._file.name}: track {track.get('id', '')}: {shape.get('label', '')}"
+                    self._notes.leave_out("track", "it is part of a skeleton", part)
                 elif _is_outside(shape):
                     continue  # the object is not in the picture
                 elif found is None:
@@ -161,8 +164,9 @@ class _Task:
         subset = text_of(task, "subset") or next((track.get("subset", "") for track in tracks), "")
         yield from self._document(own, marks, list(frames.values()), subset)
 
-    def _between(self, track: Element, frames: Iterable[int]) -> Iterator[Element]:
-        """The shapes of a track in the frames between two keyframes, where it is visible, interpolated linearly.
+    def _filled(self, track: Element, frames: Iterable[int], task: range) -> Iterator[Element]:
+        """The shapes of a visible track in the frames for which it has none: interpolated linearly between keyframes,
+        and that of the last keyframe in the frames of the `task` after it.
 
         CVAT writes a shape for every frame, other tools for keyframes only.
         """
@@ -170,19 +174,17 @@ class _Task:
         numbers = sorted(placed)
         for index in frames:
             after = bisect_right(numbers, index)
-            if index in placed or not 0 < after < len(numbers) or _is_outside(placed[numbers[after - 1]]):
+            if index in placed or after == 0 or _is_outside(placed[numbers[after - 1]]):
                 continue
-            here, there = numbers[after - 1], numbers[after]
-            first, last = placed[here], placed[there]
+            first = placed[here := numbers[after - 1]]
             values = dict(first.items()) | {"frame": str(index)}
-            for key in ("xtl", "ytl", "xbr", "ybr") if not _is_outside(last) else ():
-                ends = number(first.get(key)), number(last.get(key))
-                if ends[0] is not None and ends[1] is not None:
-                    share = (index - here) / (there - here)
-                    values[key] = repr(ends[0] + share * (ends[1] - ends[0]))
-            if number(last.get("rotation")):
-                values["rotation"] = last.get("rotation", "")
-            where = f"{self._file.name}: track {track.get('id', '')}, frame {index}, from {here} to {there}"
+            where = f"{self._file.name}: track {track.get('id', '')}, frame {index}, from {here}"
+            if after < len(numbers):
+                last = placed[there := numbers[after]]
+                values |= _interpolated(first, last, (index - here) / (there - here))
+                where += f" to {there}"
+            elif index not in task:
+                continue
             why = "the file has no box for it in this frame: placed where CVAT shows it"
             self._notes.change("region", why, where)
             yield Element(first.tag, values)
@@ -203,8 +205,7 @@ class _Task:
 
     def _shape(self, shape: Element, kind: str, frame: Frame, size: Size | None, marks: Marks, where: str) -> None:
         if shape.tag != "box":
-            article = "an" if shape.tag == "ellipse" else "a"
-            self._notes.leave_out(shape.tag, f"{article} {shape.tag} is not a box", where)
+            self._notes.leave_out(shape.tag, "it is not a box", where)
             if shape.tag != "tag":
                 marks.spoil(frame.index)
             return
@@ -233,6 +234,18 @@ class _Task:
             yield subset, Example(document, marks.gold(), ONLY_REGIONS)
         else:
             self._notes.leave_out("document", "none of its images has a size", name)
+
+
+def _interpolated(first: Element, last: Element, share: float) -> dict[str, str]:
+    """The attributes that differ from `first` in a frame between two keyframes, at that share of the way."""
+    values: dict[str, str] = {}
+    for key in ("xtl", "ytl", "xbr", "ybr") if not _is_outside(last) else ():
+        ends = number(first.get(key)), number(last.get(key))
+        if ends[0] is not None and ends[1] is not None:
+            values[key] = repr(ends[0] + share * (ends[1] - ends[0]))
+    if number(last.get("rotation")):
+        values["rotation"] = last.get("rotation", "")
+    return values
 
 
 def _is_outside(shape: Element) -> bool:

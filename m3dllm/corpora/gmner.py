@@ -32,7 +32,12 @@ def read_gmner(
     A tweet without an XML file shows none of its entities. Raises UserError where there is no tweet.
     """
     incoming = Incoming()
-    found = dict(_boxes(boxes or _beside(path), incoming.notes))
+    boxes = boxes or _beside(path)
+    if boxes is None:
+        incoming.notes.remark(
+            "folder of boxes", "there is none: no mention is grounded; '--boxes PATH' reads one", str(path)
+        )
+    found = dict(_boxes(boxes, incoming.notes))
     read: set[str] = set()
     for file in files_at(path, (".txt",), "the tweets of GMNER, or a folder of them", incoming.notes, beside=_BOXES):
         if not any("IMGID:" in line for line in text_lines(file)):

@@ -78,6 +78,9 @@ class Importer:
         def read(*path: Path, **values: Any) -> Imported:
             orientation: Any = values.pop(turns.name, "auto") if turns else "auto"
             given = {name: convert(values[p.name]) for name, p, convert in shaped if p.name in values}
+            for name, value in given.items():
+                if isinstance(value, Path) and not value.exists():
+                    raise UserError(f"--{name.replace('_', '-')} {value}: does not exist")
             imported = self.read(*path, **given)
             for choice in given.values():
                 if isinstance(choice, Chosen):

@@ -38,7 +38,7 @@ def parse_xml(data: bytes, where: str, root: str) -> Element:
     text = _as_declared(data, where)
     plain = data.replace(b"\0", b"")  # as UTF-16 has them
     if any(word in plain or (text and word.decode() in text) for word in (b"<!DOCTYPE", b"<!ENTITY")):
-        raise UserError.at(where, "declares a document type, which is never read: save it without one one one")
+        raise UserError.at(where, "declares a document type, which is never read: save it without")
     try:
         found = ElementTree.fromstring(data if text is None else text)  # noqa: S314
     except (ElementTree.ParseError, ValueError, LookupError) as error:

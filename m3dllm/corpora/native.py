@@ -15,7 +15,7 @@ from pathlib import Path
 from m3dllm.corpora.imported import ImageSource, Imported, Tally, id_problem
 from m3dllm.errors import UserError
 from m3dllm.files import LINKED, hard_link, inside, links_out, new_folder, read_bytes, sha256, sha256_file
-from m3dllm.guidelines import guideline_files
+from m3dllm.guidelines import FILES, guideline_files
 from m3dllm.labels import LabelSet
 from m3dllm.progress import progress
 from m3dllm.stream import Stream
@@ -131,9 +131,14 @@ def split_files(root: Path) -> dict[str, Path]:
 
 def unread_files(root: Path) -> list[Path]:
     """What stands right in a corpus folder and nobody reads; documents for people and hidden files are passed over."""
-    read = {"labels.json", "missing.json", "evidence.json", *(file.name for file in split_files(root).values())}
+    read = {"labels.json", "missing.json", "evidence.json", *FILES.values()}
+    read |= {file.name for file in split_files(root).values()}
     others = (file for file in sorted(root.iterdir()) if file.name not in read and not file.name.startswith("."))
-    return [file for file in others if file.is_file() and file.suffix.lower() not in (".md", ".txt", "")]
+    return [file for file in others if file.is_file() and not _is_for_people(file)]
+
+
+def _is_for_people(file: Path) -> bool:
+    return file.suffix.lower() in (".md", ".txt", "") and not file.name.lower().startswith("guidelines")
 
 
 def with_root(document: Document, root: Path, *, linked_frames: bool = False) -> Document:

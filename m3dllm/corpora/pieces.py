@@ -54,6 +54,8 @@ class Pieces:
     problems: Spool[Finding]
     warnings: Spool[Finding]
     loose: tuple[type[Any], ...] = ()
+    unnamed: frozenset[str] = frozenset()
+    """Fields that are known, and that nobody should write."""
 
     def problem(self, place: str, message: str) -> None:
         self.problems.append(Finding(self.file, self.line, place, message))
@@ -108,7 +110,8 @@ class Pieces:
                 if name in shape:
                     self._warn_of_unknown_fields(part, shape[name][0], f"{place}.{name}")
                 else:
-                    self.warn(f"{place}.{name}", f"is not a known field and is ignored; expected {', '.join(shape)}")
+                    expected = ", ".join(known for known in shape if known not in self.unnamed)
+                    self.warn(f"{place}.{name}", f"is not a known field and is ignored; expected {expected}")
 
 
 def whole(items: Any) -> list[tuple[int, Any]]:

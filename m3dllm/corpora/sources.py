@@ -39,11 +39,16 @@ def files_at(
     for file in walk_files(path, notes):
         if file.name.lower().endswith(wanted):
             kept.append(file)
-        elif _DATA.search(file.name) and not file.name.lower().endswith(read):
+        elif may_annotate(file.name) and not file.name.lower().endswith(read):
             notes.leave_out("file", f"it is not read: expected {what}", shown(file, path))
     if not kept:
         raise UserError.at(path, f"has no {' or '.join(wanted)} file; expected {what}")
     return kept
+
+
+def may_annotate(name: str) -> bool:
+    """Whether a file of that name may hold annotations, as its suffix says."""
+    return bool(_DATA.search(name))
 
 
 def split_of(file: Path, root: Path | None = None) -> str | None:

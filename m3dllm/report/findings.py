@@ -60,6 +60,7 @@ def _by_task(
     first, others = comparison.reference, [system for system in systems if system is not comparison.reference]
     tasks = first.average_of(group.lang, pairs)
     own: list[str] = []
+    ties: dict[str, list[str]] = {}
     elsewhere = []
     for task in tasks:
         reached = {system.label: _mean(system, group, pairs, task) for system in systems}
@@ -68,8 +69,7 @@ def _by_task(
         if leaders == [first]:
             own.append(task)
         elif first in leaders:
-            others_there = joined([system.label for system in leaders if system is not first])
-            elsewhere.append(f"In {task} it ties with {others_there}")
+            ties.setdefault(joined([system.label for system in leaders if system is not first]), []).append(task)
         else:
             row = comparison.row(leaders[0], task)
             verdict = "" if row is None else ", significant" if row.is_significant else ", not significant"
@@ -77,6 +77,7 @@ def _by_task(
             elsewhere.append(f"In {task} {leaders[0].label} is first, {ahead}")
     if own:
         yield _own(own, [task for task in own if all(_is_behind(comparison.row(s, task)) for s in others)], tasks)
+    yield from (f"In {joined(where)} it ties with {others_there}" for others_there, where in ties.items())
     yield from elsewhere
 
 

@@ -31,6 +31,22 @@ R2\tleft Arg1:T3 Arg2:T4
 """
 
 
+def test_frames_beside_the_texts_that_nobody_asked_for_are_noted(tmp_path):
+    folder = pair(tmp_path, BOTH, BOTH_ANN, name="9005")
+    (folder / "frames/9005").mkdir(parents=True)
+    (folder / "frames/9005/24.png").write_bytes(png())
+    notes = [(one.why, one.where) for one in read_brat(folder).remarks]
+    assert ("it may be a frame or its boxes: '--frames FOLDER' reads them", "frames/9005/24.png") in notes
+
+
+def test_files_of_other_formats_are_counted(tmp_path):
+    (tmp_path / "boxes.xml").write_text("<annotations/>", encoding="utf-8")
+    imported = read_brat(pair(tmp_path, BOTH, BOTH_ANN))
+    assert ("file", "it is not read: expected .ann and .txt files", "boxes.xml") in [
+        (one.what, one.why, one.where) for one in imported.left_out
+    ]
+
+
 def test_a_text_in_two_languages_becomes_two_documents_of_one_group(tmp_path):
     imported = read_brat(pair(tmp_path, BOTH, BOTH_ANN, name="9005"), split_languages=True)
     english, chinese = imported.splits["train"]

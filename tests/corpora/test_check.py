@@ -89,9 +89,9 @@ FRAME = CLEAN["frames"][0]
 REGION = CLEAN["gold"]["regions"][0]
 ONE_PROBLEM = {
     "broken JSON": (b'{"id": "a",', ": not valid JSON"),
-    "another kind of value": (b"[1, 2]", ": Expected 'object', got 'array': found a list of 2"),
+    "another kind of value": (b"17", ": Expected 'object', got 'int': found 17"),
     "wrong bytes": (b'{"id": "\xff"}', ": contains bytes that are not UTF-8"),
-    "deep nesting": (b"[" * 100_000, ": is nested too deeply"),
+    "deep nesting": (b'{"a":' * 100_000, ": is nested too deeply"),
     "missing field": ({k: v for k, v in CLEAN.items() if k != "text"}, ": lacks the field 'text'"),
     "video out of the corpus": (
         changed(video={"path": "../a.mp4"}),
@@ -223,6 +223,8 @@ def test_what_check_calls_a_problem_load_refuses_except_for_the_files_of_frames(
             load_corpus(folder)
 
 
+SEGMENT = {"start": 0, "end": 5, "start_s": 0, "end_s": 4.5}
+SPACED = {"id": "c0", "mentions": [{"start": 0, "end": 3, "type": "PER"}]}
 ONE_WARNING = {
     "unknown field": (changed(note="x"), ": $.note: is not a known field and is ignored; expected id, lang, text"),
     "unknown field deep inside": (
@@ -249,6 +251,38 @@ ONE_WARNING = {
         changed(tokens=[[0, 3], [2, 4], [3, 5]]),
         ": $.tokens[1]: begins at 2, before the previous token ends at 3",
     ),
+    "overlapping segments": (
+        changed(segments=[SEGMENT, {**SEGMENT, "start": 3}]),
+        ": $.segments[1]: begins at 3, before the previous segment ends at 5",
+    ),
+    "segments not in the order of time": (
+        changed(segments=[{**SEGMENT, "start_s": 3}, {**SEGMENT, "start": 5, "end": 9, "start_s": 1}]),
+        ": $.segments[1].start_s: is 1, before the 3 of the previous segment",
+    ),
+    "frames not in the order of time": (
+        changed(frames=[{**frame, "time_s": time_s} for frame, time_s in zip(CLEAN["frames"], (9, 2), strict=True)]),
+        ": $.frames[1].time_s: is 2, before the 9 of the previous frame",
+    ),
+    "frame with another hash": (
+        changed(frames=[{**CLEAN["frames"][0], "sha256": "0" * 64}]),
+        ": $.frames[0].sha256: 'frames/a/24.png' has another hash: it may not be the image that was annotated",
+    ),
+    "mention with a space": (
+        changed(text="苏珊 北京", tokens=[], segments=[], gold_chains=[SPACED], gold_relations=[], gold_regions=[]),
+        ": $.gold.chains[0].mentions[0]: '苏珊 ' begins or ends with white space: no answer does",
+    ),
+    "confidence in gold": (
+        changed(gold_chains=[{"id": "c0", "mentions": [{**MENTION, "confidence": 0.5}]}, *CLEAN["gold"]["chains"][1:]]),
+        ": $.gold.chains[0].mentions[0]: has a confidence: gold has none",
+    ),
+    "relation twice": (
+        changed(gold_relations=[*CLEAN["gold"]["relations"]] * 2),
+        ": $.gold.relations[1]: is $.gold.relations[0] again: no answer can match both",
+    ),
+    "region twice": (
+        changed(gold_regions=[REGION, REGION]),
+        ": $.gold.regions[1]: is $.gold.regions[0] again: no answer can match both",
+    ),
 }
 
 
@@ -259,6 +293,24 @@ def test_what_is_legal_and_rarely_meant_is_one_warning(what, tmp_path):
     assert len(findings) == 1
     assert findings[0].startswith(f"warning: dev.jsonl:1{message}")
     load_corpus(tmp_path / "c")
+
+
+def test_what_lies_outside_the_stretch_of_the_video_is_a_warning(tmp_path):
+    video = {"path": "videos/a.mp4", "start_s": 5, "end_s": 9}
+    assert [found.partition(": $.")[2] for found in check_one(tmp_path, changed(video=video))] == [
+        "segments[0].start_s: is 0; the document covers 5 s to 9 s of its video",
+        "video.path: 'videos/a.mp4' does not exist: pages only show the frames",
+    ]
+
+
+def test_guidelines_that_cannot_be_shown_are_problems_and_others_are_not_read(tmp_path):
+    folder = corpus_of(tmp_path / "c", dev=[CLEAN])
+    for name, text in (("en.md", ""), ("zh.md", "人"), ("md", "people")):
+        (folder / f"guidelines.{name}").write_text(text, encoding="utf-8")
+    assert found(check(folder)) == [
+        "guidelines.en.md: is empty; expected what is annotated and what is not, in words",
+        "warning: guidelines.md: is not read: guidelines are guidelines.en.md or guidelines.zh.md",
+    ]
 
 
 def test_every_problem_of_a_line_is_found(tmp_path):
@@ -334,7 +386,7 @@ BROKEN_LABELS = {
     "another version": (b'{"format": 2}', ["labels.json: $.format: is 2; this version reads format 1: update m3dllm"]),
     "many": (
         b"""{"mentions": [{"name": "PER"}, {"name": "LOC"}, {"name": "PER"}, {"name": ""}],
-        "regions": [{"name": "PER", "colour": "red"}],
+        "regions": [{"name": "PER ", "colour": "red"}],
         "relations": [{"name": "PER-LOC_birth", "head": ["X"]}, {"name": 5}, {"head": []}]}""",
         [
             "labels.json: $.relations[1].name: Expected 'str', got 'int': found 5",
@@ -342,7 +394,9 @@ BROKEN_LABELS = {
             "labels.json: $.mentions[2].name: 'PER' is already in $.mentions[0]",
             "labels.json: $.mentions[3].name: is empty: a type needs a name",
             "labels.json: $.relations[0].head[0]: unknown type 'X'; labels.json has , LOC, PER",
+            "dev.jsonl:1: $.gold.regions[0].type: unknown type 'PER'; labels.json has PER ",
             "warning: labels.json: $.regions[0].colour: is not a known field and is ignored; expected name, en, zh",
+            "warning: labels.json: $.regions[0].name: 'PER ' has spaces at its ends or control characters",
             "warning: dev.jsonl:1: $.gold.relations[0]: joins PER to LOC; PER-LOC_birth joins X to any",
         ],
     ),

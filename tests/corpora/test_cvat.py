@@ -75,10 +75,26 @@ def test_between_a_frame_in_which_it_is_outside_and_the_next_it_is_nowhere(tmp_p
     assert [r.frame for r in imported.splits["train"][0].gold.regions] == [10, 19]
 
 
+def test_a_thing_stays_where_its_last_keyframe_is_up_to_the_end_of_the_task(tmp_path):
+    imported = read(tmp_path, VIDEO + track("PER", (10, 10, ""), (13, 40, "")))
+    regions = imported.splits["train"][0].gold.regions
+    assert [(r.frame, round(r.box.x0, 3)) for r in regions] == [(10, 0.1), (13, 0.4), (16, 0.4), (19, 0.4)]
+
+
+def test_where_no_task_says_its_frames_a_thing_ends_with_its_last_shape(tmp_path):
+    size = "<meta><task><original_size><width>100</width><height>50</height></original_size></task></meta>"
+    imported = read(tmp_path, size + track("PER", (10, 10, ""), (13, 40, "")) + track("LOC", (16, 10, "")))
+    assert [(r.frame, r.type) for r in imported.splits["train"][0].gold.regions] == [
+        (10, "PER"),
+        (13, "PER"),
+        (16, "LOC"),
+    ]
+
+
 def test_a_frame_between_a_box_and_a_turned_one_is_not_annotated(tmp_path):
     imported = read(tmp_path, VIDEO + track("PER", (10, 10, ""), (16, 40, 'rotation="30"')))
     (film,) = imported.splits["train"]
-    assert [(f.index, f.annotated) for f in film.document.frames] == [(10, True), (13, False), (16, False), (19, True)]
+    assert [(f.index, f.annotated) for f in film.document.frames] == [(10, True), (13, False), (16, False), (19, False)]
 
 
 def test_the_videos_of_a_project_are_documents_of_their_own(tmp_path):
@@ -135,8 +151,8 @@ def test_what_is_no_box_is_counted_by_its_shape(tmp_path):
         '<box label="c"/>',
     ]
     assert [reason for reason in reasons(read(tmp_path, image("a.jpg", *shapes))) if reason[0] != "image"] == [
-        ("polygon", "a polygon is not a box"),
-        ("tag", "a tag is not a box"),
+        ("polygon", "it is not a box"),
+        ("tag", "it is not a box"),
         ("region", "it is rotated: not an upright box"),
         ("region", "it has no corners of four numbers"),
     ]
@@ -156,5 +172,5 @@ def test_the_sets_of_datumaro(shared_data):
     assert sorted(what for what, _ in reasons(images)) == ["points", "polygon", "polyline", "skeleton", "skeleton"]
     video = read_cvat(data / "for_video")  # frames 10, 13, 16, 19; one box that is not outside; images of 10 and 13
     assert counts(video) == {"train": (1, 0, 0, 0, 1, 4)}
-    assert [what for what, _ in changes(video)] == [*["image"] * 2, *["frame"] * 3]
-    assert [f.annotated for f in video.splits["train"][0].document.frames] == [True, False, False, True]
+    assert [what for what, _ in changes(video)] == [*["image"] * 2, "region", *["frame"] * 4]
+    assert [f.annotated for f in video.splits["train"][0].document.frames] == [True, False, False, False]

@@ -216,6 +216,13 @@ def test_a_key_that_stands_twice_is_a_problem(corpus):
     assert [problem.place for problem in check(corpus).problems] == ["$.lang"]
 
 
+def test_a_list_on_one_line_is_one_problem_that_says_so(corpus):
+    file = corpus / "train.jsonl"
+    file.write_text(f"[{', '.join(file.read_text().splitlines())}]")
+    (problem,) = check(corpus).problems
+    assert problem.message.startswith("is a JSON list; expected JSON Lines: write each document on one line")
+
+
 @pytest.mark.parametrize("indent", [1, 4])
 def test_json_over_several_lines_is_one_problem_that_says_so(indent, corpus):
     file = corpus / "train.jsonl"

@@ -62,6 +62,12 @@ def test_without_an_image_a_grey_one_carries_the_regions_and_is_counted(release)
     assert image_size(imported.images["frames/7/0.png"]) == (100, 100)
 
 
+def test_a_release_without_its_boxes_says_so(release):
+    (release / "xml").rename(release / "annotations")
+    (remark,) = read_gmner(release).remarks
+    assert remark.why == "there is none: no mention is grounded; '--boxes PATH' reads one"
+
+
 def test_what_is_no_archive_is_named(release):
     (release / "bad.tar").write_bytes(b"no")
     with pytest.raises(UserError, match="neither a folder nor a tar archive"):

@@ -117,6 +117,11 @@ def test_options_that_are_not_given_are_those_of_the_function():
     assert given(Importer(read, "").by_options()(Path("p"))) == (Path("p"), None, None, ("a",), "this")
 
 
+def test_a_path_of_an_option_that_does_not_exist_is_named_with_the_option(tmp_path):
+    with pytest.raises(UserError, match=r"--names .*no\.txt: does not exist"):
+        Importer(read, "").by_options()(Path("p"), names=tmp_path / "no.txt")
+
+
 # --- a third party's --------------------------------------------------------------------------------------------------
 
 
