@@ -87,7 +87,6 @@ def read_conll(
     if tags is not None and tags < 1:
         raise UserError(f"--tags {tags}: columns are counted from 1")
     for file in files_at(path, SUFFIXES, "a file of tokens and tags, or a folder of them", incoming.notes):
-        name = split or incoming.split_of(file, path)
         columns = _columns(file)
         if tags is not None and columns:
             columns = replace(columns, tag=tags - 1)
@@ -96,6 +95,7 @@ def read_conll(
             continue
         if columns is None:
             raise UserError.at(file, "has no column of tags; expected tokens and BIO tags, a pair a line")
+        name = split or incoming.split_of(file, path)
         for n, block in enumerate(blocks(file, incoming.notes, columns), start=1):
             incoming.add(name, example(block, incoming, f"{file.name}:{block.line}", f"{file.stem}-{n}", lang, images))
     return incoming.done(path)

@@ -172,6 +172,13 @@ def test_a_folder_that_has_none_is_named(tmp_path):
         read(tmp_path, "\n\n")
 
 
+def test_a_file_that_is_not_read_is_in_no_split(tmp_path):
+    (tmp_path / "dev.conll").write_text("Ada B-PER\nwrote O\n", encoding="utf-8")
+    (tmp_path / "SOURCE.txt").write_text("from somewhere\n", encoding="utf-8")
+    imported = read_conll(tmp_path)
+    assert (reasons(imported), [*imported.remarks]) == ([("file", "none of its columns has tags")], [])
+
+
 def test_the_tweets_of_twitter_2015_and_2017(shared_data):
     imported = read_conll(shared_data / "twitter")
     # B- tags, and 186 (53 in valid) I- tags of Twitter-2015 that continue nothing; IMGID lines
