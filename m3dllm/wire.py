@@ -118,7 +118,7 @@ def decode(data: bytes | str, kind: type[T]) -> T:
     try:
         value = msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _wire_error(error, kind) from error
+        raise _not_finite(data, error) or _wire_error(error, kind) from error
     if isinstance(value, dict | list) and is_deep(value):
         raise WireError(_DEEP)
     return value
@@ -391,6 +391,16 @@ def lines(rows: Iterable[bytes]) -> bytes:
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def _not_finite(data: bytes | str, error: Exception) -> WireError | None:
+    """The error of JSON with a NaN or Infinity, which Python writes and JSON does not have; None of other errors."""
+    at = re.search(r"invalid character \(byte (\d+)\)", str(error))
+    if at is None:
+        return None
+    data = data.encode() if isinstance(data, str) else data
+    word = re.compile(b"NaN|Infinity").match(data, int(at[1]))
+    return WireError(f"not valid JSON: {word[0].decode()} is not a JSON number: write a finite one") if word else None
 
 
 def _wire_error(error: Exception, kind: Any) -> WireError:

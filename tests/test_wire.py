@@ -155,6 +155,12 @@ def test_an_error_says_where_and_what(line, place, words):
     assert words in caught.value.message
 
 
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_that_json_does_not_have_is_named(word):
+    with pytest.raises(WireError, match=f"{word.removeprefix('-')} is not a JSON number: write a finite one"):
+        decode_example(f'{{"id": "a", "frames": [{word}]}}')
+
+
 def test_an_error_in_a_file_names_its_line(tmp_path):
     good = json.dumps(LINE).encode()
     (tmp_path / "dev.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join([good, b"", good, b'{"id": ']))
