@@ -154,7 +154,7 @@ ONE_PROBLEM = {
         ": $.gold.regions[0].id: 'c0' is already in $.gold.chains[0]: chains and regions share their ids",
     ),
     "region id twice": (
-        changed(gold_regions=[{**REGION, "id": "r0"}, {**REGION, "id": "r0"}]),
+        changed(gold_regions=[{**REGION, "id": "r0"}, {**REGION, "id": "r0", "box": [0.5, 0.2, 0.6, 0.9]}]),
         ": $.gold.regions[1].id: 'r0' is already in $.gold.regions[0]: chains and regions share their ids",
     ),
     "relation to itself": (
@@ -393,7 +393,7 @@ BROKEN_LABELS = {
             "labels.json: $.relations[2]: lacks the field 'name'",
             "labels.json: $.mentions[2].name: 'PER' is already in $.mentions[0]",
             "labels.json: $.mentions[3].name: is empty: a type needs a name",
-            "labels.json: $.relations[0].head[0]: unknown type 'X'; labels.json has , LOC, PER",
+            "labels.json: $.relations[0].head[0]: unknown type 'X'; labels.json has , LOC, PER, PER ",
             "dev.jsonl:1: $.gold.regions[0].type: unknown type 'PER'; labels.json has PER ",
             "warning: labels.json: $.regions[0].colour: is not a known field and is ignored; expected name, en, zh",
             "warning: labels.json: $.regions[0].name: 'PER ' has spaces at its ends or control characters",
