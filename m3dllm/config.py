@@ -151,8 +151,17 @@ class Option:
         try:
             return convert(value, _plain(self.type), strict=False)
         except WireError as error:
-            message = f"expected {self.expected}" if self.words else error.message
-            raise UserError(f"{self.flag} {_shown(value)}: {message}") from error
+            raise UserError(f"{self.flag} {_shown(value)}: {self._wanted or error.message}") from error
+
+    @property
+    def _wanted(self) -> str:
+        """What a value must be, in words; "" where they say less than the error does."""
+        if self.words:
+            return f"expected {self.expected}"
+        kinds = {kind for kind in _parts(self.type) if kind is not types.NoneType}
+        named = [words for kind, words in _NUMBERS.items() if kinds == {kind}]
+        default = "; omit it for the default" if self.default is None else ""
+        return f"expected {', '.join(filter(None, (*named, self.expected)))}{default}" if named else ""
 
     def check(self, value: Any) -> None:
         """Raises UserError for a value outside the range."""
@@ -168,6 +177,10 @@ class Option:
         except WireError as error:
             message = f"expected {self.expected}" if self.expected else error.message
             raise UserError(f"{self.flag} {_shown(value)}: {message}") from error
+
+
+_NUMBERS = {int: "a whole number", float: "a number", bool: "true or false"}
+"""What values of these types are called."""
 
 
 def options_of(config: type[Any] | None) -> tuple[Option, ...]:

@@ -55,8 +55,14 @@ def test_words_of_a_command_line_are_read_as_the_type_of_the_field():
 
 def test_a_word_of_another_type_is_refused_with_its_option():
     (epochs, *_) = options_of(Config)
-    with pytest.raises(UserError, match="--epochs many: Expected 'int', got 'str'"):
+    with pytest.raises(UserError, match=r"--epochs many: expected a whole number, at least 1$"):
         epochs.read("many")
+
+
+def test_a_word_for_an_option_that_may_be_left_open_is_refused_with_that_remedy():
+    limit = next(option for option in options_of(Config) if option.name == "limit")
+    with pytest.raises(UserError, match="--limit auto: expected a whole number, at least 1; omit it for the default"):
+        limit.read("auto")
 
 
 def test_the_table_shows_type_range_and_purpose():

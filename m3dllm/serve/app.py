@@ -15,6 +15,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -59,7 +60,7 @@ def make_app(jobs: Jobs, predictor: Predictor, *, token: str = "", upload_limit:
             sources = [await _keep(job, file) for file in fields.getlist("files") if _is_file(file)]
             text = str(fields.get("text") or "").strip()
             if text:
-                sources.append(job.given / "text.txt")
+                sources.append(_free(job.given / "text.txt"))
                 sources[-1].write_text(text, encoding="utf-8")
             lang = str(fields.get("lang") or "")
         if not sources:
@@ -153,7 +154,7 @@ def _guard(token: str) -> Callable[[Request, Callable[[Request], Awaitable[Respo
     async def check(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
         host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
         origin = request.headers.get("origin")
-        if token and not secrets.compare_digest(_token_of(request), token):
+        if token and not secrets.compare_digest(_token_of(request).encode(), token.encode()):
             asks = {"WWW-Authenticate": 'Basic realm="m3dllm: the token is the password"'}
             return JSONResponse({"error": "the token is missing or wrong"}, status_code=401, headers=asks)
         if not token and host not in LOCAL:
@@ -186,11 +187,17 @@ def _is_file(value: Any) -> bool:
 async def _keep(job: Job, file: Any) -> Path:
     """Save the file in the job's folder, under a safe name."""
     stem, dot, suffix = Path(str(file.filename)).name.rpartition(".")
-    path = job.given / (f"{file_name(stem)}.{file_name(suffix)}" if dot and stem else file_name(suffix))
+    path = _free(job.given / (f"{file_name(stem)}.{file_name(suffix)}" if dot and stem else file_name(suffix)))
     with path.open("wb") as out:
         while part := await file.read(PART):
             out.write(part)
     return path
+
+
+def _free(path: Path) -> Path:
+    """`path`, or beside it the first of its name with a number that is not taken."""
+    others = (path.with_stem(f"{path.stem}-{n}") for n in count(2))
+    return path if not path.exists() else next(other for other in others if not other.exists())
 
 
 async def _json(request: Request) -> dict[str, Any]:

@@ -86,6 +86,14 @@ def test_with_a_token_every_request_needs_it(tmp_path):
     assert found == [401, 401, 200, 200, 401]
 
 
+def test_a_token_may_have_any_characters(tmp_path):
+    web = client(tmp_path, token="clé")
+    basic = [base64.b64encode(f"any:{word}".encode()).decode() for word in ("clé", "clef", "clè")]
+    assert [web.get("/health", headers={"authorization": f"Basic {one}"}).status_code for one in basic] == [
+        *(200, 401, 401)
+    ]
+
+
 def test_another_address_needs_a_token(tmp_path, monkeypatch):
     monkeypatch.delenv("M3DLLM_TOKEN", raising=False)
     with pytest.raises(UserError, match="set a token in the environment variable M3DLLM_TOKEN"):
@@ -127,6 +135,19 @@ def test_what_fails_says_why(tmp_path):
         assert state["message"].startswith("m3dllm: ")
         assert web.get(f"/jobs/{job}/page/%2e%2e/%2e%2e/given/x.txt").status_code == 404
     assert [path.name for path in (tmp_path / job / "given").iterdir()] == ["x.txt"]
+
+
+def test_files_of_one_name_are_all_kept(tmp_path):
+    with client(tmp_path, words=("--system", "majority")) as web:
+        files = [("files", ("a.txt", text)) for text in (b"Ada", b"Bela")] + [("files", ("text.txt", b"Cora"))]
+        sent = web.post("/extract", files=files, data={"text": "Dora"}, follow_redirects=False)
+    given = (tmp_path / sent.headers["location"].removeprefix("/#") / "given").iterdir()
+    assert {path.name: path.read_text() for path in given} == {
+        "a.txt": "Ada",
+        "a-2.txt": "Bela",
+        "text.txt": "Cora",
+        "text-2.txt": "Dora",
+    }
 
 
 def test_nothing_sent_is_refused(web):

@@ -20,7 +20,7 @@ from tests.videollm.serving import llama_serving, vllm_serving
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """The folder of a tiny model: qwen2_5_vl, qwen3_vl, llava, internvl or text_only."""
+    """The folder of a tiny model: qwen2_5_vl, qwen3_vl, qwen3_5, llava, internvl or text_only."""
     pytest.importorskip("transformers", reason="needs the extra 'llm'")
     from tests.videollm import tiny as models
 

@@ -83,6 +83,47 @@ def test_a_request_that_was_refused_fails_its_document(corpus, tmp_path):
     assert "flagged by moderation" in failures(run)[0].message
 
 
+@pytest.mark.parametrize(
+    "failed",
+    [
+        {"response": None, "error": {"code": "batch_expired", "message": "This request could not be executed"}},
+        {"response": {"status_code": 500, "body": {"error": {"message": "internal"}}}, "error": None},
+        {"response": {"status_code": 429, "body": None}, "error": {"message": "too many requests"}},
+        {"response": {"status_code": None, "body": None}, "error": "lost"},
+    ],
+)
+def test_a_request_that_failed_for_a_reason_that_may_pass_is_written_again(corpus, tmp_path, failed):
+    ask(corpus, tmp_path)
+    before = {row["custom_id"] for row in rows(tmp_path / "requests.jsonl")}
+    lines = [json.dumps({"custom_id": name} | failed) + "\n" for name in before]
+    (tmp_path / "errors.jsonl").write_text("".join(lines))
+    run = ask(corpus, tmp_path, tmp_path / "errors.jsonl")
+    assert {row["custom_id"] for row in rows(tmp_path / "requests.jsonl")} == before
+    assert "pass the answers by --batch-answers" in failures(run)[0].message
+
+
+def test_a_request_that_vllm_refuses_has_its_error_beside_the_response(corpus, tmp_path):
+    ask(corpus, tmp_path)
+    error = {"message": "This model's maximum context length is 4096 tokens", "code": 400}
+    lines = [
+        {"custom_id": row["custom_id"], "response": {"status_code": 400, "body": None}, "error": error}
+        for row in rows(tmp_path / "requests.jsonl")
+    ]
+    (tmp_path / "errors.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = ask(corpus, tmp_path, tmp_path / "errors.jsonl")
+    assert {failure.retryable for failure in failures(run)} == {False}
+    assert "maximum context length" in failures(run)[0].message
+
+
+def test_answers_are_not_overwritten_by_requests(corpus, tmp_path):
+    ask(corpus, tmp_path)
+    answers = answered(tmp_path, "answers.jsonl")
+    before = answers.read_bytes()
+    with pytest.raises(UserError, match=r"exists and does not hold requests: choose another --batch-file"):
+        ask(corpus, tmp_path, answers, batch_file=str(answers))
+    assert answers.read_bytes() == before
+
+
 @pytest.mark.parametrize("line", ["{", "[]", '{"id": 1}'])
 def test_answers_that_are_none_are_refused_in_one_line(corpus, tmp_path, line):
     (tmp_path / "answers.jsonl").write_text(line + "\n")

@@ -32,6 +32,7 @@ SIZES = st.tuples(st.integers(1, 2000), st.integers(1, 2000)).filter(lambda size
         ("OpenGVLab/InternVL3_5-8B-HF", "internvl"),
         ("google/gemma-4-E4B-it", "gemma"),
         ("google/gemma-3-1b-it", "unknown"),
+        ("google/gemma-4-31b-it", "gemma"),
         ("google/paligemma-3b-mix-448", "paligemma"),
         ("meta-llama/Llama-4-Scout-17B-16E-Instruct", "llama-vision"),
         ("openbmb/MiniCPM-V-4_5", "minicpm-v"),

@@ -92,6 +92,7 @@ def test_a_box_of_a_padded_picture_is_drawn_where_the_frame_is():
         [region("c9", [100, 200, 300, 800])],
         [region("c0", [100, 200, 300, 800], frame=[24])],
         [region("c0", "somewhere")],
+        ["c0", 7, [24]],
         [region("c0", [300, 800, 100, 200])],
     ],
 )

@@ -88,5 +88,16 @@ def test_an_answer_without_log_probabilities_stays_as_it_is():
     assert with_confidences(rows, Reply(text=ANSWER), "relations", RELATION) == rows
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"chains":[{"id":"c0","type":"PER","mentions":["Ada"]}],"chains":[]}',
+        '{"chains":[{"id":"c0","type":"PER","mentions":["Ada"],"mentions":["She","Ada"]}]}',
+    ],
+)
+def test_an_answer_that_has_a_key_twice_has_no_confidences(text):
+    assert joint_answer(reply(text, {})) == text
+
+
 def test_rows_that_are_not_those_of_the_text_have_no_confidence():
     assert with_confidences([{}, {}], reply(ANSWER, {}), "regions", REGION) == [{}, {}]

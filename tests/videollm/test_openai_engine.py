@@ -195,7 +195,7 @@ def test_a_server_that_recovers_is_asked_again(serve, trouble):
     ("trouble", "message"),
     [
         ((500, b"<h1>boom</h1>"), "answers 500 (<h1>boom</h1>)"),
-        ((429, {"error": {"message": "slow\ndown"}}), "answers 429 (slow down)"),
+        ((408, {"error": {"message": "slow\ndown"}}), "answers 408 (slow down)"),
         ((200, b"\xff garbage"), "not valid JSON"),
         ((200, b'{"choices": ' + b"[" * 500 + b"]" * 500 + b"}"), "nested too deeply"),
         ((200, []), "not an object"),

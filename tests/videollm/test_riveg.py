@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -91,6 +92,11 @@ def test_chinese_is_asked_for_yes_and_no_in_chinese():
 def test_the_steps_can_be_put_to_other_models():
     models = {stage.name: stage.model for stage in find_strategy("riveg").stages}
     assert (models["entailed"], models["box"], models["describe"]) == ("entailment", "grounding", "main")
+
+
+def test_a_number_that_is_too_large_is_infinite():
+    box = about().visible.fractions(24, [1, 2, 10**400, -(10**400)])
+    assert box[2:] == [math.inf, -math.inf]
 
 
 def test_boxes_of_another_model_are_read_in_its_own_numbers():

@@ -35,6 +35,20 @@ def test_a_cut_answer_is_cut_however_that_is_spelled(serve, finish):  # noqa: F8
     assert (raw.turns[0].finish, codes(raw)) == ("length", ["truncated"])
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None},
+        {"content": "", "reasoning_content": "Ada is a name, and"},
+        {"content": "<think>\nAda is a name, and"},
+    ],
+)
+def test_thoughts_that_took_all_tokens_are_no_empty_answer(serve, message):  # noqa: F811
+    raw = one(serve(says=lambda n: answer(message, "length")))
+    assert raw.failure is not None
+    assert "before its answer began: raise --max-tokens" in raw.failure.message
+
+
 def test_thoughts_and_refusals_are_kept(serve):  # noqa: F811
     thought = one(serve(says=lambda n: answer({"content": ANSWER, "reasoning_content": "Ada is a name."})))
     assert thought.turns[0].reasoning == "Ada is a name."
@@ -75,6 +89,14 @@ def test_a_server_that_streams_though_it_was_not_asked_to_is_read(finish, said, 
     raw = one(serve(says=lambda n: (200, events(*halves, {"delta": {}, "finish_reason": finish}))), retries=0)
     assert (raw.payload, raw.failure) == (ANSWER, None)
     assert codes(raw) == said
+
+
+def test_a_stream_that_breaks_off_is_no_answer_but_what_it_said_is_kept(serve):  # noqa: F811
+    begun = events({"delta": {"content": ANSWER[:30]}}).removesuffix(b"data: [DONE]\n\n")
+    raw = one(serve(says=lambda n: (200, begun)), retries=0)
+    assert raw.failure is not None
+    assert raw.failure.retryable
+    assert raw.turns[0].text == ANSWER[:30]
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,12 @@ def sends(*pieces: bytes):
 # --- addresses --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("zone", ["%25eth0", "%eth0"])
+def test_the_zone_of_an_ipv6_address_is_a_name_however_it_is_written(zone):
+    address = Address.parse(f"http://[fe80::1{zone}]:8000/v1")
+    assert (address.host, address.shown) == ("fe80::1%eth0", "http://[fe80::1%eth0]:8000/v1")
+
+
 def test_a_server_with_an_ipv6_address_is_reached(serve):  # noqa: F811
     class Six(ThreadingHTTPServer):
         address_family = socket.AF_INET6

@@ -97,6 +97,18 @@ def test_secrets_are_struck_out_wherever_they_stand():
     assert Secrets.of(["sesame"]).strike({"a": ["open sesame"], "sesame": 1}) == {"a": ["open ***"], "***": 1}
 
 
+def test_the_words_of_a_header_stay_in_answers(serve):  # noqa: F811
+    words = "X-Title: chains of mentions, relations and regions, in choices"
+    raw = one(serve(), header=(words,))
+    assert (raw.payload, raw.failure) == (ANSWER, None)
+
+
+def test_a_key_that_a_model_repeats_is_struck_out(serve, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("OPENAI_API_KEY", SECRETS[4])
+    raw = one(serve(says=lambda n: (200, completion(f"{SECRETS[4]} {ANSWER}"))))
+    assert raw.turns[0].text == f"*** {ANSWER}"
+
+
 def test_no_log_of_the_libraries_shows_what_is_secret_in_the_address(serve, caplog):  # noqa: F811
     with caplog.at_level(logging.INFO):
         one(serve(), query=(f"q={SECRETS[3]}",))

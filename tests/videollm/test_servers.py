@@ -280,6 +280,14 @@ def test_a_rate_limit_is_waited_out_however_few_the_retries(serve, waits):  # no
     assert waits == [30.0] * 6
 
 
+def test_a_rate_limit_that_says_nothing_of_its_end_is_waited_out_too(serve, waits):  # noqa: F811
+    assert one(serve(says=lambda n: (429, error("slow down")) if n < 12 else OK), retries=0).failure is None
+    assert 120 < sum(waits) < 360
+    waits.clear()
+    assert one(serve(says=lambda n: (429, error("slow down"))), max_wait=100.0).failure.retryable
+    assert 50 < sum(waits) <= 100
+
+
 def test_patience_with_a_rate_limit_is_an_option(serve, waits):  # noqa: F811
     server = serve(says=lambda n: (429, error("slow down"), {"Retry-After": "30"}))
     assert "429" in one(server, max_wait=100.0).failure.message

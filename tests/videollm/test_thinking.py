@@ -66,6 +66,16 @@ def test_thoughts_are_begun_once():
     assert THINK.start("user: Hi\n<think>\n", thinks=True) == "user: Hi\n<think>\n"
 
 
+def test_an_answer_may_have_a_mark_of_its_own():
+    """GPT-OSS answers in one channel and thinks in another; what closes both is a mark of other models too."""
+    marks = find_marks('"<|start|>assistant<|channel|>analysis<|message|>" + message.thinking + "<|end|>"', ())
+    assert marks.start("<|start|>assistant", thinks=False) == "<|start|>assistant<|channel|>final<|message|>"
+    begun = marks.start("<|start|>assistant", thinks=True)
+    assert begun == "<|start|>assistant<|channel|>analysis<|message|>"
+    assert marks.end("Ada is a name.").endswith("<|end|><|start|>assistant<|channel|>final<|message|>")
+    assert find_marks("<|assistant|>{{ message.content }}<|end|>", ("<|end|>",)) is None
+
+
 def test_thoughts_that_the_chat_format_begins_are_closed_where_nothing_is_to_be_thought():
     assert THINK.start("user: Hi\n<think>\n", thinks=False) == "user: Hi\n<think>\n\n</think>\n\n"
     assert THINK.start("user: Hi\n", thinks=False) == "user: Hi\n"

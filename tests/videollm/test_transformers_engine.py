@@ -1,4 +1,4 @@
-"""The transformers engine, over tiny models of four real architectures."""
+"""The transformers engine, over tiny models of five real architectures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from m3dllm.systems.videollm.visible import Bounds, VisibleFrames
 from tests.small import LABELS
 from tests.videollm.documents import document
 
-MODELS = ("qwen2_5_vl", "qwen3_vl", "llava", "internvl")
+MODELS = ("qwen2_5_vl", "qwen3_vl", "qwen3_5", "llava", "internvl")
 BOUNDS = Bounds(chains=3, mentions=2, relations=2, regions=1, characters=20)
 
 
@@ -92,7 +92,7 @@ def test_the_log_probabilities_of_an_answer_end_with_its_text(engines):
     assert all(logprob <= 1e-5 for _, logprob in reply.logprobs)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [model for model in MODELS if model != "qwen3_5"])
 def test_what_a_document_shares_is_encoded_once_and_changes_nothing(engines, model):
     engine = engines(model)
     first, second = request(engine, "en", "What?"), request(engine, "en", "What else, and why?")
@@ -101,6 +101,16 @@ def test_what_a_document_shares_is_encoded_once_and_changes_nothing(engines, mod
     engine.release("en")
     assert replies[0].tokens_reused == fresh.tokens_reused == 0
     assert replies[1].tokens_reused > replies[1].tokens_vision > 0
+    assert replies[1].text == fresh.text
+
+
+def test_a_model_that_keeps_states_encodes_each_prompt_whole(engines):
+    engine = engines("qwen3_5")
+    first, second = request(engine, "en", "What?"), request(engine, "en", "What else, and why?")
+    replies = answers(engine, [first]) + answers(engine, [second])
+    (fresh,) = answers(engine, [replace(second, share="")])
+    engine.release("en")
+    assert [reply.tokens_reused for reply in replies] == [0, 0]
     assert replies[1].text == fresh.text
 
 
@@ -127,7 +137,8 @@ def test_without_a_grammar_the_model_writes_what_the_library_would(engines, mode
         ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
     (reply,) = answers(engine, [one])
-    assert reply.text == expected
+    half = "\N{REPLACEMENT CHARACTER}"  # where the answer is cut amid a character
+    assert reply.text.rstrip(half) == expected.rstrip(half)
 
 
 def test_tokens_are_counted_and_timed(engines):
@@ -220,7 +231,7 @@ def test_a_choice_is_kept_to(engines):
     assert reply.text in ("yes", "no")
 
 
-@pytest.mark.parametrize("model", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("model", ["qwen2_5_vl", "qwen3_vl", "qwen3_5", "internvl"])
 def test_frames_may_be_shown_as_one_video(engines, model):
     engine = engines(model)
     stills = tuple(
@@ -230,6 +241,11 @@ def test_frames_may_be_shown_as_one_video(engines, model):
     (reply,) = answers(engine, [Request(messages=messages, max_tokens=5)])
     assert reply.failure is None
     assert reply.tokens_vision > 0
+
+
+def test_a_model_that_reads_no_videos_is_shown_none(tiny):
+    with pytest.raises(UserError, match=r"--video: model .*llava.* reads images but no videos: omit it"):
+        make_engine(config(tiny("llava"), video=True))
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
@@ -279,6 +295,14 @@ def test_a_model_that_is_no_language_model_is_refused(tmp_path):
     (folder / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(UserError, match=r"is a 'vit' model: expected one that transformers loads as"):
         make_engine(config(str(folder)))
+
+
+def test_a_model_that_reads_images_by_cross_attention_is_refused(tmp_path):
+    from transformers import MllamaConfig
+
+    MllamaConfig().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"reads images by cross-attention.*--engine openai"):
+        make_engine(config(str(tmp_path)))
 
 
 def test_a_model_that_reads_no_images_can_answer_about_texts(tiny):

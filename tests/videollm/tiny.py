@@ -153,6 +153,48 @@ def qwen3_vl(folder: Path, *, seed: int = 0) -> Path:
     return _save(Qwen3VLForConditionalGeneration, config, processor, folder, seed)
 
 
+def qwen3_5(folder: Path, *, seed: int = 0) -> Path:
+    """A model of which every other layer keeps a state instead of keys and values."""
+    from transformers import (
+        Qwen2VLImageProcessor,
+        Qwen3_5Config,
+        Qwen3_5ForConditionalGeneration,
+        Qwen3VLProcessor,
+        Qwen3VLVideoProcessor,
+    )
+
+    tokens = tokenizer(QWEN_TOKENS, QWEN_CHAT, eos="<|im_end|>", pad="<|endoftext|>")
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "num_heads": 2,
+        "intermediate_size": 64,
+        "out_hidden_size": 64,
+        "num_position_embeddings": 64,
+    }
+    rope = {
+        "rope_type": "default",
+        "rope_theta": 1e4,
+        "partial_rotary_factor": 0.25,
+        "mrope_section": [2, 1, 1],
+        "mrope_interleaved": True,
+    }
+    linear = {f"linear_{name}": 2 for name in ("num_key_heads", "num_value_heads")}
+    linear |= {f"linear_{name}_head_dim": 16 for name in ("key", "value")}
+    kinds = ["linear_attention", "full_attention"]
+    text = _text(tokens) | linear | {"head_dim": 32, "rope_parameters": rope, "layer_types": kinds}
+    config = Qwen3_5Config(vision_config=vision, text_config=text, **_qwen_ids(tokens))
+    processor = Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(
+            size={"shortest_edge": 32 * 32 * 2, "longest_edge": 32 * 32 * 12}, patch_size=16
+        ),
+        video_processor=Qwen3VLVideoProcessor(),
+        tokenizer=tokens,
+        chat_template=QWEN_CHAT,
+    )
+    return _save(Qwen3_5ForConditionalGeneration, config, processor, folder, seed)
+
+
 def llava(folder: Path, *, seed: int = 0) -> Path:
     from transformers import (
         CLIPImageProcessor,

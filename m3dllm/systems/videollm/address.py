@@ -17,6 +17,8 @@ from m3dllm.errors import UserError
 EXPECTED = "expected an address such as http://127.0.0.1:8000/v1"
 SHORTEST_SECRET = 6
 """Shorter values are not treated as secrets: they would match everywhere."""
+SHORTEST_TOKEN = 8
+"""The minimum length of a secret that is removed from answers, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,12 @@ class Address:
             raise UserError(f"{option} {without_secrets(text)}: port 0 is not valid; {EXPECTED}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UserError(f"{option} {without_secrets(text)}: {EXPECTED}")
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        name = parts.hostname.replace("%25", "%") if ":" in parts.hostname else parts.hostname  # the zone of an IPv6
+        host = f"[{name}]" if ":" in name else name
         path = parts.path.rstrip("/").removesuffix("/chat/completions")
         return cls(
             shown=f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{path}",
-            host=parts.hostname,
+            host=name,
             port=port,
             query=dict(parse_qsl(parts.query, keep_blank_values=True)),
             user=unquote(parts.username or ""),
@@ -149,6 +152,11 @@ class Secrets:
         words = {part for value in values for part in (value, *value.split())}
         return cls(tuple(sorted((w for w in words if len(w) >= SHORTEST_SECRET), key=len, reverse=True)))
 
+    @property
+    def tokens(self) -> Secrets:
+        """Those that no document contains by chance: long, with letters and digits, unlike the words of a header."""
+        return Secrets(tuple(filter(_is_token, self.values)))
+
     def strike(self, value: Any) -> Any:
         """`value`, a text or a JSON value, without any of the secrets."""
         if isinstance(value, str):
@@ -158,3 +166,8 @@ class Secrets:
         if isinstance(value, dict):
             return {self.strike(name): self.strike(item) for name, item in value.items()}
         return [self.strike(item) for item in value] if isinstance(value, list) else value
+
+
+def _is_token(value: str) -> bool:
+    kinds = any(c.isalpha() for c in value), any(c.isdigit() for c in value)
+    return len(value) >= SHORTEST_TOKEN and all(kinds) and not re.search(r"\s", value)

@@ -183,7 +183,7 @@ FAMILIES: Mapping[str, Family] = {
         ),
         Family(
             "gemma",
-            r"(?<!pali)gemma-?[34](?!.*(1b|270m))",
+            r"(?<!pali)gemma-?[34](?!.*((?<!\d)1b|270m))",
             ("gemma3", "gemma3n", "gemma4", "gemma4_unified"),
             None,
             "https://huggingface.co/google/gemma-3-4b-it/discussions/38: perhaps as gemini's",

@@ -5,7 +5,7 @@ mark that ends it. These are text and type of a mention, head, tail and type of 
 region; not the numbers of a box, none of which is probable by itself. With a grammar, local engines give probabilities
 among the allowed tokens; a server may give those without the constraint.
 
-Without log-probabilities, or where an answer is not one JSON object, there are no confidences.
+Without log-probabilities, or where an answer is not one JSON object, or repeats a key, there are no confidences.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Place:
 
 
 def place_of(text: str) -> Place | None:
-    """The place of the JSON object that the whole text is, with all values in it; None if it is not one."""
+    """The place of the JSON object that the whole text is, with all values in it; None if it is not one, or repeats a
+    key."""
     try:
         if not isinstance(json.loads(text), dict):
             return None
@@ -58,7 +59,9 @@ def _read(tokens: Iterator[re.Match[str]], first: re.Match[str] | None = None) -
                 break
             if token[0] != ",":
                 next(tokens)  # the colon
-                place.named.setdefault(json.loads(token[0]), _read(tokens))
+                name, value = json.loads(token[0]), _read(tokens)
+                if place.named.setdefault(name, value) is not value:
+                    raise ValueError(f"{name!r} appears twice")
     elif mark[0] == "[":
         for token in tokens:
             if token[0] == "]":

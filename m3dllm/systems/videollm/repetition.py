@@ -57,6 +57,7 @@ def _collapsed(text: str) -> tuple[str, int]:
 def _cycle(text: str, end: int) -> str | None:
     """The comma and elements that `text[:end]` ends with twice, after the same elements; None if it does not."""
     comma = text.rfind(",", 0, end)
+    none = ""  # a repeated text that is not a list of elements: neither are its multiples
     while comma >= 0 and end - comma <= LONGEST:
         cycle = text[comma:end]
         elements = cycle[1:].lstrip()
@@ -66,9 +67,11 @@ def _cycle(text: str, end: int) -> str | None:
             and text.startswith(cycle, comma - len(cycle))
             and text.startswith(elements, start)
             and text[max(0, start - INDENT) : start].rstrip().endswith(("[", ","))
-            and _are_elements(elements)
+            and not (none and cycle == none * (len(cycle) // len(none)))
         ):
-            return cycle
+            if _are_elements(elements):
+                return cycle
+            none = cycle
         comma = text.rfind(",", 0, comma)
     return None
 

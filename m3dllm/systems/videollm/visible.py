@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,8 +24,17 @@ class VisibleFrames:
             return box
         form = self.convention.form({frame: self.sizes[frame]})
         (width, height), (left, top) = form.sizes[frame], form.offsets.get(frame, (0.0, 0.0))
-        x0, y0, x1, y1 = box if self.convention.order == "xyxy" else (box[1], box[0], box[3], box[2])
+        a, b, c, d = map(_as_float, box)
+        x0, y0, x1, y1 = (a, b, c, d) if self.convention.order == "xyxy" else (b, a, d, c)
         return [(x0 - left) / width, (y0 - top) / height, (x1 - left) / width, (y1 - top) / height]
+
+
+def _as_float(number: float) -> float:
+    """The number as a float; infinite where it is too large to be one."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,8 @@ def _boxes(
     """frame -> (number of the chain, its name, its box) for each valid box of a chain."""
     numbers = {group.name: n for n, group in enumerate(groups)}
     found: dict[int, list[tuple[int, str, Box]]] = {}
-    for region in regions:
+    for row in regions:
+        region: Any = row if isinstance(row, dict) else {}
         frame, name = region.get("frame"), region.get("chain")
         known = isinstance(frame, int) and frame in context.visible.sizes and isinstance(name, str) and name in numbers
         if not known:

@@ -22,6 +22,8 @@ import json
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from heapq import nsmallest
+from itertools import combinations
 from typing import Any, ClassVar
 
 from m3dllm.errors import UserError
@@ -180,16 +182,17 @@ class Mqa(Strategy):
     ) -> Generator[list[Question], list[Reply], list[Any]]:
         """Relations among the chains."""
         fitting_types = cache(lambda head, tail: fitting(context.labels, head, tail))
-        pairs = []
-        for i, one in enumerate(groups):
-            for other in groups[i + 1 :]:
-                ways = [(one, other, label) for label in fitting_types(one.type, other.type)]
-                ways += [(other, one, label) for label in fitting_types(other.type, one.type) if not label.symmetric]
-                if ways and one.mentions and other.mentions:
-                    pairs.append((_distance(one, other), (one, other), ways))
-        pairs.sort(key=lambda pair: pair[0])
+
+        def ways(one: Group, other: Group) -> list[Way]:
+            there = [(one, other, label) for label in fitting_types(one.type, other.type)]
+            back = [(other, one, label) for label in fitting_types(other.type, one.type) if not label.symmetric]
+            return [*there, *back]
+
+        placed = [group for group in groups if group.mentions]
+        pairs = (pair for pair in combinations(placed, 2) if ways(*pair))
+        nearest = nsmallest(context.bounds.relations, pairs, key=lambda pair: _distance(*pair))
         names = {one["name"]: " / ".join(one["texts"]) for one in listed(context, groups)}
-        choices = [relation_choice(context, names, pair, ways) for _, pair, ways in pairs[: context.bounds.relations]]
+        choices = [relation_choice(context, names, pair, ways(*pair)) for pair in nearest]
         chosen = yield from self.decide(context, RELATION, choices)
         return [one.meaning | sure(one.confidence) for one in chosen if one is not None]
 

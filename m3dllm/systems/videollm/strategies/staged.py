@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -333,8 +333,9 @@ def relations_of(context: PromptContext, groups: Sequence[Group]) -> Generator[l
 
 def may_be_related(context: PromptContext, groups: Sequence[Group]) -> bool:
     """Whether some type of relation fits some pair of the chains."""
-    pairs = ((head, tail) for head in groups for tail in groups if head is not tail)
-    return any(grammar.fits(label, head.type, tail.type) for head, tail in pairs for label in context.labels.relations)
+    kinds = Counter(group.type for group in groups)
+    pairs = [(head, tail) for head in kinds for tail in kinds if head != tail or kinds[head] > 1]
+    return any(grammar.fits(label, head, tail) for head, tail in pairs for label in context.labels.relations)
 
 
 def _json(value: Any) -> str:

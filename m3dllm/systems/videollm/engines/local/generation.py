@@ -2,7 +2,8 @@
 
 Each prompt is encoded separately, without padding, and a batch is decoded together, so that answers do not depend on
 the batch. The common prefix of a prompt and the previous one of the same document (frames and subtitles, if they come
-first) is not encoded again: its keys and values are kept until the document is done.
+first) is not encoded again: its keys and values are kept until the document is done. A model with layers that keep a
+state instead (linear attention, convolutions: Qwen3.5, LFM2) encodes each prompt whole.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionCacheLayerMixin
 
 from m3dllm.files import sha256
 from m3dllm.systems.videollm.engines.base import Reply, Request
@@ -28,8 +30,6 @@ from m3dllm.systems.videollm.options import Options
 from m3dllm.systems.videollm.repetition import REPETITION, is_going_round
 from m3dllm.types import Failure
 
-Layers = list[tuple[Tensor, Tensor]]
-"""Keys and values of each layer, (1, heads, tokens, width)."""
 TAIL = 512
 """The number of last tokens that are checked for repetition."""
 HALF = "\N{REPLACEMENT CHARACTER}"
@@ -42,7 +42,8 @@ class _Prefix:
 
     ids: Tensor
     images: tuple[Any, ...]
-    layers: Layers
+    layers: list[tuple[Tensor, Tensor]]
+    """Keys and values of each layer, (1, heads, tokens, width)."""
 
 
 @dataclass(slots=True)
@@ -53,7 +54,10 @@ class _Row:
     request: Request
     logits: Tensor
     """(vocabulary,): the logits of the first token."""
-    layers: Layers
+    cache: Any
+    """The cache of the prompt."""
+    length: int
+    """The number of tokens of the prompt."""
     position: int
     """The position of the first token, as the model counts."""
     reply: Reply
@@ -73,11 +77,6 @@ class _Row:
         """The schema that constrains the row, if it has no grammar."""
         constraint = self.request.constraint
         return constraint.schema if constraint is not None and constraint.grammar is None else None
-
-    @property
-    def length(self) -> int:
-        """The number of tokens of the prompt."""
-        return int(self.layers[0][0].shape[-2])
 
 
 class Generator:
@@ -165,8 +164,9 @@ class Generator:
             compile_s = time.perf_counter() - begun
         vision = self.local.vision_tokens(inputs)
         positions = self.positions(inputs)
-        cache = DynamicCache()
-        reused = self._reuse(request, ids, cache)
+        cache = empty_cache(self.local.config)
+        keeps_states = any(map(_keeps_states, cache.layers))
+        reused = 0 if keeps_states else self._reuse(request, ids, cache)
         feed = {"input_ids": ids[:, reused:].to(self.device), "position_ids": positions[..., reused:].to(self.device)}
         feed["attention_mask"] = torch.ones_like(ids).to(self.device)
         if not reused:
@@ -175,8 +175,8 @@ class Generator:
                 name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in rest.items()
             }
         output = self.model(**feed, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        layers = _layers(cache)
-        if request.share:
+        if request.share and not keeps_states:
+            layers = [(layer.keys, layer.values) for layer in cache.layers]
             self._prefixes[request.share] = _Prefix(ids, _images(request.messages), layers)
         reply = Reply(tokens_in=length, tokens_vision=vision, tokens_reused=reused, tokens_out=0)
         generator = None
@@ -187,7 +187,8 @@ class Generator:
             key=key,
             request=request,
             logits=output.logits[0, -1],
-            layers=layers,
+            cache=cache,
+            length=length,
             position=int(positions.max()) + 1,
             reply=reply,
             started=started,
@@ -234,7 +235,7 @@ class Generator:
         """Decode all rows, one token each per step; finished rows leave the batch."""
         masks = self._masks(rows)
         active = list(rows)
-        cache, mask = _merge(active, self.device)
+        cache, mask = _merge(active, empty_cache(self.local.config), self.device)
         logits = torch.stack([row.logits for row in active])
         while True:
             history = torch.tensor([row.tokens[-1:] or [0] for row in active], device=self.device)
@@ -254,7 +255,7 @@ class Generator:
             if len(going) < len(active) and isinstance(masks, GrammarMasks):
                 masks.keep(going)
                 tokens, active = [tokens[i] for i in going], [active[i] for i in going]
-                cache.batch_select_indices(torch.tensor(going, device=self.device))
+                cache.reorder_cache(torch.tensor(going, device=self.device))
                 mask = mask[going]
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
             logits = self._step(tokens, active, cache, mask)
@@ -377,22 +378,36 @@ def _images(messages: Sequence[Message]) -> tuple[Any, ...]:
     return tuple((still.sha256 or id(still.image), still.image.size) for still in stills)
 
 
-def _layers(cache: Any) -> Layers:
-    """The keys and values of a cache."""
-    return [(layer.keys, layer.values) for layer in cache.layers]
+def empty_cache(config: Any) -> Any:
+    """A cache for a model of this configuration, whose layers keep every token, or a state instead."""
+    cache = DynamicCache(config=config)
+    if not any(map(_keeps_states, cache.layers)):
+        return DynamicCache()
+    cache.layers = [DynamicLayer() if type(one) is DynamicSlidingWindowLayer else one for one in cache.layers]
+    return cache
 
 
-def _merge(rows: Sequence[_Row], device: torch.device) -> tuple[Any, Tensor]:
-    """(one cache for all rows, left-padded; its mask)."""
-    cache = DynamicCache()
+def _keeps_states(layer: Any) -> bool:
+    return isinstance(layer, LinearAttentionCacheLayerMixin)
+
+
+def _merge(rows: Sequence[_Row], cache: Any, device: torch.device) -> tuple[Any, Tensor]:
+    """(the empty `cache` filled with all rows, left-padded; its mask)."""
     longest = max(row.length for row in rows)
     mask = torch.zeros(len(rows), longest, dtype=torch.long, device=device)
     for i, row in enumerate(rows):
         mask[i, longest - row.length :] = 1
-    for i in range(len(rows[0].layers)):
-        sides = [
-            torch.cat([torch.nn.functional.pad(row.layers[i][side], (0, 0, longest - row.length, 0)) for row in rows])
-            for side in (0, 1)
-        ]
-        cache.update(sides[0], sides[1], i)
+    for i, layers in enumerate(zip(*(row.cache.layers for row in rows), strict=True)):
+        if _keeps_states(layers[0]):
+            for name, update in (("conv", cache.update_conv_state), ("recurrent", cache.update_recurrent_state)):
+                states = [getattr(layer, f"{name}_states") for layer in layers]
+                for j in (j for j, state in states[0].items() if state is not None):
+                    update(torch.cat([state[j] for state in states]), i, j)
+        if getattr(layers[0], "keys", None) is not None:
+            pads = [(0, 0, longest - row.length, 0) for row in rows]
+            sides = [
+                torch.cat([torch.nn.functional.pad(side, pad) for side, pad in zip(of_all, pads, strict=True)])
+                for of_all in ([layer.keys for layer in layers], [layer.values for layer in layers])
+            ]
+            cache.update(*sides, i)
     return cache, mask

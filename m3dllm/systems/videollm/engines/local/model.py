@@ -72,6 +72,8 @@ class LocalModel:
         self.tokenizer: Any = getattr(self.processor, "tokenizer", self.processor)
         if not getattr(self.processor, "chat_template", None) and not getattr(self.tokenizer, "chat_template", None):
             raise UserError(f"model '{self.name}' has no chat format: take its instruct version")
+        if options.video and self.sees and getattr(self.processor, "video_processor", None) is None:
+            raise UserError(f"--video: model '{self.name}' reads images but no videos: omit it")
         self.most_thoughts = options.thinking or 0
         """The maximum number of thinking tokens."""
         if self.most_thoughts and self.marks is None:
@@ -100,6 +102,9 @@ class LocalModel:
             MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
         )
 
+        if getattr(self.config.get_text_config(), "cross_attention_layers", None):  # mllama: Llama 3.2 Vision
+            what = "reads images by cross-attention, which engines on this machine do not support"
+            raise UserError(f"model '{self.name}' {what}: take a server: --engine openai")
         if type(self.config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
             return True
         own = getattr(self.config, "auto_map", None) or {}

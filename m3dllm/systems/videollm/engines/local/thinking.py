@@ -18,18 +18,23 @@ ROOM = 16
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """The texts before and after the thoughts, and between them and the answer."""
+    """The texts before and after the thoughts, and between them and the answer.
+
+    `answers` stands before an answer without thoughts. `sign` identifies the marks in a chat template; "": `closes`.
+    """
 
     opens: str
     closes: str
     gap: str = "\n\n"
+    answers: str = ""
+    sign: str = ""
 
     def start(self, prompt: str, *, thinks: bool) -> str:
         """The prompt with thinking opened; without thinking, closed again if the prompt opens it."""
         is_open = prompt.rstrip().endswith(self.opens.rstrip())
         if thinks:
             return prompt if is_open else f"{prompt}{self.opens}"
-        return f"{prompt.rstrip()}\n\n{self.closes}{self.gap}" if is_open else prompt
+        return f"{prompt.rstrip()}\n\n{self.closes}{self.gap}" if is_open else f"{prompt}{self.answers}"
 
     def thoughts(self, text: str) -> str:
         """The thoughts in a text, which may continue beyond them."""
@@ -45,13 +50,21 @@ MARKS = (
     Marks("<seed:think>\n", "</seed:think>"),  # Seed-OSS: vllm.reasoning.abs_reasoning_parsers
     Marks("[THINK]", "[/THINK]", gap=""),  # Magistral: vllm.reasoning.mistral_reasoning_parser
     Marks("<|channel>thought\n", "<channel|>", gap=""),  # Gemma 4: vllm.reasoning.gemma4_utils
+    Marks(  # GPT-OSS: https://cookbook.openai.com/articles/openai-harmony
+        "<|channel|>analysis<|message|>",
+        "<|end|>",
+        gap="<|start|>assistant<|channel|>final<|message|>",
+        answers="<|channel|>final<|message|>",
+        sign="<|channel|>analysis<|message|>",
+    ),
 )
 
 
 def find_marks(template: str, tokens: Iterable[str]) -> Marks | None:
     """The marks that the chat template writes, or for which the tokenizer has tokens; None for a model without."""
     known = frozenset(tokens)
-    return next((marks for marks in MARKS if marks.closes in template or marks.closes in known), None)
+    signs = ((marks, marks.sign or marks.closes) for marks in MARKS)
+    return next((marks for marks, sign in signs if sign in template or sign in known), None)
 
 
 def with_thoughts(answer: Reply, thinking: Reply, thoughts: str) -> Reply:

@@ -482,8 +482,9 @@ class OpenAIEngine(Engine):
     def _patiently(self, call: Any) -> tuple[Any, int]:
         """(the result of the call, the number of retries). Raises RefusalError.
 
-        If the server gives a retry time, all requests pause until then, within the user's limit. Once the server has
-        been found down, requests are tried only once, until it answers again.
+        If the server gives a retry time, all requests pause until then, within the user's limit; at a rate limit
+        without one, each request waits longer after each try, within the same limit. Once the server has been found
+        down, requests are tried only once, until it answers again.
         """
         tries = pauses = 0
         waited = 0.0
@@ -492,16 +493,20 @@ class OpenAIEngine(Engine):
                 found = call()
             except RefusalError as trouble:
                 if trouble.kind == "busy" and trouble.wait_s is not None:
-                    pause = max(trouble.wait_s, min(LONGEST_WAIT_S, 0.1 * 2**pauses))
+                    pause = max(trouble.wait_s, min(LONGEST_WAIT_S, 0.1 * 2 ** min(pauses, 9)))
                     if (waited := waited + pause) > self.config.max_wait:
                         raise
                     self._pace.pause(pause)
                     pauses += 1
                     continue
-                if trouble.kind not in ("down", "busy") or tries >= self.config.retries or self._down:
+                pause = min(LONGEST_WAIT_S, 0.5 * 2 ** min(tries, 6)) * random.uniform(0.5, 1.0)
+                if trouble.kind == "busy":
+                    waited += pause
+                is_over = waited > self.config.max_wait if trouble.kind == "busy" else tries >= self.config.retries
+                if trouble.kind not in ("down", "busy") or is_over or self._down:
                     self._down = self._down or trouble.kind == "down"
                     raise
-                time.sleep(min(LONGEST_WAIT_S, 0.5 * 2**tries) * random.uniform(0.5, 1.0))
+                time.sleep(pause)
                 tries += 1
             else:
                 self._down = False

@@ -134,11 +134,19 @@ class Client:
         excerpt = shown(self.secrets.strike(text[:LONGEST_PAGE]))[:200] or "nothing"
         try:
             value = joined(text) if is_stream(text) else read_json(text.removeprefix("\ufeff"))
-            return self.secrets.strike(whole_characters(value)[0])
+            return self._struck(whole_characters(value)[0])
         except ValueError as error:
             what = "JSON nested too deeply" if "nested" in str(error) else "not valid JSON"
             message = f"{url} returned something that is {what} ({excerpt})"
             raise RefusalError(message, "down", status=response.status_code) from error
+
+    def _struck(self, value: Any) -> Any:
+        """The answer without secrets; from the text of a completion only unmistakable ones are removed."""
+        choices = value.get("choices") if isinstance(value, dict) else None
+        if choices is None:
+            return self.secrets.strike(value)
+        rest = {name: part for name, part in value.items() if name != "choices"}
+        return self.secrets.strike(rest) | {"choices": self.secrets.tokens.strike(choices)}
 
     def _refusal(self, url: str, response: httpx2.Response) -> RefusalError:
         body, headers = self.secrets.strike(_text(response)), self.secrets.strike(dict(response.headers))

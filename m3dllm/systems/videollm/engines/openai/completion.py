@@ -10,7 +10,7 @@ from typing import Any
 
 from m3dllm.systems.videollm.engines.base import Reply
 from m3dllm.systems.videollm.engines.openai.refusals import RefusalError, code_of, one_line, refusal
-from m3dllm.systems.videollm.reading import is_whole
+from m3dllm.systems.videollm.reading import is_whole, without_thoughts
 from m3dllm.types import Failure
 
 LENGTH = frozenset(("length", "max_tokens", "max_output_tokens", "model_length", "max_length", "token_limit"))
@@ -29,7 +29,7 @@ def read_completion(answer: Mapping[str, Any], url: str, *, key: str) -> Reply:
     """The reply in a completion.
 
     Raises RefusalError if it holds an error and no text. A reply whose answer was withheld, refused or aborted,
-    and is incomplete, is a failure that keeps its text.
+    and is incomplete, is a failure that keeps its text; so is one that reached its maximum length before its answer.
     """
     where = f"{url}/chat/completions"
     choices = answer.get("choices")
@@ -55,6 +55,9 @@ def read_completion(answer: Mapping[str, Any], url: str, *, key: str) -> Reply:
     if finish == "stop" and not text and not refused and "message" not in choice and "text" not in choice:
         body = one_line(json.dumps(answer, ensure_ascii=False))[:300]
         raise RefusalError(f"{where} returned no completion ({body})", "down")
+    if finish == "length" and not without_thoughts(text).strip():
+        what = "the model reached the maximum answer length before its answer began"
+        failure = Failure(f"{what}: raise --max-tokens, or lower --thinking or --reasoning-effort")
     read, written = (
         usage.get(f"{side}_tokens_details") if isinstance(usage, dict) else None for side in ("prompt", "completion")
     )

@@ -13,12 +13,16 @@ def is_stream(text: str) -> bool:
 
 
 def joined(text: str) -> dict[str, Any]:
-    """The completion assembled from the events of a stream. Raises ValueError if one is not JSON."""
+    """The completion assembled from the events of a stream. Raises ValueError if one is not JSON.
+
+    A stream without an end was interrupted: its `finish_reason` is "aborted".
+    """
     whole: dict[str, Any] = {}
     message: dict[str, str] = {}
-    finish = None
+    finish, is_over = None, False
     for line in text.split("\n"):
         name, _, data = line.partition(":")
+        is_over = is_over or (name == "data" and data.strip() == "[DONE]")
         if name != "data" or data.strip() in ("", "[DONE]"):
             continue
         event = read_json(data)
@@ -32,4 +36,5 @@ def joined(text: str) -> dict[str, Any]:
         for key, part in delta.items() if isinstance(delta, dict) else ():
             if isinstance(part, str) and key != "role":
                 message[key] = message.get(key, "") + part
+    finish = finish or (None if is_over else "aborted")
     return whole | ({"choices": [{"message": message, "finish_reason": finish}]} if "choices" in whole else {})
