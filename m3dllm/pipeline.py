@@ -19,8 +19,9 @@ from m3dllm.corpora.missing import Manifest, show
 from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment, now, plan, read_done
 from m3dllm.files import clear_leftovers, sha256_file, write_atomic
+from m3dllm.memory import forget_peak
 from m3dllm.normalize import normalize as normalize_one
-from m3dllm.processes import beside, is_first
+from m3dllm.processes import adopt_mpi, beside, is_first
 from m3dllm.progress import progress
 from m3dllm.runs import Key, Run, RunRecord, with_environment
 from m3dllm.score import Settings
@@ -65,6 +66,7 @@ def fit(experiment: Experiment, *, processes: int = 1) -> Run:
     Raises UserError if the system does not train, or not in several processes. Of several processes, also those of
     `torchrun` and `accelerate launch`, only the first one writes.
     """
+    adopt_mpi()
     planned = plan(experiment, only_fit=True)
     spec = planned.spec
     if not planned.fits:
@@ -184,6 +186,7 @@ def _fit(session: RunSession, processes: int = 1) -> None:
     shared = f", in {processes} processes" if processes > 1 else ""
     log.info("fit %s on %s, %d for model selection%s", planned.spec.name, train, len(planned.dev), shared)
     folder.mkdir(exist_ok=True)
+    forget_peak()
     started = time.perf_counter()
     with beside(processes, fit, planned.experiment):
         make_system(planned, checkpoint=None).fit(planned.train, planned.dev, folder)
@@ -208,6 +211,7 @@ def _predict(session: RunSession, *, retry_failed: bool) -> None:
     if documents:
         resumes = bool(session.raws)
         checkpoint = planned.checkpoint or (session.run.checkpoint if planned.fits else None)
+        forget_peak()
         started = time.perf_counter()
         make = Workers if planned.experiment.executor == "ray" else make_system
         system = make(planned, checkpoint=checkpoint)

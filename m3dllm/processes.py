@@ -33,12 +33,12 @@ GRACE_S = 5.0
 LOST = 3
 """The exit code of a process that ended because another one had."""
 
-LAUNCHERS = {
+MPI = {
     "RANK": ("OMPI_COMM_WORLD_RANK", "PMI_RANK"),
     "WORLD_SIZE": ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"),
     "LOCAL_RANK": ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"),
 }
-"""What torch calls a process's number, how many there are, and its number on its machine; and what MPI calls them."""
+"""torchrun's names of a process's number, of how many there are, and of its number on its machine; and MPI's."""
 
 
 class LostError(UserError):
@@ -67,7 +67,7 @@ class Processes:
 
 
 class Launched(Processes):
-    """Those that were started to train together, as the environment says: see `_told`."""
+    """Those that were started to train together, as the environment says: RANK, WORLD_SIZE, MASTER_ADDR and others."""
 
     def __init__(self) -> None:
         """Raises UserError where they do not find one another."""
@@ -76,14 +76,10 @@ class Launched(Processes):
         from m3dllm.devices import usable_cores
 
         if not torch.distributed.is_initialized():
-            for name in LAUNCHERS:
-                os.environ[name] = str(_told(name))
-            os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-            os.environ.setdefault("MASTER_PORT", "29500")
             torch.set_num_threads(usable_cores())
             backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             if torch.cuda.is_available():
-                torch.cuda.set_device(_told("LOCAL_RANK") % torch.cuda.device_count())
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
             try:
                 torch.distributed.init_process_group(backends, timeout=PATIENCE)
             except (RuntimeError, ValueError) as error:
@@ -127,18 +123,23 @@ def processes_here() -> Processes:
 
 def is_shared() -> bool:
     """Whether several processes were started to train together."""
-    return _told("WORLD_SIZE") > 1
+    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def is_first() -> bool:
     """Whether this is the process that writes."""
-    return _told("RANK") == 0
+    return os.environ.get("RANK", "0") == "0"
 
 
-def _told(name: str) -> int:
-    """RANK, WORLD_SIZE or LOCAL_RANK, as torchrun has them in the environment, or as MPI's `mpirun` has them."""
-    known = (os.environ[one] for one in (name, *LAUNCHERS[name]) if one in os.environ)
-    return int(next(known, "1" if name == "WORLD_SIZE" else "0"))
+def adopt_mpi() -> None:
+    """What MPI's `mpirun` says to each process, under the names that torchrun has for it."""
+    if "RANK" in os.environ:
+        return
+    for name, of_mpi in MPI.items():
+        if told := next((os.environ[one] for one in of_mpi if one in os.environ), ""):
+            os.environ[name] = told
+            os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+            os.environ.setdefault("MASTER_PORT", "29500")
 
 
 # --- how they are started, and end ------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from m3dllm.ending import Shown
 from m3dllm.errors import UserError
 from m3dllm.experiment import Plan
 from m3dllm.files import cannot_write, read_bytes, sha256, sha256_file, written_atomic
+from m3dllm.memory import peak_mb
 from m3dllm.runs import RawOutputs, Run, RunRecord
 from m3dllm.stream import Spool, Stream
 from m3dllm.system import System
@@ -136,13 +136,11 @@ def _unsupported(plan: Plan, system: System) -> tuple[Task, ...]:
 
 
 def with_timing(record: RunRecord, step: str, seconds: float) -> RunRecord:
-    """`record` with the time of a step, and this process's peak memory."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak_mb = peak / (1_000_000 if sys.platform == "darwin" else 1_000)  # kilobytes, but bytes on macOS
+    """`record` with the time of a step, and this process's peak memory since `forget_peak`."""
     return replace(
         record,
         seconds=record.seconds | {step: round(seconds, 3)},
-        memory_mb=record.memory_mb | {step: round(peak_mb, 1)},
+        memory_mb=record.memory_mb | {step: round(peak_mb(), 1)},
     )
 
 

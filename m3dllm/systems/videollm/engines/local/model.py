@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import resource
-import sys
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from m3dllm.errors import UserError
 from m3dllm.files import sha256_file
+from m3dllm.memory import gpu_peak_mb, peak_mb
 from m3dllm.systems.videollm.embedded import FOLDER, NAME
 from m3dllm.systems.videollm.engines.base import Count
 from m3dllm.systems.videollm.engines.local.thinking import MARKS, ROOM, Marks, find_marks
@@ -381,12 +380,8 @@ class LocalModel:
 
 def peak_memory_mb() -> float:
     """The peak memory of this process in megabytes: of its GPUs if it uses any, else of the process."""
-    import torch
-
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return sum(torch.cuda.max_memory_reserved(i) for i in range(torch.cuda.device_count())) / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # kilobytes, but bytes on macOS
+    of_gpus = gpu_peak_mb()
+    return peak_mb() if of_gpus is None else of_gpus
 
 
 def be_quiet() -> None:
