@@ -52,7 +52,8 @@ def test_every_command_is_understood(command):
 
 
 FOREIGN = {"--help", "--head", "--nnodes", "--nproc-per-node", "--reasoning-parser"}
-"""Of typer, Ray, torch and vLLM."""
+FOREIGN |= {"--cpu", "--num_processes", "--mpirun_hostfile", "--mixed_precision"}
+"""Of typer, Ray, torch, vLLM and accelerate."""
 
 
 def known_options() -> set[str]:
