@@ -1,7 +1,7 @@
-"""Several processes that train one model: how they are started here, what they exchange, and how they end.
+"""Several processes that train one model: how they start, what they exchange, and how they end.
 
-'m3dllm fit --processes N' starts them on this machine; on several, `torchrun`, `accelerate launch` or `mpirun` does.
-What they exchange torch carries, by gloo between CPUs, by NCCL between GPUs; it is not loaded before.
+'m3dllm fit --processes N' starts them on this machine; on several machines, `torchrun`, `accelerate launch` or `mpirun`
+does. They exchange data by torch, with gloo between CPUs and NCCL between GPUs; torch is not loaded before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PATIENCE = timedelta(days=1)
-"""How long a process waits for the others: one may be long at what it does alone. Dead ones are noticed otherwise."""
+"""How long a process waits for the others, which may work alone for long. Dead ones are noticed without it."""
 GRACE_S = 5.0
 """How long a process may take to end by itself after another one died."""
 LOST = 3
@@ -42,35 +42,35 @@ MPI = {
 
 
 class LostError(UserError):
-    """Another process ended amid the training."""
+    """Another process ended during the training."""
 
 
 # --- what they exchange -----------------------------------------------------------------------------------------------
 
 
 class Processes:
-    """The processes that train together; this one alone. `index` 0 is the one that writes."""
+    """The processes that train together; here only this one. The one with `index` 0 writes the files."""
 
     index: int = 0
     count: int = 1
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum of what all processes give."""
+        """The sum of the `value` of all processes, of any shape."""
         return value
 
     def gather(self, values: list[Any]) -> list[Any]:
-        """What all processes give, one behind the other."""
+        """The `values` of all processes, concatenated in their order."""
         return values
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes call this."""
 
 
 class Launched(Processes):
     """Those that were started to train together, as the environment says: RANK, WORLD_SIZE, MASTER_ADDR and others."""
 
     def __init__(self) -> None:
-        """Raises UserError where they do not find one another."""
+        """Raises UserError if the processes do not find one another."""
         import torch
 
         from m3dllm.devices import usable_cores
@@ -117,7 +117,7 @@ def _together() -> Iterator[None]:
 
 
 def processes_here() -> Processes:
-    """The processes that this one was started with. Raises UserError where they do not find one another."""
+    """The processes that this one was started with. Raises UserError if they do not find one another."""
     return Launched() if is_shared() else Processes()
 
 
@@ -147,9 +147,9 @@ def adopt_mpi() -> None:
 
 @contextmanager
 def beside(count: int, work: Callable[..., Any], *given: Any) -> Iterator[None]:
-    """`count` processes at work: this one, in the block, and others that do `work(*given)`.
+    """`count` processes at work: this one, in the block, and others that run `work(*given)`.
 
-    They end with the block, however it ends. Raises UserError where one of them failed or died.
+    They end with the block, however it ends. Raises UserError if one of them failed or died.
     """
     if count == 1:
         yield
@@ -178,19 +178,17 @@ def beside(count: int, work: Callable[..., Any], *given: Any) -> Iterator[None]:
 
 @contextmanager
 def _environment(count: int) -> Iterator[None]:
-    """In the block, what tells `count` processes of this machine of one another, and which share of its cores each has.
-
-    This one is the first.
-    """
+    """In the block, environment variables for `count` processes on this machine: how they find one another, and the
+    number of cores of each. This process is the first."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
-    told |= {"RANK": "0", "LOCAL_RANK": "0"}
-    told |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // count)))}
-    before = {name: os.environ.get(name) for name in told}
-    os.environ |= told
+    variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    variables |= {"RANK": "0", "LOCAL_RANK": "0"}
+    variables |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // count)))}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ |= variables
     try:
         yield
     finally:
@@ -204,15 +202,15 @@ def _environment(count: int) -> Iterator[None]:
 class _Child(NamedTuple):
     process: SpawnProcess
     said: Connection
-    """Its error, in one line."""
+    """Receives its error, in one line."""
 
 
 def _started(rank: int, work: Callable[..., Any], given: Sequence[Any]) -> _Child:
-    """A process at work. Ctrl-C is for this one, with which it ends."""
+    """A new process at work. Only its parent gets Ctrl-C, and it ends with the parent."""
     context = multiprocessing.get_context("spawn")
     hears, says = context.Pipe(duplex=False)
     process = context.Process(target=_beside, args=(rank, says, work, given), daemon=True)
-    resource_tracker.ensure_running()  # which lets Ctrl-C through
+    resource_tracker.ensure_running()  # before the signal is blocked: starting it would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()
@@ -244,14 +242,14 @@ def _end_with_parent() -> None:
 
 
 class _Watch(threading.Thread):
-    """Waits for the children. Where one fails, and this process does not end of it because it waits for the dead, it
-    is ended."""
+    """Waits for the children. If one fails and this process does not end by itself within `GRACE_S`, as it waits for
+    the dead one, it is ended."""
 
     def __init__(self, children: Sequence[_Child]) -> None:
         super().__init__(daemon=True)
         self.children = children
         self.why = ""
-        """Why the first child ended that should not have."""
+        """Why the first child failed."""
         self.failed, self.over = threading.Event(), threading.Event()
 
     def run(self) -> None:
@@ -269,7 +267,7 @@ class _Watch(threading.Thread):
                 end_at_once(self.why)
 
     def _failure(self, rank: int, child: _Child, code: int) -> str:
-        """Why a child ended; "" where it did well, or because another one had."""
+        """Why a child failed; "" if it succeeded, or ended because another one had."""
         if code in (0, LOST):
             return ""
         with suppress(EOFError):
@@ -280,7 +278,7 @@ class _Watch(threading.Thread):
         return f"process {rank + 1} of {len(self.children) + 1} ended with {name}{full}: the same command resumes"
 
     def end(self) -> None:
-        """End the children, whatever they do."""
+        """Kill the children."""
         self.over.set()
         for child in self.children:
             child.process.kill()
