@@ -12,6 +12,7 @@ from m3dllm.systems.generative.boxes import candidates, read_boxes
 from m3dllm.systems.generative.checkpoint import describe
 from m3dllm.systems.generative.codec import Slots
 from m3dllm.systems.generative.grammar import Walk
+from m3dllm.systems.generative.grounding import mention_query, region_query
 from m3dllm.systems.generative.places import windows
 from m3dllm.systems.generative.seq2seq import load_seq2seq, text_loss
 from m3dllm.systems.hindex import Config, indices, pointers
@@ -37,10 +38,10 @@ def queries_of(example, boxes, most=3, longest=6):
     document, frames = example.document, range(len(example.document.frames))
     seen = frames, candidates(document, read_boxes(boxes), most)
     found = [
-        indices.mention_query(document, words, LABELS, longest, *seen, example.gold)
+        mention_query(indices, document, words, LABELS, longest, *seen, example.gold)
         for words in windows(tokenize(document), document.text, 12)
     ]
-    return [*found, indices.region_query(document, LABELS, most, *seen, example.gold)] if frames else found
+    return [*found, region_query(indices, document, LABELS, most, *seen, example.gold)] if frames else found
 
 
 # --- indices ----------------------------------------------------------------------------------------------------------

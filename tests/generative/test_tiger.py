@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from m3dllm.systems.generative.boxes import candidates, read_boxes
+from m3dllm.systems.generative.grounding import mention_query, region_query
 from m3dllm.systems.generative.places import windows
 from m3dllm.systems.tiger import sentences
 from m3dllm.tokens import tokenize
@@ -27,10 +28,10 @@ def queries_of(example, boxes, most=3):
     document, frames = example.document, range(len(example.document.frames))
     seen = frames, candidates(document, read_boxes(boxes), most)
     found = [
-        (sentences.mention_query(document, words, LABELS, 6, *seen, example.gold), words)
+        (mention_query(sentences, document, words, LABELS, 6, *seen, example.gold), words)
         for words in windows(tokenize(document), document.text, 12)
     ]
-    return [*found, (sentences.region_query(document, LABELS, most, *seen, example.gold), ())] if frames else found
+    return [*found, (region_query(sentences, document, LABELS, most, *seen, example.gold), ())] if frames else found
 
 
 @pytest.fixture(scope="module", params=CODECS)
@@ -86,6 +87,6 @@ def test_a_region_without_a_candidate_is_not_in_the_image(documents):
     examples, _ = documents
     document = examples[0].document
     words = windows(tokenize(document), document.text, 99)[0]
-    query = sentences.mention_query(document, words, LABELS, 6, (0,), (), examples[0].gold)
+    query = mention_query(sentences, document, words, LABELS, 6, (0,), (), examples[0].gold)
     assert query.overlaps == (None,) * 4
     assert query.target.count("which is not") == 4

@@ -7,7 +7,7 @@ show no mention.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from m3dllm.labels import LabelSet
 from m3dllm.systems.generative import choice
 from m3dllm.systems.generative.boxes import Candidate
-from m3dllm.systems.generative.grounded import GroundedDraft
+from m3dllm.systems.generative.grounded import GroundedDraft, Shown, mentions_of, unnamed_of
 from m3dllm.systems.generative.model import Answer, Fused, GenerativeModel, Reply
 from m3dllm.systems.generative.places import windows
-from m3dllm.systems.generative.queries import Query, QueryBatch
+from m3dllm.systems.generative.queries import MakeWalk, Query, QueryBatch
 from m3dllm.systems.generative.seq2seq import IGNORED, Seq2Seq, text_loss
 from m3dllm.systems.generative.spans import Words
 from m3dllm.systems.supervised.data import pad
@@ -28,38 +28,74 @@ from m3dllm.tokens import tokenize
 from m3dllm.types import Annotation, Document, Example
 
 
-class QueryBuilder(Protocol):
-    """How a system builds its queries, with the gold answers. A module with these functions will do."""
+class AnswerForm(Protocol):
+    """The text of a system's queries, and the form of their answers. A module with these functions will do."""
 
-    def mention_query(
-        self,
-        document: Document,
-        words: Words,
-        labels: LabelSet,
-        longest: int,
-        frames: Sequence[int],
-        candidates: Sequence[Candidate],
-        gold: Annotation | None = None,
-    ) -> Query:
-        """The query for the mentions of a window, of at most `longest` words, with their boxes."""
+    def source(self, document: Document, words: Words) -> str:
+        """The text of the query for the mentions of a window."""
 
-    def region_query(
-        self,
-        document: Document,
-        labels: LabelSet,
-        most: int,
-        frames: Sequence[int],
-        candidates: Sequence[Candidate],
-        gold: Annotation | None = None,
-    ) -> Query:
-        """The query for unnamed regions, at most `most` of a type per frame."""
+    def mention_walk(
+        self, document: Document, words: Words, labels: LabelSet, shown: Collection[str], longest: int
+    ) -> MakeWalk:
+        """The constraint for mentions of at most `longest` words; boxes may show only those of the types `shown`."""
+
+    def region_walk(self, labels: LabelSet, most: int) -> MakeWalk:
+        """The constraint for unnamed regions, at most `most` of a type."""
+
+    def write(self, document: Document, words: Words, labels: LabelSet, said: Sequence[Shown]) -> tuple[str, ...]:
+        """The parts of the gold answer."""
+
+
+def mention_query(
+    form: AnswerForm,
+    document: Document,
+    words: Words,
+    labels: LabelSet,
+    longest: int,
+    frames: Sequence[int],
+    candidates: Sequence[Candidate],
+    gold: Annotation | None = None,
+) -> Query:
+    """The query for the mentions of a window, of at most `longest` words, with their boxes, and the gold ones in it."""
+    said = [] if gold is None else mentions_of(document, words, candidates, gold)
+    return Query(
+        "entity",
+        form.source(document, words),
+        tuple(frames),
+        tuple(candidates),
+        walk=form.mention_walk(document, words, labels, labels.names("regions") if frames else (), longest),
+        target=form.write(document, words, labels, said),
+        overlaps=tuple(one.overlaps for one in said),
+    )
+
+
+def region_query(
+    form: AnswerForm,
+    document: Document,
+    labels: LabelSet,
+    most: int,
+    frames: Sequence[int],
+    candidates: Sequence[Candidate],
+    gold: Annotation | None = None,
+) -> Query:
+    """The query for the regions that belong to no mention: of each type at most `most`, as many as a frame may have."""
+    said = [] if gold is None else unnamed_of(document, labels, most, candidates, gold)
+    return Query(
+        "grounding",
+        "",
+        tuple(frames),
+        tuple(candidates),
+        walk=form.region_walk(labels, most),
+        target=form.write(document, (), labels, said),
+        overlaps=tuple(one.overlaps for one in said),
+    )
 
 
 class GroundingModel(GenerativeModel):
     """Entities and grounding. A system defines its queries, which states choose boxes, and how replies are read."""
 
     tasks: ClassVar = ("entity", "grounding")
-    query_builder: ClassVar[QueryBuilder]
+    answer_form: ClassVar[AnswerForm]
 
     def __init__(self, config: Any, labels: LabelSet, text: Seq2Seq, vision: FrameFeatures | None) -> None:
         super().__init__(config, labels, text, vision)
@@ -91,7 +127,7 @@ class GroundingModel(GenerativeModel):
     ) -> Query:
         """The query for the mentions of a window with their boxes."""
         longest = self.config.longest_mention
-        return self.query_builder.mention_query(document, words, self.labels, longest, frames, candidates, gold)
+        return mention_query(self.answer_form, document, words, self.labels, longest, frames, candidates, gold)
 
     def region_query(
         self,
@@ -101,7 +137,8 @@ class GroundingModel(GenerativeModel):
         gold: Annotation | None = None,
     ) -> Query:
         """The query for unnamed regions."""
-        return self.query_builder.region_query(document, self.labels, self.config.most_boxes, frames, candidates, gold)
+        most = self.config.most_boxes
+        return region_query(self.answer_form, document, self.labels, most, frames, candidates, gold)
 
     # --- training -----------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,9 @@ from m3dllm.systems.generative.grammar import Walk
 from m3dllm.systems.generative.seq2seq import IGNORED
 from m3dllm.systems.supervised.data import pad, row_mask
 
+MakeWalk = Callable[[Codec, Slots], Walk]
+"""Makes the constraint of one answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -25,7 +28,7 @@ class Query:
     """The indices of its frames in the document."""
     candidates: tuple[Candidate, ...] = ()
     """Its candidates, in the order of their names."""
-    walk: Callable[[Codec, Slots], Walk] | None = None
+    walk: MakeWalk | None = None
     """The constraint of the answer; None: unconstrained."""
     target: tuple[str, ...] = ()
     """The parts of the gold answer, each encoded separately; empty if unknown."""

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from m3dllm.labels import LabelSet
-from m3dllm.systems.generative.boxes import Candidate
 from m3dllm.systems.generative.grammar import Walk
-from m3dllm.systems.generative.grounded import Shown, mentions_of, unnamed_of
+from m3dllm.systems.generative.grounded import Shown
 from m3dllm.systems.generative.language import number
-from m3dllm.systems.generative.queries import Query
+from m3dllm.systems.generative.queries import MakeWalk
 from m3dllm.systems.generative.spans import Words
-from m3dllm.types import Annotation, Document
+from m3dllm.types import Document
 
 START, END, SHOWN, HIDDEN = range(4)
 FLAGS = ("which region", "no region")
@@ -98,48 +97,24 @@ class Indices:
             yield Malformed(self.spell(begun))
 
 
-def mention_query(
-    document: Document,
-    words: Words,
-    labels: LabelSet,
-    longest: int,
-    frames: Sequence[int],
-    candidates: Sequence[Candidate],
-    gold: Annotation | None = None,
-) -> Query:
-    """The query for the mentions of a window with their boxes, and the gold ones in it; its source is the words."""
-    said = [] if gold is None else mentions_of(document, words, candidates, gold)
-    regions_of = labels.names("regions") if frames else ()
-    return Query(
-        "entity",
-        " ".join("".join(document.text[start:end].split()) for start, end in words),
-        tuple(frames),
-        tuple(candidates),
-        walk=lambda codec, slots: MentionWalk(len(words), labels, regions_of, longest),
-        target=Indices(labels).write(said, words),
-        overlaps=tuple(one.overlaps for one in said),
-    )
+def source(document: Document, words: Words) -> str:
+    """The words of a window."""
+    return " ".join("".join(document.text[start:end].split()) for start, end in words)
 
 
-def region_query(
-    document: Document,
-    labels: LabelSet,
-    most: int,
-    frames: Sequence[int],
-    candidates: Sequence[Candidate],
-    gold: Annotation | None = None,
-) -> Query:
-    """The query for the regions that belong to no mention: of each type at most as many records as a frame has."""
-    said = [] if gold is None else unnamed_of(document, labels, most, candidates, gold)
-    return Query(
-        "grounding",
-        "",
-        tuple(frames),
-        tuple(candidates),
-        walk=lambda codec, slots: RegionWalk(labels, most),
-        target=Indices(labels).write(said, ()),
-        overlaps=tuple(one.overlaps for one in said),
-    )
+def mention_walk(document: Document, words: Words, labels: LabelSet, shown: Collection[str], longest: int) -> MakeWalk:
+    """The constraint of records of mentions (`MentionWalk`)."""
+    return lambda codec, slots: MentionWalk(len(words), labels, shown, longest)
+
+
+def region_walk(labels: LabelSet, most: int) -> MakeWalk:
+    """The constraint of records of unnamed regions (`RegionWalk`)."""
+    return lambda codec, slots: RegionWalk(labels, most)
+
+
+def write(document: Document, words: Words, labels: LabelSet, said: Iterable[Shown]) -> tuple[str, ...]:
+    """The parts of an answer (`Indices.write`)."""
+    return Indices(labels).write(said, words)
 
 
 class MentionWalk(Walk):

@@ -16,7 +16,7 @@ from m3dllm.systems.generative.choice import Seen
 from m3dllm.systems.generative.codec import Slots
 from m3dllm.systems.generative.grammar import GrammarConstraint, Walk
 from m3dllm.systems.generative.grounded import GroundedDraft
-from m3dllm.systems.generative.grounding import GroundingModel, QueryBuilder
+from m3dllm.systems.generative.grounding import AnswerForm, GroundingModel
 from m3dllm.systems.generative.model import Fused, Reply
 from m3dllm.systems.generative.queries import Encoded, Query, QueryBatch
 from m3dllm.systems.generative.rows import rows_of
@@ -42,7 +42,7 @@ class HIndexModel(GroundingModel):
     """Rows beside the words, mentions as indices, and for mentions with boxes a row of every frame."""
 
     config: Config
-    query_builder: ClassVar[QueryBuilder] = indices
+    answer_form: ClassVar[AnswerForm] = indices
 
     def __init__(self, config: Config, labels: LabelSet, text: Seq2Seq, vision: FrameFeatures | None) -> None:
         super().__init__(config, labels, text, vision)

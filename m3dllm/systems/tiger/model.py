@@ -12,7 +12,7 @@ from m3dllm.labels import LabelSet
 from m3dllm.systems.generative.choice import Seen
 from m3dllm.systems.generative.codec import Slots
 from m3dllm.systems.generative.grounded import GroundedDraft
-from m3dllm.systems.generative.grounding import GroundingModel, QueryBuilder
+from m3dllm.systems.generative.grounding import AnswerForm, GroundingModel
 from m3dllm.systems.generative.language import RECORD
 from m3dllm.systems.generative.model import Fused, Reply
 from m3dllm.systems.generative.places import Places
@@ -27,7 +27,7 @@ class TigerModel(GroundingModel):
     """Rows after the words (W f), a sentence for each mention, and for mentions with boxes a row of every frame."""
 
     config: Config
-    query_builder: ClassVar[QueryBuilder] = sentences
+    answer_form: ClassVar[AnswerForm] = sentences
 
     @classmethod
     def words(cls, config: Any, labels: LabelSet) -> Sequence[str]:

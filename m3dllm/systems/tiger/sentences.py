@@ -12,14 +12,13 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from m3dllm.labels import LabelSet
-from m3dllm.systems.generative.boxes import Candidate
 from m3dllm.systems.generative.codec import Codec, Slots
 from m3dllm.systems.generative.grammar import Grammar, GrammarWalk, Trie, encoded, trie_of
-from m3dllm.systems.generative.grounded import Shown, mentions_of, unnamed_of
+from m3dllm.systems.generative.grounded import Shown
 from m3dllm.systems.generative.language import RECORD, Form, Record, plain
-from m3dllm.systems.generative.queries import Query
+from m3dllm.systems.generative.queries import MakeWalk
 from m3dllm.systems.generative.spans import Spans, Words
-from m3dllm.types import Annotation, Document
+from m3dllm.types import Document
 
 SENTENCES = Form(3)
 SOMETHING = "something"
@@ -45,53 +44,24 @@ def read(written: str) -> Sentence | None:
     return Sentence(found["text"], found["type"], not found["hidden"]) if found else None
 
 
-def mention_query(
-    document: Document,
-    words: Words,
-    labels: LabelSet,
-    longest: int,
-    frames: Sequence[int],
-    candidates: Sequence[Candidate],
-    gold: Annotation | None = None,
-) -> Query:
-    """The query for the mentions of a window with their boxes, and the gold ones in it."""
-    said = [] if gold is None else mentions_of(document, words, candidates, gold)
-    regions_of = labels.names("regions") if frames else ()
-    return Query(
-        "entity",
-        plain(document.text[words[0][0] : words[-1][1]]),
-        tuple(frames),
-        tuple(candidates),
-        walk=lambda codec, slots: GrammarWalk(
-            MentionGrammar(document, words, labels, regions_of, longest, codec, slots), codec
-        ),
-        target=_write(document, said),
-        overlaps=tuple(one.overlaps for one in said),
+def source(document: Document, words: Words) -> str:
+    """The text of a window."""
+    return plain(document.text[words[0][0] : words[-1][1]])
+
+
+def mention_walk(document: Document, words: Words, labels: LabelSet, shown: Collection[str], longest: int) -> MakeWalk:
+    """The constraint of sentences about mentions (`MentionGrammar`)."""
+    return lambda codec, slots: GrammarWalk(
+        MentionGrammar(document, words, labels, shown, longest, codec, slots), codec
     )
 
 
-def region_query(
-    document: Document,
-    labels: LabelSet,
-    most: int,
-    frames: Sequence[int],
-    candidates: Sequence[Candidate],
-    gold: Annotation | None = None,
-) -> Query:
-    """The query for the regions that belong to no mention: of each type at most as many sentences as a frame has."""
-    said = [] if gold is None else unnamed_of(document, labels, most, candidates, gold)
-    return Query(
-        "grounding",
-        "",
-        tuple(frames),
-        tuple(candidates),
-        walk=lambda codec, slots: GrammarWalk(RegionGrammar(labels, most, codec, slots), codec),
-        target=_write(document, said),
-        overlaps=tuple(one.overlaps for one in said),
-    )
+def region_walk(labels: LabelSet, most: int) -> MakeWalk:
+    """The constraint of sentences about unnamed regions (`RegionGrammar`)."""
+    return lambda codec, slots: GrammarWalk(RegionGrammar(labels, most, codec, slots), codec)
 
 
-def _write(document: Document, said: Iterable[Shown]) -> tuple[str, ...]:
+def write(document: Document, words: Words, labels: LabelSet, said: Iterable[Shown]) -> tuple[str, ...]:
     """The sentences, in parts to be encoded separately."""
     pieces: list[str] = []
     for span, kind, shown in said:
