@@ -52,8 +52,7 @@ def test_every_command_is_understood(command):
 
 
 FOREIGN = {"--help", "--head", "--nnodes", "--nproc-per-node", "--reasoning-parser"}
-FOREIGN |= {"--cpu", "--num_processes", "--mpirun_hostfile", "--mixed_precision"}
-"""Of typer, Ray, torch, vLLM and accelerate."""
+"""Of typer, Ray, torch and vLLM."""
 
 
 def known_options() -> set[str]:
