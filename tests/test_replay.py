@@ -207,7 +207,7 @@ def test_an_empty_prediction_is_an_empty_answer(tmp_path):
         (b"", "answers.jsonl: is empty"),
         (b"\n \n", "answers.jsonl: is empty"),
         (b"not json\n", "answers.jsonl:1: not valid JSON"),
-        (b"[1]\n", "answers.jsonl:1: Expected `object`".replace("`", "'")),
+        (b"[1]\n", "answers.jsonl: is a JSON list; expected JSON Lines"),
         (b'{"id": "a"}\n', "answers.jsonl:1: holds 'id'; expected a line of raw.jsonl"),
         (b'{"document": "a", "payload": {}}\n{"document": 3, "payload": {}}\n', "answers.jsonl:2: $.document: "),
         (b'{"document": "a", "payload": {}}\n{"document": "b", "pay', None),

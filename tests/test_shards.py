@@ -127,7 +127,7 @@ def test_a_shard_of_another_number_is_named(shards, words, tmp_path):
     ("other", "what"),
     [
         ({"seed": 7}, "seed was 0, is now 7"),
-        ({"options": {"boxes": 3}}, "config.boxes was"),
+        ({"missing": "text"}, "missing"),
         ({"pairs": "end-to-end"}, "pairs was"),
     ],
 )
@@ -135,6 +135,14 @@ def test_a_shard_of_another_run_is_named_with_what_differs(shards, words, tmp_pa
     strange = pipeline.predict(Experiment(**words | other, out=tmp_path / "strange", shard="2/3")).path
     with pytest.raises(UserError, match=rf"strange-2-of-3: is a shard of another run than .*{what}"):
         gather([shards[0], strange, shards[2]])
+
+
+def test_a_shard_with_another_option_of_the_system_is_named(shards):
+    for path, boxes in zip(shards, (8, 3, 8), strict=True):
+        record = Run(path).record()  # whose options only matter in training, which is no part of a shard
+        Run(path).write_record(replace(record, config={**record.config, "boxes": boxes}, incidental=()))
+    with pytest.raises(UserError, match=r"whole-2-of-3: is a shard of another run than .*config.boxes was"):
+        gather(shards)
 
 
 def test_a_shard_of_another_corpus_is_named(shards):
