@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from m3dllm.systems.supervised.alignment import Alignment, ContextAttention, FrameRelations, shown, with_frames
+from tests.supervised.sizes import LargestTensor
 from tests.supervised.test_heads import FIRST, LAST, MENTIONS
 
 PATCHES = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(2))
@@ -84,18 +84,10 @@ def test_a_frame_that_shows_one_of_two_says_nothing_of_them():
 
 def test_pairs_frames_and_types_do_not_stand_in_memory_together():
     torch.manual_seed(0)
-    logits, says, shows, largest = torch.randn(1, 9, 9, 12), 30 * torch.randn(1, 20, 12), torch.rand(1, 9, 20), 0
-
-    class Sizes(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            nonlocal largest
-            out = func(*args, **(kwargs or {}))
-            largest = max(largest, out.numel() if isinstance(out, torch.Tensor) else 0)
-            return out
-
-    with Sizes():
+    logits, says, shows = torch.randn(1, 9, 9, 12), 30 * torch.randn(1, 20, 12), torch.rand(1, 9, 20)
+    with LargestTensor() as largest:
         found = with_frames(logits, says, shows)
-    assert largest <= 9 * 9 * 20
+    assert largest.numbers <= 9 * 9 * 20
     both = shows[:, :, None, :, None].log() + shows[:, None, :, :, None].log()
     expected = torch.cat([both + says[:, None, None], logits[:, :, :, None]], 3).logsumexp(3)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)

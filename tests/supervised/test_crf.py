@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from m3dllm.systems.supervised.crf import CRF, bio_tags
 from m3dllm.systems.supervised.data import spans_of_tags
 from m3dllm.systems.supervised.decoding import TagRow
+from tests.supervised.sizes import LargestTensor
 
 
 def make(n_types=2, *, seed=0):
@@ -98,19 +98,11 @@ def test_marginals_of_scores_far_apart_are_probabilities():
 
 
 def test_many_types_need_no_more_memory_than_their_matrices():
-    crf, largest = make(40), 0
+    crf = make(40)
     emissions, mask = torch.randn(1, 33, 81), torch.ones(1, 33, dtype=torch.bool)
-
-    class Sizes(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            nonlocal largest
-            out = func(*args, **(kwargs or {}))
-            largest = max(largest, out.numel() if isinstance(out, torch.Tensor) else 0)
-            return out
-
-    with Sizes():
+    with LargestTensor() as largest:
         path = crf.decode(emissions, mask)[0].tolist()
-    assert largest <= 1 << 20 < 16 * 81**3
+    assert largest.numbers <= 1 << 20 < 16 * 81**3
     best = crf.start + crf.start_penalty + emissions[0, 0]
     for i in range(1, 33):  # word by word
         best = (best[:, None] + crf.transitions + crf.penalty).amax(0) + emissions[0, i]

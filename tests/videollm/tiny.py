@@ -120,29 +120,20 @@ def qwen2_5_vl(folder: Path, *, seed: int = 0) -> Path:
     return _save(Qwen2_5_VLForConditionalGeneration, config, processor, folder, seed)
 
 
-def qwen3_vl(folder: Path, *, seed: int = 0) -> Path:
-    from transformers import (
-        Qwen2VLImageProcessor,
-        Qwen3VLConfig,
-        Qwen3VLForConditionalGeneration,
-        Qwen3VLProcessor,
-        Qwen3VLVideoProcessor,
-    )
+QWEN3_VISION: dict[str, Any] = {
+    "depth": 2,
+    "hidden_size": 32,
+    "num_heads": 2,
+    "intermediate_size": 64,
+    "out_hidden_size": 64,
+    "num_position_embeddings": 64,
+}
 
-    tokens = tokenizer(QWEN_TOKENS, QWEN_CHAT, eos="<|im_end|>", pad="<|endoftext|>")
-    vision = {
-        "depth": 2,
-        "hidden_size": 32,
-        "num_heads": 2,
-        "intermediate_size": 64,
-        "out_hidden_size": 64,
-        "num_position_embeddings": 64,
-        "deepstack_visual_indexes": [0],
-    }
-    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [6, 5, 5], "mrope_interleaved": True}
-    text = _text(tokens) | {"head_dim": 32, "rope_parameters": rope}
-    config = Qwen3VLConfig(vision_config=vision, text_config=text, **_qwen_ids(tokens))
-    processor = Qwen3VLProcessor(
+
+def _qwen3_processor(tokens):
+    from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
+
+    return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(
             size={"shortest_edge": 32 * 32 * 2, "longest_edge": 32 * 32 * 12}, patch_size=16
         ),
@@ -150,28 +141,24 @@ def qwen3_vl(folder: Path, *, seed: int = 0) -> Path:
         tokenizer=tokens,
         chat_template=QWEN_CHAT,
     )
-    return _save(Qwen3VLForConditionalGeneration, config, processor, folder, seed)
+
+
+def qwen3_vl(folder: Path, *, seed: int = 0) -> Path:
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    tokens = tokenizer(QWEN_TOKENS, QWEN_CHAT, eos="<|im_end|>", pad="<|endoftext|>")
+    vision = QWEN3_VISION | {"deepstack_visual_indexes": [0]}
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [6, 5, 5], "mrope_interleaved": True}
+    text = _text(tokens) | {"head_dim": 32, "rope_parameters": rope}
+    config = Qwen3VLConfig(vision_config=vision, text_config=text, **_qwen_ids(tokens))
+    return _save(Qwen3VLForConditionalGeneration, config, _qwen3_processor(tokens), folder, seed)
 
 
 def qwen3_5(folder: Path, *, seed: int = 0) -> Path:
     """A model of which every other layer keeps a state instead of keys and values."""
-    from transformers import (
-        Qwen2VLImageProcessor,
-        Qwen3_5Config,
-        Qwen3_5ForConditionalGeneration,
-        Qwen3VLProcessor,
-        Qwen3VLVideoProcessor,
-    )
+    from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
 
     tokens = tokenizer(QWEN_TOKENS, QWEN_CHAT, eos="<|im_end|>", pad="<|endoftext|>")
-    vision = {
-        "depth": 2,
-        "hidden_size": 32,
-        "num_heads": 2,
-        "intermediate_size": 64,
-        "out_hidden_size": 64,
-        "num_position_embeddings": 64,
-    }
     rope = {
         "rope_type": "default",
         "rope_theta": 1e4,
@@ -183,16 +170,8 @@ def qwen3_5(folder: Path, *, seed: int = 0) -> Path:
     linear |= {f"linear_{name}_head_dim": 16 for name in ("key", "value")}
     kinds = ["linear_attention", "full_attention"]
     text = _text(tokens) | linear | {"head_dim": 32, "rope_parameters": rope, "layer_types": kinds}
-    config = Qwen3_5Config(vision_config=vision, text_config=text, **_qwen_ids(tokens))
-    processor = Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(
-            size={"shortest_edge": 32 * 32 * 2, "longest_edge": 32 * 32 * 12}, patch_size=16
-        ),
-        video_processor=Qwen3VLVideoProcessor(),
-        tokenizer=tokens,
-        chat_template=QWEN_CHAT,
-    )
-    return _save(Qwen3_5ForConditionalGeneration, config, processor, folder, seed)
+    config = Qwen3_5Config(vision_config=QWEN3_VISION, text_config=text, **_qwen_ids(tokens))
+    return _save(Qwen3_5ForConditionalGeneration, config, _qwen3_processor(tokens), folder, seed)
 
 
 def llava(folder: Path, *, seed: int = 0) -> Path:

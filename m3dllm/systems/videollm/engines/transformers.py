@@ -11,7 +11,7 @@ from m3dllm.systems.videollm.adapters.card import find_adapter
 from m3dllm.systems.videollm.adapters.probe import prove
 from m3dllm.systems.videollm.engines.base import ContextBudget, Count, Reply, Request
 from m3dllm.systems.videollm.engines.local.engine import LocalEngine
-from m3dllm.systems.videollm.engines.local.model import NEEDS, LocalModel, peak_memory_mb
+from m3dllm.systems.videollm.engines.local.model import NEEDS, LocalModel
 from m3dllm.systems.videollm.messages import Message
 from m3dllm.systems.videollm.options import Options
 from m3dllm.types import Failure
@@ -146,10 +146,6 @@ class TransformersEngine(LocalEngine):
                 return self.poll()
             message = f"not enough memory on {self.device} for this document: use fewer --frames"
             return [(batch[0][0], Reply(finish="error", failure=Failure(message)))]
-
-    @property
-    def memory_mb(self) -> float | None:
-        return peak_memory_mb()
 
     def release(self, share: str) -> None:
         self.generator.forget(share)

@@ -22,7 +22,7 @@ from m3dllm.systems.videollm.adapters.card import Adapter, find_adapter
 from m3dllm.systems.videollm.adapters.probe import PROBES, effect, prove
 from m3dllm.systems.videollm.engines.base import ContextBudget, Reply, Request
 from m3dllm.systems.videollm.engines.local.engine import LocalEngine
-from m3dllm.systems.videollm.engines.local.model import NEEDS, LocalModel, clip_metadata, peak_memory_mb
+from m3dllm.systems.videollm.engines.local.model import NEEDS, LocalModel, clip_metadata
 from m3dllm.systems.videollm.engines.local.thinking import with_thoughts
 from m3dllm.systems.videollm.messages import Clip, Still
 from m3dllm.systems.videollm.options import Options
@@ -250,10 +250,6 @@ class VllmEngine(LocalEngine):
         self.engine.abort_request([output.request_id])
         output.outputs[0].finish_reason = REPETITION
         return True
-
-    @property
-    def memory_mb(self) -> float | None:
-        return peak_memory_mb()
 
     def close(self) -> None:
         del self.engine, self.llm

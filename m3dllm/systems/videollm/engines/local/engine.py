@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from m3dllm.memory import gpu_peak_mb, peak_mb
 from m3dllm.systems.videollm.engines.base import Count, Engine
 from m3dllm.systems.videollm.engines.local.model import LocalModel
 from m3dllm.systems.videollm.messages import Message
@@ -29,6 +30,11 @@ class LocalEngine(Engine):
         self.local, self.family, self.specials, self.thinking = local, local.family, local.specials, local.thinking
         if not local.sees:
             self.supports = self.supports - {"images", "video"}
+
+    @property
+    def memory_mb(self) -> float | None:
+        of_gpus = gpu_peak_mb()
+        return peak_mb() if of_gpus is None else of_gpus
 
     def prepare(self, image: Image) -> Image:
         return self.local.prepare(image)

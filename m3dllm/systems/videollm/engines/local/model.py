@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from m3dllm.errors import UserError
 from m3dllm.files import sha256_file
-from m3dllm.memory import gpu_peak_mb, peak_mb
 from m3dllm.systems.videollm.embedded import FOLDER, NAME
 from m3dllm.systems.videollm.engines.base import Count
 from m3dllm.systems.videollm.engines.local.thinking import MARKS, ROOM, Marks, find_marks
@@ -376,12 +375,6 @@ class LocalModel:
                 self._sights.clear()
             self._sights[sizes] = vision
         return Count(written + vision - len(sizes), vision)
-
-
-def peak_memory_mb() -> float:
-    """The peak memory of this process in megabytes: of its GPUs if it uses any, else of the process."""
-    of_gpus = gpu_peak_mb()
-    return peak_mb() if of_gpus is None else of_gpus
 
 
 def be_quiet() -> None:
