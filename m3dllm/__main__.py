@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from m3dllm.ending import ignore_ctrl_c_between_commands, one_line
+from m3dllm.ending import ignore_ctrl_c_between_commands, one_line, open_closed_streams
 
 
 def main() -> None:
     """Run the command line; Ctrl-C ends it with one line, also while it is still loading."""
+    open_closed_streams()
     ignore_ctrl_c_between_commands()
     one_line(_command)
 

@@ -437,11 +437,14 @@ def score(
 ) -> None:
     """Score a run again, or predictions against gold."""
     from m3dllm import pipeline
+    from m3dllm.files import check_replaces
     from m3dllm.runs import Run
     from m3dllm.score import Settings, score_files
     from m3dllm.wire import write_lines
 
     settings = Settings(modality=modality.value, variants=tuple(variant or ()), threshold=threshold)
+    if per_document is not None:
+        check_replaces(per_document, "a file of counts per document", b'"document":', b'"pairs":', b'"tasks":')
     if run is not None:
         if gold or pred or labels or form:
             raise UserError("score takes a run, or --gold and --pred: not both")

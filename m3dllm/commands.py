@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable, Collection
 from difflib import get_close_matches
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,6 +100,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words = [word.partition("=")[0] for word in args]
+        self._refuse_empty(ctx, args)
         try:
             return super().parse_args(ctx, args)
         except Exception as error:  # the parser's, which is private to typer
@@ -109,6 +111,30 @@ class Command(TyperCommand):
                     hint = f"did you mean {name}? (see '{ctx.command_path} --help')"
                     raise UserError(f"no option {close}; {hint}") from error
             raise
+
+    def _refuse_empty(self, ctx: Any, args: list[str]) -> None:
+        """Raises UserError for an empty argument or path, which an unset shell variable leaves: an empty path would be
+        the working directory."""
+        parameters = self.get_params(ctx)
+        paths = {name for parameter in parameters if _is_path(parameter) for name in parameter.opts}
+        arguments = [parameter for parameter in parameters if parameter.param_type_name == "argument"]
+        for before, word in pairwise(["", *args]):
+            name, equals, value = word.partition("=")
+            if (word == "" and before in paths) or (equals and not value and name in paths):
+                raise UserError(f"{before if word == '' else name}: is empty; expected a path")
+            if word == "" and arguments and not before.startswith("-"):
+                raise UserError(f"{_name_of(arguments[0])}: is empty")
+
+
+def _name_of(argument: Any) -> str:
+    return (argument.metavar or argument.name).strip("[]")
+
+
+def _is_path(parameter: Any) -> bool:
+    """Whether the value of an argument or option is a path, or several are."""
+    if hasattr(parameter, "type"):  # typer before 0.29
+        return bool(parameter.type.name == "path")
+    return parameter.type_descriptor.annotation in (Path, list[Path])
 
 
 def section_of(parameter: Any) -> str:

@@ -94,8 +94,10 @@ def check(
 ) -> None:
     """Check a corpus: list every problem, count its contents."""
     from m3dllm.corpora.check import check as check_corpus
-    from m3dllm.files import written_atomic
+    from m3dllm.files import check_replaces, written_atomic
 
+    if report is not None:
+        check_replaces(report, "a report of 'm3dllm check'", b'"corpus":', b'"problems":')
     found = check_corpus(path, linked_frames=linked_frames)
     if report is not None:
         with written_atomic(report) as file:

@@ -124,6 +124,14 @@ def one_line(command: Callable[[], None]) -> None:
             sys.unraisablehook = hook
 
 
+def open_closed_streams() -> None:
+    """Let standard streams that the caller has closed (`>&-`) read and write nothing: their numbers would else go to the
+    next files that are opened."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  open to the end
+
+
 def ignore_ctrl_c_between_commands() -> None:
     """After the command has ended, ignore the first Ctrl-C; the second ends a process that hangs."""
     pressed = False

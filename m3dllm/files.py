@@ -47,6 +47,8 @@ def shipped(name: str) -> Path:
     return package / name if (package / name).is_dir() else package.parent / name
 
 
+BEGINNING = 2**18
+"""The bytes at the beginning of a file by which it is known what it is."""
 NAME_BYTES = 160
 """The most bytes of a name: file systems allow 255, minus room for a hash, a suffix and `.tmp`."""
 
@@ -203,6 +205,17 @@ def check_free(path: Path) -> None:
     """Raises UserError if `path` exists and is not empty."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError.at(path, "already exists: choose another folder, or delete it")
+
+
+def check_replaces(path: Path, what: str, *words: bytes) -> None:
+    """Raises UserError if there is a file at `path` that is not `what`: its beginning lacks one of the `words`."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(BEGINNING)
+    except OSError:  # there is none, or it cannot be replaced either: writing tells
+        return
+    if head and not all(word in head for word in words):
+        raise UserError.at(path, f"is not {what} and would be overwritten: choose another place, or delete it")
 
 
 @contextmanager

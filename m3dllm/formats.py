@@ -10,7 +10,7 @@ import typer
 
 from m3dllm.columns import counted
 from m3dllm.commands import Threshold, group, say, with_options
-from m3dllm.errors import redact
+from m3dllm.errors import UserError, redact
 from m3dllm.progress import progress
 
 NewCorpus = Annotated[
@@ -45,8 +45,12 @@ def _importer(name: str) -> Callable[..., None]:
 
 def _import(name: str, path: Path | None, read: Callable[[], Any], out: Path, report: Path | None) -> None:
     from m3dllm.corpora.native import write_corpus
-    from m3dllm.files import written_atomic
+    from m3dllm.files import check_replaces, written_atomic
 
+    if report is not None:
+        if report.absolute().is_relative_to(out.absolute()):
+            raise UserError(f"--report {report}: is inside the new corpus {out}: choose a place outside it")
+        check_replaces(report, "a report of 'm3dllm import'", b'"importer":', b'"path":', b'"held":')
     with progress(f"reading {name if path is None else redact(str(path))}"):
         imported = read()
     if report is not None:

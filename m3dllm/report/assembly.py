@@ -130,7 +130,7 @@ def _glance(groups: Sequence[ComparisonGroup], spreads: Spreads, *, under: str) 
         )
         for i, (where, group) in enumerate(there.items(), start=1)
     ]
-    return Section("At a glance", "glance", (*charts, scores.glance_table("glance", there, pairs)))
+    return Section("At a glance", "glance", (*filter(None, charts), scores.glance_table("glance", there, pairs)))
 
 
 # --- a set of comparable runs -----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from urllib.parse import urlencode
 
 from m3dllm.errors import UserError
-from m3dllm.files import clear_abandoned, write_atomic
+from m3dllm.files import check_replaces, clear_abandoned, write_atomic
 from m3dllm.progress import progress
 from m3dllm.report.assembly import assemble
 from m3dllm.report.comparison import RESAMPLES, compare, f1_of, named
@@ -75,6 +75,8 @@ def write_report(
     for run in paths:
         if folder.resolve().is_relative_to(run.resolve()):
             raise UserError.at(folder, f"is inside the run {run}, which a report must not change: choose another --out")
+    check_replaces(folder / "report.html", "a report", b'name="generator" content="m3dllm ')
+    check_replaces(folder / "index.html", "that of a report", FORWARD.strip().encode())
     published = None if paper is None else read_published(paper)
     found, skipped = read_runs(paths)
     with TemporaryDirectory() as work:

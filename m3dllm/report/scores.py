@@ -54,11 +54,16 @@ def main_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table:
     return without_empty(table)
 
 
-def chart(name: str, title: str, group: ComparisonGroup, pairs: Pairs, intervals: Intervals) -> Forest:
-    """The F1 of every system with its interval, one panel per task; a grey line marks the best heuristic."""
+def chart(name: str, title: str, group: ComparisonGroup, pairs: Pairs, intervals: Intervals) -> Forest | None:
+    """The F1 of every system with its interval, one panel per task; a grey line marks the best heuristic.
+
+    None where nothing has a score.
+    """
     systems = by_rank(group, pairs)
     heuristics = best_heuristics(group, pairs, systems)
     keys = [key for key in (*TASKS, "average") if any(system.f1s(group.lang, pairs, key) for system in systems)]
+    if not keys:
+        return None
     panels, marks = [], []
     for key in keys:
         fewer = {system.label for system in systems if key == "average" and _few(system, group, pairs)}

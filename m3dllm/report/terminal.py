@@ -56,6 +56,8 @@ def overview(report: Report) -> str:
 
 def _f1_rows(table: Table) -> list[str]:
     kept = [i for i, column in enumerate(table.columns) if not column.number or column.key.endswith(".f1")]
+    if len(kept) == 1:
+        return ["nothing to score in these documents"]
     heads = [table.columns[i].group or table.columns[i].title for i in kept]
     rows = [[f"{row.cells[i].text} {row.cells[i].small}".strip() for i in kept] for row in table.rows]
     return columns([heads, *rows], left=1)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from m3dllm.columns import counted
 from m3dllm.errors import UserError
-from m3dllm.files import clear_abandoned, write_atomic, written_atomic
+from m3dllm.files import check_replaces, clear_abandoned, write_atomic, written_atomic
 from m3dllm.progress import progress
 from m3dllm.runs import Run
 from m3dllm.scored import ScoredRun, read_runs
@@ -77,6 +77,7 @@ def write_pages_of(
     videos: Put = "link",
 ) -> Path:
     """`write_pages` of loaded runs."""
+    check_replaces(out / "index.html", "a document page", b"<title>Documents</title>", b"m3dllm")
     gold = gold and any(run.summary.has_gold for run in found)
     if not embed:
         remove_pages(out)

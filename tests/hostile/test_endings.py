@@ -285,3 +285,14 @@ def test_what_would_move_the_cursor_is_shown_not_sent(sent):
 def test_ordinary_text_stays_as_it_is():
     text = "F1 12.5\N{NO-BREAK SPACE}% · 艾达\u3000é\n\tb"
     assert printable(text) == text
+
+
+# --- closed streams ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_command_with_closed_streams_writes_its_files_all_the_same(closed, corpus, tmp_path):
+    words = " ".join(command("run", "--system", "majority", "--corpus", corpus, "--out", tmp_path / "run"))
+    done = subprocess.run(["sh", "-c", f"{words} {closed}"], env=ENVIRONMENT, cwd=ROOT, timeout=120)
+    assert done.returncode == 0
+    assert (tmp_path / "run" / "scores.json").read_text(encoding="utf-8").startswith("{")

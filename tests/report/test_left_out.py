@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from m3dllm import pipeline
 from m3dllm.errors import UserError
+from m3dllm.experiment import Experiment
 from m3dllm.report import write_report
 from m3dllm.scored import read_run
 from tests.report.reading import edit, reported, rows, table_rows
+from tests.small import small_corpus
 
 
 def left_out(paths, out: Path) -> dict[str, str]:
@@ -98,3 +101,13 @@ def test_a_report_is_not_written_into_a_run(copied):
     with pytest.raises(UserError, match="which a report must not change"):
         write_report([copied], copied / "report")
     assert not (copied / "report").exists()
+
+
+def test_a_run_in_which_nothing_can_be_scored_has_a_report(tmp_path):
+    corpus = small_corpus(tmp_path / "corpus")
+    empty = {"id": "empty", "lang": "en", "text": "", "gold": {"chains": [], "relations": [], "regions": []}}
+    (corpus / "test.jsonl").write_text(json.dumps(empty) + "\n", encoding="utf-8")
+    done = pipeline.run(Experiment(system="majority", corpus=str(corpus), out=str(tmp_path / "run")))
+    write_report(done.path, tmp_path / "report")
+    text = (tmp_path / "report/report.txt").read_text(encoding="utf-8")
+    assert text == "corpus, test, English · end to end\nnothing to score in these documents\n"
