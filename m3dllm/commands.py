@@ -127,7 +127,7 @@ class Command(TyperCommand):
 
 
 def _name_of(argument: Any) -> str:
-    return (argument.metavar or argument.name).strip("[]")
+    return str(argument.metavar or argument.name).strip("[]")
 
 
 def _is_path(parameter: Any) -> bool:

@@ -125,11 +125,11 @@ def one_line(command: Callable[[], None]) -> None:
 
 
 def open_closed_streams() -> None:
-    """Let standard streams that the caller has closed (`>&-`) read and write nothing: their numbers would else go to the
-    next files that are opened."""
+    """Let standard streams that the caller has closed (`>&-`) read and write nothing, so that the next file that is
+    opened does not take the place of one."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  open to the end
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  open to the end
 
 
 def ignore_ctrl_c_between_commands() -> None:
