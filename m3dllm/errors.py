@@ -74,5 +74,10 @@ def printable(text: str) -> str:
     return "".join(c if c in "\n\t" or c.isprintable() or c in _SPACES else repr(c)[1:-1] for c in text)
 
 
+def one_line(text: str) -> str:
+    """`text` with line ends and other unprintable characters as escapes."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 _SPACES = "\u00a0\u202f\u3000"
 """Spaces that Python counts as unprintable but terminals show: no-break, narrow no-break, wide."""

@@ -14,9 +14,9 @@ from typing import Any, Literal, get_args
 
 from m3dllm.confidence import at_least, confidences, has_confidences, without_confidences
 from m3dllm.corpora.bilingual import language
-from m3dllm.corpora.imported import LeftOut, one_line, places, reasons
+from m3dllm.corpora.imported import LeftOut, places, reasons
 from m3dllm.corpora.native import load_corpus, with_root
-from m3dllm.errors import UserError
+from m3dllm.errors import UserError, one_line
 from m3dllm.files import file_name, inside, new_folder, read_bytes
 from m3dllm.labels import LabelSet
 from m3dllm.plugins import Modules

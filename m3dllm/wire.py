@@ -8,6 +8,7 @@ whose `place` is a path such as `$.gold.chains[0].mentions[1].start`.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,7 @@ import msgspec
 
 from m3dllm.errors import UserError
 from m3dllm.files import open_file, other_encoding, read_text, sha256, written_atomic
+from m3dllm.keys import TWICE, repeated_keys, unknown_keys
 from m3dllm.labels import LabelSet
 from m3dllm.types import (
     Annotation,
@@ -35,6 +37,7 @@ from m3dllm.types import (
     Task,
 )
 
+log = logging.getLogger("m3dllm")
 _HALF = re.compile("[\ud800-\udfff]")
 T = TypeVar("T")
 FORMAT = 1
@@ -69,7 +72,9 @@ class _Gold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _ExampleLine(Document):
+class ExampleLine(Document):
+    """A line of `<split>.jsonl`."""
+
     gold: _Gold
 
     def __post_init__(self) -> None:
@@ -190,7 +195,7 @@ def pretty(value: Any) -> str:
 
 def decode_example(line: bytes | str) -> Example:
     """A line of `<split>.jsonl`. Raises WireError."""
-    row = decode(line, _ExampleLine)
+    row = decode(line, ExampleLine)
     for name in FILLED:
         if getattr(row, name) is not None:
             raise WireError("is set by the pipeline and must not be in a file", f"$.{name}")
@@ -253,6 +258,22 @@ def encode_prediction(prediction: Prediction) -> bytes:
     if prediction.frames is None:
         del row["frames"]
     return _without_nulls(encode(row))
+
+
+def log_ignored_keys(line: bytes, kind: type[Any], file: Path, number: int) -> None:
+    """Log the keys of a line that its `kind` does not have: a misspelt one would look like an incomplete answer.
+
+    Raises WireError for a key that appears twice in one object.
+    """
+    try:
+        value = read_json(line)
+    except ValueError:
+        return  # reading it as a `kind` tells
+    for place in repeated_keys(line, value):
+        raise WireError(TWICE, place)
+    for place, message in unknown_keys(value, kind, unnamed=FILLED if kind is ExampleLine else ()):
+        name = place.rpartition(".")[2]
+        log.warning("%s:%d: %s: %s", file, number, place, message, extra={"kind": f"{file}: the field '{name}'"})
 
 
 def example_head(line: bytes) -> ExampleHead:

@@ -228,6 +228,12 @@ def test_a_file_without_answers_is_refused_with_its_place(tmp_path, content, mes
     assert message in str(caught.value)
 
 
+def test_a_misspelt_key_of_a_prediction_is_named(tmp_path, caplog):
+    (tmp_path / "pred.jsonl").write_text('{"document": "ada", "annotation": {"relation": []}}\n', encoding="utf-8")
+    replay(tmp_path / "pred.jsonl")
+    assert "pred.jsonl:1: $.annotation.relation: is not a known field" in caplog.text
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         replay(tmp_path / "nowhere")

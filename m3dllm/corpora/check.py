@@ -16,14 +16,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from m3dllm.corpora.documents import repeated_keys
 from m3dllm.corpora.images import image_problem
-from m3dllm.corpora.imported import Counts, Tally, count_table, id_problem, one_line, unannotated_lines
+from m3dllm.corpora.imported import Counts, Tally, count_table, id_problem, unannotated_lines
 from m3dllm.corpora.native import split_files, unread_files
 from m3dllm.corpora.pieces import BROKEN, Finding, Pieces, findings, is_whole, whole
-from m3dllm.errors import UserError
+from m3dllm.errors import UserError, one_line
 from m3dllm.files import LINKED, inside, links_out, other_encoding, read_bytes, sha256_file
 from m3dllm.guidelines import FILES, guideline_files, read_guidelines
+from m3dllm.keys import TWICE, repeated_keys
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.progress import progress
 from m3dllm.stream import Spool
@@ -52,6 +52,8 @@ SHOWN = 200
 """The most problems, and the most warnings, that are listed one by one; of more, the first of each kind."""
 EXAMPLES = 3
 """The number listed of each kind, then."""
+LONG = 40
+"""The characters from which on a text that two splits share is no coincidence."""
 KINDS = 1000
 """The most kinds that are told apart."""
 
@@ -154,7 +156,7 @@ def check(path: str | Path, *, linked_frames: bool = False) -> Report:
             if file.suffix.lower() in PACKED
             else f"guidelines are {' or '.join(FILES.values())}"
             if file.name.lower().startswith("guidelines")
-            else "a split is a file such as train.jsonl"
+            else f"{'it is a folder; ' if file.is_dir() else ''}a split is a file such as train.jsonl"
         )
         report.pieces(file).warn("$", f"is not read: {remedy}")
     return report
@@ -277,6 +279,8 @@ class _Corpus:
     ids: dict[str, str] = field(default_factory=dict)
     groups: dict[str, dict[str, tuple[Path, int]]] = field(default_factory=dict)
     """group -> split -> (file, line) of its first document there"""
+    texts: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """hash of a text -> (split, place) of the first document with it"""
     images: dict[tuple[str, int, int], str | None] = field(default_factory=dict)
     """(path, width, height) -> what is wrong with that image"""
 
@@ -322,7 +326,7 @@ class _Corpus:
             pieces.problem(error.place, error.message)
             return None
         for place in repeated_keys(line, value):
-            pieces.problem(place, "appears twice in one object: only the last value would count")
+            pieces.problem(place, TWICE)
         row: Any = pieces.read(value, _Line)
         if row is BROKEN:
             return None
@@ -333,6 +337,7 @@ class _Corpus:
             self._check_id(pieces, row.id, f"{file.name}:{pieces.line}")
         if row.group and row.group is not BROKEN:
             self.groups.setdefault(row.group, {}).setdefault(split, (file, pieces.line or 0))
+        self._check_text(pieces, row, split, f"{file.name}:{pieces.line}")
         _check_offsets(pieces, row)
         self._check_frames(pieces, row)
         _check_times(pieces, row)
@@ -351,6 +356,15 @@ class _Corpus:
         elif name in self.ids:
             pieces.problem("$.id", f"the id {name!r} is already in {self.ids[name]}: ids must be unique")
         self.ids.setdefault(name, where)
+
+    def _check_text(self, pieces: Pieces, row: _Line, split: str, where: str) -> None:
+        """Warn of a text of several words that a document of another split has too."""
+        if row.text is BROKEN or len(row.text) < LONG:
+            return
+        other, first = self.texts.setdefault(hash(row.text), (split, where))
+        if other != split:
+            message = f"the same text is in {other} ({first}): what is evaluated leaks into training"
+            pieces.warn("$.text", f"{message}; remove one, or give both the same group and split again")
 
     def _check_frames(self, pieces: Pieces, row: _Line) -> None:
         first: dict[int, int] = {}

@@ -19,9 +19,10 @@ from typing import Any
 
 import msgspec
 
-from m3dllm.corpora.imported import Imported, one_line
+from m3dllm.corpora.imported import Imported
 from m3dllm.errors import UserError
 from m3dllm.files import decode_text, open_file
+from m3dllm.keys import repeated_keys
 from m3dllm.labels import LabelSet
 from m3dllm.wire import BOM, WireError, decode, encode, read_json, whole_characters
 
@@ -38,7 +39,6 @@ _SPACE = re.compile(r"[ \t\r\n\ufeff]*")
 _HEAD = re.compile(r'\{\s*"[^"\\]*"\s*:')
 """The beginning of an object with its first key, which no string can contain."""
 _DECODER = json.JSONDecoder()
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,54 +276,10 @@ def _holds_several(path: Path) -> bool:
             return False
 
 
-def repeated_keys(data: bytes, value: Any = None) -> list[str]:
-    """The places of the keys that appear twice in an object of the JSON `data`, decoded as `value` (None: not yet)."""
-    try:
-        written = encode(value) if value is not None else _once(data)
-        colons = data.count(b":"), written.count(b":")
-        # Strings have as many colons in both, unless one is written as an escape.
-        if colons[0] == colons[1] and b"\\u003" not in data:
-            return []
-        if _colons(data) == _colons(written):
-            return []
-        return list(_repeats(json.loads(data, object_pairs_hook=_Pairs), "$"))
-    except (ValueError, RecursionError):  # only a more lenient parser reads it: its keys are not checked
-        return []
-
-
 def note_repeated(data: bytes, value: Any, file: str, notes: Imported, *, place: str = "$") -> None:
     """Count the keys that appear twice in an object of the JSON `data`, from `place` of a file."""
     for found in repeated_keys(data, value):
         notes.leave_out("key", TWICE, f"{file}: {place}{found[1:]}")
-
-
-def _colons(data: bytes) -> int:
-    """The number of colons outside strings: one per key."""
-    return data.count(b":") - sum(found.group().count(b":") for found in _STRING.finditer(data))
-
-
-def _once(data: bytes) -> bytes:
-    """JSON as Python reads it, each key once."""
-    return json.dumps(json.loads(data.removeprefix(b"\xef\xbb\xbf"))).encode()
-
-
-class _Pairs(dict[str, Any]):
-    """An object that knows which of its keys appeared twice."""
-
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        super().__init__(pairs)
-        seen: set[str] = set()
-        self.twice = [key for key, _ in pairs if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
-
-
-def _repeats(value: Any, place: str) -> Iterator[str]:
-    if isinstance(value, _Pairs):
-        yield from (f"{place}.{one_line(key)}" for key in value.twice)
-        for key, part in value.items():
-            yield from _repeats(part, f"{place}.{one_line(key)}")
-    elif isinstance(value, list):
-        for i, part in enumerate(value):
-            yield from _repeats(part, f"{place}[{i}]")
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 from m3dllm.columns import columns
 from m3dllm.confidence import without_confidences
-from m3dllm.errors import UserError
+from m3dllm.errors import UserError, one_line
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.stream import Spool
 from m3dllm.types import TASKS, Annotation, Example
@@ -234,7 +234,9 @@ class Imported:
             marked = any(thing.what in ("mention", "region") for thing in self.left_out)
             if counts and not marked and all(lacking[k].get("entity") == held.documents for k, held in counts.items()):
                 return
-            first = f": {self.left_out[0].why} ({self.left_out[0].where})" if self.left_out else ""
+            those = (thing for thing in self.left_out if thing.what in ("mention", "region"))
+            why = next(those, None) or next(iter(self.left_out), None)
+            first = f": {why.why} ({why.where})" if why else ""
             where = "the import" if path is None else path
             raise UserError.at(where, f"no mention or region is left, so nothing is written{first}")
 
@@ -291,7 +293,8 @@ def unannotated_lines(lacking: Mapping[tuple[str, str], Mapping[str, int]]) -> I
     for (split, lang), tasks in lacking.items():
         if tasks:
             what = ", ".join(f"{task} in {n:,}" for task, n in tasks.items())
-            yield f"not annotated, so without a score ({split}, {lang}): {what} documents"
+            noun = "document" if {*tasks.values()} == {1} else "documents"
+            yield f"not annotated, so without a score ({split}, {lang}): {what} {noun}"
 
 
 def count_table(counts: Mapping[tuple[str, str], Counts]) -> list[str]:
@@ -323,11 +326,6 @@ def unused_id(wanted: str, used: Iterable[str], *, instead: Iterable[str]) -> st
     return next(name for name in itertools.chain(candidates, numbered) if name not in taken)
 
 
-def one_line(text: str) -> str:
-    """`text` with line ends and other unprintable characters as escapes."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def split_name(text: str) -> str:
     """`text` as the name of a split: letters, digits, `.`, `_` and `-` only."""
     return re.sub(r"[^\w.-]+", "_", text).strip(".") or "train"
@@ -351,7 +349,18 @@ def reasons(verb: str, things: Iterable[LeftOut], places: int = 3) -> Iterator[s
         first["other keys", reason[1]] += first.pop(reason)
     for (what, why), n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         more = f"; and {n - places:,} more" if n > places else ""
-        yield one_line(f"{verb}: {n:,} {what}: {why} ({'; '.join(first[what, why][:places])}{more})")
+        yield one_line(f"{verb}: {_counted(n, what)}: {why} ({'; '.join(first[what, why][:places])}{more})")
+
+
+def _counted(n: int, what: str) -> str:
+    """Such as "1 mention", "2 links of a region to its entity"; what begins with no noun stays as it is."""
+    noun = re.match(
+        r"(?!the |that |other |its? )(?:(?:box|annotated|second|chain) )?[a-z]+(?<!s)(?= of | with | '|$)", what
+    )
+    if n == 1 or noun is None:
+        return f"{n:,} {what}"
+    plural = re.sub("(?<=[^aeiou])y$", "ie", noun[0]) + ("es" if noun[0].endswith("x") else "s")
+    return f"{n:,} {plural}{what[noun.end() :]}"
 
 
 def _cut(text: str) -> str:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from m3dllm.corpora.imported import Imported, one_line
+from m3dllm.corpora.imported import Imported
+from m3dllm.errors import one_line
 
 Shape = Mapping[str, Any] | list[Any] | None
 """The parts of a value that an importer knows, in the shape of the value: an object is a dict of the keys that are used

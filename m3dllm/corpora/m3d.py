@@ -22,11 +22,11 @@ from m3dllm.corpora.documents import Row, read_documents
 from m3dllm.corpora.framefiles import frame_number
 from m3dllm.corpora.frames import PARTLY, UNUSABLE, is_unusable
 from m3dllm.corpora.images import SUFFIXES, UNREAD, image_as_png, image_size, image_turn, is_tiff
-from m3dllm.corpora.imported import DUPLICATE, Imported, one_line, split_name, unused_id
+from m3dllm.corpora.imported import DUPLICATE, Imported, split_name, unused_id
 from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.places import split_word
 from m3dllm.corpora.turned import reading
-from m3dllm.errors import UserError
+from m3dllm.errors import UserError, one_line
 from m3dllm.files import file_name, inside, read_bytes, read_text
 from m3dllm.guidelines import FILES
 from m3dllm.labels import Label, LabelSet, RelationLabel

@@ -90,10 +90,13 @@ def merge_corpora(corpora: Sequence[Corpus], types: TypeMap | None = None, *, wh
 
     Ids that stand in several are made different; groups of one name are one source video. Where label sets disagree on
     a type, the first one's gloss stands, and a relation joins what any of them lets it join. Raises UserError for fewer
-    than two corpora, or a row of the map (`where`) that is of no type of theirs.
+    than two corpora, one that is given twice, or a row of the map (`where`) that is of no type of theirs.
     """
     if len(corpora) < 2:
         raise UserError("merge needs two corpora or more")
+    roots = [corpus.root.resolve() for corpus in corpora]
+    if again := next((corpus for i, corpus in enumerate(corpora) if roots[i] in roots[:i]), None):
+        raise UserError.at(again.root, "is given twice: its documents would be doubled; give each corpus once")
     types = types or TypeMap()
     merged = Imported(LabelSet())
     labels = _Labels()

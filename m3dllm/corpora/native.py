@@ -134,7 +134,12 @@ def unread_files(root: Path) -> list[Path]:
     read = {"labels.json", "missing.json", "evidence.json", *FILES.values()}
     read |= {file.name for file in split_files(root).values()}
     others = (file for file in sorted(root.iterdir()) if file.name not in read and not file.name.startswith("."))
-    return [file for file in others if file.is_file() and not _is_for_people(file)]
+    return [file for file in others if _is_split(file) or (file.is_file() and not _is_for_people(file))]
+
+
+def _is_split(file: Path) -> bool:
+    """Whether it has the name of a split, as a folder may have by mistake."""
+    return file.suffix.lower() == ".jsonl"
 
 
 def _is_for_people(file: Path) -> bool:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache
-from types import NoneType, UnionType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, is_dataclass
+from typing import Any, TypeVar
 
-from m3dllm.corpora.imported import one_line
-from m3dllm.errors import UserError
+from m3dllm.errors import UserError, one_line
+from m3dllm.keys import item_of, shape, unknown_keys
 from m3dllm.stream import Spool
 from m3dllm.wire import WireError, convert
 
@@ -65,7 +62,8 @@ class Pieces:
 
     def read(self, value: Any, kind: type[T]) -> T:
         """`value` as a `kind`, or BROKEN. A loose dataclass's lists keep the positions of what is BROKEN in them."""
-        self._warn_of_unknown_fields(value, kind, "$")
+        for place, message in unknown_keys(value, kind, unnamed=self.unnamed):
+            self.warn(place, message)
         try:
             return convert(value, kind)
         except WireError:
@@ -73,7 +71,7 @@ class Pieces:
             return found
 
     def _read(self, value: Any, kind: Any, place: str) -> Any:
-        if (item := _item(kind)) is not None and isinstance(value, list):
+        if (item := item_of(kind)) is not None and isinstance(value, list):
             return tuple(self._read(part, item, f"{place}[{i}]") for i, part in enumerate(value))
         if is_dataclass(kind) and isinstance(value, dict):
             return self._read_object(value, kind, place)
@@ -85,7 +83,7 @@ class Pieces:
 
     def _read_object(self, value: dict[str, Any], kind: Any, place: str) -> Any:
         parts: dict[str, Any] = {}
-        for name, (hint, required) in _shape(kind).items():
+        for name, (hint, required) in shape(kind).items():
             if name in value:
                 parts[name] = self._read(value[name], hint, f"{place}.{name}")
             elif required:
@@ -99,20 +97,6 @@ class Pieces:
             self.problem(place, str(error))
             return BROKEN
 
-    def _warn_of_unknown_fields(self, value: Any, kind: Any, place: str) -> None:
-        item = _item(kind)
-        if is_dataclass(item) and isinstance(value, list):
-            for i, part in enumerate(value):
-                self._warn_of_unknown_fields(part, item, f"{place}[{i}]")
-        elif is_dataclass(kind) and isinstance(value, dict):
-            shape = _shape(cast("Hashable", kind))
-            for name, part in value.items():
-                if name in shape:
-                    self._warn_of_unknown_fields(part, shape[name][0], f"{place}.{name}")
-                else:
-                    expected = ", ".join(known for known in shape if known not in self.unnamed)
-                    self.warn(f"{place}.{name}", f"is not a known field and is ignored; expected {expected}")
-
 
 def whole(items: Any) -> list[tuple[int, Any]]:
     """(position, item) of the items of a list that are not BROKEN; none where there is no list."""
@@ -122,22 +106,6 @@ def whole(items: Any) -> list[tuple[int, Any]]:
 def is_whole(piece: Any) -> bool:
     """Whether the piece is not BROKEN, nor an item of it."""
     return piece is not BROKEN and not (isinstance(piece, tuple) and any(item is BROKEN for item in piece))
-
-
-@cache
-def _shape(kind: Hashable) -> dict[str, tuple[Any, bool]]:
-    """field -> (its type, whether it must be there) of a dataclass."""
-    found = cast("type[Any]", kind)
-    hints = get_type_hints(found)
-    return {f.name: (hints[f.name], f.default is MISSING and f.default_factory is MISSING) for f in fields(found)}
-
-
-@cache
-def _item(kind: Any) -> Any:
-    """The type of the items of a `tuple[item, ...]`, which may be missing (`| None`), or None."""
-    if get_origin(kind) is UnionType and NoneType in get_args(kind):
-        kind = get_args(kind)[0]
-    return get_args(kind)[0] if get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis else None
 
 
 def _brief(value: Any) -> str:

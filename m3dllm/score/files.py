@@ -15,11 +15,13 @@ from m3dllm.score.settings import Settings
 from m3dllm.stream import Stream
 from m3dllm.types import TASKS, Annotation, Example, Prediction
 from m3dllm.wire import (
+    ExampleLine,
     WireError,
     decode,
     decode_example,
     decode_prediction,
     example_head,
+    log_ignored_keys,
     numbered_lines,
     prediction_key,
     read_json,
@@ -56,11 +58,11 @@ def _golds(file: Path, labels: LabelSet | None) -> tuple[Golds | Sequence[Gold],
         raise UserError.at(file, "is empty; expected gold, one document per line")
     seen: dict[tuple[str, str], int] = {}
     if form == "corpus":
-        for number, head in _heads(file, example_head):
+        for number, head in _heads(file, example_head, ExampleLine):
             _once(file, number, "id", head.id, seen)
         return Golds(Stream(file, partial(_example, labels))), {name for name, _ in seen}
     kept = []
-    for i, (number, (document, given)) in enumerate(_heads(file, prediction_key)):
+    for i, (number, (document, given)) in enumerate(_heads(file, prediction_key, Prediction)):
         if given is None:
             _once(file, number, "document", document, seen)
             kept.append(i)
@@ -73,7 +75,7 @@ def _predictions(file: Path, ids: Set[str], labels: LabelSet | None, gold: Path)
     if _form(file) == "corpus":
         raise UserError.at(file, "holds corpus lines; expected prediction lines: are --gold and --pred swapped?")
     seen: dict[tuple[str, str], int] = {}
-    for number, (document, given) in _heads(file, prediction_key):
+    for number, (document, given) in _heads(file, prediction_key, Prediction):
         if document not in ids:
             what = f"'{document}' is not a document of {gold}: predict the documents of the gold, or remove it"
             raise UserError.at(file, what, line=number, place="$.document")
@@ -81,13 +83,15 @@ def _predictions(file: Path, ids: Set[str], labels: LabelSet | None, gold: Path)
     return Stream(file, partial(_prediction, labels))
 
 
-def _heads(file: Path, read: Callable[[bytes], T]) -> Iterator[tuple[int, T]]:
-    """(line number, what `read` makes of the line). Raises UserError with file, line and place."""
+def _heads(file: Path, read: Callable[[bytes], T], kind: type[Any]) -> Iterator[tuple[int, T]]:
+    """(line number, what `read` makes of the line, a `kind`). Raises UserError with file, line and place."""
     for number, line in numbered_lines(file):
         try:
-            yield number, read(line)
+            found = read(line)
+            log_ignored_keys(line, kind, file, number)
         except WireError as error:
             raise error.at(file, number) from error
+        yield number, found
 
 
 def _example(labels: LabelSet | None, line: bytes) -> Example:

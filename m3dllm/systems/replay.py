@@ -20,12 +20,14 @@ from m3dllm.stream import Stream
 from m3dllm.system import System, SystemSpec
 from m3dllm.types import TASKS, Annotation, Document, Example, Failure, GivenKind, Prediction, RawOutput
 from m3dllm.wire import (
+    ExampleLine,
     WireError,
     decode,
     decode_example,
     decode_prediction,
     decode_raw,
     encode_annotation,
+    log_ignored_keys,
     numbered_lines,
 )
 
@@ -109,6 +111,8 @@ def _read(path: Path) -> tuple[Stream[tuple[Key, RawOutput | Example]], dict[Key
             raise torn
         try:
             key, _ = reader(line)
+            if reader in KINDS:
+                log_ignored_keys(line, KINDS[reader], path, number)
         except WireError as error:
             torn = error.at(path, number)
             if reader is not _raw or path.read_bytes().endswith(b"\n"):
@@ -154,6 +158,10 @@ def _prediction(line: bytes) -> tuple[Key, RawOutput]:
 def _gold(line: bytes) -> tuple[Key, Example]:
     example = decode_example(line)
     return (example.document.id, "gold"), example
+
+
+KINDS: dict[Any, type[Any]] = {_prediction: Prediction, _gold: ExampleLine}
+"""The types of lines by their readers; an answer may have any keys."""
 
 
 def _by_offsets(prediction: Prediction) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 from m3dllm.corpora.annconf import parse_conf
 from m3dllm.corpora.brat import read_brat
 from m3dllm.corpora.standoff import parse_standoff
+from m3dllm.errors import UserError
 from tests.corpora.standoff import ANN, chains, changed, left_out, one, pair, relations
 from tests.corpora.test_frames import folder
 from tests.small import png
@@ -355,6 +356,13 @@ def test_an_import_that_keeps_no_mention_and_no_region_ends_with_2(ann, tmp_path
     done = m3dllm("import", "brat", pair(tmp_path / "in", ann=ann), "--out", tmp_path / "out")
     assert (done.returncode, done.stderr.count("\n"), (tmp_path / "out").exists()) == (2, 1, False)
     assert "no mention or region is left" in done.stderr
+
+
+def test_an_import_that_keeps_no_mention_says_why_of_a_mention(tmp_path):
+    folder = pair(tmp_path / "in", ann="T1\tPerson 4 7\tAda\n")
+    (folder / "a.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="nothing is written: its text differs from the text at its offsets"):
+        read_brat(folder).require_gold(folder)
 
 
 def test_the_report_names_every_place(tmp_path):

@@ -375,6 +375,25 @@ def test_a_group_in_two_splits_is_a_warning(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "text", ["Nobody had counted on the rain , and it rained for 12 hours .", "没有人料到会下雨，" * 6]
+)
+def test_a_text_in_two_splits_is_a_warning(text, tmp_path):
+    plain = changed(text=text, tokens=[], segments=[], group="", gold_chains=[], gold_relations=[], gold_regions=[])
+    lines = {"train": [plain | {"id": "a"}, plain | {"id": "b"}], "test": [plain | {"id": "c"}]}
+    assert [line.partition(": what is")[0] for line in found(check(corpus_of(tmp_path / "c", **lines)))] == [
+        "warning: test.jsonl:1: $.text: the same text is in train (train.jsonl:1)"
+    ]
+
+
+def test_a_folder_with_the_name_of_a_split_is_a_warning(tmp_path):
+    root = corpus_of(tmp_path / "c", train=[CLEAN])
+    (root / "test.jsonl").mkdir()
+    assert found(check(root)) == [
+        "warning: test.jsonl: is not read: it is a folder; a split is a file such as train.jsonl"
+    ]
+
+
 def test_documents_without_a_group_share_none(tmp_path):
     lines = {"train": [changed(id="a", group="")], "test": [changed(id="b", group="")]}
     assert found(check(corpus_of(tmp_path / "c", **lines))) == []

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from m3dllm.corpora.check import check
-from m3dllm.corpora.documents import HALVES, read_documents, repeated_keys
+from m3dllm.corpora.documents import HALVES, read_documents
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.m3d import read_m3d
 from m3dllm.corpora.native import load_corpus
 from m3dllm.corpora.redocred import read_redocred
 from m3dllm.errors import UserError
 from m3dllm.files import decode_text
+from m3dllm.keys import repeated_keys
 from m3dllm.labels import LabelSet
 from tests.small import small_corpus
 

@@ -337,7 +337,7 @@ def test_the_summary_counts_what_came_in_and_names_what_did_not(tmp_path):
 def test_the_summary_shows_the_first_places_of_many(tmp_path):
     imported = read_m3d(release(tmp_path, en=[changed(EN, image=list(range(1200)))]))
     line = list(imported.summary_lines(places=2))[2]
-    assert line.startswith("skipped: 1,200 annotated frame: there is no img folder")
+    assert line.startswith("skipped: 1,200 annotated frames: there is no img folder")
     assert line.endswith(f"({PLACE}.image: 0; {PLACE}.image: 1; and 1,198 more)")
 
 

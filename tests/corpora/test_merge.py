@@ -130,6 +130,11 @@ def test_a_row_of_no_type_and_too_few_corpora_are_named(two, tmp_path):
         merge_corpora(two[:1])
 
 
+def test_a_corpus_that_is_given_twice_is_refused(two):
+    with pytest.raises(UserError, match="first: is given twice"):
+        merge_corpora([*two, two[0]])
+
+
 def test_a_region_that_is_taken_out_takes_its_relations_along(tmp_path):
     labels = LabelSet(
         (Label("PER"),), (RelationLabel("holds", head=("PER",), tail=("cup", "hat")),), (Label("cup"), Label("hat"))

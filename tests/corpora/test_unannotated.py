@@ -5,7 +5,7 @@ import json
 import pytest
 
 from m3dllm.corpora.check import check
-from m3dllm.corpora.imported import Imported
+from m3dllm.corpora.imported import Imported, LeftOut, reasons
 from m3dllm.corpora.m3d import read_m3d
 from m3dllm.corpora.native import load_corpus, write_corpus
 from m3dllm.corpora.redocred import read_redocred
@@ -139,7 +139,23 @@ def test_an_m3d_document_lacks_the_gold_that_its_file_lacks(document, unannotate
 def test_the_count_of_an_import_says_what_is_not_annotated(tmp_path):
     (tmp_path / "test.json").write_text(json.dumps([DOCRED]))
     lines = list(read_redocred(tmp_path).summary_lines())
-    assert "not annotated, so without a score (test, en): relation in 1 documents" in lines
+    assert "not annotated, so without a score (test, en): relation in 1 document" in lines
+
+
+@pytest.mark.parametrize(
+    ("n", "what", "counted"),
+    [
+        (1, "mention", "1 mention"),
+        (2, "mention", "2 mentions"),
+        (1_200, "category", "1,200 categories"),
+        (2, "link of a region to its entity", "2 links of a region to its entity"),
+        (2, "second type", "2 second types"),
+        (2, "key 'x'", "2 keys 'x'"),
+        (2, "the language of a document", "2 the language of a document"),
+    ],
+)
+def test_counts_of_what_was_skipped_are_in_the_plural(n, what, counted):
+    assert next(reasons("skipped", [LeftOut(what, "why", "where")] * n)).startswith(f"skipped: {counted}: why (where")
 
 
 def test_check_says_what_is_not_annotated(tmp_path):

@@ -156,12 +156,29 @@ CHAIN = {"id": "c", "mentions": [{"start": 0, "end": 1, "type": "FOOD"}]}
         ([{"text": "x"}], [LINE], r"gold\.jsonl:1: is neither a corpus line .* nor a prediction line"),
         ([EXAMPLE], [EXAMPLE], r"pred\.jsonl: holds corpus lines; expected prediction lines"),
         ([EXAMPLE], [{"document": "d"}], r"pred\.jsonl:1: .*lacks the field 'annotation'"),
+        (
+            [EXAMPLE],
+            [b'{"document": "d", "annotation": {}, "annotation": {}}'],
+            r"pred\.jsonl:1: \$\.annotation: appears",
+        ),
         ([EXAMPLE], [LINE | {"given": "text"}], r"pred\.jsonl:1: \$\.given: "),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(write, gold, pred, message):
     with pytest.raises(UserError, match=message):
         score_files(write("gold.jsonl", *gold), write("pred.jsonl", *pred))
+
+
+@pytest.mark.parametrize(
+    ("gold", "pred", "where"),
+    [
+        (EXAMPLE, LINE | {"annotation": {"relation": []}}, "pred.jsonl:1: $.annotation.relation: "),
+        (json.loads(encode_example(EXAMPLE)) | {"langauge": "zh"}, LINE, "gold.jsonl:1: $.langauge: "),
+    ],
+)
+def test_a_misspelt_key_is_named(write, gold, pred, where, caplog):
+    score_files(write("gold.jsonl", gold), write("pred.jsonl", pred))
+    assert [where in message for message in caplog.messages] == [True]
 
 
 @pytest.mark.parametrize("box", [[0.5, 0, 0.5, 1], [0, 0, 1.5, 1], [1, 0, 0, 1]])
