@@ -33,7 +33,7 @@ from m3dllm.config import flag, options_of
 from m3dllm.errors import UserError
 from m3dllm.experiment import Experiment, Pairs, corpus_of, lacking
 from m3dllm.files import file_name, read_text, shipped
-from m3dllm.options import presets_of
+from m3dllm.options import presets_of, resolve_config
 from m3dllm.registry import find_system
 from m3dllm.report import write_report
 from m3dllm.runs import Run
@@ -112,7 +112,8 @@ def with_values(bench: Bench, words: Sequence[str]) -> Bench:
         name, _, values = word.partition("=")
         name = name.replace("-", "_")
         if name not in vary:
-            raise UserError(f"--vary {word}: expected {' or '.join(vary) or 'nothing: here nothing varies'}")
+            known = f"expected {' or '.join(vary)}" if vary else "the experiment varies nothing: omit --vary"
+            raise UserError(f"--vary {word}: {known}")
         vary[name] = tuple(value.strip() for value in values.split(",") if value.strip())
         if not vary[name]:
             raise UserError(f"--vary {word}: expected {name}=VALUE,VALUE")
@@ -135,7 +136,8 @@ def runs_of(
 
     `preset` and `options` apply to the systems that have them; a system that does not train runs with one seed.
 
-    Raises UserError for an unknown system, and for an option or preset that none of the systems has.
+    Raises UserError for an unknown system, an option or preset that none of the systems has or a value that a system
+    does not take, and for two runs that would have one folder.
     """
     given = dict(options or {})
     specs = {row.system: find_system(row.system) for row in bench.systems}
@@ -167,8 +169,21 @@ def runs_of(
                 options={**row.options, **values, **own},
                 command=command,
             )
+            resolve_config(specs[row.system], experiment.options, preset=experiment.preset, seed=seed)
             found.append(replace(experiment, out=_place(out, experiment, row, bench.vary)))
+    _check_places(found)
     return found
+
+
+def _check_places(experiments: Sequence[Experiment]) -> None:
+    """Raises UserError for two runs in one folder: of one corpus, of corpora of one name, or with one value twice."""
+    places: dict[str, Experiment] = {}
+    for experiment in experiments:
+        other = places.setdefault(str(experiment.out), experiment)
+        if other is not experiment:
+            what = " and ".join(f"'{_words(one)}' of {one.corpus or 'demo'}" for one in (other, experiment))
+            remedy = "give each corpus and value once, and corpora different names"
+            raise UserError.at(str(experiment.out), f"would be the folder of two runs, {what}: {remedy}")
 
 
 def run_all(experiments: Sequence[Experiment]) -> tuple[list[Run], list[str]]:
@@ -222,8 +237,10 @@ def not_run(experiments: Sequence[Experiment]) -> list[str]:
 
 
 def report(bench: Bench, runs: Sequence[Run], out: Path) -> Path:
-    """Write the report of the runs, and return its page; the baseline counts only if it is among them."""
+    """Write the report of the runs, and return its page; a baseline that is not among them is named in the log."""
     names = {run.path.name for run in runs} | {run.record().system for run in runs}
+    if bench.baseline is not None and bench.baseline not in names:
+        log.warning("baseline '%s' is not among the finished runs: compared with the best one only", bench.baseline)
     baseline = bench.baseline if bench.baseline in names else None
     return write_report([run.path for run in runs], out, paper=bench.paper, baseline=baseline)
 

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from m3dllm.bench import SHIPPED, find_bench, is_done, listing, not_run, read_bench, run_all, runs_of, with_values
+from m3dllm.bench import (
+    SHIPPED,
+    find_bench,
+    is_done,
+    listing,
+    not_run,
+    read_bench,
+    report,
+    run_all,
+    runs_of,
+    with_values,
+)
 from m3dllm.cli import main
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.missing import make_manifest
@@ -112,11 +123,34 @@ def test_the_same_command_skips_what_is_done(file, tmp_path):
 
 
 def test_a_run_that_fails_does_not_stop_the_others(file, tmp_path):
-    corpus = small_corpus(tmp_path / "small")
-    bench = with_values(read_bench(file), ["boxes=-1,8"])
-    done, failed = run_all(runs_of(bench, tmp_path / "runs", corpora=[corpus]))
-    assert len(done) == len(failed) == 2
-    assert "--boxes -1" in failed[0]
+    corpora = [tmp_path / "none", small_corpus(tmp_path / "small")]
+    done, failed = run_all(runs_of(read_bench(file), tmp_path / "runs", corpora=corpora))
+    assert len(done) == len(failed) == 4
+    assert "none: does not exist" in failed[0]
+
+
+@pytest.mark.parametrize(
+    ("vary", "words"),
+    [("boxes=-1,8", "system 'majority': --boxes -1"), ("boxes=many", "system 'majority': --boxes many")],
+)
+def test_a_value_that_a_system_does_not_take_is_refused_before_the_first_run(vary, words, file, tmp_path):
+    with pytest.raises(UserError, match=words):
+        runs_of(with_values(read_bench(file), [vary]), tmp_path)
+
+
+@pytest.mark.parametrize("vary", ["boxes=8,8", "boxes=8"])
+def test_two_runs_do_not_share_a_folder(vary, file, tmp_path):
+    corpora = [tmp_path / "a/m3d", tmp_path / "b/m3d"] if vary == "boxes=8" else [None]
+    with pytest.raises(UserError, match="would be the folder of two runs"):
+        runs_of(with_values(read_bench(file), [vary]), tmp_path, corpora=corpora)
+
+
+def test_a_baseline_that_is_not_among_the_runs_is_named(file, tmp_path, caplog):
+    file.write_text(TWO.replace('baseline = "majority"', 'baseline = "dffm"'))
+    bench = with_values(read_bench(file), ["boxes=8"])
+    done, _ = run_all(runs_of(bench, tmp_path / "runs", corpora=[small_corpus(tmp_path / "small")]))
+    report(bench, done, tmp_path / "report")
+    assert "baseline 'dffm' is not among the finished runs" in caplog.text
 
 
 def test_the_command_ends_in_a_report(file, tmp_path, monkeypatch, capsys):
