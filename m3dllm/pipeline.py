@@ -226,7 +226,7 @@ def _predict(session: RunSession, *, retry_failed: bool) -> None:
         session.write(replace(record, provenance=recorded | record.provenance))
         for note in system.notes:
             log.warning("%s: %s", planned.spec.name, note)
-        unchecked = resumes
+        unchecked, n_answers = resumes, 0
         passes = f" × {len(planned.passes)} passes" if len(planned.passes) > 1 else ""
         what = f"{planned.spec.name}, {counted(len(planned.test), 'document')}{passes}"
         with session.keeping(system) as keep, progress(what, len(documents)) as step:
@@ -235,9 +235,10 @@ def _predict(session: RunSession, *, retry_failed: bool) -> None:
                     check_model(session.run.path, recorded, system.provenance)
                     unchecked = False
                 keep(line)
+                n_answers += raw.failure is None
                 step()
         seconds = time.perf_counter() - started
-        log.info("%s in %.1f s", counted(len(documents), "answer"), seconds)
+        log.info("%s in %.1f s", counted(n_answers, "answer"), seconds)
         record = with_timing(with_provenance(record, planned, system), "predict", seconds)
     failures = session.raws.failures
     again = sum(failure.retryable for failure in failures.values())

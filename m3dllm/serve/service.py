@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,10 +54,21 @@ def start(service: Service, out: Path, host: str, port: int, *, token_env: str) 
     predictor = make_predictor(service)
     app = make_app(Jobs(out, service.command()), predictor, token=token)
     name = f"[{host}]" if ":" in host else host
-    say(f"form           http://{name}:{port}/")
-    say(f"Label Studio   http://{name}:{port}  (Settings, Model, Connect Model)")
-    say("Ctrl-C stops it")
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+    with listening(host, port) as listener, suppress(KeyboardInterrupt):
+        port = listener.getsockname()[1]
+        say(f"form           http://{name}:{port}/")
+        say(f"Label Studio   http://{name}:{port}  (Settings, Model, Connect Model)")
+        say("Ctrl-C stops it")
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens on the address. Raises UserError if that cannot be."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        why = str(error.strerror).partition(" (while")[0]
+        raise UserError(f"--host {host} --port {port}: {why}: choose another port or address") from error
 
 
 def make_predictor(service: Service) -> Any:

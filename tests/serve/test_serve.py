@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 from m3dllm.serve.app import make_app
 from m3dllm.serve.jobs import Jobs
 from m3dllm.serve.label_studio import Interface, Predictor
-from m3dllm.serve.service import Service, make_predictor, start
+from m3dllm.serve.service import Service, listening, make_predictor, start
 
 CONFIG = """<View><Relations><Relation value="met"/></Relations>
 <Labels name="tag" toName="words"><Label value="PER"/></Labels><Text name="words" value="$body"/></View>"""
@@ -98,6 +98,13 @@ def test_another_address_needs_a_token(tmp_path, monkeypatch):
     monkeypatch.delenv("M3DLLM_TOKEN", raising=False)
     with pytest.raises(UserError, match="set a token in the environment variable M3DLLM_TOKEN"):
         start(Service("majority"), tmp_path, "0.0.0.0", 9090, token_env="M3DLLM_TOKEN")
+
+
+def test_a_port_that_is_taken_is_named():
+    with listening("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"--port {port}: Address already in use: choose another port"):
+            listening("127.0.0.1", port)
 
 
 def test_a_system_that_must_be_fitted_needs_its_checkpoint():

@@ -131,6 +131,19 @@ def test_answers_that_are_none_are_refused_in_one_line(corpus, tmp_path, line):
         ask(corpus, tmp_path, tmp_path / "answers.jsonl")
 
 
+def test_answers_to_other_requests_are_named(corpus, tmp_path):
+    ask(corpus, tmp_path, temperature=0.5)
+    given = answered(tmp_path, "answers.jsonl")
+    (tmp_path / "run").rename(tmp_path / "other")
+    assert "the answers given are to other requests" in failures(ask(corpus, tmp_path, given))[0].message
+
+
+def test_only_a_document_without_a_request_is_counted_as_answered(corpus, tmp_path, caplog):
+    caplog.set_level("INFO", "m3dllm")
+    ask(corpus, tmp_path)
+    assert any(message.startswith("1 answer in ") for message in caplog.messages)
+
+
 def test_a_batch_needs_the_name_of_its_model(corpus, tmp_path):
     with pytest.raises(UserError, match="--batch-file needs --model"):
         ask(corpus, tmp_path, model=None)

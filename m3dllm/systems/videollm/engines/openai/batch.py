@@ -35,6 +35,8 @@ class BatchClient:
             if (failure := self._failure(row)) is None or failure.kind not in ("down", "busy")
         }
         self._written: set[str] = set()
+        self._fits = not any(self._answers)
+        """Whether some answer was to a request of this command, or there are none."""
         self._lock = threading.Lock()
         if not _may_be_overwritten(requests):
             raise UserError.at(requests, "exists and does not hold requests: choose another --batch-file")
@@ -53,6 +55,7 @@ class BatchClient:
         name = sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode())[:32]
         with self._lock:
             if (place := self._places.get(name)) is not None:
+                self._fits = True
                 return self._read(self._answers[place[0]][place[1]][1])
             if name not in self._written:
                 self._written.add(name)
@@ -60,7 +63,8 @@ class BatchClient:
                 with self._path.open("ab") as file:
                     file.write(encode(line) + b"\n")
         send = "submit it as a batch, and pass the answers by --batch-answers to the same command"
-        raise RefusalError(f"{self._path} has the request: {send}", "later")
+        other = "" if self._fits else "; the answers given are to other requests: were options or documents others?"
+        raise RefusalError(f"{self._path} has the request: {send}{other}", "later")
 
     def _read(self, row: dict[str, Any]) -> dict[str, Any]:
         if (failure := self._failure(row)) is not None:
