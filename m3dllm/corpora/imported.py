@@ -16,7 +16,7 @@ from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from m3dllm.columns import columns
+from m3dllm.columns import columns, counted
 from m3dllm.confidence import without_confidences
 from m3dllm.errors import UserError, one_line
 from m3dllm.labels import Label, LabelSet, RelationLabel
@@ -353,7 +353,10 @@ def reasons(verb: str, things: Iterable[LeftOut], places: int = 3) -> Iterator[s
 
 
 def _counted(n: int, what: str) -> str:
-    """Such as "1 mention", "2 links of a region to its entity"; what begins with no noun stays as it is."""
+    """Such as "1 mention", "2 links of a region to its entity", "the language of 2 documents"; what begins with no noun
+    stays as it is."""
+    if part := re.fullmatch("(the .* of) an? ([a-z]+)", what):
+        return f"{part[1]} {counted(n, part[2])}"
     noun = re.match(
         r"(?!the |that |other |its? )(?:(?:box|annotated|second|chain) )?[a-z]+(?<!s)(?= of | with | '|$)", what
     )

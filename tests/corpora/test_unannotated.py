@@ -151,7 +151,8 @@ def test_the_count_of_an_import_says_what_is_not_annotated(tmp_path):
         (2, "link of a region to its entity", "2 links of a region to its entity"),
         (2, "second type", "2 second types"),
         (2, "key 'x'", "2 keys 'x'"),
-        (2, "the language of a document", "2 the language of a document"),
+        (2, "the language of a document", "the language of 2 documents"),
+        (2, "that a task is not annotated", "2 that a task is not annotated"),
     ],
 )
 def test_counts_of_what_was_skipped_are_in_the_plural(n, what, counted):

@@ -154,5 +154,5 @@ def test_the_tutorial(run_section):
     def before():
         export("label-studio", small_corpus(Path("own")), Path("PATH"))
 
-    line = "m3dllm run --system video-llm --corpus corpora/mine --split train"
-    run_section("5. Your own data", before, {line: f"{line} --limit 1"}, page=TUTORIAL)
+    line = "m3dllm run --system video-llm --model MODEL --corpus corpora/mine --split train"
+    run_section("5. Your own data", before, {line: f"{line.replace('--model MODEL ', '')} --limit 1"}, page=TUTORIAL)
