@@ -18,11 +18,11 @@ from typing import Literal
 
 from m3dllm.corpora.annconf import AnnConf, conf_for
 from m3dllm.corpora.bilingual import Part, by_language, is_bilingual, language, repetition, whole
+from m3dllm.corpora.brat_links import Linker, Marked, plain_name
 from m3dllm.corpora.choice import Choice, chosen
 from m3dllm.corpora.frames import BoxOrientation, Clip, ClipFiles, read_clip
 from m3dllm.corpora.images import SUFFIXES
 from m3dllm.corpora.imported import NOT_SELECTED, Counts, Examples, Imported, unused_id
-from m3dllm.corpora.marks import Sets
 from m3dllm.corpora.offsets import (
     Reading,
     Span,
@@ -35,14 +35,14 @@ from m3dllm.corpora.offsets import (
 )
 from m3dllm.corpora.places import Places
 from m3dllm.corpora.sources import may_annotate
-from m3dllm.corpora.standoff import Link, Standoff, TextBound, parse_standoff
+from m3dllm.corpora.standoff import Standoff, TextBound, parse_standoff
 from m3dllm.corpora.standoff_files import Pair, find_pairs
 from m3dllm.corpora.walk import shown, walk_files
 from m3dllm.corpora.yolo import read_names
 from m3dllm.errors import UserError
 from m3dllm.files import decode_text, file_name, read_bytes, read_text
 from m3dllm.labels import LabelSet
-from m3dllm.types import Annotation, Chain, Document, Example, Lang, Mention, Relation, Task
+from m3dllm.types import Annotation, Document, Example, Lang, Mention, Task
 
 COREFERENCE = ("Coreference", "Coref", "same_mention", "same_as", "Identity", "Equiv")
 """The default coreference relations; compared without case."""
@@ -124,7 +124,7 @@ def read_brat(
     options = _Options(
         lang=lang,
         by_language=split_languages,
-        coreference=None if coreference is None else frozenset(_plain(name) for name in (*coreference, "Equiv")),
+        coreference=None if coreference is None else frozenset(plain_name(name) for name in (*coreference, "Equiv")),
         chain_names=_pattern(CHAIN_NAMES if chain_names == AUTO else chain_names, "--chain-names"),
         chains_are_numbered=chain_names == AUTO,
         entity_types=entity_types,
@@ -187,11 +187,6 @@ def _note_others(path: Path, roots: Collection[Path], notes: Imported) -> None:
             notes.leave_out("file", "it is not read: expected .ann and .txt files", shown(file, path))
 
 
-def _plain(name: str) -> str:
-    """A relation's name in the form in which names are compared."""
-    return name.casefold().replace("-", "_")
-
-
 def _pattern(text: str | None, option: str) -> re.Pattern[str] | None:
     try:
         return re.compile(text) if text else None
@@ -199,22 +194,10 @@ def _pattern(text: str | None, option: str) -> re.Pattern[str] | None:
         raise UserError(f"{option}: {text!r} is not a valid pattern: {error}") from error
 
 
-_DEFAULT = frozenset(map(_plain, COREFERENCE))
+_DEFAULT = frozenset(map(plain_name, COREFERENCE))
 
 
 # --- one document -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Mentions:
-    """The mentions of a whole file by id, in the order of their spans, and other annotations on those spans.
-
-    `stand_ins`: a second annotation of a span -> the mention there. `named`: a chain's name -> its mentions.
-    """
-
-    by_id: dict[str, Mention] = field(default_factory=dict)
-    stand_ins: dict[str, str] = field(default_factory=dict)
-    named: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -233,14 +216,14 @@ class _Reader:
         standoff = parse_standoff(read_text(pair.ann))
         for fault in standoff.faults:
             self.notes.leave_out(fault.what, fault.why, f"{pair.ann_name}:{fault.line}: {fault.text[:80]}")
-        self.link_names |= {_plain(link.name) for link in (*standoff.relations, *standoff.equivalences)}
+        self.link_names |= {plain_name(link.name) for link in (*standoff.relations, *standoff.equivalences)}
         reading = self._reading(decode_text(data, pair.txt), data, standoff, pair)
         text = reading.text
         spans = self._spans(standoff, reading, pair)
         mentions = self._mentions(spans, standoff, pair, text, conf)
         parts = self._parts(text, spans.values(), pair)
         placed = self._placed(mentions, parts, pair)
-        linker = _Linker(
+        linker = Linker(
             self.notes,
             self._coreference(standoff, conf, pair),
             self.options.relation_types,
@@ -348,9 +331,9 @@ class _Reader:
 
     def _mentions(
         self, spans: Mapping[str, tuple[int, int]], standoff: Standoff, pair: Pair, text: str, conf: AnnConf
-    ) -> _Mentions:
+    ) -> Marked:
         """The annotations that are mentions: one per span, of a chosen type, and not the trigger of an event."""
-        found = _Mentions()
+        found = Marked()
         triggers = set(standoff.triggers.values())
         shared: dict[tuple[int, int], list[TextBound]] = defaultdict(list)
         for name, span in spans.items():
@@ -420,9 +403,9 @@ class _Reader:
         """The relations that join mentions in this file; undeclared ones are noted."""
         if self.options.coreference is not None:
             return self.options.coreference
-        declared = {_plain(name) for name in conf.coreference}
+        declared = {plain_name(name) for name in conf.coreference}
         for name in dict.fromkeys(link.name for link in (*standoff.relations, *standoff.equivalences)):
-            if _plain(name) in _DEFAULT and _plain(name) not in declared | {"equiv"}:
+            if plain_name(name) in _DEFAULT and plain_name(name) not in declared | {"equiv"}:
                 why = f"{name!r} is read as coreference by default: '--coreference' says which names are"
                 self.notes.remark("relation", why, pair.ann_name)
         return frozenset(_DEFAULT | declared)
@@ -450,7 +433,7 @@ class _Reader:
     def check_names(self, coreference: Sequence[str] | None) -> None:
         """Note coreference names that never occur as problems of the import."""
         for name in coreference or ():
-            if _plain(name) not in self.link_names:
+            if plain_name(name) not in self.link_names:
                 known = ", ".join(sorted(self.link_names)) or "none"
                 self.notes.problems.append(f"--coreference {name}: no relation has this name; expected some of {known}")
 
@@ -476,7 +459,7 @@ class _Reader:
             self.notes.leave_out("text", why, f"{pair.txt_name}: lines {first} to {last}")
         return by_language(text[:cut])
 
-    def _placed(self, mentions: _Mentions, parts: Sequence[Part], pair: Pair) -> dict[str, tuple[int, Mention]]:
+    def _placed(self, mentions: Marked, parts: Sequence[Part], pair: Pair) -> dict[str, tuple[int, Mention]]:
         """id -> (number of the part, mention in the part's text) of the mentions that lie in one language."""
         placed = {}
         for name, mention in mentions.by_id.items():
@@ -497,119 +480,6 @@ def _directed(standoff: Standoff, conf: AnnConf) -> Standoff:
 
 def _letters(text: str) -> str:
     return re.sub(r"[\W_]", "", text).casefold()
-
-
-@dataclass(slots=True)
-class _Linker:
-    """Makes chains and relations of the mentions of one file: `placed` is id -> (number of its part, mention there)."""
-
-    notes: Imported
-    coreference: frozenset[str]
-    relation_types: Choice | None
-    file: str
-    standoff: Standoff
-    mentions: _Mentions
-    placed: Mapping[str, tuple[int, Mention]]
-
-    def golds(self, n_parts: int) -> list[tuple[tuple[Chain, ...], tuple[Relation, ...]]]:
-        """(chains, relations) of each part; chains are `c0`, `c1`, … in the order of their first mentions."""
-        sets = self._joined()
-        members: dict[tuple[int, str], list[Mention]] = defaultdict(list)
-        for name, (part, mention) in sorted(self.placed.items(), key=lambda item: item[1]):
-            members[part, sets.root(name)].append(mention)
-        chains: list[list[Chain]] = [[] for _ in range(n_parts)]
-        names = {}
-        for (part, root), held in members.items():
-            names[root] = f"c{len(chains[part])}"
-            chains[part].append(Chain(names[root], tuple(held)))
-        relations: list[dict[Relation, None]] = [{} for _ in range(n_parts)]
-        for link in self.standoff.relations:
-            if not self._is_coreference(link) and (pair := self._related(link, sets)):
-                part, head, tail, kind = pair
-                relation = Relation(names[head], names[tail], kind)
-                if relation in relations[part]:
-                    self.notes.leave_out("relation", "its chains already have it", self._where(link))
-                relations[part][relation] = None
-        return [(tuple(ours), tuple(theirs)) for ours, theirs in zip(chains, relations, strict=True)]
-
-    def _joined(self) -> Sets[str]:
-        """The mentions, joined to chains by coreference relations, equivalences and chain names."""
-        sets = Sets[str]()
-        for link in filter(self._is_coreference, self.standoff.relations):
-            ends, lost = self._ends(link)
-            if lost:
-                self.notes.leave_out("relation", next(iter(lost.values())), self._where(link))
-            elif ends[0] == ends[1]:
-                self.notes.leave_out("relation", "it joins a mention to itself", self._where(link))
-            else:
-                self._join(sets, ends, "relation", self._where(link))
-        for link in self.standoff.equivalences:
-            if not self._is_coreference(link):
-                why = f"{link.name!r} is not among the names of coreference"
-                self.notes.leave_out("equivalence", why, f"{self._where(link)}; --coreference {link.name} makes it one")
-                continue
-            ends, lost = self._ends(link)
-            if len(set(ends)) < 2:
-                why = next(iter(lost.values()), "it joins a mention to itself")
-                self.notes.leave_out("equivalence", why, self._where(link))
-                continue
-            for end, why in lost.items():
-                self.notes.leave_out("end of an equivalence", why, f"{self._where(link)}: {end}")
-            self._join(sets, ends, "equivalence", self._where(link))
-        for name, members in self.mentions.named.items():
-            self._join(sets, [end for end in members if end in self.placed], "chain name", f"{self.file}: {name}")
-        return sets
-
-    def _join(self, sets: Sets[str], ends: Sequence[str], what: str, where: str) -> None:
-        """Join the mentions of each part, and note links across parts."""
-        by_part: dict[int, list[str]] = defaultdict(list)
-        for end in ends:
-            by_part[self.placed[end][0]].append(end)
-        if len(by_part) > 1:
-            self.notes.leave_out(what, "it crosses from one language to another", where)
-        for members in by_part.values():
-            sets.join(members)
-
-    def _related(self, link: Link, sets: Sets[str]) -> tuple[int, str, str, str] | None:
-        """(part, root of the head, root of the tail, type) of a relation; None, noted, if it cannot be used."""
-        kind = chosen(link.name, self.relation_types)
-        ends, lost = self._ends(link)
-        if kind is None:
-            why = f"its type {link.name!r} {NOT_SELECTED}"
-        elif lost:
-            why = next(iter(lost.values()))
-        else:
-            (head_part, _), (tail_part, _) = (self.placed[end] for end in ends)
-            head, tail = map(sets.root, ends)
-            if head_part == tail_part and head != tail:
-                return head_part, head, tail, kind
-            why = (
-                "both of its ends are in the same chain" if head == tail else "it crosses from one language to another"
-            )
-        self.notes.leave_out("relation", why, self._where(link))
-        return None
-
-    def _ends(self, link: Link) -> tuple[list[str], dict[str, str]]:
-        """(the mentions at its ends, why each of the other ends is no mention)."""
-        ends, lost = [], {}
-        for name in link.ends:
-            mention = self.mentions.stand_ins.get(name, name)
-            if mention in self.placed:
-                ends.append(mention)
-            elif name in self.standoff.triggers:
-                lost[name] = "one of its ends is an event"
-            else:
-                lost[name] = (
-                    "one of its ends was skipped" if name in self.standoff.texts else "one of its ends does not exist"
-                )
-        return ends, lost
-
-    def _is_coreference(self, link: Link) -> bool:
-        return _plain(link.name) in self.coreference
-
-    def _where(self, link: Link) -> str:
-        more = f" … ({len(link.ends)} ends)" if len(link.ends) > 8 else ""
-        return f"{self.file}:{link.line}: {link.name} {' '.join(link.ends[:8])}{more}"
 
 
 IMPORTER = read_brat

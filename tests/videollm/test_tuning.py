@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import random
 import resource
 import signal
 import subprocess
@@ -20,8 +19,6 @@ pytest.importorskip("llguidance", reason="needs the extra 'llm'")
 pytest.importorskip("accelerate", reason="needs the extra 'llm'")
 
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from m3dllm.corpora.native import load_corpus
@@ -31,7 +28,7 @@ from m3dllm.labels import LabelSet
 from m3dllm.pipeline import fit, predict
 from m3dllm.systems.videollm import embedded
 from m3dllm.systems.videollm.adapters import card as adapters
-from m3dllm.systems.videollm.adapters.card import CONFIG, WEIGHTS, find_adapter, open_adapter, to_toml
+from m3dllm.systems.videollm.adapters.card import CONFIG, WEIGHTS, find_adapter, open_adapter
 from m3dllm.systems.videollm.adapters.lora import linear_layers
 from m3dllm.systems.videollm.adapters.use import tuned
 from m3dllm.systems.videollm.config import Config
@@ -42,7 +39,7 @@ from m3dllm.systems.videollm.tuning.conversations import items_of
 from m3dllm.systems.videollm.tuning.encoding import IGNORED, answer_ids, collate, encode, loss_sum
 from m3dllm.systems.videollm.tuning.trainer import Trainer
 from m3dllm.systems.videollm.verbs import merge, overview, push
-from m3dllm.training import Progress, Schedule, Training, batches, save_progress, share_of
+from m3dllm.training import Progress, Training, save_progress
 from tests.small import LABELS, small_corpus
 
 SMALL = {
@@ -184,33 +181,6 @@ def test_no_weight_of_the_vision_tower_learns(tiny, base, corpus, tmp_path):
     made = trainer(base, corpus, tmp_path / "more", train_fully=("lm_head", "visual.merger"))
     names = {name for name, weight in made.model.named_parameters() if weight.requires_grad and "lora" not in name}
     assert {name.split(".modules_to_save")[0] for name in names} == {"lm_head", "model.visual.merger"}
-
-
-# --- steps ------------------------------------------------------------------------------------------------------------
-
-
-def test_steps_hold_every_lesson_once_and_lessons_of_one_length():
-    lengths = [(7 * i) % 50 for i in range(100)]
-
-    def steps_of(epoch, **options):
-        return batches(lengths, Schedule(epochs=1, batch_size=8, **options), random.Random(f"0:{epoch}"))
-
-    steps = steps_of(0)
-    assert sorted(n for step in steps for n in step) == list(range(100))
-    spread = [max(lengths[n] for n in step) - min(lengths[n] for n in step) for step in steps]
-    assert max(spread) < 10
-    assert steps == steps_of(0) != steps_of(1)
-    assert max(
-        max(lengths[n] for n in step) - min(lengths[n] for n in step)
-        for step in steps_of(0, group_by_length=False)
-    ) > 20  # fmt: skip
-
-
-@pytest.mark.parametrize("processes", [1, 2, 3, 5])
-def test_processes_share_a_step_without_rest(processes):
-    step = list(range(7))
-    parts = [share_of(step, 2, process=p, processes=processes) for p in range(processes)]
-    assert sorted(n for own in parts for part in own for n in part) == step
 
 
 # --- a fit ------------------------------------------------------------------------------------------------------------
@@ -420,6 +390,12 @@ def test_two_processes_learn_what_one_learns(corpus, base, run, tmp_path):
     assert [epoch["loss"] for epoch in two] == pytest.approx([epoch["loss"] for epoch in one], abs=2e-4)
 
 
+def test_a_card_is_read_as_it_was_written(run, tmp_path):
+    card = open_adapter(run / "checkpoint").card
+    (tmp_path / "adapter.toml").write_text(card.toml())
+    assert asdict(open_adapter(tmp_path).card) == asdict(card)
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -611,37 +587,3 @@ def test_a_full_disk_keeps_the_last_good_state(base, corpus, tmp_path):
 def test_a_hub_that_cannot_be_reached_is_one_line(run):
     with pytest.raises(UserError, match="me/mine: adapter 'adapter' cannot be pushed"):
         push(str(run), "me/mine")
-
-
-# --- adapter.toml -----------------------------------------------------------------------------------------------------
-
-_plain = st.one_of(
-    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x7f")),
-    st.booleans(),
-    st.integers(-9, 9),
-    st.floats(0, 1),
-)
-_keys = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x7f"), min_size=1)
-
-
-@given(
-    st.dictionaries(
-        _keys,
-        st.one_of(
-            _plain,
-            st.lists(_plain),
-            st.dictionaries(_keys, _plain),
-            st.lists(st.dictionaries(_keys, _plain), min_size=1),
-        ),
-    )
-)
-def test_a_table_is_read_as_it_was_written(table):
-    import tomllib
-
-    assert tomllib.loads(to_toml(table)) == table
-
-
-def test_a_card_is_read_as_it_was_written(run, tmp_path):
-    card = open_adapter(run / "checkpoint").card
-    (tmp_path / "adapter.toml").write_text(card.toml())
-    assert asdict(open_adapter(tmp_path).card) == asdict(card)
