@@ -74,7 +74,7 @@ def test_of_any_engine_s_answer_repetitions_are_noted_and_the_text_is_kept():
 def test_an_engine_ends_an_answer_that_goes_round(tiny, engine):
     pytest.importorskip("vllm" if engine == "vllm" else "torch", reason="needs its engine")
     options = {"max_tokens": 400, "context": 4000, "dtype": "float32", "frames": 0, "family": "qwen2.5-vl"}
-    config = Config(model=tiny("qwen2_5_vl"), engine=engine, strategy="staged", **options)
+    config = Config(model=tiny("qwen2_5_vl"), engine=engine, strategy="staged", prompt_version=1, **options)
     raws = list(VideoLLM(config, labels=LABELS).predict([document(str(i), text="a " * i) for i in (3, 9, 20)]))
     ended = [turn for raw in raws for turn in raw.turns if turn.finish == "repetition"]
     assert ended

@@ -101,6 +101,13 @@ def test_an_answer_that_cannot_be_written_with_texts_is_no_example():
     assert not can_be_shown(example("many", "[PER0 Ada] [PER1 Bela]"), Config(max_chains=1))
 
 
+def test_no_example_has_an_answer_that_is_cut():
+    three = example("three", "[PER0 Ada] [PER1 Bela] [PER2 Cora] [LOC3 Delft]")
+    assert can_be_shown(three, Config(strategy="staged", max_mentions=3))
+    assert not can_be_shown(three, Config(strategy="staged", max_mentions=2))
+    assert can_be_shown(three, Config(strategy="joint", max_mentions=2))
+
+
 def test_more_shots_than_the_train_split_has_is_one_line():
     with pytest.raises(UserError, match="--shots 30: 16 of the 20 documents of the train split"):
         FewShotSelector(TRAIN, Config(shots=30))
@@ -120,7 +127,7 @@ class Echo(Engine):
 
     def __init__(self, *answers: str, context: int = 100_000):
         self.answers, self.context = list(answers), context
-        self.asked = []
+        self.asked, self.sent = [], []
         self.keys = []
 
     def count(self, messages):
@@ -128,6 +135,7 @@ class Echo(Engine):
 
     def submit(self, key, request):
         self.messages = request.messages
+        self.sent.append(request.messages)
         self.asked.append("".join(p for message in request.messages for p in message.parts if isinstance(p, str)))
         self.keys.append(key)
 
@@ -165,9 +173,10 @@ def test_each_stage_has_examples_of_its_own(version):
     engine = Echo('{"PER":["Ada","She"],"LOC":["Delft"]}', '{"chains":[["m0","m2"]]}', '{"relations":[]}')
     list(system(engine, strategy="staged", prompt_version=version).predict([asked("Ada is from Delft . She left .")]))
     entities, chains, relations = engine.asked
-    assert '{"PER":["Ada","She"],"LOC":["Arles"]}' in entities
+    typed = '{"text":"Ada","type":"PER"},{"text":"Arles","type":"LOC"},{"text":"She","type":"PER"}'
+    assert {1: '{"PER":["Ada","She"],"LOC":["Arles"]}', 2: f'{{"mentions":[{typed}]}}'}[version] in entities
     assert "[m0 Ada] was born in [m1 Arles] . [m2 She] left ." in chains
-    assert '{"chains":[["m0","m2"]]}' in chains
+    assert {1: '{"chains":[["m0","m2"]]}', 2: '{"chains":[{"mentions":["m0","m2"]}]}'}[version] in chains
     assert re.search(r"c0 \(PER\): Ada / She\n(- )?c1 \(LOC\): Arles", relations)
     assert '{"relations":[{"head":"c0","tail":"c1","type":"PER-LOC_birth"}]}' in relations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,7 +63,10 @@ def can_be_shown(example: Example, options: Options) -> bool:
     """Whether its gold can be written as an answer, with texts that occur in it, within the bounds of an answer."""
     if not example.document.text.strip() or not example.gold.chains:
         return False
-    if not find_strategy(options.strategy).example_tasks <= example.annotated:
+    strategy = find_strategy(options.strategy)
+    if not strategy.example_tasks <= example.annotated:
+        return False
+    if strategy.lists_types and _most_of_a_type(example) > options.max_mentions:
         return False
     written = write_answer(example.document, example.gold)["chains"]
     texts = [text if isinstance(text, str) else text[0] for c in written for text in c["mentions"] if _is_text(text)]
@@ -73,6 +77,12 @@ def can_be_shown(example: Example, options: Options) -> bool:
         and all(len(chain["mentions"]) <= options.max_mentions for chain in written)
         and len(example.gold.relations) <= options.max_relations
     )
+
+
+def _most_of_a_type(example: Example) -> int:
+    """The number of different texts of the mention type that has most."""
+    texts = {(mention.type, example.document.text[mention.start : mention.end]) for mention in example.gold.mentions}
+    return max(Counter(kind for kind, _ in texts).values(), default=0)
 
 
 def _is_text(mention: Any) -> bool:

@@ -123,19 +123,34 @@ def entities_grammar(document: Document, labels: LabelSet, bounds: Bounds) -> st
     return rules.text()
 
 
-def spans_grammar(document: Document, bounds: Bounds, most: int) -> str:
-    """At most `most` texts of the document, without types."""
+def mentions_grammar(document: Document, labels: LabelSet, bounds: Bounds) -> str:
+    """A list of the mentions, each with its text and type."""
+    rules = _Rules()
+    mentions = '""'
+    if mention_chunks(document) and labels.mentions:
+        rules.mentions(document, bounds)
+        rules.add("TYPE", _names(label.name for label in labels.mentions))
+        rules.add("typed", _object({"text": "MENTION", "type": "TYPE"}))
+        mentions = _list("typed", bounds.mentions * len(labels.mentions))
+    rules.add("start", _object({"mentions": _array(mentions)}))
+    return rules.text()
+
+
+def spans_grammar(document: Document, bounds: Bounds, most: int, *, objects: bool = False) -> str:
+    """At most `most` texts of the document, without types; with `objects`, each is that of an object."""
     rules = _Rules()
     texts = '""'
     if mention_chunks(document):
         rules.mentions(document, bounds)
-        texts = _list("MENTION", most)
+        rules.add("span", _object({"text": "MENTION"}) if objects else "MENTION")
+        texts = _list("span", most)
     rules.add("start", _object({"mentions": _array(texts)}))
     return rules.text()
 
 
-def chains_grammar(mentions: Sequence[Named], bounds: Bounds) -> str:
-    """Lists of names of `mentions`, each list of one type, each name at most once in the answer.
+def chains_grammar(mentions: Sequence[Named], bounds: Bounds, *, objects: bool = False) -> str:
+    """Lists of names of `mentions`, each list of one type, each name at most once in the answer; with `objects`, each
+    list is that of an object.
 
     With more than MARKED mentions a name may be repeated. Raises ValueError if there is no mention.
     """
@@ -143,10 +158,11 @@ def chains_grammar(mentions: Sequence[Named], bounds: Bounds) -> str:
         raise ValueError("no mention to make chains of")
     rules = _Rules()
     kinds = list(_by_type(mentions))
+    opens, closes = (_text('{"mentions":['), _text("]}")) if objects else (_text("["), _text("]"))
     if len(mentions) > MARKED:
         for i, names in enumerate(_by_type(mentions).values()):
             rules.add(f"NAME_{i}", _names(names))
-            rules.add(f"chain_{i}", _array(_list(f"NAME_{i}", len(names), least=1)))
+            rules.add(f"chain_{i}", _row(opens, _list(f"NAME_{i}", len(names), least=1), closes))
         rules.add("chain", " | ".join(f"chain_{i}" for i in range(len(kinds))))
         rules.add("start", _object({"chains": _array(_list("chain", bounds.chains))}))
         return rules.text()
@@ -156,9 +172,9 @@ def chains_grammar(mentions: Sequence[Named], bounds: Bounds) -> str:
         name = f"{_text(_json(mention.name))} more_{kinds.index(mention.type)}::set_bit({bit}) %if bit_clear({bit})"
         used[mention.type].append(name)
     rules.add("start", _row(_text('{"chains":['), "(first::0x0 |", _text("]}"), ")"))
-    rules.add("first::_", " | ".join(f'"[" {name}' for names in used.values() for name in names))
+    rules.add("first::_", " | ".join(f"{opens} {name}" for names in used.values() for name in names))
     for i, names in enumerate(used.values()):
-        rules.add(f"more_{i}::_", " | ".join(['"]" end::_', *(f'"," {name}' for name in names)]))
+        rules.add(f"more_{i}::_", " | ".join([f"{closes} end::_", *(f'"," {name}' for name in names)]))
     rules.add("end::_", f'"," first::_ %if not(is_ones([0:{len(mentions)}])) | {_text("]}")}')
     return rules.text()
 

@@ -76,6 +76,12 @@ class Prompts:
         """Whether few-shot examples are turns of the conversation (version 2 or later), or part of the question."""
         return self.version > 1
 
+    @property
+    def lists_objects(self) -> bool:
+        """Whether answers of `staged` and `mqa` list objects (version 2 or later), or texts: a small model ends a list
+        of texts before its first one."""
+        return self.version > 1
+
     def render(self, name: str, lang: Lang, **values: Any) -> str:
         """The text of the template `name`, such as "staged/chains", filled with `values`.
 

@@ -48,15 +48,24 @@ def entities_schema(labels: LabelSet, bounds: Bounds) -> Schema:
     return _object({label.name: _array(text, bounds.mentions) for label in labels.mentions})
 
 
-def spans_schema(bounds: Bounds, most: int) -> Schema:
-    """At most `most` texts."""
-    return _object({"mentions": _array({"type": "string", "minLength": 1, "maxLength": bounds.characters}, most)})
+def mentions_schema(labels: LabelSet, bounds: Bounds) -> Schema:
+    """A list of the mentions, each with its text and type."""
+    text = {"type": "string", "minLength": 1, "maxLength": bounds.characters}
+    mention = _object({"text": text, "type": _one_of(label.name for label in labels.mentions)})
+    return _object({"mentions": _array(mention, bounds.mentions * len(labels.mentions))})
 
 
-def chains_schema(mentions: Sequence[Named], bounds: Bounds) -> Schema:
-    """Lists of names of `mentions`."""
+def spans_schema(bounds: Bounds, most: int, *, objects: bool = False) -> Schema:
+    """At most `most` texts; with `objects`, each is that of an object."""
+    text = {"type": "string", "minLength": 1, "maxLength": bounds.characters}
+    return _object({"mentions": _array(_object({"text": text}) if objects else text, most)})
+
+
+def chains_schema(mentions: Sequence[Named], bounds: Bounds, *, objects: bool = False) -> Schema:
+    """Lists of names of `mentions`; with `objects`, each list is that of an object."""
     chain = _array(_one_of(mention.name for mention in mentions), len(mentions), least=1)
-    return _object({"chains": _array(chain, min(bounds.chains, len(mentions)))})
+    most = min(bounds.chains, len(mentions))
+    return _object({"chains": _array(_object({"mentions": chain}) if objects else chain, most)})
 
 
 def relations_schema(chains: Sequence[Named], labels: LabelSet, bounds: Bounds) -> Schema:

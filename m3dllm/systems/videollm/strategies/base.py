@@ -172,6 +172,8 @@ class Strategy(ABC):
     """Whether regions have one question per frame, with only that frame."""
     example_tasks: ClassVar[frozenset[Task]] = frozenset()
     """The tasks that must be annotated in a train document for it to be an example."""
+    lists_types: ClassVar[bool] = False
+    """Whether an answer lists the texts of each mention type, at most `max_mentions` of them."""
     checks: ClassVar[bool] = False
     """Whether it only checks the proposals of another system (`Document.proposed`)."""
     fractions: ClassVar[bool] = False

@@ -64,17 +64,18 @@ def _most(context: PromptContext) -> int:
 
 
 def _spans_constraint(context: PromptContext, about: About) -> Constraint:
+    most, objects = _most(context), context.prompts.lists_objects
     return Constraint(
-        grammar=grammar.spans_grammar(context.document, context.bounds, _most(context)),
-        schema=schema.spans_schema(context.bounds, _most(context)),
+        grammar=grammar.spans_grammar(context.document, context.bounds, most, objects=objects),
+        schema=schema.spans_schema(context.bounds, most, objects=objects),
     )
 
 
 def _spans_target(gold: Gold, about: About) -> str:
     """The texts of all mentions, each once, in document order."""
     text = gold.context.document.text
-    texts = dict.fromkeys(text[m.start : m.end] for m in sorted(gold.annotation.mentions))
-    answer = {"mentions": list(texts)[: _most(gold.context)]}
+    texts = [*dict.fromkeys(text[m.start : m.end] for m in sorted(gold.annotation.mentions))][: _most(gold.context)]
+    answer = {"mentions": [{"text": text} for text in texts] if gold.context.prompts.lists_objects else texts}
     return json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -23,9 +23,13 @@ from m3dllm.types import Given, Issue, Mention
 
 
 def _entities_constraint(context: PromptContext, about: About) -> Constraint:
+    document, labels, bounds = context.document, context.labels, context.bounds
+    if context.prompts.lists_objects:
+        return Constraint(
+            grammar=grammar.mentions_grammar(document, labels, bounds), schema=schema.mentions_schema(labels, bounds)
+        )
     return Constraint(
-        grammar=grammar.entities_grammar(context.document, context.labels, context.bounds),
-        schema=schema.entities_schema(context.labels, context.bounds),
+        grammar=grammar.entities_grammar(document, labels, bounds), schema=schema.entities_schema(labels, bounds)
     )
 
 
@@ -35,22 +39,44 @@ def _entities_values(context: PromptContext, about: About) -> Mapping[str, Any]:
 
 
 def _entities_target(gold: Gold, about: About) -> str:
-    """For each mention type its texts, in document order."""
+    """The texts of the mentions with their types, in document order; in version 1 for each type its texts."""
     text, bounds = gold.context.document.text, gold.context.bounds
-    texts = [(m.type, text[m.start : m.end]) for m in sorted(gold.annotation.mentions)]
+    texts = dict.fromkeys((m.type, text[m.start : m.end]) for m in sorted(gold.annotation.mentions))
     types = [label.name for label in gold.context.labels.mentions]
-    return _json(
-        {kind: list(dict.fromkeys(text for k, text in texts if k == kind))[: bounds.mentions] for kind in types}
-    )
+    if gold.context.prompts.lists_objects:
+        mentions = [{"text": text, "type": kind} for kind, text in texts]
+        return _json({"mentions": mentions[: bounds.mentions * len(types)]})
+    return _json({kind: [text for k, text in texts if k == kind][: bounds.mentions] for kind in types})
 
 
 def _entities_parse(context: PromptContext, reply: Reply, about: About) -> tuple[list[Mention], list[Group]]:
     """(the mentions, in order; texts that do not occur)."""
-    answer = context.read(reply, "turns[0]", *(label.name for label in context.labels.mentions))
+    types = [label.name for label in context.labels.mentions]
     found = Likelihood.of(reply)
-    sure = {(kind, text): p for kind, at in found.root.named.items() for text, p in found.texts(at)} if found else {}
-    return place(context, answer, sure)
+    if not context.prompts.lists_objects:
+        answer = context.read(reply, "turns[0]", *types)
+        named = [(found, kind, at) for kind, at in found.root.named.items()] if found else []
+        return place(context, answer, {(kind, text): p for of, kind, at in named for text, p in of.texts(at)})
+    answer = context.read(reply, "turns[0]", "mentions", *types)
+    listed = rows(answer.get("mentions"))
+    probabilities = found.rows("mentions", MENTION) if found else []
+    by_type: dict[str, list[str]] = {kind: strings(answer.get(kind)) for kind in types if kind != "mentions"}
+    sure: dict[tuple[str, str], float] = {}
+    for i, row in enumerate(listed):
+        kind, text = (row.get("type"), row.get("text")) if isinstance(row, dict) else (None, row)
+        if isinstance(text, str) and kind in types:
+            by_type.setdefault(kind, []).append(text)
+            if len(probabilities) == len(listed):
+                sure.setdefault((kind, text), probabilities[i])
+        else:
+            detail = f"expected a text with one of the types {', '.join(types)}, not {_json(row)[:60]}"
+            code = "unknown_type" if isinstance(text, str) else "bad_shape"
+            context.issues.append(Issue(code, f"mentions[{i}]", detail))
+    return place(context, by_type, sure)
 
+
+MENTION = ("text", "type")
+"""The keys whose values count for the confidence of a mention."""
 
 ENTITIES = Stage(
     template="staged/entities",
@@ -60,7 +86,7 @@ ENTITIES = Stage(
     parse=_entities_parse,
     tasks=frozenset(("entity",)),
 )
-"""For each mention type, the list of the texts of its mentions."""
+"""The texts of the mentions, with their types."""
 
 
 # --- chains -----------------------------------------------------------------------------------------------------------
@@ -78,10 +104,10 @@ def _by_type(mentions: About) -> dict[str, list[str]]:
 
 
 def _chains_constraint(context: PromptContext, mentions: About) -> Constraint:
-    named = _named_mentions(mentions)
+    named, objects = _named_mentions(mentions), context.prompts.lists_objects
     return Constraint(
-        grammar=grammar.chains_grammar(named, context.bounds),
-        schema=schema.chains_schema(named, context.bounds),
+        grammar=grammar.chains_grammar(named, context.bounds, objects=objects),
+        schema=schema.chains_schema(named, context.bounds, objects=objects),
     )
 
 
@@ -97,8 +123,9 @@ def _chains_target(gold: Gold, mentions: About) -> str:
     for i, mention in enumerate(mentions):
         if mention.span in owner:
             lists[owner[mention.span], mention.type].append(f"m{i}")
-    several = [names for names in lists.values() if len(names) > 1]
-    return _json({"chains": several[: gold.context.bounds.chains]})
+    several = [names for names in lists.values() if len(names) > 1][: gold.context.bounds.chains]
+    objects = gold.context.prompts.lists_objects
+    return _json({"chains": [{"mentions": names} for names in several] if objects else several})
 
 
 def _chains_listed(gold: Gold) -> tuple[About, str]:
@@ -112,12 +139,13 @@ def _chains_parse(context: PromptContext, reply: Reply, mentions: About) -> list
     owner: dict[int, int] = {}
     sure = Likelihood.of(reply)
     places = sure.root.named.get("chains") if sure else None
-    links = {name: p for at in places.listed for name, p in sure.texts(at)} if sure and places else {}
+    each = [at.named.get("mentions", at) for at in places.listed] if places else []
+    links = {name: p for at in each for name, p in sure.texts(at)} if sure else {}
     lists: list[list[int]] = []
     listed = context.read(reply, "chains", "chains").get("chains")
-    for j, names in enumerate(listed if isinstance(listed, list) else []):
+    for j, chain in enumerate(listed if isinstance(listed, list) else []):
         members: list[int] = []
-        for name in strings(names):
+        for name in strings(chain.get("mentions") if isinstance(chain, dict) else chain):
             if name not in numbers:
                 context.issues.append(
                     Issue("dangling", f"chains[{j}]", f"refers to mention {name[:40]!r}, which does not exist")
@@ -252,6 +280,7 @@ class Staged(Strategy):
 
     name: ClassVar = "staged"
     stages: ClassVar[tuple[Stage, ...]] = (ENTITIES, CHAINS, RELATIONS, GROUNDING)
+    lists_types: ClassVar = True
 
     def run(self, context: PromptContext) -> Conversation:
         if context.document.given is not None:
