@@ -168,6 +168,24 @@ def test_rows_are_frames_then_candidates_and_one_of_zeros_where_there_is_neither
     assert not rows.boxes[1].any()
 
 
+def test_candidates_of_several_documents_and_frames_have_the_patches_of_their_own_frame():
+    torch.manual_seed(0)
+    scene = torch.randn(2, 3, 4, WIDTH, requires_grad=True)
+    queries = [
+        query((0, 1, 2), Candidate(2, Box(0, 0, 1, 0.5)), Candidate(0, Box(0.2, 0.1, 0.9, 0.8))),
+        query((0, 2), Candidate(2, Box(0.4, 0.4, 0.6, 1.0))),
+    ]
+    rows = rows_of(batch_of(*queries), scene)
+    expected = torch.zeros_like(rows.features)
+    for i, one in enumerate(queries):
+        for j, candidate in enumerate(one.query.candidates):
+            share = cover(torch.tensor([list(candidate.box)]), 2)[0]
+            expected[i, 3 + j] = share @ scene[i, candidate.frame]
+    torch.testing.assert_close(rows.features[:, 3:], expected[:, 3:])
+    (found,) = torch.autograd.grad(rows.features[:, 3:].square().sum(), scene, retain_graph=True)
+    torch.testing.assert_close(found, torch.autograd.grad(expected.square().sum(), scene)[0])
+
+
 # --- the decoder's side -----------------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from m3dllm.systems.videollm.grammar import (
     entities_grammar,
     joint_grammar,
     mention_chunks,
+    mentions_grammar,
     regions_grammar,
     relations_grammar,
     spans_grammar,
@@ -248,6 +249,29 @@ def test_entities_are_lists_of_texts_by_type():
     assert takes(entities_grammar(Document("d", "en", ""), LABELS, SMALL), {"PER": [], "LOC": []})
 
 
+def test_mentions_are_objects_of_text_and_type():
+    grammar = mentions_grammar(Document("d", "en", EN), LABELS, SMALL)
+    ada, bela = {"text": "Ada Lovelace", "type": "PER"}, {"text": "Bela", "type": "LOC"}
+    assert takes(grammar, {"mentions": [ada, bela]})
+    assert takes(grammar, {"mentions": []})
+    for wrong in ({"text": "Grace", "type": "PER"}, {"text": "Ada", "type": "GOD"}, {"text": "Ada"}, "Ada"):
+        assert not takes(grammar, {"mentions": [wrong]})
+    assert takes(grammar, {"mentions": [ada] * 6})
+    assert not takes(grammar, {"mentions": [ada] * 7})
+    assert takes(mentions_grammar(Document("d", "en", ""), LABELS, SMALL), {"mentions": []})
+
+
+def test_chains_may_be_objects():
+    named = [Named("m0", "PER"), Named("m1", "LOC"), Named("m2", "PER")]
+    grammar = chains_grammar(named, SMALL, objects=True)
+    assert takes(grammar, {"chains": [{"mentions": ["m0", "m2"]}, {"mentions": ["m1"]}]})
+    assert takes(grammar, {"chains": []})
+    for wrong in (["m0", "m2"], {"mentions": []}, {"mentions": ["m0", "m1"]}, {"mentions": ["m3"]}):
+        assert not takes(grammar, {"chains": [wrong]})
+    many = [Named(f"m{i}", "PER") for i in range(100)]
+    assert takes(chains_grammar(many, SMALL, objects=True), {"chains": [{"mentions": ["m0", "m99"]}]})
+
+
 def test_chains_are_lists_of_names_of_one_type():
     grammar = chains_grammar([Named("m0", "PER"), Named("m1", "LOC"), Named("m2", "PER")], SMALL)
     assert takes(grammar, {"chains": [["m0", "m2"], ["m1"]]})
@@ -385,6 +409,13 @@ def test_spans_are_texts_of_the_document(text, lang):
         assert len(texts) <= 3
         assert all(Occurrences(document).of(text) for text in texts)
     assert takes(spans_grammar(Document("d", "en", ""), SMALL, 3), {"mentions": []})
+
+
+def test_spans_may_be_objects():
+    grammar = spans_grammar(Document("d", "en", EN), SMALL, 2, objects=True)
+    assert takes(grammar, {"mentions": [{"text": "Ada"}, {"text": "Arles"}]})
+    for wrong in (["Ada"], [{"text": "Grace"}], [{"text": "Ada"}] * 3):
+        assert not takes(grammar, {"mentions": wrong})
 
 
 def test_a_box_is_of_its_frame():

@@ -22,6 +22,7 @@ from m3dllm.systems.videollm.strategies import find_strategy
 from m3dllm.systems.videollm.visible import VisibleFrames
 from m3dllm.types import Chain, Document, Frame, Given, Mention, RawOutput
 from tests.small import LABELS, example
+from tests.videollm.test_likelihood import reply
 
 joint, staged, framewise = map(find_strategy, ("joint", "staged", "framewise"))
 
@@ -209,6 +210,54 @@ def test_a_mention_that_is_said_twice_stays_in_its_first_chain():
     payload, _ = talk(staged, about, {"PER": ["Ada"], "LOC": []}, lists)
     assert [len(chain["mentions"]) for chain in payload["chains"]] == [2]
     assert [issue.code for issue in about.issues] == ["duplicate_mention", "dangling"]
+
+
+def second(text: str = TEXT, lang="en", **options) -> PromptContext:
+    """A document without frames, for prompts of version 2."""
+    return replace(subject(Document("d", lang, text), frames=0, **options), prompts=Prompts(version=2))
+
+
+@pytest.mark.parametrize(
+    ("text", "lang", "ada", "bela"),
+    [
+        ("Ada met Bela . Bela left Ada .", "en", "Ada", "Bela"),
+        ("苏珊与乔治是夫妻。乔治走了，苏珊没走。", "zh", "苏珊", "乔治"),
+    ],
+)
+def test_answers_of_version_two_list_objects(text, lang, ada, bela):
+    about = second(text, lang)
+    mentions = [{"text": ada, "type": "PER"}, {"text": bela, "type": "PER"}]
+    payload, asked = talk(
+        staged, about, {"mentions": mentions}, {"chains": [{"mentions": ["m0", "m3"]}]}, {"relations": []}
+    )
+    assert [question.stage.name for question in asked] == ["entities", "chains", "relations"]
+    first = annotation(about, payload).chains[0]
+    assert [mention.start for mention in first.mentions] == [0, text.rindex(ada)]
+    assert about.issues == []
+
+
+def test_a_mention_without_a_known_type_or_a_text_is_an_issue():
+    about = second(unconstrained=True)
+    said = [{"text": "Ada", "type": "GOD"}, "Bela", 7, {"type": "PER"}, {"text": "Arles", "type": "LOC"}]
+    payload, _ = talk(staged, about, {"mentions": said})
+    assert [(issue.code, issue.where) for issue in about.issues] == [
+        ("unknown_type", "mentions[0]"),
+        ("unknown_type", "mentions[1]"),
+        ("bad_shape", "mentions[2]"),
+        ("bad_shape", "mentions[3]"),
+    ]
+    assert [chain["type"] for chain in payload["chains"]] == ["LOC"]
+
+
+def test_mentions_by_type_are_read_where_a_free_answer_has_them():
+    payload, _ = talk(staged, second(unconstrained=True), {"PER": ["Ada"]}, {"chains": [["m0", "m1"]]})
+    assert [len(chain["mentions"]) for chain in payload["chains"]] == [2]
+
+
+def test_the_confidence_of_a_mention_is_that_of_its_text_and_type():
+    said = reply('{"mentions":[{"text":"Arles","type":"LOC"}]}', {'Arles"': 0.5, 'LOC"': 0.5})
+    payload, _ = talk(staged, second(), said)
+    assert payload["chains"][0]["mentions"][0]["confidence"] == 0.25
 
 
 @pytest.mark.parametrize("words", ["", "no", "[]", '{"PER": 7}', '{"LOC": [[1], null, {"a": 2}]}', '{"PER"'])

@@ -46,8 +46,7 @@ def rows_of(batch: QueryBatch, scene: Tensor) -> Rows:
     whole = scene.mean(2)[document, frames] if n_frames else scene.new_zeros(len(queries), 0, scene.shape[3])
     covered = whole[:, :0]
     if n_boxes:
-        patches = scene[document, shown]  # (queries, candidates, patches, width)
-        covered = torch.einsum("qcp,qcpw->qcw", cover(boxes, grid).to(patches.dtype), patches)
+        covered = _covered(document * scene.shape[1] + shown, cover(boxes, grid).to(scene.dtype), scene, box_mask)
     full = torch.tensor([0.0, 0.0, 1.0, 1.0], device=device).expand(len(queries), n_frames, 4)
     corners = torch.cat([full, boxes], 1)
     area = (corners[..., 2:] - corners[..., :2]).prod(-1, keepdim=True)
@@ -64,6 +63,20 @@ def rows_of(batch: QueryBatch, scene: Tensor) -> Rows:
         mask,
     )
     return _never_none(rows)
+
+
+def _covered(place: Tensor, shares: Tensor, scene: Tensor, mask: Tensor) -> Tensor:
+    """The mean of a frame's patches under each candidate, without a copy of the patches for each of them.
+
+    place and mask: (queries, candidates), the index of its frame among those of all documents;
+    shares: (queries, candidates, patches) -> (queries, candidates, width)
+    """
+    frames = scene.flatten(0, 1)
+    covered = scene.new_zeros(*place.shape, scene.shape[3])
+    for frame in place[mask].unique().tolist():
+        here = mask & (place == frame)
+        covered[here] = shares[here] @ frames[frame]
+    return covered
 
 
 def cover(boxes: Tensor, grid: int) -> Tensor:
