@@ -6,8 +6,12 @@ import json
 
 import pytest
 
-from tests.videollm.test_openai_engine import ANSWER, completion, serve  # noqa: F401
-from tests.videollm.test_servers import answer, codes, one
+from m3dllm.normalize import normalize
+from m3dllm.systems.videollm.engines.openai.kinds import PROBE
+from tests.small import LABELS
+from tests.videollm.documents import document
+from tests.videollm.test_openai_engine import ANSWER, completion, serve, system  # noqa: F401
+from tests.videollm.test_servers import VLLM, answer, codes, one
 
 
 @pytest.mark.parametrize("finish", ["stop", "STOP", "eos", "end_turn", "eos_token", "COMPLETE", "", None, "tool_calls"])
@@ -123,3 +127,24 @@ def test_the_arguments_of_a_tool_may_be_an_object(serve):  # noqa: F811
 
 def test_an_answer_in_the_form_of_old_completions_is_read(serve):  # noqa: F811
     assert one(serve(says=lambda n: (200, {"choices": [{"text": ANSWER}]}))).turns[0].text == ANSWER
+
+
+@pytest.mark.parametrize("strategy", ["mqa", "joint"])
+def test_a_model_that_thinks_unasked_has_the_tokens_for_it(serve, strategy):  # noqa: F811
+    """As with OpenAI's reasoning models, and with vLLM's --reasoning-parser: also in the probe of grammars."""
+
+    def says(n, body):
+        if body["max_tokens"] < 500:
+            return answer({"content": "", "reasoning_content": "Let me think"}, "length")
+        if PROBE in json.dumps(body):
+            return answer({"content": PROBE, "reasoning_content": "Let me think"}, "stop")
+        said = {"joint": ANSWER, "mqa": "A" if "letter alone" in str(body["messages"]) else '{"mentions":["Ada"]}'}
+        return answer({"content": said[strategy], "reasoning_content": "Let me think"}, "stop")
+
+    server = serve(VLLM, says)
+    made = system(server, strategy=strategy, max_tokens=600)
+    (raw,) = made.predict([document("d")])
+    assert raw.failure is None
+    assert [mention.span for mention in normalize(document("d"), raw, LABELS).annotation.mentions]
+    assert made.provenance["constraint"] == "grammar"
+    assert sum(body["max_tokens"] < 500 for body in server.asked) == 1

@@ -107,6 +107,8 @@ class OpenAIEngine(Engine):
         self._seen: dict[str, dict[str, None]] = {"response_models": {}, "fingerprints": {}}
         self._loose = 0
         """The number of complete answers that violated the constraint."""
+        self._thinks = False
+        """Whether the model thinks before answers that are limited to a few tokens, unasked."""
         self._way: int | None = None
         """The index of the way in which the server takes grammars; None: in none."""
         models = self._listed()
@@ -262,10 +264,9 @@ class OpenAIEngine(Engine):
         """The first way of sending a grammar that this server obeys; None if it obeys none."""
         for i, way in enumerate(self.kind.probes()):
             question = {"role": "user", "content": "Say hello."}
-            body = {"model": self.model, "messages": [question], "max_tokens": 64, "temperature": 0, **way}
+            body = {"model": self.model, "messages": [question], "temperature": 0, **self._thoughts(), **way}
             try:
-                answer, _ = self._patiently(lambda body=body: self._ask(body, 64))  # type: ignore[misc]
-                text = read_completion(answer, self.url, key=self.config.api_key_env).text
+                text = self._patiently(lambda body=body: self._said(body, 64))[0].text  # type: ignore[misc]
             except RefusalError as trouble:
                 if trouble.kind == "fatal" or trouble.status is None:
                     raise UserError(trouble.message) from trouble
@@ -364,8 +365,7 @@ class OpenAIEngine(Engine):
         count = self.count(request.messages)
 
         def ask() -> Reply:
-            answer = self._ask(self._body(request), count.tokens + self.thinking + request.max_tokens)
-            return self._noted(read_completion(answer, self.url, key=self.config.api_key_env), answer, request, count)
+            return self._said(self._body(request), request.max_tokens, request, count)
 
         try:
             reply, retries = self._patiently(ask)
@@ -379,6 +379,24 @@ class OpenAIEngine(Engine):
         if reply.failure is None:
             self._answered = True
         return replace(reply, tokens_vision=count.vision, seconds=time.perf_counter() - started, retries=retries)
+
+    def _said(
+        self, body: dict[str, Any], most: int, request: Request | None = None, count: Count | None = None
+    ) -> Reply:
+        """The reply to `body`, of at most `most` tokens besides the thoughts that were asked for.
+
+        A model that thinks unasked until these are spent is asked again, with --max-tokens. Raises RefusalError.
+        """
+        longest = max(most, self.config.max_tokens) if self._thinks else most
+        tokens = self.thinking + longest
+        answer = self._ask(body | {"max_tokens": tokens}, tokens + (count.tokens if count else 0))
+        reply = read_completion(answer, self.url, key=self.config.api_key_env)
+        if reply.finish == "length" and reply.failure is not None and longest < self.config.max_tokens:
+            if not self._thinks:
+                log.warning("%s: the model thinks before short answers: they may take --max-tokens, too", self.url)
+            self._thinks = True
+            return self._said(body, most, request, count)
+        return self._noted(reply, answer, request, count) if request and count else reply
 
     def _noted(self, reply: Reply, answer: Mapping[str, Any], request: Request, count: Count) -> Reply:
         """The reply, with an Issue if the prompt was truncated; also records what it tells about the server."""
@@ -417,17 +435,17 @@ class OpenAIEngine(Engine):
         body = {
             "model": self.model,
             "messages": messages,
-            "max_tokens": self.thinking + request.max_tokens,
             "temperature": self.config.temperature,
             "seed": self.config.seed,
         }
         if self.kind.logprobs and not request.options:
             body["logprobs"] = True
-        if self.config.reasoning_effort:
-            body["reasoning_effort"] = self.config.reasoning_effort
-        if self.config.thinking is not None:
-            body |= self.kind.thinking(self.config.thinking)
-        return {**body, **self._held(request)}
+        return {**body, **self._thoughts(), **self._held(request)}
+
+    def _thoughts(self) -> Mapping[str, Any]:
+        """How long to think, in the server's own parameters."""
+        effort = {"reasoning_effort": self.config.reasoning_effort} if self.config.reasoning_effort else {}
+        return effort | (self.kind.thinking(self.config.thinking) if self.config.thinking is not None else {})
 
     def _held(self, request: Request) -> Mapping[str, Any]:
         """The constraint of the answer, in the server's own parameters."""
