@@ -445,7 +445,7 @@ class OpenAIEngine(Engine):
     def _thoughts(self) -> Mapping[str, Any]:
         """How long to think, in the server's own parameters."""
         effort = {"reasoning_effort": self.config.reasoning_effort} if self.config.reasoning_effort else {}
-        return effort | (self.kind.thinking(self.config.thinking) if self.config.thinking is not None else {})
+        return {**effort, **(self.kind.thinking(self.config.thinking) if self.config.thinking is not None else {})}
 
     def _held(self, request: Request) -> Mapping[str, Any]:
         """The constraint of the answer, in the server's own parameters."""
