@@ -22,6 +22,7 @@ from typing import Any
 from m3dllm import Experiment, load_corpus, run
 from m3dllm.columns import columns
 from m3dllm.corpora.native import to_imported, write_corpus
+from m3dllm.files import sha256
 from m3dllm.report.numbers import percent
 from m3dllm.score import paired_bootstrap, score
 from m3dllm.scored import ScoredRun, read_run
@@ -52,7 +53,8 @@ class Cell:
 
 def few(corpus: Path, out: Path, *, split: str, train: str, documents: int) -> Path:
     """A corpus with the first documents of the split in each language, as its test split, and the whole train split."""
-    folder = out / f"corpus-{documents}"
+    source = sha256(repr((str(corpus.resolve()), split, train)).encode())[:8]
+    folder = out / f"corpus-{documents}-{source}"
     if not folder.exists():
         whole = load_corpus(corpus)
         by_lang = [[e for e in whole[split] if e.document.lang == lang][:documents] for lang in ("en", "zh")]
