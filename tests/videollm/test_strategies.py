@@ -249,9 +249,10 @@ def test_a_mention_without_a_known_type_or_a_text_is_an_issue():
     assert [chain["type"] for chain in payload["chains"]] == ["LOC"]
 
 
-def test_mentions_by_type_are_read_where_a_free_answer_has_them():
-    payload, _ = talk(staged, second(unconstrained=True), {"PER": ["Ada"]}, {"chains": [["m0", "m1"]]})
-    assert [len(chain["mentions"]) for chain in payload["chains"]] == [2]
+def test_mentions_by_type_or_with_another_key_are_read_where_a_free_answer_has_them():
+    for said in ({"PER": ["Ada"]}, {"mentions": [{"mention": "Ada", "type": "PER"}]}):
+        payload, _ = talk(staged, second(unconstrained=True), said, {"chains": [["m0", "m1"]]})
+        assert [len(chain["mentions"]) for chain in payload["chains"]] == [2]
 
 
 def test_the_confidence_of_a_mention_is_that_of_its_text_and_type():

@@ -63,14 +63,15 @@ def _entities_parse(context: PromptContext, reply: Reply, about: About) -> tuple
     by_type: dict[str, list[str]] = {kind: strings(answer.get(kind)) for kind in types if kind != "mentions"}
     sure: dict[tuple[str, str], float] = {}
     for i, row in enumerate(listed):
-        kind, text = (row.get("type"), row.get("text")) if isinstance(row, dict) else (None, row)
-        if isinstance(text, str) and kind in types:
+        kind = row.get("type") if isinstance(row, dict) else None
+        text = next(iter(strings([row])), None)
+        if text is not None and kind in types:
             by_type.setdefault(kind, []).append(text)
             if len(probabilities) == len(listed):
                 sure.setdefault((kind, text), probabilities[i])
         else:
             detail = f"expected a text with one of the types {', '.join(types)}, not {_json(row)[:60]}"
-            code = "unknown_type" if isinstance(text, str) else "bad_shape"
+            code = "bad_shape" if text is None else "unknown_type"
             context.issues.append(Issue(code, f"mentions[{i}]", detail))
     return place(context, by_type, sure)
 
