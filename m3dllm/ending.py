@@ -33,7 +33,7 @@ AGAIN_S = 0.01
 """How long after a dropped Ctrl-C it comes again."""
 
 
-class Shown(logging.Formatter):
+class SafeFormatter(logging.Formatter):
     """Log lines without control characters from names and answers, and without secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -49,7 +49,7 @@ class Terminal(logging.StreamHandler[Any]):
     def __init__(self, *, verbose: bool = False) -> None:
         """`verbose`: every warning is shown."""
         logging.Handler.__init__(self)
-        self.setFormatter(Shown())
+        self.setFormatter(SafeFormatter())
         self.verbose = verbose
         self.seen: Counter[str] = Counter()
         """kind of warning -> how often it came."""
@@ -64,7 +64,7 @@ class Terminal(logging.StreamHandler[Any]):
         """Print how many warnings were not shown."""
         for kind, n in self.seen.items():
             if kind and n > 1:
-                _tell(f"{n - 1} more like this: {printable(kind)} (--verbose shows all)")
+                _print_error(f"{n - 1} more like this: {printable(kind)} (--verbose shows all)")
 
     @property
     def stream(self) -> Any:
@@ -155,13 +155,13 @@ def _end(error: BaseException) -> NoReturn:
         _drop(sys.stdout)
         raise SystemExit(0) from None
     if line := line_of(error):
-        _tell(f"m3dllm: {printable(redact(line))}")
+        _print_error(f"m3dllm: {printable(redact(line))}")
         _drop(sys.stdout)
         raise SystemExit(2) from None
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
         _leave()
     if isinstance(error, Exception) and (blamed := _of_a_plugin(error)):
-        _tell(printable(blamed))
+        _print_error(printable(blamed))
         _drop(sys.stdout)
         raise SystemExit(1) from None
     raise error
@@ -169,7 +169,7 @@ def _end(error: BaseException) -> NoReturn:
 
 def end_at_once(line: str) -> NoReturn:
     """End the command with one line, from any thread, without waiting for the others."""
-    _tell(f"m3dllm: {printable(redact(line))}")
+    _print_error(f"m3dllm: {printable(redact(line))}")
     os._exit(2)
 
 
@@ -214,7 +214,7 @@ def line_of(error: BaseException) -> str:
     return ""
 
 
-def _tell(line: str) -> None:
+def _print_error(line: str) -> None:
     """Print one line on stderr, if it can be written."""
     with suppress(OSError, ValueError):
         print(line, file=sys.stderr, flush=True)  # noqa: T201
@@ -234,7 +234,7 @@ def _leave() -> NoReturn:
     """End a stopped command without waiting for its threads."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
-    _tell(STOPPED)
+    _print_error(STOPPED)
     main = threading.main_thread()
     if any(thread is not main and not thread.daemon for thread in threading.enumerate()):
         if "multiprocessing" in sys.modules:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from m3dllm.columns import counted
 from m3dllm.errors import UserError
-from m3dllm.sampling import Sampling, Shown, chosen, nearest
+from m3dllm.sampling import DisplayedFrame, Sampling, chosen, nearest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -249,7 +249,7 @@ def _frames(path: Path, sampling: Sampling, notes: Notes) -> Iterator[tuple[int,
     done = -1
     if packets is not None:
         order = sorted(range(len(packets.pts)), key=packets.pts.__getitem__)
-        shown = (Shown(packets.pts[i] - begin, packets.durations[i], packets.pts[i]) for i in order)
+        shown = (DisplayedFrame(packets.pts[i] - begin, packets.durations[i], packets.pts[i]) for i in order)
         numbers = {s.what: n for n, s in chosen(shown, sampling, tick)}
         last = order[-1]
         notes.frames, notes.end_s = len(order), float((packets.pts[last] + packets.durations[last] - begin) * tick)
@@ -311,7 +311,7 @@ def _decoded_few(path: Path, packets: _Packets, numbers: dict[int, int]) -> Iter
             yield None, None, stream
 
 
-def _decoded_all(path: Path, begin: int, notes: Notes) -> Iterator[Shown]:
+def _decoded_all(path: Path, begin: int, notes: Notes) -> Iterator[DisplayedFrame]:
     """Every frame of the video in display order, times from `begin`."""
     notes.frames = 0
     error_type = _av().error.FFmpegError
@@ -331,7 +331,7 @@ def _decoded_all(path: Path, begin: int, notes: Notes) -> Iterator[Shown]:
                 next_pts = pts + duration
                 notes.frames += 1
                 notes.end_s = float(next_pts * stream.time_base)
-                yield Shown(pts, duration, (frame, stream))
+                yield DisplayedFrame(pts, duration, (frame, stream))
         if damaged:
             notes.problems.append(f"skipped {counted(damaged, 'damaged packet')} of the video")
 

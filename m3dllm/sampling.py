@@ -26,7 +26,7 @@ class Sampling:
             raise ValueError(f"{float(self.fps):g} frames a second: expected more than 0 and at most 1000")
 
 
-class Shown(NamedTuple):
+class DisplayedFrame(NamedTuple):
     """A frame in display order: its time and duration in ticks of the stream, from the file's beginning."""
 
     pts: int
@@ -34,7 +34,9 @@ class Shown(NamedTuple):
     what: Any
 
 
-def chosen(frames: Iterable[Shown], sampling: Sampling, tick: Fraction) -> Iterator[tuple[int, Shown]]:
+def chosen(
+    frames: Iterable[DisplayedFrame], sampling: Sampling, tick: Fraction
+) -> Iterator[tuple[int, DisplayedFrame]]:
     """(number, frame) of the sampled frames. `tick`: the stream's time base, in seconds.
 
     Every N-th: as `select='not(mod(n,N))'`. N per second: as the filter `fps`, which rounds times to slots and fills
@@ -55,7 +57,7 @@ def chosen(frames: Iterable[Shown], sampling: Sampling, tick: Fraction) -> Itera
             times.pop(0)
         return bool(times) and times[0] < end
 
-    held: tuple[int, Shown] | None = None
+    held: tuple[int, DisplayedFrame] | None = None
     any_yet = False
     for n, shown in enumerate(frames):
         if held is None:

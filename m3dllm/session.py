@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from m3dllm.corpora.images import image_problem
-from m3dllm.ending import Shown
+from m3dllm.ending import SafeFormatter
 from m3dllm.errors import UserError
 from m3dllm.experiment import Plan
 from m3dllm.files import cannot_write, read_bytes, sha256, sha256_file, written_atomic
@@ -211,7 +211,7 @@ class RunLog(logging.FileHandler):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
-        self.setFormatter(Shown("%(asctime)s %(levelname)s %(message)s"))
+        self.setFormatter(SafeFormatter("%(asctime)s %(levelname)s %(message)s"))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name that logging calls
         """Raises UserError if a line cannot be written."""

@@ -218,7 +218,7 @@ def test_thousands_of_mentions_of_one_text_are_written_and_read_in_a_moment(lang
     assert time.process_time() - started < 15
 
 
-def test_a_text_said_thousands_of_times_costs_no_more_than_its_places():
+def test_a_text_predicted_thousands_of_times_costs_no_more_than_its_places():
     n = 20_000
     payload = {"chains": [{"id": f"c{i}", "type": "PER", "mentions": ["Ada"]} for i in range(n)]}
     started = time.process_time()

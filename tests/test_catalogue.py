@@ -74,7 +74,7 @@ def test_a_wrong_option_is_one_line(options, message):
     assert message in str(caught.value)
 
 
-def test_an_option_that_is_needed_is_asked_for():
+def test_an_option_that_is_needed_is_named():
     with pytest.raises(UserError, match=r"system 'replay' needs --answers"):
         resolve_config(find_system("replay"), {}, preset=None, seed=0)
 

@@ -48,7 +48,7 @@ def test_faces_are_regions_in_the_frames_that_show_them(faces, shared_data, tmp_
     assert all(region.box.is_legal and region.confidence > 0.9 for region in regions)
 
 
-def test_persons_are_regions_of_the_type_that_is_asked_for(shared_data):
+def test_persons_are_regions_of_the_requested_type(shared_data):
     model = shared_data / FASTESTDET / "example/onnx-runtime/FastestDet.onnx"
     system = Detector(Config(model=str(model), type="LOC"), labels=LABELS)
     (raw,) = system.predict([document(shared_data / FASTESTDET / "data/2.jpg")])

@@ -160,7 +160,7 @@ def test_what_types_mean_is_counted_where_it_has_no_place():
     assert [one.where for one in notes.left_out] == ["relations: PER-PER_couple"]
 
 
-def test_a_mention_is_said_when_its_segments_are():
+def test_a_mention_has_the_times_of_its_segments():
     assert spoken(ADA.document, 0, 3) == (1.0, 3.5)
     assert spoken(ADA.document, 20, 30) == (1.0, 5.0)
     assert spoken(SUSAN.document, 0, 2) is None

@@ -100,7 +100,7 @@ def test_words_are_our_tokens_in_both_languages():
     assert [(start, end) for _, start, end in split("Ada 苏珊", lower=False)] == [(0, 3), (4, 5), (5, 6)]
 
 
-def test_what_the_model_is_told_are_names_and_glosses_in_the_documents_language(models):
+def test_the_prompt_has_names_and_glosses_in_the_documents_language(models):
     labels = LabelSet((Label("PER", "person", "人物"),))
     told = [system(models("span"), labels)._schema(lang).build() for lang in ("en", "zh")]
     assert [schema["entity_descriptions"] for schema in told] == [{"PER": "person"}, {"PER": "人物"}]

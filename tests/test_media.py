@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from m3dllm import media
 from m3dllm.errors import UserError
 from m3dllm.media import Notes, probe, stills, track_events
-from m3dllm.sampling import Sampling, Shown, chosen
+from m3dllm.sampling import DisplayedFrame, Sampling, chosen
 from tests.clips import picture, shown_number, write_clip
 
 av = pytest.importorskip("av", reason="needs av (the extra video)")
@@ -107,7 +107,7 @@ def test_a_slot_is_filled_by_the_last_frame_that_rounds_to_it_or_before(gaps, hu
     times = [sum(gaps[:i]) for i in range(len(gaps) + 1)]
     rounded = [math.floor(Fraction(t, 1000) * fps + Fraction(1, 2)) for t in times]
     wanted = {max(i for i in range(len(gaps)) if rounded[i] <= slot) for slot in range(rounded[0], rounded[-1])}
-    frames = [Shown(time, gap, None) for time, gap in zip(times, gaps, strict=False)]
+    frames = [DisplayedFrame(time, gap, None) for time, gap in zip(times, gaps, strict=False)]
     found = [number for number, _ in chosen(frames, Sampling(fps=fps), Fraction(1, 1000))]
     assert found == (sorted(wanted) or [len(gaps) - 1])
 

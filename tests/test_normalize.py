@@ -20,7 +20,7 @@ def test_an_answer_that_says_nothing_is_here_says_so(payload):
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])
-def test_an_empty_answer_to_an_empty_document_is_told_apart(text):
+def test_an_empty_answer_to_an_empty_document_has_its_own_code(text):
     assert codes(read({}, document=Document("d", "zh", text))) == ["empty_document"]
 
 
@@ -125,7 +125,7 @@ def with_a_third_chain(*texts: str) -> Prediction:
     return read({"chains": chains, "relations": [{"head": "c", "tail": "b", "type": "r"}]})
 
 
-def test_references_to_a_chain_that_is_said_again_mean_the_first():
+def test_references_to_a_repeated_chain_mean_the_first():
     prediction = with_a_third_chain("Susan", "Napoleon")
     assert [chain.id for chain in prediction.annotation.chains] == ["a", "b"]
     assert prediction.annotation.relations == (Relation("a", "b", "r"),)
@@ -252,7 +252,7 @@ def seen(box: object, *, frame: object = 345, boxes: BoxForm | None = None, **mo
     return read({"regions": [{"frame": frame, "type": "PER", "box": box, **more}]}, boxes=boxes)
 
 
-def test_boxes_are_fractions_where_nothing_else_is_said():
+def test_boxes_are_fractions_where_nothing_else_is_declared():
     (region,) = seen([0.1, 0.2, 0.4, 0.9]).annotation.regions
     assert (region.frame, region.box, region.type, region.chain) == (345, Box(0.1, 0.2, 0.4, 0.9), "PER", None)
 

@@ -53,7 +53,7 @@ def test_another_package_brings_one_by_an_entry_point(package):
     assert plugins.summary(HERE.find("theirs")) == "Theirs."
 
 
-def test_one_that_breaks_is_listed_and_named_when_it_is_asked_for(package):
+def test_one_that_breaks_is_listed_and_named_when_it_is_used(package):
     entry_point(package, "broken", "formats_of_a_test._shared")
     assert "broken" in HERE.names()
     with pytest.raises(UserError, match="format 'broken' of someone cannot be loaded: RuntimeError"):

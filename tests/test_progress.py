@@ -90,5 +90,5 @@ def test_a_bar_on_a_terminal_goes_away_and_lines_of_the_log_stay(monkeypatch):
 @pytest.mark.parametrize(
     ("seconds", "words"), [(40, "about 40 s left"), (150, "about 2 min left"), (9000, "about 2.5 h left")]
 )
-def test_what_is_left_is_told_in_words(seconds, words):
+def test_time_left_is_written_in_words(seconds, words):
     assert left(seconds) == words

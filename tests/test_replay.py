@@ -142,7 +142,7 @@ def test_the_last_answer_to_a_document_counts(tmp_path):
     assert answer(system, ADA.document) == again
 
 
-def test_a_failure_is_said_again_but_not_to_be_retried(tmp_path):
+def test_a_failure_is_replayed_as_a_final_one(tmp_path):
     system = replay(written(tmp_path / "raw.jsonl", [encode_raw(DOWN)]))
     assert answer(system, SUSAN.document).failure == Failure("server gone", retryable=False)
 

@@ -172,7 +172,7 @@ def test_a_run_of_all_documents_is_no_shard(shards, words, tmp_path):
         gather([whole.path])
 
 
-def test_of_an_answer_that_was_asked_twice_the_last_counts_and_a_failure_stays_to_be_asked_again(shards, words):
+def test_the_last_answer_to_a_document_counts_and_a_failure_is_retried(shards, words):
     first = Run(shards[0]).examples()[0].document.id
     with (shards[0] / "raw.jsonl").open("ab") as out:
         out.write(encode_raw(RawOutput(first, error=Failure("the server is gone", retryable=True))) + b"\n")

@@ -142,7 +142,7 @@ def test_a_file_without_subtitles_is_refused_in_one_line(name, text):
     assert "\n" not in str(raised.value)
 
 
-def test_timing_lines_that_cannot_be_read_are_counted_and_said_by_nobody():
+def test_timing_lines_that_cannot_be_read_are_counted_and_never_text():
     found = parse_subtitles(SRT + "\n3\n0:5 --> 00:00:09\nlost words\n", Path("a.srt"))
     assert found.cues == TWO
     assert found.problems == ("1 of its timing lines cannot be read",)
@@ -183,15 +183,15 @@ def test_thousands_that_begin_together_become_one():
     assert len(one.lines) == 20_000
 
 
-def test_what_is_still_on_screen_is_not_said_again():
+def test_what_is_still_on_screen_is_not_repeated():
     assert tidy([Cue(0, 5, "one"), Cue(2, 7, "one")]) == (Cue(0, 7, "one"),)
 
 
-def test_what_is_said_twice_stays_twice():
+def test_what_is_spoken_twice_stays_twice():
     assert tidy([Cue(0, 1, "No."), Cue(1, 2, "No.")]) == (Cue(0, 1, "No."), Cue(1, 2, "No."))
 
 
-def test_rolling_captions_are_said_once():
+def test_rolling_captions_are_read_once():
     rolling = [Cue(0, 2, "a"), Cue(2, 4, "a\nb"), Cue(4, 4.01, "b"), Cue(4.01, 6, "b\nc"), Cue(6, 8, "c\nd")]
     assert [cue.text for cue in tidy(rolling)] == ["a", "b", "c", "d"]
 

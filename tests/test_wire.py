@@ -187,7 +187,7 @@ def test_a_prediction_says_which_frames_were_shown_only_where_not_all_were():
         assert (b'"frames"' in encode_prediction(prediction)) == (frames is not None)
 
 
-def test_a_word_that_cannot_stand_there_is_told_with_those_that_can():
+def test_a_word_that_cannot_stand_there_is_reported_with_those_that_can():
     with pytest.raises(WireError, match=r"^Invalid enum value 'fr'; expected en, zh$"):
         decode_example(b'{"id": "a", "lang": "fr", "text": "", "gold": {}}')
 

@@ -23,7 +23,7 @@ LINES = ("Ada met Bela.", "艾达遇见了贝拉。", "", "  ", "1999", "我是f
         ("", None),
     ],
 )
-def test_the_language_is_told_by_characters_against_words(text, lang):
+def test_the_language_is_detected_by_characters_against_words(text, lang):
     assert language(text) == lang
 
 

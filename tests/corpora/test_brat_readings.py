@@ -120,7 +120,7 @@ def test_lines_may_end_with_a_cr_alone(tmp_path):
     "ends",
     ["Arg1:T2 Arg2:T3", "arg2:T3 arg1:T2", "ARG2:T3 ARG1:T2", "Tail:T3 Head:T2", "obj:T3 subj:T2", "To:T3 From:T2"],
 )
-def test_the_head_is_told_by_the_name_of_its_role_in_any_case(ends):
+def test_the_head_is_recognized_by_the_name_of_its_role_in_any_case(ends):
     (link,) = parse_standoff(f"R1\tlived_in {ends}").relations
     assert link.ends == ("T2", "T3")
 

@@ -80,7 +80,7 @@ def test_an_image_is_a_document_and_boxes_are_pixels(tmp_path):
     assert changes(imported) == [("image", "its file is missing: replaced by a grey image of its size")]
 
 
-def test_the_images_of_a_folder_are_the_frames_of_a_clip_where_that_is_asked_for(tmp_path):
+def test_the_images_of_a_folder_are_the_frames_of_a_clip_on_request(tmp_path):
     images = [image(1, "film/frame_0024.jpg"), image(2, "film/frame_0048.jpg"), image(3, "film/cover.jpg")]
     imported = read(tmp_path, images, [box(2, 0, 0, 50, 50)], clips=True)
     (film,) = imported.splits["dev"]

@@ -39,7 +39,7 @@ def test_an_image_is_a_document_and_boxes_are_pixels(tmp_path):
     assert imported.images["frames/cat/0.png"] == tmp_path / "cat.png"
 
 
-def test_the_images_of_a_folder_are_a_clip_where_that_is_asked_for(tmp_path):
+def test_the_images_of_a_folder_are_a_clip_on_request(tmp_path):
     found = image("film/000024.png", BOX.format("")) + image("film/000048.png")
     (film,) = read(tmp_path, found, clips=True).splits["train"]
     assert (film.document.id, [f.index for f in film.document.frames]) == ("film", [24, 48])

@@ -239,7 +239,7 @@ def test_of_several_annotations_the_ground_truth_is_taken_and_cancelled_ones_nev
     ]
 
 
-def test_pre_annotations_are_taken_where_asked_for_or_where_there_is_nothing_else(tmp_path):
+def test_pre_annotations_are_imported_on_request_or_where_there_is_nothing_else(tmp_path):
     one = task(TEXT, ADA) | {"predictions": [{"result": [ARLES]}]}
     assert words(read(tmp_path, one, predictions=True).splits["train"][0]) == [("LOC", ["Arles"])]
     imported = read(tmp_path, one | {"annotations": []})

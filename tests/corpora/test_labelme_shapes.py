@@ -101,7 +101,7 @@ def test_a_file_gives_the_size_and_the_image_inside():
 
 
 @pytest.mark.parametrize("size", [(None, 48), (0, 48), (64, -1), ("64", 48), (True, True)])
-def test_a_size_that_is_none_is_not_said(size):
+def test_an_invalid_size_is_not_written(size):
     odd = FILE | {"imageWidth": size[0], "imageHeight": size[1]}
     assert parse_labelme(json.dumps(odd).encode()).size is None
 
@@ -146,7 +146,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-def test_shapes_are_covered_by_a_box_where_that_is_asked_for_by_name(kind):
+def test_shapes_are_covered_by_a_box_on_request(kind):
     notes = Imported(LabelSet())
     shape = RECTANGLE | {"shape_type": kind, "points": SHAPES[kind]}
     found = parse_labelme(json.dumps({"shapes": [shape]}).encode())

@@ -120,7 +120,7 @@ def test_documents_of_both_languages_share_a_split_but_no_group(tmp_path):
     assert [e.document.group for e in imported.splits["dev"]] == ["en:Ada 's life", "zh:Ada 's life"]
 
 
-def test_an_id_that_stands_twice_is_told_apart_and_named(tmp_path):
+def test_a_duplicate_id_is_made_unique_and_named(tmp_path):
     imported = read_m3d(release(tmp_path, en=[EN, EN], zh=[ZH]))
     assert [e.document.id for e in imported.splits["dev"]] == ["video_1_2", "video_1_2-en", "video_1_2-zh"]
     assert [(c.what, c.why) for c in imported.changed] == [("document", "its video_id appears twice: renamed")] * 2

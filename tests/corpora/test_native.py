@@ -219,7 +219,7 @@ def test_a_loaded_corpus_is_written_again_as_it_was(corpus, tmp_path):
     assert all((tmp_path / "again" / p).read_bytes() == (corpus / p).read_bytes() for p in files)
 
 
-def test_images_are_hard_links_where_asked(corpus, tmp_path):
+def test_images_are_hard_links_on_request(corpus, tmp_path):
     write_corpus(tmp_path / "copied", to_imported(load_corpus(corpus)))
     write_corpus(tmp_path / "linked", to_imported(load_corpus(corpus)), link=True)
     image = "frames/train0/0.png"

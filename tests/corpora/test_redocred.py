@@ -165,7 +165,7 @@ def test_one_file_of_any_name_can_be_read(tmp_path):
     assert list(read_redocred(tmp_path / "my.json").splits) == ["my"]
 
 
-def test_a_title_that_stands_twice_is_told_apart_and_named(tmp_path):
+def test_a_duplicate_title_is_made_unique_and_named(tmp_path):
     imported = read_redocred(written(tmp_path, dev=[SOURCE, SOURCE, changed(title="../x")]))
     assert [e.document.id for e in imported.splits["dev"]] == ["Ada", "dev-1", "dev-2"]
     assert [c.why for c in imported.changed] == [

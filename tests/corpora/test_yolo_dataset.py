@@ -41,7 +41,7 @@ def test_boxes_may_stand_beside_images_and_an_image_without_any_shows_nothing(tm
     assert all(e.document.frames[0].annotated for e in imported.splits["train"])
 
 
-def test_the_images_of_a_folder_are_a_clip_where_that_is_asked_for(tmp_path):
+def test_the_images_of_a_folder_are_a_clip_on_request(tmp_path):
     files = {"classes.txt": "a\nb\n", "film__24.png": png(), "film__48.png": png(), "film__48.txt": LINE}
     (film,) = read_yolo_dataset(put(tmp_path, **files), clips=True).splits["train"]
     assert (film.document.id, [f.index for f in film.document.frames], film.gold.regions[0].frame) == (
@@ -138,7 +138,7 @@ def test_the_layouts_of_datumaro(shared_data, name):
     assert sorted(r.type for r in imported.splits["train"][0].gold.regions) == ["label_2", "label_4"]
 
 
-def test_outlines_are_covered_where_that_is_asked_for(shared_data):
+def test_outlines_are_covered_on_request(shared_data):
     folder = shared_data / "cvat_datumaro_assets/tests/assets/yolo_dataset/yolov8_segmentation"
     assert counts(read_yolo_dataset(folder, shapes="cover")) == {"train": (1, 0, 0, 0, 2, 1)}
     assert len(read_yolo_dataset(folder).left_out) == 2

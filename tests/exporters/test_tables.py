@@ -21,7 +21,7 @@ def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
-def test_mentions_have_their_words_and_when_they_are_said():
+def test_mentions_have_their_words_and_times():
     found = rows(exported("csv")["mentions.csv"])
     assert [(r["document"], r["entity"], r["text"], r["start_s"], r["end_s"]) for r in found] == [
         ("ada", "a", "Ada", "1.0", "3.5"),

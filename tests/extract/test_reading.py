@@ -108,7 +108,7 @@ def test_a_silent_film_has_frames_only_and_says_so(tmp_path):
     assert found.problems == ["no subtitles: its documents have frames and no text (give --subtitles or --ocr)"]
 
 
-def test_subtitles_of_a_longer_film_are_told(tmp_path):
+def test_subtitles_of_a_longer_film_are_reported(tmp_path):
     subtitles = text_file(tmp_path / "x.srt", ENGLISH + "\n2\n00:09:01,000 --> 00:09:02,000\nThis is the end.\n")
     found = read(tmp_path, write_clip(tmp_path / "a.mp4", 30), subtitles=(subtitles,))
     assert found.problems == ["1 of 2 subtitles come after the last frame: do they belong to this video?"]
@@ -145,7 +145,7 @@ def test_a_program_that_prints_srt_gives_the_subtitles(tmp_path):
     assert found.documents[0].text == "I know what this is and who you are."
 
 
-def test_a_program_is_not_asked_where_there_are_subtitles(tmp_path):
+def test_no_program_is_run_where_there_are_subtitles(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 80, subtitles=LINES)
     assert read(tmp_path, clip, transcribe="no-such-program").facts["subtitles"] == "track 0"
 
@@ -158,20 +158,20 @@ def test_a_program_is_not_asked_where_there_are_subtitles(tmp_path):
         (None, "cannot be run: No such file"),
     ],
 )
-def test_a_program_that_fails_is_told_in_one_line(tmp_path, program, says):
+def test_a_program_that_fails_is_reported_in_one_line(tmp_path, program, says):
     command = "no-such-program" if program is None else f"{sys.executable} {text_file(tmp_path / 'p.py', program)}"
     with pytest.raises(UserError, match=says) as raised:
         read(tmp_path, write_clip(tmp_path / "a.mp4", 30), transcribe=command)
     assert "\n" not in str(raised.value)
 
 
-def test_whisper_that_is_not_installed_is_told_with_its_extra(tmp_path, monkeypatch):
+def test_whisper_that_is_not_installed_is_reported_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "faster_whisper", None)
     with pytest.raises(UserError, match=r"needs 'faster_whisper': pip install 'm3dllm\[whisper\]'"):
         read(tmp_path, write_clip(tmp_path / "a.mp4", 30), transcribe="whisper")
 
 
-def test_ocr_that_is_not_installed_is_told_with_its_extra(tmp_path, monkeypatch):
+def test_ocr_that_is_not_installed_is_reported_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rapidocr", None)
     with pytest.raises(UserError, match=r"needs 'rapidocr': pip install 'm3dllm\[ocr\]'"):
         read(tmp_path, write_clip(tmp_path / "a.mp4", 30), ocr=True)
@@ -236,7 +236,7 @@ def test_subtitles_go_to_films_in_their_order(tmp_path):
         (["a.mp4"], ["x.srt", "x.srt"], "got 2 subtitle files for 1 film:"),
     ],
 )
-def test_what_is_not_there_is_told(tmp_path, paths, subtitles, says):
+def test_what_is_missing_is_reported(tmp_path, paths, subtitles, says):
     (tmp_path / "empty").mkdir()
     for name in ("a.mp4", "x.srt"):
         text_file(tmp_path / name, "x")
@@ -255,7 +255,7 @@ def test_what_is_not_there_is_told(tmp_path, paths, subtitles, says):
         ({"shortest_s": 60.0, "longest_s": 70.0}, "twice the shortest"),
     ],
 )
-def test_options_that_make_no_sense_are_told(options, says):
+def test_options_that_make_no_sense_are_reported(options, says):
     with pytest.raises(UserError, match=says):
         Reading(**options)
 

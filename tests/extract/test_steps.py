@@ -233,13 +233,13 @@ def test_labels_may_be_named(tmp_path, film, answers):
     assert done.run.record().labels.names("mentions") == {"PER"}
 
 
-def test_an_unknown_option_is_told_before_anything_is_read(tmp_path, film):
+def test_an_unknown_option_is_reported_before_anything_is_read(tmp_path, film):
     with pytest.raises(UserError, match="has no option --wrong"):
         extract(Extraction(sources=[film], out=tmp_path / "out", system="majority", options={"wrong": "1"}))
     assert not (tmp_path / "out").exists()
 
 
-def test_two_films_of_one_name_are_told_apart(tmp_path, film, answers, fitted):
+def test_two_films_of_one_name_are_distinguished(tmp_path, film, answers, fitted):
     (tmp_path / "more").mkdir()
     other = shutil.copy(film, tmp_path / "more")
     done = extract(

@@ -142,7 +142,7 @@ def test_a_batch_gives_each_document_what_it_gets_alone(name, documents):
     assert [answer.payload for answer in together] == [answer.payload for answer in alone]
 
 
-def test_nothing_is_asked_about_nothing(by_heart):
+def test_an_empty_document_gets_no_prompt(by_heart):
     (raw,) = by_heart.predict([Document("empty", "zh", "")])
     assert raw.payload == {"chains": [], "relations": [], "regions": []}
     assert raw.turns == ()

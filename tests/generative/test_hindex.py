@@ -61,7 +61,7 @@ def test_what_has_no_name_has_no_words(documents):
 
 def test_a_mention_inside_of_a_word_is_that_word(documents):
     document = documents[0][3].document
-    said = [indices.Shown((1, 3), "PER", None)]
+    said = [indices.GroundedItem((1, 3), "PER", None)]
     assert INDICES.write(said, tokenize(document)) == ("[0]", "<<no region>>", "PER")
 
 

@@ -121,7 +121,7 @@ def test_a_batch_gives_each_document_what_it_gets_alone(documents):
     assert [answer.payload for answer in together] == [answer.payload for answer in alone]
 
 
-def test_nothing_is_asked_about_nothing(by_heart):
+def test_an_empty_document_gets_no_prompt(by_heart):
     _, system = by_heart
     (raw,) = system.predict([Document("empty", "zh", "")])
     assert raw.payload == {"chains": [], "relations": [], "regions": []}
@@ -136,7 +136,7 @@ def test_without_candidates_it_grounds_nothing_and_says_so(documents, tmp_path):
     assert all(raw.payload["regions"] == [] for raw in answers(system, examples))
 
 
-def test_what_train_has_no_gold_of_is_not_asked_for(documents, tmp_path):
+def test_a_task_without_gold_in_train_is_not_prompted_for(documents, tmp_path):
     examples, boxes = documents
     alone = [
         replace(
@@ -156,7 +156,7 @@ def test_what_train_has_no_gold_of_is_not_asked_for(documents, tmp_path):
     assert len(answers(system, examples[:1], given=given)[0].payload["chains"]) == len(given.chains)
 
 
-def test_documents_without_any_candidate_are_said(documents, tmp_path, caplog):
+def test_documents_without_any_candidate_are_reported(documents, tmp_path, caplog):
     examples, boxes = documents
     system = fitted(tmp_path / "out", examples, boxes)
     assert caplog.messages == []

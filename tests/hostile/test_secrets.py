@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from m3dllm.ending import Shown
+from m3dllm.ending import SafeFormatter
 from m3dllm.errors import redact
 from m3dllm.options import public, public_command
 from m3dllm.systems.videollm.config import Config
@@ -60,7 +60,7 @@ def test_what_a_run_keeps_of_its_options_is_without_secrets(option):
 
 def test_a_line_of_a_log_is_without_secrets():
     record = logging.LogRecord("m3dllm", logging.INFO, "", 0, "asks %s", (ADDRESS,), None)
-    assert Shown().format(record) == "asks https://***@h.org/m?token=***"
+    assert SafeFormatter().format(record) == "asks https://***@h.org/m?token=***"
 
 
 @pytest.mark.parametrize(

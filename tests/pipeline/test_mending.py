@@ -84,7 +84,7 @@ def test_out_that_is_some_other_folder_is_refused(corpus, tmp_path):
     assert (tmp_path / "photos/one.jpg").exists()
 
 
-def test_a_variant_that_is_not_known_is_told_before_anything_is_done(corpus, tmp_path):
+def test_a_variant_that_is_not_known_is_reported_before_anything_is_done(corpus, tmp_path):
     with pytest.raises(UserError, match="variant 'foo' is not known"):
         pipeline.run(majority(corpus, tmp_path / "run"), variants=("foo",))
     assert not (tmp_path / "run").exists()

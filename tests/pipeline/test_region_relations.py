@@ -15,7 +15,7 @@ def root(tmp_path_factory):
     return corpus(tmp_path_factory.mktemp("holding") / "corpus")
 
 
-def test_gold_said_again_is_right_in_every_pass_and_language(root, tmp_path):
+def test_replayed_gold_is_correct_in_every_pass_and_language(root, tmp_path):
     languages = said(root, EXAMPLES, tmp_path / "right", pairs="both").scores()["languages"]
     found = [
         languages[lang][pairs]["tasks"]["relation"]["f1"]

@@ -95,7 +95,7 @@ def test_a_checkpoint_that_knows_the_documents_says_so(corpus, tmp_path, train, 
     assert run.record().notes == (f"the checkpoint was {what} 'test', the same documents that it is evaluated on",)
 
 
-def test_a_retryable_error_is_asked_again_and_another_is_not(corpus, tmp_path):
+def test_a_retryable_error_is_retried_and_another_is_not(corpus, tmp_path):
     run = pipeline.run(majority(corpus, tmp_path / "run"))
     first, second = (e.document.id for e in run.examples()[:2])
     with (run.path / "raw.jsonl").open("ab") as out:

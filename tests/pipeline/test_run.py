@@ -43,7 +43,7 @@ def test_a_finished_run_is_not_asked_again(corpus, tmp_path):
     assert (run.path / "raw.jsonl").stat().st_mtime_ns == before
 
 
-def test_a_finished_run_keeps_its_times_and_its_tally_when_it_is_asked_for_again(corpus, tmp_path):
+def test_a_finished_run_keeps_its_times_and_its_tally_when_it_is_run_again(corpus, tmp_path):
     run = pipeline.run(majority(corpus, tmp_path / "run"))
     run.write_record(replace(run.record(), finished="2020-01-01T00:00:00+00:00", tally={"tokens_in": 7}))
     again = pipeline.run(majority(corpus, tmp_path / "run")).record()
@@ -133,7 +133,7 @@ def test_paths_may_be_strings(corpus, tmp_path):
     assert run.path == tmp_path / "run"
 
 
-def test_only_the_tasks_asked_for_are_scored(corpus, tmp_path):
+def test_only_the_requested_tasks_are_scored(corpus, tmp_path):
     run = pipeline.run(majority(corpus, tmp_path / "run", tasks=("entity", "chain")))
     scores = run.scores()["languages"]["en"]["end_to_end"]
     assert scores["average_of"] == ["entity", "chain"]
@@ -157,7 +157,7 @@ def test_thirds_store_their_manifest_with_the_run(corpus, tmp_path):
     assert set(record.missing["documents"].values()) == {"full", "no_text", "no_video"}
 
 
-def test_thirds_hide_the_same_whatever_part_of_a_split_is_asked(corpus, tmp_path):
+def test_thirds_hide_the_same_whatever_part_of_a_split_is_selected(corpus, tmp_path):
     def hidden(**words) -> dict[str, str]:
         return plan(majority(corpus, tmp_path / "run", missing="thirds", **words)).record.missing["documents"]
 

@@ -137,7 +137,7 @@ def test_runs_that_differ_in_what_was_hidden_make_a_curve(folder):
 
 
 @pytest.mark.parametrize(("kind", "ratio"), [("share", 3 / 8), ("thirds", None)])
-def test_of_a_share_that_was_asked_for_one_modality_may_be_missing_more_often(folder, tmp_path, kind, ratio):
+def test_of_a_requested_share_one_modality_may_be_missing_more_often(folder, tmp_path, kind, ratio):
     splits = load_corpus(folder / "corpus").splits
     hidden = {e.document.id: "full" for examples in splits.values() for e in examples}
     hidden |= {e.document.id: "no_text" for e in list(splits["test"])[:3]}

@@ -257,7 +257,7 @@ def test_a_system_of_fewer_tasks_is_marked(runs, tmp_path):
     assert table_rows(both, "majority (alone)")[0][-1] == "100.00 of 2"
 
 
-def test_names_that_agree_are_told_apart_by_their_folders(runs, tmp_path):
+def test_names_that_agree_are_distinguished_by_their_folders(runs, tmp_path):
     twin = shutil.copytree(runs / "best", tmp_path / "other" / "best")
     found, _ = read_runs([runs / "best", twin])
     assert {run.name for run in found} == {f"{runs.name}/best", "other/best"}

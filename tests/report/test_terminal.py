@@ -97,7 +97,7 @@ def test_a_run_that_is_not_scored_says_how_to_score_it(tmp_path):
         run_table(Run(run.path))
 
 
-def test_a_system_that_saw_some_of_the_annotated_frames_is_said_to():
+def test_a_system_that_saw_some_of_the_annotated_frames_is_marked():
     one = example("d", "[PER0 Ada] .", frames=4)
     said = table(score([one], [Prediction("d", one.gold, frames=(24, 72))], labels=LABELS))
     assert "grounding saw 2 of 4 annotated frames (50.00 %); regions in the others count as missed" in said

@@ -206,7 +206,7 @@ def test_relations_are_drawn_where_both_ends_are(web):
         ({"tasks": [{"data": {"body": ""}}], "label_config": CONFIG}, "the system failed: out of memory"),
     ],
 )
-def test_a_request_that_is_wrong_is_told_why(web, asked, words):
+def test_a_wrong_request_is_answered_with_the_reason(web, asked, words):
     answer = web.post("/predict", json=asked)
     assert (answer.status_code, words in answer.json()["error"]) == (400, True)
 

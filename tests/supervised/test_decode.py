@@ -120,13 +120,13 @@ def chosen(kinds, decision, *told, threshold=0.5):
     return found[:, 1:].tolist()
 
 
-def test_a_relation_is_said_only_between_chains_of_its_types():
+def test_a_relation_is_written_only_between_chains_of_its_types():
     told = [(0, 1, BIRTH, 5.0), (1, 0, BIRTH, 5.0), (0, 1, COUPLE, 5.0)]
     assert chosen([PER, LOC], "threshold", *told) == [[0, 1, BIRTH]]
     assert chosen([PER, LOC], "argmax", *told) == [[0, 1, BIRTH]]
 
 
-def test_a_symmetric_relation_is_said_once():
+def test_a_symmetric_relation_is_written_once():
     told = [(0, 1, COUPLE, 5.0), (1, 0, COUPLE, 5.0)]
     assert chosen([PER, PER], "threshold", *told) == [[0, 1, COUPLE]]
     assert chosen([PER, PER], "argmax", *told) == [[0, 1, COUPLE]]

@@ -60,7 +60,7 @@ def test_an_answer_is_the_same_whichever_was_asked_before(made):
         assert kept.answers(thresholds) == answers(model, documents, thresholds)
 
 
-def test_regions_are_written_where_they_are_asked_for(made):
+def test_regions_are_written_where_they_are_prompted_for(made):
     model, examples = made
     documents = [example.document for example in examples]
     found = answers(model, documents, Thresholds(region=0.0))

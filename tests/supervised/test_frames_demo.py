@@ -27,7 +27,7 @@ def found(tmp_path_factory):
     return {name: counts.f1 or 0.0 for (name, _), counts in found.items()}
 
 
-def test_its_own_frames_tell_more_than_the_floor(found):
+def test_its_own_frames_beat_the_heuristic_baseline(found):
     assert found["own"] > 1.2 * found["floor"]
 
 

@@ -314,7 +314,7 @@ def test_the_patches_of_chains_weigh_as_much_as_all_the_others():
     assert float(alignment_loss(logits, owner)) == pytest.approx(math.log(3) / 2)
 
 
-def test_a_frame_of_two_chains_is_asked_for_their_relations():
+def test_a_frame_of_two_chains_is_prompted_for_their_relations():
     one = replace(shown(0, 1), relations=torch.tensor([[0, 1, COUPLE], [1, 0, COUPLE]]))
     says = torch.zeros(2, 3, 4)
     asked = 2  # parents and couple may stand between two people, birth and member may not

@@ -268,7 +268,7 @@ def test_the_words_of_a_corpus_may_be_smaller_than_its_subwords(tmp_path):
     assert (found.subword.tolist(), found.word.tolist()) == ([0, 0, 1], [0, 1, 2])
 
 
-def test_the_dropout_of_attention_is_as_it_was_asked_for(tmp_path):
+def test_the_dropout_of_attention_is_as_configured(tmp_path):
     folder = str(write_longformer(tmp_path))
     for wanted in (0.0, 0.3):
         attention = load_text_encoder(folder, attention_dropout=wanted).model.encoder.layer[0].attention.self

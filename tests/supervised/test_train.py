@@ -272,7 +272,7 @@ def test_every_document_stands_in_one_batch_of_its_length():
     assert sum(spread) / len(spread) < 3
 
 
-def test_a_lesson_is_hidden_by_chance_only_where_it_has_both(tmp_path):
+def test_a_training_item_is_masked_at_random_only_where_it_has_both(tmp_path):
     examples = four(tmp_path)
     model = new_model(Config(**SMALL), LABELS, examples)
     both, no_frames = (training_item(model, examples[i]) for i in (0, 3))

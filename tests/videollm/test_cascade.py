@@ -48,7 +48,7 @@ def made(corpus, tiny, tmp_path_factory) -> Run:
     return run(experiment(corpus, tiny, tmp_path_factory.mktemp("run") / "cascade"))
 
 
-def test_the_first_is_fitted_in_the_run_and_the_second_asked_about_what_it_proposes(made):
+def test_the_first_is_fitted_in_the_run_and_the_second_prompted_about_what_it_proposes(made):
     raws = list(made.raws())
     assert [made.raws()[key].failure for key in raws] == [None] * 7
     assert json.loads((made.checkpoint / "done.json").read_text())["system"] == "majority"
@@ -89,7 +89,7 @@ def test_the_proposals_of_a_finished_run_are_taken_from_its_files(corpus, made, 
     assert [p.annotation for p in again.predictions()] == [p.annotation for p in made.predictions()]
 
 
-def test_a_document_that_the_first_fails_on_is_not_asked_about(corpus, tiny, tmp_path):
+def test_a_document_that_the_first_fails_on_is_not_prompted_about(corpus, tiny, tmp_path):
     first = run(Experiment(system="majority", corpus=corpus, out=tmp_path / "majority", limit=1))
     options = {"first": "replay", "first_option": [f"answers={first.path}"]}
     made = run(replace(experiment(corpus, tiny, tmp_path / "cascade", **options), limit=2))
@@ -183,7 +183,7 @@ def test_what_was_left_open_is_settled_before_a_run_is_recorded(corpus, tiny, tm
     assert made.record.config["first"] == "majority"
 
 
-def test_a_dry_run_shows_what_each_of_the_two_would_be_asked(corpus, tiny, tmp_path, monkeypatch):
+def test_a_dry_run_shows_the_prompts_of_both_systems(corpus, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = {"first": "majority", "second_option": [f"model={tiny('qwen2_5_vl')}"]}
     shown = preview(Experiment(system="cascade", corpus=corpus, options=options, out=tmp_path / "runs/both"))

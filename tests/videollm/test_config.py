@@ -84,7 +84,7 @@ def test_an_engine_that_is_not_installed_is_one_line(monkeypatch):
     ("engine", "module", "extra"),
     [("transformers", "torch", "llm"), ("vllm", "torch", "vllm"), ("openai", "openai", "server")],
 )
-def test_what_an_engine_needs_is_asked_for_by_its_extra(monkeypatch, engine, module, extra):
+def test_what_an_engine_needs_is_named_with_its_extra(monkeypatch, engine, module, extra):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=rf"needs '{module}'.*pip install 'm3dllm\[{extra}\]'"):
         find_system("video-llm").require(Config(engine=engine))

@@ -118,7 +118,7 @@ def test_it_answers_every_sort_of_document_in_both_languages(engine, tmp_path):
 # --- how it was asked to learn ----------------------------------------------------------------------------------------
 
 
-def test_what_it_learned_to_answer_is_what_is_asked_of_it(engine, learned):
+def test_it_is_trained_on_the_prompts_of_prediction(engine, learned):
     system = VideoLLM(Config(device="cpu"), labels=LABELS, engine=engine)
     image = engine.model.config.image_token_id
     for example in learned:

@@ -96,7 +96,7 @@ def test_a_box_of_a_padded_picture_is_drawn_where_the_frame_is():
         [region("c0", [300, 800, 100, 200])],
     ],
 )
-def test_without_a_box_of_a_chain_they_are_asked_as_in_staged(odd):
+def test_without_a_box_of_a_chain_they_are_prompted_as_in_staged(odd):
     context = about()
     _, asked, stills = asked_with(context, ENTITIES, CHAINS, {"regions": odd}, COUPLE)
     assert "Boxes are drawn" not in instruction(asked[-1])
@@ -105,7 +105,7 @@ def test_without_a_box_of_a_chain_they_are_asked_as_in_staged(odd):
     assert instruction(asked[-1]).split() == instruction(plain[2]).split()
 
 
-def test_where_nothing_can_be_related_only_boxes_are_asked_for():
+def test_where_nothing_can_be_related_only_boxes_are_prompted_for():
     _, asked = talk(focalmre, about(), {"LOC": ["Arles"]}, {"regions": []})
     assert [question.stage.name for question in asked] == ["entities", "grounding"]
 
@@ -120,7 +120,7 @@ def test_gold_chains_are_boxed_before_they_are_related_and_answered_without_boxe
     assert (payload["relations"], payload["regions"]) == (COUPLE["relations"], [])
 
 
-def test_gold_mentions_and_documents_without_frames_or_text_are_asked_as_in_staged():
+def test_gold_mentions_and_documents_without_frames_or_text_are_prompted_as_in_staged():
     text, chains = annotated("[PER0 Ada] met [PER1 Ada] .")
     given = Document("d", "en", text, given=Given(chains, kind="mentions"))
     for document, said in (
@@ -132,7 +132,7 @@ def test_gold_mentions_and_documents_without_frames_or_text_are_asked_as_in_stag
         assert talk(focalmre, context, *said)[0] == talk(find_strategy("staged"), subject(document, frames=0), *said)[0]
 
 
-def test_chinese_is_told_in_chinese():
+def test_chinese_prompts_are_in_chinese():
     boxes = {"regions": [region("c0", [100, 200, 300, 800])]}
     said = [{"PER": ["苏珊", "乔治"]}, {"chains": []}, boxes, {"relations": []}]
     _, asked, _ = asked_with(about(lang="zh", text="苏珊见了乔治。"), *said)

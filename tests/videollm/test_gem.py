@@ -47,7 +47,7 @@ def stages(speaker: Speaker) -> set[str]:
     return {question.stage.name for question in speaker.asked}
 
 
-def test_what_is_not_sure_is_asked_again_and_that_answer_counts():
+def test_what_is_not_sure_is_prompted_again_and_that_answer_counts():
     asked, speaker = about(), Doubter([*TYPES], AGAIN, sure=0.1)
     found = annotation(asked, talk("gem", asked, speaker))
     assert {"type_again", "relation_again", "present"} <= stages(speaker)
@@ -93,6 +93,6 @@ def test_entropy_is_from_0_to_1(shares, expected):
     assert math.isclose(entropy(shares), expected)
 
 
-def test_the_share_that_was_asked_again_is_told():
+def test_the_share_that_was_prompted_again_is_reported():
     told = find_strategy("gem").sums_up({"type": 40, "type_again": 10, "relation": 8})
     assert told == "asked again: 25.0% of the questions of stage type and 0.0% of the questions of stage relation"

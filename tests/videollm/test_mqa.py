@@ -97,7 +97,7 @@ def test_spans_become_typed_mentions_chains_relations_and_regions(scored):
     assert not asked.issues
 
 
-def test_every_decision_is_asked_in_two_orders_where_letters_have_probabilities():
+def test_every_decision_is_prompted_in_two_orders_where_letters_have_probabilities():
     speaker = Speaker([*TYPES], RIGHT)
     talk("mqa", about(), speaker)
     types = [q for q in speaker.asked if q.stage.name == "type"]
@@ -136,7 +136,7 @@ def test_options_of_coreference_are_bounded_and_those_that_resemble_come_first()
     assert options[0] == "(A) “P0”"
 
 
-def test_the_nearest_pairs_are_asked_about_and_no_more_than_relations_may_be():
+def test_the_nearest_pairs_are_prompted_about_and_no_more_than_relations_may_be():
     speaker = Speaker(["Ada", "Arles", "Basel"], {("type", "Ada"): "person", ("type", ""): "location"})
     talk("mqa", about("Ada is in Basel , far from Arles .", max_relations=1), speaker)
     (asked,) = {instruction(q).strip().partition("\n")[0] for q in speaker.asked if q.stage.name == "relation"}
@@ -157,7 +157,7 @@ def test_a_relation_may_go_either_way():
     }
 
 
-def test_without_a_text_only_the_frames_are_asked_about():
+def test_without_a_text_only_the_frames_are_prompted_about():
     asked = about("")
     speaker = Speaker([], {("seen", "frame 24"): "person"})
     found = annotation(asked, talk("mqa", asked, speaker))

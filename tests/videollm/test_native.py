@@ -198,7 +198,7 @@ def test_it_writes_what_the_library_writes_after_the_same_vectors(engines, name)
 # --- prompts ----------------------------------------------------------------------------------------------------------
 
 
-def test_video_chatgpt_is_asked_as_it_was_trained(engines):
+def test_video_chatgpt_is_prompted_as_it_was_trained(engines):
     engine = engines("video-chatgpt")
     turns = (Message("user", ("First?",)), Message("assistant", ("Yes.",)))
     eos = engine.local.tokenizer.eos_token
@@ -208,7 +208,7 @@ def test_video_chatgpt_is_asked_as_it_was_trained(engines):
     assert engine.chat(messages(engine)) == "Rules. USER: Ada met Bela .\n\nWho? ASSISTANT:"
 
 
-def test_video_llama_is_asked_as_it_was_trained(engines):
+def test_video_llama_is_prompted_as_it_was_trained(engines):
     engine = engines("video-llama-2")
     turns = (Message("user", ("First?",)), Message("assistant", ("Yes.",)))
     bos, eos = engine.local.tokenizer.bos_token, engine.local.tokenizer.eos_token
@@ -286,7 +286,7 @@ def test_every_kind_of_document_is_answered(stills, name):
     assert asked.unsupported == frozenset()
 
 
-def test_a_frame_is_asked_about_alone(stills):
+def test_each_frame_has_a_question_of_its_own(stills):
     asked = VideoLLM(config("video-llama-2"), labels=LABELS)
     list(asked.predict([document("no text", text="", stills=stills)]))
     prompts = list(asked.take_prompts().values())

@@ -184,7 +184,7 @@ def test_the_key_comes_from_the_environment_and_is_not_sent_elsewhere(serve, mon
 
 
 @pytest.mark.parametrize("trouble", [(500, b"boom"), (503, {}), (429, {"error": {"message": "slow down"}}), None])
-def test_a_server_that_recovers_is_asked_again(serve, trouble):
+def test_requests_to_a_server_that_recovers_are_retried(serve, trouble):
     server = serve(says=lambda n: trouble if n < 2 else (200, completion(ANSWER)))
     (raw,) = system(server).predict([document("d")])
     assert raw.failure is None
@@ -305,7 +305,7 @@ def test_where_a_server_does_not_say_whether_a_model_reads_images_the_user_must(
         system(serve({"data": [{"id": "mystery"}]}, says)).engine  # noqa: B018  it is made now
 
 
-def test_a_server_is_told_how_long_to_think_and_what_it_thought_is_counted(serve):
+def test_a_server_gets_the_budget_of_thinking_and_its_thoughts_are_counted(serve):
     def says(n):
         answer = completion(ANSWER)
         answer["choices"][0]["message"]["reasoning_content"] = "Ada is a name."
@@ -321,7 +321,7 @@ def test_a_server_is_told_how_long_to_think_and_what_it_thought_is_counted(serve
 
 
 @pytest.mark.parametrize(("thinking", "sent"), [(None, None), (0, {"enable_thinking": False, "thinking": False})])
-def test_a_server_thinks_as_it_does_by_itself_unless_it_is_told(serve, thinking, sent):
+def test_a_server_thinks_by_its_own_default_without_the_option(serve, thinking, sent):
     server = serve({"data": [{"id": "tiny-qwen3-vl", "owned_by": "vllm"}]})
     list(system(server, thinking=thinking, schema_only=True).predict([document("d")]))
     assert server.asked[-1].get("chat_template_kwargs") == sent

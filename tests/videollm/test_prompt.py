@@ -115,7 +115,7 @@ def test_a_time_that_was_noted_goes_before_the_frame_rate():
     assert clip.seconds == (0.8, 345 / 24)
 
 
-def test_what_is_missing_is_said_to_be_missing():
+def test_what_is_missing_is_reported():
     assert "no frames" in shown(document("d"), [])[0]
     assert "no subtitles" in "".join(p for p in shown(document("d", text="")) if isinstance(p, str))
     assert "没有字幕" in "".join(p for p in shown(document("d", "zh", "")) if isinstance(p, str))
@@ -148,7 +148,7 @@ def test_an_ordinary_text_is_left_as_it_is():
     assert harmless(EN + ZH + "a < b > c [1] <b>", ["<|im_end|>"]) == EN + ZH + "a < b > c [1] <b>"
 
 
-def test_the_hash_of_a_prompt_tells_what_was_asked():
+def test_the_hash_of_a_prompt_identifies_it():
     messages = (Message("user", ("a", STILLS[0])),)
     assert json.loads(prompt_text(messages)) == [
         {"role": "user", "content": ["a", {"frame": 24, "size": [8, 8], "sha256": "a"}]}
@@ -205,7 +205,7 @@ def test_a_folder_or_a_version_that_is_not_there_is_an_error(tmp_path):
         Prompts(version=9)
 
 
-def test_templates_are_read_before_anything_is_asked(tmp_path):
+def test_templates_are_read_before_the_first_prompt(tmp_path):
     (tmp_path / "staged").mkdir()
     (tmp_path / "staged/chains.zh.v1.jinja").write_text("好\n{% if %}", encoding="utf-8")
     Prompts(tmp_path).check("document", "joint")

@@ -64,14 +64,14 @@ def test_all_before_the_last_document_is_one_beginning_where_the_examples_are_fi
     assert said(first.messages[-1]) != said(second.messages[-1])
 
 
-def test_fixed_examples_are_never_of_the_video_that_is_asked_about():
+def test_fixed_examples_are_never_of_the_video_of_the_document():
     train = [replace(e, document=replace(e.document, group=f"g{i}")) for i, e in enumerate(TRAIN)]
     for i in range(4):
         engine, _ = ask(about=asked(group=f"g{i}"), shots=3, shot_choice="fixed", train=train)
         assert not any(train[i].document.text in said(message) for message in engine.messages)
 
 
-def test_frames_of_examples_are_shown_where_they_are_asked_for(tmp_path):
+def test_frames_of_examples_are_shown_on_request(tmp_path):
     shot = example("shot", "[PER0 Ada] was born in [LOC1 Arles] .", frames=2)
     stills = [
         replace(f, index=g.index, annotated=True)

@@ -78,12 +78,12 @@ def test_without_frames_nothing_is_described():
     assert {question.stage.name for question in asked} == {"entities", "chains", "relations"}
 
 
-def test_an_empty_document_is_not_asked_about():
+def test_an_empty_document_is_not_prompted_about():
     empty = subject(Document("d", "en", ""), frames=0)
     assert seen(empty)[1] == []
 
 
-def test_chinese_is_asked_for_yes_and_no_in_chinese():
+def test_chinese_prompts_have_yes_and_no_in_chinese():
     asked = seen(about("苏珊去了北京。", "zh"))[1]
     entailed = [question for question in asked if question.stage.name == "entailed"]
     assert all(question.request.options == ("是", "否") for question in entailed)

@@ -87,7 +87,7 @@ def test_no_documents_need_no_room(tiny):
     assert system(tiny).builder.budget([]) == ContextBudget(0, 0)
 
 
-def test_only_vllm_is_told(tiny):
+def test_only_vllm_has_a_budget_of_the_run(tiny):
     made = VideoLLM(Config(model=tiny("qwen2_5_vl")), labels=LABELS)
     made.predict([document("one")])
     assert made.budget is None

@@ -36,7 +36,7 @@ def about(text: str = TEXT, lang: str = "en", **options):
     return subject(Document("d", lang, text, frames=subject().document.frames), strategy="scanner", **options)
 
 
-def test_each_candidate_is_asked_about_and_its_type_is_asked_with_what_is_known():
+def test_each_candidate_has_a_prompt_and_its_type_is_asked_with_what_is_known():
     asked, speaker = about(), Knowing([*TYPES], RIGHT)
     found = annotation(asked, talk("scanner", asked, speaker))
     assert len(speaker.of("known")) == len(TYPES)

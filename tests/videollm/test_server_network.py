@@ -82,7 +82,7 @@ def test_no_server_has_port_0():
 
 
 @pytest.mark.parametrize("model", ["org/Model Name 7B", "models/小模型", "%2F", "a\nb"])
-def test_a_model_is_asked_for_by_its_name_as_it_is_listed(serve, model):  # noqa: F811
+def test_a_model_is_requested_by_its_name_as_it_is_listed(serve, model):  # noqa: F811
     server = serve(models={"data": [{"id": model}]})
     assert one(server, family="qwen3-vl").failure is None
     assert server.asked[-1]["model"] == model
@@ -132,7 +132,7 @@ def test_a_file_of_certificates_that_holds_none_is_one_line(certificate, monkeyp
         system("https://127.0.0.1:9/v1")
 
 
-def test_a_server_without_tls_is_not_asked_for_its_certificate(serve):  # noqa: F811
+def test_no_certificate_is_requested_from_a_server_without_tls(serve):  # noqa: F811
     with pytest.raises(UserError, match="does it speak http:// alone"):
         one(serve().url.replace("http:", "https:"), retries=0)
 
@@ -293,7 +293,7 @@ PAGE = b"<!DOCTYPE html><html><head><title>%s</title><style>b{}</style></head><b
         (502, b"502 Bad\nGateway", "answers 502 (a web page: 502 Bad Gateway)"),
     ],
 )
-def test_a_page_for_a_browser_is_told_by_its_title(serve, status, title, said):  # noqa: F811
+def test_a_page_for_a_browser_is_named_by_its_title(serve, status, title, said):  # noqa: F811
     assert one(serve(says=lambda n: (status, PAGE % title)), retries=0).failure.message.endswith(said)
 
 

@@ -112,7 +112,7 @@ def test_a_system_with_failed_documents_is_not_ranked(serve, run, monkeypatch, c
     assert "p = " not in page
 
 
-def test_failed_documents_are_asked_again_only_by_retry_failed(serve, run):  # noqa: F811
+def test_failed_documents_are_retried_only_by_retry_failed(serve, run):  # noqa: F811
     server = serve(says=lambda n: MODERATED if n == 2 else OK)
     assert run(server)[0] == 2
     assert (run(server)[0], len(server.asked)) == (2, 6)
@@ -187,7 +187,7 @@ def test_failures_after_an_answer_end_nothing(serve):  # noqa: F811
         None,
     ],
 )
-def test_what_may_pass_is_asked_again_at_once_and_by_the_next_run(serve, trouble):  # noqa: F811
+def test_a_temporary_failure_is_retried_at_once_and_by_the_next_run(serve, trouble):  # noqa: F811
     recovers = serve(says=lambda n: trouble if n < 2 else OK)
     raw = one(recovers)
     assert (raw.failure, raw.turns[0].retries) == (None, 2)
@@ -221,7 +221,7 @@ def test_a_longest_answer_that_is_too_long_for_the_model_concerns_all_documents(
         failures(serve(says=lambda n: (400, error(why))), 5)
 
 
-def test_a_refusal_of_the_request_itself_is_asked_again_by_the_next_run(serve):  # noqa: F811
+def test_a_refusal_of_the_request_itself_is_retried_by_the_next_run(serve):  # noqa: F811
     server = serve(says=lambda n: OK if n == 0 else (400, error("unknown thing")))
     assert failures(server, 2)[1].retryable
 
@@ -359,7 +359,7 @@ def test_a_server_that_ignores_the_schema_constrained_nothing(serve):  # noqa: F
 @pytest.mark.parametrize(
     ("options", "expected"), [({"unconstrained": True}, "none"), ({"schema_only": True}, "schema")]
 )
-def test_what_is_asked_for_by_option_is_what_is_recorded(serve, options, expected):  # noqa: F811
+def test_the_constraint_of_an_option_is_the_one_that_is_recorded(serve, options, expected):  # noqa: F811
     made = system(serve(VLLM, obeys=True), **options)
     list(made.predict([document("d")]))
     assert made.provenance["constraint"] == expected
@@ -417,7 +417,7 @@ def test_a_run_is_resumed_with_the_same_model_at_another_address(serve, run):  #
         (["qwen3-vl"], 200, "qwen3-vl"),
     ],
 )
-def test_a_model_that_is_named_is_asked_for_whatever_the_list_says(serve, models, status, name):  # noqa: F811
+def test_a_model_that_is_named_is_requested_whatever_the_list_says(serve, models, status, name):  # noqa: F811
     server = serve(models, models_status=status)
     assert one(server, model=name, retries=0).failure is None
     assert server.asked[0]["model"] == name

@@ -136,7 +136,7 @@ def test_the_document_comes_first_and_the_task_last():
     assert user.parts[0] == "The document."
 
 
-def test_an_empty_document_is_not_asked_about():
+def test_an_empty_document_is_not_prompted_about():
     payload, asked = talk(joint, subject(Document("d", "en", ""), frames=0))
     assert (payload, asked) == ({"chains": [], "relations": [], "regions": []}, [])
     payload, asked = talk(staged, subject(Document("d", "en", ""), frames=0))
@@ -204,7 +204,7 @@ def test_stages_without_anything_to_ask_are_left_out():
     assert [question.stage.name for question in asked] == ["grounding"]
 
 
-def test_a_mention_that_is_said_twice_stays_in_its_first_chain():
+def test_a_mention_that_is_predicted_twice_stays_in_its_first_chain():
     about = subject(frames=0)
     lists = {"chains": [["m0", "m1"], ["m1", "m9"]]}
     payload, _ = talk(staged, about, {"PER": ["Ada"], "LOC": []}, lists)
@@ -304,7 +304,7 @@ def test_given_mentions_are_only_made_chains_of(strategy):
 
 
 @pytest.mark.parametrize("strategy", [joint, staged])
-def test_among_given_chains_only_relations_are_asked(strategy):
+def test_among_given_chains_only_relations_are_prompted_for(strategy):
     about = given("chains")
     related = {"relations": [{"head": "c0", "tail": "c2", "type": "PER-LOC_birth"}]}
     payload, asked = talk(strategy, about, related)

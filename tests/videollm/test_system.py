@@ -116,7 +116,7 @@ def test_boxes_of_a_family_that_speaks_pixels_are_of_the_frame_as_it_was_shown(m
     assert raw.boxes.sizes == {24: (112, 56), 48: (56, 112), 72: (56, 56)}
 
 
-def test_of_a_video_no_regions_are_asked(make, stills):
+def test_no_regions_are_prompted_for_on_a_video(make, stills):
     for strategy in ("joint", "staged", "mqa", "gem", "riveg", "focalmre", "scanner", "markup"):
         (raw,) = make(video=True, strategy=strategy).predict([document("both", "en", stills=stills)])
         assert raw.failure is None

@@ -85,14 +85,14 @@ def test_a_model_without_vision_is_not_asked_for_grounding_alone(tiny, tmp_path)
     ("options", "why"),
     [({"frames": 0}, "--frames 0"), ({"video": True}, "one video"), ({}, None)],
 )
-def test_where_no_regions_are_asked_for_the_row_says_why(tiny, options, why):
+def test_where_no_regions_are_prompted_for_the_row_says_why(tiny, options, why):
     made = system(tiny("qwen2_5_vl"), **options)
     assert made.engine.sees
     assert made.unsupported == ({"grounding"} if why else frozenset())
     assert [why in note for note in made.notes] == ([True] if why else [])
 
 
-def test_a_model_of_an_unknown_family_sees_frames_and_is_asked_for_regions_only_in_a_named_convention(
+def test_a_model_of_an_unknown_family_sees_frames_and_is_prompted_for_regions_only_in_a_named_convention(
     tiny, stills, monkeypatch
 ):
     monkeypatch.setattr(model, "find_family", lambda *_, **__: UNKNOWN)

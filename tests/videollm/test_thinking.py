@@ -82,7 +82,7 @@ def test_thoughts_that_the_chat_format_begins_are_closed_where_nothing_is_to_be_
 
 
 @pytest.mark.parametrize(("tokens", "end"), [(0, "<think>\n\n</think>\n\n"), (9, "assistant\n<think>\n")])
-def test_the_chat_format_is_told_whether_to_think(tiny, tokens, end):
+def test_the_chat_format_gets_the_switch_of_thinking(tiny, tokens, end):
     local = LocalModel(Config(model=tiny("thinking"), thinking=tokens))
     assert local.chat([Message("user", ("Who?",))]).endswith(end)
 

@@ -96,7 +96,7 @@ def test_the_embedded_model_answers_its_question_within_its_grammar(installed, l
     assert "mentions" in next(iter(asked.take_prompts().values()))
 
 
-def test_a_document_without_text_is_not_asked_about(installed):
+def test_a_document_without_text_is_not_prompted_about(installed):
     (raw,) = system().predict([document("d", "en", "")])
     assert (raw.turns, raw.payload) == ((), {"chains": [], "relations": [], "regions": []})
 

@@ -331,7 +331,7 @@ def test_an_adapter_brings_the_revision_of_its_base_model(copy):
     assert tuned(Config(adapter=str(copy), model="another"), None, local=True)[0].revision is None
 
 
-def test_a_finished_fit_is_kept_under_a_name_that_is_asked_for_later(corpus, base, run, tmp_path, monkeypatch):
+def test_a_finished_fit_is_kept_under_a_name_that_is_given_later(corpus, base, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Trainer, "__init__", lambda *_: pytest.fail("it learns again"))
     fit(Experiment(system="video-llm", corpus=corpus, options=base | {"save_as": "later"}, out=run))
@@ -534,7 +534,7 @@ def test_options_that_cannot_be_are_one_line(base, corpus, tmp_path, options, me
         VideoLLM(Config(**base | options), labels=LABELS).fit(found["train"], found["dev"], tmp_path)
 
 
-def test_an_adapter_of_that_name_is_told_before_anything_is_learned(base, corpus, tmp_path, monkeypatch):
+def test_an_adapter_of_that_name_is_reported_before_anything_is_learned(base, corpus, tmp_path, monkeypatch):
     found = load_corpus(corpus)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "adapters" / "mine").mkdir(parents=True)

@@ -192,7 +192,7 @@ def test_a_frame_that_nobody_annotated_is_not_learned_from(tiny, stills):
     assert n["hidden"] == n["without"] < SFTDataset(system.builder, system.engine, [whole], system.config).tokens
 
 
-def test_a_long_document_is_learned_window_by_window_as_it_will_be_asked_about(make):
+def test_a_long_document_is_trained_on_in_the_windows_of_prediction(make):
     sentence = "[PER0 Ada] was born in [LOC1 Arles] . [PER2 Bela] met [PER0 Ada] near the old mill by the river . "
     long = example("long", sentence * 12, relations=[("c0", "c1", "PER-LOC_birth")])
     options = {"frames": 0, "max_tokens": 300}
@@ -248,7 +248,7 @@ def test_right_answers_are_read_as_the_gold(make, stills, strategy):
         assert not {i.code for i in normalize(e.document, raw, LABELS).issues} - {"covered", "empty_answer"}
 
 
-def test_a_text_of_two_chains_is_one_chains_in_stages_and_each_ones_own_when_asked_at_once(make):
+def test_a_text_of_two_chains_is_one_chains_in_stages_and_each_ones_own_in_one_prompt(make):
     one = gold()
     joint = items_of(make(strategy="joint").builder.of(one.document), one.gold)[0].answer
     assert '["Ada",2]' in joint
@@ -259,14 +259,14 @@ def test_a_text_of_two_chains_is_one_chains_in_stages_and_each_ones_own_when_ask
     assert [text for text, kind in listed if kind == "LOC"] == ["Arles", "Ada"]
 
 
-def test_a_document_that_nothing_is_asked_about_teaches_nothing(make):
+def test_a_document_without_a_prompt_is_not_trained_on(make):
     made = document("empty", "en", "")
     views = make().builder.of(made)
     assert items_of(views, Annotation()) == []
     assert answered(made, views, []).payload == {"chains": [], "relations": [], "regions": []}
 
 
-def test_what_cannot_be_said_is_left_out(make, local):
+def test_what_cannot_be_written_is_skipped(make, local):
     text = "Adam met Bela ."
     chains = (Chain("a", (Mention(0, 3, "PER"), Mention(9, 13, "PER"))), Chain("b", (Mention(1, 4, "PER"),)))
     made = Document("d", "en", text)

@@ -108,7 +108,7 @@ def ask(server, **options) -> VideoLLM:
     return VideoLLM(config, labels=LABELS)
 
 
-def test_a_server_is_asked_for_its_adapter_by_name(serve):  # noqa: F811
+def test_an_adapter_is_requested_from_a_server_by_name(serve):  # noqa: F811
     server = serve(MODELS, says=lambda n: (200, first_token(-1.0 if n < 3 else -2.0) if n < 6 else completion(ANSWER)))
     system = ask(server, adapter="mine")
     assert system.engine.context == 9000

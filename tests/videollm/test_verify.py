@@ -91,7 +91,7 @@ def test_only_what_is_not_sure_is_asked_behind_a_gate():
     assert next(m for m in found.mentions if m.start == 25).confidence == 0.99
 
 
-def test_proposals_without_confidences_are_all_asked_about():
+def test_proposals_without_confidences_are_all_prompted_about():
     bare = Annotation((Chain("a", (Mention(0, 12, "PER"),)),))
     speaker = Speaker([], RIGHT)
     checked(about(bare, gate=0.9), speaker)

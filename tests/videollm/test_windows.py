@@ -126,7 +126,7 @@ def test_every_frame_is_shown_with_one_window(document, count):
     assert sorted(shown, key=lambda f: f.index) == list(document.frames)
 
 
-def test_a_frame_is_shown_with_the_lines_that_are_said_then():
+def test_a_frame_is_shown_with_the_lines_spoken_then():
     lines = tuple(Segment(10 * i, 10 * i + 10, 5.0 * i, 5.0 * i + 5) for i in range(8))
     frames = tuple(Frame(24 * s, f"{s}.png", 8, 8) for s in (2, 38))
     windows = cut(Document("d", "en", "abcd efgh " * 8, segments=lines, frames=frames), 2)

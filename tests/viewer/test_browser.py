@@ -141,7 +141,7 @@ def test_frames_show_the_boxes_of_every_side_in_its_own_style(opened):
         ("nothing", ["Verdicts"], "Neither text nor frames."),
     ],
 )
-def test_what_is_not_there_is_said(opened, name, sections, words):
+def test_what_is_missing_is_reported(opened, name, sections, words):
     page = opened(document=name)
     assert page.texts("main h2") == sections
     assert any(text.startswith(words) for text in page.texts("main .empty"))

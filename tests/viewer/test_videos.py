@@ -155,7 +155,7 @@ def test_what_is_lit_follows_the_video_while_it_plays(watched):
     assert watched.run("document.querySelector('video').paused && document.querySelector('video').currentTime > 9.5")
 
 
-def test_frames_that_were_asked_for_follow_too(browser, tmp_path):
+def test_requested_frames_follow_too(browser, tmp_path):
     browser.open(write_pages([filmed(tmp_path, more=310)], tmp_path / "page"), document="en-1")
     browser.wait("document.querySelector('video').readyState >= 2")
     browser.click(".strip .more")

@@ -17,7 +17,7 @@ from m3dllm.systems.generative.spans import Words
 from m3dllm.types import Annotation, Document, Mention, Region
 
 
-class Shown(NamedTuple):
+class GroundedItem(NamedTuple):
     """A mention, or an unnamed object, with the candidates that show it."""
 
     span: Span | None
@@ -27,7 +27,9 @@ class Shown(NamedTuple):
     """The overlap of each candidate (`boxes.overlaps`); None if none overlaps."""
 
 
-def mentions_of(document: Document, words: Words, candidates: Sequence[Candidate], gold: Annotation) -> list[Shown]:
+def mentions_of(
+    document: Document, words: Words, candidates: Sequence[Candidate], gold: Annotation
+) -> list[GroundedItem]:
     """The gold mentions of a window, in document order. A region shows the mentions of its chain with its type."""
     first, last = words[0][0], words[-1][1]
     shown = _named(gold)
@@ -38,24 +40,26 @@ def mentions_of(document: Document, words: Words, candidates: Sequence[Candidate
         if first <= m.start and m.end <= last
     }
     return [
-        Shown((m.start, m.end), m.type, overlaps(document, candidates, [r for r in inside[m] if r.type == m.type]))
+        GroundedItem(
+            (m.start, m.end), m.type, overlaps(document, candidates, [r for r in inside[m] if r.type == m.type])
+        )
         for m in sorted(inside)
     ]
 
 
 def unnamed_of(
     document: Document, labels: LabelSet, most: int, candidates: Sequence[Candidate], gold: Annotation
-) -> list[Shown]:
+) -> list[GroundedItem]:
     """The gold regions that show no mention: of each type as many as the fullest frame has, at most `most`.
 
     The first of a type takes the most confident of its candidates in each frame, the second the next.
     """
     named = {id(region) for regions in _named(gold).values() for region in regions}
     left = [region for region in gold.regions if id(region) not in named]
-    found: list[Shown] = []
+    found: list[GroundedItem] = []
     for label in labels.regions:
         turns = _by_turn(document, candidates, [region for region in left if region.type == label.name])
-        found += [Shown(None, label.name, overlaps(document, candidates, turn)) for turn in turns[:most]]
+        found += [GroundedItem(None, label.name, overlaps(document, candidates, turn)) for turn in turns[:most]]
     return found
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from m3dllm.labels import LabelSet
 from m3dllm.systems.generative import choice
 from m3dllm.systems.generative.boxes import Candidate
-from m3dllm.systems.generative.grounded import GroundedDraft, Shown, mentions_of, unnamed_of
+from m3dllm.systems.generative.grounded import GroundedDraft, GroundedItem, mentions_of, unnamed_of
 from m3dllm.systems.generative.model import Answer, Fused, GenerativeModel, Reply
 from m3dllm.systems.generative.places import windows
 from m3dllm.systems.generative.queries import MakeWalk, Query, QueryBatch
@@ -42,7 +42,9 @@ class AnswerForm(Protocol):
     def region_walk(self, labels: LabelSet, most: int) -> MakeWalk:
         """The constraint for unnamed regions, at most `most` of a type."""
 
-    def write(self, document: Document, words: Words, labels: LabelSet, said: Sequence[Shown]) -> tuple[str, ...]:
+    def write(
+        self, document: Document, words: Words, labels: LabelSet, said: Sequence[GroundedItem]
+    ) -> tuple[str, ...]:
         """The parts of the gold answer."""
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from m3dllm.labels import LabelSet
 from m3dllm.systems.generative.grammar import Walk
-from m3dllm.systems.generative.grounded import Shown
+from m3dllm.systems.generative.grounded import GroundedItem
 from m3dllm.systems.generative.language import number
 from m3dllm.systems.generative.queries import MakeWalk
 from m3dllm.systems.generative.spans import Words
@@ -66,7 +66,7 @@ class Indices:
         """The text of an answer."""
         return " ".join(self.name(index) for index in written if index != END)
 
-    def write(self, said: Iterable[Shown], words: Words) -> tuple[str, ...]:
+    def write(self, said: Iterable[GroundedItem], words: Words) -> tuple[str, ...]:
         """The parts of an answer; a mention has all words that it overlaps."""
         parts: list[str] = []
         for span, kind, shown in said:
@@ -112,7 +112,7 @@ def region_walk(labels: LabelSet, most: int) -> MakeWalk:
     return lambda codec, slots: RegionWalk(labels, most)
 
 
-def write(document: Document, words: Words, labels: LabelSet, said: Iterable[Shown]) -> tuple[str, ...]:
+def write(document: Document, words: Words, labels: LabelSet, said: Iterable[GroundedItem]) -> tuple[str, ...]:
     """The parts of an answer (`Indices.write`)."""
     return Indices(labels).write(said, words)
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from m3dllm.labels import LabelSet
 from m3dllm.systems.generative.codec import Codec, Slots
 from m3dllm.systems.generative.grammar import Grammar, GrammarWalk, Trie, encoded, trie_of
-from m3dllm.systems.generative.grounded import Shown
+from m3dllm.systems.generative.grounded import GroundedItem
 from m3dllm.systems.generative.language import RECORD, Form, Record, plain
 from m3dllm.systems.generative.queries import MakeWalk
 from m3dllm.systems.generative.spans import Spans, Words
@@ -61,7 +61,7 @@ def region_walk(labels: LabelSet, most: int) -> MakeWalk:
     return lambda codec, slots: GrammarWalk(RegionGrammar(labels, most, codec, slots), codec)
 
 
-def write(document: Document, words: Words, labels: LabelSet, said: Iterable[Shown]) -> tuple[str, ...]:
+def write(document: Document, words: Words, labels: LabelSet, said: Iterable[GroundedItem]) -> tuple[str, ...]:
     """The sentences, in parts to be encoded separately."""
     pieces: list[str] = []
     for span, kind, shown in said:
