@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from m3dllm.memory import forget_peak
 from m3dllm.normalize import normalize as normalize_one
 from m3dllm.processes import adopt_mpi, beside, is_first
 from m3dllm.progress import progress
-from m3dllm.runs import Key, Run, RunRecord, with_environment
+from m3dllm.runs import RawOutputs, Run, RunRecord, with_environment
 from m3dllm.score import Settings
 from m3dllm.score.corpus import GIVEN
 from m3dllm.session import (
@@ -36,7 +37,7 @@ from m3dllm.session import (
     with_timing,
 )
 from m3dllm.stream import Lazy
-from m3dllm.types import Annotation, Chain, Document, Example, Given, GivenKind, Prediction, RawOutput, Subset
+from m3dllm.types import Annotation, Chain, Document, Example, Given, GivenKind, Prediction, Subset
 from m3dllm.wire import convert, labels_sha256, pretty
 
 log = logging.getLogger("m3dllm")
@@ -240,16 +241,16 @@ def _predict(session: RunSession, *, retry_failed: bool) -> None:
         seconds = time.perf_counter() - started
         log.info("%s in %.1f s", counted(n_answers, "answer"), seconds)
         record = with_timing(with_provenance(record, planned, system), "predict", seconds)
-    failures = session.raws.failures
-    again = sum(failure.retryable for failure in failures.values())
+    failed = session.raws.failed()
+    again = len(session.raws.failed(retryable=True))
     finished = record.finished if not documents and record.finished else now()
     session.write(replace(record, status="incomplete" if again else "done", finished=finished))
-    for document, given in [key for key in session.raws if key in failures]:
-        log.warning("document %s was not answered: %s", document, failures[document, given].message)
-    if failures:
+    for raw in failed:
+        log.warning("document %s was not answered: %s", raw.document, raw.failure.message if raw.failure else "")
+    if failed:
         n = len(session.raws)
-        log.warning("%d of %d answered; %d failed", n - len(failures), n, len(failures))
-        for what, n in (("the same command", again), ("--retry-failed", len(failures) - again)):
+        log.warning("%d of %d answered; %d failed", n - len(failed), n, len(failed))
+        for what, n in (("the same command", again), ("--retry-failed", len(failed) - again)):
             if n:
                 log.warning("%d of these can be retried by %s", n, what)
 
@@ -257,17 +258,18 @@ def _predict(session: RunSession, *, retry_failed: bool) -> None:
 def _to_ask(session: RunSession, *, retry_failed: bool) -> Sequence[Document]:
     """The documents of all passes without an answer yet, as the system gets them, made on access."""
     planned, subsets = session.plan, _subsets(session.record)
-    answered = session.raws.answered(retry_failed=retry_failed)
-    which = [
-        (kind, i)
-        for kind in planned.passes
-        for i, example in enumerate(planned.test)
-        if is_asked(kind, example) and (example.document.id, kind) not in answered
-    ]
-    return Lazy(which, lambda one: _given(planned.test[one[1]], one[0], subsets))
+    passes, raws, n = planned.passes, session.raws, len(planned.test)
+    which = array("q")
+    """Each pass and document as one number: that of the pass times all documents, plus that of the document."""
+    for at, kind in enumerate(passes):
+        for i, example in enumerate(planned.test):
+            key = example.document.id, kind
+            if is_asked(kind, example) and not raws.is_answered(key, retry_failed=retry_failed):
+                which.append(at * n + i)
+    return Lazy(which, lambda one: _given(planned.test[one % n], passes[one // n], subsets))
 
 
-def _normalize(run: Run, record: RunRecord, examples: Iterable[Example], raws: Mapping[Key, RawOutput]) -> None:
+def _normalize(run: Run, record: RunRecord, examples: Iterable[Example], raws: RawOutputs) -> None:
     subsets = _subsets(record)
     silent = 0
 
@@ -276,10 +278,9 @@ def _normalize(run: Run, record: RunRecord, examples: Iterable[Example], raws: M
         kinds: tuple[GivenKind | None, ...] = (None, "mentions", "chains")
         for example in examples:
             document = show(example.document, subsets.get(example.document.id, "full"))
-            silent += (document.id, None) not in raws
-            for key in ((document.id, kind) for kind in kinds):
-                if key in raws:
-                    yield normalize_one(document, raws[key], record.labels)
+            answers = [raws.get((document.id, kind)) for kind in kinds]
+            silent += answers[0] is None
+            yield from (normalize_one(document, raw, record.labels) for raw in answers if raw is not None)
 
     run.write_predictions(predictions())
     if silent:

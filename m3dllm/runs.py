@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,10 +23,12 @@ from typing import Any
 from m3dllm.errors import UserError
 from m3dllm.files import cannot_write, clear_abandoned, read_bytes, write_atomic
 from m3dllm.labels import LabelSet
+from m3dllm.positions import Positions
 from m3dllm.stream import Stream
 from m3dllm.types import Example, Failure, GivenKind, Prediction, RawOutput, Task
 from m3dllm.wire import (
     FORMAT,
+    AnswerHead,
     WireError,
     decode,
     decode_example,
@@ -40,6 +43,7 @@ from m3dllm.wire import (
 )
 
 Key = tuple[str, GivenKind | None]
+ANSWERED, FAILED, RETRYABLE = range(3)
 
 MADE_BY = ("versions", "git", "device")
 """The fields of a record about the software and machine that made the run."""
@@ -198,11 +202,7 @@ class Run:
             self._there("raw.jsonl")
         return RawOutputs(self.path / "raw.jsonl")
 
-    def answered(self, *, retry_failed: bool = False) -> frozenset[Key]:
-        """The documents and passes that are answered: see `RawOutputs.answered`."""
-        return self.raws().answered(retry_failed=retry_failed)
-
-    def failed(self) -> list[RawOutput]:
+    def failed(self) -> Sequence[RawOutput]:
         """The last answers of the documents on which the system failed."""
         return self.raws().failed()
 
@@ -370,44 +370,69 @@ def _appending(file: Path, whole: int) -> Iterator[Log]:
 
 
 class RawOutputs(Mapping[Key, RawOutput]):
-    """The last answer of each document in each pass. In memory are only their lines' places and which are failures."""
+    """The last answer of each document in each pass. They stay in their file; in memory are a few bytes of each."""
 
     def __init__(self, file: Path) -> None:
         """`file` is raw.jsonl, which need not be there."""
         self._lines = Stream(file, decode_raw, torn=True)
-        self._places: dict[Key, int] = {}
-        self.failures: dict[Key, Failure] = {}
+        self._positions: Positions[Key] = Positions(lambda i: self._key(raw_head(self._lines.line(self._last[i]))))
+        self._last = array("q")
+        """The line of the last answer of each document and pass."""
+        self._states = bytearray()
+        """Whether that is an answer, a failure, or one that may be retried."""
         for i, head in enumerate(self._lines.read_as(raw_head) if file.exists() else ()):
-            key = head.document, head.given
-            self._places[key] = i
-            self.failures.pop(key, None)
+            state = ANSWERED
             if head.error is not None:
-                self.failures[key] = Failure(head.error) if isinstance(head.error, str) else head.error
+                state = RETRYABLE if isinstance(head.error, Failure) and head.error.retryable else FAILED
+            known = self._positions.add(self._key(head))
+            if known is None:
+                self._last.append(i)
+                self._states.append(state)
+            else:
+                self._last[known], self._states[known] = i, state
+
+    @staticmethod
+    def _key(head: AnswerHead) -> Key:
+        return head.document, head.given
 
     def __getitem__(self, key: Key) -> RawOutput:
-        return self._lines[self._places[key]]
+        found: RawOutput | None = self.get(key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def get(self, key: Key, default: Any = None) -> Any:
+        """The answer of a document in a pass, or `default`."""
+        for position in self._positions.candidates(key):
+            raw = self._lines[self._last[position]]
+            if (raw.document, raw.given) == key:
+                return raw
+        return default
 
     def __iter__(self) -> Iterator[Key]:
-        return iter(self._places)
+        return (self._key(head) for head in self._lines.read_as(raw_head).pick(self._last)) if self._last else iter(())
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._positions)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._places
+        return self.get(key) is not None  # type: ignore[arg-type]
 
-    def line(self, key: Key) -> bytes:
+    def line(self, key: Key) -> bytes | None:
         """The line of an answer, without its end."""
-        return self._lines.line(self._places[key])
+        position = self._positions.get(key)
+        return None if position is None else self._lines.line(self._last[position])
 
-    def answered(self, *, retry_failed: bool = False) -> frozenset[Key]:
-        """The documents and passes not to be repeated: answered, or (without `retry_failed`) failed for good."""
-        again = {key for key, failure in self.failures.items() if retry_failed or failure.retryable}
-        return frozenset(key for key in self if key not in again)
+    def is_answered(self, key: Key, *, retry_failed: bool = False) -> bool:
+        """Whether a document and pass need not be repeated: answered, or (without `retry_failed`) failed for good."""
+        position = self._positions.get(key)
+        return position is not None and self._states[position] in (ANSWERED, *([] if retry_failed else [FAILED]))
 
-    def failed(self) -> list[RawOutput]:
-        """The answers that are failures, in the order of all."""
-        return [self[key] for key in self if key in self.failures]
+    def failed(self, *, retryable: bool | None = None) -> Sequence[RawOutput]:
+        """The answers that are failures, in the order of all, read on access; `retryable`: only such, or others."""
+        states = (FAILED, RETRYABLE) if retryable is None else (RETRYABLE if retryable else FAILED,)
+        lines = array("q", (self._last[i] for i, state in enumerate(self._states) if state in states))
+        return self._lines.pick(lines) if lines else ()
 
 
 def added(tallies: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

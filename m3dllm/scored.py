@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from m3dllm.confidence import at_least
 from m3dllm.errors import UserError
 from m3dllm.files import sha256
+from m3dllm.positions import Positions
 from m3dllm.runs import Key, Run, RunRecord, f1_html
 from m3dllm.score import Scores, TaskScores, read_scores
 from m3dllm.score.corpus import Answers, Golds
 from m3dllm.score.heuristics import HeuristicBaseline, heuristic_baselines
+from m3dllm.score.per_document import DocumentCounts, ids_of
 from m3dllm.score.scores import PAIRS, Pairs, Sums
+from m3dllm.stream import Joined, heads
 from m3dllm.summary import MOST, LanguageSummary, Summary, Walked, kept, plain, subsets_of, walk
 from m3dllm.types import PRF, Example, Prediction, RawOutput, Subset
 from m3dllm.wire import decode_prediction, encode_example, encode_raw
+
+if TYPE_CHECKING:
+    from m3dllm.score.per_document import Ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +47,11 @@ class ScoredRun:
     subsets: Mapping[str, Subset]
     """The modalities given of each document; empty if all were."""
     summary: Summary
+    _counts: dict[tuple[str, Pairs], DocumentCounts] = field(init=False, repr=False, default_factory=dict)
+    _ids: dict[str, Ids] = field(init=False, repr=False, default_factory=dict)
 
     def __repr__(self) -> str:
-        n, of = sum(len(of.documents) for of in self.summary.languages.values()), self.record.corpus
+        n, of = sum(of.counts.documents for of in self.summary.languages.values()), self.record.corpus
         return f"ScoredRun({self.name!r}: {self.record.system} on {n} of {of.name}, {of.split})"
 
     def _repr_html_(self) -> str:
@@ -51,6 +61,23 @@ class ScoredRun:
     def answers(self) -> Answers:
         """The predictions by document."""
         return Answers(Golds(self.examples, self.subsets), self.predictions)
+
+    def documents(self, lang: str) -> Iterator[str]:
+        """The ids of the documents of one language."""
+        return (head.id for head in heads(self.examples) if head.lang == lang)
+
+    def ids(self, lang: str) -> Ids:
+        """The same, in an array."""
+        if lang not in self._ids:
+            self._ids[lang] = ids_of(self.documents(lang))
+        return self._ids[lang]
+
+    def counts(self, lang: str, pairs: Pairs) -> DocumentCounts:
+        """The counts of each document of one language under one protocol."""
+        key = lang, pairs
+        if key not in self._counts:
+            self._counts[key] = DocumentCounts.of(self.scores.documents(lang, pairs=pairs))
+        return self._counts[key]
 
     def of(self, lang: str) -> LanguageSummary:
         """The summary of one language."""
@@ -102,7 +129,7 @@ def read_run(path: Path, name: str | None = None, *, threshold: float | None = N
         for problem in walked.problems:
             raise problem
         summary = walked.summary
-        _check_scores(path, walked, scores)
+        _check_scores(path, examples, walked, scores)
     name = name or path.resolve().name
     return ScoredRun(name, path, record, examples, raws, predictions, scores, subsets_of(run, record), summary)
 
@@ -112,19 +139,26 @@ def _at_least(limit: float, line: bytes) -> Prediction:
     return replace(prediction, annotation=at_least(prediction.annotation, limit))
 
 
-def _check_scores(path: Path, walked: Walked, scores: Scores) -> None:
+def _check_scores(path: Path, examples: Sequence[Example], walked: Walked, scores: Scores) -> None:
     """Raises UserError if documents, predictions, counts by document and scores do not belong together."""
     summary = walked.summary
     again = f"score again with 'm3dllm score {path}'"
-    expected = {document for of in summary.languages.values() for document in of.documents}
     rows: dict[tuple[str, Pairs], Sums] = defaultdict(Sums)
-    found = set()
+    documents = heads(examples)
+    known: Positions[str] = Positions(lambda i: documents[i].id)
+    for head in documents:
+        known.add(head.id)
+    found, strange = bytearray(len(known)), ""
     for row in scores.per_document:
-        found.add(row.document)
         rows[row.lang, row.pairs].add(row.tasks)
-    if odd := sorted(expected ^ found):
-        file = "per_document.jsonl" if odd[0] in expected else "documents.jsonl"
-        raise UserError.at(path / file, f"lacks document '{odd[0]}': {again}")
+        if (position := known.get(row.document)) is not None:
+            found[position] = True
+        else:
+            strange = min(strange or row.document, row.document)
+    missing = min((head.id for head, there in zip(documents, found, strict=True) if not there), default="")
+    if first := min(filter(None, (strange, missing)), default=""):
+        file = "documents.jsonl" if first == strange else "per_document.jsonl"
+        raise UserError.at(path / file, f"lacks document '{first}': {again}")
     if odd := sorted(scores.languages.keys() ^ summary.languages.keys()):
         raise UserError.at(path / "scores.json", f"does not agree with documents.jsonl about '{odd[0]}': {again}")
     for lang, of in scores.languages.items():
@@ -165,6 +199,21 @@ def read_runs(paths: Iterable[Path], *, threshold: float | None = None) -> tuple
         why = "; ".join(f"{run.name}: {run.why}" for run in skipped)
         raise UserError(f"no run to report{': ' if why else ': name at least one run directory'}{why}")
     return runs, skipped
+
+
+def count_documents(runs: Sequence[ScoredRun]) -> int:
+    """The number of different ids of documents in these runs."""
+    different = {tuple((lang, of.sha256) for lang, of in run.summary.languages.items()): run for run in runs}
+    if len(different) == 1:
+        return sum(of.counts.documents for of in runs[0].summary.languages.values())
+    documents = Joined([heads(run.examples) for run in different.values()])
+    first = array("q")
+    """The position of each different id."""
+    ids: Positions[str] = Positions(lambda i: documents[first[i]].id)
+    for i, head in enumerate(documents):
+        if ids.add(head.id) is None:
+            first.append(i)
+    return len(ids)
 
 
 def with_common(runs: Sequence[ScoredRun], work: Path) -> list[ScoredRun]:

@@ -17,11 +17,12 @@ from m3dllm.errors import UserError
 from m3dllm.experiment import Plan
 from m3dllm.files import cannot_write, read_bytes, sha256, sha256_file, written_atomic
 from m3dllm.memory import peak_mb
+from m3dllm.positions import Positions
 from m3dllm.runs import RawOutputs, Run, RunRecord
-from m3dllm.stream import Spool, Stream
+from m3dllm.stream import Spool, Stream, heads
 from m3dllm.system import System
 from m3dllm.types import Document, Example, RawOutput, Task
-from m3dllm.wire import WireError, decode, decode_example, decode_raw, encode, encode_example, encode_raw
+from m3dllm.wire import WireError, decode, decode_example, decode_raw, encode, encode_example, encode_raw, example_head
 
 log = logging.getLogger("m3dllm")
 
@@ -73,9 +74,12 @@ class RunSession:
 
     def check_frames(self, documents: Iterable[Document]) -> None:
         """Raises UserError if a frame has changed since the run began."""
-        known = {e.document.id: i for i, e in enumerate(self.examples)}
+        known: Positions[str] = Positions(lambda i: example_head(self.examples.line(i)).id)
+        for head in heads(self.examples):
+            known.add(head.id)
         for document in documents:
-            before = self.examples[known[document.id]].document.frames if document.frames else ()
+            place = known.get(document.id) if document.frames else None
+            before = () if place is None else self.examples[place].document.frames
             for frame, expected in zip(document.frames, (frame.sha256 for frame in before), strict=False):
                 if sha256_file(Path(frame.path)) != expected:
                     message = "has changed since the run began: restore it, or choose another --out"
@@ -98,7 +102,9 @@ def open_run(plan: Plan) -> Iterator[RunSession]:
             if len(examples):
                 with written_atomic(plan.path / "documents.jsonl") as file:
                     examples.copy_to(file)
-            elif [e.document.id for e in session.examples] != [e.document.id for e in plan.test]:
+            elif len(session.examples) != len(plan.test) or any(
+                before.id != now.id for before, now in zip(heads(session.examples), heads(plan.test), strict=True)
+            ):
                 message = "covers other documents than this version selects by the same options: choose another --out"
                 raise UserError.at(plan.path, message)
             try:

@@ -17,11 +17,11 @@ from m3dllm import pipeline
 from m3dllm.columns import counted
 from m3dllm.errors import UserError
 from m3dllm.experiment import PASSES, Pairs, read_shard
-from m3dllm.runs import MADE_BY, Key, RawOutputs, Run, RunRecord, added
+from m3dllm.runs import MADE_BY, RawOutputs, Run, RunRecord, added
 from m3dllm.session import check_model
 from m3dllm.stream import Stream
 from m3dllm.types import Example
-from m3dllm.wire import decode, example_head, write_lines
+from m3dllm.wire import decode, decode_raw, example_head, write_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def gather(paths: Iterable[Path], out: Path | None = None) -> Run:
             raise UserError.at(run.path, "is already finished: choose another --out, or delete it")
         documents = (shard.examples.line(position) for shard, position in _documents(shards))
         write_lines(run.path / "documents.jsonl", documents)
-        write_lines(run.path / "raw.jsonl", (shard.raws.line(key) for shard, key in _answers(shards)))
+        write_lines(run.path / "raw.jsonl", (line for _, line in _answers(shards)))
         if any((shard.run.path / "prompts.jsonl").is_file() for shard in shards):
             write_lines(run.path / "prompts.jsonl", _prompts(shards))
     pipeline.normalize(run.path)
@@ -146,13 +146,13 @@ def _documents(shards: Sequence[Shard]) -> Iterator[tuple[Shard, int]]:
                 yield shard, position
 
 
-def _answers(shards: Sequence[Shard]) -> Iterator[tuple[Shard, Key]]:
-    """(shard, document and pass) of each answer of the run, pass by pass."""
+def _answers(shards: Sequence[Shard]) -> Iterator[tuple[Shard, bytes]]:
+    """(shard, line) of each answer of the run, pass by pass."""
     for kind in PASSES[cast(Pairs, shards[0].record.pairs)]:
         for shard, position in _documents(shards):
-            key = example_head(shard.examples.line(position)).id, kind
-            if key in shard.raws:
-                yield shard, key
+            line = shard.raws.line((example_head(shard.examples.line(position)).id, kind))
+            if line is not None:
+                yield shard, line
 
 
 def _prompts(shards: Sequence[Shard]) -> Iterator[bytes]:
@@ -163,7 +163,7 @@ def _prompts(shards: Sequence[Shard]) -> Iterator[bytes]:
         prompts = Stream(file, partial(decode, kind=dict[str, str]), torn=True)
         names = (prompt.get("sha256", "") for prompt in prompts) if file.is_file() else ()
         held[shard.i] = {name: (prompts, i) for i, name in enumerate(names)}
-    turns = ((shard.i, turn) for shard, key in _answers(shards) for turn in shard.raws[key].turns)
+    turns = ((shard.i, turn) for shard, line in _answers(shards) for turn in decode_raw(line).turns)
     led = ((i, turn.prompt_sha256) for i, turn in turns if turn.prompt_sha256 in held[i])
     written: set[str] = set()
     for i, name in chain(led, ((i, name) for i, names in held.items() for name in names)):

@@ -10,8 +10,10 @@ import hashlib
 import shutil
 import weakref
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Any, BinaryIO, Generic, TypeVar, overload
@@ -80,8 +82,11 @@ class Stream(Sequence[T]):
 
     def pick(self, positions: Iterable[int]) -> Stream[T]:
         """The values at these positions, in this order."""
-        positions = list(positions)
-        return self._part(self._read, tuple(array("q", [of[i] for i in positions]) for of in self._placed()))
+        positions = positions if isinstance(positions, range | array) else array("q", positions)
+        begins, sizes = self._placed()
+        return self._part(
+            self._read, (array("q", (begins[i] for i in positions)), array("q", (sizes[i] for i in positions)))
+        )
 
     def lines(self) -> Iterator[bytes]:
         """The lines of the values, without their ends; lines that follow one another are read together."""
@@ -108,9 +113,9 @@ class Stream(Sequence[T]):
         found: bytes = file.read(sizes[i])
         return found
 
-    def _part(self, read: Callable[[bytes], U], places: tuple[array[int], ...]) -> Stream[U]:
+    def _part(self, read: Callable[[bytes], U], places: tuple[array[int], array[int]]) -> Stream[U]:
         found = Stream(self._path, read)
-        found._places, found._file, found._source = (places[0], places[1]), self._opened(), self
+        found._places, found._file, found._source = places, self._opened(), self
         return found
 
     def _value(self, line: bytes, i: int) -> T:
@@ -146,13 +151,6 @@ def pick(values: Sequence[T], positions: Sequence[int]) -> Sequence[T]:
     return values.pick(positions) if isinstance(values, Stream) else tuple([values[i] for i in positions])
 
 
-def heads(examples: Sequence[Example]) -> Iterable[ExampleHead]:
-    """The head of each document; from a stream only heads are decoded."""
-    if isinstance(examples, Stream):
-        return examples.read_as(example_head)
-    return (ExampleHead(one.document.id, one.document.lang, one.document.group) for one in examples)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Lazy(Sequence[T], Generic[K, T]):
     """A sequence with a value for each key, made on each access."""
@@ -163,12 +161,47 @@ class Lazy(Sequence[T], Generic[K, T]):
     def __len__(self) -> int:
         return len(self.keys)
 
+    def __iter__(self) -> Iterator[T]:
+        return map(self.make, self.keys)
+
     @overload
     def __getitem__(self, i: int) -> T: ...
     @overload
     def __getitem__(self, i: slice) -> Lazy[K, T]: ...
     def __getitem__(self, i: int | slice) -> T | Lazy[K, T]:
         return Lazy(self.keys[i], self.make) if isinstance(i, slice) else self.make(self.keys[i])
+
+
+class Joined(Sequence[T]):
+    """Several sequences one after the other, as one."""
+
+    def __init__(self, parts: Iterable[Sequence[T]]) -> None:
+        self._parts = tuple(parts)
+        self._begins = [0, *accumulate(map(len, self._parts))]
+
+    def __len__(self) -> int:
+        return self._begins[-1]
+
+    def __iter__(self) -> Iterator[T]:
+        return chain.from_iterable(self._parts)
+
+    @overload
+    def __getitem__(self, i: int) -> T: ...
+    @overload
+    def __getitem__(self, i: slice) -> Lazy[int, T]: ...
+    def __getitem__(self, i: int | slice) -> T | Lazy[int, T]:
+        if isinstance(i, slice):
+            return Lazy(range(len(self))[i], self.__getitem__)
+        i = range(len(self))[i]
+        part = bisect_right(self._begins, i) - 1
+        return self._parts[part][i - self._begins[part]]
+
+
+def heads(examples: Sequence[Example]) -> Sequence[ExampleHead]:
+    """The head of each document, read on access; from a stream only heads are decoded."""
+    if isinstance(examples, Stream):
+        return examples.read_as(example_head)
+    return Lazy(examples, lambda one: ExampleHead(one.document.id, one.document.lang, one.document.group))
 
 
 class Spool(Stream[T]):

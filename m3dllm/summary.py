@@ -7,8 +7,9 @@ file is missing, as in runs of older versions, they are collected again.
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -16,19 +17,19 @@ from m3dllm.corpora.imported import Counts, Tally
 from m3dllm.corpora.missing import Manifest
 from m3dllm.errors import UserError
 from m3dllm.files import read_bytes, sha256_file, write_atomic
-from m3dllm.runs import Key, Run, RunRecord
+from m3dllm.runs import Run, RunRecord
 from m3dllm.score import ErrorCounts, Scores, Settings
 from m3dllm.score.breakdown import BreakingDown
 from m3dllm.score.by_type import ByType
 from m3dllm.score.corpus import Answers, Gold, Golds, Scoring
 from m3dllm.score.heuristics import HeuristicBaseline, Reached, Rules
 from m3dllm.score.scores import PAIRS, Pairs
-from m3dllm.stream import Spool
 from m3dllm.tokens import tokenize
 from m3dllm.types import TASKS, Example, Prediction, RawOutput, Subset, Task
-from m3dllm.wire import FORMAT, WireError, convert, decode, encode, encode_example
+from m3dllm.wire import WireError, convert, decode, encode, encode_example
 
 NAME = "summary.json"
+SUMMARY_FORMAT = 2
 FILES = ("documents.jsonl", "raw.jsonl", "predictions.jsonl", "scores.json", "per_document.jsonl")
 MOST = 1e15
 """Larger than any possible time, memory or count of a run."""
@@ -55,14 +56,13 @@ class Mean:
 class LanguageSummary:
     """The statistics of a run in one language."""
 
-    documents: list[str] = field(default_factory=list)
     sha256: str = ""
-    """The hash of the documents with their gold, in the order of their ids."""
+    """The sum of the hashes of the documents with their gold, so that their order makes no difference."""
     counts: Counts = field(default_factory=Counts)
     lacking: dict[str, int] = field(default_factory=dict)
     """task -> the number of documents in which it is not annotated."""
     sizes: dict[str, list[int | None]] = field(default_factory=dict)
-    """measure -> its value for each document; None if it has no text."""
+    """measure -> its value for each document, in their order in the run; None if it has no text."""
     codes: list[tuple[list[str], int]] = field(default_factory=list)
     """The sets of Issue codes of predictions, each with its number of predictions."""
     issues: dict[str, int] = field(default_factory=dict)
@@ -115,21 +115,17 @@ class _Language:
     tally: Tally = field(default_factory=Tally)
     codes: Counter[tuple[str, ...]] = field(default_factory=Counter)
     issues: Counter[str] = field(default_factory=Counter)
-    seconds: list[float] = field(default_factory=list)
-    lines: Spool[bytes] = field(default_factory=lambda: Spool(bytes, bytes))
-    keys: list[tuple[bytes, int]] = field(default_factory=list)
+    seconds: array[float] = field(default_factory=lambda: array("d"))
+    digest: int = 0
 
     def add(
         self, example: Example, predictions: Iterable[Prediction], raws: Iterable[RawOutput], *, shown: bool
     ) -> None:
         of, document = self.summary, example.document
-        of.documents.append(document.id)
         self.tally.add(example)
         for measure, size in MEASURES.items():
             of.sizes.setdefault(measure, []).append(size(example) if document.text else None)
-        line = encode_example(example)
-        self.keys.append((line[: line.index(b'","lang":') + 1], len(self.lines)))
-        self.lines.append(line)
+        self.digest += int.from_bytes(hashlib.sha256(encode_example(example)).digest(), "big")
         for prediction in predictions:
             codes = [issue.code for issue in prediction.issues]
             self.codes[tuple(sorted({*codes}))] += 1
@@ -153,10 +149,8 @@ class _Language:
                 self.summary.turns.setdefault(name, Mean()).add(sum(found))
 
     def done(self) -> LanguageSummary:
-        of, digest = self.summary, hashlib.sha256()
-        for _, i in sorted(self.keys):
-            digest.update(self.lines.line(i) + b"\n")
-        of.sha256 = digest.hexdigest()
+        of = self.summary
+        of.sha256 = f"{self.digest % 2**256:064x}"
         ((_, held),) = self.tally.languages.items()
         of.counts, of.lacking = Counts(**held.counts), held.lacking
         of.codes = [([*codes], n) for codes, n in sorted(self.codes.items())]
@@ -186,7 +180,8 @@ def walk(run: Run, record: RunRecord, settings: Settings) -> Walked:
     broken_down = BreakingDown(answers, labels=record.labels, settings=settings)
     over: dict[Pairs, Reached] = {pairs: Reached(rules, plain(settings)) for pairs in PAIRS}
     languages = {lang: _Language() for lang in answers.passes}
-    problems = _odd_keys(run, raws.keys(), answers.keys())
+    problems: list[UserError] = []
+    shared = 0
     for example in examples:
         gold = Gold.of(example, subsets.get(example.document.id))
         document = answers.of(gold)
@@ -195,13 +190,17 @@ def walk(run: Run, record: RunRecord, settings: Settings) -> Walked:
         over["end_to_end"].add(example, gold, document.get(None))
         if document.passes - {None}:
             over["gold_pairs"].add(example, gold, gold.annotation)
-        own = [raws[key] for given in document.passes if (key := (gold.document, given)) in raws]
+        own = [raw for given in document.passes if (raw := raws.get((gold.document, given))) is not None]
+        shared += sum(raw.given in document.predictions for raw in own)
         shown = subsets.get(gold.document) != "no_video"
         languages[gold.lang].add(example, document.predictions.values(), own, shown=shown)
         problems += (UserError.at(run.path / "raw.jsonl", odd) for raw in own if (odd := odd_cost(raw)))
         if record.missing is not None and gold.document not in subsets:
             what = "does not say what was shown of each document: make the run again"
             problems.append(UserError.at(run.path / "run.json", what))
+    if raws and not len(raws) == len(answers) == shared:
+        what = f"is not of raw.jsonl: 'm3dllm normalize {run.path}', then score"
+        problems.insert(0, UserError.at(run.path / "predictions.jsonl", what))
     summary = Summary(len(raws), {lang: of.done() for lang, of in languages.items()})
     breakdown = broken_down.done()
     for lang, of in summary.languages.items():
@@ -234,13 +233,6 @@ def odd_cost(raw: RawOutput) -> str | None:
     return None
 
 
-def _odd_keys(run: Run, raws: Set[Key], predictions: Set[Key]) -> list[UserError]:
-    if raws and raws != predictions:
-        what = f"is not of raw.jsonl: 'm3dllm normalize {run.path}', then score"
-        return [UserError.at(run.path / "predictions.jsonl", what)]
-    return []
-
-
 # --- the file ---------------------------------------------------------------------------------------------------------
 
 
@@ -248,7 +240,7 @@ def _odd_keys(run: Run, raws: Set[Key], predictions: Set[Key]) -> list[UserError
 class _File:
     made_of: dict[str, str]
     summary: Summary
-    format: int = FORMAT
+    format: int = SUMMARY_FORMAT
 
 
 def keep(run: Run, record: RunRecord, walked: Walked) -> None:
@@ -266,7 +258,7 @@ def kept(run: Run, record: RunRecord) -> Summary | None:
         found = decode(read_bytes(run.path / NAME), _File)
     except (UserError, WireError):
         return None
-    return found.summary if found.format == FORMAT and found.made_of == _made_of(run, record) else None
+    return found.summary if found.format == SUMMARY_FORMAT and found.made_of == _made_of(run, record) else None
 
 
 def _made_of(run: Run, record: RunRecord) -> dict[str, str]:

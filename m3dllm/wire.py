@@ -89,7 +89,9 @@ class ExampleHead(msgspec.Struct):
     group: str = ""
 
 
-class _AnswerHead(msgspec.Struct):
+class AnswerHead(msgspec.Struct):
+    """The identifying fields of an answer or prediction, and whether it is a failure."""
+
     document: str
     given: GivenKind | None = None
     error: Failure | str | None = None
@@ -283,13 +285,13 @@ def example_head(line: bytes) -> ExampleHead:
 
 def prediction_key(line: bytes) -> tuple[str, GivenKind | None]:
     """(document, what was given) of the line of a prediction; nothing else is decoded."""
-    head = _head(line, _AnswerHead, decode_prediction)
+    head = _head(line, AnswerHead, decode_prediction)
     return head.document, head.given
 
 
-def raw_head(line: bytes) -> _AnswerHead:
+def raw_head(line: bytes) -> AnswerHead:
     """The document and pass of a line of raw.jsonl, and whether it is an answer or a failure."""
-    return _head(line, _AnswerHead, decode_raw)
+    return _head(line, AnswerHead, decode_raw)
 
 
 def _head(line: bytes, kind: type[T], whole: Callable[[bytes], Any]) -> T:

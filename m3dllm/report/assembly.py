@@ -242,7 +242,7 @@ def shown(run: ScoredRun, lang: str) -> str:
     """The modalities that the systems were given, in words."""
     if not run.subsets:
         return "Systems were given every document in full."
-    n = Counter(run.subsets[document] for document in run.of(lang).documents)
+    n = Counter(run.subsets[document] for document in run.documents(lang))
     return (
         "Systems were given "
         + ", ".join(f"{words} of {n[subset]}" for subset, words in breakdowns.SUBSETS.items() if n[subset])
@@ -348,7 +348,7 @@ def _counted(group: ComparisonGroup, pairs: Pairs, *, under: str) -> str:
 
 
 def _n_documents(group: ComparisonGroup) -> str:
-    return counted(len(group.runs[0].of(group.lang).documents), "document").replace(" ", NO_BREAK)
+    return counted(group.runs[0].of(group.lang).counts.documents, "document").replace(" ", NO_BREAK)
 
 
 def _anchors(groups: Sequence[ComparisonGroup]) -> dict[ComparisonGroup, str]:

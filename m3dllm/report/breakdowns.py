@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from m3dllm.report import cells
 from m3dllm.report.groups import ComparisonGroup, SystemRuns
@@ -12,11 +13,16 @@ from m3dllm.report.layout import Cell, Column, Row, Table, ranked
 from m3dllm.report.numbers import ABSENT
 from m3dllm.report.published import Published
 from m3dllm.report.scores import by_rank
-from m3dllm.score import total
 from m3dllm.score.errors import CLASSES
 from m3dllm.score.scores import Pairs
 from m3dllm.scored import ScoredRun
 from m3dllm.types import TASKS, Subset, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from m3dllm.score.per_document import Ids
 
 SUBSETS: dict[Subset, str] = {"full": "text and video", "no_text": "video only", "no_video": "text only"}
 TYPED: tuple[Task, ...] = ("entity", "relation", "grounding")
@@ -60,34 +66,41 @@ def type_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
 
 def shown_table(name: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
     """F1 by the modalities given; None if every document was given whole."""
-    if not any(run.subsets for run in group.runs) and len(_subsets_of(group, pairs)) < 2:
+    first = group.runs[0].counts(group.lang, "end_to_end")
+    if not any(run.subsets for run in group.runs) and len(first.subsets) < 2:
         return None
     caption = "F1 in percent by given modality; a task is not scored where its modality is missing."
-    groups = {words: _subsets_of(group, pairs).get(subset, frozenset()) for subset, words in SUBSETS.items()}
-    return _document_table(name, "By given modality", caption, "shown", group, pairs, groups)
+    which = {subset: first.subset == i for i, subset in enumerate(first.subsets)}
+    groups = {words: which.get(subset, first.subset < 0) for subset, words in SUBSETS.items()}
+    return _document_table(name, "By given modality", caption, "shown", group, pairs, first.documents, groups)
 
 
 def measure_table(name: str, measure: str, group: ComparisonGroup, pairs: Pairs) -> Table | None:
     """F1 by thirds of the documents, sorted by a measure of size; None if all have about the same."""
-    words, of = MEASURES[measure], group.runs[0].of(group.lang)
-    sizes = zip(of.documents, of.sizes[measure], strict=True)
-    groups = {label: frozenset(ids) for label, ids in thirds({name: n for name, n in sizes if n is not None})}
+    words, run = MEASURES[measure], group.runs[0]
+    groups = dict(thirds(run.of(group.lang).sizes[measure]))
     if len(groups) < 2:
         return None
     caption = f"F1 in percent by {words}: the documents in {len(groups)} groups of about equal size."
-    return _document_table(name, f"By {words}", caption, words, group, pairs, groups)
+    return _document_table(name, f"By {words}", caption, words, group, pairs, run.ids(group.lang), groups)
 
 
-def thirds(sizes: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
-    """The documents in up to three ranges of sizes with about as many each; equal sizes stay together."""
-    ordered = sorted(sizes.values())
-    cuts = sorted({ordered[len(ordered) * i // PARTS] for i in range(1, PARTS)}) if ordered else []
-    edges = [ordered[0] if ordered else 0, *(cut for cut in cuts if cut > ordered[0]), float("inf")]
+def thirds(sizes: Sequence[int | None]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """(sizes in words, which of the documents have them) of up to three ranges with about as many documents each.
+
+    Equal sizes stay together; a document without a size is in none.
+    """
+    import numpy as np
+
+    found = np.array([-1 if size is None else size for size in sizes])
+    ordered = np.sort(found[found >= 0])
+    cuts = sorted({int(ordered[len(ordered) * i // PARTS]) for i in range(1, PARTS)}) if len(ordered) else []
+    edges = [int(ordered[0]) if len(ordered) else 0, *(cut for cut in cuts if cut > ordered[0]), float("inf")]
     for low, high in pairwise(edges):
-        ids = [name for name, size in sizes.items() if low <= size < high]
-        if ids:
-            last = max(sizes[name] for name in ids)
-            yield (f"{low}" if last == low else f"{low} to {last}"), ids
+        chosen = (low <= found) & (found < high)
+        if chosen.any():
+            last = int(found[chosen].max())
+            yield (f"{low}" if last == low else f"{low} to {last}"), chosen
 
 
 def error_table(name: str, group: ComparisonGroup, pairs: Pairs, published: Published | None) -> Table | None:
@@ -131,14 +144,6 @@ def _rate(run: ScoredRun, lang: str, pairs: Pairs, task: Task, kind: str) -> flo
     return (counts.rates or {}).get(kind) if counts else None
 
 
-def _subsets_of(group: ComparisonGroup, pairs: Pairs) -> dict[Subset, frozenset[str]]:
-    found: dict[Subset, set[str]] = {}
-    for run in group.runs[:1]:
-        for row in run.scores.documents(group.lang, pairs="end_to_end"):
-            found.setdefault(row.subset, set()).add(row.document)
-    return {subset: frozenset(ids) for subset, ids in found.items()}
-
-
 def _document_table(
     name: str,
     title: str,
@@ -146,19 +151,22 @@ def _document_table(
     words: str,
     group: ComparisonGroup,
     pairs: Pairs,
-    groups: Mapping[str, frozenset[str]],
+    ids: Ids,
+    groups: Mapping[str, NDArray[np.bool_]],
 ) -> Table | None:
-    """F1 over groups of documents, one block of rows per task."""
+    """F1 over groups of documents, one block of rows per task. `groups`: which of the documents `ids` are in each."""
     systems = by_rank(group, pairs)
+    counts = {run.name: run.counts(group.lang, pairs) for system in systems for run in system.runs}
+    places = {name: of.places_in(ids) for name, of in counts.items()}
     tasks: dict[str, dict[str, dict[str, float | None]]] = {}
-    for label, ids in groups.items():
+    for label, chosen in groups.items():
         for run in (run for system in systems for run in system.runs):
-            found = total(r.tasks for r in run.scores.documents(group.lang, pairs=pairs) if r.document in ids)
+            found = counts[run.name].total((places[run.name] >= 0) & chosen[places[run.name]])
             f1s = {task: score.f1 for task, score in found.tasks.items() if task in TASKS}
             for task, f1 in (f1s | {"average": found.average_f1}).items():
                 tasks.setdefault(task, {}).setdefault(label, {})[run.name] = f1
     parts = [
-        _Part(task, label, len(groups[label]), f1)
+        _Part(task, label, int(groups[label].sum()), f1)
         for task in (*TASKS, "average")
         for label, f1 in tasks.get(task, {}).items()
         if any(value is not None for value in f1.values())

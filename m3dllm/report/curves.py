@@ -130,7 +130,7 @@ def missing_ratio(run: ScoredRun) -> float | None:
     if not run.subsets:
         return 0.0
     counts = Counter(
-        run.subsets.get(document, "full") for of in run.summary.languages.values() for document in of.documents
+        run.subsets.get(document, "full") for lang in run.summary.languages for document in run.documents(lang)
     )
     text, video, every = counts["no_text"], counts["no_video"], sum(counts.values())
     is_even = is_share(run) or abs(text - video) <= max(1, 0.05 * every)

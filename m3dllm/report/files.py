@@ -32,7 +32,7 @@ from m3dllm.report.svg import svg
 from m3dllm.report.terminal import overview
 from m3dllm.report.tidy import sheet_csv, sheets, table_csv
 from m3dllm.score.scores import PAIRS
-from m3dllm.scored import ScoredRun, read_runs, with_common
+from m3dllm.scored import ScoredRun, count_documents, read_runs, with_common
 
 log = logging.getLogger("m3dllm")
 
@@ -97,8 +97,7 @@ def write_report(
         report = assemble(
             sets, skipped, comparisons, spreads, published=published, baseline=baseline, title=title, common=common
         )
-        documents = {name for run in found for of in run.summary.languages.values() for name in of.documents}
-        if pages or (pages is None and len(documents) <= PAGES_AT_MOST):
+        if pages or (pages is None and count_documents(found) <= PAGES_AT_MOST):
             page = _pages(found, folder)
             report = replace(report, pages=page, glimpse=_glimpse(found, page))
         elif (folder / "documents/index.html").is_file():

@@ -17,8 +17,9 @@ from pathlib import PurePath
 from typing import Any
 
 from m3dllm.files import sha256
-from m3dllm.score import DocumentScore, TaskScores
+from m3dllm.score import TaskScores
 from m3dllm.score.heuristics import HeuristicBaseline
+from m3dllm.score.per_document import DocumentCounts
 from m3dllm.score.scores import PAIRS, Pairs, answered
 from m3dllm.scored import ScoredRun
 from m3dllm.types import TASKS
@@ -87,8 +88,8 @@ class SystemRuns:
         parts = self.parts(lang, pairs)
         return tuple(task for task in TASKS if parts and all(task in part.average_of for part in parts))
 
-    def documents(self, lang: str, pairs: Pairs) -> list[Sequence[DocumentScore]]:
-        return [run.scores.documents(lang, pairs=pairs) for run in self.runs]
+    def documents(self, lang: str, pairs: Pairs) -> list[DocumentCounts]:
+        return [run.counts(lang, pairs) for run in self.runs]
 
     def mean(self, of: Callable[..., float | None], *which: Any) -> float | None:
         """The mean of `of(run, *which)` over the runs that have it; None where none has."""
@@ -165,7 +166,7 @@ def apart(groups: Sequence[ComparisonGroup]) -> Iterator[str]:
     for (corpus, split, lang), parts in found.items():
         if len(parts) > 1:
             several = "; ".join(
-                f"{len(group.runs[0].of(lang).documents)}: {', '.join(run.name for run in group.runs)}"
+                f"{group.runs[0].of(lang).counts.documents}: {', '.join(run.name for run in group.runs)}"
                 for group in parts.values()
             )
             what = f"the runs cover different documents of {corpus}, {split}, {lang} ({several})"
@@ -181,7 +182,7 @@ def _answered(runs: Sequence[ScoredRun], lang: str) -> str:
 
 def _protocol(run: ScoredRun, lang: str) -> Protocol:
     of = run.of(lang)
-    hidden = ((document, run.subsets.get(document, "full")) for document in of.documents if run.subsets)
+    hidden = ((document, run.subsets.get(document, "full")) for document in run.documents(lang) if run.subsets)
     shown = sorted((document, subset) for document, subset in hidden if subset != "full")
     return Protocol(
         corpus=run.record.corpus.name,

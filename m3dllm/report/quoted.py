@@ -27,7 +27,7 @@ def paper_table(name: str, where: str, group: ComparisonGroup, published: Publis
     if not quoted or not systems or published is None:
         return None
     tasks = systems[0].average_of(group.lang, "gold_pairs")
-    n = len(group.runs[0].of(group.lang).documents)
+    n = group.runs[0].of(group.lang).counts.documents
     rows = [_own(system, group.lang, tasks, f"{where}: {n} documents") for system in systems]
     rows += [_quoted(row, tasks, published.measured_on, starts=i == 0) for i, row in enumerate(quoted)]
     heads = [Column(f"{task}.f1", task + (", released" if task in RELEASED else "")) for task in tasks]

@@ -7,13 +7,14 @@ sums. Everything is a product of two matrices; no loop runs over the resamples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from m3dllm.errors import UserError
 from m3dllm.score.metric import means
-from m3dllm.score.scores import DocumentScore
+from m3dllm.score.per_document import DocumentCounts
+from m3dllm.score.scores import COUNTS, DocumentScore
 from m3dllm.types import TASKS
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 DECIMALS = 12  # smaller differences may come from the order of a sum of floats
-CELLS = 4_000_000  # draws held in memory at a time
+CELLS = 4_000_000  # draws, counted by group, held in memory at a time
+DRAWN = 2**18  # draws made at a time
+Run = Sequence[DocumentScore] | DocumentCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,8 @@ class Difference:
 
 
 def paired_bootstrap(
-    reference: Sequence[Sequence[DocumentScore]],
-    other: Sequence[Sequence[DocumentScore]],
+    reference: Sequence[Run],
+    other: Sequence[Run],
     *,
     resamples: int = 10_000,
     seed: int = 0,
@@ -62,14 +65,14 @@ def paired_bootstrap(
     """
     import numpy as np
 
-    runs = [*reference, *other]
-    if not reference or not other or not runs[0]:
+    systems = [_tables(reference), _tables(other)]
+    runs = [*systems[0], *systems[1]]
+    if not reference or not other or not len(runs[0]):
         raise UserError("nothing to compare: each system needs a run, and the runs need documents")
-    groups = _groups(runs)
     names = _names(runs)
-    systems = np.stack([_counts(system, groups, names) for system in (reference, other)])  # (2, groups, names, 4)
-    observed = _f1(systems.sum(axis=1), names)
-    drawn = [_f1(sums, names) for sums in _resampled(systems, resamples=resamples, seed=seed)]
+    table = _table(systems, _groups(runs), names)
+    observed = _f1(table.sum(axis=0), names)
+    drawn = [_f1(sums, names) for sums in _resampled(table, resamples=resamples, seed=seed)]
     found = {}
     for name, (first, second) in observed.items():
         if np.isnan(first) or np.isnan(second):
@@ -81,17 +84,16 @@ def paired_bootstrap(
     return found
 
 
-def f1_intervals(
-    system: Sequence[Sequence[DocumentScore]], *, resamples: int = 10_000, seed: int = 0
-) -> dict[str, tuple[float, float]]:
+def f1_intervals(system: Sequence[Run], *, resamples: int = 10_000, seed: int = 0) -> dict[str, tuple[float, float]]:
     """The 95 % confidence interval of one system's F1 in every score of `paired_bootstrap`, from the same resamples."""
     import numpy as np
 
-    if not system or not system[0]:
+    runs = _tables(system)
+    if not runs or not len(runs[0]):
         raise UserError("nothing to resample: a system needs a run, and the run needs documents")
-    groups, names = _groups(system), _names(system)
-    counts = _counts(system, groups, names)[None]
-    drawn = [_f1(sums, names) for sums in _resampled(counts, resamples=resamples, seed=seed)]
+    names = _names(runs)
+    table = _table([runs], _groups(runs), names)
+    drawn = [_f1(sums, names) for sums in _resampled(table, resamples=resamples, seed=seed)]
     found = {}
     for name in drawn[0]:
         f1 = np.concatenate([part[name][0] for part in drawn])
@@ -114,56 +116,73 @@ def holm(p: Sequence[float]) -> list[float]:
 # --- counts -----------------------------------------------------------------------------------------------------------
 
 
-def _groups(runs: Sequence[Sequence[DocumentScore]]) -> dict[str, int]:
-    """The row of each document: that of its group, in the order of their names."""
-    first = {row.document: (row.group or row.document) for row in runs[0]}
-    kinds = {(row.lang, row.pairs) for run in runs for row in run}
-    if len(kinds) > 1:
+def _tables(runs: Iterable[Run]) -> list[DocumentCounts]:
+    return [run if isinstance(run, DocumentCounts) else DocumentCounts.of(run) for run in runs]
+
+
+def _groups(runs: Sequence[DocumentCounts]) -> list[NDArray[np.intp]]:
+    """(documents,) for each run: the row of each document, which is that of its group, in the order of their names."""
+    import numpy as np
+
+    first = runs[0]
+    if len(kinds := {kind for run in runs for kind in run.kinds}) > 1:
         raise UserError(f"cannot compare documents of several languages or protocols at once: {sorted(kinds)}")
+    _, rows = np.unique(first.groups, return_inverse=True)
+    found = []
     for run in runs:
-        documents = [row.document for row in run]
-        if len(set(documents)) < len(documents) or set(documents) != first.keys():
-            odd = sorted(set(documents) ^ first.keys())
-            what = f"differ in {len(odd)}, such as '{odd[0]}'" if odd else "name one twice"
+        places = run.places_in(first.documents)
+        if len(np.unique(run.documents)) < len(run) or len(run) != len(first) or (places < 0).any():
+            odd = sorted({*run.documents.tolist()} ^ {*first.documents.tolist()})
+            what = f"differ in {len(odd)}, such as '{odd[0].decode()}'" if odd else "name one twice"
             raise UserError(f"cannot compare runs of other documents: they {what}")
-    place = {name: i for i, name in enumerate(sorted(set(first.values())))}
-    return {document: place[group] for document, group in first.items()}
+        found.append(rows[places])
+    return found
 
 
-def _names(runs: Sequence[Sequence[DocumentScore]]) -> list[str]:
+def _names(runs: Sequence[DocumentCounts]) -> list[str]:
     """The counts that every run has."""
-    of_run = [dict.fromkeys(name for row in run for name in row.tasks) for run in runs]
-    return [name for name in of_run[0] if all(name in names for names in of_run)]
+    return [name for name in runs[0].names if all(name in run.names for run in runs)]
 
 
-def _counts(runs: Sequence[Sequence[DocumentScore]], groups: dict[str, int], names: Sequence[str]) -> Floats:
-    """The counts summed by group and averaged over the runs: (groups, names, 4)."""
+def _table(
+    systems: Sequence[Sequence[DocumentCounts]], rows: Sequence[NDArray[np.intp]], names: Sequence[str]
+) -> Floats:
+    """The counts of each system summed by group and averaged over its runs: (groups, systems, names, 4).
+
+    `rows` are the rows of the documents of all runs, one run after the other.
+    """
     import numpy as np
 
-    table = np.zeros((max(groups.values()) + 1, len(names), 4))
-    for run in runs:
-        for row in run:
-            for j, name in enumerate(names):
-                if (counts := row.tasks.get(name)) is not None:
-                    table[groups[row.document], j] += (counts.p_num, counts.p_den, counts.r_num, counts.r_den)
-    return table / len(runs)
+    table = np.zeros((max(int(of.max()) for of in rows) + 1, len(systems), len(names), len(COUNTS)))
+    left = iter(rows)
+    for i, runs in enumerate(systems):
+        for run, of in zip(runs, left, strict=False):
+            begin = 0
+            for counts in run.counts(names):
+                np.add.at(table[:, i], of[begin : begin + len(counts)], counts)
+                begin += len(counts)
+        table[:, i] /= len(runs)
+    return table
 
 
-def _resampled(systems: Floats, *, resamples: int, seed: int) -> list[Floats]:
-    """The counts summed over each resample of the groups, in parts of (2, some resamples, names, 4)."""
+def _resampled(table: Floats, *, resamples: int, seed: int) -> list[Floats]:
+    """The counts summed over each resample of the groups, in parts of (systems, some resamples, names, 4)."""
     import numpy as np
 
-    n_systems, n_groups, n_names, _ = systems.shape
-    table = systems.transpose(1, 0, 2, 3).reshape(n_groups, -1)
+    n_groups, *others = table.shape
+    flat = table.reshape(n_groups, -1)
     generator = np.random.default_rng(seed)
-    rows = max(1, CELLS // n_groups)
+    rows, together = max(1, CELLS // n_groups), max(1, DRAWN // n_groups)
+    times = np.empty((min(rows, resamples), n_groups))
     parts = []
     for start in range(0, resamples, rows):
         n = min(rows, resamples - start)
-        draws = generator.integers(n_groups, size=(n, n_groups)) + n_groups * np.arange(n)[:, None]
-        times = np.bincount(draws.ravel(), minlength=n * n_groups).reshape(n, n_groups)
-        sums = (times.astype(np.float64) @ table).reshape(n, n_systems, n_names, 4)
-        parts.append(sums.transpose(1, 0, 2, 3))
+        for row in range(0, n, together):
+            several = min(together, n - row)
+            draws = generator.integers(n_groups, size=(several, n_groups)) + n_groups * np.arange(several)[:, None]
+            drawn = np.bincount(draws.ravel(), minlength=several * n_groups)
+            times[row : row + several] = drawn.reshape(several, n_groups)
+        parts.append((times[:n] @ flat).reshape(n, *others).transpose(1, 0, 2, 3))
     return parts
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import zip_longest
 from math import fsum, isfinite
 from pathlib import Path
@@ -102,11 +103,14 @@ class Scores:
     settings: Settings
     languages: Mapping[str, LanguageScores]
     per_document: Sequence[DocumentScore] = ()
-    unanswered: tuple[str, ...] = ()
+    unanswered: Sequence[str] = ()
 
     def documents(self, lang: str, *, pairs: Pairs = "end_to_end") -> Sequence[DocumentScore]:
         """The documents of one language under one protocol."""
-        return tuple(row for row in self.per_document if row.lang == lang and row.pairs == pairs)
+        if not isinstance(self.per_document, Stream):
+            return tuple(row for row in self.per_document if row.lang == lang and row.pairs == pairs)
+        kinds = self.per_document.read_as(partial(decode, kind=_RowKind))
+        return self.per_document.pick(i for i, of in enumerate(kinds) if of.lang == lang and of.pairs == pairs)
 
     def subset(self, lang: str, subset: Subset, *, pairs: Pairs = "end_to_end") -> TaskScores:
         """The scores over the documents of one language that are in one modality subset."""
@@ -268,6 +272,12 @@ class _ScoresObject:
     format: int
     settings: Settings
     languages: dict[str, _LanguageObject]
+
+
+@dataclass(frozen=True, slots=True)
+class _RowKind:
+    lang: str
+    pairs: Pairs
 
 
 @dataclass(frozen=True, slots=True)

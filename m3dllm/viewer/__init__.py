@@ -19,7 +19,7 @@ from m3dllm.errors import UserError
 from m3dllm.files import check_replaces, clear_abandoned, write_atomic, written_atomic
 from m3dllm.progress import progress
 from m3dllm.runs import Run
-from m3dllm.scored import ScoredRun, read_runs
+from m3dllm.scored import ScoredRun, count_documents, read_runs
 from m3dllm.stream import Spool
 from m3dllm.types import Annotation, Document
 from m3dllm.videos import Put
@@ -84,10 +84,10 @@ def write_pages_of(
     entries: Spool[bytes] = Spool(bytes, bytes)
     bodies, size = [], 0
     thumbnails, players = Thumbnails(None if embed else out), Players(out, "none" if embed else videos)
-    documents = {name for run in found for of in run.summary.languages.values() for name in of.documents}
-    searched = characters_searched(len(wholes) + len(documents))
+    documents = len(wholes) + count_documents(found)
+    searched = characters_searched(documents)
     files = _Files(out)
-    with progress("pages", len(wholes) + len(documents)) as step:
+    with progress("pages", documents) as step:
         for number, case in enumerate(chain(whole_cases(found[0], wholes), cases(found))):
             content = document_content(case, thumbnails, players, gold=gold)
             if embed:

@@ -8,6 +8,7 @@ several gold chains) or null, where the scorer counts nothing; what gold has and
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from m3dllm.confidence import confidences_of
-from m3dllm.files import sha256
+from m3dllm.positions import Positions
 from m3dllm.score.chain import chain_spans, placed_chains
 from m3dllm.score.corpus import EMPTY, Gold
 from m3dllm.score.entity import TypedSpan
 from m3dllm.score.relation import placed_facts
 from m3dllm.score.verdicts import Outcome, Verdicts, of_chains, of_mentions, of_regions, of_relations
 from m3dllm.scored import ScoredRun
-from m3dllm.stream import Stream
+from m3dllm.stream import Joined, Lazy, Stream
 from m3dllm.types import (
     TASKS,
     Annotation,
@@ -74,25 +75,31 @@ class Case:
 
 def cases(runs: Sequence[ScoredRun]) -> Iterator[Case]:
     """Every document of the runs once, in their order; documents of one id that differ stand apart."""
-    found: dict[str, list[tuple[str, list[tuple[int, int]]]]] = {}  # id -> hash of a line, (run, position)
-    in_order: list[tuple[int, int]] = []
-    for i, run in enumerate(runs):
-        for position, line in enumerate(_lines(run.examples)):
-            digest, known = sha256(line), found.setdefault(example_head(line).id, [])
-            for first, places in known:
-                other, at = places[0]
-                if first == digest or runs[other].examples[at] == run.examples[position]:
-                    places.append((i, position))
+    examples = Joined([run.examples for run in runs])
+    lines = Joined([_lines(run.examples) for run in runs])
+    ids: Positions[str] = Positions(lambda case: example_head(lines[first[case]]).id)
+    first, holds = array("q"), [bytearray() for _ in runs]
+    """Where each case first is among the documents of all runs, and whether each run holds it."""
+    at = 0
+    for run, held in zip(runs, holds, strict=True):
+        for line in _lines(run.examples):
+            name = example_head(line).id
+            for case in ids.candidates(name):
+                other = lines[first[case]]
+                if other == line or (example_head(other).id == name and examples[first[case]] == examples[at]):
                     break
             else:
-                known.append((digest, [(i, position)]))
-                in_order.append((i, position))
+                case = len(ids)
+                ids.append(name)
+                first.append(at)
+            held.extend(bytes(max(0, case + 1 - len(held))))
+            held[case] = True
+            at += 1
     answers = [run.answers for run in runs]
-    places_of = {places[0]: places for known in found.values() for _, places in known}
-    for i, position in in_order:
-        example = runs[i].examples[position]
-        gold = Gold.of(example)
-        yield Case(example, tuple((n, runs[n], answers[n].of(gold).predictions) for n, _ in places_of[i, position]))
+    for case, at in enumerate(first):
+        gold = Gold.of(example := examples[at])
+        about = (n for n, held in enumerate(holds) if held[case : case + 1] == b"\1")
+        yield Case(example, tuple((n, runs[n], answers[n].of(gold).predictions) for n in about))
 
 
 def whole_cases(run: ScoredRun, wholes: Iterable[tuple[Document, Annotation]]) -> Iterator[Case]:
@@ -102,8 +109,8 @@ def whole_cases(run: ScoredRun, wholes: Iterable[tuple[Document, Annotation]]) -
         yield Case(Example(document, EMPTY, frozenset(TASKS)), ((0, run, predictions),))
 
 
-def _lines(examples: Sequence[Example]) -> Iterator[bytes]:
-    return examples.lines() if isinstance(examples, Stream) else map(encode_example, examples)
+def _lines(examples: Sequence[Example]) -> Sequence[bytes]:
+    return examples.read_as(bytes) if isinstance(examples, Stream) else Lazy(examples, encode_example)
 
 
 def document_content(case: Case, thumbnails: Thumbnails, players: Players, *, gold: bool) -> Content:

@@ -55,13 +55,12 @@ def test_the_types_of_a_task_have_its_gold(english):
 
 
 def test_thirds_hold_about_the_same_number_and_equal_sizes_stay_together():
-    assert list(breakdowns.thirds({"a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "f": 6})) == [
-        ("1 to 2", ["a", "b"]),
-        ("3 to 4", ["c", "d"]),
-        ("5 to 6", ["e", "f"]),
-    ]
-    assert list(breakdowns.thirds({"a": 7, "b": 7, "c": 7})) == [("7", ["a", "b", "c"])]
-    assert list(breakdowns.thirds({})) == []
+    def thirds(*sizes):
+        return {words: chosen.nonzero()[0].tolist() for words, chosen in breakdowns.thirds(sizes)}
+
+    assert thirds(1, 2, 3, 6, 5, 4) == {"1 to 2": [0, 1], "3 to 4": [2, 5], "5 to 6": [3, 4]}
+    assert thirds(7, None, 7, 7) == {"7": [0, 2, 3]}
+    assert thirds() == {}
 
 
 def test_documents_of_one_size_are_not_broken_down(english):
