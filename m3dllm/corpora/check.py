@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
+from m3dllm.corpora.ids import FirstLines
 from m3dllm.corpora.images import image_problem
 from m3dllm.corpora.imported import Counts, Tally, count_table, id_problem, unannotated_lines
 from m3dllm.corpora.native import split_files, unread_files
@@ -276,7 +277,7 @@ class _Corpus:
     linked_frames: bool = False
     folders: dict[Path, Path] = field(default_factory=dict)
     """folder -> its resolved path"""
-    ids: dict[str, str] = field(default_factory=dict)
+    ids: FirstLines = field(default_factory=FirstLines)
     groups: dict[str, dict[str, tuple[Path, int]]] = field(default_factory=dict)
     """group -> split -> (file, line) of its first document there"""
     texts: dict[int, tuple[str, str]] = field(default_factory=dict)
@@ -286,12 +287,13 @@ class _Corpus:
 
     def check_split(self, split: str, file: Path, step: Callable[[float], None]) -> None:
         tally, n_lines, pieces = Tally(), 0, self.report.pieces(file)
+        self.ids.begin(file)
         try:
             for number, begin, line in placed_lines(file):
                 n_lines += 1
                 if n_lines == 1 and begin and number == 1:
                     pieces.warn("$", MARKED)
-                example = self._check_line(self.report.pieces(file, number), line, split, file)
+                example = self._check_line(self.report.pieces(file, number), line, begin, split, file)
                 if example is None:
                     self.report.uncounted += 1
                 else:
@@ -317,7 +319,7 @@ class _Corpus:
                 )
                 self.report.pieces(other, number).warn("$.group", message)
 
-    def _check_line(self, pieces: Pieces, line: bytes, split: str, file: Path) -> Example | None:
+    def _check_line(self, pieces: Pieces, line: bytes, begin: int, split: str, file: Path) -> Example | None:
         """The document of a line; None if it has a problem."""
         before = len(self.report.problems)
         try:
@@ -334,7 +336,7 @@ class _Corpus:
             if getattr(row, name) is not None:
                 pieces.problem(f"$.{name}", "is set by the pipeline and must not be in a file")
         if row.id is not BROKEN:
-            self._check_id(pieces, row.id, f"{file.name}:{pieces.line}")
+            self._check_id(pieces, row.id, begin)
         if row.group and row.group is not BROKEN:
             self.groups.setdefault(row.group, {}).setdefault(split, (file, pieces.line or 0))
         self._check_text(pieces, row, split, f"{file.name}:{pieces.line}")
@@ -350,12 +352,11 @@ class _Corpus:
             return None
         return _net(pieces, lambda: decode_example(line))
 
-    def _check_id(self, pieces: Pieces, name: str, where: str) -> None:
+    def _check_id(self, pieces: Pieces, name: str, begin: int) -> None:
         if problem := id_problem(name):
             pieces.problem("$.id", problem)
-        elif name in self.ids:
-            pieces.problem("$.id", f"the id {name!r} is already in {self.ids[name]}: ids must be unique")
-        self.ids.setdefault(name, where)
+        elif first := self.ids.add(name, pieces.line or 0, begin):
+            pieces.problem("$.id", f"the id {name!r} is already in {first}: ids must be unique")
 
     def _check_text(self, pieces: Pieces, row: _Line, split: str, where: str) -> None:
         """Warn of a text of several words that a document of another split has too."""

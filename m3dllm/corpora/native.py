@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from m3dllm.corpora.ids import FirstLines
 from m3dllm.corpora.imported import ImageSource, Imported, Tally, id_problem
 from m3dllm.errors import UserError
 from m3dllm.files import LINKED, hard_link, inside, links_out, new_folder, read_bytes, sha256, sha256_file
@@ -21,7 +22,7 @@ from m3dllm.progress import progress
 from m3dllm.stream import Stream
 from m3dllm.types import Annotation, Document, Example, Frame, Video
 from m3dllm.videos import Put, put_video
-from m3dllm.wire import WireError, decode_example, encode_labels, numbered_lines, read_labels
+from m3dllm.wire import WireError, decode_example, encode_labels, placed_lines, read_labels
 
 log = logging.getLogger("m3dllm")
 
@@ -57,10 +58,11 @@ def load_corpus(path: str | Path, *, linked_frames: bool = False) -> Corpus:
     root = Path(path)
     labels, files = corpus_files(root)
     splits: dict[str, Sequence[Example]] = {}
-    seen: dict[str, str] = {}
+    ids = FirstLines()
     for split, file in files.items():
-        before = len(seen)
-        for number, line in numbered_lines(file):
+        ids.begin(file)
+        number = 0
+        for number, begin, line in placed_lines(file):
             try:
                 example = decode_example(line)
                 for place, unknown in labels.unknown(example.gold):
@@ -68,16 +70,15 @@ def load_corpus(path: str | Path, *, linked_frames: bool = False) -> Corpus:
                 name = example.document.id
                 if problem := id_problem(name):
                     raise WireError(problem, "$.id")
-                if name in seen:
-                    raise WireError(f"the id {name!r} is already in {seen[name]}: ids must be unique", "$.id")
-                seen[name] = f"{file.name}:{number}"
+                if first := ids.add(name, number, begin):
+                    raise WireError(f"the id {name!r} is already in {first}: ids must be unique", "$.id")
                 if example.document.frames:
                     with_root(example.document, root, linked_frames=linked_frames)
                 if example.document.video is not None:
                     _check_video(root, example.document.video, linked=linked_frames)
             except WireError as error:
                 raise error.at(file, number) from error
-        if len(seen) == before:
+        if not number:
             raise UserError.at(file, "has no documents: expected one per line")
         splits[split] = Stream(file, partial(_with_frames, root.absolute()))
     hashes = {file.name: sha256_file(file) for file in (root / "labels.json", *files.values())}

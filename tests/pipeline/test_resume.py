@@ -101,7 +101,12 @@ def test_a_retryable_error_is_retried_and_another_is_not(corpus, tmp_path):
     with (run.path / "raw.jsonl").open("ab") as out:
         out.write(encode_raw(RawOutput(first, error=Failure("the server is gone", retryable=True))) + b"\n")
         out.write(encode_raw(RawOutput(second, error="no answer")) + b"\n")
-    assert [e.document.id for e in run.examples() if (e.document.id, None) not in run.answered()] == [first]
+    before = run.raws()
+    assert [e.document.id for e in run.examples() if not before.is_answered((e.document.id, None))] == [first]
+    again = [e.document.id for e in run.examples() if not before.is_answered((e.document.id, None), retry_failed=True)]
+    assert again == [first, second]
+    assert [raw.document for raw in before.failed()] == [first, second]
+    assert [raw.document for raw in before.failed(retryable=True)] == [first]
     raws = pipeline.run(majority(corpus, tmp_path / "run")).raws()
     assert raws[first, None].error is None
     assert raws[second, None].error == "no answer"
