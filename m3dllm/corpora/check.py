@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from m3dllm.corpora.ids import FirstLines
+from m3dllm.corpora.ids import FirstLines, FirstTexts
 from m3dllm.corpora.images import image_problem
 from m3dllm.corpora.imported import Counts, Tally, count_table, id_problem, unannotated_lines
 from m3dllm.corpora.native import split_files, unread_files
@@ -280,8 +280,7 @@ class _Corpus:
     ids: FirstLines = field(default_factory=FirstLines)
     groups: dict[str, dict[str, tuple[Path, int]]] = field(default_factory=dict)
     """group -> split -> (file, line) of its first document there"""
-    texts: dict[int, tuple[str, str]] = field(default_factory=dict)
-    """hash of a text -> (split, place) of the first document with it"""
+    texts: FirstTexts = field(default_factory=FirstTexts)
     images: dict[tuple[str, int, int], str | None] = field(default_factory=dict)
     """(path, width, height) -> what is wrong with that image"""
 
@@ -339,7 +338,7 @@ class _Corpus:
             self._check_id(pieces, row.id, begin)
         if row.group and row.group is not BROKEN:
             self.groups.setdefault(row.group, {}).setdefault(split, (file, pieces.line or 0))
-        self._check_text(pieces, row, split, f"{file.name}:{pieces.line}")
+        self._check_text(pieces, row, file)
         _check_offsets(pieces, row)
         self._check_frames(pieces, row)
         _check_times(pieces, row)
@@ -358,13 +357,13 @@ class _Corpus:
         elif first := self.ids.add(name, pieces.line or 0, begin):
             pieces.problem("$.id", f"the id {name!r} is already in {first}: ids must be unique")
 
-    def _check_text(self, pieces: Pieces, row: _Line, split: str, where: str) -> None:
+    def _check_text(self, pieces: Pieces, row: _Line, file: Path) -> None:
         """Warn of a text of several words that a document of another split has too."""
         if row.text is BROKEN or len(row.text) < LONG:
             return
-        other, first = self.texts.setdefault(hash(row.text), (split, where))
-        if other != split:
-            message = f"the same text is in {other} ({first}): what is evaluated leaks into training"
+        other, number = self.texts.add(row.text, file, pieces.line or 0)
+        if other != file:
+            message = f"the same text is in {other.stem} ({other.name}:{number}): what is evaluated leaks into training"
             pieces.warn("$.text", f"{message}; remove one, or give both the same group and split again")
 
     def _check_frames(self, pieces: Pieces, row: _Line) -> None:

@@ -1,4 +1,4 @@
-"""Where each document id of a corpus first stands: what finds a second document of one id."""
+"""Where each id and each text of a corpus first stands: what finds a second document that has it."""
 
 from __future__ import annotations
 
@@ -31,13 +31,11 @@ class FirstLines:
 
     def add(self, name: str, number: int, begin: int) -> str | None:
         """Note the id of the line `number`, which begins at the byte `begin`; returns where it stood before."""
-        self._begins.append(begin)
-        self._numbers.append(number)
         known = self._positions.add(name)
         if known is None:
+            self._begins.append(begin)
+            self._numbers.append(number)
             return None
-        self._begins.pop()
-        self._numbers.pop()
         return f"{self._file(known).name}:{self._numbers[known]}"
 
     def _file(self, position: int) -> Path:
@@ -47,3 +45,24 @@ class FirstLines:
         with open_file(self._file(position)) as file:
             file.seek(self._begins[position])
             return msgspec.json.decode(file.readline(), type=_Head).id
+
+
+class FirstTexts:
+    """The file and line of each text, by its hash of 64 bits alone: for a warning, not for a refusal."""
+
+    def __init__(self) -> None:
+        self._hashes, self._numbers = array("q"), array("q")
+        self._positions: Positions[int] = Positions(self._hashes.__getitem__)
+        self._files: list[tuple[Path, int]] = []
+
+    def add(self, text: str, file: Path, number: int) -> tuple[Path, int]:
+        """Note the text of a line; returns the file and line where it first stood, perhaps these."""
+        found = hash(text)
+        known = self._positions.add(found)
+        if known is not None:
+            return self._files[bisect_right(self._files, known, key=lambda one: one[1]) - 1][0], self._numbers[known]
+        if not self._files or self._files[-1][0] != file:
+            self._files.append((file, len(self._hashes)))
+        self._hashes.append(found)
+        self._numbers.append(number)
+        return file, number
