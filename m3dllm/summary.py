@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import TYPE_CHECKING
 
 from m3dllm.corpora.imported import Counts, Tally
 from m3dllm.corpora.missing import Manifest
@@ -23,13 +24,17 @@ from m3dllm.score.breakdown import BreakingDown
 from m3dllm.score.by_type import ByType
 from m3dllm.score.corpus import Answers, Gold, Golds, Scoring
 from m3dllm.score.heuristics import HeuristicBaseline, Reached, Rules
+from m3dllm.score.per_document import BLOCK, packed
 from m3dllm.score.scores import PAIRS, Pairs
+from m3dllm.stream import Spool
 from m3dllm.tokens import tokenize
 from m3dllm.types import TASKS, Example, Prediction, RawOutput, Subset, Task
-from m3dllm.wire import WireError, convert, decode, encode, encode_example
+from m3dllm.wire import FORMAT, WireError, convert, decode, encode, encode_example
+
+if TYPE_CHECKING:
+    from m3dllm.score.per_document import Ids
 
 NAME = "summary.json"
-SUMMARY_FORMAT = 2
 FILES = ("documents.jsonl", "raw.jsonl", "predictions.jsonl", "scores.json", "per_document.jsonl")
 MOST = 1e15
 """Larger than any possible time, memory or count of a run."""
@@ -57,7 +62,7 @@ class LanguageSummary:
     """The statistics of a run in one language."""
 
     sha256: str = ""
-    """The sum of the hashes of the documents with their gold, so that their order makes no difference."""
+    """The hash of the documents with their gold, in the order of their ids."""
     counts: Counts = field(default_factory=Counts)
     lacking: dict[str, int] = field(default_factory=dict)
     """task -> the number of documents in which it is not annotated."""
@@ -116,7 +121,10 @@ class _Language:
     codes: Counter[tuple[str, ...]] = field(default_factory=Counter)
     issues: Counter[str] = field(default_factory=Counter)
     seconds: array[float] = field(default_factory=lambda: array("d"))
-    digest: int = 0
+    lines: Spool[bytes] = field(default_factory=lambda: Spool(bytes, bytes))
+    keys: list[bytes] = field(default_factory=list)
+    """The ids of the documents, as in their lines; packed in `blocks`, except the last ones."""
+    blocks: list[Ids] = field(default_factory=list)
 
     def add(
         self, example: Example, predictions: Iterable[Prediction], raws: Iterable[RawOutput], *, shown: bool
@@ -125,7 +133,11 @@ class _Language:
         self.tally.add(example)
         for measure, size in MEASURES.items():
             of.sizes.setdefault(measure, []).append(size(example) if document.text else None)
-        self.digest += int.from_bytes(hashlib.sha256(encode_example(example)).digest(), "big")
+        line = encode_example(example)
+        self.keys.append(line[: line.index(b'","lang":') + 1])
+        if len(self.keys) == BLOCK:
+            self._pack()
+        self.lines.append(line)
         for prediction in predictions:
             codes = [issue.code for issue in prediction.issues]
             self.codes[tuple(sorted({*codes}))] += 1
@@ -149,14 +161,31 @@ class _Language:
                 self.summary.turns.setdefault(name, Mean()).add(sum(found))
 
     def done(self) -> LanguageSummary:
-        of = self.summary
-        of.sha256 = f"{self.digest % 2**256:064x}"
+        of, digest = self.summary, hashlib.sha256()
+        for i in self._order():
+            digest.update(self.lines.line(i) + b"\n")
+        of.sha256 = digest.hexdigest()
         ((_, held),) = self.tally.languages.items()
         of.counts, of.lacking = Counts(**held.counts), held.lacking
         of.codes = [([*codes], n) for codes, n in sorted(self.codes.items())]
         of.issues = dict(sorted(self.issues.items()))
         of.seconds = median(self.seconds) if self.seconds else None
         return of
+
+    def _order(self) -> Sequence[int]:
+        """The positions of the documents in the order of their ids."""
+        if not self.blocks:
+            return sorted(range(len(self.keys)), key=self.keys.__getitem__)
+        import numpy as np
+
+        self._pack()
+        order: Sequence[int] = array("q", np.argsort(np.concatenate(self.blocks), kind="stable").tobytes())
+        return order
+
+    def _pack(self) -> None:
+        if self.keys:
+            self.blocks.append(packed(self.keys))
+            self.keys.clear()
 
 
 @dataclass(slots=True)
@@ -240,7 +269,7 @@ def odd_cost(raw: RawOutput) -> str | None:
 class _File:
     made_of: dict[str, str]
     summary: Summary
-    format: int = SUMMARY_FORMAT
+    format: int = FORMAT
 
 
 def keep(run: Run, record: RunRecord, walked: Walked) -> None:
@@ -258,7 +287,7 @@ def kept(run: Run, record: RunRecord) -> Summary | None:
         found = decode(read_bytes(run.path / NAME), _File)
     except (UserError, WireError):
         return None
-    return found.summary if found.format == SUMMARY_FORMAT and found.made_of == _made_of(run, record) else None
+    return found.summary if found.format == FORMAT and found.made_of == _made_of(run, record) else None
 
 
 def _made_of(run: Run, record: RunRecord) -> dict[str, str]:
