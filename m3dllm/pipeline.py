@@ -275,12 +275,14 @@ def _normalize(run: Run, record: RunRecord, examples: Iterable[Example], raws: R
 
     def predictions() -> Iterator[Prediction]:
         nonlocal silent
-        kinds: tuple[GivenKind | None, ...] = (None, "mentions", "chains")
+        passes: tuple[GivenKind | None, ...] = (None, "mentions", "chains")
+        kinds = [kind for kind in passes if kind in raws.passes]
         for example in examples:
             document = show(example.document, subsets.get(example.document.id, "full"))
-            answers = [raws.get((document.id, kind)) for kind in kinds]
-            silent += answers[0] is None
-            yield from (normalize_one(document, raw, record.labels) for raw in answers if raw is not None)
+            answers = [raw for kind in kinds if (raw := raws.get((document.id, kind))) is not None]
+            silent += not answers or answers[0].given is not None
+            for raw in answers:
+                yield normalize_one(document, raw, record.labels)
 
     run.write_predictions(predictions())
     if silent:

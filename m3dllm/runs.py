@@ -380,11 +380,13 @@ class RawOutputs(Mapping[Key, RawOutput]):
         """The line of the last answer of each document and pass."""
         self._states = bytearray()
         """Whether that is an answer, a failure, or one that may be retried."""
+        self.passes: set[GivenKind | None] = set()
         for i, head in enumerate(self._lines.read_as(raw_head) if file.exists() else ()):
             state = ANSWERED
+            self.passes.add(head.given)
             if head.error is not None:
                 state = RETRYABLE if isinstance(head.error, Failure) and head.error.retryable else FAILED
-            known = self._positions.add(self._key(head))
+            known = self._positions.add((head.document, head.given))
             if known is None:
                 self._last.append(i)
                 self._states.append(state)

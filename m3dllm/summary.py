@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from heapq import merge
 from statistics import median
-from typing import TYPE_CHECKING
 
 from m3dllm.corpora.imported import Counts, Tally
 from m3dllm.corpora.missing import Manifest
@@ -24,18 +24,16 @@ from m3dllm.score.breakdown import BreakingDown
 from m3dllm.score.by_type import ByType
 from m3dllm.score.corpus import Answers, Gold, Golds, Scoring
 from m3dllm.score.heuristics import HeuristicBaseline, Reached, Rules
-from m3dllm.score.per_document import BLOCK, packed
 from m3dllm.score.scores import PAIRS, Pairs
 from m3dllm.stream import Spool
 from m3dllm.tokens import tokenize
 from m3dllm.types import TASKS, Example, Prediction, RawOutput, Subset, Task
 from m3dllm.wire import FORMAT, WireError, convert, decode, encode, encode_example
 
-if TYPE_CHECKING:
-    from m3dllm.score.per_document import Ids
-
 NAME = "summary.json"
 FILES = ("documents.jsonl", "raw.jsonl", "predictions.jsonl", "scores.json", "per_document.jsonl")
+BLOCK = 2**14
+"""The number of ids that are sorted in memory."""
 MOST = 1e15
 """Larger than any possible time, memory or count of a run."""
 TOKENS = ("tokens_in", "tokens_vision", "tokens_reused", "tokens_out", "tokens_thinking")
@@ -123,8 +121,9 @@ class _Language:
     seconds: array[float] = field(default_factory=lambda: array("d"))
     lines: Spool[bytes] = field(default_factory=lambda: Spool(bytes, bytes))
     keys: list[bytes] = field(default_factory=list)
-    """The ids of the documents, as in their lines; packed in `blocks`, except the last ones."""
-    blocks: list[Ids] = field(default_factory=list)
+    """The ids of the last documents, as in their lines; those before are in `sorted`, each block in order."""
+    sorted: Spool[tuple[bytes, int]] = field(default_factory=lambda: Spool(_write_key, _read_key))
+    """(id, position of the document)."""
 
     def add(
         self, example: Example, predictions: Iterable[Prediction], raws: Iterable[RawOutput], *, shown: bool
@@ -135,9 +134,10 @@ class _Language:
             of.sizes.setdefault(measure, []).append(size(example) if document.text else None)
         line = encode_example(example)
         self.keys.append(line[: line.index(b'","lang":') + 1])
-        if len(self.keys) == BLOCK:
-            self._pack()
         self.lines.append(line)
+        if len(self.keys) == BLOCK:
+            self.sorted.extend(self._last())
+            self.keys.clear()
         for prediction in predictions:
             codes = [issue.code for issue in prediction.issues]
             self.codes[tuple(sorted({*codes}))] += 1
@@ -162,7 +162,8 @@ class _Language:
 
     def done(self) -> LanguageSummary:
         of, digest = self.summary, hashlib.sha256()
-        for i in self._order():
+        blocks = (self.sorted[begin : begin + BLOCK] for begin in range(0, len(self.sorted), BLOCK))
+        for _, i in merge(*blocks, self._last()):
             digest.update(self.lines.line(i) + b"\n")
         of.sha256 = digest.hexdigest()
         ((_, held),) = self.tally.languages.items()
@@ -172,20 +173,18 @@ class _Language:
         of.seconds = median(self.seconds) if self.seconds else None
         return of
 
-    def _order(self) -> Sequence[int]:
-        """The positions of the documents in the order of their ids."""
-        if not self.blocks:
-            return sorted(range(len(self.keys)), key=self.keys.__getitem__)
-        import numpy as np
+    def _last(self) -> list[tuple[bytes, int]]:
+        """The last ids in order, with the positions of their documents."""
+        return sorted(zip(self.keys, range(len(self.sorted), len(self.lines)), strict=True))
 
-        self._pack()
-        order: Sequence[int] = array("q", np.argsort(np.concatenate(self.blocks), kind="stable").tobytes())
-        return order
 
-    def _pack(self) -> None:
-        if self.keys:
-            self.blocks.append(packed(self.keys))
-            self.keys.clear()
+def _write_key(key: tuple[bytes, int]) -> bytes:
+    return b"%b %d" % key
+
+
+def _read_key(line: bytes) -> tuple[bytes, int]:
+    name, _, position = line.rpartition(b" ")
+    return name, int(position)
 
 
 @dataclass(slots=True)

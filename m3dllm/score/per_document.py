@@ -108,17 +108,10 @@ def ids_of(names: Iterable[str]) -> Ids:
     """(names,): names in UTF-8, which sort as they do."""
     import numpy as np
 
-    left, parts = iter(names), [packed([])]
+    left, parts = iter(names), [np.array([], "S")]
     while part := [name.encode() for name in islice(left, BLOCK)]:
-        parts.append(packed(part))
+        parts.append(np.array(part))
     return np.concatenate(parts)
-
-
-def packed(names: Sequence[bytes]) -> Ids:
-    """(names,): each in as many bytes as the longest one has."""
-    import numpy as np
-
-    return np.array(names, "S")
 
 
 def _numbers(parts: Iterable[NDArray[Any]], j: int, k: int) -> Iterator[float]:

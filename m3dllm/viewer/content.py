@@ -81,7 +81,7 @@ def cases(runs: Sequence[ScoredRun]) -> Iterator[Case]:
     first, holds = array("q"), [bytearray() for _ in runs]
     """Where each case first is among the documents of all runs, and whether each run holds it."""
     at = 0
-    for run, held in zip(runs, holds, strict=True):
+    for run, held in zip(runs, holds, strict=True) if len(runs) > 1 else ():
         for line in _lines(run.examples):
             name = example_head(line).id
             for case in ids.candidates(name):
@@ -96,9 +96,9 @@ def cases(runs: Sequence[ScoredRun]) -> Iterator[Case]:
             held[case] = True
             at += 1
     answers = [run.answers for run in runs]
-    for case, at in enumerate(first):
+    for case, at in enumerate(first) if len(runs) > 1 else enumerate(range(len(examples))):
         gold = Gold.of(example := examples[at])
-        about = (n for n, held in enumerate(holds) if held[case : case + 1] == b"\1")
+        about = (n for n, held in enumerate(holds) if held[case : case + 1] == b"\1" or len(runs) == 1)
         yield Case(example, tuple((n, runs[n], answers[n].of(gold).predictions) for n in about))
 
 
