@@ -6,7 +6,6 @@ What a format cannot hold is removed here, by one rule for all formats, and coun
 from __future__ import annotations
 
 import math
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,6 @@ from m3dllm.errors import UserError, one_line
 from m3dllm.files import file_name, inside, new_folder, read_bytes
 from m3dllm.labels import LabelSet
 from m3dllm.plugins import Modules
-from m3dllm.positions import Positions
 from m3dllm.runs import Run
 from m3dllm.stream import Spool, pick
 from m3dllm.system import versions_of
@@ -90,9 +88,9 @@ class Source:
     def splits(self) -> dict[str, Sequence[Item]]:
         """The items of each split, in order."""
         items = self.items if isinstance(self.items, Sequence) else tuple(self.items)
-        found: dict[str, array[int]] = {}
+        found: dict[str, list[int]] = {}
         for i, item in enumerate(items):
-            found.setdefault(item.split, array("q")).append(i)
+            found.setdefault(item.split, []).append(i)
         return {split: pick(items, positions) for split, positions in found.items()}
 
 
@@ -192,16 +190,8 @@ def _of_run(run: Run, *, gold: bool, split: str | None) -> Source:
     if split not in (None, record.corpus.split):
         raise UserError.at(run.path, f"covers the split '{record.corpus.split}', not '{split}'")
     examples, predictions = run.examples(), run.predictions()
-    answers: Positions[str] = Positions(lambda i: prediction_key(predictions.line(lines[i]))[0])
-    lines = array("q")
-    """The line of the prediction of each document; of several, the last one."""
-    for i, (document, given) in enumerate(() if gold else predictions.read_as(prediction_key)):
-        if given is None:
-            known = answers.add(document)
-            if known is None:
-                lines.append(i)
-            else:
-                lines[known] = i
+    keys = () if gold else predictions.read_as(prediction_key)
+    answers = {document: i for i, (document, given) in enumerate(keys) if given is None}
     if not gold and not answers:
         what = "has no end-to-end predictions; --gold exports its gold"
         raise UserError.at(run.path, what)
@@ -213,9 +203,9 @@ def _of_run(run: Run, *, gold: bool, split: str | None) -> Source:
             if gold:
                 yield Item(record.corpus.split, document, example.gold, example.unannotated)
             else:
-                found = (predictions[lines[place]] for place in answers.candidates(document.id))
-                own = next((one for one in found if one.document == document.id), None)
-                yield Item(record.corpus.split, document, own.annotation if own else Annotation())
+                place = answers.get(document.id)
+                annotation = Annotation() if place is None else predictions[place].annotation
+                yield Item(record.corpus.split, document, annotation)
 
     words = {"system": record.system, "run": run.path.resolve().name, "made": record.finished or record.started}
     made_by = _made_by(what="gold" if gold else "predictions", corpus=record.corpus.name, **({} if gold else words))

@@ -11,7 +11,6 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from heapq import merge
 from statistics import median
 
 from m3dllm.corpora.imported import Counts, Tally
@@ -32,8 +31,6 @@ from m3dllm.wire import FORMAT, WireError, convert, decode, encode, encode_examp
 
 NAME = "summary.json"
 FILES = ("documents.jsonl", "raw.jsonl", "predictions.jsonl", "scores.json", "per_document.jsonl")
-BLOCK = 2**14
-"""The number of ids that are sorted in memory."""
 MOST = 1e15
 """Larger than any possible time, memory or count of a run."""
 TOKENS = ("tokens_in", "tokens_vision", "tokens_reused", "tokens_out", "tokens_thinking")
@@ -120,10 +117,7 @@ class _Language:
     issues: Counter[str] = field(default_factory=Counter)
     seconds: array[float] = field(default_factory=lambda: array("d"))
     lines: Spool[bytes] = field(default_factory=lambda: Spool(bytes, bytes))
-    keys: list[bytes] = field(default_factory=list)
-    """The ids of the last documents, as in their lines; those before are in `sorted`, each block in order."""
-    sorted: Spool[tuple[bytes, int]] = field(default_factory=lambda: Spool(_write_key, _read_key))
-    """(id, position of the document)."""
+    keys: list[tuple[bytes, int]] = field(default_factory=list)
 
     def add(
         self, example: Example, predictions: Iterable[Prediction], raws: Iterable[RawOutput], *, shown: bool
@@ -133,11 +127,8 @@ class _Language:
         for measure, size in MEASURES.items():
             of.sizes.setdefault(measure, []).append(size(example) if document.text else None)
         line = encode_example(example)
-        self.keys.append(line[: line.index(b'","lang":') + 1])
+        self.keys.append((line[: line.index(b'","lang":') + 1], len(self.lines)))
         self.lines.append(line)
-        if len(self.keys) == BLOCK:
-            self.sorted.extend(self._last())
-            self.keys.clear()
         for prediction in predictions:
             codes = [issue.code for issue in prediction.issues]
             self.codes[tuple(sorted({*codes}))] += 1
@@ -162,8 +153,7 @@ class _Language:
 
     def done(self) -> LanguageSummary:
         of, digest = self.summary, hashlib.sha256()
-        blocks = (self.sorted[begin : begin + BLOCK] for begin in range(0, len(self.sorted), BLOCK))
-        for _, i in merge(*blocks, self._last()):
+        for _, i in sorted(self.keys):
             digest.update(self.lines.line(i) + b"\n")
         of.sha256 = digest.hexdigest()
         ((_, held),) = self.tally.languages.items()
@@ -172,19 +162,6 @@ class _Language:
         of.issues = dict(sorted(self.issues.items()))
         of.seconds = median(self.seconds) if self.seconds else None
         return of
-
-    def _last(self) -> list[tuple[bytes, int]]:
-        """The last ids in order, with the positions of their documents."""
-        return sorted(zip(self.keys, range(len(self.sorted), len(self.lines)), strict=True))
-
-
-def _write_key(key: tuple[bytes, int]) -> bytes:
-    return b"%b %d" % key
-
-
-def _read_key(line: bytes) -> tuple[bytes, int]:
-    name, _, position = line.rpartition(b" ")
-    return name, int(position)
 
 
 @dataclass(slots=True)

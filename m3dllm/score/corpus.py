@@ -13,12 +13,11 @@ from dataclasses import dataclass, field, replace
 from m3dllm.confidence import at_least, has_confidences
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
-from m3dllm.positions import Positions
 from m3dllm.score.calibration import GOLD_OF, Calibration, Confidences, outcomes
 from m3dllm.score.document import count
 from m3dllm.score.scores import DocumentScore, LanguageScores, Pairs, Scores, Sums, TaskScores, document_scores
 from m3dllm.score.settings import Settings
-from m3dllm.stream import Lazy, Spool, Stream, heads
+from m3dllm.stream import Stream, heads
 from m3dllm.types import PRF, TASKS, Annotation, Example, GivenKind, Prediction, Subset, Task
 from m3dllm.wire import prediction_key
 
@@ -88,9 +87,9 @@ class Golds:
     def __iter__(self) -> Iterator[Gold]:
         return (Gold.of(example, self.subsets.get(example.document.id)) for example in self.examples)
 
-    def documents(self) -> Sequence[tuple[str, str]]:
+    def documents(self) -> Iterable[tuple[str, str]]:
         """(id, language) of each document."""
-        return Lazy(heads(self.examples), lambda head: (head.id, head.lang))
+        return ((head.id, head.lang) for head in heads(self.examples))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,31 +167,25 @@ class Answers:
     def __init__(
         self, golds: Golds | Sequence[Gold], predictions: Iterable[Prediction], threshold: float | None = None
     ) -> None:
-        self._predictions = predictions if isinstance(predictions, Sequence) else tuple(predictions)
-        keys = _keys(self._predictions)
-        self._positions: Positions[tuple[str, GivenKind | None]] = Positions(keys.__getitem__)
-        made: dict[str, set[GivenKind | None]] = {}
-        documents = golds.documents() if isinstance(golds, Golds) else Lazy(golds, lambda g: (g.document, g.lang))
-        known: Positions[str] = Positions(lambda i: documents[i][0])
-        waiting = iter(keys)
-        key = next(waiting, None)
-        for document, lang in documents:
-            if known.add(document) is not None:
+        lang_of: dict[str, str] = {}
+        for document, lang in golds.documents() if isinstance(golds, Golds) else ((g.document, g.lang) for g in golds):
+            if document in lang_of:
                 raise UserError(f"gold document '{document}' appears twice: ids must be unique")
-            passes = made.setdefault(lang, set())
-            while key is not None and key[0] == document:  # predictions in the order of the gold need no search
-                passes.add(self._add(key))
-                key = next(waiting, None)
-        if not known:
+            lang_of[document] = lang
+        if not lang_of:
             raise UserError("there are no gold documents: nothing to score")
-        while key is not None:
-            place = known.get(key[0])
-            if place is None:
-                raise UserError(f"prediction of '{key[0]}', which is not a document of the gold")
-            made[documents[place][1]].add(self._add(key))
-            key = next(waiting, None)
-        self.passes = {lang: made[lang] for lang in sorted(made)}
+        self._predictions = predictions if isinstance(predictions, Sequence) else tuple(predictions)
+        self._places: dict[tuple[str, GivenKind | None], int] = {}
+        self.passes: dict[str, set[GivenKind | None]] = {lang: set() for lang in sorted({*lang_of.values()})}
         """The passes that were made in each language."""
+        for i, key in enumerate(_keys(self._predictions)):
+            document, given = key
+            if document not in lang_of:
+                raise UserError(f"prediction of '{document}', which is not a document of the gold")
+            if key in self._places:
+                raise UserError(f"document '{document}' has two predictions {given_words(given)}")
+            self._places[key] = i
+            self.passes[lang_of[document]].add(given)
         self._threshold = threshold
         if threshold is not None:
             have = [has_confidences(p.annotation) for p in self._predictions if p.annotation != EMPTY]
@@ -200,36 +193,27 @@ class Answers:
                 what = f"a threshold of {threshold:g} cannot be applied to them"
                 raise UserError(f"no prediction has a confidence: {what}")
 
-    def _add(self, key: tuple[str, GivenKind | None]) -> GivenKind | None:
-        """Note the document and pass of the next prediction; returns the pass."""
-        document, given = key
-        if self._positions.add(key) is not None:
-            raise UserError(f"document '{document}' has two predictions {given_words(given)}")
-        return given
-
     def __len__(self) -> int:
         """The number of predictions."""
-        return len(self._positions)
+        return len(self._places)
 
     def of(self, gold: Gold) -> Answered:
         passes = self.passes[gold.lang]
-        predictions = ((given, self._prediction(gold.document, given)) for given in passes)
-        return Answered(gold, {given: found for given, found in predictions if found is not None}, passes)
+        places = ((given, self._places.get((gold.document, given))) for given in passes)
+        found = {given: self._prediction(i) for given, i in places if i is not None}
+        return Answered(gold, found, passes)
 
-    def _prediction(self, document: str, given: GivenKind | None) -> Prediction | None:
-        for i in self._positions.candidates((document, given)):
-            found = self._predictions[i]
-            if found.document == document and found.given == given:
-                if self._threshold is None:
-                    return found
-                return replace(found, annotation=at_least(found.annotation, self._threshold))
-        return None
+    def _prediction(self, i: int) -> Prediction:
+        found = self._predictions[i]
+        if self._threshold is None:
+            return found
+        return replace(found, annotation=at_least(found.annotation, self._threshold))
 
 
-def _keys(predictions: Sequence[Prediction]) -> Sequence[tuple[str, GivenKind | None]]:
+def _keys(predictions: Sequence[Prediction]) -> Iterable[tuple[str, GivenKind | None]]:
     if isinstance(predictions, Stream):
         return predictions.read_as(prediction_key)
-    return Lazy(predictions, lambda prediction: (prediction.document, prediction.given))
+    return ((prediction.document, prediction.given) for prediction in predictions)
 
 
 @dataclass(slots=True)
@@ -309,7 +293,7 @@ class Scoring:
     def __init__(self, answers: Answers, *, labels: LabelSet | None, settings: Settings) -> None:
         self._settings, self._symmetric = settings, labels.symmetric if labels else frozenset[str]()
         self._rows = document_scores()
-        self._unanswered: Spool[str] = Spool(str.encode, bytes.decode)
+        self._unanswered: list[str] = []
         self._languages = {lang: LanguageSums() for lang in answers.passes}
         for lang, passes in answers.passes.items():
             for pairs in protocols(passes):  # with every task, even those that count on no document
@@ -336,7 +320,7 @@ class Scoring:
 
     def done(self) -> Scores:
         languages = {lang: of.scores(self._settings) for lang, of in self._languages.items()}
-        return Scores(self._settings, languages, self._rows, self._unanswered)
+        return Scores(self._settings, languages, self._rows, tuple(self._unanswered))
 
 
 def given_words(given: GivenKind | None) -> str:

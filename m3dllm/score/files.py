@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
-from m3dllm.positions import Positions
 from m3dllm.score.corpus import Gold, Golds, given_words, score_golds
 from m3dllm.score.scores import Scores
 from m3dllm.score.settings import Settings
 from m3dllm.stream import Stream
-from m3dllm.types import TASKS, Annotation, Example, GivenKind, Prediction
+from m3dllm.types import TASKS, Annotation, Example, Prediction
 from m3dllm.wire import (
     ExampleLine,
     WireError,
@@ -54,41 +51,35 @@ def score_files(
     return score_golds(golds, predictions, labels=label_set, settings=settings or Settings())
 
 
-def _golds(file: Path, labels: LabelSet | None) -> tuple[Golds | Sequence[Gold], Positions[str]]:
+def _golds(file: Path, labels: LabelSet | None) -> tuple[Golds | Sequence[Gold], set[str]]:
     """(the gold of each document, read on access; the ids of all)."""
     form = _form(file)
     if form is None:
         raise UserError.at(file, "is empty; expected gold, one document per line")
+    seen: dict[tuple[str, str], int] = {}
     if form == "corpus":
-        heads = Stream(file, example_head)
-        ids: Positions[str] = Positions(lambda i: heads[i].id)
         for number, head in _heads(file, example_head, ExampleLine):
-            if (i := ids.add(head.id)) is not None:
-                raise _again(file, number, "id", head.id, i)
-        return Golds(Stream(file, partial(_example, labels))), ids
-    keys, kept = Stream(file, prediction_key), array("q")
-    ids = Positions(lambda i: keys[kept[i]][0])
-    for line, (number, (document, given)) in enumerate(_heads(file, prediction_key, Prediction)):
+            _once(file, number, "id", head.id, seen)
+        return Golds(Stream(file, partial(_example, labels))), {name for name, _ in seen}
+    kept = []
+    for i, (number, (document, given)) in enumerate(_heads(file, prediction_key, Prediction)):
         if given is None:
-            if (i := ids.add(document)) is not None:
-                raise _again(file, number, "document", document, kept[i])
-            kept.append(line)
+            _once(file, number, "document", document, seen)
+            kept.append(i)
     if not kept:
         raise UserError.at(file, "has only lines with something given; expected gold, with given null")
-    return Stream(file, partial(_gold, labels)).pick(kept), ids
+    return Stream(file, partial(_gold, labels)).pick(kept), {name for name, _ in seen}
 
 
-def _predictions(file: Path, ids: Positions[str], labels: LabelSet | None, gold: Path) -> Stream[Prediction]:
+def _predictions(file: Path, ids: Set[str], labels: LabelSet | None, gold: Path) -> Stream[Prediction]:
     if _form(file) == "corpus":
         raise UserError.at(file, "holds corpus lines; expected prediction lines: are --gold and --pred swapped?")
-    keys = Stream(file, prediction_key)
-    seen: Positions[tuple[str, GivenKind | None]] = Positions(keys.__getitem__)
+    seen: dict[tuple[str, str], int] = {}
     for number, (document, given) in _heads(file, prediction_key, Prediction):
         if document not in ids:
             what = f"'{document}' is not a document of {gold}: predict the documents of the gold, or remove it"
             raise UserError.at(file, what, line=number, place="$.document")
-        if (i := seen.add((document, given))) is not None:
-            raise _again(file, number, "document", document, i, given_words(given))
+        _once(file, number, "document", document, seen, given_words(given))
     return Stream(file, partial(_prediction, labels))
 
 
@@ -126,11 +117,14 @@ def _check_types(annotation: Annotation, name: str, labels: LabelSet | None) -> 
         raise WireError(problem, f"$.{name}.{place}")
 
 
-def _again(file: Path, number: int, key: str, document: str, i: int, words: str = "") -> UserError:
-    """The error of a document that the line `i`, counted from 0 without blank lines, has already."""
-    first, _ = next(islice(numbered_lines(file), i, None))
-    what = f"'{document}' is already in line {first}{words and ' '}{words}: expected one line per document"
-    return UserError.at(file, what, line=number, place=f"$.{key}")
+def _once(file: Path, number: int, key: str, document: str, seen: dict[tuple[str, str], int], words: str = "") -> None:
+    """Note the line of a document. Raises UserError if it was there before."""
+    if (document, words) in seen:
+        place = f"line {seen[document, words]}{words and ' '}{words}"
+        raise UserError.at(
+            file, f"'{document}' is already in {place}: expected one line per document", line=number, place=f"$.{key}"
+        )
+    seen[document, words] = number
 
 
 def _form(file: Path) -> Literal["corpus", "predictions"] | None:
