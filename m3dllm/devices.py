@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import torch
 
 from m3dllm.errors import UserError
 
+log = logging.getLogger("m3dllm")
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -41,6 +43,14 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
     has_it = device.type == "cuda" and torch.cuda.is_bf16_supported()
     wanted = precision == "bf16" or (precision == "auto" and has_it)
     return torch.autocast(device.type, dtype=torch.bfloat16) if wanted else nullcontext()
+
+
+def warn_of_emulation(precision: str, device: torch.device) -> None:
+    """Log a warning if `precision` is "bf16" on a processor that only emulates it, several times as slow as fp32."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict[str, Any])()
+    known = [there for name, there in capabilities.items() if "bf16" in name]
+    if precision == "bf16" and device.type == "cpu" and known and not any(known):
+        log.warning("--precision bf16: this processor only emulates it: fp32 is several times as fast here")
 
 
 def usable_cores() -> int:

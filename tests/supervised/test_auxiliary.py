@@ -195,13 +195,13 @@ def test_a_pair_as_a_vector_has_the_scores_that_it_has_among_all(tmp_path, optio
     model = model_of("dffm", examples, **SMALL | options).eval()
     found, gold = batch_of(model, examples)
     mentions = gold.mentions
-    for vectors, head in (
-        (found.mention_vectors(mentions), model.chain),
-        (found.chain_vectors(mentions), model.relation),
+    for words, vectors, head in (
+        (found.words, found.mention_vectors(mentions), model.chain),
+        (model.relation.words(found), found.chain_vectors(mentions), model.relation),
     ):
-        together = head.scorer(found.words, vectors, mentions)
+        together = head.scorer(words, vectors, mentions)
         at = torch.ones(together.shape[:3]).nonzero()
-        alone = head.scorer.classify(head.scorer.pair_vectors(found.words, vectors, mentions, at))
+        alone = head.scorer.classify(head.scorer.pair_vectors(words, vectors, mentions, at))
         torch.testing.assert_close(alone.view_as(together), together, atol=1e-4, rtol=1e-4)
 
 

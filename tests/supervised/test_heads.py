@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from m3dllm.systems.supervised.data import MentionBatch
 from m3dllm.systems.supervised.pairs import N_FEATURES
 from m3dllm.systems.supervised.scorers import (
     Bilinear,
+    ChainPairs,
     ChainScorer,
     MentionPairs,
     PatchScorer,
@@ -16,7 +18,7 @@ from m3dllm.systems.supervised.scorers import (
     Tagger,
     between_means,
     chain_means,
-    chain_pair_maxima,
+    closest_mentions,
     patch_centres,
     span_means,
 )
@@ -53,7 +55,7 @@ def test_a_chain_is_the_average_of_its_mentions():
 
 
 def test_the_words_between_two_mentions_are_averaged_whichever_comes_first():
-    found = between_means(WORDS, FIRST, LAST)
+    found = between_means(WORDS, (FIRST[:, :, None], LAST[:, :, None]), (FIRST[:, None], LAST[:, None]))
     torch.testing.assert_close(found[0, 0, 1], WORDS[0, 2], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found[0, 1, 2], WORDS[0, 4:6].mean(0), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found[0, 2, 0], WORDS[0, 2:6].mean(0), atol=1e-5, rtol=1e-5)
@@ -93,13 +95,39 @@ def test_chains_are_read_off_texts_alone_where_training_leaves_the_vectors_out()
     assert not torch.allclose(head(WORDS, vectors, MENTIONS), head(WORDS + 1, vectors + 1, MENTIONS))
 
 
-def test_a_pair_of_chains_has_the_greatest_value_of_its_mentions():
-    pairs = torch.randn(2, 3, 3, 4)
-    found = chain_pair_maxima(pairs, MENTIONS)
-    torch.testing.assert_close(found[0, 0, 1], torch.maximum(pairs[0, 0, 1], pairs[0, 2, 1]))
-    torch.testing.assert_close(found[0, 0, 0], pairs[0, [0, 0, 2, 2], [0, 2, 0, 2]].amax(0))
-    torch.testing.assert_close(found[1, 0, 0], pairs[1, 0, 0])
-    assert (found[1, 1] == 0).all()
+def closest(chain: list[int], first: list[int], last: list[int], one: int, other: int) -> tuple[int, int]:
+    """The plain twin of `closest_mentions` for one pair of chains."""
+    pairs = [(i, j) for i, c in enumerate(chain) if c == one for j, d in enumerate(chain) if d == other]
+    return min(pairs, key=lambda pair: (max(first[k] for k in pair) - min(last[k] for k in pair), pair))
+
+
+def test_a_pair_of_chains_stands_for_its_closest_mentions():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        n, n_chains = int(rng.integers(1, 9)), int(rng.integers(1, 4))
+        chain = np.concatenate([np.arange(min(n, n_chains)), rng.integers(min(n, n_chains), size=max(n - n_chains, 0))])
+        first = np.sort(rng.integers(40, size=n))
+        last = first + rng.integers(4, size=n)
+        batch = MentionBatch(
+            *(torch.from_numpy(part)[None] for part in (first, last, np.zeros(n, dtype=np.int64), chain)),
+            mask=torch.ones(1, n, dtype=torch.bool),
+            chain_type=torch.zeros(1, int(chain.max()) + 1, dtype=torch.long),
+            chain_mask=torch.ones(1, int(chain.max()) + 1, dtype=torch.bool),
+            pairs=torch.zeros(1, n, n, N_FEATURES),
+        )
+        found = torch.stack(closest_mentions(batch), -1)[0].tolist()
+        numbers = range(int(chain.max()) + 1)
+        plain = [
+            [list(closest(*(part.tolist() for part in (chain, first, last)), c, d)) for d in numbers] for c in numbers
+        ]
+        assert found == plain
+
+
+def test_a_pair_of_chains_knows_which_is_which():
+    torch.manual_seed(0)
+    found = ChainPairs(6, 4, 2, 0.0, kinds=1)(WORDS, MENTIONS)
+    assert found.shape == (2, 2, 2, 4)
+    assert not torch.allclose(found[0, 0, 1], found[0, 1, 0])
 
 
 def test_pairs_with_texts_give_each_document_what_it_gives_alone():

@@ -60,6 +60,14 @@ def test_features_of_texts_are_made_where_something_reads_them(tmp_path):
         assert (pairs.shape[:2], pairs.shape[2] > 0) == ((7, 7), some)
 
 
+def test_relations_are_read_from_the_lower_layers_of_the_text_encoder_too(tmp_path):
+    model, inputs = make(four(tmp_path)[:1])
+    states = model.eval().encode(model.batch(inputs))
+    levels = states.encoded[0].levels
+    assert states.kinds.equal(torch.cat([states.words, levels["low"], levels["mid"]], -1))
+    assert replace(states, encoded=None).kinds.equal(torch.cat([states.words] * 3, -1))
+
+
 @pytest.mark.parametrize("options", [{}, PAPER_HEADS, {"latent": "vae"}], ids=["tiny", "paper heads", "vae"])
 def test_on_a_full_document_every_parameter_of_the_fusion_learns(tmp_path, options):
     model = one_step(four(tmp_path)[:1], **options)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from m3dllm import training
-from m3dllm.devices import find_device, is_out_of_memory, memory_advice
+from m3dllm.devices import find_device, is_out_of_memory, memory_advice, warn_of_emulation
 from m3dllm.errors import UserError
 from m3dllm.systems.dffm import Config
 from m3dllm.systems.dffm.model import DFFM
@@ -27,6 +27,7 @@ from tests.supervised.pretrained import write_multilingual
 from tests.supervised.test_text import write_longformer
 from tests.supervised.test_vision import write_vit
 
+CPU = torch.device("cpu")
 SMALL = {"hidden": 16, "latent_size": 8, "image_size": 32, "layers": 3, "pair_size": 8, "batch_size": 2}
 
 
@@ -315,6 +316,17 @@ def test_pretrained_encoders_have_their_own_rate_and_vectors_no_decay(tmp_path):
     assert rate[id(model.entity.tagger.emit.weight)] == (0.5, 0.1)
     assert rate[id(model.entity.tagger.emit.bias)] == (0.5, 0.0)
     assert len(rate) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("known", "warned"), [({"avx512_bf16": False}, True), ({"avx512_bf16": True}, False), ({}, False)]
+)
+def test_bf16_is_warned_of_where_a_processor_only_emulates_it(monkeypatch, caplog, known, warned):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    warn_of_emulation("fp32", CPU)
+    assert not caplog.messages
+    warn_of_emulation("bf16", CPU)
+    assert len(caplog.messages) == warned
 
 
 def test_exhausted_memory_names_the_options_that_help():

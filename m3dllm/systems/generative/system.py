@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 
 from m3dllm.columns import counted
-from m3dllm.devices import find_device, memory_advice
+from m3dllm.devices import find_device, memory_advice, warn_of_emulation
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.system import System
@@ -79,6 +79,7 @@ class Generative(System):
         """
         if not train:
             raise UserError("there are no train documents: choose a split by --train")
+        warn_of_emulation(self.config.precision, self.device)
         fingerprint = fingerprint_of(asdict(self.config), self.labels, train, dev, *self.config.sources().values())
         words = self.model.words(self.config, self.labels)
         card = describe(self.config, self.labels, train, fingerprint, words)

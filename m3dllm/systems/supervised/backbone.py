@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from m3dllm.systems.supervised.config import LEVELS
 from m3dllm.systems.supervised.data import Batch, MentionBatch
 from m3dllm.systems.supervised.features import Features, FrameFeatures, TextFeatures
 from m3dllm.systems.supervised.scorers import chain_means, span_means
+
+KINDS = 3
+"""How many vectors of a word `States.kinds` has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,18 @@ class States:
     """Losses of the backbone itself, already weighted."""
     encoded: tuple[Features, Features] | None = None
     """Words and patches before fusion, for auxiliary losses that compare them."""
+
+    @property
+    def kinds(self) -> Tensor:
+        """(batch, words, 3 · hidden): the words, and the low and mid levels of the text encoder before fusion.
+
+        The last layers of many encoders, of those for sentences most of all, say less about a single word. A system
+        that does not give its features (`encoded`) has its words in their place.
+        """
+        levels = (self.words, self.words)
+        if self.encoded is not None:
+            levels = (self.encoded[0].levels["low"], self.encoded[0].levels["mid"])
+        return torch.cat([self.words, *(level.to(self.words.dtype) for level in levels)], -1)
 
     def mention_vectors(self, mentions: MentionBatch) -> Tensor:
         """(batch, mentions, hidden): the mean of a mention's words."""

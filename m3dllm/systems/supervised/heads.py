@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from m3dllm.systems.supervised.alignment import Alignment, FrameRelations, shown, with_frames
-from m3dllm.systems.supervised.backbone import Backbone, States
+from m3dllm.systems.supervised.backbone import KINDS, Backbone, States
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.data import (
     Gold,
@@ -215,6 +215,7 @@ class RelationHead(Head):
             lexical=config.lexical,
             n_types=n_types,
             dropout=config.pair_dropout,
+            kinds=KINDS,
         )
         self.sample_width = self.scorer.width(backbone.hidden)
         self.alignment = self.frame_relations = None
@@ -246,9 +247,13 @@ class RelationHead(Head):
         logits = self._of_texts(states, mentions)
         return logits if shows is None else with_frames(logits, self.frame_logits(states), shows)
 
+    def words(self, states: States) -> Tensor:
+        """The words as the scorer reads them: (batch, words, kinds · hidden)."""
+        return states.words if self.scorer.pairs is None else states.kinds
+
     def _of_texts(self, states: States, mentions: MentionBatch) -> Tensor:
         """The logits from the text, without the frames."""
-        logits: Tensor = self.scorer(states.words, states.chain_vectors(mentions), mentions)
+        logits: Tensor = self.scorer(self.words(states), states.chain_vectors(mentions), mentions)
         return logits.float()
 
     def losses(self, states: States, gold: GoldBatch) -> dict[str, Tensor]:
@@ -297,7 +302,7 @@ class RelationHead(Head):
         at = balanced(pairs, target.any(-1), most)
         if not len(at):
             return None
-        vectors = self.scorer.pair_vectors(states.words, states.chain_vectors(mentions), mentions, at)
+        vectors = self.scorer.pair_vectors(self.words(states), states.chain_vectors(mentions), mentions, at)
         row, head, tail = at.unbind(1)
         return Samples(vectors, target[row, head, tail], allowed[row, head, tail])
 

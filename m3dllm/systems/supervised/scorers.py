@@ -16,6 +16,9 @@ from m3dllm.systems.supervised.crf import CRF
 from m3dllm.systems.supervised.data import MentionBatch
 from m3dllm.systems.supervised.pairs import N_FEATURES
 
+RARE = -3.0
+"""The initial logit of every relation: few pairs have one, and the first steps need not find that out."""
+
 
 class Tagger(nn.Module):
     """BIO tags of the words by a linear layer and a CRF (eq. 15)."""
@@ -60,11 +63,14 @@ def span_means(words: Tensor, first: Tensor, last: Tensor) -> Tensor:
     return share @ words
 
 
-def between_means(words: Tensor, first: Tensor, last: Tensor) -> Tensor:
-    """The average of the words between two mentions, 0 if there are none: (batch, mentions, mentions, hidden)."""
+def between_means(words: Tensor, one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
+    """The average of the words between two mentions, 0 if there are none.
+
+    `one` and `other` are the first and last words of the two: (batch, n, m) each, or what broadcasts to that ->
+    (batch, n, m, hidden).
+    """
     sums = nn.functional.pad(words.float().cumsum(1), (0, 0, 1, 0))  # sums[i]: the first i words
-    start = torch.minimum(last[:, :, None], last[:, None, :]) + 1
-    stop = torch.maximum(first[:, :, None], first[:, None, :])
+    start, stop = torch.minimum(one[1], other[1]) + 1, torch.maximum(one[0], other[0])
     length = (stop - start).clamp(min=0)
     rows = torch.arange(len(words), device=words.device)[:, None, None]
     total = sums[rows, torch.maximum(start, stop)] - sums[rows, start]
@@ -79,43 +85,88 @@ def chain_means(vectors: Tensor, mentions: MentionBatch) -> Tensor:
     return share @ vectors
 
 
-def chain_pair_maxima(pairs: Tensor, mentions: MentionBatch) -> Tensor:
-    """The maximum over pairs of mentions, for each pair of chains.
+def closest_mentions(mentions: MentionBatch) -> tuple[Tensor, Tensor]:
+    """The closest mentions of each pair of chains, by the words between them; of equally close ones the earliest.
 
-    pairs: (batch, mentions, mentions, size) -> (batch, chains, chains, size).
+    -> (the mentions of the first chain, those of the second), (batch, chains, chains) each: indices of mentions.
     """
-    batch, _, _, size = pairs.shape
+    batch, n = mentions.mask.shape
     n_chains = mentions.chain_type.shape[1] + 1  # the last collects padding
+    first, last = mentions.first, mentions.last
+    gap = torch.maximum(first[:, :, None], first[:, None, :]) - torch.minimum(last[:, :, None], last[:, None, :])
+    gap = gap - gap.amin((1, 2), keepdim=True)
+    key = gap.flatten(1) * n * n + torch.arange(n * n, device=gap.device)
     index = mentions.chain[:, :, None] * n_chains + mentions.chain[:, None, :]
-    index = index.flatten(1)[..., None].expand(-1, -1, size)
-    out = pairs.new_zeros(batch, n_chains * n_chains, size)
-    out = out.scatter_reduce(1, index, pairs.flatten(1, 2), "amax", include_self=False)
-    return out.unflatten(1, (n_chains, n_chains))[:, :-1, :-1]
+    out = key.new_zeros(batch, n_chains * n_chains)
+    out = out.scatter_reduce(1, index.flatten(1), key, "amin", include_self=False)
+    pair = out.unflatten(1, (n_chains, n_chains))[:, :-1, :-1] % max(n * n, 1)
+    return pair // max(n, 1), pair % max(n, 1)
 
 
-class MentionPairs(nn.Module):
-    """A vector for every pair of mentions: from their vectors, features of their texts, and the words between them.
+class Pairs(nn.Module):
+    """The base of vectors for pairs: of the two sides, features of their texts, and the words between them."""
 
-    -> (batch, mentions, mentions, size).
-    """
-
-    def __init__(self, hidden: int, size: int, n_types: int, dropout: float) -> None:
+    def __init__(self, side: int, between: int, size: int, n_types: int, dropout: float) -> None:
+        """`side` and `between`: the widths of what describes a mention, and of a word between two."""
         super().__init__()
         self.types = nn.Embedding(n_types, size)
-        self.left = nn.Linear(3 * hidden, size)
-        self.right = nn.Linear(3 * hidden, size)
-        self.between = nn.Linear(hidden, size, bias=False)
+        self.left = nn.Linear(side, size)
+        self.right = nn.Linear(side, size)
+        self.between = nn.Linear(between, size, bias=False)
         self.texts = nn.Sequential(nn.Linear(N_FEATURES, size), nn.GELU(), nn.Linear(size, size, bias=False))
         self.mlp = nn.Sequential(nn.GELU(), Dropout(dropout), nn.Linear(size, size), nn.GELU())
 
-    def forward(self, words: Tensor, mentions: MentionBatch) -> Tensor:
-        rows = torch.arange(len(words), device=words.device)[:, None]
-        mean = span_means(words, mentions.first, mentions.last)
-        full = torch.cat([words[rows, mentions.first], words[rows, mentions.last], mean], -1)
+    def sides(self, full: Tensor, mentions: MentionBatch) -> tuple[Tensor, Tensor]:
+        """Each mention as the first and as the second of a pair: (batch, mentions, size) each."""
         kind = self.types(mentions.type)
-        left, right = self.left(full) + kind, self.right(full) + kind.roll(1, -1)
-        between = between_means(self.between(words), mentions.first, mentions.last)  # as projecting later, but cheaper
+        return self.left(full) + kind, self.right(full) + kind.roll(1, -1)
+
+
+class MentionPairs(Pairs):
+    """A vector for every pair of mentions -> (batch, mentions, mentions, size)."""
+
+    def __init__(self, hidden: int, size: int, n_types: int, dropout: float) -> None:
+        super().__init__(3 * hidden, hidden, size, n_types, dropout)
+
+    def forward(self, words: Tensor, mentions: MentionBatch) -> Tensor:
+        first, last = mentions.first, mentions.last
+        rows = torch.arange(len(words), device=words.device)[:, None]
+        full = torch.cat([words[rows, first], words[rows, last], span_means(words, first, last)], -1)
+        left, right = self.sides(full, mentions)
+        between = between_means(  # as projecting later, but cheaper
+            self.between(words), (first[:, :, None], last[:, :, None]), (first[:, None, :], last[:, None, :])
+        )
         joined: Tensor = self.mlp(left[:, :, None] + right[:, None, :] + between + self.texts(mentions.pairs))
+        return joined
+
+
+class ChainPairs(Pairs):
+    """A vector for every pair of chains: that of their closest mentions, with the means of both chains.
+
+    (batch, words, n · hidden), vectors of n kinds -> (batch, chains, chains, size). Each kind is normalized by itself,
+    as layers of an encoder differ in scale.
+    """
+
+    def __init__(self, hidden: int, size: int, n_types: int, dropout: float, *, kinds: int) -> None:
+        width = kinds * hidden
+        super().__init__(4 * width, width, size, n_types, dropout)
+        self.hidden = hidden
+
+    def forward(self, words: Tensor, mentions: MentionBatch) -> Tensor:
+        first, last = mentions.first, mentions.last
+        words = nn.functional.layer_norm(words.unflatten(-1, (-1, self.hidden)), (self.hidden,)).flatten(-2)
+        rows = torch.arange(len(words), device=words.device)[:, None]
+        mean = span_means(words, first, last)
+        chains = nn.functional.pad(chain_means(mean, mentions), (0, 0, 0, 1))  # the last: of padding
+        whole = chains[rows, mentions.chain.clamp(max=chains.shape[1] - 1)]
+        left, right = self.sides(torch.cat([words[rows, first], words[rows, last], mean, whole], -1), mentions)
+        row = rows[..., None]
+        one, other = closest_mentions(mentions)
+        between = between_means(
+            self.between(words), (first[row, one], last[row, one]), (first[row, other], last[row, other])
+        )
+        texts = self.texts(mentions.pairs[row, one, other])
+        joined: Tensor = self.mlp(left[row, one] + right[row, other] + between + texts)
         return joined
 
 
@@ -225,13 +276,18 @@ class ChainScorer(PairScorer):
 class RelationScorer(PairScorer):
     """Relations between chains (eq. 17): (batch, chains, chains, classes), head by row and tail by column."""
 
-    def __init__(self, hidden: int, classes: int, *, size: int, lexical: bool, n_types: int, dropout: float) -> None:
+    def __init__(
+        self, hidden: int, classes: int, *, size: int, lexical: bool, n_types: int, dropout: float, kinds: int = 1
+    ) -> None:
+        """`kinds` of vectors describe a word, see `ChainPairs`."""
         super().__init__()
         self.shrink = nn.ModuleList(nn.Linear(hidden, size) for _ in range(2)) if size else None
         self.bilinear = Bilinear(size or hidden, classes)
         self.dropout = Dropout(dropout)
-        self.pairs = MentionPairs(hidden, size or hidden, n_types, dropout) if lexical else None
+        self.pairs = ChainPairs(hidden, size or hidden, n_types, dropout, kinds=kinds) if lexical else None
         self.decide = nn.Linear(size or hidden, classes) if lexical else None
+        if self.decide is not None:
+            nn.init.constant_(self.decide.bias, RARE)
 
     def forward(self, words: Tensor, vectors: Tensor, mentions: MentionBatch) -> Tensor:
         """`vectors` are those of the chains: (batch, chains, hidden)."""
@@ -242,7 +298,7 @@ class RelationScorer(PairScorer):
         return logits
 
     def of_texts(self, words: Tensor, mentions: MentionBatch) -> list[Tensor]:
-        return [] if self.pairs is None else [chain_pair_maxima(self.pairs(words, mentions), mentions)]
+        return [] if self.pairs is None else [self.pairs(words, mentions)]
 
     @property
     def decisions(self) -> list[nn.Linear]:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from m3dllm.devices import find_device, is_out_of_memory, memory_advice, one_thread_each
+from m3dllm.devices import find_device, is_out_of_memory, memory_advice, one_thread_each, warn_of_emulation
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.system import System
@@ -101,6 +101,7 @@ class Supervised(System):
         """
         if not train:
             raise UserError("there are no train documents: choose a split by --train")
+        warn_of_emulation(self.config.precision, self.device)
         fingerprint = fingerprint_of(asdict(self.config), self.labels, train, dev)
         refits = self.config.refit and bool(dev)
         learned, chosen_on = ((*train, *dev), ()) if refits else (train, dev)
