@@ -222,7 +222,7 @@ def test_the_verb_writes_the_files_and_says_what_was_left_out(majority, tmp_path
     with pytest.raises(SystemExit) as stopped:
         app(["export", "jsonld", str(majority), "--out", str(tmp_path / "out"), "--fps", "0"])
     assert stopped.value.code == 0
-    assert "meaning of a type: the format cannot represent it" in capsys.readouterr().out
+    assert "meanings of a type: the format cannot represent it" in capsys.readouterr().out
     assert json.loads((tmp_path / "out/test.jsonld").read_text(encoding="utf-8"))["@graph"]
 
 
@@ -248,4 +248,4 @@ def test_the_exporter_of_the_tutorial_is_one_file_and_one_entry_point(corpus, tm
     assert (tmp_path / "out/dev.tsv").read_text(encoding="utf-8") == (
         "dev0\tAda\tPER-LOC_birth\tArles\ndev1\t苏珊1\tPER-LOC_birth\t北京\n"
     )
-    assert "skipped: 2 the frames of a document: the format cannot represent it" in capsys.readouterr().out
+    assert "skipped: the frames of 2 documents: the format cannot represent it" in capsys.readouterr().out
