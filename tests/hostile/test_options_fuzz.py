@@ -101,7 +101,7 @@ def test_every_option_of_every_verb_ends_in_one_line(path, option, flag, corpus,
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     if path == ("serve",):  # it would answer until someone stops it
-        monkeypatch.setattr(pytest.importorskip("uvicorn"), "run", lambda *_, **__: None)
+        monkeypatch.setattr(pytest.importorskip("uvicorn").Server, "run", lambda *_, **__: None)
     for value in [None] if flag else some(option):
         words = [*path, *([option] if value is None else [f"{option}={value}"])]
         if path[0] in NEEDS:
