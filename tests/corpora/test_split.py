@@ -131,7 +131,7 @@ def test_a_written_split_is_a_corpus_with_its_frames(tmp_path):
     corpus = load_corpus(small_corpus(tmp_path / "c"))
     write_split(tmp_path / "s", corpus, split_corpus(corpus, ratios=(2, 1, 1)))
     report = check(tmp_path / "s")
-    assert [str(p) for p in (*report.problems, *report.warnings)] == []
+    assert [str(p) for p in report.problems] == []
     written = load_corpus(tmp_path / "s")
     assert Counts.of(e for s in written.splits.values() for e in s) == Counts.of(
         e for s in corpus.splits.values() for e in s

@@ -65,7 +65,7 @@ def test_dev_is_scored_on_the_tasks_that_it_declares(name, tmp_path):
 @each
 def test_four_documents_are_learned_by_heart_in_each_task_that_it_declares(name, tmp_path):
     examples, tasks = four(tmp_path), built_in()[name].tasks
-    small = {"hidden": 48, "image_size": 64, "layers": 3, "lr": 4e-3, "epochs": 40, "batch_size": 4, "tune": False}
+    small = {"hidden": 48, "image_size": 64, "layers": 3, "lr": 4e-3, "epochs": 60, "batch_size": 4, "tune": False}
     system = system_of(name, **small | CERTAIN)
     system.fit(examples, (), tmp_path / "out")
     _, model = system._fitted

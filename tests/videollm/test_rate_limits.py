@@ -54,8 +54,6 @@ def later(seconds: float) -> str:
         ({"Retry-After": "7"}, "", 7),
         ({"retry-after": "1.5"}, "", 1.5),
         ({"retry-after-ms": "250", "retry-after": "7"}, "", 0.25),
-        ({"Retry-After": later(9000)}, "", 9000),
-        ({"Retry-After": later(-20)}, "", 0),
         ({"x-ratelimit-reset-requests": "6m0s"}, "", 360),
         ({}, '{"error": {"details": [{"retryDelay": "37s"}]}}', 37),
         ({}, "Rate limit reached. Please try again in 20ms.", 0.02),
@@ -67,6 +65,11 @@ def later(seconds: float) -> str:
 )
 def test_when_a_server_wants_to_be_asked_again(headers, body, expected):
     assert wait_of(headers, body) == (None if expected is None else pytest.approx(expected, rel=0.1))
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(9000, 9000), (-20, 0)])
+def test_a_server_may_name_the_date_at_which_to_ask_again(seconds, expected):
+    assert wait_of({"Retry-After": later(seconds)}, "") == pytest.approx(expected, abs=60)
 
 
 def test_a_rate_limit_is_waited_out_however_few_the_retries(serve, waits):  # noqa: F811

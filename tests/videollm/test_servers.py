@@ -117,7 +117,7 @@ def test_failed_documents_are_retried_only_by_retry_failed(serve, run):  # noqa:
     assert run(server)[0] == 2
     assert (run(server)[0], len(server.asked)) == (2, 6)
     assert (run(server, "--retry-failed")[0], len(server.asked)) == (0, 7)
-    assert Run(run.path / "run").failed() == []
+    assert list(Run(run.path / "run").failed()) == []
 
 
 def test_predict_says_by_its_exit_code_that_documents_failed(serve, run):  # noqa: F811
