@@ -76,12 +76,22 @@ class Case:
 def cases(runs: Sequence[ScoredRun]) -> Iterator[Case]:
     """Every document of the runs once, in their order; documents of one id that differ stand apart."""
     examples = Joined([run.examples for run in runs])
+    answers = [run.answers for run in runs]
+    for at, holders in _places(runs, examples):
+        gold = Gold.of(example := examples[at])
+        yield Case(example, tuple((n, runs[n], answers[n].of(gold).predictions) for n in holders))
+
+
+def _places(runs: Sequence[ScoredRun], examples: Sequence[Example]) -> Iterator[tuple[int, Sequence[int]]]:
+    """Where each document first is among those of all runs (`examples`), and the numbers of the runs that hold it."""
+    if len(runs) == 1:  # nothing to compare
+        yield from ((at, (0,)) for at in range(len(examples)))
+        return
     lines = Joined([_lines(run.examples) for run in runs])
     ids: Positions[str] = Positions(lambda case: example_head(lines[first[case]]).id)
     first, holds = array("q"), [bytearray() for _ in runs]
-    """Where each case first is among the documents of all runs, and whether each run holds it."""
     at = 0
-    for run, held in zip(runs, holds, strict=True) if len(runs) > 1 else ():
+    for run, held in zip(runs, holds, strict=True):
         for line in _lines(run.examples):
             name = example_head(line).id
             for case in ids.candidates(name):
@@ -95,11 +105,8 @@ def cases(runs: Sequence[ScoredRun]) -> Iterator[Case]:
             held.extend(bytes(max(0, case + 1 - len(held))))
             held[case] = True
             at += 1
-    answers = [run.answers for run in runs]
-    for case, at in enumerate(first) if len(runs) > 1 else enumerate(range(len(examples))):
-        gold = Gold.of(example := examples[at])
-        about = (n for n, held in enumerate(holds) if held[case : case + 1] == b"\1" or len(runs) == 1)
-        yield Case(example, tuple((n, runs[n], answers[n].of(gold).predictions) for n in about))
+    for case, at in enumerate(first):
+        yield at, [n for n, held in enumerate(holds) if held[case : case + 1] == b"\1"]
 
 
 def whole_cases(run: ScoredRun, wholes: Iterable[tuple[Document, Annotation]]) -> Iterator[Case]:
