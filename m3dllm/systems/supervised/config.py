@@ -119,6 +119,9 @@ class Config(Options):
     """Predicted boxes of one type with a higher IoU than this are merged."""
     lexical: Annotated[bool, ADVANCED] = True
     """Whether pair heads also see the mentions' texts, their distance and the words between them."""
+    relation_words: Annotated[bool, ADVANCED] = True
+    """Whether relations are the mean of their head and of a logistic regression over words (lexical and --decision
+    threshold only)."""
     text_alone: Annotated[Share, FIT] = 0.5
     """The probability that the chains of a training document are predicted from its texts without vectors (lexical
     only)."""
@@ -202,7 +205,7 @@ class Config(Options):
     """Whether the fusion reads the patches of a frame; if not, it gets one vector per frame."""
     shape: ClassVar[tuple[str, ...]] = (
         *("text_encoder", "vision_encoder", "word_shapes", "hidden", "layers", "image_size", "slots", "lexical"),
-        *("pair_size", "aligned", "decision"),
+        *("relation_words", "pair_size", "aligned", "decision"),
     )
     """The options that determine a checkpoint's weights: predicting with other values is refused."""
 

@@ -7,6 +7,7 @@ in training, and in prediction those that the heads before have added to the `Dr
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from m3dllm.systems.supervised.backbone import KINDS, Backbone, States
 from m3dllm.systems.supervised.config import Config
 from m3dllm.systems.supervised.data import (
     Gold,
+    Inputs,
     LabelIndex,
     MentionBatch,
     joinable,
@@ -36,6 +38,7 @@ from m3dllm.systems.supervised.decoding import (
     write_regions,
 )
 from m3dllm.systems.supervised.losses import (
+    ClassWeights,
     GoldBatch,
     alignment_loss,
     balanced,
@@ -50,6 +53,7 @@ from m3dllm.systems.supervised.losses import (
     shows_target,
     type_losses,
 )
+from m3dllm.systems.supervised.relation_words import RelationWords
 from m3dllm.systems.supervised.scorers import ChainScorer, PatchScorer, RelationScorer, SlotScorer, Tagger
 from m3dllm.types import Task
 
@@ -199,7 +203,7 @@ class ChainHead(Head):
 
 
 class RelationHead(Head):
-    """Relations between chains (eq. 17, 21), from their vectors and from the frames that show both."""
+    """Relations between chains (eq. 17, 21), from their vectors, from words, and from the frames that show both."""
 
     task = "relation"
     reads = ("chain",)
@@ -218,6 +222,8 @@ class RelationHead(Head):
             kinds=KINDS,
         )
         self.sample_width = self.scorer.width(backbone.hidden)
+        by_words = config.relation_words and config.lexical and config.decision == "threshold"
+        self.by_words = RelationWords(len(labels.relations)) if by_words else None
         self.alignment = self.frame_relations = None
         if config.aligned and backbone.vision is not None:
             size = config.pair_size or backbone.hidden
@@ -242,10 +248,34 @@ class RelationHead(Head):
         logits = self.alignment_logits(states, mentions)
         return None if logits is None else shown(logits) * states.frame_mask[:, None]
 
-    def logits(self, states: States, mentions: MentionBatch, shows: Tensor | None) -> Tensor:
-        """(batch, chains, chains, relation types), and one more class for "none" if the decision is "argmax"."""
+    def logits(
+        self, states: States, mentions: MentionBatch, shows: Tensor | None, of_words: Tensor | None = None
+    ) -> Tensor:
+        """(batch, chains, chains, relation types), and one more class for "none" if the decision is "argmax".
+
+        `of_words`, of the same shape: the logits of words alone, with which those of the text are averaged.
+        """
         logits = self._of_texts(states, mentions)
+        if of_words is not None:
+            logits = (logits + of_words.to(logits)) / 2
         return logits if shows is None else with_frames(logits, self.frame_logits(states), shows)
+
+    def _of_words(self, draft: Draft) -> Tensor | None:
+        """The logits of words alone; None if nothing reads them."""
+        if self.by_words is None:
+            return None
+        n = max(mentions.n_chains for mentions in draft.mentions)
+        logits = torch.zeros(len(draft.mentions), n, n, len(self.labels.relations))
+        for row, inputs, mentions in zip(logits, draft.batch.inputs, draft.mentions, strict=True):
+            row[: mentions.n_chains, : mentions.n_chains] = self.by_words(inputs, mentions)
+        return logits
+
+    def learn_words(self, documents: Sequence[tuple[Inputs, Gold]], weights: ClassWeights) -> None:
+        """Fit what reads words alone, which the losses do not train."""
+        if self.by_words is not None:
+            known = [(inputs, gold) for inputs, gold in documents if self.task not in gold.unannotated]
+            rows = [(inputs, gold.mentions, gold.relations) for inputs, gold in known]
+            self.by_words.fit(rows, self.labels, weights.relation)
 
     def words(self, states: States) -> Tensor:
         """The words as the scorer reads them: (batch, words, kinds · hidden)."""
@@ -315,7 +345,7 @@ class RelationHead(Head):
         if not any(one.n_chains for one in draft.mentions):
             return None
         chains = to_device(make_mention_batch(draft.mentions), states.words.device)
-        return chains, self.logits(states, chains, self.shows(states, chains))
+        return chains, self.logits(states, chains, self.shows(states, chains), self._of_words(draft))
 
     def decode(self, scores: tuple[MentionBatch, Tensor] | None, draft: Draft, thresholds: Thresholds) -> Draft:
         if scores is None:

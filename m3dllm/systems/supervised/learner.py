@@ -72,9 +72,11 @@ class SupervisedLearner(Learner[TrainingItem]):
         )
 
     def items(self, train: Sequence[Example]) -> list[TrainingItem]:
-        """The documents as tensors; also counts the classes."""
+        """The documents as tensors; also counts the classes, and fits the relations of words."""
         items = [training_item(self.model, example) for example in train]
         self.class_weights = ClassWeights.of([item.gold for item in items], self.model.labels, self.model.config)
+        if self.model.relation is not None:
+            self.model.relation.learn_words([(item.inputs, item.gold) for item in items], self.class_weights)
         return items
 
     def length(self, item: TrainingItem) -> int:

@@ -107,10 +107,11 @@ class Model(nn.Module):
         return usable_cores()
 
     def trained_weights(self) -> dict[str, Tensor]:
-        """All weights but those of frozen encoders."""
-        frozen = {id(p) for p in self.parameters() if not p.requires_grad}
-        return {name: value for name, value in self.state_dict(keep_vars=True).items() if id(value) not in frozen}
+        """All weights that have gradients."""
+        return {name: value for name, value in self.state_dict(keep_vars=True).items() if value.requires_grad}
 
     def kept_weights(self) -> dict[str, Tensor]:
-        """The trained weights needed for prediction, without those of auxiliary losses."""
-        return {name: value for name, value in self.trained_weights().items() if not name.startswith("auxiliary.")}
+        """The weights needed for prediction, without those of frozen encoders and auxiliary losses."""
+        kept = self.state_dict(keep_vars=True).items()
+        frozen = {id(p) for p in self.parameters() if not p.requires_grad}
+        return {name: value for name, value in kept if id(value) not in frozen and not name.startswith("auxiliary.")}
