@@ -99,10 +99,11 @@ def read_label_studio(
     incoming = Incoming()
     options = _Options(lang, images, _size(video_size), predictions, frozenset(map(str.casefold, coreference)))
     for file in files_at(path, JSON, "a JSON export of Label Studio", incoming.notes):
-        known, links = False, set[str]()
+        known, annotated, links = False, False, set[str]()
         try:
             for task in scan_documents(file, keys=("data",)):
                 known |= _is_task(task)
+                annotated |= bool(_made(task))
                 links |= set(map(str.casefold, _links(task)))
         except UserError as error:
             if file == path:
@@ -120,7 +121,7 @@ def read_label_studio(
             where = row.at(file.name)
             if not _is_task(row.value):
                 incoming.notes.leave_out("document", "it has no data", where)
-            elif example := _Task(row.value, where, file, incoming, options, *linked).example():
+            elif example := _Task(row.value, where, file, incoming, options, annotated, *linked).example():
                 incoming.add(part, example)
     return incoming.done(path)
 
@@ -145,6 +146,11 @@ def _size(text: str | None) -> Size | None:
 
 def _is_task(task: object) -> bool:
     return isinstance(task, dict) and isinstance(task.get("data"), dict)
+
+
+def _made(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """The annotations of a task, the cancelled ones too."""
+    return objects(task.get("annotations")) or objects(task.get("completions"))
 
 
 def _links(task: dict[str, Any]) -> Iterator[str]:
@@ -180,6 +186,8 @@ class _Task:
     file: Path
     incoming: Incoming
     options: _Options
+    annotated: bool
+    """Whether any task of the file is: its pre-annotations are no gold, then."""
     relations: bool
     coreference: bool
 
@@ -224,15 +232,18 @@ class _Task:
 
         None where nobody annotated the task.
         """
-        made = objects(self.task.get("annotations")) or objects(self.task.get("completions"))
+        made = _made(self.task)
         kept = [one for one in made if not one.get("was_cancelled")]
         for _ in range(len(made) - len(kept)):
             self.notes.leave_out("annotation", "it was cancelled", self.where)
         guesses = objects(self.task.get("predictions"))
-        if self.options.predictions or (not kept and guesses):
-            if not self.options.predictions:
+        if self.options.predictions or not self.annotated:
+            if not self.options.predictions and guesses:
                 self.notes.change("document", "it has no annotation: its pre-annotations were used", self.where)
             kept = guesses
+        elif not kept and guesses:
+            why = "nobody annotated its task: '--predictions' imports pre-annotations"
+            self.notes.leave_out("pre-annotation", why, self.where)
         kept.sort(key=lambda one: not one.get("ground_truth"))
         for other in kept[1:]:
             self.notes.leave_out(

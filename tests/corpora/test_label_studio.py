@@ -247,6 +247,13 @@ def test_pre_annotations_are_imported_on_request_or_where_there_is_nothing_else(
     assert changes(imported) == [("document", "it has no annotation: its pre-annotations were used")]
 
 
+@pytest.mark.parametrize("left", [[], [{"result": [ADA], "was_cancelled": True}]])
+def test_pre_annotations_of_a_task_that_nobody_annotated_are_no_gold(tmp_path, left):
+    skipped = task(TEXT) | {"annotations": left, "predictions": [{"result": [ARLES]}]}
+    _, example = read(tmp_path, task(TEXT, ADA), skipped).splits["train"]
+    assert (words(example), example.unannotated) == ([], frozenset(TASKS))
+
+
 @pytest.mark.parametrize("text", ["{", "{}", "[]", "[1]", '[{"id": 1, "text": "Ada"}]', '[{"data": {}}]'])
 def test_what_is_no_export_is_named(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
