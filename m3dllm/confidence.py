@@ -14,7 +14,7 @@ A part without a confidence is kept at every threshold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import count
 
@@ -47,6 +47,16 @@ def confidences(annotation: Annotation) -> Iterator[float]:
 def has_confidences(annotation: Annotation) -> bool:
     """Whether the annotation has any confidence."""
     return next(confidences(annotation), None) is not None
+
+
+def lack_confidences(annotations: Iterable[Annotation]) -> bool:
+    """Whether something is annotated and none of it has a confidence: a threshold would change nothing."""
+    anything = False
+    for annotation in annotations:
+        if has_confidences(annotation):
+            return False
+        anything |= annotation != Annotation()
+    return anything
 
 
 def without_confidences(annotation: Annotation) -> Annotation:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from m3dllm.confidence import at_least, confidences, has_confidences, without_confidences
+from m3dllm.confidence import at_least, confidences, lack_confidences, without_confidences
 from m3dllm.corpora.bilingual import language
 from m3dllm.corpora.imported import LeftOut, places, reasons
 from m3dllm.corpora.native import load_corpus, with_root
@@ -142,9 +142,11 @@ def export(
     that is neither run nor corpus, a folder that is not empty, or a missing package.
     """
     exporter = EXPORTERS.find(name)
+    if (fps := options.get("fps", FPS)) and not 0.001 <= fps <= 1000:
+        raise UserError(f"--fps {fps:g}: expected 0, or from 0.001 to 1000 frames per second")
     source, notes = read_source(path, gold=gold, split=split), Notes()
     if threshold is not None:
-        if not any(has_confidences(item.annotation) for item in source.items):
+        if lack_confidences(item.annotation for item in source.items):
             raise UserError.at(path, f"no prediction has a confidence: --threshold {threshold:g} would change nothing")
         items = (replace(item, annotation=at_least(item.annotation, threshold)) for item in source.items)
         source = replace(source, items=items)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m3dllm.confidence import at_least
+from m3dllm.confidence import at_least, lack_confidences
 from m3dllm.errors import UserError
 from m3dllm.files import sha256
 from m3dllm.positions import Positions
@@ -122,6 +122,8 @@ def read_run(path: Path, name: str | None = None, *, threshold: float | None = N
     _check_cost(path, record)
     scores = read_scores(path / "scores.json", path / "per_document.jsonl")
     limit = scores.settings.threshold if threshold is None else threshold
+    if threshold is not None and lack_confidences(prediction.annotation for prediction in run.predictions()):
+        raise UserError.at(path, f"no prediction has a confidence: --threshold {threshold:g} would change nothing")
     predictions = run.predictions() if limit is None else run.predictions().read_as(partial(_at_least, limit))
     summary = kept(run, record)
     if summary is None:

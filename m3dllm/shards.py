@@ -40,15 +40,19 @@ def gather(paths: Iterable[Path], out: Path | None = None) -> Run:
     """The run whose shards are at `paths`, normalized and scored; its files are those of a run without shards.
 
     `out`: the folder of the run; None: beside the shards, under their name without the shard. Raises UserError for
-    shards of different runs, for missing, duplicate or unfinished ones, and if `out` has another or a finished run.
+    shards of different runs, for missing, duplicate or unfinished ones, and if `out` has another run, or this one from
+    other answers. One that is gathered already stays as it is.
     """
     shards = _checked([_read(Path(path)) for path in paths])
     run = Run(out or _place(shards[0]))
     record = _record(shards)
     with run.locked():
         run.begin(replace(record, status="running"))
+        if run.record() == record:
+            return run
         if run.record().status != "running":
-            raise UserError.at(run.path, "is already finished: choose another --out, or delete it")
+            what = "is already gathered, from other answers of its shards: choose another --out, or delete it"
+            raise UserError.at(run.path, what)
         documents = (shard.examples.line(position) for shard, position in _documents(shards))
         write_lines(run.path / "documents.jsonl", documents)
         write_lines(run.path / "raw.jsonl", (line for _, line in _answers(shards)))

@@ -212,6 +212,12 @@ def test_an_unknown_format_is_named_with_those_there_are(corpus, tmp_path):
         export("jsonl", corpus, tmp_path / "out")
 
 
+@pytest.mark.parametrize("fps", [-1, math.nan, math.inf, 1e-320])
+def test_an_impossible_number_of_frames_per_second_is_refused(corpus, tmp_path, fps):
+    with pytest.raises(UserError, match=r"--fps .*: expected 0, or from 0.001 to 1000"):
+        export("webvtt", corpus, tmp_path / "out", fps=fps)
+
+
 def test_a_filled_folder_is_left_alone(corpus, tmp_path):
     (tmp_path / "kept.txt").write_text("mine")
     with pytest.raises(UserError, match="already exists"):

@@ -65,13 +65,22 @@ def test_the_command_without_a_shard_goes_on_with_the_joined_run(shards, words):
     assert (joined / "raw.jsonl").stat().st_mtime_ns == before
 
 
-def test_an_interrupted_gather_is_made_again_and_a_finished_one_is_kept(shards):
+def test_an_interrupted_gather_is_made_again(shards):
     joined = gather(shards)
     whole = files_of(joined.path)
     joined.write_record(replace(joined.record(), status="running"))
     (joined.path / "raw.jsonl").write_bytes(b"")
     assert files_of(gather(shards).path) == whole
-    with pytest.raises(UserError, match="is already finished: choose another --out"):
+
+
+def test_a_run_that_is_gathered_already_stays_as_it_is_and_is_not_replaced_by_other_answers(shards):
+    joined = gather(shards).path
+    made = (joined / "predictions.jsonl").stat().st_mtime_ns
+    assert gather(shards).path == joined
+    assert (joined / "predictions.jsonl").stat().st_mtime_ns == made
+    shard = Run(shards[0])
+    shard.write_record(replace(shard.record(), notes=("answered again",)))
+    with pytest.raises(UserError, match="is already gathered, from other answers of its shards: choose another --out"):
         gather(shards)
 
 

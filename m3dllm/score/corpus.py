@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from m3dllm.confidence import at_least, has_confidences
+from m3dllm.confidence import at_least, lack_confidences
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
 from m3dllm.score.calibration import GOLD_OF, Calibration, Confidences, outcomes
@@ -30,7 +30,8 @@ GIVEN: dict[Task, GivenKind | None] = {"entity": None, "chain": "mentions", "rel
 class Gold:
     """The gold of a document, and what else scoring needs of it.
 
-    `frames`: its annotated frames (None: all); `shown`: the tasks whose modality was given; `annotated`: the annotated
+    `length`: the characters of its text (None: it has none, or it is not known); `frames`: its annotated frames
+    (None: all); `shown`: the tasks whose modality was given; `annotated`: the annotated
     tasks, the only ones that count.
     """
 
@@ -42,6 +43,7 @@ class Gold:
     subset: Subset
     shown: frozenset[Task]
     annotated: frozenset[Task] = frozenset(TASKS)
+    length: int | None = None
 
     def counts(self, task: Task, settings: Settings) -> bool:
         """Whether the task is scored on this document."""
@@ -65,7 +67,8 @@ class Gold:
         frames = frozenset(frame.index for frame in document.frames if frame.annotated)
         shown = frozenset(tasks)
         known = example.annotated
-        return cls(document.id, document.lang, document.group, example.gold, frames, subset, shown, known)
+        length = len(document.text) or None
+        return cls(document.id, document.lang, document.group, example.gold, frames, subset, shown, known, length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,8 @@ class Answers:
     """The predictions of each document by pass, with a confidence of at least `threshold` (None: all).
 
     They are read one at a time, and not held. Raises UserError for one without a gold document, for a second one of a
-    document and pass, and for a threshold if no prediction has a confidence.
+    document and pass, for a mention that ends outside of the text, and for a threshold if no prediction has a
+    confidence.
     """
 
     def __init__(
@@ -187,11 +191,9 @@ class Answers:
             self._places[key] = i
             self.passes[lang_of[document]].add(given)
         self._threshold = threshold
-        if threshold is not None:
-            have = [has_confidences(p.annotation) for p in self._predictions if p.annotation != EMPTY]
-            if have and not any(have):
-                what = f"a threshold of {threshold:g} cannot be applied to them"
-                raise UserError(f"no prediction has a confidence: {what}")
+        if threshold is not None and lack_confidences(prediction.annotation for prediction in self._predictions):
+            what = f"a threshold of {threshold:g} cannot be applied to them"
+            raise UserError(f"no prediction has a confidence: {what}")
 
     def __len__(self) -> int:
         """The number of predictions."""
@@ -201,6 +203,8 @@ class Answers:
         passes = self.passes[gold.lang]
         places = ((given, self._places.get((gold.document, given))) for given in passes)
         found = {given: self._prediction(i) for given, i in places if i is not None}
+        for prediction in found.values():
+            _check_mentions(prediction, gold.length)
         return Answered(gold, found, passes)
 
     def _prediction(self, i: int) -> Prediction:
@@ -208,6 +212,15 @@ class Answers:
         if self._threshold is None:
             return found
         return replace(found, annotation=at_least(found.annotation, self._threshold))
+
+
+def _check_mentions(prediction: Prediction, length: int | None) -> None:
+    """Raises UserError for a mention that ends outside of a text of that length: its offsets count something else."""
+    for i, chain in enumerate(prediction.annotation.chains):
+        for j, mention in enumerate(chain.mentions):
+            if length is not None and length < mention.end:
+                place = f"prediction of '{prediction.document}': chains[{i}].mentions[{j}]"
+                raise UserError(f"{place} ends at {mention.end}; the text has {length} characters")
 
 
 def _keys(predictions: Sequence[Prediction]) -> Iterable[tuple[str, GivenKind | None]]:

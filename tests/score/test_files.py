@@ -181,6 +181,14 @@ def test_a_misspelt_key_is_named(write, gold, pred, where, caplog):
     assert [where in message for message in caplog.messages] == [True]
 
 
+def test_a_mention_outside_of_the_text_is_named_with_its_document(write):
+    mentions = [{"start": 190, "end": 201, "type": "PER"}]
+    row = LINE | {"annotation": LINE["annotation"] | {"chains": [{"id": "c", "mentions": mentions}]}}
+    problem = r"prediction of 'd': chains\[0\]\.mentions\[0\] ends at 201; the text has 200 characters"
+    with pytest.raises(UserError, match=problem):
+        score_files(write("gold.jsonl", EXAMPLE), write("pred.jsonl", row))
+
+
 @pytest.mark.parametrize("box", [[0.5, 0, 0.5, 1], [0, 0, 1.5, 1], [1, 0, 0, 1]])
 def test_an_illegal_box_in_a_corpus_is_refused(write, box):
     row = json.loads(encode_example(EXAMPLE))

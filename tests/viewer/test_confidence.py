@@ -107,6 +107,8 @@ def test_a_threshold_without_any_confidence_is_refused(tmp_path):
         pipeline.score(run.path, settings=Settings(threshold=0.5))
     with pytest.raises(UserError, match="no prediction has a confidence"):
         export("csv", run.path, tmp_path / "out", threshold=0.5)
+    with pytest.raises(UserError, match="no prediction has a confidence"):
+        write_pages([run], tmp_path / "page", threshold=0.5)
 
 
 def test_an_export_of_what_is_sure_enough_lacks_the_rest(run, tmp_path):
