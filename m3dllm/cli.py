@@ -361,6 +361,8 @@ def bench(
     from m3dllm import bench as benches
     from m3dllm.options import parse_options
 
+    if (listed or name is None) and context.args:
+        raise UserError(f"{context.args[0]}: only an experiment takes it: give its name, without --list")
     if listed or name is None:
         say(benches.overview())
         return

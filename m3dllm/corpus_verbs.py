@@ -28,8 +28,9 @@ def merge(
     A table can rename their types; every change is counted.
     """
     from m3dllm.corpora.merge import merge_corpora, read_map
-    from m3dllm.corpora.native import load_corpus, write_corpus
+    from m3dllm.corpora.native import check_new, load_corpus, write_corpus
 
+    check_new(out)
     types = read_map(map) if map else None
     imported = merge_corpora([load_corpus(path) for path in corpora], types, where=map)
     for line in imported.summary_lines():
@@ -58,11 +59,12 @@ def split(
     """
     from m3dllm.corpora.imported import count, count_table, unannotated, unannotated_lines
     from m3dllm.corpora.missing import encode_manifest, manifest_of
-    from m3dllm.corpora.native import load_corpus
+    from m3dllm.corpora.native import check_new, load_corpus
     from m3dllm.corpora.split import split_corpus, write_split
     from m3dllm.files import write_atomic
     from m3dllm.stream import heads
 
+    check_new(out)
     try:
         ratios = [float(part) for part in ratio.split(":")]
     except ValueError:

@@ -209,6 +209,8 @@ def line_of(error: BaseException) -> str:
         name = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
         name = name if len(name) <= 200 else f"{name[:80]}…{name[-20:]}"
         return f"{name}: {error.strerror}: {remedy(error)}"
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop") and error.__context__:
+        return line_of(error.__context__)  # of pathlib before Python 3.13
     if isinstance(error, MemoryError):
         return "out of memory: use fewer or shorter documents, or a smaller batch"
     return ""

@@ -26,6 +26,7 @@ from m3dllm.corpora.native import Corpus, load_corpus
 from m3dllm.corpora.split import hold_out
 from m3dllm.errors import UserError
 from m3dllm.files import file_name, is_within, read_bytes, sha256_file, shipped
+from m3dllm.labels import LabelSet
 from m3dllm.options import default_values, public, public_command, resolve_config
 from m3dllm.registry import find_system
 from m3dllm.runs import CorpusRecord, Run, RunRecord
@@ -252,6 +253,8 @@ def _parts(experiment: Experiment, spec: SystemSpec, corpus: Corpus, *, fits: bo
     test = _first(_readable(corpus, experiment.split, experiment.lang, spec), experiment.limit)
     there = experiment.train in corpus.splits and experiment.train != experiment.split
     if not fits:  # train only provides few-shot examples
+        if experiment.train != "train":
+            corpus[experiment.train]  # raises UserError if it is not there
         examples = corpus[experiment.train] if there else ()
         wanted = (experiment.lang,) if experiment.lang else spec.languages
         train = pick(examples, [i for i, head in enumerate(heads(examples)) if head.lang in wanted])
@@ -262,6 +265,11 @@ def _parts(experiment: Experiment, spec: SystemSpec, corpus: Corpus, *, fits: bo
         remedy = "Give one by --train, make one with 'm3dllm split', or pass --checkpoint"
         raise UserError.at(corpus.root, f"{message}. {remedy}")
     train = _first(_readable(corpus, experiment.train, experiment.lang, spec), experiment.limit_train)
+    if experiment.dev != "dev":
+        corpus[experiment.dev]  # raises UserError if it is not there
+        if experiment.dev in (experiment.split, experiment.train):
+            what = "predict" if experiment.dev == experiment.split else "train on"
+            raise UserError(f"--dev {experiment.dev}: is the split to {what}: choose another, or omit it")
     if experiment.dev in corpus.splits and experiment.dev not in (experiment.split, experiment.train):
         dev = _readable(corpus, experiment.dev, experiment.lang, spec)
         return _Parts(test, train, experiment.train, dev, experiment.dev)
@@ -400,14 +408,20 @@ def _checkpoint(
     """(its folder, its hash, messages about it)."""
     if experiment.checkpoint is None:
         return None, None, ()
+    folder, done = fitting_checkpoint(experiment.checkpoint, spec, corpus.labels)
+    return folder, sha256_file(folder / "done.json"), _notes_on(done, corpus, experiment.split)
+
+
+def fitting_checkpoint(given: Path | str, spec: SystemSpec, labels: LabelSet) -> tuple[Path, dict[str, Any]]:
+    """(the folder of a checkpoint, its `done.json`). Raises UserError if it is not of this system and label set."""
     if not spec.trainable:
         raise UserError(f"system '{spec.name}' takes no checkpoint: omit --checkpoint")
-    folder = find_checkpoint(experiment.checkpoint, spec.fitted_name)
+    folder = find_checkpoint(given, spec.fitted_name)
     done = read_done(folder)
     if done["system"] != spec.fitted_name:
         raise UserError.at(folder, f"is a checkpoint of system '{done['system']}', not of '{spec.fitted_name}'")
-    check_labels(done["labels_sha256"], corpus.labels, folder)
-    return folder, sha256_file(folder / "done.json"), _notes_on(done, corpus, experiment.split)
+    check_labels(done["labels_sha256"], labels, folder)
+    return folder, done
 
 
 def find_checkpoint(given: Path | str, system: str) -> Path:

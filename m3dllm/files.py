@@ -202,7 +202,9 @@ def natural(name: str) -> list[str | int]:
 
 
 def check_free(path: Path) -> None:
-    """Raises UserError if `path` exists and is not empty."""
+    """Raises UserError if `path` exists and is not empty, or is a link to nothing."""
+    if path.is_symlink() and not path.exists():
+        raise UserError.at(path, "is a link to nothing: choose another folder, or delete it")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError.at(path, "already exists: choose another folder, or delete it")
 

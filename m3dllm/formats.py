@@ -44,9 +44,10 @@ def _importer(name: str) -> Callable[..., None]:
 
 
 def _import(name: str, path: Path | None, read: Callable[[], Any], out: Path, report: Path | None) -> None:
-    from m3dllm.corpora.native import write_corpus
+    from m3dllm.corpora.native import check_new, write_corpus
     from m3dllm.files import check_replaces, written_atomic
 
+    check_new(out)
     if report is not None:
         if report.absolute().is_relative_to(out.absolute()):
             raise UserError(f"--report {report}: is inside the new corpus {out}: choose a place outside it")

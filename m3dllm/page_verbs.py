@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from m3dllm.commands import Threshold, Videos, VideosOption, say, say_page
+from m3dllm.errors import UserError
 
 
 def report(
@@ -63,6 +64,8 @@ def view(
     from m3dllm.runs import Run
     from m3dllm.viewer import write_pages
 
+    if embed and videos is Videos.copy:
+        raise UserError("--videos copy: a page of one file (--embed) has no videos: omit one of the two")
     folder = out or _folder_for("views", runs)
     page = write_pages(
         [Run(run) for run in runs], folder, gold=gold, embed=embed, threshold=threshold, videos=videos.value

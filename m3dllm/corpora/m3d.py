@@ -28,7 +28,7 @@ from m3dllm.corpora.places import split_word
 from m3dllm.corpora.turned import reading
 from m3dllm.errors import UserError, one_line
 from m3dllm.files import file_name, inside, read_bytes, read_text
-from m3dllm.guidelines import FILES
+from m3dllm.guidelines import guideline_files
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.pictures import turn_box
 from m3dllm.types import (
@@ -66,9 +66,13 @@ def m3d_labels() -> LabelSet:
     return read_labels(Path(__file__).with_name("m3d_labels.json"))
 
 
+M3D_GUIDELINES = Path(__file__).with_name("m3d_guidelines")
+"""The folder with what M3D's annotators mark, in our words (the paper's section IV)."""
+
+
 def m3d_guidelines() -> dict[str, bytes]:
-    """What M3D's annotators mark, in our words (the paper's section IV), as the files that a corpus has of it."""
-    return {name: read_bytes(Path(__file__).with_name(f"m3d_{name}")) for name in FILES.values()}
+    """These guidelines, as the files that a corpus has of them."""
+    return {file.name: read_bytes(file) for file in guideline_files(M3D_GUIDELINES).values()}
 
 
 def read_m3d(

@@ -15,7 +15,7 @@ from pathlib import Path
 from m3dllm.corpora.ids import FirstLines
 from m3dllm.corpora.imported import ImageSource, Imported, Tally, id_problem
 from m3dllm.errors import UserError
-from m3dllm.files import LINKED, hard_link, inside, links_out, new_folder, read_bytes, sha256, sha256_file
+from m3dllm.files import LINKED, check_free, hard_link, inside, links_out, new_folder, read_bytes, sha256, sha256_file
 from m3dllm.guidelines import FILES, guideline_files
 from m3dllm.labels import LabelSet
 from m3dllm.progress import progress
@@ -185,6 +185,15 @@ def to_imported(corpus: Corpus, splits: Mapping[str, Iterable[Example]] | None =
                 imported.videos[video.path] = root / video.path
             part.append(example)
     return imported
+
+
+def check_new(folder: Path) -> None:
+    """Raises UserError where `folder` has something in it and is no corpus: nothing can be written there.
+
+    A corpus may be the one to write, by a process that was killed at its very end: `write_corpus` looks.
+    """
+    if not (folder / "labels.json").is_file():
+        check_free(folder)
 
 
 def write_corpus(folder: Path, imported: Imported, *, link: bool = False, videos: Put = "link") -> None:

@@ -24,16 +24,17 @@ from typing import Any
 from m3dllm import pipeline
 from m3dllm.columns import counted
 from m3dllm.corpora.imported import Imported, unused_id
-from m3dllm.corpora.m3d import m3d_guidelines, m3d_labels
+from m3dllm.corpora.m3d import M3D_GUIDELINES, m3d_labels
 from m3dllm.corpora.native import with_root, write_corpus
 from m3dllm.errors import UserError
-from m3dllm.experiment import CHECKPOINTS, Executor, Experiment, find_checkpoint, read_done
+from m3dllm.experiment import CHECKPOINTS, Executor, Experiment, find_checkpoint, fitting_checkpoint, read_done
 from m3dllm.export import EXPORTERS, Item, Notes, held_by, name_of
 from m3dllm.export import Source as Exported
 from m3dllm.extract.joining import Found, Join, by_film, join, names, whole_film
 from m3dllm.extract.reading import Read, Reading, read_source
 from m3dllm.extract.sources import Source, find_sources
 from m3dllm.files import check_free, file_name, inside, new_folder, read_bytes, sha256_file, write_atomic
+from m3dllm.guidelines import guideline_files
 from m3dllm.labels import LabelSet
 from m3dllm.media import decoder_versions
 from m3dllm.options import resolve_config
@@ -106,7 +107,10 @@ def extract(wanted: Extraction) -> Extracted:
         fit = f"m3dllm fit --system {spec.fitted_name} --corpus … --out runs/mine"
         what = f"system '{spec.fitted_name}' must be fitted: '{fit}'"
         raise UserError(f"{what}, then --checkpoint runs/mine{shown}")
-    corpus = _corpus(wanted, sources, labels_for(wanted.labels, wanted.checkpoint, wanted.options, spec.fitted_name))
+    labels, guidelines = labels_for(wanted.labels, wanted.checkpoint, wanted.options, spec.fitted_name)
+    if wanted.checkpoint is not None:
+        fitting_checkpoint(wanted.checkpoint, spec, labels)
+    corpus = _corpus(wanted, sources, labels, guidelines)
     experiment = Experiment(
         system=wanted.system,
         corpus=corpus,
@@ -136,7 +140,7 @@ def extract(wanted: Extraction) -> Extracted:
 # --- corpus -----------------------------------------------------------------------------------------------------------
 
 
-def _corpus(wanted: Extraction, sources: Sequence[Source], labels: LabelSet) -> Path:
+def _corpus(wanted: Extraction, sources: Sequence[Source], labels: LabelSet, guidelines: Path) -> Path:
     """The corpus of the sources, made or already there. Raises UserError if there is another one."""
     out, sources_file = wanted.out, wanted.out / "sources.json"
     made_of: dict[str, Any] = {
@@ -144,6 +148,9 @@ def _corpus(wanted: Extraction, sources: Sequence[Source], labels: LabelSet) -> 
         "labels_sha256": labels_sha256(labels),
         "sources": [[{"name": file.name, "sha256": sha256_file(file)} for file in s.files] for s in sources],
     }
+    shown = {file.name: file for file in guideline_files(guidelines).values()}
+    if shown and guidelines != M3D_GUIDELINES:
+        made_of["guidelines"] = {name: sha256_file(file) for name, file in shown.items()}
     if not sources_file.exists():
         check_free(out)
     elif (out / "corpus").exists():
@@ -152,7 +159,7 @@ def _corpus(wanted: Extraction, sources: Sequence[Source], labels: LabelSet) -> 
     record = {"made_of": made_of, "versions": _versions(sources)}
     write_atomic(sources_file, pretty(record))
     try:
-        empty = Imported(labels, {SPLIT: []}, {**m3d_guidelines()} if labels == m3d_labels() else {})
+        empty = Imported(labels, {SPLIT: []}, {**shown})
         imported, read_as = _read_all(wanted, sources, made_of, empty, out / "parts")
     except UserError:
         if not any((out / "parts").glob("[!.]*")):  # nothing was read: leave no folder
@@ -231,29 +238,47 @@ def _check_same(sources_file: Path, made_of: Mapping[str, Any]) -> None:
         before = decode(read_bytes(sources_file), dict[str, Any]).get("made_of", {})
     except WireError as error:
         raise error.at(sources_file) from error
-    changed = [name for name in made_of if before.get(name) != made_of[name]]
+    what = {
+        "reading": "how the sources are read",
+        "labels_sha256": "the labels",
+        "guidelines": "the guidelines",
+        "sources": "the sources",
+    }
+    changed = [name for name in what if before.get(name) != made_of.get(name)]
     if changed:
-        what = {"reading": "how the sources are read", "labels_sha256": "the labels", "sources": "the sources"}
         named = " and ".join(what[name] for name in changed)
         raise UserError.at(
             sources_file.parent, f"was made from something else ({named}): choose another --out, or delete it"
         )
 
 
-def labels_for(labels: Path | None, checkpoint: Path | None, options: Mapping[str, Any], system: str) -> LabelSet:
-    """The types to extract: those given, those that the checkpoint or adapter was trained on, else those of M3D."""
+def labels_for(
+    labels: Path | None, checkpoint: Path | None, options: Mapping[str, Any], system: str
+) -> tuple[LabelSet, Path]:
+    """(the types to extract, the folder that may have guidelines for them).
+
+    The types are those given, those that the checkpoint or adapter was trained on, else those of M3D.
+    """
+    found, folder = _labels_for(labels, checkpoint, options, system)
+    return found, M3D_GUIDELINES if found == m3d_labels() and not guideline_files(folder) else folder
+
+
+def _labels_for(
+    labels: Path | None, checkpoint: Path | None, options: Mapping[str, Any], system: str
+) -> tuple[LabelSet, Path]:
     if labels is not None:
-        return read_labels(labels)
+        return read_labels(labels), labels.parent
     fitted = [Path(p) for p in (checkpoint, options.get("adapter")) if p]
     for folder in (f for path in fitted for f in (path, path.parent)):
         if (folder / "run.json").is_file():
-            return Run(folder).record().labels
+            record = Run(folder).record()
+            return record.labels, Path(record.corpus.root)
     if checkpoint is not None:
         folder = find_checkpoint(checkpoint, system)
         if read_done(folder).get("labels_sha256") != labels_sha256(m3d_labels()):
             raise UserError.at(folder, "is not inside a run, which would give its label set: pass --labels")
     log.info("no --labels: the types are those of M3D (people, places, organizations and times)")
-    return m3d_labels()
+    return m3d_labels(), M3D_GUIDELINES
 
 
 def _versions(sources: Sequence[Source]) -> dict[str, str]:

@@ -73,7 +73,8 @@ def listening(host: str, port: int) -> socket.socket:
 
 def make_predictor(service: Service) -> Any:
     """The system for Label Studio, loaded on the first task. Raises UserError for invalid options."""
-    from m3dllm.experiment import find_checkpoint
+    from m3dllm.config import Options
+    from m3dllm.experiment import fitting_checkpoint
     from m3dllm.extract.steps import labels_for
     from m3dllm.options import resolve_config
     from m3dllm.registry import find_system
@@ -83,8 +84,10 @@ def make_predictor(service: Service) -> Any:
     config = resolve_config(spec, service.options or {}, preset=service.preset, seed=service.seed)
     spec = spec.declared(config)
     spec.require(config)
-    labels = labels_for(service.labels, service.checkpoint, service.options or {}, spec.fitted_name)
+    labels, guidelines = labels_for(service.labels, service.checkpoint, service.options or {}, spec.fitted_name)
     if spec.trainable and spec.fits_first and service.checkpoint is None:
         raise UserError(f"system '{spec.fitted_name}' must be fitted: give its run by --checkpoint")
-    folder = None if service.checkpoint is None else find_checkpoint(service.checkpoint, spec.fitted_name)
+    folder = None if service.checkpoint is None else fitting_checkpoint(service.checkpoint, spec, labels)[0]
+    if isinstance(config, Options):
+        config = config.settled(guidelines, folder)
     return Predictor(lambda: spec.load(config)(config, labels=labels, checkpoint=folder), labels, service.system)

@@ -226,11 +226,29 @@ def test_a_system_that_must_be_fitted_says_how(tmp_path, film, system, demo):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_checkpoint_of_another_system_is_refused_before_anything_is_read(tmp_path, film, fitted):
+    with pytest.raises(UserError, match="is a checkpoint of system 'majority', not of 'dffm'"):
+        extract(Extraction(sources=[film], out=tmp_path / "out", system="dffm", checkpoint=fitted))
+    assert not (tmp_path / "out").exists()
+
+
 def test_labels_may_be_named(tmp_path, film, answers):
     labels = tmp_path / "labels.json"
     labels.write_text('{"format": 1, "mentions": [{"name": "PER"}], "relations": [], "regions": []}')
     done = extract(wanted(tmp_path, film, answers, labels=labels))
     assert done.run.record().labels.names("mentions") == {"PER"}
+
+
+def test_the_guidelines_beside_the_labels_are_those_of_the_corpus(tmp_path, film, answers):
+    labels = tmp_path / "mine" / "labels.json"
+    labels.parent.mkdir()
+    labels.write_text('{"format": 1, "mentions": [{"name": "PER"}], "relations": [], "regions": []}')
+    (labels.parent / "guidelines.en.md").write_text("Mark names.")
+    extract(wanted(tmp_path, film, answers, labels=labels))
+    assert (tmp_path / "out" / "corpus" / "guidelines.en.md").read_text() == "Mark names."
+    (labels.parent / "guidelines.en.md").write_text("Mark titles, too.")
+    with pytest.raises(UserError, match=r"was made from something else \(the guidelines\)"):
+        extract(wanted(tmp_path, film, answers, labels=labels))
 
 
 def test_an_unknown_option_is_reported_before_anything_is_read(tmp_path, film):

@@ -13,7 +13,7 @@ from m3dllm.corpora.check import check
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.native import load_corpus, write_corpus
 from m3dllm.errors import UserError
-from m3dllm.files import read_bytes, sha256_file, write_atomic
+from m3dllm.files import check_free, read_bytes, sha256_file, write_atomic
 from tests.small import LABELS, example, png
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,3 +108,23 @@ def test_a_corpus_with_a_pipe_in_it_is_refused_and_not_waited_for(name, corpus):
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
+
+
+# --- links that lead nowhere ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", [("report", "loop"), ("view", "loop"), ("view", "corpus", "--out", "loop")])
+def test_a_link_to_itself_is_one_line(verb, corpus, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    command = [sys.executable, "-m", "m3dllm", *verb]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "loop: Too many levels of symbolic links" in done.stderr
+
+
+def test_a_new_folder_does_not_take_the_place_of_a_link_to_nothing(tmp_path):
+    (tmp_path / "out").symlink_to("nowhere")
+    with pytest.raises(UserError, match="out: is a link to nothing: choose another folder"):
+        check_free(tmp_path / "out")

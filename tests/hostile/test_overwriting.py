@@ -75,6 +75,13 @@ def test_the_report_of_an_import_is_not_in_the_way_of_its_corpus(standoff, tmp_p
     assert not out.exists()
 
 
+def test_a_folder_that_is_taken_is_refused_before_anything_is_read(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text(TEXT, encoding="utf-8")
+    for verb in (("import", "brat"), ("split",), ("merge",)):
+        assert "out: already exists" in refused(*verb, tmp_path / "missing", "--out", tmp_path / "out")
+
+
 def test_the_report_of_a_check_does_not_replace_a_split(corpus):
     before = (corpus / "test.jsonl").read_bytes()
     assert "is not a report of 'm3dllm check'" in refused("check", corpus, "--report", corpus / "test.jsonl")

@@ -23,6 +23,8 @@ from tests.pipeline.asking import majority
         ({"split": "exam"}, "has no split 'exam'; it has train, dev, test"),
         ({"train": "school"}, "has no train split: 'school' is not there"),
         ({"train": "test"}, "'test' is the split to predict"),
+        ({"dev": "school"}, "has no split 'school'; it has train, dev, test"),
+        ({"dev": "test"}, "--dev test: is the split to predict"),
         ({"preset": "large"}, "has no preset 'large'"),
         ({"options": {"shotz": "1"}}, "has no option --shotz"),
         ({"missing": "nowhere.json"}, "nowhere.json"),

@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from m3dllm import pipeline
+from m3dllm.corpora.m3d import m3d_labels
 from m3dllm.errors import UserError
+from m3dllm.experiment import Experiment
+from m3dllm.extract.steps import labels_for
+from m3dllm.guidelines import guideline_files
 from m3dllm.labels import Label, LabelSet, RelationLabel
 from m3dllm.system import System
 from m3dllm.types import Failure, RawOutput
@@ -22,6 +27,7 @@ from m3dllm.serve.app import make_app
 from m3dllm.serve.jobs import Jobs
 from m3dllm.serve.label_studio import Interface, Predictor
 from m3dllm.serve.service import Service, listening, make_predictor, start
+from tests.small import small_corpus
 
 CONFIG = """<View><Relations><Relation value="met"/></Relations>
 <Labels name="tag" toName="words"><Label value="PER"/></Labels><Text name="words" value="$body"/></View>"""
@@ -110,6 +116,24 @@ def test_a_port_that_is_taken_is_named():
 def test_a_system_that_must_be_fitted_needs_its_checkpoint():
     with pytest.raises(UserError, match="give its run by --checkpoint"):
         make_predictor(Service("majority"))
+
+
+def test_a_checkpoint_of_another_system_is_refused_before_it_serves(tmp_path):
+    asked = Experiment(system="majority", corpus=small_corpus(tmp_path / "corpus"), out=tmp_path / "run")
+    with pytest.raises(UserError, match="is a checkpoint of system 'majority', not of 'dffm'"):
+        make_predictor(Service("dffm", checkpoint=pipeline.fit(asked).path))
+
+
+def test_guidelines_that_the_prompts_do_not_show_are_refused(tmp_path):
+    (tmp_path / "mine.md").write_text("Mark names.")
+    options = {"prompt_version": "1", "guidelines": str(tmp_path / "mine.md")}
+    with pytest.raises(UserError, match="--guidelines: version 1 of the prompts shows none"):
+        make_predictor(Service("video-llm", options=options))
+
+
+def test_types_of_m3d_come_with_its_guidelines(tmp_path):
+    labels, folder = labels_for(None, None, {}, "video-llm")
+    assert (labels, {*guideline_files(folder)}) == (m3d_labels(), {"en", "zh"})
 
 
 # --- the form ---
