@@ -53,7 +53,7 @@ from m3dllm.systems.supervised.losses import (
     shows_target,
     type_losses,
 )
-from m3dllm.systems.supervised.relation_words import RelationWords
+from m3dllm.systems.supervised.relation_words import SHARE, RelationWords
 from m3dllm.systems.supervised.scorers import ChainScorer, PatchScorer, RelationScorer, SlotScorer, Tagger
 from m3dllm.types import Task
 
@@ -257,7 +257,7 @@ class RelationHead(Head):
         """
         logits = self._of_texts(states, mentions)
         if of_words is not None:
-            logits = (logits + of_words.to(logits)) / 2
+            logits = logits + SHARE * (of_words.to(logits) - logits)
         return logits if shows is None else with_frames(logits, self.frame_logits(states), shows)
 
     def _of_words(self, draft: Draft) -> Tensor | None:
