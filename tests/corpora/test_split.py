@@ -14,6 +14,7 @@ from m3dllm.corpora.m3d import read_m3d
 from m3dllm.corpora.native import Corpus, load_corpus, write_corpus
 from m3dllm.corpora.split import hold_out, k_folds, split_corpus, write_split
 from m3dllm.errors import UserError
+from m3dllm.files import sha256
 from m3dllm.types import Example
 from tests.small import LABELS, example, small_corpus
 
@@ -78,6 +79,41 @@ def test_no_split_is_empty_of_a_language_that_has_a_group_for_each(made, seed):
     for lang in ("en", "zh"):
         if len({group_of(e) for e in made if e.document.lang == lang}) >= 3:
             assert all(any(e.document.lang == lang for e in part) for part in parts.values())
+
+
+def dealt_plainly(made: list[Example], ratios: list[int], seed: int) -> list[list[str]]:
+    """The ids of each part, from lists of whole groups."""
+    groups: dict[tuple[str, str], list[Example]] = {}
+    for one in made:
+        groups.setdefault(group_of(one), []).append(one)
+    order = sorted(groups, key=lambda key: (sha256(f"{seed}:{key[1]}".encode()), key[0] == "group"))
+    sizes = {key: Counter(one.document.lang for one in groups[key]) for key in order}
+    total = sum(sizes.values(), Counter())
+    lacks = [{lang: n * ratio / sum(ratios) for lang, n in total.items()} for ratio in ratios]
+    parts: list[list[tuple[str, str]]] = [[] for _ in ratios]
+    taking = [p for p, ratio in enumerate(ratios) if ratio]
+    for key, size in sizes.items():
+        p = max(taking, key=lambda p: (sum(n * lacks[p][lang] / total[lang] for lang, n in size.items()), -p))
+        parts[p].append(key)
+        lacks[p] = {lang: lack - size[lang] for lang, lack in lacks[p].items()}
+    for of in (*({key: size[lang] for key, size in sizes.items()} for lang in sorted(total)), sizes):
+        for p in taking:
+            held = [[key for key in part if of[key]] for part in parts]
+            if not held[p] and (spare := [key for part in held if len(part) > 1 for key in part]):
+                smallest = min(
+                    spare, key=lambda key: (of[key] if of is not sizes else of[key].total(), order.index(key))
+                )
+                next(part for part in parts if smallest in part).remove(smallest)
+                parts[p].append(smallest)
+    return [sorted(one.document.id for key in part for one in groups[key]) for part in parts]
+
+
+@given(
+    made=clips(least=3), ratios=st.lists(st.integers(0, 9), min_size=3, max_size=3).filter(any), seed=st.integers(0, 99)
+)
+def test_parts_are_those_of_lists_of_whole_groups(made, ratios, seed):
+    wanted = [part for part, ratio in zip(dealt_plainly(made, ratios, seed), ratios, strict=True) if ratio]
+    assert [ids(part) for part in parts_of(made, ratios=ratios, seed=seed).values()] == wanted
 
 
 def test_single_documents_come_out_in_the_ratios_exactly():
