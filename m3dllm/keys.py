@@ -40,18 +40,24 @@ def unknown_keys(
 
     `unnamed`: known fields that the messages do not name.
     """
-    item = item_of(kind)
-    if is_dataclass(item) and isinstance(value, list):
+    item, known = _parts_of(kind)
+    if item is not None and isinstance(value, list):
         for i, part in enumerate(value):
             yield from unknown_keys(part, item, unnamed=unnamed, place=f"{place}[{i}]")
-    elif is_dataclass(kind) and isinstance(value, dict):
-        known = shape(cast("Hashable", kind))
+    elif known is not None and isinstance(value, dict):
         for name, part in value.items():
-            if name in known:
-                yield from unknown_keys(part, known[name][0], unnamed=unnamed, place=f"{place}.{name}")
-            else:
+            if name not in known:
                 expected = ", ".join(field for field in known if field not in unnamed)
                 yield f"{place}.{name}", f"is not a known field and is ignored; expected {expected}"
+            elif isinstance(part, list | dict):
+                yield from unknown_keys(part, known[name][0], unnamed=unnamed, place=f"{place}.{name}")
+
+
+@cache
+def _parts_of(kind: Any) -> tuple[Any, dict[str, tuple[Any, bool]] | None]:
+    """(the dataclass whose values a list of this kind holds, the `shape` of this dataclass); None: it is no such."""
+    item = item_of(kind)
+    return item if is_dataclass(item) else None, shape(cast("Hashable", kind)) if is_dataclass(kind) else None
 
 
 @cache

@@ -6,7 +6,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from m3dllm.confidence import at_least, lack_confidences
 from m3dllm.errors import UserError
 from m3dllm.files import sha256
 from m3dllm.positions import Positions
-from m3dllm.runs import Key, Run, RunRecord, f1_html
+from m3dllm.runs import RawOutputs, Run, RunRecord, f1_html
 from m3dllm.score import Scores, TaskScores, read_scores
 from m3dllm.score.corpus import Answers, Golds
 from m3dllm.score.heuristics import HeuristicBaseline, heuristic_baselines
@@ -22,7 +22,7 @@ from m3dllm.score.per_document import DocumentCounts, ids_of
 from m3dllm.score.scores import PAIRS, Pairs, Sums
 from m3dllm.stream import Joined, heads
 from m3dllm.summary import MOST, LanguageSummary, Summary, Walked, kept, plain, subsets_of, walk
-from m3dllm.types import PRF, Example, Prediction, RawOutput, Subset
+from m3dllm.types import PRF, Example, Prediction, Subset
 from m3dllm.wire import decode_prediction, encode_example, encode_raw
 
 if TYPE_CHECKING:
@@ -40,13 +40,12 @@ class ScoredRun:
     path: Path
     record: RunRecord
     examples: Sequence[Example]
-    raws: Mapping[Key, RawOutput]
-    """The raw answers; empty if raw.jsonl is missing, which scores do not need."""
     predictions: Sequence[Prediction]
     scores: Scores
     subsets: Mapping[str, Subset]
     """The modalities given of each document; empty if all were."""
     summary: Summary
+    _files: Run
     _counts: dict[tuple[str, Pairs], DocumentCounts] = field(init=False, repr=False, default_factory=dict)
     _ids: dict[str, Ids] = field(init=False, repr=False, default_factory=dict)
 
@@ -56,6 +55,11 @@ class ScoredRun:
 
     def _repr_html_(self) -> str:
         return f1_html(self.scores.to_wire())
+
+    @cached_property
+    def raws(self) -> RawOutputs:
+        """The raw answers; empty if raw.jsonl is missing, which scores do not need."""
+        return self._files.raws()
 
     @property
     def answers(self) -> Answers:
@@ -113,7 +117,7 @@ def read_run(path: Path, name: str | None = None, *, threshold: float | None = N
     """
     run = Run(path)
     record = run.record()
-    examples, raws = run.examples(), run.raws()
+    examples = run.examples()
     for file in ("scores.json", "per_document.jsonl"):
         if not (path / file).is_file():
             raise UserError.at(path, f"has no {file}: make it with 'm3dllm score {path}'")
@@ -133,7 +137,7 @@ def read_run(path: Path, name: str | None = None, *, threshold: float | None = N
         summary = walked.summary
         _check_scores(path, examples, walked, scores)
     name = name or path.resolve().name
-    return ScoredRun(name, path, record, examples, raws, predictions, scores, subsets_of(run, record), summary)
+    return ScoredRun(name, path, record, examples, predictions, scores, subsets_of(run, record), summary, run)
 
 
 def _at_least(limit: float, line: bytes) -> Prediction:
@@ -249,10 +253,10 @@ def _restricted(run: ScoredRun, ids: Collection[str], folder: Path) -> ScoredRun
     return replace(
         run,
         examples=left.examples(),
-        raws=left.raws(),
         predictions=predictions,
         scores=walked.scores,
         summary=walked.summary,
+        _files=left,
     )
 
 

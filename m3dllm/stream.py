@@ -45,7 +45,8 @@ class Stream(Sequence[T]):
 
     def __iter__(self) -> Iterator[T]:
         if self._places is not None:
-            yield from (self._value(line, i) for i, line in enumerate(self.lines()))
+            for i, line in enumerate(self.lines()):
+                yield self._value(line, i)
             return
         for number, line in numbered_lines(self._path):
             try:
@@ -113,6 +114,13 @@ class Stream(Sequence[T]):
         found: bytes = file.read(sizes[i])
         return found
 
+    def number(self, i: int) -> int:
+        """The number of the line of a value in its file, from 1."""
+        file = self._opened()
+        file.seek(0)
+        before: bytes = file.read(self._placed()[0][i])
+        return before.count(b"\n") + 1
+
     def _part(self, read: Callable[[bytes], U], places: tuple[array[int], array[int]]) -> Stream[U]:
         found = Stream(self._path, read)
         found._places, found._file, found._source = places, self._opened(), self
@@ -122,10 +130,7 @@ class Stream(Sequence[T]):
         try:
             return self._read(line)
         except WireError as error:
-            file = self._opened()
-            file.seek(0)
-            number = file.read(self._placed()[0][i]).count(b"\n") + 1
-            raise error.at(self._path, number) from error
+            raise error.at(self._path, self.number(i)) from error
 
     def _placed(self) -> tuple[array[int], array[int]]:
         if self._places is None:

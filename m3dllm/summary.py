@@ -117,7 +117,6 @@ class _Language:
     issues: Counter[str] = field(default_factory=Counter)
     seconds: array[float] = field(default_factory=lambda: array("d"))
     lines: Spool[bytes] = field(default_factory=lambda: Spool(bytes, bytes))
-    keys: list[tuple[bytes, int]] = field(default_factory=list)
 
     def add(
         self, example: Example, predictions: Iterable[Prediction], raws: Iterable[RawOutput], *, shown: bool
@@ -126,9 +125,7 @@ class _Language:
         self.tally.add(example)
         for measure, size in MEASURES.items():
             of.sizes.setdefault(measure, []).append(size(example) if document.text else None)
-        line = encode_example(example)
-        self.keys.append((line[: line.index(b'","lang":') + 1], len(self.lines)))
-        self.lines.append(line)
+        self.lines.append(encode_example(example))
         for prediction in predictions:
             codes = [issue.code for issue in prediction.issues]
             self.codes[tuple(sorted({*codes}))] += 1
@@ -153,8 +150,9 @@ class _Language:
 
     def done(self) -> LanguageSummary:
         of, digest = self.summary, hashlib.sha256()
-        for _, i in sorted(self.keys):
-            digest.update(self.lines.line(i) + b"\n")
+        ids = (line[: line.index(b'","lang":') + 1] for line in self.lines)  # each with the place of its line behind
+        for key in sorted(name + i.to_bytes(8, "big") for i, name in enumerate(ids)):
+            digest.update(self.lines.line(int.from_bytes(key[-8:], "big")) + b"\n")
         of.sha256 = digest.hexdigest()
         ((_, held),) = self.tally.languages.items()
         of.counts, of.lacking = Counts(**held.counts), held.lacking

@@ -209,7 +209,7 @@ def decode_example(line: bytes | str) -> Example:
     if "grounding" in unannotated and any(frame.annotated for frame in document.frames):
         document = replace(document, frames=tuple(replace(frame, annotated=False) for frame in document.frames))
     try:
-        gold = Annotation(*(getattr(row.gold, part) or () for part in PARTS.values()))
+        gold = Annotation(row.gold.chains or (), row.gold.relations or (), row.gold.regions or ())
     except ValueError as error:
         raise WireError(str(error), "$.gold") from error
     try:

@@ -100,21 +100,23 @@ class Tally:
         gold, held = example.gold, self.languages.get(example.document.lang)
         if held is None:
             held = self.languages[example.document.lang] = Held()
-        held.counts["documents"] += 1
-        held.counts["frames"] += len(example.document.frames)
-        held.counts["chains"] += len(gold.chains)
-        held.counts["relations"] += len(gold.relations)
-        held.counts["regions"] += len(gold.regions)
         mentions = [mention for chain in gold.chains for mention in chain.mentions]
-        held.counts["mentions"] += len(mentions)
+        counts = held.counts
+        counts["documents"] += 1
+        counts["frames"] += len(example.document.frames)
+        counts["chains"] += len(gold.chains)
+        counts["relations"] += len(gold.relations)
+        counts["regions"] += len(gold.regions)
+        counts["mentions"] += len(mentions)
         if example.unannotated:
             for task in TASKS:
                 if task in example.unannotated:
                     held.lacking[task] = held.lacking.get(task, 0) + 1
         self.confidences += sum([mention.link is not None for mention in mentions])
         for kinds, parts in ((self.mentions, mentions), (self.relations, gold.relations), (self.regions, gold.regions)):
-            kinds.update([part.type for part in parts])
-            self.confidences += sum([part.confidence is not None for part in parts])
+            if parts:
+                kinds.update([part.type for part in parts])
+                self.confidences += sum([part.confidence is not None for part in parts])
 
     def labels(self) -> LabelSet:
         """The types, all relations directed and free to join any types."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from m3dllm.labels import LabelSet
 from m3dllm.score.by_type import ByType, types_in
-from m3dllm.score.corpus import Answered, Answers, Golds, protocols, tasks
+from m3dllm.score.corpus import Answered, Answers, Golds, protocols
 from m3dllm.score.errors import ErrorCounts, errors_in
 from m3dllm.score.scores import Pairs
 from m3dllm.score.settings import Settings
@@ -31,7 +31,10 @@ class BreakingDown:
     def __init__(self, answers: Answers, *, labels: LabelSet | None, settings: Settings) -> None:
         self._settings, self._symmetric = settings, labels.symmetric if labels else frozenset[str]()
         self._outcomes: dict[str, dict[Pairs, dict[Task, Outcomes]]] = {
-            lang: {pairs: {task: Outcomes() for task in tasks(passes, pairs, settings)} for pairs in protocols(passes)}
+            lang: {
+                pairs: {task: Outcomes() for task in tasks}
+                for pairs, tasks in protocols(passes, settings.scored).items()
+            }
             for lang, passes in answers.passes.items()
         }
         self._counted: set[tuple[str, Pairs, Task]] = set()

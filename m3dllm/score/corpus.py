@@ -7,21 +7,29 @@ in which the gold chains were given, and the rest from the pass with nothing giv
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Literal
 
 from m3dllm.confidence import at_least, lack_confidences
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
+from m3dllm.positions import Positions
 from m3dllm.score.calibration import GOLD_OF, Calibration, Confidences, outcomes
 from m3dllm.score.document import count
 from m3dllm.score.scores import DocumentScore, LanguageScores, Pairs, Scores, Sums, TaskScores, document_scores
 from m3dllm.score.settings import Settings
-from m3dllm.stream import Stream, heads
+from m3dllm.stream import Lazy, Stream, heads
 from m3dllm.types import PRF, TASKS, Annotation, Example, GivenKind, Prediction, Subset, Task
-from m3dllm.wire import prediction_key
+from m3dllm.wire import ExampleHead, prediction_key
 
 EMPTY = Annotation()
+PredictionKey = tuple[str, GivenKind | None]
+"""The document and the pass of a prediction."""
+END = 0, None
+"""After the last prediction: no place and no key."""
 GIVEN: dict[Task, GivenKind | None] = {"entity": None, "chain": "mentions", "relation": "chains", "grounding": None}
 """The pass from which each task is scored under the gold-pair protocol."""
 
@@ -90,9 +98,9 @@ class Golds:
     def __iter__(self) -> Iterator[Gold]:
         return (Gold.of(example, self.subsets.get(example.document.id)) for example in self.examples)
 
-    def documents(self) -> Iterable[tuple[str, str]]:
-        """(id, language) of each document."""
-        return ((head.id, head.lang) for head in heads(self.examples))
+    def heads(self) -> Sequence[ExampleHead]:
+        """The head of each document, read on access."""
+        return heads(self.examples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,7 @@ class Answered:
 
     gold: Gold
     predictions: Mapping[GivenKind | None, Prediction]
-    passes: Set[GivenKind | None]
+    passes: frozenset[GivenKind | None]
 
     def get(self, given: GivenKind | None) -> Annotation:
         found = self.predictions.get(given)
@@ -137,75 +145,125 @@ class Answered:
 
     def cases(self, settings: Settings) -> Iterator[Case]:
         """The document under each protocol, with the tasks that count on it."""
-        for pairs in protocols(self.passes):
+        for pairs, of_tasks in protocols(self.passes, settings.scored).items():
             preds: dict[Task, Annotation] = {}
-            for task in tasks(self.passes, pairs, settings):
-                given = GIVEN[task] if pairs == "gold_pairs" else None
+            for task, given in of_tasks.items():
                 answer = self.predictions.get(given)
                 if self.gold.counts(task, settings) and not (answer and _is_failure(answer)):
-                    preds[task] = self.get(given)
+                    preds[task] = answer.annotation if answer else EMPTY
             yield Case(self.gold, pairs, preds)
 
 
 def _is_failure(prediction: Prediction) -> bool:
-    return any(issue.code == "error" for issue in prediction.issues)
+    return "error" in [issue.code for issue in prediction.issues]
 
 
-def protocols(passes: Collection[GivenKind | None]) -> tuple[Pairs, ...]:
-    return ("end_to_end", "gold_pairs") if any(given is not None for given in passes) else ("end_to_end",)
+@cache
+def protocols(
+    passes: frozenset[GivenKind | None], tasks: tuple[Task, ...]
+) -> Mapping[Pairs, Mapping[Task, GivenKind | None]]:
+    """The protocols, each with those of the tasks that it scores and the pass from which each is scored.
+
+    With gold given, these are the tasks whose pass was made.
+    """
+    found: dict[Pairs, dict[Task, GivenKind | None]] = {"end_to_end": dict.fromkeys(tasks)}
+    if passes - {None}:
+        found["gold_pairs"] = {task: GIVEN[task] for task in tasks if GIVEN[task] in passes}
+    return found
 
 
-def tasks(passes: Collection[GivenKind | None], pairs: Pairs, settings: Settings) -> tuple[Task, ...]:
-    """The tasks of one protocol: with gold given, those whose pass was made."""
-    return tuple(task for task in settings.scored if pairs == "end_to_end" or GIVEN[task] in passes)
+class MisplacedError(UserError):
+    """A document of the gold, or a prediction, that cannot be scored.
+
+    `position` is its own among the documents or predictions, `first` that of the one which it repeats; None: it is the
+    prediction of no document of the gold.
+    """
+
+    def __init__(
+        self, message: str, of: Literal["gold", "predictions"], key: PredictionKey, position: int, first: int | None
+    ) -> None:
+        super().__init__(message)
+        self.of, self.key, self.position, self.first = of, key, position, first
 
 
 class Answers:
     """The predictions of each document by pass, with a confidence of at least `threshold` (None: all).
 
-    They are read one at a time, and not held. Raises UserError for one without a gold document, for a second one of a
-    document and pass, for a mention that ends outside of the text, and for a threshold if no prediction has a
-    confidence.
+    They are read one at a time; in memory are some thirty bytes of each document. Raises UserError for one without a
+    gold document, for a second one of a document and pass, for a mention that ends outside of the text, and for a
+    threshold if no prediction has a confidence.
     """
 
     def __init__(
         self, golds: Golds | Sequence[Gold], predictions: Iterable[Prediction], threshold: float | None = None
     ) -> None:
-        lang_of: dict[str, str] = {}
-        for document, lang in golds.documents() if isinstance(golds, Golds) else ((g.document, g.lang) for g in golds):
-            if document in lang_of:
-                raise UserError(f"gold document '{document}' appears twice: ids must be unique")
-            lang_of[document] = lang
-        if not lang_of:
-            raise UserError("there are no gold documents: nothing to score")
         self._predictions = predictions if isinstance(predictions, Sequence) else tuple(predictions)
-        self._places: dict[tuple[str, GivenKind | None], int] = {}
-        self.passes: dict[str, set[GivenKind | None]] = {lang: set() for lang in sorted({*lang_of.values()})}
-        """The passes that were made in each language."""
-        for i, key in enumerate(_keys(self._predictions)):
-            document, given = key
-            if document not in lang_of:
-                raise UserError(f"prediction of '{document}', which is not a document of the gold")
-            if key in self._places:
-                raise UserError(f"document '{document}' has two predictions {given_words(given)}")
-            self._places[key] = i
-            self.passes[lang_of[document]].add(given)
+        heads = golds.heads() if isinstance(golds, Golds) else Lazy(golds, _head)
+        self._positions: Positions[str] = Positions(lambda i: heads[i].id)
+        """The documents, in the order of the gold."""
+        self._places: dict[GivenKind | None, array[int]] = {}
+        """For each pass the place of the prediction of each document plus one; 0: it has none."""
+        self._join(heads, enumerate(_keys(self._predictions)))
         self._threshold = threshold
         if threshold is not None and lack_confidences(prediction.annotation for prediction in self._predictions):
             what = f"a threshold of {threshold:g} cannot be applied to them"
             raise UserError(f"no prediction has a confidence: {what}")
 
+    def _join(self, heads: Iterable[ExampleHead], keys: Iterator[tuple[int, PredictionKey]]) -> None:
+        """Read gold and predictions side by side: in the same order, no prediction is looked for."""
+        langs: dict[str, int] = {}
+        lang_of, made = bytearray(), set()
+        place, key = next(keys, END)
+        for position, head in enumerate(heads):
+            if (first := self._positions.add(head.id)) is not None:
+                message = f"gold document '{head.id}' appears twice: ids must be unique"
+                raise MisplacedError(message, "gold", (head.id, None), position, first)
+            lang = langs.setdefault(head.lang, len(langs))
+            lang_of.append(lang)
+            while key is not None and key[0] == head.id:
+                made.add((lang, self._note(position, place, key)))
+                place, key = next(keys, END)
+        if not langs:
+            raise UserError("there are no gold documents: nothing to score")
+        while key is not None:
+            found = self._positions.get(key[0])
+            if found is None:
+                message = f"prediction of '{key[0]}', which is not a document of the gold"
+                raise MisplacedError(message, "predictions", key, place, None)
+            made.add((lang_of[found], self._note(found, place, key)))
+            place, key = next(keys, END)
+        for places in self._places.values():
+            places.extend([0] * (len(self._positions) - len(places)))
+        self.passes = {
+            name: frozenset(given for of, given in made if of == lang) for name, lang in sorted(langs.items())
+        }
+        """The passes that were made in each language."""
+
+    def _note(self, position: int, place: int, key: PredictionKey) -> GivenKind | None:
+        """Note the place of a prediction of the document at this position; returns its pass."""
+        document, given = key
+        places = self._places.setdefault(given, array("q"))
+        places.extend([0] * (position + 1 - len(places)))
+        if first := places[position]:
+            message = f"document '{document}' has two predictions {given_words(given)}"
+            raise MisplacedError(message, "predictions", key, place, first - 1)
+        places[position] = place + 1
+        return given
+
     def __len__(self) -> int:
         """The number of predictions."""
-        return len(self._places)
+        return len(self._predictions)
 
     def of(self, gold: Gold) -> Answered:
         passes = self.passes[gold.lang]
-        places = ((given, self._places.get((gold.document, given))) for given in passes)
-        found = {given: self._prediction(i) for given, i in places if i is not None}
-        for prediction in found.values():
-            _check_mentions(prediction, gold.length)
-        return Answered(gold, found, passes)
+        for position in self._positions.candidates(gold.document):
+            places = ((given, self._places[given][position]) for given in passes)
+            found = {given: self._prediction(place - 1) for given, place in places if place}
+            if found and next(iter(found.values())).document == gold.document:
+                for prediction in found.values():
+                    _check_mentions(prediction, gold.length)
+                return Answered(gold, found, passes)
+        return Answered(gold, {}, passes)
 
     def _prediction(self, i: int) -> Prediction:
         found = self._predictions[i]
@@ -223,7 +281,11 @@ def _check_mentions(prediction: Prediction, length: int | None) -> None:
                 raise UserError(f"{place} ends at {mention.end}; the text has {length} characters")
 
 
-def _keys(predictions: Sequence[Prediction]) -> Iterable[tuple[str, GivenKind | None]]:
+def _head(gold: Gold) -> ExampleHead:
+    return ExampleHead(gold.document, gold.lang)
+
+
+def _keys(predictions: Sequence[Prediction]) -> Iterable[PredictionKey]:
     if isinstance(predictions, Stream):
         return predictions.read_as(prediction_key)
     return ((prediction.document, prediction.given) for prediction in predictions)
@@ -309,8 +371,8 @@ class Scoring:
         self._unanswered: list[str] = []
         self._languages = {lang: LanguageSums() for lang in answers.passes}
         for lang, passes in answers.passes.items():
-            for pairs in protocols(passes):  # with every task, even those that count on no document
-                names = count(EMPTY, dict.fromkeys(tasks(passes, pairs, settings), EMPTY), settings=settings)
+            for pairs, of_tasks in protocols(passes, settings.scored).items():  # with those that count on no document
+                names = count(EMPTY, dict.fromkeys(of_tasks, EMPTY), settings=settings)
                 self._languages[lang].counts[pairs] = Sums(names)
 
     def add(self, document: Answered) -> None:

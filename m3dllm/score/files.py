@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from array import array
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from m3dllm.errors import UserError
 from m3dllm.labels import LabelSet
-from m3dllm.score.corpus import Gold, Golds, given_words, score_golds
+from m3dllm.score.corpus import Gold, Golds, MisplacedError, given_words, score_golds
 from m3dllm.score.scores import Scores
 from m3dllm.score.settings import Settings
 from m3dllm.stream import Stream
@@ -46,52 +47,67 @@ def score_files(
     Raises UserError, with file, line and place, for the first problem.
     """
     label_set = read_labels(Path(labels)) if labels is not None else None
-    golds, ids = _golds(Path(gold), label_set)
-    predictions = _predictions(Path(pred), ids, label_set, Path(gold))
-    return score_golds(golds, predictions, labels=label_set, settings=settings or Settings())
+    gold, pred = Path(gold), Path(pred)
+    golds, gold_lines = _golds(gold, label_set)
+    predictions = _predictions(pred, label_set)
+    try:
+        return score_golds(golds, predictions, labels=label_set, settings=settings or Settings())
+    except MisplacedError as error:
+        if error.of == "predictions":
+            raise _placed(error, pred, predictions, "$.document", gold) from error
+        raise _placed(error, gold, gold_lines, "$.id" if isinstance(golds, Golds) else "$.document", gold) from error
 
 
-def _golds(file: Path, labels: LabelSet | None) -> tuple[Golds | Sequence[Gold], set[str]]:
-    """(the gold of each document, read on access; the ids of all)."""
+def _placed(error: MisplacedError, file: Path, lines: Stream[Any], place: str, gold: Path) -> UserError:
+    """The error with its file, line and place."""
+    document, given = error.key
+    if error.first is None:
+        what = f"'{document}' is not a document of {gold}: predict the documents of the gold, or remove it"
+    else:
+        words = f" {given_words(given)}" if error.of == "predictions" else ""
+        what = f"'{document}' is already in line {lines.number(error.first)}{words}: expected one line per document"
+    return UserError.at(file, what, line=lines.number(error.position), place=place)
+
+
+def _golds(file: Path, labels: LabelSet | None) -> tuple[Golds | Stream[Gold], Stream[Any]]:
+    """(the gold of each document, read on access; the stream of its lines)."""
     form = _form(file)
     if form is None:
         raise UserError.at(file, "is empty; expected gold, one document per line")
-    seen: dict[tuple[str, str], int] = {}
     if form == "corpus":
-        for number, head in _heads(file, example_head, ExampleLine):
-            _once(file, number, "id", head.id, seen)
-        return Golds(Stream(file, partial(_example, labels))), {name for name, _ in seen}
-    kept = []
-    for i, (number, (document, given)) in enumerate(_heads(file, prediction_key, Prediction)):
-        if given is None:
-            _once(file, number, "document", document, seen)
-            kept.append(i)
+        _look_through(file, example_head, ExampleLine)
+        examples = Stream(file, partial(_example, labels))
+        return Golds(examples), examples
+    keys = enumerate(_heads(file, prediction_key, Prediction))
+    kept = array("q", (i for i, (_, given) in keys if given is None))
     if not kept:
         raise UserError.at(file, "has only lines with something given; expected gold, with given null")
-    return Stream(file, partial(_gold, labels)).pick(kept), {name for name, _ in seen}
+    golds = Stream(file, partial(_gold, labels)).pick(kept)
+    return golds, golds
 
 
-def _predictions(file: Path, ids: Set[str], labels: LabelSet | None, gold: Path) -> Stream[Prediction]:
+def _predictions(file: Path, labels: LabelSet | None) -> Stream[Prediction]:
     if _form(file) == "corpus":
         raise UserError.at(file, "holds corpus lines; expected prediction lines: are --gold and --pred swapped?")
-    seen: dict[tuple[str, str], int] = {}
-    for number, (document, given) in _heads(file, prediction_key, Prediction):
-        if document not in ids:
-            what = f"'{document}' is not a document of {gold}: predict the documents of the gold, or remove it"
-            raise UserError.at(file, what, line=number, place="$.document")
-        _once(file, number, "document", document, seen, given_words(given))
+    _look_through(file, prediction_key, Prediction)
     return Stream(file, partial(_prediction, labels))
 
 
-def _heads(file: Path, read: Callable[[bytes], T], kind: type[Any]) -> Iterator[tuple[int, T]]:
-    """(line number, what `read` makes of the line, a `kind`). Raises UserError with file, line and place."""
+def _look_through(file: Path, read: Callable[[bytes], Any], kind: type[Any]) -> None:
+    """Raises UserError, with file, line and place, for the first line that is no `kind`."""
+    for _ in _heads(file, read, kind):
+        pass
+
+
+def _heads(file: Path, read: Callable[[bytes], T], kind: type[Any]) -> Iterator[T]:
+    """What `read` makes of each line, a `kind`. Raises UserError with file, line and place."""
     for number, line in numbered_lines(file):
         try:
             found = read(line)
             log_ignored_keys(line, kind, file, number)
         except WireError as error:
             raise error.at(file, number) from error
-        yield number, found
+        yield found
 
 
 def _example(labels: LabelSet | None, line: bytes) -> Example:
@@ -115,16 +131,6 @@ def _check_types(annotation: Annotation, name: str, labels: LabelSet | None) -> 
     """Raises WireError for a type that the labels do not have."""
     for place, problem in labels.unknown(annotation) if labels is not None else ():
         raise WireError(problem, f"$.{name}.{place}")
-
-
-def _once(file: Path, number: int, key: str, document: str, seen: dict[tuple[str, str], int], words: str = "") -> None:
-    """Note the line of a document. Raises UserError if it was there before."""
-    if (document, words) in seen:
-        place = f"line {seen[document, words]}{words and ' '}{words}"
-        raise UserError.at(
-            file, f"'{document}' is already in {place}: expected one line per document", line=number, place=f"$.{key}"
-        )
-    seen[document, words] = number
 
 
 def _form(file: Path) -> Literal["corpus", "predictions"] | None:

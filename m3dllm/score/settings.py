@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, get_args
 
 from m3dllm.errors import UserError
@@ -49,7 +50,7 @@ class Settings:
     @property
     def scored(self) -> tuple[Task, ...]:
         """The tasks to score, in their usual order."""
-        return tuple(task for task in TASKS if self.tasks is None or task in self.tasks)
+        return TASKS if self.tasks is None else _in_order(tuple(self.tasks))
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -65,3 +66,8 @@ class Settings:
                     raise UserError(f"variant '{name}': expected iou=X with a number X from 0 to below 1")
                 found.append(threshold)
         return tuple(dict.fromkeys(found))
+
+
+@cache
+def _in_order(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+    return tuple(task for task in TASKS if task in tasks)
