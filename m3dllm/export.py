@@ -6,6 +6,7 @@ What a format cannot hold is removed here, by one rule for all formats, and coun
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,10 +21,11 @@ from m3dllm.errors import UserError, one_line
 from m3dllm.files import file_name, inside, new_folder, read_bytes
 from m3dllm.labels import LabelSet
 from m3dllm.plugins import Modules
+from m3dllm.positions import Positions
 from m3dllm.runs import Run
-from m3dllm.stream import Spool, pick
+from m3dllm.stream import Spool, Stream, pick
 from m3dllm.system import versions_of
-from m3dllm.types import Annotation, Chain, Document, Frame, Mention, Region, Relation, Task
+from m3dllm.types import Annotation, Chain, Document, Frame, Mention, Prediction, Region, Relation, Task
 from m3dllm.wire import decode, encode, prediction_key
 
 EXPORTERS = Modules("export format", "m3dllm.exporters", "m3dllm.exporters")
@@ -191,10 +193,8 @@ def _of_run(run: Run, *, gold: bool, split: str | None) -> Source:
     record = run.record()
     if split not in (None, record.corpus.split):
         raise UserError.at(run.path, f"covers the split '{record.corpus.split}', not '{split}'")
-    examples, predictions = run.examples(), run.predictions()
-    keys = () if gold else predictions.read_as(prediction_key)
-    answers = {document: i for i, (document, given) in enumerate(keys) if given is None}
-    if not gold and not answers:
+    examples, answers = run.examples(), None if gold else _Answers(run.predictions())
+    if answers is not None and not answers:
         what = "has no end-to-end predictions; --gold exports its gold"
         raise UserError.at(run.path, what)
     root = Path(record.corpus.root)
@@ -202,16 +202,38 @@ def _of_run(run: Run, *, gold: bool, split: str | None) -> Source:
     def items() -> Iterator[Item]:
         for example in examples:
             document = with_root(example.document, root)
-            if gold:
+            if answers is None:
                 yield Item(record.corpus.split, document, example.gold, example.unannotated)
             else:
-                place = answers.get(document.id)
-                annotation = Annotation() if place is None else predictions[place].annotation
-                yield Item(record.corpus.split, document, annotation)
+                yield Item(record.corpus.split, document, answers.of(document.id))
 
     words = {"system": record.system, "run": run.path.resolve().name, "made": record.finished or record.started}
     made_by = _made_by(what="gold" if gold else "predictions", corpus=record.corpus.name, **({} if gold else words))
     return Source(record.corpus.name if gold else run.path.resolve().name, record.labels, _Read(items), made_by)
+
+
+class _Answers:
+    """The end-to-end prediction of each document, read on access."""
+
+    def __init__(self, predictions: Stream[Prediction]) -> None:
+        self._predictions = predictions
+        keys = predictions.read_as(prediction_key)
+        self._ids: Positions[str] = Positions(lambda i: keys[self._places[i]][0])
+        self._places = array("q")
+        for place, (document, given) in enumerate(keys):
+            if given is None and self._ids.add(document) is None:
+                self._places.append(place)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def of(self, document: str) -> Annotation:
+        """What was predicted of a document, perhaps nothing."""
+        for position in self._ids.candidates(document):
+            found = self._predictions[self._places[position]]
+            if found.document == document:
+                return found.annotation
+        return Annotation()
 
 
 def _made_by(**words: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,12 @@ from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.native import load_corpus, write_corpus
 from m3dllm.corpora.split import split_corpus, write_split
 from m3dllm.experiment import Experiment
+from m3dllm.export import export
 from m3dllm.score import score_files
 from tests.small import LABELS, example
 
 FEW, MANY = 100, 600
-MOST = 250
+MOST = 300
 """The bytes of a document that a verb may hold at once, while it sorts ids; the lines below have 700."""
 
 
@@ -69,7 +71,12 @@ def score_two_files(folder: Path) -> None:
     score_files(folder / "corpus/dev.jsonl", folder / "run/predictions.jsonl")
 
 
-@pytest.mark.parametrize("verb", [split, score, score_two_files], ids=lambda verb: verb.__name__)
+def export_csv(folder: Path) -> None:
+    shutil.rmtree(folder / "csv", ignore_errors=True)
+    export("csv", folder / "run", folder / "csv")
+
+
+@pytest.mark.parametrize("verb", [split, score, score_two_files, export_csv], ids=lambda verb: verb.__name__)
 def test_a_document_takes_few_bytes(verb, folders):
     verb(folders[0])  # imports modules and fills caches
     few, many = (peak(lambda folder=folder: verb(folder)) for folder in folders[1:])

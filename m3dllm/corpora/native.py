@@ -152,6 +152,8 @@ def with_root(document: Document, root: Path, *, linked_frames: bool = False) ->
 
     Raises WireError for a path, or a link that is not allowed, which leads out of the corpus.
     """
+    if not document.frames:
+        return document
     root = root.absolute()
     frames: list[Frame] = []
     known: dict[Path, Path] = {}
@@ -163,7 +165,7 @@ def with_root(document: Document, root: Path, *, linked_frames: bool = False) ->
         if not linked_frames and links_out(root, path, known):
             raise WireError(f"{frame.path!r} {LINKED}", f"$.frames[{i}].path")
         frames.append(replace(frame, path=str(path)))
-    return replace(document, frames=tuple(frames)) if frames else document
+    return replace(document, frames=tuple(frames))
 
 
 def to_imported(corpus: Corpus, splits: Mapping[str, Iterable[Example]] | None = None) -> Imported:
