@@ -14,7 +14,7 @@ from m3dllm.corpora.documents import JSON, read_documents, scan_documents
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import key, keys, note_unread, objects, words
 from m3dllm.corpora.marks import Marks, is_of_words, language_of, offset_table
-from m3dllm.corpora.sources import Incoming, files_at
+from m3dllm.corpora.sources import Incoming, files_of_documents
 from m3dllm.labels import LabelSet
 from m3dllm.types import Document, Example, Lang, Task
 
@@ -43,7 +43,7 @@ def read_doccano(
     """
     incoming = Incoming()
     text_keys, span_keys = (text,) if text else _TEXTS, (label,) if label else _SPANS
-    for file in files_at(path, JSON, "a JSONL export of doccano", incoming.notes):
+    for file in files_of_documents(path, JSON, "a JSONL export of doccano", incoming.notes, text_keys):
         part = split or incoming.split_of(file, path)
         related, whole, in_units = _scan(file, text_keys, span_keys)
         if in_units:
@@ -56,6 +56,8 @@ def read_doccano(
                 incoming.notes.leave_out("document", "it has no text", where)
                 continue
             found, spans = row[text_key], row[marked] if marked else None
+            if incoming.is_again(words(row.get("id")), found, part, file, where):
+                continue
             shape = keys("id", relations=[_RELATION]) | {text_key: None, marked or "label": None}
             note_unread(row, shape, one.at(file.name), incoming.notes)
             note_unread(objects(spans), [_ENTITY], f"{one.at(file.name)}.{marked}", incoming.notes)

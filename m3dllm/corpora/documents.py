@@ -35,6 +35,7 @@ HALVES = "it has a lone surrogate, which no file can hold: replaced by �"
 """Why a text is changed."""
 TWICE = "it appears twice in one object: the last value is used"
 """Why a key is skipped."""
+_TABLES = (".csv", ".tsv", ".xlsx")
 _SPACE = re.compile(r"[ \t\r\n\ufeff]*")
 _HEAD = re.compile(r'\{\s*"[^"\\]*"\s*:')
 """The beginning of an object with its first key, which no string can contain."""
@@ -116,11 +117,26 @@ def scan_documents(path: Path, *, keys: Iterable[str]) -> Iterator[dict[str, Any
     return (row.value for row in read_documents(path, Imported(LabelSet()), keys=keys))
 
 
+def is_another_object(path: Path, keys: Iterable[str]) -> bool:
+    """Whether a file is one JSON object without any of the keys of a document, as the settings of a tool are."""
+    with _unpacked(path) as file:
+        text = _Text(file)
+        try:
+            if text.sign() != "{":
+                return False
+            value = decode_value(text.value())
+            return not text.sign() and value.keys().isdisjoint(keys)
+        except (ValueError, RecursionError, WireError):
+            return False
+
+
 def _whole(path: Path, notes: Imported, keys: frozenset[str], *, lines: bool) -> Iterator[Row]:
     """The documents of a file that is one value, or a damaged list. Raises UserError as `read_documents`."""
     try:
         value = _decode(_read(path), path, notes)
     except WireError as error:
+        if path.suffix.lower() in _TABLES:
+            raise UserError.at(path, "is a table, not JSON: export as JSON from the tool that wrote it") from error
         raise error.at(path) from error
     if isinstance(value, dict):
         value = _of_object(value, keys, path, notes, lines=lines)

@@ -121,6 +121,8 @@ def read_label_studio(
             where = row.at(file.name)
             if not _is_task(row.value):
                 incoming.notes.leave_out("document", "it has no data", where)
+            elif incoming.is_again(words(row.value.get("id")), repr(row.value["data"]), part, file, where):
+                continue
             elif example := _Task(row.value, where, file, incoming, options, annotated, *linked).example():
                 incoming.add(part, example)
     return incoming.done(path)

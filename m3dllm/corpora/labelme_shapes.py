@@ -17,6 +17,7 @@ from m3dllm.corpora.documents import decode_value
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.stills import FRACTIONS, are_fractions
+from m3dllm.files import other_encoding
 from m3dllm.types import Box, Region
 from m3dllm.wire import WireError
 
@@ -99,6 +100,8 @@ class LabelMe:
 def parse_labelme(data: bytes) -> LabelMe:
     """The LabelMe file of these bytes. Raises ValueError, which says why, where it is none."""
     data = data.removeprefix(b"\xef\xbb\xbf")
+    if problem := other_encoding(data):
+        raise ValueError(f"it {problem}")
     try:
         value = decode_value(data)
     except WireError as error:

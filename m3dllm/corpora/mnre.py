@@ -20,7 +20,7 @@ from m3dllm.corpora.documents import HALVES, JSON, Row, decode_noted, read_docum
 from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import keys, note_unread
 from m3dllm.corpora.marks import Marks, language_of
-from m3dllm.corpora.sources import Incoming, files_at
+from m3dllm.corpora.sources import Incoming, files_of_documents
 from m3dllm.corpora.stills import find_image, still
 from m3dllm.errors import UserError
 from m3dllm.files import text_lines
@@ -73,7 +73,8 @@ def read_mnre(path: Path, *, images: Path | None = None, split: str | None = Non
     A pair whose relation is None says that there is none. Raises UserError where a line is no such pair.
     """
     incoming = Incoming()
-    for file in files_at(path, (".txt", *JSON), "MNRE files of pairs, or a folder of them", incoming.notes):
+    what = "MNRE files of pairs, or a folder of them"
+    for file in files_of_documents(path, (".txt", *JSON), what, incoming.notes, ("token",)):
         rows: Spool[_Placed] = Spool(encode, lambda line: decode(line, _Placed))
         tweets: dict[bytes, list[int]] = {}
         try:

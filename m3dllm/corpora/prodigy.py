@@ -20,7 +20,7 @@ from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import key, keys, note_unread, objects, real, whole_number, words
 from m3dllm.corpora.labelme_shapes import corners_of
 from m3dllm.corpora.marks import Marks, language_of
-from m3dllm.corpora.sources import Incoming, files_at
+from m3dllm.corpora.sources import Incoming, files_of_documents
 from m3dllm.corpora.stills import Size, drawn_size, find_image, still
 from m3dllm.corpora.voc import ONLY_REGIONS
 from m3dllm.stream import Spool
@@ -58,7 +58,7 @@ def read_prodigy(
     incoming = Incoming()
     joining = frozenset(map(str.casefold, coreference))
     pictures: Spool[bytes] = Spool(base64.b64encode, base64.b64decode)
-    for file in files_at(path, JSON, "a JSONL export of Prodigy", incoming.notes):
+    for file in files_of_documents(path, JSON, "a JSONL export of Prodigy", incoming.notes, _ABOUT):
         links = (link for row in scan_documents(file, keys=_ABOUT) for link in objects(row.get("relations")))
         labels = {words(link.get("label")).casefold() for link in links}
         unannotated: set[Task] = set() if labels & joining else {"chain"}

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from m3dllm.corpora.documents import JSON, is_another_object
 from m3dllm.corpora.imported import Imported, split_name, unused_id
 from m3dllm.corpora.places import split_word
 from m3dllm.corpora.turned import turn_regions
 from m3dllm.corpora.walk import shown, walk_files
 from m3dllm.errors import UserError
+from m3dllm.files import sha256
 from m3dllm.labels import LabelSet
 from m3dllm.types import Example
 
@@ -46,6 +48,23 @@ def files_at(
     return kept
 
 
+def files_of_documents(
+    path: Path, suffixes: Iterable[str], what: str, notes: Imported, keys: Iterable[str]
+) -> list[Path]:
+    """`files_at`, but without JSON files in a folder that hold no document but settings; these are noted.
+
+    `keys`: every document has one of them.
+    """
+    kept = files_at(path, suffixes, what, notes)
+    for file in kept[:] if path.is_dir() else ():
+        if file.name.lower().endswith(JSON) and is_another_object(file, keys):
+            notes.leave_out("file", f"it has no documents: expected {what}", shown(file, path))
+            kept.remove(file)
+    if not kept:
+        raise UserError.at(path, f"has no file with documents; expected {what}")
+    return kept
+
+
 def may_annotate(name: str) -> bool:
     """Whether a file of that name may hold annotations, as its suffix says."""
     return bool(_DATA.search(name))
@@ -66,6 +85,7 @@ class Incoming:
     notes: Imported = field(default_factory=lambda: Imported(LabelSet()))
     ids: set[str] = field(default_factory=set)
     _split: dict[str, str | None] = field(default_factory=dict)
+    _texts: dict[tuple[str, str, str], Path] = field(default_factory=dict)
 
     def id_for(self, wanted: str, instead: str, where: str) -> str:
         """`wanted`, or another id where that cannot be one or is taken; the change is noted."""
@@ -75,6 +95,14 @@ class Incoming:
             self.notes.change("document", why, f"{where}: {wanted!r} is {name!r}")
         self.ids.add(name)
         return name
+
+    def is_again(self, name: str, text: str, split: str, file: Path, where: str) -> bool:
+        """Whether another file has a document of that name and text, as one of another annotator; it is noted."""
+        first = self._texts.setdefault((split, name, sha256(text.encode())), file)
+        if not name or first == file:
+            return False
+        self.notes.leave_out("annotation", "another one of its document is used", where)
+        return True
 
     def split_of(self, file: Path, root: Path) -> str:
         """The split that the file's name or its folders say, else train; noted at the end where others say theirs."""

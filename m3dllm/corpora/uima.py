@@ -2,7 +2,8 @@
 
 Offsets count UTF-16 units there and code points here. An annotation is a mention if it has a type and is in a layer of
 entities, a relation if it has a governor and a dependent and is not of syntax, a coreference link if it has a next one.
-Of several views the one with most entity annotations is read.
+Of several views the one with most entity annotations is read; of several annotators of a document the curator, else the
+first.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from m3dllm.corpora.imported import Imported
 from m3dllm.corpora.jsonfiles import key, keys, note_unread, objects, whole_number, words
 from m3dllm.corpora.marks import Marks, language_of, offset_table
 from m3dllm.corpora.sources import Incoming, files_at
+from m3dllm.corpora.walk import shown
 from m3dllm.errors import UserError
 from m3dllm.types import Document, Example, Lang, Task
 
@@ -26,6 +28,8 @@ _PASSED_OVER = ("Sofa", "Sentence", "Token", "DocumentMetaData", "DocumentAnnota
 _REFERENCES = ("%ID", "@sofa", "@first", "@next", "@Governor", "@Dependent")
 _KNOWN = keys("%ID %TYPE %FLAGS @sofa @first @next @Governor @Dependent begin end")
 _UNKNOWN = "MISC"
+_CURATED, _INITIAL = "CURATION_USER", "INITIAL_CAS"
+"""The files of a project's document that no annotator made."""
 _SHAPE = keys("%TYPES %VIEWS") | {"%FEATURE_STRUCTURES": [{"*": None}]}
 
 
@@ -41,7 +45,10 @@ def read_uima(
     Raises UserError where a file is no CAS, or there is no document.
     """
     incoming = Incoming()
-    for file in files_at(path, (".json", ".json.gz"), "UIMA CAS JSON files", incoming.notes):
+    files = files_at(path, (".json", ".json.gz"), "UIMA CAS JSON files", incoming.notes)
+    stems = Counter(file.stem for file in files)
+    taken: dict[tuple[str, str], Path] = {}
+    for file in sorted(files, key=lambda file: file.stem != _CURATED):
         value = read_value(file, incoming.notes)
         if not isinstance(value, dict) or not isinstance(value.get("%FEATURE_STRUCTURES"), list):
             if file == path:
@@ -55,12 +62,27 @@ def read_uima(
         ]
         sofa, things = _view(things, frozenset(layer), file.name, incoming.notes)
         text = words(sofa.get("sofaString"))
+        if file.parent != path != file and (why := _not_taken(file, text, taken)):
+            incoming.notes.leave_out("annotation", why, shown(file, path))
+            continue
         marks = Marks(text, incoming.notes, file.name)
         unannotated = _mark(marks, things, frozenset(layer))
-        name = incoming.id_for(file.stem, f"document-{len(incoming.ids)}", file.name)
+        own = f"{file.parent.name}/{file.stem}" if stems[file.stem] > 1 else file.stem
+        name = incoming.id_for(own, f"document-{len(incoming.ids)}", file.name)
         document = Document(name, language_of(text, lang), text)
         incoming.add(split or incoming.split_of(file, path), Example(document, marks.gold(), unannotated))
     return incoming.done(path)
+
+
+def _not_taken(file: Path, text: str, taken: dict[tuple[str, str], Path]) -> str:
+    """Why a file of a project of INCEpTION, which has a folder of annotators for each document, is not read; "": it is.
+
+    The curated annotation comes first, then the first annotator's.
+    """
+    if file.stem == _INITIAL:
+        return "it is the text before it was annotated"
+    first = taken.setdefault((file.parent.name, text), file)
+    return "" if first is file else "another annotation of its text is used"
 
 
 def _view(

@@ -50,6 +50,24 @@ def test_entities_are_related_by_their_ids(tmp_path):
     assert reasons(imported) == [("relation", "one of its ends is not a mention")]
 
 
+def test_a_text_that_several_annotators_marked_comes_in_once(tmp_path):
+    for name, kind in (("anna", "PER"), ("bo", "LOC")):
+        row = {"id": 3, "text": "Ada met Bo", "label": [[0, 3, kind]]}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    imported = read_doccano(tmp_path)
+    assert [tools.words(example) for example in imported.splits["train"]] == [[("PER", ["Ada"])]]
+    assert reasons(imported) == [("annotation", "another one of its document is used")]
+
+
+@pytest.mark.parametrize("reader", [read_doccano, read_prodigy])
+def test_settings_beside_the_documents_are_counted(reader, tmp_path):
+    (tmp_path / "settings.json").write_text('{"theme": "dark"}', encoding="utf-8")
+    (tmp_path / "all.jsonl").write_text('{"text": "Ada", "spans": []}', encoding="utf-8")
+    imported = reader(tmp_path)
+    assert len(imported.splits["train"]) == 1
+    assert [(what, why.partition(":")[0]) for what, why in reasons(imported)][:1] == [("file", "it has no documents")]
+
+
 def test_labels_of_whole_texts_are_counted_and_say_nothing_of_mentions(tmp_path):
     imported = read(read_doccano, tmp_path, {"text": "Ada", "label": ["good"]}, {"data": "Bo"})
     assert [e.unannotated for e in imported.splits["train"]] == [{"entity", "chain", "relation"}] * 2

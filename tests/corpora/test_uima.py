@@ -33,6 +33,29 @@ def read(folder: Path, text: str, *things: dict, **options) -> Imported:
 TEXT = "Ada met Bo . She ran ."
 
 
+def test_of_several_annotators_of_a_document_the_curated_annotation_is_taken(tmp_path):
+    sofa = {"%ID": 1, "%TYPE": "uima.cas.Sofa", "sofaString": TEXT}
+    made = {
+        "annotation/a.txt/anna": [thing(2, NER, 0, 3, value="ORG")],
+        "annotation/a.txt/bo": [thing(2, NER, 0, 3, value="LOC")],
+        "annotation/a.txt/INITIAL_CAS": [],
+        "annotation/b.txt/anna": [thing(2, NER, 8, 10, value="PER")],
+        "curation/a.txt/CURATION_USER": [thing(2, NER, 0, 3, value="PER")],
+    }
+    for name, things in made.items():
+        file = tmp_path / f"{name}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"%FEATURE_STRUCTURES": [sofa, *things]}), encoding="utf-8")
+    imported = read_uima(tmp_path)
+    found = {example.document.id: words(example) for example in imported.splits["train"]}
+    assert found == {"CURATION_USER": [("PER", ["Ada"])], "b.txt/anna": [("PER", ["Bo"])]}
+    assert reasons(imported) == [
+        ("annotation", "it is the text before it was annotated"),
+        ("annotation", "another annotation of its text is used"),
+        ("annotation", "another annotation of its text is used"),
+    ]
+
+
 def test_entities_relations_and_chains(tmp_path):
     things = [
         thing(2, NER, 0, 3, value="PER"),
