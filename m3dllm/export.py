@@ -18,7 +18,7 @@ from m3dllm.corpora.bilingual import language
 from m3dllm.corpora.imported import LeftOut, places, reasons
 from m3dllm.corpora.native import load_corpus, with_root
 from m3dllm.errors import UserError, one_line
-from m3dllm.files import file_name, inside, new_folder, read_bytes
+from m3dllm.files import check_free, file_name, inside, new_folder, read_bytes
 from m3dllm.labels import LabelSet
 from m3dllm.plugins import Modules
 from m3dllm.positions import Positions
@@ -146,6 +146,7 @@ def export(
     exporter = EXPORTERS.find(name)
     if (fps := options.get("fps", FPS)) and not 0.001 <= fps <= 1000:
         raise UserError(f"--fps {fps:g}: expected 0, or from 0.001 to 1000 frames per second")
+    check_free(out)
     source, notes = read_source(path, gold=gold, split=split), Notes()
     if threshold is not None:
         if lack_confidences(item.annotation for item in source.items):

@@ -238,9 +238,6 @@ class Run:
         """
         path = self.path
         if not (path / "run.json").exists():
-            strange = [p.name for p in path.iterdir() if p.name != ".lock" and not p.name.endswith(".tmp")]
-            if strange:
-                raise UserError.at(path, f"is not empty and not a run directory ({strange[0]}): choose another --out")
             self.write_record(record)
             return record
         old = self.record()
@@ -293,8 +290,9 @@ class Run:
     def locked(self) -> Iterator[None]:
         """A lock for writing into the run; the operating system releases it when the process ends.
 
-        Raises UserError if another process holds it.
+        Raises UserError if another process holds it, or for a folder of something else.
         """
+        self._check_place()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("w")
@@ -308,6 +306,16 @@ class Run:
                 raise UserError.at(self.path, message) from error
             clear_abandoned(self.path)
             yield
+
+    def _check_place(self) -> None:
+        """Raises UserError if the folder is not empty and no run."""
+        if not self.path.is_dir() or (self.path / "run.json").exists():
+            return
+        for file in self.path.iterdir():
+            if file.name != ".lock" and not file.name.endswith(".tmp"):
+                raise UserError.at(
+                    self.path, f"is not empty and not a run directory ({file.name}): choose another --out"
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from urllib.parse import urlencode
 
 from m3dllm.errors import UserError
-from m3dllm.files import check_replaces, clear_abandoned, write_atomic
+from m3dllm.files import check_free, check_replaces, clear_abandoned, write_atomic
 from m3dllm.progress import progress
 from m3dllm.report.assembly import assemble
 from m3dllm.report.comparison import RESAMPLES, compare, f1_of, named
@@ -75,8 +75,7 @@ def write_report(
     for run in paths:
         if folder.resolve().is_relative_to(run.resolve()):
             raise UserError.at(folder, f"is inside the run {run}, which a report must not change: choose another --out")
-    check_replaces(folder / "report.html", "a report", b'name="generator" content="m3dllm ')
-    check_replaces(folder / "index.html", "that of a report", FORWARD.strip().encode())
+    _check_folder(folder)
     published = None if paper is None else read_published(paper)
     found, skipped = read_runs(paths)
     with TemporaryDirectory() as work:
@@ -116,8 +115,8 @@ def write_report(
     for place in (folder, *(folder / name for name in ("tables", "figures", "data"))):
         clear_abandoned(place)
     _remove_stale(folder, files)
+    write_atomic(folder / "index.html", FORWARD)  # first: from now on the folder is known to hold a report
     files |= {
-        "index.html": FORWARD,
         "report.txt": overview(report) + "\n",
         "report.md": markdown(report),
         "report.html": html(report),
@@ -125,6 +124,15 @@ def write_report(
     for name, data in files.items():
         write_atomic(folder / name, data)
     return folder / "report.html"
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises UserError for a file of someone else that the report would replace, or a folder that it would fill."""
+    check_replaces(folder / "report.html", "a report", b'name="generator" content="m3dllm ')
+    check_replaces(folder / "index.html", "that of a report", FORWARD.strip().encode())
+    if not any((folder / name).is_file() for name in ("report.html", "index.html")):
+        for name in ("report.txt", "report.md", "tables", "figures", "data"):
+            check_free(folder / name)
 
 
 def _table_files(report: Report) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from array import array
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -29,6 +30,7 @@ from m3dllm.wire import (
     read_labels,
 )
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 UNKNOWN_LANGUAGE = "und"
 """The language of gold in prediction lines, which have none."""
@@ -90,7 +92,7 @@ def _predictions(file: Path, labels: LabelSet | None) -> Stream[Prediction]:
     if _form(file) == "corpus":
         raise UserError.at(file, "holds corpus lines; expected prediction lines: are --gold and --pred swapped?")
     _look_through(file, prediction_key, Prediction)
-    return Stream(file, partial(_prediction, labels))
+    return Stream(file, partial(_answer, labels))
 
 
 def _look_through(file: Path, read: Callable[[bytes], Any], kind: type[Any]) -> None:
@@ -124,6 +126,16 @@ def _gold(labels: LabelSet | None, line: bytes) -> Gold:
 def _prediction(labels: LabelSet | None, line: bytes) -> Prediction:
     found = decode_prediction(line)
     _check_types(found.annotation, "annotation", labels)
+    return found
+
+
+def _answer(labels: LabelSet | None, line: bytes) -> Prediction:
+    """`_prediction`; boxes that match nothing are named: they may be in pixels."""
+    found = _prediction(labels, line)
+    for i, region in enumerate(found.annotation.regions):
+        if not region.box.is_legal:
+            why = "which matches nothing: expected fractions of the image, x0 < x1 and y0 < y1"
+            log.warning("prediction of '%s': regions[%d] has the box %s, %s", found.document, i, [*region.box], why)
     return found
 
 

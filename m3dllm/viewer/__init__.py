@@ -61,6 +61,7 @@ def write_pages(
     for run in runs:
         if out.resolve().is_relative_to(run.path.resolve()):
             raise UserError.at(out, f"is inside the run {run.path}, which a page must not change: choose another --out")
+    _check_folder(out)
     found, skipped = read_runs([run.path for run in runs], threshold=threshold)
     for missing in skipped:
         _log.warning("skipped: %s: %s", missing.name, missing.why)
@@ -77,7 +78,7 @@ def write_pages_of(
     videos: Put = "link",
 ) -> Path:
     """`write_pages` of loaded runs."""
-    check_replaces(out / "index.html", "a document page", b"<title>Documents</title>", b"m3dllm")
+    _check_folder(out)
     gold = gold and any(run.summary.has_gold for run in found)
     if not embed:
         remove_pages(out)
@@ -138,6 +139,11 @@ class _Files:
         if self._parts:
             write_atomic(self.out / self.name, b"".join(self._parts), durable=False)
         self._parts, self._size = [], 0
+
+
+def _check_folder(out: Path) -> None:
+    """Raises UserError if the page would replace one that is none of ours."""
+    check_replaces(out / "index.html", "a document page", b"<title>Documents</title>", b"m3dllm")
 
 
 def remove_pages(out: Path) -> None:

@@ -102,6 +102,14 @@ def test_pages_do_not_replace_a_page_of_the_user(verb, name, done, tmp_path):
     assert [(path.name, path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()] == [(name, TEXT)]
 
 
+@pytest.mark.parametrize("name", ["report.md", "report.txt", "data/mine.csv"])
+def test_a_report_does_not_fill_a_folder_of_the_user(name, done, tmp_path):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(TEXT, encoding="utf-8")
+    assert "already exists" in refused("report", done, "--out", tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
+
+
 def test_a_document_page_does_not_replace_the_first_page_of_a_report(done, tmp_path):
     invoke("report", done, "--out", tmp_path / "report")
     assert "is not a document page" in refused("view", done, "--out", tmp_path / "report")

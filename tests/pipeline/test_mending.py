@@ -83,7 +83,7 @@ def test_out_that_is_some_other_folder_is_refused(corpus, tmp_path):
     (tmp_path / "photos/one.jpg").write_bytes(b"")
     with pytest.raises(UserError, match="not a run directory"):
         pipeline.run(majority(corpus, tmp_path / "photos"))
-    assert (tmp_path / "photos/one.jpg").exists()
+    assert [file.name for file in (tmp_path / "photos").iterdir()] == ["one.jpg"]
 
 
 def test_a_variant_that_is_not_known_is_reported_before_anything_is_done(corpus, tmp_path):

@@ -88,9 +88,9 @@ def test_documents_without_an_answer_are_counted(corpus, tmp_path, caplog):
     assert "no answer for 8 documents" in caplog.text
 
 
-@pytest.mark.parametrize(("train", "what"), [("test", "fitted to"), ("train", "chosen by")])
-def test_a_checkpoint_that_knows_the_documents_says_so(corpus, tmp_path, train, what):
-    fitted = pipeline.fit(majority(corpus, tmp_path / "fit", split="dev", train=train, dev="test"))
+@pytest.mark.parametrize(("train", "dev", "what"), [("test", "train", "fitted to"), ("train", "test", "chosen by")])
+def test_a_checkpoint_that_knows_the_documents_says_so(corpus, tmp_path, train, dev, what):
+    fitted = pipeline.fit(majority(corpus, tmp_path / "fit", split="dev", train=train, dev=dev))
     run = pipeline.run(majority(corpus, tmp_path / "run", checkpoint=fitted.path))
     assert run.record().notes == (f"the checkpoint was {what} 'test', the same documents that it is evaluated on",)
 

@@ -189,6 +189,13 @@ def test_a_mention_outside_of_the_text_is_named_with_its_document(write):
         score_files(write("gold.jsonl", EXAMPLE), write("pred.jsonl", row))
 
 
+def test_a_predicted_box_in_pixels_is_named_with_its_document(write, caplog):
+    row = LINE | {"annotation": LINE["annotation"] | {"regions": [{"frame": 0, "box": [3, 4, 50, 40], "type": "PER"}]}}
+    score_files(write("gold.jsonl", EXAMPLE), write("pred.jsonl", row))
+    (message, *_) = caplog.messages
+    assert message.startswith("prediction of 'd': regions[0] has the box [3.0, 4.0, 50.0, 40.0], which matches nothing")
+
+
 @pytest.mark.parametrize("box", [[0.5, 0, 0.5, 1], [0, 0, 1.5, 1], [1, 0, 0, 1]])
 def test_an_illegal_box_in_a_corpus_is_refused(write, box):
     row = json.loads(encode_example(EXAMPLE))
