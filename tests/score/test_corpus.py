@@ -8,10 +8,12 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import settings as effort
+from hypothesis import strategies as st
 
 from m3dllm.corpora.m3d import read_m3d
 from m3dllm.errors import UserError
 from m3dllm.score import Ratio, Scores, Settings, TaskScores, count_errors, score, variants
+from m3dllm.score.corpus import Answers, Golds
 from m3dllm.types import PRF, Annotation, Box, Document, Example, Frame, Prediction, Region
 from tests.score.letters import region, said
 from tests.strategies import LABELS, scored
@@ -95,6 +97,15 @@ def test_a_document_without_a_prediction_counts_as_an_empty_one():
     assert found.unanswered == ("d",)
     assert found.languages["en"].unanswered == 1
     assert found.languages["en"].end_to_end.tasks["entity"] == PRF(3, 3, 3, 6)
+
+
+@given(case=scored(), data=st.data())
+def test_a_document_has_the_predictions_that_a_dict_of_all_would_tell(case, data):
+    golds, predictions = Golds(case[0]), data.draw(st.permutations(case[1]))
+    twin = {(prediction.document, prediction.given): prediction for prediction in predictions}
+    answers = Answers(golds, predictions)
+    found = {(gold.document, given): p for gold in golds for given, p in answers.of(gold).predictions.items()}
+    assert (found, len(answers)) == (twin, len(twin))
 
 
 def test_a_prediction_of_an_unknown_document_is_refused():
