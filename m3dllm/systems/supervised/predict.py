@@ -18,7 +18,7 @@ from m3dllm.systems.supervised.model import Model
 from m3dllm.training import f1_scores
 from m3dllm.types import Chain, Document, Example, Given, GivenKind, RawOutput
 
-GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+GRID = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """The thresholds that are tried on dev."""
 TUNED: tuple[tuple[GivenKind | None, str, str], ...] = (
     (None, "chain", "chain"),
