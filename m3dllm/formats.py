@@ -34,6 +34,7 @@ def _importer(name: str) -> Callable[..., None]:
         report: ReportFile = None,
         options: Any = None,
     ) -> None:
+        _check_split(options.get("split"))
         _import(name, path, lambda: importer.by_options()(path, **options), out, report)
 
     def from_nothing(out: NewCorpus, report: ReportFile = None, options: Any = None) -> None:
@@ -41,6 +42,14 @@ def _importer(name: str) -> Callable[..., None]:
 
     verb = from_path if importer.takes_path else from_nothing
     return with_options(verb, importer.by_options(), doc=importer.summary)
+
+
+def _check_split(split: str | None) -> None:
+    """Raises UserError for a name that no file of a split can have, or an empty one, as an unset variable leaves."""
+    from m3dllm.corpora.imported import split_name
+
+    if split is not None and split_name(split) != split:
+        raise UserError(f"--split {split!r}: expected a name of letters, digits, '.', '_' and '-', such as train")
 
 
 def _import(name: str, path: Path | None, read: Callable[[], Any], out: Path, report: Path | None) -> None:

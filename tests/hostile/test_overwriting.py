@@ -82,6 +82,12 @@ def test_a_folder_that_is_taken_is_refused_before_anything_is_read(tmp_path):
         assert "out: already exists" in refused(*verb, tmp_path / "missing", "--out", tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["", "../test", "my test"])
+def test_a_split_that_is_no_name_of_a_file_is_refused(name, standoff, tmp_path):
+    words = ("import", "brat", standoff, "--out", tmp_path / "corpus", "--split", name)
+    assert "--split" in refused(*words)
+
+
 def test_the_report_of_a_check_does_not_replace_a_split(corpus):
     before = (corpus / "test.jsonl").read_bytes()
     assert "is not a report of 'm3dllm check'" in refused("check", corpus, "--report", corpus / "test.jsonl")
