@@ -123,15 +123,25 @@ def test_what_stands_in_one_document_alone_has_no_weight():
 def test_the_fit_is_where_the_gradient_of_the_loss_ends():
     rng = np.random.default_rng(0)
     rows = sparse.csr_matrix((rng.random((60, 12)) < 0.4).astype(float))
-    wanted, allowed = rng.random((60, 3)) < 0.3, rng.random((60, 3)) < 0.8
-    used, found = fit_weights(rows, wanted & allowed, allowed, np.arange(60) // 2, (0.7, 3.0))
+    wanted, counts = rng.random((60, 3)) < 0.3, rng.random((60, 3)) * 3
+    used, found = fit_weights(rows, wanted, counts, np.arange(60) // 2)
     weight = torch.from_numpy(found).requires_grad_()
     logits = torch.from_numpy(rows[:, used].toarray()) @ weight[:-1] + weight[-1]
-    target, known = torch.from_numpy(wanted & allowed).double(), torch.from_numpy(allowed)
+    target = torch.from_numpy(wanted).double()
     each = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    loss = (each * (0.7 + 2.3 * target))[known].sum() + PENALTY / 2 * (weight[:-1] ** 2).sum()
+    loss = (each * torch.from_numpy(counts)).sum() + PENALTY / 2 * (weight[:-1] ** 2).sum()
     loss.backward()
-    assert float(weight.grad.abs().max()) < 0.01
+    assert float(weight.grad.abs().max()) < 0.2
+
+
+def test_of_many_pairs_those_without_a_relation_are_sampled(monkeypatch):
+    documents = [document(f"{ENGLISH} {i} .", (0, "PER-LOC_birth", 1)) for i in range(12)]
+    whole = learned(*documents)
+    monkeypatch.setattr(relation_words, "MOST", 60)
+    inputs, gold = document(ENGLISH)
+    found, of_all = learned(*documents)(inputs, gold.mentions).sigmoid(), whole(inputs, gold.mentions).sigmoid()
+    assert not torch.equal(found, of_all)
+    torch.testing.assert_close(found, of_all, atol=0.15, rtol=0)
 
 
 def test_a_document_without_text_has_no_pairs():

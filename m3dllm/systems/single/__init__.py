@@ -12,8 +12,9 @@ from m3dllm.systems.supervised import config as base
 _OF_BOTH = ("fusion_lr", "hide")
 _OF_FRAMES = ("vision_encoder", "image_size", "frame_chunk", "slots", "merge_iou", "weight_region", "weight_box")
 _OF_TEXT = (
-    *("text_encoder", "layers", "window", "overlap", "word_shapes", "lexical", "text_alone", "pair_size", "linkage"),
-    *("decision", "pair_dropout", "attention_dropout", "word_dropout", "name_dropout", "aux_loss", "weight_auxiliary"),
+    *("text_encoder", "layers", "window", "overlap", "word_shapes", "lexical", "relation_words", "text_alone"),
+    *("pair_size", "linkage", "decision", "pair_dropout", "attention_dropout", "word_dropout", "name_dropout"),
+    *("aux_loss", "weight_auxiliary"),
     *("weight_entity", "weight_chain", "weight_relation"),
 )
 _OF_CHAINS_IN_FRAMES = ("aligned", "weight_shows")

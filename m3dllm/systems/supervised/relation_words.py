@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from torch import Tensor, nn
 
+from m3dllm.progress import progress
 from m3dllm.systems.supervised.data import Inputs, LabelIndex, Mentions, make_mention_batch
 from m3dllm.systems.supervised.scorers import RARE, closest_mentions
 
@@ -32,11 +33,13 @@ PENALTY = 5.0
 """The weight of the squared weights in the loss, halved."""
 STEPS = 200
 """The most iterations of the fit."""
+MOST = 50_000
+"""Pairs without a relation that the fit reads at most."""
 FAR = 30
 """Words between two mentions are read if there are at most this many."""
 NEAR = 3
 """The number of words read before the earlier mention and behind the later one."""
-AT_ONCE = 2**14
+AT_ONCE = 2**12
 """Pairs whose features are in memory at once."""
 HEAD, TAIL, BETWEEN, BEFORE, AFTER, DISTANCE, TYPES = range(0, 14, 2)
 """Where a word stands; the next number if the tail comes first."""
@@ -67,46 +70,50 @@ class RelationWords(nn.Module):
     ) -> None:
         """Learn from documents, their mentions and their relations (relations, 3): head chain, tail chain, type.
 
-        `weights` of the classes no and yes, as in the loss of the relation head.
+        `weights` of the classes no and yes, as in the loss of the relation head. Of more than `MOST` pairs, some
+        without a relation are left out, and the others count for them.
         """
-        rows: list[sparse.csr_matrix] = []
-        wanted, allowed, owners = [], [], []
-        for number, (inputs, mentions, relations) in enumerate(documents):
+        pairs, wanted, allowed = [], [], []
+        for _, mentions, relations in documents:
             kinds = mentions.chain_type
             joins = types.joins[kinds[:, None], kinds[None]].numpy()  # (chains, chains, types)
             joins[np.diag_indices(len(kinds))] = False
             target = np.zeros_like(joins)
             target[tuple(relations.numpy().T)] = True
-            pairs = np.argwhere(joins.any(-1))
-            rows += features(inputs, mentions, pairs)
-            wanted.append(target[tuple(pairs.T)])
-            allowed.append(joins[tuple(pairs.T)])
-            owners.append(np.full(len(pairs), number))
-        if not rows or not len(types.relations):
+            pairs.append(np.argwhere(joins.any(-1)))
+            wanted.append(target[tuple(pairs[-1].T)])
+            allowed.append(joins[tuple(pairs[-1].T)])
+        sizes = [len(own) for own in pairs]
+        owners = np.repeat(np.arange(len(pairs)), sizes)
+        if not len(owners) or not len(types.relations):
             return
-        used, fitted = fit_weights(
-            sparse.vstack(rows, format="csr"),
-            np.concatenate(wanted),
-            np.concatenate(allowed),
-            np.concatenate(owners),
-            weights,
-        )
+        yes, known = np.concatenate(wanted), np.concatenate(allowed)
+        related = yes.any(-1)
+        share = min(1.0, MOST / max(1, (~related).sum()))
+        kept = related | (np.random.default_rng(0).random(len(related)) < share)
+        of_documents = np.split(kept, np.cumsum(sizes)[:-1])
+        counts = np.where(yes, weights[1], weights[0]) * known * np.where(related, 1, 1 / share)[:, None]
+        with progress("relations from words"):
+            rows = [
+                part
+                for (inputs, mentions, _), own, some in zip(documents, pairs, of_documents, strict=True)
+                for part in features(inputs, mentions, own[some])
+            ]
+            used, fitted = fit_weights(sparse.vstack(rows, format="csr"), yes[kept], counts[kept], owners[kept])
         self.weight[used] = torch.from_numpy(fitted[:-1]).to(self.weight)
         self.bias.copy_(torch.from_numpy(fitted[-1]))
 
 
-def fit_weights(
-    rows: sparse.csr_matrix, wanted: Array, allowed: Array, owners: Array, weights: tuple[float, float]
-) -> tuple[Array, Array]:
+def fit_weights(rows: sparse.csr_matrix, wanted: Array, counts: Array, owners: Array) -> tuple[Array, Array]:
     """(the features that have weights, their weights and last the bias: (features + 1, types)).
 
-    rows: (pairs, slots); wanted, allowed: (pairs, types), booleans; owners: (pairs,), the document of each.
+    rows: (pairs, slots); wanted: (pairs, types), booleans; counts: (pairs, types), how much each decision counts;
+    owners: (pairs,), the document of each.
     """
     of_documents = sparse.csr_matrix((np.ones(len(owners)), (owners, np.arange(len(owners)))))
     used = np.flatnonzero(((of_documents @ rows) > 0).sum(0).A1 >= DOCUMENTS)
     some = rows[:, used]
     others = some.T.tocsr()
-    counts = np.where(wanted, weights[1], weights[0]) * allowed
     shape = (len(used) + 1, wanted.shape[1])
 
     def loss(flat: Array) -> tuple[float, Array]:
@@ -119,7 +126,7 @@ def fit_weights(
 
     start = np.zeros(shape)
     start[-1] = RARE
-    found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+    found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": STEPS, "ftol": 1e-5})
     return used, found.x.reshape(shape)
 
 
