@@ -75,6 +75,8 @@ def write_report(
     for run in paths:
         if folder.resolve().is_relative_to(run.resolve()):
             raise UserError.at(folder, f"is inside the run {run}, which a report must not change: choose another --out")
+    for place in (folder, *(folder / name for name in ("tables", "figures", "data"))):
+        clear_abandoned(place)
     _check_folder(folder)
     published = None if paper is None else read_published(paper)
     found, skipped = read_runs(paths)
@@ -112,8 +114,6 @@ def write_report(
     files |= {f"{folder_of_csv}/provenance.json": made_of for folder_of_csv in ("tables", "data")}
     if figures:
         files |= dict(_figure_files(report))
-    for place in (folder, *(folder / name for name in ("tables", "figures", "data"))):
-        clear_abandoned(place)
     _remove_stale(folder, files)
     write_atomic(folder / "index.html", FORWARD)  # first: from now on the folder is known to hold a report
     files |= {
