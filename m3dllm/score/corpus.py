@@ -41,8 +41,7 @@ class Gold:
     """The gold of a document, and what else scoring needs of it.
 
     `length`: the characters of its text (None: it has none, or it is not known); `frames`: its annotated frames
-    (None: all); `shown`: the tasks whose modality was given; `annotated`: the annotated
-    tasks, the only ones that count.
+    (None: all); `shown`: the tasks whose modality was given; `annotated`: the annotated tasks, which alone count.
     """
 
     document: str

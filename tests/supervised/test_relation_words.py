@@ -49,7 +49,7 @@ def document(marked: str, *relations: tuple[int, str, int], lang: Lang = "en") -
 
 def learned(*documents: tuple[Inputs, Gold]) -> RelationWords:
     words = RelationWords(len(LABELS.relations))
-    words.fit([(inputs, gold.mentions, gold.relations) for inputs, gold in documents], TYPES_OF, (1.0, 1.0))
+    words.fit(documents, TYPES_OF, (1.0, 1.0))
     return words
 
 
@@ -156,5 +156,5 @@ def test_without_relation_types_nothing_is_fitted():
     words = RelationWords(0)
     inputs, gold = document(ENGLISH)
     none = LabelIndex.of(type(LABELS)(mentions=LABELS.mentions))
-    words.fit([(inputs, gold.mentions, gold.relations)], none, (1.0, 1.0))
+    words.fit([(inputs, gold_of(inputs, Annotation(annotated(ENGLISH)[1]), none))], none, (1.0, 1.0))
     assert words(inputs, gold.mentions).shape == (gold.mentions.n_chains, gold.mentions.n_chains, 0)

@@ -274,8 +274,7 @@ class RelationHead(Head):
         """Fit what reads words alone, which the losses do not train."""
         if self.by_words is not None:
             known = [(inputs, gold) for inputs, gold in documents if self.task not in gold.unannotated]
-            rows = [(inputs, gold.mentions, gold.relations) for inputs, gold in known]
-            self.by_words.fit(rows, self.labels, weights.relation)
+            self.by_words.fit(known, self.labels, weights.relation)
 
     def words(self, states: States) -> Tensor:
         """The words as the scorer reads them: (batch, words, kinds · hidden)."""

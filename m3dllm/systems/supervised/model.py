@@ -112,6 +112,5 @@ class Model(nn.Module):
 
     def kept_weights(self) -> dict[str, Tensor]:
         """The weights needed for prediction, without those of frozen encoders and auxiliary losses."""
-        kept = self.state_dict(keep_vars=True).items()
-        frozen = {id(p) for p in self.parameters() if not p.requires_grad}
-        return {name: value for name, value in kept if id(value) not in frozen and not name.startswith("auxiliary.")}
+        kept = (row for row in self.state_dict(keep_vars=True).items() if not row[0].startswith("auxiliary."))
+        return {name: value for name, value in kept if value.requires_grad or not isinstance(value, nn.Parameter)}

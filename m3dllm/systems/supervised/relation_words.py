@@ -18,7 +18,8 @@ from scipy.special import expit
 from torch import Tensor, nn
 
 from m3dllm.progress import progress
-from m3dllm.systems.supervised.data import Inputs, LabelIndex, Mentions, make_mention_batch
+from m3dllm.systems.supervised.data import Gold, Inputs, LabelIndex, Mentions, joinable, make_mention_batch
+from m3dllm.systems.supervised.losses import relation_target
 from m3dllm.systems.supervised.scorers import RARE, closest_mentions
 
 Array = np.ndarray[Any, Any]
@@ -65,21 +66,16 @@ class RelationWords(nn.Module):
         logits = np.concatenate(found or [np.zeros((0, len(bias)))]).reshape(n, n, len(bias))
         return torch.from_numpy(logits).to(self.weight)
 
-    def fit(
-        self, documents: Sequence[tuple[Inputs, Mentions, Tensor]], types: LabelIndex, weights: tuple[float, float]
-    ) -> None:
-        """Learn from documents, their mentions and their relations (relations, 3): head chain, tail chain, type.
+    def fit(self, documents: Sequence[tuple[Inputs, Gold]], types: LabelIndex, weights: tuple[float, float]) -> None:
+        """Learn from documents and their gold relations.
 
         `weights` of the classes no and yes, as in the loss of the relation head. Of more than `MOST` pairs, some
         without a relation are left out, and the others count for them.
         """
         pairs, wanted, allowed = [], [], []
-        for _, mentions, relations in documents:
-            kinds = mentions.chain_type
-            joins = types.joins[kinds[:, None], kinds[None]].numpy()  # (chains, chains, types)
-            joins[np.diag_indices(len(kinds))] = False
-            target = np.zeros_like(joins)
-            target[tuple(relations.numpy().T)] = True
+        for _, gold in documents:
+            joins = joinable(make_mention_batch([gold.mentions]), types.joins)[0].numpy()  # (chains, chains, types)
+            target = relation_target(gold, gold.mentions.n_chains, len(types.relations)).numpy()
             pairs.append(np.argwhere(joins.any(-1)))
             wanted.append(target[tuple(pairs[-1].T)])
             allowed.append(joins[tuple(pairs[-1].T)])
@@ -96,8 +92,8 @@ class RelationWords(nn.Module):
         with progress("relations from words"):
             rows = [
                 part
-                for (inputs, mentions, _), own, some in zip(documents, pairs, of_documents, strict=True)
-                for part in features(inputs, mentions, own[some])
+                for (inputs, gold), own, some in zip(documents, pairs, of_documents, strict=True)
+                for part in features(inputs, gold.mentions, own[some])
             ]
             used, fitted = fit_weights(sparse.vstack(rows, format="csr"), yes[kept], counts[kept], owners[kept])
         self.weight[used] = torch.from_numpy(fitted[:-1]).to(self.weight)
